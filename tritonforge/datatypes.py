@@ -1,0 +1,114 @@
+"""The element types of Triton tensors: one row a type, with its config, wire and numpy names. This module does no I/O.
+
+Config files say ``TYPE_FP32`` (`DataType` in Triton's model_config.proto), the KServe v2 wire says ``FP32``, numpy says
+``float32``. numpy is imported only when an array type is asked for, so that configurations can be read without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "BY_CONFIG",
+    "BY_WIRE",
+    "DATATYPES",
+    "TYPE_BF16",
+    "TYPE_BOOL",
+    "TYPE_FP16",
+    "TYPE_FP32",
+    "TYPE_FP64",
+    "TYPE_INT8",
+    "TYPE_INT16",
+    "TYPE_INT32",
+    "TYPE_INT64",
+    "TYPE_STRING",
+    "TYPE_UINT8",
+    "TYPE_UINT16",
+    "TYPE_UINT32",
+    "TYPE_UINT64",
+    "Datatype",
+    "from_numpy",
+]
+
+TYPE_BOOL: Final = "TYPE_BOOL"
+TYPE_UINT8: Final = "TYPE_UINT8"
+TYPE_UINT16: Final = "TYPE_UINT16"
+TYPE_UINT32: Final = "TYPE_UINT32"
+TYPE_UINT64: Final = "TYPE_UINT64"
+TYPE_INT8: Final = "TYPE_INT8"
+TYPE_INT16: Final = "TYPE_INT16"
+TYPE_INT32: Final = "TYPE_INT32"
+TYPE_INT64: Final = "TYPE_INT64"
+TYPE_FP16: Final = "TYPE_FP16"
+TYPE_FP32: Final = "TYPE_FP32"
+TYPE_FP64: Final = "TYPE_FP64"
+TYPE_STRING: Final = "TYPE_STRING"
+TYPE_BF16: Final = "TYPE_BF16"
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """One element type.
+
+    ``config`` is its name in config.pbtxt, ``wire`` its name in KServe v2 requests, ``size`` the bytes of one element
+    on the wire (None for BYTES, whose elements carry their own length), ``numpy`` the little-endian numpy type string.
+    """
+
+    config: str
+    wire: str
+    size: int | None
+    numpy: str
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy type of arrays of this datatype: little-endian; ``ml_dtypes.bfloat16`` for BF16, object for BYTES."""
+        import numpy as np
+
+        if self.wire == "BF16":
+            import ml_dtypes
+
+            return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(self.numpy)
+
+
+#: Source: model_config.proto `DataType`; sizes: KServe v2 "Tensor Data Types" and Triton's extension_binary_data.md.
+DATATYPES: Final = (
+    Datatype(TYPE_BOOL, "BOOL", 1, "|b1"),
+    Datatype(TYPE_UINT8, "UINT8", 1, "|u1"),
+    Datatype(TYPE_UINT16, "UINT16", 2, "<u2"),
+    Datatype(TYPE_UINT32, "UINT32", 4, "<u4"),
+    Datatype(TYPE_UINT64, "UINT64", 8, "<u8"),
+    Datatype(TYPE_INT8, "INT8", 1, "|i1"),
+    Datatype(TYPE_INT16, "INT16", 2, "<i2"),
+    Datatype(TYPE_INT32, "INT32", 4, "<i4"),
+    Datatype(TYPE_INT64, "INT64", 8, "<i8"),
+    Datatype(TYPE_FP16, "FP16", 2, "<f2"),
+    Datatype(TYPE_FP32, "FP32", 4, "<f4"),
+    Datatype(TYPE_FP64, "FP64", 8, "<f8"),
+    Datatype(TYPE_STRING, "BYTES", None, "|O"),
+    Datatype(TYPE_BF16, "BF16", 2, "bfloat16"),
+)
+
+BY_CONFIG: Final[Mapping[str, Datatype]] = MappingProxyType({each.config: each for each in DATATYPES})
+BY_WIRE: Final[Mapping[str, Datatype]] = MappingProxyType({each.wire: each for each in DATATYPES})
+
+
+def from_numpy(dtype: np.dtype[Any]) -> Datatype | None:
+    """The datatype that carries arrays of a numpy type, in any byte order; None when Triton has none.
+
+    Text and byte strings (kinds ``S`` and ``U``) and objects are BYTES.
+    """
+    if dtype.kind in "OSU":
+        return BY_WIRE["BYTES"]
+    if dtype.name == "bfloat16":
+        return BY_WIRE["BF16"]
+    for each in DATATYPES:
+        if each.size is not None and each.wire != "BF16" and each.dtype == dtype.newbyteorder("<"):
+            return each
+    return None

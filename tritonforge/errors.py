@@ -1,0 +1,121 @@
+"""Every error that tritonforge raises, under one root.
+
+TritonForgeError
+├─ DefinitionError    a definition is wrong: this object, or this line that wires it      (also ValueError)
+├─ PbtxtError         text is not a ModelConfig in protobuf's text format; .line .column  (also ValueError)
+├─ ValidationError    validation found errors; .findings
+├─ ArtifactError      a model file is missing, damaged, or not what the definition says
+├─ MissingExtraError  an optional package is not installed; the message is the command that installs it
+├─ EncodeError        you passed what the protocol cannot carry                           (also ValueError)
+├─ DecodeError        the peer sent what the protocol forbids
+├─ ConnectError       the peer gave no answer: refused, timed out, or cut off
+├─ ServerError        Triton or SageMaker answered with an error; .status .message
+├─ LaunchError        the local tritonserver did not start, or ended by itself
+└─ DeploymentError    a step on SageMaker failed: where, what, what to do
+
+A message says where, what, and what to do. Foreign errors are mapped where they enter, with ``raise ... from``.
+``exit_code`` is what the command line ends with: 2 when the input is to be mended, 1 when the job failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+__all__ = [
+    "ArtifactError",
+    "ConnectError",
+    "DecodeError",
+    "DefinitionError",
+    "DeploymentError",
+    "EncodeError",
+    "LaunchError",
+    "MissingExtraError",
+    "PbtxtError",
+    "ServerError",
+    "TritonForgeError",
+    "ValidationError",
+]
+
+
+class TritonForgeError(Exception):
+    """The root of every error that tritonforge raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class DefinitionError(TritonForgeError, ValueError):
+    """A definition is wrong on its own, or on the line that wires it."""
+
+    exit_code = 2
+
+
+class PbtxtError(TritonForgeError, ValueError):
+    """Text is not a ModelConfig in protobuf's text format; ``line`` and ``column`` count from 1, None when unknown."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
+
+
+class ValidationError(TritonForgeError):
+    """Validation found errors; ``findings`` holds all of them."""
+
+    def __init__(self, message: str, *, findings: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+
+
+class ArtifactError(TritonForgeError):
+    """A model file is missing, damaged, or not what the definition says."""
+
+    exit_code = 2
+
+
+class MissingExtraError(TritonForgeError):
+    """An optional package is not installed."""
+
+    exit_code = 2
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'tritonforge[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class EncodeError(TritonForgeError, ValueError):
+    """The caller passed what the protocol cannot carry."""
+
+    exit_code = 2
+
+
+class DecodeError(TritonForgeError):
+    """The peer sent what the protocol forbids."""
+
+
+class ConnectError(TritonForgeError):
+    """The peer gave no answer: the connection was refused, timed out, or was cut off."""
+
+
+class ServerError(TritonForgeError):
+    """Triton or SageMaker answered with an error.
+
+    ``status`` is the HTTP status (for gRPC the HTTP status that Triton maps the code to), ``message`` the server's own
+    sentence, unchanged.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(f"the server answered {status}: {message}" if message else f"the server answered {status}")
+        self.status = status
+        self.message = message
+
+
+class LaunchError(TritonForgeError):
+    """The local tritonserver did not start, or ended by itself."""
+
+
+class DeploymentError(TritonForgeError):
+    """A step on SageMaker failed."""

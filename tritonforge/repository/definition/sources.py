@@ -1,0 +1,82 @@
+"""Where a model's file comes from, as values. This module does no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from tritonforge.errors import DefinitionError
+
+__all__ = ["S3", "Artifact", "Download", "File", "Function"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A model that a function of the definition makes with its framework, in a process of its own.
+
+    For TensorFlow, ``build()`` returns a ``keras.Model``, a ``tf.Module`` or any callable: it is called with tensors in
+    the order of the model's ``inputs`` and gives one tensor, a sequence in the order of its ``outputs``, or a mapping by
+    output name. For ONNX it returns an ``onnx.ModelProto``. ``seed`` seeds Python, numpy and the framework first, so
+    that the same function gives the same weights. ``random_weights`` says that these weights were never trained; every
+    command that uses them tells so.
+    """
+
+    build: Callable[[], Any]
+    seed: int = 0
+    random_weights: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file, or the folder of a SavedModel, beside the definition.
+
+    ``path`` is relative to the definition's folder, or absolute. ``sha256`` (hex) is compared when it is given.
+    """
+
+    path: str
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.sha256, self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A file from an ``https://`` address, held to its ``sha256`` (hex) and kept in tritonforge's cache.
+
+    ``member`` names the file inside a tar archive. ``otherwise`` is what is used where the network cannot be reached;
+    the command says so plainly. Without it, no network is an ArtifactError.
+    """
+
+    url: str
+    sha256: str
+    member: str | None = None
+    otherwise: Function | None = None
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith("https://"):
+            raise DefinitionError(f"Download: url is {self.url!r}; only https:// is fetched")
+        _check_sha256(self.sha256, self.url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3:
+    """An object in S3, held to its ``sha256`` (hex) when given. Needs the ``aws`` extra."""
+
+    uri: str
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"s3://[^/]+/.+", self.uri):
+            raise DefinitionError(f"S3: uri is {self.uri!r}; write s3://bucket/key")
+        _check_sha256(self.sha256, self.uri)
+
+
+Artifact: TypeAlias = Function | File | Download | S3
+
+
+def _check_sha256(sha256: str | None, where: str) -> None:
+    if sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise DefinitionError(f"{where}: sha256 is {sha256!r}; write the 64 hexadecimal digits of sha256sum")
