@@ -67,7 +67,7 @@ class Datatype:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The numpy type of arrays of this datatype: little-endian; ``ml_dtypes.bfloat16`` for BF16, object for BYTES."""
+        """The numpy type of such arrays: little-endian; ``ml_dtypes.bfloat16`` for BF16, object for BYTES."""
         import numpy as np
 
         if self.wire == "BF16":

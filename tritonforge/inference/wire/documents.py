@@ -1,0 +1,169 @@
+"""The JSON part of a KServe v2 body: writing it compactly, and reading it field by field. This module does no I/O.
+
+Every reader names the place ("input 'F'"), what was expected and what was found, and raises DecodeError.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+from tritonforge.errors import DecodeError, EncodeError
+
+__all__ = [
+    "Parameter",
+    "checked_parameters",
+    "dump",
+    "is_unicode",
+    "load",
+    "read_list",
+    "read_object",
+    "read_parameters",
+    "read_shape",
+    "read_string",
+    "read_unsigned",
+]
+
+#: The values that Triton accepts as a parameter: http_server.cc, "should be either 'int', 'bool', or 'string'", and
+#: double since 2.43.
+Parameter: TypeAlias = bool | int | float | str
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    """The document as compact ASCII JSON; NaN and Infinity are written as those tokens, which Triton reads."""
+    return _ENCODER.encode(document).encode("ascii")
+
+
+def load(text: bytes | memoryview, *, what: str) -> dict[str, Any]:
+    """The JSON object in ``text``.
+
+    Of two equal keys the first counts, as in Triton. Bytes that are not UTF-8 are kept as surrogate escapes, because
+    Triton writes the bytes of a BYTES tensor into its JSON unchanged. Raises DecodeError.
+    """
+    try:
+        document = _DECODER.decode(str(text, "utf-8", "surrogateescape"))
+    except RecursionError as error:
+        raise DecodeError(f"{what}: the JSON is nested too deeply to be read") from error
+    except ValueError as error:
+        raise DecodeError(f"{what}: the {len(text)} bytes of the header are not JSON: {error}") from error
+    if type(document) is not dict:
+        raise DecodeError(f"{what}: expected a JSON object, found {_kind(document)}")
+    return document
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: it holds no lone surrogates."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_string(document: Mapping[str, Any], key: str, *, where: str, default: str | None = None) -> str:
+    """A member that is a string; ``default`` where it is missing."""
+    value = document.get(key, default)
+    if type(value) is not str or not is_unicode(value):
+        raise _unexpected(where, key, "a string of UTF-8", document)
+    return value
+
+
+def read_unsigned(document: Mapping[str, Any], key: str, *, where: str) -> int | None:
+    """A member that is an unsigned integer, None where it is missing."""
+    value = document.get(key)
+    if value is None and key not in document:
+        return None
+    if type(value) is not int or value < 0:
+        raise _unexpected(where, key, "an unsigned integer", document)
+    return value
+
+
+def read_list(document: Mapping[str, Any], key: str, *, where: str) -> list[Any]:
+    """A member that is an array; missing is an error."""
+    value = document.get(key)
+    if type(value) is not list:
+        raise _unexpected(where, key, "an array", document)
+    return value
+
+
+def read_object(value: object, *, where: str) -> dict[str, Any]:
+    """A value that is an object."""
+    if type(value) is not dict:
+        raise DecodeError(f"{where}: expected a JSON object, found {_kind(value)}")
+    return value
+
+
+def read_shape(document: Mapping[str, Any], *, where: str) -> tuple[int, ...]:
+    """The member ``shape``: unsigned integers, batch dimension included."""
+    shape = read_list(document, "shape", where=where)
+    for each in shape:
+        if type(each) is not int or each < 0:
+            raise DecodeError(f"{where}: 'shape' must hold unsigned integers, found {_short(each)}")
+    return tuple(shape)
+
+
+def read_parameters(document: Mapping[str, Any], *, where: str) -> dict[str, Parameter]:
+    """The member ``parameters``: booleans, numbers and strings by name; empty where it is missing."""
+    value = document.get("parameters")
+    if value is None and "parameters" not in document:
+        return {}
+    if type(value) is not dict:
+        raise _unexpected(where, "parameters", "an object", document)
+    for key, each in value.items():
+        if type(each) not in (bool, int, float, str):
+            raise DecodeError(f"{where}: parameter {key!r} must be a boolean, a number or a string, found {_kind(each)}")
+    return value
+
+
+def checked_parameters(
+    parameters: Mapping[str, Parameter] | None, *, where: str, reserved: Mapping[str, str]
+) -> dict[str, Parameter]:
+    """The caller's parameters, checked; ``reserved`` maps a name that is taken to what to write instead."""
+    checked: dict[str, Parameter] = {}
+    for key, value in (parameters or {}).items():
+        if key in reserved:
+            raise EncodeError(f"{where}: parameter {key!r} is written by the encoder; {reserved[key]}")
+        if key.startswith("triton_"):
+            raise EncodeError(f"{where}: parameter {key!r}: names that start with 'triton_' are reserved for Triton")
+        if not isinstance(value, (bool, int, float, str)):
+            raise EncodeError(
+                f"{where}: parameter {key!r} is of type {type(value).__name__}; Triton takes bool, int, float and str"
+            )
+        checked[key] = value
+    return checked
+
+
+def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        for key, value in reversed(pairs):
+            members[key] = value
+    return members
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_first_wins)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer", float: "a float"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, (list, dict)):
+        return _kind(value)
+    text = ascii(value) if not isinstance(value, int) or value.bit_length() < 1000 else "a huge integer"
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _unexpected(where: str, key: str, expected: str, document: Mapping[str, Any]) -> DecodeError:
+    if key not in document:
+        return DecodeError(f"{where}: {key!r} is missing; it must be {expected}")
+    return DecodeError(f"{where}: {key!r} must be {expected}, found {_short(document[key])}")

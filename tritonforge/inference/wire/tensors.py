@@ -1,0 +1,315 @@
+"""One tensor between numpy and the wire, for every KServe v2 datatype. This module does no I/O.
+
+Binary form: little-endian, row-major, no padding; BOOL is one byte; an element of BYTES is its length as uint32 and then
+its bytes (Triton's extension_binary_data.md, "Tensor Data"). JSON form: a flat list in row-major order; FP16 and BF16
+have no JSON form (http_server.cc, "data via JSON is not supported").
+
+Nothing is copied that needs not be: buffers are views of the caller's array, decoded arrays are read-only views of the
+body. A view may be unaligned; ``numpy.require(array, requirements="A")`` copies where that matters.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tritonforge.datatypes import BY_WIRE, DATATYPES, Datatype, from_numpy
+from tritonforge.errors import DecodeError, EncodeError
+
+__all__ = [
+    "Array",
+    "Buffer",
+    "as_array",
+    "datatype_of",
+    "from_binary",
+    "from_json",
+    "named_datatype",
+    "to_binary",
+    "to_json",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+Buffer: TypeAlias = bytes | memoryview
+
+#: The datatypes that travel in binary form only.
+_BINARY_ONLY: Final = frozenset(("FP16", "BF16"))
+_DTYPES: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType({each.wire: each.dtype for each in DATATYPES})
+#: What Python's JSON reader gives for the elements of a datatype.
+_JSON_TYPES: Final[Mapping[str, tuple[frozenset[type], str]]] = MappingProxyType(
+    {
+        "BOOL": (frozenset((bool,)), "booleans"),
+        "BYTES": (frozenset((str,)), "strings"),
+        "FP32": (frozenset((int, float)), "numbers"),
+        "FP64": (frozenset((int, float)), "numbers"),
+    }
+)
+_INTEGERS: Final = (frozenset((int,)), "integers")
+
+_LENGTH: Final = struct.Struct("<I")
+_LONGEST: Final = 2**32 - 1
+#: Elements of BYTES below this mean size are joined while encoding: a buffer costs more than its copy.
+_SMALL_ELEMENT: Final = 4096
+_datatype_of = lru_cache(maxsize=64)(from_numpy)
+
+
+def as_array(name: str, value: object) -> Array:
+    """The value as an array; lists of text or bytes become object arrays, so that no trailing zero byte is lost.
+
+    numpy itself drops the trailing zero bytes of ``S`` and ``U`` arrays. Raises EncodeError for ragged lists.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "SU":
+            array = np.array(value, dtype=object)
+    except ValueError as error:
+        raise EncodeError(f"tensor {name!r}: no array can be made of it: {error}") from error
+    return array
+
+
+def datatype_of(name: str, array: Array) -> Datatype:
+    """The datatype that carries the array; raises EncodeError where KServe has none."""
+    datatype = _datatype_of(array.dtype)
+    if datatype is None:
+        raise EncodeError(
+            f"tensor {name!r}: numpy type {array.dtype} has no KServe datatype; cast it to one of {', '.join(BY_WIRE)}"
+        )
+    return datatype
+
+
+def named_datatype(name: str, *, where: str) -> Datatype:
+    """The datatype with this wire name; raises DecodeError."""
+    datatype = BY_WIRE.get(name)
+    if datatype is None:
+        raise DecodeError(f"{where}: {name!r:.40} is no datatype; expected one of {', '.join(BY_WIRE)}")
+    return datatype
+
+
+def to_binary(name: str, array: Array, datatype: Datatype) -> list[Buffer]:
+    """The array in binary form, as buffers to be sent one after another.
+
+    A C-contiguous little-endian array gives one view of itself. BYTES of large elements give each element itself
+    between the lengths; small ones are joined.
+    """
+    if datatype.size is None:
+        return _bytes_to_binary(name, array)
+    if array.size == 0:
+        return []
+    little = _DTYPES[datatype.wire]
+    flat = np.ascontiguousarray(array if array.dtype == little else array.astype(little)).reshape(-1)
+    return [memoryview(flat.view(np.uint8)).toreadonly()]
+
+
+def to_json(name: str, array: Array, datatype: Datatype) -> list[Any]:
+    """The array in JSON form: a flat list in row-major order. Raises EncodeError for FP16, BF16 and text not in UTF-8."""
+    if datatype.wire in _BINARY_ONLY:
+        raise EncodeError(
+            f"tensor {name!r}: Triton takes no {datatype.wire} in JSON; send it in binary form (binary=True)"
+        )
+    if datatype.size is not None:
+        flat: list[Any] = array.reshape(-1).tolist()
+        return flat
+    texts = []
+    for index, each in enumerate(_elements(name, array)):
+        try:
+            texts.append(str(each, "utf-8"))
+        except UnicodeDecodeError as error:
+            raise EncodeError(
+                f"tensor {name!r}: element {index} is not UTF-8, which JSON needs; send it in binary form (binary=True)"
+            ) from error
+    return texts
+
+
+def from_binary(body: Buffer, start: int, stop: int, datatype: Datatype, shape: Sequence[int], *, where: str) -> Array:
+    """The array in ``body[start:stop]``: a read-only view, or an object array of ``bytes`` for BYTES.
+
+    Raises DecodeError where the bytes do not fill the shape exactly; nothing is allocated before that is known.
+    """
+    count = math.prod(shape)
+    if datatype.size is None:
+        array = _bytes_from_binary(body, start, stop, count, where=where)
+    else:
+        if stop - start != count * datatype.size:
+            raise DecodeError(
+                f"{where}: expected {_number(count * datatype.size)} bytes for {datatype.wire} of shape "
+                f"{_shape(shape)}, found {stop - start}"
+            )
+        if datatype.wire == "BOOL":
+            array = _booleans(np.frombuffer(body, dtype=np.uint8, count=count, offset=start))
+        else:
+            # numpy has no view of bfloat16 in a buffer's format, so the view is taken of bytes and then renamed.
+            view = np.frombuffer(body, dtype=np.uint8, count=stop - start, offset=start)
+            array = view.view(_DTYPES[datatype.wire])
+    array.flags.writeable = False
+    return _reshaped(array, shape, where=where)
+
+
+def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, where: str) -> Array:
+    """The array in a JSON ``data`` member.
+
+    As in Triton, nesting is ignored, and a shape with a 0 ignores the data. Other than in Triton, an integer that its
+    datatype cannot hold is refused: Triton wraps it silently. Raises DecodeError.
+    """
+    if datatype.wire in _BINARY_ONLY:
+        raise DecodeError(f"{where}: {datatype.wire} has no JSON form; it must come in binary form")
+    count = math.prod(shape)
+    flat = _flattened(data) if count else []
+    if len(flat) != count:
+        raise DecodeError(
+            f"{where}: expected {_number(count)} elements for shape {_shape(shape)}, found {len(flat)} in 'data'"
+        )
+    allowed, name = _JSON_TYPES.get(datatype.wire, _INTEGERS)
+    if not set(map(type, flat)) <= allowed:
+        odd = next(each for each in flat if type(each) not in allowed)
+        raise DecodeError(f"{where}: 'data' of {datatype.wire} must hold {name}, found {odd!r:.40}")
+    if datatype.size is None:
+        try:
+            array = _object_array([each.encode("utf-8", "surrogateescape") for each in flat])
+        except UnicodeEncodeError as error:
+            raise DecodeError(f"{where}: 'data' holds text that is not Unicode: {error}") from error
+    else:
+        array = _numbers(flat, datatype, where=where)
+    array.flags.writeable = False
+    return _reshaped(array, shape, where=where)
+
+
+def _elements(name: str, array: Array) -> list[bytes]:
+    """The elements of a BYTES array as bytes, row-major; text is encoded as UTF-8."""
+    elements = array.reshape(-1).tolist()
+    if set(map(type, elements)) <= {bytes}:
+        return elements
+    return [_element(name, index, each) for index, each in enumerate(elements)]
+
+
+def _element(name: str, index: int, value: object) -> bytes:
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise EncodeError(f"tensor {name!r}: element {index} is text that is not Unicode: {error}") from error
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise EncodeError(f"tensor {name!r}: element {index} is of type {type(value).__name__}; BYTES holds bytes and str")
+
+
+def _bytes_to_binary(name: str, array: Array) -> list[Buffer]:
+    elements = _elements(name, array)
+    lengths = list(map(len, elements))
+    if not lengths:
+        return []
+    if max(lengths) > _LONGEST:
+        raise EncodeError(f"tensor {name!r}: an element of {max(lengths)} bytes; BYTES elements end at {_LONGEST} bytes")
+    pieces = chain.from_iterable(zip(map(_LENGTH.pack, lengths), elements, strict=True))
+    if sum(lengths) < _SMALL_ELEMENT * len(lengths):
+        return [b"".join(pieces)]
+    return list(pieces)
+
+
+def _bytes_from_binary(body: Buffer, start: int, stop: int, count: int, *, where: str) -> Array:
+    if 4 * count > stop - start:
+        raise DecodeError(
+            f"{where}: expected {_number(count)} elements of BYTES, at least {_number(4 * count)} bytes, "
+            f"found {stop - start} bytes"
+        )
+    elements: list[bytes] = []
+    append = elements.append
+    unpack = _LENGTH.unpack_from
+    at = start
+    if type(body) is not bytes:
+        # Slices must be bytes; of a bytes object they are made in one copy.
+        body, at, stop = bytes(body[start:stop]), 0, stop - start
+    try:
+        for _ in range(count):
+            (length,) = unpack(body, at)
+            begin = at + 4
+            at = begin + length
+            append(body[begin:at])
+    except struct.error as error:
+        raise DecodeError(_cut_off(elements, stop, begin=at, count=count, where=where)) from error
+    if at != stop:
+        if at > stop:
+            raise DecodeError(_cut_off(elements, stop, begin=at, count=count, where=where))
+        raise DecodeError(f"{where}: expected {count} elements of BYTES, found {stop - at} bytes after them")
+    return _object_array(elements)
+
+
+def _cut_off(elements: list[bytes], stop: int, *, begin: int, count: int, where: str) -> str:
+    return (
+        f"{where}: expected {count} elements of BYTES; element {max(len(elements) - 1, 0)} or the length after it "
+        f"reaches {begin - stop} bytes past the end of the tensor"
+        if begin > stop
+        else f"{where}: expected {count} elements of BYTES; the length of element {len(elements)} is cut off"
+    )
+
+
+def _booleans(view: npt.NDArray[np.uint8]) -> Array:
+    # Any byte but 0 is true in Triton, but numpy's own booleans must be 0 or 1.
+    if view.size and int(view.max()) > 1:
+        return view != 0
+    return view.view(np.bool_)
+
+
+def _numbers(flat: list[Any], datatype: Datatype, *, where: str) -> Array:
+    dtype = _DTYPES[datatype.wire]
+    if flat and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        lowest, highest = min(flat), max(flat)
+        if lowest < limits.min or highest > limits.max:
+            odd = lowest if lowest < limits.min else highest
+            raise DecodeError(f"{where}: {_number(odd)} in 'data' is outside of {datatype.wire}")
+    try:
+        # A float that is too large becomes Infinity, as in Triton.
+        with np.errstate(over="ignore"):
+            return np.array(flat, dtype=dtype)
+    except OverflowError as error:
+        raise DecodeError(f"{where}: a number in 'data' is outside of {datatype.wire}") from error
+
+
+def _flattened(data: list[Any]) -> list[Any]:
+    """The leaves of nested lists, in order, in time that grows with their number only."""
+    if list not in set(map(type, data)):
+        return data
+    leaves: list[Any] = []
+    stack = [iter(data)]
+    while stack:
+        for each in stack[-1]:
+            if type(each) is list:
+                if list in set(map(type, each)):
+                    stack.append(iter(each))
+                    break
+                leaves.extend(each)
+            else:
+                leaves.append(each)
+        else:
+            stack.pop()
+    return leaves
+
+
+def _object_array(elements: list[bytes]) -> Array:
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    return array
+
+
+def _reshaped(array: Array, shape: Sequence[int], *, where: str) -> Array:
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise DecodeError(f"{where}: no array can have the shape {_shape(shape)}: {error}") from error
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(_number, shape))}]" if len(shape) <= 16 else f"of {len(shape)} dimensions"
+
+
+def _number(value: int) -> str:
+    return str(value) if value.bit_length() <= 128 else "a huge number of"

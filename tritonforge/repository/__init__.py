@@ -1,0 +1,1 @@
+"""Build and validate a model repository."""

@@ -1,0 +1,276 @@
+"""Ensembles: which steps lead to which outputs, and what follows from them. This module does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from tritonforge.errors import DefinitionError
+from tritonforge.repository.definition.models import check_max_batch_size, check_name
+from tritonforge.repository.definition.settings import VersionPolicy
+from tritonforge.repository.definition.tensors import Input, Output, frozen
+from tritonforge.repository.definition.wiring import Servable, Step, Tensor, Tensors, call
+
+__all__ = ["Ensemble", "Wire", "rewired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A step as config.pbtxt states it: model inputs and outputs mapped to the names of ensemble tensors."""
+
+    model: Servable
+    model_version: int
+    input_map: Mapping[str, str]
+    output_map: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """An ensemble of models, given by the tensors that leave it.
+
+    >>> from tritonforge import TYPE_UINT8, Dali, Ensemble, Input, Output, Tensor
+    >>> decode = Dali("decode", input=[Input("jpeg", TYPE_UINT8, [-1])], output=[Output("rgb", TYPE_UINT8, [8, 8, 3])])
+    >>> Ensemble("show", outputs=[decode(Tensor("INPUT"), to="OUTPUT")]).output
+    (Output(name='OUTPUT', data_type='TYPE_UINT8', dims=(8, 8, 3), ...
+
+    ``outputs`` are tensors, or a mapping that names them. ``inputs``, where it is given, fixes the order of the inputs
+    and must name them all; otherwise they come in the order in which the steps read them. ``max_batch_size``, where it
+    is left out, is the largest batch that every step takes: 0 when a step takes none.
+
+    Attributes:
+        input: what the ensemble takes, as `Input`; follows from the steps.
+        output: what the ensemble gives, as `Output`; follows from the steps.
+        steps: the steps in an order in which they can run, each with the names of its tensors.
+
+    Raises:
+        DefinitionError: an output that is no tensor, two tensors of one name, a stated ``inputs`` or ``max_batch_size``
+            that the steps contradict.
+    """
+
+    name: str
+    _: KW_ONLY
+    outputs: Sequence[Tensor] | Mapping[str, Tensor] = field(repr=False)
+    inputs: Sequence[Tensor] | None = field(default=None, repr=False)
+    max_batch_size: int = -1
+    version_policy: VersionPolicy | None = None
+    response_cache: bool | None = None
+    max_inflight_requests: int = 0
+    parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    override: str = ""
+    input: Sequence[Input] = field(init=False)
+    output: Sequence[Output] = field(init=False)
+    steps: Sequence[Wire] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "Ensemble")
+        frozen(self, "parameters", MappingProxyType(dict(self.parameters)))
+        leaving = self._leaving()
+        order = list(_steps(leaving.values()))
+        entering = self._entering(order, leaving)
+        names = _tensor_names(self.name, entering, order, leaving)
+        if self.max_batch_size == -1:
+            frozen(self, "max_batch_size", _largest_batch(entering, leaving.values()))
+        else:
+            check_max_batch_size(self.max_batch_size, self.name)
+            _check_batch(self.name, self.max_batch_size, [*entering, *leaving.values()])
+        frozen(self, "input", tuple(self._declare(Input, each.name, each) for each in entering))
+        frozen(self, "output", tuple(self._declare(Output, name, each) for name, each in leaving.items()))
+        frozen(self, "steps", tuple(_wires(order, leaving, names)))
+
+    def __call__(
+        self,
+        *tensors: Tensor | Mapping[str, Tensor],
+        to: str | Sequence[str] | Mapping[str, str] | None = None,
+        version: int = -1,
+        **named: Tensor,
+    ) -> Any:  # a Tensor where the ensemble has one output, else Tensors: which of them, types cannot know
+        """Wire this ensemble as a step of another one."""
+        return call(self, tensors, named, to=to, version=version)
+
+    def _leaving(self) -> dict[str, Tensor]:
+        """The tensors that leave, by their names; unnamed ones are named after the output that they come from."""
+        if isinstance(self.outputs, Mapping):
+            named = dict(self.outputs)
+        else:
+            given = [self.outputs] if isinstance(self.outputs, Tensor) else list(self.outputs)
+            _check_tensors(self.name, given)
+            named = {}
+            for each in given:
+                name = each.name or each.output
+                if name in named:
+                    raise DefinitionError(f'ensemble "{self.name}" has two outputs of the name "{name}"')
+                named[name] = each
+        _check_tensors(self.name, list(named.values()))
+        for name, each in named.items():
+            if each.name and each.name != name:
+                raise DefinitionError(f'ensemble "{self.name}": output "{name}" is {each}, which has a name already')
+        if not named:
+            raise DefinitionError(f'ensemble "{self.name}" has no outputs')
+        frozen(self, "outputs", MappingProxyType(named))
+        return named
+
+    def _entering(self, order: Sequence[Step], leaving: Mapping[str, Tensor]) -> list[Tensor]:
+        read = [tensor for step in order for tensor in step.inputs.values()] + list(leaving.values())
+        found = list({id(tensor): tensor for tensor in read if tensor.step is None}.values())
+        if self.inputs is None:
+            return found
+        _check_tensors(self.name, list(self.inputs))
+        for each in self.inputs:
+            if not any(each is tensor for tensor in found):
+                raise DefinitionError(f'ensemble "{self.name}": {each} is not used')
+        for each in found:
+            if not any(each is tensor for tensor in self.inputs):
+                raise DefinitionError(f'ensemble "{self.name}": {each} is read by a step and is not among inputs')
+        return list(self.inputs)
+
+    def _declare(self, kind: Any, name: str, tensor: Tensor) -> Any:
+        data_type, dims, batch = tensor.typed()
+        if dims is not None and batch and self.max_batch_size == 0:
+            dims = (-1, *dims)
+        elif dims is not None and batch == 0 and self.max_batch_size > 0:
+            if dims[0] != -1:
+                raise DefinitionError(
+                    f'ensemble "{self.name}" has max_batch_size {self.max_batch_size}, but {tensor} has dims '
+                    f"{list(dims)} and no batch"
+                )
+            dims = dims[1:]
+        return kind(name, data_type, dims)
+
+
+def rewired(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensemble:
+    """The same ensemble over other models of the same names, every line of it checked anew.
+
+    Raises:
+        DefinitionError: as wiring does, with the models' completed inputs and outputs.
+    """
+    assert isinstance(ensemble.outputs, Mapping)
+    inputs: dict[int, Tensor] = {}
+    outputs: dict[tuple[int, str], Tensor] = {}
+
+    def again(tensor: Tensor) -> Tensor:
+        if tensor.step is not None:
+            return outputs[id(tensor.step), tensor.output]
+        if id(tensor) not in inputs:
+            inputs[id(tensor)] = Tensor(
+                tensor.name, tensor.data_type, tensor.dims, max_batch_size=tensor.max_batch_size
+            )
+        return inputs[id(tensor)]
+
+    named = {
+        (id(tensor.step), tensor.output): tensor.name for tensor in _tensors(ensemble.outputs.values()) if tensor.step
+    }
+    for step in _steps(ensemble.outputs.values()):
+        model = models.get(step.model.name, step.model)
+        wanted = [each.name for each in model.output]
+        to = {name: named[id(step), name] for name in wanted if named.get((id(step), name))}
+        results = call(
+            model, [{name: again(each) for name, each in step.inputs.items()}], {}, to=to, version=step.model_version
+        )
+        for result in results if isinstance(results, Tensors) else [results]:
+            outputs[id(step), result.output] = result
+    return replace(
+        ensemble,
+        outputs={name: again(each) for name, each in ensemble.outputs.items()},
+        inputs=None if ensemble.inputs is None else [again(each) for each in ensemble.inputs],
+    )
+
+
+def _tensors(leaving: Any) -> Iterator[Tensor]:
+    yield from leaving
+    for step in _steps(leaving):
+        yield from step.inputs.values()
+
+
+def _steps(leaving: Any) -> Iterator[Step]:
+    """Every step that leads to these tensors, each after the steps that it reads from."""
+    seen: set[int] = set()
+    stack: list[tuple[Step, bool]] = [(each.step, False) for each in reversed(list(leaving)) if each.step is not None]
+    while stack:
+        step, ready = stack.pop()
+        if ready:
+            yield step
+            continue
+        if id(step) in seen:
+            continue
+        seen.add(id(step))
+        stack.append((step, True))
+        stack += [(each.step, False) for each in reversed(list(step.inputs.values())) if each.step is not None]
+
+
+def _tensor_names(
+    ensemble: str, entering: Sequence[Tensor], order: Sequence[Step], leaving: Mapping[str, Tensor]
+) -> dict[tuple[int, str], str]:
+    """The name of each output of each step that is read, by (step, output); ensemble tensors have one name each."""
+    taken: dict[str, str] = {}
+
+    def take(name: str, what: str) -> str:
+        if name in taken:
+            raise DefinitionError(f'ensemble "{ensemble}": two tensors are named "{name}": {taken[name]} and {what}')
+        taken[name] = what
+        return name
+
+    for each in entering:
+        take(each.name, str(each))
+    names: dict[tuple[int, str], str] = {}
+    for name, each in leaving.items():
+        if each.step is not None:
+            if (id(each.step), each.output) in names:
+                raise DefinitionError(f'ensemble "{ensemble}": {each} leaves it under two names')
+            names[id(each.step), each.output] = take(name, str(each))
+    read = [tensor for step in order for tensor in step.inputs.values() if tensor.step is not None]
+    for each in read:
+        if each.name and (id(each.step), each.output) not in names:
+            names[id(each.step), each.output] = take(each.name, str(each))
+    for each in read:
+        if (id(each.step), each.output) not in names:
+            assert each.step is not None
+            stem = f"{each.step.model.name}.{each.output}"
+            tries = (stem if count == 1 else f"{stem}.{count}" for count in range(1, len(taken) + 2))
+            names[id(each.step), each.output] = take(next(name for name in tries if name not in taken), str(each))
+    return names
+
+
+def _wires(
+    order: Sequence[Step], leaving: Mapping[str, Tensor], names: Mapping[tuple[int, str], str]
+) -> Iterator[Wire]:
+    for step in order:
+        yield Wire(
+            model=step.model,
+            model_version=step.model_version,
+            input_map=MappingProxyType(
+                {
+                    name: each.name if each.step is None else names[id(each.step), each.output]
+                    for name, each in step.inputs.items()
+                }
+            ),
+            # Outputs that nobody reads stay unmapped: the server refuses an ensemble with an unused tensor.
+            output_map=MappingProxyType(
+                {each.name: names[id(step), each.name] for each in step.model.output if (id(step), each.name) in names}
+            ),
+        )
+
+
+def _largest_batch(entering: Sequence[Tensor], leaving: Any) -> int:
+    batches = [each.typed()[2] or 0 for each in [*entering, *leaving]]
+    return min(batches)
+
+
+def _check_batch(ensemble: str, max_batch_size: int, tensors: Sequence[Tensor]) -> None:
+    for each in tensors:
+        batch = each.typed()[2] or 0
+        if 0 < batch < max_batch_size:
+            raise DefinitionError(
+                f'ensemble "{ensemble}" allows a maximum batch size of {max_batch_size}, but {each} carries at most '
+                f"{batch}"
+            )
+
+
+def _check_tensors(ensemble: str, tensors: Sequence[object]) -> None:
+    for each in tensors:
+        if not isinstance(each, Tensor):
+            raise DefinitionError(
+                f'ensemble "{ensemble}": {type(each).__name__} {each!r:.60} is not a tensor; outputs are what '
+                "calling a model gives"
+            )

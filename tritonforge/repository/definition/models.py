@@ -1,0 +1,233 @@
+"""Models of one backend each, as a definition declares them. This module does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from tritonforge.errors import DefinitionError
+from tritonforge.repository.definition.settings import (
+    BatchInput,
+    BatchOutput,
+    DynamicBatching,
+    InstanceGroup,
+    SequenceBatching,
+    VersionPolicy,
+    Warmup,
+)
+from tritonforge.repository.definition.sources import Artifact, File, Function
+from tritonforge.repository.definition.tensors import Input, Output, frozen
+from tritonforge.repository.definition.wiring import Tensor, call
+
+__all__ = ["Dali", "Model", "Onnx", "PyTorch", "Python", "TensorFlow", "TensorRT"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What every model of a backend has; use one of its kinds (`Dali`, `TensorFlow`, `Onnx` ...).
+
+    Fields are those of `ModelConfig` with their names and meanings. ``artifact`` says where the model's file comes
+    from: one source, which becomes version 1, or a mapping from version number to source. ``files`` puts further files
+    into the model's directory, by their path in it. ``override`` is protobuf text merged over everything else, for the
+    fields that have no typed counterpart (``optimization`` ...).
+
+    A model is called on tensors of an ensemble to wire it (see `Ensemble`).
+
+    Raises:
+        DefinitionError: a field is wrong on its own: no name, a name with a slash, ``max_batch_size`` below 0 ...
+    """
+
+    #: (platform, backend) that config.pbtxt names, and the file that the backend looks for (triton core
+    #: model_config_utils.cc `AutoCompleteBackendFields`).
+    identity: ClassVar[tuple[str, str]]
+    filename: ClassVar[str]
+
+    name: str
+    _: KW_ONLY
+    max_batch_size: int = 0
+    input: Sequence[Input] = ()
+    output: Sequence[Output] = ()
+    artifact: Artifact | Mapping[int, Artifact] | None = None
+    version_policy: VersionPolicy | None = None
+    instance_group: Sequence[InstanceGroup] = ()
+    dynamic_batching: DynamicBatching | None = None
+    sequence_batching: SequenceBatching | None = None
+    batch_input: Sequence[BatchInput] = ()
+    batch_output: Sequence[BatchOutput] = ()
+    parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    model_warmup: Sequence[Warmup] = ()
+    default_model_filename: str = ""
+    cc_model_filenames: Mapping[str, str] = field(default_factory=dict)
+    metric_tags: Mapping[str, str] = field(default_factory=dict)
+    model_operations: Sequence[str] = ()
+    response_cache: bool | None = None
+    decoupled: bool = False
+    runtime: str = ""
+    files: Mapping[str, File | bytes] = field(default_factory=dict, repr=False)
+    override: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name, type(self).__name__)
+        check_max_batch_size(self.max_batch_size, self.name)
+        for name in ("input", "output", "instance_group", "batch_input", "batch_output", "model_warmup"):
+            frozen(self, name, tuple(getattr(self, name)))
+        frozen(self, "model_operations", tuple(self.model_operations))
+        for name in ("parameters", "cc_model_filenames", "metric_tags", "files"):
+            frozen(self, name, MappingProxyType(dict(getattr(self, name))))
+        _check_unique([each.name for each in self.input], f"{self.name}: input")
+        _check_unique([each.name for each in self.output], f"{self.name}: output")
+        if self.dynamic_batching is not None and self.sequence_batching is not None:
+            raise DefinitionError(f"{self.name}: dynamic_batching and sequence_batching exclude each other")
+        if isinstance(self.artifact, Mapping):
+            bad = [version for version in self.artifact if not isinstance(version, int) or version < 0]
+            if bad or not self.artifact:
+                raise DefinitionError(f"{self.name}: artifact maps version numbers >= 0 to sources, not {bad}")
+            frozen(self, "artifact", MappingProxyType(dict(self.artifact)))
+        for path in self.files:
+            if path.startswith("/") or ".." in path.split("/") or not path:
+                raise DefinitionError(f"{self.name}: files: {path!r} is not a path inside the model's directory")
+
+    @property
+    def platform(self) -> str:
+        """The platform that config.pbtxt names; empty when the backend alone says it."""
+        return self.identity[0]
+
+    @property
+    def backend(self) -> str:
+        """The backend that config.pbtxt names; empty when the platform alone says it."""
+        return self.identity[1]
+
+    @property
+    def model_filename(self) -> str:
+        """The file (or folder) that the backend opens in a version directory."""
+        return self.default_model_filename or self.filename
+
+    @property
+    def versions(self) -> Mapping[int, Artifact | None]:
+        """Where each version comes from; a model without an artifact has the empty version 1."""
+        return self.artifact if isinstance(self.artifact, Mapping) else {1: self.artifact}
+
+    def __call__(
+        self,
+        *tensors: Tensor | Mapping[str, Tensor],
+        to: str | Sequence[str] | Mapping[str, str] | None = None,
+        version: int = -1,
+        **named: Tensor,
+    ) -> Any:  # a Tensor where the model has one output, else Tensors: which of them, types cannot know
+        """Wire this model as a step of an ensemble; see `tritonforge.repository.definition.wiring.call`."""
+        return call(self, tensors, named, to=to, version=version)
+
+
+@dataclass(frozen=True, slots=True)
+class Dali(Model):
+    """A DALI pipeline.
+
+    ``pipeline`` is one Python function: it takes the external inputs (DALI data nodes, in the order of ``input``) and
+    returns the outputs, one or a sequence in the order of ``output``. It is written for the GPU (decoders with
+    ``device="mixed"``). The build serialises it as ``model.dali`` for ``device``: ``"gpu"`` as it is written, ``"cpu"``
+    with every operator moved to the CPU. Instead of a function, ``artifact`` may give a serialised pipeline.
+    """
+
+    identity = ("", "dali")
+    filename = "model.dali"
+
+    pipeline: Callable[..., Any] | None = None
+    device: str = "gpu"
+
+    def __post_init__(self) -> None:
+        # super() without arguments fails in a slotted dataclass: it is made anew after this body is compiled.
+        Model.__post_init__(self)
+        if self.device not in ("gpu", "cpu"):
+            raise DefinitionError(f"{self.name}: device is {self.device!r}; write 'gpu' or 'cpu'")
+        if self.pipeline is not None and self.artifact is not None:
+            raise DefinitionError(f"{self.name}: give a pipeline function or an artifact, not both")
+
+    @property
+    def versions(self) -> Mapping[int, Artifact | None]:
+        """Where each version comes from; a pipeline function is version 1."""
+        if self.pipeline is not None:
+            return {1: Function(build=self.pipeline)}
+        return self.artifact if isinstance(self.artifact, Mapping) else {1: self.artifact}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFlow(Model):
+    """A TensorFlow model: ``platform`` is ``tensorflow_savedmodel`` (the default) or ``tensorflow_graphdef``.
+
+    For a SavedModel, input and output names are the keys of its serving signature; for a GraphDef, its node names.
+    """
+
+    filename = "model.savedmodel"
+
+    platform: str = "tensorflow_savedmodel"
+    backend: str = ""
+
+    def __post_init__(self) -> None:
+        Model.__post_init__(self)
+        if self.platform not in ("tensorflow_savedmodel", "tensorflow_graphdef"):
+            raise DefinitionError(
+                f"{self.name}: platform is {self.platform!r}; write 'tensorflow_savedmodel' or 'tensorflow_graphdef'"
+            )
+
+    @property
+    def model_filename(self) -> str:
+        """``model.savedmodel`` (a folder) or ``model.graphdef``, unless ``default_model_filename`` says otherwise."""
+        return self.default_model_filename or self.platform.replace("tensorflow_", "model.")
+
+
+@dataclass(frozen=True, slots=True)
+class Onnx(Model):
+    """An ONNX model for ONNX Runtime."""
+
+    identity = ("onnxruntime_onnx", "onnxruntime")
+    filename = "model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class PyTorch(Model):
+    """A TorchScript model; inputs and outputs are named ``INPUT__0`` or by ``forward``'s arguments."""
+
+    identity = ("pytorch_libtorch", "pytorch")
+    filename = "model.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRT(Model):
+    """A TensorRT engine."""
+
+    identity = ("tensorrt_plan", "tensorrt")
+    filename = "model.plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Python(Model):
+    """A Python model: ``artifact`` is its ``model.py``."""
+
+    identity = ("", "python")
+    filename = "model.py"
+
+
+def check_name(name: str, kind: str) -> None:
+    """A model's name is its directory's name: not empty, no slash, not a path."""
+    if not isinstance(name, str) or not name or "/" in name or name in (".", "..") or "\0" in name:
+        raise DefinitionError(f"{kind}: name is {name!r}; a model's name is the name of its directory")
+
+
+def check_max_batch_size(max_batch_size: int, name: str) -> None:
+    """``max_batch_size`` is an integer of at least 0 (model_config_utils.cc `ValidateModelConfig`)."""
+    if isinstance(max_batch_size, bool) or not isinstance(max_batch_size, int) or max_batch_size < 0:
+        raise DefinitionError(f"{name}: 'max_batch_size' must be non-negative, not {max_batch_size!r}")
+
+
+def at_version(model: Model, version: int) -> Model:
+    """The same model with the source of one version as its only artifact."""
+    source = model.versions[version]
+    return model if isinstance(model, Dali) and model.pipeline is not None else replace(model, artifact=source)
+
+
+def _check_unique(names: Sequence[str], where: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DefinitionError(f"{where} {twice[0]!r} is declared twice")

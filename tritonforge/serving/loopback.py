@@ -1,0 +1,133 @@
+"""A shared object that keeps every listening socket of a process on loopback, as bytes. This module does no I/O.
+
+Triton 2.51 has an address flag for its HTTP, gRPC and metrics ports, but binds its SageMaker front end to 0.0.0.0
+(server/src/main.cc `StartSagemakerService`). Put into ``LD_PRELOAD``, this object answers the program's ``bind``: an
+IPv4 socket address of 0.0.0.0 becomes 127.0.0.1, everything else passes as it is. A developer's machine may have no
+compiler, so the object is written here, byte by byte: 73 bytes of text reach for the C library's ``syscall`` through
+one relocation, inside the smallest ELF file that the dynamic linker loads (ELF-64 Object File Format, version 1.5;
+System V ABI, AMD64 supplement).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+__all__ = ["MACHINE", "NAME", "shared_object"]
+
+#: The one machine type that the object runs on, as `platform.machine` names it.
+MACHINE: Final = "x86_64"
+
+#: The file name, which ``LD_PRELOAD`` finds on the library path.
+NAME: Final = "libtritonforge_loopback.so"
+
+_PAGE: Final = 0x1000
+
+# int bind(int fd, const struct sockaddr *address, socklen_t length), System V calling convention: edi, rsi, edx.
+# `syscall` of the C library is called, not the kernel itself, so that errno is set where the caller looks for it.
+_BEFORE_CALL: Final = bytes.fromhex(
+    "4883ec18"  #          sub   rsp, 24                 16 bytes for a copy; aligns the stack for the call
+    "83fa10"  #            cmp   edx, 16                 sizeof(struct sockaddr_in)
+    "7227"  #              jb    call
+    "66833e02"  #          cmp   word ptr [rsi], 2       sin_family is AF_INET
+    "7521"  #              jne   call
+    "837e0400"  #          cmp   dword ptr [rsi + 4], 0  sin_addr is INADDR_ANY
+    "751b"  #              jne   call
+    "488b06"  #            mov   rax, [rsi]              the caller's structure is const: change a copy of it
+    "48890424"  #          mov   [rsp], rax
+    "488b4608"  #          mov   rax, [rsi + 8]
+    "4889442408"  #        mov   [rsp + 8], rax
+    "c74424047f000001"  #  mov   dword ptr [rsp + 4], 0x0100007f   127.0.0.1 in network order
+    "4889e6"  #            mov   rsi, rsp
+    # call:
+    "89d1"  #              mov   ecx, edx
+    "4889f2"  #            mov   rdx, rsi
+    "89fe"  #              mov   esi, edi
+    "bf31000000"  #        mov   edi, 49                 SYS_bind
+    "31c0"  #              xor   eax, eax                no vector registers in a variadic call
+    "ff15"  #              call  [rip + slot of `syscall`]; its four bytes follow
+)
+_AFTER_CALL: Final = bytes.fromhex(
+    "4883c418"  #          add   rsp, 24
+    "c3"  #                ret
+)
+
+
+def shared_object() -> bytes:
+    """The file's content: 728 bytes, the same every time.
+
+    Two segments are loaded: headers, tables and text (read, execute) and the dynamic section with the one slot (read,
+    write); none is both writable and executable.
+    """
+    strings = b"\0bind\0syscall\0" + NAME.encode() + b"\0"
+    headers = 64 + 4 * 56
+    hash_at = headers
+    # One bucket: every lookup starts at symbol 1 (bind) and goes on to symbol 2 (syscall), whatever its hash.
+    hashes = struct.pack("<6I", 1, 3, 1, 0, 2, 0)
+    symbols_at = _aligned(hash_at + len(hashes), 8)
+    symbols_size = 3 * 24
+    relocations_at = symbols_at + symbols_size
+    strings_at = relocations_at + 24
+    text_at = _aligned(strings_at + len(strings), 16)
+    text_size = len(_BEFORE_CALL) + 4 + len(_AFTER_CALL)
+    data_at = _aligned(text_at + text_size, 16)
+    data_address = data_at + _PAGE  # on a page of its own in memory, at the same offset in it as in the file
+
+    dynamic_entries = (
+        (14, strings.index(NAME.encode())),  # DT_SONAME
+        (4, hash_at),  # DT_HASH
+        (5, strings_at),  # DT_STRTAB
+        (10, len(strings)),  # DT_STRSZ
+        (6, symbols_at),  # DT_SYMTAB
+        (11, 24),  # DT_SYMENT
+        (7, relocations_at),  # DT_RELA
+        (8, 24),  # DT_RELASZ
+        (9, 24),  # DT_RELAENT
+        (24, 0),  # DT_BIND_NOW
+        (0, 0),  # DT_NULL
+    )
+    dynamic = b"".join(struct.pack("<QQ", tag, value) for tag, value in dynamic_entries)
+    slot_address = data_address + len(dynamic)
+    data = dynamic + bytes(8)
+
+    function = 0x12  # STB_GLOBAL << 4 | STT_FUNC
+    symbols = (
+        bytes(24)
+        + struct.pack("<IBBHQQ", strings.index(b"bind"), function, 0, 1, text_at, text_size)
+        + struct.pack("<IBBHQQ", strings.index(b"syscall"), function, 0, 0, 0, 0)
+    )
+    relocation = struct.pack("<QQq", slot_address, 2 << 32 | 6, 0)  # symbol 2, R_X86_64_GLOB_DAT
+    next_instruction = text_at + len(_BEFORE_CALL) + 4
+    text = _BEFORE_CALL + struct.pack("<i", slot_address - next_instruction) + _AFTER_CALL
+
+    identification = b"\x7fELF" + bytes((2, 1, 1, 0)) + bytes(8)  # 64 bits, little-endian, version 1, System V
+    header = identification + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 4, 64, 0, 0)
+    read, write, execute = 4, 2, 1
+    load, dynamic_segment, stack = 1, 2, 0x6474E551
+    segments = (
+        (load, read | execute, 0, 0, text_at + text_size, _PAGE),
+        (load, read | write, data_at, data_address, len(data), _PAGE),
+        (dynamic_segment, read | write, data_at, data_address, len(dynamic), 8),
+        (stack, read | write, 0, 0, 0, 16),  # PT_GNU_STACK: the stack of the process stays non-executable
+    )
+    table = b"".join(
+        struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, size, size, alignment)
+        for kind, flags, offset, address, size, alignment in segments
+    )
+    parts = (
+        (0, header + table),
+        (hash_at, hashes),
+        (symbols_at, symbols),
+        (relocations_at, relocation),
+        (strings_at, strings),
+        (text_at, text),
+        (data_at, data),
+    )
+    content = bytearray(data_at + len(data))
+    for offset, part in parts:
+        content[offset : offset + len(part)] = part
+    return bytes(content)
+
+
+def _aligned(offset: int, alignment: int) -> int:
+    return -(-offset // alignment) * alignment
