@@ -1,0 +1,146 @@
+"""Definitions to a `Repository`: every directory, configuration and file source of it, sorted; nothing is written.
+
+This module does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tritonforge.errors import DefinitionError
+from tritonforge.repository.config import to_config, write
+from tritonforge.repository.definition.ensemble import Ensemble, rewired
+from tritonforge.repository.definition.models import Model
+from tritonforge.repository.definition.sources import File
+from tritonforge.schema import ModelConfig
+
+__all__ = ["Beside", "Content", "Made", "Repository", "ResolvedModel", "Source", "resolve"]
+
+#: The file that keeps an ensemble's empty version directory in git and in tar archives. Triton loads an ensemble only
+#: where a version directory is (model_lifecycle.cc `VersionsToLoad`), and never looks into it.
+KEEPER = ".gitkeep"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file whose bytes are known."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A file that lies beside the definition; ``path`` is relative to its folder, or absolute."""
+
+    path: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What `artifacts.make` puts into a version directory: the path is the directory's."""
+
+    model: Model
+    version: int
+
+
+Source: TypeAlias = Content | Beside | Made
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """One model of a repository: its configuration, and the source of each file by its path in the repository."""
+
+    name: str
+    config: ModelConfig
+    files: Mapping[str, Source]
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A model repository as data: its models, sorted by name."""
+
+    models: tuple[ResolvedModel, ...]
+
+    @property
+    def files(self) -> Mapping[str, Source]:
+        """Every path of the repository and where its content comes from, sorted by path."""
+        merged = {path: source for model in self.models for path, source in model.files.items()}
+        return {path: merged[path] for path in sorted(merged)}
+
+    @property
+    def configs(self) -> Mapping[str, str]:
+        """The text of every config.pbtxt by its path in the repository."""
+        return {f"{model.name}/config.pbtxt": write(model.config) for model in self.models}
+
+
+def resolve(models: Mapping[str, Model | Ensemble]) -> Repository:
+    """The repository of these models, with every model that an ensemble among them uses.
+
+    Ensembles are wired anew over ``models``, so that what introspection filled in is held against them too.
+
+    Raises:
+        DefinitionError: an input or output without data_type or dims, two sources for one path, or ensembles that the
+            completed models contradict.
+    """
+    completed: dict[str, Model | Ensemble] = {}
+
+    def complete(model: Model | Ensemble) -> Model | Ensemble:
+        if model.name not in completed:
+            chosen = models.get(model.name, model)
+            if isinstance(chosen, Ensemble):
+                parts = {wire.model.name: wire.model for wire in chosen.steps}
+                for part in parts.values():
+                    assert isinstance(part, Model | Ensemble)
+                    complete(part)
+                chosen = rewired(chosen, completed)
+            _check_complete(chosen)
+            completed[model.name] = chosen
+        return completed[model.name]
+
+    for model in models.values():
+        complete(model)
+    return Repository(tuple(_resolve(completed[name]) for name in sorted(completed)))
+
+
+def _check_complete(model: Model | Ensemble) -> None:
+    for kind in ("input", "output"):
+        for tensor in getattr(model, kind):
+            missing = [name for name in ("data_type", "dims") if getattr(tensor, name) is None]
+            if missing:
+                raise DefinitionError(
+                    f'{model.name}: {kind} "{tensor.name}" must specify {missing[0]!r}: the definition leaves it out '
+                    "and there is no model file to read it from"
+                )
+
+
+def _resolve(model: Model | Ensemble) -> ResolvedModel:
+    config = to_config(model)
+    files: dict[str, Source] = {}
+    for path, source in [("config.pbtxt", Content(write(config).encode())), *_sources(model)]:
+        if files.setdefault(f"{model.name}/{path}", source) != source:
+            raise DefinitionError(f"{model.name}: two files want to be {path}")
+    return ResolvedModel(model.name, config, {path: files[path] for path in sorted(files)})
+
+
+def _sources(model: Model | Ensemble) -> Iterator[tuple[str, Source]]:
+    if isinstance(model, Ensemble):
+        yield f"1/{KEEPER}", Content(b"")
+        return
+    for version, artifact in model.versions.items():
+        yield (f"{version}/{KEEPER}", Content(b"")) if artifact is None else (str(version), Made(model, version))
+    for output in model.output:
+        if output.labels is not None:
+            yield output.label_filename, Content("".join(f"{label}\n" for label in output.labels).encode())
+        elif output.label_filename:
+            yield output.label_filename, Beside(output.label_filename)
+    for warmup in model.model_warmup:
+        for tensor in warmup.inputs.values():
+            if isinstance(tensor.data, File):
+                yield f"warmup/{tensor.input_data_file}", Beside(tensor.data.path, tensor.data.sha256)
+            elif tensor.data is not None:
+                yield f"warmup/{tensor.input_data_file}", Content(tensor.data)
+    for path, content in model.files.items():
+        yield path, Content(content) if isinstance(content, bytes) else Beside(content.path, content.sha256)
