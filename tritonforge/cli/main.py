@@ -1,0 +1,105 @@
+"""The command `tritonforge`: finds the subcommand, and turns every error into one sentence and an exit code.
+
+A subcommand's module is imported only when it runs, so that `--help` loads click and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from tritonforge.errors import TritonForgeError
+
+__all__ = ["cli", "main"]
+
+#: Subcommand: the function that holds it, and its line in `tritonforge --help`.
+_COMMANDS: Final = {
+    "build": ("tritonforge.cli.repository:build", "Build a model repository from its Python definition."),
+    "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
+    "infer": ("tritonforge.cli.inference:infer", "Send images to a server and print the answers."),
+}
+
+
+class _Commands(click.Group):
+    """A group whose subcommands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from tritonforge import __version__
+
+        click.echo(f"tritonforge {__version__}")
+        ctx.exit()
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 done; 1 the job ran and failed, or --check found a difference; 2 the input is to be mended; "
+    "130 interrupted.",
+)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print it.")
+def cli() -> None:
+    """Python definitions become a Triton model repository, proved right before any server sees it."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code: Any = cli.main(arguments, prog_name="tritonforge", standalone_mode=False)
+    except TritonForgeError as error:
+        _tell(str(error), error.exit_code, arguments)
+        return error.exit_code
+    except click.UsageError as error:
+        hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
+        _tell(f"{error.format_message()}{hint}", 2, arguments)
+        return 2
+    except click.ClickException as error:
+        _tell(error.format_message(), error.exit_code, arguments)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): nobody is there to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _tell(sentence: str, code: int, arguments: list[str]) -> None:
+    """One error: as a sentence on standard error, and for machines as JSON on standard output as well."""
+    if _wants_json(arguments):
+        click.echo(json.dumps({"error": {"message": sentence, "exit_code": code}}))
+    click.secho("error: ", err=True, nl=False, fg="red")
+    click.echo(sentence, err=True)
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return "--json" in arguments or any(
+        each == "--format=json" or (each, after) == ("--format", "json") for each, after in pairs
+    )

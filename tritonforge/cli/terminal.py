@@ -1,0 +1,69 @@
+"""What the subcommands share on the terminal: the consoles, and progress that is drawn only where someone watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+__all__ = ["Steps", "err", "human_bytes", "out", "steps"]
+
+#: Results go to standard output, everything about the work itself to standard error.
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Steps:
+    """Slow work, step by step: a spinner with the seconds on a terminal, one line a step elsewhere."""
+
+    def __init__(self, status: Status | None) -> None:
+        self._status = status
+        self._what = ""
+        self._since = 0.0
+
+    def begin(self, what: str) -> None:
+        """A step begins; the one before it is told as done."""
+        self.end()
+        self._what, self._since = what, time.monotonic()
+        if self._status is not None:
+            self._status.update(f"{escape(what)} ...")
+            self._status.start()
+        else:
+            err.print(f"  {escape(what)} ...")
+
+    def say(self, sentence: str) -> None:
+        """A sentence that must not be missed."""
+        err.print(f"[yellow]note:[/yellow] {escape(sentence)}")
+
+    def end(self) -> None:
+        """The step is done."""
+        if self._what and self._status is not None:
+            self._status.stop()
+            err.print(f"  [green]✓[/green] {escape(self._what)} [dim]{time.monotonic() - self._since:.1f} s[/dim]")
+        self._what = ""
+
+
+@contextmanager
+def steps() -> Iterator[Steps]:
+    """Progress for a block of work; a step that an error ends leaves no spinner behind."""
+    status = err.status("", spinner="dots") if err.is_terminal else None
+    shown = Steps(status)
+    try:
+        yield shown
+        shown.end()
+    finally:
+        if status is not None:
+            status.stop()
+
+
+def human_bytes(size: float) -> str:
+    """A size as people read it: 512 B, 8.6 MB; units of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
