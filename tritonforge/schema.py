@@ -1,14 +1,13 @@
 """Triton's own schema of config.pbtxt: `ModelConfig` and its parts, as tritonclient ships them.
 
 tritonclient keeps ``model_config_pb2`` inside its grpc package, whose import costs 0.4 s and needs grpc; the file alone
-costs 0.03 s and needs protobuf only, so it is loaded by its path. It registers itself under the name that
-``import tritonclient.grpc`` looks for, so both can live in one process.
+costs 0.03 s and needs protobuf only, so it is loaded by its path. protobuf makes one class for one message type, so the
+classes are tritonclient's own also where ``tritonclient.grpc`` is imported before or after.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import sys
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -24,15 +23,12 @@ __all__ = ["ModelConfig", "model_config_pb2", "new_model_config"]
 #: A `ModelConfig` message; protobuf makes its class at run time, so types know it as Message.
 ModelConfig: TypeAlias = "Message"
 
-_NAME = "tritonclient.grpc.model_config_pb2"
+_NAME = "tritonforge_model_config_pb2"
 
 
 @lru_cache(maxsize=1)
 def model_config_pb2() -> ModuleType:
     """The module of tritonclient that holds the schema, loaded without grpc."""
-    loaded = sys.modules.get(_NAME)
-    if loaded is not None:
-        return loaded
     package = importlib.util.find_spec("tritonclient")
     if package is None or not package.submodule_search_locations:
         raise TritonForgeError("tritonclient is not installed; run: pip install tritonforge")
@@ -41,7 +37,6 @@ def model_config_pb2() -> ModuleType:
     if spec is None or spec.loader is None or not path.is_file():
         raise TritonForgeError(f"{path}: this tritonclient carries no schema; run: pip install -U tritonclient")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[_NAME] = module
     spec.loader.exec_module(module)
     return module
 
