@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tritonforge.cli.terminal import err, human_bytes, out, steps
-from tritonforge.repository.artifacts import Artifacts
+from tritonforge.repository.artifacts import ArtifactMaker
 from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.repository.disk import Built
 from tritonforge.repository.disk import build as build_repository
@@ -39,7 +39,7 @@ def build(definition: Path, output: Path | None, *, check: bool, write_configs: 
         return _write_configs(definitions, resolve(definitions.models), form)
     destination = output if output is not None else Path("build") / definitions.folder.name
     with steps() as progress:
-        built = build_repository(definitions, destination, maker=Artifacts(), progress=progress)
+        built = build_repository(definitions, destination, maker=ArtifactMaker(), progress=progress)
     _report(built, destination, form)
     return 0
 

@@ -68,8 +68,8 @@ def build(definitions: Definitions, destination: Path, *, maker: Maker, progress
         ArtifactError: a model file is missing, damaged, or not what its definition says.
     """
     destination = Path(os.path.abspath(destination))  # noqa: PTH100  # resolve() would follow a link that is the target
-    old = _old_record(destination)
     with staging(destination) as partial:
+        old = _old_record(destination)
         work = _Work(definitions, destination, partial, old, maker, progress)
         completed = {name: work.model(model) for name, model in definitions.models.items()}
         repository = resolve(completed)
