@@ -12,16 +12,14 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
+from tritonforge.messages import OPTIONAL, REPEATED, REQUIRED, Field, message_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
 __all__ = [
     "CPU_ONLY",
@@ -228,75 +226,54 @@ def _serialised(message: PipelineDef) -> bytes:
 
 @lru_cache(maxsize=1)
 def _pipeline_class() -> Any:
-    """The message class of `PipelineDef`, made once from the declaration below."""
-    file = descriptor_pb2.FileDescriptorProto(name="tritonforge/dali.proto", package="dali_proto", syntax="proto2")
-    for message_name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=message_name)
-        for number, label, kind, name, default in fields:
-            _declare(message.field.add(name=name, number=number, label=label), kind, default)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("dali_proto.PipelineDef"))
+    return message_class("dali_proto", _MESSAGES, "PipelineDef")
 
 
-def _declare(field: FieldDescriptorProto, kind: str, default: str | None) -> None:
-    scalars = {"string": 9, "float": 2, "int64": 3, "int32": 5, "bool": 8}  # FieldDescriptorProto.Type
-    if kind in scalars:
-        field.type = scalars[kind]
-    else:
-        field.type, field.type_name = 11, f".dali_proto.{kind}"
-    if default is not None:
-        field.default_value = default
-
-
-_OPTIONAL, _REQUIRED, _REPEATED = 1, 2, 3  # FieldDescriptorProto.Label
-
-#: Message -> (number, label, type, name, default).
-_MESSAGES: Final[Mapping[str, tuple[tuple[int, int, str, str, str | None], ...]]] = MappingProxyType(
+_MESSAGES: Final[Mapping[str, tuple[Field, ...]]] = MappingProxyType(
     {
         "Argument": (
-            (1, _REQUIRED, "string", "name", None),
-            (2, _OPTIONAL, "string", "type", None),
-            (3, _REPEATED, "float", "floats", None),
-            (4, _REPEATED, "int64", "ints", None),
-            (5, _REPEATED, "string", "strings", None),
-            (6, _REPEATED, "bool", "bools", None),
-            (7, _REPEATED, "Argument", "extra_args", None),
-            (8, _REQUIRED, "bool", "is_vector", "false"),
+            (1, REQUIRED, "string", "name", None),
+            (2, OPTIONAL, "string", "type", None),
+            (3, REPEATED, "float", "floats", None),
+            (4, REPEATED, "int64", "ints", None),
+            (5, REPEATED, "string", "strings", None),
+            (6, REPEATED, "bool", "bools", None),
+            (7, REPEATED, "Argument", "extra_args", None),
+            (8, REQUIRED, "bool", "is_vector", "false"),
         ),
         "InputOutput": (
-            (1, _REQUIRED, "string", "name", None),
-            (2, _REQUIRED, "string", "device", None),
-            (3, _REQUIRED, "bool", "is_argument_input", None),
-            (4, _OPTIONAL, "string", "arg_name", None),
-            (5, _OPTIONAL, "int32", "dtype", "-1"),
-            (6, _OPTIONAL, "int32", "ndim", "-1"),
-            (7, _OPTIONAL, "string", "layout", None),
+            (1, REQUIRED, "string", "name", None),
+            (2, REQUIRED, "string", "device", None),
+            (3, REQUIRED, "bool", "is_argument_input", None),
+            (4, OPTIONAL, "string", "arg_name", None),
+            (5, OPTIONAL, "int32", "dtype", "-1"),
+            (6, OPTIONAL, "int32", "ndim", "-1"),
+            (7, OPTIONAL, "string", "layout", None),
         ),
         "OpDef": (
-            (1, _REQUIRED, "string", "name", None),
-            (2, _REPEATED, "InputOutput", "input", None),
-            (3, _REPEATED, "InputOutput", "output", None),
-            (4, _REPEATED, "Argument", "args", None),
-            (5, _OPTIONAL, "string", "inst_name", None),
-            (6, _OPTIONAL, "int32", "logical_id", "-1"),
+            (1, REQUIRED, "string", "name", None),
+            (2, REPEATED, "InputOutput", "input", None),
+            (3, REPEATED, "InputOutput", "output", None),
+            (4, REPEATED, "Argument", "args", None),
+            (5, OPTIONAL, "string", "inst_name", None),
+            (6, OPTIONAL, "int32", "logical_id", "-1"),
         ),
         "PipelineDef": (
-            (1, _OPTIONAL, "int64", "num_threads", "4"),
-            (2, _REQUIRED, "int32", "batch_size", None),
-            (3, _OPTIONAL, "bool", "_unused_use_async", "true"),
-            (4, _OPTIONAL, "bool", "_unused_pipeline", "true"),
-            (5, _REPEATED, "OpDef", "op", None),
-            (6, _REPEATED, "string", "external_inputs", None),
-            (7, _REPEATED, "InputOutput", "pipe_outputs", None),
-            (8, _OPTIONAL, "int32", "device_id", "0"),
-            (9, _OPTIONAL, "int64", "seed", "-1"),
-            (10, _OPTIONAL, "bool", "enable_checkpointing", None),
-            (11, _OPTIONAL, "int32", "executor_type", "0"),
-            (12, _OPTIONAL, "int64", "executor_flags", None),
-            (13, _OPTIONAL, "int32", "prefetch_queue_depth_cpu", "2"),
-            (14, _OPTIONAL, "int32", "prefetch_queue_depth_gpu", "2"),
-            (15, _OPTIONAL, "int64", "bytes_per_sample_hint", None),
+            (1, OPTIONAL, "int64", "num_threads", "4"),
+            (2, REQUIRED, "int32", "batch_size", None),
+            (3, OPTIONAL, "bool", "_unused_use_async", "true"),
+            (4, OPTIONAL, "bool", "_unused_pipeline", "true"),
+            (5, REPEATED, "OpDef", "op", None),
+            (6, REPEATED, "string", "external_inputs", None),
+            (7, REPEATED, "InputOutput", "pipe_outputs", None),
+            (8, OPTIONAL, "int32", "device_id", "0"),
+            (9, OPTIONAL, "int64", "seed", "-1"),
+            (10, OPTIONAL, "bool", "enable_checkpointing", None),
+            (11, OPTIONAL, "int32", "executor_type", "0"),
+            (12, OPTIONAL, "int64", "executor_flags", None),
+            (13, OPTIONAL, "int32", "prefetch_queue_depth_cpu", "2"),
+            (14, OPTIONAL, "int32", "prefetch_queue_depth_gpu", "2"),
+            (15, OPTIONAL, "int64", "bytes_per_sample_hint", None),
         ),
     }
 )

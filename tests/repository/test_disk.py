@@ -296,6 +296,6 @@ def test_unchanged_weights_are_never_read_again(
     first = run(definition, out, Files(size=2 << 20))
     (definition / "words.txt").write_text("other\n")
     read: list[Path] = []
-    monkeypatch.setattr("tritonforge.repository.disk.build.sha256_of", lambda path: read.append(path) or "0" * 64)
+    monkeypatch.setattr("tritonforge.repository.disk.builder.sha256_of", lambda path: read.append(path) or "0" * 64)
     assert run(definition, out, Files(size=2 << 20)).digest != first.digest
     assert [path.name for path in read] == ["words.txt"]

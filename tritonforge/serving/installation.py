@@ -19,10 +19,15 @@ from typing import Final
 from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving import loopback
 
-__all__ = ["BACKENDS", "Installation", "environment", "find", "prepare"]
+__all__ = ["BACKENDS", "WORKING_DIRECTORY", "Installation", "environment", "find", "prepare"]
 
 #: The backends that tritonforge brings; each is a folder with a model.py (Triton's "python-based backends").
 BACKENDS: Final = ("dali", "onnxruntime", "tensorflow")
+
+#: Where tritonserver runs, inside the Server's folder: an empty place, since Python looks for modules in it first.
+WORKING_DIRECTORY: Final = "work"
+
+_ENVIRONMENT: Final = "python"
 
 #: Frameworks that write pages of notices to the log unless they are told not to.
 _QUIET: Final[Mapping[str, str]] = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
@@ -73,8 +78,9 @@ def find() -> Installation:
 
 
 def prepare(installation: Installation, folder: Path) -> Path:
-    """Lay out the backend directory and the loopback object inside ``folder``; gives the backend directory."""
+    """Lay out what tritonserver needs inside ``folder``; gives the backend directory."""
     (folder / loopback.NAME).write_bytes(loopback.shared_object())
+    (folder / WORKING_DIRECTORY).mkdir()
     backends = folder / "backends"
     python = backends / "python"
     python.mkdir(parents=True)
@@ -85,32 +91,41 @@ def prepare(installation: Installation, folder: Path) -> Path:
     own = Path(__file__).parent / "backends"
     for name in BACKENDS:
         (backends / name).symlink_to(own / name)
+    _make_environment(folder / _ENVIRONMENT)
     return backends
 
 
 def environment(installation: Installation, folder: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """The environment of tritonserver and its stubs, from the one ``given``.
-
-    The stub embeds the running Python: it finds libpython by LD_LIBRARY_PATH, the standard library by PYTHONHOME and
-    the packages by PYTHONPATH, which also leads to tritonforge for the backends.
-    """
+    """The environment variables of tritonserver and its stubs, from the ones ``given``."""
     kept = {name: value for name, value in given.items() if not name.startswith(("SAGEMAKER_", "PYTHON", "AIP_"))}
-    packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
-    tritonforge = str(Path(__file__).resolve().parents[2])
-    if tritonforge not in packages:
-        packages.append(tritonforge)  # last: beside it may lie folders of any name
     libraries = [str(folder), str(installation.libraries)]
-    for name in ("LIBDIR", "LIBPL"):
-        if value := sysconfig.get_config_var(name):
-            libraries.append(str(value))
+    libraries += [str(value) for name in ("LIBDIR", "LIBPL") if (value := sysconfig.get_config_var(name))]
     libraries += [entry for entry in given.get("LD_LIBRARY_PATH", "").split(":") if entry]
     preloaded = [entry for entry in given.get("LD_PRELOAD", "").split(":") if entry]
     return {
-        **{name: given.get(name, value) for name, value in _QUIET.items()},
+        **_QUIET,
         **kept,
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "LD_PRELOAD": os.pathsep.join([loopback.NAME, *preloaded]),
-        "PYTHONHOME": os.pathsep.join(dict.fromkeys((sys.base_prefix, sys.base_exec_prefix))),
-        "PYTHONPATH": os.pathsep.join(packages),
-        "PYTHONUNBUFFERED": "1",
+        "PATH": os.pathsep.join([str(folder / _ENVIRONMENT / "bin"), given.get("PATH", os.defpath)]),
     }
+
+
+def _make_environment(folder: Path) -> None:
+    """Make a virtual environment that leads the stubs to the packages of the running Python.
+
+    A stub embeds Python in its isolated configuration, which reads no PYTHONPATH and no PYTHONHOME, but looks for
+    ``python3`` on the PATH and for the ``pyvenv.cfg`` beside it (CPython Modules/getpath.py). So this one is put first
+    on the PATH; its only package is a .pth file that adds the folders of the running Python's packages, and the one
+    that tritonforge is in.
+    """
+    executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    packages.mkdir(parents=True)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python3").symlink_to(executable)
+    (folder / "pyvenv.cfg").write_text(f"home = {executable.parent}\ninclude-system-site-packages = false\n")
+    added = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    # Last, as folders of any name may lie beside tritonforge.
+    lines = [*(f"import site; site.addsitedir({entry!r})" for entry in added), str(Path(__file__).resolve().parents[2])]
+    (packages / "tritonforge-serving.pth").write_text("\n".join(lines) + "\n")

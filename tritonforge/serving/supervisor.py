@@ -39,6 +39,7 @@ class Job(TypedDict):
 
     command: list[str]
     environment: dict[str, str]
+    working_directory: str
     log: str
     folder: str  # the Server's temporary folder, removed at the end
     shared_memory_prefix: str  # ends with "_<pid of the supervisor's parent>_"
@@ -123,14 +124,14 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
         if os.getppid() != supervisor:  # it ended before the line above
             os._exit(1)
 
-    with Path(job["log"]).open("ab") as log:
+    with Path(job["log"]).open("wb") as log:
         return subprocess.Popen(  # noqa: S603 - the command is the Server's own
             job["command"],
             env=job["environment"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=job["folder"],
+            cwd=job["working_directory"],
             start_new_session=True,  # one process group with its stubs, which a signal reaches as one
             preexec_fn=die_with_supervisor,  # noqa: PLW1509 - this process has one thread
         )

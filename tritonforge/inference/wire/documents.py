@@ -29,6 +29,10 @@ __all__ = [
 #: double since 2.43.
 Parameter: TypeAlias = bool | int | float | str
 
+#: numpy's limits (NPY_MAXDIMS of numpy 2, npy_intp); a shape beyond them would also take long to multiply.
+_MOST_DIMENSIONS: Final = 64
+_LARGEST_DIMENSION: Final = 2**63
+
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
@@ -101,9 +105,11 @@ def read_object(value: object, *, where: str) -> dict[str, Any]:
 def read_shape(document: Mapping[str, Any], *, where: str) -> tuple[int, ...]:
     """The member ``shape``: unsigned integers, batch dimension included."""
     shape = read_list(document, "shape", where=where)
+    if len(shape) > _MOST_DIMENSIONS:
+        raise DecodeError(f"{where}: 'shape' has {len(shape)} dimensions; arrays have at most {_MOST_DIMENSIONS}")
     for each in shape:
-        if type(each) is not int or each < 0:
-            raise DecodeError(f"{where}: 'shape' must hold unsigned integers, found {_short(each)}")
+        if type(each) is not int or not 0 <= each < _LARGEST_DIMENSION:
+            raise DecodeError(f"{where}: 'shape' must hold unsigned integers below 2**63, found {_short(each)}")
     return tuple(shape)
 
 
@@ -116,7 +122,11 @@ def read_parameters(document: Mapping[str, Any], *, where: str) -> dict[str, Par
         raise _unexpected(where, "parameters", "an object", document)
     for key, each in value.items():
         if type(each) not in (bool, int, float, str):
-            raise DecodeError(f"{where}: parameter {key!r} must be a boolean, a number or a string, found {_kind(each)}")
+            raise DecodeError(
+                f"{where}: parameter {key!r} must be a boolean, a number or a string, found {_kind(each)}"
+            )
+        if not is_unicode(key) or (type(each) is str and not is_unicode(each)):
+            raise DecodeError(f"{where}: parameter {key!r} holds text that is not UTF-8")
     return value
 
 
@@ -126,6 +136,8 @@ def checked_parameters(
     """The caller's parameters, checked; ``reserved`` maps a name that is taken to what to write instead."""
     checked: dict[str, Parameter] = {}
     for key, value in (parameters or {}).items():
+        if not isinstance(key, str):
+            raise EncodeError(f"{where}: a parameter's name must be a string, found {key!r}")
         if key in reserved:
             raise EncodeError(f"{where}: parameter {key!r} is written by the encoder; {reserved[key]}")
         if key.startswith("triton_"):
@@ -134,6 +146,10 @@ def checked_parameters(
             raise EncodeError(
                 f"{where}: parameter {key!r} is of type {type(value).__name__}; Triton takes bool, int, float and str"
             )
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise EncodeError(f"{where}: parameter {key!r} does not fit in 64 bits")
+        if not is_unicode(key) or (isinstance(value, str) and not is_unicode(value)):
+            raise EncodeError(f"{where}: parameter {key!r} holds text that is not Unicode")
         checked[key] = value
     return checked
 
@@ -141,8 +157,7 @@ def checked_parameters(
 def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        for key, value in reversed(pairs):
-            members[key] = value
+        members |= dict(reversed(pairs))
     return members
 
 
@@ -152,7 +167,14 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_first_wins)
 def _kind(value: object) -> str:
     if value is None:
         return "null"
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer", float: "a float"}
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a float",
+    }
     return names.get(type(value), type(value).__name__)
 
 

@@ -1,8 +1,8 @@
 """One tensor between numpy and the wire, for every KServe v2 datatype. This module does no I/O.
 
-Binary form: little-endian, row-major, no padding; BOOL is one byte; an element of BYTES is its length as uint32 and then
-its bytes (Triton's extension_binary_data.md, "Tensor Data"). JSON form: a flat list in row-major order; FP16 and BF16
-have no JSON form (http_server.cc, "data via JSON is not supported").
+Binary form: little-endian, row-major, no padding; BOOL is one byte; an element of BYTES is its length as uint32 and
+then its bytes (Triton's extension_binary_data.md, "Tensor Data"). JSON form: a flat list in row-major order; FP16 and
+BF16 have no JSON form (http_server.cc, "data via JSON is not supported").
 
 Nothing is copied that needs not be: buffers are views of the caller's array, decoded arrays are read-only views of the
 body. A view may be unaligned; ``numpy.require(array, requirements="A")`` copies where that matters.
@@ -106,11 +106,14 @@ def to_binary(name: str, array: Array, datatype: Datatype) -> list[Buffer]:
         return []
     little = _DTYPES[datatype.wire]
     flat = np.ascontiguousarray(array if array.dtype == little else array.astype(little)).reshape(-1)
-    return [memoryview(flat.view(np.uint8)).toreadonly()]
+    return [flat.view(np.uint8).data.toreadonly()]
 
 
 def to_json(name: str, array: Array, datatype: Datatype) -> list[Any]:
-    """The array in JSON form: a flat list in row-major order. Raises EncodeError for FP16, BF16 and text not in UTF-8."""
+    """The array in JSON form: a flat list in row-major order.
+
+    Raises EncodeError for FP16 and BF16, and for BYTES that are not UTF-8.
+    """
     if datatype.wire in _BINARY_ONLY:
         raise EncodeError(
             f"tensor {name!r}: Triton takes no {datatype.wire} in JSON; send it in binary form (binary=True)"
@@ -118,15 +121,7 @@ def to_json(name: str, array: Array, datatype: Datatype) -> list[Any]:
     if datatype.size is not None:
         flat: list[Any] = array.reshape(-1).tolist()
         return flat
-    texts = []
-    for index, each in enumerate(_elements(name, array)):
-        try:
-            texts.append(str(each, "utf-8"))
-        except UnicodeDecodeError as error:
-            raise EncodeError(
-                f"tensor {name!r}: element {index} is not UTF-8, which JSON needs; send it in binary form (binary=True)"
-            ) from error
-    return texts
+    return [_text(name, index, each) for index, each in enumerate(_elements(name, array))]
 
 
 def from_binary(body: Buffer, start: int, stop: int, datatype: Datatype, shape: Sequence[int], *, where: str) -> Array:
@@ -143,7 +138,9 @@ def from_binary(body: Buffer, start: int, stop: int, datatype: Datatype, shape: 
                 f"{where}: expected {_number(count * datatype.size)} bytes for {datatype.wire} of shape "
                 f"{_shape(shape)}, found {stop - start}"
             )
-        if datatype.wire == "BOOL":
+        if count == 0:
+            array = np.empty(0, dtype=_DTYPES[datatype.wire])
+        elif datatype.wire == "BOOL":
             array = _booleans(np.frombuffer(body, dtype=np.uint8, count=count, offset=start))
         else:
             # numpy has no view of bfloat16 in a buffer's format, so the view is taken of bytes and then renamed.
@@ -184,7 +181,7 @@ def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, wher
 
 def _elements(name: str, array: Array) -> list[bytes]:
     """The elements of a BYTES array as bytes, row-major; text is encoded as UTF-8."""
-    elements = array.reshape(-1).tolist()
+    elements: list[Any] = array.reshape(-1).tolist()
     if set(map(type, elements)) <= {bytes}:
         return elements
     return [_element(name, index, each) for index, each in enumerate(elements)]
@@ -201,14 +198,26 @@ def _element(name: str, index: int, value: object) -> bytes:
     raise EncodeError(f"tensor {name!r}: element {index} is of type {type(value).__name__}; BYTES holds bytes and str")
 
 
+def _text(name: str, index: int, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise EncodeError(
+            f"tensor {name!r}: element {index} is not UTF-8, which JSON needs; send it in binary form (binary=True)"
+        ) from error
+
+
 def _bytes_to_binary(name: str, array: Array) -> list[Buffer]:
     elements = _elements(name, array)
     lengths = list(map(len, elements))
     if not lengths:
         return []
     if max(lengths) > _LONGEST:
-        raise EncodeError(f"tensor {name!r}: an element of {max(lengths)} bytes; BYTES elements end at {_LONGEST} bytes")
-    pieces = chain.from_iterable(zip(map(_LENGTH.pack, lengths), elements, strict=True))
+        raise EncodeError(
+            f"tensor {name!r}: an element of {max(lengths)} bytes; BYTES elements end at {_LONGEST} bytes"
+        )
+    packed = {length: _LENGTH.pack(length) for length in set(lengths)}
+    pieces = chain.from_iterable(zip(map(packed.__getitem__, lengths), elements, strict=True))
     if sum(lengths) < _SMALL_ELEMENT * len(lengths):
         return [b"".join(pieces)]
     return list(pieces)
@@ -227,6 +236,7 @@ def _bytes_from_binary(body: Buffer, start: int, stop: int, count: int, *, where
     if type(body) is not bytes:
         # Slices must be bytes; of a bytes object they are made in one copy.
         body, at, stop = bytes(body[start:stop]), 0, stop - start
+    first = at
     try:
         for _ in range(count):
             (length,) = unpack(body, at)
@@ -234,28 +244,32 @@ def _bytes_from_binary(body: Buffer, start: int, stop: int, count: int, *, where
             at = begin + length
             append(body[begin:at])
     except struct.error as error:
-        raise DecodeError(_cut_off(elements, stop, begin=at, count=count, where=where)) from error
+        raise DecodeError(f"{where}: {_fault(body, first, stop, count)}") from error
     if at != stop:
-        if at > stop:
-            raise DecodeError(_cut_off(elements, stop, begin=at, count=count, where=where))
-        raise DecodeError(f"{where}: expected {count} elements of BYTES, found {stop - at} bytes after them")
+        raise DecodeError(f"{where}: {_fault(body, first, stop, count)}")
     return _object_array(elements)
 
 
-def _cut_off(elements: list[bytes], stop: int, *, begin: int, count: int, where: str) -> str:
-    return (
-        f"{where}: expected {count} elements of BYTES; element {max(len(elements) - 1, 0)} or the length after it "
-        f"reaches {begin - stop} bytes past the end of the tensor"
-        if begin > stop
-        else f"{where}: expected {count} elements of BYTES; the length of element {len(elements)} is cut off"
-    )
+def _fault(body: Buffer, at: int, stop: int, count: int) -> str:
+    """The first thing that is wrong with the BYTES tensor in ``body[at:stop]``."""
+    for index in range(count):
+        if stop - at < 4:
+            return (
+                f"expected {count} elements of BYTES; the length of element {index} is cut off after {stop - at} bytes"
+            )
+        (length,) = _LENGTH.unpack_from(body, at)
+        at += 4
+        if length > stop - at:
+            return f"element {index} of BYTES should have {length} bytes, found {stop - at}"
+        at += length
+    return f"expected {count} elements of BYTES, found {stop - at} bytes after them"
 
 
 def _booleans(view: npt.NDArray[np.uint8]) -> Array:
     # Any byte but 0 is true in Triton, but numpy's own booleans must be 0 or 1.
-    if view.size and int(view.max()) > 1:
-        return view != 0
-    return view.view(np.bool_)
+    canonical = not view.size or int(view.max()) <= 1
+    booleans: Array = view.view(np.bool_) if canonical else view.astype(np.bool_)
+    return booleans
 
 
 def _numbers(flat: list[Any], datatype: Datatype, *, where: str) -> Array:
@@ -308,8 +322,9 @@ def _reshaped(array: Array, shape: Sequence[int], *, where: str) -> Array:
 
 
 def _shape(shape: Sequence[int]) -> str:
-    return f"[{','.join(map(_number, shape))}]" if len(shape) <= 16 else f"of {len(shape)} dimensions"
+    return f"[{','.join(map(str, shape))}]"
 
 
 def _number(value: int) -> str:
-    return str(value) if value.bit_length() <= 128 else "a huge number of"
+    # Not in full: Python refuses to write integers of more than 4300 digits.
+    return str(value) if value.bit_length() <= 128 else f"{'-' if value < 0 else ''}2**{value.bit_length() - 1} or more"

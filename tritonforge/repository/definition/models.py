@@ -61,7 +61,7 @@ class Model:
     default_model_filename: str = ""
     cc_model_filenames: Mapping[str, str] = field(default_factory=dict)
     metric_tags: Mapping[str, str] = field(default_factory=dict)
-    model_operations: Sequence[str] = ()
+    model_operations: Sequence[str] | None = None
     response_cache: bool | None = None
     decoupled: bool = False
     runtime: str = ""
@@ -73,7 +73,8 @@ class Model:
         check_max_batch_size(self.max_batch_size, self.name)
         for name in ("input", "output", "instance_group", "batch_input", "batch_output", "model_warmup"):
             frozen(self, name, tuple(getattr(self, name)))
-        frozen(self, "model_operations", tuple(self.model_operations))
+        if self.model_operations is not None:
+            frozen(self, "model_operations", tuple(self.model_operations))
         for name in ("parameters", "cc_model_filenames", "metric_tags", "files"):
             frozen(self, name, MappingProxyType(dict(getattr(self, name))))
         _check_unique([each.name for each in self.input], f"{self.name}: input")
