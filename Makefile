@@ -1,0 +1,34 @@
+# Everything lives in .venv; each target makes it first where it is missing or older than pyproject.toml.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test lint bench clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
+	  { echo "tritonforge needs Python 3.10 to 3.12; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing tritonforge and its test requirements into .venv (about 1.5 GB of wheels, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,grpc,aws,test]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/python tests/demo.py
+
+test: setup
+	@$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+	@for definition in repos/*/definition.py; do echo "build --check $$definition"; $(BIN)/tritonforge build $$definition --check || exit 1; done
+
+bench: setup
+	@$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
