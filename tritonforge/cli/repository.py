@@ -10,7 +10,7 @@ import click
 
 from tritonforge.cli.terminal import err, human_bytes, out, steps
 from tritonforge.repository.artifacts import ArtifactMaker
-from tritonforge.repository.definition.loading import Definitions, load
+from tritonforge.repository.definition.loading import load
 from tritonforge.repository.disk import Built
 from tritonforge.repository.disk import build as build_repository
 from tritonforge.repository.resolve import Repository, resolve
@@ -33,10 +33,11 @@ def build(definition: Path, output: Path | None, *, check: bool, write_configs: 
     if check and write_configs:
         raise click.UsageError("--check and --write-configs exclude each other")
     definitions = load(definition)
+    folder = definition if definition.is_dir() else definition.parent
     if check:
-        return _check(definitions, resolve(definitions.models), form)
+        return _check(folder, resolve(definitions.models), form)
     if write_configs:
-        return _write_configs(definitions, resolve(definitions.models), form)
+        return _write_configs(folder, resolve(definitions.models), form)
     destination = output if output is not None else Path("build") / definitions.folder.name
     with steps() as progress:
         built = build_repository(definitions, destination, maker=ArtifactMaker(), progress=progress)
@@ -63,10 +64,10 @@ def _report(built: Built, destination: Path, form: str) -> None:
     out.print(f"{state} {destination}  {human_bytes(sum(built.files.values()))}  {built.digest}")
 
 
-def _check(definitions: Definitions, repository: Repository, form: str) -> int:
+def _check(folder: Path, repository: Repository, form: str) -> int:
     differing: dict[str, str] = {}
     for path, text in repository.configs.items():
-        committed = definitions.folder / path
+        committed = folder / path
         old = committed.read_text() if committed.is_file() else ""
         if old != text:
             lines = difflib.unified_diff(
@@ -82,19 +83,19 @@ def _check(definitions: Definitions, repository: Repository, form: str) -> int:
         for diff in differing.values():
             click.echo(diff, nl=False)
         err.print(f"{len(differing)} of {len(repository.configs)} config.pbtxt files differ from the definition; run:")
-        err.print(f"  tritonforge build {definitions.folder} --write-configs")
+        err.print(f"  tritonforge build {folder} --write-configs")
     else:
         out.print(f"{len(repository.configs)} config.pbtxt files are as the definition says")
     return 1 if differing else 0
 
 
-def _write_configs(definitions: Definitions, repository: Repository, form: str) -> int:
+def _write_configs(folder: Path, repository: Repository, form: str) -> int:
     for path, text in repository.configs.items():
-        committed = definitions.folder / path
+        committed = folder / path
         committed.parent.mkdir(parents=True, exist_ok=True)
         committed.write_text(text)
         if form == "text":
             out.print(str(committed))
     if form == "json":
-        click.echo(json.dumps({"written": [str(definitions.folder / path) for path in repository.configs]}, indent=2))
+        click.echo(json.dumps({"written": [str(folder / path) for path in repository.configs]}, indent=2))
     return 0

@@ -1,4 +1,4 @@
-"""The installation: tritonserver in the nvidia-pytriton wheel, and the folder and environment that it needs to run here.
+"""The installation: tritonserver in the nvidia-pytriton wheel, with the folder and environment it needs to run here.
 
 pytriton itself is never imported; the wheel is a carrier of files (facts of its layout: version 0.7.0).
 """

@@ -3,7 +3,7 @@
 A Server may end in any way, ``kill -9`` included, and must leave no process, no shared memory and no temporary folder
 behind. So it starts this file as a program in a session of its own and keeps the write end of its standard input: the
 kernel closes it when the Server's process ends, and the supervisor then stops tritonserver and clears up. Should the
-supervisor be killed itself, the kernel kills tritonserver (``PR_SET_PDEATHSIG``) and the next Server clears what is left.
+supervisor be killed itself, the kernel kills tritonserver (``PR_SET_PDEATHSIG``), and the next Server clears the rest.
 
 Only the standard library is imported, and nothing of tritonforge, so that ``python -S -I supervisor.py`` starts in
 milliseconds. The program speaks JSON lines: it reads one `Job` and then ``stop`` or the end of its input; it writes
@@ -133,7 +133,7 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
             stderr=log,
             cwd=job["working_directory"],
             start_new_session=True,  # one process group with its stubs, which a signal reaches as one
-            preexec_fn=die_with_supervisor,  # noqa: PLW1509 - this process has one thread
+            preexec_fn=die_with_supervisor,  # this process has one thread
         )
 
 

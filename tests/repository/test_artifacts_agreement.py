@@ -1,0 +1,161 @@
+"""Tests of `tritonforge.repository.artifacts.agreement`: what is stated against what a file has."""
+
+from __future__ import annotations
+
+import pytest
+
+from tritonforge.repository.artifacts import Signature, TensorInfo, check, complete
+from tritonforge.repository.definition import Dali, Input, Onnx, Output, TensorFlow
+
+FOUND = Signature(
+    [TensorInfo("image", "TYPE_FP32", (-1, 224, 224, 3))],
+    [TensorInfo("classes", "TYPE_INT64", (-1,)), TensorInfo("probabilities", "TYPE_FP32", (-1, 1001))],
+)
+
+
+def model(**stated: object) -> TensorFlow:
+    """A batched model that states the input and one output of FOUND, with changes."""
+    fields: dict[str, object] = {
+        "max_batch_size": 8,
+        "input": [Input("image", "TYPE_FP32", [224, 224, 3])],
+        "output": [Output("probabilities", "TYPE_FP32", [1001])],
+        **stated,
+    }
+    return TensorFlow("resnet", **fields)  # type: ignore[arg-type]  # the tests give the right types
+
+
+def test_what_agrees_gives_nothing() -> None:
+    """A model that states its file's tensors, or a part of its outputs, has no differences."""
+    assert check(model(), FOUND) == []
+    assert check(model(output=[]), FOUND) == []
+
+
+@pytest.mark.parametrize("dims", [[-1, 224, 3], [-1, -1, -1]])
+def test_a_variable_extent_agrees_with_any(dims: list[int]) -> None:
+    """-1 in the definition agrees with a fixed extent of the file."""
+    assert check(model(input=[Input("image", "TYPE_FP32", dims)]), FOUND) == []
+
+
+def test_a_variable_extent_of_the_file_agrees_with_any() -> None:
+    """-1 in the file agrees with a fixed extent of the definition."""
+    found = Signature([TensorInfo("image", "TYPE_FP32", (-1, -1, -1, 3))], FOUND.outputs)
+    assert check(model(), found) == []
+
+
+@pytest.mark.parametrize(
+    ("stated", "sentence"),
+    [
+        (
+            {"input": [Input("image", "TYPE_FP16", [224, 224, 3])]},
+            "resnet: input 'image' is stated as TYPE_FP16, but its file has TYPE_FP32",
+        ),
+        (
+            {"input": [Input("image", "TYPE_FP32", [3, 224, 224])]},
+            "resnet: input 'image' is stated with dims [3, 224, 224] (with the batch [-1, 3, 224, 224]), but its file has "
+            "shape [-1, 224, 224, 3]",
+        ),
+        (
+            {"input": [Input("image", "TYPE_FP32", [224, 224])]},
+            "resnet: input 'image' is stated with dims [224, 224] (with the batch [-1, 224, 224]), but its file has shape "
+            "[-1, 224, 224, 3]",
+        ),
+        (
+            {"max_batch_size": 0},
+            "resnet: input 'image' is stated with dims [224, 224, 3], but its file has shape [-1, 224, 224, 3]",
+        ),
+        (
+            {"output": [Output("softmax", "TYPE_FP32", [1001])]},
+            "resnet: the definition states output 'softmax', but its file has classes, probabilities",
+        ),
+    ],
+)
+def test_each_difference_is_named_with_both_values(stated: dict[str, object], sentence: str) -> None:
+    """The sentence names the model, the tensor, and what each side says."""
+    assert check(model(**stated), FOUND)[0] == sentence
+
+
+def test_an_input_that_the_definition_forgot_is_named() -> None:
+    """A SavedModel needs all its inputs; a GraphDef may have more placeholders."""
+    inputs = [*FOUND.inputs, TensorInfo("scale", "TYPE_FP32", (-1, 1))]
+    assert check(model(), Signature(inputs, FOUND.outputs)) == [
+        "resnet: its file needs input 'scale', but the definition states image"
+    ]
+    assert check(model(), Signature(inputs, FOUND.outputs, all_inputs=False)) == []
+
+
+def test_a_file_with_a_fixed_batch_cannot_be_batched() -> None:
+    """max_batch_size above 0 needs an open first extent."""
+    found = Signature([TensorInfo("image", "TYPE_FP32", (1, 224, 224, 3))], FOUND.outputs)
+    assert check(model(), found) == [
+        "resnet: input 'image' cannot be batched: max_batch_size is 8, but its file has shape [1, 224, 224, 3], whose "
+        "first extent is not open"
+    ]
+
+
+def test_all_differences_come_at_once() -> None:
+    """The first difference does not hide the second."""
+    wrong = model(input=[Input("image", "TYPE_INT8", [3])], output=[Output("softmax")])
+    assert len(check(wrong, FOUND)) == 3
+
+
+def test_a_reshape_is_what_the_file_sees() -> None:
+    """dims [1] with reshape [] is a scalar in each row of the batch."""
+    assert check(model(output=[Output("classes", "TYPE_INT64", [1], reshape=[])]), FOUND) == []
+    assert check(model(output=[Output("classes", "TYPE_INT64", [1])]), FOUND) != []
+
+
+def test_dali_outputs_are_matched_by_their_order() -> None:
+    """DALI names its outputs itself; number, type and rank are compared."""
+    found = Signature(
+        [TensorInfo("IN", "TYPE_UINT8", (-1, -1))],
+        [TensorInfo("__Resize_1", "TYPE_FP32", (-1, -1, -1, -1))],
+        positional_outputs=True,
+    )
+    dali = Dali(
+        "pre",
+        max_batch_size=4,
+        input=[Input("IN", "TYPE_UINT8", [-1])],
+        output=[Output("OUT", "TYPE_FP32", [8, 8, 3])],
+    )
+    assert check(dali, found) == []
+    two = Dali("pre", max_batch_size=4, output=[Output("A"), Output("B")])
+    assert check(two, found) == [
+        "pre: the definition states 2 outputs, but its file has 1; they are matched by their order"
+    ]
+    flat = Dali("pre", max_batch_size=4, output=[Output("OUT", "TYPE_FP32", [8, 8])])
+    assert "shape [-1, -1, -1, -1]" in check(flat, found)[0]
+
+
+def test_complete_fills_in_what_is_left_out() -> None:
+    """Types and dims come from the file, without the batch dimension; what is stated stays."""
+    stated = model(input=[Input("image", dims=[-1, -1, 3], format="FORMAT_NHWC")], output=[])
+    filled = complete(stated, FOUND)
+    assert filled.input == (Input("image", "TYPE_FP32", [-1, -1, 3], format="FORMAT_NHWC"),)
+    assert filled.output[1] == Output("probabilities", "TYPE_FP32", (1001,))
+    assert filled.name == "resnet"
+
+
+def test_complete_takes_whole_shapes_without_batching() -> None:
+    """With max_batch_size 0 the first extent of the file is one of the dims."""
+    filled = complete(Onnx("net"), FOUND)
+    assert filled.input == (Input("image", "TYPE_FP32", (-1, 224, 224, 3)),)
+    assert filled.output[0] == Output("classes", "TYPE_INT64", (-1,))
+
+
+def test_complete_gives_a_batched_scalar_its_reshape() -> None:
+    """One number for each row is dims [1] with reshape [] in config.pbtxt, which has no empty dims."""
+    filled = complete(model(output=[]), FOUND)
+    assert filled.output[0] == Output("classes", "TYPE_INT64", (1,), reshape=())
+    assert check(filled, FOUND) == []
+
+
+def test_complete_leaves_open_what_the_file_leaves_open() -> None:
+    """An undeclared type or rank stays None, for the caller to ask about."""
+    filled = complete(Onnx("net"), Signature([TensorInfo("x")], [TensorInfo("y", "TYPE_FP32")]))
+    assert (filled.input[0].data_type, filled.input[0].dims) == (None, None)
+    assert (filled.output[0].data_type, filled.output[0].dims) == ("TYPE_FP32", None)
+
+
+def test_a_signature_survives_json() -> None:
+    """Parent and child hand signatures over as JSON."""
+    assert Signature.from_json(FOUND.to_json()) == FOUND

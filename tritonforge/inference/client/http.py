@@ -1,0 +1,227 @@
+"""HTTP transports: Triton's own HTTP front end, and its SageMaker front end.
+
+The buffers of a payload are sent one after another, unjoined; an inference is sent once and never again, because it may
+have reached the server even where its answer did not come back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, cast
+from urllib.parse import quote
+
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseError, NewConnectionError, ReadTimeoutError
+
+from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
+from tritonforge.inference.client.transports import Answer, Call, ModelMetadata, TensorMetadata
+from tritonforge.inference.wire import Payload, decode_error, header_length, sagemaker_headers, triton_headers
+
+__all__ = ["Address", "Flavour", "SageMakerFrontEnd", "TritonFrontEnd", "coalesced", "flavour_of"]
+
+#: Which of Triton's two HTTP front ends answers at an address.
+Flavour = Literal["sagemaker", "triton"]
+
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+_SERVER_ERROR: Final = 500
+#: Neighbouring buffers below this size are joined before they are sent: a copy costs less than a packet of its own.
+_SMALL_BUFFER: Final = 16_384
+
+
+class Address:
+    """A pool of connections to one address, for use by several threads; what goes wrong becomes ConnectError.
+
+    ``timeout`` is in seconds, for connecting and for each wait for bytes; None waits for ever.
+    """
+
+    def __init__(self, url: str, *, timeout: float | None, connections: int) -> None:
+        try:
+            parsed = urllib3.util.parse_url(url)
+            if not parsed.host:
+                raise LocationParseError(url)
+        except LocationParseError as error:
+            raise EncodeError(f"{url!r} is no address; write http://host:port") from error
+        self.url = url.rstrip("/")
+        self._path = (parsed.path or "").rstrip("/")
+        self._timeout = timeout
+        self._pool = urllib3.connectionpool.connection_from_url(
+            f"{parsed.scheme}://{parsed.netloc}",
+            maxsize=connections,
+            timeout=urllib3.Timeout(connect=timeout, read=timeout),
+        )
+
+    def get(self, path: str) -> urllib3.BaseHTTPResponse:
+        """The answer to a GET, whatever its status."""
+        return self._request("GET", path, {}, None)
+
+    def post(self, path: str, payload: Payload, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        """The answer to a POST of the payload, whatever its status."""
+        sized = {**headers, "Content-Length": str(payload.size)}
+        return self._request("POST", path, sized, payload)
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._pool.close()
+
+    def _request(
+        self, method: str, path: str, headers: Mapping[str, str], payload: Payload | None
+    ) -> urllib3.BaseHTTPResponse:
+        try:
+            # retries=False: neither an inference that may have been received nor a redirect is sent again.
+            return self._pool.urlopen(
+                method,
+                self._path + path,
+                # http.client sends whatever has a buffer; urllib3's types know bytes only.
+                body=None if payload is None else cast("Iterator[bytes]", coalesced(payload)),
+                headers=headers,
+                retries=False,
+                redirect=False,
+            )
+        except (ConnectTimeoutError, NewConnectionError) as error:
+            raise ConnectError(f"no server answers at {self.url}: {_reason(error)}; is it running?") from error
+        except ReadTimeoutError as error:
+            raise ConnectError(
+                f"{self.url}{path} gave no answer within {self._timeout:g} s; the server may still work on it"
+            ) from error
+        except (HTTPError, OSError) as error:
+            raise ConnectError(
+                f"{self.url}{path}: the connection was cut before the answer came ({_reason(error)}); the server "
+                "may have received the request, so it was not sent again"
+            ) from error
+
+
+class SageMakerFrontEnd:
+    """Triton's SageMaker front end: ``POST /invocations``, ``GET /ping``; a SageMaker container answers alike.
+
+    A model can be named in multi-model mode only (``POST /models/<name>/invoke``). There is no call for metadata.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    def infer(self, call: Call) -> Answer:
+        """Carry one inference."""
+        if call.model_version:
+            raise EncodeError("the SageMaker front end serves one version of a model; leave model_version out")
+        path = "/invocations" if call.model is None else f"/models/{quote(call.model, safe='')}/invoke"
+        response = self._address.post(path, call.payload, sagemaker_headers(call.payload))
+        if call.model is not None and response.status == _NOT_FOUND and not response.data:
+            raise ServerError(
+                f"no model {call.model!r} can be asked for at {self._address.url}; unless the server runs in "
+                "multi-model mode, leave the model out: /invocations asks its default model",
+                status=_NOT_FOUND,
+            )
+        return _answer(response)
+
+    def ready(self, model: str | None) -> bool:
+        """Whether ``/ping`` says 200; in multi-model mode, with a model, whether it is loaded."""
+        path = "/ping" if model is None else f"/models/{quote(model, safe='')}"
+        return self._address.get(path).status == _OK
+
+    def metadata(self, model: str | None) -> ModelMetadata | None:
+        """None: this front end has no such call."""
+        return None
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._address.close()
+
+
+class TritonFrontEnd:
+    """Triton's own HTTP front end: the KServe v2 API under ``/v2``."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    def infer(self, call: Call) -> Answer:
+        """Carry one inference."""
+        version = f"/versions/{quote(call.model_version, safe='')}" if call.model_version else ""
+        path = f"{self._model(call.model)}{version}/infer"
+        return _answer(self._address.post(path, call.payload, triton_headers(call.payload)))
+
+    def ready(self, model: str | None) -> bool:
+        """Whether the server, or the model, is ready."""
+        path = "/v2/health/ready" if model is None else f"{self._model(model)}/ready"
+        return self._address.get(path).status == _OK
+
+    def metadata(self, model: str | None) -> ModelMetadata | None:
+        """The model's metadata, as ``GET /v2/models/<name>`` gives it."""
+        response = self._address.get(self._model(model))
+        if response.status != _OK:
+            raise ServerError(decode_error(response.data), status=response.status)
+        try:
+            document = json.loads(response.data)
+            return ModelMetadata(
+                name=str(document["name"]),
+                inputs=tuple(map(_tensor, document["inputs"])),
+                outputs=tuple(map(_tensor, document["outputs"])),
+                versions=tuple(map(str, document.get("versions", ()))),
+                source="GET /v2/models",
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DecodeError(
+                f"the metadata of {model!r} from {self._address.url} are not KServe's: {error!r}"
+            ) from error
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._address.close()
+
+    def _model(self, model: str | None) -> str:
+        if not model:
+            raise EncodeError(f"{self._address.url} serves models by name; say which one with model=")
+        return f"/v2/models/{quote(model, safe='')}"
+
+
+def flavour_of(address: Address) -> Flavour:
+    """Which front end answers at the address: only Triton's own knows ``GET /v2``; the SageMaker one answers it 400."""
+    response = address.get("/v2")
+    if response.status >= _SERVER_ERROR:
+        raise ServerError(decode_error(response.data), status=response.status)
+    return "triton" if response.status == _OK else "sagemaker"
+
+
+def coalesced(payload: Payload) -> Iterator[bytes | memoryview]:
+    """The buffers in order, neighbours that are small joined, large ones as they are."""
+    small: list[bytes | memoryview] = []
+    size = 0
+    for buffer in payload.buffers:
+        if len(buffer) >= _SMALL_BUFFER:
+            if small:
+                yield b"".join(small)
+                small, size = [], 0
+            yield buffer
+            continue
+        small.append(buffer)
+        size += len(buffer)
+        if size >= _SMALL_BUFFER:
+            yield b"".join(small)
+            small, size = [], 0
+    if small:
+        yield b"".join(small)
+
+
+def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
+    if response.status != _OK:
+        raise ServerError(decode_error(response.data), status=response.status)
+    return Answer(response.data, header_length(response.headers, size=len(response.data)))
+
+
+def _tensor(entry: Mapping[str, object]) -> TensorMetadata:
+    shape = entry["shape"]
+    if not isinstance(shape, list):
+        raise TypeError("shape is no array")
+    return TensorMetadata(str(entry["name"]), str(entry["datatype"]), tuple(int(each) for each in shape))
+
+
+def _reason(error: BaseException) -> str:
+    """The system's own words where there are some, without urllib3's object names."""
+    cause: BaseException | None = error
+    last = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        last, cause = cause, cause.__cause__ or cause.__context__
+    return str(last) or type(last).__name__

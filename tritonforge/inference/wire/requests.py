@@ -1,0 +1,202 @@
+"""An inference request, as bytes and as a value. This module does no I/O.
+
+The body is a JSON header and then the binary tensors in the order of ``inputs``: KServe v2 "Inference Request JSON
+Object" with Triton's extensions for binary data, classification and parameters. The bytes equal tritonclient's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tritonforge.errors import DecodeError, EncodeError
+from tritonforge.inference.wire.documents import (
+    Parameter,
+    checked_parameters,
+    is_unicode,
+    load,
+    read_list,
+    read_object,
+    read_parameters,
+    read_string,
+)
+from tritonforge.inference.wire.entries import read_tensors
+from tritonforge.inference.wire.payloads import Payload, assembled, encode_tensor, in_binary
+from tritonforge.inference.wire.payloads import split as split_body
+from tritonforge.inference.wire.tensors import Array, Buffer
+
+__all__ = ["Request", "RequestedOutput", "decode_request", "encode_raw", "encode_request"]
+
+_RESERVED: Final = {"binary_data_output": "say binary_output="}
+_RESERVED_INPUT: Final = {
+    "binary_data_size": "say binary=",
+    "shared_memory_region": "tensors are sent in the body",
+}
+_RESERVED_OUTPUT: Final = {"classification": "say classification=", "binary_data": "say binary_data="}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedOutput:
+    """An output that the request asks for.
+
+    ``classification`` k > 0 asks for the k best classes of each batch entry in place of the tensor (read them with
+    `decode_classes`); 0 asks for the tensor. ``binary_data`` is the form of the answer, None leaves it to the request.
+    """
+
+    name: str
+    classification: int = field(default=0, kw_only=True)
+    binary_data: bool | None = field(default=None, kw_only=True)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name or not is_unicode(self.name):
+            raise EncodeError(f"an output's name must be a Unicode string that is not empty, found {self.name!r}")
+        if type(self.classification) is not int or self.classification < 0:
+            raise EncodeError(
+                f"output {self.name!r}: classification must be an int from 0, found {self.classification!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """A decoded request.
+
+    ``inputs`` maps names to read-only arrays. ``outputs`` is empty where all outputs are asked for; then
+    ``binary_output`` tells their form. ``raw`` holds the body of a raw binary request: one tensor, whose name, datatype
+    and shape only the model's configuration tells.
+    """
+
+    inputs: Mapping[str, Array]
+    outputs: tuple[RequestedOutput, ...] = ()
+    id: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    binary_output: bool = False
+    input_parameters: Mapping[str, Mapping[str, Parameter]] = field(default_factory=dict)
+    raw: Buffer | None = None
+
+
+def encode_request(
+    inputs: Mapping[str, Any],
+    *,
+    outputs: Sequence[RequestedOutput | str] = (),
+    id: str = "",  # noqa: A002 - the protocol's own name
+    parameters: Mapping[str, Parameter] | None = None,
+    binary: bool | Collection[str] = True,
+    binary_output: bool | None = None,
+    header_size: int | None = None,
+    input_parameters: Mapping[str, Mapping[str, Parameter]] | None = None,
+) -> Payload:
+    """The request as a payload.
+
+    ``inputs`` maps names to arrays of any shape, batch dimension included: numpy's booleans, integers, floats, and
+    ``ml_dtypes.bfloat16`` go as the datatype of the same size; objects (``bytes``, or ``str`` written as UTF-8) and
+    numpy's ``S`` and ``U`` go as BYTES. Other values go through ``numpy.asarray``. ``binary`` says which inputs go in
+    binary form: all, none, or those named; FP16 and BF16 have no other. ``binary_output`` asks for answers in binary
+    form; without it they come as the inputs go, and in binary form where some do. ``header_size`` pads the JSON header
+    with spaces to a fixed number of bytes, so that one content type serves many requests. Raises EncodeError.
+
+    >>> import numpy as np
+    >>> payload = encode_request({"x": np.zeros((1, 2), dtype=np.float32)})
+    >>> payload.header_length, payload.size
+    (134, 142)
+    """
+    if not isinstance(id, str) or not is_unicode(id):
+        raise EncodeError(f"the request's id must be a Unicode string, found {id!r}")
+    for name in set(input_parameters or {}) - set(inputs):
+        raise EncodeError(f"input_parameters: {name!r} is none of the inputs {list(inputs)}")
+    if binary_output is None:
+        binary_output = binary if isinstance(binary, bool) else bool(binary)
+    requested = [_requested(each, binary_output) for each in outputs]
+    written = checked_parameters(parameters, where="the request", reserved=_RESERVED)
+    document: dict[str, Any] = {"id": id} if id else {}
+    buffers: list[Buffer] = []
+    document["inputs"] = [
+        encode_tensor(
+            name,
+            value,
+            binary=in_binary(name, binary),
+            parameters=checked_parameters(
+                (input_parameters or {}).get(name), where=f"input {name!r}", reserved=_RESERVED_INPUT
+            ),
+            buffers=buffers,
+            shape_first=True,
+        )
+        for name, value in inputs.items()
+    ]
+    if requested:
+        document["outputs"] = requested
+    elif binary_output:
+        # It counts only where no output is listed (http_server.cc, "binary_data_output").
+        written = {"binary_data_output": True, **written}
+    if written:
+        document["parameters"] = written
+    return assembled(document, buffers, header_size=header_size)
+
+
+def encode_raw(body: Buffer | bytearray) -> Payload:
+    """The payload of a raw binary request: the body is the model's only input, as its bytes stand.
+
+    Triton deduces the shape: batch 1, at most one variable dimension; all outputs come back in binary form
+    (http_server.cc, ``EVRequestToTritonRawInput``). For BYTES the model's dims must be [1], and the body is the
+    element.
+    """
+    return Payload((memoryview(body).toreadonly().cast("B"),), 0)
+
+
+def decode_request(body: Buffer | bytearray, *, header_length: int | None = None) -> Request:
+    """The request in a body.
+
+    ``header_length`` is what the content type or header tells (see `header_length`): None where all of the body is
+    JSON, 0 for a raw binary request. Arrays are read-only views of the body. Raises DecodeError, and nothing else, for
+    any bytes.
+    """
+    source = body if isinstance(body, bytes) else memoryview(body).toreadonly().cast("B")
+    if header_length == 0:
+        return Request(inputs={}, raw=source, binary_output=True)
+    text, start = split_body(source, header_length, what="the request")
+    document = load(text, what="the request")
+    parameters = read_parameters(document, where="the request")
+    binary_output = parameters.pop("binary_data_output", False)
+    if type(binary_output) is not bool:
+        raise DecodeError(f"the request: parameter 'binary_data_output' must be a boolean, found {binary_output!r:.40}")
+    entries = read_list(document, "inputs", where="the request")
+    inputs, input_parameters = read_tensors(source, start, entries, role="input")
+    outputs = read_list(document, "outputs", where="the request") if "outputs" in document else []
+    return Request(
+        inputs=inputs,
+        outputs=tuple(_read_output(each, index) for index, each in enumerate(outputs)),
+        id=read_string(document, "id", where="the request", default=""),
+        parameters=parameters,
+        binary_output=binary_output,
+        input_parameters=input_parameters,
+    )
+
+
+def _requested(output: RequestedOutput | str, binary_output: bool) -> dict[str, Any]:
+    if isinstance(output, str):
+        output = RequestedOutput(output)
+    parameters: dict[str, Parameter] = {}
+    if output.classification:
+        parameters["classification"] = output.classification
+    if binary_output if output.binary_data is None else output.binary_data:
+        parameters["binary_data"] = True
+    parameters |= checked_parameters(output.parameters, where=f"output {output.name!r}", reserved=_RESERVED_OUTPUT)
+    return {"name": output.name, "parameters": parameters} if parameters else {"name": output.name}
+
+
+def _read_output(value: object, index: int) -> RequestedOutput:
+    entry = read_object(value, where=f"outputs[{index}]")
+    name = read_string(entry, "name", where=f"outputs[{index}]")
+    if not name:
+        raise DecodeError(f"outputs[{index}]: 'name' is empty")
+    parameters = read_parameters(entry, where=f"output {name!r}")
+    classification = parameters.pop("classification", 0)
+    binary_data = parameters.pop("binary_data", False)
+    if type(classification) is not int or classification < 0:
+        raise DecodeError(
+            f"output {name!r}: 'classification' must be an unsigned integer, found {classification!r:.40}"
+        )
+    if type(binary_data) is not bool:
+        raise DecodeError(f"output {name!r}: 'binary_data' must be a boolean, found {binary_data!r:.40}")
+    return RequestedOutput(name, classification=classification, binary_data=binary_data, parameters=parameters)

@@ -1,0 +1,134 @@
+"""An inference response, as bytes and as a value. This module does no I/O.
+
+The body is a JSON header and then the binary tensors in the order of ``outputs``: KServe v2 "Inference Response JSON
+Object" with Triton's extension for binary data. The bytes equal Triton's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tritonforge.errors import DecodeError
+from tritonforge.inference.wire.classification import Class, decode_classes
+from tritonforge.inference.wire.documents import (
+    Parameter,
+    checked_parameters,
+    load,
+    read_list,
+    read_parameters,
+    read_string,
+)
+from tritonforge.inference.wire.entries import read_tensors
+from tritonforge.inference.wire.payloads import Payload, assembled, encode_tensor, in_binary, split
+from tritonforge.inference.wire.tensors import Array, Buffer
+
+__all__ = ["Response", "decode_error", "decode_response", "encode_response"]
+
+_RESERVED_OUTPUT: Final = {"binary_data_size": "say binary="}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Response:
+    """A decoded response: ``outputs`` maps names to read-only arrays; BYTES are object arrays of ``bytes``."""
+
+    outputs: Mapping[str, Array]
+    model_name: str = ""
+    model_version: str = ""
+    id: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    output_parameters: Mapping[str, Mapping[str, Parameter]] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Array:
+        """The output with this name; raises DecodeError, which names the outputs that came."""
+        try:
+            return self.outputs[name]
+        except KeyError:
+            raise DecodeError(
+                f"the answer of {self.model_name!r} has no output {name!r}; it has {list(self.outputs)}"
+            ) from None
+
+    def classes(self, name: str | None = None) -> tuple[tuple[Class, ...], ...]:
+        """The classes of an output that was asked for with ``classification``: a row, best first, for each batch entry.
+
+        ``name`` may be left out where the answer has one output. Raises DecodeError.
+        """
+        if name is None:
+            if len(self.outputs) != 1:
+                raise DecodeError(f"the answer has the outputs {list(self.outputs)}; say which one holds the classes")
+            (name,) = self.outputs
+        return decode_classes(self[name], where=f"output {name!r}")
+
+
+def encode_response(
+    outputs: Mapping[str, Any],
+    *,
+    model_name: str,
+    model_version: str = "1",
+    id: str = "",  # noqa: A002 - the protocol's own name
+    parameters: Mapping[str, Parameter] | None = None,
+    binary: bool | Collection[str] = True,
+    output_parameters: Mapping[str, Mapping[str, Parameter]] | None = None,
+) -> Payload:
+    """The response as a payload; arrays and ``binary`` as in `encode_request`. Raises EncodeError."""
+    document: dict[str, Any] = {"id": id} if id else {}
+    document["model_name"] = model_name
+    document["model_version"] = model_version
+    if parameters:
+        document["parameters"] = checked_parameters(parameters, where="the response", reserved={})
+    buffers: list[Buffer] = []
+    document["outputs"] = [
+        encode_tensor(
+            name,
+            value,
+            binary=in_binary(name, binary),
+            parameters=checked_parameters(
+                (output_parameters or {}).get(name), where=f"output {name!r}", reserved=_RESERVED_OUTPUT
+            ),
+            buffers=buffers,
+            shape_first=False,
+        )
+        for name, value in outputs.items()
+    ]
+    return assembled(document, buffers, header_size=None)
+
+
+def decode_response(body: Buffer | bytearray, *, header_length: int | None = None) -> Response:
+    """The response in a body.
+
+    ``header_length`` is what the content type or header tells (see `header_length`), None where all of the body is
+    JSON. Arrays are read-only views of the body. Raises DecodeError, and nothing else, for any bytes; the error of a
+    body that is Triton's ``{"error": ...}`` quotes its sentence.
+    """
+    source = body if isinstance(body, bytes) else memoryview(body).toreadonly().cast("B")
+    text, start = split(source, header_length, what="the response")
+    document = load(text, what="the response")
+    if "outputs" not in document and "error" in document:
+        raise DecodeError(f"the response is an error: {read_string(document, 'error', where='the response')}")
+    entries = read_list(document, "outputs", where="the response")
+    arrays, output_parameters = read_tensors(source, start, entries, role="output")
+    return Response(
+        outputs=arrays,
+        model_name=read_string(document, "model_name", where="the response", default=""),
+        model_version=read_string(document, "model_version", where="the response", default=""),
+        id=read_string(document, "id", where="the response", default=""),
+        parameters=read_parameters(document, where="the response"),
+        output_parameters=output_parameters,
+    )
+
+
+def decode_error(body: Buffer) -> str:
+    """The sentence in the body of an answer that is no success: Triton's ``error`` member, else the text as it stands.
+
+    Never raises; SageMaker's own answers carry ``message`` or ``Message`` instead.
+    """
+    try:
+        document = load(body, what="the error")
+    except DecodeError:
+        return str(body, "utf-8", "replace").strip()
+    for key in ("error", "message", "Message"):
+        value = document.get(key)
+        if isinstance(value, str):
+            return value.encode("utf-8", "replace").decode()
+    return str(body, "utf-8", "replace").strip()

@@ -1,0 +1,120 @@
+"""Make one artifact in a process of its own: the same bytes each time, and no framework in the parent.
+
+Parent and child talk in lines of JSON: ``{"report": text}`` while it works, and last ``{"done": signature}`` or
+``{"error": {...}}``. What frameworks print goes to a file whose end is shown when the child dies without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import tritonforge
+from tritonforge import errors
+from tritonforge.errors import ArtifactError, DefinitionError, MissingExtraError, TritonForgeError
+from tritonforge.repository.artifacts.signature import Signature
+
+__all__ = ["error_from_json", "error_to_json", "make_in_child"]
+
+#: Bytes of a dead child's last words that are shown.
+_LAST_WORDS = 2000
+
+
+def make_in_child(
+    definition: Path,
+    model_name: str,
+    destination: Path,
+    *,
+    report: Callable[[str], None],
+    version: int = 1,
+) -> Signature | None:
+    """As `make`, for the model of that name in the definition file, in a child process that ends with this call.
+
+    Raises:
+        ArtifactError, MissingExtraError, DefinitionError: as `make`; also when the child dies.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "tritonforge.repository.artifacts",
+        str(definition),
+        model_name,
+        str(destination),
+        "--version",
+        str(version),
+    ]
+    with tempfile.TemporaryFile() as noise:
+        child = subprocess.Popen(  # noqa: S603 - this very Python, with arguments of the definition
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=noise, env=_environment()
+        )
+        try:
+            assert child.stdout is not None
+            last = _listen(child.stdout, report)
+            status = child.wait()
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
+        if "error" in last:
+            raise error_from_json(last["error"])
+        if "done" not in last or status != 0:
+            raise ArtifactError(f"{model_name}: the process that makes its file {_end(status)}{_tail(noise)}")
+    return None if last["done"] is None else Signature.from_json(last["done"])
+
+
+def error_to_json(error: TritonForgeError) -> dict[str, str]:
+    """An error as values of JSON."""
+    if isinstance(error, MissingExtraError):
+        return {"kind": "MissingExtraError", "package": error.package, "extra": error.extra}
+    return {"kind": type(error).__name__, "message": str(error)}
+
+
+def error_from_json(value: dict[str, str]) -> TritonForgeError:
+    """The error that `error_to_json` gave; a kind without a name of its own here is an ArtifactError."""
+    if value["kind"] == "MissingExtraError":
+        return MissingExtraError(value["package"], extra=value["extra"])
+    made = DefinitionError if value["kind"] == errors.DefinitionError.__name__ else ArtifactError
+    return made(value["message"])
+
+
+def _listen(lines: IO[bytes], report: Callable[[str], None]) -> dict[str, Any]:
+    last: dict[str, Any] = {}
+    for line in lines:
+        message: dict[str, Any] = json.loads(line)
+        if "report" in message:
+            report(message["report"])
+        else:
+            last = message
+    return last
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment; the child finds this tritonforge, and hashes the same way each time."""
+    root = str(Path(tritonforge.__file__).parents[1])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONSAFEPATH": "1",  # a module in the folder where the user stands is not to hide one of a framework
+        "PYTHONHASHSEED": "0",
+        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+    }
+
+
+def _end(status: int) -> str:
+    return f"was ended by signal {-status}" if status < 0 else f"ended with {status}"
+
+
+def _tail(noise: IO[bytes]) -> str:
+    size = noise.seek(0, os.SEEK_END)
+    noise.seek(max(0, size - _LAST_WORDS))
+    words = noise.read().decode(errors="replace").strip()
+    return f"; its last words:\n{words}" if words else ""

@@ -1,0 +1,205 @@
+"""TensorFlow models made from a function of the definition: a frozen GraphDef or a SavedModel, always the same bytes.
+
+A function's model is wrapped into one `tf.function` whose inputs have the names, types and shapes that the definition
+states. Node names come out as stated, also where TensorFlow would have put its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tritonforge.errors import ArtifactError, MissingExtraError
+from tritonforge.repository.artifacts import saved_model
+from tritonforge.repository.definition.models import Model
+from tritonforge.repository.definition.tensors import Input
+
+__all__ = ["seeded", "write_graphdef", "write_saved_model"]
+
+
+def seeded(seed: int) -> None:
+    """Seed Python, numpy and TensorFlow, and ask TensorFlow for results that do not depend on the order of threads.
+
+    This changes the whole process, which is why each artifact is made in one of its own.
+    """
+    tf = _tensorflow()
+    tf.keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def write_graphdef(built: Any, model: Model, path: Path) -> None:
+    """Freeze what a function of the definition built into a GraphDef file.
+
+    ``built`` is a ``keras.Model``, a ``tf.Module`` or any callable. Its variables become constants. The nodes of inputs
+    and outputs have exactly the names of ``model.input`` and ``model.output``.
+    """
+    tf = _tensorflow()
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    concrete = _traced(built, model).get_concrete_function()
+    names = _result_names(concrete)
+    frozen = convert_variables_to_constants_v2(concrete)
+    graph = frozen.graph.as_graph_def()
+    # The frozen function keeps the order of inputs and outputs; outputs are flattened by sorted key, as names is.
+    wanted = {tensor.op.name: name for tensor, name in zip(frozen.inputs, _argument_names(concrete), strict=True)}
+    for tensor, name in zip(frozen.outputs, names, strict=True):
+        if tensor.op.type != "Identity":  # tf.function ends each output in an Identity of its own
+            raise ArtifactError(f"{model.name}: output {name!r} ends in a {tensor.op.type}, which cannot be renamed")
+        wanted[tensor.op.name] = name
+    kept = [tensor.op.name for tensor in (*frozen.inputs, *frozen.outputs)]
+    graph = tf.compat.v1.graph_util.extract_sub_graph(graph, kept)
+    _rename(graph, wanted)
+    path.write_bytes(graph.SerializeToString(deterministic=True))
+
+
+def write_saved_model(built: Any, model: Model, folder: Path) -> None:
+    """Save what a function of the definition built as a SavedModel with the signature ``serving_default``.
+
+    TensorFlow gives each SavedModel a random number (``uuid`` in ``fingerprint.pb``, fingerprint.proto); here it is
+    taken from the content, so that the same model gives the same files.
+    """
+    tf = _tensorflow()
+    from tensorflow.core.protobuf import fingerprint_pb2
+
+    function = _traced(built, model)
+    concrete = function.get_concrete_function()
+    module = tf.Module()
+    module.serving = function
+    module.weights = _variables(concrete)
+    if isinstance(built, tf.Module) and not isinstance(built, tf.keras.Model):
+        module.source = built  # what is no variable, a lookup table say, is found through the module that owns it
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
+    digest = hashlib.sha256()
+    for each in sorted(folder.rglob("*")):
+        if each.is_file() and each.name != "fingerprint.pb":
+            digest.update(each.relative_to(folder).as_posix().encode())
+            digest.update(each.read_bytes())
+    fingerprint = folder / "fingerprint.pb"
+    if fingerprint.is_file():
+        message = fingerprint_pb2.FingerprintDef.FromString(fingerprint.read_bytes())
+        message.uuid = str(int.from_bytes(digest.digest()[:16], "big"))
+        fingerprint.write_bytes(message.SerializeToString(deterministic=True))
+
+
+def _traced(built: Any, model: Model) -> Any:
+    """A `tf.function` over the model whose arguments and results have the definition's names."""
+    tf = _tensorflow()
+    specs = _specs(built, model)
+    keras = isinstance(built, tf.keras.Model)
+    if not callable(built):
+        raise ArtifactError(f"{model.name}: its function gave a {type(built).__name__}, which cannot be called")
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        if keras:
+            results = built(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
+        else:
+            results = built(*tensors)
+        return _named(results, built, model)
+
+    # autograph off: the function is called as it is; keras and user code decide on their own control flow.
+    return tf.function(serve, input_signature=specs, autograph=False)
+
+
+def _specs(built: Any, model: Model) -> list[Any]:
+    tf = _tensorflow()
+    own = _own_inputs(built) if isinstance(built, tf.keras.Model) else []
+    stated = model.input or [Input(str(each.name)) for each in own]
+    if not stated:
+        raise ArtifactError(f"{model.name}: its function gave a {type(built).__name__}; state the model's inputs")
+    specs = []
+    numbers = {name: number for number, name in saved_model.DATA_TYPES.items()}
+    for index, each in enumerate(stated):
+        dims = each.reshape if each.reshape is not None else each.dims
+        if (dims is None or each.data_type is None) and index >= len(own):
+            raise ArtifactError(f"{model.name}: input {each.name!r} needs data_type and dims to call its function with")
+        if dims is not None:
+            shape = [None if extent == -1 else extent for extent in dims]
+            shape = [None, *shape] if model.max_batch_size > 0 else shape
+        else:
+            shape = list(own[index].shape)
+        dtype = tf.as_dtype(own[index].dtype if each.data_type is None else numbers[each.data_type])
+        specs.append(tf.TensorSpec(shape, dtype, name=each.name))
+    return specs
+
+
+def _own_inputs(built: Any) -> list[Any]:
+    """The symbolic inputs of a Keras model; none where it was never called or built."""
+    try:
+        return list(built.inputs or ())
+    except (AttributeError, ValueError):  # a subclassed model has none
+        return []
+
+
+def _named(results: Any, built: Any, model: Model) -> dict[str, Any]:
+    tf = _tensorflow()
+    stated = [each.name for each in model.output]
+    if isinstance(results, Mapping):
+        given = {str(name): tensor for name, tensor in results.items()}
+        missing = [name for name in stated if name not in given]
+        if missing:
+            known = ", ".join(given)
+            raise ArtifactError(f"{model.name}: its function gives no output {missing[0]!r}; it gives {known}")
+        chosen = {name: given[name] for name in stated} if stated else given
+    else:
+        tensors = list(results) if isinstance(results, (list, tuple)) else [results]
+        names = stated or list(getattr(built, "output_names", ())) or [f"output_{n}" for n in range(len(tensors))]
+        if len(names) != len(tensors):
+            raise ArtifactError(
+                f"{model.name}: its function gives {len(tensors)} tensors, but the definition states {len(names)} "
+                f"outputs ({', '.join(names)})"
+            )
+        chosen = dict(zip(names, tensors, strict=True))
+    return {name: tf.convert_to_tensor(tensor) for name, tensor in chosen.items()}
+
+
+def _variables(concrete: Any) -> list[Any]:
+    """The variables a function reads, in the order in which it met them; TensorFlow's own list of them has no order."""
+    by_handle = {id(variable.handle): variable for variable in concrete.graph.variables}
+    return [by_handle[id(tensor)] for tensor in concrete.captured_inputs if id(tensor) in by_handle]
+
+
+def _argument_names(concrete: Any) -> list[str]:
+    return [str(spec.name) for spec in concrete.structured_input_signature[0]]
+
+
+def _result_names(concrete: Any) -> list[str]:
+    return sorted(concrete.structured_outputs)
+
+
+def _rename(graph: Any, wanted: Mapping[str, str]) -> None:
+    """Give nodes the names ``wanted`` (old -> new) in place; a node that has such a name already makes room."""
+    names = {node.name for node in graph.node}
+    renamed = dict(wanted)
+    for new in wanted.values():
+        if new in names and new not in wanted:
+            room = f"{new}/inner"
+            while room in names or room in wanted.values():
+                room += "_"
+            renamed[new] = room
+    for node in graph.node:
+        node.name = renamed.get(node.name, node.name)
+        for index, reference in enumerate(node.input):
+            node.input[index] = _renamed_reference(reference, renamed)
+        if "_class" in node.attr:
+            places = node.attr["_class"].list.s
+            for index, place in enumerate(places):
+                prefix, _, name = place.decode().rpartition("@")
+                if prefix == "loc:":
+                    places[index] = f"loc:@{renamed.get(name, name)}".encode()
+
+
+def _renamed_reference(reference: str, renamed: Mapping[str, str]) -> str:
+    """``name``, ``name:1`` or ``^name``, as node.input writes them (graph.proto `NodeDef.input`)."""
+    control = "^" if reference.startswith("^") else ""
+    name, colon, port = reference[len(control) :].partition(":")
+    return f"{control}{renamed.get(name, name)}{colon}{port}"
+
+
+def _tensorflow() -> Any:
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingExtraError("tensorflow", extra="local") from error
+    return tf

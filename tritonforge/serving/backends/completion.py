@@ -1,0 +1,104 @@
+"""What a configuration leaves out, filled in from the model's file, as Triton's own backends do ("auto-complete").
+
+Triton asks for it in a process of its own before it loads a model, unless ``--disable-auto-complete-config`` is given,
+and tells that process nothing but the configuration; where the model lies is found in the process's command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tritonforge.errors import ArtifactError, TritonForgeError
+from tritonforge.serving.backends.agreement import Provided
+from tritonforge.serving.backends.configuration import Configuration, read_config
+
+__all__ = ["DEFAULT_MAX_BATCH_SIZE", "configuration", "is_complete", "reported", "set_batching", "set_tensors"]
+
+#: Triton's ``--backend-config=default-max-batch-size``.
+DEFAULT_MAX_BATCH_SIZE: Final = 4
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Give this project's errors, and those of reading files, to Triton as the reason why a model does not load."""
+    import triton_python_backend_utils as pb_utils
+
+    try:
+        yield
+    except TritonForgeError as error:
+        raise pb_utils.TritonModelException(str(error)) from error
+    except FileNotFoundError as error:
+        raise pb_utils.TritonModelException(f"unable to find '{error.filename}'") from error
+
+
+def configuration(config: Any) -> Configuration:
+    """The configuration that Triton wants completed (a `ModelConfig` of the stub), with the model's folder."""
+    # argv[1] of a stub is <model folder>/<version>/<file name> (python_backend src/stub_launcher.cc).
+    command = Path("/proc/self/cmdline").read_bytes().split(b"\0")
+    return read_config(config.as_dict(), Path(command[1].decode()).parent)
+
+
+def is_complete(config: Any) -> bool:
+    """Whether every input and output is there with its name, type and dims."""
+    parts = config.as_dict()
+    tensors = [*parts.get("input", ()), *parts.get("output", ())]
+    given = all(each["data_type"] != "TYPE_INVALID" and (each["dims"] or "reshape" in each) for each in tensors)
+    return bool(parts.get("input")) and bool(parts.get("output")) and given
+
+
+def set_tensors(config: Any, inputs: Mapping[str, Provided], outputs: Mapping[str, Provided], *, batched: bool) -> None:
+    """Add the inputs and outputs that are missing, and the types and dims of those that are there without."""
+    parts = config.as_dict()
+    for key, add, provided in (("input", config.add_input, inputs), ("output", config.add_output, outputs)):
+        present = {each["name"]: each for each in parts.setdefault(key, [])}
+        # A configuration that names some outputs wants these alone.
+        names = provided if not present or key == "input" else [name for name in provided if name in present]
+        for name in names:
+            found = provided[name]
+            there = present.get(name, {"data_type": "TYPE_INVALID", "dims": []})
+            if found.data_type is None or found.shape is None:
+                continue  # the file does not say; the configuration has to
+            if there["data_type"] == "TYPE_INVALID" or not (there["dims"] or "reshape" in there):
+                dims = list(found.shape[1:] if batched else found.shape)
+                add({"name": name, "data_type": found.data_type, "dims": there["dims"] or dims or [1]})
+
+
+def set_batching(config: Any, provided: Mapping[str, Provided]) -> bool:
+    """Decide whether the model batches, and set ``max_batch_size`` and the dynamic batcher where it does.
+
+    A model can batch when every first dimension is -1. ``dims`` that are given decide: with the batch dimension among
+    them the model does not batch.
+
+    Raises:
+        ArtifactError: the configuration asks for batches and the model cannot, or its dims contradict each other.
+    """
+    parts = config.as_dict()
+    name, asked = parts["name"], int(parts["max_batch_size"])
+    can = all(each.shape is not None and each.shape[:1] == (-1,) for each in provided.values())
+    if asked > 0:
+        if not can:
+            raise ArtifactError(
+                f"unable to autofill for '{name}', configuration specified max-batch {asked} but model signature does "
+                "not support batching"
+            )
+        return True
+    given = {each["name"]: each["dims"] for each in (*parts.get("input", ()), *parts.get("output", ())) if each["dims"]}
+    hints = {len(dims) < len(provided[tensor].shape or ()) for tensor, dims in given.items() if tensor in provided}
+    if len(hints) > 1:
+        raise ArtifactError(
+            f"unable to autofill for '{name}', model tensor configurations are contradicting each other in terms of "
+            "whether batching is supported"
+        )
+    if not can or hints == {False}:
+        return False
+    config.set_max_batch_size(DEFAULT_MAX_BATCH_SIZE)
+    _set_dynamic_batching(config)
+    return True
+
+
+def _set_dynamic_batching(config: Any) -> None:
+    if "sequence_batching" not in config.as_dict():
+        config.set_dynamic_batching()

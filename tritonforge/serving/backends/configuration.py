@@ -1,0 +1,114 @@
+"""A model's configuration as a Triton stub hands it to a backend, made into values. This module does no I/O.
+
+Triton gives the configuration as JSON in the field names of model_config.proto, after its own normalisation, so that
+fields with defaults are present. Shapes here are full: the batch dimension -1 comes first where the model batches, and
+``reshape`` has replaced ``dims``, as Triton does for the tensors themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tritonforge.datatypes import TYPE_BF16
+from tritonforge.errors import ArtifactError
+
+__all__ = ["Configuration", "Tensor", "read", "read_config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output: ``data_type`` is a config name, ``shape`` full, ``dims`` without the batch dimension."""
+
+    name: str
+    data_type: str
+    dims: tuple[int, ...]
+    shape: tuple[int, ...]
+    optional: bool = False
+    ragged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What a backend reads of a ModelConfig.
+
+    ``folder`` is the version's directory, ``device`` the GPU of this instance or None on the CPU.
+    """
+
+    name: str
+    folder: Path
+    platform: str
+    max_batch_size: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    parameters: Mapping[str, str]
+    default_model_filename: str
+    device: int | None
+
+    @property
+    def batched(self) -> bool:
+        """Whether every tensor has a batch dimension in front."""
+        return self.max_batch_size > 0
+
+    def is_bfloat16(self, name: str) -> bool:
+        """Whether the input of this name is BF16."""
+        return any(each.name == name and each.data_type == TYPE_BF16 for each in self.inputs)
+
+    def file(self, default: str) -> Path:
+        """The model's file or folder in the version's directory."""
+        return self.folder / (self.default_model_filename or default)
+
+    def number(self, parameter: str, default: int, *, minimum: int = 0) -> int:
+        """An integer in ``parameters``; raises ArtifactError when it is no integer or smaller than ``minimum``."""
+        text = self.parameters.get(parameter)
+        if text is None:
+            return default
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise ArtifactError(
+                f"parameter '{parameter}' of model '{self.name}' is '{text}'; write a whole number from {minimum} on"
+            )
+        return value
+
+
+def read(args: Mapping[str, str]) -> Configuration:
+    """The configuration in the arguments of a `TritonPythonModel.initialize`."""
+    folder = Path(args["model_repository"], args["model_version"])
+    device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+    return read_config(json.loads(args["model_config"]), folder, device=device)
+
+
+def read_config(config: Mapping[str, Any], folder: Path, *, device: int | None = None) -> Configuration:
+    """The configuration in a ModelConfig's JSON form."""
+    max_batch_size = int(config.get("max_batch_size", 0))
+    batched = max_batch_size > 0
+    return Configuration(
+        name=config["name"],
+        folder=folder,
+        platform=config.get("platform", ""),
+        max_batch_size=max_batch_size,
+        inputs=tuple(_tensor(each, batched=batched) for each in config.get("input", ())),
+        outputs=tuple(_tensor(each, batched=batched) for each in config.get("output", ())),
+        parameters={key: value.get("string_value", "") for key, value in config.get("parameters", {}).items()},
+        default_model_filename=config.get("default_model_filename", ""),
+        device=device,
+    )
+
+
+def _tensor(config: Mapping[str, Any], *, batched: bool) -> Tensor:
+    reshape = config.get("reshape")
+    dims = tuple(int(each) for each in (config["dims"] if reshape is None else reshape.get("shape", ())))
+    return Tensor(
+        name=config["name"],
+        data_type=config["data_type"],
+        dims=dims,
+        shape=(-1, *dims) if batched else dims,
+        optional=bool(config.get("optional", False)),
+        ragged=bool(config.get("allow_ragged_batch", False)),
+    )

@@ -1,0 +1,172 @@
+"""An ONNX file in a session of ONNX Runtime."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+
+from tritonforge import datatypes
+from tritonforge.errors import ArtifactError
+from tritonforge.serving.backends import agreement, bfloat16
+from tritonforge.serving.backends.agreement import Provided
+from tritonforge.serving.backends.configuration import Configuration
+from tritonforge.serving.backends.requests import Arrays, RequestError
+
+__all__ = ["Session", "load"]
+
+#: ONNX Runtime's names of element types -> config names. Source: onnxruntime `DataTypeImpl::ToString`.
+_DATA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "tensor(bool)": datatypes.TYPE_BOOL,
+        "tensor(uint8)": datatypes.TYPE_UINT8,
+        "tensor(uint16)": datatypes.TYPE_UINT16,
+        "tensor(uint32)": datatypes.TYPE_UINT32,
+        "tensor(uint64)": datatypes.TYPE_UINT64,
+        "tensor(int8)": datatypes.TYPE_INT8,
+        "tensor(int16)": datatypes.TYPE_INT16,
+        "tensor(int32)": datatypes.TYPE_INT32,
+        "tensor(int64)": datatypes.TYPE_INT64,
+        "tensor(float16)": datatypes.TYPE_FP16,
+        "tensor(float)": datatypes.TYPE_FP32,
+        "tensor(double)": datatypes.TYPE_FP64,
+        "tensor(string)": datatypes.TYPE_STRING,
+        "tensor(bfloat16)": datatypes.TYPE_BF16,
+    }
+)
+
+_ONNX_BFLOAT16: Final = 16  # onnx.TensorProto.BFLOAT16
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A loaded file: what it provides by name, and the session that runs it."""
+
+    session: Any
+    inputs: Mapping[str, Provided]
+    outputs: Mapping[str, Provided]
+
+    def run(self, arrays: Arrays, wanted: Sequence[str]) -> Arrays:
+        """The wanted outputs; raises RequestError with ONNX Runtime's own reason."""
+        try:
+            # With BF16 on either side the tensors go as OrtValues, since numpy has no such type.
+            if any(self._is_bfloat16(name) for name in (*arrays, *wanted)):
+                values = [_array(each) for each in self._run_values(arrays, wanted)]
+            else:
+                values = self.session.run(list(wanted), {name: _encoded(name, each) for name, each in arrays.items()})
+        except RequestError:
+            raise
+        # ONNX Runtime's errors derive from Exception itself and are made at run time; each is this request's answer.
+        except Exception as error:
+            refused = type(error).__name__ in ("InvalidArgument", "ValueError")
+            raise RequestError(_reason(error), caller=refused) from error
+        return {name: _decoded(each) for name, each in zip(wanted, values, strict=True)}
+
+    def _run_values(self, arrays: Arrays, wanted: Sequence[str]) -> list[Any]:
+        from onnxruntime import OrtValue
+
+        values = {}
+        for name, array in arrays.items():
+            if self._is_bfloat16(name):
+                bits = np.ascontiguousarray(array).view(np.uint16)
+                values[name] = OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _ONNX_BFLOAT16)
+            else:
+                values[name] = OrtValue.ortvalue_from_numpy(_encoded(name, array))
+        return list(self.session.run_with_ort_values(list(wanted), values))
+
+    def _is_bfloat16(self, name: str) -> bool:
+        provided = self.inputs.get(name) or self.outputs.get(name)
+        return provided is not None and provided.data_type == datatypes.TYPE_BF16
+
+
+def load(config: Configuration) -> Session:
+    """The model in a version's folder; nothing is compared with the configuration yet.
+
+    ``parameters``: ``intra_op_thread_count``, ``inter_op_thread_count`` (0, as when left out: ONNX Runtime decides),
+    ``execution_mode`` (0 sequential, 1 parallel).
+
+    Raises:
+        ArtifactError: the file is missing or is no model.
+    """
+    import onnxruntime
+
+    path = config.file("model.onnx")
+    if path.is_dir():  # a model with external data may be a folder
+        path = path / "model.onnx"
+    if not path.is_file():
+        raise ArtifactError(f"unable to find '{path}' for model instance '{config.name}'")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = config.number("intra_op_thread_count", 0)
+    options.inter_op_num_threads = config.number("inter_op_thread_count", 0)
+    mode = config.number("execution_mode", 0)
+    if mode not in (0, 1):
+        raise ArtifactError(
+            f"Invalid configuration value provided. Expected values for execution_mode are 0 or 1 but got {mode} ."
+        )
+    options.execution_mode = (
+        onnxruntime.ExecutionMode.ORT_PARALLEL if mode else onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    )
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's errors derive from Exception itself and are made at run time.
+    except Exception as error:
+        raise ArtifactError(f"{path} is no model that this ONNX Runtime can run: {_reason(error)}") from error
+    return Session(session, _provided(session.get_inputs()), _provided(session.get_outputs()))
+
+
+def check(config: Configuration, session: Session) -> None:
+    """Compare a model with its configuration; raises ArtifactError with the first disagreement."""
+    if config.batched:
+        for tensor in config.inputs:
+            if tensor.optional:
+                raise ArtifactError(f"optional input '{tensor.name}' is not supported for models that support batching")
+    agreement.check(config, session.inputs, session.outputs)
+    agreement.check_shapes(config, session.inputs, session.outputs)
+
+
+def _provided(tensors: Sequence[Any]) -> dict[str, Provided]:
+    found = {}
+    for each in tensors:
+        shape = None if each.shape is None else tuple(size if isinstance(size, int) else -1 for size in each.shape)
+        found[each.name] = Provided(_DATA_TYPES.get(each.type), shape)
+    return found
+
+
+def _encoded(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array as ONNX Runtime takes it: its Python package carries text, not bytes."""
+    if array.dtype != object:
+        return np.ascontiguousarray(array)
+    try:
+        texts = [each if isinstance(each, str) else each.decode() for each in array.ravel()]
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"input '{name}' is not UTF-8 text, which is all that ONNX Runtime takes: {error}"
+        ) from error
+    return np.array(texts, dtype=object).reshape(array.shape)
+
+
+def _decoded(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if array.dtype != object:
+        return array
+    return np.array([str(each).encode() for each in array.ravel()], dtype=object).reshape(array.shape)
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    if value.element_type() != _ONNX_BFLOAT16:
+        return np.asarray(value.numpy())
+    shape = tuple(value.shape())
+    size = int(np.prod(shape, dtype=np.int64)) * bfloat16.DTYPE.itemsize
+    content = ctypes.string_at(value.data_ptr(), size) if size else b""
+    return np.frombuffer(content, bfloat16.DTYPE).reshape(shape)
+
+
+def _reason(error: Exception) -> str:
+    """An error of ONNX Runtime without its prefix ``[ONNXRuntimeError] : 2 : INVALID_ARGUMENT :``, in one line."""
+    text = str(error)
+    if text.startswith("[ONNXRuntimeError]"):
+        text = text.split(" : ", 3)[-1]
+    return " ".join(text.split())

@@ -1,0 +1,198 @@
+"""A TensorFlow graph in a session: a frozen GraphDef, or a SavedModel with one of its signatures.
+
+Both run in a ``tf.compat.v1.Session``, as in Triton's own C++ backend: it loads a SavedModel's graph without making its
+Python objects again, and a callable made once per set of outputs adds little to TensorFlow's own time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tritonforge.datatypes import from_numpy
+from tritonforge.errors import ArtifactError
+from tritonforge.serving.backends import agreement
+from tritonforge.serving.backends.agreement import Provided
+from tritonforge.serving.backends.configuration import Configuration
+from tritonforge.serving.backends.requests import Arrays, RequestError
+
+__all__ = ["GRAPHDEF", "SAVEDMODEL", "Graph", "load", "signature"]
+
+GRAPHDEF: Final = "tensorflow_graphdef"
+SAVEDMODEL: Final = "tensorflow_savedmodel"
+
+#: Signatures that train or initialise and are never served. Source: tensorflow_backend_tf.cc.
+_NOT_SERVED: Final = ("train_op", "__saved_model_init_op", "__saved_model_train_op")
+
+
+@dataclass(slots=True)
+class Graph:
+    """Inputs and outputs by name with the graph's tensors they stand for, and the session that computes them."""
+
+    session: Any
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    _callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Callable[..., Any]] = field(default_factory=dict)
+
+    def run(self, arrays: Arrays, wanted: Sequence[str]) -> Arrays:
+        """The wanted outputs; raises RequestError with TensorFlow's own first line."""
+        import tensorflow as tf
+
+        key = (tuple(arrays), tuple(wanted))
+        call = self._callables.get(key)
+        if call is None:
+            feeds = [self.inputs[name] for name in arrays]
+            call = self.session.make_callable([self.outputs[name] for name in wanted], feed_list=feeds)
+            self._callables[key] = call
+        try:
+            values = call(*arrays.values())
+        except tf.errors.OpError as error:
+            raise RequestError(_first_line(error), caller=isinstance(error, tf.errors.InvalidArgumentError)) from error
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"TensorFlow does not take the input: {error}") from error
+        return dict(zip(wanted, values, strict=True))
+
+
+def load(config: Configuration) -> Graph:
+    """The model in a version's folder.
+
+    ``parameters``: ``TF_NUM_INTRA_THREADS``, ``TF_NUM_INTER_THREADS`` (0, as when left out: one a core),
+    ``TF_GRAPH_TAG``, ``TF_SIGNATURE_DEF``.
+
+    Raises:
+        ArtifactError: the file is missing, is no model, or is not what the configuration says.
+    """
+    import tensorflow as tf
+
+    options = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=config.number("TF_NUM_INTRA_THREADS", 0),
+        inter_op_parallelism_threads=config.number("TF_NUM_INTER_THREADS", 0),
+        allow_soft_placement=True,  # a graph that was placed on a GPU runs where there is none
+    )
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph, config=options)
+    loading = _load_graphdef if config.platform == GRAPHDEF else _load_savedmodel
+    with graph.as_default():
+        return loading(config, session)
+
+
+def signature(config: Configuration) -> tuple[dict[str, Provided], dict[str, Provided]]:
+    """Inputs and outputs of a SavedModel's signature, read from its protobuf; the graph is not loaded."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    message = saved_model_pb2.SavedModel()
+    message.ParseFromString((_savedmodel_folder(config) / "saved_model.pb").read_bytes())
+    tag = _tag(config)
+    for meta in message.meta_graphs:
+        if tag in meta.meta_info_def.tags:
+            chosen = _signature(config, meta.signature_def)
+            provided = []
+            for infos in (chosen.inputs, chosen.outputs):
+                shapes = {name: tf.TensorShape(info.tensor_shape) for name, info in infos.items()}
+                provided.append(
+                    {name: _provided(tf.dtypes.as_dtype(info.dtype), shapes[name]) for name, info in infos.items()}
+                )
+            return provided[0], provided[1]
+    raise ArtifactError(f"{_savedmodel_folder(config)}: expected '{tag}' tag")
+
+
+def _load_graphdef(config: Configuration, session: Any) -> Graph:
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    path = config.file("model.graphdef")
+    _check_exists(config, path.is_file(), str(path))
+    definition = tf.compat.v1.GraphDef()
+    try:
+        definition.ParseFromString(path.read_bytes())
+        tf.import_graph_def(definition, name="")
+    except (DecodeError, ValueError) as error:
+        raise ArtifactError(f"{path} is no GraphDef that this TensorFlow can run: {_first_line(error)}") from error
+    operations = session.graph.get_operations()
+    placeholders = {each.name: each.outputs[0] for each in operations if each.type.startswith("Placeholder")}
+    tensors = {each.name: each.outputs[0] for each in operations if each.outputs}
+    # Any node can be an output; a wrong name is answered with the nodes that nothing else uses.
+    outputs = {each.name: tensors[each.name] for each in config.outputs if each.name in tensors}
+    ends = {name: tensor for name, tensor in tensors.items() if not tensor.consumers() and name not in placeholders}
+    agreement.check(config, _all_provided(placeholders), _all_provided({**ends, **outputs}), all_inputs=False)
+    return Graph(session, placeholders, outputs)
+
+
+def _load_savedmodel(config: Configuration, session: Any) -> Graph:
+    import tensorflow as tf
+
+    folder = _savedmodel_folder(config)
+    tag = _tag(config)
+    try:
+        meta = tf.compat.v1.saved_model.load(session, [tag], str(folder))
+    except RuntimeError as error:
+        raise ArtifactError(f"{folder}: expected '{tag}' tag; {_first_line(error)}") from error
+    except (OSError, tf.errors.OpError) as error:
+        raise ArtifactError(f"{folder} is no SavedModel that this TensorFlow can run: {_first_line(error)}") from error
+    chosen = _signature(config, meta.signature_def)
+    graph = session.graph
+    inputs = {name: graph.get_tensor_by_name(info.name) for name, info in chosen.inputs.items()}
+    outputs = {name: graph.get_tensor_by_name(info.name) for name, info in chosen.outputs.items()}
+    provided = [
+        {name: _provided(tf.dtypes.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape)) for name, info in each}
+        for each in (chosen.inputs.items(), chosen.outputs.items())
+    ]
+    agreement.check(config, provided[0], provided[1])
+    agreement.check_shapes(config, provided[0], provided[1])
+    return Graph(session, inputs, outputs)
+
+
+def _signature(config: Configuration, signatures: Mapping[str, Any]) -> Any:
+    """The signature that ``TF_SIGNATURE_DEF`` names, else ``serving_default``, else the first that can be served."""
+    wanted = config.parameters.get("TF_SIGNATURE_DEF")
+    if wanted is not None:
+        if wanted not in signatures:
+            raise ArtifactError(f"model '{config.name}': expected '{wanted}' signature")
+        return signatures[wanted]
+    if "serving_default" in signatures:
+        return signatures["serving_default"]
+    served = [name for name in sorted(signatures) if name not in _NOT_SERVED]
+    if not served:
+        raise ArtifactError(f"model '{config.name}': the SavedModel has no signature that can be served")
+    return signatures[served[0]]
+
+
+def _savedmodel_folder(config: Configuration) -> Any:
+    folder = config.file("model.savedmodel")
+    _check_exists(config, folder.is_dir(), str(folder))
+    return folder
+
+
+def _check_exists(config: Configuration, exists: bool, path: str) -> None:
+    if not exists:
+        raise ArtifactError(f"unable to find '{path}' for model instance '{config.name}'")
+
+
+def _tag(config: Configuration) -> str:
+    return config.parameters.get("TF_GRAPH_TAG", "serve")
+
+
+def _all_provided(tensors: Mapping[str, Any]) -> dict[str, Provided]:
+    return {name: _provided(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+
+
+def _provided(dtype: Any, shape: Any) -> Provided:
+    """A TensorFlow element type and shape as Triton's; reference types of old graphs are their base types."""
+    datatype = None
+    if dtype.base_dtype.is_numpy_compatible and dtype.base_dtype.name not in ("resource", "variant"):
+        datatype = from_numpy(_numpy_type(dtype.base_dtype))
+    extents = None if shape.rank is None else tuple(-1 if each is None else int(each) for each in shape.as_list())
+    return Provided(None if datatype is None else datatype.config, extents)
+
+
+def _numpy_type(dtype: Any) -> Any:
+    import numpy as np
+
+    return np.dtype(dtype.as_numpy_dtype)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(getattr(error, "message", None) or error)
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,64 @@
+"""Ports on loopback, held from the moment they are chosen until tritonserver listens on them.
+
+tritonserver opens its ports only after all models are loaded, which may take minutes; a free port that was merely
+looked up would by then belong to somebody else. A socket that is bound with SO_REUSEADDR and does not listen keeps
+everybody else away, yet lets tritonserver bind and listen: its front ends set SO_REUSEADDR too (socket(7)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Final
+
+from tritonforge.errors import LaunchError
+
+__all__ = ["HOST", "held", "in_use", "is_open"]
+
+HOST: Final = "127.0.0.1"
+
+
+@contextlib.contextmanager
+def held(wanted: Mapping[str, int | None]) -> Iterator[dict[str, int | None]]:
+    """Hold ports by name: 0 becomes a free one, None stays None.
+
+    Raises:
+        LaunchError: a port is in use, or this user may not open it.
+    """
+    with ExitStack() as stack:
+        ports: dict[str, int | None] = {}
+        for name, port in wanted.items():
+            ports[name] = None if port is None else stack.enter_context(_hold(name, port)).getsockname()[1]
+        yield ports
+
+
+def in_use(name: str, port: int) -> LaunchError:
+    """The error for a port that somebody else listens on."""
+    return LaunchError(
+        f"port {port} on {HOST} is in use; choose another one for {name} with --{name}-port (0: any free)"
+    )
+
+
+def is_open(port: int) -> bool:
+    """Whether anybody listens on a port."""
+    with socket.socket() as client:
+        client.settimeout(1.0)
+        return client.connect_ex((HOST, port)) == 0
+
+
+def _hold(name: str, port: int) -> socket.socket:
+    holder = socket.socket()
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((HOST, port))
+    except (OSError, OverflowError) as error:
+        holder.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise in_use(name, port) from error
+        raise LaunchError(
+            f"port {port} on {HOST} cannot be opened: {error}; choose another with --{name}-port"
+        ) from error
+    return holder

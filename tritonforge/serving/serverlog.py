@@ -1,0 +1,116 @@
+"""tritonserver's log, read for what a user wants to know: progress, and why it did not start. This module does no I/O.
+
+A line is ``E1121 03:14:13.971427 4534 model_lifecycle.cc:642] "failed to load 'm' version 1: Internal: reason"``: a
+letter for the severity, the time, the process, the place in Triton's sources, and the message, quoted and escaped
+(server 24.10, common/src/logging.cc). Stubs write lines of their own kind between them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+__all__ = ["models", "port_in_use", "progress", "reasons", "tail"]
+
+_LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<place>[\w.]+:\d+)\] ?(?P<message>.*)")
+_FAILED: Final = re.compile(r"failed to load '(?P<model>.+?)' version (?P<version>-?\d+): (?P<reason>.+)", re.DOTALL)
+_POLL: Final = re.compile(r"Poll failed for model directory '(?P<model>.+?)': (?P<reason>.+)", re.DOTALL)
+_SOCKET: Final = re.compile(r"Socket '[^']*:(?P<port>\d+)' already in use")
+_FATAL: Final = re.compile(r"^error: creating server: (?P<reason>.+)|^error: (?P<other>.+)", re.MULTILINE)
+_CODE: Final = re.compile(
+    r"^(Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown|Already exists|Cancelled)(: | - )"
+)
+_PYTHON_AT: Final = re.compile(r"\s*\n\s*At:\n.*", re.DOTALL)
+_TABLE_ROW: Final = re.compile(
+    r"^\| (?P<name>\S.*?) +\| (?P<version>-?\d+|-) +\| (?P<status>READY|UN\w+|LOADING)(?P<rest>.*)\|$"
+)
+
+#: Errors that every machine without a GPU logs, and that stop nothing.
+_HARMLESS: Final = ("CudaDriverHelper", "CUDA", "cuda")
+
+
+def progress(line: str) -> str | None:
+    """A line of the log as a step of the start, for a person; None for the others."""
+    found = _LINE.match(line)
+    if not found:
+        return None
+    message = _unquoted(found["message"])
+    if loading := re.fullmatch(r"loading: (.+):(-?\d+)", message):
+        return f"loading {loading[1]} version {loading[2]}"
+    if loaded := re.fullmatch(r"successfully loaded '(.+)'", message):
+        return f"{loaded[1]} is loaded"
+    return None
+
+
+def reasons(log: str) -> list[str]:
+    """Why the server did not start, in Triton's own words without its prefixes; one sentence a model."""
+    found: dict[str, str] = {}
+    others: list[str] = []
+    for severity, message in _messages(log):
+        if severity not in "EF":
+            continue
+        for pattern in (_FAILED, _POLL):
+            if match := pattern.match(message):
+                found.setdefault(match["model"], f"model '{match['model']}' did not load: {_cleaned(match['reason'])}")
+                break
+        else:
+            if not message.startswith(_HARMLESS) and not any(word in message for word in _HARMLESS):
+                others.append(_cleaned(message))
+    if found:
+        # What comes beside the failure of a model is its echo, save that ensembles are judged in lines of their own.
+        return [*found.values(), *(each for each in others if each.startswith("in ensemble "))]
+    if others:
+        return others
+    return [_cleaned(match["reason"] or match["other"]) for match in _FATAL.finditer(log)]
+
+
+def port_in_use(log: str) -> int | None:
+    """The port that tritonserver could not open."""
+    found = _SOCKET.search(log)
+    return int(found["port"]) if found else None
+
+
+def models(log: str) -> list[tuple[str, str, str, str]]:
+    """The model table that tritonserver prints when it starts: name, version, state, reason."""
+    rows = (_TABLE_ROW.match(line) for line in log.splitlines())
+    return [(row["name"], row["version"], row["status"], row["rest"].strip(" :")) for row in rows if row]
+
+
+def tail(log: str, lines: int) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.splitlines()[-lines:])
+
+
+def _messages(log: str) -> Iterator[tuple[str, str]]:
+    """Severity and message of each entry; lines without a prefix belong to the entry before them."""
+    entries: list[tuple[str, list[str]]] = []
+    for line in log.splitlines():
+        found = _LINE.match(line)
+        if found:
+            entries.append((found["severity"], [found["message"]]))
+        elif entries and entries[-1][1][0].startswith('"') and not entries[-1][1][-1].endswith('"'):
+            entries[-1][1].append(line)
+    for severity, parts in entries:
+        yield severity, _unquoted("\n".join(parts))
+
+
+def _unquoted(message: str) -> str:
+    message = message.strip()
+    if message.startswith('"') and message.endswith('"') and len(message) > 1:
+        message = message[1:-1]
+        message = re.sub(r"\\([nt\"\\])", lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), message)
+    return message
+
+
+def _cleaned(reason: str) -> str:
+    """A reason without the status code in front, the Python traceback behind, and line breaks."""
+    reason = _PYTHON_AT.sub("", reason.strip())
+    reason = _CODE.sub("", reason)
+    reason = re.sub(r"^TritonModelException: ", "", reason)
+    return re.sub(r"\s*\n\s*", " ", reason).strip(" ;")
+
+
+def sentences(parts: Sequence[str]) -> str:
+    """Several reasons as one text, a line each."""
+    return "\n".join(dict.fromkeys(parts))
