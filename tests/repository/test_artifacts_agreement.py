@@ -51,13 +51,17 @@ def test_a_variable_extent_of_the_file_agrees_with_any() -> None:
         ),
         (
             {"input": [Input("image", "TYPE_FP32", [3, 224, 224])]},
-            "resnet: input 'image' is stated with dims [3, 224, 224] (with the batch [-1, 3, 224, 224]), but its file has "
-            "shape [-1, 224, 224, 3]",
+            (
+                "resnet: input 'image' is stated with dims [3, 224, 224] (with the batch [-1, 3, 224, 224]), but its "
+                "file has shape [-1, 224, 224, 3]"
+            ),
         ),
         (
             {"input": [Input("image", "TYPE_FP32", [224, 224])]},
-            "resnet: input 'image' is stated with dims [224, 224] (with the batch [-1, 224, 224]), but its file has shape "
-            "[-1, 224, 224, 3]",
+            (
+                "resnet: input 'image' is stated with dims [224, 224] (with the batch [-1, 224, 224]), but its file "
+                "has shape [-1, 224, 224, 3]"
+            ),
         ),
         (
             {"max_batch_size": 0},
@@ -87,8 +91,10 @@ def test_a_file_with_a_fixed_batch_cannot_be_batched() -> None:
     """max_batch_size above 0 needs an open first extent."""
     found = Signature([TensorInfo("image", "TYPE_FP32", (1, 224, 224, 3))], FOUND.outputs)
     assert check(model(), found) == [
-        "resnet: input 'image' cannot be batched: max_batch_size is 8, but its file has shape [1, 224, 224, 3], whose "
-        "first extent is not open"
+        (
+            "resnet: input 'image' cannot be batched: max_batch_size is 8, but its file has shape [1, 224, 224, 3], "
+            "whose first extent is not open"
+        )
     ]
 
 
@@ -99,7 +105,7 @@ def test_all_differences_come_at_once() -> None:
 
 
 def test_a_reshape_is_what_the_file_sees() -> None:
-    """dims [1] with reshape [] is a scalar in each row of the batch."""
+    """Dims [1] with reshape [] is a scalar in each row of the batch."""
     assert check(model(output=[Output("classes", "TYPE_INT64", [1], reshape=[])]), FOUND) == []
     assert check(model(output=[Output("classes", "TYPE_INT64", [1])]), FOUND) != []
 

@@ -144,4 +144,4 @@ def samples(wire: str) -> np.ndarray[Any, Any]:
     if wire == "BOOL":
         return np.array([[True, False], [False, True]])
     limits = ml_dtypes.finfo(dtype) if dtype.kind in "fV" else np.iinfo(dtype)
-    return np.array([[limits.min, limits.max], [0, 1]]).astype(dtype)
+    return np.array([[dtype.type(limits.min), dtype.type(limits.max)], [dtype.type(0), dtype.type(1)]], dtype)

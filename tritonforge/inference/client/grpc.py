@@ -21,11 +21,12 @@ __all__ = ["GrpcTransport"]
 #: The HTTP status that Triton gives for an error with this gRPC code (server/src/http_server.cc,
 #: ``HttpCodeFromError``, beside grpc's ``GrpcStatusUtil``); 400 for all others.
 _HTTP_STATUS: Final[Mapping[str, int]] = {"INTERNAL": 500, "NOT_FOUND": 404, "UNAVAILABLE": 503, "UNIMPLEMENTED": 501}
-#: UNAVAILABLE is also what grpc itself says of a connection; Triton says it of a full queue, for example. Nothing but the
-#: words tells them apart: these are grpc's own (src/core, read on grpcio 1.85).
+#: UNAVAILABLE is also what grpc itself says of a connection; Triton says it of a full queue, for example. Only the words
+#: tell them apart: these are grpc's own (src/core, read on grpcio 1.85).
 _UNREACHED: Final = re.compile(r"failed to connect|errors resolving|DNS resolution", re.IGNORECASE)
 _CUT: Final = re.compile(
-    r"stream removed|socket closed|connection (reset|closed|aborted)|broken pipe|goaway|endpoint closing|recvmsg|keepalive",
+    r"stream removed|socket closed|broken pipe|goaway|endpoint closing|recvmsg|keepalive|"
+    r"connection (reset|closed|aborted)",
     re.IGNORECASE,
 )
 _NO_LIMIT: Final = -1
@@ -142,8 +143,8 @@ class GrpcTransport:
             return ConnectError(f"no server answers at grpc://{self._address}: {details.rstrip('.')}; is it running?")
         if code == "UNAVAILABLE" and _CUT.search(details):
             return ConnectError(
-                f"grpc://{self._address}: the connection was cut before the answer came ({details}); the server may have "
-                "received the request, so it was not sent again"
+                f"grpc://{self._address}: the connection was cut before the answer came ({details}); the server "
+                "may have received the request, so it was not sent again"
             )
         return ServerError(details, status=_HTTP_STATUS.get(code, 400))
 

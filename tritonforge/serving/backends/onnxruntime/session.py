@@ -124,6 +124,13 @@ def check(config: Configuration, session: Session) -> None:
         for tensor in config.inputs:
             if tensor.optional:
                 raise ArtifactError(f"optional input '{tensor.name}' is not supported for models that support batching")
+    types = {each.data_type for each in (*session.inputs.values(), *session.outputs.values())}
+    texts = [name for name, each in session.inputs.items() if each.data_type == datatypes.TYPE_STRING]
+    if datatypes.TYPE_BF16 in types and texts:
+        raise ArtifactError(
+            f"model '{config.name}' has BF16 tensors and the string input '{texts[0]}': ONNX Runtime's Python package "
+            "does not carry both in one request"
+        )
     agreement.check(config, session.inputs, session.outputs)
     agreement.check_shapes(config, session.inputs, session.outputs)
 

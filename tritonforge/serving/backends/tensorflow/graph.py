@@ -6,6 +6,7 @@ Python objects again, and a callable made once per set of outputs adds little to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -36,7 +37,7 @@ class Graph:
     _callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Callable[..., Any]] = field(default_factory=dict)
 
     def run(self, arrays: Arrays, wanted: Sequence[str]) -> Arrays:
-        """The wanted outputs; raises RequestError with TensorFlow's own first line."""
+        """The wanted outputs; raises RequestError with TensorFlow's own reason."""
         import tensorflow as tf
 
         key = (tuple(arrays), tuple(wanted))
@@ -48,7 +49,7 @@ class Graph:
         try:
             values = call(*arrays.values())
         except tf.errors.OpError as error:
-            raise RequestError(_first_line(error), caller=isinstance(error, tf.errors.InvalidArgumentError)) from error
+            raise RequestError(_reason(error), caller=isinstance(error, tf.errors.InvalidArgumentError)) from error
         except (TypeError, ValueError) as error:
             raise RequestError(f"TensorFlow does not take the input: {error}") from error
         return dict(zip(wanted, values, strict=True))
@@ -191,6 +192,12 @@ def _numpy_type(dtype: Any) -> Any:
     import numpy as np
 
     return np.dtype(dtype.as_numpy_dtype)
+
+
+def _reason(error: Exception) -> str:
+    """The sentence in an error of a session: it stands between the traceback of the graph's making and the nodes."""
+    text = str(getattr(error, "message", None) or error).split("[[")[0].strip()
+    return re.sub(r"^\(\d+\) [A-Z_]+: ", "", text.splitlines()[-1].strip()) if text else type(error).__name__
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,535 @@
+"""The client against small servers in threads of this process, on free loopback ports."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tritonforge.errors import ConnectError, DecodeError, EncodeError, MissingExtraError, ServerError
+from tritonforge.inference.client import Answer, Call, Client, FunctionTransport, ModelMetadata, TensorMetadata
+from tritonforge.inference.client.http import coalesced
+from tritonforge.inference.client.refusals import learn_inputs
+from tritonforge.inference.wire import (
+    Class,
+    Payload,
+    RequestedOutput,
+    decode_request,
+    encode_request,
+    encode_response,
+    header_length,
+    sagemaker_headers,
+    triton_headers,
+)
+
+#: status, headers, body
+Reply = tuple[int, dict[str, str], bytes]
+
+
+@dataclass
+class Seen:
+    """A server's address and the requests that came in: method, path, headers, body."""
+
+    url: str = ""
+    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+
+    def paths(self) -> list[str]:
+        """The paths asked for, in order."""
+        return [path for _, path, _, _ in self.requests]
+
+
+@contextmanager
+def served(reply: Callable[[str, str, dict[str, str], bytes], Reply | None]) -> Iterator[Seen]:
+    """A server that answers with ``reply``; None cuts the connection without an answer."""
+    seen = Seen()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = dict(self.headers.items())
+            seen.requests.append((self.command, self.path, headers, body))
+            answer = reply(self.command, self.path, headers, body)
+            if answer is None:
+                self.close_connection = True
+                return
+            status, fields, text = answer
+            self.send_response(status)
+            for name, value in {**fields, "Content-Length": str(len(text))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = answer  # noqa: N815 - names that http.server looks up
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own name
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    seen.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def error(status: int, sentence: str) -> Reply:
+    """An error as Triton words it."""
+    return status, {"Content-Type": "application/json"}, json.dumps({"error": sentence}).encode()
+
+
+MISSING = (
+    "[request id: <id_unknown>] expected 1 inputs but got 0 inputs for model 'm'. Got input(s) [], but missing required "
+    "input(s) ['x']. Please provide all required input(s)."
+)
+
+
+def model(headers: dict[str, str], body: bytes, *, expects: str = "FP32") -> tuple[Payload, None] | tuple[None, Reply]:
+    """A model with one input x and outputs y = 2 x and note, as Triton's core checks and answers."""
+    request = decode_request(body, header_length=header_length(headers, size=len(body)))
+    if request.raw is not None:
+        return encode_response({"y": np.array([[len(request.raw)]])}, model_name="m"), None
+    if "x" not in request.inputs:
+        return None, error(400, MISSING)
+    x = request.inputs["x"]
+    found = {"f": "FP32", "u": "UINT8", "O": "BYTES", "b": "BOOL"}[x.dtype.kind]
+    if found != expects:
+        told = f"inference input 'x' data-type is '{found}', but model 'm' expects '{expects}'"
+        return None, error(400, f"[request id: <id_unknown>] {told}")
+    if x.ndim != 2:
+        shape = ",".join(map(str, x.shape))
+        return None, error(
+            400, f"unexpected shape for input 'x' for model 'm'. Expected [-1,-1], got [{shape}]. NOTE: ..."
+        )
+    y: Any = x * 2 if expects != "BYTES" else np.vectorize(len)(x)
+    if any(each.classification for each in request.outputs):
+        y = np.array([[b"0.9:1:dog", b"0.1:0:cat"]] * len(x), dtype=object)
+    outputs = {"y": y, "note": np.array([[b"hi"]] * len(x), dtype=object)}
+    asked = [each.name for each in request.outputs]
+    binary = request.binary_output or any(each.binary_data for each in request.outputs)
+    chosen = {name: array for name, array in outputs.items() if not asked or name in asked}
+    return encode_response(chosen, model_name="m", id=request.id, binary=binary), None
+
+
+METADATA = {
+    "name": "m",
+    "versions": ["1", "2"],
+    "platform": "python",
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, -1]}],
+    "outputs": [
+        {"name": "y", "datatype": "FP32", "shape": [-1, -1]},
+        {"name": "note", "datatype": "BYTES", "shape": [-1, 1]},
+    ],
+}
+
+
+def triton(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+    """Triton's own front end, as far as the client asks it."""
+    if path == "/v2":
+        return 200, {}, b'{"name":"triton"}'
+    if path in ("/v2/health/ready", "/v2/models/m/ready"):
+        return 200, {}, b""
+    if path == "/v2/models/m":
+        return 200, {}, json.dumps(METADATA).encode()
+    if path in ("/v2/models/m/infer", "/v2/models/m/versions/2/infer"):
+        del headers["Content-Type"]
+        payload, refused = model(headers, body)
+        return refused or (200, triton_headers(payload), payload.body)  # type: ignore[arg-type] # one of both is set
+    return error(404, "Request for unknown model: 'q' is not found")
+
+
+def sagemaker(expects: str = "FP32") -> Callable[[str, str, dict[str, str], bytes], Reply]:
+    """The SageMaker front end in single-model mode; everything but its two paths is a 400, or 404 below /models."""
+
+    def reply(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        if path == "/ping":
+            return 200, {}, b""
+        if path == "/invocations":
+            payload, refused = model({"content-type": headers["Content-Type"]}, body, expects=expects)
+            return refused or (200, sagemaker_headers(payload), payload.body)  # type: ignore[arg-type] # one of both is set
+        return (404 if path.startswith("/models") else 400), {}, b""
+
+    return reply
+
+
+X = np.array([[1, 2], [3, 4]], dtype=np.float32)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("reply", [triton, sagemaker()], ids=["triton", "sagemaker"])
+def test_both_front_ends_answer_alike(reply: Any, binary: bool) -> None:
+    """The same call gives the same response from either front end, in either form; the address is probed once."""
+    with served(reply) as seen, Client(seen.url, model="m" if reply is triton else None) as client:
+        assert client.ready()
+        for _ in range(2):
+            response = client.infer({"x": X}, binary=binary, id="7")
+            assert response["y"].tolist() == [[2, 4], [6, 8]]
+            assert response["note"].tolist() == [[b"hi"], [b"hi"]]
+            assert response.id == "7"
+        assert client.infer_raw(b"12345")["y"].tolist() == [[5]]
+        assert seen.paths().count("/v2") == 1
+        assert seen.requests[-1][2].get("Transfer-Encoding") is None
+
+
+def test_large_tensors_arrive_whole() -> None:
+    """A body of several buffers, some large, arrives with its length told and every byte in place."""
+    images = np.array([[bytes([index]) * (index * 9000)] for index in range(8)], dtype=object)
+    with served(sagemaker("BYTES")) as seen, Client(seen.url) as client:
+        assert client.infer({"x": images})["y"].ravel().tolist() == [index * 9000 for index in range(8)]
+        _, _, headers, body = seen.requests[-1]
+        assert int(headers["Content-Length"]) == len(body)
+        assert body == encode_request({"x": images}).body
+
+
+def test_coalesced_joins_small_neighbours_only() -> None:
+    """Large buffers are passed on as they are, small ones between them are joined, in order."""
+    large = bytes(20_000)
+    pieces = list(coalesced(Payload((b"a", b"b", large, b"c", large, large, b"d"), 1)))
+    assert [bytes(piece) for piece in pieces] == [b"ab", large, b"c", large, large, b"d"]
+    assert pieces[1] is large
+    assert sum(map(len, coalesced(Payload((bytes(9000),) * 4, 1)))) == 36_000
+
+
+def test_a_flavour_that_is_told_is_not_probed() -> None:
+    """``flavour`` saves the probe."""
+    with served(sagemaker()) as seen, Client(seen.url, flavour="sagemaker") as client:
+        client.infer({"x": X})
+        assert seen.paths() == ["/invocations"]
+
+
+def test_model_and_version_stand_in_the_path() -> None:
+    """A version is asked for by path; a model of the call wins over that of the client; a prefix of the url stays."""
+    with served(triton) as seen, Client(seen.url + "/", model="q") as client:
+        client.infer({"x": X}, model="m", model_version="2")
+        assert seen.paths()[-1] == "/v2/models/m/versions/2/infer"
+        with pytest.raises(ServerError, match="unknown model"):
+            client.infer({"x": X}, model="a b/c")
+        assert seen.paths()[-1] == "/v2/models/a%20b%2Fc/infer"
+        assert not client.ready("a b/c")
+    with served(lambda *_: (200, {}, b"")) as seen, Client(seen.url + "/proxy/", flavour="sagemaker") as client:
+        assert client.ready()
+        assert seen.paths() == ["/proxy/ping"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (
+            400,
+            b"{\"error\":\"unexpected inference input 'q' for model 'm'\"}",
+            "unexpected inference input 'q' for model 'm'",
+        ),
+        (503, b'{"error":"Exceeds maximum queue size"}', "Exceeds maximum queue size"),
+        (500, b"plain text", "plain text"),
+        (302, b"", ""),
+    ],
+)
+def test_errors_keep_the_servers_sentence_and_status(status: int, body: bytes, sentence: str) -> None:
+    """Whatever is not 200 is a ServerError, redirects too."""
+    with served(lambda *_: (status, {"Location": "/elsewhere"}, body)) as seen:  # noqa: SIM117 - reads better
+        with Client(seen.url, flavour="sagemaker") as client, pytest.raises(ServerError) as caught:
+            client.infer({"x": X})
+    assert (caught.value.status, caught.value.message) == (status, sentence)
+    assert seen.paths() == ["/invocations"]
+
+
+def test_a_probe_that_fails_is_no_flavour() -> None:
+    """A server in trouble is not taken for a SageMaker front end, and is asked again the next time."""
+    broken = [True]
+
+    def reply(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        return error(502, "bad gateway") if broken[0] else triton(method, path, headers, body)
+
+    with served(reply) as seen, Client(seen.url, model="m") as client:
+        with pytest.raises(ServerError, match="bad gateway"):
+            client.infer({"x": X})
+        broken[0] = False
+        assert client.infer({"x": X})["y"].shape == (2, 2)
+
+
+def test_a_model_cannot_be_named_in_single_model_mode() -> None:
+    """The SageMaker front end's empty 404 is explained."""
+    with served(sagemaker()) as seen, Client(seen.url, model="m") as client:
+        with pytest.raises(ServerError, match="no model 'm' can be asked for .* leave the model out") as caught:
+            client.infer({"x": X})
+        assert caught.value.status == 404
+        with pytest.raises(EncodeError, match="leave model_version out"):
+            client.infer({"x": X}, model_version="1")
+
+
+def test_triton_needs_a_model() -> None:
+    """Triton serves models by name, so one must be named."""
+    with served(triton) as seen, Client(seen.url) as client:
+        for call in (lambda: client.infer({"x": X}), client.metadata, lambda: client.infer_raw(b"1")):
+            with pytest.raises(EncodeError, match="serves models by name; say which one with model="):
+                call()
+
+
+def test_an_answer_that_is_no_answer_is_a_decode_error() -> None:
+    """What the peer sent in error is told apart from what it sent as an error."""
+    with served(lambda *_: (200, {}, b"<html>")) as seen, Client(seen.url, flavour="sagemaker") as client:
+        with pytest.raises(DecodeError, match="not JSON"):
+            client.infer({"x": X})
+    with served(lambda *_: (200, {}, b'{"inputs":5}')) as seen, Client(seen.url, model="m") as client:
+        with pytest.raises(DecodeError, match="the metadata of 'm'"):
+            client.metadata()
+
+
+def test_no_server_is_a_connect_error() -> None:
+    """A refused connection names the address and asks the obvious question."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with Client(url) as client, pytest.raises(ConnectError, match=f"{url}: Connection refused; is it running"):
+            client.ready()
+
+
+def test_an_inference_whose_answer_is_lost_is_not_sent_again() -> None:
+    """A server that takes the request and cuts the connection sees it once, also on a connection that was kept open."""
+    cut = [False]
+
+    def reply(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply | None:
+        return None if cut[0] else triton(method, path, headers, body)
+
+    with served(reply) as seen, Client(seen.url, model="m", flavour="triton") as client:
+        client.infer({"x": X})
+        cut[0] = True
+        with pytest.raises(ConnectError, match="cut before the answer came .* was not sent again"):
+            client.infer({"x": X})
+        assert seen.paths() == ["/v2/models/m/infer"] * 2
+
+
+def test_a_server_that_does_not_answer_is_a_connect_error() -> None:
+    """The time limit ends the wait, and the sentence says how long it was."""
+    asked = threading.Event()
+
+    def reply(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        asked.wait(10)
+        return 200, {}, b""
+
+    with served(reply) as seen, Client(seen.url, timeout=0.05, flavour="triton") as client:
+        with pytest.raises(ConnectError, match=r"/v2/health/ready gave no answer within 0.05 s"):
+            client.ready()
+        asked.set()
+
+
+def test_many_threads_share_a_client() -> None:
+    """Eight threads get each their own answers over one client."""
+    wrong: list[object] = []
+    with served(triton) as seen, Client(seen.url, model="m") as client:
+
+        def ask(number: int) -> None:
+            for step in range(10):
+                value = np.full((1, 1), number * 100 + step, dtype=np.float32)
+                found = client.infer({"x": value})["y"]
+                if found.tolist() != [[2 * (number * 100 + step)]]:
+                    wrong.append(found)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen.paths().count("/v2/models/m/infer") == 80
+    assert not wrong
+
+
+def test_metadata_from_triton() -> None:
+    """Triton tells a model's tensors itself."""
+    with served(triton) as seen, Client(seen.url, model="m") as client:
+        told = client.metadata()
+        assert told.inputs == (TensorMetadata("x", "FP32", (-1, -1)),)
+        assert [each.name for each in told.outputs] == ["y", "note"]
+        assert told.versions == ("1", "2")
+        client.metadata()
+        assert seen.paths().count("/v2/models/m") == 1
+        with pytest.raises(ServerError, match="unknown model"):
+            client.metadata("q")
+
+
+def test_metadata_from_a_sagemaker_front_end() -> None:
+    """Inputs are learned from refusals, outputs from answers; and the source says so."""
+    with served(sagemaker("UINT8")) as seen, Client(seen.url) as client:
+        told = client.metadata()
+        assert told.inputs == (TensorMetadata("x", "UINT8", (-1, -1)),)
+        assert told.outputs == ()
+        assert "refusals" in told.source
+        asked = len(seen.requests)
+        client.metadata()
+        assert len(seen.requests) == asked
+
+
+def test_a_server_that_words_it_otherwise_gives_no_metadata() -> None:
+    """An unknown sentence is quoted, and nothing is guessed from it."""
+    with served(lambda *_: error(400, "nope")) as seen, Client(seen.url, flavour="sagemaker") as client:
+        with pytest.raises(DecodeError, match="does not tell the model's inputs; name them in infer: nope"):
+            client.metadata()
+    with served(lambda *_: error(500, "down")) as seen, Client(seen.url, flavour="sagemaker") as client:
+        with pytest.raises(ServerError, match="down"):
+            client.metadata()
+
+
+def test_inputs_are_learned_one_refusal_at_a_time() -> None:
+    """Two inputs of different types: the order and number of the questions are as few as they can be, and no model runs."""
+    wanted: dict[str, tuple[str, tuple[int, ...]]] = {
+        "b": ("BYTES", (1,)),
+        "a": ("FP16", (-1, 3, 0)),
+        "c": ("BOOL", ()),
+    }
+    asked = []
+
+    def refusal(payload: Payload) -> str:
+        inputs = decode_request(payload.body, header_length=payload.header_length).inputs
+        asked.append(inputs)
+        if not inputs:
+            names = ",".join(f"'{name}'" for name in wanted)
+            return (
+                "[request id: 1] expected number of inputs between 3 and 4 but got 0 inputs for model 'm'. Got input(s) [], "
+                f"but missing required input(s) [{names}]. Please provide all required input(s)."
+            )
+        kinds = {"bool": "BOOL", "object": "BYTES", "float16": "FP16"}
+        for name, (datatype, shape) in wanted.items():
+            found = kinds[inputs[name].dtype.name]
+            if found != datatype:
+                return f"inference input '{name}' data-type is '{found}', but model 'm' expects '{datatype}'"
+            if inputs[name].ndim != len(shape):
+                return f"unexpected shape for input '{name}' for model 'm'. Expected [{','.join(map(str, shape))}], got [1]. "
+        raise AssertionError("the model ran")
+
+    assert learn_inputs(refusal) == tuple(TensorMetadata(name, *each) for name, each in wanted.items())
+    assert len(asked) == 1 + 2 + 3
+
+
+def test_classification_where_the_outputs_are_known() -> None:
+    """Triton's metadata tell the outputs of numbers; no other inference is needed."""
+    with served(triton) as seen, Client(seen.url, model="m") as client:
+        rows = client.infer({"x": X}, classification=2).classes("y")
+        assert rows == ((Class(0.9, 1, "dog"), Class(0.1, 0, "cat")),) * 2
+        assert seen.paths().count("/v2/models/m/infer") == 1
+        body = seen.requests[-1][3]
+        asked = decode_request(body, header_length=int(seen.requests[-1][2]["Inference-Header-Content-Length"])).outputs
+        assert asked == (RequestedOutput("y", classification=2, binary_data=True),)
+
+
+def test_classification_where_the_outputs_must_be_learned() -> None:
+    """The SageMaker front end is asked plainly once; from then on the names are known."""
+    with served(sagemaker()) as seen, Client(seen.url) as client:
+        for _ in range(3):
+            assert client.infer({"x": X}, classification=2).classes()[0][0].label == "dog"
+        assert seen.paths().count("/invocations") == 1 + 3
+    with served(sagemaker()) as seen, Client(seen.url) as client:
+        assert client.infer({"x": X}, outputs=["y"], classification=2).classes()[0][0].label == "dog"
+        assert seen.paths().count("/invocations") == 1
+
+
+def test_classes_of_text_are_refused_before_they_are_asked_for() -> None:
+    """A model with outputs of text only cannot classify."""
+    text = encode_response({"y": np.array([b"t"], dtype=object)}, model_name="m")
+    client = Client("anything://", transport=FunctionTransport(lambda _: Answer(text.body, text.header_length)))
+    with pytest.raises(EncodeError, match="the model has no output of numbers, only"):
+        client.infer({"x": X}, classification=1)
+
+
+@pytest.mark.parametrize("expects", ["UINT8", "BYTES"])
+def test_images_go_as_the_model_takes_them(expects: str) -> None:
+    """UINT8 gets one padded batch, BYTES the files themselves; the input's name is found."""
+    with served(sagemaker(expects)) as seen, Client(seen.url) as client:
+        response = client.infer_images([b"\x01\x02\x03", b"\x04"])
+        if expects == "UINT8":
+            assert response["y"].tolist() == [[2, 4, 6], [8, 0, 0]]
+        else:
+            assert response["y"].tolist() == [[3], [1]]
+
+
+def test_images_need_an_input_for_images() -> None:
+    """A model of numbers, of several inputs, or without that input is an EncodeError that says so."""
+
+    def client(*inputs: TensorMetadata) -> Client:
+        about = ModelMetadata(name="m", inputs=inputs, outputs=(), source="a test")
+        text = encode_response({"y": [1]}, model_name="m")
+        answer = Answer(text.body, text.header_length)
+
+        def respond(call: Call) -> Answer:
+            sent.append(decode_request(call.payload.body, header_length=call.payload.header_length).inputs)
+            return answer
+
+        return Client("anything://", transport=FunctionTransport(respond, about))
+
+    sent: list[Any] = []
+    numbers, pixels, text = (TensorMetadata("n", "FP32", (-1,)), TensorMetadata("p", "UINT8", (-1, -1)),
+                             TensorMetadata("t", "BYTES", (-1,)))  # fmt: skip
+    with pytest.raises(EncodeError, match="input 'n' takes FP32; encoded images go to UINT8 or BYTES"):
+        client(numbers).infer_images([b"i"])
+    with pytest.raises(EncodeError, match=r"images need one input; the model has \['n', 'p'\]"):
+        client(numbers, pixels).infer_images([b"i"])
+    with pytest.raises(EncodeError, match=r"images need an input 'q'; the model has \['p'\]"):
+        client(pixels).infer_images([b"i"], input="q")
+    client(numbers, pixels).infer_images([b"i"], input="p")
+    assert sent[-1]["p"].tolist() == [[105]]
+    client(text).infer_images([b"i", b"jk"])
+    assert sent[-1]["t"].tolist() == [b"i", b"jk"]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("127.0.0.1:8080", "is no address; write http://host:port"),
+        ("ftp://host", "is no address"),
+        ("http://", "is no address"),
+        ("http://[::1", "is no address"),
+        ("grpc://", "is no address"),
+        ("", "is no address"),
+        ("sagemaker://inception", r"hand in transport=tritonforge.sagemaker.aws.EndpointTransport\('inception'\)"),
+    ],
+)
+def test_what_is_no_address_is_an_encode_error(url: str, sentence: str) -> None:
+    """The sentence says what an address looks like."""
+    with pytest.raises(EncodeError, match=sentence):
+        Client(url)
+
+
+def test_an_unknown_flavour_is_an_encode_error() -> None:
+    """There are two front ends."""
+    with pytest.raises(EncodeError, match="flavour is 'kserve'; write one of 'sagemaker', 'triton'"):
+        Client("http://host", flavour="kserve")  # type: ignore[arg-type] # wrong on purpose
+
+
+def test_without_grpc_the_error_is_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``grpc://`` needs an extra, and says how to get it."""
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'tritonforge\[grpc\]'"):
+        Client("grpc://127.0.0.1:1")
+
+
+def test_grpc_without_a_server_is_a_connect_error() -> None:
+    """A refused gRPC connection names the address."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"grpc://127.0.0.1:{unused.getsockname()[1]}"
+        with Client(url, timeout=20) as client, pytest.raises(ConnectError, match=f"no server answers at {url}"):
+            client.ready()
+
+
+def test_importing_the_wing_loads_no_framework() -> None:
+    """Grpc and boto3 are loaded when they are used, not before."""
+    code = (
+        "import sys, tritonforge.inference.client, tritonforge.inference.wire, tritonforge.sagemaker.aws\n"
+        "sys.exit(', '.join(sorted({'grpc', 'boto3', 'botocore', 'tensorflow', 'nvidia'} & set(sys.modules))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
