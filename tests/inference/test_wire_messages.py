@@ -259,6 +259,7 @@ def test_raw_requests() -> None:
         ({"parameters": {"a": "\ud800"}}, "parameter 'a' holds text that is not Unicode"),
         ({"input_parameters": {"q": {}}}, "input_parameters: 'q' is none of the inputs"),
         ({"input_parameters": {"x": {"binary_data_size": 1}}}, "input 'x': parameter 'binary_data_size' is written by"),
+        ({"binary": {"x", "q"}}, "binary: 'q' is none of the tensors"),
         ({"inputs": {"": [1]}}, "a tensor's name must be a Unicode string that is not empty"),
         ({"inputs": {5: [1]}}, "a tensor's name must be a Unicode string"),
     ],

@@ -151,7 +151,7 @@ def test_what_is_not_of_its_kind_is_told_with_its_path(kind: str, content: bytes
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     """The system's own word is in the sentence."""
-    with pytest.raises(ArtifactError, match="none.onnx: cannot be read: No such file or directory"):
+    with pytest.raises(ArtifactError, match=r"none\.onnx: cannot be read: No such file or directory"):
         introspect(tmp_path / "none.onnx", "onnxruntime_onnx")
     with pytest.raises(ArtifactError, match="not from 'pytorch_libtorch'"):
         introspect(tmp_path / "model.pt", "pytorch_libtorch")

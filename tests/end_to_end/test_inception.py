@@ -1,0 +1,177 @@
+"""The seed's ensemble on a real server: its answers are those of the same pipeline and graph in this process."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn
+from PIL import Image
+
+from tritonforge.dali_pipeline import on_cpu
+from tritonforge.inference.client import Client
+from tritonforge.inference.wire import pad_batch
+from tritonforge.serving.server import Server
+
+pytestmark = [pytest.mark.server, pytest.mark.framework]
+
+PHOTOGRAPHS = Path(sklearn.__file__).parent / "datasets" / "images"
+SOFTMAX = "InceptionV3/Predictions/Softmax"
+
+
+def jpegs() -> list[bytes]:
+    """Eight JPEGs of different sizes: scikit-learn's two photographs, and crops of them."""
+    originals = [(PHOTOGRAPHS / name).read_bytes() for name in ("china.jpg", "flower.jpg")]
+    crops = []
+    for index in range(6):
+        image = Image.open(io.BytesIO(originals[index % 2]))
+        crop = image.crop((40 * index, 20 * index, 300 + 50 * index, 260 + 25 * index))
+        buffer = io.BytesIO()
+        crop.save(buffer, "JPEG", quality=70 + 4 * index)
+        crops.append(buffer.getvalue())
+    return originals + crops
+
+
+IMAGES = jpegs()
+
+
+@pytest.fixture(scope="module")
+def expected(inception: Path) -> np.ndarray[Any, Any]:
+    """The probabilities of the eight images, by DALI and TensorFlow in this process."""
+    import nvidia.dali as dali
+    import tensorflow as tf
+
+    pipeline = dali.Pipeline.deserialize(
+        serialized_pipeline=on_cpu((inception / "dali/1/model.dali").read_bytes()),
+        batch_size=8,
+        num_threads=2,
+        device_id=None,
+    )
+    pipeline.build()
+    pipeline.feed_input("DALI_INPUT_0", [np.frombuffer(image, np.uint8) for image in IMAGES])
+    (pixels,) = pipeline.run()
+    graph = tf.Graph()
+    with graph.as_default():
+        definition = tf.compat.v1.GraphDef()
+        definition.ParseFromString((inception / "inception_graphdef/1/model.graphdef").read_bytes())
+        tf.import_graph_def(definition, name="")
+    with tf.compat.v1.Session(graph=graph) as session:
+        found: np.ndarray[Any, Any] = session.run(f"{SOFTMAX}:0", {"input:0": pixels.as_array()})
+    return found
+
+
+def test_the_answers_tell_the_images_apart(expected: np.ndarray[Any, Any]) -> None:
+    """Equal answers would prove nothing: the eight images have answers that differ by far more than 1e-5."""
+    assert expected.shape == (8, 1001)
+    np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-4)
+    apart = [np.abs(expected[a] - expected[b]).max() for a in range(8) for b in range(a)]
+    assert min(apart) > 1e-3
+
+
+def address(server: Server, name: str) -> str:
+    """One of a server's addresses."""
+    url = getattr(server, f"{name}_url")
+    assert isinstance(url, str)
+    return url
+
+
+def sagemaker_json(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
+    """As JSON through the SageMaker front end."""
+    with Client(address(server, "sagemaker")) as client:
+        return client.infer({"INPUT": pad_batch(images)}, binary=False)["OUTPUT"]
+
+
+def sagemaker_binary(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
+    """As binary+json through the SageMaker front end."""
+    with Client(address(server, "sagemaker")) as client:
+        return client.infer({"INPUT": pad_batch(images)})["OUTPUT"]
+
+
+def sagemaker_raw(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
+    """Each JPEG as the whole body, with header size 0."""
+    with Client(address(server, "sagemaker")) as client:
+        return np.concatenate([client.infer_raw(image)["OUTPUT"] for image in images])
+
+
+def sagemaker_padded_header(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
+    """As binary+json whose header is padded to a constant size."""
+    with Client(address(server, "sagemaker")) as client:
+        return client.infer({"INPUT": pad_batch(images)}, header_size=512)["OUTPUT"]
+
+
+def triton_http(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
+    """As binary+json through Triton's own HTTP front end."""
+    with Client(address(server, "http"), model="ensemble_dali_inception") as client:
+        return client.infer({"INPUT": pad_batch(images)})["OUTPUT"]
+
+
+def triton_grpc(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
+    """Through gRPC."""
+    with Client(address(server, "grpc"), model="ensemble_dali_inception") as client:
+        return client.infer({"INPUT": pad_batch(images)})["OUTPUT"]
+
+
+def nvidia_http(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
+    """Through NVIDIA's own HTTP client."""
+    import tritonclient.http as theirs
+
+    batch = pad_batch(images)
+    tensor = theirs.InferInput("INPUT", list(batch.shape), "UINT8")
+    tensor.set_data_from_numpy(batch)
+    with theirs.InferenceServerClient(address(server, "http").removeprefix("http://")) as client:
+        found: np.ndarray[Any, Any] = client.infer("ensemble_dali_inception", [tensor]).as_numpy("OUTPUT")
+    return found
+
+
+def nvidia_grpc(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
+    """Through NVIDIA's own gRPC client."""
+    import tritonclient.grpc as theirs
+
+    batch = pad_batch(images)
+    tensor = theirs.InferInput("INPUT", list(batch.shape), "UINT8")
+    tensor.set_data_from_numpy(batch)
+    with theirs.InferenceServerClient(address(server, "grpc").removeprefix("grpc://")) as client:
+        found: np.ndarray[Any, Any] = client.infer("ensemble_dali_inception", [tensor]).as_numpy("OUTPUT")
+    return found
+
+
+WAYS: list[Callable[[Server, list[bytes]], np.ndarray[Any, Any]]] = [
+    sagemaker_json,
+    sagemaker_binary,
+    sagemaker_raw,
+    sagemaker_padded_header,
+    triton_http,
+    triton_grpc,
+    nvidia_http,
+    nvidia_grpc,
+]
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_the_server_answers_what_the_same_models_answer_in_process(
+    way: Callable[[Server, list[bytes]], np.ndarray[Any, Any]],
+    count: int,
+    inception_server: Server,
+    expected: np.ndarray[Any, Any],
+) -> None:
+    """Every way of asking, for one image and for eight: the largest difference is at most 1e-5."""
+    found = way(inception_server, IMAGES[:count])
+    assert found.shape == (count, 1001)
+    assert np.abs(found - expected[:count]).max() <= 1e-5
+
+
+def test_labels_come_back_with_the_best_classes(
+    inception_server: Server, inception: Path, expected: np.ndarray[Any, Any]
+) -> None:
+    """The ensemble's classes are the graph's, with the names of the label file."""
+    labels = (inception / "inception_graphdef/inception_labels.txt").read_text().splitlines()
+    with Client(address(inception_server, "sagemaker")) as client:
+        rows = client.infer_images(IMAGES, classification=5).classes()
+    for row, probabilities in zip(rows, expected, strict=True):
+        best = np.argsort(-probabilities)[:5]
+        assert [each.index for each in row] == best.tolist()
+        assert [each.label for each in row] == [labels[index] for index in best]
+        np.testing.assert_allclose([each.score for each in row], probabilities[best], atol=2e-5)

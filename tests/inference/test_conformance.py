@@ -1,0 +1,308 @@
+"""The wire and the client against a real tritonserver with identity models, for every datatype, form and protocol."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+
+from tritonforge.datatypes import BY_WIRE
+from tritonforge.errors import ConnectError, DecodeError, ServerError
+from tritonforge.inference.client import Client, TensorMetadata
+from tritonforge.inference.wire import Class, RequestedOutput, encode_request
+from tritonforge.serving.server import Server
+
+pytestmark = pytest.mark.server
+
+IDENTITY = '''
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """Gives every input back under the same name with out_ in place of in_; numpy has no BF16, DLPack has."""
+
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse([self.copy(each) for each in request.inputs()]) for request in requests]
+
+    def copy(self, tensor):
+        name = tensor.name().replace("in_", "out_")
+        if name.endswith("BF16"):
+            return pb_utils.Tensor.from_dlpack(name, tensor.to_dlpack())
+        return pb_utils.Tensor(name, tensor.as_numpy())
+'''
+
+SLOW = """
+import time
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.7)
+        tensors = [pb_utils.Tensor("out_F", each.inputs()[0].as_numpy()) for each in requests]
+        return [pb_utils.InferenceResponse([tensor]) for tensor in tensors]
+"""
+
+#: An array of each datatype with the values at its limits; BYTES are text, so that they have a JSON form too.
+ARRAYS: dict[str, Any] = {
+    "BOOL": np.array([[True, False]]),
+    "UINT8": np.array([[0, 255]], dtype=np.uint8),
+    "UINT16": np.array([[0, 65535]], dtype=np.uint16),
+    "UINT32": np.array([[0, 2**32 - 1]], dtype=np.uint32),
+    "UINT64": np.array([[0, 2**64 - 1]], dtype=np.uint64),
+    "INT8": np.array([[-128, 127]], dtype=np.int8),
+    "INT16": np.array([[-(2**15), 2**15 - 1]], dtype=np.int16),
+    "INT32": np.array([[-(2**31), 2**31 - 1]], dtype=np.int32),
+    "INT64": np.array([[-(2**63), 2**63 - 1]], dtype=np.int64),
+    "FP16": np.array([[6e-8, -np.inf, np.nan]], dtype=np.float16),
+    "BF16": np.array([[1e38, -0.5]], dtype=ml_dtypes.bfloat16),
+    "FP32": np.array([[1e-45, -0.0, 0.1, np.inf, -np.inf, np.nan]], dtype=np.float32),
+    "FP64": np.array([[5e-324, -0.0, 0.1, np.inf, -np.inf, np.nan]]),
+    "BYTES": np.array([["é\U0001f600".encode(), b"", b'nul\0 quote" newline\n\x7f']], dtype=object),
+}
+BINARY_ONLY = {"FP16", "BF16"}
+
+
+def write_model(repository: Path, name: str, config: str, code: str) -> None:
+    """One python model of the repository."""
+    version = repository / name / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(code)
+    (repository / name / "config.pbtxt").write_text(f'backend: "python"\n{config}')
+
+
+def tensors(names: dict[str, str], dims: str, *, optional: bool = False, more_of_output: str = "") -> str:
+    """Inputs in_X and outputs out_X of a config.pbtxt."""
+    rest = " optional: true" if optional else ""
+    return "\n".join(
+        f'input {{ name: "in_{name}" data_type: TYPE_{data_type} dims: [{dims}]{rest} }}\n'
+        f'output {{ name: "out_{name}" data_type: TYPE_{data_type} dims: [{dims}] {more_of_output} }}'
+        for name, data_type in names.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real tritonserver; the SageMaker front end asks the model of all datatypes."""
+    repository = tmp_path_factory.mktemp("repository")
+    everything = {name: each.config.removeprefix("TYPE_") for name, each in BY_WIRE.items()}
+    write_model(repository, "all", tensors(everything, "-1, -1", optional=True), IDENTITY)
+    write_model(repository, "two", "max_batch_size: 4\n" + tensors({"F": "FP32", "S": "STRING"}, "2"), IDENTITY)
+    labelled = tensors({"F": "FP32"}, "4", more_of_output='label_filename: "labels.txt"')
+    write_model(repository, "classes", f"max_batch_size: 4\n{labelled}", IDENTITY)
+    (repository / "classes" / "labels.txt").write_text("cat\ndog: big\nbird\n")
+    queue = "max_batch_size: 1\ndynamic_batching { default_queue_policy { max_queue_size: 1 } }\n"
+    write_model(repository, "slow", queue + tensors({"F": "FP32"}, "1"), SLOW)
+    with Server(
+        repository,
+        default_model="all",
+        models=["all", "two", "classes", "slow"],
+        sagemaker_port=0,
+        http_port=0,
+        grpc_port=0,
+        metrics_port=None,
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["http", "sagemaker", "grpc"])
+def client(server: Server, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A client of the model of all datatypes, over each protocol."""
+    url = {"http": server.http_url, "sagemaker": server.sagemaker_url, "grpc": server.grpc_url}[request.param]
+    assert url is not None
+    with Client(url, model=None if request.param == "sagemaker" else "all") as running:
+        yield running
+
+
+def bits(array: Any) -> object:
+    """What must be equal: type, shape and every bit, a NaN's own bits left out."""
+    if array.dtype == object:
+        return array.dtype, array.shape, array.tolist()
+    canonical = np.where(np.isnan(array), np.nan, array).astype(array.dtype) if array.dtype.kind == "f" else array
+    return array.dtype, array.shape, canonical.tobytes()
+
+
+def test_every_datatype_has_an_array() -> None:
+    """No datatype is left out."""
+    assert set(ARRAYS) == set(BY_WIRE)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "binary"),
+    [(name, True) for name in ARRAYS] + [(name, False) for name in ARRAYS if name not in BINARY_ONLY],
+)
+def test_every_datatype_comes_back_bit_by_bit(client: Client, datatype: str, binary: bool) -> None:
+    """A tensor goes to the server and back unchanged: every datatype, both forms, every protocol."""
+    array = ARRAYS[datatype]
+    response = client.infer({f"in_{datatype}": array}, binary=binary, id="an id")
+    assert bits(response[f"out_{datatype}"]) == bits(array)
+    assert (response.model_name, response.model_version, response.id) == ("all", "1", "an id")
+
+
+def test_all_datatypes_in_one_request(client: Client) -> None:
+    """Fourteen tensors of both forms in one body come back each as it was."""
+    in_binary = {f"in_{name}" for name in (*BINARY_ONLY, "BYTES", "FP64")}
+    response = client.infer({f"in_{name}": array for name, array in ARRAYS.items()}, binary=in_binary)
+    assert {name: bits(array) for name, array in response.outputs.items()} == {
+        f"out_{name}": bits(array) for name, array in ARRAYS.items()
+    }
+
+
+def test_bytes_of_any_value_and_empty_tensors(client: Client) -> None:
+    """Bytes that are no text pass in binary form, and a tensor of no elements is answered in JSON."""
+    odd = np.array([[bytes(range(256)), b"\xff" * 70_000]], dtype=object)
+    assert client.infer({"in_BYTES": odd})["out_BYTES"].tolist() == odd.tolist()
+    empty = np.empty((0, 3), dtype=np.float32)
+    assert client.infer({"in_FP32": empty})["out_FP32"].shape == (0, 3)
+
+
+def test_bytes_that_are_no_text_survive_a_json_answer(server: Server) -> None:
+    """Asked for JSON, Triton writes such bytes as they are; they are read as they were."""
+    odd = np.array([[b'\xff\x80 "\n\x01']], dtype=object)
+    with Client(str(server.http_url), model="all") as client:
+        response = client.infer({"in_BYTES": odd}, outputs=[RequestedOutput("out_BYTES", binary_data=False)])
+    assert response["out_BYTES"].tolist() == odd.tolist()
+
+
+def test_a_padded_header_is_read_over(client: Client) -> None:
+    """A header filled up with spaces changes nothing."""
+    response = client.infer({"in_INT8": ARRAYS["INT8"]}, header_size=1024)
+    assert response["out_INT8"].tolist() == ARRAYS["INT8"].tolist()
+
+
+def test_a_raw_body_is_the_models_only_input(server: Server) -> None:
+    """Header size 0: the body alone is the tensor."""
+    array = np.array([[1, 2, 3, 4]], dtype=np.float32)
+    with Client(str(server.http_url), model="classes") as client:
+        assert client.infer_raw(array.tobytes())["out_F"].tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_classification_gives_labels(server: Server, protocol: str) -> None:
+    """The best classes come with their labels, best first; a label may hold a colon, or be missing."""
+    scores = np.array([[0.125, 0.75, 0.5, 0.25], [4, 3, 2, 1]], dtype=np.float32)
+    with Client(str(server.http_url if protocol == "http" else server.grpc_url), model="classes") as client:
+        rows = client.infer({"in_F": scores}, classification=4).classes()
+    assert rows[0] == (Class(0.75, 1, "dog: big"), Class(0.5, 2, "bird"), Class(0.25, 3), Class(0.125, 0, "cat"))
+    assert [each.index for each in rows[1]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_metadata_and_readiness(server: Server, protocol: str) -> None:
+    """Triton tells a model's tensors, and whether it is there."""
+    with Client(str(server.http_url if protocol == "http" else server.grpc_url)) as client:
+        told = client.metadata("two")
+        assert told.inputs == (TensorMetadata("in_F", "FP32", (-1, 2)), TensorMetadata("in_S", "BYTES", (-1, 2)))
+        assert told.outputs == (TensorMetadata("out_F", "FP32", (-1, 2)), TensorMetadata("out_S", "BYTES", (-1, 2)))
+        assert told.versions == ("1",)
+        assert client.ready()
+        assert client.ready("two")
+        assert not client.ready("nothing")
+        with pytest.raises(ServerError, match="'nothing' is not found") as caught:
+            client.metadata("nothing")
+        assert caught.value.status == 404
+
+
+def test_inputs_are_learned_from_the_real_servers_refusals(server: Server) -> None:
+    """What is read from the sentences of refusals equals what Triton tells of the model."""
+    with Client(str(server.http_url)) as triton, Client(str(server.http_url)) as asked:
+        for model in ("two", "classes"):
+            assert asked._from_refusals(model).inputs == triton.metadata(model).inputs
+    with Client(str(server.sagemaker_url)) as sagemaker, pytest.raises(DecodeError, match="name them in infer"):
+        sagemaker.metadata()  # all inputs of this model are optional, so none is missing
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize(
+    ("inputs", "status", "sentence"),
+    [
+        ({"in_F": np.zeros((9, 4), np.float32)}, 400, "inference request batch-size must be <= 4 for 'classes'"),
+        ({"in_F": np.zeros((1, 4), np.int32)}, 400, "data-type is 'INT32', but model 'classes' expects 'FP32'"),
+        ({"in_F": np.zeros((1, 5), np.float32)}, 400, "unexpected shape for input 'in_F' for model 'classes'"),
+        ({"in_X": np.zeros((1, 4), np.float32)}, 400, "unexpected inference input 'in_X' for model 'classes'"),
+    ],
+)
+def test_errors_keep_tritons_sentence_and_status(
+    server: Server, protocol: str, inputs: dict[str, Any], status: int, sentence: str
+) -> None:
+    """The same wrong request gives the same sentence and status over both protocols."""
+    url = str(server.http_url if protocol == "http" else server.grpc_url)
+    with Client(url, model="classes") as client, pytest.raises(ServerError) as caught:
+        client.infer(inputs)
+    assert sentence in caught.value.message
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_full_queue_is_the_servers_error_and_a_slow_answer_is_none(server: Server, protocol: str) -> None:
+    """503 with Triton's sentence over both protocols, although gRPC's own code for it is that of a broken connection."""
+    url = str(server.http_url if protocol == "http" else server.grpc_url)
+    one, found = np.ones((1, 1), np.float32), []
+    with Client(url, model="slow") as client, Client(url, model="slow", timeout=0.2) as hasty:
+
+        def ask() -> None:
+            try:
+                found.append(client.infer({"in_F": one})["out_F"].tolist())
+            except ServerError as error:
+                found.append((error.status, "Exceeds maximum queue size" in error.message))
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with pytest.raises(ConnectError, match=r"gave no answer within 0.2 s"):
+            hasty.infer({"in_F": one})
+        time.sleep(1)
+    assert [[1]] in found
+    assert (503, True) in found
+    assert len(found) == len(threads)
+
+
+def test_nvidias_clients_and_ours_get_the_same(server: Server) -> None:
+    """NVIDIA's client, over HTTP and over gRPC, asking the same server, gets the arrays that we get from the same bytes."""
+    inputs = {f"in_{name}": array for name, array in ARRAYS.items()}
+    answers = []
+    for module, url in ((tritonclient.http, server.http_url), (tritonclient.grpc, server.grpc_url)):
+        address = str(url).partition("://")[2]
+        asked = []
+        for name, array in ARRAYS.items():
+            tensor = module.InferInput(f"in_{name}", list(array.shape), name)
+            tensor.set_data_from_numpy(array)
+            asked.append(tensor)
+        theirs = module.InferenceServerClient(address)
+        answers.append(theirs.infer("all", asked))
+        if module is tritonclient.http:
+            body, _ = theirs.generate_request_body(asked)
+            assert bytes(body) == encode_request(inputs).body
+        theirs.close()
+    with Client(str(server.http_url), model="all") as client:
+        ours = client.infer(inputs)
+    for answer in answers:
+        for name, array in ours.outputs.items():
+            assert bits(answer.as_numpy(name)) == bits(array)
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_server_that_dies_is_a_connect_error(tmp_path: Path, protocol: str) -> None:
+    """A client that waits for an answer is told that the connection was cut, and that nothing was sent again."""
+    write_model(tmp_path, "slow", "max_batch_size: 1\n" + tensors({"F": "FP32"}, "1"), SLOW)
+    ports = {"sagemaker_port": None, "metrics_port": None, "http_port": 0, "grpc_port": 0}
+    with Server(tmp_path, **ports) as server:
+        url = str(server.http_url if protocol == "http" else server.grpc_url)
+        with Client(url, model="slow") as client:
+            client.infer({"in_F": np.ones((1, 1), np.float32)})
+            assert server.pid is not None
+            threading.Timer(0.2, os.kill, (server.pid, signal.SIGKILL)).start()
+            with pytest.raises(ConnectError, match=r"cut before the answer came .* was not sent again"):
+                client.infer({"in_F": np.ones((1, 1), np.float32)})
