@@ -11,7 +11,7 @@ setup: .venv/installed
 	  { echo "tritonforge needs Python 3.10 to 3.12; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing tritonforge and its test requirements into .venv (about 1.5 GB of wheels, once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,grpc,aws,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 demo: setup
@@ -28,7 +28,7 @@ lint: setup
 	@for definition in repos/*/definition.py; do echo "build --check $$definition"; $(BIN)/tritonforge build $$definition --check || exit 1; done
 
 bench: setup
-	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python tests/benchmarks
 
 clean:
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -51,12 +51,12 @@ def network() -> Any:
 
 
 def _clouds(grid: int) -> Any:
-    """Four images of random colours on a coarse grid, as light, dark and contrasted as photographs are."""
+    """Two images of random colours on a coarse grid, as light, dark and contrasted as photographs are."""
     import keras
     import numpy as np
 
     random = np.random.default_rng(grid)
-    light = random.uniform(-0.6, 0.6, (4, 1, 1, 3))
-    contrast = random.uniform(0.2, 0.8, (4, 1, 1, 1))
-    coarse = np.clip(light + contrast * random.normal(size=(4, grid, grid, 3)), -1, 1).astype(np.float32)
+    light = random.uniform(-0.6, 0.6, (2, 1, 1, 3))
+    contrast = random.uniform(0.2, 0.8, (2, 1, 1, 1))
+    coarse = np.clip(light + contrast * random.normal(size=(2, grid, grid, 3)), -1, 1).astype(np.float32)
     return np.asarray(keras.ops.image.resize(coarse, (SIDE, SIDE), interpolation="bilinear"))

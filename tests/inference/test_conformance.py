@@ -101,12 +101,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     labelled = tensors({"F": "FP32"}, "4", more_of_output='label_filename: "labels.txt"')
     write_model(repository, "classes", f"max_batch_size: 4\n{labelled}", IDENTITY)
     (repository / "classes" / "labels.txt").write_text("cat\ndog: big\nbird\n")
+    step = 'step { model_name: "two" model_version: -1 input_map { key: "in_F" value: "in_F" } '
+    step += 'input_map { key: "in_S" value: "in_S" } output_map { key: "out_F" value: "out_F" } '
+    step += 'output_map { key: "out_S" value: "out_S" } }'
+    (repository / "ensemble" / "1").mkdir(parents=True)
+    (repository / "ensemble" / "config.pbtxt").write_text(
+        f'platform: "ensemble"\nmax_batch_size: 4\n{tensors({"F": "FP32", "S": "STRING"}, "2")}\n'
+        f"ensemble_scheduling {{ {step} }}\n"
+    )
     queue = "max_batch_size: 1\ndynamic_batching { default_queue_policy { max_queue_size: 1 } }\n"
     write_model(repository, "slow", queue + tensors({"F": "FP32"}, "1"), SLOW)
     with Server(
         repository,
         default_model="all",
-        models=["all", "two", "classes", "slow"],
+        models=["all", "ensemble", "classes", "slow"],
         sagemaker_port=0,
         http_port=0,
         grpc_port=0,
@@ -166,6 +174,19 @@ def test_bytes_of_any_value_and_empty_tensors(client: Client) -> None:
     assert client.infer({"in_FP32": empty})["out_FP32"].shape == (0, 3)
 
 
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_ensemble_answers_with_its_parameters(server: Server, protocol: str) -> None:
+    """Triton adds parameters of sequences to the answer of an ensemble; they are told apart from its tensors."""
+    inputs = {"in_F": np.array([[1, 2]], np.float32), "in_S": np.array([[b"a", b"b"]], dtype=object)}
+    with Client(str(server.http_url if protocol == "http" else server.grpc_url), model="ensemble") as client:
+        response = client.infer(inputs)
+    assert {name: array.tolist() for name, array in response.outputs.items()} == {
+        "out_F": [[1, 2]],
+        "out_S": [[b"a", b"b"]],
+    }
+    assert set(response.parameters) == {"sequence_id", "sequence_start", "sequence_end"}
+
+
 def test_bytes_that_are_no_text_survive_a_json_answer(server: Server) -> None:
     """Asked for JSON, Triton writes such bytes as they are; they are read as they were."""
     odd = np.array([[b'\xff\x80 "\n\x01']], dtype=object)
@@ -216,7 +237,7 @@ def test_metadata_and_readiness(server: Server, protocol: str) -> None:
 def test_inputs_are_learned_from_the_real_servers_refusals(server: Server) -> None:
     """What is read from the sentences of refusals equals what Triton tells of the model."""
     with Client(str(server.http_url)) as triton, Client(str(server.http_url)) as asked:
-        for model in ("two", "classes"):
+        for model in ("two", "classes", "ensemble"):
             assert asked._from_refusals(model).inputs == triton.metadata(model).inputs
     with Client(str(server.sagemaker_url)) as sagemaker, pytest.raises(DecodeError, match="name them in infer"):
         sagemaker.metadata()  # all inputs of this model are optional, so none is missing
@@ -245,7 +266,7 @@ def test_errors_keep_tritons_sentence_and_status(
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_full_queue_is_the_servers_error_and_a_slow_answer_is_none(server: Server, protocol: str) -> None:
-    """503 with Triton's sentence over both protocols, although gRPC's own code for it is that of a broken connection."""
+    """503 with Triton's sentence over both protocols; gRPC's own code for it is that of a broken connection."""
     url = str(server.http_url if protocol == "http" else server.grpc_url)
     one, found = np.ones((1, 1), np.float32), []
     with Client(url, model="slow") as client, Client(url, model="slow", timeout=0.2) as hasty:
@@ -270,7 +291,7 @@ def test_a_full_queue_is_the_servers_error_and_a_slow_answer_is_none(server: Ser
 
 
 def test_nvidias_clients_and_ours_get_the_same(server: Server) -> None:
-    """NVIDIA's client, over HTTP and over gRPC, asking the same server, gets the arrays that we get from the same bytes."""
+    """NVIDIA's client over HTTP and over gRPC, asking the same server, gets the arrays that we get."""
     inputs = {f"in_{name}": array for name, array in ARRAYS.items()}
     answers = []
     for module, url in ((tritonclient.http, server.http_url), (tritonclient.grpc, server.grpc_url)):

@@ -21,7 +21,7 @@ __all__ = ["GrpcTransport"]
 #: The HTTP status that Triton gives for an error with this gRPC code (server/src/http_server.cc,
 #: ``HttpCodeFromError``, beside grpc's ``GrpcStatusUtil``); 400 for all others.
 _HTTP_STATUS: Final[Mapping[str, int]] = {"INTERNAL": 500, "NOT_FOUND": 404, "UNAVAILABLE": 503, "UNIMPLEMENTED": 501}
-#: UNAVAILABLE is also what grpc itself says of a connection; Triton says it of a full queue, for example. Only the words
+#: UNAVAILABLE is also what grpc itself says of a connection; Triton says it of a full queue, for example. Only words
 #: tell them apart: these are grpc's own (src/core, read on grpcio 1.85).
 _UNREACHED: Final = re.compile(r"failed to connect|errors resolving|DNS resolution", re.IGNORECASE)
 _CUT: Final = re.compile(

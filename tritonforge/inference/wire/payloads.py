@@ -40,9 +40,14 @@ class Payload:
         return b"".join(self.buffers)
 
 
-def in_binary(name: str, binary: bool | Collection[str]) -> bool:
-    """Whether the tensor goes in binary form: ``binary`` is one answer for all, or the names of those that do."""
-    return binary if isinstance(binary, bool) else name in binary
+def in_binary(names: Collection[str], binary: bool | Collection[str]) -> frozenset[str]:
+    """The tensors that go in binary form: ``binary`` is one answer for all, or the names of those that do."""
+    if isinstance(binary, bool):
+        return frozenset(names if binary else ())
+    chosen = frozenset((binary,) if isinstance(binary, str) else binary)
+    if unknown := sorted(chosen - set(names)):
+        raise EncodeError(f"binary: {unknown[0]!r} is none of the tensors {list(names)}")
+    return chosen
 
 
 def encode_tensor(

@@ -110,12 +110,13 @@ def encode_request(
     requested = [_requested(each, binary_output) for each in outputs]
     written = checked_parameters(parameters, where="the request", reserved=_RESERVED)
     document: dict[str, Any] = {"id": id} if id else {}
+    chosen = in_binary(inputs, binary)
     buffers: list[Buffer] = []
     document["inputs"] = [
         encode_tensor(
             name,
             value,
-            binary=in_binary(name, binary),
+            binary=name in chosen,
             parameters=checked_parameters(
                 (input_parameters or {}).get(name), where=f"input {name!r}", reserved=_RESERVED_INPUT
             ),

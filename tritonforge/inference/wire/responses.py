@@ -77,12 +77,13 @@ def encode_response(
     document["model_version"] = model_version
     if parameters:
         document["parameters"] = checked_parameters(parameters, where="the response", reserved={})
+    chosen = in_binary(outputs, binary)
     buffers: list[Buffer] = []
     document["outputs"] = [
         encode_tensor(
             name,
             value,
-            binary=in_binary(name, binary),
+            binary=name in chosen,
             parameters=checked_parameters(
                 (output_parameters or {}).get(name), where=f"output {name!r}", reserved=_RESERVED_OUTPUT
             ),

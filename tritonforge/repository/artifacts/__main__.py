@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("destination", type=Path)
     parser.add_argument("--version", type=int, default=1)
     arguments = parser.parse_args()
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     # The definition's own prints, and its frameworks', are not to mix with the lines for the parent.
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -48,6 +50,12 @@ def main() -> int:
             return 1
         _write(lines, {"done": None if found is None else found.to_json()})
     return 0
+
+
+def _end_with_the_parent() -> None:
+    """Wait for the end of standard input, which comes when the parent closes it or is killed."""
+    sys.stdin.buffer.read()
+    os._exit(1)
 
 
 def _write(lines: IO[str], message: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Make one artifact in a process of its own: the same bytes each time, and no framework in the parent.
 
 Parent and child talk in lines of JSON: ``{"report": text}`` while it works, and last ``{"done": signature}`` or
-``{"error": {...}}``. What frameworks print goes to a file whose end is shown when the child dies without a word.
+``{"error": {...}}``. What frameworks print goes to a file whose end is shown when the child dies without a word. The
+child's standard input is a pipe that nothing is written to: it ends with the parent, and then the child does.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def make_in_child(
     ]
     with tempfile.TemporaryFile() as noise:
         child = subprocess.Popen(  # noqa: S603 - this very Python, with arguments of the definition
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=noise, env=_environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise, env=_environment()
         )
         try:
             assert child.stdout is not None
@@ -61,8 +62,9 @@ def make_in_child(
             if child.poll() is None:
                 child.kill()
                 child.wait()
-            if child.stdout is not None:
-                child.stdout.close()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
         if "error" in last:
             raise error_from_json(last["error"])
         if "done" not in last or status != 0:

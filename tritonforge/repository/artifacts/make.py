@@ -78,7 +78,8 @@ def read_back(model: Model, path: Path) -> Signature | None:
             signature=str(model.parameters.get("TF_SIGNATURE_DEF", "serving_default")),
         )
     except ArtifactError as error:
-        raise ArtifactError(f"{model.name}: {error}") from error
+        # The path is that of a build under way; the file's name says enough.
+        raise ArtifactError(f"{model.name}: {str(error).replace(str(path), path.name)}") from error
     differences = check(model, found)
     if differences:
         raise ArtifactError("\n".join(differences))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def write_saved_model(built: Any, model: Model, folder: Path) -> None:
     if isinstance(built, tf.Module) and not isinstance(built, tf.keras.Model):
         module.source = built  # what is no variable, a lookup table say, is found through the module that owns it
     tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
+    with suppress(OSError):  # not empty, or not there
+        (folder / "assets").rmdir()  # an empty folder, which neither archives nor git would keep
     digest = hashlib.sha256()
     for each in sorted(folder.rglob("*")):
         if each.is_file() and each.name != "fingerprint.pb":
