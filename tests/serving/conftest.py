@@ -1,4 +1,4 @@
-"""Fixtures: model repositories made once, one server for the models that load, and a small client of the v2 protocol."""
+"""Fixtures: a model repository made once, one server for it, and a small client of the v2 protocol."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ class Asker:
             assert datatype is not None
             body = _packed(array) if datatype.wire == "BYTES" else array.tobytes()
             parameters = {"binary_data_size": len(body)}
-            described.append(
-                {"name": name, "shape": array.shape, "datatype": datatype.wire, "parameters": parameters}
-            )
+            described.append({"name": name, "shape": array.shape, "datatype": datatype.wire, "parameters": parameters})
             bodies.append(body)
         request: dict[str, Any] = {"inputs": described, "parameters": {"binary_data_output": True}}
         if outputs is not None:

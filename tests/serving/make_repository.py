@@ -56,7 +56,9 @@ def dali_pipeline(device: str, *, batch_size: int = 16) -> bytes:
         encoded = fn.external_source(name="IMAGE", device="cpu", dtype=types.UINT8, ndim=1)
         images = fn.decoders.image(encoded, device=device, output_type=types.RGB)
         images = fn.resize(images, resize_x=SIZE, resize_y=SIZE)
-        pixels = fn.crop_mirror_normalize(images, dtype=types.FLOAT, output_layout="HWC", mean=[127.5] * 3, std=[127.5] * 3)
+        pixels = fn.crop_mirror_normalize(
+            images, dtype=types.FLOAT, output_layout="HWC", mean=[127.5] * 3, std=[127.5] * 3
+        )
         pipeline.set_outputs(pixels)
     return pipeline.serialize()
 
@@ -68,7 +70,8 @@ def make_pictures(repository: Path) -> None:
     gpu = "instance_group { kind: KIND_GPU }"
     threads = 'parameters { key: "num_threads" value { string_value: "2" } }'
     delay = "dynamic_batching { max_queue_delay_microseconds: 20000 }"
-    dali = f'backend: "dali" max_batch_size: 16 {image} {tensor("output", "PIXELS", "FP32", pixels)} {threads} {gpu} {delay}'
+    io = image + tensor("output", "PIXELS", "FP32", pixels)
+    dali = f'backend: "dali" max_batch_size: 16 {io} {threads} {gpu} {delay}'
     (add(repository, "pixels", dali) / "model.dali").write_bytes(dali_pipeline("mixed"))
     (add(repository, "pixels_completed", 'backend: "dali"') / "model.dali").write_bytes(dali_pipeline("cpu"))
 
@@ -159,7 +162,7 @@ def onnx_model(inputs: dict, outputs: dict, nodes: list) -> bytes:
 
 
 def make_onnx(repository: Path) -> None:
-    """Every type, several versions, another file name, reshape, no batching, and one whose configuration is left out."""
+    """Every type, versions, another file name, reshape, no batching, and one whose configuration is left out."""
     pair = [None, 2]
     onnx = 'backend: "onnxruntime" platform: "onnxruntime_onnx"'
     # ONNX Runtime's Python package does not carry text and BF16 in one request, so these are two models.
@@ -178,9 +181,12 @@ def make_onnx(repository: Path) -> None:
     threads = "".join(
         f'parameters {{ key: "{kind}_op_thread_count" value {{ string_value: "1" }} }}' for kind in ("intra", "inter")
     )
-    config = f'{onnx} max_batch_size: 4 default_model_filename: "net.onnx" version_policy {{ all {{}} }} {io} {CPU} {threads}'
+    other = 'default_model_filename: "net.onnx" version_policy { all {} }'
+    config = f"{onnx} max_batch_size: 4 {other} {io} {CPU} {threads}"
     for version, operator in (("1", "Neg"), ("3", "Abs")):
-        (add(repository, "versions", config, version) / "net.onnx").write_bytes(onnx_model(*numbers, [(operator, ["x"], ["y"])]))
+        (add(repository, "versions", config, version) / "net.onnx").write_bytes(
+            onnx_model(*numbers, [(operator, ["x"], ["y"])])
+        )
     negative = onnx_model(*numbers, [("Neg", ["x"], ["y"])])
     (add(repository, "negative_completed", f'backend: "onnxruntime" {CPU}') / "model.onnx").write_bytes(negative)
 

@@ -17,8 +17,7 @@ def choose(configs: Mapping[str, ModelConfig], default_model: str | None) -> str
         LaunchError: there is no such model, or more than one could be meant.
     """
     if default_model is not None:
-        if default_model not in configs:
-            raise LaunchError(f"there is no model '{default_model}' in the repository; it has {_names(configs)}")
+        _check_known(configs, default_model)
         return default_model
     if len(configs) == 1:
         return next(iter(configs))
@@ -30,12 +29,19 @@ def choose(configs: Mapping[str, ModelConfig], default_model: str | None) -> str
     if not configs:
         raise LaunchError("there is no model in the repository")
     raise LaunchError(
-        f"which model shall /invocations ask? Name one with --default-model: {_names(outermost or configs)}"
+        "which model is /invocations to ask? Name one as the default model (tritonforge serve --model): "
+        + _names(outermost or configs)
     )
 
 
 def with_steps(configs: Mapping[str, ModelConfig], names: Collection[str]) -> dict[str, ModelConfig]:
-    """Models of these names and, through their steps, all that ensembles among them need."""
+    """Models of these names and, through their steps, all that ensembles among them need.
+
+    Raises:
+        LaunchError: there is no model of one of the names; a step without its model is for Triton to judge.
+    """
+    for name in names:
+        _check_known(configs, name)
     found: dict[str, ModelConfig] = {}
     waiting = list(names)
     while waiting:
@@ -44,6 +50,11 @@ def with_steps(configs: Mapping[str, ModelConfig], names: Collection[str]) -> di
             found[name] = configs[name]
             waiting += _steps(configs[name])
     return found
+
+
+def _check_known(configs: Mapping[str, ModelConfig], name: str) -> None:
+    if name not in configs:
+        raise LaunchError(f"there is no model '{name}' in the repository; it has {_names(configs)}")
 
 
 def _is_ensemble(config: ModelConfig) -> bool:

@@ -32,6 +32,9 @@ __all__ = ["ModelStatus", "Server"]
 #: Seconds that tritonserver gets between SIGTERM and SIGKILL, in-flight requests included.
 GRACE: Final = 10.0
 
+#: Bytes of the response cache, for models that ask for one.
+_CACHE_SIZE: Final = 64 * 2**20
+
 _count = itertools.count()
 
 
@@ -95,16 +98,18 @@ class Server:
         self._folder = Path(tempfile.mkdtemp(prefix="tritonforge-"))
         self._log = self._folder / "server.log" if log is None else Path(log).absolute()
         self._supervisor: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
         wanted = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         try:
-            self._log.write_bytes(b"")
+            _create(self._log)
             self._view, self.warnings = self._viewed(served)
             with ports.held(wanted) as self._ports:
                 backends = installation.prepare(found, self._folder)
                 environment = installation.environment(found, self._folder, os.environ)
                 if self.default_model is not None:
                     environment["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"] = self.default_model
-                arguments = self._arguments(found, backends, None if loaded is None else sorted(served.keys() & loaded))
+                named = None if loaded is None else sorted(served.keys() & loaded)
+                arguments = self._arguments(found, backends, served, named)
                 self._launch([str(found.program), *arguments], environment)
                 self._wait_until_ready(time.monotonic() + startup_timeout, startup_timeout, on_progress)
         except BaseException:
@@ -207,7 +212,13 @@ class Server:
         warning = f"this machine has no GPU: instances of {names} that ask for one are served on the CPU"
         return view.on_cpu(self.repository, self._folder / "repository", moved), (warning,)
 
-    def _arguments(self, found: installation.Installation, backends: Path, loaded: Sequence[str] | None) -> list[str]:
+    def _arguments(
+        self,
+        found: installation.Installation,
+        backends: Path,
+        served: Mapping[str, ModelConfig],
+        loaded: Sequence[str] | None,
+    ) -> list[str]:
         arguments = [
             f"--model-repository={self._view}",
             f"--backend-directory={backends}",
@@ -222,6 +233,8 @@ class Server:
                 arguments.append(f"--{name}-port={port}")
                 if name != "sagemaker":  # which has no address: `loopback` gives it one
                     arguments.append(f"--{name}-address={ports.HOST}")
+        if any(view.uses_cache(config) for config in served.values()):
+            arguments.append(f"--cache-config=local,size={_CACHE_SIZE}")
         if loaded is not None:
             arguments.append("--model-control-mode=explicit")
             arguments += [f"--load-model={name}" for name in loaded]
@@ -248,7 +261,6 @@ class Server:
         self._supervisor = process
         _say(process, json.dumps(job).encode() + b"\n")
         assert process.stdout is not None
-        self._pid = None
         started = threading.Event()
         threading.Thread(target=self._listen, args=(process.stdout, started), daemon=True).start()
         started.wait(30)
@@ -314,6 +326,14 @@ class Server:
             return self._log.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return self._last_log
+
+
+def _create(log: Path) -> None:
+    """Make the log, empty."""
+    try:
+        log.write_bytes(b"")
+    except OSError as error:
+        raise LaunchError(f"{log}: the log cannot be written: {error.strerror}") from error
 
 
 def _shared_memory_prefix() -> str:

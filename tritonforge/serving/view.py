@@ -15,7 +15,7 @@ from google.protobuf import text_format
 
 from tritonforge.schema import ModelConfig, model_config_pb2, new_model_config
 
-__all__ = ["configs", "has_gpu", "on_cpu", "uses_gpu"]
+__all__ = ["configs", "has_gpu", "on_cpu", "uses_cache", "uses_gpu"]
 
 _CONFIG = "config.pbtxt"
 
@@ -52,6 +52,11 @@ def uses_gpu(config: ModelConfig) -> bool:
     kind_gpu = model_config_pb2().ModelInstanceGroup.KIND_GPU
     groups = config.instance_group  # type: ignore[attr-defined]  # a field of the message class made at run time
     return any(group.kind == kind_gpu or group.gpus for group in groups)
+
+
+def uses_cache(config: ModelConfig) -> bool:
+    """Whether a model's responses are to be cached."""
+    return bool(config.response_cache.enable)  # type: ignore[attr-defined]  # a field of a class made at run time
 
 
 def on_cpu(repository: Path, folder: Path, models: Mapping[str, ModelConfig]) -> Path:

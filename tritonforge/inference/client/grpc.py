@@ -86,7 +86,7 @@ class GrpcTransport:
 
     def _named(self, model: str | None) -> str:
         if not model:
-            raise EncodeError(f"grpc://{self._address} serves models by name; say which one with model=")
+            raise EncodeError(f"grpc://{self._address} serves models by name; say which one (model=, --model)")
         return model
 
     def _message(self, call: Call, request: Request) -> Any:

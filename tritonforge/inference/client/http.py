@@ -171,7 +171,7 @@ class TritonFrontEnd:
 
     def _model(self, model: str | None) -> str:
         if not model:
-            raise EncodeError(f"{self._address.url} serves models by name; say which one with model=")
+            raise EncodeError(f"{self._address.url} serves models by name; say which one (model=, --model)")
         return f"/v2/models/{quote(model, safe='')}"
 
 

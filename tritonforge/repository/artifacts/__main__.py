@@ -54,7 +54,7 @@ def main() -> int:
 
 def _end_with_the_parent() -> None:
     """Wait for the end of standard input, which comes when the parent closes it or is killed."""
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # sys.stdin would be locked while Python shuts down
     os._exit(1)
 
 

@@ -125,10 +125,10 @@ def _download(model: Model, source: Download, path: Path, report: Callable[[str]
     except download.UnreachableError as error:
         if source.otherwise is None:
             raise
-        report(
-            f"{model.name}: {error}; seeded random weights of the same architecture are used instead, so its labels "
-            "mean nothing"
-        )
+        instead = "what the definition's own function makes is used instead"
+        if source.otherwise.random_weights:
+            instead = "seeded random weights of the same architecture are used instead, so its labels mean nothing"
+        report(f"{model.name}: {error}; {instead}")
         _run(model, source.otherwise, path)
         return
     if source.member is not None:

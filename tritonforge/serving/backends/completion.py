@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge.errors import ArtifactError, TritonForgeError
+from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
 from tritonforge.serving.backends.agreement import Provided
 from tritonforge.serving.backends.configuration import Configuration, read_config
 
@@ -30,6 +30,10 @@ def reported() -> Iterator[None]:
         yield
     except TritonForgeError as error:
         raise pb_utils.TritonModelException(str(error)) from error
+    except ModuleNotFoundError as error:
+        raise pb_utils.TritonModelException(
+            str(MissingExtraError(error.name or "a framework", extra="local"))
+        ) from error
     except FileNotFoundError as error:
         raise pb_utils.TritonModelException(f"unable to find '{error.filename}'") from error
 

@@ -1,0 +1,190 @@
+"""`tritonforge serve` and `tritonforge infer` on a real server, as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sklearn
+
+from tests.conftest import ROOT, tritonforge
+
+pytestmark = [pytest.mark.server, pytest.mark.framework]
+
+PHOTOGRAPH = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
+
+
+class Serving:
+    """A running `tritonforge serve --format json`."""
+
+    def __init__(self, repository: Path) -> None:
+        program = Path(sys.executable).with_name("tritonforge")
+        ports = [f"--{name}-port=0" for name in ("sagemaker", "http", "grpc", "metrics")]
+        self.process = subprocess.Popen(
+            [program, "serve", repository, *ports, "--format", "json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert self.process.stdout is not None
+        self.told = json.loads(self.process.stdout.readline())
+        self.urls: dict[str, str] = self.told["addresses"]
+
+    def end(self, number: int) -> tuple[int, str]:
+        """Send a signal; gives the exit code and what was said on standard error."""
+        self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=60)
+        return self.process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def serving(digits: Path) -> Iterator[Serving]:
+    """One server for the whole room; ended as Ctrl-C ends it."""
+    running = Serving(digits)
+    yield running
+    code, said = running.end(signal.SIGINT)
+    assert code == 0, said
+    assert "Traceback" not in said
+
+
+@pytest.fixture
+def no_image(tmp_path: Path) -> Path:
+    """A text file that calls itself a JPEG."""
+    path = tmp_path / "letter.jpg"
+    path.write_text("dear model")
+    return path
+
+
+def test_the_addresses_and_models_are_told(serving: Serving) -> None:
+    """JSON has the four addresses, all on loopback, the model table, and what /invocations asks."""
+    assert sorted(serving.urls) == ["grpc", "http", "metrics", "sagemaker"]
+    assert all("//127.0.0.1:" in url for url in serving.urls.values())
+    assert serving.told["default_model"] == "digits"
+    assert [(row["name"], row["state"]) for row in serving.told["models"]] == [
+        ("classify", "READY"),
+        ("decode", "READY"),
+        ("digits", "READY"),
+    ]
+
+
+@pytest.mark.parametrize("address", ["sagemaker", "http", "grpc"])
+@pytest.mark.parametrize("form", ["--binary", "--no-binary"])
+def test_every_address_answers_the_same(serving: Serving, address: str, form: str) -> None:
+    """The same classes from each front end, in either form."""
+    url = serving.urls[address]
+    extra = [] if address == "sagemaker" else ["--model", "digits"]
+    reference = json.loads(tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--json").stdout)
+    done = tritonforge("infer", url, str(PHOTOGRAPH), "--json", form, *extra)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)["answers"][0]
+    assert answer["outputs"] == reference["answers"][0]["outputs"]
+    classes = answer["outputs"]["PROBABILITIES"]
+    assert len(classes) == 5
+    assert {each["label"] for each in classes} < {
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    }  # fmt: skip
+
+
+def test_a_person_reads_scores_indices_and_labels(serving: Serving) -> None:
+    """Each image with its best classes, one a line."""
+    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--top", "2")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"{PHOTOGRAPH}  ")
+    assert len(lines) == 3
+    score, index, label = lines[1].split()
+    assert 0 < float(score) <= 1
+    assert label == ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")[int(index)]
+
+
+def test_numbers_come_as_they_are_with_top_0(serving: Serving) -> None:
+    """All ten probabilities."""
+    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--top", "0", "--json")
+    told = json.loads(done.stdout)["answers"][0]["outputs"]["PROBABILITIES"]
+    assert (told["datatype"], told["shape"], len(told["data"])) == ("float32", [10], 10)
+    assert abs(sum(told["data"]) - 1) < 1e-5
+
+
+def test_an_image_that_is_none_is_told_and_the_others_are_answered(serving: Serving, no_image: Path) -> None:
+    """Exit code 1, the server's sentence for the one file, the answers for the others."""
+    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), str(no_image), str(PHOTOGRAPH))
+    assert done.returncode == 1
+    assert done.stdout.count(str(PHOTOGRAPH)) == 2
+    assert f"error: {no_image}: the server answered 400" in done.stderr
+    assert "dear model" in done.stderr
+
+
+def test_a_model_must_be_named_where_models_have_names(serving: Serving) -> None:
+    """Triton's own address needs --model, and the sentence says so."""
+    done = tritonforge("infer", serving.urls["http"], str(PHOTOGRAPH))
+    assert done.returncode == 2
+    assert "--model" in done.stderr
+
+
+def test_an_unknown_model_is_told_in_tritons_words(serving: Serving) -> None:
+    """Triton's sentence and status arrive."""
+    done = tritonforge("infer", serving.urls["http"], str(PHOTOGRAPH), "--model", "nobody")
+    assert done.returncode == 1
+    assert "Request for unknown model: 'nobody' is not found" in done.stderr
+
+
+def test_a_port_in_use_is_named(serving: Serving, digits: Path) -> None:
+    """The sentence has the port and the option that changes it."""
+    port = serving.urls["sagemaker"].rpartition(":")[2]
+    done = tritonforge("serve", str(digits), "--sagemaker-port", port, "--http-port", "0", "--grpc-port", "0")
+    assert done.returncode == 1
+    assert f"port {port} on 127.0.0.1 is in use" in done.stderr
+    assert "--sagemaker-port" in done.stderr
+
+
+def test_a_model_that_does_not_load_is_told_in_tritons_words(digits: Path, tmp_path: Path) -> None:
+    """Triton's own reason, without a log to search."""
+    broken = tmp_path / "broken"
+    for name in ("decode", "classify", "digits"):
+        (broken / name).mkdir(parents=True)
+        (broken / name / "config.pbtxt").write_text((digits / name / "config.pbtxt").read_text())
+        (broken / name / "1").mkdir()
+    (broken / "decode/1/model.dali").write_bytes((digits / "decode/1/model.dali").read_bytes())
+    (broken / "classify/labels.txt").write_text("zero\n")
+    ports = [f"--{name}-port=0" for name in ("sagemaker", "http", "grpc", "metrics")]
+    done = tritonforge("serve", str(broken), *ports)
+    assert done.returncode == 1
+    assert "classify" in done.stderr
+    assert "model.graphdef" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_dies_is_told(digits: Path) -> None:
+    """When tritonserver is killed under it, serve ends with 1 and says how."""
+    running = Serving(digits)
+    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+    victims = [
+        int(child)
+        for parent in children
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    ]
+    assert victims
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    _, said = running.process.communicate(timeout=60)
+    assert running.process.returncode == 1
+    assert "SIGKILL" in said
+
+
+def test_sigterm_stops_it_and_leaves_nothing(digits: Path) -> None:
+    """After SIGTERM: exit code 0, no process, no open port."""
+    running = Serving(digits)
+    port = int(running.urls["sagemaker"].rpartition(":")[2])
+    code, said = running.end(signal.SIGTERM)
+    assert code == 0, said
+    deadline = time.monotonic() + 10
+    listening = True
+    while listening and time.monotonic() < deadline:
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        listening = any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+    assert not listening

@@ -1,0 +1,266 @@
+"""The server's life: ports, models, ways to fail, ways to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving.conftest import FREE
+from tritonforge.errors import LaunchError
+from tritonforge.serving.server import ModelStatus, Server
+from tritonforge.serving.supervisor import SHARED_MEMORY
+
+pytestmark = pytest.mark.server
+
+ECHO = """
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", each.inputs()[0].as_numpy())]) for each in requests]
+"""
+IO = 'input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }'
+
+
+def add(repository: Path, name: str, *, code: str = ECHO, config: str = 'backend: "python"') -> Path:
+    """A model of Triton's own python backend, which needs no framework."""
+    folder = repository / name / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text(code)
+    (repository / name / "config.pbtxt").write_text(f"{config} {IO}")
+    return repository
+
+
+def until(true: Callable[[], bool], seconds: float = 30) -> bool:
+    """Whether something came true in time."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def family(pid: int) -> set[int]:
+    """A process and all that descend from it."""
+    found = {pid}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found |= family(int(child))
+    return found
+
+
+def traces(pid: int) -> list[str]:
+    """Shared memory of servers that a process started."""
+    return [each.name for each in SHARED_MEMORY.iterdir() if f"_{pid}_" in each.name]
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of two models that echo."""
+    repository = tmp_path_factory.mktemp("echo")
+    add(repository, "first")
+    return add(repository, "second")
+
+
+def test_a_server_serves_what_it_was_asked_for(echo: Path, tmp_path: Path) -> None:
+    """Named models are loaded and no others; ports that are off stay off; a log that was asked for is kept."""
+    said: list[str] = []
+    log = tmp_path / "server.log"
+    with Server(
+        echo, default_model="second", sagemaker_port=0, http_port=None, grpc_port=None, metrics_port=None, log=log,
+        on_progress=said.append,
+    ) as server:  # fmt: skip
+        assert server.models() == (ModelStatus("second", "1", "READY", ""),)
+        assert (server.http_url, server.grpc_url, server.metrics_url) == (None, None, None)
+        assert server.returncode is None
+        body = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [2.5]}]}'
+        with urllib.request.urlopen(f"{server.sagemaker_url}/invocations", data=body) as answer:
+            assert b'"model_name":"second"' in answer.read()
+        pids = family(server.pid or 0)
+        assert len(pids) > 1
+    assert server.returncode == 0
+    assert not any(alive(pid) for pid in pids)
+    assert "loading second version 1" in said
+    assert "Started Sagemaker HTTPService" in log.read_text()
+    assert "successfully unloaded 'second'" in server.log_tail()
+
+
+def test_the_model_table_lists_every_version(zoo: Server) -> None:
+    """All models of the zoo are ready, with both versions of the one that has two."""
+    found = {(each.name, each.version): each.state for each in zoo.models()}
+    assert set(found.values()) == {"READY"}
+    assert {("pictures", "1"), ("versions", "1"), ("versions", "3")} <= set(found)
+    assert zoo.default_model == "pictures"
+
+
+def test_the_repository_is_never_written_to(zoo: Server) -> None:
+    """The view for a machine without GPU leaves the repository's own files as they are."""
+    assert "KIND_GPU" in (zoo.repository / "pixels" / "config.pbtxt").read_text()
+
+
+def test_every_port_listens_on_loopback_only(zoo: Server) -> None:
+    """The kernel's socket tables show 127.0.0.1 for each port, the SageMaker front end's included."""
+    assert zoo.pid is not None
+    sockets = set()
+    for pid in family(zoo.pid):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = str(descriptor.readlink())
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                sockets.add(target[8:-1])
+    listening = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and rest[5] in sockets:
+                address, port = local.split(":")
+                listening[int(port, 16)] = address
+    urls = (zoo.sagemaker_url, zoo.http_url, zoo.grpc_url, zoo.metrics_url)
+    ports = {int(url.split(":")[2].split("/")[0]) for url in urls if url is not None}
+    assert set(listening) == ports
+    mapped = "0000000000000000FFFF00000100007F"  # ::ffff:127.0.0.1, as grpc writes it
+    assert set(listening.values()) <= {"0100007F", mapped}
+
+
+def test_a_port_in_use_is_named(echo: Path) -> None:
+    """Before anything is started, with the flag that chooses another."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(LaunchError, match=rf"port {port} on 127.0.0.1 is in use; .* --grpc-port"):
+            Server(echo, default_model="first", **{**FREE, "grpc_port": port})
+
+
+def test_a_missing_repository_is_named(tmp_path: Path) -> None:
+    """A folder that is not there."""
+    with pytest.raises(LaunchError, match="nowhere is not a directory"):
+        Server(tmp_path / "nowhere", **FREE)
+
+
+def test_a_log_that_cannot_be_written_is_named(echo: Path, tmp_path: Path) -> None:
+    """The log in a folder that is not there."""
+    with pytest.raises(LaunchError, match=r"server\.log: the log cannot be written: No such file"):
+        Server(echo, default_model="first", log=tmp_path / "none" / "server.log", **FREE)
+
+
+def test_an_unclear_entry_lists_the_choices(echo: Path) -> None:
+    """Two models and no ensemble: /invocations could mean either."""
+    with pytest.raises(LaunchError, match="first, second"):
+        Server(echo, **FREE)
+    with pytest.raises(LaunchError, match="no model 'third' in the repository; it has first, second"):
+        Server(echo, models=["third"], **FREE)
+
+
+def test_models_that_fail_to_load_give_tritons_reasons(tmp_path: Path) -> None:
+    """All reasons at once, in one line each and without prefixes or tracebacks; nothing is left running."""
+    before = traces(os.getpid())
+    add(tmp_path, "raises", code=ECHO + "    def initialize(self, args): raise ValueError('what a \"day\"')\n")
+    add(tmp_path, "unknown", config='backend: "pytorch" platform: "pytorch_libtorch"')
+    add(tmp_path, "wrong", config='backend: "dali" max_batch_size: 4')
+    add(tmp_path, "unparsed", config="max_batch_size: none")
+    with pytest.raises(LaunchError) as caught:
+        Server(tmp_path, **{**FREE, "sagemaker_port": None})
+    lines = sorted(str(caught.value).splitlines())
+    assert lines[0] == "model 'raises' did not load: ValueError: what a \"day\""
+    assert lines[1].startswith("model 'unknown' did not load: unable to find backend library for backend 'pytorch'")
+    assert lines[2] == f"model 'unparsed' did not load: failed to read text proto from {tmp_path}/unparsed/config.pbtxt"
+    assert lines[3].startswith("model 'wrong' did not load: Failed to load model file. The program looked in")
+    assert len(lines) == 4
+    assert traces(os.getpid()) == before
+
+
+def test_an_ensemble_that_does_not_fit_gives_tritons_reason(tmp_path: Path) -> None:
+    """The verdict on an ensemble stands in a line of its own in the log."""
+    add(tmp_path, "echo")
+    step = 'input_map { key: "x" value: "x" } output_map { key: "y" value: "y" }'
+    config = f'platform: "ensemble" ensemble_scheduling {{ step {{ model_name: "echo" model_version: -1 {step} }} }}'
+    io = IO.replace("FP32", "INT8")
+    (tmp_path / "whole" / "1").mkdir(parents=True)
+    (tmp_path / "whole" / "config.pbtxt").write_text(f"{config} {io}")
+    with pytest.raises(LaunchError, match=r"in ensemble whole, ensemble tensor .: inconsistent data type"):
+        Server(tmp_path, **FREE)
+
+
+def test_a_model_that_takes_too_long_is_not_waited_for(tmp_path: Path) -> None:
+    """The timeout ends the start, and everything that was started."""
+    add(tmp_path, "slow", code=ECHO + "    def initialize(self, args):\n        import time; time.sleep(60)\n")
+    with pytest.raises(LaunchError, match="not ready after 2 s"):
+        Server(tmp_path, startup_timeout=2, **FREE)
+
+
+@pytest.fixture
+def running(echo: Path) -> Iterator[Server]:
+    """A small server to be harmed."""
+    with Server(echo, default_model="first", **FREE) as server:
+        yield server
+
+
+def test_a_server_that_dies_is_reported_with_its_last_words(running: Server) -> None:
+    """`wait` raises when tritonserver was killed; its stubs do not live on."""
+    assert running.pid is not None
+    pids = family(running.pid)
+    os.kill(running.pid, signal.SIGKILL)
+    with pytest.raises(
+        LaunchError, match=r"ended by signal SIGKILL; its last words:\n(.*\n)*.*Started Metrics Service"
+    ):
+        running.wait()
+    assert running.returncode == -signal.SIGKILL
+    assert until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_wait_returns_when_another_thread_stops_the_server(running: Server) -> None:
+    """A stop that was asked for is no error."""
+    threading.Timer(0.2, running.stop).start()
+    assert running.wait() == 0
+
+
+PARENT = """
+import sys, time
+from tritonforge.serving.server import Server
+server = Server(sys.argv[1], default_model="first", sagemaker_port=0, http_port=0, grpc_port=0, metrics_port=0)
+print(server.pid, server._supervisor.pid, server._folder, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("victim", ["parent", "supervisor"])
+def test_a_killed_process_leaves_nothing_behind(echo: Path, victim: str) -> None:
+    """SIGKILL to the process that started the server, or of the supervisor in between, ends all of it."""
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(echo)], stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            assert parent.stdout is not None
+            server, supervisor, folder = parent.stdout.readline().split()
+            pids = family(int(supervisor))
+            assert int(server) in pids
+            assert len(pids) > 2
+            assert traces(parent.pid)
+            os.kill(parent.pid if victim == "parent" else int(supervisor), signal.SIGKILL)
+            assert until(lambda: not any(alive(pid) for pid in pids))
+        finally:
+            parent.kill()
+            parent.wait()
+    if victim == "supervisor":  # nobody is left to clear up at once: the next server does
+        with Server(echo, default_model="first", **FREE):
+            pass
+    else:
+        assert until(lambda: not Path(folder).exists())
+    assert traces(parent.pid) == []
