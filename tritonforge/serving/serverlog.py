@@ -8,7 +8,7 @@ letter for the severity, the time, the process, the place in Triton's sources, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 __all__ = ["models", "port_in_use", "progress", "reasons", "tail"]
@@ -109,8 +109,3 @@ def _cleaned(reason: str) -> str:
     reason = _CODE.sub("", reason)
     reason = re.sub(r"^TritonModelException: ", "", reason)
     return re.sub(r"\s*\n\s*", " ", reason).strip(" ;")
-
-
-def sentences(parts: Sequence[str]) -> str:
-    """Several reasons as one text, a line each."""
-    return "\n".join(dict.fromkeys(parts))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["cleaned", "suspicion"]
+__all__ = ["cleaned", "damage"]
 
 #: First bytes of the formats that DALI's image decoders know: "Supported formats" of `fn.decoders.image`.
 _FORMATS: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
@@ -36,7 +36,7 @@ _STATUSES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def suspicion(content: bytes) -> str | None:
+def damage(content: bytes) -> str | None:
     """What looks wrong with the bytes of an image file, as the end of a sentence; None when they look whole.
 
     Zeros behind the image are padding, as in a batch of files of different sizes, and are passed over.
@@ -60,6 +60,7 @@ def cleaned(message: str) -> str:
     text = message.split("encountered:")[-1]
     text = re.sub(r"Stacktrace \(.*|Current pipeline object is no longer valid\.?", "", text, flags=re.DOTALL)
     text = re.sub(r"\[/[^\]]*\]\s*|Critical error in pipeline:|C\+\+ context:.*", "", text)
+    text = re.sub(r"sample #\d+", "the sample", text)  # its place in a batch that the sender does not see
     text = re.sub(r"nvImageCodec failure: '#(\d+)'", lambda found: _status(found[1]), text)
     return re.sub(r"\s+", " ", text).strip(" :.") or "DALI gave no reason"
 

@@ -7,7 +7,7 @@ that look damaged run apart from the rest; when nothing looks damaged, halves do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +27,8 @@ class Engine:
     """A serialised pipeline ready to run.
 
     ``outputs`` are the configured names in the order of the pipeline's outputs; ``batch_size`` and ``num_threads`` are
-    the file's own where they are None; ``device_id`` is None on the CPU.
+    the file's own where they are None; ``device_id`` is None on the CPU. ``decodes_images`` says that rows of bytes are
+    encoded images, whose damage can be described.
     """
 
     serialized: bytes
@@ -35,6 +36,7 @@ class Engine:
     batch_size: int | None
     num_threads: int | None
     device_id: int | None
+    decodes_images: bool
     _pipeline: Any = None
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
@@ -43,11 +45,13 @@ class Engine:
             return []
         try:
             return list(self._run(questions))
-        except RuntimeError as error:  # what DALI raises for everything
+        # DALI raises RuntimeError for what its operators meet, ValueError and TypeError for what it cannot be fed,
+        # and plugins what they like: each is the answer to a request, never the end of its neighbours.
+        except Exception as error:
             if len(questions) == 1:
                 return [RequestError(self._explain(questions[0], error))]
         answers: list[Answer | None] = [None] * len(questions)
-        for places in _parts(questions, _suspicious):
+        for places in self._parts(questions):
             for place, answered in zip(places, self.answer([questions[each] for each in places]), strict=True):
                 answers[place] = answered
         return [each for each in answers if each is not None]
@@ -72,45 +76,73 @@ class Engine:
             for name in questions[0].inputs:
                 pipeline.feed_input(name, [sample for question in questions for sample in question.inputs[name]])
             lists = pipeline.run()
-            sizes = [_samples(question) for question in questions]
+            sizes = [_count(question) for question in questions]
             outputs = {name: _split(each, sizes) for name, each in zip(self.outputs, lists, strict=True)}
         except BaseException:
             self._pipeline = None
             raise
         return [{name: parts[place] for name, parts in outputs.items()} for place in range(len(questions))]
 
-    def _explain(self, question: Question, error: RuntimeError) -> str:
+    def _parts(self, questions: Sequence[Question]) -> list[list[int]]:
+        """Places of questions to run apart: the sound ones together and each suspect alone, else two halves."""
+        places = range(len(questions))
+        suspects = {place for place in places if any(self._suspects(questions[place]))}
+        if 0 < len(suspects) < len(questions):
+            return [[place for place in places if place not in suspects], *([place] for place in sorted(suspects))]
+        middle = len(questions) // 2
+        return [list(places[:middle]), list(places[middle:])]
+
+    def _explain(self, question: Question, error: Exception) -> str:
         """One sentence: which input, which sample of the request, and what was wrong with it."""
-        count = _samples(question)
-        sample, reason = self._first_bad(question, range(count), error)
-        which = f"sample {sample + 1} of {count}" if sample is not None else f"the batch of {count}"
+        count = _count(question)
+        sample, error = self._first_bad(question, error)
+        which = f", sample {sample + 1} of {count}" if sample is not None and count > 1 else ""
         for name, array in question.inputs.items():
-            found = None if sample is None else _looks(array[sample])
-            if found:
-                return f"input '{name}', {which} {found}" if count > 1 else f"input '{name}' {found}"
-        name = next(iter(question.inputs))
-        return f"input '{name}', {which}: DALI cannot process it: {diagnosis.cleaned(str(reason))}"
+            if sample is not None and (damage := self._damage(array[sample])):
+                return f"input '{name}'{which} {damage}"
+        names = ", ".join(f"'{name}'" for name in question.inputs)
+        return f"input {names}{which}: DALI cannot process it: {diagnosis.cleaned(str(error))}"
 
-    def _first_bad(
-        self, question: Question, samples: Sequence[int], error: RuntimeError
-    ) -> tuple[int | None, RuntimeError]:
-        """The first sample that fails by itself, with DALI's error for it; halves the samples until one is left."""
-        if len(samples) == 1:
-            return samples[0], error
-        for sample in samples:
-            if any(_looks(array[sample]) for array in question.inputs.values()):
-                return sample, error
-        middle = len(samples) // 2
-        for half in (samples[:middle], samples[middle:]):
-            part = Question({name: array[list(half)] for name, array in question.inputs.items()}, (), len(half))
-            try:
-                self._run([part])
-            except RuntimeError as narrower:
-                return self._first_bad(question, half, narrower)
-        return None, error
+    def _first_bad(self, question: Question, error: Exception) -> tuple[int | None, Exception]:
+        """The first sample found that fails by itself, with DALI's error for it; None when all do well alone."""
+        count = _count(question)
+        if count <= 1:
+            return (0 if count else None), error
+        for sample in self._suspects(question):
+            if narrower := self._failure(question, [sample]):
+                return sample, narrower
+        samples, found = list(range(count)), error
+        while len(samples) > 1:
+            middle = len(samples) // 2
+            for half in (samples[:middle], samples[middle:]):
+                if narrower := self._failure(question, half):
+                    samples, found = half, narrower
+                    break
+            else:
+                return None, error
+        return samples[0], found
+
+    def _failure(self, question: Question, samples: list[int]) -> Exception | None:
+        """DALI's error when only some samples of a request run."""
+        part = Question({name: array[samples] for name, array in question.inputs.items()}, (), len(samples))
+        try:
+            self._run([part])
+        except Exception as error:  # see `answer`
+            return error
+        return None
+
+    def _suspects(self, question: Question) -> list[int]:
+        """Samples that look damaged."""
+        samples = range(_count(question))
+        return [each for each in samples if any(self._damage(array[each]) for array in question.inputs.values())]
+
+    def _damage(self, sample: np.ndarray[Any, Any]) -> str | None:
+        if not self.decodes_images or sample.ndim != 1 or sample.dtype != np.uint8:
+            return None
+        return diagnosis.damage(sample.tobytes())
 
 
-def _samples(question: Question) -> int:
+def _count(question: Question) -> int:
     return int(next(iter(question.inputs.values())).shape[0])
 
 
@@ -128,28 +160,7 @@ def _split(output: Any, sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
             samples = [np.array(output.at(place)) for place in range(start, stop)]
             shapes = sorted({each.shape for each in samples})
             if len(shapes) > 1:
-                raise RuntimeError(f"the samples of one request have outputs of different shapes: {shapes}")
+                raise ValueError(f"the samples of one request have outputs of different shapes: {shapes}")
             parts.append(np.stack(samples))
         start = stop
     return parts
-
-
-def _parts(questions: Sequence[Question], suspicious: Callable[[Question], bool]) -> list[list[int]]:
-    """Places of questions to run apart: the sound ones together and each suspect alone, else two halves."""
-    suspects = [place for place, question in enumerate(questions) if suspicious(question)]
-    if 0 < len(suspects) < len(questions):
-        sound = [place for place in range(len(questions)) if place not in set(suspects)]
-        return [sound, *([place] for place in suspects)]
-    middle = len(questions) // 2
-    return [list(range(middle)), list(range(middle, len(questions)))]
-
-
-def _suspicious(question: Question) -> bool:
-    return any(_looks(sample) for array in question.inputs.values() for sample in array)
-
-
-def _looks(sample: np.ndarray[Any, Any]) -> str | None:
-    """What looks wrong with a sample that may be an encoded image: a row of bytes."""
-    if sample.ndim != 1 or sample.dtype != np.uint8:
-        return None
-    return diagnosis.suspicion(sample.tobytes())

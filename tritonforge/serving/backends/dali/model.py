@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tritonforge import dali_pipeline
 from tritonforge.errors import ArtifactError
@@ -15,6 +15,9 @@ from tritonforge.serving.backends.dali import declaration
 from tritonforge.serving.backends.dali.engine import Engine
 
 __all__ = ["TritonPythonModel"]
+
+#: Operators that read encoded images: fn.decoders.image and its kin, and their old names.
+_IMAGE_DECODER: Final = re.compile(r"decoders__Image|ImageDecoder|PeekImageShape")
 
 
 class TritonPythonModel:
@@ -51,6 +54,7 @@ class TritonPythonModel:
                 batch_size=config.max_batch_size or None,
                 num_threads=config.number("num_threads", 0, minimum=1) if "num_threads" in config.parameters else None,
                 device_id=config.device,
+                decodes_images=any(_IMAGE_DECODER.search(each.name) for each in dali_pipeline.parse(data).op),
             )
             self._build()
 
