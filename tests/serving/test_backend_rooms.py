@@ -1,0 +1,187 @@
+"""What the backends share, without a server: damage of images, agreement with the file, completion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tritonforge.errors import ArtifactError
+from tritonforge.serving.backends import agreement, completion
+from tritonforge.serving.backends.agreement import Provided
+from tritonforge.serving.backends.configuration import Configuration, read_config
+from tritonforge.serving.backends.dali import diagnosis
+
+FP32, INT8 = "TYPE_FP32", "TYPE_INT8"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "is empty"),
+        (bytes(3), "holds 3 zero bytes and no image"),
+        (
+            b"GIF89a" + bytes(9),
+            "is no image of a format that DALI decodes: it starts with the bytes 47 49 46 38 39 61 00 00",
+        ),
+        (
+            b"\xff\xd8\xff\xe0" + bytes(90),
+            "is a JPEG that was cut off: its 4 bytes do not come to the end of the image",
+        ),
+        (b"\x89PNG\r\n\x1a\n....IDAT", "is a PNG that was cut off: its 16 bytes do not come to the end of the image"),
+        (b"\xff\xd8\xff\xe0....\xff\xd9" + bytes(90), None),
+        (b"P5 1 1 255\n\xff", None),
+    ],
+)
+def test_damage_is_described(content: bytes, found: str | None) -> None:
+    """By the bytes alone; padding is no damage."""
+    assert diagnosis.damage(content) == found
+
+
+def test_a_reason_of_dalis_is_one_line() -> None:
+    """Without the pipeline's source, C++ stack and last words; numbers of nvImageCodec in words."""
+    message = (
+        "Critical error in pipeline:\nError in CPU operator `nvidia.dali.fn.decoders.image`,\nwhich was used in the "
+        'pipeline definition with the following traceback:\n\n  File "/secret/x.py", line 1, in <module>\n\n'
+        "encountered:\n\n{}\nCurrent pipeline object is no longer valid."
+    )
+    assert diagnosis.cleaned(message.format("nvImageCodec failure: '#4'")) == "the image's format is not supported"
+    assert diagnosis.cleaned(message.format("Failed to decode sample #2 : ")) == "Failed to decode the sample"
+    reason = '[/opt/dali/x.cc:12] Assert on "a" failed: too big\nStacktrace (3 entries):\n[frame 0]: /usr/lib.so'
+    assert diagnosis.cleaned(reason) == 'Assert on "a" failed: too big'
+    assert diagnosis.cleaned("") == "DALI gave no reason"
+
+
+def configuration(inputs: list[Any], outputs: list[Any], *, batch: int = 4, **rest: Any) -> Configuration:
+    """A configuration named m; tensors are (name, type, dims)."""
+    tensors = [[{"name": n, "data_type": t, "dims": d} for n, t, d in each] for each in (inputs, outputs)]
+    given = {"name": "m", "max_batch_size": batch, "input": tensors[0], "output": tensors[1], **rest}
+    return read_config(given, Path("m", "1"))
+
+
+X, Y = {"x": Provided(FP32, (-1, 2))}, {"y": Provided(FP32, (-1, -1))}
+
+
+SHAPES = "model 'm', tensor '{}': the model expects 2 dimensions (shape {}) but the model configuration specifies {}"
+COMPLETE = (
+    "2 dimensions (an initial batch dimension because max_batch_size > 0 followed by the explicit tensor shape, making "
+    "complete shape {})"
+)
+TYPE = "unable to load model 'm', configuration expects datatype TYPE_INT8 for input 'x', model provides TYPE_FP32"
+COUNT = "unable to load model 'm', configuration expects 0 inputs, model provides 1"
+
+
+def agree(config: Configuration) -> None:
+    """Both checks, against a model with x [-1,2] and y [-1,-1]."""
+    agreement.check(config, X, Y)
+    agreement.check_shapes(config, X, Y)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        configuration([("x", FP32, [2])], [("y", FP32, [-1])]),
+        configuration([("x", FP32, [7, 2])], [("y", FP32, [-1, -1])], batch=0),
+        configuration([("x", FP32, [2])], []),
+    ],
+)
+def test_a_configuration_that_fits_is_accepted(config: Configuration) -> None:
+    """A model's -1 takes any extent of an input; outputs may be left out."""
+    agree(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (configuration([], [("y", FP32, [-1])]), COUNT),
+        (configuration([("z", FP32, [2])], []), "unexpected inference input 'z', allowed inputs are: x"),
+        (
+            configuration([("x", FP32, [2])], [("z", FP32, [2])]),
+            "unexpected inference output 'z', allowed outputs are: y",
+        ),
+        (configuration([("x", INT8, [2])], []), TYPE),
+        (configuration([("x", FP32, [3])], []), SHAPES.format("x", "[-1,2]", COMPLETE.format("[-1,3]"))),
+        (
+            configuration([("x", FP32, [2])], [("y", FP32, [5])]),
+            SHAPES.format("y", "[-1,-1]", COMPLETE.format("[-1,5]")),
+        ),
+        (
+            configuration([("x", FP32, [2])], [("y", FP32, [-1])], batch=0),
+            SHAPES.format("x", "[-1,2]", "1 dimensions (shape [2])"),
+        ),
+    ],
+)
+def test_a_configuration_has_to_agree_with_the_file(config: Configuration, message: str) -> None:
+    """Names, types and shapes, in the words of Triton's own backends."""
+    with pytest.raises(ArtifactError) as caught:
+        agree(config)
+    assert str(caught.value) == message
+
+
+def test_a_model_that_cannot_batch_is_not_batched() -> None:
+    """Its first dimension is a number."""
+    with pytest.raises(
+        ArtifactError, match="for the model to support batching the shape should have at least 1 dimension"
+    ):
+        agreement.check_shapes(configuration([("x", FP32, [2])], []), {"x": Provided(FP32, (1, 2))}, {})
+
+
+def test_parameters_are_whole_numbers() -> None:
+    """Others are named with the model."""
+    parameters = {"good": {"string_value": "3"}, "bad": {"string_value": "many"}, "low": {"string_value": "-1"}}
+    config = configuration([], [], parameters=parameters)
+    assert config.number("good", 0) == 3
+    assert config.number("absent", 7) == 7
+    for name in ("bad", "low"):
+        with pytest.raises(
+            ArtifactError, match=f"parameter '{name}' of model 'm' is .*; write a whole number from 0 on"
+        ):
+            config.number(name, 0)
+
+
+class FakeConfig:
+    """What Triton's stub hands to auto_complete_config, without its checks."""
+
+    def __init__(self, max_batch_size: int, **tensors: list[Any]) -> None:
+        self.parts: dict[str, Any] = {"name": "m", "max_batch_size": max_batch_size, "input": [], "output": []}
+        for kind, each in tensors.items():
+            self.parts[kind] = [{"name": n, "data_type": t, "dims": d} for n, t, d in each]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The configuration."""
+        return self.parts
+
+    def set_max_batch_size(self, size: int) -> None:
+        """As Triton's."""
+        self.parts["max_batch_size"] = size
+
+    def set_dynamic_batching(self) -> None:
+        """As Triton's."""
+        self.parts["dynamic_batching"] = {}
+
+
+@pytest.mark.parametrize(
+    ("config", "batched"),
+    [
+        (FakeConfig(0), True),
+        (FakeConfig(8), True),
+        (FakeConfig(0, input=[("x", FP32, [2])]), True),
+        (FakeConfig(0, input=[("x", FP32, [5, 2])]), False),
+    ],
+)
+def test_batching_is_completed_from_what_is_given(config: FakeConfig, batched: bool) -> None:
+    """A batch dimension among the dims says that the model does not batch."""
+    before = config.as_dict()["max_batch_size"]
+    assert completion.set_batching(config, {**X, **Y}) is batched
+    assert config.as_dict()["max_batch_size"] == ((before or 4) if batched else 0)
+    assert ("dynamic_batching" in config.as_dict()) is (batched and not before)
+
+
+def test_batching_that_cannot_be_is_refused() -> None:
+    """A batch size for a model of fixed extents, and dims that contradict each other."""
+    with pytest.raises(ArtifactError, match="specified max-batch 8 but model signature does not support batching"):
+        completion.set_batching(FakeConfig(8), {"x": Provided(FP32, (1, 2))})
+    mixed = FakeConfig(0, input=[("x", FP32, [2])], output=[("y", FP32, [5, 2])])
+    with pytest.raises(ArtifactError, match="are contradicting each other"):
+        completion.set_batching(mixed, {**X, **Y})

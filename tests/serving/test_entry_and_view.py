@@ -1,0 +1,77 @@
+"""Which model is asked, and what a machine without GPU is given to serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+
+from tritonforge.errors import LaunchError
+from tritonforge.schema import ModelConfig, new_model_config
+from tritonforge.serving import entry, view
+
+
+def config(text: str) -> ModelConfig:
+    """A ModelConfig of its text."""
+    return text_format.Parse(text, new_model_config())
+
+
+def ensemble(*steps: str) -> ModelConfig:
+    """An ensemble of these models."""
+    return config(
+        'platform: "ensemble" ensemble_scheduling {' + "".join(f'step {{ model_name: "{s}" }}' for s in steps) + "}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("configs", "default", "chosen"),
+    [
+        ({"a": config("")}, None, "a"),
+        ({"a": config(""), "b": config("")}, "b", "b"),
+        ({"a": config(""), "e": ensemble("a")}, None, "e"),
+        ({"a": config(""), "inner": ensemble("a"), "outer": ensemble("inner", "a")}, None, "outer"),
+        ({"a": config(""), "b": config("")}, None, "Name one as the default model .*: a, b"),
+        ({"a": config(""), "e": ensemble("a"), "f": ensemble("a")}, None, "Name one as the default model .*: e, f"),
+        ({"a": config("")}, "c", "no model 'c' in the repository; it has a"),
+        ({}, None, "there is no model in the repository"),
+    ],
+)
+def test_the_entry_is_given_or_follows(configs: dict[str, ModelConfig], default: str | None, chosen: str) -> None:
+    """The named model, the only one, or the outermost ensemble; else the choices are listed."""
+    if " " in chosen:
+        with pytest.raises(LaunchError, match=chosen):
+            entry.choose(configs, default)
+    else:
+        assert entry.choose(configs, default) == chosen
+
+
+def test_steps_come_with_their_ensemble() -> None:
+    """Through every level, and no other model."""
+    configs = {"a": config(""), "b": config(""), "inner": ensemble("a"), "outer": ensemble("inner", "gone")}
+    assert set(entry.with_steps(configs, ["outer"])) == {"outer", "inner", "a"}
+
+
+def test_the_view_moves_gpu_instances_to_the_cpu(tmp_path: Path) -> None:
+    """Groups of a GPU, and groups that list GPUs, keep their count; everything else stays as it is."""
+    groups = ("kind: KIND_GPU gpus: [ 0, 1 ] count: 3", "kind: KIND_CPU count: 2", "gpus: 0")
+    text = 'backend: "x" ' + " ".join(f"instance_group {{ {group} }}" for group in groups)
+    folder = tmp_path / "repository" / "gpu" / "1"
+    folder.mkdir(parents=True)
+    (folder.parent / "config.pbtxt").write_text(text)
+    (tmp_path / "repository" / "cpu").mkdir()
+    configs = view.configs(tmp_path / "repository")
+    assert {name for name, each in configs.items() if view.uses_gpu(each)} == {"gpu"}
+    made = view.on_cpu(tmp_path / "repository", tmp_path / "view", {"gpu": configs["gpu"]})
+    moved = view.configs(made)["gpu"]
+    expected = "instance_group { kind: KIND_CPU count: %d }"
+    assert moved == config('backend: "x" ' + "".join(expected % count for count in (3, 2, 1)))
+    assert (made / "gpu" / "1").samefile(folder)
+    assert (made / "cpu").is_dir()
+    assert "KIND_GPU" in (folder.parent / "config.pbtxt").read_text()
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_hidden_gpus_are_no_gpus(visible: str) -> None:
+    """CUDA_VISIBLE_DEVICES hides all of them."""
+    assert not view.has_gpu({"CUDA_VISIBLE_DEVICES": visible})

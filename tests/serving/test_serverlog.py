@@ -1,0 +1,49 @@
+"""Reading tritonserver's log as reasons, progress and a table."""
+
+from __future__ import annotations
+
+from tritonforge.serving import serverlog
+
+# ruff: noqa: E501  # lines as tritonserver writes them
+LOG = r"""E1121 03:28:58.163476 9430 server.cc:241] "CudaDriverHelper has not been initialized."
+I1121 03:28:58.171475 9430 model_lifecycle.cc:472] "loading: my model:3"
+[ERROR] [jpeg_parser] Invalid marker
+E1121 03:29:00.521239 9430 backend_model.cc:692] "ERROR: Failed to create instance: ValueError: a\n\nAt:\n  /m.py(3)\n"
+E1121 03:29:00.521350 9430 model_lifecycle.cc:642] "failed to load 'b' version 1: Internal: ValueError: a \"b\"; c\n\nAt:\n  /m.py(3): f\n"
+E1121 03:29:00.529153 9430 model_lifecycle.cc:642] "failed to load 'a' version 1: Internal: TritonModelException: one\ntwo\n\nAt:\n  /m.py(3): i\n"
+E1121 03:29:00.529200 9430 model_repository_manager.cc:1358] "Poll failed for model directory 'c': failed to read text proto from /c/config.pbtxt"
+E1121 03:29:00.529300 9430 model_repository_manager.cc:614] "Invalid argument: in ensemble e, ensemble tensor x: inconsistent data type"
+I1121 03:29:00.529400 9430 model_lifecycle.cc:839] "successfully loaded 'd'"
+| Model    | Version | Status                              |
+| d        | 1       | READY                               |
+| b        | 1       | UNAVAILABLE: Internal: ValueError: a |
+error: creating server: Internal - failed to load all models
+"""
+
+
+def test_reasons_are_tritons_without_its_prefixes() -> None:
+    """One line a model: no status code, no Python traceback, nothing about CUDA."""
+    assert serverlog.reasons(LOG) == [
+        "model 'b' did not load: ValueError: a \"b\"; c",
+        "model 'a' did not load: one two",
+        "model 'c' did not load: failed to read text proto from /c/config.pbtxt",
+        "in ensemble e, ensemble tensor x: inconsistent data type",
+    ]
+    assert serverlog.reasons("error: creating server: Internal - failed\n") == ["failed"]
+    assert serverlog.reasons("") == []
+
+
+def test_progress_and_models_are_read_from_the_log() -> None:
+    """Steps of the start as sentences, and the table of models."""
+    found = [step for line in LOG.splitlines() if (step := serverlog.progress(line))]
+    assert found == ["loading my model version 3", "d is loaded"]
+    assert serverlog.models(LOG) == [("d", "1", "READY", ""), ("b", "1", "UNAVAILABLE", "Internal: ValueError: a")]
+
+
+def test_a_port_in_use_is_read_from_the_log() -> None:
+    """It is in tritonserver's own sentence."""
+    assert (
+        serverlog.port_in_use("failed to start HTTP service: Unavailable - Socket '0.0.0.0:8080' already in use")
+        == 8080
+    )
+    assert serverlog.port_in_use(LOG) is None
