@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.serving.conftest import Asker, images, jpeg, samples
-from tests.serving.make_repository import TYPES
+from tests.serving.conftest import FREE, Asker, images, jpeg, samples
+from tests.serving.make_repository import CPU, TYPES, add, dali_pipeline, onnx_model, tensor
+from tritonforge.errors import LaunchError
 from tritonforge.serving.server import Server
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
@@ -76,6 +78,45 @@ def test_concurrent_requests_of_different_lengths_run_as_batches(ask: Asker) -> 
         assert executions < 30, model
         assert max(each["batch_size"] for each in after["batch_stats"]) > 1
 
+
+def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -> None:
+    """Each model's reason, in Triton's words where Triton has them."""
+    x = tensor("input", "x", "FP32", "[ 2 ]") + tensor("output", "y", "FP32", "[ 2 ]")
+    onnx, graphdef = f'platform: "onnxruntime_onnx" {x}', f'platform: "tensorflow_graphdef" {x}'
+    negative = onnx_model({"x": ("DOUBLE", [2])}, {"y": ("DOUBLE", [2])}, [("Neg", ["x"], ["y"])])
+    pipeline = dali_pipeline("cpu")
+    pixels = tensor("output", "PIXELS", "FP32", "[ -1, -1, -1 ]")
+    for name, config, file, content in (
+        ("onnx_garbage", onnx, "model.onnx", b"garbage"),
+        ("onnx_missing", onnx, "other.onnx", negative),
+        ("onnx_type", onnx, "model.onnx", negative),
+        ("graph_garbage", graphdef, "model.graphdef", b"garbage"),
+        ("graph_empty", graphdef, "model.graphdef", b""),
+        ("dali_garbage", f'backend: "dali" max_batch_size: 2 {x}', "model.dali", b"garbage"),
+        ("dali_name", f'backend: "dali" max_batch_size: 2 {x} {pixels}', "model.dali", pipeline),
+        ("dali_type", f'backend: "dali" max_batch_size: 2 {pixels.replace("FP32", "UINT8")}', "model.dali", pipeline),
+        ("dali_threads", f'backend: "dali" max_batch_size: 2 {pixels} {NO_THREADS}', "model.dali", pipeline),
+    ):
+        (add(tmp_path, name, f"{config} {CPU}") / file).write_bytes(content)
+    with pytest.raises(LaunchError) as caught:
+        Server(tmp_path, **{**FREE, "sagemaker_port": None})
+    found = dict(line.removeprefix("model '").split("' did not load: ") for line in str(caught.value).splitlines())
+    for name, reason in {
+        "onnx_garbage": "onnx_garbage/1/model.onnx is no model that this ONNX Runtime can run: Load model from",
+        "onnx_missing": "onnx_missing/1/model.onnx' for model instance 'onnx_missing'",
+        "onnx_type": "configuration expects datatype TYPE_FP32 for input 'x', model provides TYPE_FP64",
+        "graph_garbage": "graph_garbage/1/model.graphdef is no GraphDef that this TensorFlow can run",
+        "graph_empty": "configuration expects 1 inputs, model provides at most 0",
+        "dali_garbage": "this is not a serialised DALI pipeline",
+        "dali_name": "Configuration file contains config for x but such input is not present in the pipeline.",
+        "dali_type": 'Mismatch of data_type config for "PIXELS". Data type defined in config: TYPE_UINT8.',
+        "dali_threads": "parameter 'num_threads' of model 'dali_threads' is 'all'; write a whole number from 1 on",
+    }.items():
+        assert reason in found.pop(name)
+    assert not found
+
+
+NO_THREADS = 'parameters { key: "num_threads" value { string_value: "all" } }'
 
 BAD = {
     "empty": (b"", "is empty"),

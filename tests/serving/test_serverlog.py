@@ -33,6 +33,13 @@ def test_reasons_are_tritons_without_its_prefixes() -> None:
     assert serverlog.reasons("") == []
 
 
+def test_a_missing_library_is_the_reason_for_all_else() -> None:
+    """The stub of the python backend does not start without libpython."""
+    stub = "/x/triton_python_backend_stub: error while loading shared libraries: libpython3.11.so.1.0: cannot open"
+    (reason,) = serverlog.reasons(f"{stub} shared object file\n{LOG}")
+    assert reason.startswith("libpython3.11.so.1.0 is missing")
+
+
 def test_progress_and_models_are_read_from_the_log() -> None:
     """Steps of the start as sentences, and the table of models."""
     found = [step for line in LOG.splitlines() if (step := serverlog.progress(line))]

@@ -99,7 +99,9 @@ def environment(installation: Installation, folder: Path, given: Mapping[str, st
     """The environment variables of tritonserver and its stubs, from the ones ``given``."""
     kept = {name: value for name, value in given.items() if not name.startswith(("SAGEMAKER_", "PYTHON", "AIP_"))}
     libraries = [str(folder), str(installation.libraries)]
+    # libpython: some builds of Python record the folder of the machine that built them, so the real one is added.
     libraries += [str(value) for name in ("LIBDIR", "LIBPL") if (value := sysconfig.get_config_var(name))]
+    libraries.append(str(Path(sys.base_prefix, "lib")))
     libraries += [entry for entry in given.get("LD_LIBRARY_PATH", "").split(":") if entry]
     preloaded = [entry for entry in given.get("LD_PRELOAD", "").split(":") if entry]
     return {

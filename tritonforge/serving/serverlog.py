@@ -18,6 +18,7 @@ _FAILED: Final = re.compile(r"failed to load '(?P<model>.+?)' version (?P<versio
 _POLL: Final = re.compile(r"Poll failed for model directory '(?P<model>.+?)': (?P<reason>.+)", re.DOTALL)
 _SOCKET: Final = re.compile(r"Socket '[^']*:(?P<port>\d+)' already in use")
 _FATAL: Final = re.compile(r"^error: creating server: (?P<reason>.+)|^error: (?P<other>.+)", re.MULTILINE)
+_LIBRARY: Final = re.compile(r"error while loading shared libraries: (?P<name>[^:\s]+)")
 _CODE: Final = re.compile(
     r"^(Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown|Already exists|Cancelled)(: | - )"
 )
@@ -45,6 +46,12 @@ def progress(line: str) -> str | None:
 
 def reasons(log: str) -> list[str]:
     """Why the server did not start, in Triton's own words without its prefixes; one sentence a model."""
+    if missing := _LIBRARY.search(log):
+        reason = (
+            f"{missing['name']} is missing, which Triton's python backend needs; where this Python came without its "
+            "shared library, install that (on Debian and Ubuntu the package libpython3.x of its version)"
+        )
+        return [reason]
     found: dict[str, str] = {}
     others: list[str] = []
     for severity, message in _messages(log):
