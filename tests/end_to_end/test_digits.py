@@ -1,14 +1,12 @@
 """A network that was really trained, behind the real server: the truth test of wiring, layout and colours."""
 
 import importlib.util
-import threading
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 
-from tritonforge.errors import ServerError
+from tests.end_to_end import traffic
 from tritonforge.inference.client import Client
 from tritonforge.serving.server import Server
 
@@ -55,46 +53,6 @@ def test_two_thousand_requests_of_eight_clients_with_corrupt_ones_between(
     digits_server: Server, heldout: tuple[list[bytes], list[int]]
 ) -> None:
     """1 % of the requests carry no image: each gets its own error, every other one its own answer, none is lost."""
-    images, _ = heldout
-    with Client(url(digits_server)) as client:
-        alone = np.concatenate([client.infer_raw(image)["PROBABILITIES"] for image in images])
-
-    def corrupted(request: int) -> bytes:
-        """No image at all, or the first bytes of one."""
-        return f"#{request:04d} is no image".encode() if request // 100 % 2 else images[request % 360][:20]
-
-    def own(request: int, sentence: str) -> bool:
-        """The sentence quotes how the bytes begin, which no other request shares."""
-        return f"#{request:04d}" in sentence if request // 100 % 2 else "#" not in sentence
-
-    failures: list[str] = []
-    answered = [0] * 8
-
-    def work(worker: int) -> None:
-        with Client(url(digits_server)) as client:
-            for index in range(250):
-                request = worker * 250 + index
-                corrupt = request % 100 == 37
-                body = corrupted(request) if corrupt else images[request % 360]
-                try:
-                    found = client.infer_raw(body)["PROBABILITIES"]
-                except ServerError as error:
-                    answered[worker] += 1
-                    if not corrupt:
-                        failures.append(f"request {request} was good and got: {error}")
-                    elif not own(request, error.message):
-                        failures.append(f"request {request} got another's error: {error}")
-                    continue
-                answered[worker] += 1
-                if corrupt:
-                    failures.append(f"request {request} was corrupt and got an answer")
-                elif np.abs(found[0] - alone[request % 360]).max() > 1e-5:
-                    failures.append(f"request {request} got another's answer")
-
-    workers = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
-    for each in workers:
-        each.start()
-    for each in workers:
-        each.join()
+    failures, answered = traffic.run(url(digits_server), heldout[0], requests=2000)
     assert failures == []
-    assert answered == [250] * 8
+    assert answered == 2000

@@ -32,6 +32,9 @@ __all__ = ["ModelStatus", "Server"]
 #: Seconds that tritonserver gets between SIGTERM and SIGKILL, in-flight requests included.
 GRACE: Final = 10.0
 
+#: Seconds that tritonserver waits for requests in flight; a client's idle connection makes it wait this long too.
+_EXIT_TIMEOUT: Final = 3
+
 #: Bytes of the response cache, for models that ask for one.
 _CACHE_SIZE: Final = 64 * 2**20
 
@@ -224,7 +227,7 @@ class Server:
             f"--backend-directory={backends}",
             f"--cache-directory={found.caches}",
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",
-            "--exit-timeout-secs=5",
+            f"--exit-timeout-secs={_EXIT_TIMEOUT}",
             "--allow-gpu-metrics=false",
         ]
         for name, port in self._ports.items():

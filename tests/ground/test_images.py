@@ -1,0 +1,215 @@
+"""Tests of `tritonforge.images`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tritonforge import images
+from tritonforge.errors import DefinitionError
+from tritonforge.images import CATALOGUE, FIELDS_BY_RELEASE, VALUES_BY_RELEASE, Image, find
+from tritonforge.schema import model_config_pb2
+
+OREGON = "763104351884.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tritonserver:24.09-py3"
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("24.09", "24.09-py3"),
+        ("24.09-py3", "24.09-py3"),
+        ("24.09-py3-cpu", "24.09-py3-cpu"),
+        (OREGON, "24.09-py3"),
+        (f"{OREGON}-cpu", "24.09-py3-cpu"),
+        (f"{OREGON}@sha256:{'0' * 64}", "24.09-py3"),
+        ("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/sagemaker-tritonserver:24.09-py3", "24.09-py3"),
+        ("nvcr.io/nvidia/tritonserver:24.10-py3", "24.10-py3"),
+        ("localhost:5000/triton:23.08-py3", "23.08-py3"),
+        ("123456789012.dkr.ecr.us-east-1.amazonaws.com/our-triton:26.05-py3", "26.05-py3"),
+        ("007439368137.dkr.ecr.us-east-2.amazonaws.com/sagemaker-tritonserver:23.02-py3", "23.02-py3"),
+    ],
+)
+def test_a_release_a_tag_and_a_uri_name_an_image(name: str, tag: str) -> None:
+    """Every way to write an image finds it, and its tag finds it again."""
+    assert find(name).tag == tag
+    assert find(tag) == find(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "no Triton image"),
+        ("24.9", "no Triton image"),
+        ("19.10", "26.05"),
+        ("latest", "no Triton image"),
+        ("24.09-py3-sdk", "no Triton image"),
+        ("24.09-vllm-python-py3", "no Triton image"),
+        ("24.09-cpu", "no Triton image"),
+        ("nvcr.io/nvidia/tritonserver", "has no tag"),
+        ("localhost:5000/triton", "has no tag"),
+        (OREGON.replace("763104351884", "301217895009"), "in account 763104351884"),
+        (OREGON.replace("24.09", "23.02"), "in account 301217895009"),
+    ],
+)
+def test_an_unknown_image_is_a_definition_error(name: str, words: str) -> None:
+    """What names no known image, or an account that never held it, is refused in a sentence that says what is right."""
+    with pytest.raises(DefinitionError, match=words):
+        find(name)
+
+
+def test_the_facts_of_the_last_release_with_tensorflow_on_sagemaker() -> None:
+    """24.09 is Triton 2.50.0 with DALI 1.39, ONNX Runtime 1.19.2, Python 3.10 and CUDA 12.4, and has TensorFlow."""
+    assert find("24.09") == Image(
+        release="24.09",
+        triton="2.50.0",
+        backends=CATALOGUE["25.04"].backends | {"tensorflow"},
+        dali="1.39",
+        onnxruntime="1.19.2",
+        python="3.10",
+        cuda="12.4",
+        min_compute_capability=6.0,
+        sagemaker=True,
+    )
+
+
+def test_tensorflow_ends_with_25_02() -> None:
+    """Exactly the releases before 25.03 have the TensorFlow backend; every one has DALI and ONNX Runtime."""
+    with_tensorflow = [release for release, image in CATALOGUE.items() if "tensorflow" in image.backends]
+    assert with_tensorflow[-1] == "25.02"
+    assert with_tensorflow == [release for release in CATALOGUE if release < "25.03"]
+    assert all({"dali", "onnxruntime", "python"} <= image.backends for image in CATALOGUE.values())
+
+
+def test_what_is_not_stated_is_none() -> None:
+    """Figures that no source gives are left open."""
+    assert (find("23.02").dali, find("23.02").onnxruntime, find("23.02").cuda) == (None, None, None)
+    assert find("26.09").onnxruntime is None
+    assert find("24.11").min_compute_capability is None
+    assert find("24.03").python is None
+
+
+def test_the_catalogue_is_sorted_and_counts_up() -> None:
+    """Releases and server versions rise together, and each key is its image's release."""
+    assert list(CATALOGUE) == sorted(CATALOGUE)
+    versions = [tuple(map(int, image.triton.split("."))) for image in CATALOGUE.values()]
+    assert versions == sorted(set(versions))
+    assert all(release == image.release and not image.cpu for release, image in CATALOGUE.items())
+
+
+@pytest.mark.parametrize(
+    ("release", "count"), [("23.12", 26), ("24.09", 26), ("25.04", 35), ("25.09", 34), ("26.05", 34), ("23.02", 22)]
+)
+def test_regions_are_as_many_as_aws_lists(release: str, count: int) -> None:
+    """The regions of a release are those of the SDK's image table, in number."""
+    assert len(images.regions(find(release))) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "region", "expected"),
+    [
+        ("24.09", "us-west-2", OREGON),
+        ("24.09-py3-cpu", "us-west-2", f"{OREGON}-cpu"),
+        (
+            "24.09",
+            "cn-north-1",
+            "727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/sagemaker-tritonserver:24.09-py3",
+        ),
+        ("23.02", "us-east-2", "007439368137.dkr.ecr.us-east-2.amazonaws.com/sagemaker-tritonserver:23.02-py3"),
+        (
+            "26.05",
+            "ap-southeast-6",
+            "633930458069.dkr.ecr.ap-southeast-6.amazonaws.com/sagemaker-tritonserver:26.05-py3",
+        ),
+    ],
+)
+def test_the_uri_of_an_image(name: str, region: str, expected: str) -> None:
+    """Account, domain and tag follow the region, the release and the variant; the URI finds the image again."""
+    assert images.uri(find(name), region) == expected
+    assert find(expected) == find(name)
+
+
+def test_cpu_overrides_the_variant() -> None:
+    """`cpu` asks for one variant whatever the image is."""
+    assert images.uri(find("24.09"), "us-west-2", cpu=True) == f"{OREGON}-cpu"
+    assert images.uri(find("24.09-py3-cpu"), "us-west-2", cpu=False) == OREGON
+
+
+@pytest.mark.parametrize(
+    ("name", "region", "words"),
+    [
+        ("24.10", "us-west-2", "nearest before it is 24.09, the newest 26.05"),
+        ("24.09", "me-central-1", "not in 'me-central-1'"),
+        ("25.09", "cn-north-1", "not in 'cn-north-1'"),
+        ("26.05", "us-gov-west-1", "not in 'us-gov-west-1'"),
+        ("23.02", "il-central-1", "not in 'il-central-1'"),
+        ("26.05", "", "not in ''"),
+    ],
+)
+def test_where_aws_has_no_image_there_is_no_uri(name: str, region: str, words: str) -> None:
+    """A release or a region without the image is refused, and the sentence says where it is."""
+    with pytest.raises(DefinitionError, match=words):
+        images.uri(find(name), region)
+
+
+@pytest.mark.parametrize(
+    ("name", "instance_type", "expected"),
+    [
+        ("25.04", "ml.p3.2xlarge", True),
+        ("25.04", "ml.p2.xlarge", True),
+        ("25.04", "ml.g4dn.xlarge", False),
+        ("25.04", "ml.c5.xlarge", False),
+        ("24.09", "ml.p3.2xlarge", False),
+        ("24.11", "ml.p3.2xlarge", False),
+    ],
+)
+def test_old_gpus_end_with_turing(name: str, instance_type: str, expected: bool) -> None:
+    """P2 and P3 are too old where 7.5 is asked for; where nothing is stated nothing is judged."""
+    assert images.too_old_gpu(find(name), instance_type) is expected
+
+
+def test_gpu_families() -> None:
+    """GPU instances are told from the others, and text that is no instance type is refused."""
+    assert images.gpu_family("ml.p6-b200.48xlarge") == "p6-b200"
+    assert images.gpu_family("ml.inf2.xlarge") is None
+    for text in ("g5.xlarge", "ml.g5", "ml..xlarge", ""):
+        with pytest.raises(DefinitionError, match="is not of the form"):
+            images.gpu_family(text)
+
+
+def test_gpu_families_are_sagemakers() -> None:
+    """Each GPU family exists in botocore's list of instance types."""
+    from botocore.loaders import Loader
+
+    shapes = Loader().load_service_model("sagemaker", "service-2")["shapes"]
+    families = {images.instance_family(each) for each in shapes["ProductionVariantInstanceType"]["enum"]}
+    assert {"p2", "p3", "g4dn", "g5"} <= families
+    assert {family for family in families if family[0] in "pg"} == {
+        family for family in families if images.gpu_family(f"ml.{family}.xlarge")
+    }
+
+
+@pytest.mark.parametrize("path", FIELDS_BY_RELEASE)
+def test_the_fields_exist(path: str) -> None:
+    """Every dated field is a field of the schema."""
+    descriptor = model_config_pb2().ModelConfig.DESCRIPTOR
+    for name in path.split("."):
+        descriptor = descriptor.fields_by_name[name].message_type or descriptor.fields_by_name[name]
+
+
+def test_the_values_exist() -> None:
+    """Every dated enum value is one of the schema, and every date a YY.MM."""
+    schema = model_config_pb2()
+    names = set(schema.DataType.keys()) | set(schema.BatchInput.Kind.keys())
+    assert names >= set(VALUES_BY_RELEASE)
+    for release in (*FIELDS_BY_RELEASE.values(), *VALUES_BY_RELEASE.values()):
+        assert len(release) == 5
+        assert release[2] == "."
+
+
+def test_the_module_is_light() -> None:
+    """It loads neither protobuf nor the package's wings."""
+    script = "import sys, tritonforge.images; print('google' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
