@@ -47,7 +47,14 @@ class Files:
         return (base / model.versions[version].path).read_text()  # type: ignore[union-attr]  # every artifact here is a File
 
     def make(
-        self, definitions: Definitions, model: Model, version: int, *, destination: Path, say: Callable[[str], None]
+        self,
+        definitions: Definitions,
+        model: Model,
+        version: int,
+        *,
+        destination: Path,
+        say: Callable[[str], None],
+        moved: Callable[[int, int | None], None],
     ) -> Any:
         """Copy the file; say so."""
         self.made.append(f"{model.name}/{version}")
@@ -59,6 +66,7 @@ class Files:
             with (destination / "weights").open("wb") as file:
                 file.truncate(self.size)
         say(f"made {version}")
+        moved(len(content), None)
         return {"version": version}
 
     def complete(self, model: Model, signature: Any) -> Model:
@@ -79,6 +87,9 @@ class Silent:
     def say(self, sentence: str) -> None:
         """Remember it."""
         self.said.append(sentence)
+
+    def moved(self, done: int, total: int | None) -> None:
+        """Nobody watches."""
 
 
 @pytest.fixture

@@ -96,6 +96,8 @@ def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -
         ("dali_name", f'backend: "dali" max_batch_size: 2 {x} {pixels}', "model.dali", pipeline),
         ("dali_type", f'backend: "dali" max_batch_size: 2 {pixels.replace("FP32", "UINT8")}', "model.dali", pipeline),
         ("dali_threads", f'backend: "dali" max_batch_size: 2 {pixels} {NO_THREADS}', "model.dali", pipeline),
+        ("dali_split", f'backend: "dali" max_batch_size: 2 {pixels} {SPLIT}', "model.dali", pipeline),
+        ("graph_init", f"{graphdef} {INIT}", "model.graphdef", b""),
     ):
         (add(tmp_path, name, f"{config} {CPU}") / file).write_bytes(content)
     with pytest.raises(LaunchError) as caught:
@@ -111,11 +113,15 @@ def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -
         "dali_name": "Configuration file contains config for x but such input is not present in the pipeline.",
         "dali_type": 'Mismatch of data_type config for "PIXELS". Data type defined in config: TYPE_UINT8.',
         "dali_threads": "parameter 'num_threads' of model 'dali_threads' is 'all'; write a whole number from 1 on",
+        "dali_split": "parameter 'split_along_outer_axis' of model 'dali_split' is not known to tritonforge's backend",
+        "graph_init": "parameter 'TF_INIT_OPS_FILE' of model 'graph_init' is not known to tritonforge's backend",
     }.items():
         assert reason in found.pop(name)
     assert not found
 
 
+SPLIT = 'parameters { key: "split_along_outer_axis" value { string_value: "PIXELS:OTHER" } }'
+INIT = 'parameters { key: "TF_INIT_OPS_FILE" value { string_value: "init.txt" } }'
 NO_THREADS = 'parameters { key: "num_threads" value { string_value: "all" } }'
 
 BAD = {

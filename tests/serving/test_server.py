@@ -261,6 +261,5 @@ def test_a_killed_process_leaves_nothing_behind(echo: Path, victim: str) -> None
     if victim == "supervisor":  # nobody is left to clear up at once: the next server does
         with Server(echo, default_model="first", **FREE):
             pass
-    else:
-        assert until(lambda: not Path(folder).exists())
+    assert until(lambda: not Path(folder).exists())
     assert traces(parent.pid) == []

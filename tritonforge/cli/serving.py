@@ -75,6 +75,7 @@ def serve(
                 metrics_port=metrics_port,
                 log=log,
                 startup_timeout=timeout,
+                on_progress=progress.detail,
             )
         with server:
             _report(server, form)

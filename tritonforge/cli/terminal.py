@@ -35,6 +35,19 @@ class Steps:
         else:
             err.print(f"  {escape(what)} ...")
 
+    def detail(self, text: str) -> None:
+        """What the step is at now; shown on a terminal only."""
+        if self._status is not None:
+            self._status.update(f"{escape(self._what)} ... [dim]{escape(text)}[/dim]")
+
+    def moved(self, done: int, total: int | None) -> None:
+        """A bar of the bytes moved so far, where it is known how many there are."""
+        if not total:
+            self.detail(human_bytes(done))
+            return
+        filled = int(24 * done / total)
+        self.detail(f"{'━' * filled}{'╌' * (24 - filled)} {human_bytes(done)} of {human_bytes(total)}")
+
     def say(self, sentence: str) -> None:
         """A sentence that must not be missed."""
         err.print(f"[yellow]note:[/yellow] {escape(sentence)}")

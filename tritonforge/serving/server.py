@@ -97,8 +97,8 @@ class Server:
         self._ended = threading.Event()
         self._returncode: int | None = None
         self._last_log = ""
-        self._prefix = f"{_shared_memory_prefix()}{os.getpid()}_{next(_count)}_"
-        self._folder = Path(tempfile.mkdtemp(prefix="tritonforge-"))
+        self._prefix = f"{_prefix()}{os.getpid()}_{next(_count)}_"
+        self._folder = Path(tempfile.mkdtemp(prefix=self._prefix))
         self._log = self._folder / "server.log" if log is None else Path(log).absolute()
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
@@ -244,7 +244,7 @@ class Server:
         return arguments
 
     def _launch(self, command: list[str], environment: dict[str, str]) -> None:
-        supervisor.remove_leftovers(_shared_memory_prefix())
+        supervisor.remove_leftovers(_prefix(), Path(tempfile.gettempdir()))
         job: supervisor.Job = {
             "command": command,
             "environment": environment,
@@ -339,8 +339,8 @@ def _create(log: Path) -> None:
         raise LaunchError(f"{log}: the log cannot be written: {error.strerror}") from error
 
 
-def _shared_memory_prefix() -> str:
-    """The start of the names of shared memory regions; process ids are told apart by their namespace."""
+def _prefix() -> str:
+    """The start of the names of temporary things; process ids are told apart by their namespace."""
     return f"tritonforge_{Path('/proc/self/ns/pid').stat().st_ino}_"
 
 

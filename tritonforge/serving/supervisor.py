@@ -54,16 +54,21 @@ def remove_shared_memory(prefix: str) -> None:
                 region.unlink(missing_ok=True)
 
 
-def remove_leftovers(prefix: str) -> None:
-    """Remove the regions named ``<prefix><pid>_...`` whose process <pid> is gone.
+def remove_leftovers(prefix: str, folder: Path) -> None:
+    """Remove shared memory, and entries of ``folder``, named ``<prefix><pid>_...`` whose process <pid> is gone.
 
     Only where a supervisor was killed with SIGKILL is there anything to remove.
     """
-    with contextlib.suppress(FileNotFoundError):
-        for region in SHARED_MEMORY.iterdir():
-            pid = region.name.removeprefix(prefix).split("_")[0]
-            if region.name.startswith(prefix) and pid.isdigit() and not Path("/proc", pid).exists():
-                region.unlink(missing_ok=True)
+    for place in (SHARED_MEMORY, folder):
+        with contextlib.suppress(OSError):  # another user's, or removed by somebody else meanwhile
+            for entry in place.iterdir():
+                pid = entry.name.removeprefix(prefix).split("_")[0]
+                if not entry.name.startswith(prefix) or not pid.isdigit() or Path("/proc", pid).exists():
+                    continue
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
 
 
 def main() -> int:

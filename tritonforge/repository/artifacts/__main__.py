@@ -10,11 +10,13 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO, Any
 
 from tritonforge.errors import ArtifactError, TritonForgeError
 from tritonforge.repository.artifacts.child import error_to_json
+from tritonforge.repository.artifacts.download import Moved
 from tritonforge.repository.artifacts.make import make
 from tritonforge.repository.definition.loading import load
 from tritonforge.repository.definition.models import Model
@@ -43,6 +45,7 @@ def main() -> int:
                 arguments.destination,
                 base=definitions.folder,
                 report=lambda text: _write(lines, {"report": text}),
+                moved=_told_now_and_then(lines),
                 version=arguments.version,
             )
         except TritonForgeError as error:
@@ -50,6 +53,20 @@ def main() -> int:
             return 1
         _write(lines, {"done": None if found is None else found.to_json()})
     return 0
+
+
+def _told_now_and_then(lines: IO[str]) -> Moved:
+    """Tell the parent of moved bytes, ten times a second at most, and of the last ones."""
+    last = 0.0
+
+    def moved(done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 0.1 or done == total:
+            last = now
+            _write(lines, {"moved": [done, total]})
+
+    return moved
 
 
 def _end_with_the_parent() -> None:

@@ -1,6 +1,7 @@
 """Make one artifact in a process of its own: the same bytes each time, and no framework in the parent.
 
-Parent and child talk in lines of JSON: ``{"report": text}`` while it works, and last ``{"done": signature}`` or
+Parent and child talk in lines of JSON: ``{"report": text}`` and ``{"moved": [bytes, of bytes]}``
+while it works, and last ``{"done": signature}`` or
 ``{"error": {...}}``. What frameworks print goes to a file whose end is shown when the child dies without a word. The
 child's standard input is a pipe that nothing is written to: it ends with the parent, and then the child does.
 """
@@ -19,6 +20,7 @@ from typing import IO, Any
 import tritonforge
 from tritonforge import errors
 from tritonforge.errors import ArtifactError, DefinitionError, MissingExtraError, TritonForgeError
+from tritonforge.repository.artifacts.download import Moved, unwatched
 from tritonforge.repository.artifacts.signature import Signature
 
 __all__ = ["error_from_json", "error_to_json", "make_in_child"]
@@ -33,6 +35,7 @@ def make_in_child(
     destination: Path,
     *,
     report: Callable[[str], None],
+    moved: Moved = unwatched,
     version: int = 1,
 ) -> Signature | None:
     """As `make`, for the model of that name in the definition file, in a child process that ends with this call.
@@ -56,7 +59,7 @@ def make_in_child(
         )
         try:
             assert child.stdout is not None
-            last = _listen(child.stdout, report)
+            last = _listen(child.stdout, report, moved)
             status = child.wait()
         finally:
             if child.poll() is None:
@@ -87,12 +90,14 @@ def error_from_json(value: dict[str, str]) -> TritonForgeError:
     return made(value["message"])
 
 
-def _listen(lines: IO[bytes], report: Callable[[str], None]) -> dict[str, Any]:
+def _listen(lines: IO[bytes], report: Callable[[str], None], moved: Moved) -> dict[str, Any]:
     last: dict[str, Any] = {}
     for line in lines:
         message: dict[str, Any] = json.loads(line)
         if "report" in message:
             report(message["report"])
+        elif "moved" in message:
+            moved(*message["moved"])
         else:
             last = message
     return last

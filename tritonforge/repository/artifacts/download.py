@@ -22,13 +22,27 @@ from tritonforge.errors import ArtifactError
 if TYPE_CHECKING:
     import urllib3
 
-__all__ = ["Opener", "UnreachableError", "cache_folder", "cached", "copy_checked", "fetch", "open_https", "unpack"]
+__all__ = [
+    "Moved",
+    "Opener",
+    "UnreachableError",
+    "cache_folder",
+    "cached",
+    "copy_checked",
+    "fetch",
+    "open_https",
+    "unpack",
+    "unwatched",
+]
 
 #: Seconds to wait for a connection, and between two pieces of the body.
 CONNECT_TIMEOUT: Final = 4.0
 READ_TIMEOUT: Final = 30.0
 _MAX_REDIRECTS: Final = 5
 _PIECE: Final = 1 << 20
+
+#: Told how many bytes have been moved, and of how many, None where that is not known.
+Moved = Callable[[int, int | None], None]
 
 #: Opens an address and gives the response, whose status is 200; raises UnreachableError.
 Opener = Callable[[str], "urllib3.BaseHTTPResponse"]
@@ -51,8 +65,21 @@ def cached(sha256: str) -> Path:
     return cache_folder() / "downloads" / sha256
 
 
-def fetch(url: str, sha256: str, *, report: Callable[[str], None], opener: Opener | None = None) -> Path:
+def unwatched(done: int, total: int | None) -> None:
+    """Nobody watches the bytes."""
+
+
+def fetch(
+    url: str,
+    sha256: str,
+    *,
+    report: Callable[[str], None],
+    moved: Moved = unwatched,
+    opener: Opener | None = None,
+) -> Path:
     """The path of the file in the cache, fetched first where it is not there yet. Its digest is checked either way.
+
+    ``moved`` is told of each piece that came.
 
     Raises:
         UnreachableError: the file could not be fetched; the message says why.
@@ -70,7 +97,7 @@ def fetch(url: str, sha256: str, *, report: Callable[[str], None], opener: Opene
         with os.fdopen(handle, "wb") as file:
             size = response.headers.get("Content-Length")
             report(f"downloading {url}" + (f" ({int(size) / 1e6:.1f} MB)" if size and size.isdigit() else ""))
-            found = _stream(url, response, file)
+            found = _stream(url, response, file, moved, int(size) if size and size.isdigit() else None)
         if found != sha256:
             raise ArtifactError(f"{url}: sha256 is {found}, but the definition states {sha256}; nothing was kept")
         Path(name).replace(path)
@@ -111,20 +138,20 @@ def open_https(url: str) -> urllib3.BaseHTTPResponse:
     raise UnreachableError(f"{url}: more than {_MAX_REDIRECTS} redirects")
 
 
-def copy_checked(source: Path, destination: Path, sha256: str | None) -> None:
+def copy_checked(source: Path, destination: Path, sha256: str | None, *, moved: Moved = unwatched) -> None:
     """Copy one file, comparing its digest on the way where one is stated; raises ArtifactError when it differs."""
     digest = hashlib.sha256()
     try:
         with source.open("rb") as reading, destination.open("wb") as writing:
-            if sha256 is None:
-                shutil.copyfileobj(reading, writing, _PIECE)
-                return
+            size = source.stat().st_size
             while piece := reading.read(_PIECE):
-                digest.update(piece)
+                if sha256 is not None:
+                    digest.update(piece)
                 writing.write(piece)
+                moved(writing.tell(), size)
     except OSError as error:
         raise ArtifactError(f"{source}: cannot be copied to {destination}: {error.strerror or error}") from error
-    if digest.hexdigest() != sha256:
+    if sha256 is not None and digest.hexdigest() != sha256:
         destination.unlink()
         raise ArtifactError(f"{source}: sha256 is {digest.hexdigest()}, but the definition states {sha256}")
 
@@ -159,7 +186,7 @@ def unpack(archive: Path, member: str, destination: Path) -> None:
         raise ArtifactError(f"the archive has no member {member!r}; it has {', '.join(names[:8]) or 'none'}")
 
 
-def _stream(url: str, response: urllib3.BaseHTTPResponse, file: IO[bytes]) -> str:
+def _stream(url: str, response: urllib3.BaseHTTPResponse, file: IO[bytes], moved: Moved, total: int | None) -> str:
     import urllib3
 
     digest = hashlib.sha256()
@@ -167,6 +194,7 @@ def _stream(url: str, response: urllib3.BaseHTTPResponse, file: IO[bytes]) -> st
         for piece in response.stream(_PIECE, decode_content=False):
             digest.update(piece)
             file.write(piece)
+            moved(file.tell(), total)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise UnreachableError(f"{url}: the download broke off: {_reason(error)}") from error
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from tritonforge import dali_pipeline
 from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
 from tritonforge.repository.artifacts import dali_model, download, tensorflow_model
 from tritonforge.repository.artifacts.agreement import check
+from tritonforge.repository.artifacts.download import Moved, unwatched
 from tritonforge.repository.artifacts.introspect import introspect
 from tritonforge.repository.artifacts.signature import DALI, KINDS, SAVEDMODEL, Signature
 from tritonforge.repository.definition.models import Dali, Model, Onnx, TensorFlow
@@ -34,12 +35,14 @@ def make(
     report: Callable[[str], None],
     version: int = 1,
     fetch_s3: FetchS3 | None = None,
+    moved: Moved = unwatched,
 ) -> Signature | None:
     """Make one version of a model in the version directory ``destination``, and give what its file takes and gives.
 
     ``base`` is the folder of the definition, ``report`` is given sentences for the user, ``fetch_s3`` gets objects from
-    S3. A function of the definition is run in this process, seeded: use `make_in_child` to keep this one as it is.
-    None is given back for kinds of files that are not read (TorchScript, TensorRT, Python).
+    S3, ``moved`` is told of the bytes of a download or a copy. A function of the definition is run in this process,
+    seeded: use `make_in_child` to keep this one as it is. None is given back for kinds of files that are not read
+    (TorchScript, TensorRT, Python).
 
     Raises:
         ArtifactError: the source is missing, unreachable or damaged, its function fails, or the result is not what the
@@ -52,7 +55,7 @@ def make(
     try:
         if source is None:
             raise ArtifactError("it has no artifact: say where its file comes from")
-        _put(model, source, path, base=base, report=report, fetch_s3=fetch_s3)
+        _put(model, source, path, base=base, report=report, fetch_s3=fetch_s3, moved=moved)
         if isinstance(model, Dali) and model.pipeline is None and model.device == "cpu":
             path.write_bytes(dali_pipeline.on_cpu(path.read_bytes()))
     except ArtifactError as error:
@@ -100,28 +103,31 @@ def _put(
     base: Path,
     report: Callable[[str], None],
     fetch_s3: FetchS3 | None,
+    moved: Moved,
 ) -> None:
     if isinstance(source, Function):
         if source.random_weights:
             report(f"{model.name}: seeded random weights, never trained: its labels mean nothing")
         _run(model, source, path)
     elif isinstance(source, File):
-        _copy(model, base / source.path, source.sha256, path)
+        _copy(model, base / source.path, source.sha256, path, moved=moved)
     elif isinstance(source, S3):
         if fetch_s3 is None:
             raise ArtifactError(f"{source.uri} is needed, and nothing was given to fetch from S3 with")
         with tempfile.TemporaryDirectory(prefix="tritonforge-") as folder:
             fetched = Path(folder) / "object"
             fetch_s3(source.uri, fetched)
-            _copy(model, fetched, source.sha256, path, said=source.uri)
+            _copy(model, fetched, source.sha256, path, moved=moved, said=source.uri)
     else:
         assert isinstance(source, Download)
-        _download(model, source, path, report)
+        _download(model, source, path, report, moved)
 
 
-def _download(model: Model, source: Download, path: Path, report: Callable[[str], None]) -> None:
+def _download(model: Model, source: Download, path: Path, report: Callable[[str], None], moved: Moved) -> None:
     try:
-        fetched = download.fetch(source.url, source.sha256, report=lambda text: report(f"{model.name}: {text}"))
+        fetched = download.fetch(
+            source.url, source.sha256, report=lambda text: report(f"{model.name}: {text}"), moved=moved
+        )
     except download.UnreachableError as error:
         if source.otherwise is None:
             raise
@@ -142,7 +148,7 @@ def _download(model: Model, source: Download, path: Path, report: Callable[[str]
         download.copy_checked(fetched, path, None)
 
 
-def _copy(model: Model, source: Path, sha256: str | None, path: Path, *, said: str | None = None) -> None:
+def _copy(model: Model, source: Path, sha256: str | None, path: Path, *, moved: Moved, said: str | None = None) -> None:
     where = said or str(source)
     if not source.exists():
         raise ArtifactError(f"its file {where} does not exist")
@@ -155,7 +161,7 @@ def _copy(model: Model, source: Path, sha256: str | None, path: Path, *, said: s
     elif kind(model) == SAVEDMODEL:
         raise ArtifactError(f"its file {where} is no folder; a SavedModel is the folder that holds saved_model.pb")
     else:
-        download.copy_checked(source, path, sha256)
+        download.copy_checked(source, path, sha256, moved=moved)
 
 
 def _run(model: Model, source: Function, path: Path) -> None:

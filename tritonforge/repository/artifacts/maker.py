@@ -13,6 +13,7 @@ from typing import Any
 from tritonforge.errors import ArtifactError
 from tritonforge.repository.artifacts.agreement import check, complete
 from tritonforge.repository.artifacts.child import make_in_child
+from tritonforge.repository.artifacts.download import Moved, unwatched
 from tritonforge.repository.artifacts.fingerprint import fingerprint
 from tritonforge.repository.artifacts.make import FetchS3, kind, make
 from tritonforge.repository.artifacts.signature import GRAPHDEF, Signature
@@ -34,16 +35,29 @@ class ArtifactMaker:
         return fingerprint(model, base=base, version=version)
 
     def make(
-        self, definitions: Definitions, model: Model, version: int, *, destination: Path, say: Callable[[str], None]
+        self,
+        definitions: Definitions,
+        model: Model,
+        version: int,
+        *,
+        destination: Path,
+        say: Callable[[str], None],
+        moved: Moved = unwatched,
     ) -> Any:
         """Make one version directory; what its file takes and gives as plain JSON, None where it is not read."""
         source = model.versions[version]
         if isinstance(source, S3) or (isinstance(source, File) and kind(model) != GRAPHDEF):
             found = make(
-                model, destination, base=definitions.folder, report=say, version=version, fetch_s3=self.fetch_s3
+                model,
+                destination,
+                base=definitions.folder,
+                report=say,
+                version=version,
+                fetch_s3=self.fetch_s3,
+                moved=moved,
             )
         else:
-            found = make_in_child(definitions.path, model.name, destination, report=say, version=version)
+            found = make_in_child(definitions.path, model.name, destination, report=say, moved=moved, version=version)
         return None if found is None else found.to_json()
 
     def complete(self, model: Model, signature: Any) -> Model:

@@ -29,6 +29,9 @@ class Progress(Protocol):
     def say(self, sentence: str) -> None:
         """A sentence that the user must not miss."""
 
+    def moved(self, done: int, total: int | None) -> None:
+        """So many bytes of the slow piece of work are moved, of so many where that is known."""
+
 
 class Maker(Protocol):
     """Makes version directories, tells what they are made from, and reads what they hold."""
@@ -37,7 +40,14 @@ class Maker(Protocol):
         """A digest of everything that the result depends on; quick, and without a framework."""
 
     def make(
-        self, definitions: Definitions, model: Model, version: int, *, destination: Path, say: Callable[[str], None]
+        self,
+        definitions: Definitions,
+        model: Model,
+        version: int,
+        *,
+        destination: Path,
+        say: Callable[[str], None],
+        moved: Callable[[int, int | None], None],
     ) -> Any:
         """Make one version directory, and give what introspection reads from it as plain JSON."""
 
@@ -140,7 +150,9 @@ class _Work:
         target = self.partial / directory
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        signature = self.maker.make(self.definitions, model, version, destination=target, say=say)
+        signature = self.maker.make(
+            self.definitions, model, version, destination=target, say=say, moved=self.progress.moved
+        )
         for path in sorted(each for each in target.rglob("*") if each.is_file()):
             self._note(path.relative_to(self.partial).as_posix())
         self.made[directory] = MadeEntry(fingerprint, signature, tuple(said))

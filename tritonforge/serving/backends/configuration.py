@@ -61,6 +61,18 @@ class Configuration:
         """The model's file or folder in the version's directory."""
         return self.folder / (self.default_model_filename or default)
 
+    def refuse(self, *parameters: str) -> None:
+        """Raise ArtifactError for a parameter that changes answers on Triton's own backend and has no counterpart here.
+
+        To ignore it would serve something else than what the configuration says.
+        """
+        for name in parameters:
+            if name in self.parameters:
+                raise ArtifactError(
+                    f"parameter '{name}' of model '{self.name}' is not known to tritonforge's backend; take it out, or "
+                    "serve the model on Triton's own"
+                )
+
     def number(self, parameter: str, default: int, *, minimum: int = 0) -> int:
         """An integer in ``parameters``; raises ArtifactError when it is no integer or smaller than ``minimum``."""
         text = self.parameters.get(parameter)

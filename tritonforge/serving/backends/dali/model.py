@@ -43,6 +43,7 @@ class TritonPythonModel:
 
         with completion.reported():
             self._configuration = config = configuration.read(args)
+            config.refuse("split_along_outer_axis")
             data = _serialized(config)
             declaration.check(config, dali_pipeline.signature(data))
             if config.device is None and dali_pipeline.needs_gpu(data):

@@ -6,12 +6,13 @@ Python objects again, and a callable made once per set of outputs adds little to
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tritonforge.datatypes import from_numpy
+from tritonforge.datatypes import BY_CONFIG, TYPE_STRING, from_numpy
 from tritonforge.errors import ArtifactError
 from tritonforge.serving.backends import agreement
 from tritonforge.serving.backends.agreement import Provided
@@ -53,6 +54,23 @@ class Graph:
         except (TypeError, ValueError) as error:
             raise RequestError(f"TensorFlow does not take the input: {error}") from error
         return dict(zip(wanted, values, strict=True))
+
+    def warm_up(self, config: Configuration) -> None:
+        """Run the graph once on zeros, where its inputs have a size: TensorFlow optimises it on the first run.
+
+        For Inception V3 that is 3 s on two cores, and then 0.07 s a run.
+        """
+        import numpy as np
+
+        if any(each.data_type == TYPE_STRING or -1 in each.dims for each in config.inputs):
+            return
+        arrays = {
+            each.name: np.zeros((1, *each.dims) if config.batched else each.dims, BY_CONFIG[each.data_type].dtype)
+            for each in config.inputs
+        }
+        # Zeros may be no input that the model can work on: then the first request is slow, and nothing else.
+        with contextlib.suppress(RequestError):
+            self.run(arrays, [each.name for each in config.outputs])
 
 
 def load(config: Configuration) -> Graph:

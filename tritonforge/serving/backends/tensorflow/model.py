@@ -25,10 +25,12 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Load the graph."""
+        """Load the graph, and run it once, so that no request waits for its optimisation."""
         with completion.reported():
             self._configuration = configuration.read(args)
+            self._configuration.refuse("TF_INIT_OPS_FILE")
             self._graph = graph.load(self._configuration)
+            self._graph.warm_up(self._configuration)
 
     def execute(self, asked: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""
