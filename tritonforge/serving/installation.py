@@ -19,10 +19,13 @@ from typing import Final
 from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving import loopback
 
-__all__ = ["BACKENDS", "WORKING_DIRECTORY", "Installation", "environment", "find", "prepare"]
+__all__ = ["BACKENDS", "STOOD_IN", "WORKING_DIRECTORY", "Installation", "environment", "find", "prepare"]
 
 #: The backends that tritonforge brings; each is a folder with a model.py (Triton's "python-based backends").
 BACKENDS: Final = ("dali", "onnxruntime", "tensorflow")
+
+#: The backends of NVIDIA's server images that the stand-in takes the place of (triton server build.py, compose.py).
+STOOD_IN: Final = ("dali", "fil", "onnxruntime", "openvino", "pytorch", "tensorflow", "tensorrt", "tensorrtllm", "vllm")
 
 #: Where tritonserver runs, inside the Server's folder: an empty place, since Python looks for modules in it first.
 WORKING_DIRECTORY: Final = "work"
@@ -77,8 +80,11 @@ def find() -> Installation:
     return found
 
 
-def prepare(installation: Installation, folder: Path) -> Path:
-    """Lay out what tritonserver needs inside ``folder``; gives the backend directory."""
+def prepare(installation: Installation, folder: Path, *, stand_in: bool = False) -> Path:
+    """Lay out what tritonserver needs inside ``folder``; gives the backend directory.
+
+    With ``stand_in`` every backend but Python's is the one that loads nothing.
+    """
     (folder / loopback.NAME).write_bytes(loopback.shared_object())
     (folder / WORKING_DIRECTORY).mkdir()
     backends = folder / "backends"
@@ -89,8 +95,8 @@ def prepare(installation: Installation, folder: Path) -> Path:
             shutil.copy2(file, python / file.name)  # not a link: Triton refuses a library that leads elsewhere
     (python / installation.stub.name).symlink_to(installation.stub)
     own = Path(__file__).parent / "backends"
-    for name in BACKENDS:
-        (backends / name).symlink_to(own / name)
+    for name in STOOD_IN if stand_in else BACKENDS:
+        (backends / name).symlink_to(own / ("standin" if stand_in else name))
     _make_environment(folder / _ENVIRONMENT)
     return backends
 

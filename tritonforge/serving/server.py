@@ -62,7 +62,9 @@ class Server:
     ``default_model`` or ``models`` only these are loaded, and what ensembles among them need, as SageMaker's own
     ``serve`` script does (server/docker/sagemaker/serve); else every model is. A port of 0 is any free one, None turns
     that front end off; the host is always 127.0.0.1. ``log`` is written anew; without it the log lives as long as the
-    server. ``startup_timeout`` is in seconds. ``on_progress`` is given short sentences while models load.
+    server. With ``stand_in`` no model file is opened and every answer is zeros: for Triton's judgement alone (`judge`).
+    ``arguments`` are further ones for tritonserver. ``startup_timeout`` is in seconds. ``on_progress`` is given short
+    sentences while models load.
 
     Raises:
         MissingExtraError: nvidia-pytriton is not installed.
@@ -81,6 +83,8 @@ class Server:
         grpc_port: int | None = 8001,
         metrics_port: int | None = 8002,
         log: Path | str | None = None,
+        stand_in: bool = False,
+        arguments: Sequence[str] = (),
         startup_timeout: float = 300.0,
         on_progress: Callable[[str], None] = lambda sentence: None,
     ) -> None:
@@ -107,13 +111,13 @@ class Server:
             _create(self._log)
             self._view, self.warnings = self._viewed(served)
             with ports.held(wanted) as self._ports:
-                backends = installation.prepare(found, self._folder)
+                backends = installation.prepare(found, self._folder, stand_in=stand_in)
                 environment = installation.environment(found, self._folder, os.environ)
                 if self.default_model is not None:
                     environment["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"] = self.default_model
                 named = None if loaded is None else sorted(served.keys() & loaded)
-                arguments = self._arguments(found, backends, served, named)
-                self._launch([str(found.program), *arguments], environment)
+                command = self._arguments(found, backends, served, named)
+                self._launch([str(found.program), *command, *arguments], environment)
                 self._wait_until_ready(time.monotonic() + startup_timeout, startup_timeout, on_progress)
         except BaseException:
             self.stop()
