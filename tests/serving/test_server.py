@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -154,6 +155,21 @@ def test_a_missing_repository_is_named(tmp_path: Path) -> None:
     """A folder that is not there."""
     with pytest.raises(LaunchError, match="nowhere is not a directory"):
         Server(tmp_path / "nowhere", **FREE)
+
+
+def test_a_path_with_blanks_and_quotes_is_served(echo: Path, tmp_path: Path) -> None:
+    """Triton's stubs are started through a shell; a repository's path reaches them whole all the same."""
+    odd = tmp_path / "it's $HOME here; (really)"
+    shutil.copytree(echo, odd)
+    with Server(odd, **FREE, default_model=sorted(path.name for path in odd.iterdir())[0]) as server:
+        assert all(row.state == "READY" for row in server.models())
+
+
+def test_a_model_name_with_a_blank_is_refused_at_once(echo: Path, tmp_path: Path) -> None:
+    """A model's own name cannot be told otherwise, so the sentence says to rename it."""
+    shutil.copytree(sorted(echo.iterdir())[0], tmp_path / "odd" / "two words")
+    with pytest.raises(LaunchError, match="'two words' has a character in its name"):
+        Server(tmp_path / "odd", **FREE)
 
 
 def test_a_log_that_cannot_be_written_is_named(echo: Path, tmp_path: Path) -> None:

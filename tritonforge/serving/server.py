@@ -212,9 +212,15 @@ class Server:
 
     def _viewed(self, served: Mapping[str, ModelConfig]) -> tuple[Path, tuple[str, ...]]:
         """The repository that tritonserver is given, and what to tell the user about it."""
+        for name in served:
+            if not view.is_plain(name):
+                raise LaunchError(
+                    f"the model directory {name!r} has a character in its name that Triton's python backend cannot "
+                    "take (a blank, say); rename it"
+                )
         moved = {name: config for name, config in served.items() if view.uses_gpu(config)}
         if not moved or view.has_gpu():
-            return self.repository, ()
+            return view.plain(self.repository, self._folder / "repository"), ()
         names = ", ".join(sorted(moved))
         warning = f"this machine has no GPU: instances of {names} that ask for one are served on the CPU"
         return view.on_cpu(self.repository, self._folder / "repository", moved), (warning,)

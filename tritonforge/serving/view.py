@@ -8,6 +8,7 @@ which only the config.pbtxt files that need it are written anew.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from google.protobuf import text_format
 
 from tritonforge.schema import ModelConfig, model_config_pb2, new_model_config
 
-__all__ = ["configs", "has_gpu", "on_cpu", "uses_cache", "uses_gpu"]
+__all__ = ["configs", "has_gpu", "is_plain", "on_cpu", "plain", "uses_cache", "uses_gpu"]
 
 _CONFIG = "config.pbtxt"
 
@@ -76,6 +77,22 @@ def on_cpu(repository: Path, folder: Path, models: Mapping[str, ModelConfig]) ->
                 (model / part.name).symlink_to(part.resolve())
         (model / _CONFIG).write_text(text_format.MessageToString(_moved(models[entry.name])), encoding="utf-8")
     return folder
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path reaches the stubs whole: they are started through a shell, which splits and expands it.
+
+    Source: python_backend src/stub_launcher.cc `StubLauncher::Launch`, which runs ``bash -c "exec <stub> <path> ..."``.
+    """
+    return re.fullmatch(r"[\w./+@%:,=-]+", path) is not None
+
+
+def plain(repository: Path, link: Path) -> Path:
+    """A path to the repository that reaches the stubs whole: its own, or ``link``, made for it."""
+    if is_plain(str(repository)):
+        return repository
+    link.symlink_to(repository)
+    return link
 
 
 def _moved(config: ModelConfig) -> ModelConfig:
