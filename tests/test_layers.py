@@ -29,6 +29,7 @@ EDGES = (
     "tritonforge.repository.disk",
     "tritonforge.repository.artifacts",
     "tritonforge.repository.definition.loading",
+    "tritonforge.repository.validation",
     "tritonforge.schema",
 )
 

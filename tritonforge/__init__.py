@@ -4,6 +4,9 @@ What a definition needs is at hand here; the other wings are imported by name (`
 `tritonforge.serving`). Nothing here loads a framework, boto3 or grpc.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from tritonforge.datatypes import (
     TYPE_BF16,
     TYPE_BOOL,
@@ -62,6 +65,20 @@ from tritonforge.repository.definition import (
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from tritonforge.repository.findings import Finding
+    from tritonforge.repository.validation import validate
+
+#: What is imported when it is first asked for, so that a definition does not pay for it.
+_LATER = {"Finding": "tritonforge.repository.findings", "validate": "tritonforge.repository.validation"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module 'tritonforge' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
+
+
 __all__ = [
     "S3",
     "TYPE_BF16",
@@ -89,6 +106,7 @@ __all__ = [
     "DynamicBatching",
     "Ensemble",
     "File",
+    "Finding",
     "Function",
     "InitialState",
     "Input",
@@ -115,4 +133,5 @@ __all__ = [
     "Warmup",
     "WarmupInput",
     "__version__",
+    "validate",
 ]

@@ -385,5 +385,5 @@ def gpu_family(instance_type: str) -> str | None:
 
 def too_old_gpu(image: Image, instance_type: str) -> bool:
     """Whether the release notes of the image leave out the GPUs of an instance type, as far as they say so."""
-    oldest = image.min_compute_capability
-    return oldest is not None and oldest >= 7.5 and gpu_family(instance_type) in _BEFORE_TURING
+    family, oldest = gpu_family(instance_type), image.min_compute_capability
+    return oldest is not None and oldest >= 7.5 and family in _BEFORE_TURING

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tritonforge import TYPE_FP32, Input, Output, TensorFlow
-from tritonforge.errors import ArtifactError, DefinitionError
+from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
 from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.disk import RECORD, Built, build, swap
@@ -297,6 +297,19 @@ def test_a_model_without_an_artifact_is_refused(tmp_path: Path) -> None:
     definitions = Definitions(tmp_path / "definition.py", {"m": model})
     with pytest.raises(ArtifactError, match="m: there is no model file for it"):
         build(definitions, tmp_path / "out", maker=Files(), progress=Silent())
+
+
+def test_what_triton_would_refuse_is_not_written(definition: Path, tmp_path: Path) -> None:
+    """The tree is judged before it takes the old one's place: an error is told, and the old tree stays."""
+    out = tmp_path / "out"
+    run(definition, out)
+    before = tree(out)
+    text = DEFINITION.replace('x.bin", data=b"12345678")', 'x.bin", data=b"1234")')
+    (definition / "definition.py").write_text(text)
+    with pytest.raises(ValidationError, match=r"(?s)Triton would refuse this repository.*expects 8 bytes") as raised:
+        run(definition, out)
+    assert {each.path for each in raised.value.findings} == {"first/config.pbtxt", "whole/config.pbtxt"}  # type: ignore[attr-defined]  # findings
+    assert tree(out) == before
 
 
 def test_unchanged_weights_are_never_read_again(

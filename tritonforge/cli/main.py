@@ -20,6 +20,8 @@ __all__ = ["cli", "main"]
 #: Subcommand: the function that holds it, and its line in `tritonforge --help`.
 _COMMANDS: Final = {
     "build": ("tritonforge.cli.repository:build", "Build a model repository from its Python definition."),
+    "validate": ("tritonforge.cli.validation:validate", "Judge model repositories as Triton would, without a server."),
+    "explain": ("tritonforge.cli.validation:explain", "Say what a rule means, and how to mend it."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
     "infer": ("tritonforge.cli.inference:infer", "Send images to a server and print the answers."),
 }
@@ -54,7 +56,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 @click.command(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done; 1 the job ran and failed, or --check found a difference; 2 the input is to be mended; "
+    epilog="Exit codes: 0 done; 1 the job ran and failed, validate refused, or --check found a difference; 2 the input is "
+    "to be mended; "
     "130 interrupted.",
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print it.")

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tritonforge.errors import ArtifactError, DefinitionError
+from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
 from tritonforge.repository.definition.ensemble import Ensemble
 from tritonforge.repository.definition.loading import Definitions
 from tritonforge.repository.definition.models import Model
+from tritonforge.repository.disk.reading import read_tree
 from tritonforge.repository.disk.record import Entry, MadeEntry, Record, digest, sha256_of
 from tritonforge.repository.disk.swap import put_in_place, staging
 from tritonforge.repository.resolve import Beside, Content, Repository, resolve
+from tritonforge.repository.validate import validate
 
 __all__ = ["Built", "Maker", "Progress", "build"]
 
@@ -76,6 +78,7 @@ def build(definitions: Definitions, destination: Path, *, maker: Maker, progress
     Raises:
         DefinitionError: the definitions contradict themselves, or the destination is a folder of something else.
         ArtifactError: a model file is missing, damaged, or not what its definition says.
+        ValidationError: Triton would refuse what was built; nothing is written.
     """
     destination = Path(os.path.abspath(destination))  # noqa: PTH100  # resolve() would follow a link that is the target
     with staging(destination) as partial:
@@ -92,6 +95,7 @@ def build(definitions: Definitions, destination: Path, *, maker: Maker, progress
         record = Record(digest(files), files, dict(sorted(work.made.items())))
         changed = record.digest != old.digest or not destination.exists() or not _intact(destination, old)
         if changed:
+            _check(partial)
             record.write(partial)
             put_in_place(partial, destination)
         elif record.made != old.made:
@@ -200,6 +204,14 @@ class _Work:
     def _note(self, path: str) -> None:
         found = (self.partial / path).stat()
         self.files[path] = Entry(found.st_size, found.st_mtime_ns, sha256_of(self.partial / path))
+
+
+def _check(partial: Path) -> None:
+    """Judge the finished tree as the server would, before it is anybody's."""
+    refused = [each for each in validate(read_tree(partial)) if each.refused_by == "triton"]
+    if refused:
+        told = "\n".join(f"  {each.path}: {each.code}: {each.message}" for each in refused)
+        raise ValidationError(f"Triton would refuse this repository, so it was not written:\n{told}", findings=refused)
 
 
 def _old_record(destination: Path) -> Record:

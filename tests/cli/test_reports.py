@@ -1,0 +1,123 @@
+"""Reports: the same findings for people, programs, and CI systems."""
+
+import json
+from xml.etree import ElementTree as ET
+
+from tritonforge.cli.comparison import differences
+from tritonforge.cli.reports import FORMATS, Judged
+from tritonforge.repository.findings import Finding
+from tritonforge.repository.rules.catalogue import rules_by_code
+
+CONFIG = 'name: "m"\nmax_batch_size: -4\ninput [ { name: "x" } ]\n'
+CODES = list(rules_by_code())
+ERROR = Finding(
+    code=next(code for code in CODES if code.startswith("E2")),
+    severity="error",
+    refused_by="triton",
+    path="m/config.pbtxt",
+    line=2,
+    column=17,
+    field="max_batch_size",
+    message="'max_batch_size' must be non-negative value for m",
+    help="write 0, or a size",
+)
+WARNING = Finding(
+    code=next(code for code in CODES if code.startswith("W1")),
+    severity="warning",
+    path="m",
+    message="100% odd: \x00, <b>",
+)
+JUDGED = Judged("build/r", (ERROR, WARNING), ("m", "other"), {"m/config.pbtxt": CONFIG})
+FINE = Judged("fine", (), ("m",))
+
+
+def test_people_see_the_line_with_a_caret_and_the_help() -> None:
+    """Place, code, sentence, the line of the file, a caret under the value, the help, and a last line."""
+    assert FORMATS["text"]([JUDGED]).splitlines() == [
+        f"build/r/m/config.pbtxt:2:17: error {ERROR.code}: 'max_batch_size' must be non-negative value for m",
+        "    2 | max_batch_size: -4",
+        "      |                 ^",
+        "        help: write 0, or a size",
+        f"build/r/m: warning {WARNING.code}: 100% odd: \x00, <b>",
+        "build/r: Triton refuses it; 2 models, 1 error, 1 warning",
+    ]
+    assert FORMATS["text"]([FINE]) == "fine: Triton loads it; 1 model, nothing to say"
+
+
+def test_a_long_line_is_shown_around_its_place() -> None:
+    """The caret stays under the value in a file of one very long line."""
+    text = "x" * 500 + "HERE" + "y" * 500
+    finding = Finding(code=ERROR.code, severity="error", path="m/config.pbtxt", line=1, column=501, message="here")
+    _, shown, caret, _ = FORMATS["text"]([Judged("r", (finding,), (), {"m/config.pbtxt": text})]).splitlines()
+    assert len(shown) < 130
+    assert shown[caret.index("^") :].startswith("HERE")
+
+
+def test_programs_get_one_document() -> None:
+    """The shape of one repository, and of several."""
+    told = json.loads(FORMATS["json"]([JUDGED]))
+    assert (told["verdict"], told["repository"]) == ("refused", "build/r")
+    assert told["findings"][0] == {
+        "code": ERROR.code,
+        "severity": "error",
+        "refused_by": "triton",
+        "path": "m/config.pbtxt",
+        "line": 2,
+        "column": 17,
+        "field": "max_batch_size",
+        "message": "'max_batch_size' must be non-negative value for m",
+        "help": "write 0, or a size",
+    }
+    several = json.loads(FORMATS["json"]([FINE, JUDGED]))
+    assert several["verdict"] == "refused"
+    assert [each["verdict"] for each in several["repositories"]] == ["loads", "refused"]
+
+
+def test_sarif_names_rules_levels_and_regions() -> None:
+    """The parts of SARIF 2.1.0 that code scanning needs."""
+    log = json.loads(FORMATS["sarif"]([JUDGED]))
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    rules = [each["id"] for each in run["tool"]["driver"]["rules"]]
+    first, second = run["results"]
+    assert rules[first["ruleIndex"]] == first["ruleId"] == ERROR.code
+    assert (first["level"], second["level"]) == ("error", "warning")
+    location = first["locations"][0]["physicalLocation"]
+    assert location == {
+        "artifactLocation": {"uri": "build/r/m/config.pbtxt"},
+        "region": {"startLine": 2, "startColumn": 17},
+    }
+
+
+def test_junit_has_a_case_for_each_model() -> None:
+    """Models with errors fail, the others pass; odd characters stay legal XML."""
+    suites = ET.fromstring(FORMATS["junit"]([JUDGED]))
+    (suite,) = suites
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    cases = {case.get("name"): case for case in suite}
+    failure = cases["m"].find("failure")
+    assert failure is not None
+    assert failure.get("type") == ERROR.code
+    assert cases["other"].find("failure") is None
+
+
+def test_github_annotations_are_escaped() -> None:
+    """Percent signs, line breaks, colons and commas cannot end a command."""
+    lines = FORMATS["github"]([JUDGED]).splitlines()
+    assert lines[0] == (
+        f"::error file=build/r/m/config.pbtxt,line=2,col=17,title={ERROR.code}"
+        "::'max_batch_size' must be non-negative value for m%0Ahelp: write 0, or a size"
+    )
+    assert lines[1].startswith(f"::warning file=build/r/m,title={WARNING.code}::100%25 odd")
+    assert FORMATS["github"]([FINE]) == ""
+
+
+def test_a_disagreement_with_the_server_is_named() -> None:
+    """Another verdict, and a sentence that no finding has; agreement says nothing."""
+    assert differences([ERROR], [ERROR.message]) == ()
+    assert differences([], []) == ()
+    assert differences([], ["something else"]) == (
+        "the server says refused, the findings say loads",
+        "only the server says: something else",
+    )
+    assert differences([ERROR], []) == ("the server says loads, the findings say refused",)

@@ -1,0 +1,188 @@
+"""`tritonforge validate` and `explain`, as a user and as CI run them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tritonforge as package
+from tests.conftest import ROOT, tritonforge
+from tritonforge import TYPE_FP32, Ensemble, File, Input, Output, Python, Tensor
+from tritonforge.repository.resolve import resolve
+
+GOOD = {
+    "leaf/config.pbtxt": """\
+name: "leaf"
+backend: "python"
+max_batch_size: 4
+input { name: "x" data_type: TYPE_FP32 dims: 2 }
+output { name: "y" data_type: TYPE_FP32 dims: 2 }
+""",
+    "leaf/1/model.py": "",
+    "all/config.pbtxt": """\
+name: "all"
+platform: "ensemble"
+max_batch_size: 4
+input { name: "I" data_type: TYPE_FP32 dims: 2 }
+output { name: "O" data_type: TYPE_FP32 dims: 2 }
+ensemble_scheduling {
+  step {
+    model_name: "leaf"
+    model_version: -1
+    input_map { key: "x" value: "I" }
+    output_map { key: "y" value: "O" }
+  }
+}
+""",
+    "all/1/.gitkeep": "",
+}
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    """A repository on disk."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A repository that loads."""
+    return write(tmp_path / "good", GOOD)
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """The same with a wrong type between its steps."""
+    text = GOOD["all/config.pbtxt"].replace("TYPE_FP32", "TYPE_FP16", 1)
+    return write(tmp_path / "bad", {**GOOD, "all/config.pbtxt": text})
+
+
+def test_a_good_repository_exits_0(good: Path) -> None:
+    """Nothing to say, and one line that says so."""
+    done = tritonforge("validate", str(good))
+    assert (done.returncode, done.stdout) == (0, f"{good}: Triton loads it; 2 models, nothing to say\n")
+
+
+def test_a_bad_one_exits_1_with_tritons_words_at_the_place(bad: Path) -> None:
+    """The sentence is the server's, and the caret stands under the value."""
+    done = tritonforge("validate", str(bad))
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"{bad}/all/config.pbtxt:")
+    assert (
+        "in ensemble all, ensemble tensor I: inconsistent data type: TYPE_FP16 is inferred from model all" in lines[0]
+    )
+    assert lines[2].rstrip().endswith("^")
+    assert lines[-1] == f"{bad}: Triton refuses it; 2 models, 1 error"
+
+
+def test_several_repositories_are_judged_in_one_run(good: Path, bad: Path) -> None:
+    """One refused repository makes the run fail."""
+    done = tritonforge("validate", str(good), str(bad), "--format", "json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [each["verdict"] for each in told["repositories"]] == ["loads", "refused"]
+
+
+@pytest.mark.parametrize("form", ["text", "json", "sarif", "junit", "github"])
+def test_every_format_tells_the_code(bad: Path, form: str) -> None:
+    """No format loses the finding."""
+    code = json.loads(tritonforge("validate", str(bad), "--format", "json").stdout)["findings"][0]["code"]
+    done = tritonforge("validate", str(bad), "--format", form)
+    assert done.returncode == 1
+    assert code in done.stdout
+
+
+def test_findings_are_selected_and_ignored_by_code(bad: Path) -> None:
+    """What is ignored does not refuse."""
+    code = json.loads(tritonforge("validate", str(bad), "--format", "json").stdout)["findings"][0]["code"]
+    assert tritonforge("validate", str(bad), "--ignore", code).returncode == 0
+    assert tritonforge("validate", str(bad), "--select", "W").returncode == 0
+    assert tritonforge("validate", str(bad), "--select", code[:2]).returncode == 1
+
+
+def test_advice_fails_a_strict_run_only(good: Path) -> None:
+    """A warning is told, exits 0, and with --strict 1."""
+    (good / "stray").write_text("x")
+    write(good, {"leaf/1abc/model.py": ""})
+    relaxed, strict = tritonforge("validate", str(good)), tritonforge("validate", str(good), "--strict")
+    assert "warning" in relaxed.stdout
+    assert (relaxed.returncode, strict.returncode) == (0, 1)
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["repos", "--image", "99.99"], []])
+def test_a_wrong_command_exits_2(arguments: list[str]) -> None:
+    """A path that is not there, an image that nobody knows, no path at all."""
+    done = tritonforge("validate", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+
+
+def test_an_image_without_tensorflow_offers_two_ways_out(digits: Path) -> None:
+    """24.09 carries the TensorFlow backend, 26.05 does not."""
+    assert tritonforge("validate", str(digits), "--image", "24.09").returncode == 0
+    done = tritonforge("validate", str(digits), "--image", "26.05")
+    assert done.returncode == 1
+    assert "ONNX" in done.stdout
+    assert "python-based TensorFlow backend" in done.stdout
+
+
+def test_what_has_one_answer_is_mended(good: Path) -> None:
+    """The diff is shown, the files are written, and the repository loads."""
+    shutil.rmtree(good / "all" / "1")
+    config = good / "all" / "config.pbtxt"
+    config.write_text(config.read_text().replace('"all"', '"other"').replace("    model_version: -1\n", ""))
+    assert tritonforge("validate", str(good)).returncode == 1
+    done = tritonforge("validate", str(good), "--fix")
+    assert done.returncode == 0, done.stdout
+    assert '-name: "other"\n+name: "all"\n' in done.stdout
+    assert "+    model_version: -1\n" in done.stdout
+    assert (good / "all" / "1" / ".gitkeep").read_bytes() == b""
+    assert config.read_text() == GOOD["all/config.pbtxt"]
+
+
+@pytest.mark.server
+def test_the_real_server_is_asked_and_agrees(good: Path, bad: Path) -> None:
+    """Its sentences stand beside ours, and no difference is found."""
+    fine = json.loads(tritonforge("validate", str(good), "--with-server", "--format", "json").stdout)
+    assert fine["server"] == {"verdict": "loads", "messages": [], "differences": []}
+    told = json.loads(tritonforge("validate", str(bad), "--with-server", "--format", "json").stdout)
+    assert told["server"]["verdict"] == "refused"
+    assert told["server"]["differences"] == []
+    assert told["server"]["messages"] == [told["findings"][0]["message"]]
+
+
+def test_the_function_judges_folders_and_repositories_alike(good: Path, bad: Path) -> None:
+    """`tritonforge.validate` takes a path, or a repository that is not written yet."""
+    assert package.validate(good) == []
+    (finding,) = package.validate(str(bad))
+    assert (finding.refused_by, finding.path) == ("triton", "all/config.pbtxt")
+    leaf = Python(
+        "leaf",
+        max_batch_size=2,
+        input=[Input("x", TYPE_FP32, [1])],
+        output=[Output("y", TYPE_FP32, [1])],
+        artifact=File(path="model.py"),
+    )
+    ensemble = Ensemble("all", outputs={"O": leaf(Tensor("I"))})
+    assert [each for each in package.validate(resolve({"all": ensemble})) if each.refused_by] == []
+
+
+def test_a_rule_is_explained_with_a_bad_and_a_mended_example() -> None:
+    """And an unknown code is answered with those that are there."""
+    done = tritonforge("explain", "e213")
+    assert done.returncode == 0
+    for part in ("E213", "Triton refuses it", "wrong:", "mended:", "source: "):
+        assert part in done.stdout
+    unknown = tritonforge("explain", "E999")
+    assert unknown.returncode == 2
+    assert "there is no rule 'E999'" in unknown.stderr
+
+
+def test_the_table_of_rules_in_the_docs_is_the_codes_own() -> None:
+    """tritonforge/repository/rules/README.md is what `tritonforge explain --table` prints."""
+    committed = (ROOT / "tritonforge" / "repository" / "rules" / "README.md").read_text()
+    assert tritonforge("explain", "--table").stdout == committed

@@ -1,0 +1,34 @@
+"""The report as GitHub Actions' workflow commands, which become annotations in a pull request.
+
+Format: GitHub docs, "Workflow commands for GitHub Actions", setting an error message; data and property escapes as
+@actions/core's `command.ts` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tritonforge.cli.reports.judged import Judged
+
+__all__ = ["render"]
+
+
+def render(judged: Sequence[Judged]) -> str:
+    """One command a finding."""
+    return "\n".join(line for each in judged for line in _repository(each))
+
+
+def _repository(judged: Judged) -> Iterator[str]:
+    for finding in judged.findings:
+        properties = {"file": judged.where(finding), "line": finding.line, "col": finding.column, "title": finding.code}
+        told = ",".join(f"{key}={_property(str(value))}" for key, value in properties.items() if value is not None)
+        message = finding.message + (f"\nhelp: {finding.help}" if finding.help else "")
+        yield f"::{finding.severity} {told}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

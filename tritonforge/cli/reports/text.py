@@ -1,0 +1,58 @@
+"""The report for people: each finding with its line and a caret under the place, as compilers tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tritonforge.cli.reports.judged import Judged
+from tritonforge.repository.findings import Finding
+
+__all__ = ["render"]
+
+#: A longer line is shown around the place only.
+_WIDTH = 110
+
+
+def render(judged: Sequence[Judged]) -> str:
+    """The findings of each repository, and a line that sums them up."""
+    return "\n".join(line for each in judged for line in _repository(each))
+
+
+def _repository(judged: Judged) -> Iterator[str]:
+    for finding in judged.findings:
+        yield from _finding(judged, finding)
+    errors = sum(finding.severity == "error" for finding in judged.findings)
+    warnings = len(judged.findings) - errors
+    counted = ", ".join(
+        f"{count} {word}{'' if count == 1 else 's'}"
+        for count, word in ((errors, "error"), (warnings, "warning"))
+        if count
+    )
+    models = f"{len(judged.models)} model{'' if len(judged.models) == 1 else 's'}"
+    says = "Triton loads it" if judged.verdict == "loads" else "Triton refuses it"
+    yield f"{judged.repository}: {says}; {models}, {counted or 'nothing to say'}"
+    if judged.server is not None:
+        yield f"the real server: {'loads it' if not judged.server else 'refuses it'}"
+        yield from (f"  {sentence}" for sentence in judged.server)
+        yield from (f"difference: {sentence}" for sentence in judged.differences)
+
+
+def _finding(judged: Judged, finding: Finding) -> Iterator[str]:
+    place = judged.where(finding)
+    if finding.line is not None:
+        place += f":{finding.line}" + (f":{finding.column}" if finding.column is not None else "")
+    yield f"{place}: {finding.severity} {finding.code}: {finding.message}"
+    lines = judged.texts.get(finding.path, "").splitlines()
+    if finding.line is not None and 0 < finding.line <= len(lines):
+        number = f"{finding.line:5d}"
+        shown, column = _around(lines[finding.line - 1], finding.column or 1)
+        yield f"{number} | {shown}"
+        yield f"{' ' * len(number)} | {' ' * (column - 1)}^"
+    if finding.help:
+        yield f"        help: {finding.help}"
+
+
+def _around(line: str, column: int) -> tuple[str, int]:
+    line = line.replace("\t", " ")
+    start = 0 if len(line) <= _WIDTH or column < _WIDTH - 10 else column - _WIDTH // 2
+    return line[start : start + _WIDTH], column - start

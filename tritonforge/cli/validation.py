@@ -1,0 +1,152 @@
+"""The subcommands of validation: validate, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+
+from tritonforge.cli.reports import FORMATS, Judged
+from tritonforge.repository.rules.catalogue import rules_by_code
+from tritonforge.repository.tree import Tree
+from tritonforge.repository.validation import Validated, validated
+
+__all__ = ["explain", "rule_table", "validate"]
+
+_REFUSED: Final = {"triton": "Triton refuses it", "sagemaker": "SageMaker refuses it", None: "nothing refuses it"}
+
+
+@click.command()
+@click.argument("repositories", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.option("--image", metavar="TAG", help="The server image it is meant for: 24.09, or a whole image URI.")
+@click.option("--target", type=click.Choice(["triton", "sagemaker"]), default="triton", show_default=True)
+@click.option(
+    "--disable-auto-complete-config",
+    "strict_config",
+    is_flag=True,
+    help="Judge as a server with this flag does: config.pbtxt must be complete.",
+)
+@click.option("--load-model", "load_models", multiple=True, metavar="NAME", help="Explicit mode: only what this needs.")
+@click.option("--model-config-name", default="", metavar="NAME", help="Take configs/NAME.pbtxt where a model has it.")
+@click.option("--gpus", type=click.IntRange(0), help="GPUs of the host; left out, nothing is judged by it.")
+@click.option("--select", default="", metavar="CODES", help="Only findings with these codes or beginnings: E3,W201.")
+@click.option("--ignore", default="", metavar="CODES", help="No findings with these codes or beginnings.")
+@click.option("--strict", is_flag=True, help="Exit 1 on every finding, not only on what is refused.")
+@click.option("--fix", is_flag=True, help="Mend what has one certain answer, and show the diff.")
+@click.option("--with-server", is_flag=True, help="Ask the real tritonserver too, without weights, and compare.")
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True)
+def validate(
+    repositories: tuple[Path, ...],
+    image: str | None,
+    target: str,
+    strict_config: bool,
+    load_models: tuple[str, ...],
+    model_config_name: str,
+    gpus: int | None,
+    select: str,
+    ignore: str,
+    strict: bool,
+    fix: bool,
+    with_server: bool,
+    form: str,
+) -> int:
+    """Judge model repositories as Triton would, without a server, and say what Triton does not see.
+
+    Exit code 0: nothing is refused; 1: something is; 2: the command is wrong.
+    """
+
+    def judge(subject: Path | Tree) -> Validated:
+        return validated(
+            subject,
+            image=image,
+            target="sagemaker" if target == "sagemaker" else "triton",
+            auto_complete=not strict_config,
+            load_models=load_models,
+            model_config_name=model_config_name,
+            gpus=gpus,
+            select=_codes(select),
+            ignore=_codes(ignore),
+        )
+
+    judged = []
+    refused = False
+    for repository in repositories:
+        found = judge(repository)
+        if fix:
+            found = _fixed(repository, found, judge, form)
+        server, differences = _asked(repository, found, not strict_config) if with_server else (None, ())
+        refused |= any(each.refused_by for each in found.findings) or bool(server) or bool(differences)
+        refused |= strict and bool(found.findings)
+        judged.append(
+            Judged(str(repository), found.findings, found.models, found.texts, server=server, differences=differences)
+        )
+    click.echo(FORMATS[form](judged))
+    return 1 if refused else 0
+
+
+def _codes(text: str) -> tuple[str, ...]:
+    return tuple(code.strip().upper() for code in text.split(",") if code.strip())
+
+
+def _asked(repository: Path, found: Validated, auto_complete: bool) -> tuple[Sequence[str], Sequence[str]]:
+    """The real server's sentences, and where it and the findings disagree."""
+    from tritonforge.cli.comparison import differences
+    from tritonforge.serving.judge import judge
+
+    judgement = judge(repository, auto_complete=auto_complete)
+    return judgement.messages, differences(found.findings, judgement.messages)
+
+
+def _fixed(repository: Path, found: Validated, judge: Callable[[Path | Tree], Validated], form: str) -> Validated:
+    from tritonforge.repository.disk.mending import mend
+
+    done = mend(repository, found.tree, lambda tree: judge(tree).findings)
+    for diff in done.diffs:
+        click.echo(diff, nl=False, err=form != "text")
+    return judge(repository) if done.diffs else found
+
+
+@click.command()
+@click.argument("code", required=False)
+@click.option("--table", is_flag=True, help="Print every rule as a table in Markdown.")
+def explain(code: str | None, table: bool) -> int:
+    """Print what the rule CODE means, why it is there, and a bad and a mended example."""
+    if table == (code is not None):
+        raise click.UsageError("give the code of a rule, or --table for all of them")
+    if code is None:
+        click.echo(rule_table(), nl=False)
+        return 0
+    rule = rules_by_code().get(code.upper())
+    if rule is None:
+        near = [known for known in rules_by_code() if known.startswith(code.upper()[:2])]
+        raise click.UsageError(f"there is no rule {code!r}; there are {', '.join(near or rules_by_code())}")
+    click.secho(f"{rule.code}  {rule.severity}, {_REFUSED[rule.refused_by]}", bold=True)
+    click.echo(f"\n  {rule.summary}\n\n{rule.why}\n")
+    for heading, example in (("wrong", rule.bad), ("mended", rule.good)):
+        click.secho(f"{heading}:", bold=True)
+        click.echo("".join(f"    {line}\n" for line in example.strip("\n").splitlines()))
+    click.echo(f"source: {rule.source}")
+    return 0
+
+
+def rule_table() -> str:
+    """Every rule as Markdown: the file tritonforge/repository/rules/README.md, word for word."""
+    lines = [
+        "# The rules of `tritonforge validate`",
+        "",
+        "Made by `tritonforge explain --table`. The first letter is the severity (E error, W warning), the first digit",
+        "the room: 1 layout, 2 model, 3 ensemble, 4 SageMaker, 5 DALI, 6 image. `tritonforge explain CODE` says more.",
+        "",
+        "| code | refused by | rule | source |",
+        "|---|---|---|---|",
+    ]
+    for rule in rules_by_code().values():
+        cells = (rule.code, rule.refused_by or "", rule.summary, rule.source)
+        lines.append("| " + " | ".join(_cell(each) for each in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,267 @@
+"""The layout of a repository: directories, names, versions, and the files that the server opens. No I/O.
+
+Source: core/src/model_repository_manager, model_lifecycle.cc, model_config_utils.cc, backend_model.cc. ``poll`` and
+``load`` give the findings of a model in the server's order: what fails it when it is read, and when it is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tritonforge.repository.findings import Finding
+from tritonforge.repository.rules.context import Context, ModelView
+from tritonforge.repository.rules.inference import (
+    BACKENDS,
+    PLAIN_DIRECTORIES,
+    file_sought,
+    infer,
+    policy_of,
+    read_version,
+)
+from tritonforge.repository.rules.layout import definitions as rules
+from tritonforge.repository.rules.layout.definitions import RULES
+
+__all__ = ["RULES", "absent", "labels", "load", "poll", "repository"]
+
+_FATAL = "The server's process dies, so no model of the repository is served."
+#: Backends that are C libraries: a Python file cannot be their runtime.
+_COMPILED = frozenset(("tensorflow", "tensorrt", "onnxruntime", "pytorch", "openvino", "dali", "python", "identity"))
+
+
+def repository(context: Context) -> Iterator[Finding]:
+    """What concerns the repository as a whole."""
+    tree = context.tree
+    if tree.truncated:
+        yield rules.W108.finding(f"the repository is only partly judged: {tree.truncated}", path="")
+    if context.load is None:
+        for name in tree.dangling():
+            yield rules.E101.finding(
+                f"failed to poll model repository '<repo>': failed to stat file <repo>/{name}",
+                path=name,
+                help="remove the link, or what it leads to is missing",
+            )
+    for path, entry in tree.entries.items():
+        if entry.kind == "link" and tree.leaves(path) and tree.kind(path) != "missing":
+            yield rules.W101.finding(f"the link leads out of the repository, to {entry.target}", path=path)
+        if entry.problem and not path.endswith(".pbtxt"):
+            yield rules.W108.finding(f"the repository is only partly judged: {path}: {entry.problem}", path=path)
+
+
+def absent(context: Context, names: Sequence[str]) -> Iterator[Finding]:
+    """Models that are asked for in explicit model control mode and are not there."""
+    for name in names:
+        if name != "*" and name not in context.models:
+            words = f"failed to poll model '{name}': model not found in any model repository."
+            help_ = f"the repository has {', '.join(list(context.models)[:10])}" if context.models else ""
+            yield rules.E112.finding(words, path="", help=help_)
+
+
+def poll(context: Context, view: ModelView) -> Iterator[Finding]:
+    """What fails a model when its directory is read."""
+    tree, name = context.tree, view.name
+    for child in tree.dangling(name):
+        yield rules.E102.finding(f"failed to stat file <repo>/{name}/{child}", path=f"{name}/{child}")
+    kind, entry = tree.kind(view.config_path), tree.entry(view.config_path)
+    if kind == "missing" and not context.auto_complete:
+        words = f"failed to open text file for read <repo>/{view.config_path}: No such file or directory"
+        yield rules.E107.finding(words, path=view.config_path, help="write a config.pbtxt, or leave auto-complete on")
+    elif kind == "directory":
+        words = f"{view.config_path} is a directory, which the server reads as a text file"
+        yield rules.E103.finding(words, path=view.config_path, help=_FATAL)
+    elif entry is not None and entry.problem:
+        words = f"failed to open text file for read <repo>/{view.config_path}: {entry.problem}"
+        yield rules.E109.finding(words, path=view.config_path)
+    elif entry is not None and entry.content is None:
+        words = f"the repository is only partly judged: {view.config_path} has {entry.size} bytes"
+        yield rules.W108.finding(words, path=view.config_path)
+    if kind == "missing":
+        yield from _unseen(context, view)
+    if kind != "missing" and not view.parsed:
+        return
+    problem = infer(name, view.document, tree).problem
+    if problem and (kind != "missing" or context.auto_complete):
+        yield from _backendless(context, view, problem)
+    given = view.document.text("name")
+    if given and given != name:
+        yield rules.E104.finding(
+            f"unexpected directory name '{name}' for model '{given}', directory name must equal model name",
+            path=view.config_path,
+            node=view.document.one("name"),
+            help=f'write name: "{name}", leave the name out, or rename the directory',
+        )
+
+
+def _unseen(context: Context, view: ModelView) -> Iterator[Finding]:
+    """Configurations where the server does not look."""
+    tree, name = context.tree, view.name
+    wrong = [f"{name}/{each}" for each in tree.children(name) if each.lower() in ("config.pbtxt", "config.pbtext")]
+    wrong += [
+        f"{name}/{each}/config.pbtxt"
+        for each in tree.subdirectories(name)
+        if each not in PLAIN_DIRECTORIES and tree.is_file(f"{name}/{each}/config.pbtxt")
+    ]
+    for path in wrong:
+        yield rules.W109.finding(
+            f"the server does not read this file, it looks for {name}/config.pbtxt", path=path, help="move it there"
+        )
+
+
+def _backendless(context: Context, view: ModelView, problem: str) -> Iterator[Finding]:
+    tree, name = context.tree, view.name
+    help_ = 'write backend: "..." (or platform: "ensemble")'
+    if not view.has_config and not view.version_directories:
+        help_ = "every directory in the repository is taken for a model: move this one elsewhere"
+    elif view.document.has("ensemble_scheduling"):
+        help_ = 'write platform: "ensemble"'
+    yield rules.E108.finding(problem, path=view.config_path, node=view.place(), help=help_)
+    subdirectories = tree.subdirectories(name)
+    if subdirectories and view.version_directories and read_version(subdirectories[0]).number is None:
+        yield rules.W107.finding(
+            f"the server looks for the model's file in '{subdirectories[0]}' only, the first directory of the model",
+            path=f"{name}/{subdirectories[0]}",
+            help="write backend and platform in config.pbtxt",
+        )
+
+
+def versions(context: Context, view: ModelView) -> Iterator[Finding]:
+    """What is wrong with the version directories."""
+    tree, name = context.tree, view.name
+    for directory in tree.subdirectories(name):
+        read = read_version(directory)
+        path = f"{name}/{directory}"
+        if read.overflows:
+            words = f"the number of the version directory '{directory}' does not fit into 64 bits"
+            yield rules.E106.finding(words, path=path, help=_FATAL)
+        elif read.ignored:
+            yield rules.W103.finding(
+                f"ignore version directory '{directory}' {read.ignored}", path=path, help="name it by a number, as 1"
+            )
+        elif read.number is not None and not read.exact:
+            yield rules.W102.finding(
+                f"the server counts '{directory}' as version {read.number}; its backend will open "
+                f"{name}/{read.number}/, which is not this directory",
+                path=path,
+                help=f"rename it to {abs(read.number)}",
+            )
+    policy = policy_of(view.document)
+    for version in sorted(set(policy.specific or ())):
+        if version not in view.version_directories and view.versions:
+            yield rules.W104.finding(
+                f"version {version} is specified for model '{name}', but the version directory is not present",
+                path=view.config_path,
+                node=view.document.one("version_policy"),
+            )
+    if not view.versions:
+        help_ = f"make the directory {name}/1" if not view.version_directories else "mend version_policy"
+        if view.is_ensemble and not view.version_directories:
+            help_ += " (an ensemble needs one too; keep a file in it, as git drops empty directories)"
+        elif not view.has_config and not view.version_directories:
+            help_ = "every directory in the repository is taken for a model: move this one elsewhere"
+        words = f"at least one version must be available under the version policy of model '{name}'"
+        node = view.document.one("version_policy") or view.place()
+        yield rules.E105.finding(words, path=view.config_path if view.has_config else name, node=node, help=help_)
+
+
+def libraries(context: Context, view: ModelView) -> Iterator[Finding]:
+    """Whether the server finds the backend's library."""
+    backend, runtime = view.backend, view.document.text("runtime")
+    if view.is_ensemble or not backend or not view.versions:
+        return
+    tree, name = context.tree, view.name
+    places = [view.version_directories[version] for version in view.versions] + [name]
+    own = f"libtriton_{backend}.so"
+    wanted = runtime or own
+    if any(tree.is_file(f"{place}/{wanted}") for place in places):
+        return
+    node = view.document.one("runtime")
+    if runtime and _climbs(runtime):
+        words = (
+            f"backend library name '{runtime}' escapes backend directory '<backends>/{backend}', for model '{name}', "
+            "check model config runtime field"
+        )
+        yield rules.E115.finding(words, path=view.config_path, node=node, help=f'leave it out, or write "{own}"')
+    elif runtime == "model.py" and backend in _COMPILED:
+        words = (
+            f"unable to find Python backend based backend library '{runtime}' for model '{name}', "
+            f"searched: '<backends>/{backend}/model.py'"
+        )
+        yield rules.E114.finding(words, path=view.config_path, node=node, help=f'leave it out, or write "{own}"')
+    elif runtime not in ("", own, "model.py"):
+        searched = " ".join(f"'<repo>/{place}'" for place in (places[0], name)) + f" '<backends>/{backend}'"
+        words = f"unable to find backend library '{runtime}' for model '{name}', searched: {searched} "
+        yield rules.E114.finding(words, path=view.config_path, node=node, help=f'leave it out, or write "{own}"')
+    elif not runtime and backend not in BACKENDS and (context.image is None or backend not in context.image.backends):
+        words = (
+            f"unable to find backend library for backend '{backend}', try specifying runtime on the "
+            "model configuration."
+        )
+        yield rules.E113.finding(
+            words,
+            path=view.config_path if view.has_config else name,
+            node=view.place(view.document.one("backend")),
+            help=f"if the backend is your own, put {own} into the model's directory or the server's backend directory",
+        )
+
+
+def labels(context: Context, view: ModelView) -> Iterator[Finding]:
+    """Whether the label files are there."""
+    tree, seen = context.tree, set[str]()
+    for output in view.outputs:
+        filename = output.node.text("label_filename")
+        if not filename:
+            continue
+        node = output.node.one("label_filename")
+        path = "/".join(part for part in (view.name, *filename.split("/")) if part)
+        kind = tree.kind(path) if not _climbs(f"{view.name}/{filename}") else "file"
+        if kind == "directory":
+            words = f"label_filename '{filename}' names a directory, which the server reads as a text file"
+            yield rules.E111.finding(words, path=view.config_path, node=node, help=_FATAL)
+        elif kind == "missing":
+            where = [f"{each}/{filename}" for each in tree.subdirectories(view.name)]
+            found = [each for each in where if tree.is_file(f"{view.name}/{each}")]
+            help_ = f"move {view.name}/{found[0]} to {path}" if found else f"labels are looked for in {view.name}/"
+            words = f"failed to open text file for read <repo>/{path}: No such file or directory"
+            yield rules.E110.finding(words, path=view.config_path, node=node, help=help_)
+        elif output.name in seen:
+            yield rules.E117.finding(f"multiple label files for '{output.name}'", path=view.config_path, node=node)
+        seen.add(output.name)
+
+
+def load(context: Context, view: ModelView) -> Iterator[Finding]:
+    """What a model's directory lacks for the model to be loaded, apart from what its configuration says."""
+    yield from versions(context, view)
+    yield from libraries(context, view)
+    if not view.has_config and view.backend and not view.completes and view.versions:
+        words = f"model configuration is not provided for model '{view.name}'"
+        yield rules.E116.finding(words, path=view.config_path, help="write a config.pbtxt")
+    yield from _contents(context, view)
+
+
+def _contents(context: Context, view: ModelView) -> Iterator[Finding]:
+    """What the version directories hold."""
+    tree = context.tree
+    for version in view.versions:
+        directory = view.version_directories[version]
+        if view.is_ensemble:
+            if not tree.children(directory) and not tree.leaves(directory):
+                words = f"the version directory {directory} is empty: git and many archivers drop it"
+                yield rules.W106.finding(
+                    words, path=directory, help=f"put a file into it, such as {directory}/.gitkeep"
+                )
+            continue
+        sought = file_sought(view.backend, view.platform, view.default_model_filename)
+        cc_filenames = view.document.has("cc_model_filenames")
+        if not sought or view.backend == "dali" or cc_filenames or tree.leaves(directory):
+            continue
+        if tree.kind(f"{directory}/{sought}") == "missing" and not tree.leaves(f"{directory}/{sought}"):
+            words = f"unable to find '<repo>/{directory}/{sought}' for model instance '{view.name}'"
+            yield rules.W105.finding(words, path=directory, help=f"put {sought} there before the server starts")
+
+
+def _climbs(path: str) -> bool:
+    depth = 0
+    for part in path.split("/"):
+        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
+        if depth < 0:
+            return True
+    return False

@@ -1,0 +1,34 @@
+"""One model's configuration: everything that the server checks of it apart from other models. No I/O.
+
+``poll`` and ``load`` give the findings in the server's order: what fails the model when its configuration is read
+(model_config_utils.cc ValidateModelConfig), and what fails it when it is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tritonforge.repository.findings import Finding
+from tritonforge.repository.rules.context import Context, ModelView
+from tritonforge.repository.rules.model import instances, scheduling, tensors, warmup
+from tritonforge.repository.rules.model.definitions import RULES
+
+__all__ = ["RULES", "load", "poll"]
+
+
+def poll(context: Context, view: ModelView) -> Iterator[Finding]:
+    """What fails a model when its configuration is read."""
+    yield from scheduling.check(context, view)
+    if not context.auto_complete:
+        yield from tensors.check(view)
+
+
+def load(context: Context, view: ModelView) -> Iterator[Finding]:
+    """What fails a model when it is loaded; labels are looked at in the room of the layout."""
+    yield from instances.check(context, view)
+    if context.auto_complete:
+        yield from tensors.check(view)
+    if not view.is_ensemble:
+        yield from warmup.samples(context, view)
+        yield from warmup.states(context, view)
+        yield from instances.batching_library(context, view)

@@ -1,0 +1,102 @@
+"""Instance groups of a model, and its batching library. No I/O.
+
+Source: model_config_utils.cc NormalizeInstanceGroup, ValidateInstanceGroup, GetProfileIndex; backend_model.cc. What
+depends on the host's GPUs is judged only where their number is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from tritonforge.repository.findings import Finding
+from tritonforge.repository.pbtxt import Message
+from tritonforge.repository.rules.context import Context, ModelView
+from tritonforge.repository.rules.model.report import report
+
+__all__ = ["batching_library", "check"]
+
+#: The least CUDA compute capability as the server prints it (2.51: 6.0; the images of 24.11 and later: 7.5).
+_CAPABILITY: Final = "6.000000"
+#: What C's stoi takes from the front of a text.
+_STOI: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
+_STRATEGY: Final = "TRITON_BATCH_STRATEGY_PATH"
+
+
+def check(context: Context, view: ModelView) -> Iterator[Finding]:
+    """The findings of the instance groups; an ensemble has none."""
+    if view.is_ensemble:
+        return
+    for index, group in enumerate(view.document.messages("instance_group")):
+        name = group.text("name") or f"{view.name}_{index}"
+        yield from _kind(context, view, group, f"instance group {name} of model {view.name}")
+        yield from _profiles(view, group, f"instance group {name} of model {view.name}")
+
+
+def _kind(context: Context, view: ModelView, group: Message, prefix: str) -> Iterator[Finding]:
+    kind, gpus = group.text("kind", "KIND_AUTO"), group.integers("gpus")
+    node = group.one("kind") or group
+    if kind == "KIND_AUTO" and context.gpus is not None:
+        kind = "KIND_GPU" if context.gpus and all(0 <= gpu < context.gpus for gpu in gpus) else "KIND_CPU"
+    if kind in ("KIND_CPU", "KIND_MODEL"):
+        if gpus:
+            words = f"{prefix} has kind {kind} but specifies one or more GPUs"
+            help_ = "leave gpus out, or write kind: KIND_GPU"
+            yield report(view, "E260", words, group.one("gpus"), help_)
+    elif kind == "KIND_GPU":
+        if context.gpus == 0 and not gpus:
+            yield report(view, "E261", f"{prefix} has kind KIND_GPU but no GPUs are available", node)
+        for gpu in group.get("gpus") if context.gpus is not None else ():
+            if not 0 <= int(str(gpu.value)) < (context.gpus or 0):
+                listed = ", ".join(map(str, range(context.gpus or 0)))
+                words = (
+                    f"{prefix} specifies invalid or unsupported gpu id {gpu.value}. GPUs with at least the minimum "
+                    f"required CUDA compute compatibility of {_CAPABILITY} are: {listed}"
+                )
+                yield report(view, "E262", words, gpu)
+                break
+    elif kind != "KIND_AUTO":
+        yield report(view, "E266", f"{prefix} has unexpected kind KIND_AUTO", node)
+
+
+def _profiles(view: ModelView, group: Message, prefix: str) -> Iterator[Finding]:
+    profiles = group.get("profile")
+    if profiles and view.platform != "tensorrt_plan":
+        words = (
+            f"{prefix} and platform {view.platform}specifies profile field which is only supported for TensorRT models"
+        )
+        yield report(view, "E263", words, profiles[0])
+        return
+    for profile in profiles:
+        text = str(profile.value)
+        found = _STOI.match(text)
+        if not text:
+            yield report(view, "E264", "profile name must not be empty", profile)
+        elif found is None:
+            help_ = "write the profile's number as text"
+            yield report(view, "E264", f"unable to parse '{text}': stoi", profile, help_)
+        elif len(found.group(1)) > 20 or not -(2**31) <= int(found.group(1)) < 2**31:
+            words = f"the profile '{text}' does not fit into 32 bits"
+            yield report(view, "E265", words, profile, "The server's process dies, so no model is served.")
+        elif int(found.group(1)) < 0:
+            words = (
+                f"{prefix} and platform {view.platform} specifies invalid profile {text}. The field should contain the "
+                "string representation of a non-negative integer."
+            )
+            yield report(view, "E264", words, profile)
+
+
+def batching_library(context: Context, view: ModelView) -> Iterator[Finding]:
+    """The batching library that a parameter names."""
+    entry = view.document.entries("parameters").get(_STRATEGY)
+    if entry is None or view.is_ensemble:
+        return
+    value = entry.message("value")
+    path = value.text("string_value") if value is not None else ""
+    node = (value.one("string_value") if value is not None else None) or entry
+    if view.document.has("sequence_batching"):
+        words = f"{_STRATEGY} cannot be specified with sequence batcher, using default batching strategy"
+        yield report(view, "E292", words, node)
+    elif not path.startswith("/opt/") and not context.tree.is_file(path.lstrip("./")):
+        yield report(view, "E293", f"Batching library path not found: {path}", node)

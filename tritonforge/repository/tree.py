@@ -1,0 +1,203 @@
+"""A snapshot of a directory as a value: what the rules judge, wherever it came from. No I/O.
+
+Paths are relative and use ``/``; "" is the root. Links are followed inside the snapshot as the server's ``stat`` does.
+Where a link leaves the snapshot, only what the reader of the disk noted is known (`Entry.leads_to`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+__all__ = ["DIRECTORY", "MAXIMAL_TEXT", "Entry", "Kind", "Tree", "link"]
+
+Kind: TypeAlias = Literal["file", "directory", "missing", "other"]
+
+#: Bytes of a configuration or a label file that are read and judged; larger ones become a finding.
+MAXIMAL_TEXT: Final = 4 * 1024 * 1024
+
+#: Linux refuses a path after this many links (``ELOOP``; man 7 path_resolution).
+_MAXIMAL_LINKS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One path: its kind and what is known of it.
+
+    ``content`` is None where it was not read (only what the rules look into is), ``target`` is a link's text,
+    ``leads_to`` what a link that leaves the snapshot was found to lead to ("" when that is not known), ``problem``
+    why the path could not be read ("" when it could).
+    """
+
+    kind: Literal["file", "directory", "link", "other"]
+    size: int = 0
+    target: str = ""
+    content: bytes | None = None
+    problem: str = ""
+    leads_to: Literal["", "file", "directory", "missing", "other"] = ""
+
+
+#: An ordinary directory.
+DIRECTORY: Final = Entry("directory")
+
+
+def link(target: str, *, leads_to: Literal["", "file", "directory", "missing", "other"] = "") -> Entry:
+    """A link to ``target``."""
+    return Entry("link", target=target, leads_to=leads_to)
+
+
+class Tree:
+    """The entries of a directory by path; the directories above each entry are there without being named."""
+
+    __slots__ = ("_children", "_linked", "entries", "truncated")
+
+    def __init__(self, entries: Mapping[str, Entry], *, truncated: str = "") -> None:
+        """``truncated`` says why a part of the directory was not read, if it was not."""
+        self.truncated = truncated
+        found: dict[str, Entry] = {}
+        children: dict[str, list[str]] = {"": []}
+        for path, entry in entries.items():
+            key = path.strip("/")
+            if key in ("", "."):
+                continue
+            present = found.get(key)
+            if present is None:
+                _attach(key, children, found)
+            found[key] = entry
+            if entry.kind == "directory":
+                children.setdefault(key, [])
+        self.entries: Mapping[str, Entry] = found
+        self._children = {path: tuple(sorted(names)) for path, names in children.items()}
+        self._linked = any(entry.kind == "link" for entry in found.values())
+
+    @classmethod
+    def of(cls, files: Mapping[str, str | bytes | Entry]) -> Tree:
+        """The tree of these files; a key that ends in ``/`` is a directory, whatever its value."""
+        entries: dict[str, Entry] = {}
+        for path, value in files.items():
+            if isinstance(value, Entry):
+                entries[path] = value
+            elif path.endswith("/"):
+                entries[path] = DIRECTORY
+            else:
+                data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+                entries[path] = Entry("file", len(data), content=data)
+        return cls(entries)
+
+    def real(self, path: str) -> str | None:
+        """The path without links; None where it is missing or leaves the tree."""
+        if not self._linked and ".." not in path:
+            return path if path in self.entries or not path else None
+        return self._followed(path)[0]
+
+    def entry(self, path: str) -> Entry | None:
+        """The file or directory that ``path`` leads to; None when there is none, or it is outside of the tree."""
+        real = self.real(path)
+        if real is None:
+            return None
+        return self.entries.get(real) if real else DIRECTORY
+
+    def kind(self, path: str) -> Kind:
+        """What the server's ``stat`` sees at ``path``; a link that leaves the tree unseen counts as a directory."""
+        if not self._linked and ".." not in path:
+            entry = self.entries.get(path) if path else DIRECTORY
+            if entry is None:
+                return "missing"
+            return entry.kind if entry.kind != "link" else "missing"
+        real, outside, _ = self._followed(path)
+        if real is None:
+            return outside
+        entry = self.entries[real] if real else DIRECTORY
+        return entry.kind if entry.kind != "link" else "missing"
+
+    def is_dir(self, path: str) -> bool:
+        """Whether a directory is at ``path``, links followed."""
+        return self.kind(path) == "directory"
+
+    def is_file(self, path: str) -> bool:
+        """Whether a file is at ``path``, links followed."""
+        return self.kind(path) == "file"
+
+    def children(self, path: str = "") -> tuple[str, ...]:
+        """The names in a directory, sorted; links to directories are followed."""
+        real = self.real(path)
+        return () if real is None else self._children.get(real, ())
+
+    def subdirectories(self, path: str = "") -> tuple[str, ...]:
+        """The names of the directories in a directory, sorted as the server has them, links followed."""
+        prefix = f"{path}/" if path else ""
+        return tuple(name for name in self.children(path) if self.kind(prefix + name) == "directory")
+
+    def dangling(self, path: str = "") -> tuple[str, ...]:
+        """The names in a directory that are links to nothing."""
+        if not self._linked:
+            return ()
+        prefix = f"{path}/" if path else ""
+        return tuple(name for name in self.children(path) if self.kind(prefix + name) == "missing")
+
+    def leaves(self, path: str) -> bool:
+        """Whether the path leads out of the tree over a link."""
+        if not self._linked or self.real(path) is not None:
+            return False
+        return self._followed(path)[2]
+
+    def _followed(self, path: str) -> tuple[str | None, Kind, bool]:
+        """The path without links, or None with the kind of what is outside and whether it is outside."""
+        pending = [part for part in path.split("/") if part]
+        done: list[str] = []
+        links = 0
+        while pending:
+            part = pending.pop(0)
+            if part == ".":
+                continue
+            if part == "..":
+                if not done:
+                    return None, "missing", True
+                done.pop()
+                continue
+            here = "/".join((*done, part))
+            entry = self.entries.get(here)
+            if entry is None:
+                return None, "missing", False
+            if entry.kind != "link":
+                done.append(part)
+                continue
+            links += 1
+            if links > _MAXIMAL_LINKS:
+                return None, "missing", False
+            if entry.target.startswith("/") or _climbs(done, entry.target):
+                if pending:
+                    return None, "missing", True
+                return None, entry.leads_to or ("missing" if entry.target.startswith("/") else "directory"), True
+            pending = [*entry.target.split("/"), *pending]
+            pending = [each for each in pending if each]
+        return "/".join(done), "missing", False
+
+
+def _climbs(done: list[str], target: str) -> bool:
+    """Whether a relative link in the directory ``done`` leads above the root."""
+    depth = len(done)
+    for part in target.split("/"):
+        if part == "..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif part not in ("", "."):
+            depth += 1
+    return False
+
+
+def _attach(key: str, children: dict[str, list[str]], found: dict[str, Entry]) -> None:
+    """Note a new path in its directory, and the directories above it."""
+    while True:
+        parent, _, name = key.rpartition("/")
+        siblings = children.get(parent)
+        if siblings is None:
+            children[parent] = [name]
+        else:
+            siblings.append(name)
+        if not parent or parent in found:
+            return
+        found[parent] = DIRECTORY
+        key = parent

@@ -1,0 +1,141 @@
+"""Validation: every rule on every model of a tree, all findings in one pass. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from tritonforge import images
+from tritonforge.repository.findings import Finding, ordered
+from tritonforge.repository.rules import blind_spots, dali, ensemble, layout, model, sagemaker, text, views
+from tritonforge.repository.rules import image as images_room
+from tritonforge.repository.rules.context import Context, ModelView
+from tritonforge.repository.rules.ensemble import Failure, Judge
+from tritonforge.repository.tree import DIRECTORY, Entry, Tree
+
+if TYPE_CHECKING:
+    from tritonforge.repository.resolve import Repository
+
+__all__ = ["tree_of", "validate"]
+
+
+def validate(
+    tree: Tree,
+    *,
+    image: str | None = None,
+    target: Literal["triton", "sagemaker"] = "triton",
+    auto_complete: bool = True,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    gpus: int | None = None,
+    load: Sequence[str] | None = None,
+    config_name: str = "",
+) -> list[Finding]:
+    """Every finding of a tree, sorted by place; it never raises on what the tree holds.
+
+    ``image`` is a release of Triton's images ("24.09") or an image URI; ``auto_complete`` False is the server's
+    ``--disable-auto-complete-config``; ``gpus`` is the number of GPUs of the host (None: not known, and nothing is said
+    of them); ``load`` names the models of explicit model control mode (None: all, as in mode NONE); ``config_name`` is
+    ``--model-config-name``. ``select`` and ``ignore`` keep and drop findings by code or by its first characters.
+
+    Raises:
+        DefinitionError: the image is not known.
+    """
+    context = views.build(
+        tree,
+        auto_complete=auto_complete,
+        target=target,
+        image=images.find(image) if image is not None else None,
+        gpus=gpus,
+        load=tuple(load) if load is not None else None,
+        config_name=config_name,
+    )
+    findings = ordered(_findings(context))
+    if select:
+        findings = [each for each in findings if each.code.startswith(tuple(select))]
+    return [each for each in findings if not each.code.startswith(tuple(ignore))] if ignore else findings
+
+
+def tree_of(repository: Repository) -> Tree:
+    """The tree that a repository of definitions will be on disk; files that are not made yet are empty."""
+    from tritonforge.repository.resolve import (
+        Content,
+        Made,
+    )  # its own imports cost more than a small repository's rules
+
+    entries: dict[str, Entry] = {}
+    for path, source in repository.files.items():
+        if isinstance(source, Content):
+            entries[path] = Entry("file", len(source.data), content=source.data)
+        elif isinstance(source, Made):
+            entries[path] = DIRECTORY
+        else:
+            entries[path] = Entry("file")
+    return Tree(entries)
+
+
+def _findings(context: Context) -> Iterator[Finding]:
+    yield from layout.repository(context)
+    names = _names(context)
+    yield from layout.absent(context, names)
+    context = replace(context, models={name: context.models[name] for name in names if name in context.models})
+    judged = list(context.models.values())
+    failures: dict[str, Failure] = {}
+    loaded: dict[str, list[Finding]] = {}
+    for view in judged:
+        read = list(layout.poll(context, view))
+        read += text.poll(context, view)
+        if view.parsed:
+            read += model.poll(context, view)
+            read += ensemble.poll(context, view)
+        yield from read
+        _fail(failures, view, "poll", read)
+        loaded[view.name] = _loading(context, view)
+        if not view.is_ensemble:
+            yield from loaded[view.name]
+            _fail(failures, view, "load", loaded[view.name])
+    judge = Judge(context, failures)
+    circular = judge.circular
+    for name in judge.order():
+        view = context.models[name]
+        found = judge.judge(view, circular=circular)
+        yield from found
+        _fail(failures, view, "ensemble", found)
+        late = judge.cached(view) + loaded[name]
+        yield from late
+        _fail(failures, view, "load", late)
+    for view in judged:
+        if view.is_ensemble and failures.get(view.name, Failure("", "")).stage == "poll":
+            yield from loaded[view.name]
+    for room in (blind_spots, images_room, dali, sagemaker):
+        yield from room.check(context)
+
+
+def _loading(context: Context, view: ModelView) -> list[Finding]:
+    """What is found when a model is loaded; of a text that is not taken, only what does not depend on it."""
+    if not view.parsed:
+        return []
+    findings = list(layout.load(context, view))
+    findings += model.load(context, view)
+    findings += layout.labels(context, view)
+    return findings
+
+
+def _fail(failures: dict[str, Failure], view: ModelView, stage: str, findings: Iterable[Finding]) -> None:
+    """Remember the first finding that fails a model."""
+    if view.name not in failures:
+        first = next((each for each in findings if each.refused_by == "triton"), None)
+        if first is not None:
+            failures[view.name] = Failure(stage, first.message)
+
+
+def _names(context: Context) -> list[str]:
+    """The models that the server asks for: all, or in explicit mode those that are named and what they depend on."""
+    if context.load is None or "*" in context.load:
+        return list(context.models)
+    names = list(dict.fromkeys(context.load))
+    for name in names:
+        if name in context.models:
+            names += [each for each in ensemble.wanted(context.models[name]) if each not in names]
+    return names
