@@ -30,6 +30,8 @@ def _repository(judged: Judged) -> Iterator[str]:
     )
     models = f"{len(judged.models)} model{'' if len(judged.models) == 1 else 's'}"
     says = "Triton loads it" if judged.verdict == "loads" else "Triton refuses it"
+    if any(finding.refused_by == "sagemaker" for finding in judged.findings):
+        says += ", SageMaker refuses it"
     yield f"{judged.repository}: {says}; {models}, {counted or 'nothing to say'}"
     if judged.server is not None:
         yield f"the real server: {'loads it' if not judged.server else 'refuses it'}"

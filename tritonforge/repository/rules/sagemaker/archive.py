@@ -249,8 +249,13 @@ def _default(context: Context, directories: Sequence[str]) -> str | None:
 
 
 def _holds_a_model(context: Context, name: str) -> bool:
+    if name.startswith("."):
+        return False
     model = context.models.get(name)
-    return model is not None and not name.startswith(".") and (model.has_config or bool(model.version_directories))
+    if model is None:
+        # In explicit mode models that are not asked for are not judged; they are models all the same.
+        return context.tree.is_file(f"{name}/config.pbtxt")
+    return model.has_config or bool(model.version_directories)
 
 
 def _request(model: ModelView) -> Iterator[Finding]:
