@@ -130,6 +130,22 @@ def test_an_image_without_tensorflow_offers_two_ways_out(digits: Path) -> None:
     assert "python-based TensorFlow backend" in done.stdout
 
 
+def test_an_instance_type_and_an_environment_are_judged_with_it(good: Path) -> None:
+    """A GPU that the image no longer knows, and a variable that the container does not take."""
+    run = ["validate", str(good), "--target", "sagemaker", "--image", "25.09", "--instance-type"]
+    model = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME=all"
+    assert tritonforge(*run, "ml.g5.xlarge", "--env", model, "--strict").returncode == 0
+    old = tritonforge(*run, "ml.p3.2xlarge", "--env", model, "--strict")
+    assert old.returncode == 1
+    assert "ml.p3.2xlarge has older ones" in old.stdout
+    refused = tritonforge(*run, "ml.g5.xlarge", "--env", "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME=nobody")
+    assert refused.returncode == 1
+    assert "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME nobody does not exist" in refused.stdout
+    assert "SageMaker refuses it" in refused.stdout
+    assert tritonforge(*run, "g5.xlarge").returncode == 2
+    assert tritonforge(*run, "ml.g5.xlarge", "--env", "nothing").returncode == 2
+
+
 def test_what_has_one_answer_is_mended(good: Path) -> None:
     """The diff is shown, the files are written, and the repository loads."""
     shutil.rmtree(good / "all" / "1")

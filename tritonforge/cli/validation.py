@@ -31,6 +31,10 @@ _REFUSED: Final = {"triton": "Triton refuses it", "sagemaker": "SageMaker refuse
 @click.option("--load-model", "load_models", multiple=True, metavar="NAME", help="Explicit mode: only what this needs.")
 @click.option("--model-config-name", default="", metavar="NAME", help="Take configs/NAME.pbtxt where a model has it.")
 @click.option("--gpus", type=click.IntRange(0), help="GPUs of the host; left out, nothing is judged by it.")
+@click.option("--instance-type", metavar="ML.TYPE", help="The SageMaker instance type that it is meant for.")
+@click.option(
+    "--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the container on SageMaker."
+)
 @click.option("--select", default="", metavar="CODES", help="Only findings with these codes or beginnings: E3,W201.")
 @click.option("--ignore", default="", metavar="CODES", help="No findings with these codes or beginnings.")
 @click.option("--strict", is_flag=True, help="Exit 1 on every finding, not only on what is refused.")
@@ -45,6 +49,8 @@ def validate(
     load_models: tuple[str, ...],
     model_config_name: str,
     gpus: int | None,
+    instance_type: str | None,
+    variables: tuple[str, ...],
     select: str,
     ignore: str,
     strict: bool,
@@ -66,6 +72,8 @@ def validate(
             load_models=load_models,
             model_config_name=model_config_name,
             gpus=gpus,
+            instance_type=instance_type,
+            environment=_environment(variables),
             select=_codes(select),
             ignore=_codes(ignore),
         )
@@ -84,6 +92,13 @@ def validate(
         )
     click.echo(FORMATS[form](judged))
     return 1 if refused else 0
+
+
+def _environment(variables: Sequence[str]) -> dict[str, str] | None:
+    wrong = [each for each in variables if "=" not in each]
+    if wrong:
+        raise click.UsageError(f"--env {wrong[0]}: write NAME=VALUE")
+    return {name: value for name, _, value in (each.partition("=") for each in variables)} if variables else None
 
 
 def _codes(text: str) -> tuple[str, ...]:
