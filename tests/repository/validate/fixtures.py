@@ -101,6 +101,9 @@ PLAN = 'platform: "tensorrt_plan"'
 BATCH_INPUT = 'batch_input [{ target_name: "T" %s }]'
 STRATEGY = 'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "%s" } }'
 OTHER = x("y")
+TWICE = step("x", {"C": "I", "A": "J"}, {"B": "O"}).replace(
+    "output_map", 'input_map { key: "A" value: "I" } output_map'
+)
 CHAIN = (step("x", {"A": "I"}, {"B": "T"}), step("y", {"A": "T"}, {"B": "O"}))
 
 LAYOUT: dict[str, Fixture] = {
@@ -114,7 +117,10 @@ LAYOUT: dict[str, Fixture] = {
     "E108": Fixture({"m/config.pbtxt": IO, "m/1/": DIRECTORY}, {"m/config.pbtxt": IO, "m/1/model.onnx": ""}),
     "E109": Fixture(m(config_dot_pbtxt=Entry("file", 4, problem="Permission denied")), m()),
     "E110": Fixture(
-        m(io=A + 'output [{ name: "B" data_type: TYPE_FP32 dims: [2] label_filename: "l.txt" }]', **{"1/l.txt": "a\nb"}),
+        m(
+            io=A + 'output [{ name: "B" data_type: TYPE_FP32 dims: [2] label_filename: "l.txt" }]',
+            **{"1/l.txt": "a\nb"},
+        ),
         m(io=A + 'output [{ name: "B" data_type: TYPE_FP32 dims: [2] label_filename: "l.txt" }]', l_dot_txt="a\nb"),
     ),
     "E111": Fixture(
@@ -124,14 +130,13 @@ LAYOUT: dict[str, Fixture] = {
     "E112": Fixture({**x(), "broken/": DIRECTORY}, m(), {"load": ["m"]}),
     "E113": Fixture(m(head='backend: "nosuch"'), m(head='backend: "nosuch"', libtriton_nosuch_dot_so="")),
     "E114": both('runtime: "%s"', "other.so", "libtriton_identity.so"),
-    "E115": both('runtime: "%s"', "../other/libtriton_other.so", "libtriton_identity.so"),
+    "E115": both('runtime: "%s"', "../onnxruntime/libtriton_onnxruntime.so", "libtriton_identity.so"),
     "E116": Fixture({"m.identity/1/": DIRECTORY}, {"m.identity/config.pbtxt": IO, "m.identity/1/": DIRECTORY}),
     "W101": Fixture({"m/config.pbtxt": m()["m/config.pbtxt"], "m/1": link("../../v", leads_to="directory")}, m()),
     "W102": Fixture({"m/config.pbtxt": m()["m/config.pbtxt"], "m/1abc/": DIRECTORY}, m()),
     "W103": Fixture(m(**{"v1/": DIRECTORY}), m(**{"configs/": DIRECTORY})),
     "W104": both("version_policy { specific { versions: [%s] } }", "1, 2", "1"),
     "W105": Fixture(m(head=ONNX), m(head=ONNX, **{"1/model.onnx": ""})),
-    "W106": Fixture({**x(), **e(), "e/1/.gitkeep": DIRECTORY, "e/1/": DIRECTORY} | {"e/2/": DIRECTORY}, {**x(), **e()}),
     "W107": Fixture(
         {"m/config.pbtxt": IO, "m/.assets/": DIRECTORY, "m/1/model.onnx": ""},
         {"m/config.pbtxt": IO, "m/1/model.onnx": ""},
@@ -141,7 +146,7 @@ LAYOUT: dict[str, Fixture] = {
 }
 
 TEXT: dict[str, Fixture] = {
-    "E201": Fixture(m("input { name: }"), m()),
+    "E201": Fixture(m('metric_tags { key "a" }'), m('metric_tags { key: "a" }')),
     "E202": both("%s: 4", "max_batchsize", "max_batch_size"),
     "E203": both("max_batch_size: 4 %s", "max_batch_size: 8", "dynamic_batching {}"),
     "E204": both("max_batch_size: 4 dynamic_batching {} %s", "sequence_batching {}", ""),
@@ -184,9 +189,7 @@ MODEL: dict[str, Fixture] = {
     "E225": both(sequence(f"{START} %s"), "", "int32_false_true: [0, 1]"),
     "E226": both(sequence(f"{START} int32_false_true: [0, 1] %s"), "fp32_false_true: [0, 1]", ""),
     "E227": both(sequence(f"{START} bool_false_true: [%s]"), "true", "false, true"),
-    "E228": both(
-        sequence("kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 %s"), "int32_false_true: [0, 1]", ""
-    ),
+    "E228": both(sequence("kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 %s"), "int32_false_true: [0, 1]", ""),
     "E229": both(sequence("kind: CONTROL_SEQUENCE_CORRID data_type: %s"), "TYPE_FP32", "TYPE_STRING"),
     "E230": both("max_batch_size: 4 sequence_batching { oldest { preferred_batch_size: [%s] } }", "8", "4"),
     "E231": both("sequence_batching { direct { minimum_slot_utilization: %s } }", "50", "0.5"),
@@ -214,7 +217,10 @@ MODEL: dict[str, Fixture] = {
         m('input [{ name: "C" data_type: TYPE_INT32 dims: [4] is_shape_tensor: true }]', head=PLAN),
     ),
     "E250": both(
-        'input [{ name: "C" data_type: TYPE_INT8 dims: [%s] is_non_linear_format_io: true }]', "4, 4", "3, 4, 4", head=PLAN
+        'input [{ name: "C" data_type: TYPE_INT8 dims: [%s] is_non_linear_format_io: true }]',
+        "4, 4",
+        "3, 4, 4",
+        head=PLAN,
     ),
     "E255": both(BATCH_INPUT % "data_type: TYPE_FP32 %s", "", 'source_input: "A"'),
     "E256": both(BATCH_INPUT % 'kind: %s data_type: TYPE_FP32 source_input: "A"', "99", "BATCH_ITEM_SHAPE"),
@@ -222,11 +228,11 @@ MODEL: dict[str, Fixture] = {
     "E258": both(BATCH_INPUT % 'data_type: TYPE_FP32 source_input: "%s"', "Z", "A"),
     "E259": both('batch_output [{ target_name: "%s" source_input: "A" }]', "Z", "B"),
     "E260": both("instance_group [{ kind: KIND_%s gpus: [0] }]", "CPU", "GPU"),
-    "E261": Fixture(
-        m("instance_group [{ kind: KIND_GPU }]"), m("instance_group [{ kind: KIND_AUTO }]"), {"gpus": 0}
-    ),
+    "E261": Fixture(m("instance_group [{ kind: KIND_GPU }]"), m("instance_group [{ kind: KIND_AUTO }]"), {"gpus": 0}),
     "E262": Fixture(
-        m("instance_group [{ kind: KIND_GPU gpus: [8] }]"), m("instance_group [{ kind: KIND_GPU gpus: [0] }]"), {"gpus": 1}
+        m("instance_group [{ kind: KIND_GPU gpus: [8] }]"),
+        m("instance_group [{ kind: KIND_GPU gpus: [0] }]"),
+        {"gpus": 1},
     ),
     "E263": Fixture(
         m('instance_group [{ kind: KIND_CPU profile: ["0"] }]'),
@@ -258,13 +264,15 @@ MODEL: dict[str, Fixture] = {
     ),
     "E287": both(state(f"{GOOD_STATE} %s"), f", {GOOD_STATE}", ""),
     "E288": both(
-        f'{state(GOOD_STATE)[:-4]} }}, {{ input_name: "%s" data_type: TYPE_FP32 dims: [2] initial_state [{GOOD_STATE}] }}] }}',
+        f'{state(GOOD_STATE)[:-4]} }}, {{ input_name: "%s" data_type: TYPE_FP32 dims: [2] '
+        f"initial_state [{GOOD_STATE}] }}] }}",
         "s",
         "u",
     ),
     "E290": both('model_repository_agents { agents [{ name: "%s" }] }', "nosuch", "checksum"),
     "E291": both("%s", "model_repository_agents {}", ""),
-    "E292": Fixture(m("sequence_batching {}" + STRATEGY % "b.so", **{"../b.so": ""}), m("sequence_batching {}")),
+    "E292": Fixture(m("sequence_batching {}" + STRATEGY % "b.so"), m("sequence_batching {}")),
+    "E294": both('metric_tags { key: "%s" value: "v" }', "a-b", "a_b"),
     "E293": both(STRATEGY, "/nowhere.so", "/opt/tritonserver/batch.so"),
 }
 
@@ -280,11 +288,15 @@ ENSEMBLE: dict[str, Fixture] = {
         {**x(), **e(ONE, step("x", {"A": "I"}, {"B": "P"}), outputs="OP")},
     ),
     "E306": Fixture(
-        {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "I"}, {"B": "O"}).replace('"C"', '"A"').replace("I", "I", 1))},
-        {**x(), **e()},
+        {**x(inputs="AC"), **OTHER, **e(TWICE, step("y", {"A": "J"}, {"B": "P"}), inputs="IJ", outputs="OP")},
+        {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "I"}, {"B": "O"}))},
     ),
-    "E307": Fixture({**x(), **e(inputs="IJ")}, {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "J"}, {"B": "O"}), inputs="IJ")}),
-    "E308": Fixture({**x(), **e(outputs="OP")}, {**x(outputs="BD"), **e(step("x", {"A": "I"}, {"B": "O", "D": "P"}), outputs="OP")}),
+    "E307": Fixture(
+        {**x(), **e(inputs="IJ")}, {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "J"}, {"B": "O"}), inputs="IJ")}
+    ),
+    "E308": Fixture(
+        {**x(), **e(outputs="OP")}, {**x(outputs="BD"), **e(step("x", {"A": "I"}, {"B": "O", "D": "P"}), outputs="OP")}
+    ),
     "E309": Fixture(
         {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "typo"}, {"B": "O"}))},
         {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "I"}, {"B": "O"}))},
@@ -312,14 +324,10 @@ ENSEMBLE: dict[str, Fixture] = {
         {**x(config="max_batch_size: 8"), **e(config="max_batch_size: 4")},
     ),
     "E331": Fixture({**x(), **e(step("x", {"A": "I", "Z": "I"}, {"B": "O"}))}, {**x(), **e()}),
-    "E332": Fixture(
-        {**x(inputs="AC"), **e()}, {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "I"}, {"B": "O"}))}
-    ),
+    "E332": Fixture({**x(inputs="AC"), **e()}, {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "I"}, {"B": "O"}))}),
     "E334": Fixture({**x(), **e(step("x", {"A": "I"}, {"B": "O", "Z": "P"}), outputs="OP")}, {**x(), **e()}),
     "E335": Fixture({**x(outputs="BB"), **e()}, {**x(), **e()}),
-    "E336": Fixture(
-        {**x(), **e(), "x/config.pbtxt": x()["x/config.pbtxt"].replace("FP32", "FP16", 1)}, {**x(), **e()}
-    ),
+    "E336": Fixture({**x(), **e(), "x/config.pbtxt": x()["x/config.pbtxt"].replace("FP32", "FP16", 1)}, {**x(), **e()}),
     "E337": Fixture(
         {**x(), **x("y", dims="[5]"), **e(*CHAIN), "y/config.pbtxt": x("y")["y/config.pbtxt"].replace("[4]", "[5]", 1)},
         {**x(), **OTHER, **e(*CHAIN)},
@@ -340,14 +348,21 @@ BLIND_SPOTS: dict[str, Fixture] = {
     ),
     "W303": Fixture(
         {
-            **x("x", dims="[7]"), **x("y", dims="[9]"),
+            **x("x", dims="[7]"),
+            **x("y", dims="[9]"),
             **e(ONE, step("y", {"A": "I"}, {"B": "P"}), outputs="OP", dims="[-1]"),
         },
-        {**x("x", dims="[7]"), **x("y", dims="[7]"), **e(ONE, step("y", {"A": "I"}, {"B": "P"}), outputs="OP", dims="[-1]")},
+        {
+            **x("x", dims="[7]"),
+            **x("y", dims="[7]"),
+            **e(ONE, step("y", {"A": "I"}, {"B": "P"}), outputs="OP", dims="[-1]"),
+        },
     ),
     "W304": Fixture({**x(outputs="BD"), **e()}, {**x(), **e()}),
     "W305": both(
-        "max_batch_size: 8 sequence_batching { oldest { max_candidate_sequences: %s preferred_batch_size: [8] } }", "4", "8"
+        "max_batch_size: 8 sequence_batching { oldest { max_candidate_sequences: %s preferred_batch_size: [8] } }",
+        "4",
+        "8",
     ),
     "W306": Fixture(
         m(io=A + 'output [{ name: "B" data_type: TYPE_FP32 dims: [3] label_filename: "l" }]', l="a\nb\n"),

@@ -65,6 +65,8 @@ class _Parser:
         self._document.problems = tuple(problem for _, problem in self._found[:MAXIMAL_PROBLEMS])
 
     def _problem(self, kind: ProblemKind, message: str, offset: int, field: str = "", hint: str = "") -> None:
+        if not self._complete and offset >= self._offsets[-1] and kind != "limit":
+            return  # it is the cut that is wrong there, not the text
         if len(self._found) < MAXIMAL_PROBLEMS or kind == "limit":
             line, column = self._document.position(offset)
             self._found.append((offset, Problem(kind, message, line, column, field, hint)))
@@ -296,6 +298,9 @@ class _Parser:
 
     def _unknown(self, message: Message, spec: MessageSpec, at: int) -> None:
         """A field that the message does not have: noted, and passed over with its value."""
+        if len(self._found) >= MAXIMAL_PROBLEMS:
+            self._at = len(self._kinds) - 1  # nothing more would be said
+            return
         text = self._texts[at]
         words = f'Message type "{spec.name}" has no field named "{text}".'
         self._problem("unknown", words, self._offsets[at], _path(message, text), _closest(text, spec.fields))

@@ -84,4 +84,9 @@ def rules_by_code() -> Mapping[str, Rule]:
 
 def _printable(text: str) -> str:
     """Text that any terminal and any JSON reader takes: bytes that are not UTF-8 become escapes."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -53,6 +53,7 @@ def check(view: ModelView) -> Iterator[Finding]:
         return
     incomplete = list(_parts(view, found))
     yield from incomplete
+    yield from _twice(view, found)
     if not incomplete:
         yield from _flow(view, found)
 
@@ -63,6 +64,20 @@ def _parts(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
         for part, given in (("model_name", step.model), ("input_map", step.inputs), ("output_map", step.outputs)):
             if not given:
                 yield report(view, "E304", f"must specify '{part}' {where}", step.node)
+
+
+def _twice(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
+    """Keys of an input map that are given two tensors, of which the server keeps the last."""
+    for step in found:
+        for entry in step.node.messages("input_map"):
+            key = entry.text("key")
+            if key in step.inputs and step.inputs[key].tensor != entry.text("value"):
+                words = (
+                    f"input '{key}' in model '{step.model}' is mapped to multiple ensemble tensors for ensemble "
+                    f"'{view.name}' step {step.index}"
+                )
+                help_ = f"the server drops '{entry.text('value')}' and keeps '{step.inputs[key].tensor}'"
+                yield report(view, "E306", words, entry.one("key") or entry, help_)
 
 
 def _flow(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
@@ -77,7 +92,8 @@ def _flow(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
             tensors[tensor.name].ready = True
         else:
             words = f"ensemble input '{tensor.name}' for ensemble {name}' is not used"
-            unused.append(report(view, "E307", words, tensor.node.one("name") or tensor.node, _lost(found, tensor.name)))
+            place = tensor.node.one("name") or tensor.node
+            unused.append(report(view, "E307", words, place, _lost(found, tensor.name)))
     yield from unused
     _spread(tensors)
     outputs = {tensor.name for tensor in view.outputs}

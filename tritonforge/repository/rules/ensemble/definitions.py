@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tritonforge.repository.rules.catalogue import Rule, refused
+from tritonforge.repository.rules.catalogue import Rule
 
 __all__ = ["BY_CODE", "RULES"]
 
@@ -118,8 +118,20 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
      "response_cache { enable: true } in an ensemble with a decoupled step", "no response_cache"),
 )  # fmt: skip
 
+#: Rules that the server states and never gets to: it drops what would break them.
+_UNREACHED: Final = ("E306",)
+
 RULES: Final[tuple[Rule, ...]] = tuple(
-    refused(code, summary, source=source, why=why, bad=bad, good=good)
+    Rule(
+        code=code,
+        severity="error",
+        refused_by=None if code in _UNREACHED else "triton",
+        summary=summary,
+        source=source,
+        why=why,
+        bad=bad,
+        good=good,
+    )
     for code, source, summary, why, bad, good in _ROWS
 )
 

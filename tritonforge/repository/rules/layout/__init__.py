@@ -24,6 +24,8 @@ from tritonforge.repository.rules.layout.definitions import RULES
 __all__ = ["RULES", "absent", "labels", "load", "poll", "repository"]
 
 _FATAL = "The server's process dies, so no model of the repository is served."
+#: Backends that are known to open `file_sought`; DALI's files have a room of their own.
+_OPENING = frozenset(("tensorflow", "tensorrt", "onnxruntime", "pytorch", "openvino", "python"))
 #: Backends that are C libraries: a Python file cannot be their runtime.
 _COMPILED = frozenset(("tensorflow", "tensorrt", "onnxruntime", "pytorch", "openvino", "dali", "python", "identity"))
 
@@ -132,7 +134,7 @@ def versions(context: Context, view: ModelView) -> Iterator[Finding]:
         if read.overflows:
             words = f"the number of the version directory '{directory}' does not fit into 64 bits"
             yield rules.E106.finding(words, path=path, help=_FATAL)
-        elif read.ignored:
+        elif read.ignored and any(letter.isdigit() for letter in directory):  # others are assets, not versions
             yield rules.W103.finding(
                 f"ignore version directory '{directory}' {read.ignored}", path=path, help="name it by a number, as 1"
             )
@@ -174,7 +176,7 @@ def libraries(context: Context, view: ModelView) -> Iterator[Finding]:
     if any(tree.is_file(f"{place}/{wanted}") for place in places):
         return
     node = view.document.one("runtime")
-    if runtime and _climbs(runtime):
+    if runtime and _climbs(runtime) and _library_beside(runtime):
         words = (
             f"backend library name '{runtime}' escapes backend directory '<backends>/{backend}', for model '{name}', "
             "check model config runtime field"
@@ -201,6 +203,12 @@ def libraries(context: Context, view: ModelView) -> Iterator[Finding]:
             node=view.place(view.document.one("backend")),
             help=f"if the backend is your own, put {own} into the model's directory or the server's backend directory",
         )
+
+
+def _library_beside(runtime: str) -> bool:
+    """Whether the path leads from a backend's directory to the library of another one that is there."""
+    parts = [part for part in runtime.split("/") if part not in ("", ".")]
+    return len(parts) == 3 and parts[1] in BACKENDS and parts[2] == f"libtriton_{parts[1]}.so"
 
 
 def labels(context: Context, view: ModelView) -> Iterator[Finding]:
@@ -231,7 +239,7 @@ def load(context: Context, view: ModelView) -> Iterator[Finding]:
     """What a model's directory lacks for the model to be loaded, apart from what its configuration says."""
     yield from versions(context, view)
     yield from libraries(context, view)
-    if not view.has_config and view.backend and not view.completes and view.versions:
+    if not view.has_config and context.auto_complete and view.backend and not view.completes and view.versions:
         words = f"model configuration is not provided for model '{view.name}'"
         yield rules.E116.finding(words, path=view.config_path, help="write a config.pbtxt")
     yield from _contents(context, view)
@@ -251,7 +259,7 @@ def _contents(context: Context, view: ModelView) -> Iterator[Finding]:
             continue
         sought = file_sought(view.backend, view.platform, view.default_model_filename)
         cc_filenames = view.document.has("cc_model_filenames")
-        if not sought or view.backend == "dali" or cc_filenames or tree.leaves(directory):
+        if not sought or view.backend not in _OPENING or cc_filenames or tree.leaves(directory):
             continue
         if tree.kind(f"{directory}/{sought}") == "missing" and not tree.leaves(f"{directory}/{sought}"):
             words = f"unable to find '<repo>/{directory}/{sought}' for model instance '{view.name}'"

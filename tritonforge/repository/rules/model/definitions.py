@@ -255,6 +255,10 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
      "The library has to be where the parameter says.",
      'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "/nowhere.so" } }',
      'm/batchstrategy.so, which is found without the parameter'),
+    ("E294", "metric_model_reporter.cc GetMetricLabels (an uncaught std::invalid_argument of prometheus-cpp)",
+     "the metric tag's name is no label of Prometheus: the server's process dies",
+     "Tags become labels with an underscore before them: letters, digits and underscores, and no underscore first.",
+     'metric_tags { key: "a-b" value: "c" }', 'metric_tags { key: "a_b" value: "c" }'),
 )  # fmt: skip
 
 RULES: Final[tuple[Rule, ...]] = tuple(_rule(*row) for row in _ROWS)

@@ -1,4 +1,4 @@
-"""Instance groups of a model, and its batching library. No I/O.
+"""Instance groups of a model, its batching library, and the labels of its metrics. No I/O.
 
 Source: model_config_utils.cc NormalizeInstanceGroup, ValidateInstanceGroup, GetProfileIndex; backend_model.cc. What
 depends on the host's GPUs is judged only where their number is known.
@@ -15,12 +15,14 @@ from tritonforge.repository.pbtxt import Message
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.model.report import report
 
-__all__ = ["batching_library", "check"]
+__all__ = ["batching_library", "check", "metric_tags"]
 
 #: The least CUDA compute capability as the server prints it (2.51: 6.0; the images of 24.11 and later: 7.5).
 _CAPABILITY: Final = "6.000000"
 #: What C's stoi takes from the front of a text.
 _STOI: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
+#: What follows the underscore of a label (prometheus-cpp CheckLabelName takes no name that begins with two).
+_TAG: Final = re.compile(r"(?!_)[A-Za-z0-9_]*", re.ASCII)
 _STRATEGY: Final = "TRITON_BATCH_STRATEGY_PATH"
 
 
@@ -100,3 +102,11 @@ def batching_library(context: Context, view: ModelView) -> Iterator[Finding]:
         yield report(view, "E292", words, node)
     elif not path.startswith("/opt/") and not context.tree.is_file(path.lstrip("./")):
         yield report(view, "E293", f"Batching library path not found: {path}", node)
+
+
+def metric_tags(view: ModelView) -> Iterator[Finding]:
+    """The names of the metric tags, which become labels when a version is loaded."""
+    for name, entry in view.document.entries("metric_tags").items():
+        if not _TAG.fullmatch(name) and view.versions:
+            words = f"the metric tag '{name}' is no name for a label of Prometheus: Invalid label name"
+            yield report(view, "E294", words, entry.one("key") or entry, "The server's process dies; rename the tag.")

@@ -72,7 +72,7 @@ def _byte_size(value: Message) -> int | None:
     dims = value.integers("dims")
     if datatype is None or datatype.size is None:
         return None
-    return prod(dims) * datatype.size if dims else 0
+    return prod(dims) * datatype.size % 2**64 if dims else 0  # unsigned, as the server counts
 
 
 def _request(view: ModelView, sample: Message, entries: dict[str, Message]) -> Iterator[Finding]:

@@ -1,0 +1,76 @@
+"""Our verdict beside the real server's: on every fixture, and on random repositories near good ones.
+
+``TRITONFORGE_MUTATIONS=3000`` runs that many random repositories instead of a hundred; a case that differs is known by
+its number, and belongs among the fixtures once it is understood.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.repository.validate.fixtures import FIXTURES, m
+from tests.repository.validate.mutations import repository
+from tests.repository.validate.oracle import Oracle, arguments
+from tritonforge.repository.findings import verdict
+from tritonforge.repository.tree import Tree
+from tritonforge.repository.validate import validate
+
+pytestmark = pytest.mark.server
+
+#: What this server cannot be asked: files that only a `Tree` has, what is newer than it or not in its wheel.
+UNASKED = {
+    ("E109", "bad"): "the file system of the test's user has no unreadable file",
+    ("W108", "bad"): "a file of a gigabyte",
+    ("W101", "bad"): "the link's goal is outside of the repository",
+    ("E113", "good"): "the library is an empty file",
+    ("E233", "bad"): "model_metrics is newer than the server",
+    ("E233", "good"): "model_metrics is newer than the server",
+    ("E290", "good"): "the wheel has no repository agents",
+    ("E293", "good"): "the library is not there",
+    ("E262", "good"): "the host has no GPU",
+}
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
+    """The real server."""
+    return Oracle(tmp_path_factory.mktemp("oracle"))
+
+
+def difference(oracle: Oracle, files: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """What differs between the server and us; "" when nothing does."""
+    heard = oracle.judge(files, *arguments(options))
+    findings = validate(Tree.of(files), **options)
+    if (verdict(findings) == "loads") != heard.loads:
+        return f"the server {'loads' if heard.loads else 'refuses'} it {heard.sentences}, we found {findings}"
+    lost = set(heard.sentences) - {each.message.strip() for each in findings}
+    return f"the server said {lost}, we found {findings}" if lost and not heard.loads else ""
+
+
+@pytest.mark.parametrize("code", sorted(FIXTURES))
+def test_the_server_judges_the_fixtures_as_we_do(oracle: Oracle, code: str) -> None:
+    """Each fixture's verdict and sentences are the server's."""
+    if not oracle.fast:
+        pytest.skip("no C compiler: a verdict would take seconds")
+    fixture = FIXTURES[code]
+    for side in ("bad", "good"):
+        if (code, side) not in UNASKED:
+            options = {"gpus": 0, **fixture.options}
+            assert difference(oracle, getattr(fixture, side), options) == ""
+
+
+def test_random_repositories_are_judged_as_the_server_does(oracle: Oracle) -> None:
+    """Verdict and sentences agree on a hundred seeded mutations of good repositories."""
+    asked = int(os.environ.get("TRITONFORGE_MUTATIONS", "100" if oracle.fast else "10"))
+    different = {seed: found for seed in range(asked) if (found := difference(oracle, *repository(seed)))}
+    assert different == {}
+
+
+def test_the_oracle_hears_both_verdicts(oracle: Oracle) -> None:
+    """The oracle itself can say both, so that agreement means something."""
+    assert oracle.judge(m()).loads
+    heard = oracle.judge(m("max_batch_size: -1"))
+    assert not heard.loads
+    assert heard.sentences == ("'max_batch_size' must be non-negative value for m",)

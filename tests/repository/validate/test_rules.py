@@ -1,0 +1,152 @@
+"""The rules: each has a catalogue entry, a bad repository that gives exactly it, and a good one that does not."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import tritonforge.repository.rules as rules_package
+from tests.repository.validate.fixtures import FIXTURES, Fixture, e, m, x
+from tritonforge.repository.findings import Finding, verdict
+from tritonforge.repository.rules import blind_spots, ensemble, layout, model, text
+from tritonforge.repository.rules.catalogue import rules_by_code
+from tritonforge.repository.tree import DIRECTORY, Entry, Tree
+from tritonforge.repository.validate import validate
+
+OWN = {rule.code: rule for room in (layout, text, model, ensemble, blind_spots) for rule in room.RULES}
+
+#: What a finding brings with it: the server's own summary of a text it refuses, the ensembles of a model that fails,
+#: and advice that no neighbour of the bad repository can avoid.
+BRINGS = {
+    **{code: {"E200"} for code in ("E201", "E202", "E203", "E204", "E205", "E206", "E207")},
+    "E117": {"W307"},
+    "E212": {"W105"},
+    "E250": {"W105"},
+    "E264": {"W105"},
+    "E265": {"W105"},
+    "E322": {"E320"},
+    "E323": {"E266"},
+    "E335": {"W307"},
+    "W107": {"E108"},
+    "W109": {"E116"},
+}
+
+#: Codes that come with every rule's neighbourhood and are judged by other rooms.
+OTHERS = re.compile(r"[EW][456]")
+
+
+def found(files: object, fixture: Fixture) -> list[Finding]:
+    """The findings of the rooms under test."""
+    assert isinstance(files, dict)
+    return [each for each in validate(Tree.of(files), **fixture.options) if not OTHERS.match(each.code)]
+
+
+@pytest.mark.parametrize("code", sorted(OWN))
+def test_a_bad_repository_gives_exactly_the_rule(code: str) -> None:
+    """The bad repository gives the rule's finding, at a place, and nothing else but what that brings with it."""
+    if code == "E200":
+        return  # comes with each of E201 to E207
+    fixture = FIXTURES[code]
+    findings = found(fixture.bad, fixture)
+    assert {each.code for each in findings} - BRINGS.get(code, set()) == {code}
+    for each in findings:
+        rule = OWN[each.code]
+        assert (each.severity, each.refused_by) == (rule.severity, rule.refused_by)
+        assert each.message
+        assert each.path in ("", *Tree.of(fixture.bad).entries) or each.code in ("E107", "E116")
+        if each.path.endswith(".pbtxt"):
+            assert each.line is not None
+            assert each.column is not None
+
+
+@pytest.mark.parametrize("code", sorted(OWN))
+def test_a_good_repository_does_not_give_the_rule(code: str) -> None:
+    """The good repository gives no error at all."""
+    if code == "E200":
+        return  # comes with each of E201 to E207
+    fixture = FIXTURES[code]
+    findings = found(fixture.good, fixture)
+    assert code not in {each.code for each in findings}
+    assert verdict(findings) == "loads"
+
+
+def test_every_code_is_in_the_catalogue() -> None:
+    """Every code that the source of a rule names has a rule, and every rule says all there is to say."""
+    catalogue = rules_by_code()
+    folder = Path(str(rules_package.__file__)).parent
+    named = {code for path in folder.rglob("*.py") for code in re.findall(r'"([EW]\d{3})"', path.read_text())}
+    assert named == set(catalogue)
+    for code, rule in catalogue.items():
+        assert re.fullmatch(r"[EW][1-6]\d\d", code)
+        assert rule.severity == ("error" if code[0] == "E" else "warning")
+        assert rule.summary
+        assert rule.source
+        assert rule.why
+        assert rule.bad
+
+
+def test_findings_are_sorted_and_selected() -> None:
+    """Findings are sorted by path and line; codes are selected and ignored by their first characters."""
+    files = {**m("max_batch_size: -1"), **x("b", config="max_batch_size: -1 dynamic_batching {}")}
+    findings = validate(Tree.of(files))
+    assert [(each.path, each.code) for each in findings] == [("b/config.pbtxt", "E213"), ("m/config.pbtxt", "E213")]
+    assert validate(Tree.of(files), select=["W"]) == []
+    assert validate(Tree.of(files), ignore=["E21"]) == []
+    assert len(validate(Tree.of(files), select=["E213"])) == 2
+
+
+def test_a_finding_points_at_the_value() -> None:
+    """Line, column and field are those of the value, or of the message it is missing in."""
+    text_ = 'backend: "identity"\ninput [{\n  name: "A"\n  data_type: TYPE_FP32\n  dims: [ 4, 0 ]\n}]\n'
+    (finding,) = validate(Tree.of({"m/config.pbtxt": text_, "m/1/": DIRECTORY}))
+    assert (finding.code, finding.line, finding.column, finding.field) == ("E244", 5, 14, "input[0].dims[1]")
+    (finding,) = validate(Tree.of({"m/config.pbtxt": text_.replace("[ 4, 0 ]", "[]"), "m/1/": DIRECTORY}))
+    assert (finding.code, finding.line, finding.column, finding.field) == ("E242", 2, 8, "input[0]")
+
+
+def test_consequences_are_said_in_the_servers_words() -> None:
+    """An ensemble of a model that does not load says why, as the server does."""
+    files = {**x(config="instance_group [{ kind: KIND_CPU gpus: [0] }]"), **e()}
+    messages = [each.message for each in validate(Tree.of(files))]
+    why = "instance group x_0 of model x has kind KIND_CPU but specifies one or more GPUs"
+    assert messages == [
+        (
+            "ensemble 'e' depends on 'x' which has no loaded version. Model 'x' loading failed with error: "
+            f"version 1 is at UNAVAILABLE state: Invalid argument: {why};"
+        ),
+        why,
+    ]
+
+
+def test_explicit_mode_judges_only_what_is_loaded() -> None:
+    """A broken neighbour is harmless where models are loaded by name; what an ensemble needs is not."""
+    broken = {"broken/config.pbtxt": "garbage {"}
+    assert verdict(validate(Tree.of({**m(), **broken}))) == "refused"
+    assert validate(Tree.of({**m(), **broken}), load=["m"]) == []
+    missing = validate(Tree.of({**e(), **broken}), load=["e"])
+    assert [each.code for each in missing if each.severity == "error"] == ["E112", "E320"]
+
+
+def test_auto_complete_is_known_by_backend() -> None:
+    """What a backend fills in from its file is no finding; what it does not, or cannot, is."""
+    savedmodel = {"m/config.pbtxt": 'platform: "tensorflow_savedmodel" input [{ name: "A" }]'}
+    with_file = {**savedmodel, "m/1/model.savedmodel/saved_model.pb": b""}
+    assert [each.code for each in validate(Tree.of(with_file)) if each.severity == "error"] == []
+    assert "E241" in {each.code for each in validate(Tree.of(with_file), auto_complete=False)}
+    assert "E241" in {each.code for each in validate(Tree.of({**savedmodel, "m/1/": DIRECTORY}))}
+    graphdef = {"m/config.pbtxt": 'platform: "tensorflow_graphdef" input [{ name: "A" }]', "m/1/model.graphdef": b""}
+    assert "E241" in {each.code for each in validate(Tree.of(graphdef))}
+    python = {
+        "m/config.pbtxt": 'backend: "python" input [{ name: "A" }]',
+        "m/1/model.py": "class TritonPythonModel: ...",
+    }
+    assert "E241" in {each.code for each in validate(Tree.of(python))}
+    completing = {**python, "m/1/model.py": "def auto_complete_config(c): ..."}
+    assert "E241" not in {each.code for each in validate(Tree.of(completing))}
+
+
+def test_a_configuration_that_was_not_read_is_said_so() -> None:
+    """A configuration that is too large to be judged gives one finding, and its size is never read."""
+    (finding,) = validate(Tree.of({**m(), "m/config.pbtxt": Entry("file", 300_000_000)}))
+    assert finding.code == "W108"
+    assert "300000000" in finding.message
