@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = ("start", "rebuild", "wire", "serving", "soak")
+BENCHMARKS = ("start", "rebuild", "validation", "wire", "serving", "soak", "differential")
 
 
 def main(names: list[str]) -> int:

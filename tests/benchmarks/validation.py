@@ -1,7 +1,8 @@
 """How fast validation is: whole processes, against fixed bounds and against the real server on the same repository.
 
-``run()`` gives rows as the other benchmarks do: ``ours_ms`` is the whole process of a validation from start to end, ``other_ms`` the real tritonserver's start with the same repository (stand-in backends), or the bound itself. The
-memory row has mebibytes in the place of milliseconds.
+``run()`` gives rows as the other benchmarks do: ``ours_ms`` is the whole process of a validation from start to end,
+``other_ms`` the real tritonserver's start with the same repository (stand-in backends), or the bound itself. The row of
+memory has mebibytes in the place of milliseconds.
 """
 
 from __future__ import annotations

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["DIRECTORY", "MAXIMAL_TEXT", "Entry", "Kind", "Tree", "link"]
+__all__ = ["DIRECTORY", "MAXIMAL_TEXT", "UNKNOWN", "Entry", "Kind", "Tree", "link"]
 
 Kind: TypeAlias = Literal["file", "directory", "missing", "other"]
 
 #: Bytes of a configuration or a label file that are read and judged; larger ones become a finding.
 MAXIMAL_TEXT: Final = 4 * 1024 * 1024
+
+#: The size of a file that is not made yet.
+UNKNOWN: Final = -1
 
 #: Linux refuses a path after this many links (``ELOOP``; man 7 path_resolution).
 _MAXIMAL_LINKS: Final = 40
@@ -25,9 +28,9 @@ _MAXIMAL_LINKS: Final = 40
 class Entry:
     """One path: its kind and what is known of it.
 
-    ``content`` is None where it was not read (only what the rules look into is), ``target`` is a link's text,
-    ``leads_to`` what a link that leaves the snapshot was found to lead to ("" when that is not known), ``problem``
-    why the path could not be read ("" when it could).
+    ``size`` is `UNKNOWN` for a file that is not made yet. ``content`` is None where it was not read (only what the
+    rules look into is), ``target`` is a link's text, ``leads_to`` what a link that leaves the snapshot was found to
+    lead to ("" when that is not known), ``problem`` why the path could not be read ("" when it could).
     """
 
     kind: Literal["file", "directory", "link", "other"]

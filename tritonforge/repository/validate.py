@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tritonforge import images
 from tritonforge.repository.findings import Finding, ordered
@@ -12,7 +12,8 @@ from tritonforge.repository.rules import blind_spots, dali, ensemble, layout, mo
 from tritonforge.repository.rules import image as images_room
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.ensemble import Failure, Judge
-from tritonforge.repository.tree import DIRECTORY, Entry, Tree
+from tritonforge.repository.rules.inference import file_sought
+from tritonforge.repository.tree import DIRECTORY, UNKNOWN, Entry, Tree
 
 if TYPE_CHECKING:
     from tritonforge.repository.resolve import Repository
@@ -58,20 +59,26 @@ def validate(
 
 
 def tree_of(repository: Repository) -> Tree:
-    """The tree that a repository of definitions will be on disk; files that are not made yet are empty."""
+    """The tree that a repository of definitions will be on disk; of files not made yet only the name is known."""
     from tritonforge.repository.resolve import (
         Content,
         Made,
     )  # its own imports cost more than a small repository's rules
 
     entries: dict[str, Entry] = {}
-    for path, source in repository.files.items():
-        if isinstance(source, Content):
-            entries[path] = Entry("file", len(source.data), content=source.data)
-        elif isinstance(source, Made):
-            entries[path] = DIRECTORY
-        else:
-            entries[path] = Entry("file")
+    for resolved in repository.models:
+        config: Any = resolved.config  # protobuf makes the class of ModelConfig at run time
+        sought = file_sought(config.backend, config.platform, config.default_model_filename)
+        for path, source in resolved.files.items():
+            if isinstance(source, Content):
+                entries[path] = Entry("file", len(source.data), content=source.data)
+            elif isinstance(source, Made):
+                entries[path] = DIRECTORY
+                entries[f"{path}/{sought or 'model'}"] = (
+                    Entry("file", UNKNOWN) if sought != "model.savedmodel" else DIRECTORY
+                )
+            else:
+                entries[path] = Entry("file", UNKNOWN)
     return Tree(entries)
 
 
@@ -96,10 +103,9 @@ def _findings(context: Context) -> Iterator[Finding]:
             yield from loaded[view.name]
             _fail(failures, view, "load", loaded[view.name])
     judge = Judge(context, failures)
-    circular = judge.circular
     for name in judge.order():
         view = context.models[name]
-        found = judge.judge(view, circular=circular)
+        found = judge.judge(view)
         yield from found
         _fail(failures, view, "ensemble", found)
         late = judge.cached(view) + loaded[name]
@@ -135,7 +141,10 @@ def _names(context: Context) -> list[str]:
     if context.load is None or "*" in context.load:
         return list(context.models)
     names = list(dict.fromkeys(context.load))
+    seen = set(names)
     for name in names:
-        if name in context.models:
-            names += [each for each in ensemble.wanted(context.models[name]) if each not in names]
+        for needed in ensemble.wanted(context.models[name]) if name in context.models else ():
+            if needed not in seen:
+                seen.add(needed)
+                names.append(needed)
     return names

@@ -396,3 +396,51 @@ LAYOUT["W106"] = Fixture(
 )
 
 FIXTURES = {**LAYOUT, **TEXT, **MODEL, **ENSEMBLE, **BLIND_SPOTS}
+
+#: What mutations found where the server and we differed once: the files, and the server's sentence ("" where it dies).
+DIFFERENCES: dict[str, tuple[Files, str]] = {
+    "an ensemble's output without a name": (
+        {**x(), **e(outputs="OP"), "e/config.pbtxt": e(outputs="OP")["e/config.pbtxt"].replace('name: "P"', "")},
+        "ensemble output '' for ensemble e' is not used",
+    ),
+    "an ensemble's input without a name": (
+        {**x(), **e(inputs="IJ"), "e/config.pbtxt": e(inputs="IJ")["e/config.pbtxt"].replace('name: "J"', "")},
+        "ensemble input '' for ensemble e' is not used",
+    ),
+    "a step with one input that is there and one that is not": (
+        {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "-1"}, {"B": "O"}))},
+        "output 'O' for ensemble 'e' is not written: at least one of its depending tensors, '-1', is not connected",
+    ),
+    "a warmup file for negative dims": (
+        m(SAMPLE % 'data_type: TYPE_FP32 dims: [-2] input_data_file: "f"', warmup__f="x" * 16),
+        (
+            "[request id: <id_unknown>] warmup setting expects 18446744073709551608 bytes, but the data provided from "
+            "fonly has 16 bytes"
+        ),
+    ),
+    "a warmup sample for an input whose type is a number": (
+        m(GOOD_SAMPLE, io=A.replace("TYPE_FP32", "99") + B),
+        "[request id: <id_unknown>] inference input 'A' data-type is 'FP32', but model 'm' expects '<invalid>'",
+    ),
+    "a metric tag that begins with an underscore": (m('metric_tags { key: "_a" value: "b" }'), ""),
+    "an ensemble that leads into a circle": (
+        {
+            **e(step("f", {"I": "I"}, {"O": "O"}), name="d"),
+            **e(step("g", {"I": "I"}, {"O": "O"}), name="f"),
+            **e(step("f", {"I": "I"}, {"O": "O"}), name="g"),
+        },
+        "",
+    ),
+    "a key of a map that is empty twice": (
+        m('model_warmup { inputs { key: "" key: "A" } }'),
+        "failed to read text proto from <repo>/m/config.pbtxt",
+    ),
+    "a runtime that leads to no library": (
+        m('runtime: "../other/libtriton_other.so"'),
+        (
+            "unable to find backend library '../other/libtriton_other.so' for model 'm', "
+            "searched: '<repo>/m/1' '<repo>/m' "
+            "'<backends>/identity'"
+        ),
+    ),
+}

@@ -1,6 +1,6 @@
 """Our verdict beside the real server's: on every fixture, and on random repositories near good ones.
 
-``TRITONFORGE_MUTATIONS=3000`` runs that many random repositories instead of a hundred; a case that differs is known by
+``TRITONFORGE_MUTATIONS=3000`` runs that many random repositories instead of two hundred; a case that differs is known by
 its number, and belongs among the fixtures once it is understood.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.repository.validate.fixtures import FIXTURES, m
+from tests.repository.validate.fixtures import DIFFERENCES, FIXTURES, m
 from tests.repository.validate.mutations import repository
 from tests.repository.validate.oracle import Oracle, arguments
 from tritonforge.repository.findings import verdict
@@ -62,8 +62,8 @@ def test_the_server_judges_the_fixtures_as_we_do(oracle: Oracle, code: str) -> N
 
 
 def test_random_repositories_are_judged_as_the_server_does(oracle: Oracle) -> None:
-    """Verdict and sentences agree on a hundred seeded mutations of good repositories."""
-    asked = int(os.environ.get("TRITONFORGE_MUTATIONS", "100" if oracle.fast else "10"))
+    """Verdict and sentences agree on two hundred seeded mutations of good repositories."""
+    asked = int(os.environ.get("TRITONFORGE_MUTATIONS", "200" if oracle.fast else "10"))
     different = {seed: found for seed in range(asked) if (found := difference(oracle, *repository(seed)))}
     assert different == {}
 
@@ -74,3 +74,13 @@ def test_the_oracle_hears_both_verdicts(oracle: Oracle) -> None:
     heard = oracle.judge(m("max_batch_size: -1"))
     assert not heard.loads
     assert heard.sentences == ("'max_batch_size' must be non-negative value for m",)
+
+
+@pytest.mark.parametrize("name", sorted(DIFFERENCES))
+def test_the_server_still_says_what_mutations_found(oracle: Oracle, name: str) -> None:
+    """The recorded sentences are the server's, and we agree."""
+    files, sentence = DIFFERENCES[name]
+    heard = oracle.judge(files)
+    assert not heard.loads
+    assert heard.sentences == ((sentence,) if sentence else ())
+    assert difference(oracle, files, {"gpus": 0}) == ""

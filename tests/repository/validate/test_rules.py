@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import tritonforge.repository.rules as rules_package
-from tests.repository.validate.fixtures import FIXTURES, Fixture, e, m, x
+from tests.repository.validate.fixtures import DIFFERENCES, FIXTURES, Fixture, e, m, x
 from tritonforge.repository.findings import Finding, verdict
 from tritonforge.repository.rules import blind_spots, ensemble, layout, model, text
 from tritonforge.repository.rules.catalogue import rules_by_code
@@ -150,3 +150,12 @@ def test_a_configuration_that_was_not_read_is_said_so() -> None:
     (finding,) = validate(Tree.of({**m(), "m/config.pbtxt": Entry("file", 300_000_000)}))
     assert finding.code == "W108"
     assert "300000000" in finding.message
+
+
+@pytest.mark.parametrize("name", sorted(DIFFERENCES))
+def test_differences_that_were_found_stay_mended(name: str) -> None:
+    """Each difference to the real server that mutations found: refused, in the server's words."""
+    files, sentence = DIFFERENCES[name]
+    findings = validate(Tree.of(files))
+    assert verdict(findings) == "refused"
+    assert not sentence or sentence in {each.message.strip() for each in findings}

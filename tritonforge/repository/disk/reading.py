@@ -17,10 +17,10 @@ __all__ = ["read_tree"]
 
 MAXIMAL_ENTRIES: Final = 200_000
 MAXIMAL_DEPTH: Final = 32
-#: Bytes of one serialised DALI pipeline, and of everything that is read.
-MAXIMAL_PIPELINE: Final = 64 * 1024 * 1024
-MAXIMAL_BYTES: Final = 96 * 1024 * 1024
-#: Files in a model's own directory that may be labels; others that are read are known by their name.
+#: Bytes of all serialised DALI pipelines, and of all texts, that are read.
+MAXIMAL_PIPELINES: Final = 64 * 1024 * 1024
+MAXIMAL_TEXTS: Final = 64 * 1024 * 1024
+#: Files that are read wherever they lie.
 _TEXTS: Final = (".pbtxt", ".txt", ".py")
 
 
@@ -42,7 +42,8 @@ class _Reader:
         self.entries: dict[str, Entry] = {}
         self.truncated = ""
         self._root = root
-        self._bytes = 0
+        self._pipelines = MAXIMAL_PIPELINES
+        self._texts = MAXIMAL_TEXTS
 
     def directory(self, path: str, depth: int) -> None:
         """Read a directory and those below it."""
@@ -69,9 +70,9 @@ class _Reader:
                 self.entries[here] = DIRECTORY
                 self.directory(here, depth + 1)
             else:
-                self.entries[here] = self._file(each, here, depth)
+                self.entries[here] = self._file(each, depth)
 
-    def _file(self, each: os.DirEntry[str], path: str, depth: int) -> Entry:
+    def _file(self, each: os.DirEntry[str], depth: int) -> Entry:
         try:
             status = each.stat(follow_symlinks=False)
         except OSError as error:
@@ -79,27 +80,31 @@ class _Reader:
         if not stat.S_ISREG(status.st_mode):
             return Entry("other")
         size = status.st_size
-        if not self._wanted(each.name, path, depth, size):
+        if not self._wanted(each.name, depth, size):
             return Entry("file", size)
         try:
             with Path(each.path).open("rb") as file:
                 content = file.read(size + 1)
         except OSError as error:
             return Entry("file", size, problem=_reason(error))
-        self._bytes += len(content)
         return Entry("file", len(content), content=content)
 
-    def _wanted(self, name: str, path: str, depth: int, size: int) -> bool:
+    def _wanted(self, name: str, depth: int, size: int) -> bool:
         """Whether the rules look into a file: configurations, labels, Python models, pipelines."""
         if name.endswith(".dali") or name == "dali.py":
-            wanted = size <= MAXIMAL_PIPELINE
-        else:
-            # Files in a model's own directory may be labels, whatever they are called.
-            wanted = size <= MAXIMAL_TEXT and (depth == 1 or name.endswith(_TEXTS))
-        if wanted and self._bytes + size > MAXIMAL_BYTES:
-            self.truncated = f"its texts and pipelines have more than {MAXIMAL_BYTES >> 20} MiB"
+            if size <= self._pipelines:
+                self._pipelines -= size
+                return True
+            self.truncated = f"its DALI pipelines have more than {MAXIMAL_PIPELINES >> 20} MiB"
             return False
-        return wanted
+        in_model = depth == 1  # labels may have any name there
+        if size > MAXIMAL_TEXT or not (in_model or name.endswith(_TEXTS)):
+            return False
+        if size <= self._texts:
+            self._texts -= size
+            return True
+        self.truncated = f"its texts have more than {MAXIMAL_TEXTS >> 20} MiB"
+        return False
 
 
 def _link(path: str) -> Entry:

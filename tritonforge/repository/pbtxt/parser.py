@@ -26,6 +26,13 @@ _TRUE: Final = ("true", "True", "t")
 _FALSE: Final = ("false", "False", "f")
 _INFINITE: Final = {"inf": float("inf"), "infinity": float("inf"), "nan": float("nan")}
 
+#: What other frameworks call the element types.
+_ALIASES: Final = {
+    "FLOAT": "TYPE_FP32", "FLOAT32": "TYPE_FP32", "FLOAT16": "TYPE_FP16", "HALF": "TYPE_FP16", "DOUBLE": "TYPE_FP64",
+    "FLOAT64": "TYPE_FP64", "BFLOAT16": "TYPE_BF16", "INT": "TYPE_INT32", "LONG": "TYPE_INT64", "SHORT": "TYPE_INT16",
+    "BYTE": "TYPE_UINT8", "BYTES": "TYPE_STRING", "STR": "TYPE_STRING", "BOOLEAN": "TYPE_BOOL",
+}  # fmt: skip
+
 
 def parse(text: str | bytes) -> Document:
     """The document of a text; what is wrong with it is in ``problems``, sorted by place. Never raises on content."""
@@ -381,5 +388,8 @@ def _closest(text: str, names: dict[str, int] | dict[str, FieldSpec]) -> str:
     from difflib import get_close_matches  # costs milliseconds, and is needed for wrong texts only
 
     lowered = {name.lower(): name for name in names}
+    alias = _ALIASES.get(text.upper().removeprefix("TYPE_"), "")
+    if alias in names:
+        return f"did you mean {alias}?"
     found = get_close_matches(text.lower()[:100], list(lowered), n=1)
     return f"did you mean {lowered[found[0]]}?" if found else ""

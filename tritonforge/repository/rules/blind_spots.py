@@ -124,6 +124,9 @@ W312 = advice(
     good="max_batch_size: 8 input [{ allow_ragged_batch: true }]",
 )
 
+#: Shapes of one tensor that are compared with each other; more than two are rare.
+_COMPARED: Final = 50
+
 RULES: Final[tuple[Rule, ...]] = (W301, W302, W303, W304, W305, W306, W307, W308, W309, W310, W311, W312)
 
 
@@ -252,7 +255,8 @@ def _step(view: ModelView, step: Step, model: ModelView, uses: dict[str, list[_U
 def _mentions(view: ModelView, name: str, mentions: list[_Use]) -> Iterator[Finding]:
     """Hold all mentions of a tensor against each other, where the server holds each against the first."""
     path, first = view.config_path, mentions[0]
-    for left, right in combinations(mentions, 2):
+    distinct = list({(each.dims, each.model.max_batch_size > 0): each for each in reversed(mentions)}.values())
+    for left, right in combinations(distinct[::-1][:_COMPARED], 2):
         same = agree(left.dims, right.dims) or agree(left.full, right.full)
         if not same and left is not first and right.tensor.data_type == left.tensor.data_type:
             words = (

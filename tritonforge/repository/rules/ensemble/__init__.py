@@ -36,6 +36,7 @@ class Judge:
             for name, view in context.models.items()
             if view.is_ensemble and not (name in failures and failures[name].stage == "poll")
         }
+        self._circular = between.entries(self._graph)
 
     def order(self) -> list[str]:
         """The ensembles, each after those it depends on; those in circles last."""
@@ -56,12 +57,11 @@ class Judge:
         ordered = set(order)
         return order + [name for name in self._graph if name not in ordered]
 
-    def judge(self, view: ModelView, *, circular: bool) -> list[Finding]:
+    def judge(self, view: ModelView) -> list[Finding]:
         """The findings of one ensemble beside its models."""
         context, found = self._context, steps(view)
         findings = list(between.missing(context, view, found, self._failures))
-        if circular:
-            findings += between.circles(view, found, self._graph)
+        findings += between.circles(view, found, self._graph, self._circular)
         if not findings:
             findings += between.failed(context, view, found, self._failures)
         whole = all(each.code in ("E320", "E324") for each in findings)
@@ -91,13 +91,3 @@ class Judge:
             "Please disable the response cache."
         )
         return [report(view, "E339", words, cache)]
-
-    @property
-    def circular(self) -> bool:
-        """Whether some ensembles depend on each other in a circle."""
-        settled: set[str] = set()
-        for name in self.order():
-            if any(each in self._graph and each not in settled for each in self._graph[name]):
-                return True
-            settled.add(name)
-        return False

@@ -19,13 +19,12 @@ __all__ = ["check"]
 
 @dataclass(slots=True)
 class _Tensor:
-    """A tensor between steps: what it is worked out from, what is worked out from it, whether it ever is there."""
+    """A tensor between steps: its first place, the steps that write and read it, whether it ever is there."""
 
     node: Node
-    written: bool = False
     ready: bool = False
-    before: list[str] = field(default_factory=list)
-    after: list[str] = field(default_factory=list)
+    writers: list[Step] = field(default_factory=list)
+    readers: list[Step] = field(default_factory=list)
 
 
 def check(view: ModelView) -> Iterator[Finding]:
@@ -87,13 +86,14 @@ def _flow(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
     twice = list(_link(view, found, tensors))
     yield from twice
     unused = []
+    dropped = _dropped(found)
     for tensor in view.inputs:
         if tensor.name in tensors:
             tensors[tensor.name].ready = True
         else:
             words = f"ensemble input '{tensor.name}' for ensemble {name}' is not used"
-            place = tensor.node.one("name") or tensor.node
-            unused.append(report(view, "E307", words, place, _lost(found, tensor.name)))
+            named = tensor.node.one("name") or tensor.node
+            unused.append(report(view, "E307", words, named, _lost(dropped, tensor.name)))
     yield from unused
     _spread(tensors)
     outputs = {tensor.name for tensor in view.outputs}
@@ -113,7 +113,7 @@ def _flow(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
             )
             yield report(view, "E309", words, tensors[root].node if root else place, help_)
     for tensor_name, entry in tensors.items():
-        if tensor_name in outputs or (entry.ready and entry.after) or (broken and not entry.ready):
+        if tensor_name in outputs or (entry.ready and entry.readers) or (broken and not entry.ready):
             continue
         words = f"ensemble tensor '{tensor_name}' is unused in ensemble '{name}'"
         help_ = "no step reads it: leave it out of output_map" if entry.ready else "what it depends on is never there"
@@ -124,52 +124,67 @@ def _link(view: ModelView, found: Sequence[Step], tensors: dict[str, _Tensor]) -
     for step in found:
         for mapped in step.outputs.values():
             tensor = tensors.setdefault(mapped.tensor, _Tensor(mapped.node))
-            if tensor.written:
+            if tensor.writers:
                 words = (
                     f"ensemble tensor '{mapped.tensor}' can appear in an output map only once for ensemble "
                     f"'{view.name}' step {step.index}"
                 )
                 yield report(view, "E305", words, mapped.node, "give one of the two another name")
-            tensor.written = True
-        for mapped in step.inputs.values():
-            source = tensors.setdefault(mapped.tensor, _Tensor(mapped.node))
-            for output in step.outputs.values():
-                source.after.append(output.tensor)
-                tensors[output.tensor].before.append(mapped.tensor)
+            tensor.writers.append(step)
+        for name, node in {mapped.tensor: mapped.node for mapped in step.inputs.values()}.items():
+            tensors.setdefault(name, _Tensor(node)).readers.append(step)
 
 
 def _spread(tensors: dict[str, _Tensor]) -> None:
-    """Mark what comes to be: a step's outputs once all its inputs are there."""
-    missing = {name: len(tensor.before) for name, tensor in tensors.items()}
+    """Mark what comes to be: a tensor once all the steps that write it have all that they read."""
+    steps_waiting: dict[int, int] = {}
+    for tensor in tensors.values():
+        for step in tensor.readers:
+            steps_waiting[step.index] = steps_waiting.get(step.index, 0) + 1
+    tensors_waiting = {name: len(tensor.writers) for name, tensor in tensors.items()}
     pending = deque(name for name, tensor in tensors.items() if tensor.ready)
     while pending:
-        for following in tensors[pending.popleft()].after:
-            if tensors[following].ready:
+        for step in tensors[pending.popleft()].readers:
+            steps_waiting[step.index] -= 1
+            if steps_waiting[step.index]:
                 continue
-            missing[following] -= 1
-            if missing[following] <= 0:
-                tensors[following].ready = True
-                pending.append(following)
+            for mapped in step.outputs.values():
+                tensors_waiting[mapped.tensor] -= 1
+                if tensors_waiting[mapped.tensor] <= 0 and not tensors[mapped.tensor].ready:
+                    tensors[mapped.tensor].ready = True
+                    pending.append(mapped.tensor)
 
 
 def _root(tensors: dict[str, _Tensor], name: str) -> str:
     """A tensor that nothing writes among those that an unwritten one depends on; "" when they run in a circle."""
-    seen, pending = {name}, [name]
+    seen, passed, pending = {name}, set[int](), [name]
     while pending:
-        here = pending.pop()
-        if not tensors[here].before and not tensors[here].ready:
-            return here
-        for before in tensors[here].before:
-            if before not in seen and not tensors[before].ready:
-                seen.add(before)
-                pending.append(before)
-    return ""
+        here = tensors[pending.pop()]
+        for step in here.writers:
+            if step.index in passed:
+                continue
+            passed.add(step.index)
+            for mapped in step.inputs.values():
+                before = tensors[mapped.tensor]
+                if not before.ready and not before.writers:
+                    return mapped.tensor
+                if not before.ready and mapped.tensor not in seen:
+                    seen.add(mapped.tensor)
+                    pending.append(mapped.tensor)
+    return "" if tensors[name].writers else name
 
 
-def _lost(found: Sequence[Step], name: str) -> str:
-    """Whether a map's later entry has replaced one that used the tensor."""
-    for step in found:
-        for entry in step.node.messages("input_map"):
-            if entry.text("value") == name:
-                return f"input_map names the key '{entry.text('key')}' twice in step {step.index}: the last one counts"
-    return "map it to an input of a step, or leave it out"
+def _dropped(found: Sequence[Step]) -> dict[str, tuple[str, int]]:
+    """Tensors of map entries that a later entry with the same key has replaced: the key, and the step."""
+    return {
+        entry.text("value"): (entry.text("key"), step.index)
+        for step in found
+        for entry in step.node.messages("input_map")
+    }
+
+
+def _lost(dropped: dict[str, tuple[str, int]], name: str) -> str:
+    if name not in dropped:
+        return "map it to an input of a step, or leave it out"
+    key, step = dropped[name]
+    return f"input_map names the key '{key}' twice in step {step}: the last one counts"

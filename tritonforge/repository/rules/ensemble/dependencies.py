@@ -5,14 +5,21 @@ Source: model_repository_manager.cc ConnectDependencyGraph, CircularDependencyCh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.pbtxt import Node
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.ensemble.steps import LATEST, Failure, Failures, Step, report
 
-__all__ = ["circles", "failed", "missing"]
+__all__ = ["circles", "entries", "failed", "missing"]
+
+
+#: Characters of a reason that is passed on; the server passes on all, level by level.
+_MAXIMAL_REASON: Final = 4000
+#: Models among which a similar name is looked for, which takes about 10 microseconds each.
+_COMPARED: Final = 200
 
 
 def missing(context: Context, view: ModelView, found: tuple[Step, ...], failures: Failures) -> Iterator[Finding]:
@@ -33,28 +40,71 @@ def _nearest(name: str, models: Mapping[str, ModelView]) -> str:
     lowered = {each.lower(): each for each in models}
     if name.lower() in lowered:
         return f"did you mean {lowered[name.lower()]}?"
+    if len(models) > _COMPARED:
+        return "the repository has no such directory"
     from difflib import get_close_matches  # costs milliseconds, and is needed for wrong names only
 
     found = get_close_matches(name, list(models), n=1)
     return f"did you mean {found[0]}?" if found else "the repository has no such directory"
 
 
-def circles(view: ModelView, found: tuple[Step, ...], graph: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
-    """The circle that the ensemble is in, or leads into."""
-    last = _before(view.name, graph)
-    if last:
-        words = f"circular dependency between ensembles: {view.name} -> ... -> {last} -> {view.name}"
-        node = next((step.node.one("model_name") for step in found if _reaches(step.model, view.name, graph)), None)
-        yield report(view, "E321", words, node)
+def circles(
+    view: ModelView, found: tuple[Step, ...], graph: Mapping[str, tuple[str, ...]], circular: Mapping[str, str]
+) -> Iterator[Finding]:
+    """The circle that the ensemble is in, or leads into; ``circular`` is `entries` of the graph."""
+    entry = circular.get(view.name)
+    if entry is None:
         return
-    for step in found:
-        for inner in _reachable(step.model, graph):
-            closing = _before(inner, graph)
-            if closing:
-                words = f"circular dependency between ensembles: {inner} -> ... -> {closing} -> {inner}"
-                help_ = "The server's process dies: it follows a circle that it did not start in for ever."
-                yield report(view, "E321", words, step.node.one("model_name"), help_)
-                return
+    last = _before(entry, graph)
+    words = f"circular dependency between ensembles: {entry} -> ... -> {last} -> {entry}"
+    step = next((step for step in found if step.model in circular), None)
+    help_ = "" if entry == view.name else "The server's process dies: it follows a circle that it did not start in."
+    yield report(view, "E321", words, step.node.one("model_name") if step is not None else None, help_)
+
+
+def entries(graph: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """For each ensemble that is in a circle itself, and for each that leads into one the member it enters by."""
+    needs = {name: {each for each in following if each in graph} for name, following in graph.items()}
+    users: dict[str, list[str]] = {}
+    for name, following in needs.items():
+        for each in following:
+            users.setdefault(each, []).append(name)
+    leading = _peeled(needs, users)
+    inside = _peeled({name: {each for each in users.get(name, ()) if each in leading} for name in leading}, needs)
+    found = {name: name for name in sorted(inside) if name in _reachable_from(needs[name], needs, inside)}
+    pending = list(found)
+    for name in pending:
+        for user in users.get(name, ()):
+            if user not in found:
+                found[user] = found[name]
+                pending.append(user)
+    return found
+
+
+def _peeled(waiting: Mapping[str, set[str]], users: Mapping[str, Iterable[str]]) -> set[str]:
+    """The names that stay when those that wait for nothing are taken away again and again."""
+    left = {name: set(needs) for name, needs in waiting.items()}
+    ready = [name for name, needs in left.items() if not needs]
+    while ready:
+        name = ready.pop()
+        del left[name]
+        for user in users.get(name, ()):
+            if user in left and name in left[user]:
+                left[user].discard(name)
+                if not left[user]:
+                    ready.append(user)
+    return set(left)
+
+
+def _reachable_from(names: Iterable[str], needs: Mapping[str, set[str]], inside: set[str]) -> set[str]:
+    pending = [name for name in names if name in inside]
+    seen = set(pending)
+    while pending:
+        for following in needs[pending.pop()]:
+            if following in inside and following not in seen:
+                seen.add(following)
+                pending.append(following)
+    return seen
 
 
 def _reachable(name: str, graph: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -68,10 +118,6 @@ def _reachable(name: str, graph: Mapping[str, tuple[str, ...]]) -> list[str]:
                 seen.add(following)
                 order.append(following)
     return order
-
-
-def _reaches(name: str, goal: str, graph: Mapping[str, tuple[str, ...]]) -> bool:
-    return name == goal or goal in _reachable(name, graph)
 
 
 def _before(name: str, graph: Mapping[str, tuple[str, ...]]) -> str:
@@ -104,7 +150,8 @@ def failed(context: Context, view: ModelView, found: tuple[Step, ...], failures:
 
 
 def _consequence(view: ModelView, model: ModelView, failure: Failure, node: Node | None) -> Finding:
-    name, message = model.name, failure.message
+    name = model.name
+    message = failure.message if len(failure.message) <= _MAXIMAL_REASON else f"{failure.message[:_MAXIMAL_REASON]} ..."
     if failure.stage == "ensemble":
         words = (
             f"ensemble '{view.name}' depends on '{name}' which is not valid. Model '{name}' failed with "

@@ -15,6 +15,7 @@ from tritonforge.repository.findings import Finding
 from tritonforge.repository.pbtxt import Message
 from tritonforge.repository.rules.context import Context, ModelView, TensorView
 from tritonforge.repository.rules.model.report import report, shape
+from tritonforge.repository.tree import UNKNOWN
 
 __all__ = ["samples", "states"]
 
@@ -58,7 +59,7 @@ def _file(context: Context, view: ModelView, value: Message) -> Iterator[Finding
             yield report(view, "E272", words, node, f"warmup files lie in {view.name}/warmup/")
         return
     size = _byte_size(value)
-    if entry.kind == "file" and size is not None and size > entry.size:
+    if entry.kind == "file" and size is not None and size > entry.size != UNKNOWN:
         words = (
             f"{_REQUEST}warmup setting expects {size} bytes, but the data provided from {name}only has "
             f"{entry.size} bytes"
@@ -102,11 +103,11 @@ def _request(view: ModelView, sample: Message, entries: dict[str, Message]) -> I
 def _tensor(view: ModelView, tensor: TensorView, value: Message) -> Iterator[Finding]:
     given = BY_CONFIG.get(value.text("data_type"))
     wanted = BY_CONFIG.get(tensor.data_type)
-    if wanted is not None and given is not wanted:
-        wire = given.wire if given is not None else "<invalid>"
+    if given is not wanted:
+        wire, expected_wire = (each.wire if each is not None else "<invalid>" for each in (given, wanted))
         words = (
             f"{_REQUEST}inference input '{tensor.name}' data-type is '{wire}', "
-            f"but model '{view.name}' expects '{wanted.wire}'"
+            f"but model '{view.name}' expects '{expected_wire}'"
         )
         yield report(view, "E274", words, value.one("data_type") or value)
     dims = value.integers("dims")
@@ -188,7 +189,7 @@ def _state_file(context: Context, view: ModelView, initial: Message) -> Iterator
             yield report(view, "E286", words, node, f"the file lies in {view.name}/initial_state/")
         return
     size = _byte_size(initial)
-    if entry.kind == "file" and size is not None and size > entry.size:
+    if entry.kind == "file" and size is not None and size > entry.size != UNKNOWN:
         words = (
             f"initial_state setting expects {size} bytes, but the data provided from {filename}only has "
             f"{entry.size} bytes."

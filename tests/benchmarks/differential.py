@@ -1,0 +1,55 @@
+"""Random repositories by the thousand, judged by us and by the real server: how many are judged differently.
+
+Rows as in `wire`; ``ours_ms`` and ``other_ms`` are the times of one verdict, ours in this process. Each number is a
+repository of its own (`tests/repository/validate/mutations.py`), so a difference can be looked at again.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+
+#: The tests judge the first few hundred; these come after them.
+FIRST, CASES = 10_000, 2_000
+
+
+def run() -> list[Row]:
+    """2,000 repositories; about ten minutes on two cores where there is a C compiler."""
+    sys.path.insert(0, str(ROOT))
+    from tests.repository.validate.mutations import repository
+    from tests.repository.validate.oracle import Oracle
+    from tests.repository.validate.test_differential import difference
+    from tritonforge.repository.tree import Tree
+    from tritonforge.repository.validate import validate
+
+    differing: list[int] = []
+    ours = 0.0
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        oracle = Oracle(Path(folder))
+        cases = CASES if oracle.fast else CASES // 20
+        for number in range(FIRST, FIRST + cases):
+            files, options = repository(number)
+            start = time.perf_counter()
+            validate(Tree.of(files), **options)
+            ours += time.perf_counter() - start
+            if difference(oracle, files, options):
+                differing.append(number)
+    taken = time.perf_counter() - began - 2 * ours
+    return [
+        {
+            "name": f"{cases:,} random repositories: judged differently by the real server ({differing[:5] or 0})",
+            "ours_ms": ours / cases * 1000,
+            "other_ms": taken / cases * 1000,
+            "ratio": float(len(differing)),
+            "target": "0",
+            "ok": not differing,
+        }
+    ]
