@@ -1,7 +1,7 @@
 """Our verdict beside the real server's: on every fixture, and on random repositories near good ones.
 
-``TRITONFORGE_MUTATIONS=3000`` runs that many random repositories instead of two hundred; a case that differs is known by
-its number, and belongs among the fixtures once it is understood.
+``TRITONFORGE_MUTATIONS=3000`` runs that many random repositories instead of two hundred; a case that differs is known
+by its number, and belongs among the fixtures once it is understood.
 """
 
 import os
