@@ -130,6 +130,12 @@ def test_an_image_without_tensorflow_offers_two_ways_out(digits: Path) -> None:
     assert "python-based TensorFlow backend" in done.stdout
 
 
+def test_a_models_own_directory_is_noticed(good: Path) -> None:
+    """A common slip: the folder of one model in the place of the repository."""
+    assert "give the folder above it" in tritonforge("validate", str(good / "leaf")).stderr
+    assert tritonforge("validate", str(good)).stderr == ""
+
+
 def test_an_instance_type_and_an_environment_are_judged_with_it(good: Path) -> None:
     """A GPU that the image no longer knows, and a variable that the container does not take."""
     run = ["validate", str(good), "--target", "sagemaker", "--image", "25.09", "--instance-type"]

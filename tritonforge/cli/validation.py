@@ -82,6 +82,10 @@ def validate(
     refused = False
     for repository in repositories:
         found = judge(repository)
+        if found.tree.is_file("config.pbtxt"):
+            click.echo(
+                f"note: {repository} holds a config.pbtxt itself: if it is a model, give the folder above it", err=True
+            )
         if fix:
             found = _fixed(repository, found, judge, form)
         server, differences = _asked(repository, found, not strict_config) if with_server else (None, ())
