@@ -18,8 +18,10 @@ pytestmark = pytest.mark.framework
 
 @pytest.fixture(scope="module")
 def tf() -> Any:
-    """TensorFlow."""
-    return pytest.importorskip("tensorflow")
+    """TensorFlow, which the test extra always brings."""
+    import tensorflow as tf
+
+    return tf
 
 
 @pytest.fixture(scope="module")

@@ -187,6 +187,20 @@ def test_a_file_that_was_touched_is_made_again(definition: Path, tmp_path: Path)
     assert not (out / "first/stray").exists()
 
 
+def test_an_edit_that_keeps_the_size_is_noticed(definition: Path, tmp_path: Path) -> None:
+    """A made file and a text of the same length as before, but written later, are brought back too."""
+    out = tmp_path / "out"
+    first = run(definition, out)
+    for path in ("first/1/model.py", "first/labels.txt"):
+        edited = out / path
+        before = edited.stat()
+        edited.write_bytes(bytes(before.st_size))
+        os.utime(edited, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert run(definition, out).digest == first.digest
+    assert (out / "first/1/model.py").read_text() == "# a\n"
+    assert (out / "first/labels.txt").read_text() == "one\ntwo\n"
+
+
 def test_a_model_that_left_the_definition_leaves_the_tree(definition: Path, tmp_path: Path) -> None:
     """The tree holds what the definition says and nothing more."""
     out = tmp_path / "out"
