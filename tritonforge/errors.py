@@ -10,6 +10,8 @@ TritonForgeError
 ├─ DecodeError        the peer sent what the protocol forbids
 ├─ ConnectError       the peer gave no answer: refused, timed out, or cut off
 ├─ ServerError        Triton or SageMaker answered with an error; .status .message
+├─ PackageError       a model archive is unsafe, damaged, or not what the image wants
+├─ RequestError       a request breaks AWS's own service model, found before any call     (also ValueError)
 ├─ LaunchError        the local tritonserver did not start, or ended by itself
 └─ DeploymentError    a step on SageMaker failed: where, what, what to do
 
@@ -31,7 +33,9 @@ __all__ = [
     "EncodeError",
     "LaunchError",
     "MissingExtraError",
+    "PackageError",
     "PbtxtError",
+    "RequestError",
     "ServerError",
     "TritonForgeError",
     "ValidationError",
@@ -111,6 +115,18 @@ class ServerError(TritonForgeError):
         super().__init__(f"the server answered {status}: {message}" if message else f"the server answered {status}")
         self.status = status
         self.message = message
+
+
+class PackageError(TritonForgeError):
+    """A model archive is unsafe to unpack, damaged, or not laid out as the image wants it."""
+
+    exit_code = 2
+
+
+class RequestError(TritonForgeError, ValueError):
+    """A request breaks AWS's own service model; found before any call is made."""
+
+    exit_code = 2
 
 
 class LaunchError(TritonForgeError):
