@@ -43,9 +43,9 @@ EDGES = (
 DOORS = ("tritonforge", "tritonforge.testing")
 
 IMPURE = {
-    "boto3", "botocore", "ctypes", "http", "io", "keras", "logging", "moto", "nvidia", "onnx", "onnxruntime", "os",
-    "pathlib", "requests", "rich", "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "tensorflow", "threading",
-    "time", "urllib", "urllib3",
+    "boto3", "botocore", "ctypes", "http", "io", "keras", "logging", "moto", "nvidia", "onnx", "onnxruntime",
+    "os", "pathlib", "requests", "rich", "shutil", "signal", "socket", "subprocess", "sys", "tempfile",
+    "tensorflow", "threading", "time", "urllib", "urllib3",
 }  # fmt: skip
 
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base", "handler"}
