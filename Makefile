@@ -14,10 +14,17 @@ setup: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
+# Clients that somebody else wrote, in an environment of their own, as their users have them: AWS's command line and SDK.
+.venv/peers/installed: .venv/installed tests/sagemaker/peers/requirements.txt
+	@test -x .venv/peers/bin/python || $(BIN)/python -m venv .venv/peers
+	@echo "installing AWS's command line and SDK into .venv/peers, for the emulator's tests ..."
+	@.venv/peers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/sagemaker/peers/requirements.txt
+	@touch $@
+
 demo: setup
 	@$(BIN)/python tests/demo.py
 
-test: setup
+test: setup .venv/peers/installed
 	@$(BIN)/python -m pytest
 
 lint: setup

@@ -1,0 +1,77 @@
+"""AWS's sagemaker-core, and boto3's own waiters and paginators, against the emulator."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.exceptions
+import pytest
+
+from tests.sagemaker.peers.conftest import IMAGE, PEERS, PHOTOGRAPH, Place
+
+pytestmark = [pytest.mark.server, pytest.mark.framework]
+
+
+def client(place: Place, service: str) -> Any:
+    """A boto3 client of the emulator."""
+    return boto3.client(
+        service,
+        endpoint_url=place.emulator.url,
+        region_name=place.emulator.environment["AWS_DEFAULT_REGION"],
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+
+
+def test_sagemaker_core_makes_waits_asks_and_deletes(place: Place, tmp_path: Path) -> None:
+    """The SDK's resource objects work from create to wait_for_delete."""
+    from PIL import Image
+
+    picture = tmp_path / "digit.png"
+    Image.open(PHOTOGRAPH).crop((0, 0, 64, 64)).save(picture)
+    script = str(Path(__file__).with_name("core_steps.py"))
+    said = place.run(PEERS / "python", script, place.digits, place.emulator.role_arn, IMAGE, str(picture))
+    told = json.loads(said.splitlines()[-1])
+    assert told["names"] == ["core-digits"]
+    assert told["content_type"].startswith("application/vnd.sagemaker-triton.binary+json;json-header-size=")
+    assert told["bytes"] > 40
+
+
+def test_a_waiter_ends_with_the_failure_of_a_model_that_does_not_load(place: Place) -> None:
+    """An endpoint whose default model is not in the package fails, and boto3's waiter says so."""
+    sagemaker = client(place, "sagemaker")
+    container = {
+        "Image": IMAGE,
+        "ModelDataUrl": place.digits,
+        "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "letters"},
+    }
+    sagemaker.create_model(ModelName="w", ExecutionRoleArn=place.emulator.role_arn, PrimaryContainer=container)
+    variant = {"VariantName": "v", "ModelName": "w", "InstanceType": "ml.c5.xlarge", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(EndpointConfigName="w", ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName="w", EndpointConfigName="w")
+    with pytest.raises(botocore.exceptions.WaiterError) as raised:
+        sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="w", WaiterConfig={"Delay": 1})
+    described = raised.value.last_response
+    assert described["EndpointStatus"] == "Failed"
+    assert "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME letters does not exist" in described["FailureReason"]
+    sagemaker.delete_endpoint(EndpointName="w")
+    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="w", WaiterConfig={"Delay": 1})
+
+
+def test_a_paginator_sees_each_model_once(place: Place) -> None:
+    """boto3's paginator follows NextToken to the end, in the order asked for."""
+    sagemaker = client(place, "sagemaker")
+    names = [f"page-{index:02}" for index in range(23)]
+    for name in names:
+        sagemaker.create_model(
+            ModelName=name,
+            ExecutionRoleArn=place.emulator.role_arn,
+            PrimaryContainer={"Image": IMAGE, "ModelDataUrl": place.digits},
+        )
+    pages = sagemaker.get_paginator("list_models").paginate(
+        NameContains="page-", SortBy="Name", SortOrder="Ascending", PaginationConfig={"PageSize": 5}
+    )
+    assert [[each["ModelName"] for each in page["Models"]] for page in pages] == [
+        names[start : start + 5] for start in range(0, 23, 5)
+    ]
