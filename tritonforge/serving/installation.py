@@ -35,6 +35,8 @@ _ENVIRONMENT: Final = "python"
 #: Frameworks that write pages of notices to the log unless they are told not to.
 _QUIET: Final[Mapping[str, str]] = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
 
+_NONE: Final[Mapping[str, str]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Installation:
@@ -101,8 +103,10 @@ def prepare(installation: Installation, folder: Path, *, stand_in: bool = False)
     return backends
 
 
-def environment(installation: Installation, folder: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables of tritonserver and its stubs, from the ones ``given``."""
+def environment(
+    installation: Installation, folder: Path, given: Mapping[str, str], *, added: Mapping[str, str] = _NONE
+) -> dict[str, str]:
+    """The environment variables of tritonserver and its stubs, from the ones ``given``, and those ``added`` to them."""
     kept = {name: value for name, value in given.items() if not name.startswith(("SAGEMAKER_", "PYTHON", "AIP_"))}
     libraries = [str(folder), str(installation.libraries)]
     # libpython: some builds of Python record the folder of the machine that built them, so the real one is added.
@@ -113,6 +117,7 @@ def environment(installation: Installation, folder: Path, given: Mapping[str, st
     return {
         **_QUIET,
         **kept,
+        **added,
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "LD_PRELOAD": os.pathsep.join([loopback.NAME, *preloaded]),
         "PATH": os.pathsep.join([str(folder / _ENVIRONMENT / "bin"), given.get("PATH", os.defpath)]),

@@ -63,8 +63,10 @@ class Server:
     ``serve`` script does (server/docker/sagemaker/serve); else every model is. A port of 0 is any free one, None turns
     that front end off; the host is always 127.0.0.1. ``log`` is written anew; without it the log lives as long as the
     server. With ``stand_in`` no model file is opened and every answer is zeros: for Triton's judgement alone (`judge`).
-    ``arguments`` are further ones for tritonserver. ``startup_timeout`` is in seconds. ``on_progress`` is given short
-    sentences while models load.
+    ``arguments`` are further ones for tritonserver, ``environment`` further variables for it and for Python models.
+    With ``multi_model`` nothing is loaded: the SageMaker front end is asked to, model by model (``POST /models``).
+    ``startup_timeout`` is in seconds; ``cancelled``, once set, ends a start that is under way. ``on_progress`` is given
+    short sentences while models load.
 
     Raises:
         MissingExtraError: nvidia-pytriton is not installed.
@@ -84,8 +86,11 @@ class Server:
         metrics_port: int | None = 8002,
         log: Path | str | None = None,
         stand_in: bool = False,
+        multi_model: bool = False,
         arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
         startup_timeout: float = 300.0,
+        cancelled: threading.Event | None = None,
         on_progress: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         repository = Path(repository).absolute()
@@ -93,10 +98,12 @@ class Server:
             raise LaunchError(f"{repository} is not a directory; give the folder that holds the models' folders")
         found = installation.find()
         configs = view.configs(repository)
-        loaded = None if default_model is None and models is None else {*(models or ()), default_model} - {None}
+        everything = default_model is None and models is None and not multi_model
+        loaded = None if everything else {*(models or ()), default_model} - {None}
         served = configs if loaded is None else entry.with_steps(configs, sorted(str(each) for each in loaded))
         self.repository = repository
-        self.default_model = None if sagemaker_port is None else entry.choose(served, default_model)
+        entryless = sagemaker_port is None or multi_model
+        self.default_model = None if entryless else entry.choose(served, default_model)
         self._stopped = False
         self._ended = threading.Event()
         self._returncode: int | None = None
@@ -112,13 +119,15 @@ class Server:
             self._view, self.warnings = self._viewed(served)
             with ports.held(wanted) as self._ports:
                 backends = installation.prepare(found, self._folder, stand_in=stand_in)
-                environment = installation.environment(found, self._folder, os.environ)
+                surroundings = installation.environment(found, self._folder, os.environ, added=environment or {})
                 if self.default_model is not None:
-                    environment["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"] = self.default_model
+                    surroundings["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"] = self.default_model
+                if multi_model:
+                    surroundings["SAGEMAKER_MULTI_MODEL"] = "true"
                 named = None if loaded is None else sorted(served.keys() & loaded)
                 command = self._arguments(found, backends, served, named)
-                self._launch([str(found.program), *command, *arguments], environment)
-                self._wait_until_ready(time.monotonic() + startup_timeout, startup_timeout, on_progress)
+                self._launch([str(found.program), *command, *arguments], surroundings)
+                self._wait_until_ready(startup_timeout, on_progress, cancelled or threading.Event())
         except BaseException:
             self.stop()
             raise
@@ -294,7 +303,8 @@ class Server:
         started.set()
         self._ended.set()
 
-    def _wait_until_ready(self, deadline: float, timeout: float, on_progress: Callable[[str], None]) -> None:
+    def _wait_until_ready(self, timeout: float, on_progress: Callable[[str], None], cancelled: threading.Event) -> None:
+        deadline = time.monotonic() + timeout
         opened = [port for port in self._ports.values() if port is not None]
         with self._log.open(encoding="utf-8", errors="replace") as log:
             while True:
@@ -305,6 +315,8 @@ class Server:
                     raise self._died()
                 if all(ports.is_open(port) for port in opened) and self._is_ready():
                     return
+                if cancelled.is_set():
+                    raise LaunchError("the start was called off")
                 if time.monotonic() > deadline:
                     raise LaunchError(
                         f"tritonserver was not ready after {timeout:g} s; its last words:\n{self.log_tail(15)}"

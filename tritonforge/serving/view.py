@@ -16,7 +16,7 @@ from google.protobuf import text_format
 
 from tritonforge.schema import ModelConfig, model_config_pb2, new_model_config
 
-__all__ = ["configs", "has_gpu", "is_plain", "on_cpu", "plain", "uses_cache", "uses_gpu"]
+__all__ = ["configs", "has_gpu", "is_plain", "move_to_cpu", "on_cpu", "plain", "uses_cache", "uses_gpu"]
 
 _CONFIG = "config.pbtxt"
 
@@ -77,6 +77,13 @@ def on_cpu(repository: Path, folder: Path, models: Mapping[str, ModelConfig]) ->
                 (model / part.name).symlink_to(part.resolve())
         (model / _CONFIG).write_text(text_format.MessageToString(_moved(models[entry.name])), encoding="utf-8")
     return folder
+
+
+def move_to_cpu(repository: Path) -> None:
+    """Write the configurations of a repository anew whose instances ask for a GPU; for copies only."""
+    for name, config in configs(repository).items():
+        if uses_gpu(config):
+            (repository / name / _CONFIG).write_text(text_format.MessageToString(_moved(config)), encoding="utf-8")
 
 
 def is_plain(path: str) -> bool:

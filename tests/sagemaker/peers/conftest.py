@@ -15,7 +15,7 @@ from tritonforge.sagemaker.emulator import Emulator
 
 PEERS = ROOT / ".venv" / "peers" / "bin"
 PHOTOGRAPH = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
-IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3-cpu"
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,10 @@ config = EndpointConfig.create(
     endpoint_config_name="core-digits",
     production_variants=[
         ProductionVariant(
-            variant_name="AllTraffic", model_name="core-digits", instance_type="ml.c5.xlarge", initial_instance_count=1
+            variant_name="AllTraffic",
+            model_name="core-digits",
+            instance_type="ml.g4dn.xlarge",
+            initial_instance_count=1,
         )
     ],
 )

@@ -31,7 +31,7 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(place: Place, 
     variant = {
         "VariantName": "AllTraffic",
         "ModelName": "cli-digits",
-        "InstanceType": "ml.c5.xlarge",
+        "InstanceType": "ml.g4dn.xlarge",
         "InitialInstanceCount": 1,
     }
     container = {
@@ -40,6 +40,7 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(place: Place, 
         "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "digits"},
     }
     role = place.emulator.role_arn
+    describe = ("sagemaker", "describe-endpoint", "--endpoint-name", "cli-digits")
     listed = aws(place, "s3api", "list-objects-v2", "--bucket", "models")
     assert "digits.tar.gz" in [each["Key"] for each in listed["Contents"]]
     made = aws(
@@ -54,8 +55,10 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(place: Place, 
     made = aws(
         place, "sagemaker", "create-endpoint", "--endpoint-name", "cli-digits", "--endpoint-config-name", "cli-digits"
     )
-    aws(place, "sagemaker", "wait", "endpoint-in-service", "--endpoint-name", "cli-digits")
-    described = aws(place, "sagemaker", "describe-endpoint", "--endpoint-name", "cli-digits")
+    while aws(place, *describe)["EndpointStatus"] == "Creating":
+        pass
+    aws(place, "sagemaker", "wait", "endpoint-in-service", "--endpoint-name", "cli-digits")  # it looks every 30 s
+    described = aws(place, *describe)
     assert described["EndpointStatus"] == "InService"
     assert described["EndpointArn"] == made["EndpointArn"]
 
@@ -79,6 +82,8 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(place: Place, 
     endpoints = aws(place, "sagemaker", "list-endpoints", "--name-contains", "cli-", "--max-items", "1")
     assert [each["EndpointName"] for each in endpoints["Endpoints"]] == ["cli-digits"]
     aws(place, "sagemaker", "delete-endpoint", "--endpoint-name", "cli-digits")
+    while aws(place, "sagemaker", "list-endpoints", "--name-contains", "cli-")["Endpoints"]:
+        pass
     aws(place, "sagemaker", "wait", "endpoint-deleted", "--endpoint-name", "cli-digits")
     aws(place, "sagemaker", "delete-endpoint-config", "--endpoint-config-name", "cli-digits")
     aws(place, "sagemaker", "delete-model", "--model-name", "cli-digits")

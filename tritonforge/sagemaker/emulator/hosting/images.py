@@ -1,0 +1,58 @@
+"""Which Triton release a container image stands for here. This module does no I/O.
+
+Every image is served by the local tritonserver, held to the rules of the release that it stands for: a known image by
+its own tag, an image of the user's own by what it is declared as, ``24.09`` or ``26.05+tensorflow`` (the release that
+it is based on, and the backends that it adds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tritonforge import images
+from tritonforge.errors import DefinitionError
+from tritonforge.repository.findings import Finding
+from tritonforge.sagemaker.emulator.hosting.definitions import ContainerError
+
+__all__ = ["Served", "served_as"]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An image as it is served here: the tag whose rules hold, and the backends that were added to it."""
+
+    tag: str
+    added: frozenset[str] = frozenset()
+
+    @property
+    def release(self) -> str:
+        """The release, ``YY.MM``."""
+        return self.tag.partition("-")[0]
+
+    def refuses(self, finding: Finding) -> bool:
+        """Whether the image's container would end for what was found; an added backend is not missed."""
+        if finding.refused_by is None:
+            return False
+        return not any(f"for backend '{name}'" in finding.message for name in self.added)
+
+
+def served_as(uri: str, declared: Mapping[str, str]) -> Served:
+    """What an image of this URI stands for.
+
+    Raises:
+        ContainerError: it is neither a Triton image that is known, nor declared.
+    """
+    words = declared.get(uri, uri).split("+") if uri in declared else [uri]
+    try:
+        return Served(images.find(words[0]).tag, frozenset(words[1:]))
+    except DefinitionError as error:
+        known = uri in declared or "tritonserver" in uri
+        detail = (
+            f"({str(error).partition(';')[0]}.)"
+            if known
+            else "It is not known as a Triton image. Declare the release that it is based on, and the backends that it "
+            f"adds: Emulator(images={{{uri!r}: '26.05+tensorflow'}}), or tritonforge emulate --image "
+            f"'{uri}=26.05+tensorflow'."
+        )
+        raise ContainerError(f"The image {uri!r} cannot be run here.", detail=detail) from error
