@@ -10,10 +10,13 @@ TritonForgeError
 ├─ DecodeError        the peer sent what the protocol forbids
 ├─ ConnectError       the peer gave no answer: refused, timed out, or cut off
 ├─ ServerError        Triton or SageMaker answered with an error; .status .message
+│  ├─ ModelError      SageMaker tells of the container's error; .log      (inference.client)
+│  └─ RelayError      SageMaker's own error in front of it; .code .advice (inference.client)
 ├─ PackageError       a model archive is unsafe, damaged, or not what the image wants
 ├─ RequestError       a request breaks AWS's own service model, found before any call     (also ValueError)
 ├─ LaunchError        the local tritonserver did not start, or ended by itself
 └─ DeploymentError    a step on SageMaker failed: where, what, what to do
+   └─ AwsError        AWS answered a call with an error; .service .operation .code .message (sagemaker.aws)
 
 A message says where, what, and what to do. Foreign errors are mapped where they enter, with ``raise ... from``.
 ``exit_code`` is what the command line ends with: 2 when the input is to be mended, 1 when the job failed.

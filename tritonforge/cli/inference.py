@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from tritonforge.cli.terminal import err, out
 from tritonforge.errors import ServerError
-from tritonforge.inference.client import Client
+from tritonforge.inference.client import Client, ModelError, RelayError
 from tritonforge.inference.wire import Response
 
 __all__ = ["infer"]
@@ -28,12 +28,18 @@ class _Answer:
     milliseconds: float
     outputs: dict[str, Any] | None = None
     error: ServerError | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"file": self.file, "ms": round(self.milliseconds, 3)}
-        if self.error is not None:
-            return {**told, "error": {"status": self.error.status, "message": self.error.message}}
-        return {**told, "outputs": self.outputs}
+        told: dict[str, Any] = {"file": self.file, "ms": round(self.milliseconds, 3), **self.provenance}
+        if self.error is None:
+            return {**told, "outputs": self.outputs}
+        said: dict[str, Any] = {"status": self.error.status, "message": self.error.message}
+        if isinstance(self.error, ModelError) and self.error.log:
+            said["log"] = self.error.log
+        if isinstance(self.error, RelayError):
+            said |= {name: value for name in ("code", "advice") if (value := getattr(self.error, name))}
+        return {**told, "error": said}
 
 
 @click.command()
@@ -44,7 +50,14 @@ class _Answer:
 @click.option("--top", default=5, show_default=True, help="How many classes; 0 gives the numbers as they are.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Images sent in one request.")
 @click.option("--binary/--no-binary", default=True, show_default=True, help="binary+json, or plain JSON.")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for an answer.")
+@click.option("--timeout", default=70.0, show_default=True, help="Seconds to wait for an answer.")
+@click.option("--target-model", metavar="FILE", help="SageMaker: the archive of a multi-model endpoint.")
+@click.option("--target-variant", metavar="NAME", help="SageMaker: the variant that is to answer.")
+@click.option("--inference-id", metavar="ID", help="SageMaker: the id under which data capture keeps each request.")
+@click.option("--async", "asynchronous", metavar="S3-URI", help="SageMaker: ask an asynchronous endpoint, through S3.")
+@click.option("--region", metavar="NAME", help="SageMaker: the region; else as boto3 finds it.")
+@click.option("--endpoint-url", metavar="URL", help="SageMaker: in place of AWS's own address.")
+@click.option("--profile", metavar="NAME", help="SageMaker: the profile in ~/.aws/config.")
 @click.option("--json", "as_json", is_flag=True, help="Answers as one JSON document.")
 def infer(
     url: str,
@@ -56,14 +69,17 @@ def infer(
     binary: bool,
     timeout: float,
     as_json: bool,
+    **endpoint: str | None,
 ) -> int:
     """Send encoded IMAGES (JPEG, PNG ...) to the server at URL and print the best classes of each.
 
     URL is http://host:8080 (the SageMaker front end), http://host:8000 or grpc://host:8001 (Triton's own), or
-    sagemaker://endpoint-name. An image that the server refuses costs the others of its request too, no others.
+    sagemaker://endpoint-name, where the options marked SageMaker hold. An image that the server refuses costs the
+    others of its request too, no others.
     """
     files = [(str(path), _read(path)) for path in images]
-    with _client(url, model, timeout) as client:
+    said: dict[str, Any] = {name: value for name, value in endpoint.items() if value is not None}
+    with Client(url, model=model, timeout=timeout, **said) as client:
         answers = list(_ask(client, files, input_=input_, top=top, batch=batch, binary=binary))
     if as_json:
         click.echo(json.dumps({"url": url, "answers": [each.to_json() for each in answers]}, indent=2))
@@ -71,15 +87,6 @@ def infer(
         for each in answers:
             _print(each)
     return 1 if any(each.error for each in answers) else 0
-
-
-def _client(url: str, model: str | None, timeout: float) -> Client:
-    scheme, _, endpoint = url.partition("://")
-    if scheme == "sagemaker":
-        from tritonforge.sagemaker.aws import EndpointTransport
-
-        return Client(url, model=model, transport=EndpointTransport(endpoint))
-    return Client(url, model=model, timeout=timeout)
 
 
 def _read(path: Path) -> bytes:
@@ -105,7 +112,7 @@ def _ask(
             continue
         taken = (time.perf_counter() - began) * 1000
         for index, (name, _) in enumerate(part):
-            yield _Answer(name, taken, outputs=_outputs(response, index, top))
+            yield _Answer(name, taken, outputs=_outputs(response, index, top), provenance=response.provenance)
 
 
 def _outputs(response: Response, index: int, top: int) -> dict[str, Any]:
@@ -134,7 +141,9 @@ def _print(answer: _Answer) -> None:
         err.print(f"[red]error:[/red] {escape(answer.file)}: {escape(str(answer.error))}")
         return
     assert answer.outputs is not None
-    out.print(f"[bold]{escape(answer.file)}[/bold]  [dim]{answer.milliseconds:.1f} ms[/dim]")
+    variant = answer.provenance.get("invoked_production_variant")
+    by = f", {escape(variant)}" if variant else ""
+    out.print(f"[bold]{escape(answer.file)}[/bold]  [dim]{answer.milliseconds:.1f} ms{by}[/dim]")
     several = len(answer.outputs) > 1
     for name, found in answer.outputs.items():
         if several:

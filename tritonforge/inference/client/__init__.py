@@ -7,9 +7,21 @@ from tritonforge.inference.client.transports import (
     Answer,
     Call,
     FunctionTransport,
+    ModelError,
     ModelMetadata,
+    RelayError,
     TensorMetadata,
     Transport,
 )
 
-__all__ = ["Answer", "Call", "Client", "FunctionTransport", "ModelMetadata", "TensorMetadata", "Transport"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Client",
+    "FunctionTransport",
+    "ModelError",
+    "ModelMetadata",
+    "RelayError",
+    "TensorMetadata",
+    "Transport",
+]

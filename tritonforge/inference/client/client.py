@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
 from tritonforge.inference.client.http import Address, Flavour, SageMakerFrontEnd, TritonFrontEnd, flavour_of
 from tritonforge.inference.client.refusals import learn_inputs
-from tritonforge.inference.client.transports import Call, ModelMetadata, TensorMetadata, Transport
+from tritonforge.inference.client.transports import Call, ModelMetadata, RelayError, TensorMetadata, Transport
 from tritonforge.inference.wire import (
     Parameter,
     Payload,
@@ -27,17 +28,23 @@ from tritonforge.inference.wire.tensors import datatype_of
 __all__ = ["Client"]
 
 _FLAVOURS: Final = ("sagemaker", "triton")
+#: Seconds: a model behind a SageMaker endpoint may take 60, and AWS asks for a socket timeout of 70 (botocore's service
+#: model, InvokeEndpoint).
+_TIMEOUT: Final = 70.0
+#: Where packages say what carries ``<scheme>://...``: a callable ``(url, *, timeout, **options) -> Transport``.
+_TRANSPORTS: Final = "tritonforge.transports"
 
 
 class Client:
     """A client for one address; a context manager, safe for use by several threads.
 
     ``url`` is ``http://host:8080`` (Triton's SageMaker front end), ``http://host:8000`` (Triton's own), ``https://``
-    for either, ``grpc://host:8001`` (needs the ``grpc`` extra), or anything at all with a ``transport`` handed in,
-    such as ``sagemaker://endpoint-name`` with `tritonforge.sagemaker.aws.EndpointTransport`. Which front end answers
-    at an ``http`` address is asked once, with the first request (``GET /v2``); ``flavour`` ("sagemaker" or "triton")
-    says it beforehand. ``model`` is asked where a call names none. ``timeout`` is in seconds, None waits for ever;
-    ``connections`` is how many are kept open for the next request.
+    for either, ``grpc://host:8001`` (needs the ``grpc`` extra), ``sagemaker://endpoint-name`` (needs the ``aws`` extra;
+    ``options`` are those of `tritonforge.sagemaker.aws.transport.from_url`, and may stand in the address as well), or
+    anything at all with a ``transport`` handed in. Which front end answers at an ``http`` address is asked once, with
+    the first request (``GET /v2``); ``flavour`` ("sagemaker" or "triton") says it beforehand. ``model`` is asked where
+    a call names none. ``timeout`` is in seconds, None waits for ever; ``connections`` is how many are kept open for the
+    next request.
 
     All calls raise ServerError (with the server's own sentence and status), ConnectError (no answer; an inference is
     never sent twice), EncodeError (what you passed) and DecodeError (what came back).
@@ -48,10 +55,11 @@ class Client:
         url: str,
         *,
         model: str | None = None,
-        timeout: float | None = 60.0,
+        timeout: float | None = _TIMEOUT,
         transport: Transport | None = None,
         flavour: Flavour | None = None,
         connections: int = 8,
+        **options: Any,
     ) -> None:
         if flavour is not None and flavour not in _FLAVOURS:
             raise EncodeError(
@@ -64,9 +72,11 @@ class Client:
         self._outputs: dict[str | None, tuple[TensorMetadata, ...]] = {}
         self._address: Address | None = None
         self._transport = transport
+        scheme, separator, rest = url.partition("://")
+        if options and (transport is not None or scheme in ("http", "https", "grpc")):
+            raise EncodeError(f"{url} takes no option {sorted(options)[0]!r}")
         if transport is not None:
             return
-        scheme, separator, rest = url.partition("://")
         if scheme in ("http", "https") and separator:
             self._address = Address(url, timeout=timeout, connections=connections)
             if flavour is not None:
@@ -75,17 +85,8 @@ class Client:
             from tritonforge.inference.client.grpc import GrpcTransport
 
             self._transport = GrpcTransport(rest.rstrip("/"), timeout=timeout)
-        elif scheme == "sagemaker" and rest:
-            raise EncodeError(
-                f"{url} is reached through boto3: hand in "
-                f"transport=tritonforge.sagemaker.aws.EndpointTransport({rest!r}); boto3 comes with "
-                "pip install 'tritonforge[aws]'"
-            )
         else:
-            raise EncodeError(
-                f"{url!r} is no address; write http://host:port, https://host:port, grpc://host:port or "
-                "sagemaker://endpoint-name"
-            )
+            self._transport = _announced(url, scheme if rest else "", timeout=timeout, options=options)
 
     def __enter__(self) -> Client:
         return self
@@ -114,9 +115,11 @@ class Client:
         id: str = "",  # noqa: A002 - the protocol's own name
         parameters: Mapping[str, Parameter] | None = None,
         header_size: int | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> Response:
         """The model's answer to these inputs; arrays, ``binary`` and ``header_size`` as in `encode_request`.
 
+        ``options`` are the address's own for this inference only, such as SageMaker's ``inference_id``.
         ``outputs`` asks for some outputs only. ``classification`` asks for the k best classes of each output (or of
         those in ``outputs``) in place of its numbers: read them with `Response.classes`. Triton must be told an
         output's name for that; where the address has no metadata the names are learned from one plain answer to the
@@ -124,11 +127,11 @@ class Client:
         """
         model = model or self.model
         if classification is not None:
-            outputs = self._classified(inputs, model, model_version, outputs, classification, parameters)
+            outputs = self._classified(inputs, model, model_version, outputs, classification, parameters, options)
         payload = encode_request(
             inputs, outputs=outputs, id=id, parameters=parameters, binary=binary, header_size=header_size
         )
-        return self._infer(payload, model, model_version)
+        return self._infer(payload, model, model_version, options)
 
     def infer_images(
         self,
@@ -142,12 +145,13 @@ class Client:
         binary: bool | Collection[str] = True,
         id: str = "",  # noqa: A002 - the protocol's own name
         parameters: Mapping[str, Parameter] | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> Response:
         """The model's answer to a batch of encoded images (JPEG, PNG, ...), which may differ in size.
 
         The model's input is looked up (see `metadata`): UINT8 gets one zero-padded batch, whose padding the decoding
         step of the model ignores (see `pad_batch`), BYTES gets each image as an element. ``input`` names the input
-        where the model has several.
+        where the model has several. ``options`` as in `infer`.
         """
         tensor = self._image_input(input, model or self.model)
         batch = pad_batch(images) if tensor.datatype == "UINT8" else byte_batch(images, column=len(tensor.shape) != 1)
@@ -160,14 +164,15 @@ class Client:
             binary=binary,
             id=id,
             parameters=parameters,
+            options=options,
         )
 
-    def infer_raw(self, body: bytes, *, model: str | None = None) -> Response:
+    def infer_raw(self, body: bytes, *, model: str | None = None, options: Mapping[str, str] | None = None) -> Response:
         """The model's answer to a body that is its one input as it stands: the file of one JPEG, for example.
 
-        Triton takes it as a batch of one (see `encode_raw`).
+        Triton takes it as a batch of one (see `encode_raw`). ``options`` as in `infer`.
         """
-        return self._infer(encode_raw(body), model or self.model, "")
+        return self._infer(encode_raw(body), model or self.model, "", options)
 
     def ready(self, model: str | None = None) -> bool:
         """Whether the server, or the model where one is named here, says that it is ready.
@@ -179,9 +184,10 @@ class Client:
     def metadata(self, model: str | None = None) -> ModelMetadata:
         """The model's inputs and outputs.
 
-        Triton tells them itself. The SageMaker front end has no call for it: there the inputs are learned from the
-        sentences that refuse requests which are wrong on purpose (`refusals`; a few answers of status 400, no model
-        runs), and the outputs from the answers so far; ``source`` says so. Asked once for each model.
+        Triton tells them itself. The SageMaker front end, and so an endpoint, has no call for it: there the inputs are
+        learned from the sentences that refuse requests which are wrong on purpose (`refusals`; a few answers of status
+        400, which an endpoint counts as Invocation4XXErrors; no model runs), and the outputs from the answers so far;
+        ``source`` says so. Asked once for each model.
         """
         model = model or self.model
         told = self._learned.get(model)
@@ -198,9 +204,12 @@ class Client:
             source=told.source,
         )
 
-    def _infer(self, payload: Payload, model: str | None, model_version: str) -> Response:
-        answer = self._carrier().infer(Call(payload, model, model_version))
-        return decode_response(answer.body, header_length=answer.header_length)
+    def _infer(
+        self, payload: Payload, model: str | None, model_version: str, options: Mapping[str, str] | None
+    ) -> Response:
+        answer = self._carrier().infer(Call(payload, model, model_version, dict(options or {})))
+        response = decode_response(answer.body, header_length=answer.header_length)
+        return dataclasses.replace(response, provenance=answer.provenance) if answer.provenance else response
 
     def _carrier(self) -> Transport:
         if self._transport is None:
@@ -219,6 +228,7 @@ class Client:
         outputs: Sequence[RequestedOutput | str],
         classification: int,
         parameters: Mapping[str, Parameter] | None,
+        options: Mapping[str, str] | None,
     ) -> list[RequestedOutput | str]:
         if outputs:
             return [
@@ -227,7 +237,7 @@ class Client:
             ]
         known = self._outputs.get(model) or self._told_outputs(model)
         if not known:
-            plain = self._infer(encode_request(inputs, parameters=parameters), model, model_version)
+            plain = self._infer(encode_request(inputs, parameters=parameters), model, model_version, options)
             known = self._outputs[model] = tuple(
                 TensorMetadata(name, datatype_of(name, array).wire, array.shape)
                 for name, array in plain.outputs.items()
@@ -271,6 +281,9 @@ class Client:
         def refusal(payload: Payload) -> str:
             try:
                 carrier.infer(Call(payload, model))
+            except RelayError:
+                # The model did not see the question, so that this is no answer to it.
+                raise
             except ServerError as error:
                 if error.status >= 500 or error.status == 404:
                     raise
@@ -292,3 +305,15 @@ class Client:
 
 def _front_end(address: Address, flavour: Flavour) -> Transport:
     return TritonFrontEnd(address) if flavour == "triton" else SageMakerFrontEnd(address)
+
+
+def _announced(url: str, scheme: str, *, timeout: float | None, options: Mapping[str, Any]) -> Transport:
+    """The transport of a scheme that an installed package announces, this one's SageMaker wing among them."""
+    from importlib.metadata import entry_points
+
+    for found in entry_points(group=_TRANSPORTS, name=scheme) if scheme else ():
+        return cast("Transport", found.load()(url, timeout=timeout, **options))
+    raise EncodeError(
+        f"{url!r} is no address; write http://host:port, https://host:port, grpc://host:port or "
+        "sagemaker://endpoint-name"
+    )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tritonforge.errors import ConnectError, EncodeError, MissingExtraError, ServerError
-from tritonforge.inference.client.transports import Answer, Call, ModelMetadata, TensorMetadata
+from tritonforge.inference.client.transports import Answer, Call, ModelMetadata, TensorMetadata, no_options
 from tritonforge.inference.wire import Parameter, Request, decode_request
 from tritonforge.inference.wire.payloads import assembled
 from tritonforge.inference.wire.tensors import datatype_of, to_binary
@@ -59,6 +59,7 @@ class GrpcTransport:
 
     def infer(self, call: Call) -> Answer:
         """Carry one inference; the answer is in binary form, whatever was asked for."""
+        no_options(call, at=f"grpc://{self._address}")
         request = decode_request(call.payload.body, header_length=call.payload.header_length)
         message = self._message(call, request)
         return self._answer(self._ask(self._stub.ModelInfer, message))

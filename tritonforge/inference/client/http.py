@@ -15,7 +15,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseError, NewConnectionError, ReadTimeoutError
 
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
-from tritonforge.inference.client.transports import Answer, Call, ModelMetadata, TensorMetadata
+from tritonforge.inference.client.transports import Answer, Call, ModelMetadata, TensorMetadata, no_options
 from tritonforge.inference.wire import Payload, decode_error, header_length, sagemaker_headers, triton_headers
 
 __all__ = ["Address", "Flavour", "SageMakerFrontEnd", "TritonFrontEnd", "coalesced", "flavour_of"]
@@ -103,6 +103,7 @@ class SageMakerFrontEnd:
 
     def infer(self, call: Call) -> Answer:
         """Carry one inference."""
+        no_options(call, at=self._address.url)
         if call.model_version:
             raise EncodeError("the SageMaker front end serves one version of a model; leave model_version out")
         path = "/invocations" if call.model is None else f"/models/{quote(call.model, safe='')}/invoke"
@@ -137,6 +138,7 @@ class TritonFrontEnd:
 
     def infer(self, call: Call) -> Answer:
         """Carry one inference."""
+        no_options(call, at=self._address.url)
         version = f"/versions/{quote(call.model_version, safe='')}" if call.model_version else ""
         path = f"{self._model(call.model)}{version}/infer"
         return _answer(self._address.post(path, call.payload, triton_headers(call.payload)))

@@ -6,33 +6,78 @@ answer that is no success, ConnectError where there is no answer, and never send
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from tritonforge.errors import EncodeError, ServerError
 from tritonforge.inference.wire import Payload
 
-__all__ = ["Answer", "Call", "FunctionTransport", "ModelMetadata", "TensorMetadata", "Transport"]
+__all__ = [
+    "Answer",
+    "Call",
+    "FunctionTransport",
+    "ModelError",
+    "ModelMetadata",
+    "RelayError",
+    "TensorMetadata",
+    "Transport",
+    "no_options",
+]
+
+
+class ModelError(ServerError):
+    """The model's own error, brought by a service that keeps its log; ``log`` says where, empty where it is not told.
+
+    ``status`` and ``message`` are those of the model's server.
+    """
+
+    def __init__(self, message: str, *, status: int, log: str = "") -> None:
+        super().__init__(message, status=status)
+        self.log = log
+        if log:
+            self.args = (f"{self} (its log: {log})",)
+
+
+class RelayError(ServerError):
+    """The service before the model answered with an error of its own, so that the model was not heard.
+
+    ``message`` is the service's own sentence, ``code`` its word for this error, ``advice`` what to do, where that is
+    known.
+    """
+
+    def __init__(self, message: str, *, status: int, code: str = "", advice: str = "") -> None:
+        super().__init__(message, status=status)
+        self.code = code
+        self.advice = advice
+        if advice:
+            self.args = (f"{self}; {advice}",)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One inference to be carried: the payload, and the model that it is for, where the address does not tell.
 
-    ``model_version`` empty means the version that the model's policy chooses.
+    ``model_version`` empty means the version that the model's policy chooses. ``options`` are a transport's own, for
+    this inference only; one that has none refuses them with `no_options`.
     """
 
     payload: Payload
     model: str | None = None
     model_version: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The body of a success, and the length of its JSON header, None where all of it is JSON."""
+    """The body of a success, and the length of its JSON header, None where all of it is JSON.
+
+    ``provenance`` is what the transport was told beside it, such as which variant of an endpoint answered.
+    """
 
     body: bytes
     header_length: int | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +144,9 @@ class FunctionTransport:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def no_options(call: Call, *, at: str) -> None:
+    """Refuse a call's options, for a transport that has none; raises EncodeError."""
+    if call.options:
+        raise EncodeError(f"{at} knows no option {sorted(call.options)[0]!r}; those are SageMaker's")

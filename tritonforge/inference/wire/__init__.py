@@ -7,6 +7,7 @@ bytes gives a result or DecodeError, nothing else.
 
 from __future__ import annotations
 
+from tritonforge.inference.wire.boundary import found_header_length
 from tritonforge.inference.wire.classification import Class, decode_class, decode_classes
 from tritonforge.inference.wire.documents import Parameter
 from tritonforge.inference.wire.headers import (
@@ -46,6 +47,7 @@ __all__ = [
     "encode_raw",
     "encode_request",
     "encode_response",
+    "found_header_length",
     "header_length",
     "pad_batch",
     "sagemaker_content_type",

@@ -31,7 +31,11 @@ _RESERVED_OUTPUT: Final = {"binary_data_size": "say binary="}
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Response:
-    """A decoded response: ``outputs`` maps names to read-only arrays; BYTES are object arrays of ``bytes``."""
+    """A decoded response: ``outputs`` maps names to read-only arrays; BYTES are object arrays of ``bytes``.
+
+    ``provenance`` is no part of the body: what its carrier was told beside it. Of SageMaker that is
+    ``invoked_production_variant``, and what else its headers say.
+    """
 
     outputs: Mapping[str, Array]
     model_name: str = ""
@@ -39,6 +43,7 @@ class Response:
     id: str = ""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     output_parameters: Mapping[str, Mapping[str, Parameter]] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Array:
         """The output with this name; raises DecodeError, which names the outputs that came."""

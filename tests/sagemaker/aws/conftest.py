@@ -1,0 +1,64 @@
+"""An S3 of moto's in this process, behind a way that can be spoilt, and sessions to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.sagemaker.aws.faults import Way, way_to
+from tritonforge.sagemaker.aws import Session, Store
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The address of moto's server."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Credentials of nobody, and none of the machine's own configuration."""
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def way(moto: str) -> Iterator[Way]:
+    """The way to moto."""
+    with way_to(moto) as way:
+        yield way
+
+
+@pytest.fixture
+def session(way: Way, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """A session on that way, which waits for nothing between attempts."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    with Session(endpoint_url=way.url, read_timeout=5) as session:
+        yield session
+
+
+@pytest.fixture
+def bucket(moto: str) -> Iterator[str]:
+    """The address of an empty bucket, which goes afterwards with all that is in it, halves too."""
+    with Session(endpoint_url=moto) as session:
+        session.call(
+            "s3", "CreateBucket", Bucket="models", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+        )
+        yield "s3://models"
+        store = Store(session)
+        store.abort_halves("s3://models/")
+        store.delete_all([each.uri for each in store.objects("s3://models/")])
+        session.call("s3", "DeleteBucket", Bucket="models")
