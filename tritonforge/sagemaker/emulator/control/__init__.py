@@ -1,0 +1,7 @@
+"""SageMaker's control plane: models, endpoint configurations, endpoints and their tags.
+
+The rooms that only compute (`arns`, `descriptions`, `documents`, `failures`, `paging`, `states`, `tagging`, `traffic`)
+do no I/O; `plane` answers requests, `deployments` runs what takes time, `ledger` keeps what must outlive the process.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,84 @@
+"""What an operation of the control plane works with, and the few things that all of them do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from tritonforge.sagemaker.emulator.control import arns
+from tritonforge.sagemaker.emulator.control.documents import Endpoint, Resource
+from tritonforge.sagemaker.emulator.control.failures import limit_exceeded, missing
+from tritonforge.sagemaker.emulator.control.ledger import Ledger
+from tritonforge.sagemaker.emulator.control.premises import Premises
+
+__all__ = ["Begin", "Desk", "Operation"]
+
+#: Tells the deployments that an endpoint has work to do.
+Begin: TypeAlias = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """One region's desk: the ledger, the neighbours' answers, the limits of the account."""
+
+    region: str
+    account: str
+    ledger: Ledger
+    premises: Premises
+    begin: Begin
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since 1970, to the millisecond, as AWS gives them."""
+        return round(time.time(), 3)
+
+    def arn(self, kind: str, name: str) -> str:
+        """The ARN of a resource in this region."""
+        return arns.arn(kind, name, region=self.region, account=self.account)
+
+    def model(self, name: str) -> Resource:
+        """The model of a name. Raises ApiError where there is none."""
+        return self._found("model", name)
+
+    def config(self, name: str) -> Resource:
+        """The endpoint configuration of a name. Raises ApiError where there is none."""
+        return self._found("endpoint-config", name)
+
+    def endpoint(self, name: str) -> Endpoint:
+        """The endpoint of a name. Raises ApiError where there is none."""
+        found = self.ledger.endpoint(self.region, name)
+        if found is None:
+            raise missing(arns.KINDS["endpoint"], self.arn("endpoint", name))
+        return found
+
+    def _found(self, kind: str, name: str) -> Resource:
+        found = self.ledger.resource(self.region, kind, name)
+        if found is None:
+            raise missing(arns.KINDS[kind], self.arn(kind, name))
+        return found
+
+    def allow(self, wanted: Mapping[str, int]) -> None:
+        """Hold instances that are asked for, by type, against the limits of the account.
+
+        Raises ApiError (ResourceLimitExceeded).
+        """
+        used: dict[str, int] = {}
+        for _, endpoint in self.ledger.endpoints(self.region):
+            if endpoint.status == "Failed":
+                continue
+            pending = endpoint.pending.variants if endpoint.pending else ()
+            for each in (*endpoint.variants, *pending):
+                kind = each.config.get("InstanceType", "")
+                used[kind] = used.get(kind, 0) + each.desired_instances
+        for kind, count in wanted.items():
+            limit = self.limits.get(kind)
+            if limit is not None and count > 0 and used.get(kind, 0) + count > limit:
+                what = f"{kind} for endpoint usage"
+                raise limit_exceeded(what, "Instances", limit=limit, used=used.get(kind, 0), wanted=count)
+
+
+#: An operation: what it answers to a request that satisfies the service model.
+Operation: TypeAlias = Callable[[Desk, Mapping[str, Any]], Mapping[str, Any]]

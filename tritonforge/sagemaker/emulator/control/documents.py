@@ -1,0 +1,119 @@
+"""What the control plane keeps, as frozen values that JSON can carry. This module does no I/O.
+
+Times are seconds since 1970, as the JSON protocol sends them. ``request`` is what the caller asked for, unchanged;
+what Describe adds to it is added when it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeAlias, TypeVar
+
+__all__ = ["Endpoint", "Pending", "Resource", "Stage", "VariantNow", "from_json", "to_json"]
+
+Tags: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A model or an endpoint configuration."""
+
+    name: str
+    arn: str
+    created: float
+    request: Mapping[str, Any]
+    tags: Tags = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What a variant is at: Creating, Updating, ActivatingTraffic, Baking, Deleting; since when."""
+
+    status: str
+    since: float
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantNow:
+    """A variant of an endpoint: the weight and the instances that it has and that were asked for.
+
+    ``config`` is its ProductionVariant of the configuration, ``images`` (specified, resolved) by container.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    images: tuple[str, ...] = ()
+    weight: float = 1.0
+    desired_weight: float = 1.0
+    instances: int = 1
+    desired_instances: int = 1
+    stages: tuple[Stage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A deployment under way: PendingDeploymentSummary, and what it takes to start it again after a restart."""
+
+    config_name: str
+    started: float
+    variants: tuple[VariantNow, ...]
+    shadows: tuple[VariantNow, ...] = ()
+    policy: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """An endpoint. ``config`` and ``models`` are copies of what serves: AWS lets both be deleted under an endpoint."""
+
+    name: str
+    arn: str
+    created: float
+    modified: float
+    status: str
+    config_name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Any] = field(default_factory=dict)
+    variants: tuple[VariantNow, ...] = ()
+    shadows: tuple[VariantNow, ...] = ()
+    failure: str = ""
+    policy: Mapping[str, Any] | None = None
+    pending: Pending | None = None
+    tags: Tags = ()
+
+
+_Kept = TypeVar("_Kept", Resource, Endpoint)
+
+
+def to_json(value: Resource | Endpoint) -> dict[str, Any]:
+    """The value as JSON carries it."""
+    return asdict(value)
+
+
+def from_json(kind: type[_Kept], document: Mapping[str, Any]) -> _Kept:
+    """The value that `to_json` wrote; members that a later version wrote are left aside."""
+    return kind(**_known(kind, document, {"variants": _variants, "shadows": _variants, "pending": _pending}))
+
+
+def _known(kind: Any, document: Mapping[str, Any], readers: Mapping[str, Any]) -> dict[str, Any]:
+    found = {each.name: document[each.name] for each in fields(kind) if each.name in document}
+    if "tags" in found:
+        found["tags"] = tuple((key, value) for key, value in found["tags"])
+    return {name: readers[name](value) if name in readers else value for name, value in found.items()}
+
+
+def _variants(documents: Sequence[Mapping[str, Any]]) -> tuple[VariantNow, ...]:
+    return tuple(VariantNow(**_known(VariantNow, each, {"images": tuple, "stages": _stages})) for each in documents)
+
+
+def _stages(documents: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
+    return tuple(Stage(**_known(Stage, each, {})) for each in documents)
+
+
+def _pending(document: Mapping[str, Any] | None) -> Pending | None:
+    if document is None:
+        return None
+    return Pending(**_known(Pending, document, {"variants": _variants, "shadows": _variants}))

@@ -1,0 +1,88 @@
+"""What the control plane knows, by region, kind and name; written through to a folder where one is given.
+
+Every change is on disk before the caller hears of it, one file a resource, replaced as a whole: a process that is
+killed at any moment leaves each resource as it was before a change or after it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from tritonforge.sagemaker.emulator.control.documents import Endpoint, Resource, from_json, to_json
+
+__all__ = ["Kept", "Ledger"]
+
+Kept: TypeAlias = Resource | Endpoint
+
+_UNFINISHED: Final = ".new"
+
+
+class Ledger:
+    """The resources of one account. Hold `lock` around a reading and the change that follows from it."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.lock = threading.RLock()
+        self._folder = folder
+        self._found: dict[tuple[str, str, str], Kept] = {}
+        if folder is not None:
+            for path in sorted(folder.glob("*/*/*.json")):
+                region, kind = path.parts[-3], path.parts[-2]
+                document = json.loads(path.read_text(encoding="utf-8"))
+                kept: Kept = from_json(Endpoint, document) if kind == "endpoint" else from_json(Resource, document)
+                self._found[region, kind, kept.name.lower()] = kept
+
+    def get(self, region: str, kind: str, name: str) -> Kept | None:
+        """The resource of a name, in whatever case; None where there is none."""
+        with self.lock:
+            return self._found.get((region, kind, name.lower()))
+
+    def endpoint(self, region: str, name: str) -> Endpoint | None:
+        """The endpoint of a name."""
+        found = self.get(region, "endpoint", name)
+        assert found is None or isinstance(found, Endpoint)
+        return found
+
+    def resource(self, region: str, kind: str, name: str) -> Resource | None:
+        """The model or the endpoint configuration of a name."""
+        found = self.get(region, kind, name)
+        assert found is None or isinstance(found, Resource)
+        return found
+
+    def all(self, region: str, kind: str) -> list[Kept]:
+        """The resources of a kind in a region."""
+        with self.lock:
+            return [kept for (place, what, _), kept in self._found.items() if (place, what) == (region, kind)]
+
+    def endpoints(self, region: str | None = None) -> Iterator[tuple[str, Endpoint]]:
+        """Every endpoint with its region; those of one region where it is given."""
+        with self.lock:
+            found = list(self._found.items())
+        for (place, _, _), kept in found:
+            if isinstance(kept, Endpoint) and region in (None, place):
+                yield place, kept
+
+    def put(self, region: str, kind: str, kept: Kept) -> None:
+        """Write a resource, new or changed."""
+        with self.lock:
+            path = self._path(region, kind, kept.name)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                unfinished = path.with_suffix(_UNFINISHED)
+                unfinished.write_text(json.dumps(to_json(kept), indent=1), encoding="utf-8")
+                unfinished.replace(path)
+            self._found[region, kind, kept.name.lower()] = kept
+
+    def remove(self, region: str, kind: str, name: str) -> None:
+        """Forget a resource."""
+        with self.lock:
+            path = self._path(region, kind, name)
+            if path is not None:
+                path.unlink(missing_ok=True)
+            self._found.pop((region, kind, name.lower()), None)
+
+    def _path(self, region: str, kind: str, name: str) -> Path | None:
+        return None if self._folder is None else self._folder / region / kind / f"{name.lower()}.json"

@@ -1,0 +1,74 @@
+"""CreateModel, DescribeModel, ListModels, DeleteModel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from tritonforge.sagemaker.emulator.control import paging, tagging
+from tritonforge.sagemaker.emulator.control.arns import KINDS
+from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
+from tritonforge.sagemaker.emulator.control.documents import Resource
+from tritonforge.sagemaker.emulator.control.failures import already_exists, invalid
+
+__all__ = ["OPERATIONS"]
+
+_KIND: Final = "model"
+
+
+def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    name = request["ModelName"]
+    arn = desk.arn(_KIND, name)
+    tags = tagging.added((), request.get("Tags") or (), arn=arn)
+    role = request.get("ExecutionRoleArn")
+    if not role:
+        # The service model does not require it, SageMaker does for every model with containers. The sentence is ours.
+        raise invalid("ExecutionRoleArn is required for a model with containers.")
+    desk.premises.role(desk.region, role)
+    containers = [request["PrimaryContainer"]] if request.get("PrimaryContainer") else request.get("Containers") or ()
+    for each in containers:
+        desk.premises.data(desk.region, each, role)
+    with desk.ledger.lock:
+        if desk.ledger.get(desk.region, _KIND, name) is not None:
+            raise already_exists(KINDS[_KIND], arn)
+        kept = {key: value for key, value in request.items() if key != "Tags"}
+        desk.ledger.put(desk.region, _KIND, Resource(name=name, arn=arn, created=desk.now(), request=kept, tags=tags))
+    return {"ModelArn": arn}
+
+
+def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = desk.model(request["ModelName"])
+    answer: dict[str, Any] = {"EnableNetworkIsolation": False, **found.request}
+    if "PrimaryContainer" in answer:
+        answer["PrimaryContainer"] = _described(answer["PrimaryContainer"])
+    if "Containers" in answer:
+        answer["Containers"] = [_described(each) for each in answer["Containers"]]
+    return {**answer, "CreationTime": found.created, "ModelArn": found.arn}
+
+
+def _described(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A container with what SageMaker adds to it: the mode, and an empty environment."""
+    return {"Mode": "SingleModel", "Environment": {}, **container}
+
+
+def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = [each for each in desk.ledger.all(desk.region, _KIND) if isinstance(each, Resource)]
+    chosen = paging.selected(request, found, name=lambda each: each.name, created=lambda each: each.created)
+    shown, token = paging.page(request, chosen, name=lambda each: each.name)
+    answer: dict[str, Any] = {
+        "Models": [{"ModelName": each.name, "ModelArn": each.arn, "CreationTime": each.created} for each in shown]
+    }
+    return answer | ({"NextToken": token} if token else {})
+
+
+def _delete(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """AWS deletes a model whatever uses it; endpoints serve on."""
+    with desk.ledger.lock:
+        desk.ledger.remove(desk.region, _KIND, desk.model(request["ModelName"]).name)
+    return {}
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
+    {"CreateModel": _create, "DescribeModel": _describe, "ListModels": _list, "DeleteModel": _delete}
+)

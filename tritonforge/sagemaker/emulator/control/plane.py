@@ -1,0 +1,97 @@
+"""The control plane's door: a request of the JSON protocol comes in, an answer or one of AWS's errors goes out.
+
+Order as on AWS: the operation is known, the body is JSON, its members have the model's types, then lengths, patterns
+and enumerations (one sentence for all of them), then what the documentation says in words, then what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from tritonforge.sagemaker import service_model, shapes
+from tritonforge.sagemaker.deployment import limits
+from tritonforge.sagemaker.emulator.control import endpoint_configs, endpoints, models, tags
+from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
+from tritonforge.sagemaker.emulator.control.failures import (
+    ApiError,
+    invalid,
+    malformed,
+    not_emulated,
+    unknown_operation,
+)
+from tritonforge.sagemaker.emulator.requests import Response
+
+__all__ = ["OPERATIONS", "Plane"]
+
+#: Every operation that is emulated. A resource to come brings its own module, and its row here.
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
+    {**models.OPERATIONS, **endpoint_configs.OPERATIONS, **endpoints.OPERATIONS, **tags.OPERATIONS}
+)
+
+#: Operations that change nothing, and are not worth a sentence when they succeed.
+_READING: Final = ("Describe", "List")
+
+_JSON: Final = "application/x-amz-json-1.1"
+
+#: AWS's code and sentence for what is its own fault (the API reference's "Common Errors", InternalFailure).
+_OURS: Final = "InternalFailure"
+
+
+class Plane:
+    """Answers SageMaker's operations; ``desk`` gives the desk of a region, ``log`` takes sentences for the person."""
+
+    def __init__(self, desk: Callable[[str], Desk], log: Callable[[str], None]) -> None:
+        self._desk = desk
+        self._log = log
+
+    def answer(self, operation: str, region: str, body: bytes) -> Response:
+        """The answer to one request, from any thread."""
+        try:
+            found = self._answered(operation, region, body)
+        except ApiError as error:
+            self._log(f"{operation} {error.status} {error.code}: {error.message}")
+            return _response(error.status, {"__type": error.code, "message": error.message}, error.code)
+        except Exception as error:  # whatever is wrong here must reach the client as AWS's own failures do
+            self._log(f"{operation} 500 {type(error).__name__}: {error}")
+            return _response(500, {"__type": _OURS, "message": f"tritonforge's emulator failed: {error}"}, _OURS)
+        if not operation.startswith(_READING):
+            self._log(f"{operation} 200")
+        return _response(200, found)
+
+    def _answered(self, operation: str, region: str, body: bytes) -> Mapping[str, Any]:
+        act = OPERATIONS.get(operation)
+        if act is None:
+            known = operation in service_model.operations("sagemaker")
+            raise not_emulated(operation, OPERATIONS) if known else unknown_operation(operation)
+        return act(self._desk(region), _request(operation, body))
+
+
+def _request(operation: str, body: bytes) -> Mapping[str, Any]:
+    try:
+        request = json.loads(body or b"{}")
+    except ValueError as error:
+        raise malformed(f"The request of {operation} is no JSON: {error}") from None
+    shape = service_model.operation("sagemaker", operation).input_shape
+    found = shapes.problems(shape, request)
+    for each in found:
+        if each.kind in ("type", "unknown"):
+            raise malformed(f"{each.place or 'The request'}: {each.constraint}")
+    if found:
+        raise invalid(shapes.sentence(found))
+    request = {name: value for name, value in request.items() if value is not None}
+    exceeded = limits.exceeded(operation, request)
+    if exceeded:
+        raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
+    return request
+
+
+def _response(status: int, document: Mapping[str, Any], code: str = "") -> Response:
+    body = json.dumps(document).encode() if document or status >= 400 else b""
+    headers = [("Content-Type", _JSON), ("x-amzn-RequestId", str(uuid.uuid4()))]
+    if code:
+        headers.append(("x-amzn-ErrorType", code))
+    return Response(status, headers, body)

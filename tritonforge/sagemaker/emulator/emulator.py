@@ -1,0 +1,286 @@
+"""SageMaker on localhost as a context manager."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from tritonforge.errors import LaunchError
+from tritonforge.sagemaker.emulator import hosting
+from tritonforge.sagemaker.emulator.control import scaling
+from tritonforge.sagemaker.emulator.control.deployments import Deployments
+from tritonforge.sagemaker.emulator.control.desk import Desk
+from tritonforge.sagemaker.emulator.control.fleet import Containers
+from tritonforge.sagemaker.emulator.control.ledger import Ledger
+from tritonforge.sagemaker.emulator.control.loglines import LogLines
+from tritonforge.sagemaker.emulator.control.plane import Plane
+from tritonforge.sagemaker.emulator.control.premises import Premises
+from tritonforge.sagemaker.emulator.front.incoming import Incoming
+from tritonforge.sagemaker.emulator.front.journal import Journal
+from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
+from tritonforge.sagemaker.emulator.front.routes import DEFAULT_REGION, route
+from tritonforge.sagemaker.emulator.front.server import FrontServer
+from tritonforge.sagemaker.emulator.front.stored import StoredObjects
+from tritonforge.sagemaker.emulator.requests import MAXIMAL_BODY, Request, Response
+from tritonforge.sagemaker.emulator.runtime import Runtime
+
+__all__ = ["Emulator"]
+
+#: The role that is there from the start, in the place where SageMaker's console puts its own.
+_ROLE: Final = "TritonForgeExecutionRole"
+_ROLE_PATH: Final = "/service-role/"
+
+#: The log stream of what the platform itself has to say of an endpoint.
+_STREAM: Final = "platform"
+
+_TRUST: Final = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+)
+
+
+class Emulator:
+    """A SageMaker on this machine, running once the constructor returns; leave the ``with`` block to end it.
+
+    ``port`` 0 is any free one; the host is always 127.0.0.1. With ``state``, a folder, everything is there again after
+    a restart: control plane, S3, IAM, alarms; endpoints start their containers again. ``speed`` divides every wait (a
+    creation takes 3 s at 1.0 or as long as its container needs; a minute of a DeploymentConfig one second at 60).
+    ``images`` says of what release an image of your own is: ``{"<uri>": "24.09"}``, ``{"<uri>": "26.05+tensorflow"}``.
+    ``limits`` are the account's instances by type, ``{"ml.g5.xlarge": 1}``; types that are not named have none.
+    ``log`` is given one sentence for each thing that happens, never a header or a body. ``containers`` takes the place
+    of the module `hosting`: whatever has its ``start``.
+
+    Signatures are not verified, IAM policies not evaluated, and the whole is for one account, that of moto. Metrics do
+    not drive autoscaling: a scalable target and its policies are kept, and DesiredInstanceCount changes when
+    UpdateEndpointWeightsAndCapacities says so. Instances share one container; instance types, VPC, KMS and network
+    isolation are kept and described, and have no effect. Lines of logs, metric data, messages in queues and multipart
+    uploads that were not completed do not outlive the process, ``state`` or not.
+
+    Raises:
+        MissingExtraError: moto, or what a container needs, is not installed.
+        LaunchError: the port is taken, or another emulator runs in this process.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        state: Path | str | None = None,
+        speed: float = 1.0,
+        images: Mapping[str, str] | None = None,
+        limits: Mapping[str, int] | None = None,
+        region: str = DEFAULT_REGION,
+        log: Callable[[str], None] = lambda sentence: None,
+        containers: Containers | None = None,
+    ) -> None:
+        self._log = log
+        self._speed = speed
+        self._limits = dict(limits or {})
+        self.region = region
+        self._runtimes: dict[str, Runtime] = {}
+        self._guard = threading.Lock()
+        self._stopped = False
+        with contextlib.ExitStack() as undo:
+            self._neighbours = Neighbours()
+            undo.callback(self._neighbours.close)
+            folder = None if state is None else Path(state).absolute()
+            if folder is not None:
+                journal = Journal(folder / "neighbours")
+                undo.callback(journal.close)
+                journal.replay(self._neighbours)
+                self._neighbours.keeper = journal
+            self._objects = StoredObjects(self._neighbours)
+            self._files = _files(folder)
+            undo.callback(shutil.rmtree, self._files, ignore_errors=True)
+            self._ledger = Ledger(None if folder is None else folder / "sagemaker")
+            self._premises = Premises(self._neighbours, self._objects)
+            self._lines = LogLines(self._neighbours)
+            undo.callback(self._lines.close)
+            undo.callback(self._close_runtimes)
+            self._server: FrontServer | None = None
+            undo.callback(self._answered)
+            self._deployments = Deployments(
+                self._ledger,
+                self._premises,
+                containers=hosting if containers is None else containers,
+                objects=self._objects,
+                folder=self._files,
+                images=dict(images or {}),
+                speed=speed,
+                invocations=self._runtime,
+                line=self._lines.write,
+                log=log,
+            )
+            undo.callback(self._deployments.close)
+            self._plane = Plane(self._desk, log)
+            self._scaling = scaling.Gate(self._ledger)
+            try:
+                self._server = FrontServer(port, self._answer)
+            except OSError as error:
+                raise LaunchError(
+                    f"port {port} of 127.0.0.1 cannot be opened: {error.strerror}; choose another"
+                ) from error
+            undo.callback(self._server.stop)
+            self.role_arn = self._role()
+            self.bucket = self._bucket()
+            self._deployments.restore()
+            self._server.start()
+            self._undo = undo.pop_all()
+
+    @property
+    def url(self) -> str:
+        """The one address of everything."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.port}"
+
+    @property
+    def account(self) -> str:
+        """The twelve digits of the account."""
+        return self._neighbours.account
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What unmodified code needs in its environment; any keys will do."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def flush(self) -> None:
+        """Write what is gathered before it is written: captured data, and the lines of containers."""
+        for runtime in list(self._runtimes.values()):
+            runtime.flush()
+        self._lines.flush()
+
+    def stop(self) -> None:
+        """End the server and every container; may be called twice."""
+        with self._guard:
+            stopped, self._stopped = self._stopped, True
+        if not stopped:
+            self._undo.close()
+
+    def __enter__(self) -> Emulator:
+        """The emulator itself; it runs already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _answer(self, incoming: Incoming) -> Response:
+        found = route(incoming.method, incoming.path, incoming.query, incoming.headers)
+        try:
+            if found.kind == "control":
+                return self._plane.answer(found.operation, found.region, incoming.body())
+            if found.kind == "runtime":
+                return self._invoked(found.region, incoming)
+            refused = self._scaling.refusal(found.region, incoming) if found.service == scaling.SERVICE else None
+            return refused or self._neighbours.answer(incoming)
+        except ConnectionError:
+            raise  # the client went away: there is nobody to answer
+        except Exception as error:  # moto raises whatever it likes for what it does not know
+            self._log(f"{found.service or 's3'} {incoming.method} {incoming.path}: {type(error).__name__}: {error}")
+            message = f"tritonforge's emulator has no answer: {type(error).__name__}: {error}"
+            document = json.dumps({"__type": "InternalFailure", "message": message}).encode()
+            return Response(500, [("Content-Type", "application/json")], document)
+
+    def _invoked(self, region: str, incoming: Incoming) -> Response:
+        large = incoming.length > MAXIMAL_BODY
+        request = Request(
+            method=incoming.method,
+            path=incoming.path,
+            headers=incoming.headers,
+            body=b"" if large else incoming.body(),
+            length=incoming.length,
+        )
+        response = self._runtime(region).answer(request)
+        if any(name.lower() == "x-amzn-requestid" for name, _ in response.headers):
+            return response
+        return Response(response.status, [*response.headers, ("x-amzn-RequestId", str(uuid.uuid4()))], response.body)
+
+    def _desk(self, region: str) -> Desk:
+        return Desk(
+            region=region,
+            account=self.account,
+            ledger=self._ledger,
+            premises=self._premises,
+            begin=self._deployments.begin,
+            limits=self._limits,
+        )
+
+    def _runtime(self, region: str) -> Runtime:
+        with self._guard:
+            if region not in self._runtimes:
+                self._runtimes[region] = self._invocations(region)
+            return self._runtimes[region]
+
+    def _invocations(self, region: str) -> Runtime:
+        return Runtime(
+            lambda name: self._deployments.live(region, name),
+            objects=self._objects,
+            account=self.account,
+            region=region,
+            notify=lambda topic, message: self._notify(region, topic, message),
+            log=lambda endpoint, sentence: self._lines.write(region, endpoint, _STREAM, sentence),
+            speed=self._speed,
+        )
+
+    def _notify(self, region: str, topic: str, message: str) -> None:
+        from botocore.exceptions import ClientError
+
+        try:
+            self._neighbours.client("sns", region).publish(TopicArn=topic, Message=message)
+        except ClientError as error:
+            self._log(f"sns {topic}: {error}")
+
+    def _answered(self) -> None:
+        """Wait for what is being answered; the containers were ended by now, so nobody waits for one any more."""
+        if self._server is not None:
+            self._server.join()
+
+    def _close_runtimes(self) -> None:
+        for runtime in self._runtimes.values():
+            runtime.close()
+
+    def _role(self) -> str:
+        iam = self._neighbours.client("iam", self.region)
+        for each in iam.list_roles(PathPrefix=_ROLE_PATH)["Roles"]:
+            if each["RoleName"] == _ROLE:
+                return str(each["Arn"])
+        made = iam.create_role(RoleName=_ROLE, Path=_ROLE_PATH, AssumeRolePolicyDocument=_TRUST)
+        return str(made["Role"]["Arn"])
+
+    def _bucket(self) -> str:
+        s3 = self._neighbours.client("s3", self.region)
+        name = f"sagemaker-{self.region}-{self.account}"
+        if name not in {each["Name"] for each in s3.list_buckets()["Buckets"]}:
+            place = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
+            s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": place} if place else {}))
+        return name
+
+
+def _files(state: Path | None) -> Path:
+    """An empty folder for the files of containers; what a killed emulator left in the state's own is removed."""
+    if state is None:
+        return Path(tempfile.mkdtemp(prefix="tritonforge-emulator-"))
+    folder = state / "containers"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

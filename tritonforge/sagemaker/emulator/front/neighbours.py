@@ -1,0 +1,164 @@
+"""The services beside SageMaker: S3, IAM, STS, autoscaling, logs, alarms and the rest, by moto in this process.
+
+Requests reach moto's own WSGI application, and so do those that the emulator itself makes (`Neighbours.client`): one
+door, through which the journal sees everything. moto keeps its state for the whole process and was not made for
+threads, so a service answers one request at a time, and a process holds one emulator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from tritonforge.errors import LaunchError, MissingExtraError
+from tritonforge.sagemaker.emulator.front.incoming import Incoming
+from tritonforge.sagemaker.emulator.front.routes import route
+from tritonforge.sagemaker.emulator.requests import Response
+
+__all__ = ["Keeper", "Neighbours"]
+
+#: What requests of the emulator's own are signed with; nobody verifies it.
+_KEYS: Final = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+
+#: A message to a topic may be delivered over HTTP to a listener that asks this emulator before it answers.
+_UNLOCKED: Final = "sns"
+
+_taken = threading.Lock()
+
+
+class Keeper(Protocol):
+    """What is told of every request before it is answered, and may keep it (`journal.Journal`)."""
+
+    def keeping(
+        self, incoming: Incoming, service: str
+    ) -> contextlib.AbstractContextManager[Callable[[Response], None]]:
+        """Around one request: its body is given what came out."""
+        ...
+
+
+class Neighbours:
+    """moto, behind one function. Raises MissingExtraError without moto, LaunchError where another one runs here."""
+
+    def __init__(self) -> None:
+        try:
+            from moto.core import DEFAULT_ACCOUNT_ID
+            from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        except ImportError as error:
+            raise MissingExtraError("moto", extra="emulator") from error
+        if not _taken.acquire(blocking=False):
+            raise LaunchError("an emulator already runs in this process: stop it, or start this one in its own process")
+        self.account: str = DEFAULT_ACCOUNT_ID
+        self.keeper: Keeper | None = None
+        self._application = DomainDispatcherApplication(create_backend_app)
+        self._locks: dict[str, threading.RLock] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._guard = threading.Lock()
+        self._session: Any = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything that moto holds."""
+        from moto.moto_api._internal.models import moto_api_backend
+
+        moto_api_backend.reset()
+
+    def close(self) -> None:
+        """Let another emulator in."""
+        self.clear()
+        _taken.release()
+
+    def answer(self, incoming: Incoming) -> Response:
+        """Moto's answer to a request, from any thread."""
+        service = route(incoming.method, incoming.path, incoming.query, incoming.headers).service or "s3"
+        incoming.body()  # read before anyone is kept waiting for it
+        with self._turn(service):
+            if self.keeper is None:
+                return self.call(incoming)
+            with self.keeper.keeping(incoming, service) as keep:
+                response = self.call(incoming)
+                keep(response)
+                return response
+
+    def call(self, incoming: Incoming) -> Response:
+        """Moto's answer, unseen by the keeper."""
+        started: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], failure: Any = None) -> Callable[[bytes], None]:
+            started[:] = [int(status.split(" ", 1)[0]), tuple(headers)]
+            return lambda piece: None
+
+        pieces = self._application(incoming.environ(), start_response)
+        try:
+            body = b"".join(pieces)
+        finally:
+            if hasattr(pieces, "close"):
+                pieces.close()
+        return Response(started[0], started[1], body)
+
+    def client(self, service: str, region: str) -> Any:
+        """A botocore client of a service whose requests stay in this process. Safe for use by many threads."""
+        with self._guard:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._made(service, region)
+            return self._clients[service, region]
+
+    def _made(self, service: str, region: str) -> Any:
+        import botocore.session
+        from botocore.config import Config
+
+        if self._session is None:
+            self._session = botocore.session.Session()
+        once = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
+        made = self._session.create_client(
+            service, region_name=region, endpoint_url="http://127.0.0.1", config=once, **_KEYS
+        )
+        made.meta.events.register("before-send", self._carried)
+        return made
+
+    def _carried(self, request: Any, **_: Any) -> Any:
+        """Botocore's own request answered here: a handler of ``before-send`` that returns an answer is the network."""
+        from botocore.awsrequest import AWSResponse
+
+        body = request.body or b""
+        content = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else body.read()
+        url = urlsplit(request.url)
+        headers: Mapping[str, str] = {
+            **{
+                name: value.decode() if isinstance(value, bytes) else str(value)
+                for name, value in request.headers.items()
+            },
+            "Host": url.netloc,
+            "Content-Length": str(len(content)),
+        }
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        answered = self.answer(Incoming(request.method, target, headers, io.BytesIO(content), 80))
+        raw = _Raw(answered.body)
+        return AWSResponse(request.url, answered.status, _headers(answered), raw)
+
+    @contextlib.contextmanager
+    def _turn(self, service: str) -> Iterator[None]:
+        if service == _UNLOCKED:
+            yield
+            return
+        with self._guard:
+            lock = self._locks.setdefault("" if self.keeper else service, threading.RLock())
+        with lock:
+            yield
+
+
+def _headers(response: Response) -> Any:
+    from botocore.compat import HTTPHeaders
+
+    return HTTPHeaders.from_pairs(response.headers)
+
+
+class _Raw(io.BytesIO):
+    """The body as botocore reads it from urllib3."""
+
+    def stream(self, amount: int = 65536, **_: Any) -> Iterator[bytes]:
+        while piece := self.read(amount):
+            yield piece

@@ -1,0 +1,100 @@
+"""Containers that run nothing: for tests of what lies around them, where a tritonserver would only take time.
+
+>>> with Emulator(containers=StandIn(), speed=100) as aws:                    # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from tritonforge.sagemaker.emulator.hosting import ContainerError, ContainerGoneError, Variant
+from tritonforge.sagemaker.emulator.objects import ObjectStore
+from tritonforge.sagemaker.emulator.requests import Answer
+
+__all__ = ["StandIn", "StandInContainer"]
+
+
+#: Seconds between two looks at the gate.
+_GLANCE: Final = 0.005
+
+
+class StandInContainer:
+    """A container that answers every request with what it stands for."""
+
+    multi_model = False
+
+    def __init__(self, variant: Variant, ended: Callable[[StandInContainer], None]) -> None:
+        self.variant = variant
+        self.stopped = False
+        self._ended = ended
+
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+        """The variant's name, the image, the model's address and the length of the body, as JSON."""
+        if self.stopped:
+            raise ContainerGoneError(f"the container of {self.variant.name} was stopped")
+        data = self.variant.container.model_data
+        answer = {
+            "variant": self.variant.name,
+            "image": self.variant.container.image,
+            "model": data.uri if data else "",
+            "bytes": len(body),
+        }
+        return Answer(200, {"content-type": "application/json"}, json.dumps(answer).encode())
+
+    def invoke_model(self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+        """As `invoke`."""
+        return self.invoke(body, headers, timeout=timeout)
+
+    def stop(self, *, drain: float = 30.0) -> None:
+        """It answers no more."""
+        if not self.stopped:
+            self.stopped = True
+            self._ended(self)
+
+
+class StandIn:
+    """Starts containers that run nothing, in place of the module `hosting`.
+
+    ``fails`` gives the FailureReason of a variant that is not to start, None for the others; ``seconds`` is what a
+    start takes, and none ends while ``gate`` is clear. ``started`` holds every container that was ever started,
+    ``running`` those that were not stopped.
+    """
+
+    def __init__(self, *, fails: Callable[[Variant], str | None] = lambda variant: None, seconds: float = 0.0) -> None:
+        self.fails = fails
+        self.seconds = seconds
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started: list[StandInContainer] = []
+        self.running: list[StandInContainer] = []
+
+    def start(
+        self,
+        variant: Variant,
+        *,
+        objects: ObjectStore,
+        folder: Path,
+        log: Callable[[str], None],
+        images: Mapping[str, str] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> StandInContainer:
+        """A container for a variant; raises ContainerError where ``fails`` says so, or ``cancelled`` is set."""
+        log(f"a stand-in for {variant.container.image} starts")
+        cancelled = cancelled or threading.Event()
+        cancelled.wait(self.seconds)
+        while not self.gate.is_set() and not cancelled.wait(_GLANCE):
+            continue
+        if cancelled.is_set():
+            raise ContainerError("The start was cancelled.")
+        reason = self.fails(variant)
+        if reason is not None:
+            log(reason)
+            raise ContainerError(reason)
+        container = StandInContainer(variant, self.running.remove)
+        self.started.append(container)
+        self.running.append(container)
+        return container
