@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import shlex
 import shutil
 import signal
@@ -11,10 +13,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import sklearn
 from rich.console import Console
@@ -37,10 +40,10 @@ def say(sentence: str) -> None:
     console.print(f"\n[bold cyan]# {sentence}[/bold cyan]")
 
 
-def run(*arguments: str) -> None:
+def run(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
     """Run tritonforge as typed, with its own output on the terminal."""
     console.print(f"[bold]$ tritonforge {shlex.join(arguments)}[/bold]")
-    subprocess.run([TRITONFORGE, *arguments], cwd=ROOT, check=True)
+    subprocess.run([TRITONFORGE, *arguments], cwd=ROOT, check=True, env={**os.environ, **(environment or {})})
 
 
 @contextmanager
@@ -59,6 +62,26 @@ def served(repository: str) -> Iterator[str]:
                 time.sleep(0.2)
         time.sleep(0.5)  # serve prints its table once the server is ready
         yield url
+        console.print("[bold]$ kill -INT %1[/bold]")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+@contextmanager
+def emulated() -> Iterator[dict[str, Any]]:
+    """Run `tritonforge emulate` for a block, then stop it as Ctrl-C does; gives its environment and its role."""
+    arguments = ["emulate", "--port", str(free_ports(1)[0]), "--format", "json"]
+    console.print(f"[bold]$ tritonforge {shlex.join(arguments)} &[/bold]")
+    process = subprocess.Popen(
+        [TRITONFORGE, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        told: dict[str, Any] = json.loads(process.stdout.readline())
+        for name, value in told["environment"].items():
+            console.print(f"[bold]$ export {name}={value}[/bold]")
+        yield told
         console.print("[bold]$ kill -INT %1[/bold]")
     finally:
         process.send_signal(signal.SIGINT)
@@ -163,6 +186,17 @@ def main() -> None:
             (ROOT / IMAGES / f"digit-{labels[index]}-{index}.png").write_bytes(images[index])
         run("infer", url, *(str(IMAGES / f"digit-{labels[index]}-{index}.png") for index in range(3)), "--top", "2")
         accuracy(url)
+    say("the same package goes to SageMaker: here to one on this machine, with a real tritonserver behind the endpoint")
+    run("package", "build/digits", "-o", "build/demo/model.tar.gz", "--image", "24.09")
+    with emulated() as told:
+        aws = told["environment"]
+        wanted = ["--name", "digits", "--image", "24.09", "--instance-type", "ml.g4dn.xlarge", "--role", told["role"]]
+        run("deploy", "build/digits", *wanted, "--yes", environment=aws)
+        say("a second run finds nothing to do")
+        run("deploy", "build/digits", *wanted, "--yes", environment=aws)
+        picture = str(IMAGES / f"digit-{labels[0]}-0.png")
+        run("infer", "sagemaker://digits", picture, "--top", "2", environment=aws)
+        run("destroy", "digits", "--yes", environment=aws)
     console.print(f"\n[green]done in {time.monotonic() - began:.0f} s; the servers are stopped[/green]")
 
 

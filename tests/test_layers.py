@@ -25,6 +25,7 @@ EDGES = (
     "tritonforge.cli",
     "tritonforge.serving",
     "tritonforge.inference.client",
+    "tritonforge.inference.transform",
     "tritonforge.sagemaker.applying",
     "tritonforge.sagemaker.aws",
     "tritonforge.sagemaker.emulator",

@@ -8,6 +8,7 @@ TritonForgeError
 ├─ MissingExtraError  an optional package is not installed; the message is the command that installs it
 ├─ EncodeError        you passed what the protocol cannot carry                           (also ValueError)
 ├─ DecodeError        the peer sent what the protocol forbids
+│  └─ RecordError     a stream of records is damaged; .offset              (records)
 ├─ ConnectError       the peer gave no answer: refused, timed out, or cut off
 ├─ ServerError        Triton or SageMaker answered with an error; .status .message
 │  ├─ ModelError      SageMaker tells of the container's error; .log      (inference.client)

@@ -11,7 +11,20 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = ("start", "rebuild", "validation", "wire", "serving", "soak", "package", "upload", "conversion", "emulator", "differential")
+BENCHMARKS = (
+    "start",
+    "rebuild",
+    "validation",
+    "wire",
+    "serving",
+    "soak",
+    "package",
+    "upload",
+    "conversion",
+    "emulator",
+    "records",
+    "differential",
+)
 
 
 def main(names: list[str]) -> int:

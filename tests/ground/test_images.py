@@ -213,3 +213,42 @@ def test_the_module_is_light() -> None:
     script = "import sys, tritonforge.images; print('google' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("name", "added", "tag"),
+    [
+        ("26.05+tensorflow", {"tensorflow"}, "26.05-py3"),
+        ("26.05-py3-cpu+tensorflow", {"tensorflow"}, "26.05-py3-cpu"),
+        ("registry.example/ours:26.05-py3+tensorflow+vllm", {"tensorflow", "vllm"}, "26.05-py3"),
+        ("24.09+tensorflow", set(), "24.09-py3"),
+    ],
+)
+def test_a_plus_sign_adds_a_backend_to_a_release(name: str, added: set[str], tag: str) -> None:
+    """An image of one's own is written as the release it is made from and what was added; nothing is added twice."""
+    image, base = find(name), find(tag)
+    assert (image.added, image.tag) == (added, tag)
+    assert image.backends == base.backends | added
+    assert find(image.text) == image
+    assert (image == base) is (not added)
+
+
+@pytest.mark.parametrize("name", ["26.05+", "26.05+Tensor Flow", "26.05++tensorflow", "26.05+../x"])
+def test_what_is_added_must_be_the_name_of_a_backend(name: str) -> None:
+    """Anything else behind a plus sign is refused with an example that is right."""
+    with pytest.raises(DefinitionError, match=r"is no name of a backend; write for example 26\.05\+tensorflow"):
+        find(name)
+
+
+def test_an_unknown_release_is_refused_with_added_backends_too() -> None:
+    """What stands before the plus sign is looked up as ever."""
+    with pytest.raises(DefinitionError, match="no Triton image"):
+        find("19.10+tensorflow")
+
+
+def test_aws_has_no_address_of_an_image_with_added_backends() -> None:
+    """The address of an image that only its maker can have is not made up."""
+    with pytest.raises(DefinitionError, match="stage sagemaker-tensorflow"):
+        images.uri(find("26.05+tensorflow"), "us-east-1")
+    with pytest.raises(DefinitionError, match="name the image that you made"):
+        images.uri(find("26.05+vllm"), "us-east-1")

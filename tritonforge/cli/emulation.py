@@ -23,6 +23,7 @@ __all__ = ["emulate"]
 
 @click.command()
 @click.option("--port", default=4566, show_default=True, type=click.IntRange(0, 65535), help="0 is any free one.")
+@click.option("--region", default="us-east-1", show_default=True, help="Where its own role and bucket are.")
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="Keep everything in this folder.")
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="How many "
               "times faster than AWS waiting passes: bake times, intervals.")  # fmt: skip
@@ -34,7 +35,7 @@ __all__ = ["emulate"]
     help="What a custom image is: my/triton:1=26.05, or =26.05+tensorflow with a backend added.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report.")
-def emulate(port: int, state: Path | None, speed: float, images: tuple[str, ...], form: str) -> int:
+def emulate(port: int, region: str, state: Path | None, speed: float, images: tuple[str, ...], form: str) -> int:
     """Run SageMaker, with S3, IAM, STS and autoscaling, on one loopback address of this machine.
 
     Unmodified AWS code finds it by AWS_ENDPOINT_URL. An endpoint is a real tritonserver on the model archive that was
@@ -52,7 +53,14 @@ def emulate(port: int, state: Path | None, speed: float, images: tuple[str, ...]
     try:
         with steps() as progress:
             progress.begin("starting the emulator")
-            emulator = Emulator(port=port, state=state, speed=speed, images=declared)
+            emulator = Emulator(
+                port=port,
+                state=state,
+                speed=speed,
+                images=declared,
+                region=region,
+                log=lambda line: err.print(line, markup=False),
+            )
         with emulator:
             _report(emulator, form)
             while not stopped.wait(0.5):  # so that the signal is seen on every platform

@@ -24,6 +24,10 @@ _COMMANDS: Final = {
     "explain": ("tritonforge.cli.validation:explain", "Say what a rule means, and how to mend it."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
     "infer": ("tritonforge.cli.inference:infer", "Send images to a server and print the answers."),
+    "package": ("tritonforge.cli.packaging:package", "Pack a model repository as SageMaker's model.tar.gz."),
+    "deploy": ("tritonforge.cli.deployment:deploy", "Plan a SageMaker endpoint, and make it so."),
+    "destroy": ("tritonforge.cli.deployment:destroy", "Remove a deployment from SageMaker, and nothing else."),
+    "emulate": ("tritonforge.cli.emulation:emulate", "Run SageMaker on this machine, for unmodified AWS code."),
 }
 
 
@@ -57,7 +61,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 done; 1 the job ran and failed, validate refused, or --check found a difference; "
-    "2 the input is to be mended; 130 interrupted.",
+    "2 the input is to be mended; 3 only for deploy --plan --detailed-exitcode: there is something to do; "
+    "130 interrupted.",
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print it.")
 def cli() -> None:

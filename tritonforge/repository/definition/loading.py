@@ -10,7 +10,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TypeAlias
@@ -18,6 +18,7 @@ from typing import TypeAlias
 from tritonforge.errors import DefinitionError, TritonForgeError
 from tritonforge.repository.definition.ensemble import Ensemble
 from tritonforge.repository.definition.models import Model
+from tritonforge.repository.definition.package import TensorFlowServing
 
 __all__ = ["Definitions", "load"]
 
@@ -26,10 +27,16 @@ Servable: TypeAlias = Model | Ensemble
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """The models and ensembles of one definition, by name and sorted; files are relative to its ``folder``."""
+    """The models and ensembles of one definition, by name and sorted; files are relative to its ``folder``.
+
+    ``bound`` is everything that the file binds to a name, for other wings: a deployment, say. ``package`` is the
+    package for TensorFlow Serving that it declares, whose models ``models`` are then; None for a model repository.
+    """
 
     path: Path
     models: Mapping[str, Servable]
+    bound: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    package: TensorFlowServing | None = None
 
     @property
     def folder(self) -> Path:
@@ -59,9 +66,31 @@ def load(path: Path | str) -> Definitions:
         known = models.setdefault(each.name, each)
         if known is not each:
             raise DefinitionError(f"{given}: two models are named {each.name!r}")
-    if not models:
+    if not models and not any(isinstance(each, TensorFlowServing) for each in vars(module).values()):
         raise DefinitionError(f"{given}: there are no models in it; bind one to a name: model = TensorFlow(...)")
-    return Definitions(file, MappingProxyType({name: models[name] for name in sorted(models)}))
+    bound = {name: value for name, value in vars(module).items() if not name.startswith("__")}
+    package = _package(bound, models, given)
+    if package is not None:
+        models = {model.name: model for model in package.models}
+    ordered = MappingProxyType({name: models[name] for name in sorted(models)})
+    return Definitions(file, ordered, MappingProxyType(bound), package)
+
+
+def _package(bound: Mapping[str, object], models: Mapping[str, Servable], given: Path) -> TensorFlowServing | None:
+    """The package that a definition binds, if it does; it is all that the definition declares."""
+    found = {id(each): each for each in bound.values() if isinstance(each, TensorFlowServing)}
+    if not found:
+        return None
+    if len(found) > 1:
+        raise DefinitionError(f"{given}: it declares two packages for TensorFlow Serving; give each a file of its own")
+    (package,) = found.values()
+    others = sorted(set(models) - {model.name for model in package.models})
+    if others:
+        raise DefinitionError(
+            f"{given}: {others[0]!r} is not in the package for TensorFlow Serving that it declares; a model repository "
+            "has a definition of its own"
+        )
+    return package
 
 
 def _import(file: Path) -> ModuleType:

@@ -1,0 +1,39 @@
+"""Records: streams of bytes are split into them, they go into requests, and the answers become objects again. No I/O.
+
+    chunks -> (`gunzip`) -> `split` -> `Record` -> `batches` -> `Batch` -> (requests, answers) -> `assemble`
+
+Everything is a stream with bounded memory. Damaged input is one RecordError with the byte offset, raised after
+everything before it was given out. `frame_tfrecord` and `frame_recordio` write what `split` reads; `example_encode` and
+`example_decode` are for what TFRecords mostly hold.
+"""
+
+from __future__ import annotations
+
+from tritonforge.records.batching import AssembleWith, Batch, assemble, batches
+from tritonforge.records.compression import gunzip
+from tritonforge.records.example import Feature, FeatureValue, example_decode, example_encode
+from tritonforge.records.record import MAX_RECORD, BatchStrategy, Buffer, Record, RecordError, SplitType
+from tritonforge.records.recordio import frame_recordio
+from tritonforge.records.splitting import split
+from tritonforge.records.tfrecord import frame_tfrecord
+
+__all__ = [
+    "MAX_RECORD",
+    "AssembleWith",
+    "Batch",
+    "BatchStrategy",
+    "Buffer",
+    "Feature",
+    "FeatureValue",
+    "Record",
+    "RecordError",
+    "SplitType",
+    "assemble",
+    "batches",
+    "example_decode",
+    "example_encode",
+    "frame_recordio",
+    "frame_tfrecord",
+    "gunzip",
+    "split",
+]

@@ -1,0 +1,123 @@
+"""A `tf.train.Example`: named features, each a list of bytes, floats or integers. No TensorFlow, and no I/O here.
+
+Source: TensorFlow, core/example/example.proto and feature.proto.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+from google.protobuf.message import DecodeError as ProtobufDecodeError
+
+from tritonforge.errors import DecodeError, EncodeError
+from tritonforge.messages import OPTIONAL, REPEATED, Field, message_class
+from tritonforge.records.record import Buffer
+
+__all__ = ["Feature", "FeatureValue", "example_decode", "example_encode"]
+
+#: What a feature holds, as it is decoded.
+Feature: TypeAlias = "tuple[bytes, ...] | tuple[int, ...] | tuple[float, ...]"
+
+#: What may be encoded: one value, or a sequence of values of one kind. Text goes as UTF-8.
+FeatureValue: TypeAlias = "Buffer | str | int | float | Sequence[Buffer | str] | Sequence[int] | Sequence[float]"
+
+_TEXT: Final = (bytes, bytearray, memoryview, str)
+_KINDS: Final = ("bytes_list", "float_list", "int64_list")
+
+_SCHEMA: Final[Mapping[str, Sequence[Field]]] = {
+    "BytesList": [(1, REPEATED, "bytes", "value", None)],
+    "FloatList": [(1, REPEATED, "float", "value", None)],
+    "Int64List": [(1, REPEATED, "int64", "value", None)],
+    "Feature": [
+        (1, OPTIONAL, "BytesList", "bytes_list", None),
+        (2, OPTIONAL, "FloatList", "float_list", None),
+        (3, OPTIONAL, "Int64List", "int64_list", None),
+    ],
+    "Entry": [(1, OPTIONAL, "bytes", "key", None), (2, OPTIONAL, "Feature", "value", None)],
+    "Features": [(1, REPEATED, "Entry", "feature", None)],
+    "Example": [(1, OPTIONAL, "Features", "features", None)],
+}
+
+
+@lru_cache(maxsize=1)
+def _example() -> Any:
+    return message_class("tensorflow", _SCHEMA, "Example")
+
+
+def example_encode(features: Mapping[str, FeatureValue]) -> bytes:
+    """The features as one serialised Example, in the order of their names: equal features give equal bytes.
+
+    Integers (and booleans) become an Int64List, other numbers a FloatList, bytes and text a BytesList; an empty
+    sequence becomes a feature of no kind. Raises EncodeError.
+    """
+    message = _example()()
+    for name in sorted(features):
+        _add(message, name, features[name])
+    encoded: bytes = message.SerializeToString(deterministic=True)
+    return encoded
+
+
+def _add(example: Any, name: str, value: Any) -> None:
+    """Add a feature to an Example message."""
+    try:
+        entry = example.features.feature.add(key=name.encode())
+        entry.value.SetInParent()
+        _fill(entry.value, value)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:  # of protobuf, and of _fill
+        raise EncodeError(f"feature {name!r}: {error}") from error
+
+
+def _fill(feature: Any, value: Any) -> None:
+    """Put a value, or a sequence of values of one kind, into a Feature message."""
+    if isinstance(value, (*_TEXT, numbers.Real)):
+        value = (value,)
+    if not isinstance(value, Iterable):
+        raise TypeError(f"expected a value or a sequence of values, found {type(value).__name__}")
+    kinds: set[str] = set()
+    plain: list[Any] = []
+    for each in value:
+        if isinstance(each, _TEXT):
+            kinds.add("bytes_list")
+            plain.append(each.encode() if isinstance(each, str) else bytes(each))
+        elif isinstance(each, numbers.Integral):
+            kinds.add("int64_list")
+            plain.append(int(each))
+        elif isinstance(each, numbers.Real):
+            kinds.add("float_list")
+            plain.append(float(each))
+        else:
+            raise TypeError(f"expected bytes, text or numbers, found {type(each).__name__}")
+    if kinds == {"int64_list", "float_list"}:
+        kinds = {"float_list"}  # protobuf makes the integers among them floats
+    if len(kinds) > 1:
+        raise TypeError(f"its values are of more than one kind: {', '.join(sorted(kinds))}")
+    for kind in kinds:
+        getattr(feature, kind).value.extend(plain)
+
+
+def example_decode(data: Buffer) -> dict[str, Feature]:
+    """The features of a serialised Example, each as a tuple; a feature of no kind is empty.
+
+    Where a name stands twice the last one counts, as in any protobuf map. Raises DecodeError.
+    """
+    try:
+        message = _example().FromString(bytes(data))
+    except ProtobufDecodeError as error:
+        raise DecodeError(f"expected a serialised tf.train.Example, found {len(data)} bytes that are none") from error
+    features: dict[str, Feature] = {}
+    for entry in message.features.feature:
+        kinds = [kind for kind in _KINDS if entry.value.HasField(kind)]
+        if len(kinds) > 1:
+            raise DecodeError(f"feature {_name(entry.key)!r} is of more than one kind: {', '.join(kinds)}")
+        features[_name(entry.key)] = tuple(getattr(entry.value, kinds[0]).value) if kinds else ()
+    return features
+
+
+def _name(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"expected a serialised tf.train.Example, found a feature whose name is {key!r}") from error
