@@ -33,6 +33,14 @@ def test_the_definition_is_one_and_its_wiring_error_is_word_for_word() -> None:
     assert f"DefinitionError: {raised.value}" in " ".join(blocks("text")[0].split())
 
 
+def test_the_deployment_is_one() -> None:
+    """The Python block of a deployment makes it."""
+    (block,) = (each for each in blocks("python") if "import Deployment" in each)
+    defined: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), defined)
+    assert defined["deployment"].name == "digits"
+
+
 def test_every_command_in_the_readme_exists() -> None:
     """Each `$ tritonforge ...` line is parsed by the command line itself."""
     lines = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]

@@ -91,6 +91,17 @@ def test_nobody_can_be_asked_without_a_terminal(
     assert everything(session, name)["endpoints"]
 
 
+def test_a_role_by_name_is_the_one_that_iam_knows(repository: Path, name: str, emulator: Emulator) -> None:
+    """The name becomes the ARN with the role's path; a role that is not there is said before anything is made."""
+    wanted = ["--name", name, "--image", "24.09", "--instance-type", "ml.m5.xlarge", "--plan", "--json", "--role"]
+    told = json.loads(run("deploy", repository, *wanted, emulator.role_arn.rpartition("/")[2]).stdout)
+    (model,) = (step["request"] for step in told["steps"] if step["operation"] == "CreateModel")
+    assert model["ExecutionRoleArn"] == emulator.role_arn
+    assert "/service-role/" in emulator.role_arn
+    with pytest.raises(DefinitionError, match="IAM has no role 'nobody'"):
+        run("deploy", repository, *wanted, "nobody")
+
+
 @pytest.mark.parametrize("reply", ["y", "n"])
 def test_a_person_is_asked(
     session: Session, repository: Path, flags: list[str], name: str, reply: str, monkeypatch: pytest.MonkeyPatch

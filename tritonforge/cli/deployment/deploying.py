@@ -12,7 +12,7 @@ import click
 from tritonforge.cli.deployment.flags import deployment_flags, place_flags
 from tritonforge.cli.deployment.subjects import Subject, subject
 from tritonforge.cli.terminal import Steps, err, out, steps
-from tritonforge.sagemaker.applying import apply, check, judge, observe, settle
+from tritonforge.sagemaker.applying import apply, check, judge, observe, role_arn, settle
 from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.deployment import Plan, plan, render, to_json
 from tritonforge.sagemaker.deployment.desired import folder
@@ -97,6 +97,8 @@ def _planned(found: Subject, session: Session, progress: Steps, *, wait: bool, p
     deployment = found.deployment
     contents = {name: material.content for name, material in found.materials.items()}
     progress.begin("look at what AWS has")
+    role = role_arn(session, deployment.execution_role_arn or "")
+    deployment = deployment.with_settings(execution_role_arn=role or None)
     seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=folder(deployment))
     if wait and seen.endpoint is not None and seen.endpoint.status in IN_TRANSITION:
         plan(deployment, contents, seen)  # somebody else's endpoint is not waited for

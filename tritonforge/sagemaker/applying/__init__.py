@@ -12,6 +12,7 @@ from tritonforge.sagemaker.applying.judgement import judge
 from tritonforge.sagemaker.applying.materials import Material, read
 from tritonforge.sagemaker.applying.observation import observe
 from tritonforge.sagemaker.applying.progress import Progress, Silent
+from tritonforge.sagemaker.applying.roles import role_arn
 from tritonforge.sagemaker.applying.waiting import settle
 
-__all__ = ["Material", "Progress", "Silent", "apply", "check", "judge", "observe", "read", "settle"]
+__all__ = ["Material", "Progress", "Silent", "apply", "check", "judge", "observe", "read", "role_arn", "settle"]
