@@ -29,7 +29,7 @@ def role_arn(session: Session, role: str) -> str:
     except AwsError as error:
         if error.code == _MISSING:
             raise DefinitionError(
-                f"IAM has no role {name!r} in account {session.account()}; give the ARN or the name of one that is there"
+                f"IAM has no role {name!r} in account {session.account()}; give the ARN or the name of one that it has"
             ) from error
         if error.denied:
             return role
