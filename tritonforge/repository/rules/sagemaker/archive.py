@@ -14,7 +14,7 @@ from tritonforge.repository.findings import Finding
 from tritonforge.repository.rules.catalogue import Rule
 from tritonforge.repository.rules.context import Context, ModelView
 
-__all__ = ["RULES", "check", "model_directories"]
+__all__ = ["RULES", "check", "default_model", "model_directories"]
 
 _SERVE: Final = "triton-inference-server/server docker/sagemaker/serve"
 
@@ -166,7 +166,7 @@ def check(context: Context) -> Iterator[Finding]:
     directories = model_directories(context)
     links = [name for name in context.tree.subdirectories() if name not in directories]
     extra = [name for name in directories if not _holds_a_model(context, name)]
-    default = context.load[0] if context.load else _default(context, directories)
+    default = context.load[0] if context.load else default_model(context, directories)
     yield from _start(context, directories, extra)
     for name in extra:
         if len(directories) - len(extra) != 1:
@@ -210,7 +210,7 @@ def _start(context: Context, directories: Sequence[str], extra: Sequence[str]) -
         yield NO_MODEL.finding(NO_MODEL.summary, path="", help="an archive holds one directory for each model")
     elif len(directories) > 1:
         sentence = f"{NO_DEFAULT.summary} Directories found in model repository: {_listed(directories, ' ')}"
-        default = _default(context, directories)
+        default = default_model(context, directories)
         models = [name for name in directories if name not in extra]
         if default is None:
             yield NO_DEFAULT.finding(
@@ -232,7 +232,7 @@ def _listed(names: Sequence[str], separator: str = ", ") -> str:
     return separator.join((*names[:_LISTED], "...") if len(names) > _LISTED else names)
 
 
-def _default(context: Context, directories: Sequence[str]) -> str | None:
+def default_model(context: Context, directories: Sequence[str]) -> str | None:
     """The only directory, or the only model that no ensemble uses; None where it is not clear."""
     if len(directories) == 1:
         return directories[0]

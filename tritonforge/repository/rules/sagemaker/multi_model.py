@@ -13,7 +13,7 @@ from tritonforge.repository.findings import Finding
 from tritonforge.repository.rules.catalogue import Rule
 from tritonforge.repository.rules.context import Context, ModelView
 
-__all__ = ["RULES", "check"]
+__all__ = ["RULES", "check", "is_detected"]
 
 _SOURCE: Final = "server/src/sagemaker_server.cc, the model of a repository that POST /models registers"
 
@@ -69,7 +69,7 @@ def check(context: Context) -> Iterator[Finding]:
     """What a multi-model endpoint would make of the repository."""
     if context.tree.is_file("config.pbtxt"):
         return
-    found = {name: _is_detected(context, model) for name, model in context.models.items() if model.has_config}
+    found = {name: is_detected(context, model) for name, model in context.models.items() if model.has_config}
     alone = len(context.tree.subdirectories()) == 1
     for name, detected in found.items():
         model = context.models[name]
@@ -100,6 +100,6 @@ def check(context: Context) -> Iterator[Finding]:
         )
 
 
-def _is_detected(context: Context, model: ModelView) -> bool:
+def is_detected(context: Context, model: ModelView) -> bool:
     entry = context.tree.entry(model.config_path)
     return entry is not None and entry.content is not None and _DETECTED.search(entry.content) is not None

@@ -1,0 +1,179 @@
+"""What is judged is what will be in the package, with the environment that it needs."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.sagemaker.package.conftest import ENSEMBLE, FILES, LEAF, lay
+from tritonforge.errors import PackageError
+from tritonforge.sagemaker.package import (
+    DEFAULT_MODEL,
+    Judgement,
+    default_model,
+    inspect,
+    judge,
+    prepare,
+    unpack,
+    write,
+)
+from tritonforge.serving.server import Server
+
+OTHER = {"other/config.pbtxt": LEAF.replace("leaf", "other"), "other/1/model.py": ""}
+
+
+def codes(judgement: Judgement) -> list[str]:
+    """The codes of what was found."""
+    return [each.code for each in judgement.findings]
+
+
+def test_an_ensemble_is_the_default_model(repository: Path) -> None:
+    """It is named in the environment, and with that nothing is refused."""
+    judgement = prepare(repository, image="24.09")
+    assert judgement.default_model == "all" == default_model(repository)
+    assert judgement.environment == {DEFAULT_MODEL: "all"}
+    assert not judgement.refused
+    assert codes(judgement) == []
+    assert judgement.idle == ()
+
+
+def test_a_single_model_is_the_default_model(tmp_path: Path) -> None:
+    """Whatever it is."""
+    lay(tmp_path / "r", {"m/config.pbtxt": LEAF.replace("leaf", "m"), "m/1/model.py": ""})
+    assert default_model(tmp_path / "r") == "m"
+
+
+def test_the_only_outermost_ensemble_is_meant_as_in_serve(repository: Path) -> None:
+    """A model beside it that nothing uses is in the archive, and is told to be idle."""
+    lay(repository, OTHER)
+    judgement = prepare(repository, image="24.09")
+    assert (judgement.default_model, judgement.idle, judgement.refused) == ("all", ("other",), False)
+
+
+def test_two_models_that_nothing_uses_are_refused(tmp_path: Path) -> None:
+    """In the words of `serve`; naming one of them helps."""
+    lay(tmp_path / "r", {**OTHER, "leaf/config.pbtxt": LEAF, "leaf/1/model.py": ""})
+    judgement = prepare(tmp_path / "r")
+    assert (judgement.default_model, codes(judgement), judgement.refused) == (None, ["E403"], True)
+    chosen = prepare(tmp_path / "r", default_model="leaf")
+    assert (chosen.environment, chosen.idle, chosen.refused) == ({DEFAULT_MODEL: "leaf"}, ("other",), False)
+    assert codes(prepare(tmp_path / "r", default_model="none")) == ["E112", "E404"]
+
+
+def test_what_is_left_out_is_not_judged(repository: Path) -> None:
+    """`serve` counts hidden directories and caches, which the package has not."""
+    lay(repository, {".git/HEAD": "x", "__pycache__/a.pyc": "x"})
+    judgement = prepare(repository, image="24.09")
+    assert codes(judgement) == []
+    assert judgement.left_out == (".git/", "__pycache__/")
+
+
+def test_links_are_judged_as_what_they_become(repository: Path) -> None:
+    """`serve` does not count links to directories, and the package has directories in their place."""
+    (repository / "leaf").rename(repository.parent / "elsewhere")
+    lay(repository, {".models/": ""})
+    (repository.parent / "elsewhere").rename(repository / ".models/leaf")
+    (repository / "leaf").symlink_to(".models/leaf")
+    assert codes(prepare(repository, image="24.09")) == []
+
+
+def test_it_is_judged_for_the_image_and_the_instance(repository: Path) -> None:
+    """A TensorFlow model in an image without it is refused, and both ways out are named."""
+    lay(repository, {"leaf/config.pbtxt": LEAF.replace('backend: "python"', 'platform: "tensorflow_graphdef"')})
+    (repository / "leaf/1/model.py").rename(repository / "leaf/1/model.graphdef")
+    assert not prepare(repository, image="24.09").refused
+    refused = prepare(repository, image="26.05")
+    [finding] = [each for each in refused.findings if each.code == "E601"]
+    assert refused.refused
+    assert "--tensorflow onnx" in finding.help
+    assert "--tensorflow python-backend" in finding.help
+    assert not prepare(repository, image="26.05+tensorflow").refused
+    assert "E605" in codes(prepare(repository, image="26.05+tensorflow", instance_type="ml.p3.2xlarge"))
+
+
+def test_an_archive_is_judged_as_its_repository(repository: Path, tmp_path: Path) -> None:
+    """What `inspect` reads has the findings of what was written, and of the unpacked folder."""
+    lay(repository, {"all/config.pbtxt": ENSEMBLE.replace("TYPE_FP32", "TYPE_FP16", 1)})
+    before = prepare(repository, image="24.09")
+    archive = write(repository, tmp_path / "model.tar.gz").path
+    assert codes(before) != []
+    assert judge(inspect(archive).tree, image="24.09").findings == before.findings
+    unpack(archive, tmp_path / "in")
+    assert prepare(tmp_path / "in", image="24.09").findings == before.findings
+
+
+@pytest.mark.parametrize("path", ["definition.py", ""])
+def test_a_definition_is_to_be_built_first(tmp_path: Path, path: str) -> None:
+    """The sentence holds the command."""
+    lay(tmp_path / "digits", {"definition.py": "", "leaf/config.pbtxt": LEAF})
+    with pytest.raises(PackageError, match=r"this is a definition; build it first: tritonforge build .*build/digits"):
+        prepare(tmp_path / "digits" / path)
+
+
+def test_an_archive_in_the_place_of_a_repository_is_told(repository: Path, tmp_path: Path) -> None:
+    """The sentence names --inspect."""
+    archive = write(repository, tmp_path / "model.tar.gz").path
+    with pytest.raises(PackageError, match="this is a file; give a model repository, or --inspect"):
+        prepare(archive)
+
+
+def test_a_multi_model_archive_of_an_ensemble_serves_it(repository: Path) -> None:
+    """The front end finds it by its text; nothing needs to be in the environment."""
+    judgement = prepare(repository, image="24.09", multi_model=True)
+    assert (judgement.default_model, dict(judgement.environment), codes(judgement)) == ("all", {}, [])
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"all/config.pbtxt": ENSEMBLE.replace('platform: "', 'platform : "')}, {"W409", "W411"}),
+        ({"leaf/config.pbtxt": f'# not platform: "ensemble"\n{LEAF}'}, {"W410", "W411"}),
+        ({"two/config.pbtxt": ENSEMBLE.replace('"all"', '"two"'), "two/1/.gitkeep": ""}, {"W411"}),
+        ({"leaf/config.pbtxt": f"{LEAF}model_transaction_policy {{ decoupled: true }}\n"}, {"W412"}),
+    ],
+    ids=["undetected", "mistaken", "ambiguous", "decoupled"],
+)
+def test_what_the_front_end_mistakes_is_refused_there(
+    repository: Path, files: dict[str, str | bytes], expected: set[str]
+) -> None:
+    """For a single model these are warnings at most; on a multi-model endpoint another model would answer."""
+    lay(repository, files)
+    judgement = prepare(repository, image="24.09", multi_model=True)
+    refused = {each.code for each in judgement.findings if each.refused_by == "sagemaker"}
+    assert refused >= expected
+    assert judgement.refused
+
+
+def test_several_models_without_an_ensemble_are_refused_in_one_multi_model_archive(tmp_path: Path) -> None:
+    """Which of them answers follows from the file system."""
+    lay(tmp_path / "r", {**OTHER, "leaf/config.pbtxt": LEAF, "leaf/1/model.py": ""})
+    judgement = prepare(tmp_path / "r", multi_model=True)
+    [finding] = judgement.findings
+    assert finding.message == "a multi-model endpoint serves one of leaf, other, which one is not defined"
+    assert (judgement.refused, judgement.default_model) == (True, None)
+
+
+def test_a_model_at_the_top_is_an_archive_of_a_multi_model_endpoint(tmp_path: Path) -> None:
+    """There the archive may be the inside of a model; a single-model endpoint refuses it."""
+    lay(tmp_path / "m", {"config.pbtxt": LEAF, "1/model.py": "", "2/model.py": ""})
+    assert codes(prepare(tmp_path / "m", image="24.09", multi_model=True)) == []
+    assert "E401" in codes(prepare(tmp_path / "m", image="24.09"))
+    lay(tmp_path / "m", {"config.pbtxt": LEAF.replace("TYPE_FP32", "TYPE_FP33", 1)})
+    wrong = prepare(tmp_path / "m", multi_model=True)
+    assert wrong.refused
+    assert {each.path for each in wrong.findings} == {"config.pbtxt"}
+    assert set(wrong.judged.texts) == {"config.pbtxt"}
+
+
+@pytest.mark.server
+@pytest.mark.framework
+def test_what_comes_out_of_a_package_is_served(digits: Path, tmp_path: Path) -> None:
+    """A real server loads the unpacked archive with the default model that it was judged with."""
+    unpack(write(digits, tmp_path / "model.tar.gz").path, tmp_path / "in")
+    ports = {"sagemaker_port": 0, "http_port": None, "grpc_port": None, "metrics_port": None}
+    with Server(tmp_path / "in", default_model=default_model(digits), **ports) as server:
+        assert {each.state for each in server.models()} == {"READY"}
+
+
+def test_files_of_the_fixture_are_those_that_are_judged(repository: Path) -> None:
+    """The texts that findings point into come with the judgement."""
+    assert set(prepare(repository).judged.models) == {path.partition("/")[0] for path in FILES}

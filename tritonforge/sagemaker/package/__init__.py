@@ -1,0 +1,44 @@
+"""The package: a repository as ``model.tar.gz``, with equal bytes for equal repositories; and read as a stranger's.
+
+`prepare` judges, `write` writes, `contents` digests without writing; `entries`, `inspect` and `unpack` read archives
+from anywhere.
+"""
+
+from __future__ import annotations
+
+from tritonforge.sagemaker.package.contents import Contents, contents, uncompressed
+from tritonforge.sagemaker.package.inspection import Inspection, inspect
+from tritonforge.sagemaker.package.judging import (
+    DEFAULT_MODEL,
+    Judgement,
+    check_repository,
+    default_model,
+    judge,
+    prepare,
+)
+from tritonforge.sagemaker.package.limits import LIMITS, Limits
+from tritonforge.sagemaker.package.members import entries
+from tritonforge.sagemaker.package.names import Member
+from tritonforge.sagemaker.package.unpacking import unpack
+from tritonforge.sagemaker.package.writing import Package, write
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "LIMITS",
+    "Contents",
+    "Inspection",
+    "Judgement",
+    "Limits",
+    "Member",
+    "Package",
+    "check_repository",
+    "contents",
+    "default_model",
+    "entries",
+    "inspect",
+    "judge",
+    "prepare",
+    "uncompressed",
+    "unpack",
+    "write",
+]
