@@ -1,15 +1,40 @@
-# tritonforge's command line for CI: builds, checks and serves model repositories without a GPU.
-#   docker build -t tritonforge .
-#   docker run --rm -v "$PWD:/work" tritonforge build repos/digits --check
+# Two images, chosen by --target.
+#
+# 1. tritonforge's command line for CI (the default): builds, checks and serves model repositories without a GPU.
+#      docker build -t tritonforge .
+#      docker run --rm -v "$PWD:/work" tritonforge build repos/digits --check
+#
+# 2. sagemaker-tensorflow: AWS's Triton image with a TensorFlow backend again, for models that stay on TensorFlow.
+#    AWS's last image with NVIDIA's is 24.09. Log in to the registry of the image first (aws ecr get-login-password);
+#    name the image of your region and release, then push the result to a registry of yours:
+#      docker build --target sagemaker-tensorflow -t <your registry>/tritonserver-tensorflow:26.05-py3 \
+#        --build-arg TRITON_IMAGE=763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:26.05-py3 .
+#    To tritonforge that image is 26.05+tensorflow: tritonforge validate REPO --image 26.05+tensorflow
+ARG TRITON_IMAGE=763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:26.05-py3
+
+# What SageMaker needs stays as AWS made it: the labels (bind to a port, multi-model), `serve` as the command, the ports.
+FROM ${TRITON_IMAGE} AS sagemaker-tensorflow
+
+# A folder with a model.py is a backend of Triton's ("python-based"). The packages lie in it, so that the image's own
+# Python, which models of the python backend share, stays as it is; nothing is fetched when the container runs.
+COPY tritonforge/serving/backends/tensorflow/model.py tritonforge/serving/backends/tensorflow/requirements.txt \
+     /opt/tritonserver/backends/tensorflow/
+RUN ["python3", "-m", "pip", "install", "--no-cache-dir", "--no-deps", "--only-binary=:all:", "--require-hashes", \
+     "--target=/opt/tritonserver/backends/tensorflow/packages", \
+     "--requirement=/opt/tritonserver/backends/tensorflow/requirements.txt"]
+COPY tritonforge /opt/tritonserver/backends/tensorflow/packages/tritonforge
+
 FROM python:3.11-slim-bookworm
 
 WORKDIR /opt/tritonforge
 COPY pyproject.toml README.md ./
 COPY tritonforge ./tritonforge
+# What is installed is this folder; its own requirements are in pyproject.toml.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir '.[local,grpc,aws]' \
  && useradd --create-home --uid 1000 forge
 
-USER forge
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["tritonforge"]
 CMD ["--help"]

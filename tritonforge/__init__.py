@@ -56,6 +56,7 @@ from tritonforge.repository.definition import (
     State,
     Tensor,
     TensorFlow,
+    TensorFlowServing,
     TensorRT,
     Tensors,
     VersionPolicy,
@@ -68,9 +69,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tritonforge.repository.findings import Finding
     from tritonforge.repository.validation import validate
+    from tritonforge.sagemaker.deployment import Deployment
 
 #: What is imported when it is first asked for, so that a definition does not pay for it.
-_LATER = {"Finding": "tritonforge.repository.findings", "validate": "tritonforge.repository.validation"}
+_LATER = {
+    "Deployment": "tritonforge.sagemaker.deployment",
+    "Finding": "tritonforge.repository.findings",
+    "validate": "tritonforge.repository.validation",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -101,6 +107,7 @@ __all__ = [
     "Control",
     "ControlInput",
     "Dali",
+    "Deployment",
     "Direct",
     "Download",
     "DynamicBatching",
@@ -127,6 +134,7 @@ __all__ = [
     "State",
     "Tensor",
     "TensorFlow",
+    "TensorFlowServing",
     "TensorRT",
     "Tensors",
     "VersionPolicy",

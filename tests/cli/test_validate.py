@@ -126,8 +126,9 @@ def test_an_image_without_tensorflow_offers_two_ways_out(digits: Path) -> None:
     assert tritonforge("validate", str(digits), "--image", "24.09").returncode == 0
     done = tritonforge("validate", str(digits), "--image", "26.05")
     assert done.returncode == 1
-    assert "ONNX" in done.stdout
-    assert "python-based TensorFlow backend" in done.stdout
+    assert "--tensorflow onnx" in done.stdout
+    assert "--tensorflow python-backend" in done.stdout
+    assert tritonforge("validate", str(digits), "--image", "26.05+tensorflow").returncode == 0
 
 
 def test_a_models_own_directory_is_noticed(good: Path) -> None:

@@ -71,7 +71,8 @@ def test_the_seeds_three_configurations_come_out_message_equal() -> None:
 @pytest.mark.parametrize("definition", sorted(REPOS.glob("*/definition.py")), ids=lambda path: path.parent.name)
 def test_committed_configurations_are_what_the_definition_says(definition: Path) -> None:
     """What `tritonforge build --check` holds in CI."""
-    configs = resolve(load(definition).models).configs
+    found = load(definition)
+    configs = resolve(found.models, found.package).configs
     committed = {
         path.relative_to(definition.parent).as_posix(): path.read_text()
         for path in definition.parent.rglob("config.pbtxt")
@@ -82,8 +83,9 @@ def test_committed_configurations_are_what_the_definition_says(definition: Path)
 @pytest.mark.parametrize("definition", sorted(REPOS.glob("*/definition.py")), ids=lambda path: path.parent.name)
 def test_label_files_have_a_line_for_each_class(definition: Path) -> None:
     """A label file answers for every index of its output."""
-    for model in resolve(load(definition).models).models:
-        for output in model.config.output:
+    found = load(definition)
+    for model in resolve(found.models, found.package).models:
+        for output in model.config.output if model.config is not None else ():
             if output.label_filename:
                 source = model.files[f"{model.name}/{output.label_filename}"]
                 text = (

@@ -69,6 +69,8 @@ def test_the_view_moves_gpu_instances_to_the_cpu(tmp_path: Path) -> None:
     assert (made / "gpu" / "1").samefile(folder)
     assert (made / "cpu").is_dir()
     assert "KIND_GPU" in (folder.parent / "config.pbtxt").read_text()
+    view.move_to_cpu(tmp_path / "repository")
+    assert view.configs(tmp_path / "repository") == {**configs, "gpu": moved}
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])

@@ -29,20 +29,23 @@ port = taken.getsockname()[1]
 print(json.dumps([
     bound(socket.AF_INET, ("0.0.0.0", 0)), bound(socket.AF_INET, ("0.0.0.0", port)),
     bound(socket.AF_INET, ("127.0.0.3", 0)), bound(socket.AF_INET6, ("::1", 0)),
-    bound(socket.AF_UNIX, chr(0) + "tritonforge" + str(os.getpid())),
+    bound(socket.AF_UNIX, chr(0) + "tritonforge" + str(os.getpid())), bound(socket.AF_INET6, ("::", 0)),
+    bound(socket.AF_INET6, ("::", port)),
 ]))
 """
 
 
 def test_the_loopback_object_moves_any_address_to_loopback(tmp_path: Path) -> None:
-    """0.0.0.0 becomes 127.0.0.1 and errors keep their errno; every other address is left as it is."""
+    """0.0.0.0 and :: become 127.0.0.1 and errors keep their errno; every other address is left as it is."""
     (tmp_path / loopback.NAME).write_bytes(loopback.shared_object())
     environment = {"LD_LIBRARY_PATH": str(tmp_path), "LD_PRELOAD": loopback.NAME}
     done = subprocess.run(
         [sys.executable, "-I", "-c", BIND], env=environment, check=True, capture_output=True, text=True
     )
-    address, taken, other, six, unix = json.loads(done.stdout)
+    address, taken, other, six, unix, any_six, taken_six = json.loads(done.stdout)
     assert done.stderr == ""
+    assert any_six == "::ffff:127.0.0.1"
+    assert taken_six == 98  # EADDRINUSE
     assert (address, other, six) == ("127.0.0.1", "127.0.0.3", "::1")
     assert taken == 98  # EADDRINUSE
     assert unix.startswith("\0tritonforge")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -279,3 +280,29 @@ def test_a_killed_process_leaves_nothing_behind(echo: Path, victim: str) -> None
             pass
     assert until(lambda: not Path(folder).exists())
     assert traces(parent.pid) == []
+
+
+def test_a_multi_model_server_starts_empty_and_takes_models(tmp_path: Path) -> None:
+    """Nothing is loaded; the SageMaker front end loads what it is told to, in the environment that was given."""
+    code = ECHO.replace("import triton", "import os\nassert os.environ['WHERE'] == 'here'\nimport triton")
+    add(tmp_path / "archive", "echo", code=code)
+    (tmp_path / "empty").mkdir()
+    ports = {"http_port": None, "grpc_port": None, "metrics_port": None, "sagemaker_port": 0}
+    with Server(tmp_path / "empty", multi_model=True, environment={"WHERE": "here"}, **ports) as server:
+        assert (server.models(), server.default_model) == ((), None)
+        load = json.dumps({"model_name": "hash", "url": str(tmp_path / "archive")}).encode()
+        urllib.request.urlopen(f"{server.sagemaker_url}/models", data=load).close()
+        body = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [2.5]}]}'
+        with urllib.request.urlopen(f"{server.sagemaker_url}/models/hash/invoke", data=body) as answer:
+            assert b'"model_name":"hash"' in answer.read()
+
+
+def test_a_start_can_be_called_off(tmp_path: Path) -> None:
+    """A model that takes its time to load does not hold up whoever no longer wants it."""
+    add(tmp_path, "slow", code="import time\ntime.sleep(60)")
+    cancelled = threading.Event()
+    threading.Timer(0.5, cancelled.set).start()
+    began = time.monotonic()
+    with pytest.raises(LaunchError, match="called off"):
+        Server(tmp_path, **FREE, cancelled=cancelled)
+    assert time.monotonic() - began < 45

@@ -27,6 +27,8 @@ __all__ = ["build"]
 def build(definition: Path, output: Path | None, *, check: bool, write_configs: bool, form: str) -> int:
     """Build the model repository of DEFINITION: a definition.py, or the folder that holds one.
 
+    A definition that declares a TensorFlowServing package is built as that: numbered SavedModels and code/.
+
     The old repository stays whole until the new one is complete; what did not change is linked, not made again.
     The digest is of the sorted paths and contents, so two equal builds have one digest.
     """
@@ -35,9 +37,9 @@ def build(definition: Path, output: Path | None, *, check: bool, write_configs: 
     definitions = load(definition)
     folder = definition if definition.is_dir() else definition.parent
     if check:
-        return _check(folder, resolve(definitions.models), form)
+        return _check(folder, resolve(definitions.models, definitions.package), form)
     if write_configs:
-        return _write_configs(folder, resolve(definitions.models), form)
+        return _write_configs(folder, resolve(definitions.models, definitions.package), form)
     destination = output if output is not None else Path("build") / definitions.folder.name
     with steps() as progress:
         built = build_repository(definitions, destination, maker=ArtifactMaker(), progress=progress)

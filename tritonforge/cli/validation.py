@@ -15,7 +15,12 @@ from tritonforge.repository.validation import Validated, validated
 
 __all__ = ["explain", "rule_table", "validate"]
 
-_REFUSED: Final = {"triton": "Triton refuses it", "sagemaker": "SageMaker refuses it", None: "nothing refuses it"}
+_REFUSED: Final = {
+    "triton": "Triton refuses it",
+    "sagemaker": "SageMaker refuses it",
+    "tfs": "SageMaker's TensorFlow Serving container refuses it",
+    None: "nothing refuses it",
+}
 
 
 @click.command()
@@ -60,6 +65,8 @@ def validate(
 ) -> int:
     """Judge model repositories as Triton would, without a server, and say what Triton does not see.
 
+    A folder of numbered SavedModels is judged as SageMaker's TensorFlow Serving container would.
+
     Exit code 0: nothing is refused; 1: something is; 2: the command is wrong.
     """
 
@@ -92,7 +99,15 @@ def validate(
         refused |= any(each.refused_by for each in found.findings) or bool(server) or bool(differences)
         refused |= strict and bool(found.findings)
         judged.append(
-            Judged(str(repository), found.findings, found.models, found.texts, server=server, differences=differences)
+            Judged(
+                str(repository),
+                found.findings,
+                found.models,
+                found.texts,
+                server=server,
+                differences=differences,
+                is_tfs_package=found.is_tfs_package,
+            )
         )
     click.echo(FORMATS[form](judged))
     return 1 if refused else 0
@@ -111,6 +126,8 @@ def _codes(text: str) -> tuple[str, ...]:
 
 def _asked(repository: Path, found: Validated, auto_complete: bool) -> tuple[Sequence[str], Sequence[str]]:
     """The real server's sentences, and where it and the findings disagree."""
+    if found.is_tfs_package:
+        raise click.UsageError(f"--with-server asks Triton, and {repository} is a package for TensorFlow Serving")
     from tritonforge.cli.comparison import differences
     from tritonforge.serving.judge import judge
 
@@ -156,7 +173,8 @@ def rule_table() -> str:
         "# The rules of `tritonforge validate`",
         "",
         "Made by `tritonforge explain --table`. The first letter is the severity (E error, W warning), the first digit",
-        "the room: 1 layout, 2 model, 3 ensemble, 4 SageMaker, 5 DALI, 6 image. `tritonforge explain CODE` says more.",
+        "the room: 1 layout, 2 model, 3 ensemble, 4 SageMaker, 5 DALI, 6 image, 7 packages for SageMaker's TensorFlow",
+        "Serving container (tfs). `tritonforge explain CODE` says more.",
         "",
         "| code | refused by | rule | source |",
         "|---|---|---|---|",

@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias
 __all__ = ["Finding", "RefusedBy", "Severity", "Verdict", "ordered", "verdict"]
 
 Severity: TypeAlias = Literal["error", "warning"]
-RefusedBy: TypeAlias = Literal["triton", "sagemaker"]
+#: "sagemaker" is what SageMaker and its `serve` script refuse before Triton sees it, "tfs" its TensorFlow Serving
+#: container.
+RefusedBy: TypeAlias = Literal["triton", "sagemaker", "tfs"]
 Verdict: TypeAlias = Literal["loads", "refused"]
 
 
@@ -34,8 +36,8 @@ class Finding:
 
 
 def verdict(findings: Iterable[Finding]) -> Verdict:
-    """What Triton would say: refused if and only if one of the findings is refused by Triton."""
-    return "refused" if any(each.refused_by == "triton" for each in findings) else "loads"
+    """What the server would say: refused if and only if Triton, or TensorFlow Serving's container, refuses one."""
+    return "refused" if any(each.refused_by in ("triton", "tfs") for each in findings) else "loads"
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

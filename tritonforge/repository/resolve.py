@@ -6,17 +6,19 @@ This module does no I/O.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.config import to_config, write
 from tritonforge.repository.definition.ensemble import Ensemble, rewired
 from tritonforge.repository.definition.models import Model
+from tritonforge.repository.definition.package import TensorFlowServing
 from tritonforge.repository.definition.sources import File
 from tritonforge.schema import ModelConfig
+from tritonforge.tfs.layout import CODE
 
-__all__ = ["Beside", "Content", "Made", "Repository", "ResolvedModel", "Source", "resolve"]
+__all__ = ["Beside", "Content", "Folder", "Made", "Repository", "ResolvedModel", "Source", "resolve"]
 
 #: The file that keeps an ensemble's empty version directory in git and in tar archives. Triton loads an ensemble only
 #: where a version directory is (model_lifecycle.cc `VersionsToLoad`), and never looks into it.
@@ -39,6 +41,13 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that lies beside the definition, with all below it but what Python and editors leave behind."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
     """What `artifacts.make` puts into a version directory: the path is the directory's."""
 
@@ -46,45 +55,56 @@ class Made:
     version: int
 
 
-Source: TypeAlias = Content | Beside | Made
+Source: TypeAlias = Content | Beside | Folder | Made
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """One model of a repository: its configuration, and the source of each file by its path in the repository."""
+    """One model of a repository: its configuration, and the source of each file by its path in the repository.
+
+    A model of a package for TensorFlow Serving has no configuration.
+    """
 
     name: str
-    config: ModelConfig
+    config: ModelConfig | None
     files: Mapping[str, Source]
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A model repository as data: its models, sorted by name."""
+    """A model repository as data: its models, sorted by name, and what lies beside them.
+
+    A package for TensorFlow Serving is one too: models without configurations, beside them the folder ``code``.
+    """
 
     models: tuple[ResolvedModel, ...]
+    others: Mapping[str, Source] = field(default_factory=dict)
 
     @property
     def files(self) -> Mapping[str, Source]:
         """Every path of the repository and where its content comes from, sorted by path."""
-        merged = {path: source for model in self.models for path, source in model.files.items()}
+        merged = {path: source for model in self.models for path, source in model.files.items()} | dict(self.others)
         return {path: merged[path] for path in sorted(merged)}
 
     @property
     def configs(self) -> Mapping[str, str]:
         """The text of every config.pbtxt by its path in the repository."""
-        return {f"{model.name}/config.pbtxt": write(model.config) for model in self.models}
+        configs = {model.name: model.config for model in self.models if model.config is not None}
+        return {f"{name}/config.pbtxt": write(config) for name, config in configs.items()}
 
 
-def resolve(models: Mapping[str, Model | Ensemble]) -> Repository:
+def resolve(models: Mapping[str, Model | Ensemble], package: TensorFlowServing | None = None) -> Repository:
     """The repository of these models, with every model that an ensemble among them uses.
 
+    With ``package`` they are the models of a package for TensorFlow Serving, which becomes that instead.
     Ensembles are wired anew over ``models``, so that what introspection filled in is held against them too.
 
     Raises:
         DefinitionError: an input or output without data_type or dims, two sources for one path, or ensembles that the
             completed models contradict.
     """
+    if package is not None:
+        return _package(package)
     completed: dict[str, Model | Ensemble] = {}
 
     def complete(model: Model | Ensemble) -> Model | Ensemble:
@@ -103,6 +123,14 @@ def resolve(models: Mapping[str, Model | Ensemble]) -> Repository:
     for model in models.values():
         complete(model)
     return Repository(tuple(_resolve(completed[name]) for name in sorted(completed)))
+
+
+def _package(package: TensorFlowServing) -> Repository:
+    models = tuple(
+        ResolvedModel(model.name, None, {f"{model.name}/{version}": Made(model, version) for version in model.versions})
+        for model in sorted(package.models, key=lambda each: each.name)
+    )
+    return Repository(models, {} if package.code is None else {CODE: Folder(package.code)})
 
 
 def _check_complete(model: Model | Ensemble) -> None:

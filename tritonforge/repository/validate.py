@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tritonforge import images
 from tritonforge.repository.findings import Finding, ordered
-from tritonforge.repository.rules import blind_spots, dali, ensemble, layout, model, sagemaker, text, views
+from tritonforge.repository.rules import blind_spots, dali, ensemble, layout, model, sagemaker, text, tfs, views
 from tritonforge.repository.rules import image as images_room
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.ensemble import Failure, Judge
@@ -35,6 +35,9 @@ def validate(
 ) -> list[Finding]:
     """Every finding of a tree, sorted by place; it never raises on what the tree holds.
 
+    A tree that is a package for TensorFlow Serving is judged by the rules of room `tfs` alone, and only ``select`` and
+    ``ignore`` are for it.
+
     ``image`` is a release of Triton's images ("24.09") or an image URI; ``auto_complete`` False is the server's
     ``--disable-auto-complete-config``; ``gpus`` is the number of GPUs of the host (None: not known, and nothing is said
     of them); ``load`` names the models of explicit model control mode (None: all, as in mode NONE); ``config_name`` is
@@ -43,16 +46,19 @@ def validate(
     Raises:
         DefinitionError: the image is not known.
     """
-    context = views.build(
-        tree,
-        auto_complete=auto_complete,
-        target=target,
-        image=images.find(image) if image is not None else None,
-        gpus=gpus,
-        load=tuple(load) if load is not None else None,
-        config_name=config_name,
-    )
-    findings = ordered(_findings(context))
+    if tfs.is_for(tree):
+        findings = ordered(tfs.check(Context(tree)))
+    else:
+        context = views.build(
+            tree,
+            auto_complete=auto_complete,
+            target=target,
+            image=images.find(image) if image is not None else None,
+            gpus=gpus,
+            load=tuple(load) if load is not None else None,
+            config_name=config_name,
+        )
+        findings = ordered(_findings(context))
     if select:
         findings = [each for each in findings if each.code.startswith(tuple(select))]
     return [each for each in findings if not each.code.startswith(tuple(ignore))] if ignore else findings
@@ -60,13 +66,16 @@ def validate(
 
 def tree_of(repository: Repository) -> Tree:
     """The tree that a repository of definitions will be on disk; of files not made yet only the name is known."""
-    from tritonforge.repository.resolve import (
-        Content,
-        Made,
-    )  # its own imports cost more than a small repository's rules
+    # Its own imports cost more than a small repository's rules.
+    from tritonforge.repository.resolve import Content, Folder, Made
 
     entries: dict[str, Entry] = {}
+    for path, source in repository.others.items():
+        entries[path] = DIRECTORY if isinstance(source, Folder) else Entry("file", UNKNOWN)
     for resolved in repository.models:
+        if resolved.config is None:
+            entries |= {f"{path}/saved_model.pb": Entry("file", UNKNOWN) for path in resolved.files}
+            continue
         config: Any = resolved.config  # protobuf makes the class of ModelConfig at run time
         sought = file_sought(config.backend, config.platform, config.default_model_filename)
         for path, source in resolved.files.items():

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from tritonforge import images
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.disk.reading import read_tree
 from tritonforge.repository.findings import Finding, ordered
+from tritonforge.repository.rules import tfs
 from tritonforge.repository.rules.image import check_instance
 from tritonforge.repository.rules.sagemaker.environment import check_environment
 from tritonforge.repository.tree import Tree
@@ -22,15 +23,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Validated", "validate", "validated"]
 
+#: The rules of an environment that hold for every container, and the one that a named default model answers.
+_CREATE_MODEL: Final = ("E406", "E407", "E408")
+_DEFAULT_BY_CHANCE: Final = "W706"
+
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """A judged repository: what was found, its models, and the texts that the findings point into."""
+    """A judged repository: what was found, its models, and the texts that the findings point into.
+
+    ``is_tfs_package`` says that it is a package for SageMaker's TensorFlow Serving containers, not Triton's.
+    """
 
     findings: Sequence[Finding]
     models: Sequence[str]
     texts: Mapping[str, str]
     tree: Tree
+    is_tfs_package: bool = False
 
 
 def validate(
@@ -46,6 +55,9 @@ def validate(
     environment: Mapping[str, str] | None = None,
 ) -> list[Finding]:
     """What Triton (or SageMaker) would refuse in a repository, and what it does not see.
+
+    A folder of numbered SavedModels with ``code/`` is judged as what it is: a package for SageMaker's TensorFlow
+    Serving containers, to which image, target and the server's flags mean nothing.
 
     ``path_or_repository`` is a folder, or a `Repository` that is not written yet. ``image`` is a tag (``"24.09"``) or a
     whole image URI. ``auto_complete`` off is the server's ``--disable-auto-complete-config``, ``load_models`` its
@@ -86,6 +98,8 @@ def validated(
 ) -> Validated:
     """As `validate`, with what a report needs besides the findings; ``select`` and ``ignore`` are code prefixes."""
     tree = _tree(path_or_repository)
+    if tfs.is_for(tree):
+        return _package(tree, environment or {}, select, ignore)
     default_model = (environment or {}).get("SAGEMAKER_TRITON_DEFAULT_MODEL_NAME")
     if gpus is None and instance_type is not None and images.gpu_family(instance_type) is None:
         gpus = 0
@@ -102,17 +116,37 @@ def validated(
         findings += check_instance(image, instance_type)
     if environment is not None:
         findings += check_environment(environment, image=None if image is None else images.find(image))
-    findings = [
+    chosen = _chosen(findings, select, ignore)
+    return Validated(chosen, tree.subdirectories(), _texts(tree, chosen), tree)
+
+
+def _package(tree: Tree, environment: Mapping[str, str], select: Sequence[str], ignore: Sequence[str]) -> Validated:
+    """A package for TensorFlow Serving: its own rules, and CreateModel's for the environment."""
+    findings = judge(tree)
+    findings += tfs.check_environment(environment, tree)
+    findings += [each for each in check_environment(environment) if each.code in _CREATE_MODEL]
+    if "SAGEMAKER_TFS_DEFAULT_MODEL_NAME" in environment:
+        findings = [each for each in findings if each.code != _DEFAULT_BY_CHANCE]
+    chosen = _chosen(findings, select, ignore)
+    return Validated(chosen, tfs.model_names(tree), _texts(tree, chosen), tree, is_tfs_package=True)
+
+
+def _chosen(findings: Sequence[Finding], select: Sequence[str], ignore: Sequence[str]) -> tuple[Finding, ...]:
+    return tuple(
         each
         for each in ordered(findings)
         if (not select or each.code.startswith(tuple(select))) and not each.code.startswith(tuple(ignore))
-    ]
+    )
+
+
+def _texts(tree: Tree, findings: Sequence[Finding]) -> dict[str, str]:
+    """The texts that the findings point into, by path."""
     texts = {}
     for path in {finding.path for finding in findings if finding.line is not None}:
         entry = tree.entry(path)
         if entry is not None and entry.content is not None:
             texts[path] = entry.content.decode("utf-8", "replace")
-    return Validated(tuple(findings), tree.subdirectories(), texts, tree)
+    return texts
 
 
 def _tree(subject: Path | str | Repository | Tree) -> Tree:

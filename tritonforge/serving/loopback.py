@@ -1,11 +1,12 @@
 """A shared object that keeps every listening socket of a process on loopback, as bytes. This module does no I/O.
 
 Triton 2.51 has an address flag for its HTTP, gRPC and metrics ports, but binds its SageMaker front end to 0.0.0.0
-(server/src/main.cc `StartSagemakerService`). Put into ``LD_PRELOAD``, this object answers the program's ``bind``: an
-IPv4 socket address of 0.0.0.0 becomes 127.0.0.1, everything else passes as it is. A developer's machine may have no
-compiler, so the object is written here, byte by byte: 73 bytes of text reach for the C library's ``syscall`` through
-one relocation, inside the smallest ELF file that the dynamic linker loads (ELF-64 Object File Format, version 1.5;
-System V ABI, AMD64 supplement).
+(server/src/main.cc `StartSagemakerService`); TensorFlow Serving has none, and binds to :: and 0.0.0.0
+(net_http/server/internal/evhttp_server.cc `StartAcceptingRequests`). Put into ``LD_PRELOAD``, this object answers the
+program's ``bind``: an address of 0.0.0.0 becomes 127.0.0.1, one of :: becomes ::ffff:127.0.0.1, everything else passes
+as it is. A developer's machine may have no compiler, so the object is written here, byte by byte: its text reaches for
+the C library's ``syscall`` through one relocation, inside the smallest ELF file that the dynamic linker loads (ELF-64
+Object File Format, version 1.5; System V ABI, AMD64 supplement).
 """
 
 from __future__ import annotations
@@ -26,35 +27,52 @@ _PAGE: Final = 0x1000
 # int bind(int fd, const struct sockaddr *address, socklen_t length), System V calling convention: edi, rsi, edx.
 # `syscall` of the C library is called, not the kernel itself, so that errno is set where the caller looks for it.
 _BEFORE_CALL: Final = bytes.fromhex(
-    "4883ec18"  #          sub   rsp, 24                 16 bytes for a copy; aligns the stack for the call
-    "83fa10"  #            cmp   edx, 16                 sizeof(struct sockaddr_in)
-    "7227"  #              jb    call
-    "66833e02"  #          cmp   word ptr [rsi], 2       sin_family is AF_INET
-    "7521"  #              jne   call
-    "837e0400"  #          cmp   dword ptr [rsi + 4], 0  sin_addr is INADDR_ANY
-    "751b"  #              jne   call
-    "488b06"  #            mov   rax, [rsi]              the caller's structure is const: change a copy of it
-    "48890424"  #          mov   [rsp], rax
-    "488b4608"  #          mov   rax, [rsi + 8]
-    "4889442408"  #        mov   [rsp + 8], rax
-    "c74424047f000001"  #  mov   dword ptr [rsp + 4], 0x0100007f   127.0.0.1 in network order
-    "4889e6"  #            mov   rsi, rsp
+    "4883ec28"  #              sub   rsp, 40                 28 bytes for a copy; aligns the stack for the call
+    "83fa10"  #                cmp   edx, 16                 sizeof(struct sockaddr_in)
+    "7260"  #                  jb    call
+    "66833e02"  #              cmp   word ptr [rsi], 2       sin_family is AF_INET
+    "7520"  #                  jne   six
+    "837e0400"  #              cmp   dword ptr [rsi + 4], 0  sin_addr is INADDR_ANY
+    "7554"  #                  jne   call
+    "488b06"  #                mov   rax, [rsi]              the caller's structure is const: change a copy of it
+    "48890424"  #              mov   [rsp], rax
+    "488b4608"  #              mov   rax, [rsi + 8]
+    "4889442408"  #            mov   [rsp + 8], rax
+    "c74424047f000001"  #      mov   dword ptr [rsp + 4], 0x0100007f   127.0.0.1 in network order
+    "eb37"  #                  jmp   copied
+    # six:
+    "66833e0a"  #              cmp   word ptr [rsi], 10      sin6_family is AF_INET6
+    "7534"  #                  jne   call
+    "83fa1c"  #                cmp   edx, 28                 sizeof(struct sockaddr_in6)
+    "722f"  #                  jb    call
+    "488b4608"  #              mov   rax, [rsi + 8]
+    "480b4610"  #              or    rax, [rsi + 16]         sin6_addr is in6addr_any
+    "7525"  #                  jne   call
+    "4889442408"  #            mov   [rsp + 8], rax
+    "488b06"  #                mov   rax, [rsi]
+    "48890424"  #              mov   [rsp], rax
+    "48b80000ffff7f000001"  #  mov   rax, 0x0100007fffff0000   the rest of ::ffff:127.0.0.1 in network order
+    "4889442410"  #            mov   [rsp + 16], rax
+    "8b4618"  #                mov   eax, [rsi + 24]
+    "89442418"  #              mov   [rsp + 24], eax
+    # copied:
+    "4889e6"  #                mov   rsi, rsp
     # call:
-    "89d1"  #              mov   ecx, edx
-    "4889f2"  #            mov   rdx, rsi
-    "89fe"  #              mov   esi, edi
-    "bf31000000"  #        mov   edi, 49                 SYS_bind
-    "31c0"  #              xor   eax, eax                no vector registers in a variadic call
-    "ff15"  #              call  [rip + slot of `syscall`]; its four bytes follow
+    "89d1"  #                  mov   ecx, edx
+    "4889f2"  #                mov   rdx, rsi
+    "89fe"  #                  mov   esi, edi
+    "bf31000000"  #            mov   edi, 49                 SYS_bind
+    "31c0"  #                  xor   eax, eax                no vector registers in a variadic call
+    "ff15"  #                  call  [rip + slot of `syscall`]; its four bytes follow
 )
 _AFTER_CALL: Final = bytes.fromhex(
-    "4883c418"  #          add   rsp, 24
-    "c3"  #                ret
+    "4883c428"  #              add   rsp, 40
+    "c3"  #                    ret
 )
 
 
 def shared_object() -> bytes:
-    """The file's content: 728 bytes, the same every time.
+    """The file's content, the same every time.
 
     Two segments are loaded: headers, tables and text (read, execute) and the dynamic section with the one slot (read,
     write); none is both writable and executable.

@@ -77,7 +77,7 @@ def test_every_code_is_in_the_catalogue() -> None:
     named = {code for path in folder.rglob("*.py") for code in re.findall(r'"([EW]\d{3})"', path.read_text())}
     assert named == set(catalogue)
     for code, rule in catalogue.items():
-        assert re.fullmatch(r"[EW][1-6]\d\d", code)
+        assert re.fullmatch(r"[EW][1-7]\d\d", code)
         assert rule.severity == ("error" if code[0] == "E" else "warning")
         assert rule.summary
         assert rule.source

@@ -66,8 +66,16 @@ def test_tensorflow_names_both_ways_out_at_the_platform() -> None:
     )
     assert (finding.path, finding.line, finding.column, finding.field) == ("m/config.pbtxt", 2, 11, "platform")
     assert finding.refused_by == "triton"
-    assert "ONNX" in finding.help
-    assert "python-based TensorFlow backend" in finding.help
+    assert "tritonforge package REPO --image 26.05 --tensorflow onnx" in finding.help
+    assert "tritonforge package REPO --image 26.05 --tensorflow python-backend" in finding.help
+    assert "stage sagemaker-tensorflow" in finding.help
+
+
+@pytest.mark.parametrize("name", ["26.05+tensorflow", "26.05-py3-cpu+tensorflow"])
+def test_an_image_that_tensorflow_was_added_to_serves_it(name: str) -> None:
+    """`E601` is of the release's own backends: an image that it was added to is judged as one that has it."""
+    assert codes(image.check, BAD["E601"][0], image=name) == []
+    assert codes(image.check, BAD["E601"][0], image=name.partition("+")[0]) == ["E601"]
 
 
 @pytest.mark.parametrize("release", ["25.02", "25.03"])

@@ -15,7 +15,7 @@ class Judged:
     """A repository's path as the user gave it, its findings, its models, and the texts that findings point into.
 
     ``server`` holds the real server's own sentences, None when it was not asked; ``differences`` says where it and the
-    findings disagree.
+    findings disagree. ``is_tfs_package`` says that it is a package for SageMaker's TensorFlow Serving containers.
     """
 
     repository: str
@@ -24,10 +24,11 @@ class Judged:
     texts: Mapping[str, str] = field(default_factory=dict)
     server: Sequence[str] | None = None
     differences: Sequence[str] = ()
+    is_tfs_package: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        """What Triton would say."""
+        """What Triton, or TensorFlow Serving's container, would say."""
         return verdict(self.findings)
 
     def where(self, finding: Finding) -> str:

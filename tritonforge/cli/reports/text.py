@@ -29,7 +29,8 @@ def _repository(judged: Judged) -> Iterator[str]:
         if count
     )
     models = f"{len(judged.models)} model{'' if len(judged.models) == 1 else 's'}"
-    says = "Triton loads it" if judged.verdict == "loads" else "Triton refuses it"
+    who = "SageMaker's TensorFlow Serving container" if judged.is_tfs_package else "Triton"
+    says = f"{who} loads it" if judged.verdict == "loads" else f"{who} refuses it"
     if any(finding.refused_by == "sagemaker" for finding in judged.findings):
         says += ", SageMaker refuses it"
     yield f"{judged.repository}: {says}; {models}, {counted or 'nothing to say'}"

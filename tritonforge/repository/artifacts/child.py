@@ -1,4 +1,4 @@
-"""Make one artifact in a process of its own: the same bytes each time, and no framework in the parent.
+"""Work that needs a framework in a process of its own: the same bytes each time, and no framework in the parent.
 
 Parent and child talk in lines of JSON: ``{"report": text}`` and ``{"moved": [bytes, of bytes]}``
 while it works, and last ``{"done": signature}`` or
@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,7 @@ from tritonforge.errors import ArtifactError, DefinitionError, MissingExtraError
 from tritonforge.repository.artifacts.download import Moved, unwatched
 from tritonforge.repository.artifacts.signature import Signature
 
-__all__ = ["error_from_json", "error_to_json", "make_in_child"]
+__all__ = ["error_from_json", "error_to_json", "make_in_child", "run_in_child"]
 
 #: Bytes of a dead child's last words that are shown.
 _LAST_WORDS = 2000
@@ -43,18 +43,32 @@ def make_in_child(
     Raises:
         ArtifactError, MissingExtraError, DefinitionError: as `make`; also when the child dies.
     """
-    command = [
-        sys.executable,
-        "-m",
+    done = run_in_child(
         "tritonforge.repository.artifacts",
-        str(definition),
-        model_name,
-        str(destination),
-        "--version",
-        str(version),
-    ]
+        [str(definition), model_name, str(destination), "--version", str(version)],
+        what=f"{model_name}: the process that makes its file",
+        report=report,
+        moved=moved,
+    )
+    return None if done is None else Signature.from_json(done)
+
+
+def run_in_child(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    what: str,
+    report: Callable[[str], None],
+    moved: Moved = unwatched,
+) -> Any:
+    """Run a module of tritonforge as a program, and give what it says last; ``what`` names the process in errors.
+
+    Raises:
+        ArtifactError, MissingExtraError, DefinitionError: the child's own error; or it died, with its last words.
+    """
+    command = [sys.executable, "-m", module, *arguments]
     with tempfile.TemporaryFile() as noise:
-        child = subprocess.Popen(  # noqa: S603 - this very Python, with arguments of the definition
+        child = subprocess.Popen(  # noqa: S603 - this very Python, with a module of this package
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise, env=_environment()
         )
         try:
@@ -71,8 +85,8 @@ def make_in_child(
         if "error" in last:
             raise error_from_json(last["error"])
         if "done" not in last or status != 0:
-            raise ArtifactError(f"{model_name}: the process that makes its file {_end(status)}{_tail(noise)}")
-    return None if last["done"] is None else Signature.from_json(last["done"])
+            raise ArtifactError(f"{what} {_end(status)}{_tail(noise)}")
+    return last["done"]
 
 
 def error_to_json(error: TritonForgeError) -> dict[str, str]:

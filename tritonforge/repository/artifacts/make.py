@@ -157,7 +157,7 @@ def _copy(model: Model, source: Path, sha256: str | None, path: Path, *, moved: 
             raise ArtifactError(f"its file {where} is a folder; {model.model_filename} is a file")
         if sha256 is not None:
             raise ArtifactError(f"{where} is a folder; a sha256 can be held against a file only")
-        shutil.copytree(source, path)
+        shutil.copytree(source, path, dirs_exist_ok=True)  # a package's version folder is there already
     elif kind(model) == SAVEDMODEL:
         raise ArtifactError(f"its file {where} is no folder; a SavedModel is the folder that holds saved_model.pb")
     else:

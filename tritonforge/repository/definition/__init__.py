@@ -2,6 +2,7 @@
 
 from tritonforge.repository.definition.ensemble import Ensemble, Wire, rewired
 from tritonforge.repository.definition.models import Dali, Model, Onnx, Python, PyTorch, TensorFlow, TensorRT
+from tritonforge.repository.definition.package import TensorFlowServing
 from tritonforge.repository.definition.settings import (
     All,
     BatchInput,
@@ -65,6 +66,7 @@ __all__ = [
     "Step",
     "Tensor",
     "TensorFlow",
+    "TensorFlowServing",
     "TensorRT",
     "Tensors",
     "VersionPolicy",

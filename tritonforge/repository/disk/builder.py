@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
+from tritonforge.errors import ArtifactError, ValidationError
 from tritonforge.repository.definition.ensemble import Ensemble
 from tritonforge.repository.definition.loading import Definitions
 from tritonforge.repository.definition.models import Model
+from tritonforge.repository.definition.package import VERSION_FOLDER
+from tritonforge.repository.disk.package import code_files
 from tritonforge.repository.disk.reading import read_tree
-from tritonforge.repository.disk.record import Entry, MadeEntry, Record, digest, sha256_of
+from tritonforge.repository.disk.record import Entry, MadeEntry, Record, digest, intact, previous, sha256_of
 from tritonforge.repository.disk.swap import put_in_place, staging
-from tritonforge.repository.resolve import Beside, Content, Repository, resolve
+from tritonforge.repository.resolve import Beside, Content, Folder, Repository, resolve
 from tritonforge.repository.validate import validate
 
 __all__ = ["Built", "Maker", "Progress", "build"]
@@ -82,18 +84,20 @@ def build(definitions: Definitions, destination: Path, *, maker: Maker, progress
     """
     destination = Path(os.path.abspath(destination))  # noqa: PTH100  # resolve() would follow a link that is the target
     with staging(destination) as partial:
-        old = _old_record(destination)
+        old = previous(destination)
         work = _Work(definitions, destination, partial, old, maker, progress)
         completed = {name: work.model(model) for name, model in definitions.models.items()}
-        repository = resolve(completed)
+        repository = resolve(completed, definitions.package)
         for path, source in repository.files.items():
             if isinstance(source, Content):
                 work.write(path, source.data)
             elif isinstance(source, Beside):
                 work.copy(path, source)
+            elif isinstance(source, Folder):
+                work.copy_folder(path, source)
         files = dict(sorted(work.files.items()))
         record = Record(digest(files), files, dict(sorted(work.made.items())))
-        changed = record.digest != old.digest or not destination.exists() or not _intact(destination, old)
+        changed = record.digest != old.digest or not destination.exists() or not intact(destination, old)
         if changed:
             _check(partial)
             record.write(partial)
@@ -144,7 +148,8 @@ class _Work:
                 self.progress.say(sentence)
             self.made[directory] = known
             return known.signature
-        self.progress.begin(f"making {directory}/{model.model_filename}")
+        made = directory if model.model_filename == VERSION_FOLDER else f"{directory}/{model.model_filename}"
+        self.progress.begin(f"making {made}")
         said: list[str] = []
 
         def say(sentence: str) -> None:
@@ -186,6 +191,11 @@ class _Work:
                 f"{origin}: its sha256 is {self.files[path].sha256}, the definition says {source.sha256}"
             )
 
+    def copy_folder(self, path: str, source: Folder) -> None:
+        """Copy a folder that lies beside the definition."""
+        for relative, file in code_files(self.definitions.folder / source.path):
+            self.write(f"{path}/{relative}", file.read_bytes())
+
     def _linked(self, files: Mapping[str, Entry]) -> bool:
         """Link files of the old tree into the new one; False when one of them is gone or was touched."""
         if not all(each.unchanged(self.destination / path) for path, each in files.items()):
@@ -208,30 +218,8 @@ class _Work:
 
 def _check(partial: Path) -> None:
     """Judge the finished tree as the server would, before it is anybody's."""
-    refused = [each for each in validate(read_tree(partial)) if each.refused_by == "triton"]
+    refused = [each for each in validate(read_tree(partial)) if each.refused_by in ("triton", "tfs")]
     if refused:
         told = "\n".join(f"  {each.path}: {each.code}: {each.message}" for each in refused)
-        raise ValidationError(f"Triton would refuse this repository, so it was not written:\n{told}", findings=refused)
-
-
-def _old_record(destination: Path) -> Record:
-    if not destination.exists():
-        return Record()
-    record = Record.read(destination) if destination.is_dir() else None
-    if record is None:
-        if destination.is_dir() and not any(destination.iterdir()):
-            return Record()
-        raise DefinitionError(
-            f"{destination}: it holds something that no tritonforge build wrote; give an empty or a new folder"
-        )
-    return record
-
-
-def _intact(destination: Path, old: Record) -> bool:
-    """Whether the old tree still holds exactly the files that were written."""
-    found = {
-        path.relative_to(destination).as_posix()
-        for path in destination.rglob("*")
-        if (path.is_file() or path.is_symlink()) and path.parent != destination
-    }
-    return found == set(old.files) and all(each.unchanged(destination / path) for path, each in old.files.items())
+        who = "Triton" if refused[0].refused_by == "triton" else "SageMaker's TensorFlow Serving container"
+        raise ValidationError(f"{who} would refuse this repository, so it was not written:\n{told}", findings=refused)

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RECORD", "Entry", "MadeEntry", "Record", "digest", "sha256_of"]
+from tritonforge.errors import DefinitionError
+
+__all__ = ["RECORD", "Entry", "MadeEntry", "Record", "digest", "intact", "previous", "sha256_of"]
 
 RECORD = ".tritonforge.json"
 
@@ -94,6 +96,34 @@ def digest(files: Mapping[str, Entry]) -> str:
     for path in sorted(files):
         whole.update(f"{path}\0{files[path].sha256}\n".encode())
     return f"sha256:{whole.hexdigest()}"
+
+
+def previous(destination: Path) -> Record:
+    """The record of the tree that is to be replaced; an empty one where there is nothing yet.
+
+    Raises:
+        DefinitionError: the destination holds something that no build wrote.
+    """
+    if not destination.exists():
+        return Record()
+    record = Record.read(destination) if destination.is_dir() else None
+    if record is None:
+        if destination.is_dir() and not any(destination.iterdir()):
+            return Record()
+        raise DefinitionError(
+            f"{destination}: it holds something that no tritonforge build wrote; give an empty or a new folder"
+        )
+    return record
+
+
+def intact(repository: Path, record: Record) -> bool:
+    """Whether a tree still holds exactly the files of its record."""
+    found = {
+        path.relative_to(repository).as_posix()
+        for path in repository.rglob("*")
+        if (path.is_file() or path.is_symlink()) and path.parent != repository
+    }
+    return found == set(record.files) and all(each.unchanged(repository / path) for path, each in record.files.items())
 
 
 def sha256_of(path: Path) -> str:

@@ -27,7 +27,8 @@ NO_TENSORFLOW: Final = Rule(
     source="server/build.py enable_all (r25.03 and later; server PR 8068); core backend_model.cc ResolveBackendPaths",
     why="Triton 25.02 is the last release with a TensorFlow backend, 24.09 the last such image on SageMaker.",
     bad='platform: "tensorflow_savedmodel"   --image 25.04',
-    good='platform: "onnxruntime_onnx"   --image 25.04',
+    good="tritonforge package REPO --image 25.04 --tensorflow onnx\n"
+    "tritonforge package REPO --image 25.04 --tensorflow python-backend   (the image: 25.04+tensorflow)",
 )
 NO_BACKEND: Final = Rule(
     code="E602",
@@ -93,11 +94,6 @@ UNUSED_GPU: Final = Rule(
 
 RULES: Final = (NO_TENSORFLOW, NO_BACKEND, UNKNOWN_FIELD, GPU_ON_CPU_IMAGE, OLD_GPU, NOT_ON_SAGEMAKER, UNUSED_GPU)
 
-_WAYS_OUT: Final = (
-    "convert the model to ONNX and serve it with onnxruntime, or add a python-based TensorFlow backend to the image "
-    "(backends/tensorflow/model.py, as tritonforge has one) and ignore this code"
-)
-
 
 def check(context: Context) -> Iterator[Finding]:
     """What the image's server would say, model by model; nothing where no image is given."""
@@ -152,12 +148,22 @@ def _check_backend(context: Context, model: ModelView, image: Image) -> Iterator
         return
     rule, advice = NO_BACKEND, f"the image has: {', '.join(sorted(image.backends))}"
     if backend == "tensorflow":
-        rule, advice = NO_TENSORFLOW, _WAYS_OUT
+        rule, advice = NO_TENSORFLOW, _ways_out(image)
     yield rule.finding(
         f"unable to find backend library for backend '{backend}', try specifying runtime on the model configuration.",
         path=model.config_path if model.has_config else model.name,
         node=model.place(model.document.one("backend"), model.document.one("platform")) if model.has_config else None,
         help=f"Triton {image.triton} ({image.release}) has no {backend} backend: {advice}",
+    )
+
+
+def _ways_out(image: Image) -> str:
+    """The commands that bring a TensorFlow model to an image without TensorFlow."""
+    release = image.tag if image.cpu else image.release
+    package = f"tritonforge package REPO --image {release} --tensorflow"
+    return (
+        f"run {package} onnx, which converts the model and compares it with the original, or {package} python-backend, "
+        "for an image of yours with tritonforge's TensorFlow backend (the Dockerfile's stage sagemaker-tensorflow)"
     )
 
 

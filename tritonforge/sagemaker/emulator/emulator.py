@@ -23,6 +23,7 @@ from tritonforge.sagemaker.emulator.control.ledger import Ledger
 from tritonforge.sagemaker.emulator.control.loglines import LogLines
 from tritonforge.sagemaker.emulator.control.plane import Plane
 from tritonforge.sagemaker.emulator.control.premises import Premises
+from tritonforge.sagemaker.emulator.control.transforms import Transforms
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.journal import Journal
 from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
@@ -55,9 +56,11 @@ class Emulator:
     """A SageMaker on this machine, running once the constructor returns; leave the ``with`` block to end it.
 
     ``port`` 0 is any free one; the host is always 127.0.0.1. With ``state``, a folder, everything is there again after
-    a restart: control plane, S3, IAM, alarms; endpoints start their containers again. ``speed`` divides every wait (a
+    a restart: control plane, S3, IAM, alarms; endpoints start their containers again, and transform jobs go on where
+    they were. ``speed`` divides every wait (a
     creation takes 3 s at 1.0 or as long as its container needs; a minute of a DeploymentConfig one second at 60).
-    ``images`` says of what release an image of your own is: ``{"<uri>": "24.09"}``, ``{"<uri>": "26.05+tensorflow"}``.
+    ``images`` says of what release an image of your own is: ``{"<uri>": "24.09"}``, ``{"<uri>": "26.05+tensorflow"}``,
+    or, for TensorFlow Serving packages, ``{"<uri>": "tensorflow-inference"}``.
     ``limits`` are the account's instances by type, ``{"ml.g5.xlarge": 1}``; types that are not named have none.
     ``log`` is given one sentence for each thing that happens, never a header or a body. ``containers`` takes the place
     of the module `hosting`: whatever has its ``start``.
@@ -124,6 +127,18 @@ class Emulator:
                 log=log,
             )
             undo.callback(self._deployments.close)
+            self._transforms = Transforms(
+                self._ledger,
+                containers=hosting if containers is None else containers,
+                objects=self._objects,
+                folder=self._files,
+                work=(self._files if folder is None else folder) / "transforms",
+                images=dict(images or {}),
+                speed=speed,
+                line=self._lines.write_of_job,
+                log=log,
+            )
+            undo.callback(self._transforms.close)
             self._plane = Plane(self._desk, log)
             self._scaling = scaling.Gate(self._ledger)
             try:
@@ -136,6 +151,7 @@ class Emulator:
             self.role_arn = self._role()
             self.bucket = self._bucket()
             self._deployments.restore()
+            self._transforms.restore()
             self._server.start()
             self._undo = undo.pop_all()
 
@@ -222,6 +238,8 @@ class Emulator:
             ledger=self._ledger,
             premises=self._premises,
             begin=self._deployments.begin,
+            transform=self._transforms.begin,
+            stop_transform=self._transforms.stop,
             limits=self._limits,
         )
 

@@ -63,9 +63,9 @@ class ObjectStore:
         """Size, etag and metadata of an object."""
         return _described(self._find(uri))
 
-    def get(self, uri: str) -> io.BufferedIOBase:
-        """An object as a stream, read from moto's buffer piece by piece; close it."""
-        return io.BufferedReader(_Content(self._find(uri)), 1 << 20)
+    def get(self, uri: str, offset: int = 0) -> io.BufferedIOBase:
+        """An object as a stream from a byte on, read from moto's buffer piece by piece; close it."""
+        return io.BufferedReader(_Content(self._find(uri), offset), 1 << 20)
 
     def read(self, uri: str) -> bytes:
         """An object as a whole."""
@@ -91,6 +91,12 @@ class ObjectStore:
         except self._error as error:
             raise ObjectMissingError(f"there is no bucket {bucket!r}") from error
         written.set_metadata({"Content-Type": content_type})
+
+    def delete(self, uri: str) -> None:
+        """Remove an object; it need not be there."""
+        bucket, key = split(uri)
+        with contextlib.suppress(self._error):
+            self._backend.delete_object(bucket, key)
 
     def content_type(self, uri: str) -> str:
         """The content type that an object was stored with."""
@@ -126,9 +132,9 @@ def split(uri: str) -> tuple[str, str]:
 class _Content(io.RawIOBase):
     """The buffer of one of moto's keys as a file of its own position."""
 
-    def __init__(self, key: Any) -> None:
+    def __init__(self, key: Any, position: int = 0) -> None:
         self._key = key
-        self._position = 0
+        self._position = position
 
     def readable(self) -> bool:
         return True

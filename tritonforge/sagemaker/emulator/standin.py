@@ -45,6 +45,12 @@ class StandInContainer:
         }
         return Answer(200, {"content-type": "application/json"}, json.dumps(answer).encode())
 
+    def get(self, path: str, *, timeout: float) -> Answer:
+        """200 without a body for /ping; no other path is known."""
+        if self.stopped:
+            raise ContainerGoneError(f"the container of {self.variant.name} was stopped")
+        return Answer(200 if path == "/ping" else 404, {}, b"")
+
     def invoke_model(self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
         """As `invoke`."""
         return self.invoke(body, headers, timeout=timeout)

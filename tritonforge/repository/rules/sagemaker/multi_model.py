@@ -101,5 +101,6 @@ def check(context: Context) -> Iterator[Finding]:
 
 
 def is_detected(context: Context, model: ModelView) -> bool:
+    """Whether Triton's front end takes the model for an ensemble: it searches the configuration's text."""
     entry = context.tree.entry(model.config_path)
     return entry is not None and entry.content is not None and _DETECTED.search(entry.content) is not None

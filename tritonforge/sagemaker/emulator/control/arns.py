@@ -14,7 +14,12 @@ from typing import Final
 __all__ = ["KINDS", "Arn", "arn", "parse", "partition"]
 
 #: How a sentence names a resource, by the word that its ARN has for it.
-KINDS: Final = {"model": "model", "endpoint-config": "endpoint configuration", "endpoint": "endpoint"}
+KINDS: Final = {
+    "model": "model",
+    "endpoint-config": "endpoint configuration",
+    "endpoint": "endpoint",
+    "transform-job": "transform job",
+}
 
 _ARN: Final = re.compile(
     r"arn:aws[a-z-]*:sagemaker:(?P<region>[a-z0-9-]*):(?P<account>\d{12}):(?P<kind>[a-z-]+)/(?P<name>.+)"

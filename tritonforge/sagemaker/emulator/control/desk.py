@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tritonforge.sagemaker.emulator.control import arns
-from tritonforge.sagemaker.emulator.control.documents import Endpoint, Resource
-from tritonforge.sagemaker.emulator.control.failures import limit_exceeded, missing
+from tritonforge.sagemaker.emulator.control.documents import Endpoint, Resource, Transform
+from tritonforge.sagemaker.emulator.control.failures import limit_exceeded, missing, missing_job
 from tritonforge.sagemaker.emulator.control.ledger import Ledger
 from tritonforge.sagemaker.emulator.control.premises import Premises
 
 __all__ = ["Begin", "Desk", "Operation"]
 
-#: Tells the deployments that an endpoint has work to do.
+#: Tells the deployments that an endpoint has work to do, by region and name; likewise of transform jobs.
 Begin: TypeAlias = Callable[[str, str], None]
 
 
@@ -28,6 +28,8 @@ class Desk:
     ledger: Ledger
     premises: Premises
     begin: Begin
+    transform: Begin
+    stop_transform: Begin
     limits: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
@@ -54,6 +56,13 @@ class Desk:
             raise missing(arns.KINDS["endpoint"], self.arn("endpoint", name))
         return found
 
+    def job(self, name: str) -> Transform:
+        """The transform job of a name. Raises ApiError where there is none."""
+        found = self.ledger.transform(self.region, name)
+        if found is None:
+            raise missing_job()
+        return found
+
     def _found(self, kind: str, name: str) -> Resource:
         found = self.ledger.resource(self.region, kind, name)
         if found is None:
@@ -78,6 +87,24 @@ class Desk:
             if limit is not None and count > 0 and used.get(kind, 0) + count > limit:
                 what = f"{kind} for endpoint usage"
                 raise limit_exceeded(what, "Instances", limit=limit, used=used.get(kind, 0), wanted=count)
+
+    def allow_job(self, kind: str, count: int) -> None:
+        """Hold a transform job's instances against the limits of the account, which has its own for such jobs.
+
+        Raises ApiError (ResourceLimitExceeded).
+        """
+        limit = self.limits.get(kind)
+        if limit is None:
+            return
+        asked = [
+            each.request["TransformResources"]
+            for _, each in self.ledger.transforms(self.region)
+            if each.status in ("InProgress", "Stopping")
+        ]
+        used = sum(each["InstanceCount"] for each in asked if each["InstanceType"] == kind)
+        if used + count > limit:
+            what = f"{kind} for transform job usage"
+            raise limit_exceeded(what, "Instances", limit=limit, used=used, wanted=count)
 
 
 #: An operation: what it answers to a request that satisfies the service model.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Endpoint", "Pending", "Resource", "Stage", "VariantNow", "from_json", "to_json"]
+__all__ = ["Endpoint", "Pending", "Resource", "Stage", "Transform", "VariantNow", "from_json", "to_json"]
 
 Tags: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -85,10 +85,30 @@ class Endpoint:
     tags: Tags = ()
 
 
-_Kept = TypeVar("_Kept", Resource, Endpoint)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform:
+    """A transform job. ``model`` is a copy of the model's request: AWS lets the model be deleted under a job.
+
+    ``began`` and ``ended`` are TransformStartTime and TransformEndTime, None before.
+    """
+
+    name: str
+    arn: str
+    created: float
+    modified: float
+    status: str
+    request: Mapping[str, Any]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    began: float | None = None
+    ended: float | None = None
+    failure: str = ""
+    tags: Tags = ()
 
 
-def to_json(value: Resource | Endpoint) -> dict[str, Any]:
+_Kept = TypeVar("_Kept", Resource, Endpoint, Transform)
+
+
+def to_json(value: Resource | Endpoint | Transform) -> dict[str, Any]:
     """The value as JSON carries it."""
     return asdict(value)
 

@@ -13,13 +13,17 @@ __all__ = [
     "ApiError",
     "already_exists",
     "denied_data",
+    "ended",
     "in_progress",
     "invalid",
     "limit_exceeded",
     "malformed",
     "missing",
     "missing_data",
+    "missing_input",
+    "missing_job",
     "not_emulated",
+    "taken",
     "unassumable",
     "unknown_operation",
     "variants_absent",
@@ -54,6 +58,38 @@ def already_exists(kind: str, arn: str) -> ApiError:
 def missing(kind: str, arn: str) -> ApiError:
     """There is none of this name. Source: hashicorp/terraform-provider-aws issue 40048 (configuration)."""
     return invalid(f'Could not find {kind} "{arn}".')
+
+
+def missing_input(uri: str, role: str, region: str) -> ApiError:
+    """There is nothing to transform. Source: aws/amazon-sagemaker-examples issue 2414 (of CreateTransformJob)."""
+    bucket = uri.partition("://")[2].partition("/")[0]
+    return invalid(
+        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists in '
+        f'the selected region ({region}), that objects exist under that S3 prefix, and that the role "{role}" has '
+        f'"s3:ListBucket" permissions on bucket "{bucket}".'
+    )
+
+
+def missing_job() -> ApiError:
+    """There is no job of this name; jobs get another sentence than models, and it names nothing.
+
+    The code is ValidationException, although the service model lists ResourceNotFound: clients in public repositories
+    that stop transform jobs match this code together with this sentence.
+    """
+    return invalid("Requested resource not found.")
+
+
+def taken(arn: str) -> ApiError:
+    """A job's name is taken. Source: AWS's answer to a processing job, as quoted in a public post-mortem."""
+    return ApiError(
+        "ResourceInUse",
+        f"Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})",
+    )
+
+
+def ended(status: str) -> ApiError:
+    """A job that is not InProgress cannot be stopped. Source: what clients in public repositories match."""
+    return invalid(f"The request was rejected because the transform job is in status {status}.")
 
 
 def in_progress(arn: str) -> ApiError:

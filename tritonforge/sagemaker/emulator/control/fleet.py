@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from tritonforge.sagemaker.emulator.control.documents import VariantNow
 from tritonforge.sagemaker.emulator.hosting import ContainerDefinition, ContainerError, Variant
 from tritonforge.sagemaker.emulator.objects import ObjectStore
-from tritonforge.sagemaker.emulator.requests import Container, LiveVariant
+from tritonforge.sagemaker.emulator.requests import Answer, Container, LiveVariant
 
 __all__ = ["Containers", "Fleet", "RunningContainer", "Started", "start"]
 
@@ -22,7 +22,11 @@ _DOWNLOAD: Final = 3600.0
 
 
 class RunningContainer(Container, Protocol):
-    """A container that can be ended."""
+    """A container that can be ended, and asked for more than inferences."""
+
+    def get(self, path: str, *, timeout: float) -> Answer:
+        """The container's answer to a GET; raises as ``invoke``."""
+        ...
 
     def stop(self, *, drain: float = 30.0) -> None:
         """End it once its requests in flight have ended, ``drain`` seconds at most; may be called twice."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from tritonforge.sagemaker.emulator.control.documents import Endpoint, Resource, from_json, to_json
+from tritonforge.sagemaker.emulator.control.documents import Endpoint, Resource, Transform, from_json, to_json
 
 __all__ = ["Kept", "Ledger"]
 
-Kept: TypeAlias = Resource | Endpoint
+Kept: TypeAlias = Resource | Endpoint | Transform
 
 _UNFINISHED: Final = ".new"
 
@@ -32,7 +32,7 @@ class Ledger:
             for path in sorted(folder.glob("*/*/*.json")):
                 region, kind = path.parts[-3], path.parts[-2]
                 document = json.loads(path.read_text(encoding="utf-8"))
-                kept: Kept = from_json(Endpoint, document) if kind == "endpoint" else from_json(Resource, document)
+                kept = _read(kind, document)
                 self._found[region, kind, kept.name.lower()] = kept
 
     def get(self, region: str, kind: str, name: str) -> Kept | None:
@@ -51,6 +51,20 @@ class Ledger:
         found = self.get(region, kind, name)
         assert found is None or isinstance(found, Resource)
         return found
+
+    def transform(self, region: str, name: str) -> Transform | None:
+        """The transform job of a name."""
+        found = self.get(region, "transform-job", name)
+        assert found is None or isinstance(found, Transform)
+        return found
+
+    def transforms(self, region: str | None = None) -> Iterator[tuple[str, Transform]]:
+        """Every transform job with its region; those of one region where it is given."""
+        with self.lock:
+            found = list(self._found.items())
+        for (place, _, _), kept in found:
+            if isinstance(kept, Transform) and region in (None, place):
+                yield place, kept
 
     def all(self, region: str, kind: str) -> list[Kept]:
         """The resources of a kind in a region."""
@@ -86,3 +100,11 @@ class Ledger:
 
     def _path(self, region: str, kind: str, name: str) -> Path | None:
         return None if self._folder is None else self._folder / region / kind / f"{name.lower()}.json"
+
+
+def _read(kind: str, document: Mapping[str, Any]) -> Kept:
+    if kind == "endpoint":
+        return from_json(Endpoint, document)
+    if kind == "transform-job":
+        return from_json(Transform, document)
+    return from_json(Resource, document)

@@ -1,6 +1,7 @@
 """The lines of containers on their way to CloudWatch Logs: gathered, and written by one thread.
 
-Group and stream are SageMaker's own: ``/aws/sagemaker/Endpoints/<endpoint>``, ``<variant>/<instance id>``.
+Group and stream are SageMaker's own: ``/aws/sagemaker/Endpoints/<endpoint>`` and ``<variant>/<instance id>``,
+``/aws/sagemaker/TransformJobs`` and ``<job>/<instance id>-<time>``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
 __all__ = ["LogLines"]
 
 _GROUP: Final = "/aws/sagemaker/Endpoints/"
+_TRANSFORM_GROUP: Final = "/aws/sagemaker/TransformJobs"
 
 #: Seconds between two writings.
 _PERIOD: Final = 0.2
@@ -35,8 +37,12 @@ class LogLines:
         self._thread.start()
 
     def write(self, region: str, endpoint: str, stream: str, line: str) -> None:
-        """Take one line."""
-        self._lines.put((region, endpoint, stream, int(time.time() * 1000), line))
+        """Take one line of an endpoint's."""
+        self._lines.put((region, f"{_GROUP}{endpoint}", stream, int(time.time() * 1000), line))
+
+    def write_of_job(self, region: str, stream: str, line: str) -> None:
+        """Take one line of a transform job's."""
+        self._lines.put((region, _TRANSFORM_GROUP, stream, int(time.time() * 1000), line))
 
     def flush(self) -> None:
         """Write what was taken so far."""
@@ -44,9 +50,9 @@ class LogLines:
             gathered: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
             with contextlib.suppress(queue.Empty):
                 while True:
-                    region, endpoint, stream, when, line = self._lines.get_nowait()
+                    region, group, stream, when, line = self._lines.get_nowait()
                     if line:  # CloudWatch takes no empty message
-                        gathered[region, endpoint, stream].append({"timestamp": when, "message": line})
+                        gathered[region, group, stream].append({"timestamp": when, "message": line})
             for place, events in gathered.items():
                 self._put(*place, events)
 
@@ -60,16 +66,15 @@ class LogLines:
         while not self._closing.wait(_PERIOD):
             self.flush()
 
-    def _put(self, region: str, endpoint: str, stream: str, events: list[dict[str, Any]]) -> None:
+    def _put(self, region: str, group: str, stream: str, events: list[dict[str, Any]]) -> None:
         from botocore.exceptions import ClientError
 
         client = self._neighbours.client("logs", region)
-        group = _GROUP + endpoint
-        if (region, endpoint, stream) not in self._known:
+        if (region, group, stream) not in self._known:
             with contextlib.suppress(ClientError):  # it is there already
                 client.create_log_group(logGroupName=group)
             with contextlib.suppress(ClientError):  # as above
                 client.create_log_stream(logGroupName=group, logStreamName=stream)
-            self._known.add((region, endpoint, stream))
+            self._known.add((region, group, stream))
         with contextlib.suppress(ClientError):  # somebody deleted the group: as on AWS, the lines are lost
             client.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)

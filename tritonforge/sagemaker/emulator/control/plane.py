@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tritonforge.sagemaker import service_model, shapes
 from tritonforge.sagemaker.deployment import limits
-from tritonforge.sagemaker.emulator.control import endpoint_configs, endpoints, models, tags
+from tritonforge.sagemaker.emulator.control import endpoint_configs, endpoints, models, tags, transform_jobs
 from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
 from tritonforge.sagemaker.emulator.control.failures import (
     ApiError,
@@ -24,12 +24,19 @@ from tritonforge.sagemaker.emulator.control.failures import (
     unknown_operation,
 )
 from tritonforge.sagemaker.emulator.requests import Response
+from tritonforge.sagemaker.transforming import limits as transform_limits
 
 __all__ = ["OPERATIONS", "Plane"]
 
 #: Every operation that is emulated. A resource to come brings its own module, and its row here.
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
-    {**models.OPERATIONS, **endpoint_configs.OPERATIONS, **endpoints.OPERATIONS, **tags.OPERATIONS}
+    {
+        **models.OPERATIONS,
+        **endpoint_configs.OPERATIONS,
+        **endpoints.OPERATIONS,
+        **transform_jobs.OPERATIONS,
+        **tags.OPERATIONS,
+    }
 )
 
 #: Operations that change nothing, and are not worth a sentence when they succeed.
@@ -83,7 +90,7 @@ def _request(operation: str, body: bytes) -> Mapping[str, Any]:
     if found:
         raise invalid(shapes.sentence(found))
     request = {name: value for name, value in request.items() if value is not None}
-    exceeded = limits.exceeded(operation, request)
+    exceeded = (*limits.exceeded(operation, request), *transform_limits.exceeded(operation, request))
     if exceeded:
         raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
     return request

@@ -8,7 +8,13 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from tritonforge.errors import RequestError
-from tritonforge.sagemaker.emulator.control.failures import denied_data, invalid, missing_data, unassumable
+from tritonforge.sagemaker.emulator.control.failures import (
+    denied_data,
+    invalid,
+    missing_data,
+    missing_input,
+    unassumable,
+)
 from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
 from tritonforge.sagemaker.emulator.objects import ObjectMissingError, ObjectStore, split
 
@@ -31,7 +37,7 @@ class Premises:
         from botocore.exceptions import ClientError
 
         if f"::{self._neighbours.account}:role/" not in arn:
-            # Source: AWS's answer to a role of another account, as quoted in AWS's own forum (re:Post).
+            # The sentence is as remembered from AWS; no public source of it was at hand.
             raise invalid("RoleArn: Cross-account pass role is not allowed.")
         try:
             found = self._neighbours.client("iam", region).get_role(RoleName=arn.rpartition("/")[2])["Role"]
@@ -62,6 +68,22 @@ class Premises:
                 self._objects.head(uri)
         except ObjectMissingError:
             raise missing_data(uri) from None
+
+    def input(self, region: str, source: Mapping[str, Any], role: str) -> None:
+        """There are objects below the prefix of a job's S3DataSource, or there is its manifest."""
+        uri = source["S3Uri"]
+        try:
+            bucket, _ = split(uri)
+            if self._objects.has_bucket(uri) and self._home(bucket) == region:
+                if source["S3DataType"] == "S3Prefix":
+                    if next(iter(self._objects.list(uri)), None) is not None:
+                        return
+                else:
+                    self._objects.head(uri)
+                    return
+        except (ObjectMissingError, RequestError):
+            pass
+        raise missing_input(uri, role, region)
 
     def _home(self, bucket: str) -> str:
         found = self._neighbours.client("s3", "us-east-1").get_bucket_location(Bucket=bucket)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
 from tritonforge.sagemaker.emulator.objects import ObjectMissingError, ObjectStore, split
 
@@ -29,3 +31,14 @@ class StoredObjects(ObjectStore):
             )
         except ClientError as error:
             raise ObjectMissingError(f"there is no bucket {bucket!r}") from error
+
+    def delete(self, uri: str) -> None:
+        """Remove an object; it need not be there."""
+        if self._neighbours.keeper is None:
+            super().delete(uri)
+            return
+        from botocore.exceptions import ClientError
+
+        bucket, key = split(uri)
+        with contextlib.suppress(ClientError):  # there is no such bucket
+            self._neighbours.client("s3", "us-east-1").delete_object(Bucket=bucket, Key=key)

@@ -12,6 +12,7 @@ from tritonforge.sagemaker.emulator.hosting.definitions import (
     ContainerGoneError,
     ModelData,
     TargetModelError,
+    UnhealthyError,
     Variant,
 )
 from tritonforge.sagemaker.emulator.hosting.host import Host, Running, start
@@ -26,6 +27,7 @@ __all__ = [
     "ModelData",
     "Running",
     "TargetModelError",
+    "UnhealthyError",
     "Variant",
     "start",
 ]

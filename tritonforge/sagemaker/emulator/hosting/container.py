@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import urllib3
 from urllib3.exceptions import ClosedPoolError, HTTPError, NewConnectionError, ReadTimeoutError
@@ -17,7 +17,7 @@ from tritonforge.sagemaker.emulator.hosting.serve_script import Outcome
 from tritonforge.sagemaker.emulator.requests import Answer
 from tritonforge.serving.server import Server
 
-__all__ = ["Container"]
+__all__ = ["Container", "Launched"]
 
 #: Connections that are kept open to a container; more requests at once open further ones for themselves.
 _CONNECTIONS: Final = 64
@@ -40,6 +40,23 @@ _OWN: Final = (
     "--sagemaker-safe-port-range",
 )
 _VERBOSE: Final = "--log-verbose=true"
+
+
+class Launched(Protocol):
+    """A server that runs: `tritonforge.serving.server.Server`, or `tritonforge.serving.tfs.server.TfsServer`."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        ...
+
+    def wait(self) -> int:
+        """Wait until it has ended; raises LaunchError when it ended by itself."""
+        ...
+
+    def stop(self) -> None:
+        """End it."""
+        ...
 
 
 class Container:
@@ -66,7 +83,7 @@ class Container:
         self._timeout = startup_timeout
         self.restarted: Callable[[], None] = lambda: None
         self._stopping = threading.Event()
-        self._server: Server | None = None
+        self._server: Launched | None = None
         self._pool: urllib3.HTTPConnectionPool | None = None
         self._starts = 0
         self._watcher: threading.Thread | None = None
@@ -129,6 +146,27 @@ class Container:
         if self._watcher is not None and self._watcher is not threading.current_thread():
             self._watcher.join(30)
 
+    def launched(self, log: Path, cancelled: threading.Event) -> tuple[Launched, str]:
+        """A server that was started, its log growing in a file, and its address; raises LaunchError."""
+        loaded = [each.partition("=")[2] for each in self._outcome.arguments if each.startswith("--load-model=")]
+        given = bool(self._environment.get("SAGEMAKER_TRITON_LOG_VERBOSE"))
+        server = Server(
+            self._repository,
+            default_model=self._outcome.default_model,
+            models=None if self._outcome.multi_model else loaded,
+            multi_model=self._outcome.multi_model,
+            sagemaker_port=0,
+            http_port=None,
+            grpc_port=None,
+            metrics_port=None,
+            log=log,
+            arguments=_taken_over(self._outcome.arguments, verbose=given),
+            environment=self._environment,
+            startup_timeout=self._timeout,
+            cancelled=cancelled,
+        )
+        return server, str(server.sagemaker_url)
+
     def _log(self, line: str) -> None:
         self._lines(self.seen_inside(line))
 
@@ -138,39 +176,23 @@ class Container:
         if pool is not None:
             pool.close()
 
-    def _launch(self, cancelled: threading.Event) -> tuple[Server, _Follower]:
+    def _launch(self, cancelled: threading.Event) -> tuple[Launched, _Follower]:
         self._starts += 1
         path = self._folder / f"container-{self._starts}.log"
         follower = _Follower(path, self._log)
-        loaded = [each.partition("=")[2] for each in self._outcome.arguments if each.startswith("--load-model=")]
-        given = bool(self._environment.get("SAGEMAKER_TRITON_LOG_VERBOSE"))
         try:
-            server = Server(
-                self._repository,
-                default_model=self._outcome.default_model,
-                models=None if self._outcome.multi_model else loaded,
-                multi_model=self._outcome.multi_model,
-                sagemaker_port=0,
-                http_port=None,
-                grpc_port=None,
-                metrics_port=None,
-                log=path,
-                arguments=_taken_over(self._outcome.arguments, verbose=given),
-                environment=self._environment,
-                startup_timeout=self._timeout,
-                cancelled=cancelled,
-            )
+            server, address = self.launched(path, cancelled)
         except BaseException:
             follower.end()
             raise
-        url = urllib3.util.parse_url(str(server.sagemaker_url))
+        url = urllib3.util.parse_url(address)
         self._pool = urllib3.HTTPConnectionPool(str(url.host), url.port, maxsize=_CONNECTIONS)
         self._server = server
         if self._stopping.is_set():  # stopped while it started
             server.stop()
         return server, follower
 
-    def _watch(self, server: Server, follower: _Follower) -> None:
+    def _watch(self, server: Launched, follower: _Follower) -> None:
         """Start the container again whenever it ends by itself, as SageMaker does; run by a thread of its own."""
         pause = 1.0
         while True:

@@ -8,7 +8,15 @@ from typing import Any, Final
 
 from tritonforge.errors import TritonForgeError
 
-__all__ = ["ContainerDefinition", "ContainerError", "ContainerGoneError", "ModelData", "TargetModelError", "Variant"]
+__all__ = [
+    "ContainerDefinition",
+    "ContainerError",
+    "ContainerGoneError",
+    "ModelData",
+    "TargetModelError",
+    "UnhealthyError",
+    "Variant",
+]
 
 _LONGEST_REASON: Final = 1024
 
@@ -24,6 +32,10 @@ class ContainerError(TritonForgeError):
         message = f"{reason} {detail}".strip()
         super().__init__(message if len(message) <= _LONGEST_REASON else f"{message[: _LONGEST_REASON - 4]} ...")
         self.detail = detail
+
+
+class UnhealthyError(ContainerError):
+    """A container ended, or did not answer /ping in time; ``detail`` is what its log says."""
 
 
 class ContainerGoneError(TritonForgeError):

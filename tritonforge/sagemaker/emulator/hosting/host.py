@@ -2,7 +2,7 @@
 
 The course is SageMaker's: the model data are downloaded and unpacked, the image's `serve` script looks at them, then
 tritonserver starts and must answer /ping in time. Between the two the repository is held to the release that the image
-stands for, as the server that runs here is of another one.
+stands for, as the server that runs here is of another one. A TensorFlow Serving image runs its package instead.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from tritonforge.repository.rules.sagemaker.environment import FIRST_RELEASE
 from tritonforge.repository.validation import validated
 from tritonforge.sagemaker.emulator.hosting import serve_script
 from tritonforge.sagemaker.emulator.hosting.container import Container
-from tritonforge.sagemaker.emulator.hosting.definitions import ContainerError, Variant
+from tritonforge.sagemaker.emulator.hosting.definitions import ContainerError, UnhealthyError, Variant
 from tritonforge.sagemaker.emulator.hosting.download import download
-from tritonforge.sagemaker.emulator.hosting.images import Served, served_as
+from tritonforge.sagemaker.emulator.hosting.images import Served, served_as, serving_package
 from tritonforge.sagemaker.emulator.hosting.multi_model import Limits, ModelCache
+from tritonforge.sagemaker.emulator.hosting.packages import TensorFlowContainer
 from tritonforge.sagemaker.emulator.objects import ObjectStore
 from tritonforge.sagemaker.emulator.requests import Answer
 from tritonforge.serving import view
@@ -73,6 +74,11 @@ class Running:
         """The container's answer to POST /invocations."""
         with self._flight():
             return self._container.request("POST", "/invocations", body, headers, timeout=timeout)
+
+    def get(self, path: str, *, timeout: float) -> Answer:
+        """The container's answer to a GET, such as that of /ping and /execution-parameters."""
+        with self._flight():
+            return self._container.request("GET", path, b"", {}, timeout=timeout)
 
     def invoke_model(self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
         """The container's answer to POST /models/{hash}/invoke."""
@@ -129,6 +135,8 @@ def start(
     Raises:
         ContainerError: its text is the endpoint's FailureReason.
     """
+    if serving_package(variant.container.image, images or {}):
+        return _start_package(variant, objects=objects, folder=folder, log=log, cancelled=cancelled)
     served = served_as(variant.container.image, images or {})
     with ExitStack() as closing:
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,16 +175,58 @@ def start(
         if variant.container.multi_model:
             models = _models(variant, container, folder, objects, served, limits, closing)
             container.restarted = models.clear
-        began = time.monotonic()
-        try:
-            container.start(cancelled)
-        except LaunchError as error:
-            if cancelled is not None and cancelled.is_set():
-                raise ContainerError("The endpoint was deleted while its container started.") from error
-            if time.monotonic() - began >= variant.startup_timeout:
-                raise _unhealthy(variant, f"It was not ready within {variant.startup_timeout:g} seconds.") from error
-            raise _unhealthy(variant, container.seen_inside(str(error))) from error
+        _wait_for(container, variant, cancelled)
         return Running(container, models, closing.pop_all())
+
+
+def _wait_for(container: Container, variant: Variant, cancelled: threading.Event | None) -> None:
+    began = time.monotonic()
+    try:
+        container.start(cancelled)
+    except LaunchError as error:
+        if cancelled is not None and cancelled.is_set():
+            raise ContainerError("The endpoint was deleted while its container started.") from error
+        if time.monotonic() - began >= variant.startup_timeout:
+            raise _unhealthy(variant, f"It was not ready within {variant.startup_timeout:g} seconds.") from error
+        raise _unhealthy(variant, container.seen_inside(str(error))) from error
+
+
+def _start_package(
+    variant: Variant,
+    *,
+    objects: ObjectStore,
+    folder: Path,
+    log: Callable[[str], None],
+    cancelled: threading.Event | None,
+) -> Running:
+    """The container of a TensorFlow Serving image: its package's handlers, before a predictor."""
+    if variant.container.multi_model or variant.container.model_data is None:
+        raise ContainerError(
+            f"The container of production variant {variant.name} cannot run here: a TensorFlow Serving image needs the "
+            "ModelDataUrl of one package, a multi-model one is not run."
+        )
+    with ExitStack() as closing:
+        folder.mkdir(parents=True, exist_ok=True)
+        closing.callback(shutil.rmtree, folder, ignore_errors=True)
+        package = folder / "model"
+        package.mkdir()
+        download(
+            variant.container.model_data,
+            package,
+            objects=objects,
+            timeout=variant.download_timeout,
+            cancelled=cancelled,
+        )
+        container = TensorFlowContainer(
+            package,
+            folder,
+            environment=variant.container.environment,
+            log=log,
+            startup_timeout=variant.startup_timeout,
+        )
+        closing.callback(container.stop)
+        _wait_for(container, variant, cancelled)
+        return Running(container, None, closing.pop_all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,9 +353,9 @@ def _refusal(
     return "; ".join(dict.fromkeys(f"{each.path}: {each.message}" if each.path else each.message for each in refused))
 
 
-def _unhealthy(variant: Variant, reason: str) -> ContainerError:
+def _unhealthy(variant: Variant, reason: str) -> UnhealthyError:
     """The error of a container that ended, or never became ready; ``reason`` is what its log says."""
-    return ContainerError(
+    return UnhealthyError(
         f"The primary container for production variant {variant.name} did not pass the ping health check. Please "
         "check CloudWatch logs for this endpoint.",
         detail=reason,

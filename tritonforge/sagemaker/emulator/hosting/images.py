@@ -7,15 +7,27 @@ it is based on, and the backends that it adds).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from tritonforge import images
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.findings import Finding
 from tritonforge.sagemaker.emulator.hosting.definitions import ContainerError
+from tritonforge.tfs import layout
 
-__all__ = ["Served", "served_as"]
+__all__ = ["Served", "served_as", "serving_package"]
+
+
+#: What an image of the user's own is declared as that serves TensorFlow Serving packages.
+_PACKAGES: Final = "tensorflow-inference"
+
+#: The repository of the first images, and the last release that it holds. Source:
+#: aws/sagemaker-tensorflow-serving-container, README, and the image URIs of sagemaker-python-sdk.
+_OLD_PACKAGES: Final = re.compile(r"/sagemaker-tensorflow-serving(?:-eia)?:(?P<major>\d+)\.(?P<minor>\d+)")
+_LAST_OLD: Final = (1, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,25 @@ class Served:
         return not any(f"for backend '{name}'" in finding.message for name in self.added)
 
 
+def serving_package(uri: str, declared: Mapping[str, str]) -> bool:
+    """Whether an image is for TensorFlow Serving packages, by its own name or as declared: "tensorflow-inference".
+
+    Raises:
+        ContainerError: it is an image that AWS never published.
+    """
+    if uri in declared:
+        return declared[uri].partition(":")[0] == _PACKAGES
+    if not layout.serves_packages(uri):
+        return False
+    found = _OLD_PACKAGES.search(uri)
+    if found is not None and (int(found["major"]), int(found["minor"])) > _LAST_OLD:
+        raise ContainerError(
+            f"The image {uri!r} cannot be pulled: sagemaker-tensorflow-serving ends with 1.12.0; from 1.13.0 on the "
+            "repository is tensorflow-inference, of account 763104351884 in most regions."
+        )
+    return True
+
+
 def served_as(uri: str, declared: Mapping[str, str]) -> Served:
     """What an image of this URI stands for.
 
@@ -53,6 +84,6 @@ def served_as(uri: str, declared: Mapping[str, str]) -> Served:
             if known
             else "It is not known as a Triton image. Declare the release that it is based on, and the backends that it "
             f"adds: Emulator(images={{{uri!r}: '26.05+tensorflow'}}), or tritonforge emulate --image "
-            f"'{uri}=26.05+tensorflow'."
+            f"'{uri}=26.05+tensorflow'; {_PACKAGES} for TensorFlow Serving packages."
         )
         raise ContainerError(f"The image {uri!r} cannot be run here.", detail=detail) from error

@@ -1,12 +1,22 @@
-"""The ``tensorflow`` backend's entry: Triton makes one `TritonPythonModel` for each instance of a model."""
+"""The ``tensorflow`` backend's entry: Triton makes one `TritonPythonModel` for each instance of a model.
+
+In an image that this backend was added to (the Dockerfile's stage ``sagemaker-tensorflow``), what it imports lies in
+the folder ``packages`` beside this file, and goes before the image's own packages, for this backend alone.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from tritonforge.serving.backends import completion, configuration, requests
-from tritonforge.serving.backends.tensorflow import graph
+_PACKAGES = Path(__file__).parent / "packages"
+if _PACKAGES.is_dir():
+    sys.path.insert(0, str(_PACKAGES))
+
+from tritonforge.serving.backends import completion, configuration, requests  # noqa: E402 - found by the lines above
+from tritonforge.serving.backends.tensorflow import graph  # noqa: E402 - as above
 
 __all__ = ["TritonPythonModel"]
 

@@ -1,0 +1,224 @@
+"""The image with TensorFlow added: the folder that the Dockerfile's stage makes, on the real server.
+
+There is no Docker here. The stage's own lines are followed instead: its COPYs as they stand, and its one RUN, a pip
+install of pinned wheels into a folder, as links to the same packages of this environment. The server's Python then sees
+that folder and its standard library, and nothing else.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.test_inception import IMAGES
+from tritonforge.dali_pipeline import on_cpu
+from tritonforge.inference.client import Client
+from tritonforge.repository.validation import validate
+from tritonforge.serving import installation
+from tritonforge.serving.server import Server
+
+ROOT = Path(__file__).parents[2]
+STAGE = "sagemaker-tensorflow"
+BACKEND = PurePosixPath("/opt/tritonserver/backends/tensorflow")
+REQUIREMENTS = ROOT / "tritonforge/serving/backends/tensorflow/requirements.txt"
+
+#: What pip itself needs to build, and no wheel at run time.
+BUILD_ONLY = {"setuptools", "wheel"}
+
+
+def stage() -> list[tuple[str, str]]:
+    """The instructions of the stage, each with its arguments in one line."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    begin = next(n for n, line in enumerate(lines) if re.fullmatch(rf"FROM \S+ AS {STAGE}", line))
+    end = next((n for n in range(begin + 1, len(lines)) if lines[n].startswith("FROM ")), len(lines))
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines[begin:end])]
+
+
+def pins() -> dict[str, str]:
+    """The version of each package that the image installs."""
+    found = re.findall(
+        r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}$", REQUIREMENTS.read_text(), re.MULTILINE
+    )
+    assert len(found) == len(re.findall(r"^[^#\s]", REQUIREMENTS.read_text(), re.MULTILINE))
+    return dict(found)
+
+
+def packages() -> dict[str, Path]:
+    """Every top-level file and folder of the pinned packages, as they are installed here."""
+    found: dict[str, Path] = {}
+    for name in pins():
+        try:
+            files = metadata.distribution(name).files
+        except metadata.PackageNotFoundError:
+            assert name in BUILD_ONLY, f"{name} is pinned for the image and is not installed here"
+            continue
+        assert files is not None
+        for each in files:
+            if each.parts[0] != "..":
+                found[each.parts[0]] = Path(str(metadata.distribution(name).locate_file(each.parts[0])))
+    return found
+
+
+@pytest.fixture(scope="module")
+def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The backend's folder as the stage makes it."""
+    root = tmp_path_factory.mktemp("image")
+    for word, rest in stage():
+        if word == "COPY":
+            *sources, target = shlex.split(rest)
+            for source in sources:
+                inside = root / target.lstrip("/")
+                copied = inside / Path(source).name if target.endswith("/") else inside
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                if (ROOT / source).is_dir():
+                    # As .dockerignore has it, __pycache__ stays behind.
+                    for path in (ROOT / source).rglob("*"):
+                        if path.is_file() and "__pycache__" not in path.parts:
+                            there = copied / path.relative_to(ROOT / source)
+                            there.parent.mkdir(parents=True, exist_ok=True)
+                            there.write_bytes(path.read_bytes())
+                else:
+                    copied.write_bytes((ROOT / source).read_bytes())
+        elif word == "RUN":
+            command = json.loads(rest)
+            assert command[:4] == ["python3", "-m", "pip", "install"]
+            options = dict(each.partition("=")[::2] for each in command[4:])
+            assert (root / options["--requirement"].lstrip("/")).read_bytes() == REQUIREMENTS.read_bytes()
+            folder = root / options["--target"].lstrip("/")
+            folder.mkdir(parents=True)
+            for name, path in packages().items():
+                (folder / name).symlink_to(path)
+        else:
+            assert word == "FROM"
+    return root / str(BACKEND).lstrip("/")
+
+
+@pytest.fixture(scope="module")
+def server(assembled: Path, digits: Path) -> Iterator[Server]:
+    """The unchanged digits on a tritonserver whose TensorFlow backend is the assembled folder, alone."""
+    prepare = installation.prepare
+
+    def prepared(found: installation.Installation, folder: Path, *, stand_in: bool = False) -> Path:
+        backends = prepare(found, folder, stand_in=stand_in)
+        (backends / "tensorflow").unlink()
+        (backends / "tensorflow").symlink_to(assembled)
+        # The packages of this environment are for the DALI backend only: the stub of TensorFlow must find its own.
+        (added,) = folder.rglob("tritonforge-serving.pth")
+        lines = added.read_text().replace("import site; ", "import site, sys; ").splitlines()
+        added.write_text("".join(f"{_unless_tensorflow(line)}\n" for line in lines))
+        return backends
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(installation, "prepare", prepared)
+        with Server(digits, sagemaker_port=0, http_port=0, grpc_port=None, metrics_port=None) as running:
+            yield running
+
+
+def _unless_tensorflow(line: str) -> str:
+    """A line of a .pth file that does nothing in a stub of TensorFlow's model: it is started with its name."""
+    here = f"site.addsitedir({line!r})" if not line.startswith("import ") else line.partition("; ")[2]
+    started = "b'/classify/' in open('/proc/self/cmdline', 'rb').read()"
+    return f"import site; {started} or {here}"
+
+
+@pytest.mark.server
+@pytest.mark.framework
+def test_an_unchanged_tensorflow_repository_is_served_by_the_assembled_backend(server: Server, digits: Path) -> None:
+    """GraphDef and all: the answers are those of TensorFlow in this process, and every package is the image's."""
+    import nvidia.dali as dali
+    import tensorflow as tf
+
+    pipeline = dali.Pipeline.deserialize(
+        serialized_pipeline=on_cpu((digits / "decode/1/model.dali").read_bytes()),
+        batch_size=len(IMAGES),
+        num_threads=2,
+        device_id=None,
+    )
+    pipeline.build()
+    pipeline.feed_input("encoded", [np.frombuffer(image, np.uint8) for image in IMAGES])
+    (pixels,) = pipeline.run()
+    graph = tf.Graph()
+    with graph.as_default():
+        definition = tf.compat.v1.GraphDef()
+        definition.ParseFromString((digits / "classify/1/model.graphdef").read_bytes())
+        tf.import_graph_def(definition, name="")
+    with tf.compat.v1.Session(graph=graph) as session:
+        expected = session.run("probabilities:0", {"pixels:0": pixels.as_array()})
+    with Client(str(server.sagemaker_url)) as client:
+        found = client.infer_images(IMAGES)["PROBABILITIES"]
+    assert np.abs(found - expected).max() <= 1e-5
+    assert len({row.tobytes() for row in expected}) == len(IMAGES)
+
+
+@pytest.mark.server
+def test_the_backend_imports_nothing_from_outside_its_folder(server: Server, assembled: Path) -> None:
+    """What the stub of the TensorFlow model has mapped into memory: libraries of the assembled folder's packages."""
+    stubs = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if _is_stub(path, server)]
+    assert len(stubs) == 2  # Triton makes two instances of a TensorFlow model on the CPU
+    allowed = {path.resolve() for path in (assembled / "packages").iterdir()}
+    for stub in stubs:
+        mapped = {Path(line.split()[-1]) for line in (stub / "maps").read_text().splitlines() if ".so" in line}
+        installed = {path for path in mapped if "site-packages" in path.parts and "pytriton" not in str(path)}
+        assert any("tensorflow" in path.parts for path in installed)
+        assert not {path for path in installed if allowed.isdisjoint((path, *path.parents))}
+
+
+def _is_stub(path: Path, server: Server) -> bool:
+    try:
+        words = path.read_bytes().split(b"\0")
+        parent = int(re.findall(r"PPid:\s*(\d+)", path.with_name("status").read_text())[0])
+    except OSError:
+        return False
+    return b"triton_python_backend_stub" in words[0] and b"/classify/" in words[1] and parent == server.pid
+
+
+def test_the_stage_takes_awss_image_as_it_is() -> None:
+    """From the image that a build argument names; the command, the labels and the user stay AWS's."""
+    text = (ROOT / "Dockerfile").read_text()
+    (default,) = re.findall(r"^ARG TRITON_IMAGE=(\S+)$", text, re.MULTILINE)
+    assert re.fullmatch(r"763104351884\.dkr\.ecr\.us-east-1\.amazonaws\.com/sagemaker-tritonserver:26\.05-py3", default)
+    assert stage()[0] == ("FROM", f"${{TRITON_IMAGE}} AS {STAGE}")
+    assert {word for word, _ in stage()} == {"FROM", "COPY", "RUN"}
+    assert text.index(f"AS {STAGE}") < text.index("FROM python:"), "the last stage is what docker build makes unasked"
+
+
+def test_everything_that_the_image_installs_is_pinned() -> None:
+    """One version and one digest a package, no other; numpy is of the line that Triton's python backend takes."""
+    pinned = pins()
+    assert pinned["numpy"].startswith("1.")
+    assert {"tensorflow-cpu", "ml-dtypes", "protobuf"} <= pinned.keys()
+    (run,) = [json.loads(rest) for word, rest in stage() if word == "RUN"]
+    assert {"--require-hashes", "--no-deps", "--only-binary=:all:", "--no-cache-dir"} <= set(run)
+    assert run[-2:] == [f"--target={BACKEND}/packages", f"--requirement={BACKEND}/requirements.txt"]
+
+
+def test_nothing_that_tensorflow_needs_is_left_out() -> None:
+    """Every requirement of every pinned package is pinned too, at a version that it takes."""
+    from packaging.requirements import Requirement
+
+    pinned = pins()
+    for name, version in pinned.items():
+        try:
+            installed = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if installed.version != version:
+            continue  # another version's requirements may be others
+        for text in installed.requires or ():
+            needed = Requirement(text)
+            if needed.marker is None or needed.marker.evaluate({"extra": "", "python_version": "3.12"}):
+                wanted = re.sub(r"[-_.]+", "-", needed.name).lower()
+                assert wanted in pinned, f"{name} needs {needed}"
+                assert needed.specifier.contains(pinned[wanted]), f"{name} needs {needed}, not {pinned[wanted]}"
+
+
+def test_the_repository_is_judged_for_that_image(digits: Path) -> None:
+    """`26.05+tensorflow` takes TensorFlow models and is else judged as 26.05."""
+    assert not [each for each in validate(digits, image="26.05+tensorflow", target="sagemaker") if each.refused_by]
+    assert [each.code for each in validate(digits, image="26.05") if each.refused_by] == ["E601"]

@@ -1,0 +1,333 @@
+"""Tests of `converted`: TensorFlow repositories become ONNX ones, whole or not at all."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
+from tritonforge.inference.client import Client
+from tritonforge.repository import config as text
+from tritonforge.repository.artifacts.introspect import introspect
+from tritonforge.repository.artifacts.signature import GRAPHDEF, ONNX, SAVEDMODEL, TensorInfo
+from tritonforge.repository.conversion import Conversion, converted, original, translation
+from tritonforge.repository.conversion.job import Job
+from tritonforge.repository.validation import validate
+from tritonforge.serving.server import Server
+
+pytestmark = pytest.mark.framework
+
+SOFTMAX = "InceptionV3/Predictions/Softmax"
+
+
+class Told:
+    """What a conversion tells while it works."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.said: list[str] = []
+
+    def begin(self, what: str) -> None:
+        """Note the step."""
+        self.begun.append(what)
+
+    def say(self, sentence: str) -> None:
+        """Note the sentence."""
+        self.said.append(sentence)
+
+    def moved(self, done: int, total: int | None) -> None:
+        """Nothing is moved here."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the repositories that `make_tensorflow_models` makes."""
+    folder = tmp_path_factory.mktemp("tensorflow")
+    script = Path(__file__).with_name("make_tensorflow_models.py")
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def zoo(made: Path) -> Path:
+    """The repository of models that ONNX can hold."""
+    return made / "zoo"
+
+
+@pytest.fixture(scope="module")
+def conversion(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    """The zoo, converted once."""
+    return converted(zoo, tmp_path_factory.mktemp("onnx") / "zoo", image="26.05", progress=Told())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder but the record of the build."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.parent != folder
+    }
+
+
+def test_every_version_of_every_tensorflow_model_is_an_onnx_file_now(zoo: Path, conversion: Conversion) -> None:
+    """`model.onnx` stands in the place of each GraphDef and SavedModel; all else lies where it lay."""
+    gone = {"named/1/net.pb", "named/3/net.pb", "texts/1/model.graphdef"}
+    kept = {path for path in files(zoo) if path not in gone and "model.savedmodel" not in path}
+    new = {f"{each}/model.onnx" for each in ("named/1", "named/3", "saved/1", "texts/1", "unconfigured/1")}
+    assert files(conversion.repository).keys() == kept | new
+    assert [f"{each.model}/{each.version}" for each in conversion.models] == sorted(each[:-11] for each in new)
+    assert set(conversion.made) == {each[:-11] for each in new}
+
+
+def test_ensembles_and_other_models_stay_as_they_were_byte_by_byte(zoo: Path, conversion: Conversion) -> None:
+    """Configurations with their comments, code, tables, labels, warm-up, and folders without files."""
+    before, after = files(zoo), files(conversion.repository)
+    same = ["whole/config.pbtxt", "prepare/config.pbtxt", "prepare/1/model.py", "prepare/1/tables/one.txt"]
+    for path in [*same, "named/names.txt", "named/warmup/pixels"]:
+        assert after[path] == before[path]
+    assert (conversion.repository / "prepare/1/empty").is_dir()
+    assert (conversion.repository / "whole/1").is_dir()
+
+
+def test_the_repository_loads_on_the_image_without_tensorflow(zoo: Path, conversion: Conversion) -> None:
+    """26.05 refuses the original for its four TensorFlow models, and finds nothing in the converted one."""
+    assert [each.code for each in validate(zoo, image="26.05") if each.refused_by].count("E601") == 4
+    assert not [each for each in validate(conversion.repository, image="26.05") if each.refused_by]
+
+
+def test_names_types_and_shapes_are_those_of_the_configuration(conversion: Conversion) -> None:
+    """Slashes in a node's name stay, NHWC stays NHWC, an input that nothing reads is there."""
+    found = introspect(conversion.repository / "named/3/model.onnx", ONNX)
+    assert found.inputs == (TensorInfo("input", "TYPE_FP32", (-1, 15, 17, 3)),)
+    assert found.outputs == (
+        TensorInfo(SOFTMAX, "TYPE_FP32", (-1, 10)),
+        TensorInfo("average", "TYPE_FP32", (-1, 1)),
+    )
+    found = introspect(conversion.repository / "saved/1/model.onnx", ONNX)
+    assert found.inputs == (
+        TensorInfo("pixels", "TYPE_FP32", (-1, 16, 16, 3)),
+        TensorInfo("unused", "TYPE_INT32", (-1, 1)),
+    )
+    assert {each.name: (each.data_type, each.shape) for each in found.outputs} == {
+        "classes": ("TYPE_INT64", (-1,)),
+        "scores": ("TYPE_FP32", (-1, 5)),
+    }
+
+
+def test_the_onnx_file_runs_and_answers_as_the_graph_does(zoo: Path, conversion: Conversion) -> None:
+    """Independently of the comparison inside: both versions, each as its own graph, at batch 1 and 8."""
+    import onnxruntime
+    import tensorflow as tf
+
+    for version in (1, 3):
+        session = onnxruntime.InferenceSession(str(conversion.repository / f"named/{version}/model.onnx"))
+        graph = tf.Graph()
+        with graph.as_default():
+            definition = tf.compat.v1.GraphDef()
+            definition.ParseFromString((zoo / f"named/{version}/net.pb").read_bytes())
+            tf.import_graph_def(definition, name="")
+        for size in (1, 8):
+            pixels = np.random.default_rng(size).normal(size=(size, 15, 17, 3)).astype("f4")
+            with tf.compat.v1.Session(graph=graph) as running:
+                expected = running.run([f"{SOFTMAX}:0", "average:0"], {"input:0": pixels})
+            found = session.run([SOFTMAX, "average"], {"input": pixels})
+            for ours, theirs in zip(expected, found, strict=True):
+                np.testing.assert_allclose(theirs, ours, atol=1e-6)
+
+
+@pytest.mark.server
+def test_the_real_server_loads_and_answers_every_converted_model(conversion: Conversion) -> None:
+    """Two versions with their warm-up, an input that nothing reads, texts, and a model without a configuration."""
+    names = ("named", "saved", "texts", "unconfigured")
+    options = {"sagemaker_port": None, "grpc_port": None, "metrics_port": None}
+    with Server(conversion.repository, models=names, http_port=0, **options) as server:
+        ready = {(each.name, each.version) for each in server.models() if each.state == "READY"}
+        assert ready == {("named", "1"), ("named", "3"), ("saved", "1"), ("texts", "1"), ("unconfigured", "1")}
+        numbers = np.arange(8, dtype="f4").reshape(2, 4)
+        with Client(str(server.http_url), model="unconfigured") as client:
+            assert (client.infer({"numbers": numbers})["double"] == 2 * numbers).all()
+        with Client(str(server.http_url), model="texts") as client:
+            answer = client.infer({"text": np.array([b"a", "é".encode()], object)})["same"]
+            assert list(answer) == [b"a", "é".encode()]
+        pixels = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("f4")
+        with Client(str(server.http_url), model="saved") as client:
+            found = client.infer({"pixels": pixels, "unused": np.zeros((2, 1), "i4")})
+        assert found["classes"].ravel().tolist() == found["scores"].argmax(axis=1).tolist()
+        pixels = np.random.default_rng(0).normal(size=(2, 15, 17, 3)).astype("f4")
+        with Client(str(server.http_url), model="named") as client:
+            best = client.infer({"input": pixels}, outputs=[SOFTMAX], classification=1).classes(SOFTMAX)
+        assert all(row[0].label == f"name {row[0].index}" for row in best)
+
+
+def test_the_settings_stay_and_tensorflows_own_are_left_out_with_a_sentence(conversion: Conversion) -> None:
+    """The user's own parameter, pinned memory, instances, batching, labels, policy and warm-up stay."""
+    written = (conversion.repository / "named/config.pbtxt").read_text()
+    found = text.read(written)
+    expected = text.read(
+        f"""
+        name: "named" platform: "onnxruntime_onnx" max_batch_size: 8
+        input {{ name: "input" data_type: TYPE_FP32 format: FORMAT_NHWC dims: [ 15, 17, 3 ] }}
+        output {{ name: "{SOFTMAX}" data_type: TYPE_FP32 dims: [ 10 ] label_filename: "names.txt" }}
+        output {{ name: "average" data_type: TYPE_FP32 dims: [ 1 ] }}
+        instance_group {{ count: 2 kind: KIND_CPU }}
+        dynamic_batching {{ max_queue_delay_microseconds: 100 }}
+        version_policy {{ all {{}} }}
+        parameters {{ key: "owner" value {{ string_value: "us" }} }}
+        optimization {{ input_pinned_memory {{ enable: false }} }}
+        model_warmup {{
+          name: "one" batch_size: 1
+          inputs {{ key: "input" value {{ data_type: TYPE_FP32 dims: [ 15, 17, 3 ] input_data_file: "pixels" }} }}
+        }}
+        """
+    )
+    assert found == expected
+    threads = "ONNX Runtime's threads are set by intra_op_thread_count and inter_op_thread_count"
+    assert conversion.notes == (
+        f"named: left out TensorFlow's parameters TF_NUM_INTRA_THREADS; {threads}",
+        "named: left out optimization { graph }: its values are TensorFlow's; ONNX Runtime has accelerators of its own",
+    )
+
+
+def test_each_model_is_compared_on_photographs_and_random_inputs(conversion: Conversion) -> None:
+    """Batches of one and of several; the facts say how many inputs, how far apart, and how far is allowed."""
+    facts = {f"{each.model}/{each.version}": each for each in conversion.models}
+    named = facts["named/3"]
+    assert (named.photographs, named.random, named.opset) == (5, 5, 18)
+    assert 0 < named.relative_difference <= named.tolerance == 1e-4
+    assert named.classes == 10
+    assert "on 5 photographs and 5 random inputs the largest difference from TensorFlow is" in named.sentence
+    assert "(0.0001 is allowed), all 10 classes agree" in named.sentence
+    # At most three in a batch; no image; whole texts, which are equal or not.
+    assert (facts["saved/1"].photographs, facts["saved/1"].random) == (4, 4)
+    assert facts["unconfigured/1"].photographs == 0
+    assert (facts["texts/1"].tolerance, facts["texts/1"].largest_difference) == (0, 0)
+
+
+def test_the_same_repository_elsewhere_gives_the_same_bytes(zoo: Path, conversion: Conversion, tmp_path: Path) -> None:
+    """Another folder, another run: equal files, and for equal repositories an equal digest."""
+    other = tmp_path / "elsewhere"
+    shutil.copytree(zoo / "named", other / "named", ignore=shutil.ignore_patterns("1"))
+    again = converted(other, tmp_path / "made", image="26.05", progress=Told())
+    first = files(conversion.repository)
+    assert {path: data for path, data in first.items() if path.startswith("named/") and "/1/" not in path} == files(
+        again.repository
+    )
+    assert again.digest != conversion.digest  # one version is not there
+
+
+def test_equal_constants_are_merged_the_same_way_each_time(digits: Path) -> None:
+    """The trained network has them, and the converter's sets would keep now one, now the other of two."""
+    import onnx
+
+    given = (TensorInfo("pixels", "TYPE_FP32", (-1, 32, 32, 3)),)
+    wanted = (TensorInfo("probabilities", "TYPE_FP32", (-1, 10)),)
+    path = str(digits / "classify/1/model.graphdef")
+    job = Job("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
+    model = original.load(job)
+    made = {
+        # In one process the converter counts its own names on.
+        re.sub(r"__\d+", "__n", str(onnx.load_from_string(translation.translated(job, model))))
+        for _ in range(6)
+    }
+    assert len(made) == 1
+
+
+def test_only_what_changed_is_converted_again(zoo: Path, conversion: Conversion, tmp_path: Path) -> None:
+    """Nothing at all the second time; after a change of one version that one, and the notes come again."""
+    ours = tmp_path / "zoo"
+    shutil.copytree(zoo, ours)
+    target = tmp_path / "onnx"
+    shutil.copytree(conversion.repository, target)
+    told = Told()
+    same = converted(ours, target, image="26.05", progress=told)
+    assert (same.made, same.changed, same.digest, same.models) == ((), False, conversion.digest, conversion.models)
+    assert (told.begun, told.said) == ([], list(conversion.notes))
+
+    shutil.copyfile(ours / "named/3/net.pb", ours / "named/1/net.pb")
+    told = Told()
+    other = converted(ours, target, image="26.05", progress=told)
+    assert (other.made, other.changed) == (("named/1",), True)
+    assert told.begun == ["converting named/1/net.pb to ONNX"]
+    after = files(target)
+    assert after["named/1/model.onnx"] == after["named/3/model.onnx"]
+
+    (target / "prepare/1/model.py").write_text("touched\n")
+    mended = converted(ours, target, image="26.05", progress=Told())
+    assert (mended.made, mended.changed, mended.digest) == ((), True, other.digest)
+    assert files(target) == after
+
+
+def test_what_onnx_cannot_hold_is_refused_in_a_sentence_each_and_nothing_is_left(made: Path, tmp_path: Path) -> None:
+    """The op is named, or the difference; both name the other way out."""
+    target = tmp_path / "deep" / "refused"
+    with pytest.raises(ArtifactError) as refused:
+        converted(made / "refused", target, image="26.05", progress=Told())
+    dice, images, letters = str(refused.value).splitlines()
+    assert dice.startswith("dice/1: on a batch of 1 (random) the ONNX model's output 'y' differs from TensorFlow's by ")
+    assert "where 0.0001 is allowed; nothing was written; keep TensorFlow in an image of your own: " in dice
+    assert images == (
+        "images/1: ONNX has no equal of the TensorFlow op DecodeJpeg; keep TensorFlow in an image of your own: "
+        "--tensorflow python-backend"
+    )
+    assert "letters/1: ONNX has no equal of the TensorFlow op StaticRegexReplace; keep TensorFlow" in letters
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_a_decoder_is_found_before_the_long_work(made: Path) -> None:
+    """Inside the function that a signature calls, and inside the loop in it; a graph without one has none."""
+    folder = made / "refused"
+    images = Job("images", 1, SAVEDMODEL, str(folder / "images/1/model.savedmodel"), "", 18)
+    assert original.load(images).closed == ("DecodeJpeg",)
+    dice = Job("dice", 1, GRAPHDEF, str(folder / "dice/1/model.graphdef"), "", 18, outputs=(TensorInfo("y"),))
+    assert original.load(dice).closed == ()
+
+
+def test_a_failed_conversion_leaves_the_old_one_as_it_was(made: Path, conversion: Conversion, tmp_path: Path) -> None:
+    """The tree that is served stays whole until another is complete."""
+    target = tmp_path / "onnx"
+    shutil.copytree(conversion.repository, target)
+    before = files(target)
+    both = tmp_path / "both"
+    shutil.copytree(made / "refused" / "dice", both / "dice")
+    with pytest.raises(ArtifactError, match="dice/1"):
+        converted(both, target, image="26.05", progress=Told())
+    assert files(target) == before
+
+
+def test_the_folders_must_be_two_and_the_target_ours(zoo: Path, tmp_path: Path) -> None:
+    """The original is never written into, and neither is a folder of something else."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("do not lose me")
+    for target in (zoo, zoo / "named", zoo.parent):
+        with pytest.raises(DefinitionError, match="must be a folder apart"):
+            converted(zoo, target, image="26.05", progress=Told())
+    with pytest.raises(DefinitionError, match="something that no tritonforge build wrote"):
+        converted(zoo, tmp_path / "other", image="26.05", progress=Told())
+    with pytest.raises(DefinitionError, match="no such folder"):
+        converted(tmp_path / "none", tmp_path / "new", image="26.05", progress=Told())
+    with pytest.raises(DefinitionError, match="no Triton image"):
+        converted(zoo, tmp_path / "new", image="26.5", progress=Told())
+
+
+def test_a_repository_that_triton_refuses_anyway_is_not_converted(zoo: Path, tmp_path: Path) -> None:
+    """What is wrong with the original is told at once, and so is what the image lacks besides TensorFlow."""
+    broken = tmp_path / "broken"
+    shutil.copytree(zoo / "texts", broken / "texts")
+    (broken / "texts/config.pbtxt").write_text('platform: "tensorflow_graphdef" max_batch_size: -1')
+    with pytest.raises(ValidationError, match="so it was not converted"):
+        converted(broken, tmp_path / "new", image="26.05", progress=Told())
+    lacking = tmp_path / "lacking"
+    (lacking / "words/1").mkdir(parents=True)
+    (lacking / "words/config.pbtxt").write_text('name: "words"\nbackend: "vllm"\n')
+    (lacking / "words/1/model.json").write_text("{}")
+    with pytest.raises(ValidationError, match=r"the image 26\.05 would refuse it as ONNX too") as refused:
+        converted(lacking, tmp_path / "new", image="26.05", progress=Told())
+    assert "E602" in str(refused.value)
+    assert not (tmp_path / "new").exists()

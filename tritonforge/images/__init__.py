@@ -1,0 +1,23 @@
+"""The Triton images: what each release holds, which of them AWS publishes for SageMaker, and under which URI.
+
+A figure that no source states is None, and nothing is judged by it. Nothing here does I/O.
+"""
+
+from tritonforge.images.instances import gpu_family, instance_family, too_old_gpu
+from tritonforge.images.names import find
+from tritonforge.images.registries import account, regions, uri
+from tritonforge.images.releases import CATALOGUE, FIELDS_BY_RELEASE, VALUES_BY_RELEASE, Image
+
+__all__ = [
+    "CATALOGUE",
+    "FIELDS_BY_RELEASE",
+    "VALUES_BY_RELEASE",
+    "Image",
+    "account",
+    "find",
+    "gpu_family",
+    "instance_family",
+    "regions",
+    "too_old_gpu",
+    "uri",
+]
