@@ -1,11 +1,13 @@
 """What several rooms of the tests share: the built repositories, and real servers that run them."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tritonforge.serving.server import Server
 
@@ -26,15 +28,31 @@ def built(name: str, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built repository of `repos/inception_v3`."""
-    return built("inception_v3", tmp_path_factory.mktemp("inception"))
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of one run share; what is made in it is made once, under a lock."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def once(name: str, shared: Path) -> Path:
+    """`repos/<name>`, built by whichever process asks first."""
+    with FileLock(shared / f"{name}.lock"):
+        if not (shared / f"{name}.built").exists():
+            built(name, shared)
+            (shared / f"{name}.built").touch()
+    return shared / name
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built repository of `repos/digits`."""
-    return built("digits", tmp_path_factory.mktemp("digits"))
+def inception(shared: Path) -> Path:
+    """The built repository of `repos/inception_v3`; tests read it."""
+    return once("inception_v3", shared)
+
+
+@pytest.fixture(scope="session")
+def digits(shared: Path) -> Path:
+    """The built repository of `repos/digits`; tests read it."""
+    return once("digits", shared)
 
 
 @pytest.fixture(scope="session")

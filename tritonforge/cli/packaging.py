@@ -208,8 +208,8 @@ def _converted(repository: Path, image: str, form: str) -> Conversion:
     with steps() as progress:
         conversion = converted(repository, destination, image=image, progress=progress)
     if form == "text":
-        for sentence in (*(each.sentence for each in conversion.models), *conversion.notes):
-            err.print(sentence, markup=False)
+        for each in conversion.models:  # its notes were told while it worked
+            err.print(each.sentence, markup=False)
     return conversion
 
 

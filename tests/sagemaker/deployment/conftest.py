@@ -24,7 +24,7 @@ def _reason(variant: Any) -> str | None:
     return "did not pass the ping health check." if "BROKEN" in variant.container.environment else None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
     """SageMaker on localhost, faster than AWS, for all tests of this room."""
     with Emulator(speed=1000.0, containers=StandIn(fails=_reason)) as running:

@@ -41,7 +41,7 @@ class Place:
         return done.stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def place(inception: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The emulator with both packages uploaded by boto3."""
     folder = tmp_path_factory.mktemp("packages")
