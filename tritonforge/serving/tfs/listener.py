@@ -1,0 +1,175 @@
+"""An HTTP listener: requests whole in memory, one thread a connection, connections kept open.
+
+The front end of the container and the predictor that stands in for TensorFlow Serving both listen with it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+__all__ = ["Answering", "Listener", "Reply", "Request", "listening"]
+
+_JSON: Final = "application/json"
+#: The longest line of a chunked body's framing that is read.
+_LINE: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; ``headers`` are by lower-case name, ``path`` is without the query and unquoted."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer; ``reason`` is the phrase after the status, "" for the usual one."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = _JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+
+Answering: TypeAlias = Callable[[Request], Reply]
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address, inherited by child processes; 0 is any free port."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((host, port))
+    made.listen(1024)
+    return made
+
+
+class Listener:
+    """Answers what comes to a listening socket until it is stopped; ``answer`` is called from many threads."""
+
+    def __init__(self, opened: socket.socket, answer: Answering) -> None:
+        class Handler(_Exchange):
+            answering = staticmethod(answer)
+            busy = _Busy()
+
+        self._busy = Handler.busy
+        self._server = ThreadingHTTPServer(opened.getsockname()[:2], Handler, bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = opened
+        self._server.daemon_threads = True  # idle connections keep nobody
+
+    def run(self) -> None:
+        """Answer until `stop` is called from elsewhere."""
+        self._server.serve_forever(poll_interval=0.1)
+
+    def stop(self, *, drain: float) -> None:
+        """Take no further connections, and wait for the answers under way, ``drain`` seconds at most."""
+        self._server.shutdown()
+        self._server.socket.close()
+        self._busy.wait(drain)
+
+
+class _Busy:
+    """How many requests are being answered."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0, seconds)
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "tritonforge"
+    disable_nagle_algorithm = True  # an answer is one write, and waits for nothing
+    answering: Answering
+    busy: _Busy
+
+    def log_message(self, *_: object) -> None:
+        """The standard library writes a line a request; the container's log is for what went wrong."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no HTTP request; the connection ends with it."""
+        self.close_connection = True
+        self._send(Reply(code, (explain or message or HTTPStatus(code).phrase).encode(), "text/plain"))
+
+    def _exchange(self) -> None:
+        body = self._body()
+        if body is None:
+            self.send_error(HTTPStatus.BAD_REQUEST, "the body is not framed as HTTP/1.1 wants it")
+            return
+        parts = urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        with self.busy:
+            self._send(self.answering(Request(self.command, unquote(parts.path), parts.query, headers, body)))
+
+    do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _exchange  # noqa: N815 - http.server's
+
+    def _body(self) -> bytes | None:
+        """The whole body, of a known length or chunked; None when it is neither."""
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            return self._chunks()
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdigit():
+            return None
+        body = self.rfile.read(int(length))
+        return body if len(body) == int(length) else None
+
+    def _chunks(self) -> bytes | None:
+        pieces: list[bytes] = []
+        while True:
+            try:
+                size = int(self.rfile.readline(_LINE).partition(b";")[0], 16)
+            except ValueError:
+                return None
+            if size == 0:
+                while self.rfile.readline(_LINE).strip():
+                    pass  # trailers
+                return b"".join(pieces)
+            pieces.append(self.rfile.read(size))
+            if self.rfile.readline(_LINE).strip():
+                return None
+
+    def _send(self, reply: Reply) -> None:
+        reason = reply.reason or _phrase(reply.status)
+        headers = {"Content-Type": reply.content_type, **reply.headers, "Content-Length": str(len(reply.body))}
+        if self.close_connection:
+            headers["Connection"] = "close"
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        body = b"" if self.command == "HEAD" else reply.body
+        try:
+            self.wfile.write(f"HTTP/1.1 {reply.status} {reason}\r\n{head}\r\n".encode("latin-1", "replace") + body)
+        except OSError:  # who asked is gone
+            self.close_connection = True
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"

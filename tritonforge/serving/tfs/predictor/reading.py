@@ -1,0 +1,301 @@
+"""The reading of a predict request: JSON to arrays, by the rules and in the words of TensorFlow Serving. No I/O here.
+
+Source: tensorflow/serving tensorflow_serving/util/json_tensor.cc (`FillPredictRequestFromJson` and what it calls) and
+g3doc/api_rest.md. What JSON itself is wrong with is told in the words of Python's reader.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from tritonforge.serving.tfs.predictor.refusals import UNIMPLEMENTED, Refusal
+
+__all__ = ["TYPES", "Arrays", "Format", "arrays", "is_binary", "parse", "shown", "signature_name"]
+
+Arrays: TypeAlias = "dict[str, np.ndarray[Any, Any]]"
+Format: TypeAlias = Literal["row", "columnar"]
+
+#: TensorFlow's name of each element type that the API carries, and numpy's.
+TYPES: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "float": np.float32,
+        "double": np.float64,
+        "int32": np.int32,
+        "int16": np.int16,
+        "int8": np.int8,
+        "uint8": np.uint8,
+        "int64": np.int64,
+        "uint32": np.uint32,
+        "uint64": np.uint64,
+        "bool": np.bool_,
+        "string": np.object_,
+    }
+)
+
+#: The range of JSON integers that each type takes; narrow types are held to that of int32 and then cut to size.
+_RANGES: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
+    {
+        **dict.fromkeys(("int32", "int16", "int8", "uint8"), (-(2**31), 2**31 - 1)),
+        "int64": (-(2**63), 2**63 - 1),
+        "uint32": (0, 2**32 - 1),
+        "uint64": (0, 2**64 - 1),
+    }
+)
+_FLOATS: Final = ("float", "double")
+_SHOWN: Final = 256
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object that a request is; what follows it is not looked at, as TensorFlow Serving does not."""
+    text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").lstrip()
+    if not text:
+        raise Refusal("JSON Parse error: The document is empty")
+    try:
+        document, _ = json.JSONDecoder().raw_decode(text)
+    except json.JSONDecodeError as error:
+        raise Refusal(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
+    except RecursionError as error:
+        raise Refusal("JSON Parse error: it is nested too deeply") from error
+    if not isinstance(document, dict):
+        raise Refusal(f"JSON Value: {shown(document)} Is not object")
+    return document
+
+
+def signature_name(document: Mapping[str, Any]) -> str:
+    """The signature that a request names; "" where it names none."""
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise Refusal(
+            f"JSON Value: {shown(document)} not formatted correctly. 'signature_name' key must be a string value."
+        )
+    return name
+
+
+def arrays(document: Mapping[str, Any], types: Mapping[str, str], *, plain: bool) -> tuple[Arrays, Format]:
+    """The input arrays of a request in row or columnar format; ``types`` are those of the signature's inputs.
+
+    ``plain`` says that the request's text has neither true nor false in it, so that numpy may read numbers at once.
+
+    Raises:
+        Refusal: with the sentence that TensorFlow Serving has for it.
+    """
+    if not types:
+        raise Refusal(f"Failed to get input map for signature: {signature_name(document) or 'DEFAULT'}")
+    if "instances" in document and "inputs" in document:
+        raise Refusal(
+            f"JSON Value: {shown(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
+            "keys to exist "
+        )
+    if "instances" in document:
+        instances = document["instances"]
+        if not isinstance(instances, list):
+            raise Refusal(f"JSON Value: {shown(document)} Expecting 'instances' to be an list/array")
+        if not instances:
+            raise Refusal(f"JSON Value: {shown(document)} No values in 'instances' array")
+        return _rows(instances, types, plain=plain), "row"
+    if "inputs" in document:
+        return _columns(document["inputs"], types, plain=plain), "columnar"
+    raise Refusal("Missing 'inputs' or 'instances' key")
+
+
+def shown(value: Any) -> str:
+    """A value as it is shown in an error, cut short."""
+    return json.dumps(value, ensure_ascii=False)[:_SHOWN]
+
+
+def is_binary(value: Any) -> bool:
+    """Whether a value is ``{"b64": text}``."""
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def _rows(instances: Sequence[Any], types: Mapping[str, str], *, plain: bool) -> Arrays:
+    if not isinstance(instances[0], dict) and len(types) > 1:
+        raise Refusal(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            "tensorinfo_map"
+        )
+    if not _is_object(instances[0]):
+        for index, each in enumerate(instances):
+            if _is_object(each):
+                raise Refusal(f"Expecting value/list but got object at item {index} of input list")
+        (name,) = types
+        return {name: _stacked(instances, types[name], name="", plain=plain)}
+    for index, each in enumerate(instances):
+        if not _is_object(each):
+            raise Refusal(f"Expecting object but got list at item {index} of input list")
+        for name in each:
+            if name not in types:
+                raise Refusal(
+                    f"Failed to process element: {index} key: {name} of 'instances' list. Error: INVALID_ARGUMENT: "
+                    f"JSON object: does not have named input: {name}"
+                )
+        if each.keys() != types.keys():
+            raise Refusal(
+                f"Failed to process element: {index} of 'instances' list. JSON object: {shown(each)} keys must be "
+                f"equal to: {','.join(sorted(types))}"
+            )
+    return {
+        name: _stacked([each[name] for each in instances], kind, name=name, plain=plain) for name, kind in types.items()
+    }
+
+
+def _columns(given: Any, types: Mapping[str, str], *, plain: bool) -> Arrays:
+    if not _is_object(given):
+        if len(types) > 1:
+            raise Refusal(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        (name,) = types
+        return {name: _array(given, types[name], plain=plain)}
+    for name in types:
+        if name not in given:
+            raise Refusal(f"Missing named input: {name} in 'inputs' object.")
+    return {name: _array(given[name], kind, plain=plain) for name, kind in types.items()}
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and not is_binary(value)
+
+
+def _stacked(items: Sequence[Any], kind: str, *, name: str, plain: bool) -> np.ndarray[Any, Any]:
+    """Items of equal shape as one array with a dimension more."""
+    quick = _quick(items, kind) if plain else None
+    if quick is not None:
+        return quick
+    key = f" key: {name}" if name else ""
+    made: list[np.ndarray[Any, Any]] = []
+    for index, item in enumerate(items):
+        try:
+            array = _array(item, kind, plain=False)
+            if made and made[0].size != array.size:
+                raise Refusal(f"Expecting tensor size: {made[0].size} but got: {array.size}")
+            if made and made[0].shape != array.shape:
+                raise Refusal(f"Expecting shape {_listed(made[0].shape)} but got: {_listed(array.shape)}")
+        except Refusal as refusal:
+            raise Refusal(
+                f"Failed to process element: {index}{key} of 'instances' list. Error: INVALID_ARGUMENT: {refusal}"
+            ) from refusal
+        made.append(array)
+    return np.stack(made)
+
+
+def _array(value: Any, kind: str, *, plain: bool) -> np.ndarray[Any, Any]:
+    """A value as an array of its own shape."""
+    if kind not in TYPES:
+        raise Refusal(f"Conversion of JSON Value: {shown(value)} to type: {kind}", code=UNIMPLEMENTED)
+    quick = _quick(value, kind) if plain else None
+    if quick is not None:
+        return quick
+    shape: list[int] = []
+    first = value
+    while isinstance(first, list):
+        shape.append(len(first))
+        first = first[0] if first else None
+    found: list[Any] = []
+    _collect(value, 0, shape, kind, found)
+    if kind == "string":
+        array = np.empty(len(found), dtype=object)
+        array[:] = found
+        return array.reshape(shape)
+    with np.errstate(over="ignore"):
+        wide = np.array(found, dtype=_widest(kind))
+        return wide.astype(TYPES[kind]).reshape(shape)
+
+
+def _quick(value: Any, kind: str) -> np.ndarray[Any, Any] | None:
+    """The array of a value that holds numbers only, the usual case; None where it must be looked at one by one."""
+    if kind not in _FLOATS and kind not in _RANGES:
+        return None
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError):  # lists of unequal length, or a number beyond all types
+        return None
+    if kind in _FLOATS:
+        if array.dtype.kind not in "iuf":
+            return None
+        with np.errstate(over="ignore"):
+            return array.astype(TYPES[kind])
+    if array.dtype.kind not in "iu" or not array.size:
+        return None
+    least, most = _RANGES[kind]
+    if int(array.min()) < least or int(array.max()) > most:
+        return None
+    return array.astype(TYPES[kind])
+
+
+def _collect(value: Any, level: int, shape: Sequence[int], kind: str, found: list[Any]) -> None:
+    """Gather the elements of nested lists that have the shape of the first of each."""
+    if not isinstance(value, list):
+        if level != len(shape):
+            raise Refusal(
+                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} in the JSON DOM. Expected at "
+                f"level: {len(shape)}"
+            )
+        found.append(_element(value, kind))
+        return
+    if level >= len(shape):
+        raise Refusal(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+    if len(value) != shape[level]:
+        raise Refusal(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for each in value:
+        _collect(each, level + 1, shape, kind, found)
+
+
+def _element(value: Any, kind: str) -> Any:
+    """One element of a type."""
+    if kind == "string":
+        if isinstance(value, str):
+            return value.encode("utf-8", "surrogatepass")
+        if isinstance(value, dict):
+            return _binary(value)
+    elif kind == "bool":
+        if isinstance(value, bool):
+            return value
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        if kind in _FLOATS:
+            return value
+        if isinstance(value, int) and _RANGES[kind][0] <= value <= _RANGES[kind][1]:
+            return value
+    raise Refusal(f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected type: {kind}")
+
+
+def _binary(value: Any) -> bytes:
+    if not is_binary(value):
+        raise Refusal(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
+    text = value["b64"]
+    try:
+        # absl's reader takes text without the padding, too.
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refusal("Unable to base64 decode") from error
+
+
+def _widest(kind: str) -> Any:
+    if kind in _FLOATS:
+        return np.float64
+    return np.bool_ if kind == "bool" else np.uint64 if kind == "uint64" else np.int64
+
+
+def _json_type(value: Any) -> str:
+    if value is None:
+        return "Null"
+    if isinstance(value, bool):
+        return str(value)
+    for kind, name in ((dict, "Object"), (list, "Array"), (str, "String")):
+        if isinstance(value, kind):
+            return name
+    return "Number"
+
+
+def _listed(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"

@@ -1,0 +1,182 @@
+"""The writing of an answer: arrays to JSON, laid out as TensorFlow Serving does. No I/O here.
+
+Numbers have six digits, or as many as it takes to give the same number back, so nothing of an output is lost. Source:
+tensorflow/serving tensorflow_serving/util/json_tensor.cc (`WriteDecimal`, `MakeRowFormatJsonFromTensors`,
+`MakeColumnarFormatJsonFromTensors`); the layout is that of rapidjson's PrettyWriter.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from tritonforge.serving.tfs.predictor.reading import TYPES, Format
+from tritonforge.serving.tfs.predictor.refusals import Refusal
+
+__all__ = ["classifications", "error", "predictions", "regressions"]
+
+_INDENT: Final = b"    "
+#: Significant digits that give every number of a type back (std::numeric_limits::max_digits10).
+_DIGITS: Final = {np.dtype(np.float32): 9, np.dtype(np.float64): 17}
+_ESCAPED: Final = re.compile(rb'[\x00-\x1f"\\]')
+_ESCAPES: Final = {
+    b'"': b'\\"',
+    b"\\": b"\\\\",
+    b"\b": b"\\b",
+    b"\f": b"\\f",
+    b"\n": b"\\n",
+    b"\r": b"\\r",
+    b"\t": b"\\t",
+}
+
+#: The names of what TensorFlow Serving writes; others it refuses.
+_WRITTEN: Final = frozenset(np.dtype(each) for each in TYPES.values())
+
+
+def predictions(outputs: Mapping[str, np.ndarray[Any, Any]], form: Format) -> bytes:
+    """The answer to a predict request, in the format that the request had; outputs are sorted by name.
+
+    Raises:
+        Refusal: an output has a type that JSON does not carry, or, in row format, no batch or another one.
+    """
+    if not outputs:
+        raise Refusal("Cannot convert empty tensor map to JSON")
+    named = {name: outputs[name] for name in sorted(outputs)}
+    for array in named.values():
+        if array.dtype not in _WRITTEN:
+            raise Refusal(f"Failed to write JSON value for tensor type: {array.dtype.name}")
+    if form == "columnar":
+        return _object({"outputs": _columns(named)})
+    return _object({"predictions": _rows(named)})
+
+
+def classifications(results: Sequence[Sequence[tuple[bytes, float]]]) -> bytes:
+    """The answer to a classify request: for each example its (label, score) pairs, scores as float32."""
+    rows = []
+    for result in results:
+        scores = _numbers(np.array([score for _, score in result], np.float32))
+        pairs = zip((label for label, _ in result), scores, strict=True)
+        rows.append(b"[" + b", ".join(b"[" + _string(label) + b", " + score + b"]" for label, score in pairs) + b"]")
+    return _object({"results": _flat(rows)})
+
+
+def regressions(values: np.ndarray[Any, Any]) -> bytes:
+    """The answer to a regress request: one value an example, float32."""
+    return _object({"results": b"[" + b", ".join(_numbers(values.ravel())) + b"]"})
+
+
+def error(message: str) -> bytes:
+    """The answer that says what is wrong."""
+    return _object({"error": _string(message.encode("utf-8", "surrogateescape"))})
+
+
+def _rows(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    size = -1
+    for name, array in named.items():
+        if array.ndim == 0:
+            raise Refusal(f"Tensor name: {name} has no shape information ")
+        if size >= 0 and len(array) != size:
+            raise Refusal(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
+        size = len(array)
+    columns = {name: _lines(array, name) for name, array in named.items()}
+    if len(columns) == 1:
+        return _flat(next(iter(columns.values())))
+    if not size:
+        return b"[]"
+    inside = _INDENT * 3
+    objects = []
+    for row in zip(*columns.values(), strict=True):
+        members = zip(columns, row, strict=True)
+        told = b",\n".join(inside + _string(name.encode()) + b": " + value for name, value in members)
+        objects.append(_INDENT * 2 + b"{\n" + told + b"\n" + _INDENT * 2 + b"}")
+    return b"[\n" + b",\n".join(objects) + b"\n" + _INDENT + b"]"
+
+
+def _flat(values: Sequence[bytes]) -> bytes:
+    """A list whose elements stand on one line, and whose end has a line of its own."""
+    return b"[" + b", ".join(values) + b"\n" + _INDENT + b"]" if values else b"[]"
+
+
+def _lines(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
+    """Each element of the first dimension as JSON on one line."""
+    elements = _elements(array, name)
+    for extent in reversed(array.shape[1:]):
+        groups = len(elements) // extent if extent else int(np.prod(array.shape[: array.ndim - 1]))
+        elements = [b"[" + b", ".join(elements[at * extent : (at + 1) * extent]) + b"]" for at in range(groups)]
+    return elements
+
+
+def _columns(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    if len(named) == 1:
+        ((name, array),) = named.items()
+        return _spread(array.shape, iter(_elements(array, name)), 1)
+    inside = _INDENT * 2
+    told = []
+    for name, array in named.items():
+        value = _spread(array.shape, iter(_elements(array, name)), 2)
+        told.append(inside + _string(name.encode()) + b": " + value)
+    return b"{\n" + b",\n".join(told) + b"\n" + _INDENT + b"}"
+
+
+def _spread(shape: Sequence[int], elements: Any, level: int) -> bytes:
+    """Nested lists with a line for each element."""
+    if not shape:
+        return bytes(next(elements))
+    if not shape[0]:
+        return b"[]"
+    inside = _INDENT * (level + 1)
+    items = [inside + _spread(shape[1:], elements, level + 1) for _ in range(shape[0])]
+    return b"[\n" + b",\n".join(items) + b"\n" + _INDENT * level + b"]"
+
+
+def _elements(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
+    """Every element as JSON, in order."""
+    flat = array.ravel()
+    if array.dtype == object:
+        if name.endswith("_bytes"):
+            return [b'{"b64": "' + base64.b64encode(each) + b'"}' for each in flat]
+        return [_string(each if isinstance(each, bytes) else str(each).encode()) for each in flat]
+    if array.dtype == np.bool_:
+        return [b"true" if each else b"false" for each in flat.tolist()]
+    if array.dtype in _DIGITS:
+        return _numbers(flat)
+    return [b"%d" % each for each in flat.tolist()]
+
+
+def _numbers(flat: np.ndarray[Any, Any]) -> list[bytes]:
+    """Floats with six digits where these say all, else with all there are."""
+    values = flat.tolist()
+    short = [f"{each:g}" for each in values]
+    with np.errstate(over="ignore"):
+        exact = np.array(short, dtype=np.float64).astype(flat.dtype) == flat if short else flat
+    digits = _DIGITS[flat.dtype]
+    told = []
+    for text, value, same in zip(short, values, exact.tolist(), strict=True):
+        if not same and value == value and abs(value) != float("inf"):
+            told.append(_decimal(f"{value:.{digits}g}"))
+        else:
+            told.append(_decimal(text))
+    return told
+
+
+def _decimal(text: str) -> bytes:
+    if text.endswith(("nan", "inf")):
+        return {"nan": b"NaN", "-nan": b"NaN", "inf": b"Infinity", "-inf": b"-Infinity"}[text]
+    return text.encode() if "." in text or "e" in text else text.encode() + b".0"
+
+
+def _string(data: bytes) -> bytes:
+    """A JSON string; bytes beyond ASCII are passed on as they are."""
+    return b'"' + _ESCAPED.sub(lambda found: _ESCAPES.get(found[0]) or b"\\u%04X" % ord(found[0]), data) + b'"'
+
+
+def _object(members: Mapping[str, bytes]) -> bytes:
+    return (
+        b"{\n"
+        + b",\n".join(_INDENT + _string(name.encode()) + b": " + value for name, value in members.items())
+        + b"\n}"
+    )

@@ -1,0 +1,303 @@
+"""SageMaker's TensorFlow Serving container on this machine, as a context manager.
+
+The package runs as it will there: its handlers in a process of their own, in front of TensorFlow Serving where that is
+installed, else of TensorFlow in a process of its own behind the same REST API. It listens on loopback only, under the
+eye of a `supervisor` that ends it whatever becomes of this process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import urllib3
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from tritonforge.errors import ConnectError, LaunchError, MissingExtraError
+from tritonforge.serving import loopback, ports
+from tritonforge.serving.supervised import Supervised
+from tritonforge.serving.tfs import container, package, predictor
+from tritonforge.tfs import environment as variables
+
+__all__ = ["Answer", "TfsServer", "start"]
+
+#: The program of TensorFlow Serving, where it is installed (Debian package tensorflow-model-server).
+_PROGRAM: Final = "tensorflow_model_server"
+
+#: What a user's own shell may hold that a container does not.
+_NOT_INHERITED: Final = ("SAGEMAKER_", "PYTHON", "TFS_", "AIP_")
+
+#: Packages that the container's Python service needs, which handlers import too.
+_SERVICE: Final = ("falcon", "requests")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the container answered: ``headers`` by lower-case name."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class TfsServer:
+    """A running package, ready when the constructor returns; leave the ``with`` block, or call `stop`, to end it.
+
+    ``folder`` is a package as SageMaker unpacks it: numbered SavedModels and ``code/``. ``port`` 0 is any free one, the
+    host is always 127.0.0.1. ``environment`` is the container's: ``SAGEMAKER_TFS_ENABLE_BATCHING`` and the like.
+    ``program`` is TensorFlow Serving's; left out, it is looked for on the PATH. ``log`` is written anew; without it
+    the log lives as long as the server. ``startup_timeout`` is in seconds; the container's own limit for loading
+    models, ``SAGEMAKER_TFS_WAIT_TIME_SECONDS`` (60), holds for TensorFlow Serving itself. ``cancelled``, once set, ends
+    a start that is under way. ``on_progress`` is given short sentences while models load.
+
+    ``predictor`` says what predicts, ``models`` has the versions of each model by its name, ``default_model`` is asked
+    by requests that name none, ``warnings`` is what differs here from the container.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed, or what the container's Python service consists of.
+        LaunchError: no such package, a port in use, a model or handlers that do not load, a container that ended.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        port: int = 0,
+        environment: Mapping[str, str] | None = None,
+        program: Path | str | None = None,
+        log: Path | str | None = None,
+        startup_timeout: float = 300.0,
+        cancelled: threading.Event | None = None,
+        on_progress: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        given = dict(environment or {})
+        if problems := variables.problems(given):
+            raise LaunchError("; ".join(problems.values()))
+        if given.get("SAGEMAKER_MULTI_MODEL", "false").lower() == "true":
+            raise LaunchError(
+                "SAGEMAKER_MULTI_MODEL is true: multi-model containers of TensorFlow Serving are not run here"
+            )
+        found = package.read(self.folder)
+        chosen = variables.settings(given, cpus=os.cpu_count() or 1).default_model
+        self.default_model = package.default_model(found, chosen).name
+        self.models: Mapping[str, tuple[int, ...]] = {each.name: tuple(each.versions) for each in found.models}
+        if found.has_code:
+            _check_service()
+        command, self.predictor = _predictor(program)
+        self.warnings = package.warnings(found)
+        self._process = Supervised(log=None if log is None else Path(log))
+        self._pool: urllib3.HTTPConnectionPool | None = None
+        try:
+            with ports.held({"sagemaker": port}) as held:
+                self._port = held["sagemaker"] or 0
+                self._launch(command, _surroundings(given), on_progress)
+                self._wait_until_ready(startup_timeout, cancelled or threading.Event())
+        except BaseException:
+            self.stop()
+            raise
+        self._pool = urllib3.HTTPConnectionPool(ports.HOST, self._port, maxsize=64)
+
+    def __enter__(self) -> TfsServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The address, with ``/invocations`` and ``/ping``."""
+        return f"http://{ports.HOST}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the container; None before it started."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """How the container ended: its exit status, or minus a signal's number; None while it runs."""
+        return self._process.returncode
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float = 60.0,
+    ) -> Answer:
+        """The container's answer, whatever its status; from any thread.
+
+        Raises:
+            ConnectError: it is not there, or ended before it answered.
+            TimeoutError: there was no answer within ``timeout`` seconds.
+        """
+        if self._pool is None:
+            raise ConnectError("the container was stopped")
+        try:
+            # retries=False: the model may have seen a request whose answer was lost, so it is not sent twice.
+            response = self._pool.urlopen(
+                method,
+                path,
+                body=body,
+                headers=headers,
+                retries=False,
+                redirect=False,
+                timeout=urllib3.Timeout(connect=5.0, read=timeout),
+            )
+        except ReadTimeoutError as error:
+            raise TimeoutError(f"no answer within {timeout:g} s") from error
+        except (HTTPError, OSError) as error:
+            raise ConnectError(f"the container at {self.url} gave no answer: {error}") from error
+        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
+
+    def invoke(self, body: bytes, headers: Mapping[str, str] | None = None, *, timeout: float = 60.0) -> Answer:
+        """The container's answer to POST /invocations; raises as `request`."""
+        return self.request("POST", "/invocations", body, headers, timeout=timeout)
+
+    def ping(self, *, timeout: float = 2.0) -> Answer:
+        """The container's answer to GET /ping; raises as `request`."""
+        return self.request("GET", "/ping", timeout=timeout)
+
+    def wait(self) -> int:
+        """Wait until the container has ended; its exit status after `stop`, LaunchError when it ended by itself."""
+        while not self._process.ended.wait(1.0):
+            pass
+        if not self._process.stopped:
+            raise self._died()
+        return self._process.returncode or 0
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines of the container's log, also after it was stopped."""
+        return self._process.log_tail(lines)
+
+    def stop(self) -> None:
+        """End the container: no process and no temporary folder is left when this returns. May be called twice."""
+        pool, self._pool = self._pool, None
+        self._process.stop()
+        if pool is not None:
+            pool.close()
+
+    def _launch(self, program: list[str], environment: dict[str, str], on_progress: Callable[[str], None]) -> None:
+        on_progress(f"loading {', '.join(self.models)} with {self.predictor}")
+        own = program[0] != sys.executable  # TensorFlow Serving's own program
+        job: container.Job = {
+            "package": str(self.folder),
+            "folder": str(self._process.folder),
+            "port": self._port,
+            "program": program,
+            "grpc": own,
+            "preload": self._preload() if own else "",
+        }
+        command = [sys.executable, "-u", "-m", container.__name__, json.dumps(job)]
+        self._process.launch(command, environment)
+
+    def _preload(self) -> str:
+        """What keeps TensorFlow Serving, which has no flag for its address, on loopback."""
+        if platform.machine() != loopback.MACHINE:
+            self.warnings += (f"{_PROGRAM} listens on every interface of this machine while it runs",)
+            return ""
+        made = self._process.folder / loopback.NAME
+        made.write_bytes(loopback.shared_object())
+        return str(made)
+
+    def _wait_until_ready(self, timeout: float, cancelled: threading.Event) -> None:
+        deadline = time.monotonic() + timeout
+        with urllib3.HTTPConnectionPool(ports.HOST, self._port, retries=False, timeout=10.0) as pool:
+            while True:
+                if self._process.ended.wait(0.05):
+                    raise self._died()
+                try:
+                    if pool.request("GET", "/ping").status == HTTPStatus.OK:
+                        return
+                except HTTPError:
+                    pass  # it does not listen yet
+                if cancelled.is_set():
+                    raise LaunchError("the start was called off")
+                if time.monotonic() > deadline:
+                    raise LaunchError(
+                        f"the container was not ready after {timeout:g} s; its last words:\n{self.log_tail(15)}"
+                    )
+
+    def _died(self) -> LaunchError:
+        """Why the container ended, in the words of its log."""
+        lines = self._process.read_log().splitlines()
+        for line in reversed(lines):
+            if line.startswith(container.FAILED):
+                return LaunchError(str(json.loads(line.removeprefix(container.FAILED))))
+        last = "\n".join(lines[-15:])
+        return LaunchError(f"the container ended {self._process.how_it_ended()}; its last words:\n{last}")
+
+
+def start(
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    log: Path | None = None,
+    startup_timeout: float = 300.0,
+    cancelled: threading.Event | None = None,
+) -> TfsServer:
+    """Run a package as the container of a model, for who hosts models: `TfsServer` on a free port.
+
+    What is started answers `TfsServer.invoke`, `TfsServer.ping` and `TfsServer.request`, and ends with
+    `TfsServer.stop`. Raises as `TfsServer`.
+    """
+    return TfsServer(folder, environment=environment, log=log, startup_timeout=startup_timeout, cancelled=cancelled)
+
+
+def _predictor(program: Path | str | None) -> tuple[list[str], str]:
+    """The command that predicts, and a phrase that says which it is."""
+    found = shutil.which(str(program or _PROGRAM))
+    if found is not None:
+        done = subprocess.run(  # noqa: S603 - the user's own program
+            [found, "--version"], capture_output=True, text=True, check=False, timeout=60
+        )
+        version = (done.stdout or done.stderr).strip().splitlines()
+        return [found], f"{found} ({version[0] if version else 'of unknown version'})"
+    if program is not None:
+        raise LaunchError(f"{program}: there is no such program; give the path of {_PROGRAM}")
+    for name in ("tensorflow-cpu", "tensorflow"):
+        try:
+            version_installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        said = f"TensorFlow {version_installed} behind TensorFlow Serving's REST API ({_PROGRAM} is not installed)"
+        return [sys.executable, "-u", "-m", predictor.__name__], said
+    raise MissingExtraError("tensorflow", extra="local")
+
+
+def _check_service() -> None:
+    for name in _SERVICE:
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(name, extra="local")
+
+
+def _surroundings(given: Mapping[str, str]) -> dict[str, str]:
+    """The container's environment: this machine's, less what is not for it, and what is given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+    return {
+        "OMP_NUM_THREADS": "1",  # as the container sets it, unless it is set already
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        **kept,
+        **given,
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "PYTHONSAFEPATH": "1",
+    }
