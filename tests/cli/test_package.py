@@ -265,3 +265,18 @@ def test_the_archive_of_a_pipe_is_read_once(repository: Path, tmp_path: Path) ->
     assert done.returncode == 2
     assert b"the archive: what should be a header is none" in done.stderr
     assert io.BytesIO(done.stdout).read() == b""
+
+
+def test_a_package_for_tensorflow_serving_is_one_of_its_own_kind(repository: Path, tmp_path: Path) -> None:
+    """`--tfs` packs numbered SavedModels with their code; each kind is refused where the other is asked for."""
+    code = "def handler(data, context):\n    return data.read(), context.accept_header\n"
+    package = lay(tmp_path / "served", {"net/7/saved_model.pb": "graph", "code/inference.py": code})
+    target = tmp_path / "model.tar.gz"
+    done = tritonforge("package", "--tfs", str(package), "-o", str(target))
+    assert done.returncode == 0, done.stderr
+    assert "SAGEMAKER_TRITON" not in done.stdout
+    assert sorted(inspect(target).files) == ["code/inference.py", "net/7/saved_model.pb"]
+    done = tritonforge("package", str(package), "--image", "24.09", "-o", str(target))
+    assert (done.returncode, "give --tfs" in done.stderr) == (2, True)
+    done = tritonforge("package", "--tfs", str(repository), "-o", str(target))
+    assert (done.returncode, "a model repository of Triton's" in done.stderr) == (2, True)

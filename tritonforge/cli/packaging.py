@@ -13,6 +13,7 @@ import click
 from rich.markup import escape
 
 from tritonforge.cli.terminal import err, human_bytes, out, steps
+from tritonforge.errors import PackageError
 from tritonforge.sagemaker import package as packages
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class _Place:
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the container.")
 @click.option("--default-model", metavar="NAME", help="The model that is asked; default: the one that no other uses.")
 @click.option("--multi-model", is_flag=True, help="It is meant for a multi-model endpoint.")
+@click.option("--tfs", is_flag=True, help="It is meant for a TensorFlow Serving container: SavedModels and code/.")
 @click.option("--dereference", is_flag=True, help="Take what links lead to outside of the repository, too.")
 @click.option("--uncompressed", metavar="S3://...", help="Put the files below this prefix instead of into an archive.")
 @click.option("--prune", is_flag=True, help="With --uncompressed: remove what else lies below the prefix.")
@@ -75,6 +77,7 @@ def package(
     variables: tuple[str, ...],
     default_model: str | None,
     multi_model: bool,
+    tfs: bool,
     dereference: bool,
     uncompressed: str | None,
     prune: bool,
@@ -96,6 +99,7 @@ def package(
             "--uncompressed": uncompressed is not None and bool(output or multi_model),
             "--prune, --region, --endpoint-url or --profile": not uncompressed and (prune or place != _Place()),
             "--default-model": default_model is not None and multi_model,
+            "--tfs": tfs and bool(image or tensorflow or multi_model or default_model),
         }
     )
     if tensorflow is not None and image is None:
@@ -115,6 +119,7 @@ def package(
     if judgement.refused:
         click.echo(_findings(repository, judgement, form))
         return 1
+    _check_kind(repository, judgement, tfs=tfs, image=image)
     if uncompressed is not None:
         told = _put(repository, uncompressed, place, prune=prune, dereference=dereference)
     else:
@@ -129,6 +134,20 @@ def _check_options(wrong: Mapping[str, bool]) -> None:
             raise click.UsageError(f"{options} does not go with the other options that are given")
 
 
+def _check_kind(repository: Path, judgement: packages.Judgement, *, tfs: bool, image: str | None) -> None:
+    """Raise where one kind of package was asked for and the folder is the other."""
+    if tfs and not judgement.is_tfs_package:
+        raise PackageError(
+            f"{repository}: --tfs: no <model>/<version>/saved_model.pb lies here without a config.pbtxt beside it; "
+            "this is a model repository of Triton's"
+        )
+    if judgement.is_tfs_package and image is not None:
+        raise PackageError(
+            f"{repository}: this is a package for a TensorFlow Serving container, which no Triton image takes; give "
+            "--tfs in place of --image"
+        )
+
+
 def _environment(variables: Sequence[str]) -> dict[str, str] | None:
     wrong = [each for each in variables if "=" not in each]
     if wrong:
@@ -141,7 +160,8 @@ def _findings(repository: Path, judgement: packages.Judgement, form: str) -> str
     from tritonforge.cli.reports import FORMATS, Judged
 
     found = judgement.judged
-    return FORMATS[form]([Judged(str(repository), found.findings, found.models, found.texts)])
+    judged = Judged(str(repository), found.findings, found.models, found.texts, is_tfs_package=judgement.is_tfs_package)
+    return FORMATS[form]([judged])
 
 
 def _write(repository: Path, destination: Path, *, dereference: bool) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from rich.table import Table
 
 from tritonforge.cli.terminal import err, out, steps
 from tritonforge.serving.server import Server
+from tritonforge.serving.tfs.package import is_package
+from tritonforge.serving.tfs.server import TfsServer
 
 __all__ = ["serve"]
 
@@ -37,6 +39,9 @@ def _port(_: click.Context, __: click.Parameter, value: str) -> int | None:
 @click.option("--grpc-port", default="8001", callback=_port, metavar="PORT", help="Default 8001; 0 free; off.")
 @click.option("--metrics-port", default="8002", callback=_port, metavar="PORT", help="Default 8002; 0 free; off.")
 @click.option("--log", type=click.Path(path_type=Path, dir_okay=False), help="Keep tritonserver's log in this file.")
+@click.option(
+    "--env", "variables", multiple=True, metavar="NAME=VALUE", help="For a TensorFlow Serving package: its container's."
+)
 @click.option("--timeout", default=300.0, help="Seconds that the models get to load.", show_default=True)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 def serve(
@@ -47,14 +52,20 @@ def serve(
     grpc_port: int | None,
     metrics_port: int | None,
     log: Path | None,
+    variables: tuple[str, ...],
     timeout: float,
     form: str,
 ) -> int:
     """Run the model repository REPOSITORY on a real Triton, on this machine's CPU and on loopback only.
 
     DALI, TensorFlow and ONNX models run by their own Python packages, behind Triton's own scheduler, ensembles and
-    front ends. Ctrl-C stops the server; nothing is left behind.
+    front ends. A package for SageMaker's TensorFlow Serving container (SavedModels and code/) is run under that
+    container's contract, at --sagemaker-port. Ctrl-C stops the server; nothing is left behind.
     """
+    packaged = is_package(repository)
+    if variables and not packaged:
+        raise click.UsageError("--env is for packages of TensorFlow Serving; a model repository of Triton's takes none")
+    environment = _environment(variables)
     stopped = threading.Event()
 
     def stop(_: int, __: FrameType | None) -> None:
@@ -65,20 +76,32 @@ def serve(
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with steps() as progress:
-            progress.begin(f"starting tritonserver on {repository}")
-            server = Server(
-                repository,
-                default_model=model,
-                sagemaker_port=sagemaker_port,
-                http_port=http_port,
-                grpc_port=grpc_port,
-                metrics_port=metrics_port,
-                log=log,
-                startup_timeout=timeout,
-                on_progress=progress.detail,
-            )
+            server: Server | TfsServer
+            if packaged:
+                progress.begin(f"starting {repository} as SageMaker's TensorFlow Serving container does")
+                server = TfsServer(
+                    repository,
+                    port=sagemaker_port or 0,
+                    environment=environment,
+                    log=log,
+                    startup_timeout=timeout,
+                    on_progress=progress.detail,
+                )
+            else:
+                progress.begin(f"starting tritonserver on {repository}")
+                server = Server(
+                    repository,
+                    default_model=model,
+                    sagemaker_port=sagemaker_port,
+                    http_port=http_port,
+                    grpc_port=grpc_port,
+                    metrics_port=metrics_port,
+                    log=log,
+                    startup_timeout=timeout,
+                    on_progress=progress.detail,
+                )
         with server:
-            _report(server, form)
+            _report(server, form) if isinstance(server, Server) else _report_package(server, form)
             try:
                 server.wait()
             except _Stop:
@@ -89,6 +112,33 @@ def serve(
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+def _environment(variables: tuple[str, ...]) -> dict[str, str]:
+    wrong = [each for each in variables if "=" not in each]
+    if wrong:
+        raise click.UsageError(f"--env {wrong[0]}: write NAME=VALUE")
+    return {name: value for name, _, value in (each.partition("=") for each in variables)}
+
+
+def _report_package(server: TfsServer, form: str) -> None:
+    if form == "json":
+        report = {
+            "addresses": {"sagemaker": server.url},
+            "default_model": server.default_model,
+            "models": {name: list(versions) for name, versions in server.models.items()},
+            "predictor": server.predictor,
+            "warnings": list(server.warnings),
+        }
+        click.echo(json.dumps(report))
+        return
+    for warning in server.warnings:
+        err.print(f"[yellow]note:[/yellow] {warning}", markup=True)
+    for name, versions in server.models.items():
+        out.print(f"{name}  {', '.join(map(str, versions))}", markup=False)
+    out.print(f"predictor  {server.predictor}", markup=False)
+    out.print(f"sagemaker  {server.url}  (/invocations asks {server.default_model})", markup=False)
+    err.print("[dim]Ctrl-C stops it[/dim]")
 
 
 def _report(server: Server, form: str) -> None:

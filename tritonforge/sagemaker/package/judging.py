@@ -9,7 +9,7 @@ from typing import Final
 
 from tritonforge.errors import PackageError
 from tritonforge.repository.findings import Finding
-from tritonforge.repository.rules import ensemble, views
+from tritonforge.repository.rules import ensemble, tfs, views
 from tritonforge.repository.rules.sagemaker import archive
 from tritonforge.repository.tree import Tree
 from tritonforge.repository.validation import Validated, validated
@@ -29,7 +29,8 @@ class Judgement:
 
     ``default_model`` is None where it is not clear which model is meant; a finding says so then. ``environment`` is
     what the container must be given; a multi-model endpoint needs nothing. ``idle`` names the models that are in the
-    package and are not loaded, since the default model does not use them.
+    package and are not loaded, since the default model does not use them. ``is_tfs_package`` says that it is one for
+    SageMaker's TensorFlow Serving containers, which have no default model of Triton's.
     """
 
     default_model: str | None
@@ -37,6 +38,7 @@ class Judgement:
     judged: Validated
     idle: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    is_tfs_package: bool = False
 
     @property
     def findings(self) -> Sequence[Finding]:
@@ -101,6 +103,9 @@ def judge(
     left_out: Sequence[str] = (),
 ) -> Judgement:
     """Judge the tree of a package; see `prepare`. A default model that is given wins over the environment's."""
+    if tfs.is_for(tree):
+        found = validated(tree, environment=environment)
+        return Judgement(None, dict(environment or {}), found, left_out=left_out, is_tfs_package=True)
     if multi_model:
         served, judged = judge_multi_model(tree, image=image, instance_type=instance_type, environment=environment)
         return Judgement(served, dict(environment or {}), judged, left_out=left_out)
