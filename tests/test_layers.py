@@ -31,6 +31,7 @@ EDGES = (
     "tritonforge.sagemaker.emulator",
     "tritonforge.sagemaker.package",
     "tritonforge.sagemaker.service_model",
+    "tritonforge.sagemaker.transforming",
     "tritonforge.repository.conversion",
     "tritonforge.repository.disk",
     "tritonforge.repository.artifacts",

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "explain": ("tritonforge.cli.validation:explain", "Say what a rule means, and how to mend it."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
     "infer": ("tritonforge.cli.inference:infer", "Send images to a server and print the answers."),
+    "transform": ("tritonforge.cli.transform:transform", "Ask a model for every record of a folder or a prefix."),
     "package": ("tritonforge.cli.packaging:package", "Pack a model repository as SageMaker's model.tar.gz."),
     "deploy": ("tritonforge.cli.deployment:deploy", "Plan a SageMaker endpoint, and make it so."),
     "destroy": ("tritonforge.cli.deployment:destroy", "Remove a deployment from SageMaker, and nothing else."),

@@ -17,12 +17,15 @@ from typing import Any, Final
 
 from tritonforge.errors import ConnectError, EncodeError
 from tritonforge.sagemaker.aws.locations import Location
+from tritonforge.sagemaker.aws.refusals import AwsError
 from tritonforge.sagemaker.aws.session import Session
 from tritonforge.sagemaker.aws.transfers import Progress
 
 __all__ = ["Download", "save"]
 
 _PIECE: Final = 1 << 20
+#: S3's codes for a range that begins where the object ends.
+_BEYOND: Final = frozenset({"416", "InvalidRange"})
 #: How often reading goes on after a cut that brought nothing new.
 _RESUMED: Final = 3
 
@@ -30,22 +33,29 @@ _RESUMED: Final = 3
 class Download:
     """One object on its way here: ``size`` in bytes, ``content_type``; iterating gives its pieces, once.
 
+    With an ``offset`` the pieces begin at that byte; none come where the object ends there.
+
     Raises AwsError where it is not there, ConnectError where it does not come whole or not as S3 keeps it.
     """
 
-    def __init__(self, session: Session, location: Location, *, extra: dict[str, Any]) -> None:
-        self._session, self._location, self._extra = session, location, extra
-        answer = self._get({})
-        self.size = int(answer["ContentLength"])
+    def __init__(self, session: Session, location: Location, *, extra: dict[str, Any], offset: int = 0) -> None:
+        self._session, self._location, self._extra, self._offset = session, location, extra, offset
+        try:
+            answer = self._get({"Range": f"bytes={offset}-"} if offset else {})
+        except AwsError as refusal:
+            if not offset or refusal.code not in _BEYOND:
+                raise
+            answer = {"ContentLength": 0, "Body": io.BytesIO()}
+        self.size = offset + int(answer["ContentLength"])
         self.content_type: str | None = answer.get("ContentType")
         self._etag: str = answer.get("ETag", "")
         self._body = answer["Body"]
         checksum = answer.get("ChecksumCRC32") or ""
-        whole = answer.get("ChecksumType") in (None, "FULL_OBJECT") and "-" not in checksum
+        whole = not offset and answer.get("ChecksumType") in (None, "FULL_OBJECT") and "-" not in checksum
         self._crc32 = checksum if whole else ""
 
     def __iter__(self) -> Iterator[bytes]:
-        got, crc, fruitless = 0, 0, 0
+        got, crc, fruitless = self._offset, 0, 0
         while True:
             came = 0
             try:

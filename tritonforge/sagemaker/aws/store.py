@@ -196,9 +196,12 @@ class Store:
         self.send(stream, Location.parse(uri), size=size, checksum=checksum, content_type=content_type)
         return size
 
-    def get(self, uri: str) -> Download:
-        """The object at an address, to iterate over for its pieces; a cut connection is resumed, the sum checked."""
-        return Download(self.session, Location.parse(uri), extra=dict(self._owner))
+    def get(self, uri: str, offset: int = 0) -> Download:
+        """The object at an address, to iterate over for its pieces; a cut connection is resumed, the sum checked.
+
+        With an ``offset`` it comes from that byte on, and there is no sum to check.
+        """
+        return Download(self.session, Location.parse(uri), extra=dict(self._owner), offset=offset)
 
     def open(self, uri: str) -> BinaryIO:
         """The object at an address as a stream to read once, with what `get` does for it; close it."""

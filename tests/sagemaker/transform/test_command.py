@@ -1,0 +1,172 @@
+"""``tritonforge transform --on sagemaker`` as a user runs it, against the emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import tritonforge
+
+PROGRAM = Path(sys.executable).with_name("tritonforge")
+
+CONFIG = """
+name: "echo"
+backend: "python"
+input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] }
+output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that is right for the image; the emulator's containers only echo."""
+    folder = tmp_path_factory.mktemp("models") / "my_echo"
+    (folder / "echo" / "1").mkdir(parents=True)
+    (folder / "echo" / "config.pbtxt").write_text(CONFIG)
+    code = "class TritonPythonModel:\n    def execute(self, requests):\n        return []\n"
+    (folder / "echo" / "1" / "model.py").write_text(code)
+    return folder
+
+
+def arguments(account: Any, name: str, *more: str) -> list[str]:
+    """INPUT and OUTPUT of NAME, and that it is to run on SageMaker."""
+    place = f"s3://{account.bucket}/{name}"
+    return ["transform", f"{place}/in/", f"{place}/out", "--on", "sagemaker", *more]
+
+
+def test_a_repository_is_packed_uploaded_and_run(account: Any, repository: Path) -> None:
+    """The plan is shown with every request; then the job runs, and its log and end are told."""
+    account.put({"command/in/a": b"x", "command/in/b": b"y"})
+    flags = ["--model", str(repository), "--image", "24.09", "--role", "TritonForgeExecutionRole"]
+    plan = tritonforge(*arguments(account, "command", *flags, "--plan", "--format", "json"))
+    assert plan.returncode == 0, plan.stderr
+    steps = json.loads(plan.stdout)["steps"]
+    assert [step["operation"] for step in steps] == ["PutObject", "CreateModel", "CreateTransformJob"]
+    request = steps[-1]["request"]
+    assert request["ModelName"] == steps[1]["name"]
+    assert request["TransformResources"] == {"InstanceType": "ml.g4dn.xlarge", "InstanceCount": 1}
+    assert request["MaxConcurrentTransforms"] == 16
+    jobs = account.sagemaker.list_transform_jobs(NameContains="my-echo")["TransformJobSummaries"]
+    assert jobs == []
+    done = tritonforge(*arguments(account, "command", *flags, "--yes", "--instance-count", "2"))
+    assert done.returncode == 0, done.stderr
+    assert "CreateTransformJob" in done.stdout
+    assert "Completed  my-echo-20" in done.stdout
+    assert "MaxConcurrentTransforms=16, MaxPayloadInMB=6" in done.stderr
+    assert account.keys("command/out/") == ["a.out", "b.out"]
+    (job,) = account.sagemaker.list_transform_jobs(NameContains="my-echo")["TransformJobSummaries"]
+    found = account.sagemaker.describe_transform_job(TransformJobName=job["TransformJobName"])
+    assert found["TransformResources"]["InstanceCount"] == 2
+    assert account.sagemaker.list_endpoints()["Endpoints"] == []
+
+
+def test_a_model_that_is_there_is_named(account: Any) -> None:
+    """No repository is needed; a failure is told with AWS's reason and the log, and is exit code 1."""
+    account.put({"by-name/in/a": b"x", "by-name/in/b": b"refuse"})
+    account.model("by-name")
+    given = arguments(account, "by-name", "--model", "by-name", "--name", "by-name-1", "--retries", "0", "--yes")
+    done = tritonforge(*given, "--default-model", "other", "--format", "json")
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["job"], told["state"]) == ("by-name-1", "Failed")
+    assert told["reason"].startswith("ClientError: See job logs for more information (1 of 2 objects")
+    assert "by-name/in/b: " in done.stderr
+    found = account.sagemaker.describe_transform_job(TransformJobName="by-name-1")
+    assert found["Environment"] == {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "other"}
+    assert found["ModelClientConfig"] == {"InvocationsMaxRetries": 0}
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--model", "absent"], 'Could not find model "arn:aws:sagemaker:us-east-1:123456789012:model/absent"'),
+        (["--model", "no/such/folder"], "there is no such repository, archive or definition"),
+        (["--model", "m", "--form", "npy"], "--form container"),
+        (["--model", "m", "--work", "w"], "are for jobs of this machine"),
+        (["--url", "http://127.0.0.1:1"], "--on sagemaker takes --model"),
+    ],
+)
+def test_what_cannot_be_run_there(account: Any, more: list[str], sentence: str) -> None:
+    """One sentence each, and no job."""
+    done = tritonforge(*arguments(account, "refused", *more, "--yes"))
+    assert done.returncode in (1, 2)
+    assert sentence in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_everything_that_is_wrong_is_said_before_any_call(account: Any) -> None:
+    """Fields that AWS would refuse are told all at once, and no job is created."""
+    account.model("wrong-fields")
+    given = arguments(account, "wrong", "--model", "wrong-fields", "--yes", "--name", "a_b")
+    done = tritonforge(*given, "--max-payload", "50", "--max-concurrent", "3", "--accept", "x" * 300)
+    assert done.returncode == 2, done.stderr
+    for place in ("TransformJobName", "Accept", "= 150"):
+        assert place in done.stderr
+
+
+def test_flags_of_a_fleet_need_one() -> None:
+    """A flag that would do nothing is an error."""
+    done = tritonforge("transform", "in", "out", "--model", "m", "--no-wait")
+    assert done.returncode == 2
+    assert "--no-wait goes with --on sagemaker" in done.stderr
+
+
+def test_nobody_waits_who_does_not_want_to(account: Any) -> None:
+    """The job is created, and its name told."""
+    account.put({"unwatched/in/a": b"x"})
+    account.model("unwatched")
+    given = arguments(account, "unwatched", "--model", "unwatched", "--name", "unwatched-1", "--yes", "--no-wait")
+    done = tritonforge(*given)
+    assert done.returncode == 0, done.stderr
+    assert "InProgress  unwatched-1" in done.stdout
+    assert account.ended("unwatched-1")["TransformJobStatus"] == "Completed"
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_an_interruption_asks_whether_to_stop_the_job(account: Any, answer: str) -> None:
+    """Ctrl-C: yes stops the job on SageMaker and waits for that, no leaves it there."""
+    name = f"interrupted-{answer}"
+    account.put({f"{name}/in/a": b"wait"})
+    account.model(name)
+    account.containers.gate.clear()
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [PROGRAM, *arguments(account, name, "--model", name, "--name", f"{name}-1", "--yes")],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        found = {}
+        for _ in range(1000):
+            jobs = account.sagemaker.list_transform_jobs(NameContains=f"{name}-1")["TransformJobSummaries"]
+            found = jobs and account.sagemaker.describe_transform_job(TransformJobName=f"{name}-1")
+            if found and "TransformStartTime" in found:
+                break
+            time.sleep(0.02)
+        time.sleep(0.5)  # so that it is watched
+        process.send_signal(signal.SIGINT)
+        os.write(ours, f"{answer}\n".encode())
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+        assert f"Stop the transform job {name}-1 too?" in err
+        if answer == "y":
+            assert f"Stopped  {name}-1" in out
+            assert account.ended(f"{name}-1")["TransformJobStatus"] == "Stopped"
+        else:
+            assert "goes on without us" in err
+            account.containers.gate.set()
+            assert account.ended(f"{name}-1")["TransformJobStatus"] == "Completed"
+    finally:
+        account.containers.gate.set()
+        os.close(ours)
+        os.close(theirs)

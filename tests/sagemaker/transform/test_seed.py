@@ -1,0 +1,339 @@
+"""The seed's two jobs as boto3 calls, on the emulator with real models: JPEG objects, and TFRecords of tf.Example.
+
+The models are lighter than the seed's. Its defects are mended as the documentation has it: TFRecords go with
+SingleRecord, SplitType is the input's and AssembleWith the output's, Accept is said, a wrong content type is 415.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.sagemaker.transform.conftest import IMAGE, Account, served
+from tritonforge.inference.transform import (
+    RAW,
+    Folders,
+    HttpAsker,
+    TransformInput,
+    TransformJob,
+    TransformOutput,
+    run,
+)
+from tritonforge.inference.transform.local_server import LocalServer
+from tritonforge.records import example_encode, frame_tfrecord
+from tritonforge.sagemaker import package
+from tritonforge.sagemaker.aws import Session, Store
+from tritonforge.sagemaker.emulator import hosting
+from tritonforge.sagemaker.transforming.places import S3Objects
+from tritonforge.serving.tfs.server import TfsServer
+
+pytestmark = [pytest.mark.server, pytest.mark.framework]
+
+ROOT = Path(__file__).parents[3]
+TFS = "763104351884.dkr.ecr.us-west-2.amazonaws.com/tensorflow-inference:2.20-gpu-py312"
+COUNT = 60
+
+#: What the seed's jobs have in common.
+RESOURCES = {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 2}
+LIMITS = {"MaxPayloadInMB": 1, "MaxConcurrentTransforms": 64}
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Account]:
+    """An emulator with real containers."""
+    yield from served(hosting)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    """Digits that no training saw, as JPEG."""
+    spec = importlib.util.spec_from_file_location("digits_network", ROOT / "repos/digits/network.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    encoded = []
+    for content in module.heldout()[0][:COUNT]:
+        made = io.BytesIO()
+        Image.open(io.BytesIO(content)).convert("RGB").save(made, "JPEG", quality=95)
+        encoded.append(made.getvalue())
+    return encoded
+
+
+@pytest.fixture(scope="module")
+def handlers(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package with the handlers of `repos/resnet50_tfs`, in the emulator's S3 as the seed packs it."""
+    folder = tmp_path_factory.mktemp("package")
+    script = Path(__file__).with_name("make_classifier.py")
+    subprocess.run([sys.executable, script, folder / "1538687370"], check=True, capture_output=True)
+    (folder / "code" / "lib").mkdir(parents=True)
+    source = ROOT / "repos" / "resnet50_tfs" / "code"
+    for path in source.rglob("*.py"):
+        (folder / "code" / path.relative_to(source)).write_bytes(path.read_bytes())
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(folder / "code", "code")
+        tar.add(folder / "1538687370", "1538687370")
+    account.put({"tfs/model.tar.gz": packed.getvalue()})
+    return folder
+
+
+def made(account: Account, name: str, image: str, data: str) -> None:
+    """The seed's first call, create-model."""
+    account.sagemaker.create_model(
+        ModelName=name,
+        PrimaryContainer={"Image": image, "ModelDataUrl": f"s3://{account.bucket}/{data}"},
+        ExecutionRoleArn=account.emulator.role_arn,
+    )
+
+
+def waited(account: Account, name: str) -> dict[str, Any]:
+    """The job's end, as boto3's waiter finds it."""
+    waiter = account.sagemaker.get_waiter("transform_job_completed_or_stopped")
+    waiter.wait(TransformJobName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 200})
+    return dict(account.sagemaker.describe_transform_job(TransformJobName=name))
+
+
+def test_jpeg_objects_through_the_handlers(account: Account, handlers: Path, pictures: list[bytes]) -> None:
+    """The seed's first job: one object a request, a prediction with 11 probabilities in each output."""
+    account.put({f"jpeg-images/{number:04}.jpg": body for number, body in enumerate(pictures)})
+    made(account, "image-classification-tfs", TFS, "tfs/model.tar.gz")
+    account.sagemaker.create_transform_job(
+        ModelName="image-classification-tfs",
+        TransformInput={
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{account.bucket}/jpeg-images/"}},
+            "ContentType": "application/x-image",
+        },
+        TransformOutput={"S3OutputPath": f"s3://{account.bucket}/output", "Accept": "application/json"},
+        TransformResources=RESOURCES,
+        TransformJobName="tfs-image-classification-job",
+        **LIMITS,
+    )
+    assert waited(account, "tfs-image-classification-job")["TransformJobStatus"] == "Completed"
+    assert account.keys("output/") == [f"{number:04}.jpg.out" for number in range(COUNT)]
+    predictions = [json.loads(account.get(f"output/{number:04}.jpg.out"))["predictions"] for number in range(COUNT)]
+    for (found,) in predictions:
+        assert found.keys() == {"probabilities", "classes"}
+        assert found["classes"] == found["probabilities"].index(max(found["probabilities"]))
+    assert len({found["classes"] for (found,) in predictions}) > 1
+
+
+def test_tfrecords_through_the_handlers(
+    account: Account, handlers: Path, pictures: list[bytes], tmp_path: Path
+) -> None:
+    """The seed's second job: with request batching, a line for each record in the records' order.
+
+    The lines are those of the JPEG objects, and byte for byte those of the same job run here.
+    """
+    parts = {
+        f"train-{part:05}-of-00004": b"".join(
+            frame_tfrecord(example_encode({"image/encoded": [body], "image/class/label": [part]}))
+            for body in pictures[part::4]
+        )
+        for part in range(4)
+    }
+    account.put({f"tfrecord-images/{key}": body for key, body in parts.items()})
+    made(account, "tfrecord-tfs", TFS, "tfs/model.tar.gz")
+    batching = {
+        "SAGEMAKER_TFS_ENABLE_BATCHING": "true",
+        "SAGEMAKER_TFS_BATCH_TIMEOUT_MICROS": "50000",
+        "SAGEMAKER_TFS_MAX_BATCH_SIZE": "16",
+    }
+    request = {
+        "ModelName": "tfrecord-tfs",
+        "TransformInput": {
+            "DataSource": {
+                "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{account.bucket}/tfrecord-images/"}
+            },
+            "ContentType": "application/x-tfexample",
+            "SplitType": "TFRecord",
+        },
+        "TransformOutput": {
+            "S3OutputPath": f"s3://{account.bucket}/tfrecord-output/",
+            "AssembleWith": "Line",
+            "Accept": "application/jsonlines",
+        },
+        "TransformResources": RESOURCES,
+        "TransformJobName": "tfs-image-classification-tfrecords",
+        "BatchStrategy": "SingleRecord",
+        "Environment": batching,
+        **LIMITS,
+    }
+    account.sagemaker.create_transform_job(**request)
+    found = waited(account, "tfs-image-classification-tfrecords")
+    assert (found["TransformJobStatus"], found["Environment"]) == ("Completed", batching)
+    outputs = {key: account.get(f"tfrecord-output/{key}.out") for key in parts}
+    for part, (key, output) in enumerate(outputs.items()):
+        lines = output.splitlines()
+        assert len(lines) == len(pictures[part::4])
+        for number, line in zip(range(part, COUNT, 4), lines, strict=True):
+            assert line == account.get(f"output/{number:04}.jpg.out"), (key, number)
+    (tmp_path / "in").mkdir()
+    for key, body in parts.items():
+        (tmp_path / "in" / key).write_bytes(body)
+    job = TransformJob(
+        input=TransformInput(uri=str(tmp_path / "in"), content_type="application/x-tfexample", split_type="TFRecord"),
+        output=TransformOutput(uri=str(tmp_path / "out"), assemble_with="Line", accept="application/jsonlines"),
+        max_concurrent_transforms=3,
+        batch_strategy="SingleRecord",
+    )
+    with TfsServer(handlers) as server:
+        outcome = run(job, source=Folders(), sink=Folders(), asker=HttpAsker(server.url))
+    assert outcome.state == "Completed"
+    assert {key: (tmp_path / "out" / f"{key}.out").read_bytes() for key in parts} == outputs
+
+
+def test_a_content_type_that_the_handlers_refuse(account: Account, handlers: Path, pictures: list[bytes]) -> None:
+    """It is the client's error, 415, and the log has the handler's words."""
+    account.put({"wrong/in/a.jpg": pictures[0]})
+    made(account, "wrong", TFS, "tfs/model.tar.gz")
+    request = account.request("wrong", ModelClientConfig={"InvocationsMaxRetries": 0})
+    account.sagemaker.create_transform_job(**request)
+    found = account.ended("wrong")
+    assert found["TransformJobStatus"] == "Failed"
+    assert found["FailureReason"].startswith("ClientError: See job logs for more information")
+    assert any("415" in line and "Unsupported content type" in line for line in account.data_log("wrong"))
+
+
+def test_the_image_that_the_seed_names(account: Account, handlers: Path) -> None:
+    """Its repository never held 1.13: on AWS it cannot be pulled, and the job says which one holds it."""
+    image = "520713654638.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tensorflow-serving:1.13.1-gpu"
+    account.put({"old/in/a.jpg": b"x"})
+    made(account, "old", image, "tfs/model.tar.gz")
+    account.sagemaker.create_transform_job(**account.request("old"))
+    found = account.ended("old")
+    assert found["FailureReason"].startswith("ClientError: The image ")
+    assert "tensorflow-inference" in found["FailureReason"]
+
+
+def test_jpeg_objects_through_a_triton_ensemble(
+    account: Account, digits: Path, pictures: list[bytes], tmp_path: Path
+) -> None:
+    """Raw objects with a header of size 0: the same bytes from the emulator, from here, and from here over S3.
+
+    One object is no JPEG and one is above the limit: they have no output, the others have theirs.
+    """
+    archive = package.write(digits, tmp_path / "digits.tar.gz").path
+    account.put({"digits/model.tar.gz": archive.read_bytes()})
+    objects = {f"{number:04}.jpg": body for number, body in enumerate(pictures)}
+    objects |= {"corrupt.jpg": pictures[0][:200], "large.jpg": b"\xff" * (2**20 + 1)}
+    account.put({f"triton/in/{key}": body for key, body in objects.items()})
+    container = {
+        "Image": IMAGE,
+        "ModelDataUrl": f"s3://{account.bucket}/digits/model.tar.gz",
+        "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "digits"},
+    }
+    account.sagemaker.create_model(
+        ModelName="triton", ExecutionRoleArn=account.emulator.role_arn, PrimaryContainer=container
+    )
+    request = account.request("triton", MaxPayloadInMB=1, MaxConcurrentTransforms=8)
+    request["TransformInput"]["ContentType"] = RAW
+    request["TransformResources"] = {"InstanceType": "ml.g4dn.xlarge", "InstanceCount": 2}
+    account.sagemaker.create_transform_job(**request)
+    found = account.ended("triton")
+    assert found["TransformJobStatus"] == "Failed"
+    assert found["FailureReason"].startswith("ClientError: See job logs for more information (2 of 62 objects")
+    log = account.data_log("triton")
+    for key in ("corrupt.jpg", "large.jpg"):
+        assert any(f"{account.bucket}/triton/in/{key}: " in line for line in log)
+    good = [key for key in objects if key[0] == "0"]
+    assert account.keys("triton/out/") == [f"{key}.out" for key in good]
+    outputs = {key: account.get(f"triton/out/{key}.out") for key in good}
+    assert len(set(outputs.values())) > COUNT // 2
+
+    (tmp_path / "in").mkdir()
+    for key, body in objects.items():
+        (tmp_path / "in" / key).write_bytes(body)
+    here = TransformJob(
+        input=TransformInput(uri=str(tmp_path / "in"), content_type=RAW),
+        output=TransformOutput(uri=str(tmp_path / "out")),
+        max_payload_in_mb=1,
+    )
+    over_s3 = TransformJob(
+        input=TransformInput(uri=f"s3://{account.bucket}/triton/in/", content_type=RAW),
+        output=TransformOutput(uri=f"s3://{account.bucket}/triton/here"),
+        max_payload_in_mb=1,
+        max_concurrent_transforms=4,
+    )
+    with (
+        LocalServer(digits) as server,
+        Session(region_name="us-east-1", endpoint_url=account.emulator.url) as session,
+    ):
+        first = run(here, source=Folders(), sink=Folders(), asker=server)
+        place = S3Objects(Store(session))
+        second = run(over_s3, source=place, sink=place, asker=server)
+    assert (first.state, first.failed, second.state, second.failed) == ("Failed", 2, "Failed", 2)
+    assert {key: (tmp_path / "out" / f"{key}.out").read_bytes() for key in good} == outputs
+    assert {key: account.get(f"triton/here/{key}.out") for key in good} == outputs
+
+
+def test_an_endpoint_runs_the_same_package(account: Account, handlers: Path, pictures: list[bytes]) -> None:
+    """The image is known to endpoints too, and gives what the job gave."""
+    made(account, "endpoint-tfs", TFS, "tfs/model.tar.gz")
+    variant = {
+        "VariantName": "v",
+        "ModelName": "endpoint-tfs",
+        "InitialInstanceCount": 1,
+        "InstanceType": "ml.g5.xlarge",
+    }
+    account.sagemaker.create_endpoint_config(EndpointConfigName="tfs", ProductionVariants=[variant])
+    account.sagemaker.create_endpoint(EndpointName="tfs", EndpointConfigName="tfs")
+    account.sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="tfs", WaiterConfig={"Delay": 1})
+    answer = account.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName="tfs", ContentType="application/x-image", Accept="application/json", Body=pictures[3]
+    )
+    assert answer["Body"].read() == account.get("output/0003.jpg.out")
+    account.sagemaker.delete_endpoint(EndpointName="tfs")
+
+
+def test_a_container_that_is_killed_costs_no_output(
+    account: Account, digits: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host starts it again, and the job goes on to its end with every output there."""
+    running: list[hosting.Running] = []
+
+    def started(*arguments: Any, **settings: Any) -> hosting.Running:
+        running.append(start(*arguments, **settings))
+        return running[-1]
+
+    start = hosting.start
+    monkeypatch.setattr(hosting, "start", started)
+    objects = {f"{number:04}.jpg": pictures[number % COUNT] for number in range(1500)}
+    account.put({f"killed/in/{key}": body for key, body in objects.items()})
+    account.sagemaker.create_model(
+        ModelName="killed",
+        ExecutionRoleArn=account.emulator.role_arn,
+        PrimaryContainer={
+            "Image": IMAGE,
+            "ModelDataUrl": f"s3://{account.bucket}/digits/model.tar.gz",
+            "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "digits"},
+        },
+    )
+    request = account.request("killed", MaxConcurrentTransforms=4)
+    request["TransformInput"]["ContentType"] = RAW
+    request["TransformResources"]["InstanceType"] = "ml.g4dn.xlarge"
+    account.sagemaker.create_transform_job(**request)
+    for _ in range(3000):
+        if account.keys("killed/out/"):
+            break
+        time.sleep(0.02)
+    assert running[-1].pid is not None
+    os.kill(running[-1].pid, signal.SIGKILL)
+    assert len(account.keys("killed/out/")) < len(objects)
+    found = account.ended("killed")
+    assert found["TransformJobStatus"] == "Completed", found
+    outputs = {key: account.get(f"killed/out/{key}.out") for key in objects}
+    assert outputs == {key: outputs[f"{int(key[:4]) % COUNT:04}.jpg"] for key in objects}

@@ -1,0 +1,236 @@
+"""SageMaker's fleet, for the subcommand transform: the plan of a job is shown, agreed to, carried out and watched."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from rich.markup import escape
+
+from tritonforge.cli.deployment.deploying import agreed
+from tritonforge.cli.deployment.flags import place_flags
+from tritonforge.cli.deployment.subjects import deployment_of, is_definition
+from tritonforge.cli.terminal import Steps, err, out, steps
+from tritonforge.inference.transform.job import MAX_PAYLOAD_IN_MB, TransformJob
+from tritonforge.repository.artifacts import ArtifactMaker
+from tritonforge.repository.definition.loading import load
+from tritonforge.repository.disk import build
+from tritonforge.sagemaker.applying import Material, judge, observe, read, role_arn
+from tritonforge.sagemaker.aws import Session, Store
+from tritonforge.sagemaker.deployment import Deployment, Plan, render, to_json
+from tritonforge.sagemaker.deployment.desired import folder
+from tritonforge.sagemaker.transforming import course, planning
+from tritonforge.sagemaker.transforming.places import S3Objects
+
+__all__ = ["asking_for", "check_unused", "concurrent", "fleet_flags", "objects", "on_sagemaker"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_INSTANCE: Final = "ml.g4dn.xlarge"
+_STOPPED: Final = 130
+
+_SWITCHES: Final = ("only_plan", "yes", "no_wait")
+_DEFAULT_MODEL: Final = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
+
+#: As in the post that this is measured against; and AWS's default of MaxPayloadInMB (API CreateTransformJob).
+_MOST_AT_ONCE: Final = 64
+_PAYLOAD_IN_MB: Final = 6
+
+_FLEET: Final = (
+    click.option("--on", type=click.Choice(["here", "sagemaker"]), default="here", show_default=True,
+                 help="Where the model runs: a server of this machine, or SageMaker's fleet."),
+    click.option("--name", help="With --on sagemaker: the job's name; default: the model's, and the time."),
+    click.option("--image", metavar="TAG", help="The Triton image: 24.09, a tag, a URI, or 26.05+tensorflow."),
+    click.option("--image-uri", metavar="URI", help="Where an image of your own lies; --image says what it is."),
+    click.option("--role", metavar="ROLE", help="The IAM role for SageMaker: an ARN, or a name."),
+    click.option("--bucket", help="The bucket for the model's archive; default: SageMaker's own of the region."),
+    click.option("--instance-type", metavar="ML.TYPE", help=f"The instances; default {_INSTANCE}."),
+    click.option("--instance-count", type=click.IntRange(1, 100), help="How many instances share the objects."),
+    click.option("--plan", "only_plan", is_flag=True, help="With --on sagemaker: show every request, change nothing."),
+    click.option("--yes", is_flag=True, help="With --on sagemaker: do it without asking."),
+    click.option("--no-wait", is_flag=True, help="With --on sagemaker: do not watch the job."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A plan, the repository that it uploads, and what was found in it."""
+
+    plan: Plan
+    materials: Mapping[str, Material]
+    said: tuple[str, ...] = ()
+
+
+def fleet_flags(command: _Command) -> _Command:
+    """The flags that say on which machines a job runs, and where they are."""
+    for option in reversed(_FLEET):
+        command = option(command)
+    return place_flags(command)
+
+
+def concurrent(given: int | None, max_payload: int | None) -> int | None:
+    """Requests at once to an instance: as many as AWS allows for the size of a request, where nothing is said.
+
+    AWS's own default is 1 (API CreateTransformJob), which leaves an instance idle while a request is on its way.
+    """
+    if given is not None or max_payload == 0:
+        return given
+    return min(_MOST_AT_ONCE, MAX_PAYLOAD_IN_MB // (max_payload or _PAYLOAD_IN_MB))
+
+
+def asking_for(model: str | None, job: TransformJob) -> TransformJob:
+    """The job with the model of the repository that its container is to serve."""
+    return job if model is None else replace(job, environment={**(job.environment or {}), _DEFAULT_MODEL: model})
+
+
+def check_unused(flags: Mapping[str, Any]) -> None:
+    """Nothing was said of a fleet that is not to be used.
+
+    Raises:
+        click.UsageError: a flag was given that only SageMaker's fleet has a use for.
+    """
+    named = {"only_plan": "plan"}
+    for option in ("name", "image", "image_uri", "role", "bucket", "instance_type", "instance_count", *_SWITCHES):
+        if flags[option]:
+            raise click.UsageError(f"--{named.get(option, option).replace('_', '-')} goes with --on sagemaker")
+
+
+def objects(flags: Mapping[str, Any]) -> S3Objects:
+    """S3 for a job of this machine, in the place that the flags name."""
+    session = Session(region_name=flags["region"], profile_name=flags["profile"], endpoint_url=flags["endpoint_url"])
+    return S3Objects(Store(session))
+
+
+def on_sagemaker(job: TransformJob, model: Path, *, report: str, **flags: Any) -> int:
+    """Run a job on SageMaker; ``model`` is a repository, an archive, a definition, or a SageMaker model's name.
+
+    The exit code is that of transform: 0 Completed, 1 Failed, 130 Stopped. An interruption asks whether the job is to
+    be stopped too; where nobody can be asked it goes on.
+    """
+    as_json = report == "json"
+    job = planning.fleet_job(
+        job,
+        name=flags["name"] or planning.job_name(_base(model), dt.datetime.now(dt.timezone.utc)),
+        instance_type=flags["instance_type"] or _INSTANCE,
+        instance_count=flags["instance_count"] or 1,
+    )
+    place = {"profile_name": flags["profile"], "endpoint_url": flags["endpoint_url"]}
+    with steps() as progress, Session(region_name=flags["region"], **place) as session:
+        with _planned(job, model, session, progress, flags) as made:
+            course.check(made.plan)
+            progress.end()
+            _show(made, as_json=as_json, only_plan=flags["only_plan"])
+            if flags["only_plan"]:
+                return 0
+            agreed(yes=flags["yes"], json_wanted=as_json)
+            course.create(made.plan, session, materials=made.materials, progress=progress)
+        if flags["no_wait"]:
+            progress.end()
+            _tell({"job": job.name, "state": "InProgress"}, as_json=as_json)
+            return 0
+        progress.begin(f"transform job {job.name}")
+        ended = _watched(session, job.name, progress)
+    if ended is None:
+        err.print(f"[yellow]note:[/yellow] the transform job {escape(job.name)} goes on without us")
+        return _STOPPED
+    _tell(
+        {
+            "job": job.name,
+            "state": ended.status,
+            "arn": ended.arn,
+            "reason": ended.reason,
+            "seconds": ended.seconds,
+            "output": job.output.uri,
+        },
+        as_json=as_json,
+    )
+    return {"Completed": 0, "Failed": 1}.get(ended.status, _STOPPED)
+
+
+@contextmanager
+def _planned(
+    job: TransformJob, model: Path, session: Session, progress: Steps, flags: Mapping[str, Any]
+) -> Iterator[_Planned]:
+    if not model.exists():
+        if len(model.parts) > 1 or model.suffix:
+            raise click.UsageError(f"--model {model}: there is no such repository, archive or definition")
+        progress.begin(f"look for the model {model}")
+        session.call("sagemaker", "DescribeModel", ModelName=str(model))
+        job = replace(job, model_name=str(model))
+        yield _Planned(planning.plan_existing(job, region=session.region, account=session.account()), {})
+        return
+    definitions = load(model) if is_definition(model) else None
+    deployment = deployment_of(definitions, name=None) or Deployment(
+        name=planning.plain(definitions.folder.name if definitions else _base(model))
+    )
+    built = model
+    if definitions is not None:
+        built = Path("build") / definitions.folder.name
+        build(definitions, built, maker=ArtifactMaker(), progress=progress)
+    assert job.resources is not None
+    role = role_arn(session, flags["role"] or deployment.execution_role_arn or "")
+    deployment = deployment.with_settings(
+        image=flags["image"],
+        image_uri=flags["image_uri"],
+        bucket=flags["bucket"],
+        instance_type=job.resources.instance_type,
+        execution_role_arn=role or None,
+    )
+    with read(built) as material:
+        progress.begin("judge the repository for the image")
+        found = judge(deployment, {"": material}, region=session.region)
+        progress.begin("look at what AWS has")
+        seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=folder(deployment))
+        plan, _ = planning.plan(job, deployment, {"": material.content}, seen)
+        yield _Planned(plan, {"": material}, tuple(f"{each.code} {each.path}: {each.message}" for each in found))
+
+
+def _show(made: _Planned, *, as_json: bool, only_plan: bool) -> None:
+    if as_json:
+        if only_plan:
+            click.echo(json.dumps(to_json(made.plan), indent=2))
+        return
+    for line in render(made.plan):
+        out.print(line, markup=False)
+    for each in made.said:
+        err.print(f"finding: {each}", markup=False)
+
+
+def _watched(session: Session, name: str, progress: Steps) -> course.Ended | None:
+    """How the job ended; None where it goes on although this command does not."""
+
+    def line(text: str) -> None:
+        err.print(f"[dim]{escape(text)}[/dim]")
+
+    try:
+        return course.watch(session, name, progress=progress, line=line)
+    except KeyboardInterrupt:
+        progress.end()
+        if not sys.stdin.isatty() or not click.confirm(f"Stop the transform job {name} too?", err=True):
+            return None
+        course.stop(session, name)
+        progress.begin(f"stop transform job {name}")
+        return course.watch(session, name, progress=progress, line=line)
+
+
+def _base(model: Path) -> str:
+    return model.resolve().name.removesuffix(".tar.gz")
+
+
+def _tell(told: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    colour = {"Completed": "green", "Failed": "red", "Stopped": "yellow"}.get(told["state"], "")
+    state = f"[{colour}]{told['state']}[/{colour}]" if colour else told["state"]
+    where = f" -> {escape(told['output'])}  [dim]{told['seconds']:.0f} s an instance[/dim]" if "output" in told else ""
+    out.print(f"{state}  {escape(told['job'])}{where}")
+    if told.get("reason"):
+        err.print(f"[red]error:[/red] {escape(told['reason'])}")

@@ -1,0 +1,55 @@
+"""Batch transform: objects become records, records requests, answers objects again; on this machine and for SageMaker.
+
+`run` takes a `TransformJob`, places where objects are, and what carries requests to the model; it gives an `Outcome`.
+"""
+
+from __future__ import annotations
+
+from tritonforge.inference.transform.asker import Asker, GoneError, HttpAsker, Reply
+from tritonforge.inference.transform.engine import run
+from tritonforge.inference.transform.forms import Form
+from tritonforge.inference.transform.gathering import RAW, Gathering
+from tritonforge.inference.transform.job import (
+    DataCapture,
+    DataProcessing,
+    ModelClient,
+    Resources,
+    TransformInput,
+    TransformJob,
+    TransformOutput,
+)
+from tritonforge.inference.transform.journal import JournalError
+from tritonforge.inference.transform.naming import Naming
+from tritonforge.inference.transform.outcomes import Failure, Outcome, Progress
+from tritonforge.inference.transform.places import Folders, Found, Place, PlaceError
+from tritonforge.inference.transform.precedence import Effective, container_environment, resolved
+
+__all__ = [
+    "RAW",
+    "Asker",
+    "DataCapture",
+    "DataProcessing",
+    "Effective",
+    "Failure",
+    "Folders",
+    "Form",
+    "Found",
+    "Gathering",
+    "GoneError",
+    "HttpAsker",
+    "JournalError",
+    "ModelClient",
+    "Naming",
+    "Outcome",
+    "Place",
+    "PlaceError",
+    "Progress",
+    "Reply",
+    "Resources",
+    "TransformInput",
+    "TransformJob",
+    "TransformOutput",
+    "container_environment",
+    "resolved",
+    "run",
+]

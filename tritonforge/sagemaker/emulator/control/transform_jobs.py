@@ -1,0 +1,110 @@
+"""CreateTransformJob, DescribeTransformJob, ListTransformJobs, StopTransformJob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from tritonforge.sagemaker.emulator.control import paging, tagging, transform_states
+from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
+from tritonforge.sagemaker.emulator.control.documents import Transform
+from tritonforge.sagemaker.emulator.control.failures import invalid, taken
+from tritonforge.sagemaker.transforming import limits
+
+__all__ = ["OPERATIONS"]
+
+_KIND: Final = "transform-job"
+
+
+def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    name = request["TransformJobName"]
+    arn = desk.arn(_KIND, name)
+    tags = tagging.added((), request.get("Tags") or (), arn=arn)
+    model = desk.model(request["ModelName"]).request
+    exceeded = tuple(limits.model(model))
+    if exceeded:
+        raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
+    desk.premises.input(desk.region, request["TransformInput"]["DataSource"]["S3DataSource"], model["ExecutionRoleArn"])
+    resources = request["TransformResources"]
+    now = desk.now()
+    with desk.ledger.lock:
+        if desk.ledger.transform(desk.region, name) is not None:
+            raise taken(arn)
+        desk.allow_job(resources["InstanceType"], resources["InstanceCount"])
+        made = Transform(
+            name=name,
+            arn=arn,
+            created=now,
+            modified=now,
+            status="InProgress",
+            request={key: value for key, value in request.items() if key != "Tags"},
+            model=model,
+            tags=tags,
+        )
+        desk.ledger.put(desk.region, _KIND, made)
+    desk.transform(desk.region, name)
+    return {"TransformJobArn": arn}
+
+
+def _stop(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    with desk.ledger.lock:
+        job = desk.job(request["TransformJobName"])
+        desk.ledger.put(desk.region, _KIND, transform_states.stopping(job, desk.now()))
+    desk.stop_transform(desk.region, job.name)
+    return {}
+
+
+def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Every member of the request comes back, none that was left out: AWS tells no defaults of a job."""
+    job = desk.job(request["TransformJobName"])
+    answer: dict[str, Any] = {
+        **job.request,
+        "TransformJobName": job.name,
+        "TransformJobArn": job.arn,
+        "TransformJobStatus": job.status,
+        "CreationTime": job.created,
+    }
+    return answer | _ends(job) | ({} if job.began is None else {"TransformStartTime": job.began})
+
+
+def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = [each for _, each in desk.ledger.transforms(desk.region)]
+    chosen = paging.selected(
+        request,
+        found,
+        name=lambda each: each.name,
+        created=lambda each: each.created,
+        modified=lambda each: each.modified,
+        status=lambda each: each.status,
+    )
+    shown, token = paging.page(request, chosen, name=lambda each: each.name)
+    answer: dict[str, Any] = {"TransformJobSummaries": [_summary(each) for each in shown]}
+    return answer | ({"NextToken": token} if token else {})
+
+
+def _summary(job: Transform) -> Mapping[str, Any]:
+    summary: dict[str, Any] = {
+        "TransformJobName": job.name,
+        "TransformJobArn": job.arn,
+        "CreationTime": job.created,
+        "LastModifiedTime": job.modified,
+        "TransformJobStatus": job.status,
+    }
+    return summary | _ends(job)
+
+
+def _ends(job: Transform) -> dict[str, Any]:
+    """When it ended and why, where that can be said."""
+    ended = {} if job.ended is None else {"TransformEndTime": job.ended}
+    return ended | ({"FailureReason": job.failure} if job.failure else {})
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
+    {
+        "CreateTransformJob": _create,
+        "DescribeTransformJob": _describe,
+        "ListTransformJobs": _list,
+        "StopTransformJob": _stop,
+    }
+)

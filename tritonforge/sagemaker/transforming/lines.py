@@ -1,0 +1,75 @@
+"""The lines that a transform job writes to CloudWatch Logs, as they come. Every call here only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tritonforge.errors import TritonForgeError
+from tritonforge.sagemaker.aws.session import Session
+
+__all__ = ["Lines"]
+
+_GROUP: Final = "/aws/sagemaker/TransformJobs"
+
+#: The part of the log in which SageMaker itself writes; the rest is the containers'.
+_DATA_LOG: Final = "/data-log"
+
+#: Lines that one look takes of a stream at most: a busy container writes more than anyone reads.
+_MOST: Final = 1000
+
+
+class Lines:
+    """The lines of one job that were not given yet; ``containers`` takes in what its containers write.
+
+    Logs are a help beside the job's own status, so whatever goes wrong with them is passed over.
+    """
+
+    def __init__(self, session: Session, job: str, *, containers: bool = False) -> None:
+        self._session = session
+        self._job = job
+        self._containers = containers
+        self._tokens: dict[str, str] = {}
+
+    def new(self) -> Iterator[str]:
+        """The lines since the last time, those of a stream together and in order."""
+        try:
+            for stream in self._streams():
+                yield from self._of(stream)
+        except (TritonForgeError, KeyError):
+            return
+
+    def _streams(self) -> list[str]:
+        pages = self._session.pages(
+            "logs",
+            "DescribeLogStreams",
+            resource=_GROUP,
+            logGroupName=_GROUP,
+            logStreamNamePrefix=f"{self._job}/",
+        )
+        names = [str(each["logStreamName"]) for page in pages for each in page.get("logStreams", ())]
+        return [name for name in names if self._containers or name.endswith(_DATA_LOG)]
+
+    def _of(self, stream: str) -> Iterator[str]:
+        given = 0
+        while given < _MOST:
+            token = self._tokens.get(stream)
+            more: dict[str, Any] = {} if token is None else {"nextToken": token}
+            answer = self._session.call(
+                "logs",
+                "GetLogEvents",
+                resource=_GROUP,
+                logGroupName=_GROUP,
+                logStreamName=stream,
+                startFromHead=True,
+                **more,
+            )
+            events = answer.get("events", ())
+            for each in events:
+                yield str(each.get("message", "")).rstrip()
+            given += len(events)
+            following = str(answer.get("nextForwardToken", ""))
+            if following:
+                self._tokens[stream] = following
+            if not events or following in ("", token):  # API GetLogEvents: at the end the same token comes back
+                return
