@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -30,12 +31,10 @@ class Tool:
     def kill_server(self) -> bool:
         """SIGKILL to the tritonserver below it; False where there is none."""
         for pid in descendants(self.process.pid):
-            try:
+            with contextlib.suppress(OSError):  # it may end while it is looked at
                 if Path(f"/proc/{pid}/comm").read_text().strip() == "tritonserver":
                     os.kill(pid, signal.SIGKILL)
                     return True
-            except OSError:
-                continue
         return False
 
     def wait(self, timeout: float) -> int:

@@ -131,7 +131,7 @@ def test_npy_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("in_memory", [10**9, 0], ids=["memory", "file"])
 def test_parquet_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.MonkeyPatch, in_memory: int) -> None:
-    """pyarrow reads it, written in several groups of rows."""
+    """Another reader, pyarrow, reads it, written in several groups of rows."""
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("tritonforge.inference.transform.stages._IN_MEMORY", in_memory)
     monkeypatch.setattr("tritonforge.inference.transform.tables._GROUP", 2000)

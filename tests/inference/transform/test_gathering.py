@@ -37,6 +37,7 @@ class Triton(Model):
         self.batches: list[int] = []
 
     def ask(self, body: Any, headers: Any, *, timeout: float) -> Reply:
+        """Answer a batch, and note how large it was."""
         data = bytes(body)
         length = sagemaker_header_length(headers["Content-Type"], size=len(data))
         request = decode_request(data, header_length=length)

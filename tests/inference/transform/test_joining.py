@@ -48,7 +48,7 @@ def test_paths_find_what_they_name(path: str, found: Any) -> None:
 )
 def test_what_is_not_there_is_an_error(path: str) -> None:
     """An index out of range, a missing member, a member of what has none."""
-    with pytest.raises(FilterError, match="there is no|has no"):
+    with pytest.raises(FilterError, match=r"there is no|has no"):
         JsonPath.parse(path).of(DOCUMENT)
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,29 @@ def test_a_failure_is_read_back_with_its_lines(account: Any, session: Session) -
     assert sum("this is no record" in line for line in lines) == 1
 
 
+def test_lines_that_come_after_the_status_are_waited_for(
+    account: Any, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CloudWatch has the lines of a failure later than DescribeTransformJob has its reason."""
+    looks = iter([[], ["the cause"], ["its last line"], []])
+
+    class Late:
+        def __init__(self, *_: Any) -> None:
+            """As `Lines`."""
+
+        def new(self) -> list[str]:
+            """Nothing at first."""
+            return next(looks)
+
+    created(account, session, "late-lines", {"a": b"break"}, ModelClientConfig={"InvocationsMaxRetries": 0})
+    account.ended("late-lines")
+    monkeypatch.setattr(course, "Lines", Late)
+    monkeypatch.setattr(course, "_LAST_PAUSE", 0.0)
+    lines: list[str] = []
+    course.watch(session, "late-lines", progress=Silent(), line=lines.append)
+    assert lines == ["the cause", "its last line"]
+
+
 def test_a_job_is_stopped_once(account: Any, session: Session) -> None:
     """Stopping a job that has ended is no error."""
     account.containers.gate.clear()
@@ -122,6 +146,15 @@ def test_every_field_is_checked_before_any_call(account: Any) -> None:
     for place in ("TransformJobName", "Accept", "InstanceType", "InstanceCount", "Environment", "= 150"):
         assert place in text
     assert text.count("\n") == 6
+
+
+def test_the_other_requests_of_a_plan_are_checked_too(account: Any) -> None:
+    """A model that AWS would refuse is told before anything is uploaded for it."""
+    plan = planning.plan_existing(job(account, "n"), region="us-east-1", account="123456789012")
+    request = {"ModelName": "a_b", "PrimaryContainer": {"Image": "i"}}
+    model = replace(plan.steps[0], operation="CreateModel", kind="model", name="a_b", request=request)
+    with pytest.raises(RequestError, match="CreateModel a_b: ModelName is 'a_b'"):
+        course.check(replace(plan, steps=(model, *plan.steps)))
 
 
 def test_a_job_whose_answer_was_lost_is_found_again(
