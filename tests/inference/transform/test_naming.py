@@ -1,7 +1,8 @@
 """Keys, outputs and manifests."""
 
-from __future__ import contextlib
+from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
