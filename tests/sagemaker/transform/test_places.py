@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,8 @@ from typing import Any
 import pytest
 
 from tritonforge.inference.transform import PlaceError
-from tritonforge.sagemaker.aws import Session, Store
+from tritonforge.sagemaker.aws import Location, Session, Store
+from tritonforge.sagemaker.aws.downloads import Download
 from tritonforge.sagemaker.emulator.batch.place import EmulatedPlace
 from tritonforge.sagemaker.transforming.places import S3Objects
 
@@ -47,6 +52,26 @@ def test_an_object_is_read_from_any_byte(place: Any, account: Any) -> None:
     chunks.close()
     with pytest.raises(PlaceError, match="read/none"):
         list(place.open(f"s3://{account.bucket}/read/none"))
+
+
+def test_the_sum_of_an_object_is_not_held_against_a_part_of_it() -> None:
+    """S3 may tell the whole object's checksum beside a part; a part that is cut off goes on where it was."""
+
+    class Cut:
+        """A session in which each answer holds one byte of ``abcd``, with the sum of all four."""
+
+        def call(self, *_: Any, Range: str, **__: Any) -> dict[str, Any]:
+            start = int(Range.removeprefix("bytes=").rstrip("-"))
+            whole = base64.b64encode(zlib.crc32(b"abcd").to_bytes(4, "big")).decode()
+            body = io.BytesIO(b"abcd"[start : start + 1])
+            return {"ContentLength": 4 - start, "ETag": "e", "ChecksumCRC32": whole, "Body": body}
+
+        def asking(self, *_: Any) -> Any:
+            return contextlib.nullcontext()
+
+    session: Any = Cut()
+    download = Download(session, Location("bucket", "key"), extra={}, offset=1)
+    assert (list(download), download.size) == ([b"b", b"c", b"d"], 4)
 
 
 def test_outputs_are_put_over_what_is_there(place: Any, account: Any, tmp_path: Path) -> None:
