@@ -60,8 +60,8 @@ def test_the_sum_of_an_object_is_not_held_against_a_part_of_it() -> None:
     class Cut:
         """A session in which each answer holds one byte of ``abcd``, with the sum of all four."""
 
-        def call(self, *_: Any, Range: str, **__: Any) -> dict[str, Any]:
-            start = int(Range.removeprefix("bytes=").rstrip("-"))
+        def call(self, *_: Any, **request: Any) -> dict[str, Any]:
+            start = int(request["Range"].removeprefix("bytes=").rstrip("-"))
             whole = base64.b64encode(zlib.crc32(b"abcd").to_bytes(4, "big")).decode()
             body = io.BytesIO(b"abcd"[start : start + 1])
             return {"ContentLength": 4 - start, "ETag": "e", "ChecksumCRC32": whole, "Body": body}

@@ -23,7 +23,7 @@ from tritonforge.records import Buffer
 __all__ = ["CHUNK", "Folders", "Found", "Place", "PlaceError"]
 
 #: Bytes of a piece that is read from a file at once.
-CHUNK: Final = 1 << 20
+CHUNK: Final = 256 << 10
 
 #: Errors of a target that will not get better with the next object.
 _HOPELESS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
@@ -120,8 +120,10 @@ class Folders:
         """The content of a file from a byte on."""
         try:
             with Path(uri).open("rb", buffering=0) as file:
-                file.seek(offset)
-                while chunk := file.read(CHUNK):
+                left = os.fstat(file.fileno()).st_size - file.seek(offset)
+                # As much memory as the file needs, and no more; then what was written to it meanwhile.
+                while chunk := file.read(max(1, min(CHUNK, left))):
+                    left -= len(chunk)
                     yield chunk
         except OSError as error:
             raise _unreadable(uri, error) from error
