@@ -23,6 +23,7 @@ BENCHMARKS = (
     "conversion",
     "emulator",
     "records",
+    "transform",
     "differential",
 )
 

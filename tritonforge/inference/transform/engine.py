@@ -39,8 +39,8 @@ __all__ = ["run"]
 _PERIOD: Final = 0.1
 
 #: More threads would wait for the disk, fewer for the network.
-_MOST_READERS: Final = 8
-_MOST_DELIVERERS: Final = 8
+_MOST_READERS: Final = 4
+_MOST_DELIVERERS: Final = 4
 
 
 def run(

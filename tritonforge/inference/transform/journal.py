@@ -153,6 +153,7 @@ class Journal:
         self._release()
 
     def _open(self, job: Mapping[str, Any]) -> None:
+        self._rows.execute("PRAGMA cache_size = -256")  # in KiB: the rows of millions of objects stay on the disk
         self._rows.execute("PRAGMA journal_mode = WAL")
         self._rows.execute("PRAGMA synchronous = NORMAL")  # rows reach the disk with a checkpoint
         self._rows.execute("CREATE TABLE IF NOT EXISTS job (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")

@@ -99,6 +99,7 @@ class Folders:
             return
         # A name of "" is SQLite's own temporary database, which needs memory for a few pages only.
         with contextlib.closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as names:
+            names.execute("PRAGMA cache_size = -1024")
             names.execute("CREATE TABLE names (name BLOB PRIMARY KEY, size INTEGER, etag TEXT) WITHOUT ROWID")
             names.execute("BEGIN")
             names.executemany("INSERT OR IGNORE INTO names VALUES (?, ?, ?)", _walked(top))
