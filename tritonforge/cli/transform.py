@@ -7,7 +7,6 @@ import ctypes
 import hashlib
 import json
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +35,7 @@ from tritonforge.inference.transform import (
     TransformJob,
     TransformOutput,
     container_environment,
+    forget,
     run,
 )
 from tritonforge.inference.transform import Progress as Course
@@ -187,8 +187,9 @@ def transform(
     job = job_of(source, target, **flags)
     chosen: Form = form or ("jsonl" if job.data_processing is None else "container")
     folder = work or _work(source, target)
+    _check_apart(source, target, folder)
     if afresh:
-        shutil.rmtree(folder, ignore_errors=True)
+        forget(folder)
     with ExitStack() as stack:
         stop = stack.enter_context(_signals())
         asker, gathering = stack.enter_context(_server(model, url, default_model, job, log, stop))
@@ -210,7 +211,7 @@ def transform(
         )
         stop.working = False
     if outcome.state == "Completed":
-        shutil.rmtree(folder, ignore_errors=True)
+        forget(folder)
     _report(outcome, target, report, folder)
     return {"Completed": 0, "Failed": 1, "Stopped": _STOPPED}[outcome.state]
 
@@ -310,6 +311,19 @@ def _work(source: str, target: str) -> Path:
         folder = Path(target).absolute()
         return folder.with_name(f".{folder.name}.transform")
     return cache_folder() / "transform" / hashlib.sha256(f"{source}\n{target}".encode()).hexdigest()[:16]
+
+
+def _check_apart(source: str, target: str, work: Path) -> None:
+    """Outputs and progress must not lie among the input, where the next run would take them for objects."""
+    if source.startswith("s3://") and target.startswith("s3://"):
+        apart = not f"{target.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
+    elif source.startswith("s3://"):
+        apart = True
+    else:
+        top = Path(source).resolve()
+        apart = not any(top == each or top in each.parents for each in (Path(target).resolve(), work.resolve()))
+    if not apart:
+        raise click.UsageError(f"OUTPUT {target} (or --work) lies inside of INPUT {source}; name a folder beside it")
 
 
 def _identity(repository: Path) -> str:

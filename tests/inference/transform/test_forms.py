@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.inference.transform.conftest import FRAMES, Folder, Model
@@ -132,10 +133,9 @@ def test_npy_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("in_memory", [10**9, 0], ids=["memory", "file"])
 def test_parquet_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.MonkeyPatch, in_memory: int) -> None:
     """Another reader, pyarrow, reads it, written in several groups of rows."""
-    parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("tritonforge.inference.transform.stages._IN_MEMORY", in_memory)
     monkeypatch.setattr("tritonforge.inference.transform.tables._GROUP", 2000)
-    file = parquet.ParquetFile(io.BytesIO(_table(folder, "parquet")))
+    file = pq.ParquetFile(io.BytesIO(_table(folder, "parquet")))
     assert file.num_row_groups > 5
     table = file.read().to_pydict()
     assert np.array_equal(np.array(table["x"], np.float32), ROWS)
@@ -145,8 +145,6 @@ def test_parquet_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.M
 @pytest.mark.parametrize("form", ["npy", "parquet"])
 def test_a_table_without_rows_can_be_read(folder: Folder, form: str) -> None:
     """An object without records has an output too."""
-    if form == "parquet":
-        pytest.importorskip("pyarrow")
     folder.write({"a": b""})
     assert folder.run(Model(), split_type="Line", options={"form": form}).state == "Completed"
     assert len(folder.outputs()[f"a.{form}"]) > 10

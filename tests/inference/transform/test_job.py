@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import botocore.session
 import pytest
 
 from tritonforge.errors import RequestError
@@ -59,8 +60,9 @@ def test_a_request_comes_out_as_it_went_in(request_: dict[str, Any]) -> None:
 
 def test_the_whole_request_has_every_field_of_the_service_model() -> None:
     """A field that AWS adds is noticed here."""
-    session = pytest.importorskip("botocore.session")
-    shape = session.get_session().get_service_model("sagemaker").operation_model("CreateTransformJob").input_shape
+    shape = (
+        botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateTransformJob").input_shape
+    )
 
     def missing(shape: Any, value: Any, where: str) -> list[str]:
         if shape.type_name != "structure":

@@ -173,7 +173,8 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_half_is_cleared_away(tmp_path: Path) -> None:
     """By the check before the next run."""
     (tmp_path / "halves").mkdir()
-    (tmp_path / "halves" / "left").write_bytes(b"ha")
+    (tmp_path / "halves" / ".tritonforge-123-4").write_bytes(b"ha")
+    (tmp_path / "halves" / "mine").write_bytes(b"a user's own")
     Folders(tmp_path / "halves").check(str(tmp_path / "out"))
-    assert list((tmp_path / "halves").iterdir()) == []
+    assert [path.name for path in (tmp_path / "halves").iterdir()] == ["mine"]
     assert list((tmp_path / "out").iterdir()) == []

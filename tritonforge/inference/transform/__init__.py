@@ -18,7 +18,7 @@ from tritonforge.inference.transform.job import (
     TransformJob,
     TransformOutput,
 )
-from tritonforge.inference.transform.journal import JournalError
+from tritonforge.inference.transform.journal import JournalError, forget
 from tritonforge.inference.transform.naming import Naming
 from tritonforge.inference.transform.outcomes import Failure, Outcome, Progress
 from tritonforge.inference.transform.places import Folders, Found, Place, PlaceError
@@ -50,6 +50,7 @@ __all__ = [
     "TransformJob",
     "TransformOutput",
     "container_environment",
+    "forget",
     "resolved",
     "run",
 ]

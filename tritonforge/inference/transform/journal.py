@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import sqlite3
 import tempfile
 import threading
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 from tritonforge.errors import DefinitionError, TritonForgeError
 
-__all__ = ["Entry", "Journal", "JournalError"]
+__all__ = ["Entry", "Journal", "JournalError", "forget"]
 
 #: Seconds between two times that rows are brought to the disk.
 _PERIOD: Final = 1.0
@@ -202,6 +203,19 @@ class Journal:
                     self._written = time.monotonic()
         except sqlite3.Error as error:
             raise JournalError(f"{self.folder}: the job's progress cannot be kept there: {error}") from error
+
+
+def forget(folder: Path) -> None:
+    """Remove what a job kept in its work folder, and the folder where nothing else is in it; it need not be there."""
+    for path in folder.glob("journal.sqlite*"):
+        path.unlink(missing_ok=True)
+    (folder / "lock").unlink(missing_ok=True)
+    for path in (folder / "stages").glob("*"):
+        if re.fullmatch(r"[0-9a-f]{64}(\.parquet)?", path.name):
+            path.unlink(missing_ok=True)
+    for each in (folder / "stages", folder / "halves", folder):
+        with contextlib.suppress(OSError):  # not there, or somebody has put something in
+            each.rmdir()
 
 
 def _bytes(text: str) -> bytes:

@@ -160,8 +160,9 @@ class Folders:
             probe.write_bytes(b"x")
             probe.unlink()
             if self._halves is not None:
-                shutil.rmtree(self._halves, ignore_errors=True)
-                self._halves.mkdir(parents=True)
+                self._halves.mkdir(parents=True, exist_ok=True)
+                for half in self._halves.glob(f"{_TEMPORARY}*"):
+                    half.unlink(missing_ok=True)
         except OSError as error:
             raise PlaceError(
                 f"{uri}: outputs cannot be written there: {error.strerror or error}", hopeless=True
