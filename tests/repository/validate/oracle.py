@@ -123,7 +123,8 @@ class Oracle:
             text = log.read_text(errors="replace")
             if ended:
                 return False, text
-            if "exit_timeout" in text and not any(_SAID.match(line) for line in errors(text)) and _REFUSED not in text:
+            refused = _REFUSED in text or any(_SAID.match(line) for line in _all_errors(text))
+            if "exit_timeout" in text and not refused:
                 time.sleep(0.02)  # the end of a server that refuses everything follows at once
                 return server.poll() is None and _REFUSED not in log.read_text(errors="replace"), text
             time.sleep(0.005)
@@ -131,9 +132,12 @@ class Oracle:
 
 
 def errors(log: str) -> list[str]:
-    """The errors in a log."""
-    found = [match["words"] for line in log.splitlines() if (match := _ERROR.match(line))]
-    return [words for words in found if "CUDA" not in words and "Cuda" not in words]
+    """The errors in a log whose words do not depend on the machine's GPUs."""
+    return [words for words in _all_errors(log) if "CUDA" not in words and "Cuda" not in words]
+
+
+def _all_errors(log: str) -> list[str]:
+    return [match["words"] for line in log.splitlines() if (match := _ERROR.match(line))]
 
 
 def write(files: Mapping[str, Any], folder: Path) -> None:
