@@ -264,6 +264,25 @@ def _below(folder: Folder, name: str) -> Path:
     return path
 
 
+def test_an_object_that_failed_is_not_read_to_its_end(folder: Folder) -> None:
+    """Nor is the model asked for the rest of it."""
+
+    class Long(Folders):
+        chunks = 0
+
+        def open(self, uri: str, offset: int = 0) -> Any:
+            yield b"bad\n"
+            for self.chunks in range(3000):
+                yield b"good\n"
+
+    folder.write({"a": b""})
+    source, model = Long(), Model(Faults({b"bad": (1, REFUSAL)}), delay=0.001)
+    job = folder.job(split_type="Line", batch_strategy="SingleRecord", retries=0)
+    assert run(job, source=source, sink=Folders(), asker=model).failed == 1
+    assert source.chunks < 300
+    assert len(model.bodies) < 300
+
+
 def test_gzip_that_is_none_fails_its_object(folder: Folder) -> None:
     """With what to do."""
     folder.write({"a": b"plain", "b": gzip.compress(b"fine")})
@@ -422,6 +441,16 @@ def test_joins_keep_records_and_answers_together(folder: Folder) -> None:
         assert folder.outputs() == {"rows.csv.out": expected}
 
 
+def test_filters_work_on_payloads_of_any_size_too(folder: Folder) -> None:
+    """What is filtered must be read first; it still goes in chunks."""
+    folder.write({"a": b'{"x":1,"y":2}'})
+    model = Model()
+    processing = DataProcessing(input_filter="$.y")
+    outcome = folder.run(model, content_type="application/json", max_payload_in_mb=0, data_processing=processing)
+    assert outcome.state == "Completed", outcome.reason
+    assert model.bodies == [b"2"]
+
+
 def test_a_filter_that_finds_nothing_fails_the_object(folder: Folder) -> None:
     """With the number of the record."""
     folder.write({"a": b'{"x":1}\n{"y":1}\n'})
@@ -513,6 +542,20 @@ def test_a_stopped_job_goes_on_inside_its_objects(
     assert 0 < len(second.bodies) < len(whole.bodies)
     # At most what was under way when it stopped is asked again.
     assert len(first.bodies) + len(second.bodies) <= len(whole.bodies) + 2
+
+
+def test_records_keep_their_numbers_after_a_stop(folder: Folder) -> None:
+    """The damage at the end of the object is told as if the job had never been stopped."""
+    payloads = [b"%04d" % number * 9_000 for number in range(300)]
+    folder.write({"a": b"".join(map(FRAMES["TFRecord"], payloads))[:-5]})
+    fields = {"split_type": "TFRecord", "max_payload_in_mb": 1}
+    whole = folder.run(Model(), **fields)
+    assert whole.failures[0].record == 299
+    stop, think = _stopping(4)
+    assert folder.run(Model(think), work=True, options={"stop": stop}, **fields).state == "Stopped"
+    rest = Model()
+    assert folder.run(rest, work=True, **fields).failures == whole.failures
+    assert len(rest.bodies) < 10
 
 
 def test_finished_objects_are_not_asked_again(folder: Folder) -> None:
@@ -641,3 +684,20 @@ def test_a_defect_of_a_place_is_not_hidden(folder: Folder) -> None:
         run(folder.job(), source=Folders(), sink=_Sink(3, ZeroDivisionError()), asker=Model())
     with pytest.raises(ZeroDivisionError):
         folder.run(Model(lambda body: 1 // 0))  # type: ignore[arg-type,return-value]
+
+
+def test_failed_objects_give_their_room_back(folder: Folder) -> None:
+    """Answers that wait behind a record that fails leave the window with it; else the job would stand still."""
+    folder.write({f"{number:02}": b"bad\n" + b"good\n" * 6 for number in range(40)})
+
+    def think(body: bytes) -> Reply | None:
+        if body == b"bad":
+            time.sleep(0.01)
+            return REFUSAL
+        return None
+
+    outcome = folder.run(
+        Model(think), split_type="Line", batch_strategy="SingleRecord", max_concurrent_transforms=4, retries=0
+    )
+    assert outcome.failed == 40
+    assert folder.outputs() == {}

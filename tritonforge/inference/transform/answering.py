@@ -99,8 +99,11 @@ class Answerer:
         if reply is None:
             if self._course.ended.is_set():
                 raise StoppedError("the run ends")
-            body = task.body if plan.processing is None else plan.processing.request(task.body)
-            reply = self._asking.one(task.stream or (lambda: body))
+            if plan.processing is not None:
+                body = plan.processing.request(task.body)
+                reply = self._asking.one((lambda: iter((body,))) if plan.effective.chunked else (lambda: body))
+            else:
+                reply = self._asking.one(task.stream or (lambda: task.body))
         dtype: Any = None
         if plan.form == "jsonl":
             pieces: tuple[bytes, ...] = (json_lines(reply.body, reply.headers), b"\n")

@@ -82,7 +82,7 @@ class Reader:
         """Make all requests of an object; where that fails, the object does."""
         plan, found = self._course.plan, underway.found
         limits, whole = plan.effective, plan.split_type == "None"
-        if limits.chunked and (whole or limits.strategy == "MultiRecord"):
+        if limits.chunked and plan.processing is None and (whole or limits.strategy == "MultiRecord"):
             self._submit(underway, b"", record=None, count=1, end=found.size, span=found.size, streamed=True)
             return
         if whole and not plan.compressed and found.size > limits.max_payload:
