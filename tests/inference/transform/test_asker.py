@@ -156,6 +156,7 @@ def test_a_refused_connection_was_not_received() -> None:
     [
         ((200, json.dumps({"MaxPayloadInMB": 3}).encode()), {"MaxPayloadInMB": 3}),
         ((404, b"<html>"), None),
+        ((404, b'{"MaxPayloadInMB":3}'), None),
         ((400, b""), None),
         ((200, b"no JSON"), None),
         ((200, b"[1]"), None),

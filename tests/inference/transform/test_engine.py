@@ -480,7 +480,7 @@ def test_progress_tells_how_far_it_is(folder: Folder) -> None:
     """Objects, records and bytes up to the totals, and a time that is left."""
     folder.write({f"{number:02}": b"x" * 100 for number in range(30)})
     told: list[Progress] = []
-    folder.run(Model(delay=0.003), options={"progress": told.append})
+    folder.run(Model(delay=0.02), options={"progress": told.append})
     last = told[-1]
     assert (last.objects, last.records, last.size, last.total_objects, last.total_size) == (30, 30, 3000, 30, 3000)
     assert last.seconds_left == 0
@@ -692,12 +692,12 @@ def test_failed_objects_give_their_room_back(folder: Folder) -> None:
 
     def think(body: bytes) -> Reply | None:
         if body == b"bad":
-            time.sleep(0.01)
+            time.sleep(0.01)  # until the others of its object have their answers
             return REFUSAL
         return None
 
     outcome = folder.run(
-        Model(think), split_type="Line", batch_strategy="SingleRecord", max_concurrent_transforms=4, retries=0
+        Model(think), split_type="Line", batch_strategy="SingleRecord", max_concurrent_transforms=8, retries=0
     )
     assert outcome.failed == 40
     assert folder.outputs() == {}

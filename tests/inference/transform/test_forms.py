@@ -142,6 +142,15 @@ def test_parquet_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.M
     assert table["n"] == list(range(300))
 
 
+def test_tensors_of_several_dimensions_are_lists_of_lists(folder: Folder) -> None:
+    """Each dimension has its own size."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder.write({"a": b"1"})
+    tensor = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)
+    assert folder.run(Model(lambda body: reply({"x": tensor})), options={"form": "parquet"}).state == "Completed"
+    assert parquet.read_table(io.BytesIO(folder.outputs()["a.parquet"])).to_pydict() == {"x": tensor.tolist()}
+
+
 @pytest.mark.parametrize("form", ["npy", "parquet"])
 def test_a_table_without_rows_can_be_read(folder: Folder, form: str) -> None:
     """An object without records has an output too."""
