@@ -62,7 +62,7 @@ class Model:
                 self.bodies.append(data)
             if self.delay:
                 # Other bodies wait another time, so that answers come in another order than requests go.
-                time.sleep(self.delay * (data[-1] % 7 if data else 1))
+                time.sleep(self.delay * (1 + data[-1] % 7 if data else 1))
             return self.think(data) or Reply(200, {"content-type": "text/plain"}, answer_to(data))
         finally:
             with self.lock:

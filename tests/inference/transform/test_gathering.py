@@ -70,10 +70,10 @@ def run(folder: Folder, model: Triton, gathering: Gathering | None, **fields: An
 def test_gathered_answers_are_those_of_records_alone(folder: Folder, gathering: Gathering, most: int) -> None:
     """Byte by byte; and there are fewer requests, none of more records than the model takes."""
     folder.write({f"{number:02}": jpeg(number) for number in range(60)})
-    alone = Triton(gathering.name, delay=0.0005)
+    alone = Triton(gathering.name, delay=0.002)
     assert run(folder, alone, None).state == "Completed"
     expected = folder.outputs()
-    together = Triton(gathering.name, delay=0.0005)
+    together = Triton(gathering.name, delay=0.002)
     outcome = run(folder, together, gathering)
     assert (outcome.state, outcome.records, outcome.notes) == ("Completed", 60, ())
     assert folder.outputs() == expected
@@ -88,7 +88,7 @@ def test_records_of_one_object_are_gathered_too(folder: Folder) -> None:
     fields = {"split_type": "TFRecord", "batch_strategy": "SingleRecord", "assemble_with": "Line"}
     assert run(folder, Triton("EXAMPLE"), None, **fields).state == "Completed"
     expected = folder.outputs()
-    together = Triton("EXAMPLE", delay=0.0005)
+    together = Triton("EXAMPLE", delay=0.002)
     assert run(folder, together, TEXT, **fields).state == "Completed"
     assert folder.outputs() == expected
     assert len(together.batches) < 80
@@ -97,7 +97,7 @@ def test_records_of_one_object_are_gathered_too(folder: Folder) -> None:
 def test_a_bad_record_is_found_among_those_it_went_with(folder: Folder) -> None:
     """The request of all fails; each is then asked alone, and only the bad one's object has no output."""
     folder.write({f"{number:02}": b"bad" if number == 13 else b"%d" % number for number in range(40)})
-    outcome = run(folder, Triton("EXAMPLE", bad=b"bad", delay=0.0005), TEXT)
+    outcome = run(folder, Triton("EXAMPLE", bad=b"bad", delay=0.002), TEXT)
     assert [each.uri for each in outcome.failures] == [str(folder.source / "13")]
     assert len(folder.outputs()) == 39
 
@@ -107,12 +107,12 @@ def test_a_model_whose_numbers_depend_on_the_batch_is_asked_one_by_one(folder: F
     folder.write({f"{number:02}": b"%d" % number for number in range(60)})
     assert run(folder, Triton("EXAMPLE"), None).state == "Completed"
     expected = folder.outputs()
-    twisted = Triton("EXAMPLE", twist=1.0, delay=0.0005)
+    twisted = Triton("EXAMPLE", twist=1.0, delay=0.002)
     outcome = run(folder, twisted, TEXT)
     assert folder.outputs() == expected
     assert any("depend on what else is in the batch" in note for note in outcome.notes)
     assert sum(1 for batch in twisted.batches if batch > 1) <= 2
-    always = Triton("EXAMPLE", twist=1.0, delay=0.0005)
+    always = Triton("EXAMPLE", twist=1.0, delay=0.002)
     assert run(folder, always, TEXT, always=True).notes == ()
     assert folder.outputs() != expected
 
@@ -121,7 +121,7 @@ def test_a_model_whose_numbers_depend_on_the_batch_is_asked_one_by_one(folder: F
 def test_only_raw_records_are_gathered(folder: Folder, content_type: str | None) -> None:
     """A request in JSON is the user's own."""
     folder.write({f"{number}": b"%d" % number for number in range(20)})
-    model = Model(delay=0.0005)
+    model = Model(delay=0.002)
     folder.run(model, content_type=content_type, max_concurrent_transforms=2, options={"gathering": TEXT})
     assert len(model.bodies) == 20
 
