@@ -64,6 +64,15 @@ class Several(tf.Module):
         with tf.control_dependencies([tf.debugging.assert_positive(x, "only what is positive is taken")]):
             return {"y": tf.math.log(x)}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="seconds")])
+    def slow(self, seconds: Any) -> Any:
+        """Computes for as long as it is told."""
+        until = tf.timestamp() + tf.cast(tf.reduce_max(seconds), tf.float64)
+        _, now = tf.while_loop(
+            lambda steps, now: now < until, lambda steps, now: (steps + 1, tf.timestamp()), (0, tf.timestamp())
+        )
+        return {"late": tf.fill(tf.shape(seconds), now >= until)}
+
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
     def shaped(self, x: Any) -> Any:
         """Works on pairs only."""
@@ -77,6 +86,7 @@ save(
     serving_default=several.all_of_them,
     narrow=several.narrow,
     picky=several.picky,
+    slow=several.slow,
     shaped=several.shaped,
 )
 
