@@ -25,8 +25,8 @@ from typing import Any, Final, TypedDict
 import urllib3
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving import ports
-from tritonforge.serving.tfs import configuration, listener, package, worker
+from tritonforge.serving import listener, ports
+from tritonforge.serving.tfs import configuration, package, worker
 from tritonforge.tfs import environment
 from tritonforge.tfs.layout import CODE, INFERENCE, LIBRARY, ServedModel
 

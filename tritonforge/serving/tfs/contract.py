@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from tritonforge.serving.tfs.listener import Request
+from tritonforge.serving.listener import Request
 
 __all__ = ["CUSTOM_ATTRIBUTES", "Context", "attributes", "context", "model_path"]
 

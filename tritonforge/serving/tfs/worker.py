@@ -23,9 +23,9 @@ from typing import Any, Final, TypedDict
 import urllib3
 
 from tritonforge.errors import LaunchError
+from tritonforge.serving.listener import Answering, Listener, Reply, Request
 from tritonforge.serving.tfs import conversion, handlers
 from tritonforge.serving.tfs.contract import CUSTOM_ATTRIBUTES, context, model_path
-from tritonforge.serving.tfs.listener import Answering, Listener, Reply, Request
 
 __all__ = ["Job", "main", "proxy", "python_service"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving import ports
-from tritonforge.serving.tfs.listener import Listener, listening
+from tritonforge.serving.listener import Listener, listening
 from tritonforge.serving.tfs.predictor import configuration
 from tritonforge.serving.tfs.predictor.rest import Api
 from tritonforge.serving.tfs.predictor.servable import Servable, load

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from tritonforge.serving.tfs.listener import Reply, Request
+from tritonforge.serving.listener import Reply, Request
 from tritonforge.serving.tfs.predictor import examples, reading, writing
 from tritonforge.serving.tfs.predictor.refusals import NOT_FOUND, Refusal, name_of
 from tritonforge.serving.tfs.predictor.servable import DEFAULT_SIGNATURE, Servable, Signature

@@ -1,6 +1,6 @@
 """An HTTP listener: requests whole in memory, one thread a connection, connections kept open.
 
-The front end of the container and the predictor that stands in for TensorFlow Serving both listen with it.
+The stand-in for TensorFlow Serving and its container listen with it, and so do the inference containers of algorithms.
 """
 
 from __future__ import annotations
