@@ -8,7 +8,8 @@ TritonForgeError
 ├─ MissingExtraError  an optional package is not installed; the message is the command that installs it
 ├─ EncodeError        you passed what the protocol cannot carry                           (also ValueError)
 ├─ DecodeError        the peer sent what the protocol forbids
-│  └─ RecordError     a stream of records is damaged; .offset              (records)
+│  ├─ RecordError     a stream of records is damaged; .offset              (records)
+│  └─ ManifestError   a manifest is not what it must be; .line .attribute
 ├─ ConnectError       the peer gave no answer: refused, timed out, or cut off
 ├─ ServerError        Triton or SageMaker answered with an error; .status .message
 │  ├─ ModelError      SageMaker tells of the container's error; .log      (inference.client)
@@ -16,6 +17,10 @@ TritonForgeError
 ├─ PackageError       a model archive is unsafe, damaged, or not what the image wants
 ├─ RequestError       a request breaks AWS's own service model, found before any call     (also ValueError)
 ├─ LaunchError        the local tritonserver did not start, or ended by itself
+├─ InputError         a training job was given what cannot be trained on: settings, channels, data (training.algorithm)
+│  └─ HyperparameterError  hyperparameters are unknown, missing or wrong; .problems    (training.algorithm)
+├─ StoppedError       SIGTERM came while a training program waited          (training.algorithm)
+├─ RefusalError       an inference container refuses a request; .status     (training.algorithm)
 └─ DeploymentError    a step on SageMaker failed: where, what, what to do
    └─ AwsError        AWS answered a call with an error; .service .operation .code .message (sagemaker.aws)
 
@@ -36,6 +41,7 @@ __all__ = [
     "DeploymentError",
     "EncodeError",
     "LaunchError",
+    "ManifestError",
     "MissingExtraError",
     "PackageError",
     "PbtxtError",
@@ -102,6 +108,23 @@ class EncodeError(TritonForgeError, ValueError):
 
 class DecodeError(TritonForgeError):
     """The peer sent what the protocol forbids."""
+
+
+class ManifestError(DecodeError):
+    """A manifest is not what it must be.
+
+    ``line`` counts from 1, None where no line is to blame; ``attribute`` is the name on that line, "" where it is the
+    line itself; ``what`` is the message without the two.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, line: int | None = None, attribute: str = "") -> None:
+        where = [] if line is None else [f"line {line}"]
+        super().__init__(": ".join([*where, *([attribute] if attribute else []), message]))
+        self.line = line
+        self.attribute = attribute
+        self.what = message
 
 
 class ConnectError(TritonForgeError):

@@ -1,0 +1,1 @@
+"""Learn the model that will be served: labelled data, the contract of training containers, jobs of this machine."""
