@@ -34,6 +34,7 @@ from tritonforge.inference.transform import (
     TransformInput,
     TransformJob,
     TransformOutput,
+    check,
     container_environment,
     forget,
     run,
@@ -190,6 +191,8 @@ def transform(
     _check_apart(source, target, folder)
     if afresh:
         forget(folder)
+    places = {"source": _place(source, flags), "sink": _place(target, flags, halves=folder / "halves")}
+    check(job, **places)
     with ExitStack() as stack:
         stop = stack.enter_context(_signals())
         asker, gathering = stack.enter_context(_server(model, url, default_model, job, log, stop))
@@ -198,8 +201,7 @@ def transform(
         stop.working = True
         outcome = run(
             job,
-            source=_place(source, flags),
-            sink=_place(target, flags, halves=folder / "halves"),
+            **places,
             asker=asker,
             work=folder,
             form=chosen,

@@ -103,20 +103,29 @@ def test_another_job_over_the_same_output_is_refused_unless_afresh(folder: Folde
     [
         (["IN", "OUT"], "say which model"),
         (["IN", "OUT", "--url", "http://127.0.0.1:9", "--model", "x"], "say which model"),
-        (["IN", "OUT", "--model", "nowhere"], "nowhere is not a directory"),
+        (["IN/full", "OUT", "--model", "nowhere"], "nowhere is not a directory"),
         (["IN", "IN/out", "--url", "http://127.0.0.1:9"], "lies inside of INPUT"),
         (["IN", "OUT", "--work", "IN/work", "--url", "http://127.0.0.1:9"], "lies inside of INPUT"),
         (["s3://b/in/", "s3://b/in/out", "--url", "http://127.0.0.1:9"], "lies inside of INPUT"),
-        (["IN", "OUT", "--url", "http://127.0.0.1:9"], "no server answers at http://127.0.0.1:9"),
+        (["IN/full", "OUT", "--url", "http://127.0.0.1:9"], "no server answers at http://127.0.0.1:9"),
         (["IN", "OUT", "--url", "http://127.0.0.1:9", "--env", "A"], "write NAME=VALUE"),
         (["IN", "OUT", "--url", "URL", "--max-payload", "50", "--max-concurrent", "3"], "it cannot exceed 100 MB"),
         (["IN", "OUT", "--url", "URL", "--input-filter", "x"], "it must begin with $"),
         (["IN/none", "OUT", "--url", "URL"], "no such file or folder"),
         (["IN", "OUT", "--url", "URL"], "there is no object to transform"),
+        # The input and the output are looked at before a server is waited for.
+        (["IN/none", "OUT", "--model", "nowhere"], "no such file or folder"),
+        (["IN/empty", "OUT", "--model", "nowhere"], "there is no object to transform"),
+        (["IN/full", "IN/full/1/out", "--model", "nowhere"], "lies inside of INPUT"),
+        (["IN/full", "IN/file/out", "--model", "nowhere"], "cannot be written"),
+        (["IN/full/1", "OUT", "--model", "nowhere", "--manifest"], "the manifest must be a JSON array"),
     ],
 )
 def test_mistakes_are_one_sentence(folder: Folder, container: Container, arguments: list[str], sentence: str) -> None:
     """No traceback, an exit code that says whose turn it is, and nothing written."""
+    if any(each.startswith("IN/") for each in arguments):
+        folder.write({"full/1": b"a picture", "file": b""})
+        (folder.source / "empty").mkdir()
     places = {"IN": str(folder.source), "OUT": str(folder.target), "URL": container.url}
     given = [places.get(each, each.replace("IN/", f"{folder.source}/")) for each in arguments]
     done = tritonforge("transform", *given)

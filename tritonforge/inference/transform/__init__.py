@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from tritonforge.inference.transform.asker import Asker, GoneError, HttpAsker, Reply
-from tritonforge.inference.transform.engine import run
+from tritonforge.inference.transform.engine import check, run
 from tritonforge.inference.transform.forms import Form
 from tritonforge.inference.transform.gathering import RAW, Gathering
 from tritonforge.inference.transform.job import (
@@ -49,6 +49,7 @@ __all__ = [
     "TransformInput",
     "TransformJob",
     "TransformOutput",
+    "check",
     "container_environment",
     "forget",
     "resolved",

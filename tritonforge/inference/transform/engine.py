@@ -33,7 +33,7 @@ from tritonforge.inference.transform.places import Place, PlaceError
 from tritonforge.inference.transform.precedence import resolved
 from tritonforge.inference.transform.reading import Reader
 
-__all__ = ["run"]
+__all__ = ["check", "run"]
 
 #: Seconds between two calls of ``progress``, and how soon a stop is seen.
 _PERIOD: Final = 0.1
@@ -41,6 +41,24 @@ _PERIOD: Final = 0.1
 #: More threads would wait for the disk, fewer for the network.
 _MOST_READERS: Final = 4
 _MOST_DELIVERERS: Final = 4
+
+_NOTHING: Final = "there is no object to transform: nothing is listed at the input's address"
+
+
+def check(job: TransformJob, *, source: Place, sink: Place) -> None:
+    """Find out whether a job has work to do and a place for it, before a server is started for it; it writes nothing.
+
+    Raises:
+        DefinitionError: the job itself is wrong, or its input has no object.
+        PlaceError: the input cannot be listed, or outputs cannot be put.
+        DecodeError: the input is to be a manifest, and is none.
+    """
+    if problems := job.problems():
+        raise DefinitionError("; ".join(problems))
+    with closing(iter(_Listing(job, source, "relative", (0, 1)))) as listing:
+        if next(listing, None) is None:
+            raise DefinitionError(f"{job.input.uri}: {_NOTHING}")
+    sink.check(job.output.uri)
 
 
 def run(
@@ -248,7 +266,7 @@ def _outcome(
     elif course.unfinished and stopped:
         state = "Stopped"
     elif not listing.count:
-        state, reason = "Failed", "there is no object to transform: nothing is listed at the input's address"
+        state, reason = "Failed", _NOTHING
     elif counts.failed:
         first = min(counts.failures, key=lambda each: each.uri)
         where = f" at record {first.record}" if first.record is not None else ""
