@@ -26,6 +26,7 @@ from tritonforge.sagemaker.applying import Material, judge, observe, read, role_
 from tritonforge.sagemaker.aws import Session, Store
 from tritonforge.sagemaker.deployment import Deployment, Plan, render, to_json
 from tritonforge.sagemaker.deployment.desired import folder
+from tritonforge.sagemaker.jobs.naming import job_name, plain
 from tritonforge.sagemaker.transforming import course, planning
 from tritonforge.sagemaker.transforming.places import S3Objects
 
@@ -117,7 +118,7 @@ def on_sagemaker(job: TransformJob, model: Path, *, report: str, **flags: Any) -
     as_json = report == "json"
     job = planning.fleet_job(
         job,
-        name=flags["name"] or planning.job_name(_base(model), dt.datetime.now(dt.timezone.utc)),
+        name=flags["name"] or job_name(_base(model), dt.datetime.now(dt.timezone.utc)),
         instance_type=flags["instance_type"] or _INSTANCE,
         instance_count=flags["instance_count"] or 1,
     )
@@ -168,7 +169,7 @@ def _planned(
         return
     definitions = load(model) if is_definition(model) else None
     deployment = deployment_of(definitions, name=None) or Deployment(
-        name=planning.plain(definitions.folder.name if definitions else _base(model))
+        name=plain(definitions.folder.name if definitions else _base(model))
     )
     built = model
     if definitions is not None:

@@ -19,6 +19,7 @@ from tritonforge.sagemaker.applying import Silent, observe, read
 from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.deployment import Deployment
 from tritonforge.sagemaker.deployment.desired import folder
+from tritonforge.sagemaker.jobs import looking, naming, sending
 from tritonforge.sagemaker.transforming import course, limits, planning
 
 CONFIG = """
@@ -98,7 +99,7 @@ def test_lines_that_come_after_the_status_are_waited_for(
     looks = iter([[], ["the cause"], ["its last line"], []])
 
     class Late:
-        def __init__(self, *_: Any) -> None:
+        def __init__(self, *_: Any, **__: Any) -> None:
             """As `Lines`."""
 
         def new(self) -> list[str]:
@@ -108,7 +109,7 @@ def test_lines_that_come_after_the_status_are_waited_for(
     created(account, session, "late-lines", {"a": b"break"}, ModelClientConfig={"InvocationsMaxRetries": 0})
     account.ended("late-lines")
     monkeypatch.setattr(course, "Lines", Late)
-    monkeypatch.setattr(course, "_LAST_PAUSE", 0.0)
+    monkeypatch.setattr(looking, "_LAST_PAUSE", 0.0)
     lines: list[str] = []
     course.watch(session, "late-lines", progress=Silent(), line=lines.append)
     assert lines == ["the cause", "its last line"]
@@ -171,7 +172,7 @@ def test_a_job_whose_answer_was_lost_is_found_again(
 
 def test_a_model_that_appears_late(account: Any, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """SageMaker reads its tables late: the job is tried again until its model is found."""
-    monkeypatch.setattr(course, "_PAUSES", (0.1, 0.3, 0.6, 1.0))
+    monkeypatch.setattr(sending, "_PAUSES", (0.1, 0.3, 0.6, 1.0))
     account.put({"late/in/a": b"x"})
     timer = threading.Timer(0.3, account.model, ["late"])
     timer.start()
@@ -241,9 +242,9 @@ def test_what_cannot_be_planned(account: Any) -> None:
 def test_names_of_jobs() -> None:
     """A name has 63 characters at most, of those that SageMaker takes."""
     now = dt.datetime(2026, 1, 2, 3, 4, 5, 6000)
-    assert planning.job_name("a" * 80, now) == "a" * 39 + "-2026-01-02-03-04-05-006"
-    assert planning.job_name("_x__y_", now) == "x-y-2026-01-02-03-04-05-006"
-    assert planning.job_name("___", now) == "transform-2026-01-02-03-04-05-006"
+    assert naming.job_name("a" * 80, now) == "a" * 39 + "-2026-01-02-03-04-05-006"
+    assert naming.job_name("_x__y_", now) == "x-y-2026-01-02-03-04-05-006"
+    assert naming.job_name("___", now) == "transform-2026-01-02-03-04-05-006"
 
 
 @pytest.mark.parametrize("count", [100, 101])

@@ -6,8 +6,6 @@ second job finds archive and model there. A job's name is its own each time, bec
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -15,36 +13,16 @@ from typing import Any, Final
 from tritonforge.errors import DefinitionError
 from tritonforge.inference.transform.job import Resources, TransformJob
 from tritonforge.sagemaker.deployment.content import Content
-from tritonforge.sagemaker.deployment.deployment import LONGEST_NAME, Deployment
+from tritonforge.sagemaker.deployment.deployment import Deployment
 from tritonforge.sagemaker.deployment.observed import Observed
 from tritonforge.sagemaker.deployment.planning import plan as plan_deployment
 from tritonforge.sagemaker.deployment.steps import Plan, Step
+from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 
-__all__ = ["OPERATION", "fleet_job", "job_name", "plain", "plan", "plan_existing"]
-
-OPERATION: Final = "CreateTransformJob"
+__all__ = ["fleet_job", "plan", "plan_existing"]
 
 #: What of a deployment's plan a job needs.
 _NEEDED: Final = frozenset({"CreateBucket", "PutObject", "CreateModel", "AbortMultipartUpload"})
-
-_LONGEST: Final = 63
-_STAMP: Final = "%Y-%m-%d-%H-%M-%S-%f"
-_NOT_NAME: Final = re.compile(r"[^a-zA-Z0-9]+")
-
-
-def job_name(base: str, now: dt.datetime) -> str:
-    """A name for a job: what it is about and the time, to the millisecond.
-
-    >>> job_name("resnet50_tfs", dt.datetime(2026, 1, 2, 3, 4, 5, 678901))
-    'resnet50-tfs-2026-01-02-03-04-05-678'
-    """
-    stamp = now.strftime(_STAMP)[:-3]
-    return f"{plain(base, _LONGEST - len(stamp) - 1)}-{stamp}"
-
-
-def plain(text: str, most: int = LONGEST_NAME) -> str:
-    """A text as a name of SageMaker's: letters and digits with hyphens between them, ``most`` characters of it."""
-    return _NOT_NAME.sub("-", text).strip("-")[:most].strip("-") or "transform"
 
 
 def fleet_job(job: TransformJob, *, name: str, instance_type: str, instance_count: int = 1) -> TransformJob:
@@ -100,8 +78,8 @@ def _step(job: TransformJob) -> Step:
     return Step(
         action="create",
         service="sagemaker",
-        operation=OPERATION,
-        kind="transform job",
+        operation=TRANSFORM.create,
+        kind=TRANSFORM.noun,
         name=job.name,
         request=dict(_members(job.to_request())),
         why="every job is a new one",

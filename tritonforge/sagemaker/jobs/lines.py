@@ -1,8 +1,8 @@
-"""The lines that a transform job writes to CloudWatch Logs, as they come. Every call here only reads."""
+"""The lines that a job writes to CloudWatch Logs, as they come. Every call here only reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from tritonforge.errors import TritonForgeError
@@ -10,25 +10,25 @@ from tritonforge.sagemaker.aws.session import Session
 
 __all__ = ["Lines"]
 
-_GROUP: Final = "/aws/sagemaker/TransformJobs"
-
-#: The part of the log in which SageMaker itself writes; the rest is the containers'.
-_DATA_LOG: Final = "/data-log"
-
 #: Lines that one look takes of a stream at most: a busy container writes more than anyone reads.
 _MOST: Final = 1000
 
 
+def _any(_: str) -> bool:
+    return True
+
+
 class Lines:
-    """The lines of one job that were not given yet; ``containers`` takes in what its containers write.
+    """The lines of one job in a log group that were not given yet; ``wanted`` chooses among its streams by name.
 
     Logs are a help beside the job's own status, so whatever goes wrong with them is passed over.
     """
 
-    def __init__(self, session: Session, job: str, *, containers: bool = False) -> None:
+    def __init__(self, session: Session, group: str, job: str, *, wanted: Callable[[str], bool] = _any) -> None:
         self._session = session
+        self._group = group
         self._job = job
-        self._containers = containers
+        self._wanted = wanted
         self._tokens: dict[str, str] = {}
 
     def new(self) -> Iterator[str]:
@@ -43,12 +43,12 @@ class Lines:
         pages = self._session.pages(
             "logs",
             "DescribeLogStreams",
-            resource=_GROUP,
-            logGroupName=_GROUP,
+            resource=self._group,
+            logGroupName=self._group,
             logStreamNamePrefix=f"{self._job}/",
         )
         names = [str(each["logStreamName"]) for page in pages for each in page.get("logStreams", ())]
-        return [name for name in names if self._containers or name.endswith(_DATA_LOG)]
+        return [name for name in names if self._wanted(name)]
 
     def _of(self, stream: str) -> Iterator[str]:
         given = 0
@@ -58,8 +58,8 @@ class Lines:
             answer = self._session.call(
                 "logs",
                 "GetLogEvents",
-                resource=_GROUP,
-                logGroupName=_GROUP,
+                resource=self._group,
+                logGroupName=self._group,
                 logStreamName=stream,
                 startFromHead=True,
                 **more,
