@@ -42,6 +42,7 @@ EDGES = (
     "tritonforge.repository.definition.loading",
     "tritonforge.repository.validation",
     "tritonforge.schema",
+    "tritonforge.training.job.engine",
     "tritonforge.testing",
 )
 

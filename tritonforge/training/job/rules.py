@@ -1,0 +1,164 @@
+"""Rules of training jobs that the API's schema cannot say. This module does no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, get_args
+
+from tritonforge.training.job.channel import Channel, DataType, InputMode, S3Data
+
+if TYPE_CHECKING:
+    from tritonforge.training.job.job import TrainingJob
+
+__all__ = ["problems"]
+
+_MAX_RUNTIME: Final = 28 * 24 * 60 * 60
+_STORES: Final = "S3DataSource, FileSystemDataSource or DatasetSource"
+
+
+def problems(job: TrainingJob) -> tuple[str, ...]:
+    """Everything that the documentation says against a job, a sentence each, in the order of the request."""
+    return (*_algorithm(job), *_channels(job), *_resources(job), *_stopping(job), *_checkpoints(job))
+
+
+def metric_problem(regex: str) -> str:
+    """Why a metric's expression finds no value, empty where it can.
+
+    The value is the first group. Source: SageMaker developer guide, "Define Training Metrics".
+
+    >>> metric_problem("loss=([0-9.]+)"), metric_problem("loss=")
+    ('', 'it has no group, which would be the value; write loss=([0-9.]+)')
+    """
+    try:
+        compiled = re.compile(regex)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"it is no regular expression: {error}"
+    return "" if compiled.groups else f"it has no group, which would be the value; write {regex}([0-9.]+)"
+
+
+def _algorithm(job: TrainingJob) -> Iterator[str]:
+    algorithm = job.algorithm
+    if algorithm is None:
+        if "ServerlessJobConfig" not in job.carried:  # such a job has no container of its own
+            yield "AlgorithmSpecification is missing; it says which image or algorithm is run"
+        return
+    # Source: API_AlgorithmSpecification, `AlgorithmName`: mutually exclusive with TrainingImage, and one is needed.
+    if (algorithm.training_image is None) == (algorithm.algorithm_name is None):
+        both = "both are" if algorithm.training_image is not None else "none is"
+        yield f"AlgorithmSpecification takes either TrainingImage or AlgorithmName; {both} given"
+    for definition in algorithm.metric_definitions or ():
+        if wrong := metric_problem(definition.regex):
+            yield f"MetricDefinitions: the Regex of {definition.name}: {wrong}"
+
+
+def _channels(job: TrainingJob) -> Iterator[str]:
+    channels = job.channels or ()
+    # Source: API_Channel, `ChannelName`: a channel is named, and its name is its folder.
+    for name, times in Counter(each.name for each in channels).items():
+        if times > 1:
+            yield f"InputDataConfig has {times} channels that are called {name}; each needs a name of its own"
+    for channel in channels:
+        for sentence in _channel(job, channel):
+            yield f"channel {channel.name}: {sentence}"
+
+
+def _channel(job: TrainingJob, channel: Channel) -> Iterator[str]:
+    mode = job.mode(channel)
+    stores = (channel.source.s3 is not None) + len(channel.source.carried)
+    if stores != 1:
+        yield f"its DataSource must have one of {_STORES}; {stores or 'none'} are given"
+    if mode not in get_args(InputMode):
+        yield f"its input mode is {mode!r}; a training job takes {' or '.join(get_args(InputMode))}"
+    if mode != "Pipe":
+        # Source: API_Channel, `CompressionType` ("used only in Pipe input mode"), `RecordWrapperType`.
+        if channel.compression_type == "Gzip":
+            yield f"CompressionType Gzip is for Pipe mode only, and its input mode is {mode}; leave it unset"
+        if channel.record_wrapper_type == "RecordIO":
+            yield f"RecordWrapperType RecordIO is for Pipe mode only, and its input mode is {mode}; leave it unset"
+    if channel.data is not None:
+        yield from _data(job, channel.data, mode)
+
+
+def _data(job: TrainingJob, data: S3Data, mode: InputMode) -> Iterator[str]:
+    if data.data_type == "AugmentedManifestFile":
+        # Source: API_S3DataSource, `S3DataType`: "can only be used if the Channel's input mode is Pipe"; the
+        # attributes and their order: SageMaker developer guide, "Provide Dataset Metadata to Training Jobs with an
+        # Augmented Manifest File".
+        if mode != "Pipe":
+            yield f"an AugmentedManifestFile needs InputMode Pipe, and its input mode is {mode}"
+        if not data.attribute_names:
+            yield "an AugmentedManifestFile needs AttributeNames: which attributes of a line are streamed, in order"
+    elif data.attribute_names:
+        yield f"AttributeNames are those of an AugmentedManifestFile, and its S3DataType is {data.data_type}"
+    if repeated := [name for name, times in Counter(data.attribute_names or ()).items() if times > 1]:
+        yield f"AttributeNames has {repeated[0]} more than once"
+    # Source: SageMaker developer guide, "Access Training Data": fast file mode takes S3 prefixes.
+    if mode == "FastFile" and data.data_type != "S3Prefix":
+        yield f"FastFile mode takes S3DataType S3Prefix only, and its S3DataType is {data.data_type}"
+    if data.data_type not in get_args(DataType) and job.algorithm is not None:
+        yield f"its S3DataType is {data.data_type!r}; a container takes {', '.join(get_args(DataType))}"
+    # Source: API_S3DataSource, `InstanceGroupNames`.
+    groups = {each.instance_group_name for each in (job.resources and job.resources.instance_groups) or ()}
+    for name in data.instance_group_names or ():
+        if name not in groups:
+            yield f"InstanceGroupNames has {name}, which ResourceConfig.InstanceGroups has not"
+
+
+def _resources(job: TrainingJob) -> Iterator[str]:
+    resources = job.resources
+    if resources is None:
+        return
+    alone = {
+        "InstanceType": resources.instance_type is not None,
+        "InstanceGroups": bool(resources.instance_groups),
+        "InstancePlacementConfig": "InstancePlacementConfig" in resources.carried,
+        "EnableManagedSpotTraining": bool(job.enable_managed_spot_training),
+    }
+    # Source: API_ResourceConfig, `InstancePreferences`, `SelectedInstanceType`, `InstanceGroups`.
+    if "InstancePreferences" in resources.carried:
+        for name in (name for name, is_given in alone.items() if is_given):
+            yield f"ResourceConfig.InstancePreferences cannot be used together with {name}"
+    elif not alone["InstanceType"] and not alone["InstanceGroups"] and "ServerlessJobConfig" not in job.carried:
+        yield "ResourceConfig names no instances: it needs InstanceType and InstanceCount, or InstanceGroups"
+    if alone["InstanceType"] and alone["InstanceGroups"]:
+        yield "ResourceConfig takes either InstanceType with InstanceCount, or InstanceGroups; both are given"
+    if alone["InstanceType"] and not resources.instance_count:
+        yield "ResourceConfig.InstanceCount must be at least 1"
+    names = Counter(each.instance_group_name for each in resources.instance_groups or ())
+    for name, times in names.items():
+        if times > 1:
+            yield f"ResourceConfig.InstanceGroups has {times} groups that are called {name}"
+    for name in ("SelectedInstanceType", "SelectedInstanceCount"):
+        if name in resources.carried:
+            yield f"ResourceConfig.{name} is what SageMaker tells of a job, and cannot be asked for"
+
+
+def _stopping(job: TrainingJob) -> Iterator[str]:
+    condition = job.stopping_condition
+    longest = None if condition is None else condition.max_wait_time_in_seconds
+    # Source: API_StoppingCondition.
+    if job.max_runtime > _MAX_RUNTIME:
+        yield f"MaxRuntimeInSeconds is {job.max_runtime}; it cannot be more than {_MAX_RUNTIME}, which is 28 days"
+    if job.enable_managed_spot_training and longest is None:
+        yield "EnableManagedSpotTraining needs StoppingCondition.MaxWaitTimeInSeconds, at least MaxRuntimeInSeconds"
+    if longest is not None and longest < job.max_runtime:
+        said = condition is not None and condition.max_runtime_in_seconds is not None
+        yield (
+            f"MaxWaitTimeInSeconds is {longest}; it must be at least MaxRuntimeInSeconds, which is "
+            f"{job.max_runtime}{'' if said else ' where nothing is said'}"
+        )
+
+
+def _checkpoints(job: TrainingJob) -> Iterator[str]:
+    config = job.checkpoint_config
+    path = config.local_path if config is not None else None
+    if path is None:
+        return
+    folder = path.rstrip("/")
+    # They would cover each other. Source: API_CheckpointConfig; SageMaker developer guide, "Using the SageMaker
+    # Training and Inference Toolkits" (/opt/ml is SageMaker's).
+    taken = any(f"{folder}/".startswith(f"/opt/ml/{each}/") for each in ("input", "model", "output", "code"))
+    if not path.startswith("/") or ".." in path.split("/") or folder in ("", "/opt", "/opt/ml") or taken:
+        yield f"CheckpointConfig.LocalPath is {path!r}; it must be an absolute path apart from SageMaker's own folders"
