@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,14 +17,16 @@ from tritonforge.cli.deployment.deploying import agreed
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.deployment.subjects import deployment_of, is_definition
 from tritonforge.cli.terminal import Steps, err, out, steps
+from tritonforge.cli.watching import COLOURS, show, told_line, watched
 from tritonforge.inference.transform.job import MAX_PAYLOAD_IN_MB, TransformJob
 from tritonforge.repository.artifacts import ArtifactMaker
 from tritonforge.repository.definition.loading import load
 from tritonforge.repository.disk import build
 from tritonforge.sagemaker.applying import Material, judge, observe, read, role_arn
 from tritonforge.sagemaker.aws import Session, Store
-from tritonforge.sagemaker.deployment import Deployment, Plan, render, to_json
+from tritonforge.sagemaker.deployment import Deployment, Plan
 from tritonforge.sagemaker.deployment.desired import folder
+from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.naming import job_name, plain
 from tritonforge.sagemaker.transforming import course, planning
 from tritonforge.sagemaker.transforming.places import S3Objects
@@ -127,7 +128,7 @@ def on_sagemaker(job: TransformJob, model: Path, *, report: str, **flags: Any) -
         with _planned(job, model, session, progress, flags) as made:
             course.check(made.plan)
             progress.end()
-            _show(made, as_json=as_json, only_plan=flags["only_plan"])
+            show(made.plan, as_json=as_json, only_plan=flags["only_plan"], said=made.said)
             if flags["only_plan"]:
                 return 0
             agreed(yes=flags["yes"], json_wanted=as_json)
@@ -136,10 +137,12 @@ def on_sagemaker(job: TransformJob, model: Path, *, report: str, **flags: Any) -
             progress.end()
             _tell({"job": job.name, "state": "InProgress"}, as_json=as_json)
             return 0
-        progress.begin(f"transform job {job.name}")
-        ended = _watched(session, job.name, progress)
+
+        def watch() -> course.Ended:
+            return course.watch(session, job.name, progress=progress, line=told_line)
+
+        ended = watched(session, TRANSFORM, job.name, progress, watch)
     if ended is None:
-        err.print(f"[yellow]note:[/yellow] the transform job {escape(job.name)} goes on without us")
         return _STOPPED
     _tell(
         {
@@ -193,34 +196,6 @@ def _planned(
         yield _Planned(plan, {"": material}, tuple(f"{each.code} {each.path}: {each.message}" for each in found))
 
 
-def _show(made: _Planned, *, as_json: bool, only_plan: bool) -> None:
-    if as_json:
-        if only_plan:
-            click.echo(json.dumps(to_json(made.plan), indent=2))
-        return
-    for line in render(made.plan):
-        out.print(line, markup=False)
-    for each in made.said:
-        err.print(f"finding: {each}", markup=False)
-
-
-def _watched(session: Session, name: str, progress: Steps) -> course.Ended | None:
-    """How the job ended; None where it goes on although this command does not."""
-
-    def line(text: str) -> None:
-        err.print(f"[dim]{escape(text)}[/dim]")
-
-    try:
-        return course.watch(session, name, progress=progress, line=line)
-    except KeyboardInterrupt:
-        progress.end()
-        if not sys.stdin.isatty() or not click.confirm(f"Stop the transform job {name} too?", err=True):
-            return None
-        course.stop(session, name)
-        progress.begin(f"stop transform job {name}")
-        return course.watch(session, name, progress=progress, line=line)
-
-
 def _base(model: Path) -> str:
     return model.resolve().name.removesuffix(".tar.gz")
 
@@ -229,7 +204,7 @@ def _tell(told: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
-    colour = {"Completed": "green", "Failed": "red", "Stopped": "yellow"}.get(told["state"], "")
+    colour = COLOURS.get(told["state"], "")
     state = f"[{colour}]{told['state']}[/{colour}]" if colour else told["state"]
     where = f" -> {escape(told['output'])}  [dim]{told['seconds']:.0f} s an instance[/dim]" if "output" in told else ""
     out.print(f"{state}  {escape(told['job'])}{where}")

@@ -1,0 +1,61 @@
+"""A job on SageMaker as the terminal shows it: its plan, its course, and what Ctrl-C does to it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import click
+from rich.markup import escape
+
+from tritonforge.cli.terminal import Steps, err, out
+from tritonforge.sagemaker.aws import Session
+from tritonforge.sagemaker.deployment import Plan, render, to_json
+from tritonforge.sagemaker.jobs import looking
+from tritonforge.sagemaker.jobs.kinds import Kind
+
+__all__ = ["COLOURS", "show", "told_line", "watched"]
+
+_Ended = TypeVar("_Ended")
+
+#: How statuses look.
+COLOURS: Final = {"Completed": "green", "Failed": "red", "Stopped": "yellow"}
+
+
+def show(plan: Plan, *, as_json: bool, only_plan: bool, said: Sequence[str] = ()) -> None:
+    """The plan, with every request; as a document only where nothing else is asked for."""
+    if as_json:
+        if only_plan:
+            click.echo(json.dumps(to_json(plan), indent=2))
+        return
+    for line in render(plan):
+        out.print(line, markup=False)
+    for each in said:
+        err.print(f"finding: {each}", markup=False)
+
+
+def told_line(text: str) -> None:
+    """A line of the job's own log."""
+    err.print(f"[dim]{escape(text)}[/dim]")
+
+
+def watched(session: Session, kind: Kind, name: str, progress: Steps, watch: Callable[[], _Ended]) -> _Ended | None:
+    """How a job ended, by what ``watch`` returns; None where it goes on although this command does not.
+
+    An interruption asks whether the job is to be stopped too; where nobody can be asked, or it is of a kind that cannot
+    be stopped, it goes on.
+    """
+    progress.begin(f"{kind.noun} {name}")
+    try:
+        return watch()
+    except KeyboardInterrupt:
+        progress.end()
+        asked = bool(kind.stop) and sys.stdin.isatty()
+        if not asked or not click.confirm(f"Stop the {kind.noun} {name} too?", err=True):
+            err.print(f"[yellow]note:[/yellow] the {kind.noun} {escape(name)} goes on without us")
+            return None
+        looking.stop(session, kind, name)
+        progress.begin(f"stop {kind.noun} {name}")
+        return watch()
