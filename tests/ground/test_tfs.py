@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tritonforge.errors import DefinitionError
+from tritonforge.tfs import images
 from tritonforge.tfs.environment import Batching, problems, settings
 from tritonforge.tfs.layout import ServedModel, find, is_package, serves_packages
 
@@ -115,3 +117,35 @@ def test_values_that_end_the_container_are_named(name: str, value: str, sentence
     found = problems({name: value, "OTHER": "x", "SAGEMAKER_TFS_INSTANCE_COUNT": " 2 "})
     assert list(found) == [name]
     assert sentence in found[name]
+
+
+@pytest.mark.parametrize(
+    ("image", "cpu", "tag"),
+    [
+        ("tensorflow-inference:2.19", True, "2.19-cpu"),
+        ("tensorflow-inference:2.19.0", False, "2.19.0-gpu"),
+        ("tensorflow-inference:2.20", True, "2.20.0-cpu-py312"),
+        ("tensorflow-inference:2.20.0", False, "2.20.0-gpu-py312"),
+        ("tensorflow-inference:2.14-cpu", False, "2.14-cpu"),
+    ],
+)
+def test_an_image_is_where_aws_keeps_it(image: str, cpu: bool, tag: str) -> None:
+    """Of a version alone the tag is made; a tag stays."""
+    assert images.is_named(image)
+    assert images.uri(image, "eu-south-1", cpu=cpu) == (
+        f"692866216735.dkr.ecr.eu-south-1.amazonaws.com/tensorflow-inference:{tag}"
+    )
+
+
+def test_an_address_stays_as_it_is() -> None:
+    """Also one of an account of one's own; other images are none of these."""
+    address = "123456789012.dkr.ecr.us-west-2.amazonaws.com/tensorflow-inference:mine"
+    assert images.is_named(address)
+    assert images.uri(address, "eu-south-1", cpu=True) == address
+    assert not any(map(images.is_named, (None, "24.09", "tensorflow-inference", "sagemaker-tritonserver:24.09-py3")))
+
+
+def test_a_region_without_images_is_told() -> None:
+    """With those that have some."""
+    with pytest.raises(DefinitionError, match=r"no deep learning containers in 'moon-1', but in af-south-1, "):
+        images.uri("tensorflow-inference:2.19", "moon-1", cpu=True)

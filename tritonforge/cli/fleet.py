@@ -49,7 +49,7 @@ _FLEET: Final = (
     click.option("--on", type=click.Choice(["here", "sagemaker"]), default="here", show_default=True,
                  help="Where the model runs: a server of this machine, or SageMaker's fleet."),
     click.option("--name", help="With --on sagemaker: the job's name; default: the model's, and the time."),
-    click.option("--image", metavar="TAG", help="The Triton image: 24.09, a tag, a URI, or 26.05+tensorflow."),
+    click.option("--image", metavar="TAG", help="24.09, a tag, a URI, 26.05+tensorflow; tensorflow-inference:2.19."),
     click.option("--image-uri", metavar="URI", help="Where an image of your own lies; --image says what it is."),
     click.option("--role", metavar="ROLE", help="The IAM role for SageMaker: an ARN, or a name."),
     click.option("--bucket", help="The bucket for the model's archive; default: SageMaker's own of the region."),

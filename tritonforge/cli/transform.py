@@ -191,8 +191,8 @@ def transform(
     _check_apart(source, target, folder)
     if afresh:
         forget(folder)
-    places = {"source": _place(source, flags), "sink": _place(target, flags, halves=folder / "halves")}
-    check(job, **places)
+    objects, outputs = _place(source, flags), _place(target, flags, halves=folder / "halves")
+    check(job, source=objects, sink=outputs)
     with ExitStack() as stack:
         stop = stack.enter_context(_signals())
         asker, gathering = stack.enter_context(_server(model, url, default_model, job, log, stop))
@@ -201,7 +201,8 @@ def transform(
         stop.working = True
         outcome = run(
             job,
-            **places,
+            source=objects,
+            sink=outputs,
             asker=asker,
             work=folder,
             form=chosen,

@@ -14,7 +14,7 @@ from typing import Final
 from tritonforge.errors import DefinitionError
 from tritonforge.images.releases import CATALOGUE, Image, newest, words
 
-__all__ = ["account", "check_account", "regions", "uri"]
+__all__ = ["account", "check_account", "regions", "registry", "uri"]
 
 
 #: The AWS account that holds the images of 23.12 and later, by region. Source: the SDK's image table.
@@ -145,5 +145,21 @@ def uri(image: Image, region: str, *, cpu: bool | None = None) -> str:
             else f"AWS publishes no Triton {image.release} with {names}; name the image that you made"
         )
     chosen = image if cpu is None else replace(image, cpu=cpu)
-    domain = "amazonaws.com.cn" if region in _CHINA else "amazonaws.com"
-    return f"{account(image, region)}.dkr.ecr.{region}.{domain}/sagemaker-tritonserver:{chosen.tag}"
+    return f"{_host(account(image, region), region)}/sagemaker-tritonserver:{chosen.tag}"
+
+
+def registry(region: str) -> str:
+    """The registry of AWS's deep learning containers in a region, of which Triton's images are a part since 23.12.
+
+    Raises:
+        DefinitionError: AWS has none there.
+    """
+    if region not in _ACCOUNTS:
+        raise DefinitionError(
+            f"AWS has no deep learning containers in {region!r}, but in {', '.join(sorted(_ACCOUNTS))}"
+        )
+    return _host(_ACCOUNTS[region], region)
+
+
+def _host(owner: str, region: str) -> str:
+    return f"{owner}.dkr.ecr.{region}.{'amazonaws.com.cn' if region in _CHINA else 'amazonaws.com'}"

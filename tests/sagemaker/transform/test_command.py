@@ -69,6 +69,56 @@ def test_a_repository_is_packed_uploaded_and_run(account: Any, repository: Path)
     assert account.sagemaker.list_endpoints()["Endpoints"] == []
 
 
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package for TensorFlow Serving, as far as it is judged before it is uploaded."""
+    folder = tmp_path_factory.mktemp("models") / "served"
+    (folder / "served" / "1" / "variables").mkdir(parents=True)
+    for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"):
+        (folder / "served" / "1" / name).write_bytes(b"x")
+    (folder / "code").mkdir()
+    (folder / "code" / "inference.py").write_text("def handler(data, context):\n    return data.read(), 'text/plain'\n")
+    return folder
+
+
+def test_a_package_for_tensorflow_serving_is_packed_uploaded_and_run(account: Any, package: Path) -> None:
+    """Its image is SageMaker's of the region, for the processor of the instances; Triton's variables are not set."""
+    account.put({"packed/in/a": b"x"})
+    flags = ["--model", str(package), "--role", "TritonForgeExecutionRole", "--content-type", "application/x-image"]
+    given = arguments(account, "packed", *flags, "--image", "tensorflow-inference:2.19", "--env", "A=b")
+    plan = tritonforge(*given, "--instance-type", "ml.c5.xlarge", "--plan", "--format", "json")
+    assert plan.returncode == 0, plan.stderr
+    put, model, job = json.loads(plan.stdout)["steps"]
+    assert (put["operation"], job["operation"]) == ("PutObject", "CreateTransformJob")
+    container = model["request"]["PrimaryContainer"]
+    registry = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
+    assert container == {
+        "Image": f"{registry}/tensorflow-inference:2.19-cpu",
+        "ModelDataUrl": container["ModelDataUrl"],
+    }
+    done = tritonforge(*given, "--yes", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "Completed"
+    assert account.keys("packed/out/") == ["a.out"]
+    (summary,) = account.sagemaker.list_transform_jobs(NameContains="served")["TransformJobSummaries"]
+    found = account.sagemaker.describe_transform_job(TransformJobName=summary["TransformJobName"])
+    assert found["Environment"] == {"A": "b"}
+    request = account.sagemaker.describe_model(ModelName=found["ModelName"])["PrimaryContainer"]
+    assert request["Image"] == f"{registry}/tensorflow-inference:2.19-gpu"
+
+
+def test_an_image_of_the_other_kind_is_refused(account: Any, package: Path, repository: Path) -> None:
+    """Triton takes no package for TensorFlow Serving, and the other way round; the right image is named."""
+    for model, image, right in (
+        (package, "24.09", "tensorflow-inference:2.19"),
+        (repository, "x/tensorflow-inference:2.19-cpu", "24.09"),
+    ):
+        flags = ["--model", str(model), "--role", "TritonForgeExecutionRole", "--image", image]
+        done = tritonforge(*arguments(account, "kinds", *flags, "--yes"))
+        assert done.returncode == 2
+        assert f"--image {right})" in done.stderr
+
+
 def test_a_model_that_is_there_is_named(account: Any) -> None:
     """No repository is needed; a failure is told with AWS's reason and the log, and is exit code 1."""
     account.put({"by-name/in/a": b"x", "by-name/in/b": b"refuse"})

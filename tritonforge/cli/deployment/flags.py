@@ -39,7 +39,7 @@ _PLACE = (
 
 _DEPLOYMENT = (
     click.option("--name", help="The endpoint's name; default: the definition's, or the folder's."),
-    click.option("--image", metavar="TAG", help="The Triton image: 24.09, a tag, a URI, or 26.05+tensorflow."),
+    click.option("--image", metavar="TAG", help="24.09, a tag, a URI, 26.05+tensorflow; tensorflow-inference:2.19."),
     click.option("--image-uri", metavar="URI", help="Where an image of your own lies; --image says what it is."),
     click.option("--role", "execution_role_arn", help="The IAM role for SageMaker: an ARN, or a name."),
     click.option("--bucket", help="The bucket for the archive; default: SageMaker's own of the region."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tritonforge.errors import ValidationError
+from tritonforge.errors import DefinitionError, ValidationError
 from tritonforge.repository.findings import Finding
 from tritonforge.sagemaker.applying.materials import Material
 from tritonforge.sagemaker.deployment.container import choose_image, environment
@@ -19,7 +19,7 @@ def judge(deployment: Deployment, materials: Mapping[str, Material], *, region: 
 
     Raises:
         ValidationError: a repository would be refused, or its model ends; ``findings`` has everything that was found.
-        DefinitionError: the image is not to be had.
+        DefinitionError: the image is not to be had, or is not for what the repository is.
     """
     found: dict[tuple[str, str], Finding] = {}
     errors = False
@@ -33,13 +33,15 @@ def judge(deployment: Deployment, materials: Mapping[str, Material], *, region: 
             if material is None:
                 continue
             variables = environment(variant, material.content, image, multi_model=deployment.multi_model)
-            findings = prepare(
+            judged = prepare(
                 material.folder,
-                image=image.text,
+                image=None if image is None else image.text,
                 instance_type=variant.instance_type,
                 environment=variables,
                 multi_model=deployment.multi_model,
-            ).findings
+            )
+            _check_kind(material, is_package=judged.is_tfs_package, for_triton=image is not None)
+            findings = judged.findings
             for each in findings:
                 found[each.code, f"{name}/{each.path}:{each.line}:{each.message}"] = each
                 errors = errors or each.severity == "error"
@@ -52,3 +54,17 @@ def judge(deployment: Deployment, materials: Mapping[str, Material], *, region: 
             findings=every,
         )
     return every
+
+
+def _check_kind(material: Material, *, is_package: bool, for_triton: bool) -> None:
+    """Raise DefinitionError where the image is one of the other kind: Triton's, or TensorFlow Serving's."""
+    if is_package and for_triton:
+        raise DefinitionError(
+            f"{material.folder}: this is a package for TensorFlow Serving, which no Triton image takes; give "
+            "image='tensorflow-inference:2.19' (--image tensorflow-inference:2.19)"
+        )
+    if not is_package and not for_triton:
+        raise DefinitionError(
+            f"{material.folder}: this is a model repository of Triton's, which no TensorFlow Serving image takes; give "
+            "image='24.09' (--image 24.09)"
+        )

@@ -12,6 +12,7 @@ from tritonforge.errors import DefinitionError
 from tritonforge.images import Image
 from tritonforge.sagemaker.deployment.content import Content
 from tritonforge.sagemaker.deployment.deployment import Variant
+from tritonforge.tfs import images as tfs_images
 
 __all__ = ["Chosen", "ami", "choose_image", "environment", "vcpus"]
 
@@ -37,16 +38,17 @@ _COPIERS: Final = "SAGEMAKER_TRITON_BUFFER_MANAGER_THREAD_COUNT"
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """An image: its URI, and what is known of it."""
+    """An image: its URI, and what is known of it; None for one of SageMaker's TensorFlow Serving images."""
 
     uri: str
-    image: Image
+    image: Image | None
 
 
 def choose_image(variant: Variant, region: str) -> Chosen:
     """The image of a variant in a region.
 
-    Of a release without a variant of its own (``"24.09"``) the CPU image is taken where the instances have no GPU.
+    Of a release without a variant of its own (``"24.09"``, ``"tensorflow-inference:2.19"``) the CPU image is taken
+    where the instances have no GPU.
 
     Raises:
         DefinitionError: no image is given, it is unknown, or AWS does not publish it in the region.
@@ -55,8 +57,10 @@ def choose_image(variant: Variant, region: str) -> Chosen:
     if name is None:
         raise DefinitionError(
             "which Triton image is it to run on? Give image='24.09' (--image 24.09), the last on SageMaker with a "
-            "TensorFlow backend, or a newer one"
+            "TensorFlow backend, or a newer one; or 'tensorflow-inference:2.19' for a TensorFlow Serving package"
         )
+    if tfs_images.is_named(name):
+        return Chosen(variant.image_uri or tfs_images.uri(name, region, cpu=_without_gpu(variant)), None)
     try:
         image = images.find(name)
     except DefinitionError as error:
@@ -87,12 +91,14 @@ def _without_gpu(variant: Variant) -> bool:
     return variant.instance_type is not None and images.gpu_family(variant.instance_type) is None
 
 
-def ami(variant: Variant, image: Image) -> tuple[str | None, str]:
+def ami(variant: Variant, image: Image | None) -> tuple[str | None, str]:
     """The machine image for a variant, None to leave it to SageMaker, and why."""
     if variant.inference_ami_version is not None:
         return variant.inference_ami_version, "as given"
     if variant.instance_type is None or images.gpu_family(variant.instance_type) is None:
         return None, "the instances have no NVIDIA GPU"
+    if image is None:
+        return None, "the CUDA of TensorFlow Serving's images is not stated, so it is left to SageMaker"
     if image.cpu:
         return None, "the image is for the CPU"
     if image.cuda is None:
@@ -126,8 +132,12 @@ def vcpus(instance_type: str) -> int | None:
     return None if match is None else 4 * int(match["times"] or 1)
 
 
-def environment(variant: Variant, content: Content | None, image: Image, *, multi_model: bool) -> Mapping[str, str]:
+def environment(
+    variant: Variant, content: Content | None, image: Image | None, *, multi_model: bool
+) -> Mapping[str, str]:
     """The container's environment: what the repository and the instances ask for, then what the user gave.
+
+    A TensorFlow Serving image is given what the user gave, and nothing else.
 
     SAGEMAKER_TRITON_DEFAULT_MODEL_NAME is the repository's entry; a multi-model container has none.
 
@@ -139,6 +149,8 @@ def environment(variant: Variant, content: Content | None, image: Image, *, mult
     parallel (backend_input_collector.cc: from 2 on, and only where the copy is through pinned memory). Set where the
     instances have a GPU and a model of the repository collects batches.
     """
+    if image is None:
+        return dict(variant.environment)
     found: dict[str, str] = {}
     if content is not None and content.default_model is not None and not multi_model:
         found[_DEFAULT] = content.default_model
