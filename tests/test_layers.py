@@ -44,6 +44,7 @@ EDGES = (
     "tritonforge.schema",
     "tritonforge.training.job.engine",
     "tritonforge.testing",
+    "tritonforge.training.isolation",
 )
 
 #: The doors of the house: they show what lies in its wings, and belong to none.

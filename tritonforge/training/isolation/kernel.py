@@ -1,0 +1,226 @@
+"""What Linux is asked for, call by call: namespaces, mounts, a network interface, a process's rights.
+
+Python has no binding for most of these (``os.unshare`` came with 3.12), so they go through the C library. Every function
+raises `Refused`, which says what was asked for and what the kernel answered. Only the standard library is imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import socket
+import struct
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = [
+    "ADDRESS",
+    "CAPABILITIES",
+    "IPC",
+    "MOUNT",
+    "NETWORK",
+    "PID",
+    "USER",
+    "UTS",
+    "Refused",
+    "bind",
+    "detach",
+    "die_with_parent",
+    "enter_root",
+    "limit_rights",
+    "loopback_up",
+    "mount",
+    "own_mounts",
+    "read_only",
+    "unshare",
+]
+
+# include/uapi/linux/sched.h
+MOUNT: Final = 0x00020000
+UTS: Final = 0x04000000
+IPC: Final = 0x08000000
+USER: Final = 0x10000000
+PID: Final = 0x20000000
+NETWORK: Final = 0x40000000
+
+# include/uapi/linux/mount.h
+_MS_NOSUID: Final = 2
+_MS_NODEV: Final = 4
+_MS_NOEXEC: Final = 8
+_MS_BIND: Final = 4096
+_MS_REC: Final = 16384
+_MS_PRIVATE: Final = 1 << 18
+_MNT_DETACH: Final = 2
+_MOUNT_ATTR_RDONLY: Final = 1
+_MOUNT_ATTR_NOSUID: Final = 2
+_MOUNT_ATTR_NODEV: Final = 4
+_AT_FDCWD: Final = -100
+_AT_RECURSIVE: Final = 0x8000
+
+_MOUNT_SETATTR: Final = 442  # the same number on every machine: Linux 5.12
+_PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}
+
+# include/uapi/linux/prctl.h
+_PR_SET_PDEATHSIG: Final = 1
+_PR_CAPBSET_DROP: Final = 24
+_SIGKILL: Final = 9
+
+#: What a container's root may do (include/uapi/linux/capability.h): what Docker leaves it, less MKNOD (a device of
+#: this machine could be made with it) and AUDIT_WRITE. Source: Docker's documentation, "Runtime privilege and Linux
+#: capabilities".
+CAPABILITIES: Final = {
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "FOWNER": 3,
+    "FSETID": 4,
+    "KILL": 5,
+    "SETGID": 6,
+    "SETUID": 7,
+    "SETPCAP": 8,
+    "NET_BIND_SERVICE": 10,
+    "NET_RAW": 13,
+    "SYS_CHROOT": 18,
+    "SETFCAP": 31,
+}
+
+#: The container's own address besides loopback (RFC 5737: for documentation, routed nowhere). What is published is asked
+#: for here, as Docker asks at the address of eth0: a server that listens on 127.0.0.1 only is not reached there either.
+ADDRESS: Final = "192.0.2.2"
+
+
+class Refused(OSError):  # noqa: N818 - what happened, in a word that the message begins with
+    """The kernel refused a call; ``what`` is what was asked for."""
+
+    def __init__(self, what: str, number: int) -> None:
+        super().__init__(number, os.strerror(number))
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.strerror}"
+
+
+def unshare(namespaces: int, what: str) -> None:
+    """Put this process into new namespaces (unshare(2)); for `PID` only its children.
+
+    ``what`` names them for the refusal. With `USER` this process's user becomes root inside, and nobody else exists.
+    """
+    user, group = os.geteuid(), os.getegid()
+    _call(f"unshare {what}", _libc().unshare(ctypes.c_int(namespaces)))
+    if namespaces & USER:
+        try:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+        except OSError as error:
+            raise Refused("map this user to the namespace's root", error.errno or errno.EPERM) from error
+
+
+def own_mounts() -> None:
+    """A mount namespace of this process's own, from which nothing spreads to the one it came from."""
+    unshare(MOUNT, "mounts")
+    _mount("keep mounts private", None, "/", None, _MS_REC | _MS_PRIVATE)
+
+
+def mount(kind: str, target: str, options: str = "", *, executable: bool = True, devices: bool = False) -> None:
+    """Mount a file system of the kernel's own (tmpfs, proc, devpts) at a folder that is there."""
+    flags = _MS_NOSUID | (0 if devices else _MS_NODEV) | (0 if executable else _MS_NOEXEC)
+    _mount(f"mount {kind} at {target}", kind, target, kind, flags, options)
+
+
+def bind(source: str, target: str) -> None:
+    """Show ``source``, with what is mounted below it, at ``target`` as well."""
+    _mount(f"bind {source} to {target}", source, target, None, _MS_BIND | _MS_REC)
+
+
+def read_only(target: str, *, devices: bool = False, writable: bool = False) -> None:
+    """Make a mount and all below it read-only, and deaf to set-user-id bits and to device files.
+
+    With ``devices`` device files still work; with ``writable`` only the other two are changed.
+    """
+    attributes = _MOUNT_ATTR_NOSUID
+    attributes |= 0 if devices else _MOUNT_ATTR_NODEV
+    attributes |= 0 if writable else _MOUNT_ATTR_RDONLY
+    request = ctypes.create_string_buffer(struct.pack("=QQQQ", attributes, 0, 0, 0), 32)
+    result = _libc().syscall(
+        ctypes.c_long(_MOUNT_SETATTR),
+        ctypes.c_int(_AT_FDCWD),
+        ctypes.c_char_p(os.fsencode(target)),
+        ctypes.c_uint(_AT_RECURSIVE),
+        request,
+        ctypes.c_size_t(32),
+    )
+    what = f"protect {target} (mount_setattr, Linux 5.12 or newer)"
+    _call(what, result)
+
+
+def enter_root(folder: str, before: str) -> None:
+    """Make the mount at ``folder`` this process's root; the old root is then at ``before``, below ``folder``."""
+    number = _PIVOT_ROOT.get(platform.machine())
+    if number is None:
+        raise Refused(f"change the root on {platform.machine()}", errno.ENOSYS)
+    new, old = (ctypes.c_char_p(os.fsencode(each)) for each in (folder, before))
+    _call("change the root", _libc().syscall(ctypes.c_long(number), new, old))
+
+
+def detach(target: str) -> None:
+    """Take a mount, with all below it, out of sight; it goes when nobody uses it."""
+    _call(f"detach {target}", _libc().umount2(ctypes.c_char_p(os.fsencode(target)), ctypes.c_int(_MNT_DETACH)))
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends, however it ends."""
+    _call("die with the parent", _libc().prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(_SIGKILL), 0, 0, 0))
+
+
+def limit_rights() -> None:
+    """Leave programs that are executed from here on, root's too, with `CAPABILITIES` at most."""
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    for number in range(last + 1):
+        if number not in CAPABILITIES.values():
+            _call(
+                "give up a capability", _libc().prctl(ctypes.c_int(_PR_CAPBSET_DROP), ctypes.c_ulong(number), 0, 0, 0)
+            )
+
+
+def loopback_up() -> None:
+    """In a new network namespace: loopback up, with `ADDRESS` as a second address, and nothing else.
+
+    Source: netdevice(7).
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        try:
+            _set_flags(control, b"lo")
+            for request, address in ((0x8916, ADDRESS), (0x891C, "255.255.255.255")):  # SIOCSIFADDR, SIOCSIFNETMASK
+                where = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))
+                fcntl.ioctl(control, request, struct.pack("=16s16s8x", b"lo:1", where))
+            _set_flags(control, b"lo:1")
+        except OSError as error:
+            raise Refused("bring loopback up", error.errno or errno.EPERM) from error
+
+
+def _set_flags(control: socket.socket, name: bytes) -> None:
+    up_and_running = 0x1 | 0x40
+    fcntl.ioctl(control, 0x8914, struct.pack("=16sh22x", name, up_and_running))  # SIOCSIFFLAGS
+
+
+def _mount(what: str, source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    result = _libc().mount(
+        None if source is None else ctypes.c_char_p(os.fsencode(source)),
+        ctypes.c_char_p(os.fsencode(target)),
+        None if kind is None else ctypes.c_char_p(kind.encode()),
+        ctypes.c_ulong(flags),
+        ctypes.c_char_p(options.encode()) if options else None,
+    )
+    _call(what, result)
+
+
+def _libc() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _call(what: str, result: int) -> None:
+    if result == -1:
+        raise Refused(what, ctypes.get_errno())
