@@ -8,7 +8,7 @@ ago is tried again, because SageMaker reads its own tables late (API CreateEndpo
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tritonforge.errors import DeploymentError
@@ -29,12 +29,17 @@ _VERBS: Final = {"create": "create", "update": "change", "delete": "delete", "up
 
 
 def apply(
-    plan: Plan, session: Session, *, materials: Mapping[str, Material] | None = None, progress: Progress | None = None
+    plan: Plan,
+    session: Session,
+    *,
+    materials: Mapping[str, Material] | None = None,
+    upload: Callable[[Step], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Carry out a plan.
 
-    ``materials`` are the repositories by what the plan's uploads call them. Stopped at any point, by an error too, it
-    leaves a state from which the next plan goes on.
+    ``materials`` are the repositories by what the plan's uploads call them; ``upload`` carries out uploads of anything
+    else. Stopped at any point, by an error too, it leaves a state from which the next plan goes on.
 
     Raises:
         RequestError: AWS would refuse a request; nothing was called.
@@ -48,6 +53,8 @@ def apply(
         shown.begin(f"{_VERBS[step.action]} {step.kind} {step.name}")
         if step.action == "wait":
             _wait(step, session, shown)
+        elif step.action == "upload" and upload is not None:
+            upload(step)
         elif step.action == "upload":
             uploading.upload(step, session, materials or {}, account=plan.account, progress=shown)
         else:

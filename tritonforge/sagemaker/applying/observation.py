@@ -19,7 +19,7 @@ from tritonforge.sagemaker.deployment.observed import (
     SeenModel,
 )
 
-__all__ = ["endpoint_now", "is_missing", "observe"]
+__all__ = ["bucket_now", "endpoint_now", "is_missing", "observe"]
 
 _SAGEMAKER: Final = "sagemaker"
 _NO_BUCKET: Final = frozenset({"404", "NoSuchBucket", "NotFound"})
@@ -45,9 +45,9 @@ def observe(session: Session, *, name: str, bucket: str | None, folder: str) -> 
         region=region,
         account=account,
         partition=session.partition,
-        bucket=_bucket(session, chosen, folder, owner=owner),
+        bucket=bucket_now(session, chosen, folder, owner=owner),
         others=tuple(
-            _bucket(session, each, place, owner=None) for each, place in _elsewhere(models, name, chosen, folder)
+            bucket_now(session, each, place, owner=None) for each, place in _elsewhere(models, name, chosen, folder)
         ),
         models=models,
         configs=configs,
@@ -187,7 +187,8 @@ def _elsewhere(models: Mapping[str, SeenModel], name: str, bucket: str, folder: 
     return sorted(found - {(bucket, folder)})
 
 
-def _bucket(session: Session, name: str, folder: str, *, owner: str | None) -> Bucket:
+def bucket_now(session: Session, name: str, folder: str, *, owner: str | None) -> Bucket:
+    """What lies below a folder of a bucket now; ``owner`` is the account that the bucket must belong to."""
     expected = {} if owner is None else {"ExpectedBucketOwner": owner}
     place = f"s3://{name}/{folder}"
     objects: dict[str, int] = {}

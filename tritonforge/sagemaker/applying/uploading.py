@@ -14,7 +14,7 @@ from tritonforge.sagemaker.aws.store import Store
 from tritonforge.sagemaker.deployment.steps import Step
 from tritonforge.sagemaker.package import uncompressed, write
 
-__all__ = ["upload"]
+__all__ = ["counted", "upload"]
 
 
 def upload(
@@ -36,7 +36,7 @@ def upload(
     if key.endswith("/"):
         files = dict(uncompressed(material.folder))
         sizes = sum(path.stat().st_size for path in files.values())
-        store.upload_tree(files, uri, progress=_counted(progress, sizes))
+        store.upload_tree(files, uri, progress=counted(progress, sizes))
         return
     if material.archive is not None:
         _send(store, material.archive, uri, digest, progress)
@@ -58,11 +58,11 @@ def _send(store: Store, path: Path, uri: str, digest: str, progress: Progress) -
         uri,
         digest=digest,
         content_type="application/gzip",
-        progress=_counted(progress, path.stat().st_size),
+        progress=counted(progress, path.stat().st_size),
     )
 
 
-def _counted(progress: Progress, total: int) -> Callable[[int], None]:
+def counted(progress: Progress, total: int) -> Callable[[int], None]:
     """What the store tells as differences, told as a sum."""
     done = 0
 

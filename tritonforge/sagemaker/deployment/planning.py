@@ -17,7 +17,7 @@ from tritonforge.sagemaker.deployment.desired import Desired, desired
 from tritonforge.sagemaker.deployment.observed import IN_TRANSITION, Observed, SeenConfig, SeenEndpoint
 from tritonforge.sagemaker.deployment.steps import Change, Plan, Step
 
-__all__ = ["plan"]
+__all__ = ["create_bucket", "plan"]
 
 _SAGEMAKER: Final = "sagemaker"
 #: The region whose buckets are created without naming it. Source: API CreateBucket, LocationConstraint.
@@ -75,15 +75,20 @@ def _bucket(wanted: Desired, observed: Observed) -> Iterator[Step]:
         return
     if not wanted.default_bucket:
         raise DeploymentError(f"there is no bucket {wanted.bucket!r}; create it, or leave it out for SageMaker's own")
-    request: dict[str, Any] = {"Bucket": wanted.bucket}
-    if observed.region != _FIRST_REGION:
-        request["CreateBucketConfiguration"] = {"LocationConstraint": observed.region}
-    yield Step(
+    yield create_bucket(wanted.bucket, observed.region)
+
+
+def create_bucket(name: str, region: str) -> Step:
+    """The step that creates SageMaker's default bucket of an account and a region."""
+    request: dict[str, Any] = {"Bucket": name}
+    if region != _FIRST_REGION:
+        request["CreateBucketConfiguration"] = {"LocationConstraint": region}
+    return Step(
         action="create",
         service="s3",
         operation="CreateBucket",
         kind="bucket",
-        name=wanted.bucket,
+        name=name,
         request=request,
         why="SageMaker's default bucket of this account and region does not exist yet",
     )
