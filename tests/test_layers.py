@@ -45,6 +45,13 @@ EDGES = (
     "tritonforge.training.job.engine",
     "tritonforge.testing",
     "tritonforge.training.isolation",
+    "tritonforge.training.algorithm.channels",
+    "tritonforge.training.algorithm.checkpoints",
+    "tritonforge.training.algorithm.container",
+    "tritonforge.training.algorithm.failure_file",
+    "tritonforge.training.algorithm.program",
+    "tritonforge.training.algorithm.serving",
+    "tritonforge.training.algorithm.stopping",
 )
 
 #: The doors of the house: they show what lies in its wings, and belong to none.
