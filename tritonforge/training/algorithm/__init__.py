@@ -1,0 +1,46 @@
+"""The contract of an algorithm's containers: declared once, and held by the programs `train` and `serve`.
+
+    algorithm = Algorithm("detector", hyperparameters=[...], channels=[...])          algorithm.py
+
+    def train(container: Container, values: Values, stopping: Stopping) -> None: ...
+    run(algorithm, train)                                                             train
+
+    serve(answer)                                                                     serve
+
+`declaration`, `hyperparameters` and `documentation` do no I/O; the others are edges.
+"""
+
+from __future__ import annotations
+
+from tritonforge.training.algorithm.channels import ChannelInput, Epoch
+from tritonforge.training.algorithm.container import Container, Resources
+from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective
+from tritonforge.training.algorithm.documentation import markdown
+from tritonforge.training.algorithm.failures import HyperparameterError, InputError, RefusalError, StoppedError
+from tritonforge.training.algorithm.hyperparameters import HyperParameter, Values
+from tritonforge.training.algorithm.program import run
+from tritonforge.training.algorithm.serving import Reply, Request, serve
+from tritonforge.training.algorithm.stopping import Stopping
+
+__all__ = [
+    "Algorithm",
+    "Channel",
+    "ChannelInput",
+    "Container",
+    "Epoch",
+    "HyperParameter",
+    "HyperparameterError",
+    "InputError",
+    "Metric",
+    "Objective",
+    "RefusalError",
+    "Reply",
+    "Request",
+    "Resources",
+    "StoppedError",
+    "Stopping",
+    "Values",
+    "markdown",
+    "run",
+    "serve",
+]

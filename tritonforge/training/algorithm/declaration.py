@@ -1,0 +1,249 @@
+"""An algorithm, declared once: what its training takes, what it tells, and what its inference answers. No I/O.
+
+The running program checks its job with it, `tritonforge.sagemaker.algorithms` makes CreateAlgorithm's request of it,
+and `documentation` the table for its users. Every limit here is CreateAlgorithm's, so that a declaration that stands
+can be published.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Final, Literal, Protocol, TypeAlias
+
+from tritonforge.errors import DefinitionError
+from tritonforge.training.algorithm import hyperparameters
+from tritonforge.training.algorithm.failures import InputError
+from tritonforge.training.algorithm.hyperparameters import HyperParameter, Values, nearest
+
+__all__ = ["Algorithm", "Channel", "CompressionType", "InputMode", "Metric", "Objective", "ObjectiveType", "Offered"]
+
+#: Source: API_ChannelSpecification.
+InputMode: TypeAlias = Literal["File", "FastFile", "Pipe"]
+CompressionType: TypeAlias = Literal["None", "Gzip"]
+_MODES: Final = ("File", "FastFile", "Pipe")
+_COMPRESSIONS: Final = ("None", "Gzip")
+
+#: Source: API_HyperParameterTuningJobObjective.
+ObjectiveType: TypeAlias = Literal["Maximize", "Minimize"]
+_OBJECTIVES: Final = ("Maximize", "Minimize")
+
+#: Source: botocore's model of SageMaker: EntityName, EntityDescription, ChannelName, ContentType, ResponseMIMEType,
+#: MetricName, MetricRegex, HyperParameterSpecifications, ChannelSpecifications, MetricDefinitionList.
+_NAME: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+_CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
+_RESPONSE_TYPE: Final = re.compile(r"[-\w]+/.+", re.ASCII)
+_LONGEST_DESCRIPTION: Final = 1024
+_LONGEST_CONTENT_TYPE: Final = 256
+_LONGEST_RESPONSE_TYPE: Final = 1024
+_LONGEST_METRIC: Final = 255
+_LONGEST_REGEX: Final = 500
+_MOST_HYPERPARAMETERS: Final = 100
+_MOST_CHANNELS: Final = 8
+_MOST_METRICS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """An input of training: its name, what it may hold, and how it may come.
+
+    ``content_types`` that are empty let everything in. Raises DefinitionError for what CreateAlgorithm would refuse.
+    """
+
+    name: str
+    description: str = ""
+    required: bool = False
+    content_types: Sequence[str] = ()
+    compression_types: Sequence[CompressionType] = ()
+    input_modes: Sequence[InputMode] = ("File",)
+
+    def __post_init__(self) -> None:
+        for name in ("content_types", "compression_types", "input_modes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _raise(f"channel {self.name!r}", self._problems())
+
+    def takes(self, content_type: str) -> bool:
+        """Whether data of this content type may come: it, or what stands before its ``;``, is among those declared."""
+        known = {_normal(each) for each in self.content_types}
+        return not known or not content_type or bool({_normal(content_type), _normal(content_type, bare=True)} & known)
+
+    def _problems(self) -> Iterator[str]:
+        if not _CHANNEL_NAME.fullmatch(self.name):
+            yield "a channel's name has 1 to 64 of the characters A-Z a-z 0-9 . - _"
+        yield from _described(self.description)
+        for each in self.content_types:
+            if len(each) > _LONGEST_CONTENT_TYPE:
+                yield f"a content type has at most {_LONGEST_CONTENT_TYPE} characters, found {len(each)}"
+        yield from _among("compression type", self.compression_types, _COMPRESSIONS)
+        yield from _among("input mode", self.input_modes, _MODES)
+        if not self.input_modes:
+            yield f"a channel has at least one input mode of {', '.join(_MODES)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that training writes to its log: the regex's first group is the number. Raises DefinitionError."""
+
+    name: str
+    regex: str
+
+    def __post_init__(self) -> None:
+        _raise(f"metric {self.name!r}", self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        if not 1 <= len(self.name) <= _LONGEST_METRIC:
+            yield f"a metric's name has 1 to {_LONGEST_METRIC} characters"
+        if not 1 <= len(self.regex) <= _LONGEST_REGEX:
+            yield f"a regex has 1 to {_LONGEST_REGEX} characters, found {len(self.regex)}"
+        try:
+            groups = re.compile(self.regex).groups
+        except re.error as error:
+            yield f"its regex {self.regex!r} does not compile: {error}"
+        else:
+            # Source: SageMaker developer guide, "Define Metrics": the group in parentheses is the value.
+            if not groups:
+                yield f"its regex {self.regex!r} has no group; put the number's part in parentheses"
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A metric that a tuning job may make as large or as small as it can. Raises DefinitionError."""
+
+    metric: str
+    type: ObjectiveType
+
+    def __post_init__(self) -> None:
+        _raise(f"objective {self.metric!r}", _among("type", (self.type,), _OBJECTIVES))
+
+
+class Offered(Protocol):
+    """A channel as a job offers it: its name, how it comes, and its content type ("" where the job states none)."""
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+
+    @property
+    def mode(self) -> str:
+        """File, FastFile or Pipe."""
+
+    @property
+    def content_type(self) -> str:
+        """The MIME type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """What an algorithm is to its users, its running programs and SageMaker.
+
+    ``content_types`` and ``response_types`` are what inference takes and gives; ``objectives`` are metrics that a
+    tuning job may aim at; ``distributed`` says that training can run on several machines.
+
+    Raises:
+        DefinitionError: with everything that CreateAlgorithm would refuse.
+    """
+
+    name: str
+    _: KW_ONLY
+    description: str = ""
+    hyperparameters: Sequence[HyperParameter] = ()
+    channels: Sequence[Channel] = ()
+    metrics: Sequence[Metric] = ()
+    objectives: Sequence[Objective] = ()
+    training_instance_types: Sequence[str] = ()
+    transform_instance_types: Sequence[str] = ()
+    realtime_instance_types: Sequence[str] = ()
+    content_types: Sequence[str] = ()
+    response_types: Sequence[str] = ()
+    distributed: bool = False
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not isinstance(value, str | bool):
+                object.__setattr__(self, each.name, tuple(value))
+        _raise(f"algorithm {self.name!r}", self._problems())
+
+    def read(self, given: Mapping[str, str]) -> Values:
+        """The hyperparameters of a run from SageMaker's strings, typed, with defaults.
+
+        Raises:
+            HyperparameterError: with every problem: unknown names, missing ones, wrong values.
+        """
+        return hyperparameters.read(self.hyperparameters, given)
+
+    def check(self, offered: Iterable[Offered]) -> None:
+        """Hold the channels of a job against the declared ones.
+
+        Raises:
+            InputError: with every problem: unknown or missing channels, modes and content types that do not fit.
+        """
+        if problems := list(self._channel_problems(list(offered))):
+            raise InputError(f"the channels do not fit {self.name}: {'; '.join(problems)}")
+
+    def _channel_problems(self, offered: Sequence[Offered]) -> Iterator[str]:
+        by_name = {each.name: each for each in self.channels}
+        for each in offered:
+            channel = by_name.get(each.name)
+            if channel is None:
+                yield f"channel {each.name!r} is unknown{nearest(each.name, by_name)}"
+                continue
+            if each.mode not in channel.input_modes:
+                yield f"channel {each.name} comes in {each.mode} mode; give it as {' or '.join(channel.input_modes)}"
+            if not channel.takes(each.content_type):
+                kinds = " or ".join(channel.content_types)
+                yield f"channel {each.name} has content type {each.content_type!r}; it takes {kinds}"
+        here = {each.name for each in offered}
+        for channel in self.channels:
+            if channel.required and channel.name not in here:
+                yield f"channel {channel.name} is missing"
+
+    def _problems(self) -> Iterator[str]:
+        if not _NAME.fullmatch(self.name):
+            yield "a name has 1 to 63 letters, digits and hyphens, and begins and ends with no hyphen"
+        yield from _described(self.description)
+        yield from _counted("hyperparameters", [each.name for each in self.hyperparameters], _MOST_HYPERPARAMETERS)
+        yield from _counted("channels", [each.name for each in self.channels], _MOST_CHANNELS)
+        yield from _counted("metrics", [each.name for each in self.metrics], _MOST_METRICS)
+        yield from _counted("objectives", [f"{each.metric} {each.type}" for each in self.objectives], None)
+        metrics = {each.name for each in self.metrics}
+        for objective in self.objectives:
+            if objective.metric not in metrics:
+                yield f"objective {objective.metric!r} is no metric of it{nearest(objective.metric, metrics)}"
+        for kind in self.content_types:
+            if len(kind) > _LONGEST_CONTENT_TYPE:
+                yield f"a content type has at most {_LONGEST_CONTENT_TYPE} characters, found {len(kind)}"
+        for kind in self.response_types:
+            if len(kind) > _LONGEST_RESPONSE_TYPE or not _RESPONSE_TYPE.fullmatch(kind):
+                yield f"response type {kind!r} is not like application/json"
+
+
+def _raise(where: str, found: Iterable[str]) -> None:
+    if problems := list(found):
+        raise DefinitionError(f"{where}: {'; '.join(problems)}")
+
+
+def _described(description: str) -> Iterator[str]:
+    if len(description) > _LONGEST_DESCRIPTION:
+        yield f"a description has at most {_LONGEST_DESCRIPTION} characters, found {len(description)}"
+
+
+def _among(what: str, found: Iterable[str], known: Sequence[str]) -> Iterator[str]:
+    for each in found:
+        if each not in known:
+            yield f"{what} {each!r} is not one of {', '.join(known)}"
+
+
+def _counted(what: str, names: Sequence[str], most: int | None) -> Iterator[str]:
+    if most is not None and len(names) > most:
+        yield f"SageMaker allows {most} {what}, found {len(names)}"
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        yield f"{what} of the same name: {', '.join(twice)}"
+
+
+def _normal(content_type: str, *, bare: bool = False) -> str:
+    text = content_type.partition(";")[0] if bare else content_type
+    return "".join(text.split()).lower()
