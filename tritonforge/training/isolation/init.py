@@ -11,7 +11,6 @@ import json
 import os
 import select
 import signal
-import sys
 from typing import Final, NoReturn, TypedDict
 
 from tritonforge.training.isolation import kernel, root
@@ -41,6 +40,7 @@ class Container(TypedDict):
     environment: dict[str, str]
     directory: str
     binds: list[root.Bound]
+    files: dict[str, str]  # texts by path, read-only
     hostname: str
     network: bool  # of this machine, instead of loopback only
     shared_memory: int  # bytes
@@ -63,11 +63,9 @@ def run(container: Container, *, keeper: int, report: int, output: int) -> NoRet
             os._exit(1)
         kernel.own_mounts()
         address = "127.0.0.1" if container["network"] else kernel.ADDRESS
-        root.build(
-            container["binds"],
-            hosts=f"127.0.0.1 localhost\n::1 localhost\n{address} {container['hostname']}\n",
-            shared_memory=container["shared_memory"],
-        )
+        hosts = f"127.0.0.1 localhost\n::1 localhost\n{address} {container['hostname']}\n"
+        files = {"/etc/hosts": hosts, **container["files"]}
+        root.build(container["binds"], files, shared_memory=container["shared_memory"])
         os.chdir(container["directory"])
         # Before the fork, so that none is lost: they wait until `_serve` takes them.
         signal.pthread_sigmask(signal.SIG_BLOCK, {*_PASSED, signal.SIGCHLD})
@@ -98,7 +96,7 @@ def _execute(container: Container, output: int) -> NoReturn:
                 signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, and execve would hand that on
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.umask(0o022)
-        os.execvpe(program, container["command"], container["environment"])
+        os.execvpe(program, container["command"], container["environment"])  # noqa: S606 - the exec form: no shell
     except FileNotFoundError:
         status = NOT_FOUND
         sentence = f"{program}: not found on the container's PATH, or the interpreter of its first line is not there"

@@ -30,13 +30,13 @@ _LOOK: Final = 1.0
 
 
 def main() -> int:
-    """Keep one container to its end. Arguments: the descriptor of its output, and that of the listening socket or -1."""
+    """Keep one container to its end. Arguments: the descriptors of its output, and of the listening socket or -1."""
     output, listening = int(sys.argv[2]), int(sys.argv[3])
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
         signal.SIGHUP,
-    ):  # Ctrl-C is the Process's business; it says what to do
+    ):  # Ctrl-C is the Process's business; it says
         signal.signal(number, signal.SIG_IGN)
     for descriptor in (output, listening):  # inherited, but not to be handed on
         if descriptor >= 0:
@@ -90,9 +90,8 @@ def _namespaces(container: init.Container) -> None:
 async def _keep(pid: int, parent: int, listener: socket.socket | None, port: int) -> int:
     """Do as the input says until the container has ended; gives its exit status."""
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    watched = os.pidfd_open(pid)
-    loop.add_reader(watched, lambda: ended.done() or ended.set_result(None))
+    ended = asyncio.Event()
+    loop.add_reader(os.pidfd_open(pid), ended.set)
 
     def told() -> None:
         words = os.read(0, 4096)
@@ -104,8 +103,9 @@ async def _keep(pid: int, parent: int, listener: socket.socket | None, port: int
 
     loop.add_reader(0, told)
     relaying = None if listener is None else asyncio.create_task(relay.serve(listener, (kernel.ADDRESS, port)))
-    while not ended.done():
-        await asyncio.wait([ended], timeout=_LOOK)
+    while not ended.is_set():
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(ended.wait(), _LOOK)
         if os.getppid() != parent:
             _signal(pid, signal.SIGKILL)
     if relaying is not None:

@@ -1,7 +1,8 @@
 """What Linux is asked for, call by call: namespaces, mounts, a network interface, a process's rights.
 
-Python has no binding for most of these (``os.unshare`` came with 3.12), so they go through the C library. Every function
-raises `Refused`, which says what was asked for and what the kernel answered. Only the standard library is imported.
+Python has no binding for most of these (``os.unshare`` came with 3.12), so they go through the C library. Every
+function raises `Refused`, which says what was asked for and what the kernel answered. Only the standard library is
+imported.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ __all__ = [
     "detach",
     "die_with_parent",
     "enter_root",
+    "is_administrator",
     "limit_rights",
     "loopback_up",
     "mount",
     "own_mounts",
-    "read_only",
+    "protect",
     "unshare",
 ]
 
@@ -68,6 +70,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_CAPBSET_DROP: Final = 24
 _SIGKILL: Final = 9
 
+_SYS_ADMIN: Final = 21
+
 #: What a container's root may do (include/uapi/linux/capability.h): what Docker leaves it, less MKNOD (a device of
 #: this machine could be made with it) and AUDIT_WRITE. Source: Docker's documentation, "Runtime privilege and Linux
 #: capabilities".
@@ -86,8 +90,8 @@ CAPABILITIES: Final = {
     "SETFCAP": 31,
 }
 
-#: The container's own address besides loopback (RFC 5737: for documentation, routed nowhere). What is published is asked
-#: for here, as Docker asks at the address of eth0: a server that listens on 127.0.0.1 only is not reached there either.
+#: The container's own address besides loopback (RFC 5737: for documentation, routed nowhere). What is published is
+#: asked for here, as Docker asks at eth0's address: a server that listens on 127.0.0.1 only is reached by neither.
 ADDRESS: Final = "192.0.2.2"
 
 
@@ -108,7 +112,10 @@ def unshare(namespaces: int, what: str) -> None:
     ``what`` names them for the refusal. With `USER` this process's user becomes root inside, and nobody else exists.
     """
     user, group = os.geteuid(), os.getegid()
-    _call(f"unshare {what}", _libc().unshare(ctypes.c_int(namespaces)))
+    result = _libc().unshare(ctypes.c_int(namespaces))
+    if result == -1 and ctypes.get_errno() == errno.ENOSPC:  # the kernel has no other word for it
+        raise Refused(f"unshare {what} (the limit on such namespaces, sysctl user.max_*_namespaces)", errno.ENOSPC)
+    _call(f"unshare {what}", result)
     if namespaces & USER:
         try:
             Path("/proc/self/setgroups").write_text("deny")
@@ -121,21 +128,21 @@ def unshare(namespaces: int, what: str) -> None:
 def own_mounts() -> None:
     """A mount namespace of this process's own, from which nothing spreads to the one it came from."""
     unshare(MOUNT, "mounts")
-    _mount("keep mounts private", None, "/", None, _MS_REC | _MS_PRIVATE)
+    _mount("keep mounts private", None, Path("/"), None, _MS_REC | _MS_PRIVATE)
 
 
-def mount(kind: str, target: str, options: str = "", *, executable: bool = True, devices: bool = False) -> None:
+def mount(kind: str, target: Path, options: str = "", *, executable: bool = True, devices: bool = False) -> None:
     """Mount a file system of the kernel's own (tmpfs, proc, devpts) at a folder that is there."""
     flags = _MS_NOSUID | (0 if devices else _MS_NODEV) | (0 if executable else _MS_NOEXEC)
     _mount(f"mount {kind} at {target}", kind, target, kind, flags, options)
 
 
-def bind(source: str, target: str) -> None:
+def bind(source: Path, target: Path) -> None:
     """Show ``source``, with what is mounted below it, at ``target`` as well."""
-    _mount(f"bind {source} to {target}", source, target, None, _MS_BIND | _MS_REC)
+    _mount(f"bind {source} to {target}", str(source), target, None, _MS_BIND | _MS_REC)
 
 
-def read_only(target: str, *, devices: bool = False, writable: bool = False) -> None:
+def protect(target: Path, *, devices: bool = False, writable: bool = False) -> None:
     """Make a mount and all below it read-only, and deaf to set-user-id bits and to device files.
 
     With ``devices`` device files still work; with ``writable`` only the other two are changed.
@@ -147,32 +154,39 @@ def read_only(target: str, *, devices: bool = False, writable: bool = False) -> 
     result = _libc().syscall(
         ctypes.c_long(_MOUNT_SETATTR),
         ctypes.c_int(_AT_FDCWD),
-        ctypes.c_char_p(os.fsencode(target)),
+        _path(target),
         ctypes.c_uint(_AT_RECURSIVE),
         request,
         ctypes.c_size_t(32),
     )
-    what = f"protect {target} (mount_setattr, Linux 5.12 or newer)"
-    _call(what, result)
+    _call(f"protect {target} (mount_setattr, Linux 5.12 or newer)", result)
 
 
-def enter_root(folder: str, before: str) -> None:
-    """Make the mount at ``folder`` this process's root; the old root is then at ``before``, below ``folder``."""
+def enter_root(folder: Path, before: Path) -> None:
+    """Make the mount at ``folder`` this process's root; the old root is then at ``before``, in or below it."""
     number = _PIVOT_ROOT.get(platform.machine())
     if number is None:
         raise Refused(f"change the root on {platform.machine()}", errno.ENOSYS)
-    new, old = (ctypes.c_char_p(os.fsencode(each)) for each in (folder, before))
-    _call("change the root", _libc().syscall(ctypes.c_long(number), new, old))
+    _call("change the root", _libc().syscall(ctypes.c_long(number), _path(folder), _path(before)))
 
 
-def detach(target: str) -> None:
+def detach(target: Path) -> None:
     """Take a mount, with all below it, out of sight; it goes when nobody uses it."""
-    _call(f"detach {target}", _libc().umount2(ctypes.c_char_p(os.fsencode(target)), ctypes.c_int(_MNT_DETACH)))
+    _call(f"detach {target}", _libc().umount2(_path(target), ctypes.c_int(_MNT_DETACH)))
 
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when the one that forked it ends, however it ends."""
-    _call("die with the parent", _libc().prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(_SIGKILL), 0, 0, 0))
+    _control("die with the parent", _PR_SET_PDEATHSIG, _SIGKILL)
+
+
+def is_administrator() -> bool:
+    """Whether this process may make namespaces and mounts without a user namespace of its own (CAP_SYS_ADMIN)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return bool(int(value, 16) >> _SYS_ADMIN & 1)
+    return False
 
 
 def limit_rights() -> None:
@@ -206,15 +220,24 @@ def _set_flags(control: socket.socket, name: bytes) -> None:
     fcntl.ioctl(control, 0x8914, struct.pack("=16sh22x", name, up_and_running))  # SIOCSIFFLAGS
 
 
-def _mount(what: str, source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
+def _mount(what: str, source: str | None, target: Path, kind: str | None, flags: int, options: str = "") -> None:
     result = _libc().mount(
         None if source is None else ctypes.c_char_p(os.fsencode(source)),
-        ctypes.c_char_p(os.fsencode(target)),
+        _path(target),
         None if kind is None else ctypes.c_char_p(kind.encode()),
         ctypes.c_ulong(flags),
         ctypes.c_char_p(options.encode()) if options else None,
     )
     _call(what, result)
+
+
+def _control(what: str, option: int, value: int) -> None:
+    nothing = ctypes.c_ulong(0)
+    _call(what, _libc().prctl(ctypes.c_int(option), ctypes.c_ulong(value), nothing, nothing, nothing))
+
+
+def _path(path: Path) -> ctypes.c_char_p:
+    return ctypes.c_char_p(os.fsencode(path))
 
 
 def _libc() -> Any:

@@ -1,7 +1,7 @@
 """A program run as ``docker run`` would run it, without Docker: namespaces, a root of its own, the same signals.
 
-`start` gives a `Process`. It ends with this Python process, however that ends, and leaves nothing behind: no process, no
-mount, no folder (see `keeper`, `init` and `root`).
+`start` gives a `Process`. It ends with this Python process, however that ends, and leaves nothing behind: no process,
+no mount, no folder (see `keeper`, `init` and `root`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Final
 
 from tritonforge.errors import TritonForgeError
-from tritonforge.training.isolation import sentences
+from tritonforge.training.isolation import kernel, sentences
 from tritonforge.training.isolation.init import Container
 from tritonforge.training.isolation.root import Bound
 
@@ -148,7 +148,7 @@ class Process:
                 if self._wrong is None:
                     try:
                         log(line.decode(errors="replace").removesuffix("\n"))
-                    except BaseException as error:  # noqa: BLE001 - told by `wait`; the command must not hang meanwhile
+                    except BaseException as error:  # told by `wait`; the command must not hang meanwhile
                         self._wrong = error
 
     def _listen(self, reading: threading.Thread) -> None:
@@ -172,6 +172,7 @@ def start(
     command: Sequence[str],
     *,
     binds: Sequence[Bind] = (),
+    files: Mapping[str, str] = _NONE,
     environment: Mapping[str, str] = _NONE,
     publish: int | None = None,
     port: int = 0,
@@ -188,8 +189,10 @@ def start(
             that is not there ends with status 127, one that cannot be executed with 126, as docker run has it, and says
             so in the log.
         binds: what of this machine's folders the container has where; mount points need not exist on this machine.
+        files: texts by the absolute path that they are at, read-only; no file of this machine is made for them.
         environment: added to `environment`'s variables; nothing else is inherited.
-        publish: a port of the container that a loopback port of this machine leads to.
+        publish: a port of the container that a loopback port of this machine leads to. The program must listen on every
+            address (0.0.0.0), as it must in a container; one that listens on 127.0.0.1 is not reached.
         port: that port of this machine; 0 is any free one.
         network: this machine's network instead of loopback only; ``publish`` is then a port of this machine itself.
         hostname: the container's name; a training job's hosts are algo-1, algo-2, ...
@@ -207,10 +210,11 @@ def start(
         "environment": variables,
         "directory": directory,
         "binds": bound,
+        "files": {_target(path): text for path, text in files.items()},
         "hostname": hostname,
         "network": network,
         "shared_memory": shared_memory,
-        "user_namespace": os.geteuid() != 0,
+        "user_namespace": not kernel.is_administrator(),
         "publish": publish or 0,
     }
     listener = _listener(port) if publish is not None and not network else None
@@ -313,4 +317,4 @@ def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: C
     keeper.stdout.close()
     output.close()
     keeper.wait()
-    raise IsolationError(sentences.refusal(message["refused"], root=not container["user_namespace"]))
+    raise IsolationError(sentences.refusal(message["refused"], root=os.geteuid() == 0))

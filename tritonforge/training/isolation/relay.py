@@ -48,8 +48,8 @@ async def _connect(client: socket.socket, target: tuple[str, int]) -> None:
             try:
                 await asyncio.gather(*directions)
             finally:
-                for each in directions:
-                    each.cancel()
+                for direction in directions:
+                    direction.cancel()
 
 
 async def _copy(source: socket.socket, sink: socket.socket) -> None:

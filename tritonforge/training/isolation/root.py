@@ -8,8 +8,8 @@ becomes a tmpfs too, which shows what was there. (The way to begin, pivoting ont
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final, TypedDict
 
 from tritonforge.training.isolation import kernel
@@ -22,12 +22,16 @@ _DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero")
 #: Parts of /proc through which root could change the machine; docker run keeps them read-only as well.
 _GUARDED: Final = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 
-_NEW: Final = "/new"
-_OLD: Final = "/old"
+#: The mount point that every machine has; what is mounted there is seen in this namespace only.
+_STAGE: Final = Path("/tmp")  # noqa: S108 - no file is written to this machine's
+
+_NEW: Final = Path("/new")
+_OLD: Final = Path("/old")
+_ROOT: Final = Path("/")
 
 
 class Bound(TypedDict):
-    """One folder or file of this machine, shown at a path of the container."""
+    """One folder or file of this machine, shown at a path of the container; both paths are absolute."""
 
     source: str
     target: str
@@ -35,133 +39,145 @@ class Bound(TypedDict):
 
 
 class _Root:
-    """The root under construction at `_NEW`, out of the old one at `_OLD`."""
+    """The root under construction at `_NEW`, out of the old one at `_OLD`; paths are the container's."""
 
     def __init__(self) -> None:
-        # What this container made itself, so that folders may be made in it: paths below `_NEW`.
-        self._own: set[str] = set()
-        self._bound: set[str] = set()
+        self._own: set[Path] = set()  # the tmpfs of this container's: mount points may be made in them
+        self._bound: set[Path] = set()  # what the caller bound: nothing may be made in these
 
-    def cover(self, path: str, *, hidden: Sequence[str] = ()) -> None:
-        """A tmpfs at a path (of the container) that shows what the old root has there, read-only.
+    def own(self, path: Path, options: str = "mode=755") -> None:
+        """An empty tmpfs of the container's own, at a folder that is there."""
+        kernel.mount("tmpfs", _at(_NEW, path), options)
+        self._own.add(path)
 
-        The entries ``hidden`` become empty folders instead, also where the old root lacks them.
+    def cover(self, path: Path, *, hidden: Sequence[str] = ()) -> None:
+        """A tmpfs that shows what the old root has in a folder, read-only.
+
+        The entries ``hidden`` are empty folders instead, also where the old root lacks them.
         """
-        self.own(path, "mode=755")
+        self.own(path)
         for name in hidden:
-            os.mkdir(f"{_NEW}{path}/{name}")
-        entries = list(os.scandir(_OLD + path)) if os.path.isdir(_OLD + path) else []
-        for entry in sorted(entries, key=lambda each: each.name):
-            name = path.rstrip("/") + "/" + entry.name
+            _make(path / name, folder=True)
+        old = _at(_OLD, path)
+        for entry in sorted(old.iterdir()) if old.is_dir() else ():
+            shown = path / entry.name
             if entry.name in hidden:
                 continue
             if entry.is_symlink():
-                os.symlink(os.readlink(_OLD + name), _NEW + name)
-            elif entry.is_dir() or entry.is_file():
-                self._make(name, folder=entry.is_dir())
-                kernel.bind(_OLD + name, _NEW + name)
-                kernel.read_only(_NEW + name)
+                _at(_NEW, shown).symlink_to(entry.readlink())
+            elif entry.is_dir() or entry.is_file():  # sockets and FIFOs of this machine stay outside
+                _make(shown, folder=entry.is_dir())
+                kernel.bind(entry, _at(_NEW, shown))
+                kernel.protect(_at(_NEW, shown))
 
-    def own(self, path: str, options: str) -> None:
-        """An empty tmpfs of the container's own."""
-        kernel.mount("tmpfs", _NEW + path, options)
-        self._own.add(path)
-
-    def place(self, path: str, *, folder: bool) -> None:
+    def place(self, path: Path, *, folder: bool) -> None:
         """Have a mount point at a path, whether or not this machine has one."""
-        parts = path.strip("/").split("/")
-        for depth in range(1, len(parts) + 1):
-            here = "/" + "/".join(parts[:depth])
-            parent = os.path.dirname(here)
-            if os.path.lexists(_NEW + here):
+        for here in (*reversed(path.parents[:-1]), path):
+            if os.path.lexists(_at(_NEW, here)):
                 continue
-            if not self._is_own(parent):
-                if any(parent == each or parent.startswith(each + "/") for each in self._bound):
-                    raise FileNotFoundError(
-                        f"{here} is to be a mount point inside a folder that lacks it; make it first"
-                    )
-                self.cover(parent)
-            self._make(here, folder=folder or depth < len(parts))
+            if not self._may_change(here.parent):
+                self.cover(here.parent)
+            _make(here, folder=folder or here != path)
 
     def bind(self, bound: Bound) -> None:
         """Show a folder or a file of the old root."""
-        source, target = _OLD + bound["source"], bound["target"]
-        self.place(target, folder=os.path.isdir(source))
-        kernel.bind(source, _NEW + target)
-        kernel.read_only(_NEW + target, writable=not bound["read_only"])
+        source, target = _at(_OLD, Path(bound["source"])), Path(bound["target"])
+        self.place(target, folder=source.is_dir())
+        kernel.bind(source, _at(_NEW, target))
+        kernel.protect(_at(_NEW, target), writable=not bound["read_only"])
         self._bound.add(target)
 
-    def write(self, path: str, text: str) -> None:
-        """A file of the container's own, whether or not this machine has one there."""
-        content = f"/contents{len(self._own)}"
-        with open(content, "w", encoding="utf-8") as file:
-            file.write(text)
+    def write(self, path: Path, text: str) -> None:
+        """A read-only file of the container's own, whether or not this machine has one there."""
+        content = Path("/content")
+        content.write_text(text, encoding="utf-8")
         self.place(path, folder=False)
-        kernel.bind(content, _NEW + path)
-        kernel.read_only(_NEW + path)
-        os.unlink(content)
+        kernel.bind(content, _at(_NEW, path))
+        kernel.protect(_at(_NEW, path))
+        content.unlink()  # the bind keeps it
 
-    def _is_own(self, path: str) -> bool:
-        """Whether the nearest mount above a path is the container's own."""
-        while path not in self._own and path not in self._bound and path != "/":
-            if os.path.ismount(_NEW + path):
+    def _may_change(self, path: Path) -> bool:
+        """Whether the nearest mount at or above a folder is a tmpfs of the container's own.
+
+        Raises:
+            FileNotFoundError: it is what the caller bound.
+        """
+        for each in (path, *path.parents):
+            if each in self._own:
+                return True
+            if each in self._bound:
+                raise FileNotFoundError(
+                    f"a mount point is wanted in {path}, and the folder that is bound there lacks it; make it there"
+                )
+            if os.path.ismount(_at(_NEW, each)):
                 return False
-            path = os.path.dirname(path)
-        return path in self._own
-
-    def _make(self, path: str, *, folder: bool) -> None:
-        if folder:
-            os.mkdir(_NEW + path, 0o755)
-        else:
-            os.close(os.open(_NEW + path, os.O_CREAT | os.O_WRONLY, 0o644))
+        return False
 
 
-def build(binds: Sequence[Bound], *, hosts: str, shared_memory: int) -> None:
+def build(binds: Sequence[Bound], files: Mapping[str, str], *, shared_memory: int) -> None:
     """Make this process's root the container's; the caller has a mount namespace of its own, and new PIDs.
 
-    ``hosts`` is the text of /etc/hosts, ``shared_memory`` the size of /dev/shm in bytes.
+    ``files`` are texts by their path in the container; ``shared_memory`` is the size of /dev/shm in bytes.
 
     Raises:
         Refused: the kernel does not allow a step.
-        OSError: a source or a mount point is not there.
+        OSError: a mount point cannot be had.
     """
-    kernel.mount("tmpfs", "/tmp", "mode=755")  # noqa: S108 - a mount point that every machine has
-    os.mkdir("/tmp" + _NEW)  # noqa: S108
-    os.mkdir("/tmp" + _OLD)  # noqa: S108
-    kernel.enter_root("/tmp", "/tmp" + _OLD)  # noqa: S108
-    os.chdir("/")
+    kernel.mount("tmpfs", _STAGE, "mode=755")
+    old = _at(_STAGE, _OLD)
+    old.mkdir()
+    _at(_STAGE, _NEW).mkdir()
+    kernel.enter_root(_STAGE, old)
+    os.chdir(_ROOT)
     root = _Root()
-    root.cover("/", hidden=("dev", "opt", "proc", "run", "tmp"))
-    root.cover("/opt", hidden=("ml", "program"))  # what SageMaker and the image have there, and nothing of this machine
-    root.own("/run", "mode=755")
-    root.own("/tmp", "mode=1777")  # noqa: S108 - the container's own
+    root.cover(_ROOT, hidden=("dev", "opt", "proc", "run", "tmp"))
+    root.cover(Path("/opt"), hidden=("ml", "program"))  # SageMaker's folder and the image's: nothing of this machine
+    root.own(Path("/run"))
+    root.own(Path("/tmp"), "mode=1777")  # noqa: S108 - the container's own
     _devices(root, shared_memory)
-    kernel.mount("proc", f"{_NEW}/proc", executable=False)
-    for name in _GUARDED:
-        if os.path.exists(f"{_NEW}/proc/{name}"):
-            kernel.bind(f"{_NEW}/proc/{name}", f"{_NEW}/proc/{name}")
-            kernel.read_only(f"{_NEW}/proc/{name}")
-    root.write("/etc/hosts", hosts)
+    processes = _NEW / "proc"
+    kernel.mount("proc", processes, executable=False)
+    for guarded in (processes / name for name in _GUARDED):
+        if guarded.exists():
+            kernel.bind(guarded, guarded)
+            kernel.protect(guarded)
     for bound in sorted(binds, key=lambda each: each["target"].count("/")):  # what lies inside another comes after it
         root.bind(bound)
+    for path, text in files.items():
+        root.write(Path(path), text)
     kernel.detach(_OLD)
     os.chdir(_NEW)
-    kernel.enter_root(".", ".")  # the old root lies on top of the new one, until ...
-    kernel.detach(".")
-    os.chdir("/")
+    here = Path()
+    kernel.enter_root(here, here)  # the root so far lies on top of the new one, until ...
+    kernel.detach(here)
+    os.chdir(_ROOT)
 
 
 def _devices(root: _Root, shared_memory: int) -> None:
-    root.own("/dev", "mode=755")
+    folder = Path("/dev")
+    root.own(folder)
     for name in _DEVICES:
-        if stat.S_ISCHR(os.stat(f"{_OLD}/dev/{name}").st_mode):
-            os.close(os.open(f"{_NEW}/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
-            kernel.bind(f"{_OLD}/dev/{name}", f"{_NEW}/dev/{name}")
-            kernel.read_only(f"{_NEW}/dev/{name}", devices=True)
+        _make(folder / name, folder=False)
+        kernel.bind(_at(_OLD, folder / name), _at(_NEW, folder / name))
+        kernel.protect(_at(_NEW, folder / name), devices=True)
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
-        os.symlink(f"/proc/self/fd{target}", f"{_NEW}/dev/{name}")
-    os.mkdir(f"{_NEW}/dev/shm")
-    root.own("/dev/shm", f"mode=1777,size={shared_memory}")  # noqa: S108 - POSIX shared memory
-    os.mkdir(f"{_NEW}/dev/pts")
-    kernel.mount("devpts", f"{_NEW}/dev/pts", "newinstance,ptmxmode=0666,mode=620", executable=False, devices=True)
-    os.symlink("pts/ptmx", f"{_NEW}/dev/ptmx")
+        _at(_NEW, folder / name).symlink_to(f"/proc/self/fd{target}")
+    for name in ("shm", "pts"):
+        _make(folder / name, folder=True)
+    root.own(folder / "shm", f"mode=1777,size={shared_memory}")
+    terminals = _at(_NEW, folder / "pts")
+    kernel.mount("devpts", terminals, "newinstance,ptmxmode=0666,mode=620", executable=False, devices=True)
+    _at(_NEW, folder / "ptmx").symlink_to("pts/ptmx")
+
+
+def _at(root: Path, path: Path) -> Path:
+    """A path of the container (or of the machine) as it is below ``root`` at the moment."""
+    return root / path.relative_to(_ROOT)
+
+
+def _make(path: Path, *, folder: bool) -> None:
+    """An empty folder or file to mount over."""
+    if folder:
+        _at(_NEW, path).mkdir(mode=0o755)
+    else:
+        _at(_NEW, path).touch(mode=0o644)

@@ -1,4 +1,4 @@
-"""What a container of this package isolates and what it does not, in sentences for people; and what to do when refused."""
+"""What a container isolates and what it does not, in sentences for people; and what to do when it is refused."""
 
 from __future__ import annotations
 
