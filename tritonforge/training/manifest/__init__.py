@@ -1,26 +1,62 @@
 """Manifests: labelled data as SageMaker reads it, checked line by line, converted, and split. No I/O here.
 
     chunks -> `read` -> `Line` -> `selected` -> `Reference` | `Value` -> the pipe of a training job
+                          |
+                          +-> `labelled` -> `Labelled` <-> annotations.json, the built-in detector's documents
 
-Everything of a line is a stream with bounded memory. A manifest that is wrong is one ManifestError with the line and
-the attribute where it is read, and a `Problem` for each thing where it is checked.
+A line at a time, with bounded memory. A manifest that is wrong is one ManifestError with the line and the attribute
+where it is read, and a `Problem` for each thing where it is checked.
 """
 
 from __future__ import annotations
 
-from tritonforge.training.manifest.line import Json, Line, parse, raw_lines, read
+from tritonforge.training.manifest.annotations import annotations_document, annotations_problems, read_annotations
+from tritonforge.training.manifest.boxes import Box, Boxes, ImageSize
+from tritonforge.training.manifest.checking import Check, Problem, line_problems
+from tritonforge.training.manifest.classic import augmented, classic_problems, classic_uris
+from tritonforge.training.manifest.detector import detector_document, detector_problems, read_detector
+from tritonforge.training.manifest.labelled import Labelled, labelled, line_of
+from tritonforge.training.manifest.labels import Kind, boxes_of, class_names, kind, label_names
+from tritonforge.training.manifest.line import Line, parse, raw_lines, read
 from tritonforge.training.manifest.selection import Reference, Selected, Value, attribute_names, order, selected
+from tritonforge.training.manifest.splitting import Side, side
+from tritonforge.training.manifest.values import Json
 
 __all__ = [
+    "Box",
+    "Boxes",
+    "Check",
+    "ImageSize",
     "Json",
+    "Kind",
+    "Labelled",
     "Line",
+    "Problem",
     "Reference",
     "Selected",
+    "Side",
     "Value",
+    "annotations_document",
+    "annotations_problems",
     "attribute_names",
+    "augmented",
+    "boxes_of",
+    "class_names",
+    "classic_problems",
+    "classic_uris",
+    "detector_document",
+    "detector_problems",
+    "kind",
+    "label_names",
+    "labelled",
+    "line_of",
+    "line_problems",
     "order",
     "parse",
     "raw_lines",
     "read",
+    "read_annotations",
+    "read_detector",
     "selected",
+    "side",
 ]

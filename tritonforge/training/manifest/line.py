@@ -6,24 +6,18 @@ Manifest Files for Training Jobs".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Final
 
 from tritonforge.errors import ManifestError
 from tritonforge.records import Buffer, RecordError, split
+from tritonforge.training.manifest.values import Json, json_text, read_json
 
-__all__ = ["LONGEST", "Json", "Line", "json_text", "parse", "raw_lines", "read"]
-
-#: A value of JSON. Read, never written to.
-Json: TypeAlias = "bool | int | float | str | list[Any] | dict[str, Any] | None"
+__all__ = ["LONGEST", "Line", "parse", "raw_lines", "read"]
 
 #: Bytes of the longest line that is read; what Ground Truth writes for a picture has some thousand.
 LONGEST: Final = 8 * 2**20
-
-#: How many arrays and objects may lie in each other; what Ground Truth writes has five.
-_DEEPEST: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,92 +63,9 @@ def raw_lines(chunks: Iterable[Buffer], *, longest: int = LONGEST) -> Iterator[t
 
 
 def parse(text: bytes | str, number: int = 1) -> Line:
-    """One line. Raises ManifestError where it is no JSON object in UTF-8, or names one thing twice."""
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    try:
-        value = _DECODER.decode(data.decode())
-    except UnicodeDecodeError as error:
-        what = _GZIP if data.startswith(b"\x1f\x8b") else f"the line is not UTF-8 at byte {error.start}"
-        raise ManifestError(what, line=number) from error
-    except json.JSONDecodeError as error:
-        raise ManifestError(_no_json(data, error), line=number) from error
-    except _TwiceError as error:
-        raise ManifestError("the line has it twice", line=number, attribute=str(error)) from error
-    except ValueError as error:
-        raise ManifestError(f"the line holds a number that is none: {error!s:.60}", line=number) from error
-    except RecursionError as error:
-        raise ManifestError(_TOO_DEEP, line=number) from error
-    if not isinstance(value, dict):
-        what = f"the line must be a JSON object, found {json.dumps(value, ensure_ascii=False):.40}"
-        if data.lstrip()[:1] == b"[":
-            what = "the line must be a JSON object, found an array; is this a classic manifest?"
-        raise ManifestError(what, line=number)
-    if data.count(b"[") + data.count(b"{") > _DEEPEST and _depth(value) > _DEEPEST:
-        raise ManifestError(_TOO_DEEP, line=number)
-    if b"\\ud" in data or b"\\uD" in data:
-        _refuse_halves(value, number)
-    return Line(number, value, bytes(data))
-
-
-def json_text(value: object) -> bytes:
-    """A JSON value as text without blanks, in UTF-8."""
-    return _ENCODER.encode(value).encode()
-
-
-class _TwiceError(Exception):
-    """An object that has a name twice: which of the two holds, readers disagree."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise _TwiceError(name)
-            seen.add(name)
-    return found
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"{text:.40} is too large")
-    return value
-
-
-def _constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False)
-
-_GZIP: Final = "the line starts as gzip does; unpack the file first"
-_TOO_DEEP: Final = f"the line has more than {_DEEPEST} objects and arrays in each other"
-
-
-def _no_json(data: bytes, error: json.JSONDecodeError) -> str:
-    if not data.strip():
-        return "the line is empty"
-    if data.startswith(b"\xef\xbb\xbf"):
-        return "the line begins with a byte order mark; write the file as UTF-8 without one"
-    return f"the line is no JSON: {error.msg} at character {error.pos + 1}"
-
-
-def _depth(value: Json) -> int:
-    """How many arrays and objects lie in each other."""
-    depth, level = 0, [value]
-    while level := [each for each in level if isinstance(each, (dict, list))]:
-        depth += 1
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
-    return depth
-
-
-def _refuse_halves(value: Json, number: int) -> None:
-    """Refuse halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
-    try:
-        json_text(value)
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(error.object[error.start]):x}"
-        raise ManifestError(f"the line holds {half}, half of a character", line=number) from error
+    """One line. Raises ManifestError where it is no JSON object in UTF-8, or can be read in two ways."""
+    value = read_json(text, number=number)
+    if isinstance(value, dict):
+        return Line(number, value, text.encode() if isinstance(text, str) else bytes(text))
+    found = "an array; is this a classic manifest?" if isinstance(value, list) else f"{json_text(value).decode():.40}"
+    raise ManifestError(f"the line must be a JSON object, found {found}", line=number)

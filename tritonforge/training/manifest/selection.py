@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tritonforge.errors import DefinitionError
-from tritonforge.training.manifest.line import Json, Line, json_text
+from tritonforge.training.manifest.line import Line
+from tritonforge.training.manifest.values import Json, json_text
 
 __all__ = ["MOST_NAMES", "Reference", "Selected", "Value", "attribute_names", "order", "selected", "value_text"]
 

@@ -1,0 +1,286 @@
+"""Checking: everything that is wrong with an augmented manifest, line by line, and what is in it. No I/O.
+
+A label that a line does not have is no problem, unless a job asks for it: Ground Truth writes a line for each image
+from the beginning, and its label later. Source: SageMaker developer guide, "Labeling job output data".
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tritonforge.errors import ManifestError
+from tritonforge.records import Buffer
+from tritonforge.training.manifest.boxes import Fault, is_count, is_number, read_boxes
+from tritonforge.training.manifest.labels import (
+    METADATA,
+    Kind,
+    class_names,
+    class_number,
+    classes_of,
+    kind,
+    label_names,
+    metadata_of,
+)
+from tritonforge.training.manifest.line import LONGEST, Line, parse, raw_lines
+from tritonforge.training.manifest.selection import selected
+from tritonforge.training.manifest.values import Json
+
+__all__ = ["Check", "LabelCount", "Problem", "line_problems", "problem_of", "reference_fault"]
+
+#: A whole address of an object. Source: botocore's model of SageMaker, `S3Uri`; a bucket's name is S3's own rule.
+_S3: Final = re.compile(r"s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]/.+", re.DOTALL)
+_LONGEST_URI: Final = 1024
+
+_COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
+
+#: Classes of which a name is remembered, so that a manifest of any length is checked in bounded memory.
+_MOST_CLASSES: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: on which line, counted from 1, in which attribute, "" for the line itself, and what."""
+
+    line: int | None
+    attribute: str
+    what: str
+
+    def __str__(self) -> str:
+        where = [] if self.line is None else [f"line {self.line}"]
+        return ": ".join([*where, *([self.attribute] if self.attribute else []), self.what])
+
+
+@dataclass(slots=True)
+class LabelCount:
+    """What was seen of one label: how many lines have it, and how often each class is there."""
+
+    kind: Kind
+    lines: int = 0
+    classes: Counter[int] = field(default_factory=Counter)
+    names: dict[int, tuple[str, int]] = field(default_factory=dict)
+
+
+class Check:
+    """The check of one manifest: goes through its chunks once and gives every problem; then it knows what is in it.
+
+    ``names`` are attributes that a job asks for, which every line must have. With ``local``, references may be paths of
+    this machine, which SageMaker cannot read.
+    """
+
+    def __init__(
+        self, chunks: Iterable[Buffer], *, names: Sequence[str] = (), local: bool = False, longest: int = LONGEST
+    ) -> None:
+        self._chunks = chunks
+        self._names = tuple(names)
+        self._local = local
+        self._longest = longest
+        self.lines = 0
+        self.problems = 0
+        self.labels: dict[str, LabelCount] = {}
+
+    def __iter__(self) -> Iterator[Problem]:
+        for problem in self._all():
+            self.problems += 1
+            yield problem
+
+    def _all(self) -> Iterator[Problem]:
+        try:
+            for number, text in raw_lines(self._chunks, longest=self._longest):
+                self.lines = number
+                try:
+                    line = parse(text, number)
+                except ManifestError as error:
+                    yield problem_of(error)
+                    continue
+                yield from line_problems(line, names=self._names, local=self._local)
+                yield from self._count(line)
+        except ManifestError as error:  # a line that is too long, after which nothing can be read
+            yield problem_of(error)
+        if not self.lines:
+            yield Problem(None, "", "the manifest is empty")
+
+    def _count(self, line: Line) -> Iterator[Problem]:
+        for name in label_names(line):
+            found = kind(line, name)
+            assert found is not None
+            count = self.labels.setdefault(name, LabelCount(found))
+            count.lines += 1
+            if len(count.classes) < _MOST_CLASSES:
+                count.classes.update(classes_of(line, name))
+            for number, called in class_names(line, name).items():
+                if len(count.names) < _MOST_CLASSES:
+                    before, where = count.names.setdefault(number, (called, line.number))
+                    if before != called:
+                        what = f"class {number} is called {called!r} here, and {before!r} on line {where}"
+                        yield Problem(line.number, name + METADATA, what)
+
+
+def problem_of(error: ManifestError) -> Problem:
+    """The problem that an error of reading tells."""
+    return Problem(error.line, error.attribute, error.what)
+
+
+def line_problems(line: Line, *, names: Sequence[str] = (), local: bool = False) -> Iterator[Problem]:
+    """Everything that is wrong with a line on its own."""
+    for name in names:
+        if name not in line.attributes:
+            try:
+                selected(line, (name,))
+            except ManifestError as error:
+                yield problem_of(error)
+    for name, value in line.attributes.items():
+        if name.endswith("-ref"):
+            fault = reference_fault(value, local=local)
+            if fault:
+                yield Problem(line.number, name, fault)
+        found = kind(line, name)
+        if found is None:
+            continue
+        for path, what in _RULES[found](value, metadata_of(line, name)):
+            yield Problem(line.number, name, f"{path}: {what}" if path else what)
+        metadata = line.attributes.get(name + METADATA)
+        for path, what in _metadata(metadata, found, value):
+            yield Problem(line.number, name + METADATA, f"{path}: {what}" if path else what)
+
+
+def reference_fault(value: Json, *, local: bool = False) -> str:
+    """What is wrong with the address of an object, "" for a good one."""
+    if not isinstance(value, str) or not value:
+        return "must be the address of an object, s3://bucket/key"
+    if len(value) > _LONGEST_URI:
+        return f"the address has {len(value)} characters, more than {_LONGEST_URI}"
+    if _S3.fullmatch(value) or (local and "://" not in value):
+        return ""
+    if value.startswith("s3://"):
+        return f"{value} is no address of an object; expected s3://bucket/key"
+    return f"{value:.200} is not on S3, from where SageMaker reads; expected s3://bucket/key"
+
+
+def _classification(value: Json, _: Mapping[str, Json]) -> Iterator[Fault]:
+    if not (isinstance(value, str) and value) and not is_count(value):
+        yield Fault("", "must be one class: a text, or a whole number of at least 0")
+
+
+def _multi_label(value: Json, metadata: Mapping[str, Json]) -> Iterator[Fault]:
+    if not isinstance(value, list):
+        yield Fault("", "must be a list of classes")
+        return
+    for index, each in enumerate(value):
+        if not is_count(each):
+            yield Fault(f"[{index}]", "must be a class, a whole number of at least 0")
+    counted = Counter(each for each in value if is_count(each))
+    for number, count in counted.items():
+        if count > 1:
+            yield Fault("", f"class {number} is there {count} times")
+
+
+def _boxes(value: Json, _: Mapping[str, Json]) -> Iterator[Fault]:
+    yield from read_boxes(value)[1]
+
+
+def _segmentation(_: Json, metadata: Mapping[str, Json]) -> Iterator[Fault]:
+    colours = metadata.get("internal-color-map")
+    if not isinstance(colours, dict):
+        yield Fault("", "its metadata must have an internal-color-map, which tells the class of each colour")
+        return
+    for key, entry in colours.items():
+        path = f"internal-color-map.{key}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("class-name"), str):
+            yield Fault(path, 'must have a "class-name"')
+        elif not isinstance(entry.get("hex-color"), str) or not _COLOUR.fullmatch(entry["hex-color"]):
+            yield Fault(path, '"hex-color" must be a colour like #2acf59')
+        elif "confidence" in entry and not _is_confidence(entry["confidence"]):
+            yield Fault(path, '"confidence" must be a number from 0 to 1')
+
+
+_RULES: Final = {
+    "classification": _classification,
+    "multi-label": _multi_label,
+    "boxes": _boxes,
+    "segmentation": _segmentation,
+}
+
+
+def _metadata(metadata: Json, found: Kind, value: Json) -> Iterator[Fault]:
+    """What is wrong with the metadata of a label; that there is none is not."""
+    if metadata is None:
+        return
+    if not isinstance(metadata, dict):
+        yield Fault("", "must be an object")
+        return
+    if "confidence" in metadata and not _is_confidence(metadata["confidence"]):
+        yield Fault("confidence", "must be a number from 0 to 1")
+    for name, values in (("human-annotated", ("yes", "no")), ("adjustment-status", ("adjusted", "unadjusted"))):
+        if name in metadata and metadata[name] not in values:
+            yield Fault(name, f"must be {' or '.join(values)}")
+    if "class-name" in metadata and not isinstance(metadata["class-name"], str):
+        yield Fault("class-name", "must be a text")
+    if found in ("boxes", "multi-label"):
+        yield from _class_map(metadata.get("class-map"), value)
+    if found == "boxes":
+        yield from _objects(metadata.get("objects"), value)
+    if found == "multi-label":
+        yield from _confidences(metadata.get("confidence-map"), value)
+
+
+def _class_map(class_map: Json, value: Json) -> Iterator[Fault]:
+    if class_map is None:
+        return
+    if not isinstance(class_map, dict):
+        yield Fault("class-map", 'must be an object like {"0": "car"}')
+        return
+    for key, name in class_map.items():
+        if class_number(key) is None:
+            yield Fault("class-map", f"{key!r} is no class; expected the text of a whole number")
+        elif not isinstance(name, str) or not name:
+            yield Fault(f"class-map.{key}", "must be the name of a class")
+    known = {class_number(key) for key in class_map}
+    classes = value.get("annotations") if isinstance(value, dict) else value
+    for each in _distinct(classes):
+        if each not in known:
+            yield Fault("class-map", f"class {each} is not in it (it has {', '.join(list(class_map)[:20]) or 'none'})")
+
+
+def _distinct(classes: Json) -> list[int]:
+    """The classes of a list of classes or of boxes, each once."""
+    given: list[Any] = classes if isinstance(classes, list) else []
+    numbers = [each.get("class_id") if isinstance(each, dict) else each for each in given]
+    return list(dict.fromkeys(each for each in numbers if isinstance(each, int) and is_count(each)))
+
+
+def _objects(objects: Json, value: Json) -> Iterator[Fault]:
+    annotations = value.get("annotations") if isinstance(value, dict) else None
+    if objects is None or not isinstance(annotations, list):
+        return
+    if not isinstance(objects, list):
+        yield Fault("objects", "must be a list, with one entry for each box")
+        return
+    if len(objects) != len(annotations):
+        yield Fault("objects", f"has {len(objects)} entries for {len(annotations)} boxes")
+    for index, each in enumerate(objects):
+        if not isinstance(each, dict):
+            yield Fault(f"objects[{index}]", "must be an object")
+        elif "confidence" in each and not _is_confidence(each["confidence"]):
+            yield Fault(f"objects[{index}].confidence", "must be a number from 0 to 1")
+
+
+def _confidences(confidences: Json, value: Json) -> Iterator[Fault]:
+    if confidences is None:
+        return
+    if not isinstance(confidences, dict):
+        yield Fault("confidence-map", 'must be an object like {"0": 0.95}')
+        return
+    for key, each in confidences.items():
+        if not _is_confidence(each):
+            yield Fault(f"confidence-map.{key}", "must be a number from 0 to 1")
+    for each in _distinct(value):
+        if str(each) not in confidences:
+            yield Fault("confidence-map", f"class {each} is not in it")
+
+
+def _is_confidence(value: Json) -> bool:
+    return is_number(value) and isinstance(value, (int, float)) and 0 <= value <= 1
