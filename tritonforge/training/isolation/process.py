@@ -282,14 +282,17 @@ def _interpreter() -> list[Bind]:
 
 
 def _bound(bind: Bind) -> Bound:
-    source, target = Path(os.path.realpath(bind.source)), PurePosixPath(bind.target)
+    source = Path(os.path.realpath(bind.source))
     if not source.exists():
         raise IsolationError(f"{bind.source} does not exist; it is to be {bind.target} in the container")
-    if not target.is_absolute() or ".." in target.parts or len(target.parts) < 2:
-        raise IsolationError(
-            f"{bind.target!r} is no absolute path below / in the container; write one like /opt/ml/model"
-        )
-    return {"source": str(source), "target": str(target), "read_only": bind.read_only}
+    return {"source": str(source), "target": _target(bind.target), "read_only": bind.read_only}
+
+
+def _target(path: str) -> str:
+    pure = PurePosixPath(path)
+    if not pure.is_absolute() or ".." in pure.parts or len(pure.parts) < 2:
+        raise IsolationError(f"{path!r} is no absolute path below /; in a container it is one like /opt/ml/model")
+    return str(pure)
 
 
 def _listener(port: int) -> socket.socket:
