@@ -14,11 +14,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["Answering", "Listener", "Reply", "Request", "listening"]
+__all__ = ["LARGEST", "Answering", "Listener", "Reply", "Request", "listening"]
 
 _JSON: Final = "application/json"
 #: The longest line of a chunked body's framing that is read.
 _LINE: Final = 1024
+#: Bytes of the largest body that is taken where nothing else is said: more than any payload of SageMaker's.
+LARGEST: Final = 2**30
+#: Bytes of one read of a body that nobody wants, and seconds that the next one may take.
+_PIECE: Final = 2**16
+_PATIENCE: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,16 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 class Listener:
-    """Answers what comes to a listening socket until it is stopped; ``answer`` is called from many threads."""
+    """Answers what comes to a listening socket until it is stopped; ``answer`` is called from many threads.
 
-    def __init__(self, opened: socket.socket, answer: Answering) -> None:
+    A body of more than ``largest`` bytes is refused with 413 before memory is asked for it.
+    """
+
+    def __init__(self, opened: socket.socket, answer: Answering, *, largest: int = LARGEST) -> None:
         class Handler(_Exchange):
             answering = staticmethod(answer)
             busy = _Busy()
+            most = largest
 
         self._busy = Handler.busy
         self._server = ThreadingHTTPServer(opened.getsockname()[:2], Handler, bind_and_activate=False)
@@ -74,7 +83,11 @@ class Listener:
         self._server.serve_forever(poll_interval=0.1)
 
     def stop(self, *, drain: float) -> None:
-        """Take no further connections, and wait for the answers under way, ``drain`` seconds at most."""
+        """Take no further connections, and wait for the answers under way, ``drain`` seconds at most.
+
+        Connections that are kept open end with the answer under way.
+        """
+        self._busy.ending = True
         self._server.shutdown()
         self._server.socket.close()
         self._busy.wait(drain)
@@ -86,6 +99,7 @@ class _Busy:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._count = 0
+        self.ending = False
 
     def __enter__(self) -> None:
         with self._changed:
@@ -109,6 +123,7 @@ class _Exchange(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # an answer is one write, and waits for nothing
     answering: Answering
     busy: _Busy
+    most: int
 
     def log_message(self, *_: object) -> None:
         """The standard library writes a line a request; the container's log is for what went wrong."""
@@ -119,7 +134,13 @@ class _Exchange(BaseHTTPRequestHandler):
         self._send(Reply(code, (explain or message or HTTPStatus(code).phrase).encode(), "text/plain"))
 
     def _exchange(self) -> None:
-        body = self._body()
+        try:
+            body = self._body()
+        except OverflowError:
+            sentence = f"the body has more than the {self.most} bytes that are taken"
+            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
+            self._discard()
+            return
         if body is None:
             self.send_error(HTTPStatus.BAD_REQUEST, "the body is not framed as HTTP/1.1 wants it")
             return
@@ -131,22 +152,28 @@ class _Exchange(BaseHTTPRequestHandler):
     do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _exchange  # noqa: N815 - http.server's
 
     def _body(self) -> bytes | None:
-        """The whole body, of a known length or chunked; None when it is neither."""
+        """The whole body, of a known length or chunked; None when it is neither. OverflowError: it is too large."""
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return self._chunks()
         length = self.headers.get("Content-Length", "0")
-        if not length.isdigit():
+        if not (length.isascii() and length.isdigit()):
             return None
+        if len(length) > len(str(self.most)) or int(length) > self.most:
+            raise OverflowError
         body = self.rfile.read(int(length))
         return body if len(body) == int(length) else None
 
     def _chunks(self) -> bytes | None:
         pieces: list[bytes] = []
+        room = self.most
         while True:
-            try:
-                size = int(self.rfile.readline(_LINE).partition(b";")[0], 16)
-            except ValueError:
+            digits = self.rfile.readline(_LINE).partition(b";")[0].strip()
+            if not digits or digits.strip(b"0123456789abcdefABCDEF"):
                 return None
+            size = int(digits, 16)
+            room -= size
+            if room < 0:
+                raise OverflowError
             if size == 0:
                 while self.rfile.readline(_LINE).strip():
                     pass  # trailers
@@ -155,9 +182,21 @@ class _Exchange(BaseHTTPRequestHandler):
             if self.rfile.readline(_LINE).strip():
                 return None
 
+    def _discard(self) -> None:
+        """Read for a while what a refused client still sends; closed before that, the connection loses the reply."""
+        try:
+            self.connection.settimeout(_PATIENCE)
+            left = self.most
+            while left > 0 and (read := len(self.rfile.read1(_PIECE))):
+                left -= read
+        except OSError:
+            pass  # the client is gone, or slow; it has the reply
+
     def _send(self, reply: Reply) -> None:
         reason = reply.reason or _phrase(reply.status)
         headers = {"Content-Type": reply.content_type, **reply.headers, "Content-Length": str(len(reply.body))}
+        if self.busy.ending:
+            self.close_connection = True
         if self.close_connection:
             headers["Connection"] = "close"
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

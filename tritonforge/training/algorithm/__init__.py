@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from tritonforge.training.algorithm.channels import ChannelInput, Epoch
+from tritonforge.training.algorithm.checkpoints import Checkpoint, Checkpoints
 from tritonforge.training.algorithm.container import Container, Resources
 from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective
 from tritonforge.training.algorithm.documentation import markdown
@@ -26,6 +27,8 @@ __all__ = [
     "Algorithm",
     "Channel",
     "ChannelInput",
+    "Checkpoint",
+    "Checkpoints",
     "Container",
     "Epoch",
     "HyperParameter",

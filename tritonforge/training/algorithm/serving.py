@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 import traceback
@@ -33,6 +34,9 @@ _DRAIN: Final = 25.0
 
 #: Bytes of the largest body: a payload of a transform job, 100 MB, and what a client may count differently.
 _LARGEST: Final = 128 * 2**20
+
+#: Seconds of one wait for SIGTERM.
+_LONG: Final = 3600.0
 
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in a container, SageMaker comes from outside of it
 _LOOPBACK: Final = "127.0.0.1"
@@ -62,19 +66,17 @@ def serve(
     stopping = Stopping()
     stopping.listen()
     loading = _Loading(load, stopping)
-    where = address(os.environ, host=host, port=port)
     try:
-        opened = listening(*where)
-    except (OSError, OverflowError) as error:
-        _end(
-            LaunchError(f"{where[0]}:{where[1]} cannot be opened: {error}; choose another with SAGEMAKER_BIND_TO_PORT")
-        )
+        opened = _opened(*address(os.environ, host=host, port=port))
+    except LaunchError as error:
+        _end(error)
     is_ready = loading.done if ready is None else lambda: loading.done() and ready()
-    listener = Listener(opened, contract(answer, ready=is_ready, execution_parameters=execution_parameters))
+    answering = contract(answer, ready=is_ready, execution_parameters=execution_parameters)
+    listener = Listener(opened, answering, largest=_LARGEST)
     threading.Thread(target=listener.run, daemon=True).start()
-    _say(f"serving on {where[0]}:{opened.getsockname()[1]}")
+    _say("serving on {}:{}".format(*opened.getsockname()))
     loading.start()
-    while not stopping.wait(3600):
+    while not stopping.wait(_LONG):
         pass
     listener.stop(drain=_DRAIN)
     if close is not None:
@@ -91,11 +93,11 @@ def contract(
     execution_parameters: Mapping[str, Any] | None = None,
 ) -> Answering:
     """SageMaker's contract around a function that answers: what a listener asks for every request."""
+    methods = {"/ping": "GET", "/invocations": "POST"}
+    if execution_parameters is not None:
+        methods["/execution-parameters"] = "GET"
 
-    def answered(request: Request) -> Reply:
-        methods = {"/ping": "GET", "/invocations": "POST"}
-        if execution_parameters is not None:
-            methods["/execution-parameters"] = "GET"
+    def held(request: Request) -> Reply:
         method = methods.get(request.path)
         if method is None:
             return _refused(HTTPStatus.NOT_FOUND, f"there is no {request.path}; there are {', '.join(methods)}")
@@ -106,9 +108,9 @@ def contract(
             return Reply(HTTPStatus.OK, json.dumps(dict(execution_parameters or {})).encode())
         if not ready():
             return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "the model is not loaded yet; ask again soon")
-        return Reply(HTTPStatus.OK) if request.path == "/ping" else _invoked(answer, request)
+        return Reply(HTTPStatus.OK, content_type="text/plain") if request.path == "/ping" else answer(request)
 
-    return answered
+    return lambda request: _answered(held, request)
 
 
 def address(environment: Mapping[str, str], *, host: str | None = None, port: int | None = None) -> tuple[str, int]:
@@ -149,7 +151,16 @@ class _Loading:
             self._done = True
 
 
-def _invoked(answer: Answering, request: Request) -> Reply:
+def _opened(host: str, port: int) -> socket.socket:
+    try:
+        return listening(host, port)
+    except OSError as error:
+        sentence = f"{host}:{port} cannot be opened: {error.strerror}; choose another port with SAGEMAKER_BIND_TO_PORT"
+        raise LaunchError(sentence) from error
+
+
+def _answered(answer: Answering, request: Request) -> Reply:
+    """The answer, or the error that it came to."""
     try:
         return answer(request)
     except RefusalError as error:
