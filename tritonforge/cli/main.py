@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "package": ("tritonforge.cli.packaging:package", "Pack a model repository as SageMaker's model.tar.gz."),
     "deploy": ("tritonforge.cli.deployment:deploy", "Plan a SageMaker endpoint, and make it so."),
     "destroy": ("tritonforge.cli.deployment:destroy", "Remove a deployment from SageMaker, and nothing else."),
+    "algorithm": ("tritonforge.cli.algorithm:algorithm", "Run an algorithm's programs as their images are run."),
     "emulate": ("tritonforge.cli.emulation:emulate", "Run SageMaker on this machine, for unmodified AWS code."),
 }
 
