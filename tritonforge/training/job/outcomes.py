@@ -36,8 +36,8 @@ class Outcome:
     """The end of a training job.
 
     ``failure`` is one sentence, empty unless ``state`` is Failed: the failure file's first 1024 characters, or
-    ``ClientError: ...`` where the data were wrong. ``exit_code`` is the program's, negative for the signal that ended
-    it, None where it was not started. ``seconds`` is how long the program ran, ``metrics`` the last value of each.
+    ``ClientError: ...`` where the data were wrong. ``exit_code`` is the program's, 128 + n where signal n
+    ended it, None where it was not started. ``seconds`` is how long it ran, ``metrics`` the last value of each.
     ``artifact`` and ``output_data`` are the addresses of the model and of what was in output/data, None where there
     is none. ``notes`` are sentences that must not be missed.
     """

@@ -1,0 +1,119 @@
+"""The entries of a channel in Pipe mode: objects, or lines of an augmented manifest, kept in a file. An edge.
+
+A channel is listed once, before the program starts: so every epoch has the same entries, whatever happens in S3, and a
+manifest that is wrong is told at once. The lines lie on the disk; a shuffle holds 8 bytes of each, and some 100 while
+it orders them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from array import array
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tritonforge.errors import ManifestError
+from tritonforge.inference.transform.naming import relative_key
+from tritonforge.inference.transform.places import Found, Place, PlaceError
+from tritonforge.records.manifest import manifest_uris
+from tritonforge.training.job.channel import Channel, S3Data
+from tritonforge.training.job.contents import ChannelError, StoppedError, content
+from tritonforge.training.manifest import attribute_names, order, parse, raw_lines, selected
+
+__all__ = ["Entries", "collect", "listing"]
+
+_BUFFER: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The entries of a channel, one a line of a file: JSON of address and size, or a manifest's own lines."""
+
+    path: Path
+    count: int
+    offsets: array[int] | None
+    seed: int | None
+
+    def epoch(self, number: int) -> Iterator[tuple[int, bytes]]:
+        """The entries of an epoch, each with its number, counted from 1; in the order of the listing, or shuffled.
+
+        Epochs count from 0. The order of each follows from the seed and its number alone: `manifest.order`.
+        """
+        with self.path.open("rb", buffering=_BUFFER if self.seed is None else 1 << 14) as file:
+            if self.seed is None or self.offsets is None:
+                for index, text in enumerate(file):
+                    yield index + 1, text
+                return
+            for index in order(self.count, seed=self.seed, epoch=number):
+                file.seek(self.offsets[index])
+                yield index + 1, file.readline()
+
+
+def collect(channel: Channel, data: S3Data, place: Place, path: Path, ended: threading.Event) -> Entries:
+    """List a channel into a file. Raises ChannelError, StoppedError, and OSError where the file cannot be written."""
+    seed = None if channel.shuffle is None else channel.shuffle.seed
+    offsets: array[int] | None = None if seed is None else array("Q")
+    count, offset = 0, 0
+    with path.open("wb", buffering=_BUFFER) as file:
+        for text in _lines(data, place, ended):
+            if ended.is_set():
+                raise StoppedError
+            if offsets is not None:
+                offsets.append(offset)
+            offset += file.write(text)
+            count += 1
+    if not count:
+        raise ChannelError(f"{data.uri}: there is nothing in it")
+    return Entries(path, count, offsets, seed)
+
+
+def listing(data: S3Data, place: Place, ended: threading.Event) -> Iterator[tuple[Found | str, str]]:
+    """The objects of a prefix, or of a manifest, each with its path below the channel's folder.
+
+    Raises ChannelError where nothing can be listed, or the manifest is wrong.
+    """
+    try:
+        if data.data_type == "ManifestFile":
+            with closing(content(place, data.uri, ended)) as chunks:
+                for uri, prefix in manifest_uris(chunks):
+                    yield uri, relative_key(uri, prefix)
+            return
+        for found in place.list(data.uri):
+            if not (found.uri.endswith("/") and not found.size):  # S3's mark of an empty folder
+                yield found, relative_key(found.uri, data.uri)
+    except ManifestError as error:
+        raise ChannelError(f"{data.uri}: {error}") from error
+    except PlaceError as error:
+        raise ChannelError(str(error)) from error
+
+
+def _lines(data: S3Data, place: Place, ended: threading.Event) -> Iterator[bytes]:
+    if data.data_type != "AugmentedManifestFile":
+        for found, _ in listing(data, place, ended):
+            uri, size = (found, None) if isinstance(found, str) else (found.uri, found.size)
+            yield json.dumps([uri, size]).encode() + b"\n"
+        return
+    names = attribute_names(data.attribute_names or ())
+    try:
+        with closing(content(place, data.uri, ended)) as chunks:
+            for number, text in raw_lines(chunks):
+                selected(parse(text, number), names)
+                yield text + b"\n"
+    except ManifestError as error:
+        raise ChannelError(f"{data.uri}: {error}") from error
+
+
+def resolved(reference: str, manifest: str) -> str:
+    """The address of a reference of a manifest; on this machine it may be a path from the manifest's folder on.
+
+    >>> resolved("s3://b/1.jpg", "in/a.manifest"), resolved("images/1.jpg", "in/a.manifest")
+    ('s3://b/1.jpg', 'in/images/1.jpg')
+    """
+    if "://" in reference or "://" in manifest:
+        return reference
+    return os.path.join(os.path.dirname(manifest), reference)  # noqa: PTH118, PTH120 - the address as it is written

@@ -1,0 +1,107 @@
+"""The stream of an epoch: entries become bytes, fetched ahead by a few threads, in order and bounded. An edge."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, TypeAlias
+
+from tritonforge.errors import EncodeError
+from tritonforge.inference.transform.places import Found, Place
+from tritonforge.records import Buffer, RecordError, frame_recordio, gunzip
+from tritonforge.training.job.channel import Channel, S3Data
+from tritonforge.training.job.contents import ChannelError, content
+from tritonforge.training.job.entries import Entries, resolved
+from tritonforge.training.manifest import Reference, parse, selected
+
+__all__ = ["THREADS", "Ahead", "Epochs"]
+
+#: Entries that are fetched at once, and entries that wait to be written.
+THREADS: Final = 8
+_WAITING: Final = 16
+
+#: Bytes of an entry that are fetched ahead; the rest of a larger one is read while it is written.
+_AHEAD: Final = 4 << 20
+
+#: What of an entry is there, and what gives the rest of it, None where there is none.
+Ahead: TypeAlias = "tuple[list[Buffer], Generator[Buffer, None, None] | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """The epochs of a channel: its entries as bytes, wrapped and decompressed as the channel says."""
+
+    channel: Channel
+    data: S3Data
+    entries: Entries
+    place: Place
+    ended: threading.Event
+
+    def stream(self, number: int, pool: ThreadPoolExecutor | None) -> Generator[Ahead, None, None]:
+        """What is written in an epoch, an entry at a time; without a pool nothing is fetched ahead.
+
+        Raises ChannelError, which names the entry, after everything before it was given out; StoppedError.
+        """
+        entries = self.entries.epoch(number)
+        if pool is None:
+            for entry in entries:
+                yield _ahead(self._pieces(*entry))
+            return
+        waiting: deque[Future[Ahead]] = deque()
+        try:
+            while True:
+                for entry in islice(entries, _WAITING - len(waiting)):
+                    waiting.append(pool.submit(_ahead, self._pieces(*entry)))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _pieces(self, number: int, text: bytes) -> Generator[Buffer, None, None]:
+        """One entry as it is written: each object or value whole where it is wrapped, else as it is read."""
+        if self.data.data_type != "AugmentedManifestFile":
+            uri, size = json.loads(text)
+            yield from self._object(uri if size is None else Found(uri, size, ""), str(uri))
+            return
+        for each in selected(parse(text, number), self.data.attribute_names or ()):
+            if isinstance(each, Reference):
+                uri = resolved(each.uri, self.data.uri)
+                yield from self._object(uri, f"{self.data.uri}: line {number}: {uri}")
+            else:
+                yield frame_recordio(each.data) if self._is_wrapped else each.data
+
+    def _object(self, found: Found | str, where: str) -> Iterator[Buffer]:
+        with closing(content(self.place, found, self.ended)) as chunks:
+            try:
+                read: Iterator[Buffer] = gunzip(chunks) if self.channel.compression_type == "Gzip" else chunks
+                if not self._is_wrapped:
+                    yield from read
+                    return
+                pieces = list(read)
+                yield frame_recordio(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            except (RecordError, EncodeError) as error:
+                raise ChannelError(f"{where}: {error}") from error
+
+    @property
+    def _is_wrapped(self) -> bool:
+        return self.channel.record_wrapper_type == "RecordIO"
+
+
+def _ahead(pieces: Generator[Buffer, None, None]) -> Ahead:
+    """Take the beginning of an entry."""
+    taken: list[Buffer] = []
+    size = 0
+    for piece in pieces:
+        taken.append(piece)
+        size += len(piece)
+        if size >= _AHEAD:
+            return taken, pieces
+    return taken, None
