@@ -7,12 +7,9 @@ import ctypes
 import hashlib
 import json
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, TypeVar, cast, get_args
 
 import click
@@ -20,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tritonforge.cli import fleet
+from tritonforge.cli.stopping import Stop, signals
 from tritonforge.cli.terminal import err, human_bytes, out, steps
 from tritonforge.inference.transform import (
     RAW,
@@ -194,7 +192,7 @@ def transform(
     objects, outputs = _place(source, flags), _place(target, flags, halves=folder / "halves")
     check(job, source=objects, sink=outputs)
     with ExitStack() as stack:
-        stop = stack.enter_context(_signals())
+        stop = stack.enter_context(signals())
         asker, gathering = stack.enter_context(_server(model, url, default_model, job, log, stop))
         identity = f"{default_model or ''} {'' if model is None else _identity(model)}"
         progress = stack.enter_context(_bar())
@@ -219,33 +217,9 @@ def transform(
     return {"Completed": 0, "Failed": 1, "Stopped": _STOPPED}[outcome.state]
 
 
-class _Stop:
-    """What SIGTERM and Ctrl-C do: while a job runs they end it in good order, and at the second time at once."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self.working = False
-
-    def __call__(self, _: int, __: FrameType | None) -> None:
-        if self.event.is_set() or not self.working:
-            raise KeyboardInterrupt
-        self.event.set()
-
-
-@contextmanager
-def _signals() -> Iterator[_Stop]:
-    stop = _Stop()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 @contextmanager
 def _server(
-    model: Path | None, url: str | None, default_model: str | None, job: TransformJob, log: Path | None, stop: _Stop
+    model: Path | None, url: str | None, default_model: str | None, job: TransformJob, log: Path | None, stop: Stop
 ) -> Iterator[tuple[Asker, Any]]:
     """What answers, and how it takes several records at once."""
     connections = job.max_concurrent_transforms or 1
