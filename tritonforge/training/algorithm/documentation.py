@@ -57,7 +57,7 @@ def _hyperparameter(each: HyperParameter) -> tuple[str, ...]:
         values = f"{each.minimum} to {each.maximum}"
     else:
         values = ""
-    default = "required" if each.required else "" if each.text is None else _code(each.text)
+    default = "required" if each.required else "" if each.default is None else _code(str(each.default))
     kind = f"{each.type}, tunable" if each.tunable else each.type
     return (_code(each.name), kind, default, values, _line(each.description))
 

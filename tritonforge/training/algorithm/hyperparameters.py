@@ -53,8 +53,9 @@ class HyperParameter:
     """One hyperparameter: its name, its type, and which values it may have.
 
     ``minimum`` and ``maximum`` (both or neither, both included) are for Integer and Continuous, ``values`` for
-    Categorical. ``default`` is what a job gets that does not give it; one that is ``required`` has none. One that is
-    neither given, required, nor has a default is left out of the `Values`. A bool as default means "True" or "False".
+    Categorical. ``default`` is what a job gets that does not give it, kept as the string that SageMaker's API has for
+    it; one that is ``required`` has none. One that is neither given, required, nor has a default is left out of the
+    `Values`.
 
     Raises:
         DefinitionError: the declaration contradicts itself, or breaks a limit of CreateAlgorithm.
@@ -72,6 +73,7 @@ class HyperParameter:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
+        object.__setattr__(self, "default", None if self.default is None else str(self.default))
         if problems := list(self._problems()) or list(self._default_problem()):
             raise DefinitionError(f"hyperparameter {self.name!r}: {'; '.join(problems)}")
 
@@ -81,11 +83,6 @@ class HyperParameter:
     ) -> HyperParameter:
         """A Categorical whose values are True and False."""
         return cls(name, "Categorical", description, default=default, values=FLAG, required=required)
-
-    @property
-    def text(self) -> str | None:
-        """The default as SageMaker's API and its documentation write it; None where there is none."""
-        return None if self.default is None else str(self.default)
 
     def read(self, given: str) -> Value:
         """The value that a string stands for.
@@ -175,9 +172,9 @@ class HyperParameter:
             yield f"a value has at most {_LONGEST_CHOICE} characters"
 
     def _default_problem(self) -> Iterator[str]:
-        if self.text is not None:
+        if self.default is not None:
             try:
-                self.read(self.text)
+                self.read(str(self.default))
             except ValueError as error:
                 yield f"its default {error}"
 
@@ -255,8 +252,8 @@ def read(declared: Sequence[HyperParameter], given: Mapping[str, str]) -> Values
             continue
         if each.required:
             problems.append(f"{each.name} is missing")
-        elif each.text is not None:
-            values[each.name] = each.read(each.text)
+        elif each.default is not None:
+            values[each.name] = each.read(str(each.default))
     if problems:
         raise HyperparameterError(problems)
     return Values({name: values[name] for name in by_name if name in values}, given=given.keys() & by_name.keys())
