@@ -23,6 +23,7 @@ WINGS = {
 #: Modules that touch the machine: files, processes, sockets, frameworks. Every other module is pure.
 EDGES = (
     "tritonforge.cli",
+    "tritonforge.declarations",
     "tritonforge.serving",
     "tritonforge.inference.client",
     "tritonforge.inference.transform",
@@ -62,6 +63,7 @@ EDGES = (
     "tritonforge.training.algorithm.checkpoints",
     "tritonforge.training.algorithm.container",
     "tritonforge.training.algorithm.failure_file",
+    "tritonforge.training.algorithm.loading",
     "tritonforge.training.algorithm.program",
     "tritonforge.training.algorithm.serving",
     "tritonforge.training.algorithm.stopping",

@@ -157,7 +157,7 @@ def test_the_default_bucket_is_created_and_halves_of_these_data_are_removed(tmp_
     (key,) = there(found)
     halves = [HalfUpload(bucket=BUCKET, key=each, upload_id=each) for each in (key, f"{DATA}channels/other")]
     plan, _, _ = planned(one, seen(half_uploads=halves))
-    assert [(step.operation, step.name) for step in plan.steps][0] == ("AbortMultipartUpload", f"s3://{BUCKET}/{key}")
+    assert next((step.operation, step.name) for step in plan.steps) == ("AbortMultipartUpload", f"s3://{BUCKET}/{key}")
     assert len(plan.steps) == 3
     bare, _, _ = planned(one, seen(exists=False))
     assert [step.operation for step in bare.steps] == ["CreateBucket", "PutObject", "CreateTrainingJob"]

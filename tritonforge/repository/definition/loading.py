@@ -5,17 +5,14 @@ An edge: it reads and runs the file.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TypeAlias
 
-from tritonforge.errors import DefinitionError, TritonForgeError
+from tritonforge.declarations import declared
+from tritonforge.errors import DefinitionError
 from tritonforge.repository.definition.ensemble import Ensemble
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.package import TensorFlowServing
@@ -60,7 +57,7 @@ def load(path: Path | str) -> Definitions:
         raise DefinitionError(
             f"{given}: there is no definition here; give a definition.py, or the folder that holds it"
         )
-    module = _import(file)
+    module = declared(file, "a definition only declares models")
     models: dict[str, Servable] = {}
     for each in _found(module):
         known = models.setdefault(each.name, each)
@@ -91,49 +88,6 @@ def _package(bound: Mapping[str, object], models: Mapping[str, Servable], given:
             "has a definition of its own"
         )
     return package
-
-
-def _import(file: Path) -> ModuleType:
-    name = f"tritonforge_definition_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = set(sys.modules)
-    sys.path.insert(0, str(file.parent))
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except DefinitionError as error:
-        raise DefinitionError(f"{_where(file, error)}: {error}") from error
-    except TritonForgeError:
-        raise
-    except SystemExit as error:
-        raise DefinitionError(f"{_where(file, error)}: it calls exit; a definition only declares models") from error
-    # A definition is the user's program: whatever it raises is told in one line, with the place.
-    except Exception as error:
-        raise DefinitionError(f"{_where(file, error)}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(file.parent))
-        for neighbour in set(sys.modules) - before:
-            origin = getattr(sys.modules[neighbour], "__file__", None)
-            if origin and Path(origin).is_relative_to(file.parent) and "site-packages" not in origin:
-                del sys.modules[neighbour]
-    return module
-
-
-def _where(file: Path, error: BaseException) -> str:
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{_short(Path(error.filename))}:{error.lineno}"
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if Path(each.filename).parent == file.parent]
-    return f"{_short(Path(frames[-1].filename))}:{frames[-1].lineno}" if frames else str(_short(file))
-
-
-def _short(file: Path) -> Path:
-    try:
-        return file.relative_to(Path.cwd())
-    except ValueError:
-        return file
 
 
 def _found(module: ModuleType) -> Iterator[Servable]:
