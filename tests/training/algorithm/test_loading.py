@@ -22,7 +22,7 @@ def test_a_declaration_may_import_what_lies_beside_it(tmp_path: Path) -> None:
             f"algorithm = Algorithm('{name}', hyperparameters=[HyperParameter('n', 'Integer', default=DEFAULT)])\n"
         )
         found = load(folder)
-        assert (found.name, found.hyperparameters[0].default) == (name, default)
+        assert (found.name, found.read({})["n"]) == (name, default)
 
 
 def test_a_program_of_another_language_declares_nothing(tmp_path: Path) -> None:
