@@ -31,15 +31,17 @@ __all__ = ["emulate"]
     "--image",
     "images",
     multiple=True,
-    metavar="URI=RELEASE",
-    help="What a custom image is: my/triton:1=26.05, or =26.05+tensorflow with a backend added.",
+    metavar="URI=RELEASE|FOLDER",
+    help="What a custom image is: my/triton:1=26.05, =26.05+tensorflow with a backend added, or for an algorithm the "
+    "folder with its train and serve.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 def emulate(port: int, region: str, state: Path | None, speed: float, images: tuple[str, ...], form: str) -> int:
     """Run SageMaker, with S3, IAM, STS and autoscaling, on one loopback address of this machine.
 
     Unmodified AWS code finds it by AWS_ENDPOINT_URL. An endpoint is a real tritonserver on the model archive that was
-    uploaded. Ctrl-C stops it; without --state everything is forgotten then.
+    uploaded, or an algorithm's own program, which training jobs run as well. Ctrl-C stops it; without --state
+    everything is forgotten then.
     """
     from tritonforge.sagemaker.emulator import Emulator
 
@@ -75,8 +77,10 @@ def emulate(port: int, region: str, state: Path | None, speed: float, images: tu
 def _images(images: Sequence[str]) -> dict[str, str]:
     wrong = [each for each in images if not all(each.partition("="))]
     if wrong:
-        raise click.UsageError(f"--image {wrong[0]}: write URI=RELEASE, as in my/triton:1=26.05+tensorflow")
-    return {uri: release for uri, _, release in (each.rpartition("=") for each in images)}
+        raise click.UsageError(
+            f"--image {wrong[0]}: write URI=RELEASE, as in my/triton:1=26.05+tensorflow, or URI=FOLDER"
+        )
+    return {uri: value for uri, _, value in (each.partition("=") for each in images)}
 
 
 def _report(emulator: Emulator, form: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -23,6 +24,9 @@ from tritonforge.sagemaker.emulator.control.ledger import Ledger
 from tritonforge.sagemaker.emulator.control.loglines import LogLines
 from tritonforge.sagemaker.emulator.control.plane import Plane
 from tritonforge.sagemaker.emulator.control.premises import Premises
+from tritonforge.sagemaker.emulator.control.registry.validations import Validations
+from tritonforge.sagemaker.emulator.control.training import metrics
+from tritonforge.sagemaker.emulator.control.training.running import Trainer, Trainings
 from tritonforge.sagemaker.emulator.control.transforms import Transforms
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.journal import Journal
@@ -30,6 +34,7 @@ from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
 from tritonforge.sagemaker.emulator.front.routes import DEFAULT_REGION, route
 from tritonforge.sagemaker.emulator.front.server import FrontServer
 from tritonforge.sagemaker.emulator.front.stored import StoredObjects
+from tritonforge.sagemaker.emulator.hosting import programs
 from tritonforge.sagemaker.emulator.requests import MAXIMAL_BODY, Request, Response
 from tritonforge.sagemaker.emulator.runtime import Runtime
 
@@ -56,14 +61,15 @@ class Emulator:
     """A SageMaker on this machine, running once the constructor returns; leave the ``with`` block to end it.
 
     ``port`` 0 is any free one; the host is always 127.0.0.1. With ``state``, a folder, everything is there again after
-    a restart: control plane, S3, IAM, alarms; endpoints start their containers again, and transform jobs go on where
-    they were. ``speed`` divides every wait (a
-    creation takes 3 s at 1.0 or as long as its container needs; a minute of a DeploymentConfig one second at 60).
+    a restart: control plane, S3, IAM, alarms; endpoints start their containers again, transform jobs go on where they
+    were, and training jobs start again from their checkpoints. ``speed`` divides every wait (a creation takes 3 s at
+    1.0 or as long as its container needs; a minute of a DeploymentConfig one second at 60).
     ``images`` says of what release an image of your own is: ``{"<uri>": "24.09"}``, ``{"<uri>": "26.05+tensorflow"}``,
-    or, for TensorFlow Serving packages, ``{"<uri>": "tensorflow-inference"}``.
+    for TensorFlow Serving packages ``{"<uri>": "tensorflow-inference"}``, and for an algorithm its program folder, with
+    the executables `train` and `serve`: ``{"<uri>": "repos/detector"}``.
     ``limits`` are the account's instances by type, ``{"ml.g5.xlarge": 1}``; types that are not named have none.
     ``log`` is given one sentence for each thing that happens, never a header or a body. ``containers`` takes the place
-    of the module `hosting`: whatever has its ``start``.
+    of the module `hosting`: whatever has its ``start``; ``trainer`` that of `tritonforge.training.job.run`.
 
     Signatures are not verified, IAM policies not evaluated, and the whole is for one account, that of moto. Metrics do
     not drive autoscaling: a scalable target and its policies are kept, and DesiredInstanceCount changes when
@@ -72,6 +78,7 @@ class Emulator:
     in queues and multipart uploads that were not completed do not outlive the process, ``state`` or not.
 
     Raises:
+        DefinitionError: an image is declared as a folder that is no program folder.
         MissingExtraError: moto, or what a container needs, is not installed.
         LaunchError: the port is taken, or another emulator runs in this process.
     """
@@ -82,12 +89,14 @@ class Emulator:
         port: int = 0,
         state: Path | str | None = None,
         speed: float = 1.0,
-        images: Mapping[str, str] | None = None,
+        images: Mapping[str, str | os.PathLike[str]] | None = None,
         limits: Mapping[str, int] | None = None,
         region: str = DEFAULT_REGION,
         log: Callable[[str], None] = lambda sentence: None,
         containers: Containers | None = None,
+        trainer: Trainer | None = None,
     ) -> None:
+        self._images = programs.declared(images or {})
         self._log = log
         self._speed = speed
         self._limits = dict(limits or {})
@@ -120,7 +129,7 @@ class Emulator:
                 containers=hosting if containers is None else containers,
                 objects=self._objects,
                 folder=self._files,
-                images=dict(images or {}),
+                images=self._images,
                 speed=speed,
                 invocations=self._runtime,
                 line=self._lines.write,
@@ -133,12 +142,26 @@ class Emulator:
                 objects=self._objects,
                 folder=self._files,
                 work=(self._files if folder is None else folder) / "transforms",
-                images=dict(images or {}),
+                images=self._images,
                 speed=speed,
                 line=self._lines.write_of_job,
                 log=log,
             )
             undo.callback(self._transforms.close)
+            self._trainings = Trainings(
+                self._ledger,
+                trainer=_trainer() if trainer is None else trainer,
+                objects=self._objects,
+                work=(self._files if folder is None else folder) / "trainings",
+                images=self._images,
+                speed=speed,
+                line=self._lines.write_of_training,
+                measured=lambda *taken: metrics.published(self._neighbours, *taken),
+                log=log,
+            )
+            undo.callback(self._trainings.close)
+            self._validations = Validations(self._ledger, desk=self._desk, speed=speed, log=log)
+            undo.callback(self._validations.close)
             self._plane = Plane(self._desk, log)
             self._scaling = scaling.Gate(self._ledger)
             try:
@@ -152,6 +175,8 @@ class Emulator:
             self.bucket = self._bucket()
             self._deployments.restore()
             self._transforms.restore()
+            self._trainings.restore()
+            self._validations.restore()
             self._server.start()
             self._undo = undo.pop_all()
 
@@ -240,6 +265,10 @@ class Emulator:
             begin=self._deployments.begin,
             transform=self._transforms.begin,
             stop_transform=self._transforms.stop,
+            train=self._trainings.begin,
+            stop_training=self._trainings.stop,
+            validate=self._validations.begin,
+            images=self._images,
             limits=self._limits,
         )
 
@@ -292,6 +321,12 @@ class Emulator:
             place = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
             s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": place} if place else {}))
         return name
+
+
+def _trainer() -> Trainer:
+    from tritonforge.training.job import run
+
+    return run
 
 
 def _files(state: Path | None) -> Path:

@@ -1,22 +1,24 @@
-"""Containers that run nothing: for tests of what lies around them, where a tritonserver would only take time.
+"""Containers and training jobs that run nothing: for tests of what lies around them, where real ones only take time.
 
->>> with Emulator(containers=StandIn(), speed=100) as aws:                    # doctest: +SKIP
+>>> with Emulator(containers=StandIn(), trainer=StandInTrainer(), speed=100) as aws:          # doctest: +SKIP
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from tritonforge.inference.transform.places import Place
 from tritonforge.sagemaker.emulator.hosting import ContainerError, ContainerGoneError, Variant
 from tritonforge.sagemaker.emulator.objects import ObjectStore
 from tritonforge.sagemaker.emulator.requests import Answer
+from tritonforge.training.job import Measured, Outcome, Phase, TrainingJob
 
-__all__ = ["StandIn", "StandInContainer"]
-
+__all__ = ["StandIn", "StandInContainer", "StandInTrainer"]
 
 #: Seconds between two looks at the gate.
 _GLANCE: Final = 0.005
@@ -104,3 +106,57 @@ class StandIn:
         self.started.append(container)
         self.running.append(container)
         return container
+
+
+class StandInTrainer:
+    """Runs no program, in place of `tritonforge.training.job.run`; the model is the job's hyperparameters as JSON.
+
+    ``ends`` gives the outcome of a job, None for those that complete; none ends while ``gate`` is clear, unless it is
+    stopped. ``started`` holds every job that was ever started. Each metric definition has a value of 0.5.
+    """
+
+    def __init__(self, *, ends: Callable[[TrainingJob], Outcome | None] = lambda job: None) -> None:
+        self.ends = ends
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started: list[TrainingJob] = []
+
+    def __call__(
+        self,
+        job: TrainingJob,
+        *,
+        program: Path,
+        place: Place,
+        work: Path,
+        pack: Callable[[Path, Path], None],
+        line: Callable[[str], None] | None = None,
+        metric: Callable[[Measured], None] | None = None,
+        phase: Callable[[Phase], None] | None = None,
+        stop: threading.Event | None = None,
+        arn: str = "",
+        grace: float = 120.0,
+    ) -> Outcome:
+        """Go through the phases of a job."""
+        assert line is not None
+        assert metric is not None
+        assert phase is not None
+        assert stop is not None
+        self.started.append(job)
+        phase("Downloading")
+        phase("Training")
+        line(f"a stand-in for {program.name} trains {arn}")
+        for each in (job.algorithm and job.algorithm.metric_definitions) or ():
+            metric(Measured(each.name, 0.5, time.time()))
+        while not self.gate.is_set() and not stop.wait(_GLANCE):
+            continue
+        outcome = self.ends(job)
+        if outcome is not None:
+            return outcome
+        phase("Uploading")
+        folder = work / "model"
+        folder.mkdir(parents=True)
+        (folder / "model.json").write_text(json.dumps(job.hyperparameters or {}), encoding="utf-8")
+        archive = work / "model.tar.gz"
+        pack(folder, archive)
+        place.put(archive, job.artifact_uri)
+        return Outcome(state="Stopped" if stop.is_set() else "Completed", exit_code=0, artifact=job.artifact_uri)

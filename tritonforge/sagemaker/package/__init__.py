@@ -1,7 +1,7 @@
 """The package: a repository as ``model.tar.gz``, with equal bytes for equal repositories; and read as a stranger's.
 
-`prepare` judges, `write` writes, `contents` digests without writing; `entries`, `inspect` and `unpack` read archives
-from anywhere.
+`prepare` judges, `write` writes, `contents` digests without writing, `pack` writes a folder that is no repository;
+`entries`, `inspect` and `unpack` read archives from anywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tritonforge.sagemaker.package.limits import LIMITS, Limits
 from tritonforge.sagemaker.package.members import entries
 from tritonforge.sagemaker.package.names import Member
 from tritonforge.sagemaker.package.unpacking import unpack
-from tritonforge.sagemaker.package.writing import Package, write
+from tritonforge.sagemaker.package.writing import Package, pack, write
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -37,6 +37,7 @@ __all__ = [
     "entries",
     "inspect",
     "judge",
+    "pack",
     "prepare",
     "uncompressed",
     "unpack",

@@ -65,8 +65,10 @@ class Listing:
         return bare_directories(directories, (each.path for each in self.files))
 
 
-def listing(repository: Path, *, dereference: bool = False) -> Listing:
+def listing(repository: Path, *, dereference: bool = False, everything: bool = False) -> Listing:
     """What of a repository goes into a package; ``dereference`` takes what links lead to outside of it, too.
+
+    ``everything`` leaves nothing out: a folder that is no repository, but what a training job has left.
 
     Raises:
         PackageError: the folder cannot be read, or it holds what no package can: a pipe, a link to nowhere or out of
@@ -74,10 +76,12 @@ def listing(repository: Path, *, dereference: bool = False) -> Listing:
     """
     if not repository.is_dir():
         raise PackageError(f"{repository}: there is no such folder; give a built or hand-written model repository")
-    walk = _Walk(repository, dereference)
+    walk = _Walk(repository, dereference, everything)
     walk.directory(walk.root, "", (), linked=False)
     files = [item for item in walk.items if item.kind == "file"]
     directories = [item for item in walk.items if item.kind == "directory"]
+    if everything:
+        return Listing(tuple(sorted(walk.items, key=lambda item: item.path)), ())
     kept = set(bare_directories((item.path for item in directories), (item.path for item in files)))
     kept |= {above for path in (*kept, *(item.path for item in files)) for above in _above(path)}
     empty = [f"{item.path}/" for item in directories if item.path not in kept]
@@ -119,12 +123,13 @@ def is_left_out(name: str, kind: str, *, top: bool) -> bool:
 class _Walk:
     """One walk through one repository."""
 
-    def __init__(self, repository: Path, dereference: bool) -> None:
+    def __init__(self, repository: Path, dereference: bool, everything: bool) -> None:
         self.items: list[Item] = []
         self.left_out: list[str] = []
         self.root = os.path.realpath(repository)
         self._shown = repository
         self._dereference = dereference
+        self._everything = everything
 
     def directory(self, folder: str, path: str, above: tuple[tuple[int, int], ...], *, linked: bool) -> None:
         """List a directory and those below it; ``above`` are the device and inode numbers of those around it."""
@@ -152,12 +157,12 @@ class _Walk:
         except OSError as error:
             raise self._error(path, f"it cannot be read: {error.strerror}") from error
         if stat.S_ISDIR(status.st_mode):
-            if is_left_out(entry.name, "directory", top="/" not in path):
+            if self._is_left_out(entry.name, "directory", path):
                 self.left_out.append(f"{path}/")
                 return
             self._add(Item(path, "directory", 0, 0, 0, source, linked or is_link))
             self.directory(source, path, above, linked=linked or is_link)
-        elif is_left_out(entry.name, "file", top="/" not in path):
+        elif self._is_left_out(entry.name, "file", path):
             self.left_out.append(path)
         elif stat.S_ISREG(status.st_mode):
             times = (status.st_mtime_ns, status.st_ctime_ns)
@@ -168,7 +173,10 @@ class _Walk:
     def _is_leftover(self, entry: os.DirEntry[str], path: str) -> bool:
         """Whether a link stays out by its name, wherever it leads."""
         kind = "directory" if Path(entry.path).is_dir() else "file"
-        return is_left_out(entry.name, kind, top="/" not in path)
+        return self._is_left_out(entry.name, kind, path)
+
+    def _is_left_out(self, name: str, kind: str, path: str) -> bool:
+        return not self._everything and is_left_out(name, kind, top="/" not in path)
 
     def _target(self, entry: os.DirEntry[str], path: str) -> str:
         try:

@@ -23,7 +23,7 @@ from tritonforge.sagemaker.package.contents import Contents, Moved, digest, reco
 from tritonforge.sagemaker.package.listing import Item, listing
 from tritonforge.sagemaker.package.placing import placed
 
-__all__ = ["Package", "write"]
+__all__ = ["Package", "pack", "write"]
 
 _BLOCK: Final = tarfile.BLOCKSIZE
 _FILE_MODE: Final = 0o644
@@ -52,25 +52,34 @@ class Package:
         return Contents(self.files, self.digest, self.left_out)
 
 
+def pack(folder: Path, destination: Path) -> None:
+    """Write a folder as it is, hidden files and empty folders too: what a training job leaves in /opt/ml/model.
+
+    Raises as `write`.
+    """
+    write(folder, destination, everything=True)
+
+
 def write(
     repository: Path,
     destination: Path,
     *,
     dereference: bool = False,
+    everything: bool = False,
     workers: int | None = None,
     progress: Moved | None = None,
 ) -> Package:
     """Write the package of a repository, all of it or nothing; whether an image takes it is `prepare`'s to say.
 
     The digest is of the bytes that went into the archive; they are hashed, but for files that were not touched since a
-    build hashed them. ``workers`` is the number of threads that compress; the
-    archive does not depend on it. ``progress`` is told the bytes of the files that are done.
+    build hashed them. ``everything`` leaves nothing of the folder out. ``workers`` is the number of threads that
+    compress; the archive does not depend on it. ``progress`` is told the bytes of the files that are done.
 
     Raises:
         PackageError: as `contents`, or a file changed while it was read, or the archive cannot be written.
         MissingExtraError: isal is not installed.
     """
-    listed = listing(repository, dereference=dereference)
+    listed = listing(repository, dereference=dereference, everything=everything)
     if _lies_inside(destination, repository):
         raise PackageError(
             f"{destination}: it lies inside the repository that it is to hold; name a file outside of it"

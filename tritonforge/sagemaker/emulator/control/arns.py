@@ -19,6 +19,10 @@ KINDS: Final = {
     "endpoint-config": "endpoint configuration",
     "endpoint": "endpoint",
     "transform-job": "transform job",
+    "training-job": "training job",
+    "algorithm": "algorithm",
+    "model-package": "model package",
+    "model-package-group": "model package group",
 }
 
 _ARN: Final = re.compile(

@@ -8,20 +8,23 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tritonforge.sagemaker.emulator.control import arns
-from tritonforge.sagemaker.emulator.control.documents import Endpoint, Resource, Transform
+from tritonforge.sagemaker.emulator.control.documents import Endpoint, Resource, Training, Transform
 from tritonforge.sagemaker.emulator.control.failures import limit_exceeded, missing, missing_job
 from tritonforge.sagemaker.emulator.control.ledger import Ledger
 from tritonforge.sagemaker.emulator.control.premises import Premises
 
-__all__ = ["Begin", "Desk", "Operation"]
+__all__ = ["Begin", "Desk", "Operation", "Validate"]
 
-#: Tells the deployments that an endpoint has work to do, by region and name; likewise of transform jobs.
+#: Tells the deployments that an endpoint has work to do, by region and name; likewise of transform and training jobs.
 Begin: TypeAlias = Callable[[str, str], None]
+
+#: Tells the validations of an algorithm or a model package: region, kind, name.
+Validate: TypeAlias = Callable[[str, str, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """One region's desk: the ledger, the neighbours' answers, the limits of the account."""
+    """One region's desk: the ledger, the neighbours' answers, the account's limits, the images that are declared."""
 
     region: str
     account: str
@@ -30,6 +33,10 @@ class Desk:
     begin: Begin
     transform: Begin
     stop_transform: Begin
+    train: Begin
+    stop_training: Begin
+    validate: Validate
+    images: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
@@ -59,6 +66,13 @@ class Desk:
     def job(self, name: str) -> Transform:
         """The transform job of a name. Raises ApiError where there is none."""
         found = self.ledger.transform(self.region, name)
+        if found is None:
+            raise missing_job()
+        return found
+
+    def training(self, name: str) -> Training:
+        """The training job of a name. Raises ApiError where there is none."""
+        found = self.ledger.training(self.region, name)
         if found is None:
             raise missing_job()
         return found
@@ -104,6 +118,24 @@ class Desk:
         used = sum(each["InstanceCount"] for each in asked if each["InstanceType"] == kind)
         if used + count > limit:
             what = f"{kind} for transform job usage"
+            raise limit_exceeded(what, "Instances", limit=limit, used=used, wanted=count)
+
+    def allow_training(self, kind: str, count: int, *, spot: bool) -> None:
+        """Hold a training job's instances against the limits of the account, which has its own for such jobs.
+
+        Raises ApiError (ResourceLimitExceeded).
+        """
+        limit = self.limits.get(kind)
+        if limit is None:
+            return
+        under_way = [
+            each.request["ResourceConfig"]
+            for _, each in self.ledger.trainings(self.region)
+            if each.status in ("InProgress", "Stopping") and bool(each.request.get("EnableManagedSpotTraining")) is spot
+        ]
+        used = sum(int(each.get("InstanceCount") or 1) for each in under_way if each["InstanceType"] == kind)
+        if used + count > limit:
+            what = f"{kind} for {'spot ' if spot else ''}training job usage"
             raise limit_exceeded(what, "Instances", limit=limit, used=used, wanted=count)
 
 

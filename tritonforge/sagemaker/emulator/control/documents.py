@@ -10,20 +10,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Endpoint", "Pending", "Resource", "Stage", "Transform", "VariantNow", "from_json", "to_json"]
+__all__ = [
+    "Endpoint",
+    "Pending",
+    "Phase",
+    "Registered",
+    "Resource",
+    "Stage",
+    "Training",
+    "Transform",
+    "VariantNow",
+    "from_json",
+    "to_json",
+]
 
 Tags: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """A model or an endpoint configuration."""
+    """A model, an endpoint configuration or a model package group.
+
+    ``served`` is what a model runs as where it names model packages: its containers as they are in those, by the
+    member of the request that they stand for. AWS lets the packages be deleted under a model.
+    """
 
     name: str
     arn: str
     created: float
     request: Mapping[str, Any]
+    served: Mapping[str, Any] = field(default_factory=dict)
     tags: Tags = ()
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """A model's request with every container as it runs."""
+        return {**self.request, **self.served}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +127,89 @@ class Transform:
     tags: Tags = ()
 
 
-_Kept = TypeVar("_Kept", Resource, Endpoint, Transform)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A secondary status of a training job: since when, until when (None: it is in it), and AWS's message of it."""
+
+    status: str
+    since: float
+    until: float | None = None
+    message: str = ""
 
 
-def to_json(value: Resource | Endpoint | Transform) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """A training job.
+
+    ``image`` is what runs, also where the request names an algorithm; ``algorithm`` is a copy of that one's
+    TrainingSpecification: AWS lets it be deleted under a job. ``metrics`` are FinalMetricDataList, ``began`` and
+    ``ended`` TrainingStartTime and TrainingEndTime, None before.
+    """
+
+    name: str
+    arn: str
+    created: float
+    modified: float
+    status: str
+    request: Mapping[str, Any]
+    image: str
+    algorithm: Mapping[str, Any] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = ()
+    metrics: tuple[Mapping[str, Any], ...] = ()
+    began: float | None = None
+    ended: float | None = None
+    failure: str = ""
+    tags: Tags = ()
+
+    @property
+    def secondary(self) -> str:
+        """SecondaryStatus."""
+        return self.phases[-1].status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """An algorithm or a model package: ``status`` is Pending, InProgress, Completed or Failed.
+
+    ``inference`` is the InferenceSpecification that holds, of a model package that was made from an algorithm that
+    one's with the model's address. A versioned package is named ``group/version``. ``validations`` are the statuses of
+    the profiles that are run, ``jobs`` the names of the jobs that this takes, by what they do.
+    """
+
+    name: str
+    arn: str
+    created: float
+    modified: float
+    status: str
+    request: Mapping[str, Any]
+    inference: Mapping[str, Any] = field(default_factory=dict)
+    validations: tuple[Mapping[str, Any], ...] = ()
+    jobs: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+    version: int = 0
+    tags: Tags = ()
+
+
+_Any: TypeAlias = Resource | Endpoint | Transform | Training | Registered
+_Kept = TypeVar("_Kept", Resource, Endpoint, Transform, Training, Registered)
+
+
+def to_json(value: _Any) -> dict[str, Any]:
     """The value as JSON carries it."""
     return asdict(value)
 
 
 def from_json(kind: type[_Kept], document: Mapping[str, Any]) -> _Kept:
     """The value that `to_json` wrote; members that a later version wrote are left aside."""
-    return kind(**_known(kind, document, {"variants": _variants, "shadows": _variants, "pending": _pending}))
+    readers: Mapping[str, Any] = {
+        "variants": _variants,
+        "shadows": _variants,
+        "pending": _pending,
+        "phases": _phases,
+        "metrics": tuple,
+        "validations": tuple,
+    }
+    return kind(**_known(kind, document, readers))
 
 
 def _known(kind: Any, document: Mapping[str, Any], readers: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +225,10 @@ def _variants(documents: Sequence[Mapping[str, Any]]) -> tuple[VariantNow, ...]:
 
 def _stages(documents: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
     return tuple(Stage(**_known(Stage, each, {})) for each in documents)
+
+
+def _phases(documents: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
+    return tuple(Phase(**_known(Phase, each, {})) for each in documents)
 
 
 def _pending(document: Mapping[str, Any] | None) -> Pending | None:

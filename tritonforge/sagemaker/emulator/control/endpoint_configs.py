@@ -30,7 +30,7 @@ def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         models = {}
         for each in (*request["ProductionVariants"], *(request.get("ShadowProductionVariants") or ())):
             if each.get("ModelName"):
-                models[each["ModelName"]] = desk.model(each["ModelName"]).request
+                models[each["ModelName"]] = desk.model(each["ModelName"]).model
             elif not request.get("ExecutionRoleArn"):
                 # hashicorp/terraform-provider-aws pull request 44977 tells the rule; the sentence is ours.
                 raise invalid(f"ExecutionRoleArn is required: variant {each['VariantName']} has no ModelName.")

@@ -136,7 +136,7 @@ def _fleet(desk: Desk, config_name: str) -> tuple[Mapping[str, Any], Mapping[str
     config = desk.config(config_name).request
     variants = [*config["ProductionVariants"], *(config.get("ShadowProductionVariants") or ())]
     return config, {
-        each["ModelName"]: desk.model(each["ModelName"]).request for each in variants if each.get("ModelName")
+        each["ModelName"]: desk.model(each["ModelName"]).model for each in variants if each.get("ModelName")
     }
 
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 __all__ = [
     "ApiError",
+    "absent",
     "already_exists",
+    "conflict",
     "denied_data",
     "ended",
     "in_progress",
@@ -24,7 +26,10 @@ __all__ = [
     "missing_job",
     "not_emulated",
     "taken",
+    "taken_training",
+    "training_ended",
     "unassumable",
+    "unknown_image",
     "unknown_operation",
     "variants_absent",
 ]
@@ -60,6 +65,19 @@ def missing(kind: str, arn: str) -> ApiError:
     return invalid(f'Could not find {kind} "{arn}".')
 
 
+def absent(kind: str, arn: str) -> ApiError:
+    """There is no algorithm, model package or group of this name, as the ARN's word for it.
+
+    Source: of groups, aws-controllers-k8s/code-generator, whose controllers match it; the others are likewise.
+    """
+    return invalid(f"{kind} {arn} does not exist.")
+
+
+def conflict(message: str) -> ApiError:
+    """Something else stands in the way: the service model's ConflictException. The sentences are ours."""
+    return ApiError("ConflictException", message)
+
+
 def missing_input(uri: str, role: str, region: str) -> ApiError:
     """There is nothing to transform. Source: aws/amazon-sagemaker-examples issue 2414 (of CreateTransformJob)."""
     bucket = uri.partition("://")[2].partition("/")[0]
@@ -85,6 +103,28 @@ def taken(arn: str) -> ApiError:
         "ResourceInUse",
         f"Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})",
     )
+
+
+def taken_training(arn: str) -> ApiError:
+    """A training job's name is taken. Source: aws/amazon-sagemaker-examples pull request 3108."""
+    return ApiError(
+        "ResourceInUse",
+        "Training job names must be unique within an AWS account and region, and a training job with this name already "
+        f"exists ({arn})",
+    )
+
+
+def training_ended(status: str) -> ApiError:
+    """A training job that is not InProgress cannot be stopped. The sentence is that of transform jobs."""
+    return invalid(f"The request was rejected because the training job is in status {status}.")
+
+
+def unknown_image(uri: str, advice: str) -> ApiError:
+    """There is no such image.
+
+    Source: aws-samples/easy-amazon-sagemaker-deployments issue 4 (of CreateModel); the advice behind it is ours.
+    """
+    return invalid(f"Requested image {uri} not found. {advice}")
 
 
 def ended(status: str) -> ApiError:

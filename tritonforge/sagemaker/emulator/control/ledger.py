@@ -12,11 +12,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from tritonforge.sagemaker.emulator.control.documents import Endpoint, Resource, Transform, from_json, to_json
+from tritonforge.sagemaker.emulator.control.documents import (
+    Endpoint,
+    Registered,
+    Resource,
+    Training,
+    Transform,
+    from_json,
+    to_json,
+)
 
 __all__ = ["Kept", "Ledger"]
 
-Kept: TypeAlias = Resource | Endpoint | Transform
+Kept: TypeAlias = Resource | Endpoint | Transform | Training | Registered
 
 _UNFINISHED: Final = ".new"
 
@@ -66,6 +74,34 @@ class Ledger:
             if isinstance(kept, Transform) and region in (None, place):
                 yield place, kept
 
+    def training(self, region: str, name: str) -> Training | None:
+        """The training job of a name."""
+        found = self.get(region, "training-job", name)
+        assert found is None or isinstance(found, Training)
+        return found
+
+    def trainings(self, region: str | None = None) -> Iterator[tuple[str, Training]]:
+        """Every training job with its region; those of one region where it is given."""
+        with self.lock:
+            found = list(self._found.items())
+        for (place, _, _), kept in found:
+            if isinstance(kept, Training) and region in (None, place):
+                yield place, kept
+
+    def registered(self, region: str, kind: str, name: str) -> Registered | None:
+        """The algorithm or the model package of a name."""
+        found = self.get(region, kind, name)
+        assert found is None or isinstance(found, Registered)
+        return found
+
+    def registrations(self, kind: str, region: str | None = None) -> Iterator[tuple[str, Registered]]:
+        """Every algorithm or model package with its region; those of one region where it is given."""
+        with self.lock:
+            found = list(self._found.items())
+        for (place, what, _), kept in found:
+            if what == kind and isinstance(kept, Registered) and region in (None, place):
+                yield place, kept
+
     def all(self, region: str, kind: str) -> list[Kept]:
         """The resources of a kind in a region."""
         with self.lock:
@@ -99,7 +135,9 @@ class Ledger:
             self._found.pop((region, kind, name.lower()), None)
 
     def _path(self, region: str, kind: str, name: str) -> Path | None:
-        return None if self._folder is None else self._folder / region / kind / f"{name.lower()}.json"
+        # The name of a version of a model package is "group/version".
+        file = f"{name.lower().replace('/', '.')}.json"
+        return None if self._folder is None else self._folder / region / kind / file
 
 
 def _read(kind: str, document: Mapping[str, Any]) -> Kept:
@@ -107,4 +145,8 @@ def _read(kind: str, document: Mapping[str, Any]) -> Kept:
         return from_json(Endpoint, document)
     if kind == "transform-job":
         return from_json(Transform, document)
+    if kind == "training-job":
+        return from_json(Training, document)
+    if kind in ("algorithm", "model-package"):
+        return from_json(Registered, document)
     return from_json(Resource, document)

@@ -1,7 +1,8 @@
 """The lines of containers on their way to CloudWatch Logs: gathered, and written by one thread.
 
 Group and stream are SageMaker's own: ``/aws/sagemaker/Endpoints/<endpoint>`` and ``<variant>/<instance id>``,
-``/aws/sagemaker/TransformJobs`` and ``<job>/<instance id>-<time>``.
+``/aws/sagemaker/TransformJobs`` and ``<job>/<instance id>-<time>``, ``/aws/sagemaker/TrainingJobs`` and
+``<job>/algo-1-<time>``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = ["LogLines"]
 
 _GROUP: Final = "/aws/sagemaker/Endpoints/"
 _TRANSFORM_GROUP: Final = "/aws/sagemaker/TransformJobs"
+_TRAINING_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 
 #: Seconds between two writings.
 _PERIOD: Final = 0.2
@@ -43,6 +45,10 @@ class LogLines:
     def write_of_job(self, region: str, stream: str, line: str) -> None:
         """Take one line of a transform job's."""
         self._lines.put((region, _TRANSFORM_GROUP, stream, int(time.time() * 1000), line))
+
+    def write_of_training(self, region: str, stream: str, line: str) -> None:
+        """Take one line of a training job's."""
+        self._lines.put((region, _TRAINING_GROUP, stream, int(time.time() * 1000), line))
 
     def flush(self) -> None:
         """Write what was taken so far."""

@@ -11,13 +11,15 @@ from tritonforge.sagemaker.emulator.control.arns import KINDS
 from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
 from tritonforge.sagemaker.emulator.control.documents import Resource
 from tritonforge.sagemaker.emulator.control.failures import already_exists, invalid
+from tritonforge.sagemaker.emulator.control.registry import serving
 
-__all__ = ["OPERATIONS"]
+__all__ = ["OPERATIONS", "create"]
 
 _KIND: Final = "model"
 
 
-def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """CreateModel."""
     name = request["ModelName"]
     arn = desk.arn(_KIND, name)
     tags = tagging.added((), request.get("Tags") or (), arn=arn)
@@ -26,14 +28,17 @@ def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         # The service model does not require it, SageMaker does for every model with containers. The sentence is ours.
         raise invalid("ExecutionRoleArn is required for a model with containers.")
     desk.premises.role(desk.region, role)
-    containers = [request["PrimaryContainer"]] if request.get("PrimaryContainer") else request.get("Containers") or ()
+    resolved = serving.served(desk, request)
+    model = {**request, **resolved}
+    containers = [model["PrimaryContainer"]] if model.get("PrimaryContainer") else model.get("Containers") or ()
     for each in containers:
         desk.premises.data(desk.region, each, role)
     with desk.ledger.lock:
         if desk.ledger.get(desk.region, _KIND, name) is not None:
             raise already_exists(KINDS[_KIND], arn)
         kept = {key: value for key, value in request.items() if key != "Tags"}
-        desk.ledger.put(desk.region, _KIND, Resource(name=name, arn=arn, created=desk.now(), request=kept, tags=tags))
+        made = Resource(name=name, arn=arn, created=desk.now(), request=kept, served=resolved, tags=tags)
+        desk.ledger.put(desk.region, _KIND, made)
     return {"ModelArn": arn}
 
 
@@ -70,5 +75,5 @@ def _delete(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
-    {"CreateModel": _create, "DescribeModel": _describe, "ListModels": _list, "DeleteModel": _delete}
+    {"CreateModel": create, "DescribeModel": _describe, "ListModels": _list, "DeleteModel": _delete}
 )

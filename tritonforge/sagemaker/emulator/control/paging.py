@@ -1,7 +1,7 @@
 """The List calls: filter, sort, and one page after another. This module does no I/O.
 
 A token says after which item a page begins, and for which question it was given: pages stay right while others create
-and delete. Defaults are the service model's own: ten items, by CreationTime, Descending.
+and delete. Defaults are the service model's own: ten items, by CreationTime, and in which order is each operation's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from tritonforge.sagemaker.emulator.control.failures import ApiError, invalid
 
@@ -20,6 +20,8 @@ __all__ = ["DEFAULT_PAGE", "page", "selected"]
 DEFAULT_PAGE: Final = 10
 
 _Item = TypeVar("_Item")
+
+Order: TypeAlias = Literal["Ascending", "Descending"]
 
 #: What a request says about the page, and not about the question.
 _OF_THE_PAGE: Final = frozenset({"NextToken", "MaxResults"})
@@ -33,8 +35,9 @@ def selected(
     created: Callable[[_Item], float],
     modified: Callable[[_Item], float] | None = None,
     status: Callable[[_Item], str] | None = None,
+    order: Order = "Descending",
 ) -> list[_Item]:
-    """The items that the filters of a request let through, in the order that it asks for."""
+    """The items that the filters of a request let through, in the order that it asks for, else in ``order``."""
     found = list(items)
     if request.get("NameContains"):
         wanted = str(request["NameContains"]).lower()
@@ -48,7 +51,7 @@ def selected(
     if status is not None:
         keys["Status"] = status
     key = keys[request.get("SortBy") or "CreationTime"]
-    backwards = (request.get("SortOrder") or "Descending") == "Descending"
+    backwards = (request.get("SortOrder") or order) == "Descending"
     return sorted(found, key=lambda each: (key(each), name(each)), reverse=backwards)
 
 

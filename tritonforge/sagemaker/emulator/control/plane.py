@@ -23,6 +23,8 @@ from tritonforge.sagemaker.emulator.control.failures import (
     not_emulated,
     unknown_operation,
 )
+from tritonforge.sagemaker.emulator.control.registry import algorithms, groups, packages
+from tritonforge.sagemaker.emulator.control.training import jobs
 from tritonforge.sagemaker.emulator.requests import Response
 from tritonforge.sagemaker.transforming import limits as transform_limits
 
@@ -35,6 +37,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         **endpoint_configs.OPERATIONS,
         **endpoints.OPERATIONS,
         **transform_jobs.OPERATIONS,
+        **jobs.OPERATIONS,
+        **algorithms.OPERATIONS,
+        **packages.OPERATIONS,
+        **groups.OPERATIONS,
         **tags.OPERATIONS,
     }
 )

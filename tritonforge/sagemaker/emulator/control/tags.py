@@ -20,8 +20,8 @@ def _found(desk: Desk, text: str) -> tuple[str, Kept]:
     if arn is None or arn.kind not in arns.KINDS:
         # AWS tags some forty kinds; the sentence is ours.
         raise invalid(
-            f"tritonforge's emulator keeps no resource {text!r}; it keeps models, configurations, endpoints and "
-            "transform jobs."
+            f"tritonforge's emulator keeps no resource {text!r}; it keeps models, configurations, endpoints, "
+            "transform and training jobs, algorithms, model packages and their groups."
         )
     if (arn.region, arn.account) != (desk.region, desk.account):
         raise invalid(f"{text!r} is not of region {desk.region} and account {desk.account}.")  # ours

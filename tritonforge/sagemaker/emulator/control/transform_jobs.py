@@ -12,16 +12,17 @@ from tritonforge.sagemaker.emulator.control.documents import Transform
 from tritonforge.sagemaker.emulator.control.failures import invalid, taken
 from tritonforge.sagemaker.transforming import limits
 
-__all__ = ["OPERATIONS"]
+__all__ = ["OPERATIONS", "create"]
 
 _KIND: Final = "transform-job"
 
 
-def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """CreateTransformJob: the job is in the ledger, and under way."""
     name = request["TransformJobName"]
     arn = desk.arn(_KIND, name)
     tags = tagging.added((), request.get("Tags") or (), arn=arn)
-    model = desk.model(request["ModelName"]).request
+    model = desk.model(request["ModelName"]).model
     exceeded = tuple(limits.model(model))
     if exceeded:
         raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
@@ -102,7 +103,7 @@ def _ends(job: Transform) -> dict[str, Any]:
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     {
-        "CreateTransformJob": _create,
+        "CreateTransformJob": create,
         "DescribeTransformJob": _describe,
         "ListTransformJobs": _list,
         "StopTransformJob": _stop,

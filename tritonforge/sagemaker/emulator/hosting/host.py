@@ -2,7 +2,8 @@
 
 The course is SageMaker's: the model data are downloaded and unpacked, the image's `serve` script looks at them, then
 tritonserver starts and must answer /ping in time. Between the two the repository is held to the release that the image
-stands for, as the server that runs here is of another one. A TensorFlow Serving image runs its package instead.
+stands for, as the server that runs here is of another one. A TensorFlow Serving image runs its package instead, an
+algorithm image its program.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,13 +24,14 @@ from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.images import instance_family
 from tritonforge.repository.rules.sagemaker.environment import FIRST_RELEASE
 from tritonforge.repository.validation import validated
-from tritonforge.sagemaker.emulator.hosting import serve_script
+from tritonforge.sagemaker.emulator.hosting import programs, serve_script
 from tritonforge.sagemaker.emulator.hosting.container import Container
 from tritonforge.sagemaker.emulator.hosting.definitions import ContainerError, UnhealthyError, Variant
 from tritonforge.sagemaker.emulator.hosting.download import download
 from tritonforge.sagemaker.emulator.hosting.images import Served, served_as, serving_package
 from tritonforge.sagemaker.emulator.hosting.multi_model import Limits, ModelCache
 from tritonforge.sagemaker.emulator.hosting.packages import TensorFlowContainer
+from tritonforge.sagemaker.emulator.hosting.programs import ProgramContainer
 from tritonforge.sagemaker.emulator.objects import ObjectStore
 from tritonforge.sagemaker.emulator.requests import Answer
 from tritonforge.serving import view
@@ -130,13 +133,15 @@ def start(
 
     ``folder`` is this variant's own, made here and removed when the Running is stopped. ``log`` is given the
     container's lines, from threads of the host. ``images`` says of what release an image of the user's own is
-    (`images.served_as`), ``limits`` what a multi-model container may have loaded. ``cancelled`` ends a start under way.
+    (`images.served_as`), or which program folder it is (`programs.folder`), ``limits`` what a multi-model container may
+    have loaded. ``cancelled`` ends a start under way.
 
     Raises:
         ContainerError: its text is the endpoint's FailureReason.
     """
-    if serving_package(variant.container.image, images or {}):
-        return _start_package(variant, objects=objects, folder=folder, log=log, cancelled=cancelled)
+    program = programs.folder(variant.container.image, images or {})
+    if program is not None or serving_package(variant.container.image, images or {}):
+        return _start_other(variant, program, objects=objects, folder=folder, log=log, cancelled=cancelled)
     served = served_as(variant.container.image, images or {})
     with ExitStack() as closing:
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,34 +196,40 @@ def _wait_for(container: Container, variant: Variant, cancelled: threading.Event
         raise _unhealthy(variant, container.seen_inside(str(error))) from error
 
 
-def _start_package(
+def _start_other(
     variant: Variant,
+    program: Path | None,
     *,
     objects: ObjectStore,
     folder: Path,
     log: Callable[[str], None],
     cancelled: threading.Event | None,
 ) -> Running:
-    """The container of a TensorFlow Serving image: its package's handlers, before a predictor."""
-    if variant.container.multi_model or variant.container.model_data is None:
+    """The container of an image that has no tritonserver.
+
+    A TensorFlow Serving image runs its package's handlers before a predictor, an algorithm image its ``program``.
+    """
+    data = variant.container.model_data
+    if variant.container.multi_model or (data is None and program is None):
+        kind = "a TensorFlow Serving image" if program is None else "an algorithm image"
         raise ContainerError(
-            f"The container of production variant {variant.name} cannot run here: a TensorFlow Serving image needs the "
-            "ModelDataUrl of one package, a multi-model one is not run."
+            f"The container of production variant {variant.name} cannot run here: {kind} needs the ModelDataUrl of one "
+            "model, a multi-model one is not run."
+        )
+    if program is not None and not (program / "serve").is_file():
+        raise ContainerError(
+            f"The image {variant.container.image!r} cannot be run here: its program folder {program} has no serve."
         )
     with ExitStack() as closing:
         folder.mkdir(parents=True, exist_ok=True)
         closing.callback(shutil.rmtree, folder, ignore_errors=True)
-        package = folder / "model"
-        package.mkdir()
-        download(
-            variant.container.model_data,
-            package,
-            objects=objects,
-            timeout=variant.download_timeout,
-            cancelled=cancelled,
-        )
-        container = TensorFlowContainer(
-            package,
+        model = folder / "model"
+        model.mkdir()
+        if data is not None:
+            download(data, model, objects=objects, timeout=variant.download_timeout, cancelled=cancelled)
+        made = TensorFlowContainer if program is None else partial(ProgramContainer, program)
+        container: Container = made(
+            model,
             folder,
             environment=variant.container.environment,
             log=log,

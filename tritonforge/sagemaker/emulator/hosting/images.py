@@ -84,6 +84,7 @@ def served_as(uri: str, declared: Mapping[str, str]) -> Served:
             if known
             else "It is not known as a Triton image. Declare the release that it is based on, and the backends that it "
             f"adds: Emulator(images={{{uri!r}: '26.05+tensorflow'}}), or tritonforge emulate --image "
-            f"'{uri}=26.05+tensorflow'; {_PACKAGES} for TensorFlow Serving packages."
+            f"'{uri}=26.05+tensorflow'; {_PACKAGES} for TensorFlow Serving packages, a folder with the executables "
+            "train and serve for an algorithm."
         )
         raise ContainerError(f"The image {uri!r} cannot be run here.", detail=detail) from error

@@ -1,0 +1,229 @@
+"""CreateTrainingJob, DescribeTrainingJob, ListTrainingJobs, StopTrainingJob, DeleteTrainingJob and tags, by boto3."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from botocore.exceptions import WaiterError
+
+from tests.sagemaker.training.conftest import IMAGE
+from tritonforge.training.job import Outcome
+
+PREFIX = "arn:aws:sagemaker:us-east-1:123456789012"
+INVALID = "ValidationException"
+
+
+def test_every_member_of_the_request_comes_back(desk: Any) -> None:
+    """Describe gives what Create was given, the status and its history, times, metrics and the model's address."""
+    request = desk.request("Described")
+    request["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "loss", "Regex": "loss=([0-9.]+)"}]
+    request |= {
+        "HyperParameters": {"epochs": "2"},
+        "Environment": {"A": "1"},
+        "EnableNetworkIsolation": True,
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 90},
+        "CheckpointConfig": {"S3Uri": f"s3://{desk.bucket}/checkpoints"},
+        "RetryStrategy": {"MaximumRetryAttempts": 2},
+        "Tags": [{"Key": "k", "Value": "v"}],
+    }
+    arn = desk.sagemaker.create_training_job(**request)["TrainingJobArn"]
+    assert arn == f"{PREFIX}:training-job/described"
+    found = desk.ended("Described")
+    tags = request.pop("Tags")
+    told = found["AlgorithmSpecification"]
+    assert told.pop("EnableSageMakerMetricsTimeSeries") is True
+    assert {name: found[name] for name in request} == request
+    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Completed", "Completed")
+    assert found["ModelArtifacts"] == {"S3ModelArtifacts": f"s3://{desk.bucket}/out/Described/output/model.tar.gz"}
+    (metric,) = found["FinalMetricDataList"]
+    assert (metric["MetricName"], metric["Value"]) == ("loss", 0.5)
+    assert found["TrainingTimeInSeconds"] == found["BillableTimeInSeconds"] == 1  # whole seconds, one at least
+    assert found["CreationTime"] <= found["TrainingStartTime"] <= found["TrainingEndTime"] == found["LastModifiedTime"]
+    assert abs((dt.datetime.now(dt.timezone.utc) - found["TrainingEndTime"]).total_seconds()) < 60
+    assert "FailureReason" not in found
+    history = found["SecondaryStatusTransitions"]
+    assert [each["Status"] for each in history] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    assert history[2]["StatusMessage"] == "Training image download completed. Training in progress."
+    assert all(one["EndTime"] == other["StartTime"] for one, other in zip(history, history[1:], strict=False))
+    assert desk.sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
+    desk.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "more", "Value": "w"}])
+    desk.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["k"])
+    assert desk.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "more", "Value": "w"}]
+
+
+def test_what_is_left_out_has_aws_s_defaults(desk: Any) -> None:
+    """The stopping condition is one day; the switches are off."""
+    request = desk.request("little")
+    del request["StoppingCondition"]
+    desk.sagemaker.create_training_job(**request)
+    found = desk.ended("little")
+    assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400}
+    for name in ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining"):
+        assert found[name] is False
+    assert found["AlgorithmSpecification"]["EnableSageMakerMetricsTimeSeries"] is False
+    assert "FinalMetricDataList" not in found
+
+
+def test_a_name_is_taken_until_the_job_is_deleted(desk: Any, refused: Any) -> None:
+    """AWS's sentence, in whatever case the name is; DeleteTrainingJob makes it free."""
+    desk.job("taken")
+    code, sentence = refused(desk.sagemaker.create_training_job, **desk.request("Taken"))
+    assert code == "ResourceInUse"
+    assert sentence == (
+        "Training job names must be unique within an AWS account and region, and a training job with this name already "
+        f"exists ({PREFIX}:training-job/taken)"
+    )
+    desk.sagemaker.delete_training_job(TrainingJobName="taken")
+    assert desk.job("taken")["TrainingJobStatus"] == "Completed"
+
+
+def test_jobs_that_are_not_there(desk: Any, refused: Any) -> None:
+    """AWS's sentence for jobs names nothing."""
+    for call in ("describe_training_job", "stop_training_job", "delete_training_job"):
+        assert refused(getattr(desk.sagemaker, call), TrainingJobName="absent") == (
+            INVALID,
+            "Requested resource not found.",
+        )
+
+
+def test_stop_and_its_waiter(desk: Any, trainer: Any, refused: Any) -> None:
+    """Stopping, then Stopped, with the model that there was; once only; boto3's waiter takes it for a success."""
+    trainer.gate.clear()
+    desk.sagemaker.create_training_job(**desk.request("stopped"))
+    desk.until("stopped", lambda found: found["SecondaryStatus"] == "Training")
+    code, sentence = refused(desk.sagemaker.delete_training_job, TrainingJobName="stopped")
+    assert (code, sentence.endswith("is InProgress; stop it first.")) == ("ResourceInUse", True)
+    desk.sagemaker.stop_training_job(TrainingJobName="stopped")
+    desk.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
+        TrainingJobName="stopped", WaiterConfig={"Delay": 0, "MaxAttempts": 1000}
+    )
+    trainer.gate.set()
+    found = desk.ended("stopped")
+    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Stopped", "Stopped")
+    assert [each["Status"] for each in found["SecondaryStatusTransitions"]][-2:] == ["Stopping", "Stopped"]
+    assert desk.keys("out/stopped/") == ["output/model.tar.gz"]
+    code, sentence = refused(desk.sagemaker.stop_training_job, TrainingJobName="stopped")
+    assert (code, sentence) == (INVALID, "The request was rejected because the training job is in status Stopped.")
+
+
+def test_time_that_is_over_and_failures(desk: Any, trainer: Any) -> None:
+    """MaxRuntimeExceeded, the failure file's text with the exit code, a data failure, and the waiter's verdict."""
+    ends = {
+        "over": Outcome(state="Stopped", why_stopped="MaxRuntimeExceeded", exit_code=0),
+        "wrong": Outcome(state="Failed", failure="epochs is no number", exit_code=1),
+        "killed": Outcome(state="Failed", failure="", exit_code=-9),
+        "long": Outcome(state="Failed", failure="x" * 1024, exit_code=1),
+        "dataless": Outcome(state="Failed", failure="ClientError: line 3 has no source-ref"),
+    }
+    trainer.ends = lambda job: ends.get(job.name)
+    found = {name: desk.job(name) for name in ends}
+    trainer.ends = lambda job: None
+    assert (found["over"]["TrainingJobStatus"], found["over"]["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    assert "FailureReason" not in found["over"]
+    reasons = {name: each["FailureReason"] for name, each in found.items() if each["TrainingJobStatus"] == "Failed"}
+    assert reasons["wrong"] == "AlgorithmError: epochs is no number, exit code: 1"
+    assert reasons["killed"] == "AlgorithmError: , exit code: 137"
+    assert len(reasons["long"]) == 1024
+    assert reasons["long"].endswith("x, exit code: 1")
+    assert reasons["dataless"] == "ClientError: line 3 has no source-ref"
+    with pytest.raises(WaiterError):
+        desk.sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName="wrong")
+
+
+def test_lists_are_filtered_sorted_and_paged(desk: Any) -> None:
+    """By name, status and time, in pages; oldest first unless asked otherwise."""
+    for number in range(5):
+        desk.job(f"listed-{number}")
+    pages = desk.sagemaker.get_paginator("list_training_jobs").paginate(
+        NameContains="LISTED", PaginationConfig={"PageSize": 2}
+    )
+    names = [[each["TrainingJobName"] for each in page["TrainingJobSummaries"]] for page in pages]
+    assert names == [["listed-0", "listed-1"], ["listed-2", "listed-3"], ["listed-4"]]
+    found = desk.sagemaker.list_training_jobs(
+        NameContains="listed", StatusEquals="Completed", SortBy="Name", SortOrder="Descending", MaxResults=1
+    )
+    (summary,) = found["TrainingJobSummaries"]
+    assert summary["TrainingJobName"] == "listed-4"
+    assert summary["TrainingJobArn"] == f"{PREFIX}:training-job/listed-4"
+    assert {"CreationTime", "TrainingEndTime", "LastModifiedTime", "TrainingJobStatus"} <= summary.keys()
+    assert desk.sagemaker.list_training_jobs(StatusEquals="Failed", NameContains="listed")["TrainingJobSummaries"] == []
+
+
+def changed(request: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A request with members replaced; None takes one out."""
+    return {name: value for name, value in {**request, **changes}.items() if value is not None}
+
+
+def test_what_aws_refuses_is_refused(desk: Any, refused: Any) -> None:
+    """Patterns and enumerations of the service model, rules of its documentation, roles, inputs, images."""
+
+    def refusal(**changes: Any) -> str:
+        code, sentence = refused(desk.sagemaker.create_training_job, **changed(desk.request("refused"), **changes))
+        assert code == INVALID
+        return str(sentence)
+
+    manifest = desk.channel("data/a", kind="AugmentedManifestFile", attributes=["source-ref"])
+    assert "Member must satisfy enum value set" in refusal(
+        ResourceConfig={"InstanceType": "ml.none", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    )
+    assert "needs InputMode Pipe" in refusal(InputDataConfig=[manifest])
+    assert refusal(InputDataConfig=[desk.channel("nothing/")]).startswith(
+        f'No S3 objects found under S3 URL "s3://{desk.bucket}/nothing/" given in input data source.'
+    )
+    assert refusal(RoleArn="arn:aws:iam::123456789012:role/absent").startswith("Could not assume role")
+    unknown = {"TrainingImage": f"{IMAGE}0", "TrainingInputMode": "File"}
+    sentence = refusal(AlgorithmSpecification=unknown)
+    assert sentence.startswith(f"Requested image {IMAGE}0 not found.")
+    assert "--image URI=FOLDER" in sentence
+    both = {"TrainingImage": IMAGE, "AlgorithmName": "a", "TrainingInputMode": "File"}
+    assert "either TrainingImage or AlgorithmName" in refusal(AlgorithmSpecification=both)
+    named = {"AlgorithmName": "absent", "TrainingInputMode": "File"}
+    assert refusal(AlgorithmSpecification=named) == f"Algorithm {PREFIX}:algorithm/absent does not exist."
+    assert "one instance" in refusal(
+        ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 1}
+    )
+    shared = {"FileSystemId": "fs-12345678901", "FileSystemAccessMode": "ro", "FileSystemType": "EFS"}
+    source = {"FileSystemDataSource": {**shared, "DirectoryPath": "/d"}}
+    assert "reads channels from S3" in refusal(InputDataConfig=[{"ChannelName": "train", "DataSource": source}])
+    assert "no warm pools" in refused(desk.sagemaker.list_training_jobs, WarmPoolStatusEquals="InUse")[1]
+
+
+def test_the_account_s_limits(desk: Any, trainer: Any, refused: Any) -> None:
+    """Instances of a type are counted over the jobs under way; spot has a count of its own."""
+    resources = {"InstanceType": "ml.c5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    trainer.gate.clear()
+    desk.sagemaker.create_training_job(**desk.request("first", ResourceConfig=resources))
+    code, sentence = refused(desk.sagemaker.create_training_job, **desk.request("second", ResourceConfig=resources))
+    assert code == "ResourceLimitExceeded"
+    assert "'ml.c5.xlarge for training job usage' is 1 Instances, with current utilization of 1" in sentence
+    spot = desk.request(
+        "third",
+        ResourceConfig=resources,
+        EnableManagedSpotTraining=True,
+        StoppingCondition={"MaxRuntimeInSeconds": 5, "MaxWaitTimeInSeconds": 5},
+    )
+    desk.sagemaker.create_training_job(**spot)
+    trainer.gate.set()
+    assert desk.ended("first")["TrainingJobStatus"] == desk.ended("third")["TrainingJobStatus"] == "Completed"
+
+
+def test_metrics_reach_cloudwatch(desk: Any) -> None:
+    """In SageMaker's namespace, by the job's name."""
+    request = desk.request("measured")
+    request["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "m", "Regex": "m=([0-9.]+)"}]
+    desk.sagemaker.create_training_job(**request)
+    desk.ended("measured")
+    now = dt.datetime.now(dt.timezone.utc)
+    found = desk.client("cloudwatch").get_metric_statistics(
+        Namespace="/aws/sagemaker/TrainingJobs",
+        MetricName="m",
+        Dimensions=[{"Name": "TrainingJobName", "Value": "measured"}],
+        StartTime=now - dt.timedelta(minutes=5),
+        EndTime=now + dt.timedelta(minutes=5),
+        Period=600,
+        Statistics=["Average"],
+    )
+    assert [each["Average"] for each in found["Datapoints"]] == [0.5]

@@ -1,0 +1,120 @@
+"""CreateAlgorithm, DescribeAlgorithm, ListAlgorithms, DeleteAlgorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from tritonforge.sagemaker.emulator.control import paging, tagging
+from tritonforge.sagemaker.emulator.control.arns import KINDS
+from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
+from tritonforge.sagemaker.emulator.control.documents import Registered
+from tritonforge.sagemaker.emulator.control.failures import already_exists, conflict, invalid, unknown_image
+from tritonforge.sagemaker.emulator.control.registry import naming, profiles
+from tritonforge.sagemaker.emulator.hosting import programs
+
+__all__ = ["OPERATIONS"]
+
+_KIND: Final = naming.ALGORITHM
+
+
+def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    name = request["AlgorithmName"]
+    arn = desk.arn(_KIND, name)
+    tags = tagging.added((), request.get("Tags") or (), arn=arn)
+    found = list(_problems(request))
+    if found:
+        raise invalid("; ".join(found))
+    validation = request.get("ValidationSpecification")
+    if validation:
+        desk.premises.role(desk.region, validation["ValidationRole"])
+    image = request["TrainingSpecification"]["TrainingImage"]
+    if programs.folder(image, desk.images) is None:
+        raise unknown_image(image, programs.ADVICE)
+    now = desk.now()
+    with desk.ledger.lock:
+        if desk.ledger.registered(desk.region, _KIND, name) is not None:
+            raise already_exists(KINDS[_KIND], arn)
+        made = Registered(
+            name=name,
+            arn=arn,
+            created=now,
+            modified=now,
+            status="Pending",
+            request={key: value for key, value in request.items() if key != "Tags"},
+            inference=request.get("InferenceSpecification") or {},
+            validations=profiles.not_started(request),
+            tags=tags,
+        )
+        desk.ledger.put(desk.region, _KIND, made)
+    desk.validate(desk.region, _KIND, name)
+    return {"AlgorithmArn": arn}
+
+
+def _problems(request: Mapping[str, Any]) -> Iterator[str]:
+    """What the documentation says in words; the sentences are ours."""
+    for each in request["TrainingSpecification"].get("SupportedHyperParameters") or ():
+        # API HyperParameterSpecification.DefaultValue: "If a default value is specified, a hyperparameter cannot be
+        # required."
+        if each.get("IsRequired") and each.get("DefaultValue") is not None:
+            yield f"hyperparameter {each['Name']!r} has a DefaultValue and IsRequired; leave one of the two out"
+    profile = profiles.of(request)
+    if profile and profile.get("TransformJobDefinition") and not request.get("InferenceSpecification"):
+        yield "a validation profile with a TransformJobDefinition needs InferenceSpecification, which says what is run"
+
+
+def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = naming.algorithm(desk, request["AlgorithmName"])
+    return {
+        **found.request,
+        "AlgorithmName": found.name,
+        "AlgorithmArn": found.arn,
+        "CreationTime": found.created,
+        "AlgorithmStatus": found.status,
+        "AlgorithmStatusDetails": profiles.details(found),
+    }
+
+
+def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    chosen = paging.selected(
+        request,
+        [each for _, each in desk.ledger.registrations(_KIND, desk.region)],
+        name=lambda each: each.name,
+        created=lambda each: each.created,
+        order="Ascending",
+    )
+    shown, token = paging.page(request, chosen, name=lambda each: each.name)
+    answer: dict[str, Any] = {"AlgorithmSummaryList": [_summary(each) for each in shown]}
+    return answer | ({"NextToken": token} if token else {})
+
+
+def _summary(found: Registered) -> Mapping[str, Any]:
+    summary: dict[str, Any] = {
+        "AlgorithmName": found.name,
+        "AlgorithmArn": found.arn,
+        "CreationTime": found.created,
+        "AlgorithmStatus": found.status,
+    }
+    description = found.request.get("AlgorithmDescription")
+    return summary | ({} if description is None else {"AlgorithmDescription": description})
+
+
+def _delete(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Jobs that were made from it go on: they have a copy."""
+    with desk.ledger.lock:
+        found = naming.algorithm(desk, request["AlgorithmName"])
+        if found.status in profiles.UNDER_WAY:
+            raise conflict(f"Algorithm {found.arn} is {found.status}; delete it once its validation has ended.")
+        desk.ledger.remove(desk.region, _KIND, found.name)
+    return {}
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
+    {
+        "CreateAlgorithm": _create,
+        "DescribeAlgorithm": _describe,
+        "ListAlgorithms": _list,
+        "DeleteAlgorithm": _delete,
+    }
+)

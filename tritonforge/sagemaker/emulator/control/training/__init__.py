@@ -1,0 +1,1 @@
+"""Training jobs: their operations, their life, and the threads that run them."""

@@ -1,0 +1,194 @@
+"""CreateTrainingJob, DescribeTrainingJob, ListTrainingJobs, StopTrainingJob, DeleteTrainingJob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from tritonforge.errors import RequestError
+from tritonforge.sagemaker.emulator.control import paging, tagging
+from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
+from tritonforge.sagemaker.emulator.control.documents import Training
+from tritonforge.sagemaker.emulator.control.failures import ApiError, invalid, taken_training, unknown_image
+from tritonforge.sagemaker.emulator.control.registry import naming
+from tritonforge.sagemaker.emulator.control.training import fitting, states
+from tritonforge.sagemaker.emulator.hosting import programs
+from tritonforge.training.job import TrainingJob
+
+__all__ = ["OPERATIONS", "create"]
+
+_KIND: Final = "training-job"
+
+#: What Describe adds to a request that leaves it out. Source: API StoppingCondition ("The default value is 1 day"), and
+#: what DescribeTrainingJob's answers hold in public notebooks of aws/amazon-sagemaker-examples.
+_DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
+        "EnableNetworkIsolation": False,
+        "EnableInterContainerTrafficEncryption": False,
+        "EnableManagedSpotTraining": False,
+    }
+)
+
+
+def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """CreateTrainingJob: the job is in the ledger, and under way."""
+    name = request["TrainingJobName"]
+    arn = desk.arn(_KIND, name)
+    tags = tagging.added((), request.get("Tags") or (), arn=arn)
+    _hold(request)
+    kind, count = _instances(request)
+    desk.premises.role(desk.region, request["RoleArn"])
+    image, algorithm = _algorithm(desk, request)
+    if programs.folder(image, desk.images) is None:
+        raise unknown_image(image, programs.ADVICE)
+    for each in request.get("InputDataConfig") or ():
+        desk.premises.input(desk.region, each["DataSource"]["S3DataSource"], request["RoleArn"])
+    with desk.ledger.lock:
+        if desk.ledger.training(desk.region, name) is not None:
+            raise taken_training(arn)
+        desk.allow_training(kind, count, spot=bool(request.get("EnableManagedSpotTraining")))
+        kept = {key: value for key, value in request.items() if key != "Tags"}
+        made = states.created(name, arn, desk.now(), request=kept, image=image, algorithm=algorithm or {}, tags=tags)
+        desk.ledger.put(desk.region, _KIND, made)
+    desk.train(desk.region, name)
+    return {"TrainingJobArn": arn}
+
+
+def _hold(request: Mapping[str, Any]) -> None:
+    """What the service model cannot say, and what is not emulated. Sentences of the latter are ours."""
+    try:
+        found = list(TrainingJob.from_request(request).problems())
+    except RequestError as error:
+        raise invalid(str(error)) from None
+    for index, each in enumerate(request.get("InputDataConfig") or ()):
+        if not each["DataSource"].get("S3DataSource"):
+            found.append(
+                f"InputDataConfig[{index}].DataSource: tritonforge's emulator reads channels from S3; give S3DataSource"
+            )
+    if found:
+        raise invalid("; ".join(found))
+
+
+def _instances(request: Mapping[str, Any]) -> tuple[str, int]:
+    resources = request.get("ResourceConfig") or {}
+    if not request.get("AlgorithmSpecification") or not resources.get("InstanceType"):
+        raise invalid(
+            "tritonforge's emulator runs training jobs with AlgorithmSpecification and ResourceConfig.InstanceType; it "
+            "has no serverless jobs, no instance groups and no instance preferences."
+        )
+    count = int(resources.get("InstanceCount") or 1)
+    if count > 1:
+        raise invalid(
+            f"ResourceConfig.InstanceCount is {count}: tritonforge's emulator runs training jobs of one instance; "
+            "nothing on one machine would show how an algorithm is distributed."
+        )
+    return str(resources["InstanceType"]), count
+
+
+def _algorithm(desk: Desk, request: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+    """The image that a job runs, and the specification of the algorithm that it names."""
+    specification = request["AlgorithmSpecification"]
+    name = specification.get("AlgorithmName")
+    if not name:
+        return str(specification["TrainingImage"]), None
+    found = naming.algorithm(desk, name)
+    if found.status != "Completed" and not naming.validates(found, request):
+        raise invalid(f"Algorithm {found.arn} is {found.status}; a job needs one that is Completed.")  # ours
+    declared: Mapping[str, Any] = found.request["TrainingSpecification"]
+    misfits = list(fitting.problems(request, declared))
+    if misfits:
+        raise invalid("; ".join(misfits))
+    return str(declared["TrainingImage"]), declared
+
+
+def _stop(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    with desk.ledger.lock:
+        job = desk.training(request["TrainingJobName"])
+        desk.ledger.put(desk.region, _KIND, states.stopping(job, desk.now()))
+    desk.stop_training(desk.region, job.name)
+    return {}
+
+
+def _delete(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    with desk.ledger.lock:
+        job = desk.training(request["TrainingJobName"])
+        if job.status in states.UNDER_WAY:
+            # API DeleteTrainingJob: only in a terminal state, ResourceInUse else. The sentence is ours.
+            raise ApiError("ResourceInUse", f"The training job {job.arn} is {job.status}; stop it first.")
+        desk.ledger.remove(desk.region, _KIND, job.name)
+    return {}
+
+
+def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    job = desk.training(request["TrainingJobName"])
+    specification = job.request["AlgorithmSpecification"]
+    timed = states.seconds(job)
+    answer: dict[str, Any] = {
+        **_DEFAULTS,
+        **job.request,
+        # API AlgorithmSpecification: true where there are metric definitions, for images of one's own.
+        "AlgorithmSpecification": {
+            "EnableSageMakerMetricsTimeSeries": bool(specification.get("MetricDefinitions")),
+            **specification,
+        },
+        "TrainingJobName": job.name,
+        "TrainingJobArn": job.arn,
+        "ModelArtifacts": {"S3ModelArtifacts": TrainingJob.from_request(job.request).artifact_uri},
+        "TrainingJobStatus": job.status,
+        "SecondaryStatus": job.secondary,
+        "SecondaryStatusTransitions": states.transitions(job.phases),
+        "CreationTime": job.created,
+        "LastModifiedTime": job.modified,
+    }
+    later: Mapping[str, Any] = {
+        "TrainingStartTime": job.began,
+        "TrainingEndTime": job.ended,
+        "FailureReason": job.failure or None,
+        "FinalMetricDataList": list(job.metrics) or None,
+        "TrainingTimeInSeconds": None if timed is None else timed[0],
+        "BillableTimeInSeconds": None if timed is None else timed[1],
+    }
+    return answer | {name: value for name, value in later.items() if value is not None}
+
+
+def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in ("WarmPoolStatusEquals", "TrainingPlanArnEquals"):
+        if request.get(name):
+            raise invalid(f"{name}: tritonforge's emulator keeps no warm pools and no training plans.")  # ours
+    chosen = paging.selected(
+        request,
+        [each for _, each in desk.ledger.trainings(desk.region)],
+        name=lambda each: each.name,
+        created=lambda each: each.created,
+        modified=lambda each: each.modified,
+        status=lambda each: each.status,
+        order="Ascending",
+    )
+    shown, token = paging.page(request, chosen, name=lambda each: each.name)
+    answer: dict[str, Any] = {"TrainingJobSummaries": [_summary(each) for each in shown]}
+    return answer | ({"NextToken": token} if token else {})
+
+
+def _summary(job: Training) -> Mapping[str, Any]:
+    summary: dict[str, Any] = {
+        "TrainingJobName": job.name,
+        "TrainingJobArn": job.arn,
+        "CreationTime": job.created,
+        "LastModifiedTime": job.modified,
+        "TrainingJobStatus": job.status,
+        "SecondaryStatus": job.secondary,
+    }
+    return summary | ({} if job.ended is None else {"TrainingEndTime": job.ended})
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
+    {
+        "CreateTrainingJob": create,
+        "DescribeTrainingJob": _describe,
+        "ListTrainingJobs": _list,
+        "StopTrainingJob": _stop,
+        "DeleteTrainingJob": _delete,
+    }
+)
