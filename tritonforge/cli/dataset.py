@@ -1,0 +1,326 @@
+"""Labelled data sets as the command line names them: found, recognised, read with progress, and written whole."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, TypeAlias, TypeVar
+
+import click
+
+from tritonforge.cli.terminal import Steps
+from tritonforge.errors import ManifestError, TritonForgeError
+from tritonforge.inference.transform.places import Folders, Place, PlaceError
+from tritonforge.records import Buffer
+from tritonforge.training.manifest import (
+    Json,
+    Line,
+    Problem,
+    augmented,
+    classic_uris,
+    line_of,
+    read,
+    read_annotations,
+    read_detector,
+)
+from tritonforge.training.manifest.labelled import LABEL, SOURCE, Labelled
+from tritonforge.training.manifest.values import read_json
+
+__all__ = [
+    "FORMS",
+    "Dataset",
+    "Form",
+    "class_names_of",
+    "data_set",
+    "folder_written",
+    "joined",
+    "located",
+    "place_for",
+    "where",
+    "within",
+    "written",
+]
+
+Form: TypeAlias = Literal["augmented", "classic", "annotations", "detector"]
+
+#: What each form is called in a sentence.
+FORMS: Final[Mapping[Form, str]] = {
+    "augmented": "an augmented manifest",
+    "classic": "a classic manifest",
+    "annotations": "annotations.json",
+    "detector": "documents of the built-in detector",
+}
+
+#: Bytes of a file by which it is recognised, and between two moves of the bar.
+_HEAD: Final = 1 << 20
+_MOVE: Final = 1 << 20
+
+_T = TypeVar("_T")
+
+
+def place_for(uri: str, flags: Mapping[str, Any]) -> Place:
+    """Where an address is: this machine, or S3, whose client is loaded then only."""
+    if not uri.startswith("s3://"):
+        return Folders()
+    from tritonforge.cli import fleet
+
+    return fleet.objects(flags)
+
+
+def where(path: str, problem: Problem) -> str:
+    """A problem as one line: ``path:line: attribute: what``."""
+    line = "" if problem.line is None else f":{problem.line}"
+    return f"{path}{line}: " + (f"{problem.attribute}: " if problem.attribute else "") + problem.what
+
+
+def located(path: str, error: ManifestError) -> ManifestError:
+    """The error with the file that it is about."""
+    told = ManifestError(where(path, Problem(error.line, error.attribute, error.what)))
+    told.line, told.attribute = error.line, error.attribute
+    return told
+
+
+def within(path: str, items: Iterable[_T]) -> Iterator[_T]:
+    """The items, with errors that name the file."""
+    try:
+        yield from items
+    except ManifestError as error:
+        raise located(path, error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A labelled data set: where it is, its form, and its size in bytes where it is one file."""
+
+    path: str
+    form: Form
+    place: Place
+    size: int | None = None
+
+    def chunks(self, progress: Steps | None = None) -> Iterator[Buffer]:
+        """The bytes of the file, with a bar of how far they are."""
+        done = told = 0
+        try:
+            for chunk in self.place.open(self.path):
+                yield chunk
+                done += len(chunk)
+                if progress is not None and done - told >= _MOVE:
+                    progress.moved(done, self.size)
+                    told = done
+        except PlaceError as error:
+            raise ManifestError(str(error)) from error
+
+    def whole(self) -> bytes:
+        """The bytes of a document, which is held whole."""
+        return b"".join(self.chunks())
+
+    def documents(self) -> Iterator[tuple[str, bytes]]:
+        """The built-in detector's documents: the address of each, and its bytes."""
+        try:
+            for found in self.place.list(self.path):
+                if found.uri.endswith(".json"):
+                    yield found.uri, b"".join(self.place.open(found.uri))
+        except PlaceError as error:
+            raise ManifestError(str(error)) from error
+
+    def images(self, folder: str, names: Mapping[int, str]) -> Iterator[Labelled]:
+        """The labelled images of annotations.json or of documents, below a folder; names of classes fill gaps."""
+        if self.form == "annotations":
+            yield from within(self.path, read_annotations(self.whole(), folder=folder, names=names))
+            return
+        count = 0
+        for path, document in self.documents():
+            for image in within(path, (read_detector(each, folder=folder) for each in (document,))):
+                yield Labelled(image.source, image.boxes, {**names, **image.names})
+                count += 1
+        if not count:
+            raise ManifestError(f"{self.path}: there is no .json document in it")
+
+    def lines(
+        self, progress: Steps | None = None, *, folder: str = "", names: Mapping[int, str], label: str = LABEL
+    ) -> Iterator[Line]:
+        """What the data set says as lines of an augmented manifest, whatever its form."""
+        if self.form == "augmented":
+            yield from within(self.path, read(self.chunks(progress)))
+        elif self.form == "classic":
+            uris = within(self.path, classic_uris(self.chunks(progress)))
+            yield from (Line(number, {SOURCE: uri}) for number, uri in enumerate(uris, 1))
+        else:
+            for number, image in enumerate(self.images(folder, names), 1):
+                yield line_of(image, number, label=label)
+
+
+def data_set(path: str, form: Form | None, flags: Mapping[str, Any]) -> Dataset:
+    """The data set at a path or address; its form follows from what it holds, where nothing is said.
+
+    Raises ManifestError where there is none.
+    """
+    place = place_for(path, flags)
+    if path.endswith("/") or (not path.startswith("s3://") and Path(path).is_dir()):
+        if form not in (None, "detector"):
+            raise click.UsageError(f"{path} is a folder, and {FORMS[form]} is a file")
+        return Dataset(path, "detector", place)
+    try:
+        found = place.find(path)
+    except PlaceError as error:
+        raise ManifestError(str(error)) from error
+    if found is None:
+        raise ManifestError(f"{path}: there is no such file")
+    return Dataset(path, form or _form(path, place), place, found.size)
+
+
+def class_names_of(path: Path | None) -> dict[int, str]:
+    """The names of classes in a file: a JSON object by number, a JSON array, or one name a line from class 0 on."""
+    if path is None:
+        return {}
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(f"{path}: it cannot be read: {error.strerror or error}") from error
+    if text.lstrip()[:1] not in (b"{", b"["):
+        try:
+            return dict(enumerate(line.strip() for line in text.decode().splitlines() if line.strip()))
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"{path}: it is not UTF-8 at byte {error.start}") from error
+    for value in within(str(path), (read_json(text, what="the file") for _ in "1")):
+        pairs = (
+            list(value.items())
+            if isinstance(value, dict)
+            else list(enumerate(value if isinstance(value, list) else ()))
+        )
+        if all(str(key).isdecimal() and isinstance(name, str) for key, name in pairs):
+            return {int(key): name for key, name in pairs}
+    raise ManifestError(f'{path}: expected names of classes, like {{"0": "car"}}, ["car"], or one name a line')
+
+
+def joined(uris: Iterator[str], labels: Path, label: str) -> Iterator[Line]:
+    """The objects with the labels of a file, by its order or by their names."""
+    if labels.suffix != ".csv":
+        with labels.open("rb") as file:
+            yield from augmented(uris, within(str(labels), _values(file)), label=label)
+        return
+    with labels.open(newline="", encoding="utf-8-sig") as text:
+        try:
+            rows = [row for row in csv.reader(text) if row]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ManifestError(f"{labels} is no CSV: {error}") from error
+    if all(len(row) == 1 for row in rows):
+        yield from augmented(uris, [row[0] for row in rows], label=label)
+        return
+    if not all(len(row) == 2 for row in rows):
+        number = next(number for number, row in enumerate(rows, 1) if len(row) != 2)
+        raise ManifestError(
+            f"{labels}: row {number} has {len(rows[number - 1])} fields; expected key,label, or one label"
+        )
+    by_key = dict(rows)
+
+    def named(uri: str) -> Json:
+        parts = uri.split("/")
+        for start in range(len(parts)):
+            key = "/".join(parts[start:])
+            if key in by_key:
+                return by_key[key]
+        raise ManifestError(f"{labels} has no label for {uri}")
+
+    yield from augmented(uris, named, label=label)
+
+
+def _values(file: BinaryIO) -> Iterator[Json]:
+    for number, line in enumerate(file, 1):
+        yield read_json(line, number=number)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file that is there when it is whole, or not at all. Raises TritonForgeError where it cannot be written."""
+    with _told(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(name).chmod(0o666 & ~mask)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def folder_written(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+    """A folder that is there when all of it is: gives what writes a file of a name below it, each name once."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise click.UsageError(f"{path} exists already; name a new folder")
+    with _told(path):
+        half = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}."))
+
+        def write(name: str, data: bytes) -> None:
+            target = half / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with target.open("xb") as file:
+                    file.write(data)
+            except FileExistsError as error:
+                raise ManifestError(f"two images would have the document {name}") from error
+
+        try:
+            yield write
+            half.chmod(0o755)
+            with contextlib.suppress(FileNotFoundError):
+                path.rmdir()
+            half.replace(path)
+        except BaseException:
+            shutil.rmtree(half, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise TritonForgeError(f"{path}: it cannot be written: {error.strerror or error}") from error
+
+
+def _form(path: str, place: Place) -> Form:
+    """What a file holds, by how it begins, and by its name where that is not enough."""
+    head = b""
+    try:
+        for chunk in place.open(path):
+            head += chunk
+            if len(head) >= _HEAD:
+                break
+    except PlaceError as error:
+        raise ManifestError(str(error)) from error
+    start = head.lstrip()
+    if start.startswith(b"["):
+        return "classic"
+    first = _object(start.partition(b"\n")[0])
+    if first is None and path.endswith(".json"):
+        first = _object(start) or {"images": [], "annotations": []}  # one that is longer than what was looked at
+    if first is None:
+        return "augmented"
+    if {"file", "image_size", "annotations"} <= set(first):
+        return "detector"
+    return "annotations" if {"images", "annotations"} <= set(first) else "augmented"
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
