@@ -19,6 +19,7 @@ class Stop:
         self.working = False
 
     def __call__(self, _: int, __: FrameType | None) -> None:
+        """A signal arrived."""
         if self.event.is_set() or not self.working:
             raise KeyboardInterrupt
         self.event.set()
