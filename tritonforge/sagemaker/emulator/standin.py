@@ -133,8 +133,8 @@ class StandInTrainer:
         metric: Callable[[Measured], None] | None = None,
         phase: Callable[[Phase], None] | None = None,
         stop: threading.Event | None = None,
+        kill: threading.Event | None = None,
         arn: str = "",
-        grace: float = 120.0,
     ) -> Outcome:
         """Go through the phases of a job."""
         assert line is not None

@@ -51,6 +51,7 @@ def run(
     metric: Callable[[Measured], None] | None = None,
     phase: Callable[[Phase], None] | None = None,
     stop: threading.Event | None = None,
+    kill: threading.Event | None = None,
     arn: str = "",
     network: bool = False,
     grace: float = GRACE,
@@ -59,8 +60,8 @@ def run(
 
     ``pack(folder, archive)`` writes a folder's content as a .tar.gz. ``line`` is told every line of the program's log,
     ``metric`` every value in one, ``phase`` where the job is; they are called from several threads, one call at a
-    time. ``stop`` ends the job once it is set: SIGTERM, and SIGKILL after ``grace`` seconds. ``arn`` is the job's, for
-    its environment. With ``network`` the program has this machine's network, unless the job isolates it; else loopback
+    time. ``stop`` ends the job once it is set: SIGTERM, and SIGKILL after ``grace`` seconds; ``kill``, set after
+    it, cuts that short, and nothing but checkpoints is kept. ``arn`` is the job's, for its environment. With ``network`` the program has this machine's network, unless the job isolates it; else loopback
     alone. ``work`` is an empty folder of this run only, which the caller removes; /opt/ml is ``work/ml``.
 
     What fails in the job is told in the outcome. Raises DefinitionError where the job itself is wrong, or asks for
@@ -70,7 +71,7 @@ def run(
         raise DefinitionError("; ".join(problems))
     if not (job.algorithm and job.algorithm.container_entrypoint) and not has_program(program):
         raise DefinitionError(f"{program} has no executable named train, which a program folder has (chmod +x train)")
-    course = _Course(job, place, work, line, metric, phase, stop or threading.Event())
+    course = _Course(job, place, work, line, metric, phase, stop or threading.Event(), kill or threading.Event())
     return course.run(program.resolve(), pack, arn=arn, network=network, grace=grace)
 
 
@@ -86,6 +87,7 @@ class _Course:
         metric: Callable[[Measured], None] | None,
         phase: Callable[[Phase], None] | None,
         stop: threading.Event,
+        kill: threading.Event,
     ) -> None:
         self._job = job
         self._place = place
@@ -94,6 +96,7 @@ class _Course:
         self._metric = metric
         self._phase = phase
         self._stop = stop
+        self._kill = kill
         self._ended = threading.Event()  # for everything that serves the program
         self._telling = threading.RLock()
         self._wrong: list[str] = []  # sentences of the data
@@ -139,6 +142,8 @@ class _Course:
         if self._checkpoints is not None:
             self._checkpoints.finish()
             notes += (self._checkpoints.problem,) if self._checkpoints.problem else ()
+        if self._kill.is_set():
+            return self._outcome("Stopped", why="stop", notes=notes)
         if self._wrong:
             return self._failed(f"ClientError: {self._wrong[0]}", notes=notes)
         if self._exit_code and not why:
@@ -182,8 +187,19 @@ class _Course:
             why: Why = "stop" if self._stop.is_set() else "MaxRuntimeExceeded" if time.monotonic() > deadline else ""
             if why or self._wrong:
                 self._tell("Stopping")
-                process.terminate(grace)
+                self._terminate(process, grace)
                 return why
+
+    def _terminate(self, process: Process, grace: float) -> None:
+        ending = threading.Thread(target=process.terminate, args=(grace,), daemon=True)
+        ending.start()
+        while not self._kill.is_set():
+            with contextlib.suppress(TimeoutError):
+                process.wait(_PERIOD)
+                break
+        else:
+            process.kill()
+        ending.join()
 
     def _read(self, line: str) -> None:
         """Take a line of the program's log."""

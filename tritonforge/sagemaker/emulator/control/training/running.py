@@ -30,8 +30,8 @@ __all__ = ["Trainer", "Trainings"]
 
 _KIND: Final = "training-job"
 
-#: Seconds that a program has after SIGTERM. Source: API StopTrainingJob.
-_GRACE: Final = 120.0
+#: Seconds that programs have to write a checkpoint when the emulator is stopped; AWS would leave them two minutes.
+_FAREWELL: Final = 5.0
 
 #: Phases of the engine in which instances are at work.
 _AT_WORK: Final = frozenset({"Downloading", "Training", "Uploading"})
@@ -58,8 +58,8 @@ class Trainer(Protocol):
         metric: Callable[[Measured], None] | None = None,
         phase: Callable[[Phase], None] | None = None,
         stop: threading.Event | None = None,
+        kill: threading.Event | None = None,
         arn: str = "",
-        grace: float = _GRACE,
     ) -> Outcome:
         """Run a job to its end."""
         ...
@@ -67,9 +67,10 @@ class Trainer(Protocol):
 
 @dataclass(slots=True)
 class _Work:
-    """A job that a thread is at; ``stop`` ends it."""
+    """A job that a thread is at; ``stop`` ends it, ``kill`` without waiting for its program."""
 
     stop: threading.Event = field(default_factory=threading.Event)
+    kill: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
 
 
@@ -138,9 +139,14 @@ class Trainings:
             jobs = list(self._jobs.values())
         for work in jobs:
             work.stop.set()
+        threads = [each.thread for each in jobs if each.thread is not None and each.thread.ident is not None]
+        deadline = time.monotonic() + _FAREWELL
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
         for work in jobs:
-            if work.thread is not None and work.thread.ident is not None:
-                work.thread.join()
+            work.kill.set()
+        for thread in threads:
+            thread.join()
 
     def _run(self, region: str, name: str, work: _Work) -> None:
         try:
@@ -193,6 +199,7 @@ class Trainings:
                 metric=metrics.take,
                 phase=entered,
                 stop=work.stop,
+                kill=work.kill,
                 arn=job.arn,
             )
         except TritonForgeError as error:
