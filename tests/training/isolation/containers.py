@@ -61,6 +61,24 @@ def running(word: str) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> set[int]:
+    """The processes that a process started, and theirs."""
+    parents: dict[int, int] = {}
+    for each in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if each.name.isdigit():
+                parents[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def gone(pids: set[int]) -> bool:
+    """Whether none of these processes is there any more, as a zombie either."""
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
 def mounts() -> str:
     """What is mounted in this process's own namespace."""
     return Path("/proc/self/mountinfo").read_text()

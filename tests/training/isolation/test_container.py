@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.isolation.containers import folders, mounts, python, ran, running, shell, until
-from tritonforge.training.isolation import Bind, IsolationError, environment, start
+from tritonforge.training.isolation import Bind, BindError, IsolationError, environment, start
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ def test_a_mount_point_inside_a_bound_folder_is_not_made(tmp_path: Path) -> None
 @pytest.mark.parametrize("target", ["opt/ml", "/", "/opt/../etc"])
 def test_targets_are_absolute_paths(target: str, tmp_path: Path) -> None:
     """Anything else is refused before anything runs."""
-    with pytest.raises(IsolationError, match="is no absolute path below /"):
+    with pytest.raises(BindError, match="is no absolute path below /"):
         start(["true"], binds=[Bind(tmp_path, target)])
 
 
 def test_a_source_must_be_there(tmp_path: Path) -> None:
     """The sentence names it, and what it was to be."""
-    with pytest.raises(IsolationError, match=r"nothing does not exist; it is to be /opt/ml/model in the container"):
+    with pytest.raises(BindError, match=r"nothing does not exist; it is to be /opt/ml/model in the container"):
         start(["true"], binds=[Bind(tmp_path / "nothing", "/opt/ml/model")])
 
 

@@ -86,5 +86,5 @@ def test_the_command_line_says_the_sentence(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """Before anything runs, with what is missing."""
     done = tritonforge("algorithm", "run", "serve", str(tmp_path), "--model", str(tmp_path))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path} has no program 'serve'; an image's command is serve\n"

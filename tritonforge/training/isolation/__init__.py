@@ -6,10 +6,11 @@ from tritonforge.training.isolation.process import (
     PROGRAM,
     SHARED_MEMORY,
     Bind,
+    BindError,
     IsolationError,
     Process,
     environment,
     start,
 )
 
-__all__ = ["PROGRAM", "SHARED_MEMORY", "Bind", "IsolationError", "Process", "environment", "start"]
+__all__ = ["PROGRAM", "SHARED_MEMORY", "Bind", "BindError", "IsolationError", "Process", "environment", "start"]

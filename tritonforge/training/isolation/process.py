@@ -26,7 +26,7 @@ from tritonforge.training.isolation import kernel, sentences
 from tritonforge.training.isolation.init import Container
 from tritonforge.training.isolation.root import Bound
 
-__all__ = ["PROGRAM", "SHARED_MEMORY", "Bind", "IsolationError", "Process", "environment", "start"]
+__all__ = ["PROGRAM", "SHARED_MEMORY", "Bind", "BindError", "IsolationError", "Process", "environment", "start"]
 
 #: Where a program folder lies in a container; the first place on PATH, as in the Dockerfiles of SageMaker's guide.
 PROGRAM: Final = "/opt/program"
@@ -48,7 +48,13 @@ _NONE: Final[Mapping[str, str]] = {}
 
 
 class IsolationError(TritonForgeError):
-    """This machine does not allow a container's namespaces, or a folder to be bound is not there."""
+    """This machine does not allow a container's namespaces, or its port."""
+
+
+class BindError(IsolationError):
+    """What a container is to be given is not there, or has no place in it."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +207,8 @@ def start(
         log: called with each line of the command's output and errors, by a thread, without the line's end.
 
     Raises:
-        IsolationError: this machine does not allow the namespaces, or a bind's source or mount point is not there.
+        BindError: a bind's source is not there, or its target is none.
+        IsolationError: this machine does not allow the namespaces or the port, or a mount point cannot be had.
     """
     bound = [_bound(each) for each in (*_interpreter(), *binds)]
     variables = {**_environment(hostname), **environment}
@@ -284,14 +291,14 @@ def _interpreter() -> list[Bind]:
 def _bound(bind: Bind) -> Bound:
     source = Path(os.path.realpath(bind.source))
     if not source.exists():
-        raise IsolationError(f"{bind.source} does not exist; it is to be {bind.target} in the container")
+        raise BindError(f"{bind.source} does not exist; it is to be {bind.target} in the container")
     return {"source": str(source), "target": _target(bind.target), "read_only": bind.read_only}
 
 
 def _target(path: str) -> str:
     pure = PurePosixPath(path)
     if not pure.is_absolute() or ".." in pure.parts or len(pure.parts) < 2:
-        raise IsolationError(f"{path!r} is no absolute path below /; in a container it is one like /opt/ml/model")
+        raise BindError(f"{path!r} is no absolute path below /; in a container it is one like /opt/ml/model")
     return str(pure)
 
 

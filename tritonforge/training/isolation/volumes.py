@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tritonforge.training.isolation.process import PROGRAM, Bind, IsolationError
+from tritonforge.training.isolation.process import PROGRAM, Bind, BindError
 
 __all__ = ["Volumes", "program_bind", "serving", "training"]
 
@@ -49,15 +49,15 @@ def program_bind(program: Path, command: str) -> Bind:
     """The program folder, read-only at /opt/program.
 
     Raises:
-        IsolationError: it is no folder, or has no executable file of the command's name.
+        BindError: it is no folder, or has no executable file of the command's name.
     """
     file = program / command
     if not program.is_dir():
-        raise IsolationError(f"{program} is not a folder; give the one that holds the program {command!r}")
+        raise BindError(f"{program} is not a folder; give the one that holds the program {command!r}")
     if not file.is_file():
-        raise IsolationError(f"{program} has no program {command!r}; an image's command is {command}")
+        raise BindError(f"{program} has no program {command!r}; an image's command is {command}")
     if not os.access(file, os.X_OK):
-        raise IsolationError(f"{file} is not executable; run: chmod 755 {file}")
+        raise BindError(f"{file} is not executable; run: chmod 755 {file}")
     return Bind(program, PROGRAM, read_only=True)
 
 
@@ -76,12 +76,12 @@ def training(
     ``input`` lacks of config/ is made: the channels are the folders (and FIFOs) of data/.
 
     Raises:
-        IsolationError: a folder is not there, or a file of the settings is not what it must be.
+        BindError: a folder is not there, or a file of the settings is not what it must be.
     """
     binds = [program_bind(program, "train")]
     for folder in (input, model, output, checkpoints):
         if folder is not None and not folder.is_dir():
-            raise IsolationError(f"{folder} is not a folder; make it first")
+            raise BindError(f"{folder} is not a folder; make it first")
     given = _hyperparameters(input)
     wanted = {
         "hyperparameters.json": {**(given or {}), **hyperparameters},
@@ -110,11 +110,11 @@ def serving(program: Path, *, model: Path) -> Volumes:
     """The volumes of ``serve``: the model's folder, read-only.
 
     Raises:
-        IsolationError: a folder is not there.
+        BindError: a folder is not there.
     """
     bind = program_bind(program, "serve")
     if not model.is_dir():
-        raise IsolationError(f"{model} is not a folder; give the one that training left, unpacked")
+        raise BindError(f"{model} is not a folder; give the one that training left, unpacked")
     return Volumes((bind, Bind(model, "/opt/ml/model", read_only=True)))
 
 
@@ -125,11 +125,9 @@ def _hyperparameters(given: Path) -> dict[str, str] | None:
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise IsolationError(f"{path} cannot be read as JSON: {error}") from error
+        raise BindError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(each, str) for each in values.values()):
-        raise IsolationError(
-            f'{path} is not an object of strings; SageMaker gives every value as one: {{"epochs": "5"}}'
-        )
+        raise BindError(f'{path} is not an object of strings; SageMaker gives every value as one: {{"epochs": "5"}}')
     return values
 
 

@@ -1,0 +1,154 @@
+"""`tritonforge algorithm run`: what it says of a program that fails, waits, or is interrupted, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, tritonforge
+
+AWKWARD = str(ROOT / "tests" / "training" / "isolation" / "programs" / "awkward")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[str]:
+    """The folders of a run that has no settings yet."""
+    for name in ("input/data/training", "model", "output", "checkpoints"):
+        (tmp_path / name).mkdir(parents=True)
+    return [f"--{name}={tmp_path / name}" for name in ("input", "model", "output", "checkpoints")]
+
+
+def train(folders: list[str], act: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run the program that does what it is told."""
+    return tritonforge("algorithm", "run", "train", AWKWARD, *folders, f"--hyperparameter=act={act}", *more)
+
+
+def test_what_is_not_isolated_is_said(folders: list[str]) -> None:
+    """Before the program runs, on standard error."""
+    done = train(folders, "nothing")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("not isolated: ")]
+    assert any("CPU and memory are not limited" in line for line in said)
+    assert any("instead of an image's" in line for line in said)
+    assert not any("call out" in line for line in said)
+    opened = train(folders, "nothing", "--network")
+    assert any("it can call out" in line for line in opened.stderr.splitlines())
+
+
+def test_settings_that_are_missing_are_made(folders: list[str], tmp_path: Path) -> None:
+    """What SageMaker always gives is there for the program, and nothing is written to the input folder."""
+    (tmp_path / "input" / "config").mkdir()
+    (tmp_path / "input" / "config" / "hyperparameters.json").write_text('{"act": "fail", "epochs": "3"}')
+    done = train(folders, "look")
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.split(" ")[0].endswith(".json"))
+    assert json.loads(found["hyperparameters.json"]) == {"act": "look", "epochs": "3"}
+    assert json.loads(found["inputdataconfig.json"])["training"]["TrainingInputMode"] == "File"
+    assert json.loads(found["resourceconfig.json"])["hosts"] == ["algo-1"]
+    assert "/opt/ml/input/data/training" in done.stdout
+    assert "input/config has no inputdataconfig.json, resourceconfig.json;" in done.stderr
+    assert [each.name for each in (tmp_path / "input" / "config").iterdir()] == ["hyperparameters.json"]
+
+
+def test_the_failure_file_s_sentence_is_shown(folders: list[str], tmp_path: Path) -> None:
+    """Its first 1024 characters, as SageMaker shows them; exit code 1 whatever the program's."""
+    done = train(folders, "fail")
+    assert done.returncode == 1
+    says = f"error: train ended with exit status 2; {tmp_path / 'output' / 'failure'} says: [data] line 3 is no picture"
+    assert says in done.stderr
+    assert "x" * (1024 - 28) in done.stderr
+    assert "x" * (1025 - 28) not in done.stderr
+    report = json.loads(train(folders, "fail", "--format=json").stdout)
+    assert (report["exit_code"], report["stopped"], len(report["failure"])) == (2, False, 1024)
+
+
+def test_a_failure_of_an_earlier_run_is_not_shown(folders: list[str]) -> None:
+    """A program that says nothing is not given another's words."""
+    train(folders, "fail")
+    done = train(folders, "fail silently")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: train ended with exit status 3"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_saves_its_checkpoint(number: int, folders: list[str], tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM reach the program as SIGTERM, as SageMaker stops a job; the code is 130."""
+    process = begun(folders, "wait")
+    process.send_signal(number)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert out == "a checkpoint is saved\n"
+    assert (tmp_path / "checkpoints" / "epoch").read_text() == "7"
+    assert said.endswith("interrupted: train ended with exit status 0\n")
+    assert "Traceback" not in said
+
+
+def test_a_program_that_does_not_listen_is_killed(folders: list[str]) -> None:
+    """After --grace, or when it is interrupted again."""
+    process = begun(folders, "sleep", "--grace=0.2")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: train ended with exit status 137 (signal SIGKILL)" in said
+    process = begun(folders, "sleep")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while "stopping" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted: train ended with exit status 137 (signal SIGKILL)\n")
+
+
+def begun(folders: list[str], act: str, *more: str) -> subprocess.Popen[str]:
+    """A training that waits."""
+    program = Path(sys.executable).with_name("tritonforge")
+    process = subprocess.Popen(
+        [program, "algorithm", "run", "train", AWKWARD, *folders, f"--hyperparameter=act={act}", *more],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    return process
+
+
+def test_a_server_that_is_never_well_is_said_to_be(tmp_path: Path) -> None:
+    """One that listens on its own loopback, as SageMaker does not come from there; and one that ends."""
+    done = tritonforge("algorithm", "run", "serve", AWKWARD, f"--model={tmp_path}", "--port=0", "--timeout=1")
+    assert done.returncode == 1
+    assert "serve did not answer /ping with 200 within 1 s; it must listen on 0.0.0.0:8080" in done.stderr
+    done = tritonforge("algorithm", "run", "serve", AWKWARD, f"--model={tmp_path}", "--port=0", "--env=ENDS=1")
+    assert done.returncode == 1
+    assert (done.stdout, done.stderr.splitlines()[-1]) == (
+        "no model\n",
+        "error: serve ended with exit status 9 by itself",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--hyperparameter=epochs"], "--hyperparameter epochs: write NAME=VALUE"),
+        (["--env==x"], "--env =x: write NAME=VALUE"),
+        (["--input=nowhere"], "Directory 'nowhere' does not exist"),
+    ],
+)
+def test_what_cannot_be_read_is_the_caller_s(arguments: list[str], says: str, folders: list[str]) -> None:
+    """Exit code 2, before anything runs."""
+    done = tritonforge("algorithm", "run", "train", AWKWARD, *folders, *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_hyperparameters_that_are_no_strings_are_refused(folders: list[str], tmp_path: Path) -> None:
+    """SageMaker gives strings only: a program tested with numbers would fail there."""
+    (tmp_path / "input" / "config").mkdir()
+    (tmp_path / "input" / "config" / "hyperparameters.json").write_text('{"epochs": 3}')
+    done = train(folders, "look")
+    assert done.returncode == 2
+    assert "hyperparameters.json is not an object of strings" in done.stderr
