@@ -38,6 +38,7 @@ __all__ = [
     "FORMS",
     "Dataset",
     "Form",
+    "LocatedError",
     "class_names_of",
     "data_set",
     "folder_written",
@@ -81,9 +82,15 @@ def where(path: str, problem: Problem) -> str:
     return f"{path}{line}: " + (f"{problem.attribute}: " if problem.attribute else "") + problem.what
 
 
-def located(path: str, error: ManifestError) -> ManifestError:
-    """The error with the file that it is about."""
-    told = ManifestError(where(path, Problem(error.line, error.attribute, error.what)))
+class LocatedError(ManifestError):
+    """An error that names its file already: ``path:line: attribute: what``."""
+
+
+def located(path: str, error: ManifestError, hint: str = "") -> LocatedError:
+    """The error with the file that it is about, which it may name already."""
+    if isinstance(error, LocatedError):
+        return error
+    told = LocatedError(where(path, Problem(error.line, error.attribute, error.what)) + hint)
     told.line, told.attribute = error.line, error.attribute
     return told
 
@@ -116,7 +123,7 @@ class Dataset:
                     progress.moved(done, self.size)
                     told = done
         except PlaceError as error:
-            raise ManifestError(str(error)) from error
+            raise LocatedError(str(error)) from error
 
     def whole(self) -> bytes:
         """The bytes of a document, which is held whole."""
@@ -129,7 +136,7 @@ class Dataset:
                 if found.uri.endswith(".json"):
                     yield found.uri, b"".join(self.place.open(found.uri))
         except PlaceError as error:
-            raise ManifestError(str(error)) from error
+            raise LocatedError(str(error)) from error
 
     def images(self, folder: str, names: Mapping[int, str]) -> Iterator[Labelled]:
         """The labelled images of annotations.json or of documents, below a folder; names of classes fill gaps."""
@@ -142,7 +149,7 @@ class Dataset:
                 yield Labelled(image.source, image.boxes, {**names, **image.names})
                 count += 1
         if not count:
-            raise ManifestError(f"{self.path}: there is no .json document in it")
+            raise LocatedError(f"{self.path}: there is no .json document in it")
 
     def lines(
         self, progress: Steps | None = None, *, folder: str = "", names: Mapping[int, str], label: str = LABEL
@@ -171,9 +178,9 @@ def data_set(path: str, form: Form | None, flags: Mapping[str, Any]) -> Dataset:
     try:
         found = place.find(path)
     except PlaceError as error:
-        raise ManifestError(str(error)) from error
+        raise LocatedError(str(error)) from error
     if found is None:
-        raise ManifestError(f"{path}: there is no such file")
+        raise LocatedError(f"{path}: there is no such file")
     return Dataset(path, form or _form(path, place), place, found.size)
 
 
@@ -184,12 +191,12 @@ def class_names_of(path: Path | None) -> dict[int, str]:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ManifestError(f"{path}: it cannot be read: {error.strerror or error}") from error
+        raise LocatedError(f"{path}: it cannot be read: {error.strerror or error}") from error
     if text.lstrip()[:1] not in (b"{", b"["):
         try:
             return dict(enumerate(line.strip() for line in text.decode().splitlines() if line.strip()))
         except UnicodeDecodeError as error:
-            raise ManifestError(f"{path}: it is not UTF-8 at byte {error.start}") from error
+            raise LocatedError(f"{path}: it is not UTF-8 at byte {error.start}") from error
     for value in within(str(path), (read_json(text, what="the file") for _ in "1")):
         pairs = (
             list(value.items())
@@ -198,7 +205,7 @@ def class_names_of(path: Path | None) -> dict[int, str]:
         )
         if all(str(key).isdecimal() and isinstance(name, str) for key, name in pairs):
             return {int(key): name for key, name in pairs}
-    raise ManifestError(f'{path}: expected names of classes, like {{"0": "car"}}, ["car"], or one name a line')
+    raise LocatedError(f'{path}: expected names of classes, like {{"0": "car"}}, ["car"], or one name a line')
 
 
 def joined(uris: Iterator[str], labels: Path, label: str) -> Iterator[Line]:
@@ -211,13 +218,13 @@ def joined(uris: Iterator[str], labels: Path, label: str) -> Iterator[Line]:
         try:
             rows = [row for row in csv.reader(text) if row]
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ManifestError(f"{labels} is no CSV: {error}") from error
+            raise LocatedError(f"{labels} is no CSV: {error}") from error
     if all(len(row) == 1 for row in rows):
         yield from augmented(uris, [row[0] for row in rows], label=label)
         return
     if not all(len(row) == 2 for row in rows):
         number = next(number for number, row in enumerate(rows, 1) if len(row) != 2)
-        raise ManifestError(
+        raise LocatedError(
             f"{labels}: row {number} has {len(rows[number - 1])} fields; expected key,label, or one label"
         )
     by_key = dict(rows)
@@ -228,7 +235,7 @@ def joined(uris: Iterator[str], labels: Path, label: str) -> Iterator[Line]:
             key = "/".join(parts[start:])
             if key in by_key:
                 return by_key[key]
-        raise ManifestError(f"{labels} has no label for {uri}")
+        raise LocatedError(f"{labels} has no label for {uri}")
 
     yield from augmented(uris, named, label=label)
 
@@ -304,7 +311,7 @@ def _form(path: str, place: Place) -> Form:
             if len(head) >= _HEAD:
                 break
     except PlaceError as error:
-        raise ManifestError(str(error)) from error
+        raise LocatedError(str(error)) from error
     start = head.lstrip()
     if start.startswith(b"["):
         return "classic"

@@ -22,7 +22,8 @@ from tritonforge.cli.terminal import err, steps
 from tritonforge.errors import ManifestError, TritonForgeError
 from tritonforge.inference.transform.places import Place, PlaceError
 from tritonforge.training.contact_sheet import Shot, draw_sheet
-from tritonforge.training.manifest import Boxes, Line, Problem, kind, label_names, parse, raw_lines
+from tritonforge.training.manifest import Line, Problem, kind, label_names, parse, raw_lines
+from tritonforge.training.manifest.boxes import Box, ImageSize, readable_boxes
 from tritonforge.training.manifest.labelled import SOURCE
 from tritonforge.training.manifest.labels import boxes_of, class_names, classes_of, metadata_of
 
@@ -117,7 +118,10 @@ def show(
             file.write(sheet.png)
     faults = [
         *(Problem(entry.number, label or "", told) for entry, (_, told) in zip(chosen, shots, strict=True) if told),
-        *(Problem(chosen[index].number, SOURCE, told) for index, told in sheet.faults),
+        *(
+            Problem(chosen[index].number, SOURCE if chosen[index].line is not None else "", told)
+            for index, told in sheet.faults
+        ),
     ]
     _tell(path, output, len(chosen), sheet.shown, faults, report)
     return 0 if sheet.shown else 1
@@ -261,19 +265,21 @@ def _shot(
         return Shot(f"line {entry.number}", failure=failure), ""
     source = line.attributes.get(SOURCE)
     caption = f"line {entry.number}  ·  {source.rpartition('/')[2] if isinstance(source, str) else '?'}"
-    boxes: Boxes | None = None
+    size: ImageSize | None = None
+    boxes: tuple[Box, ...] = ()
     told = ""
     if label is None or label not in line.attributes:
         note = "not labelled"
     elif kind(line, label) == "boxes" or isinstance(line.attributes[label], dict):
+        size, boxes = readable_boxes(line.attributes[label])
+        note = _note(Counter(box.class_id for box in boxes), names)
         try:
-            boxes = boxes_of(line, label)
-            note = _note(Counter(box.class_id for box in boxes.boxes) if boxes else Counter(), names)
+            boxes_of(line, label)
         except ManifestError as error:
             note = told = error.what
     else:
         note = _classes(line, label, names)
-    return Shot(caption, note, data, failure, boxes), told
+    return Shot(caption, note, data, failure, boxes, size, alarming=bool(told)), told
 
 
 def _note(counts: Counter[int], names: Mapping[int, str]) -> str:

@@ -13,7 +13,7 @@ import click
 from rich.markup import escape
 
 from tritonforge.cli import dataset
-from tritonforge.cli.dataset import FORMS, Dataset, Form, data_set, located, where, within, written
+from tritonforge.cli.dataset import FORMS, Dataset, Form, LocatedError, data_set, located, where, within, written
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.gallery import show
 from tritonforge.cli.terminal import Steps, err, out, steps
@@ -274,7 +274,7 @@ def _problems(found: Dataset, local: bool, progress: Steps) -> Iterator[tuple[st
             progress.detail(f"{count:,} documents")
             yield from ((path, each) for each in detector_problems(document))
         if not count:
-            raise ManifestError(f"{found.path}: there is no .json document in it")
+            raise LocatedError(f"{found.path}: there is no .json document in it")
 
 
 def _augmented(
@@ -304,14 +304,14 @@ def _pictures(
                 image = labelled(line, chosen)
             except ManifestError as error:
                 hint = f"; tritonforge manifest check {found.path} lists everything"
-                raise ManifestError(f"{located(found.path, error)}{hint}") from error
+                raise located(found.path, error, hint) from error
         if image is None:
             tally.left_out += 1
         else:
             yield Labelled(image.source, image.boxes, {**names, **image.names})
     if chosen is None or not tally.count:
         what = f"no line has the label {chosen}" if chosen else "no line has a label with boxes"
-        raise ManifestError(f"{found.path}: {what}")
+        raise LocatedError(f"{found.path}: {what}")
 
 
 def the_label(path: str, line: Line) -> str | None:

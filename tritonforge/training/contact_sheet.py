@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tritonforge.errors import MissingExtraError, TritonForgeError
-from tritonforge.training.manifest.boxes import Box, Boxes, ImageSize
+from tritonforge.training.manifest.boxes import Box, ImageSize
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -52,13 +52,18 @@ _STEP: Final = 0.6180339887498949
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One cell of a sheet: a picture's bytes, or why there are none, its boxes, and the two lines under it."""
+    """One cell of a sheet: a picture's bytes, or why there are none, its boxes, and the two lines under it.
+
+    ``size`` is what the picture's label says of it; an ``alarming`` note is one that must not be missed.
+    """
 
     caption: str
     note: str = ""
     data: bytes | None = None
     failure: str = ""
-    boxes: Boxes | None = None
+    boxes: tuple[Box, ...] = ()
+    size: ImageSize | None = None
+    alarming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ def draw_sheet(
         raise MissingExtraError("Pillow", extra="local") from error
     fonts = Fonts(font)
     columns = columns or _columns(len(shots))
-    classes = sorted({box.class_id for shot in shots if shot.boxes for box in shot.boxes.boxes})
+    classes = sorted({box.class_id for shot in shots for box in shot.boxes})
     colours = {number: colour(index) for index, number in enumerate(classes)}
     width = columns * (_WIDE + _GAP) + _GAP
     legend = _Legend(fonts, [(colours[number], _name(names, number)) for number in classes], width - 2 * _GAP)
@@ -152,7 +157,7 @@ def draw_sheet(
         below = above + _HIGH + 8
         pen.text((left, below), _cut(shot.caption, fonts(_TEXT), _WIDE), _INK, fonts(_TEXT))
         told = next((what for number, what in faults if number == index and not fault), "")
-        note, ink = (told, _ALARM) if told else (shot.note, _FAINT)
+        note, ink = told or shot.note, _ALARM if told or shot.alarming else _FAINT
         pen.text((left, below + _LINE), _cut(note, fonts(_TEXT), _WIDE), ink, fonts(_TEXT))
     buffer = io.BytesIO()
     page.save(buffer, "PNG", optimize=True)
@@ -191,7 +196,7 @@ def _picture(shot: Shot) -> tuple[Image.Image, str]:
         with Image.open(io.BytesIO(shot.data), formats=_FORMATS) as opened:
             opened.load()
             picture = opened
-            size = shot.boxes.size if shot.boxes else None
+            size = shot.size
             if size is not None and opened.size != (size.width, size.height):
                 turned = ImageOps.exif_transpose(opened)  # a camera that was held upright: labelled as people see it
                 if turned.size == (size.width, size.height):
@@ -223,7 +228,7 @@ def _place(
     left, top = corner[0] + (_WIDE - size[0]) // 2, corner[1] + (_HIGH - size[1]) // 2
     page.paste(picture.resize(size, Image.Resampling.LANCZOS), (left, top))
     frame = (left, top, left + size[0], top + size[1])
-    boxes = sorted(shot.boxes.boxes, key=lambda box: -box.width * box.height) if shot.boxes else []
+    boxes = sorted(shot.boxes, key=lambda box: -box.width * box.height)
     drawn = [(box, _on_page(box, left, top, scale, frame)) for box in boxes]
     for box, (x0, y0, x1, y1) in drawn:
         pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="#000000")

@@ -12,7 +12,18 @@ from typing import Any, Final, NamedTuple
 
 from tritonforge.training.manifest.values import Json
 
-__all__ = ["Box", "Boxes", "Fault", "ImageSize", "faults", "is_count", "is_number", "read_boxes", "written_boxes"]
+__all__ = [
+    "Box",
+    "Boxes",
+    "Fault",
+    "ImageSize",
+    "faults",
+    "is_count",
+    "is_number",
+    "read_boxes",
+    "readable_boxes",
+    "written_boxes",
+]
 
 #: Numbers up to here are exact in every reader of JSON. Source: RFC 8259, section 6.
 _LARGEST: Final = 2**53
@@ -86,6 +97,16 @@ def read_boxes(value: Json) -> tuple[Boxes | None, list[Fault]]:
     if found or size is None:
         return None, found
     return Boxes(size, tuple(boxes)), []
+
+
+def readable_boxes(value: Json) -> tuple[ImageSize | None, tuple[Box, ...]]:
+    """As much of a value as can be read, for who looks at what is wrong: boxes outside of the image, too."""
+    if not isinstance(value, dict):
+        return None, ()
+    annotations = value.get("annotations")
+    given: list[Any] = annotations if isinstance(annotations, list) else []
+    boxes = (_box(each, "", []) for each in given)
+    return _size(value.get("image_size"), []), tuple(box for box in boxes if box is not None)
 
 
 def written_boxes(boxes: Boxes) -> dict[str, Any]:

@@ -31,8 +31,8 @@ from tritonforge.training.manifest.values import Json
 
 __all__ = ["Check", "LabelCount", "Problem", "line_problems", "problem_of", "reference_fault"]
 
-#: A whole address of an object. Source: botocore's model of SageMaker, `S3Uri`; a bucket's name is S3's own rule.
-_S3: Final = re.compile(r"s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]/.+", re.DOTALL)
+#: A whole address of an object. Source: botocore's model of SageMaker, `S3Uri`.
+_S3: Final = re.compile(r"s3://[^/]+/.+", re.DOTALL)
 _LONGEST_URI: Final = 1024
 
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
