@@ -19,7 +19,7 @@ import click
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from tritonforge.cli import fleet
+from tritonforge.cli import fleet, train_fleet
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.stopping import signals
 from tritonforge.cli.terminal import err, out
@@ -42,6 +42,7 @@ _FREE: Final = ("StoppingCondition", "Tags", "RetryStrategy", "TrainingJobName",
 @click.command()
 @click.argument("program", type=click.Path(path_type=Path))
 @job_flags
+@train_fleet.fleet_flags
 @place_flags
 @click.option("--network", is_flag=True, help="Let the program use this machine's network; otherwise it has none.")
 @click.option("--work", type=click.Path(path_type=Path), help="Where the job is kept; default: beside OUTDIR.")
@@ -56,7 +57,17 @@ def train(
     PROGRAM is a folder with the executable `train`, as an image has it. It runs in namespaces of its own, with
     /opt/ml as SageMaker lays it out, and without a network. OUTDIR gets model.tar.gz, and model/ with what is in it.
     Ctrl-C stops with a checkpoint; the same command goes on from there, and so it does after a crash.
+
+    With --on sagemaker the job runs on SageMaker's fleet: data of this machine go to S3 first, the plan is shown, then
+    the job's course, its metrics and its log; a model for a folder OUTDIR is brought there. PROGRAM may be an image.
     """
+    if flags["on"] == "sagemaker":
+        if network or work or afresh:
+            raise click.UsageError("--network, --work and --afresh are for jobs of this machine")
+        anywhere = flags["output"] or ("" if flags["job_file"] is None else None)
+        job = job_of(str(program), **{**flags, "output": anywhere})
+        return train_fleet.on_sagemaker(job, program, report=report, **flags)
+    train_fleet.check_unused(flags)
     job = job_of(str(program), **flags)
     if not program.is_dir():
         raise click.UsageError(f"PROGRAM {program}: there is no such folder")

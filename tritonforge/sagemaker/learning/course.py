@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge.errors import DeploymentError
+from tritonforge.errors import DeploymentError, TritonForgeError
 from tritonforge.sagemaker.applying import Progress, apply
 from tritonforge.sagemaker.applying.uploading import counted
 from tritonforge.sagemaker.aws.session import Session
@@ -110,7 +111,6 @@ def watch(
     )
     watched.told(found)
     status, secondary = str(found["TrainingJobStatus"]), str(found.get("SecondaryStatus", ""))
-    artifact = (found.get("ModelArtifacts") or {}).get("S3ModelArtifacts")
     return Ended(
         name=name,
         arn=str(found["TrainingJobArn"]),
@@ -119,7 +119,7 @@ def watch(
         reason=_reason(found, status, secondary),
         metrics=dict(watched.metrics),
         lines=tuple(watched.lines),
-        artifact=str(artifact) if artifact else None,
+        artifact=_artifact(session, found, status),
         seconds=float(found.get("TrainingTimeInSeconds") or 0.0),
         billable=float(found.get("BillableTimeInSeconds") or 0.0),
     )
@@ -158,6 +158,18 @@ def download(session: Session, artifact: str, target: Path, *, progress: Progres
             raise DeploymentError(f"{each.uri}: the file would lie outside of {target}; it is not fetched")
         store.download(each.uri, path, progress=told)
     return tuple(paths)
+
+
+def _artifact(session: Session, found: Mapping[str, Any], status: str) -> str | None:
+    """Where the model is. AWS tells it from the start; a job that was stopped may have left a model, or none."""
+    uri = str((found.get("ModelArtifacts") or {}).get("S3ModelArtifacts") or "")
+    if status == "Failed" or not uri:
+        return None
+    if status == "Stopped":
+        with contextlib.suppress(TritonForgeError):  # who may not look there is told the address of what may be there
+            if next(iter(Store(session).objects(uri)), None) is None:
+                return None
+    return uri
 
 
 def _reason(found: Mapping[str, Any], status: str, secondary: str) -> str:

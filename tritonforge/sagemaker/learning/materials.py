@@ -144,7 +144,7 @@ def _classic(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Mate
                 f'the manifest holds {json.dumps(element):.60}; expected {{"prefix": "..."}}, then keys', line=line
             )
         elif is_local(prefix):
-            path = _beside(manifest, f"{prefix}{element}")
+            path = Path(f"{prefix}{element}")  # as jobs of this machine read it
             if ".." in element.split("/") or element.startswith("/") or not path.is_file():
                 raise ManifestError(f"there is no file {path}, or it lies outside of the prefix", line=line)
             local.setdefault(prefix, {})[element] = path

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from tritonforge.errors import DefinitionError, DeploymentError
 from tritonforge.sagemaker.deployment.planning import create_bucket
 from tritonforge.sagemaker.deployment.steps import Plan, Step
 from tritonforge.sagemaker.jobs.kinds import TRAINING
-from tritonforge.sagemaker.learning.contents import MODELS, Content, Part, Seen
+from tritonforge.sagemaker.learning.contents import DATA, MODELS, Content, Part, Seen
 from tritonforge.training.job.channel import Channel
 from tritonforge.training.job.job import TrainingJob
 
-__all__ = ["is_local", "local_channels", "placed", "plan", "source"]
+__all__ = ["is_local", "local_channels", "placed", "plan", "sketch", "source"]
+
+#: An IAM role that stands for one whose account is not known yet.
+_STAND_IN: Final = "arn:aws:iam::000000000000:role/"
 
 
 def is_local(uri: str) -> bool:
@@ -86,6 +89,26 @@ def plan(job: TrainingJob, contents: Mapping[str, Content], seen: Seen) -> tuple
             digests={name: each.parts[-1].digest for name, each in contents.items()},
         ),
         job,
+    )
+
+
+def sketch(job: TrainingJob) -> Plan:
+    """The job's own request as far as it is known before AWS was asked, to be checked only.
+
+    A role that is named stands in an account of zeros, data of this machine in a bucket that is none.
+
+    Raises:
+        DefinitionError: as of `placed`.
+    """
+    role = job.role_arn
+    if role and not role.startswith("arn:"):
+        role = f"{_STAND_IN}{role.rpartition('/')[2]}"
+    keys = {each.name: f"{DATA}{each.name}" for each in local_channels(job)}
+    return Plan(
+        name=job.name,
+        region="",
+        account="",
+        steps=(_create(placed(replace(job, role_arn=role), keys, bucket="bucket")),),
     )
 
 
