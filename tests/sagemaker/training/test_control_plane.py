@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_every_member_of_the_request_comes_back(desk: Any) -> None:
     history = found["SecondaryStatusTransitions"]
     assert [each["Status"] for each in history] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert history[2]["StatusMessage"] == "Training image download completed. Training in progress."
-    assert all(one["EndTime"] == other["StartTime"] for one, other in zip(history, history[1:], strict=False))
+    assert all(one["EndTime"] == other["StartTime"] for one, other in itertools.pairwise(history))
     assert desk.sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
     desk.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "more", "Value": "w"}])
     desk.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["k"])

@@ -60,9 +60,10 @@ def run(
 
     ``pack(folder, archive)`` writes a folder's content as a .tar.gz. ``line`` is told every line of the program's log,
     ``metric`` every value in one, ``phase`` where the job is; they are called from several threads, one call at a
-    time. ``stop`` ends the job once it is set: SIGTERM, and SIGKILL after ``grace`` seconds; ``kill``, set after
-    it, cuts that short, and nothing but checkpoints is kept. ``arn`` is the job's, for its environment. With ``network`` the program has this machine's network, unless the job isolates it; else loopback
-    alone. ``work`` is an empty folder of this run only, which the caller removes; /opt/ml is ``work/ml``.
+    time. ``stop`` ends the job once it is set: SIGTERM, and SIGKILL after ``grace`` seconds; ``kill``, set after it,
+    cuts that short, and nothing but checkpoints is kept. ``arn`` is the job's, for its environment. With ``network``
+    the program has this machine's network, unless the job isolates it; else loopback alone. ``work`` is an empty folder
+    of this run only, which the caller removes; /opt/ml is ``work/ml``.
 
     What fails in the job is told in the outcome. Raises DefinitionError where the job itself is wrong, or asks for
     what cannot be done on this machine; IsolationError where programs cannot be isolated here.

@@ -1,0 +1,189 @@
+"""Training jobs that run: the program in its namespaces, its channels from the emulated S3, its model back to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.sagemaker.training.conftest import IMAGE
+
+
+def digests(*contents: bytes) -> list[str]:
+    """What the program notes of its samples."""
+    return [hashlib.sha256(each).hexdigest()[:8] for each in contents]
+
+
+def manifest(account: Any, name: str, labels: list[str], **more: Any) -> str:
+    """Images and an augmented manifest over them; the manifest's key."""
+    lines = []
+    for number, label in enumerate(labels):
+        account.put({f"{name}/{number}.jpg": f"image {number}".encode()})
+        reference = f"s3://{account.bucket}/{name}/{number}.jpg"
+        lines.append(json.dumps({"source-ref": reference, "label": label, "label-metadata": {"job-name": "l"}} | more))
+    account.put({f"{name}.manifest": "\n".join(lines).encode()})
+    return f"{name}.manifest"
+
+
+def augmented(account: Any, key: str, **changes: Any) -> list[dict[str, Any]]:
+    """The channel of such a manifest."""
+    return [
+        account.channel(
+            key,
+            kind="AugmentedManifestFile",
+            attributes=["source-ref", "label"],
+            RecordWrapperType="RecordIO",
+            ContentType="application/x-recordio",
+            **changes,
+        )
+    ]
+
+
+def test_file_mode(account: Any) -> None:
+    """Every object of the prefix is a file; the model and what is in output/data are in S3; the log is told."""
+    found = account.job("filed", HyperParameters={"epochs": "2"})
+    assert found["TrainingJobStatus"] == "Completed", found
+    assert account.model("filed") == {
+        "seen": digests(b"one", b"two"),
+        "first": 0,
+        "hyperparameters": {"epochs": "2"},
+        "epoch": 1,
+    }
+    assert account.archived("out/filed/output/output.tar.gz", "report.txt") == b"2 samples"
+    ((stream, lines),) = account.lines("filed").items()
+    assert stream.startswith("filed/algo-1-")
+    assert lines == ["begins with epoch 0", "epoch=0 samples=2;", "epoch=1 samples=2;"]
+    history = [each["Status"] for each in found["SecondaryStatusTransitions"]]
+    assert history == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+
+
+def test_an_augmented_manifest_in_pipe_mode(account: Any) -> None:
+    """Each attribute is a record, line by line, in the order of AttributeNames; every epoch is a pipe of its own."""
+    key = manifest(account, "labelled", ["0", "1", "0"])
+    request = account.request(
+        "piped", mode="Pipe", InputDataConfig=augmented(account, key), HyperParameters={"epochs": "2"}
+    )
+    samples = {"Name": "samples", "Regex": r"samples=([0-9]+);"}
+    request["AlgorithmSpecification"]["MetricDefinitions"] = [samples]
+    account.sagemaker.create_training_job(**request)
+    found = account.ended("piped")
+    assert found["TrainingJobStatus"] == "Completed", found
+    expected = [b"image 0", b"0", b"image 1", b"1", b"image 2", b"0"]
+    assert account.model("piped")["seen"] == digests(*expected)
+    (metric,) = found["FinalMetricDataList"]
+    assert (metric["MetricName"], metric["Value"]) == ("samples", 6.0)
+
+
+def test_uncompressed_models_and_no_model(account: Any) -> None:
+    """CompressionType NONE leaves files below output/model/, and Describe tells that prefix."""
+    output = {"S3OutputPath": f"s3://{account.bucket}/out", "CompressionType": "NONE"}
+    found = account.job("loose", OutputDataConfig=output)
+    assert found["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{account.bucket}/out/loose/output/model/"
+    assert account.keys("out/loose/output/") == ["model/model.json", "output.tar.gz"]
+
+
+def test_the_failure_file_is_the_failure_reason(account: Any) -> None:
+    """With the exit code behind it; the job leaves no model."""
+    sentence = "epochs must be a whole number, found 'many'"
+    found = account.job("failed", HyperParameters={"fail": sentence, "code": "2"})
+    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Failed", "Failed")
+    assert found["FailureReason"] == f"AlgorithmError: {sentence}, exit code: 2"
+    assert account.keys("out/failed/") == []
+    assert sentence in next(iter(account.lines("failed").values()))
+
+
+def test_a_program_that_crashes(account: Any) -> None:
+    """A signal is 128 and its number; what was last in the log is told."""
+    found = account.job("crashed", HyperParameters={"crash": "1"})
+    assert found["FailureReason"].startswith("AlgorithmError: the program ended")
+    assert found["FailureReason"].endswith(", exit code: 139")
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "said"),
+    [
+        ("broken", "{", "line 2"),
+        ("unlabelled", json.dumps({"source-ref": "s3://{bucket}/broken/0.jpg"}), "label"),
+        ("pictureless", json.dumps({"source-ref": "s3://{bucket}/nothing.jpg", "label": "1"}), "nothing.jpg"),
+    ],
+)
+def test_bad_data_is_a_client_error(account: Any, name: str, line: str, said: str) -> None:
+    """A broken line, a label that is not there, an image that is not there: the sentence says where."""
+    key = manifest(account, "broken", ["0"])
+    account.put({f"{name}-bad.manifest": account.get(key) + b"\n" + line.replace("{bucket}", account.bucket).encode()})
+    channel = augmented(account, f"{name}-bad.manifest")
+    found = account.job(name, mode="Pipe", InputDataConfig=channel)
+    assert found["TrainingJobStatus"] == "Failed"
+    assert found["FailureReason"].startswith("ClientError: ")
+    assert said in found["FailureReason"]
+
+
+def test_a_bucket_that_is_not_there(account: Any) -> None:
+    """The job fails before its program starts."""
+    found = account.job("nowhere", OutputDataConfig={"S3OutputPath": "s3://absent-bucket/out"})
+    assert found["TrainingJobStatus"] == "Failed"
+    assert "there is no such bucket" in found["FailureReason"]
+    assert account.lines("nowhere") == {}
+
+
+def test_stop(account: Any) -> None:
+    """SIGTERM reaches the program, which ends with its model; the job is Stopped, and the model in S3."""
+    request = account.request("stopped", HyperParameters={"epochs": "3", "seconds": "60"})
+    account.sagemaker.create_training_job(**request)
+    account.until("stopped", lambda found: found["SecondaryStatus"] == "Training")
+    while not any("epoch=0" in line for lines in account.lines("stopped").values() for line in lines):
+        time.sleep(0.02)
+    account.sagemaker.stop_training_job(TrainingJobName="stopped")
+    account.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
+        TrainingJobName="stopped", WaiterConfig={"Delay": 0, "MaxAttempts": 3000}
+    )
+    found = account.ended("stopped")
+    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Stopped", "Stopped")
+    assert account.model("stopped")["epoch"] == 0
+    assert next(iter(account.lines("stopped").values()))[-1] == "stops"
+
+
+def test_time_that_is_over(account: Any) -> None:
+    """MaxRuntimeInSeconds ends a job as a stop does, with MaxRuntimeExceeded."""
+    found = account.job("over", HyperParameters={"seconds": "60"}, StoppingCondition={"MaxRuntimeInSeconds": 1})
+    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    assert account.model("over")["epoch"] == 0
+
+
+def test_checkpoints_of_a_spot_job(account: Any) -> None:
+    """They are in S3 when the job ends, and another job with them goes on from there."""
+    config = {"CheckpointConfig": {"S3Uri": f"s3://{account.bucket}/checkpoints"}}
+    spot = {
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 9, "MaxWaitTimeInSeconds": 9},
+    }
+    assert account.job("spot", **config, **spot)["TrainingJobStatus"] == "Completed"
+    assert account.get("checkpoints/epoch") == b"1"
+    found = account.job("spot-again", HyperParameters={"epochs": "2"}, **config, **spot)
+    assert found["TrainingJobStatus"] == "Completed"
+    assert account.model("spot-again")["first"] == 1
+
+
+def test_the_container(account: Any) -> None:
+    """ContainerEntrypoint and ContainerArguments take the place of `train`; the environment is the job's."""
+    request = account.request("entered", Environment={"COLOUR": "red"})
+    script = (
+        "import os; print(os.environ['COLOUR'], os.environ['TRAINING_JOB_ARN'], sorted(os.listdir('/sys/class/net')))"
+    )
+    request["AlgorithmSpecification"] |= {"ContainerEntrypoint": ["python3"], "ContainerArguments": ["-c", script]}
+    account.sagemaker.create_training_job(**request)
+    found = account.ended("entered")
+    assert found["TrainingJobStatus"] == "Completed", found
+    (lines,) = account.lines("entered").values()
+    assert lines[0].startswith(f"red {found['TrainingJobArn']} ")
+    assert any("no model" in line for line in lines)  # what the job did not leave is said
+
+
+def test_an_image_that_is_gone(account: Any, refused: Any) -> None:
+    """A job without its program folder is refused; there is nothing to run."""
+    specification = {"TrainingImage": f"{IMAGE}-other", "TrainingInputMode": "File"}
+    request = account.request("gone", AlgorithmSpecification=specification)
+    assert refused(account.sagemaker.create_training_job, **request)[1].startswith(f"Requested image {IMAGE}-other")
