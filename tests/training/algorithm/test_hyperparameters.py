@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritonforge.errors import DefinitionError
@@ -129,6 +129,7 @@ def test_reserved_names_are_passed_over() -> None:
     assert values.given == {"label_key"}
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.dictionaries(st.one_of(st.sampled_from([each.name for each in DECLARED.hyperparameters]), st.text()), st.text())
 )
@@ -149,6 +150,7 @@ def test_any_strings_are_values_or_one_error(given: dict[str, str]) -> None:
     assert values.text("optimizer") in ("adam", "sgd")
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 100), st.floats(0, 1), st.text(max_size=100))
 def test_what_the_sdks_write_is_read_back(epochs: int, rate: float, comment: str) -> None:
     """`str` and `json.dumps`, the two ways of the SDKs, are both undone; a text in quotes needs the second."""
