@@ -69,16 +69,18 @@ class Epochs:
         """One entry as it is written: each object or value whole where it is wrapped, else as it is read."""
         if self.data.data_type != "AugmentedManifestFile":
             uri, size = json.loads(text)
-            yield from self._object(uri if size is None else Found(uri, size, ""), str(uri))
+            yield from self._object(uri if size is None else Found(uri, size, ""))
             return
         for each in selected(parse(text, number), self.data.attribute_names or ()):
             if isinstance(each, Reference):
-                uri = resolved(each.uri, self.data.uri)
-                yield from self._object(uri, f"{self.data.uri}: line {number}: {uri}")
+                try:
+                    yield from self._object(resolved(each.uri, self.data.uri))
+                except ChannelError as error:
+                    raise ChannelError(f"{self.data.uri}: line {number}: {error}") from error
             else:
                 yield frame_recordio(each.data) if self._is_wrapped else each.data
 
-    def _object(self, found: Found | str, where: str) -> Iterator[Buffer]:
+    def _object(self, found: Found | str) -> Iterator[Buffer]:
         with closing(content(self.place, found, self.ended)) as chunks:
             try:
                 read: Iterator[Buffer] = gunzip(chunks) if self.channel.compression_type == "Gzip" else chunks
@@ -88,7 +90,7 @@ class Epochs:
                 pieces = list(read)
                 yield frame_recordio(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             except (RecordError, EncodeError) as error:
-                raise ChannelError(f"{where}: {error}") from error
+                raise ChannelError(f"{found if isinstance(found, str) else found.uri}: {error}") from error
 
     @property
     def _is_wrapped(self) -> bool:

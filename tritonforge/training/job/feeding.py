@@ -37,7 +37,7 @@ _VECTORS: Final = 1024
 _DRAINING: Final = 0.01
 
 #: Seconds that a broken channel stays open, in which the program is told to stop by its signal first.
-_LAST: Final = 1.0
+_LAST: Final = 0.3
 
 
 class Feeder:

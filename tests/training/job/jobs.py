@@ -1,0 +1,152 @@
+"""Jobs for the tests of this room: small programs in real namespaces, and places that misbehave."""
+
+from __future__ import annotations
+
+import tarfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tritonforge.inference.transform import Folders, Found, PlaceError
+from tritonforge.records import split
+from tritonforge.training.job import (
+    AlgorithmSpecification,
+    Channel,
+    Measured,
+    Outcome,
+    Output,
+    S3Data,
+    ShuffleConfig,
+    Source,
+    TrainingJob,
+    run,
+)
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """A folder as a .tar.gz."""
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(folder, ".")
+
+
+def program(folder: Path, script: str) -> Path:
+    """A program folder whose `train` is a shell script; /opt/ml is where it starts."""
+    made = folder / "program"
+    made.mkdir(exist_ok=True)
+    (made / "train").write_text(f"#!/bin/sh\ncd /opt/ml\n{script}\n")
+    (made / "train").chmod(0o755)
+    return made
+
+
+def channel(
+    uri: str | Path,
+    name: str = "train",
+    *,
+    mode: Any = "Pipe",
+    names: Sequence[str] = (),
+    seed: int | None = None,
+    data_type: Any = None,
+    **members: Any,
+) -> Channel:
+    """A channel; with ``names`` of an augmented manifest."""
+    kind = data_type or ("AugmentedManifestFile" if names else "S3Prefix")
+    return Channel(
+        name=name,
+        source=Source(s3=S3Data(uri=str(uri), data_type=kind, attribute_names=tuple(names) or None)),
+        input_mode=mode,
+        shuffle=None if seed is None else ShuffleConfig(seed=seed),
+        **members,
+    )
+
+
+@dataclass
+class Ran:
+    """A job that ran, or runs: how it ended, and everything that was told."""
+
+    outcome: Outcome
+    model: Path
+    lines: list[str] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
+
+    def records(self, name: str) -> list[bytes]:
+        """The records of a RecordIO file that the program left."""
+        return [bytes(each.payload) for each in split([(self.model / name).read_bytes()], "RecordIO")]
+
+
+def trained(
+    folder: Path,
+    script: str,
+    *channels: Channel,
+    place: Any = None,
+    job: dict[str, Any] | None = None,
+    algorithm: dict[str, Any] | None = None,
+    **given: Any,
+) -> Ran:
+    """Run a shell script as a training job over the channels; its model folder is left as it is."""
+    specification = AlgorithmSpecification(
+        training_input_mode="File", **{"training_image": "local", **(algorithm or {})}
+    )
+    described: dict[str, Any] = {
+        "name": "job",
+        "algorithm": specification,
+        "channels": channels or None,
+        "output": Output(uri=str(folder / "out")),
+        **(job or {}),
+    }
+    work = folder / "work"
+    work.mkdir()
+    ran = Ran(Outcome(state="Failed"), work / "ml" / "model")
+    ran.outcome = run(
+        TrainingJob(**described),
+        program=program(folder, script),
+        place=Folders() if place is None else place,
+        work=work,
+        metric=ran.measured.append,
+        phase=ran.phases.append,
+        **{"line": ran.lines.append, "pack": pack, "grace": 5.0, **given},
+    )
+    assert not [each for each in threading.enumerate() if each.name.startswith("training-feeder")]
+    return ran
+
+
+class Memory:
+    """A store like S3, in memory: addresses are ``s3://``, and what it does wrong is asked of `fault`."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        self.objects = dict(objects)
+        self.lock = threading.Lock()
+        self.asked: list[str] = []
+
+    def fault(self, uri: str, chunk: int) -> None:
+        """Called before each chunk of an object."""
+
+    def list(self, prefix: str) -> Iterator[Found]:
+        """As S3 lists."""
+        for uri in sorted(self.objects):
+            if uri.startswith(prefix):
+                yield Found(uri, len(self.objects[uri]), "e")
+
+    def find(self, uri: str) -> Found | None:
+        """As S3's HEAD."""
+        return Found(uri, len(self.objects[uri]), "e") if uri in self.objects else None
+
+    def open(self, uri: str, offset: int = 0, *, size: int = 1 << 16) -> Iterator[bytes]:
+        """An object in chunks."""
+        with self.lock:
+            self.asked.append(uri)
+        if uri not in self.objects:
+            raise PlaceError(f"{uri}: it cannot be read: 404")
+        content = self.objects[uri]
+        for number, start in enumerate(range(offset, len(content), size)):
+            self.fault(uri, number)
+            yield content[start : start + size]
+
+    def put(self, content: Path | bytes, uri: str) -> None:
+        """Take an output."""
+        self.objects[uri] = content.read_bytes() if isinstance(content, Path) else content
+
+    def check(self, uri: str) -> None:
+        """Every output is welcome."""

@@ -1,0 +1,133 @@
+"""Checkpoints: there at the start, kept as they appear and at the end, and a job that goes on from them."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.training.job.jobs import Memory, trained
+from tritonforge.inference.transform import PlaceError
+from tritonforge.training.job import CheckpointConfig
+from tritonforge.training.job.checkpoints import Checkpoints
+
+JOB = {"checkpoint_config": CheckpointConfig(uri="s3://b/checkpoints")}
+
+#: Counts to six, one a step, with a checkpoint of each; the sum of its steps is its model.
+COUNTING = """
+trap 'exit 0' TERM
+step=$(cat checkpoints/step 2>/dev/null || echo 0); sum=$(cat checkpoints/sum 2>/dev/null || echo 0)
+while [ $step -lt 6 ]; do
+    step=$((step + 1)); sum=$((sum + step))
+    echo $sum > checkpoints/sum; echo $step > checkpoints/step
+    echo step $step
+    sleep 0.1
+done
+echo $sum > model/sum
+"""
+
+
+def test_a_stopped_job_goes_on_from_its_checkpoint_to_the_same_model(tmp_path: Path) -> None:
+    """Stopped in the middle and run again, the steps are done once each, and the model is that of one run."""
+    place = Memory({})
+    stop = threading.Event()
+
+    def line(text: str) -> None:
+        if text == "step 3":
+            stop.set()
+
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first = trained(tmp_path / "first", COUNTING, place=place, job=JOB, stop=stop, line=line)
+    assert (first.outcome.state, first.outcome.artifact) == ("Stopped", None)
+    assert place.objects == {"s3://b/checkpoints/step": b"3\n", "s3://b/checkpoints/sum": b"6\n"}
+    second = trained(tmp_path / "second", COUNTING, place=place, job=JOB)
+    assert second.lines == ["step 4", "step 5", "step 6"]
+    assert (second.model / "sum").read_text() == "21\n"
+
+
+def test_a_failed_job_keeps_its_checkpoints(tmp_path: Path) -> None:
+    """They are what the next one starts with."""
+    place = Memory({})
+    ran = trained(tmp_path, "mkdir checkpoints/a; echo 1 > checkpoints/a/b; exit 1", place=place, job=JOB)
+    assert ran.outcome.state == "Failed"
+    assert place.objects == {"s3://b/checkpoints/a/b": b"1\n"}
+
+
+def test_checkpoints_may_lie_anywhere(tmp_path: Path) -> None:
+    """LocalPath is a folder of the container, below /opt/ml or not."""
+    for number, path in enumerate(("/opt/ml/mine", "/checkpoints/mine")):
+        place = Memory({"s3://b/checkpoints/old": b"old"})
+        (tmp_path / str(number)).mkdir()
+        job = {"checkpoint_config": CheckpointConfig(uri="s3://b/checkpoints/", local_path=path)}
+        ran = trained(tmp_path / str(number), f"cat {path}/old; echo new > {path}/new", place=place, job=job)
+        assert ran.lines == ["old"], ran.outcome
+        assert place.objects["s3://b/checkpoints/new"] == b"new\n"
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[Checkpoints, Path, Memory]:
+    """A folder that is looked at every few milliseconds, and where it is kept."""
+    place = Memory({})
+    for name in ("checkpoints", "scratch"):
+        (tmp_path / name).mkdir()
+    made = Checkpoints(tmp_path / "checkpoints", "s3://b/c", place, tmp_path / "scratch", period=0.02)
+    made.restore(threading.Event())
+    made.start()
+    return made, tmp_path / "checkpoints", place
+
+
+def until(place: Memory, uri: str, content: bytes) -> None:
+    """Wait until an object has a content."""
+    deadline = time.monotonic() + 10
+    while place.objects.get(uri) != content:
+        assert time.monotonic() < deadline, place.objects
+        time.sleep(0.005)
+
+
+def test_checkpoints_are_kept_as_they_appear(kept: tuple[Checkpoints, Path, Memory]) -> None:
+    """New and changed files are copied while the program runs; one that goes stays where it was copied to."""
+    checkpoints, folder, place = kept
+    (folder / "1").write_bytes(b"one")
+    until(place, "s3://b/c/1", b"one")
+    (folder / "1").write_bytes(b"more")
+    until(place, "s3://b/c/1", b"more")
+    (folder / "1").unlink()
+    (folder / "link").symlink_to("/etc/passwd")
+    (folder / "2").write_bytes(b"two")
+    checkpoints.finish()
+    assert place.objects == {"s3://b/c/1": b"more", "s3://b/c/2": b"two"}
+    assert checkpoints.problem == ""
+
+
+def test_a_file_that_is_being_written_is_not_kept_in_half(kept: tuple[Checkpoints, Path, Memory]) -> None:
+    """As long as a file changes from look to look it is not copied."""
+    checkpoints, folder, place = kept
+    seen: set[bytes] = set()
+    put = place.put
+
+    def watched(content: Path | bytes, uri: str) -> None:
+        put(content, uri)
+        seen.add(place.objects[uri])
+
+    place.put = watched  # type: ignore[method-assign]
+    with (folder / "large").open("wb", buffering=0) as file:
+        for _ in range(100):
+            file.write(b"x")
+            time.sleep(0.001)
+    checkpoints.finish()
+    assert max(map(len, seen)) == 100
+    assert len(seen) <= 2  # a slow machine may have looked twice between two bytes
+
+
+def test_what_cannot_be_kept_is_a_note(tmp_path: Path) -> None:
+    """The model is not lost because a checkpoint is; somebody is told."""
+
+    class Refusing(Memory):
+        def put(self, content: Path | bytes, uri: str) -> None:
+            if "checkpoints" in uri:
+                raise PlaceError(f"{uri}: denied")
+
+    ran = trained(tmp_path, "echo 1 > checkpoints/1; echo 1 > model/1", place=Refusing({}), job=JOB)
+    assert ran.outcome.state == "Completed"
+    assert ran.outcome.notes == ("checkpoints cannot be kept: s3://b/checkpoints/1: denied",)
