@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from tritonforge.serving.server import Server
 
 ROOT = Path(__file__).parents[1]
+
+# No test is timed, and no machine is too slow for one.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def tritonforge(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -20,11 +25,11 @@ def tritonforge(*arguments: str, timeout: float = 300) -> subprocess.CompletedPr
     return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
 
 
-def built(name: str, folder: Path) -> Path:
-    """`repos/<name>` built into a folder."""
+def built(name: str, folder: Path) -> str:
+    """Build `repos/<name>` into a folder of this name; gives what the command told on the way."""
     done = tritonforge("build", f"repos/{name}", "-o", str(folder / name))
     assert done.returncode == 0, done.stderr
-    return folder / name
+    return done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +42,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def once(name: str, shared: Path) -> Path:
     """`repos/<name>`, built by whichever process asks first."""
     with FileLock(shared / f"{name}.lock"):
-        if not (shared / f"{name}.built").exists():
-            built(name, shared)
-            (shared / f"{name}.built").touch()
-    return shared / name
+        repository = shared / name
+        if not _record(repository).exists():
+            _record(repository).write_text(built(name, shared))
+    return repository
+
+
+def told(repository: Path) -> str:
+    """What the command told while it built a repository that all tests share."""
+    return _record(repository).read_text()
+
+
+def _record(repository: Path) -> Path:
+    return repository.with_name(f"{repository.name}.built")
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +67,12 @@ def inception(shared: Path) -> Path:
 def digits(shared: Path) -> Path:
     """The built repository of `repos/digits`; tests read it."""
     return once("digits", shared)
+
+
+@pytest.fixture(scope="session")
+def resnet50(shared: Path) -> Path:
+    """The built repository of `repos/resnet50`; tests read it."""
+    return once("resnet50", shared)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import sklearn
 
-from tests.conftest import built
 from tritonforge.errors import ServerError
 from tritonforge.inference.client import Client
 from tritonforge.serving.server import Server
@@ -20,10 +19,9 @@ PHOTOGRAPHS = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(resnet50: Path) -> Iterator[Server]:
     """A real tritonserver that runs `repos/resnet50`."""
-    repository = built("resnet50", tmp_path_factory.mktemp("resnet50"))
-    with Server(repository, sagemaker_port=0, http_port=0, grpc_port=None, metrics_port=None) as running:
+    with Server(resnet50, sagemaker_port=0, http_port=0, grpc_port=None, metrics_port=None) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import sklearn
 
-from tests.conftest import built, tritonforge
+from tests.conftest import once, tritonforge
 from tritonforge.serving.tfs.server import TfsServer
 
 pytestmark = pytest.mark.framework
@@ -49,9 +49,9 @@ with tf.io.TFRecordWriter(f"{folder}/records.tfrecord") as writer:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def package(shared: Path) -> Path:
     """The built package."""
-    return built("resnet50_tfs", tmp_path_factory.mktemp("resnet50_tfs"))
+    return once("resnet50_tfs", shared)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.conftest import told
 from tritonforge import dali_pipeline
-from tritonforge.repository.artifacts import make_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 REPOS = Path(__file__).parents[2] / "repos"
 
 pytestmark = pytest.mark.framework
-
-
-@pytest.fixture(scope="module", autouse=True)
-def offline(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """No network: an empty cache, and a proxy that is not there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITONFORGE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("https_proxy", "http://127.0.0.1:9")
-        yield
 
 
 def network_module(repo: str) -> Any:
@@ -38,12 +29,6 @@ def network_module(repo: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def built(repo: str, model: str, folder: Path, said: list[str] | None = None) -> Path:
-    """A model of a repository, made in a child process."""
-    make_in_child(REPOS / repo / "definition.py", model, folder, report=(said if said is not None else []).append)
-    return folder
 
 
 def preprocessed(path: Path, encoded: Sequence[bytes]) -> Any:
@@ -81,34 +66,32 @@ def photographs() -> list[bytes]:
     return encoded
 
 
-def test_digits_are_recognised_and_every_step_before_the_network_counts(tmp_path: Path) -> None:
+def test_digits_are_recognised_and_every_step_before_the_network_counts(digits: Path) -> None:
     """At least 95 % of held-out images are right; swapped colours or another network's scale are far below."""
-    digits = network_module("digits")
-    pixels = preprocessed(built("digits", "decode", tmp_path / "decode") / "model.dali", digits.heldout()[0])
-    classify = frozen(built("digits", "classify", tmp_path / "classify") / "model.graphdef", "pixels", "probabilities")
-    labels = np.array(digits.heldout()[1])
+    network = network_module("digits")
+    pixels = preprocessed(digits / "decode/1/model.dali", network.heldout()[0])
+    classify = frozen(digits / "classify/1/model.graphdef", "pixels", "probabilities")
+    labels = np.array(network.heldout()[1])
     assert len(labels) == 360
 
     def accuracy(array: Any) -> float:
         return float((classify(array).argmax(axis=1) == labels).mean())
 
     assert accuracy(pixels) >= 0.95
-    colours = pixels * np.array(digits.STD) + np.array(digits.MEAN)
+    colours = pixels * np.array(network.STD) + np.array(network.MEAN)
     for wrong in (pixels[..., ::-1], colours, colours / 255, colours / 127.5 - 1, pixels.transpose(0, 2, 1, 3)):
         assert accuracy(wrong) < 0.5
 
 
-def test_inception_answers_differ_from_image_to_image(tmp_path: Path) -> None:
+def test_inception_answers_differ_from_image_to_image(inception: Path) -> None:
     """The offline graph has the official names, says that it is random, and tells images and colours apart."""
-    said: list[str] = []
-    folder = built("inception_v3", "inception_graphdef", tmp_path / "graph", said)
-    (sentence,) = said
-    assert sentence.startswith("inception_graphdef: https://storage.googleapis.com/")
+    (sentence,) = [line for line in told(inception).splitlines() if line.startswith("note: ")]
+    assert sentence.startswith("note: inception_graphdef: https://storage.googleapis.com/")
     assert sentence.endswith(
         "seeded random weights of the same architecture are used instead, so its labels mean nothing"
     )
-    classify = frozen(folder / "model.graphdef", "input", "InceptionV3/Predictions/Softmax")
-    images = preprocessed(built("inception_v3", "dali", tmp_path / "dali") / "model.dali", photographs())
+    classify = frozen(inception / "inception_graphdef/1/model.graphdef", "input", "InceptionV3/Predictions/Softmax")
+    images = preprocessed(inception / "dali/1/model.dali", photographs())
     assert images.shape == (2, 299, 299, 3)
     assert -1 <= images.min() < -0.9
     assert 0.9 < images.max() <= 1
@@ -121,7 +104,7 @@ def test_inception_answers_differ_from_image_to_image(tmp_path: Path) -> None:
     assert np.abs(classify(images[:1])[0] - both[0]).max() < 1e-5
 
 
-def test_resnet_preprocessing_is_that_of_keras(tmp_path: Path) -> None:
+def test_resnet_preprocessing_is_that_of_keras(resnet50: Path) -> None:
     """Blue, green, red, less ImageNet's mean colour, as `keras.applications.resnet50.preprocess_input` gives it."""
     import keras
     from PIL import Image
@@ -129,19 +112,17 @@ def test_resnet_preprocessing_is_that_of_keras(tmp_path: Path) -> None:
     random = np.random.default_rng(3).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(random).save(buffer, "PNG")
-    folder = built("resnet50", "preprocess_resnet50", tmp_path)
-    found = preprocessed(folder / "model.dali", [buffer.getvalue()])[0]
+    found = preprocessed(resnet50 / "preprocess_resnet50/1/model.dali", [buffer.getvalue()])[0]
     expected = keras.applications.resnet50.preprocess_input(random.astype(np.float32))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_resnet_on_encoded_images_answers_with_classes_and_probabilities(tmp_path: Path) -> None:
+def test_resnet_on_encoded_images_answers_with_classes_and_probabilities(resnet50: Path) -> None:
     """The SavedModel takes JPEG and PNG of any size in one batch, and has the published signature."""
     import tensorflow as tf
     from PIL import Image
 
-    folder = built("resnet50", "resnet50_image_bytes", tmp_path)
-    serve = tf.saved_model.load(str(folder / "model.savedmodel")).signatures["serving_default"]
+    serve = tf.saved_model.load(str(resnet50 / "resnet50_image_bytes/1/model.savedmodel")).signatures["serving_default"]
     buffer = io.BytesIO()
     Image.effect_noise((300, 250), 90).convert("RGB").save(buffer, "PNG")
     answer = serve(image_bytes=tf.constant([*photographs(), buffer.getvalue()]))

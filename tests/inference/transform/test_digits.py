@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import built, tritonforge
+from tests.conftest import once, tritonforge
 from tests.inference.transform.conftest import Folder
 from tests.repository.test_artifacts_repos import frozen, preprocessed
 from tritonforge.inference.transform import RAW, Outcome
@@ -46,9 +46,9 @@ make_pictures = _pictures()
 
 
 @pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def examples(shared: Path) -> Path:
     """The built repository of `repos/digits_examples`."""
-    return built("digits_examples", tmp_path_factory.mktemp("examples"))
+    return once("digits_examples", shared)
 
 
 @pytest.fixture(scope="module")
