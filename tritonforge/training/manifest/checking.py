@@ -239,17 +239,19 @@ def _class_map(class_map: Json, value: Json) -> Iterator[Fault]:
         elif not isinstance(name, str) or not name:
             yield Fault(f"class-map.{key}", "must be the name of a class")
     known = {class_number(key) for key in class_map}
-    classes = value.get("annotations") if isinstance(value, dict) else value
-    for each in _distinct(classes):
+    for each in _distinct(value):
         if each not in known:
             yield Fault("class-map", f"class {each} is not in it (it has {', '.join(list(class_map)[:20]) or 'none'})")
 
 
-def _distinct(classes: Json) -> list[int]:
-    """The classes of a list of classes or of boxes, each once."""
-    given: list[Any] = classes if isinstance(classes, list) else []
-    numbers = [each.get("class_id") if isinstance(each, dict) else each for each in given]
-    return list(dict.fromkeys(each for each in numbers if isinstance(each, int) and is_count(each)))
+def _distinct(value: Json) -> list[int]:
+    """The classes of a label, a list of them or boxes, each once."""
+    given: Any = value
+    if isinstance(value, dict):
+        boxes = value.get("annotations")
+        given = [each.get("class_id") for each in boxes if isinstance(each, dict)] if isinstance(boxes, list) else []
+    listed: list[Any] = given if isinstance(given, list) else []
+    return list(dict.fromkeys(each for each in listed if is_count(each)))
 
 
 def _objects(objects: Json, value: Json) -> Iterator[Fault]:

@@ -1,0 +1,142 @@
+"""Lines: what is read is what is written, whatever the pieces, and damage is one error with its line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.training.manifest.samples import ADJUSTED, CARS, OTHERS, SEGMENTS, SPECIES, THINGS, text
+from tritonforge.errors import DecodeError, ManifestError
+from tritonforge.training.manifest import Line, parse, read
+
+ALL = [CARS, SPECIES, THINGS, SEGMENTS, ADJUSTED, *OTHERS]
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_lines_are_read_whatever_the_pieces(size: int) -> None:
+    """Numbers count from 1; attributes keep their order; the last line needs no line feed."""
+    data = text(*ALL)[:-1]
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    lines = list(read(pieces))
+    assert [line.number for line in lines] == list(range(1, len(ALL) + 1))
+    assert [list(line.attributes.items()) for line in lines] == [list(each.items()) for each in ALL]
+    assert b"".join(line.text + b"\n" for line in lines) == data + b"\n"
+
+
+def test_an_open_file_is_a_stream_of_chunks(tmp_path: Any) -> None:
+    """As it gives lines, each with its line feed."""
+    path = tmp_path / "m"
+    path.write_bytes(text(CARS, SPECIES))
+    with path.open("rb") as file:
+        assert [line.attributes for line in read(file)] == [CARS, SPECIES]
+
+
+def test_what_is_written_is_canonical() -> None:
+    """No blanks, no escapes but those that JSON needs, the order as it was; and it reads as the same line."""
+    line = parse('{ "b" : [1, 2.50],\t"a": "\\u00fc\\n" }', 3)
+    assert line.written() == '{"b":[1,2.5],"a":"ü\\n"}\n'.encode()
+    assert parse(line.written(), 3) == line
+
+
+def test_a_manifest_is_never_held_whole() -> None:
+    """The first line is there before the third chunk was asked for, and so on to the end."""
+    asked = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal asked
+        for number in range(5_000):
+            asked += 1
+            yield text({"source-ref": f"s3://b/{number}"})
+
+    for line in read(chunks()):
+        assert asked - line.number <= 1
+    assert asked == 5_000
+
+
+@pytest.mark.parametrize(
+    ("bad", "what"),
+    [
+        (b"", "the line is empty"),
+        (b"  \t", "the line is empty"),
+        (b'{"a": 1', "the line is no JSON: Expecting ',' delimiter at character 8"),
+        (b"[1]", "must be a JSON object, found an array; is this a classic manifest?"),
+        (b"17", "must be a JSON object, found 17"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "c: the line has it twice"),
+        (b'{"a": NaN}', "holds a number that is none: NaN"),
+        (b'{"a": 1e999}', "holds a number that is none: 1e999"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "holds a number that is none"),
+        (b'{"a": "\\ud800"}', "holds \\ud800, half of a character"),
+        (b'{"a": "\xff"}', "is not UTF-8 at byte 7"),
+        (b"\x1f\x8b\x08rest", "starts as gzip does; unpack the file first"),
+        (b"\xef\xbb\xbf{}", "begins with a byte order mark"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, "more than 64 objects and arrays in each other"),
+        (b"[" * 200_000, "more than 64 objects and arrays in each other"),
+    ],
+)
+def test_damage_is_one_error_after_what_came_before(bad: bytes, what: str) -> None:
+    """It has the number of its line, is the caller's to mend, and says what."""
+    found = read([text(CARS), bad + b"\n", text(SPECIES)])
+    assert next(found).attributes == CARS
+    with pytest.raises(ManifestError) as error:
+        next(found)
+    assert error.value.line == 2
+    assert error.value.exit_code == 2
+    assert isinstance(error.value, DecodeError)
+    assert str(error.value).startswith("line 2: ")
+    assert what in str(error.value)
+
+
+def test_what_is_allowed_at_the_border_is_read() -> None:
+    """64 objects in each other, a whole surrogate pair, a line that ends in a carriage return."""
+    deep = b'{"a":' * 64 + b"1" + b"}" * 64
+    assert parse(deep).text == deep
+    assert parse(b'{"a": "\\ud83d\\ude00"}').attributes == {"a": "😀"}
+    assert parse(b'{"a": 1}\r').attributes == {"a": 1}
+
+
+def test_a_line_without_end_is_an_error_before_memory_is_asked_for_it() -> None:
+    """The line before it was given out, and the chunks after the limit are not read."""
+    asked = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal asked
+        yield text(CARS)
+        while True:
+            asked += 1
+            yield b"x" * 1000
+
+    found = read(chunks(), longest=10_000)
+    assert next(found).attributes == CARS
+    with pytest.raises(ManifestError, match="line 2: the line is longer than 10000 bytes; nothing after it was read"):
+        next(found)
+    assert asked <= 11
+
+
+@given(st.dictionaries(st.text(), values, max_size=6))
+def test_any_object_survives_a_round_trip(attributes: dict[str, Any]) -> None:
+    """Also what no rule is known for: unknown keys, any text, any number."""
+    line = Line(1, attributes)
+    (again,) = read([line.written()])
+    assert again == line
+    assert list(again.attributes) == list(attributes)
+    assert json.dumps(again.attributes) == json.dumps(attributes)  # which tells 1 from 1.0 and True
+
+
+@given(st.binary(max_size=300) | st.text(max_size=100).map(lambda each: ('{"a":"' + each).encode("utf-8", "replace")))
+def test_any_bytes_are_lines_or_one_error(data: bytes) -> None:
+    """Nothing else comes out, and what came out can be written."""
+    with contextlib.suppress(ManifestError):
+        for line in read([data[:50], data[50:]], longest=200):
+            assert line.written()
