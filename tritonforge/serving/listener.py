@@ -185,6 +185,7 @@ class _Exchange(BaseHTTPRequestHandler):
     def _discard(self) -> None:
         """Read for a while what a refused client still sends; closed before that, the connection loses the reply."""
         try:
+            self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(_PATIENCE)
             left = self.most
             while left > 0 and (read := len(self.rfile.read1(_PIECE))):
