@@ -170,15 +170,13 @@ def test_checkpoints_of_a_spot_job(account: Any) -> None:
 def test_the_container(account: Any) -> None:
     """ContainerEntrypoint and ContainerArguments take the place of `train`; the environment is the job's."""
     request = account.request("entered", Environment={"COLOUR": "red"})
-    script = (
-        "import os; print(os.environ['COLOUR'], os.environ['TRAINING_JOB_ARN'], sorted(os.listdir('/sys/class/net')))"
-    )
+    script = "import os; print(os.environ['COLOUR'], os.environ['TRAINING_JOB_ARN'])"
     request["AlgorithmSpecification"] |= {"ContainerEntrypoint": ["python3"], "ContainerArguments": ["-c", script]}
     account.sagemaker.create_training_job(**request)
     found = account.ended("entered")
     assert found["TrainingJobStatus"] == "Completed", found
     (lines,) = account.lines("entered").values()
-    assert lines[0].startswith(f"red {found['TrainingJobArn']} ")
+    assert lines[0] == f"red {found['TrainingJobArn']}"
     assert any("no model" in line for line in lines)  # what the job did not leave is said
 
 

@@ -1,0 +1,178 @@
+"""A state folder: what was trained, registered and under way when the emulator was killed is there after a restart."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from tests.conftest import ROOT
+from tests.sagemaker.training.conftest import IMAGE, PROGRAM
+
+BUCKET = "sagemaker-us-east-1-123456789012"
+
+
+class Served:
+    """`tritonforge emulate` in a process of its own, that can be killed."""
+
+    def __init__(self, state: Path) -> None:
+        program = Path(sys.executable).with_name("tritonforge")
+        command = [program, "emulate", "--port", "0", "--state", state, "--speed", "500", "--format", "json"]
+        self.process = subprocess.Popen(
+            [*command, "--image", f"{IMAGE}={PROGRAM}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+        )
+        assert self.process.stdout is not None
+        told = json.loads(self.process.stdout.readline())
+        self.url, self.role = told["url"], told["role"]
+        self.sagemaker, self.s3 = self.client("sagemaker"), self.client("s3")
+
+    def client(self, service: str) -> Any:
+        """A client of it."""
+        return boto3.client(
+            service,
+            region_name="us-east-1",
+            endpoint_url=self.url,
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """End it; SIGKILL leaves it no time to tidy up."""
+        self.process.send_signal(number)
+        self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def job(self, name: str, **changes: Any) -> None:
+        """Create a job over data/ that keeps checkpoints."""
+        self.s3.put_object(Bucket=BUCKET, Key="data/a", Body=b"one")
+        source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
+        self.sagemaker.create_training_job(
+            TrainingJobName=name,
+            RoleArn=self.role,
+            AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+            InputDataConfig=[{"ChannelName": "train", "DataSource": {"S3DataSource": source}}],
+            OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out"},
+            ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1},
+            StoppingCondition={"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 600},
+            EnableManagedSpotTraining=True,
+            CheckpointConfig={"S3Uri": f"s3://{BUCKET}/checkpoints/{name}"},
+            **changes,
+        )
+
+    def ended(self, name: str) -> dict[str, Any]:
+        """The job once nothing is under way."""
+        for _ in range(1500):
+            found = dict(self.sagemaker.describe_training_job(TrainingJobName=name))
+            if found["TrainingJobStatus"] not in ("InProgress", "Stopping"):
+                return found
+            time.sleep(0.02)
+        raise AssertionError(found["SecondaryStatus"])
+
+    def until_checkpoint(self, name: str) -> None:
+        """Wait for a checkpoint in S3."""
+        for _ in range(1500):
+            if self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"checkpoints/{name}/").get("KeyCount"):
+                return
+            time.sleep(0.02)
+        raise AssertionError("no checkpoint")
+
+
+def lives(job: str) -> bool:
+    """Whether a program of a job runs on this machine."""
+    return any(f"TRAINING_JOB_NAME={job}\0".encode() in environment(each) for each in Path("/proc").glob("[0-9]*"))
+
+
+def environment(process: Path) -> bytes:
+    """A process's environment, empty once it has ended."""
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_spot_job_goes_on_from_its_checkpoint_after_kill_9(tmp_path: Path) -> None:
+    """It was interrupted, starts again, and ends Completed with the epochs that were left; its program did not stay."""
+    served = Served(tmp_path / "state")
+    job = f"killed-{os.getpid()}"
+    served.job(job, HyperParameters={"epochs": "2", "seconds": "60", "once": "yes"})
+    served.until_checkpoint(job)
+    assert lives(job)
+    served.end()
+    deadline = time.monotonic() + 10
+    while lives(job) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not lives(job)
+    served = Served(tmp_path / "state")
+    try:
+        found = served.ended(job)
+        assert found["TrainingJobStatus"] == "Completed", found
+        history = [each["Status"] for each in found["SecondaryStatusTransitions"]]
+        assert history[:4] == ["Starting", "Downloading", "Training", "Interrupted"]
+        assert history[4:] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+        body = served.s3.get_object(Bucket=BUCKET, Key=f"out/{job}/output/model.tar.gz")["Body"].read()
+        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            model = archive.extractfile("model.json")
+            assert model is not None
+            assert json.loads(model.read())["first"] == 1
+        assert found["BillableTimeInSeconds"] <= found["TrainingTimeInSeconds"]
+    finally:
+        served.end(signal.SIGTERM)
+
+
+def test_what_was_there_is_there_again(tmp_path: Path) -> None:
+    """Jobs, algorithms, packages, groups, their tags and statuses; and a job that was being stopped is Stopped."""
+    served = Served(tmp_path / "state")
+    served.job("done")
+    assert served.ended("done")["TrainingJobStatus"] == "Completed"
+    sagemaker = served.sagemaker
+    specification = {
+        "Containers": [{"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/out/done/output/model.tar.gz"}],
+        "SupportedContentTypes": ["text/plain"],
+        "SupportedResponseMIMETypes": ["application/json"],
+    }
+    sagemaker.create_model_package_group(ModelPackageGroupName="group", Tags=[{"Key": "k", "Value": "v"}])
+    arn = sagemaker.create_model_package(ModelPackageGroupName="group", InferenceSpecification=specification)[
+        "ModelPackageArn"
+    ]
+    sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
+    sagemaker.create_algorithm(
+        AlgorithmName="algorithm",
+        TrainingSpecification={
+            "TrainingImage": IMAGE,
+            "SupportedTrainingInstanceTypes": ["ml.m5.xlarge"],
+            "TrainingChannels": [{"Name": "train", "SupportedContentTypes": ["a/b"], "SupportedInputModes": ["File"]}],
+        },
+    )
+    served.job("stopping", HyperParameters={"seconds": "60"})
+    served.end(signal.SIGTERM)  # the job itself goes on after the restart
+    served = Served(tmp_path / "state")
+    try:
+        sagemaker = served.sagemaker
+        assert served.ended("done")["SecondaryStatusTransitions"][-1]["Status"] == "Completed"
+        found = sagemaker.describe_model_package(ModelPackageName=arn)
+        assert (found["ModelApprovalStatus"], found["ModelPackageVersion"]) == ("Approved", 1)
+        group = sagemaker.describe_model_package_group(ModelPackageGroupName="group")["ModelPackageGroupArn"]
+        assert sagemaker.list_tags(ResourceArn=group)["Tags"] == [{"Key": "k", "Value": "v"}]
+        for _ in range(500):
+            status = sagemaker.describe_algorithm(AlgorithmName="algorithm")["AlgorithmStatus"]
+            if status == "Completed":
+                break
+            time.sleep(0.02)
+        assert status == "Completed"
+        assert sagemaker.describe_training_job(TrainingJobName="stopping")["TrainingJobStatus"] == "InProgress"
+        sagemaker.stop_training_job(TrainingJobName="stopping")
+        assert served.ended("stopping")["TrainingJobStatus"] == "Stopped"
+    finally:
+        served.end(signal.SIGTERM)

@@ -1,0 +1,171 @@
+"""The whole road as boto3 calls: labelled data, a training job, a model, an endpoint that answers, a transform job."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.sagemaker.training.conftest import IMAGE
+from tests.sagemaker.training.test_jobs import augmented, manifest
+from tritonforge.errors import DefinitionError
+from tritonforge.sagemaker.emulator import Emulator
+
+
+def deployed(account: Any, name: str, **container: Any) -> dict[str, Any]:
+    """A model of an image, a configuration and an endpoint, of one name; the endpoint once it is settled."""
+    primary = {name: value for name, value in {"Image": IMAGE, **container}.items() if value is not None}
+    account.sagemaker.create_model(ModelName=name, ExecutionRoleArn=account.emulator.role_arn, PrimaryContainer=primary)
+    variant = {"VariantName": "all", "ModelName": name, "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+    account.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    return dict(account.settled(lambda: account.sagemaker.describe_endpoint(EndpointName=name), "EndpointStatus"))
+
+
+@pytest.fixture(scope="module")
+def artifact(account: Any) -> str:
+    """The model of a training job over an augmented manifest: its address."""
+    key = manifest(account, "road", ["0", "1"])
+    found = account.job("road", mode="Pipe", InputDataConfig=augmented(account, key))
+    assert found["TrainingJobStatus"] == "Completed", found
+    return str(found["ModelArtifacts"]["S3ModelArtifacts"])
+
+
+@pytest.fixture(scope="module")
+def endpoint(account: Any, artifact: str) -> Iterator[str]:
+    """An endpoint of that model."""
+    found = deployed(account, "road", ModelDataUrl=artifact, Environment={"COLOUR": "red"})
+    assert found["EndpointStatus"] == "InService", found
+    yield "road"
+    account.sagemaker.delete_endpoint(EndpointName="road")
+
+
+def test_the_endpoint_answers_from_the_model(account: Any, endpoint: str) -> None:
+    """Body, types, custom attributes and environment reach `serve`, and its answer comes back."""
+    found = account.runtime.invoke_endpoint(
+        EndpointName=endpoint,
+        Body=b"a picture",
+        ContentType="application/x-image",
+        Accept="application/json;verbose",
+        CustomAttributes="a=b",
+    )
+    told = json.loads(found["Body"].read())
+    assert told["samples"] == 4
+    assert told["body"] == "a picture"
+    assert told["content_type"] == "application/x-image"
+    assert told["accept"] == "application/json;verbose"
+    assert told["attributes"] == "a=b"
+    assert told["environment"] == {"COLOUR": "red"}
+    assert found["CustomAttributes"] == "from=serve"
+    assert found["InvokedProductionVariant"] == "all"
+
+
+def test_the_container_has_no_network_and_a_model_that_is_read_only(account: Any, endpoint: str) -> None:
+    """Loopback is the only interface; /opt/ml/model takes no writing."""
+    told = json.loads(account.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"write")["Body"].read())
+    assert "Read-only file system" in told["body"]
+    assert told["files"] == ["model.json"]
+    assert told["interfaces"] == ["lo"]
+
+
+def test_a_container_that_dies_is_started_again(account: Any, endpoint: str) -> None:
+    """The request that killed it gets an error, those after the restart are answered."""
+    with pytest.raises(ClientError):
+        account.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"die")
+    for _ in range(500):
+        try:
+            found = account.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"again")
+            break
+        except ClientError:
+            time.sleep(0.05)
+    assert json.loads(found["Body"].read())["body"] == "again"
+
+
+def test_a_transform_job_runs_the_program_too(account: Any, endpoint: str) -> None:
+    """With the parameters that /execution-parameters tells, and SAGEMAKER_BATCH in its environment."""
+    account.put({"batch/in/lines": b"one\ntwo\n"})
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{account.bucket}/batch/in/"}
+    account.sagemaker.create_transform_job(
+        TransformJobName="road",
+        ModelName=endpoint,
+        TransformInput={"DataSource": {"S3DataSource": source}, "SplitType": "Line"},
+        TransformOutput={"S3OutputPath": f"s3://{account.bucket}/batch/out", "AssembleWith": "Line"},
+        TransformResources={"InstanceType": "ml.m5.xlarge", "InstanceCount": 1},
+    )
+    found = account.settled(
+        lambda: account.sagemaker.describe_transform_job(TransformJobName="road"), "TransformJobStatus"
+    )
+    assert found["TransformJobStatus"] == "Completed", found
+    answers = [json.loads(line) for line in account.get("batch/out/lines.out").splitlines()]
+    assert [each["body"].strip() for each in answers] == ["one", "two"]  # SINGLE_RECORD, as the program says
+    assert answers[0]["environment"] == {"COLOUR": "red", "SAGEMAKER_BATCH": "true"}
+
+
+def test_a_model_that_the_program_refuses(account: Any, artifact: str, tmp_path: Path) -> None:
+    """AWS's FailureReason, and what the program's end was; its words are in the endpoint's log."""
+    account.put({"empty.tar.gz": account.get("out/road/output/output.tar.gz")})
+    found = deployed(account, "refusing", ModelDataUrl=f"s3://{account.bucket}/empty.tar.gz")
+    assert found["EndpointStatus"] == "Failed"
+    assert "did not pass the ping health check" in found["FailureReason"]
+    assert "serve ended with status 1 before /ping answered 200" in found["FailureReason"]
+    account.emulator.flush()
+    logs = account.client("logs")
+    events = [
+        event["message"]
+        for stream in logs.describe_log_streams(logGroupName="/aws/sagemaker/Endpoints/refusing")["logStreams"]
+        for event in logs.get_log_events(
+            logGroupName="/aws/sagemaker/Endpoints/refusing", logStreamName=stream["logStreamName"]
+        )["events"]
+    ]
+    assert "there is no model.json in /opt/ml/model" in events
+
+
+def test_a_multi_model_container_is_not_run(account: Any, artifact: str) -> None:
+    """The sentence says so; nothing is faked."""
+    found = deployed(account, "several", ModelDataUrl=f"s3://{account.bucket}/out/", Mode="MultiModel")
+    assert found["EndpointStatus"] == "Failed"
+    assert "a multi-model one is not run" in found["FailureReason"]
+
+
+def test_nothing_is_left_when_an_endpoint_is_deleted(account: Any, artifact: str) -> None:
+    """The program's processes end with it."""
+    found = deployed(account, "leaving", ModelDataUrl=artifact)
+    assert found["EndpointStatus"] == "InService", found
+    before = children()
+    account.sagemaker.delete_endpoint(EndpointName="leaving")
+    for _ in range(500):
+        if len(children()) < len(before):
+            break
+        time.sleep(0.02)
+    assert len(children()) < len(before)
+
+
+def children() -> list[int]:
+    """The processes that this one has started and that live."""
+    task = Path(f"/proc/{os.getpid()}/task")
+    return [int(pid) for each in task.iterdir() for pid in (each / "children").read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (None, "there is no such folder"),
+        ((), "neither train nor serve"),
+        (("train",), r"not executable; run chmod 755"),
+    ],
+)
+def test_a_folder_that_is_no_program(tmp_path: Path, made: tuple[str, ...] | None, said: str) -> None:
+    """It is refused before anything starts."""
+    folder = tmp_path / "program"
+    if made is not None:
+        folder.mkdir()
+        for name in made:
+            (folder / name).write_text("#!/bin/sh\n")
+    with pytest.raises(DefinitionError, match=said):
+        Emulator(images={"own:1": folder})
