@@ -88,10 +88,11 @@ def _problems(value: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(None, "categories", _COCO)
     sizes: dict[int | str, ImageSize | None] = {}
     files: dict[str, int] = {}
-    for name in ("images", "annotations"):
-        if not isinstance(value.get(name), list):
-            yield Problem(None, name, "must be a list")
-    for index, each in enumerate(_list(value.get("images"))):
+    lists = ("images", "annotations")
+    if not all(isinstance(value.get(name), list) for name in lists):
+        yield from (Problem(None, name, "must be a list") for name in lists if not isinstance(value.get(name), list))
+        return
+    for index, each in enumerate(value["images"]):
         path = f"images[{index}]"
         if not isinstance(each, dict):
             yield Problem(None, path, "must be an object with file_name, height, width and id")
@@ -101,7 +102,7 @@ def _problems(value: dict[str, Any]) -> Iterator[Problem]:
             first = files.setdefault(each["file_name"], index)
             if first != index:
                 yield Problem(None, path, f"{each['file_name']} is images[{first}] already")
-    for index, each in enumerate(_list(value.get("annotations"))):
+    for index, each in enumerate(value["annotations"]):
         path = f"annotations[{index}]"
         if not isinstance(each, dict):
             yield Problem(None, path, "must be an object with image_id, bbox and category_id")
@@ -153,10 +154,6 @@ def _annotation(value: Mapping[str, Any], path: str, sizes: Mapping[int | str, I
 def _box(value: Mapping[str, Any]) -> Box:
     left, top, right, bottom = value["bbox"]
     return Box(value["category_id"], left, top, right - left, bottom - top)
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _is_id(value: object) -> bool:
