@@ -1,4 +1,4 @@
-# Two images, chosen by --target.
+# Four images, chosen by --target.
 #
 # 1. tritonforge's command line for CI (the default): builds, checks and serves model repositories without a GPU.
 #      docker build -t tritonforge .
@@ -10,6 +10,18 @@
 #      docker build --target sagemaker-tensorflow -t <your registry>/tritonserver-tensorflow:26.05-py3 \
 #        --build-arg TRITON_IMAGE=763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:26.05-py3 .
 #    To tritonforge that image is 26.05+tensorflow: tritonforge validate REPO --image 26.05+tensorflow
+#
+# 3. train: the detector's training image (repos/detector), as SageMaker runs it in training jobs and AWS Marketplace in
+#    algorithms. CPU only, and without network when it runs:
+#      docker build --target train -t <your registry>/detector-train .
+#      docker run --rm --network none -v "$PWD/input:/opt/ml/input:ro" -v "$PWD/model:/opt/ml/model" \
+#        -v "$PWD/output:/opt/ml/output" <your registry>/detector-train train
+#
+# 4. serve: the detector's inference image, for endpoints and batch transform: the real tritonserver inside.
+#      docker build --target serve -t <your registry>/detector-serve .
+#      docker run --rm -p 8080:8080 -v "$PWD/model:/opt/ml/model:ro" <your registry>/detector-serve serve
+#
+# Without Docker: tritonforge algorithm run train|serve repos/detector ... does the same in namespaces.
 ARG TRITON_IMAGE=763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:26.05-py3
 
 # What SageMaker needs stays as AWS made it: the labels (bind to a port, multi-model), `serve` as the command, the ports.
@@ -23,6 +35,40 @@ RUN ["python3", "-m", "pip", "install", "--no-cache-dir", "--no-deps", "--only-b
      "--target=/opt/tritonserver/backends/tensorflow/packages", \
      "--requirement=/opt/tritonserver/backends/tensorflow/requirements.txt"]
 COPY tritonforge /opt/tritonserver/backends/tensorflow/packages/tritonforge
+
+# The detector's images. SageMaker runs `docker run IMAGE train` and `docker run IMAGE serve`: env executes the argument
+# from the PATH, where the program folder comes first, and is gone; no shell and no init stands between it and SIGTERM.
+# There is no USER: SageMaker expects that a container runs as root, who owns /opt/ml there.
+FROM python:3.11-slim-bookworm AS train
+
+COPY repos/detector/requirements/train.txt /opt/requirements.txt
+RUN ["python3", "-m", "pip", "install", "--no-cache-dir", "--no-deps", "--only-binary=:all:", "--require-hashes", \
+     "--root-user-action=ignore", "--requirement=/opt/requirements.txt"]
+COPY tritonforge /opt/tritonforge/tritonforge
+COPY repos/detector /opt/program
+ENV PATH=/opt/program:${PATH} \
+    PYTHONPATH=/opt/tritonforge \
+    PYTHONUNBUFFERED=1 \
+    LANG=C.UTF-8
+ENTRYPOINT ["/usr/bin/env"]
+CMD ["train"]
+
+FROM python:3.11-slim-bookworm AS serve
+
+COPY repos/detector/requirements/serve.txt /opt/requirements.txt
+RUN ["python3", "-m", "pip", "install", "--no-cache-dir", "--no-deps", "--only-binary=:all:", "--require-hashes", \
+     "--root-user-action=ignore", "--requirement=/opt/requirements.txt"]
+COPY tritonforge /opt/tritonforge/tritonforge
+COPY repos/detector /opt/program
+ENV PATH=/opt/program:${PATH} \
+    PYTHONPATH=/opt/tritonforge \
+    PYTHONUNBUFFERED=1 \
+    LANG=C.UTF-8
+# The program listens on SAGEMAKER_BIND_TO_PORT where the platform sets it (several containers behind one endpoint).
+LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
+EXPOSE 8080
+ENTRYPOINT ["/usr/bin/env"]
+CMD ["serve"]
 
 FROM python:3.11-slim-bookworm
 
