@@ -8,7 +8,7 @@ Source: API_AlgorithmValidationProfile, API_TrainingJobDefinition, API_Transform
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tritonforge.errors import DefinitionError, RequestError
@@ -69,6 +69,10 @@ class Profile:
             job = self.transform.to_request()
             request["TransformJobDefinition"] = {name: job[name] for name in _TRANSFORM if name in job}
         return request
+
+    def without_training(self) -> Profile:
+        """The profile of a model package of the same algorithm: the transform job alone. Raises DefinitionError."""
+        return replace(self, training=None)
 
     @classmethod
     def from_request(cls, request: Mapping[str, Any]) -> Profile:

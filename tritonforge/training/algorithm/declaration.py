@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from tritonforge.errors import DefinitionError
 from tritonforge.training.algorithm import hyperparameters
+from tritonforge.training.algorithm.constraints import described, lined
 from tritonforge.training.algorithm.failures import InputError
 from tritonforge.training.algorithm.hyperparameters import HyperParameter, Values, nearest
 
@@ -30,12 +31,11 @@ _COMPRESSIONS: Final = ("None", "Gzip")
 ObjectiveType: TypeAlias = Literal["Maximize", "Minimize"]
 _OBJECTIVES: Final = ("Maximize", "Minimize")
 
-#: Source: botocore's model of SageMaker: EntityName, EntityDescription, ChannelName, ContentType, ResponseMIMEType,
+#: Source: botocore's model of SageMaker: EntityName, ChannelName, ContentType, ResponseMIMEType,
 #: MetricName, MetricRegex, HyperParameterSpecifications, ChannelSpecifications, MetricDefinitionList.
 _NAME: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
 _RESPONSE_TYPE: Final = re.compile(r"[-\w]+/.+", re.ASCII)
-_LONGEST_DESCRIPTION: Final = 1024
 _LONGEST_CONTENT_TYPE: Final = 256
 _LONGEST_RESPONSE_TYPE: Final = 1024
 _LONGEST_METRIC: Final = 255
@@ -72,10 +72,9 @@ class Channel:
     def _problems(self) -> Iterator[str]:
         if not _CHANNEL_NAME.fullmatch(self.name):
             yield "a channel's name has 1 to 64 of the characters A-Z a-z 0-9 . - _"
-        yield from _described(self.description)
+        yield from described(self.description)
         for each in self.content_types:
-            if len(each) > _LONGEST_CONTENT_TYPE:
-                yield f"a content type has at most {_LONGEST_CONTENT_TYPE} characters, found {len(each)}"
+            yield from lined("a content type", each, most=_LONGEST_CONTENT_TYPE)
         yield from _among("compression type", self.compression_types, _COMPRESSIONS)
         yield from _among("input mode", self.input_modes, _MODES)
         if not self.input_modes:
@@ -93,13 +92,11 @@ class Metric:
         _raise(f"metric {self.name!r}", self._problems())
 
     def _problems(self) -> Iterator[str]:
-        if not 1 <= len(self.name) <= _LONGEST_METRIC:
-            yield f"a metric's name has 1 to {_LONGEST_METRIC} characters"
-        if not 1 <= len(self.regex) <= _LONGEST_REGEX:
-            yield f"a regex has 1 to {_LONGEST_REGEX} characters, found {len(self.regex)}"
+        yield from lined("a metric's name", self.name, least=1, most=_LONGEST_METRIC)
+        yield from lined("a regex", self.regex, least=1, most=_LONGEST_REGEX)
         try:
             groups = re.compile(self.regex).groups
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             yield f"its regex {self.regex!r} does not compile: {error}"
         else:
             # Source: SageMaker developer guide, "Define Metrics": the group in parentheses is the value.
@@ -203,7 +200,7 @@ class Algorithm:
     def _problems(self) -> Iterator[str]:
         if not _NAME.fullmatch(self.name):
             yield "a name has 1 to 63 letters, digits and hyphens, and begins and ends with no hyphen"
-        yield from _described(self.description)
+        yield from described(self.description)
         yield from _counted("hyperparameters", [each.name for each in self.hyperparameters], _MOST_HYPERPARAMETERS)
         yield from _counted("channels", [each.name for each in self.channels], _MOST_CHANNELS)
         yield from _counted("metrics", [each.name for each in self.metrics], _MOST_METRICS)
@@ -213,8 +210,7 @@ class Algorithm:
             if objective.metric not in metrics:
                 yield f"objective {objective.metric!r} is no metric of it{nearest(objective.metric, metrics)}"
         for kind in self.content_types:
-            if len(kind) > _LONGEST_CONTENT_TYPE:
-                yield f"a content type has at most {_LONGEST_CONTENT_TYPE} characters, found {len(kind)}"
+            yield from lined("a content type", kind, most=_LONGEST_CONTENT_TYPE)
         for kind in self.response_types:
             if len(kind) > _LONGEST_RESPONSE_TYPE or not _RESPONSE_TYPE.fullmatch(kind):
                 yield f"response type {kind!r} is not like application/json"
@@ -223,11 +219,6 @@ class Algorithm:
 def _raise(where: str, found: Iterable[str]) -> None:
     if problems := list(found):
         raise DefinitionError(f"{where}: {'; '.join(problems)}")
-
-
-def _described(description: str) -> Iterator[str]:
-    if len(description) > _LONGEST_DESCRIPTION:
-        yield f"a description has at most {_LONGEST_DESCRIPTION} characters, found {len(description)}"
 
 
 def _among(what: str, found: Iterable[str], known: Sequence[str]) -> Iterator[str]:

@@ -11,11 +11,13 @@ import difflib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from tritonforge.errors import DefinitionError
+from tritonforge.training.algorithm.constraints import described, lined
 from tritonforge.training.algorithm.failures import HyperparameterError
 
 __all__ = ["FLAG", "HyperParameter", "ParameterType", "Value", "Values", "nearest", "read"]
@@ -30,13 +32,11 @@ Value: TypeAlias = "int | float | str"
 #: The values of a flag. Source: JumpStart's built-in algorithms (`train_only_on_top_layer` and others).
 FLAG: Final = ("True", "False")
 
-#: Source: botocore's model of SageMaker: HyperParameterValue, ParameterName, ParameterValue, ParameterValues,
-#: EntityDescription.
+#: Source: botocore's model of SageMaker: HyperParameterValue, ParameterName, ParameterValue, ParameterValues.
 _LONGEST_VALUE: Final = 2500
 _LONGEST_NAME: Final = 256
 _LONGEST_CHOICE: Final = 256
 _MOST_CHOICES: Final = 30
-_LONGEST_DESCRIPTION: Final = 1024
 
 #: What SageMaker and its SDKs put among an algorithm's own. Source: sagemaker-training-toolkit, params.py.
 _RESERVED: Final = ("sagemaker_", "_tuning_objective_metric")
@@ -127,15 +127,16 @@ class HyperParameter:
         return "" if self.minimum is None else f" from {self.minimum} to {self.maximum}"
 
     def _problems(self) -> Iterator[str]:
-        if not self.name or len(self.name) > _LONGEST_NAME:
-            yield f"a name has 1 to {_LONGEST_NAME} characters"
+        yield from lined("a name", self.name, least=1, most=_LONGEST_NAME)
+        if any(unicodedata.category(each).startswith("C") for each in self.name):
+            yield "a name has no control characters"
         if self.name.startswith(_RESERVED):
             yield f"names that begin with {' or '.join(_RESERVED)} are SageMaker's own"
         if self.type not in _TYPES:
             yield f"its type is one of {', '.join(_TYPES)}, found {self.type!r}"
             return
-        if len(self.description) > _LONGEST_DESCRIPTION:
-            yield f"a description has at most {_LONGEST_DESCRIPTION} characters, found {len(self.description)}"
+        yield from described(self.description)
+        yield from lined("a default", str(self.default or ""), most=_LONGEST_VALUE)
         yield from self._range_problems()
         yield from self._choice_problems()
         if self.tunable and self.type == "FreeText":
@@ -168,8 +169,9 @@ class HyperParameter:
             yield f"a Categorical has 1 to {_MOST_CHOICES} values, found {len(self.values)}"
         elif len(set(self.values)) < len(self.values):
             yield "its values are not all different"
-        elif any(len(each) > _LONGEST_CHOICE for each in self.values):
-            yield f"a value has at most {_LONGEST_CHOICE} characters"
+        else:
+            for each in self.values:
+                yield from lined("a value", each, most=_LONGEST_CHOICE)
 
     def _default_problem(self) -> Iterator[str]:
         if self.default is not None:
