@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -529,6 +530,31 @@ def test_an_error_in_a_tree_is_one_error_and_the_next_run_completes(
     assert store.find(f"{bucket}/stale") is not None
     assert store.upload_tree(tree, bucket, prune=True).removed == ("stale",)
     assert store.difference(tree, bucket).missing == ()
+
+
+def test_an_error_in_a_tree_ends_what_goes_up_beside_it(
+    store: Store, bucket: str, tree: dict[str, Path], large: Path, way: Way
+) -> None:
+    """A large file is half up when a small one is refused: the refusal is the error, and no parts are left."""
+    refusing, parting = threading.Event(), threading.Event()
+
+    def fault(request: Incoming) -> Any:
+        if "partNumber" in request.path:
+            parting.set()
+            refusing.wait(10)
+            time.sleep(0.2)  # until the refusal has arrived
+        elif request.method == "PUT" and request.path.endswith("other/config.pbtxt"):
+            parting.wait(10)
+            refusing.set()
+            return refused(403, "AccessDenied")
+        return None
+
+    way.fault = fault
+    with pytest.raises(AwsError, match=r"config\.pbtxt: AccessDenied"):
+        store.upload_tree({"a-large-one": large, "other/config.pbtxt": tree["other/config.pbtxt"]}, bucket)
+    assert parting.is_set()
+    way.fault = lambda _: None
+    assert store.halves(bucket + "/") == ()
 
 
 def test_objects_are_removed_by_the_thousand(store: Store, bucket: str, way: Way) -> None:

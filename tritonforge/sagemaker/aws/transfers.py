@@ -31,6 +31,9 @@ class Transfers:
         )
 
         self._lock = threading.Lock()
+        self._guard = threading.Lock()  # of what follows
+        self._futures: set[Any] = set()
+        self._cancelled = False
         self._manager: Any = TransferManager(
             session.client("s3"),
             TransferConfig(
@@ -51,8 +54,16 @@ class Transfers:
         self._manager.__exit__(kind, error, traceback)
 
     def cancel(self) -> None:
-        """End all that goes on, by CancelledError in the threads that wait for it, and remove its parts."""
-        self._manager.shutdown(cancel=True, cancel_msg="the others were given up")
+        """End all that goes on and all that is begun later, by CancelledError in who waits for it; no parts are left.
+
+        It is done transfer by transfer: s3transfer's own ``shutdown(cancel=True)`` hands its arguments on displaced,
+        and fails where anything goes on.
+        """
+        with self._guard:
+            self._cancelled = True
+            futures = list(self._futures)
+        for each in futures:
+            each.cancel()
 
     def send(self, source: Any, location: Location, *, extra: dict[str, Any], progress: Progress | None) -> None:
         """Upload a file, named by a string, or a stream, and wait for it; raises botocore's errors."""
@@ -66,4 +77,14 @@ class Transfers:
                     with lock:
                         progress(bytes_transferred)
 
-        self._manager.upload(source, location.bucket, location.key, extra_args=extra, subscribers=[Meter()]).result()
+        future = self._manager.upload(source, location.bucket, location.key, extra_args=extra, subscribers=[Meter()])
+        with self._guard:
+            self._futures.add(future)
+            cancelled = self._cancelled
+        if cancelled:
+            future.cancel()
+        try:
+            future.result()
+        finally:
+            with self._guard:
+                self._futures.discard(future)
