@@ -1,0 +1,57 @@
+"""Runs that are stopped before and after each of their calls to AWS: the next run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.sagemaker.deployment.stopping import PART
+from tests.sagemaker.learning.jobs import channel, job, pictures
+from tests.sagemaker.learning.running import everything, learn, planned
+from tests.sagemaker.learning.stopping import Stopper
+from tests.sagemaker.training.conftest import IMAGE, Account
+from tritonforge.sagemaker.aws import Session
+from tritonforge.sagemaker.learning import uploading
+from tritonforge.sagemaker.learning.contents import DATA
+
+#: The calls that a run makes at least; were there fewer, the test would have stopped none of the writing ones.
+LEAST = 15
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before each call", "after each call"])
+def test_a_run_that_is_stopped_anywhere(
+    desk: Account, session: Session, name: str, tmp_path: Path, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data are there once and whole, no half upload is left, and there is one job of the name, Completed."""
+    from tests.sagemaker.learning.stopping import _Small
+
+    monkeypatch.setattr(uploading, "Store", _Small)
+    stopped = 0
+    with Stopper() as stopper:
+        for call in itertools.count(1):
+            folder = pictures(tmp_path / f"{call}", "a.jpg", f"{name}-{call}")
+            (folder / "large").write_bytes(bytes([call]) * (PART + 1000))
+            wanted = job(
+                f"{name}-{call}",
+                channel("training", folder),
+                RoleArn=desk.emulator.role_arn,
+                AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+                OutputDataConfig={"S3OutputPath": f"s3://{desk.bucket}/out"},
+            )
+            was = stopper.run(wanted, call=call, before=before)
+            ended = learn(session, wanted)
+            assert ended.status == "Completed"
+            plan = planned(session, wanted)
+            assert [step.operation for step in plan.steps] == ["CreateTrainingJob"]
+            below = f"{DATA}channels/{plan.digests['training']}/"
+            left = everything(session, below)
+            assert sorted(left["objects"]) == sorted(below + each for each in ("a.jpg", "large", f"{name}-{call}"))
+            assert left["half uploads"] == []
+            jobs = desk.sagemaker.list_training_jobs(NameContains=f"{name}-{call}")["TrainingJobSummaries"]
+            assert [each["TrainingJobName"] for each in jobs].count(wanted.name) == 1
+            if not was:
+                break
+            stopped += 1
+    assert stopped >= LEAST
