@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
+from tests.sagemaker.training.test_persistence import lives
+from tritonforge.sagemaker.emulator.control.training import running
 
 
 def digests(*contents: bytes) -> list[str]:
@@ -185,3 +189,33 @@ def test_an_image_that_is_gone(account: Any, refused: Any) -> None:
     specification = {"TrainingImage": f"{IMAGE}-other", "TrainingInputMode": "File"}
     request = account.request("gone", AlgorithmSpecification=specification)
     assert refused(account.sagemaker.create_training_job, **request)[1].startswith(f"Requested image {IMAGE}-other")
+
+
+def test_a_job_of_a_folder_without_train(account: Any, tmp_path: Path) -> None:
+    """A program folder may only serve; a job of it fails with a sentence that says what is missing."""
+    serve = tmp_path / "serve"
+    serve.write_text("#!/bin/sh\n")
+    serve.chmod(0o755)
+    account.emulator._images["serving:1"] = str(tmp_path)
+    specification = {"TrainingImage": "serving:1", "TrainingInputMode": "File"}
+    found = account.job("serving-only", AlgorithmSpecification=specification)
+    assert found["TrainingJobStatus"] == "Failed"
+    assert "no executable named train" in found["FailureReason"]
+
+
+def test_no_program_outlives_the_emulator(account: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not hear SIGTERM is killed when its time is over; the job is as it was, for a restart.
+
+    The last test of this file: it ends the emulator.
+    """
+    monkeypatch.setattr(running, "_FAREWELL", 0.2)
+    name = f"deaf-{os.getpid()}"
+    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(600)"
+    request = account.request(name)
+    request["AlgorithmSpecification"] |= {"ContainerEntrypoint": ["python3"], "ContainerArguments": ["-c", script]}
+    account.sagemaker.create_training_job(**request)
+    while not any(account.lines(name).values()):
+        time.sleep(0.02)
+    assert lives(name)
+    account.emulator.stop()
+    assert not lives(name)
