@@ -75,7 +75,7 @@ algorithm = Algorithm(
         HyperParameter(
             "learning_rate_schedule",
             "Categorical",
-            "cosine brings learning_rate to 0 over all epochs; constant leaves it.",
+            "cosine rises to learning_rate in a sixth of the steps and falls to 0; constant leaves it.",
             "cosine",
             values=("cosine", "constant"),
         ),

@@ -62,11 +62,11 @@ def declared(
         input=[Input("pixels", TYPE_FP32, [side, side, 3], format="FORMAT_NHWC")],
         output=[
             Output("boxes", TYPE_FP32, [places, 4]),
-            Output("scores", TYPE_FP32, [places, len(labels)], label_filename="labels.txt", labels=labels),
+            Output("scores", TYPE_FP32, [places, len(labels)]),
         ],
         dynamic_batching=DynamicBatching(),
         artifact=Function(build=partial(detector, **made_with), random_weights=weights is None),
-        files=kept or {},
+        files={"labels.txt": lines, **(kept or {})},
     )
     postprocess = Python(
         "postprocess",

@@ -47,8 +47,8 @@ class Earlier:
             names = dict(zip(categories, map(str, told["labels"]), strict=True))
         except (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
             raise InputError(
-                f"channel {channel.name} holds no model of this algorithm: {error}; give the model.tar.gz of a training "
-                "with it"
+                f"channel {channel.name} holds no model of this detector: {error}; give the model.tar.gz of an earlier "
+                "training"
             ) from error
         return cls(categories, names, arrays)
 
