@@ -104,6 +104,16 @@ def test_recordio_cuts_at_every_aligned_magic_number(payload: bytes) -> None:
     assert frame_recordio(payload) == by_words(payload)
 
 
+@settings(deadline=None, max_examples=30)
+@given(places=st.lists(st.integers(0, 9000), max_size=6), length=st.integers(8000, 9000))
+def test_large_payloads_are_cut_at_the_same_places(places: list[int], length: int) -> None:
+    """A large payload is searched in another way, and gives the record that the definition says."""
+    payload = bytearray(length)
+    for place in places:
+        payload[place : place + 4] = MAGIC[: max(0, length - place)]
+    assert frame_recordio(payload) == by_words(bytes(payload))
+
+
 def by_words(payload: bytes) -> bytes:
     """RecordIO as its definition reads: look at every whole word, and end a part where it is the magic number."""
     out, part, kind = b"", b"", 0

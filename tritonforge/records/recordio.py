@@ -25,6 +25,9 @@ _SEPARATOR: Final = _MAGIC.to_bytes(4, "little")
 _LENGTH_BITS: Final = 29
 _LENGTH_MASK: Final = (1 << _LENGTH_BITS) - 1
 
+#: Bytes of a payload whose search is worth numpy's call.
+_LARGE: Final = 1 << 13
+
 #: The kinds of a part.
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _KINDS: Final = ("a whole record", "the first part of a record", "a middle part", "a last part")
@@ -36,12 +39,7 @@ def frame_recordio(payload: Buffer) -> bytes:
     if len(view) > _LENGTH_MASK:
         raise EncodeError(f"a RecordIO record has fewer than 2**29 bytes, found {len(view)}")
     data = bytes(view)
-    cuts = []
-    cut = data.find(_SEPARATOR)
-    while cut >= 0:
-        if cut % 4 == 0:
-            cuts.append(cut)
-        cut = data.find(_SEPARATOR, cut + 1)
+    cuts = _cuts(data)
     pieces: list[bytes] = []
     start = 0
     for cut in cuts:
@@ -49,6 +47,23 @@ def frame_recordio(payload: Buffer) -> bytes:
         start = cut + len(_SEPARATOR)
     pieces += (_header(_LAST if cuts else _WHOLE, len(data) - start), data[start:], bytes(-len(data) % 4))
     return b"".join(pieces)
+
+
+def _cuts(data: bytes) -> list[int]:
+    """Where the magic number stands at a multiple of 4."""
+    if len(data) >= _LARGE:
+        import numpy as np  # words are compared ten times as fast as text is searched
+
+        words = np.frombuffer(data, "<u4", len(data) // 4)
+        found: list[int] = (np.flatnonzero(words == _MAGIC) * 4).tolist()
+        return found
+    cuts = []
+    cut = data.find(_SEPARATOR)
+    while cut >= 0:
+        if cut % 4 == 0:
+            cuts.append(cut)
+        cut = data.find(_SEPARATOR, cut + 1)
+    return cuts
 
 
 def _header(kind: int, length: int) -> bytes:

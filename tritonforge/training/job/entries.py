@@ -1,13 +1,13 @@
 """The entries of a channel in Pipe mode: objects, or lines of an augmented manifest, kept in a file. An edge.
 
-A channel is listed once, before the program starts: so every epoch has the same entries, whatever happens in S3, and a
-manifest that is wrong is told at once. The lines lie on the disk; a shuffle holds 8 bytes of each, and some 100 while
-it orders them.
+A channel is listed once, before the program starts: so every epoch has the same entries, whatever happens in S3, a
+manifest that is wrong is told at once, and no epoch reads it again. The entries lie on the disk; a shuffle holds 8
+bytes of each, and some 100 while it orders them.
 """
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import threading
 from array import array
@@ -15,43 +15,51 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from tritonforge.errors import ManifestError
 from tritonforge.inference.transform.naming import relative_key
 from tritonforge.inference.transform.places import Found, Place, PlaceError
+from tritonforge.records import frame_recordio
 from tritonforge.records.manifest import manifest_uris
 from tritonforge.training.job.channel import Channel, S3Data
 from tritonforge.training.job.contents import ChannelError, StoppedError, content
-from tritonforge.training.manifest import attribute_names, order, parse, raw_lines, selected
+from tritonforge.training.manifest import Reference, attribute_names, order, parse, raw_lines, selected
 
-__all__ = ["Entries", "collect", "listing"]
+__all__ = ["Entries", "Entry", "Part", "collect", "listing"]
 
+#: Bytes that are read from the file at once, in its order and in another one.
 _BUFFER: Final = 1 << 20
+_SMALL_BUFFER: Final = 1 << 12
+
+#: A part of an entry: a value as it is written to the pipe, or an object's address, with its size in bytes where it was
+#: listed. The address is kept as bytes, since a path is not always text.
+Part: TypeAlias = "bytes | tuple[bytes, int | None]"
+Entry: TypeAlias = tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """The entries of a channel, one a line of a file: JSON of address and size, or a manifest's own lines."""
+    """The entries of a channel, in a file."""
 
     path: Path
     count: int
     offsets: array[int] | None
     seed: int | None
 
-    def epoch(self, number: int) -> Iterator[tuple[int, bytes]]:
+    def epoch(self, number: int) -> Iterator[tuple[int, Entry]]:
         """The entries of an epoch, each with its number, counted from 1; in the order of the listing, or shuffled.
 
         Epochs count from 0. The order of each follows from the seed and its number alone: `manifest.order`.
         """
-        with self.path.open("rb", buffering=_BUFFER if self.seed is None else 1 << 14) as file:
+        with self.path.open("rb", buffering=_BUFFER if self.seed is None else _SMALL_BUFFER) as file:
             if self.seed is None or self.offsets is None:
-                for index, text in enumerate(file):
-                    yield index + 1, text
+                for index in range(self.count):
+                    yield index + 1, marshal.load(file)  # noqa: S302 - this process wrote it
                 return
             for index in order(self.count, seed=self.seed, epoch=number):
                 file.seek(self.offsets[index])
-                yield index + 1, file.readline()
+                yield index + 1, marshal.load(file)  # noqa: S302 - this process wrote it
 
 
 def collect(channel: Channel, data: S3Data, place: Place, path: Path, ended: threading.Event) -> Entries:
@@ -60,12 +68,12 @@ def collect(channel: Channel, data: S3Data, place: Place, path: Path, ended: thr
     offsets: array[int] | None = None if seed is None else array("Q")
     count, offset = 0, 0
     with path.open("wb", buffering=_BUFFER) as file:
-        for text in _lines(data, place, ended):
+        for entry in _entries(channel, data, place, ended):
             if ended.is_set():
                 raise StoppedError
             if offsets is not None:
                 offsets.append(offset)
-            offset += file.write(text)
+            offset += file.write(marshal.dumps(entry))
             count += 1
     if not count:
         raise ChannelError(f"{data.uri}: there is nothing in it")
@@ -92,26 +100,32 @@ def listing(data: S3Data, place: Place, ended: threading.Event) -> Iterator[tupl
         raise ChannelError(str(error)) from error
 
 
-def _lines(data: S3Data, place: Place, ended: threading.Event) -> Iterator[bytes]:
+def _entries(channel: Channel, data: S3Data, place: Place, ended: threading.Event) -> Iterator[Entry]:
     if data.data_type != "AugmentedManifestFile":
         for found, _ in listing(data, place, ended):
             uri, size = (found, None) if isinstance(found, str) else (found.uri, found.size)
-            yield json.dumps([uri, size]).encode() + b"\n"
+            yield ((os.fsencode(uri), size),)
         return
+    is_wrapped = channel.record_wrapper_type == "RecordIO"
     names = attribute_names(data.attribute_names or ())
     try:
         with closing(content(place, data.uri, ended)) as chunks:
             for number, text in raw_lines(chunks):
-                selected(parse(text, number), names)
-                yield text + b"\n"
+                parts: list[Part] = []
+                for each in selected(parse(text, number), names):
+                    if isinstance(each, Reference):
+                        parts.append((os.fsencode(_resolved(each.uri, data.uri)), None))
+                    else:
+                        parts.append(frame_recordio(each.data) if is_wrapped else each.data)
+                yield tuple(parts)
     except ManifestError as error:
         raise ChannelError(f"{data.uri}: {error}") from error
 
 
-def resolved(reference: str, manifest: str) -> str:
+def _resolved(reference: str, manifest: str) -> str:
     """The address of a reference of a manifest; on this machine it may be a path from the manifest's folder on.
 
-    >>> resolved("s3://b/1.jpg", "in/a.manifest"), resolved("images/1.jpg", "in/a.manifest")
+    >>> _resolved("s3://b/1.jpg", "in/a.manifest"), _resolved("images/1.jpg", "in/a.manifest")
     ('s3://b/1.jpg', 'in/images/1.jpg')
     """
     if "://" in reference or "://" in manifest:

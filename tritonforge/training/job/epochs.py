@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -17,8 +17,7 @@ from tritonforge.inference.transform.places import Found, Place
 from tritonforge.records import Buffer, RecordError, frame_recordio, gunzip
 from tritonforge.training.job.channel import Channel, S3Data
 from tritonforge.training.job.contents import ChannelError, content
-from tritonforge.training.job.entries import Entries, resolved
-from tritonforge.training.manifest import Reference, parse, selected
+from tritonforge.training.job.entries import Entries, Entry
 
 __all__ = ["THREADS", "Ahead", "Epochs"]
 
@@ -65,20 +64,19 @@ class Epochs:
             for future in waiting:
                 future.cancel()
 
-    def _pieces(self, number: int, text: bytes) -> Generator[Buffer, None, None]:
+    def _pieces(self, number: int, entry: Entry) -> Generator[Buffer, None, None]:
         """One entry as it is written: each object or value whole where it is wrapped, else as it is read."""
-        if self.data.data_type != "AugmentedManifestFile":
-            uri, size = json.loads(text)
-            yield from self._object(uri if size is None else Found(uri, size, ""))
-            return
-        for each in selected(parse(text, number), self.data.attribute_names or ()):
-            if isinstance(each, Reference):
-                try:
-                    yield from self._object(resolved(each.uri, self.data.uri))
-                except ChannelError as error:
+        for part in entry:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            uri, size = os.fsdecode(part[0]), part[1]
+            try:
+                yield from self._object(uri if size is None else Found(uri, size, ""))
+            except ChannelError as error:
+                if self.data.data_type == "AugmentedManifestFile":
                     raise ChannelError(f"{self.data.uri}: line {number}: {error}") from error
-            else:
-                yield frame_recordio(each.data) if self._is_wrapped else each.data
+                raise
 
     def _object(self, found: Found | str) -> Iterator[Buffer]:
         with closing(content(self.place, found, self.ended)) as chunks:
