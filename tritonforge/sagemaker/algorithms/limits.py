@@ -84,7 +84,7 @@ def create_model_package(request: Mapping[str, Any]) -> Iterator[Limit]:
     # group the other way round.
     if (name is None) == (group is None):
         sentence = "give ModelPackageName for an unversioned model, or ModelPackageGroupName for a version of a group"
-        yield Limit(("ModelPackageName",), f"{sentence}; {'both' if name is not None else 'none'} is given")
+        yield Limit(("ModelPackageName",), f"{sentence}; {'both are' if name is not None else 'none is'} given")
     for member, others, kind in (
         ("Tags", group is not None, "unversioned models; a version has the tags of its group"),
         ("CertifyForMarketplace", group is not None, "unversioned models"),
