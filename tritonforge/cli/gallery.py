@@ -116,13 +116,14 @@ def show(
         sheet = draw_sheet([shot for shot, _ in shots], title=title, names=names, columns=columns, font=font)
         with written(output) as file:
             file.write(sheet.png)
-    faults = [
+    faults: list[Problem] = [
         *(Problem(entry.number, label or "", told) for entry, (_, told) in zip(chosen, shots, strict=True) if told),
         *(
             Problem(chosen[index].number, SOURCE if chosen[index].line is not None else "", told)
             for index, told in sheet.faults
         ),
     ]
+    faults.sort(key=lambda each: each.line or 0)
     _tell(path, output, len(chosen), sheet.shown, faults, report)
     return 0 if sheet.shown else 1
 

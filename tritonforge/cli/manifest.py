@@ -327,7 +327,7 @@ def the_label(path: str, line: Line) -> str | None:
 def _tell_conversion(tally: _Tally, output: Path, to: str, report: str) -> None:
     notes = []
     if tally.left_out:
-        notes.append(f"{_plural(tally.left_out, 'line')} without the label were left out")
+        notes.append(f"left out: {_plural(tally.left_out, 'line')} without the label")
     missing = gaps(tally.classes) if to == "detector" else []
     if missing:
         notes.append(

@@ -43,7 +43,7 @@ _ALARM: Final = "#b42318"
 #: The first classes: far from each other, also for who tells red and green apart badly, as their lightness differs.
 _COLOURS: Final = (
     0xD81B3C, 0x1565D8, 0xF5C518, 0x0F8A4B, 0xB026C9, 0x27C4E8, 0xE8640A, 0x5B3FD6, 0x9BE04B, 0xF58FB8,
-    0x7A4A21, 0x0B5F68,
+    0x7A4A21, 0x39424E,
 )  # fmt: skip
 
 #: A step around the circle of colours that comes near none of the steps before it: the golden ratio.

@@ -97,7 +97,7 @@ def test_a_picture_that_is_no_picture_is_shown_as_such() -> None:
 def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture of more pixels than Pillow thinks right is told, and not decoded."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
-    sheet, _ = drawn(Shot("a", data=picture(400, 400)), Shot("b", data=picture(500, 500)))
+    sheet = draw_sheet([Shot("a", data=picture(400, 400)), Shot("b", data=picture(500, 500))], title="t", names={})
     assert sheet.shown == 0
     assert all("decompression bomb" in what for _, what in sheet.faults)
 
