@@ -1,4 +1,4 @@
-"""The subcommands of algorithm images: `algorithm run train`, `run serve`, `show`, `requests`."""
+"""The subcommands of algorithm images: `algorithm run train` and `algorithm run serve`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typing import Final
 import click
 from rich.markup import escape
 
+from tritonforge.cli.assignments import assigned
+from tritonforge.cli.publishing import requests, show
 from tritonforge.cli.terminal import err, out
 from tritonforge.training.isolation import Process, sentences, start, volumes
 
@@ -38,7 +40,11 @@ def algorithm() -> None:
     """
 
 
-@algorithm.group()
+algorithm.add_command(show)
+algorithm.add_command(requests)
+
+
+@algorithm.group(short_help="Do what docker run would do with an algorithm's image.")
 def run() -> None:
     """Do what `docker run` would do with an algorithm's image, without Docker.
 
@@ -53,7 +59,7 @@ _memory = click.option("--shm-size", default=64, show_default=True, metavar="MB"
 _form = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 
 
-@run.command()
+@run.command(short_help="Run a program's `train`, as SageMaker does.")
 @click.argument("program", type=_FOLDER)
 @click.option(
     "--input", "given", type=_FOLDER, required=True, metavar="DIR", help="/opt/ml/input: config/, data/; read-only."
@@ -93,7 +99,7 @@ def train(
         model=model,
         output=output,
         checkpoints=checkpoints,
-        hyperparameters=_pairs(values, "--hyperparameter"),
+        hyperparameters=assigned(values, "--hyperparameter"),
     )
     if mounted.made:
         lacking = f"{given / 'config'} has no {', '.join(mounted.made)}; the program finds what was made in its place"
@@ -107,7 +113,7 @@ def train(
             ["train"],
             binds=mounted.binds,
             files=mounted.files,
-            environment={"TRAINING_JOB_NAME": "local", **_pairs(variables, "--env")},
+            environment={"TRAINING_JOB_NAME": "local", **assigned(variables, "--env")},
             network=network,
             shared_memory=shm_size * 2**20,
             log=_logger(form),
@@ -135,7 +141,7 @@ def train(
     return 1 if code else 0
 
 
-@run.command()
+@run.command(short_help="Run a program's `serve`, as SageMaker does.")
 @click.argument("program", type=_FOLDER)
 @click.option("--model", type=_FOLDER, required=True, metavar="DIR", help="/opt/ml/model, read-only.")
 @click.option("--port", default=8080, show_default=True, help="The port of this machine's loopback; 0 is any free one.")
@@ -170,7 +176,7 @@ def serve(
         process = start(
             ["serve"],
             binds=mounted.binds,
-            environment=_pairs(variables, "--env"),
+            environment=assigned(variables, "--env"),
             publish=8080,
             port=port,
             network=network,
@@ -277,12 +283,6 @@ def _tell(*, network: bool) -> None:
 def _logger(form: str) -> Callable[[str], None]:
     """Where the program's lines go: standard output, as docker run has it, unless a report is to be alone there."""
     return lambda line: click.echo(line, err=form == "json")
-
-
-def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
-    if wrong := [each for each in given if not each.partition("=")[1] or not each.partition("=")[0]]:
-        raise click.UsageError(f"{option} {wrong[0]}: write NAME=VALUE")
-    return {name: value for name, _, value in (each.partition("=") for each in given)}
 
 
 def _fingerprint(file: Path) -> tuple[int, int] | None:

@@ -1,0 +1,87 @@
+"""`tritonforge algorithm show` and `... requests`: what a program folder declares, for people and for SageMaker."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, tritonforge
+from tritonforge.sagemaker.algorithms import ModelPackage, Publication
+from tritonforge.training.algorithm import markdown
+from tritonforge.training.algorithm.loading import load
+
+DECLARED = ROOT / "tests" / "training" / "isolation" / "programs" / "declared"
+REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+IMAGES = (f"--training-image={REGISTRY}/lines-train:1", f"--inference-image={REGISTRY}/lines-serve:1")
+VALIDATED = (
+    "--role=arn:aws:iam::123456789012:role/SageMaker",
+    "--sample=training=s3://bucket/lines/",
+    "--transform=s3://bucket/more/",
+    "--output=s3://bucket/validation",
+    "--hyperparameter=epochs=2",
+)
+
+
+def test_show_prints_the_table() -> None:
+    """The page of documentation, as Markdown; as JSON the specifications of CreateAlgorithm."""
+    done = tritonforge("algorithm", "show", str(DECLARED))
+    assert (done.returncode, done.stdout) == (0, markdown(load(DECLARED)))
+    report = json.loads(tritonforge("algorithm", "show", str(DECLARED), "--format=json").stdout)
+    assert report["name"] == "lines"
+    assert report["TrainingSpecification"]["TrainingChannels"][0]["SupportedInputModes"] == ["File", "Pipe"]
+    assert report["InferenceSpecification"]["SupportedContentTypes"] == ["text/csv"]
+
+
+def test_the_requests_are_those_of_the_declaration() -> None:
+    """They can be read back, and hold the images, the profile, and the model that is to be packaged."""
+    package = ("--model-package=lines-1", "--model-data=s3://bucket/model.tar.gz", "--certify")
+    done = tritonforge("algorithm", "requests", str(DECLARED), *IMAGES, *VALIDATED, *package)
+    assert done.returncode == 0, done.stderr
+    requests = json.loads(done.stdout)
+    assert list(requests) == ["CreateAlgorithm", "CreateModelPackage"]
+    algorithm = Publication.from_request(requests["CreateAlgorithm"])
+    assert algorithm.algorithm == load(DECLARED)
+    assert algorithm.training_image == f"{REGISTRY}/lines-train:1"
+    assert algorithm.certify_for_marketplace is True
+    assert algorithm.profile is not None
+    assert algorithm.profile.training is not None
+    assert algorithm.profile.training.hyperparameters == {"epochs": "2"}
+    model = ModelPackage.from_request(requests["CreateModelPackage"])
+    assert (model.name, model.algorithm_name, model.model_data_url) == ("lines-1", "lines", "s3://bucket/model.tar.gz")
+    assert model.profile is not None
+    assert model.profile.training is None
+
+
+def test_an_algorithm_without_validation_is_one_request() -> None:
+    """No role, no data: nothing of a profile stands in it."""
+    requests = json.loads(tritonforge("algorithm", "requests", str(DECLARED), IMAGES[0]).stdout)
+    assert list(requests) == ["CreateAlgorithm"]
+    assert "ValidationSpecification" not in requests["CreateAlgorithm"]
+    assert "InferenceSpecification" not in requests["CreateAlgorithm"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([*VALIDATED, "--hyperparameter=epochs=20"], "epochs"),
+        ([*VALIDATED, "--sample=tarining=s3://bucket/x/"], "sample data for channel 'tarining', which is unknown"),
+        (["--sample=training=s3://bucket/x/"], "give --role and --output"),
+        (["--transform=s3://bucket/x/"], "a validation trains first"),
+        (["--model-package=x"], "--model-package and --model-data go together"),
+        (["--certify"], "AWS Marketplace takes what was validated"),
+    ],
+)
+def test_what_aws_would_refuse_is_said_before_it_is_asked(arguments: list[str], says: str) -> None:
+    """Exit code 2 and a sentence."""
+    done = tritonforge("algorithm", "requests", str(DECLARED), *IMAGES, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+def test_a_program_without_a_declaration_is_said_to_have_none(tmp_path: Path) -> None:
+    """As the guide's own programs, which declare nothing."""
+    done = tritonforge("algorithm", "show", str(tmp_path))
+    assert done.returncode == 2
+    assert "there is no algorithm.py in it" in done.stderr
