@@ -23,11 +23,16 @@ def planned(session: Session, job: TrainingJob) -> Plan:
 def learn(session: Session, job: TrainingJob, *, progress: Progress | None = None) -> course.Ended:
     """Bring a job to its end."""
     told = progress or Silent()
+    create(session, job, progress=told)
+    return course.watch(session, job.name, progress=told)
+
+
+def create(session: Session, job: TrainingJob, *, progress: Progress) -> None:
+    """Send the data of a job, and create it."""
     with materials(job, bucket=bucket_name(session, None)) as found:
         contents = {name: each.content for name, each in found.items()}
         plan, job = planning.plan(job, contents, observe(session, contents))
-        course.create(plan, session, materials=found, progress=told)
-    return course.watch(session, job.name, progress=told)
+        course.create(plan, session, materials=found, progress=progress)
 
 
 def everything(session: Session, below: str) -> dict[str, list[str]]:

@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Any
 
 from tests.sagemaker.deployment.stopping import BROKEN, DONE, PART, STOPPED
-from tests.sagemaker.learning.running import learn
+from tests.sagemaker.learning.running import create
 from tritonforge.sagemaker import service_model
+from tritonforge.sagemaker.applying import Silent
 from tritonforge.sagemaker.aws import Session, Store
-from tritonforge.sagemaker.jobs import looking
 from tritonforge.sagemaker.learning import uploading
 from tritonforge.training.job import TrainingJob
 
@@ -46,7 +46,7 @@ class Stopper:
             pass
 
     def run(self, job: TrainingJob, *, call: int, before: bool) -> bool:
-        """Run a job, and stop at a call: before it is sent, or when AWS has answered it.
+        """Create a job, and stop at a call: before it is sent, or when AWS has answered it.
 
         Whether it was stopped, and not done before it made so many calls.
         """
@@ -80,7 +80,7 @@ def _stopped(task: str, session: Session) -> int:
 
     for service in _SERVICES:
         session.client(service).meta.events.register("before-send" if before else "response-received", reached)
-    learn(session, TrainingJob.from_request(request))
+    create(session, TrainingJob.from_request(request), progress=Silent())
     return DONE
 
 
@@ -90,7 +90,6 @@ def main() -> None:
     for service in _SERVICES:
         session.client(service)
         service_model.service(service)
-    looking._FIRST = looking._LAST_PAUSE = 0.01  # type: ignore[misc]  # an emulated job changes in milliseconds
     uploading.Store = _Small  # type: ignore[attr-defined,misc]  # small parts
     for line in sys.stdin:
         child = os.fork()

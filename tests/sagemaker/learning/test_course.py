@@ -12,7 +12,7 @@ import pytest
 
 from tests.sagemaker.deployment.running import Told
 from tests.sagemaker.learning.jobs import channel, job, pictures
-from tests.sagemaker.learning.running import learn, planned
+from tests.sagemaker.learning.running import create, learn, planned
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.applying import Silent
@@ -120,9 +120,7 @@ def test_lines_that_come_after_the_end_are_waited_for(
 def test_a_job_is_stopped_once(session: Session, wanted: TrainingJob, gate: Any) -> None:
     """Stopping a job that has ended is no error; one that was stopped may have left a model."""
     gate.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "watch", lambda *_, **__: None)
-        learn(session, wanted)
+    create(session, wanted, progress=Silent())
     assert course.stop(session, wanted.name) is True
     ended = course.watch(session, wanted.name, progress=Silent())
     assert (ended.status, ended.reason) == ("Stopped", "")
