@@ -393,7 +393,7 @@ def test_a_manifest_that_is_none_fails_the_job(folder: Folder) -> None:
     (folder.path / "m.json").write_text("not JSON")
     outcome = folder.run(Model(), data_type="ManifestFile", uri=str(folder.path / "m.json"))
     assert outcome.state == "Failed"
-    assert f"{folder.path / 'm.json'}: the manifest must be a JSON array" in outcome.reason
+    assert f"{folder.path / 'm.json'}: line 1: the manifest must be a JSON array" in outcome.reason
 
 
 def test_wrong_jobs_are_refused(folder: Folder) -> None:

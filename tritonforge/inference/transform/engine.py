@@ -27,11 +27,12 @@ from tritonforge.inference.transform.gathering import RAW, Gathering
 from tritonforge.inference.transform.job import TransformJob
 from tritonforge.inference.transform.joining import Processing
 from tritonforge.inference.transform.journal import Journal
-from tritonforge.inference.transform.naming import Naming, manifest_uris, output_uri, relative_key
+from tritonforge.inference.transform.naming import Naming, output_uri, relative_key
 from tritonforge.inference.transform.outcomes import Outcome, Progress, State
 from tritonforge.inference.transform.places import Place, PlaceError
 from tritonforge.inference.transform.precedence import resolved
 from tritonforge.inference.transform.reading import Reader
+from tritonforge.records.manifest import manifest_uris
 
 __all__ = ["check", "run"]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from tritonforge.records.manifest import manifest_uris
-
-__all__ = ["Naming", "manifest_uris", "output_uri", "relative_key"]
+__all__ = ["Naming", "output_uri", "relative_key"]
 
 #: "relative": the key below the prefix, as the listings of jobs show it. "whole": with the last part of the prefix, as
 #: the one example in API_TransformOutput has it.

@@ -21,8 +21,8 @@ from typing import Final
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.inference.transform import Outcome, TransformJob, run
-from tritonforge.inference.transform.naming import manifest_uris
 from tritonforge.inference.transform.precedence import container_environment, resolved
+from tritonforge.records.manifest import manifest_uris
 from tritonforge.sagemaker.emulator.batch import datalog
 from tritonforge.sagemaker.emulator.batch.asker import ContainerAsker
 from tritonforge.sagemaker.emulator.batch.place import EmulatedPlace
