@@ -192,6 +192,36 @@ def test_waiting_ends_when_the_program_is_told_to_stop(tmp_path: Path, waiting: 
         read()
 
 
+def test_a_writer_that_comes_and_goes_between_two_looks_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short epoch may be written after the first read found nobody, and be over before the next look."""
+    path = tmp_path / "training_0"
+    os.mkfifo(path)
+    read = os.read
+
+    def first(opened: int, size: int) -> bytes:
+        monkeypatch.setattr(os, "read", read)
+        nothing = read(opened, size)
+        with path.open("wb", buffering=0) as writer:
+            writer.write(frame_recordio(b"one"))
+        return nothing
+
+    monkeypatch.setattr(os, "read", first)
+    with piped(tmp_path).epoch(0) as epoch:
+        assert list(epoch) == [b"one"]
+
+
+def test_a_regular_file_is_an_epoch_too(tmp_path: Path) -> None:
+    """What a developer puts there by hand to try a program."""
+    (tmp_path / "training_0").write_bytes(frame_recordio(b"one"))
+    (tmp_path / "training_1").touch()
+    with piped(tmp_path).epoch(0) as epoch:
+        assert list(epoch) == [b"one"]
+    with piped(tmp_path).epoch(1) as epoch:
+        assert list(epoch) == []
+
+
 def test_memory_is_bounded_by_a_record(tmp_path: Path) -> None:
     """An epoch of 200 MB in records of 1 MB takes a few of them at a time."""
     record = frame_recordio(os.urandom(2**20))

@@ -13,6 +13,7 @@ import fcntl
 import itertools
 import os
 import select
+import stat
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -126,7 +127,7 @@ class Epoch:
             raise InputError(f"{self._where} is not open; read it inside of `with`")
         poll = select.poll()
         poll.register(self._opened, select.POLLIN)
-        begun = False
+        begun = not stat.S_ISFIFO(os.fstat(self._opened).st_mode)  # a regular file is all there
         while self._opened is not None:
             try:
                 chunk = os.read(self._opened, _CHUNK)
@@ -139,8 +140,9 @@ class Epoch:
                 yield chunk
                 continue
             # Nothing, and nobody who writes: the end, or nobody has opened it yet. Poll alone tells these apart: it
-            # reports a hang-up only after somebody was there (Linux, fs/pipe.c `pipe_poll`).
-            if chunk == b"" and (begun or any(event & select.POLLHUP for _, event in poll.poll(0))):
+            # reports a hang-up only after somebody was there (Linux, fs/pipe.c `pipe_poll`), who may have come, written
+            # and gone since the read.
+            if chunk == b"" and (begun or [event for _, event in poll.poll(0)] == [select.POLLHUP]):
                 return
             self.channel.stopping.raise_if_set()
             poll.poll(TICK * 1000)

@@ -38,7 +38,8 @@ _LONGEST_NAME: Final = 256
 _LONGEST_CHOICE: Final = 256
 _MOST_CHOICES: Final = 30
 
-#: What SageMaker and its SDKs put among an algorithm's own. Source: sagemaker-training-toolkit, params.py.
+#: What SageMaker and its SDKs put among an algorithm's own. Source: sagemaker-training-toolkit, params.py; the SDK's
+#: tuner, which takes ``_tuning_objective_metric`` out again.
 _RESERVED: Final = ("sagemaker_", "_tuning_objective_metric")
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
