@@ -94,13 +94,15 @@ class Account:
         self.sagemaker.create_training_job(**self.request(name, **changes))
         return self.ended(name)
 
-    def ended(self, name: str) -> dict[str, Any]:
+    def ended(self, name: str, seconds: float = 120) -> dict[str, Any]:
         """The job once nothing is under way."""
-        return self.until(name, lambda found: found["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"))
+        ends = ("Completed", "Failed", "Stopped")
+        return self.until(name, lambda found: found["TrainingJobStatus"] in ends, seconds)
 
-    def until(self, name: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def until(self, name: str, reached: Callable[[dict[str, Any]], bool], seconds: float = 120) -> dict[str, Any]:
         """The job once something is so."""
-        for _ in range(3000):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
             found = dict(self.sagemaker.describe_training_job(TrainingJobName=name))
             if reached(found):
                 return found
@@ -109,7 +111,8 @@ class Account:
 
     def settled(self, describe: Callable[[], Any], status: str) -> dict[str, Any]:
         """What is described, once its status is an end."""
-        for _ in range(3000):
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
             found = dict(describe())
             if found[status] in ("Completed", "Failed", "InService"):
                 return found
