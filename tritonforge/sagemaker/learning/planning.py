@@ -18,7 +18,7 @@ from tritonforge.sagemaker.learning.contents import DATA, MODELS, Content, Part,
 from tritonforge.training.job.channel import Channel
 from tritonforge.training.job.job import TrainingJob
 
-__all__ = ["is_local", "local_channels", "placed", "plan", "sketch", "source"]
+__all__ = ["is_local", "local_channels", "placed", "plan", "sketch", "source", "uploads"]
 
 #: An IAM role that stands for one whose account is not known yet.
 _STAND_IN: Final = "arn:aws:iam::000000000000:role/"
@@ -75,21 +75,31 @@ def plan(job: TrainingJob, contents: Mapping[str, Content], seen: Seen) -> tuple
     """
     bucket = seen.bucket
     job = placed(job, {name: each.key for name, each in contents.items()}, bucket=bucket.name)
-    # Data that two channels share go up once.
-    parts = {part.prefix + part.digest: (name, part) for name, each in contents.items() for part in each.parts}
-    uploads = [step for name, part in parts.values() for step in _upload(name, part, seen)]
-    needs = bool(uploads) or job.output.uri.startswith(f"s3://{bucket.name}/")
-    made = () if bucket.exists or not needs else (_bucket(seen),)
     return (
         Plan(
             name=job.name,
             region=seen.region,
             account=seen.account,
-            steps=(*made, *_halves((part for _, part in parts.values()), seen), *uploads, _create(job)),
+            steps=(*uploads(contents, seen, outputs=(job.output.uri,)), _create(job)),
             digests={name: each.parts[-1].digest for name, each in contents.items()},
         ),
         job,
     )
+
+
+def uploads(contents: Mapping[str, Content], seen: Seen, *, outputs: Iterable[str] = ()) -> tuple[Step, ...]:
+    """What it takes to have data in S3: the bucket, which ``outputs`` may need too, half uploads, and what is missing.
+
+    Raises:
+        DeploymentError: the bucket that was named does not exist.
+    """
+    bucket = seen.bucket
+    # Data that two channels share go up once.
+    parts = {part.prefix + part.digest: (name, part) for name, each in contents.items() for part in each.parts}
+    missing = [step for name, part in parts.values() for step in _upload(name, part, seen)]
+    needs = bool(missing) or any(each.startswith(f"s3://{bucket.name}/") for each in outputs)
+    made = () if bucket.exists or not needs else (_bucket(seen),)
+    return (*made, *_halves((part for _, part in parts.values()), seen), *missing)
 
 
 def sketch(job: TrainingJob) -> Plan:
