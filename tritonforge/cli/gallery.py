@@ -230,8 +230,8 @@ class _Places:
                     return self._local, str(copy)
             raise PlaceError(f"{self._copies} has no copy of {uri}")
         if not uri.startswith("s3://"):
-            beside = Path(self._beside, uri)
-            return self._local, uri if Path(uri).is_file() or not beside.is_file() else str(beside)
+            beside = Path(self._beside, uri)  # as a training job of this machine finds it
+            return self._local, str(beside) if beside.is_file() or not Path(uri).is_file() else uri
         self._s3 = self._s3 or dataset.place_for(uri, self._flags)
         return self._s3, uri
 

@@ -67,6 +67,18 @@ def test_pictures_that_cannot_be_shown_are_told(run: Run, tmp_path: Path) -> Non
     )
 
 
+def test_paths_are_those_beside_the_manifest(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a training job of this machine finds them; else those from the working folder on."""
+    manifest = images(tmp_path, 2)
+    manifest.write_bytes(manifest.read_bytes().replace(b"s3://bucket/train/", b""))
+    assert run("show", manifest, "-o", tmp_path / "s.png")[1].endswith("2 of 2 pictures\n")
+    (tmp_path / "other").mkdir()
+    manifest = manifest.rename(tmp_path / "other" / "b.manifest")
+    assert run("show", manifest, "-o", tmp_path / "s.png")[0] == 1
+    monkeypatch.chdir(tmp_path)
+    assert run("show", manifest, "-o", tmp_path / "s.png")[1].endswith("2 of 2 pictures\n")
+
+
 class Bucket(Folders):
     """S3 as a place, in a folder."""
 
