@@ -24,6 +24,7 @@ BENCHMARKS = (
     "emulator",
     "records",
     "transform",
+    "pipe",
     "differential",
 )
 

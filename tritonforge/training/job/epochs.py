@@ -28,8 +28,10 @@ _WAITING: Final = 16
 #: Bytes of an entry that are fetched ahead; the rest of a larger one is read while it is written.
 _AHEAD: Final = 4 << 20
 
-#: What of an entry is there, and what gives the rest of it, None where there is none.
-Ahead: TypeAlias = "tuple[list[Buffer], Generator[Buffer, None, None] | None]"
+#: The beginning of an entry, and what gives the rest of it, None where there is none.
+_Begun: TypeAlias = "tuple[list[Buffer], Generator[Buffer, None, None] | None]"
+#: The same, and whether the next entry can be had without waiting for it.
+Ahead: TypeAlias = "tuple[list[Buffer], Generator[Buffer, None, None] | None, bool]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,18 @@ class Epochs:
         entries = self.entries.epoch(number)
         if pool is None:
             for entry in entries:
-                yield _ahead(self._pieces(*entry))
+                pieces, rest = _ahead(self._pieces(*entry))
+                yield pieces, rest, rest is None
             return
-        waiting: deque[Future[Ahead]] = deque()
+        waiting: deque[Future[_Begun]] = deque()
         try:
             while True:
                 for entry in islice(entries, _WAITING - len(waiting)):
                     waiting.append(pool.submit(_ahead, self._pieces(*entry)))
                 if not waiting:
                     return
-                yield waiting.popleft().result()
+                pieces, rest = waiting.popleft().result()
+                yield pieces, rest, rest is None and bool(waiting) and waiting[0].done()
         finally:
             for future in waiting:
                 future.cancel()
@@ -95,7 +99,7 @@ class Epochs:
         return self.channel.record_wrapper_type == "RecordIO"
 
 
-def _ahead(pieces: Generator[Buffer, None, None]) -> Ahead:
+def _ahead(pieces: Generator[Buffer, None, None]) -> _Begun:
     """Take the beginning of an entry."""
     taken: list[Buffer] = []
     size = 0

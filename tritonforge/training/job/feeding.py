@@ -14,7 +14,7 @@ import select
 import sys
 import termios
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -22,13 +22,16 @@ from typing import Final
 from tritonforge.errors import TritonForgeError
 from tritonforge.records import Buffer
 from tritonforge.training.job.contents import StoppedError
-from tritonforge.training.job.epochs import THREADS, Epochs
+from tritonforge.training.job.epochs import THREADS, Ahead, Epochs
 
 __all__ = ["Feeder"]
 
 #: Bytes of the FIFO where the kernel gives it so many (pipe(7), /proc/sys/fs/pipe-max-size), and F_SETPIPE_SZ.
 _SIZE: Final = 1 << 20
 _SET_PIPE_SIZE: Final = 1031
+
+#: Bytes of entries that are written together.
+_TOGETHER: Final = 1 << 17
 
 #: Buffers that one call may write (limits.h, IOV_MAX).
 _VECTORS: Final = 1024
@@ -93,12 +96,7 @@ class Feeder:
             with contextlib.suppress(OSError):  # the user has pipes of so many bytes already
                 fcntl.fcntl(pipe, _SET_PIPE_SIZE, _SIZE)
             with contextlib.closing(self._epochs.stream(number, self._pool)) as stream:
-                for pieces, rest in stream:
-                    _write(pipe, pieces)
-                    if rest is not None:
-                        with contextlib.closing(rest):
-                            for piece in rest:
-                                _write(pipe, [piece])
+                _pour(stream, pipe)
         except BrokenPipeError:
             pass  # the reader has enough of this epoch
         except TritonForgeError as error:
@@ -128,6 +126,28 @@ class Feeder:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{self.name}_{number}"
+
+
+def _pour(stream: Iterable[Ahead], pipe: int) -> None:
+    """Write a stream; entries that are there already go together, so that small ones cost no call each."""
+    gathered: list[Buffer] = []
+    size = 0
+    try:
+        for pieces, rest, is_followed in stream:
+            gathered += pieces
+            size += sum(map(len, pieces))
+            if is_followed and size < _TOGETHER:
+                continue
+            _write(pipe, gathered)
+            gathered, size = [], 0
+            if rest is not None:
+                with contextlib.closing(rest):
+                    for piece in rest:
+                        _write(pipe, [piece])
+    except TritonForgeError:
+        _write(pipe, gathered)  # what is wrong comes after everything before it
+        raise
+    _write(pipe, gathered)
 
 
 def _write(pipe: int, pieces: Sequence[Buffer]) -> None:
