@@ -183,12 +183,14 @@ def test_what_aws_refuses_is_refused(desk: Any, refused: Any) -> None:
     assert "either TrainingImage or AlgorithmName" in refusal(AlgorithmSpecification=both)
     named = {"AlgorithmName": "absent", "TrainingInputMode": "File"}
     assert refusal(AlgorithmSpecification=named) == f"Algorithm {PREFIX}:algorithm/absent does not exist."
-    assert "one instance" in refusal(
+    assert "the job asks for 2 instances; on this machine it has one" in refusal(
         ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 1}
     )
     shared = {"FileSystemId": "fs-12345678901", "FileSystemAccessMode": "ro", "FileSystemType": "EFS"}
     source = {"FileSystemDataSource": {**shared, "DirectoryPath": "/d"}}
-    assert "reads channels from S3" in refusal(InputDataConfig=[{"ChannelName": "train", "DataSource": source}])
+    assert "only S3DataSource can be read on this machine" in refusal(
+        InputDataConfig=[{"ChannelName": "train", "DataSource": source}]
+    )
     assert "no warm pools" in refused(desk.sagemaker.list_training_jobs, WarmPoolStatusEquals="InUse")[1]
 
 

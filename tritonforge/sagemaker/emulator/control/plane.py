@@ -26,6 +26,7 @@ from tritonforge.sagemaker.emulator.control.failures import (
 from tritonforge.sagemaker.emulator.control.registry import algorithms, groups, packages
 from tritonforge.sagemaker.emulator.control.training import jobs
 from tritonforge.sagemaker.emulator.requests import Response
+from tritonforge.sagemaker.learning import limits as training_limits
 from tritonforge.sagemaker.transforming import limits as transform_limits
 
 __all__ = ["OPERATIONS", "Plane"]
@@ -44,6 +45,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         **tags.OPERATIONS,
     }
 )
+
+#: What the documentation says in words. Algorithms and model packages ask for theirs themselves: AWS has sentences of
+#: its own for what comes before them.
+_LIMITS: Final = (limits, transform_limits, training_limits)
 
 #: Operations that change nothing, and are not worth a sentence when they succeed.
 _READING: Final = ("Describe", "List")
@@ -96,7 +101,7 @@ def _request(operation: str, body: bytes) -> Mapping[str, Any]:
     if found:
         raise invalid(shapes.sentence(found))
     request = {name: value for name, value in request.items() if value is not None}
-    exceeded = (*limits.exceeded(operation, request), *transform_limits.exceeded(operation, request))
+    exceeded = [limit for each in _LIMITS for limit in each.exceeded(operation, request)]
     if exceeded:
         raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
     return request

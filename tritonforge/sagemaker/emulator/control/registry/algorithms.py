@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from tritonforge.sagemaker.algorithms import limits
 from tritonforge.sagemaker.emulator.control import paging, tagging
 from tritonforge.sagemaker.emulator.control.arns import KINDS
 from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
@@ -23,9 +24,9 @@ def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     name = request["AlgorithmName"]
     arn = desk.arn(_KIND, name)
     tags = tagging.added((), request.get("Tags") or (), arn=arn)
-    found = list(_problems(request))
-    if found:
-        raise invalid("; ".join(found))
+    exceeded = limits.exceeded("CreateAlgorithm", request)
+    if exceeded:
+        raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
     validation = request.get("ValidationSpecification")
     if validation:
         desk.premises.role(desk.region, validation["ValidationRole"])
@@ -50,18 +51,6 @@ def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         desk.ledger.put(desk.region, _KIND, made)
     desk.validate(desk.region, _KIND, name)
     return {"AlgorithmArn": arn}
-
-
-def _problems(request: Mapping[str, Any]) -> Iterator[str]:
-    """What the documentation says in words; the sentences are ours."""
-    for each in request["TrainingSpecification"].get("SupportedHyperParameters") or ():
-        # API HyperParameterSpecification.DefaultValue: "If a default value is specified, a hyperparameter cannot be
-        # required."
-        if each.get("IsRequired") and each.get("DefaultValue") is not None:
-            yield f"hyperparameter {each['Name']!r} has a DefaultValue and IsRequired; leave one of the two out"
-    profile = profiles.of(request)
-    if profile and profile.get("TransformJobDefinition") and not request.get("InferenceSpecification"):
-        yield "a validation profile with a TransformJobDefinition needs InferenceSpecification, which says what is run"
 
 
 def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:

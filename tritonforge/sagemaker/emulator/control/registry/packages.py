@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from tritonforge.sagemaker.algorithms import limits
 from tritonforge.sagemaker.emulator.control import paging, tagging
 from tritonforge.sagemaker.emulator.control.arns import KINDS
 from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
@@ -31,6 +32,9 @@ _NOT_TOLD: Final = frozenset({"Tags", "ClientToken", "ModelPackageName", "ModelP
 
 def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     name, group = _names(desk, request)
+    exceeded = limits.exceeded("CreateModelPackage", request)
+    if exceeded:
+        raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
     inference = _inference(desk, request)
     validation = request.get("ValidationSpecification")
     if validation:
@@ -71,7 +75,7 @@ def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
 def _names(desk: Desk, request: Mapping[str, Any]) -> tuple[str, str]:
     """The name of an unversioned package, or the group of a version; the other one is empty.
 
-    The first two sentences are AWS's, as quoted in getmoto/moto pull request 7165.
+    The sentences are AWS's, as quoted in getmoto/moto pull request 7165.
     """
     name, group = request.get("ModelPackageName"), request.get("ModelPackageGroupName")
     if name and group:
@@ -80,15 +84,9 @@ def _names(desk: Desk, request: Mapping[str, Any]) -> tuple[str, str]:
             "use."
         )
     if group:
-        if request.get("Tags"):
-            # API CreateModelPackage.Tags: a version has the tags of its group. The sentence is ours.
-            raise invalid("Tags cannot be given for a version of a model package group; tag the group.")
         return "", naming.group(desk, group).name
     if not name:
         raise invalid("Missing ARN.")
-    if request.get("ModelApprovalStatus"):
-        # API CreateModelPackage.ModelApprovalStatus: "does not apply to unversioned models". The sentence is ours.
-        raise invalid("ModelApprovalStatus is for versions of a model package group.")
     return str(name), ""
 
 
@@ -97,7 +95,8 @@ def _inference(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     given: Mapping[str, Any] = request.get("InferenceSpecification") or {}
     source: Mapping[str, Any] = request.get("SourceAlgorithmSpecification") or {}
     if bool(given) == bool(source):
-        # API CreateModelPackage: one for a container, the other for an algorithm. The sentence is ours.
+        # API CreateModelPackage: one for a container, the other for an algorithm; a SourceUri alone is not emulated.
+        # The sentence is ours.
         raise invalid("A model package needs InferenceSpecification or SourceAlgorithmSpecification; provide one.")
     if given:
         return given

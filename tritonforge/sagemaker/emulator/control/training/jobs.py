@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.errors import RequestError
 from tritonforge.sagemaker.emulator.control import paging, tagging
 from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
 from tritonforge.sagemaker.emulator.control.documents import Training
@@ -15,6 +14,7 @@ from tritonforge.sagemaker.emulator.control.registry import naming
 from tritonforge.sagemaker.emulator.control.training import fitting, states
 from tritonforge.sagemaker.emulator.hosting import programs
 from tritonforge.training.job import TrainingJob
+from tritonforge.training.job.preparing import refusals
 
 __all__ = ["OPERATIONS", "create"]
 
@@ -37,7 +37,6 @@ def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     name = request["TrainingJobName"]
     arn = desk.arn(_KIND, name)
     tags = tagging.added((), request.get("Tags") or (), arn=arn)
-    _hold(request)
     kind, count = _instances(request)
     desk.premises.role(desk.region, request["RoleArn"])
     image, algorithm = _algorithm(desk, request)
@@ -56,35 +55,18 @@ def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"TrainingJobArn": arn}
 
 
-def _hold(request: Mapping[str, Any]) -> None:
-    """What the service model cannot say, and what is not emulated. Sentences of the latter are ours."""
-    try:
-        found = list(TrainingJob.from_request(request).problems())
-    except RequestError as error:
-        raise invalid(str(error)) from None
-    for index, each in enumerate(request.get("InputDataConfig") or ()):
-        if not each["DataSource"].get("S3DataSource"):
-            found.append(
-                f"InputDataConfig[{index}].DataSource: tritonforge's emulator reads channels from S3; give S3DataSource"
-            )
-    if found:
-        raise invalid("; ".join(found))
-
-
 def _instances(request: Mapping[str, Any]) -> tuple[str, int]:
+    """The type and the number of instances. Raises ApiError for what is not emulated; the sentences are ours."""
     resources = request.get("ResourceConfig") or {}
     if not request.get("AlgorithmSpecification") or not resources.get("InstanceType"):
         raise invalid(
             "tritonforge's emulator runs training jobs with AlgorithmSpecification and ResourceConfig.InstanceType; it "
             "has no serverless jobs, no instance groups and no instance preferences."
         )
-    count = int(resources.get("InstanceCount") or 1)
-    if count > 1:
-        raise invalid(
-            f"ResourceConfig.InstanceCount is {count}: tritonforge's emulator runs training jobs of one instance; "
-            "nothing on one machine would show how an algorithm is distributed."
-        )
-    return str(resources["InstanceType"]), count
+    refused = refusals(TrainingJob.from_request(request))
+    if refused:
+        raise invalid("; ".join(refused))
+    return str(resources["InstanceType"]), int(resources.get("InstanceCount") or 1)
 
 
 def _algorithm(desk: Desk, request: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
