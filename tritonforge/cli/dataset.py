@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Final, Literal, TypeAlias, TypeVar, get_args
 
 import click
 
@@ -27,6 +27,7 @@ from tritonforge.training.manifest import (
     augmented,
     classic_uris,
     line_of,
+    raw_lines,
     read,
     read_annotations,
     read_detector,
@@ -39,12 +40,16 @@ __all__ = [
     "Dataset",
     "Form",
     "LocatedError",
+    "Places",
     "class_names_of",
     "data_set",
     "folder_written",
+    "form_flag",
     "joined",
     "located",
     "place_for",
+    "plural",
+    "report_flag",
     "where",
     "within",
     "written",
@@ -65,6 +70,20 @@ _HEAD: Final = 1 << 20
 _MOVE: Final = 1 << 20
 
 _T = TypeVar("_T")
+
+
+#: The flags that every subcommand has.
+form_flag = click.option(
+    "--from", "form", type=click.Choice(get_args(Form)), help="What the file is; default: what it looks like."
+)
+report_flag = click.option(
+    "--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report."
+)
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """A count with its noun, as people read it."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def place_for(uri: str, flags: Mapping[str, Any]) -> Place:
@@ -164,6 +183,14 @@ class Dataset:
             for number, image in enumerate(self.images(folder, names), 1):
                 yield line_of(image, number, label=label)
 
+    def texts(self, folder: str, names: Mapping[int, str]) -> Iterator[tuple[int, bytes]]:
+        """The number and the text of each line, not parsed; what has another form is written as lines."""
+        if self.form == "augmented":
+            yield from within(self.path, raw_lines(self.chunks()))
+            return
+        for line in self.lines(folder=folder if self.form != "classic" else "", names=names):
+            yield line.number, line.written()
+
 
 def data_set(path: str, form: Form | None, flags: Mapping[str, Any]) -> Dataset:
     """The data set at a path or address; its form follows from what it holds, where nothing is said.
@@ -182,6 +209,32 @@ def data_set(path: str, form: Form | None, flags: Mapping[str, Any]) -> Dataset:
     if found is None:
         raise LocatedError(f"{path}: there is no such file")
     return Dataset(path, form or _form(path, place), place, found.size)
+
+
+class Places:
+    """Where pictures are: a folder here with copies of them, this machine, or S3."""
+
+    def __init__(self, path: str, copies: str, flags: Mapping[str, Any]) -> None:
+        self._beside = "" if path.startswith("s3://") else str(Path(path).parent)
+        self._copies = copies
+        self._local = place_for("", flags)
+        self._flags = flags
+        self._s3: Place | None = None
+
+    def open(self, uri: str) -> tuple[Place, str]:
+        """The place of a picture, and its address there."""
+        if self._copies and not self._copies.startswith("s3://"):
+            parts = uri.partition("://")[2].split("/") if "://" in uri else uri.split("/")
+            for start in range(len(parts)):
+                copy = Path(self._copies, *parts[start:])
+                if copy.is_file():
+                    return self._local, str(copy)
+            raise PlaceError(f"{self._copies} has no copy of {uri}")
+        if not uri.startswith("s3://"):
+            beside = Path(self._beside, uri)  # as a training job of this machine finds it
+            return self._local, str(beside) if beside.is_file() or not Path(uri).is_file() else uri
+        self._s3 = self._s3 or place_for(uri, self._flags)
+        return self._s3, uri
 
 
 def class_names_of(path: Path | None) -> dict[int, str]:

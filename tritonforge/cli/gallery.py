@@ -6,11 +6,11 @@ import hashlib
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import click
 from rich.markup import escape
@@ -20,9 +20,8 @@ from tritonforge.cli.dataset import FORMS, Dataset, Form, data_set, where, writt
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.terminal import err, steps
 from tritonforge.errors import ManifestError, TritonForgeError
-from tritonforge.inference.transform.places import Place, PlaceError
 from tritonforge.training.contact_sheet import Shot, draw_sheet
-from tritonforge.training.manifest import Line, Problem, kind, label_names, parse, raw_lines
+from tritonforge.training.manifest import Line, Problem, kind, label_names, parse
 from tritonforge.training.manifest.boxes import Box, ImageSize, readable_boxes
 from tritonforge.training.manifest.labelled import SOURCE
 from tritonforge.training.manifest.labels import boxes_of, class_names, classes_of, metadata_of
@@ -69,10 +68,8 @@ class _Entry:
 @click.option(
     "--font", type=click.Path(exists=True, dir_okay=False), help="A TrueType font, for names beyond Latin letters."
 )
-@click.option(
-    "--from", "form", type=click.Choice(get_args(Form)), help="What the file is; default: what it looks like."
-)
-@click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
+@dataset.form_flag
+@dataset.report_flag
 @place_flags
 def show(
     path: str,
@@ -106,7 +103,7 @@ def show(
         label = label or _the_label(path, chosen)
         progress.begin(f"fetching {len(chosen)} pictures")
         copies = images if found.form in ("augmented", "classic") else ""
-        places = _Places(path, copies, flags)
+        places = dataset.Places(path, copies, flags)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             pictures = list(pool.map(lambda entry: _fetched(entry, places), chosen))
         progress.begin(f"drawing {output}")
@@ -157,25 +154,16 @@ def _chosen(
             digest.update(str(item[0]).encode())
             return digest.digest()
 
-        return [_entry(*each) for each in sorted(heapq.nsmallest(sample, _numbered(found, images, names), key=place))]
+        return [_entry(*each) for each in sorted(heapq.nsmallest(sample, found.texts(images, names), key=place))]
     numbers = _numbers(wanted) if wanted is not None else range(1, first + 1)
     last = max(numbers)
     entries = []
-    for number, each in _numbered(found, images, names):
+    for number, each in found.texts(images, names):
         if number in numbers:
             entries.append(_entry(number, each))
         if number >= last:
             break
     return entries
-
-
-def _numbered(found: Dataset, images: str, names: Mapping[int, str]) -> Iterator[tuple[int, bytes]]:
-    """The text of each line of a data set; what has another form is written as lines."""
-    if found.form == "augmented":
-        yield from dataset.within(found.path, raw_lines(found.chunks()))
-        return
-    for line in found.lines(folder=images if found.form != "classic" else "", names=names):
-        yield line.number, line.written()
 
 
 def _entry(number: int, text: bytes) -> _Entry:
@@ -210,33 +198,7 @@ def _the_label(path: str, entries: Sequence[_Entry]) -> str | None:
     return None
 
 
-class _Places:
-    """Where pictures are: a folder here with copies of them, this machine, or S3."""
-
-    def __init__(self, path: str, copies: str, flags: Mapping[str, Any]) -> None:
-        self._beside = "" if path.startswith("s3://") else str(Path(path).parent)
-        self._copies = copies
-        self._local = dataset.place_for("", flags)
-        self._flags = flags
-        self._s3: Place | None = None
-
-    def open(self, uri: str) -> tuple[Place, str]:
-        """The place of a picture, and its address there."""
-        if self._copies and not self._copies.startswith("s3://"):
-            parts = uri.partition("://")[2].split("/") if "://" in uri else uri.split("/")
-            for start in range(len(parts)):
-                copy = Path(self._copies, *parts[start:])
-                if copy.is_file():
-                    return self._local, str(copy)
-            raise PlaceError(f"{self._copies} has no copy of {uri}")
-        if not uri.startswith("s3://"):
-            beside = Path(self._beside, uri)  # as a training job of this machine finds it
-            return self._local, str(beside) if beside.is_file() or not Path(uri).is_file() else uri
-        self._s3 = self._s3 or dataset.place_for(uri, self._flags)
-        return self._s3, uri
-
-
-def _fetched(entry: _Entry, places: _Places) -> tuple[bytes | None, str]:
+def _fetched(entry: _Entry, places: dataset.Places) -> tuple[bytes | None, str]:
     """The bytes of a line's picture, or why there are none."""
     if entry.line is None:
         return None, entry.error.what if entry.error is not None else ""

@@ -5,52 +5,47 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
 import click
 from rich.markup import escape
 
 from tritonforge.cli import dataset
-from tritonforge.cli.dataset import FORMS, Dataset, Form, LocatedError, data_set, located, where, within, written
+from tritonforge.cli.dataset import (
+    FORMS,
+    Dataset,
+    Form,
+    LocatedError,
+    data_set,
+    located,
+    plural,
+    within,
+    written,
+)
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.gallery import show
-from tritonforge.cli.terminal import Steps, err, out, steps
+from tritonforge.cli.inspection import check
+from tritonforge.cli.terminal import Steps, err, steps
 from tritonforge.errors import ManifestError
 from tritonforge.training.manifest import (
-    Check,
     Labelled,
     Line,
-    Problem,
     Side,
     annotations_document,
-    annotations_problems,
-    attribute_names,
-    classic_problems,
     classic_uris,
     detector_document,
-    detector_problems,
     label_names,
     labelled,
     read,
     side,
 )
-from tritonforge.training.manifest.checking import LabelCount
 from tritonforge.training.manifest.detector import gaps
 from tritonforge.training.manifest.labelled import LABEL
 from tritonforge.training.manifest.labels import classes_of
 from tritonforge.training.manifest.values import json_text
 
 __all__ = ["manifest"]
-
-#: Problems that the JSON report lists; the count has all.
-_LISTED: Final = 10_000
-
-_FORM = click.option(
-    "--from", "form", type=click.Choice(get_args(Form)), help="What the file is; default: what it looks like."
-)
-_REPORT = click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,56 +57,15 @@ def manifest() -> None:
     """
 
 
+manifest.add_command(check)
 manifest.add_command(show)
-
-
-@manifest.command(short_help="Say everything that is wrong with a data set.")
-@click.argument("path", metavar="DATASET")
-@click.option("--attributes", metavar="A,B,...", help="AttributeNames of a job: every line must have them.")
-@click.option("--local", is_flag=True, help="References may be paths of this machine.")
-@_FORM
-@_REPORT
-@place_flags
-def check(path: str, attributes: str | None, local: bool, form: Form | None, report: str, **flags: Any) -> int:
-    """Say everything that is wrong with DATASET: path:line: attribute: what.
-
-    Exit code 0: nothing is wrong; 1: something is; 2: it cannot be read, or the command is wrong.
-    """
-    names = attribute_names(attributes.split(",")) if attributes else ()
-    found = data_set(path, form, flags)
-    if names and found.form != "augmented":
-        raise click.UsageError(f"--attributes are those of an augmented manifest; {path} is {FORMS[found.form]}")
-    listed: list[dict[str, Any]] = []
-    count = 0
-    with steps() as progress:
-        progress.begin(f"checking {path}, {FORMS[found.form]}")
-        work = Check(found.chunks(progress), names=names, local=local) if found.form == "augmented" else None
-        problems = ((path, each) for each in work) if work is not None else _problems(found, local, progress)
-        for file, problem in problems:
-            count += 1
-            if report == "text":
-                click.echo(where(file, problem))
-            elif count <= _LISTED:
-                told = {"line": problem.line, "attribute": problem.attribute, "what": problem.what}
-                listed.append({"path": file, **told})
-    if report == "json":
-        body: dict[str, Any] = {"path": path, "form": found.form, "problems": count}
-        if work is not None:
-            body |= {"lines": work.lines, "labels": {name: _counted(each) for name, each in work.labels.items()}}
-        click.echo(json.dumps({**body, "listed": listed}, indent=2, ensure_ascii=False))
-        return 1 if count else 0
-    if work is not None:
-        out.print(escape(f"{path}: {_plural(work.lines, 'line')}{_summary(work.labels)}"))
-    verdict = f"[red]{_plural(count, 'problem')}[/red]" if count else "[green]no problems[/green]"
-    out.print(f"{escape(path)}: {verdict}")
-    return 1 if count else 0
 
 
 @manifest.command(short_help="Write a data set in another form.")
 @click.argument("path", metavar="DATASET")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file, or the new folder.")
 @click.option("--to", type=click.Choice(["augmented", "annotations", "detector"]), required=True, help="The new form.")
-@_FORM
+@dataset.form_flag
 @click.option("--images", metavar="PREFIX", default="", help="Where the images lie: what is before their names.")
 @click.option(
     "--label", metavar="NAME", help=f"The label's attribute; default: the only one, and {LABEL} in a new file."
@@ -131,7 +85,7 @@ def check(path: str, attributes: str | None, local: bool, form: Form | None, rep
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the names of classes to this file, as annotations.json has no room for them.",
 )
-@_REPORT
+@dataset.report_flag
 @place_flags
 def convert(
     path: str,
@@ -196,7 +150,7 @@ def convert(
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one gives another split.")
 @click.option("--by", default="source-ref", show_default=True, metavar="NAME", help="The attribute that decides.")
-@_REPORT
+@dataset.report_flag
 @place_flags
 def split(
     path: str, train: Path, validation: Path, fraction: float, seed: int, by: str, report: str, **flags: Any
@@ -228,8 +182,8 @@ def split(
         told = {"train": counts["train"], "validation": counts["validation"], "asked": fraction, "fraction": share}
         click.echo(json.dumps({**told, "seed": seed, "by": by, "on_one_side_only": lonely}, indent=2))
     else:
-        click.echo(f"{train}: {_plural(counts['train'], 'line')}")
-        click.echo(f"{validation}: {_plural(counts['validation'], 'line')}, {share:.1%} of all (asked: {fraction:.1%})")
+        click.echo(f"{train}: {plural(counts['train'], 'line')}")
+        click.echo(f"{validation}: {plural(counts['validation'], 'line')}, {share:.1%} of all (asked: {fraction:.1%})")
     for each in lonely[:20]:
         place = "train" if each in sides["train"] else "validation"
         err.print(f"[yellow]note:[/yellow] {escape(each)} is on lines of {place} only")
@@ -260,21 +214,6 @@ class _Tally:
             self.classes.update(box.class_id for box in image.boxes.boxes)
             self.names.update(image.names)
             yield image
-
-
-def _problems(found: Dataset, local: bool, progress: Steps) -> Iterator[tuple[str, Problem]]:
-    """The problems of what is no augmented manifest, each with its file."""
-    if found.form == "classic":
-        yield from ((found.path, each) for each in classic_problems(found.chunks(progress), local=local))
-    elif found.form == "annotations":
-        yield from ((found.path, each) for each in annotations_problems(found.whole()))
-    else:
-        count = 0
-        for count, (path, document) in enumerate(found.documents(), 1):
-            progress.detail(f"{count:,} documents")
-            yield from ((path, each) for each in detector_problems(document))
-        if not count:
-            raise LocatedError(f"{found.path}: there is no .json document in it")
 
 
 def _augmented(
@@ -327,7 +266,7 @@ def the_label(path: str, line: Line) -> str | None:
 def _tell_conversion(tally: _Tally, output: Path, to: str, report: str) -> None:
     notes = []
     if tally.left_out:
-        notes.append(f"left out: {_plural(tally.left_out, 'line')} without the label")
+        notes.append(f"left out: {plural(tally.left_out, 'line')} without the label")
     missing = gaps(tally.classes) if to == "detector" else []
     if missing:
         notes.append(
@@ -341,35 +280,10 @@ def _tell_conversion(tally: _Tally, output: Path, to: str, report: str) -> None:
         told = {"output": str(output), "images": tally.count, "boxes": tally.boxes, "left_out": tally.left_out}
         click.echo(json.dumps({**told, "classes": sorted(tally.classes), "notes": notes}, indent=2))
     else:
-        click.echo(f"{output}: {_plural(tally.count, 'image')}, {_plural(tally.boxes, 'box', 'boxes')}")
+        click.echo(f"{output}: {plural(tally.count, 'image')}, {plural(tally.boxes, 'box', 'boxes')}")
     for note in notes:
         err.print(f"[yellow]note:[/yellow] {escape(note)}")
 
 
 def _as_form(to: str) -> Form:
     return next(each for each in get_args(Form) if each == to)
-
-
-def _counted(count: LabelCount) -> dict[str, Any]:
-    names = {number: name for number, (name, _) in count.names.items()}
-    classes = {
-        str(number): {"name": names.get(number), "count": many} for number, many in sorted(count.classes.items())
-    }
-    return {"kind": count.kind, "lines": count.lines, "classes": classes}
-
-
-def _summary(labels: Mapping[str, LabelCount]) -> str:
-    parts = []
-    for name, count in labels.items():
-        shown = [
-            f"{count.names[number][0] if number in count.names else number} {many:,}"
-            for number, many in count.classes.most_common(12)
-        ]
-        more = [f"{len(count.classes) - 12} more"] if len(count.classes) > 12 else []
-        what = f" ({', '.join(chain(shown, more))})" if shown else ""
-        parts.append(f"{name}: {count.kind} on {_plural(count.lines, 'line')}{what}")
-    return "".join(f"; {part}" for part in parts)
-
-
-def _plural(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"

@@ -112,3 +112,25 @@ def test_manifests_and_pictures_on_s3(run: Run, tmp_path: Path, monkeypatch: pyt
     code, out, err = run("show", "s3://bucket/train/b.manifest", "-o", tmp_path / "s.png")
     assert (code, "1 of 2" in out) == (0, True)
     assert "b.manifest:2: source-ref: s3://bucket/train/images/1.png is not there" in err
+
+
+def test_objects_that_are_not_there_are_problems(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --objects only; here, on S3, and for every form."""
+    (tmp_path / "bucket" / "train").mkdir(parents=True)
+    manifest = images(tmp_path / "bucket" / "train", 3)
+    monkeypatch.setattr(fleet, "objects", lambda flags: Bucket(tmp_path))
+    assert run("check", manifest, "--objects")[0] == 0
+    gone = "s3://bucket/train/images/1.png"
+    (tmp_path / "bucket/train/images/1.png").unlink()
+    (tmp_path / "c").write_text(json.dumps([{"prefix": "s3://bucket/train/images/"}, "0.png", "1.png"]))
+    train = ("--images", "s3://bucket/train")
+    run("convert", manifest, "--to", "annotations", "-o", tmp_path / "a.json", *train)
+    assert run("check", manifest)[0] == 0
+    for path, options in ((manifest, ()), (tmp_path / "c", ()), (tmp_path / "a.json", train)):
+        code, out, _ = run("check", path, "--objects", *options)
+        assert code == 1
+        assert out.splitlines()[0] == f"{path}:2: source-ref: {gone} is not there"
+    manifest.write_bytes(manifest.read_bytes() + b"{\n")
+    code, out, _ = run("check", manifest, "--objects", "--images", tmp_path)
+    assert out.splitlines()[1] == f"{manifest}:2: source-ref: {tmp_path} has no copy of {gone}"
+    assert out.splitlines()[-1] == f"{manifest}: 2 problems"
