@@ -73,8 +73,9 @@ class Emulator:
 
     Signatures are not verified, IAM policies not evaluated, and the whole is for one account, that of moto. Metrics do
     not drive autoscaling: a scalable target and its policies are kept, and DesiredInstanceCount changes when
-    UpdateEndpointWeightsAndCapacities says so. Instances share one container; instance types, VPC, KMS, network
-    isolation and GenerateInferenceId are kept and described, and have no effect. Lines of logs, metric data, messages
+    UpdateEndpointWeightsAndCapacities says so. Instances share one container; instance types, VPC, KMS and
+    GenerateInferenceId are kept and described, and have no effect, nor has EnableNetworkIsolation: tritonserver shares
+    this machine's network, the programs of algorithms have none at all. Lines of logs, metric data, messages
     in queues and multipart uploads that were not completed do not outlive the process, ``state`` or not.
 
     Raises:

@@ -79,7 +79,7 @@ def _algorithm(desk: Desk, request: Mapping[str, Any]) -> tuple[str, Mapping[str
     if found.status != "Completed" and not naming.validates(found, request):
         raise invalid(f"Algorithm {found.arn} is {found.status}; a job needs one that is Completed.")  # ours
     declared: Mapping[str, Any] = found.request["TrainingSpecification"]
-    misfits = list(fitting.problems(request, declared))
+    misfits = list(fitting.problems(request, found.request))
     if misfits:
         raise invalid("; ".join(misfits))
     return str(declared["TrainingImage"]), declared
