@@ -126,6 +126,29 @@ def test_any_size_and_any_box_is_drawn(size: tuple[int, int]) -> None:
     assert (sheet.shown, sheet.faults) == (1, ())
 
 
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (13, 4)])
+def test_a_sheet_is_about_as_wide_as_it_is_high(count: int, columns: int) -> None:
+    """In columns of 400 pixels with 20 between them, in rows under each other."""
+    sheet = draw_sheet([Shot("a", data=picture(8, 6))] * count, title="t", names={})
+    with Image.open(io.BytesIO(sheet.png)) as page:
+        assert page.width == columns * 420 + 20
+        rows = -(-count // columns)
+        assert page.height == 20 + 22 + 10 + 20 + rows * (300 + 2 * 21 + 8 + 20)
+
+
+def test_the_legend_goes_on_in_another_row() -> None:
+    """Where the names of classes are long."""
+    boxes = tuple(Box(number, 1, 1, 5, 5) for number in range(9))
+    heights = []
+    for name in ("a", "a name that is long " * 2):
+        names = dict.fromkeys(range(9), name)
+        sheet = draw_sheet([Shot("a", data=picture(9, 9), boxes=boxes)], title="t", names=names, columns=2)
+        with Image.open(io.BytesIO(sheet.png)) as page:
+            heights.append(page.height)
+    assert (heights[1] - heights[0]) % 21 == 0
+    assert heights[1] > heights[0]
+
+
 def test_pillow_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""
     monkeypatch.setitem(sys.modules, "PIL", None)
