@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import fcntl
 import hashlib
@@ -27,8 +26,10 @@ from tritonforge.cli.train_job import job_flags, job_of
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.artifacts.download import cache_folder
 from tritonforge.sagemaker.jobs.naming import job_name, plain
+from tritonforge.sagemaker.learning.fleet import held
 from tritonforge.sagemaker.package import pack
-from tritonforge.training.job import CheckpointConfig, Measured, Outcome, Phase, TrainingJob, run
+from tritonforge.training.algorithm.loading import find
+from tritonforge.training.job import CheckpointConfig, Measured, MetricDefinition, Outcome, Phase, TrainingJob, run
 from tritonforge.training.job.places import ByScheme
 
 __all__ = ["train"]
@@ -71,6 +72,7 @@ def train(
     job = job_of(str(program), **flags)
     if not program.is_dir():
         raise click.UsageError(f"PROGRAM {program}: there is no such folder")
+    job = _as_declared(job, program)
     target = None if job.output.uri.startswith("s3://") else Path(job.output.uri)
     job = replace(job, name=job.name or _name(program, unique=target is None))
     if target is not None and not job.output.uri:
@@ -114,6 +116,19 @@ def train(
     return 0 if outcome.state == "Completed" else 1
 
 
+def _as_declared(job: TrainingJob, program: Path) -> TrainingJob:
+    """The job held against what its program declares, with its metrics; as it is where that declares nothing."""
+    declared = find(program)
+    if declared is None:
+        return job
+    held(job, declared)
+    assert job.algorithm is not None  # `job_of` gives one
+    if job.algorithm.metric_definitions is not None:
+        return job
+    metrics = tuple(MetricDefinition(name=each.name, regex=each.regex) for each in declared.metrics)
+    return replace(job, algorithm=replace(job.algorithm, metric_definitions=metrics or None))
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """What is kept of a job between two runs: its description, its checkpoints; and where a run works."""
@@ -147,13 +162,15 @@ class _Kept:
             raise DefinitionError(f"{self.folder}: the job cannot be kept there: {error.strerror or error}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
         except BlockingIOError as error:
-            raise DefinitionError(f"{self.folder}: another run of this job is under way") from error
-        finally:
             os.close(lock)
-            with contextlib.suppress(OSError):  # not there any more, or something is kept
-                self.folder.rmdir()
+            raise DefinitionError(f"{self.folder}: another run of this job is under way") from error
+        try:
+            yield
+        finally:
+            if {each.name for each in self.folder.iterdir()} == {"lock"}:
+                shutil.rmtree(self.folder)
+            os.close(lock)
 
     def begin(self, job: TrainingJob, program: Path) -> None:
         """Make room for a run. Raises DefinitionError where what is kept is another job's."""
@@ -178,11 +195,10 @@ class _Kept:
             shutil.rmtree(each, ignore_errors=True)
 
     def forget(self) -> None:
-        """Remove everything but the lock, which goes last."""
+        """Remove everything that was kept; the lock goes where nothing is."""
         self.clear()
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        for name in ("job.json", "lock"):
-            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / "job.json").unlink(missing_ok=True)
 
 
 class _Shown:
