@@ -39,6 +39,7 @@ EDGES = (
     "tritonforge.sagemaker.learning.observation",
     "tritonforge.sagemaker.learning.uploading",
     "tritonforge.sagemaker.package",
+    "tritonforge.sagemaker.publishing.course",
     "tritonforge.sagemaker.service_model",
     "tritonforge.sagemaker.transforming",
     "tritonforge.repository.conversion",

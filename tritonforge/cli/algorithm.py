@@ -16,6 +16,7 @@ import click
 from rich.markup import escape
 
 from tritonforge.cli.assignments import assigned
+from tritonforge.cli.publication import package, publish
 from tritonforge.cli.publishing import requests, show
 from tritonforge.cli.terminal import err, out
 from tritonforge.training.isolation import Process, sentences, start, volumes
@@ -42,6 +43,8 @@ def algorithm() -> None:
 
 algorithm.add_command(show)
 algorithm.add_command(requests)
+algorithm.add_command(publish)
+algorithm.add_command(package)
 
 
 @algorithm.group(short_help="Do what docker run would do with an algorithm's image.")

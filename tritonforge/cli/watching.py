@@ -30,6 +30,9 @@ def show(plan: Plan, *, as_json: bool, only_plan: bool, said: Sequence[str] = ()
         if only_plan:
             click.echo(json.dumps(to_json(plan), indent=2))
         return
+    if not plan.steps:
+        out.print(f"{plan.name} in {plan.region}, account {plan.account}: nothing to do, AWS has it", markup=False)
+        return
     for line in render(plan):
         out.print(line, markup=False)
     for each in said:

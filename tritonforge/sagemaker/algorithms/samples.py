@@ -15,7 +15,7 @@ from tritonforge.training.algorithm.hyperparameters import nearest
 from tritonforge.training.job.channel import Channel, S3Data, Source
 from tritonforge.training.job.job import AlgorithmSpecification, Output, Resources, StoppingCondition, TrainingJob
 
-__all__ = ["Sample", "validation"]
+__all__ = ["Sample", "transform_job", "validation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,9 @@ def validation(
     return Profile(
         name=name,
         training=training,
-        transform=None if transform is None else _transform(algorithm, transform, f"{output.rstrip('/')}/transform"),
+        transform=None
+        if transform is None
+        else transform_job(algorithm, transform, output=f"{output.rstrip('/')}/transform"),
     )
 
 
@@ -92,7 +94,12 @@ def _channel(declared: DeclaredChannel, sample: Sample) -> Channel:
     )
 
 
-def _transform(algorithm: Algorithm, uri: str, output: str) -> TransformJob:
+def transform_job(algorithm: Algorithm, uri: str, *, output: str) -> TransformJob:
+    """The transform job of a validation: the objects below ``uri``, on one instance of the first type declared.
+
+    Raises:
+        DefinitionError: the algorithm declares no instance type for it.
+    """
     return TransformJob(
         input=TransformInput(uri=uri, content_type=algorithm.content_types[0] if algorithm.content_types else None),
         output=TransformOutput(uri=output, accept=algorithm.response_types[0] if algorithm.response_types else None),

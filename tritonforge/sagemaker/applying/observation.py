@@ -22,6 +22,7 @@ from tritonforge.sagemaker.deployment.observed import (
 __all__ = ["bucket_now", "endpoint_now", "is_missing", "observe"]
 
 _SAGEMAKER: Final = "sagemaker"
+_GONE: Final = "does not exist"
 _NO_BUCKET: Final = frozenset({"404", "NoSuchBucket", "NotFound"})
 
 
@@ -62,7 +63,8 @@ def is_missing(error: AwsError) -> bool:
     """Whether AWS says that what was asked for is not there."""
     if error.code in ("ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException"):
         return True
-    return error.code == "ValidationException" and "Could not find" in error.message
+    # Of algorithms and model packages the sentence ends otherwise than of models and endpoints.
+    return error.code == "ValidationException" and ("Could not find" in error.message or _GONE in error.message)
 
 
 def endpoint_now(session: Session, name: str, *, with_tags: bool = True) -> SeenEndpoint | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tritonforge.sagemaker.aws.refusals import AwsError
 from tritonforge.sagemaker.aws.session import Session
 from tritonforge.sagemaker.jobs.kinds import Kind
+from tritonforge.sagemaker.jobs.likeness import holds
 
-__all__ = ["holds", "send"]
+__all__ = ["is_taken", "send"]
 
 _SERVICE: Final = "sagemaker"
 
@@ -21,11 +22,16 @@ _PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 #: CreateModelPackage; other operations have no error of their own for it.
 _TAKEN: Final = frozenset({"ResourceInUse", "ConflictException"})
 
+#: Members of requests that no description has.
+_NOT_TOLD: Final = frozenset({"Tags", "ClientToken"})
+
 
 def send(
     session: Session, kind: Kind, name: str, request: Mapping[str, Any], *, late: Callable[[AwsError], bool]
-) -> None:
-    """Create a job; ``late`` says which refusals pass by themselves, because what they miss was just created.
+) -> dict[str, Any]:
+    """Create a job; how AWS answers, or describes it.
+
+    ``late`` says which refusals pass by themselves, because what they miss was just created.
 
     Where the name is taken by a job that has everything the request asks for, it is there: a call whose answer was
     lost had made it.
@@ -33,47 +39,35 @@ def send(
     Raises:
         DeploymentError, ConnectError: AWS refused the call.
     """
-    for pause in _PAUSES:
-        if _is_sent(session, kind, name, request, late=late):
-            return
+    for pause in (*_PAUSES, 0.0):
+        answer = _sent(session, kind, name, request, late=late if pause else lambda error: False)
+        if answer is not None:
+            return answer
         time.sleep(pause)
-    _is_sent(session, kind, name, request, late=lambda error: False)
+    raise AssertionError("the last attempt raises")
 
 
-def holds(found: Any, wanted: Any) -> bool:
-    """Whether what AWS tells has all that was asked for; it may have more, such as defaults that were left out.
-
-    >>> holds({"a": 1, "b": [{"c": 2, "d": None}]}, {"b": [{"c": 2}]})
-    True
-    """
-    if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(holds(found.get(name), each) for name, each in wanted.items())
-    if isinstance(wanted, Sequence) and not isinstance(wanted, str | bytes):
-        if not isinstance(found, Sequence) or len(found) != len(wanted):
-            return False
-        return all(holds(one, other) for one, other in zip(found, wanted, strict=True))
-    return bool(found == wanted)
-
-
-def _is_sent(
+def _sent(
     session: Session, kind: Kind, name: str, request: Mapping[str, Any], *, late: Callable[[AwsError], bool]
-) -> bool:
-    """Whether the job is there now; not where SageMaker does not see yet what it refers to."""
+) -> dict[str, Any] | None:
+    """What AWS answers; None where it does not see yet what the request refers to."""
     try:
-        session.call(_SERVICE, kind.create, resource=name, **request)
+        return session.call(_SERVICE, kind.create, resource=name, **request)
     except AwsError as error:
-        if _is_taken(error) and _is_there(session, kind, name, request):
-            return True
+        if is_taken(error) and kind.name in request and (found := _there(session, kind, name, request)) is not None:
+            return found
         if late(error):
-            return False
+            return None
         raise
-    return True
 
 
-def _is_taken(error: AwsError) -> bool:
+def is_taken(error: AwsError) -> bool:
+    """Whether AWS says that the name is taken."""
     return error.code in _TAKEN or (error.code == "ValidationException" and "already exist" in error.message)
 
 
-def _is_there(session: Session, kind: Kind, name: str, request: Mapping[str, Any]) -> bool:
+def _there(session: Session, kind: Kind, name: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The job of this name, where it is the one that was meant, and is not about to go."""
     found = session.call(_SERVICE, kind.describe, **{kind.name: name})
-    return holds(found, {member: value for member, value in request.items() if member != "Tags"})
+    wanted = {member: value for member, value in request.items() if member not in _NOT_TOLD}
+    return found if holds(found, wanted) and found.get(kind.status) != "Deleting" else None
