@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,6 +91,25 @@ def test_kill_9_leaves_nothing_behind(victim: str) -> None:
         starter.communicate()
     assert (mounts(), folders()) == before
     assert subprocess.run(["ss", "-Hltn", f"sport = :{port}"], capture_output=True, text=True, check=True).stdout == ""
+
+
+#: Whether this process's mounts are the same before a container, while it runs, and after it.
+SPREADING = """
+from pathlib import Path
+from tritonforge.training.isolation import start
+mounts = Path("/proc/self/mountinfo")
+before = mounts.read_text()
+with start(["sleep", "60"]):
+    during = mounts.read_text()
+print(before == during == mounts.read_text(), "shared:" in before)
+"""
+
+
+def test_mounts_do_not_spread() -> None:
+    """Where mounts are shared, as systemd has them, what a container mounts stays in it."""
+    shared = ["unshare", "--mount", "--propagation=shared", sys.executable, "-c", SPREADING]
+    done = subprocess.run(shared, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert done.stdout == "True True\n", done.stderr
 
 
 def test_the_container_hears_nothing_of_ctrl_c() -> None:

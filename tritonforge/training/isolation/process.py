@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.training.isolation import kernel, sentences
@@ -313,18 +313,23 @@ def _listener(port: int) -> socket.socket:
 
 
 def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: Container) -> int:
-    """Hand the keeper its container, and give the process id that it says."""
+    """Hand the keeper its container, and give the process id that it says; without one nothing is left of either."""
     assert keeper.stdin is not None
     assert keeper.stdout is not None
-    with contextlib.suppress(OSError):
-        keeper.stdin.write(json.dumps(container).encode() + b"\n")
-        keeper.stdin.flush()
-    line = keeper.stdout.readline()
-    message = json.loads(line) if line else {"refused": "the keeper ended before the container began"}
-    if "pid" in message:
-        return int(message["pid"])
-    keeper.stdin.close()
-    keeper.stdout.close()
-    output.close()
-    keeper.wait()
-    raise IsolationError(sentences.refusal(message["refused"], root=os.geteuid() == 0))
+    message: dict[str, Any] = {"refused": "the keeper ended before the container began"}
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            keeper.stdin.write(json.dumps(container).encode() + b"\n")
+            keeper.stdin.flush()
+        if line := keeper.stdout.readline():
+            message = json.loads(line)
+    finally:  # an interruption (Ctrl-C) comes by here as well
+        if "pid" not in message:
+            keeper.kill()
+            keeper.wait()
+            for each in (keeper.stdin, keeper.stdout, output):
+                with contextlib.suppress(BrokenPipeError):
+                    each.close()
+    if "pid" not in message:
+        raise IsolationError(sentences.refusal(message["refused"], root=os.geteuid() == 0))
+    return int(message["pid"])
