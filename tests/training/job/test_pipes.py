@@ -12,6 +12,7 @@ import pytest
 
 from tests.training.job.jobs import Memory, channel, trained
 from tritonforge.records import frame_recordio
+from tritonforge.training.job.places import ByScheme
 from tritonforge.training.manifest import order
 
 #: Reads two epochs, and keeps them.
@@ -147,7 +148,8 @@ def test_a_far_store_is_read_ahead_in_order(tmp_path: Path) -> None:
                 self.now -= 1
 
     place = Slow({f"s3://b/in/{number:03}": f"{number:03}".encode() for number in range(60)})
-    ran = trained(tmp_path, "cat input/data/train_0 > model/0", channel("s3://b/in/"), place=place)
+    one = channel("s3://b/in/")
+    ran = trained(tmp_path, "cat input/data/train_0 > model/0", one, place=ByScheme(lambda: place))
     assert (ran.model / "0").read_bytes() == b"".join(place.objects[f"s3://b/in/{each:03}"] for each in range(60))
     assert place.most > 2
 

@@ -129,6 +129,8 @@ class _Course:
                 )
                 if self._checkpoints is not None:
                     self._checkpoints.restore(self._stop)
+                if self._stop.is_set():
+                    raise StoppedError
             except StoppedError:
                 return self._outcome("Stopped", why="stop")
             except (ChannelError, PlaceError) as error:

@@ -40,10 +40,11 @@ Entry: TypeAlias = tuple[Part, ...]
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """The entries of a channel, in a file."""
+    """The entries of a channel, in a file; ``is_far`` says that some of their objects are in another store."""
 
     path: Path
     count: int
+    is_far: bool
     offsets: array[int] | None
     seed: int | None
 
@@ -66,18 +67,19 @@ def collect(channel: Channel, data: S3Data, place: Place, path: Path, ended: thr
     """List a channel into a file. Raises ChannelError, StoppedError, and OSError where the file cannot be written."""
     seed = None if channel.shuffle is None else channel.shuffle.seed
     offsets: array[int] | None = None if seed is None else array("Q")
-    count, offset = 0, 0
+    count, offset, is_far = 0, 0, False
     with path.open("wb", buffering=_BUFFER) as file:
         for entry in _entries(channel, data, place, ended):
             if ended.is_set():
                 raise StoppedError
             if offsets is not None:
                 offsets.append(offset)
+            is_far = is_far or any(not isinstance(part, bytes) and b"://" in part[0] for part in entry)
             offset += file.write(marshal.dumps(entry))
             count += 1
     if not count:
         raise ChannelError(f"{data.uri}: there is nothing in it")
-    return Entries(path, count, offsets, seed)
+    return Entries(path, count, is_far, offsets, seed)
 
 
 def listing(data: S3Data, place: Place, ended: threading.Event) -> Iterator[tuple[Found | str, str]]:

@@ -75,8 +75,10 @@ class Prepared:
             try:
                 if job.mode(channel) == "Pipe":
                     path = folders.scratch / f"entries-{len(self.feeders)}"
-                    epochs = Epochs(channel, data, collect(channel, data, place, path, stop), place, ended)
-                    ahead = not isinstance(place, LocalFolders)
+                    entries = collect(channel, data, place, path, stop)
+                    epochs = Epochs(channel, data, entries, place, ended)
+                    # Files of this machine are read faster than a thread is asked for one.
+                    ahead = entries.is_far or not isinstance(place, LocalFolders)
                     self.feeders.append(Feeder(epochs, folders.data, failed=failed, ahead=ahead))
                 else:
                     self._files(channel, data, folders, place, stop=stop, shown=job.mode(channel) == "FastFile")
@@ -89,7 +91,8 @@ class Prepared:
         target = folders.data / channel.name
         target.mkdir()
         source = local_folder(place, data.uri) if shown else None
-        if source is None and not copy(listing(data, place, stop), place, target, stop):
+        found = any(source.iterdir()) if source else copy(listing(data, place, stop), place, target, stop)
+        if not found:
             raise ChannelError(f"{data.uri}: there is nothing in it")
         if shown:
             self.binds.append(Bind(source or target, f"/opt/ml/input/data/{channel.name}", read_only=True))
