@@ -87,3 +87,22 @@ def test_each_element_has_its_line(size: int) -> None:
         next(found)
     assert isinstance(error.value, ManifestError)
     assert (error.value.line, error.value.exit_code) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b'["a"]', 'line 1: the manifest must begin with {"prefix": "s3://bucket/folder/"}'),
+        (b'[{"prefix": "p"},\n ""]', 'line 2: the manifest holds ""; expected a key, or {"prefix": "..."}'),
+        (b'[{"prefix": "p", "a": 1}]', 'line 1: the manifest holds {"prefix": "p", "a": 1}; expected a key'),
+        (b'[{"prefix": 5}]', 'line 1: the manifest holds {"prefix": 5}; expected a key'),
+        (b"[]", "the manifest is empty"),
+        (b"{", "line 1: the manifest must be a JSON array"),
+        (b"\n[] 5", "line 2: the manifest goes on after its end, at character 4"),
+    ],
+)
+def test_what_is_wrong_is_said(data: bytes, what: str) -> None:
+    """With its line, where one is to blame."""
+    with pytest.raises(ManifestError) as error:
+        list(manifest_uris([data]))
+    assert str(error.value).startswith(what)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeAlias, TypeVar, get_args
@@ -17,7 +12,7 @@ from typing import Any, BinaryIO, Final, Literal, TypeAlias, TypeVar, get_args
 import click
 
 from tritonforge.cli.terminal import Steps
-from tritonforge.errors import ManifestError, TritonForgeError
+from tritonforge.errors import ManifestError
 from tritonforge.inference.transform.places import Folders, Place, PlaceError
 from tritonforge.records import Buffer
 from tritonforge.training.manifest import (
@@ -43,7 +38,6 @@ __all__ = [
     "Places",
     "class_names_of",
     "data_set",
-    "folder_written",
     "form_flag",
     "joined",
     "located",
@@ -52,7 +46,6 @@ __all__ = [
     "report_flag",
     "where",
     "within",
-    "written",
 ]
 
 Form: TypeAlias = Literal["augmented", "classic", "annotations", "detector"]
@@ -296,63 +289,6 @@ def joined(uris: Iterator[str], labels: Path, label: str) -> Iterator[Line]:
 def _values(file: BinaryIO) -> Iterator[Json]:
     for number, line in enumerate(file, 1):
         yield read_json(line, number=number)
-
-
-@contextmanager
-def written(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there when it is whole, or not at all. Raises TritonForgeError where it cannot be written."""
-    with _told(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(name).chmod(0o666 & ~mask)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def folder_written(path: Path) -> Iterator[Callable[[str, bytes], None]]:
-    """A folder that is there when all of it is: gives what writes a file of a name below it, each name once."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise click.UsageError(f"{path} exists already; name a new folder")
-    with _told(path):
-        half = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}."))
-
-        def write(name: str, data: bytes) -> None:
-            target = half / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with target.open("xb") as file:
-                    file.write(data)
-            except FileExistsError as error:
-                raise ManifestError(f"two images would have the document {name}") from error
-
-        try:
-            yield write
-            half.chmod(0o755)
-            with contextlib.suppress(FileNotFoundError):
-                path.rmdir()
-            half.replace(path)
-        except BaseException:
-            shutil.rmtree(half, ignore_errors=True)
-            raise
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise TritonForgeError(f"{path}: it cannot be written: {error.strerror or error}") from error
 
 
 def _form(path: str, place: Place) -> Form:

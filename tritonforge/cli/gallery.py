@@ -16,9 +16,10 @@ import click
 from rich.markup import escape
 
 from tritonforge.cli import dataset
-from tritonforge.cli.dataset import FORMS, Dataset, Form, data_set, where, written
+from tritonforge.cli.dataset import FORMS, Dataset, Form, data_set, where
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.terminal import err, steps
+from tritonforge.cli.writing import written
 from tritonforge.errors import ManifestError, TritonForgeError
 from tritonforge.training.contact_sheet import Shot, draw_sheet
 from tritonforge.training.manifest import Line, Problem, kind, label_names, parse

@@ -21,12 +21,12 @@ from tritonforge.cli.dataset import (
     located,
     plural,
     within,
-    written,
 )
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.gallery import show
 from tritonforge.cli.inspection import check
 from tritonforge.cli.terminal import Steps, err, steps
+from tritonforge.cli.writing import folder_written, written
 from tritonforge.errors import ManifestError
 from tritonforge.training.manifest import (
     Labelled,
@@ -129,7 +129,7 @@ def convert(
                 with written(output) as file:
                     file.write(json_text(document) + b"\n")
             else:
-                with dataset.folder_written(output) as write:
+                with folder_written(output) as write:
                     for image in pictures:
                         write(*next(within(path, (detector_document(each, folder=folder) for each in (image,)))))
         if write_class_names is not None:
@@ -173,10 +173,10 @@ def split(
             counts[chosen] += 1
             for name in label_names(line):
                 sides[chosen].update(f"{name}: class {each}" for each in set(classes_of(line, name)))
+        if not counts:
+            raise LocatedError(f"{path}: the manifest is empty")
     total = sum(counts.values())
-    if not total:
-        err.print(f"[yellow]note:[/yellow] {escape(path)} has no lines")
-    share = counts["validation"] / total if total else 0.0
+    share = counts["validation"] / total
     lonely = sorted(set(sides["train"]) ^ set(sides["validation"])) if fraction not in (0, 1) else []
     if report == "json":
         told = {"train": counts["train"], "validation": counts["validation"], "asked": fraction, "fraction": share}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from tests.conftest import tritonforge
 from tests.training.manifest.conftest import Run, images
 from tests.training.manifest.samples import CAR_LABEL, CARS, THINGS, text
+from tritonforge.cli import writing
 
 
 @pytest.fixture
@@ -170,6 +173,33 @@ def test_lines_without_the_label_are_counted(run: Run, cars: Path, tmp_path: Pat
     assert (code, "no line has the label other" in err) == (2, True)
 
 
+def test_a_full_disk_is_told_with_the_file_that_it_would_be(
+    run: Run, cars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is full at once or at the end; exit code 1, and nothing is left."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def no_space(*_: object) -> None:
+        raise full
+
+    options = ("--train", tmp_path / "t", "--validation", tmp_path / "v", "--fraction", "0")
+    told = f"error: {tmp_path / 't'}: it cannot be written: No space left on device"
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.os, "fsync", no_space)
+        code, _, err = run("convert", cars, "--to", "augmented", "-o", tmp_path / "t")
+    assert (code, told in err) == (1, True)
+    write = writing.os.fdopen
+
+    def small(handle: int, mode: str) -> Any:
+        file = write(handle, mode)
+        return SimpleNamespace(write=no_space, close=file.close)
+
+    monkeypatch.setattr(writing.os, "fdopen", small)
+    code, _, err = run("split", cars, *options)
+    assert (code, told in err) == (1, True)
+    assert [each.name for each in tmp_path.iterdir()] == [cars.name]
+
+
 def test_notes_of_the_detectors_format(run: Run, tmp_path: Path) -> None:
     """Gaps between classes, and classes without a name."""
     path = tmp_path / "m"
@@ -274,8 +304,11 @@ def test_a_split_keeps_every_line_as_it_was(run: Run, tmp_path: Path) -> None:
 
 def test_a_split_without_what_it_goes_by(run: Run, tmp_path: Path) -> None:
     """Names the line, and leaves nothing."""
-    (tmp_path / "m").write_bytes(text(CARS, {"source": "text"}))
     options = ("--train", tmp_path / "t", "--validation", tmp_path / "v")
+    (tmp_path / "m").write_bytes(b"")
+    code, _, err = run("split", tmp_path / "m", *options)
+    assert (code, f"{tmp_path / 'm'}: the manifest is empty" in err) == (2, True)
+    (tmp_path / "m").write_bytes(text(CARS, {"source": "text"}))
     code, _, err = run("split", tmp_path / "m", *options)
     assert code == 2
     assert f"error: {tmp_path / 'm'}:2: source-ref: the line does not have it" in err
