@@ -52,21 +52,26 @@ class Earlier:
             ) from error
         return cls(categories, names, arrays)
 
-    def put_into(self, network: Any, categories: Sequence[int], reinitialize: str) -> str:
-        """Give a new network these weights, and say what was kept; ``reinitialize`` is Auto, True or False.
+    def check(self, categories: Sequence[int], reinitialize: str) -> None:
+        """Hold what is to be kept of it against the classes of the training data; ``reinitialize`` as in `put_into`.
 
         Raises:
             HyperparameterError: the head is to be kept, and the class set is another one.
-            InputError: the weights do not fit the network.
         """
-        same = self.categories == tuple(categories)
-        if reinitialize == "False" and not same:
+        if reinitialize == "False" and self.categories != tuple(categories):
             problem = (
                 f"reinitialize_top_layer is False, but the model of channel model finds {_listed(self.categories)}, "
                 f"and the training data have {_listed(categories)}; write Auto"
             )
             raise HyperparameterError([problem])
-        anew = reinitialize == "True" or not same
+
+    def put_into(self, network: Any, categories: Sequence[int], reinitialize: str) -> str:
+        """Give a new network these weights, and say what was kept; ``reinitialize`` is Auto, True or False.
+
+        Raises:
+            InputError: the weights do not fit the network.
+        """
+        anew = reinitialize == "True" or self.categories != tuple(categories)
         head = {id(each) for each in top_layers(network).variables}
         for path, variable in _paths(network).items():
             if anew and id(variable) in head:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ def train(container: Container, values: Values, stopping: Stopping) -> None:
     """
     side = int(values.text("image_size"))
     channels = container.channels
+    _check(values, model="model" in channels)
     given = Earlier.read(channels["model"]) if "model" in channels else None
     samples = read(channels["training"], side)
     if "validation" in channels:
@@ -61,8 +62,14 @@ def train(container: Container, values: Values, stopping: Stopping) -> None:
     )
     known = dict(given.names) if given is not None else {}
     names = [samples.names.get(each) or known.get(each) or str(each) for each in categories]
-    learner = Learner(values, training, validation, categories, given, digest=samples.digest)
-    learner.resume(container.checkpoint_dir)
+    if given is not None:
+        given.check(categories, values.text("reinitialize_top_layer"))
+    job = {**_chosen(values), "set of images": samples.digest, "set of classes": list(categories)}
+    found = _found(container.checkpoint_dir, job)
+    # Nothing above needs TensorFlow: what is wrong with the job is told before it is loaded.
+    learner = Learner(values, training, validation, categories, given, job=job)
+    if found is not None:
+        learner.resume(*found)
     if not learner.run(container.checkpoint_dir, stopping):
         return
     (container.output_data_dir / _HISTORY).write_text(json.dumps(learner.history, indent=1) + "\n")
@@ -89,7 +96,7 @@ class Learner:
         categories: Sequence[int],
         given: Earlier | None,
         *,
-        digest: str,
+        job: Mapping[str, Any],
     ) -> None:
         import keras
         import tensorflow as tf
@@ -101,18 +108,12 @@ class Learner:
         self.network = network(len(categories), training.side)
         if given is not None:
             say(given.put_into(self.network, self.categories, values.text("reinitialize_top_layer")))
-        elif values.flag("train_only_on_top_layer"):
-            raise HyperparameterError(
-                ["train_only_on_top_layer is True without a channel model, whose network would stay as it is"]
-            )
-        elif values.text("reinitialize_top_layer") == "False":
-            raise HyperparameterError(["reinitialize_top_layer is False without a channel model to take it from"])
         if values.flag("train_only_on_top_layer"):
             for layer in self.network.layers:
                 layer.trainable = layer is top_layers(self.network)
         self.optimizer = optimizer_of(values)
         self.optimizer.build(self.network.trainable_variables)
-        self.digest = digest
+        self.job = dict(job)
         self.history: list[dict[str, float]] = []
         self.epoch = self.step = self.waited = 0
         self.summed = 0.0
@@ -200,41 +201,21 @@ class Learner:
             "best": self.best if math.isfinite(self.best) else None,
             "waited": self.waited,
             "history": self.history,
-            "job": self._job(),
+            "job": self.job,
         }
         checkpoint.save(folder, {str(n): each.numpy() for n, each in enumerate(self._variables())}, told)
 
-    def resume(self, folder: Path) -> None:
-        """Go on from the checkpoint in a folder, where there is one.
-
-        Raises:
-            InputError: it is damaged, or of a training with other data or hyperparameters.
-        """
-        found = checkpoint.load(folder)
-        if found is None:
-            return
-        arrays, told = found
-        job = self._job()
-        differing = [name for name in job if told.get("job", {}).get(name) != job[name]]
-        if differing:
-            raise InputError(
-                f"the checkpoint in {folder} is of a training with another {', another '.join(differing)}; give the "
-                "job a checkpoint folder of its own, or what it had before"
-            )
+    def resume(self, arrays: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+        """Go on from what `save` wrote."""
         for number, variable in enumerate(self._variables()):
             variable.assign(arrays[str(number)])
         self.epoch, self.step, self.summed = told["epoch"], told["step"], told["summed"]
         self.best = math.inf if told["best"] is None else told["best"]
-        self.waited, self.history = told["waited"], told["history"]
+        self.waited, self.history = told["waited"], list(told["history"])
         say(f"going on from a checkpoint: epoch {self.epoch + 1}, step {self.step}")
 
     def _variables(self) -> list[Any]:
         return [*self.network.variables, *self.optimizer.variables]
-
-    def _job(self) -> dict[str, Any]:
-        """What a checkpoint is good for: the data, the classes and the hyperparameters."""
-        chosen = {name: value for name, value in self.values.items() if name not in _FREE}
-        return {**chosen, "training data": self.digest, "set of classes": list(self.categories)}
 
     def _has_stopped_early(self) -> bool:
         return self.values.flag("early_stopping") and self.waited >= self.values.integer("early_stopping_patience")
@@ -249,6 +230,41 @@ class Learner:
         if step < rising:
             return rate * (step + 1) / (rising + 1)
         return rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))
+
+
+def _check(values: Values, *, model: bool) -> None:
+    """Hold hyperparameters against each other; raises HyperparameterError."""
+    problems = []
+    if not model and values.flag("train_only_on_top_layer"):
+        problems.append("train_only_on_top_layer is True without a channel model, and random layers would stay random")
+    if not model and values.text("reinitialize_top_layer") == "False":
+        problems.append("reinitialize_top_layer is False without a channel model that has a top layer")
+    if problems:
+        raise HyperparameterError(problems)
+
+
+def _chosen(values: Values) -> dict[str, Any]:
+    """The hyperparameters that a checkpoint is bound to."""
+    return {name: value for name, value in values.items() if name not in _FREE}
+
+
+def _found(folder: Path, job: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The checkpoint in a folder, None where there is none.
+
+    Raises:
+        InputError: it is damaged, or of a training with other data or hyperparameters.
+    """
+    found = checkpoint.load(folder)
+    if found is None:
+        return None
+    before = found[1].get("job", {})
+    differing = [name for name in job if before.get(name) != job[name]]
+    if differing:
+        raise InputError(
+            f"the checkpoint in {folder} is of a training with another {', another '.join(differing)}; give the job a "
+            "checkpoint folder of its own, or what it had before"
+        )
+    return found
 
 
 def optimizer_of(values: Values) -> Any:

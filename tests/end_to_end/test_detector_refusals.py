@@ -1,0 +1,193 @@
+"""What the detector's training refuses: one clear sentence, the same in the failure file and on the terminal."""
+
+import json
+import os
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.end_to_end import detection
+from tests.end_to_end.detection import SMALL, lay_out, trained
+from tritonforge.records import frame_recordio
+
+sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))
+
+import make_detections
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that nothing is wrong with."""
+    folder = tmp_path_factory.mktemp("good") / "pictures"
+    make_detections.make(folder, 6, classes=(0, 1))
+    return folder
+
+
+def refused(base: Path, *, pipe: bytes | None = None) -> str:
+    """The sentence of a training that fails as its input is to be mended; both places have it."""
+    trained(base, pipe=pipe, code=2)
+    failure = (base / "output/failure").read_text()
+    said = (base / "train.err").read_text().splitlines()
+    assert said[-1] == failure
+    assert "Traceback" not in "\n".join(said)
+    assert not (base / "model").exists() or not any((base / "model").iterdir())
+    return failure
+
+
+def missing(folder: Path, document: dict[str, Any]) -> None:
+    """An image is not there."""
+    (folder / "images/000003.jpg").unlink()
+
+
+def outside(folder: Path, document: dict[str, Any]) -> None:
+    """A box goes beyond its image."""
+    document["annotations"][0]["bbox"] = [10, 10, 500, 40]
+
+
+def truncated(folder: Path, document: dict[str, Any]) -> None:
+    """An image ends in its middle."""
+    path = folder / "images/000002.jpg"
+    path.write_bytes(path.read_bytes()[:1500])
+
+
+def text(folder: Path, document: dict[str, Any]) -> None:
+    """An image is none."""
+    (folder / "images/000002.jpg").write_text("hello")
+
+
+def other_size(folder: Path, document: dict[str, Any]) -> None:
+    """The label is of an image of another size."""
+    document["images"][1].update(width=1000, height=1000)
+
+
+def keyless(folder: Path, document: dict[str, Any]) -> None:
+    """A key of the document is not there."""
+    del document["annotations"]
+
+
+def boxless(folder: Path, document: dict[str, Any]) -> None:
+    """Nothing is on any image."""
+    document["annotations"] = []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (missing, ["images/000003.jpg is not there", "annotations.json names it"]),
+        (outside, ["annotations.json", "annotations[0].bbox", "x=500, outside the image"]),
+        (truncated, ["images/000002.jpg cannot be decoded", "truncated", "replace it"]),
+        (text, ["images/000002.jpg is no JPEG or PNG image"]),
+        (other_size, ["images/000001.jpg has", "its label says 1000 x 1000"]),
+        (keyless, ["annotations.json", "annotations", "must be a list"]),
+        (boxless, ["no box on any image"]),
+    ],
+)
+def test_wrong_files_are_named(
+    spoil: Callable[[Path, dict[str, Any]], None], words: list[str], good: Path, tmp_path: Path
+) -> None:
+    """The file, what is wrong with it, and what to do."""
+    folder = tmp_path / "pictures"
+    shutil.copytree(good, folder)
+    document = json.loads((folder / "annotations.json").read_text())
+    spoil(folder, document)
+    (folder / "annotations.json").write_text(json.dumps(document))
+    sentence = refused(lay_out(tmp_path / "base", SMALL, {"training": folder}))
+    assert [each for each in words if each not in sentence] == [], sentence
+
+
+def test_a_folder_without_annotations_is_told_what_it_needs(good: Path, tmp_path: Path) -> None:
+    """`annotations.json` is what the channel is read by."""
+    sentence = refused(lay_out(tmp_path / "base", SMALL, {"training": good / "images"}))
+    assert "channel training has no annotations.json" in sentence
+
+
+def records(good: Path) -> list[bytes]:
+    """What comes out of the pipe, record by record."""
+    lines = [json.loads(line) for line in (good / "digits.manifest").read_text().splitlines()]
+    return [
+        each for line in lines for each in (Path(line["source-ref"]).read_bytes(), json.dumps(line["digits"]).encode())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda found: found.__setitem__(4, found[4][:900]), ["record 4, an image,", "cannot be decoded"]),
+        (lambda found: found.__setitem__(3, b"1"), ["record 3", "no label", "AttributeNames"]),
+        (lambda found: found.__delitem__(5), ["record 5", "no label", "AttributeNames"]),
+        (lambda found: found.__delitem__(2), ["record 2", "label without an image"]),
+        (
+            lambda found: found.__setitem__(1, found[1].replace(b'"left": ', b'"left": 9')),
+            ["record 1, a label", "outside the image"],
+        ),
+        (lambda found: found.__delitem__(-1), ["ends after record 10, an image"]),
+        (lambda found: found.clear(), ["no labelled image"]),
+    ],
+)
+def test_wrong_records_are_numbered(
+    change: Callable[[list[bytes]], None], words: list[str], good: Path, tmp_path: Path
+) -> None:
+    """In a pipe there are no names: the record's number says which one, counted from 0."""
+    found = records(good)
+    change(found)
+    base = lay_out(tmp_path / "base", SMALL, {}, pipes={"training": good})
+    sentence = refused(base, pipe=b"".join(frame_recordio(each) for each in found))
+    assert [each for each in words if each not in sentence] == [], sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"learning_rat": "0.1", "epochs": "0"}, ["learning_rate?", "epochs is '0'"]),
+        ({"train_only_on_top_layer": "True"}, ["train_only_on_top_layer", "without a channel model"]),
+        ({"reinitialize_top_layer": "False"}, ["reinitialize_top_layer", "without a channel model"]),
+        ({"image_size": "100"}, ["image_size", "'100'"]),
+    ],
+)
+def test_wrong_hyperparameters_are_told(given: dict[str, str], words: list[str], good: Path, tmp_path: Path) -> None:
+    """All at once, where the declaration knows them to be wrong."""
+    sentence = refused(lay_out(tmp_path / "base", {**SMALL, **given}, {"training": good}))
+    assert [each for each in words if each not in sentence] == [], sentence
+
+
+def test_another_algorithms_model_is_refused(good: Path, tmp_path: Path) -> None:
+    """A model.tar.gz without this detector's weights is nothing to go on from."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "saved_model.pb").write_bytes(b"x")
+    with tarfile.open(folder / "model.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "saved_model.pb", "1/saved_model.pb")
+    sentence = refused(lay_out(tmp_path / "base", SMALL, {"training": good, "model": folder}))
+    assert "channel model holds no model of this detector" in sentence
+    assert "detector/settings.json" in sentence
+
+
+def test_a_model_of_other_classes_keeps_its_head_only_when_told_wrongly(good: Path, tmp_path: Path) -> None:
+    """`reinitialize_top_layer` False with another class set is refused before anything is trained."""
+    folder = tmp_path / "model/detector"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text(json.dumps({"categories": [7], "labels": ["seven"], "image_size": 64}))
+    np.savez(folder / "weights.npz", stem=np.zeros(1))
+    given = {**SMALL, "reinitialize_top_layer": "False"}
+    sentence = refused(lay_out(tmp_path / "base", given, {"training": good, "model": tmp_path / "model"}))
+    assert "finds the classes 7" in sentence
+    assert "the training data have the classes 0, 1" in sentence
+
+
+def test_a_checkpoint_of_another_training_is_refused(good: Path, tmp_path: Path) -> None:
+    """It is neither taken for this training's nor silently passed over."""
+    base = lay_out(tmp_path / "base", SMALL, {"training": good})
+    checkpoints = base / "checkpoints"
+    checkpoints.mkdir()
+    told = np.frombuffer(json.dumps({"job": {"seed": 5}}).encode(), np.uint8)
+    np.savez(checkpoints / "state.npz", told=told)
+    assert "is of a training with another epochs" not in (sentence := refused(base))
+    assert "is of a training with another batch_size" in sentence
+    os.truncate(checkpoints / "state.npz", 100)
+    assert "cannot be read" in refused(base)
