@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +14,8 @@ from typing import Any
 from tritonforge.training.isolation import Process, start
 
 PROGRAMS = Path(__file__).parent / "programs"
+
+_count = itertools.count()
 
 
 class Ran:
@@ -49,6 +53,11 @@ def until(true: Callable[[], object], seconds: float = 30) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def seconds() -> str:
+    """Seconds for `sleep` that nobody else on this machine sleeps for, so that it is found again by them."""
+    return f"{100_000 + os.getpid()}.{next(_count)}"
 
 
 def running(word: str) -> list[int]:

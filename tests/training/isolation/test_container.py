@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.isolation.containers import folders, mounts, python, ran, running, shell, until
+from tests.training.isolation.containers import folders, mounts, python, ran, running, seconds, shell
 from tritonforge.training.isolation import Bind, BindError, IsolationError, environment, start
 
 
@@ -166,9 +166,10 @@ def test_process_1_buries_orphans() -> None:
 
 def test_what_the_command_leaves_running_ends_with_it() -> None:
     """A daemon of the command's is killed when the command ends, as in a container."""
-    status, lines = shell("setsid sleep 31.4159 > /dev/null 2>&1 & echo started")
+    word = seconds()
+    status, lines = shell(f"setsid sleep {word} > /dev/null 2>&1 & echo started")
     assert (status, lines) == (0, ["started"])
-    assert until(lambda: not running("31.4159"), 5)
+    assert not running(word)
 
 
 def test_its_host_is_named_as_in_a_training_job() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.training.isolation.containers import STARTER, Ran, folders, mounts, running, until
+from tests.training.isolation.containers import STARTER, Ran, folders, mounts, running, seconds, until
 from tritonforge.training.isolation import start
 
 #: Waits for SIGTERM with a child beside it, says whether the child was told as well, and ends with status 5.
@@ -63,19 +63,20 @@ def test_a_container_that_ended_may_be_told_again() -> None:
 
 def test_wait_gives_up_in_time() -> None:
     """A container that goes on is no error of the container's; leaving its block ends it."""
-    with start(["sleep", "2718.28"]) as process:
+    word = seconds()
+    with start(["sleep", word]) as process:
         with pytest.raises(TimeoutError, match=r"^the container still runs after 0\.1 s$"):
             process.wait(0.1)
-        assert running("2718.28")
+        assert running(word)
     assert process.returncode == 137
-    assert not running("2718.28")
+    assert not running(word)
 
 
 @pytest.mark.parametrize("victim", ["starter", "keeper"])
 def test_kill_9_leaves_nothing_behind(victim: str) -> None:
     """Whoever is killed, the process that wanted the container or the keeper in between: nothing of it is left."""
     before = mounts(), folders()
-    word = f"3141.5{len(victim)}"
+    word = seconds()
     starter = subprocess.Popen([*STARTER, word], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert starter.stdout is not None
@@ -114,16 +115,20 @@ def test_mounts_do_not_spread() -> None:
 
 def test_the_container_hears_nothing_of_ctrl_c() -> None:
     """A terminal's Ctrl-C goes to the process that started the container, which decides."""
+    word = seconds()
     starter = subprocess.Popen(
-        [*STARTER, "1618.03"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        [*STARTER, word], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT, start_new_session=True
     )
-    assert starter.stdout is not None
-    first, _ = starter.stdout.readline().split()
-    assert os.getpgid(int(first)) != starter.pid
-    os.killpg(starter.pid, signal.SIGINT)
-    assert starter.wait(30) == -signal.SIGINT  # it does not catch it: its end is the container's
-    starter.communicate()
-    assert until(lambda: not running("1618.03"))
+    try:
+        assert starter.stdout is not None
+        first, _ = starter.stdout.readline().split()
+        assert os.getpgid(int(first)) != starter.pid
+        os.killpg(starter.pid, signal.SIGINT)
+        assert starter.wait(30) == -signal.SIGINT  # it does not catch it: its end is the container's
+        assert until(lambda: not running(word))
+    finally:
+        starter.kill()
+        starter.communicate()
 
 
 def test_many_containers_at_once() -> None:
