@@ -122,8 +122,21 @@ def test_a_picture_that_a_camera_turned_is_shown_upright() -> None:
 def test_any_size_and_any_box_is_drawn(size: tuple[int, int]) -> None:
     """Boxes outside, empty ones, names longer than the picture."""
     boxes = (Box(0, -5, -5, 2, 2), Box(1, 0, 0, *size), Box(2, 10**9, 10**9, 1, 1), Box(3, 0, 0, 0, -3))
-    sheet, _ = drawn(Shot("c" * 500, "n" * 500, picture(*size), boxes=boxes), names={1: "name " * 300})
+    sheet, page = drawn(Shot("c" * 500, "n" * 500, picture(*size), boxes=boxes), names={1: "name " * 300})
     assert (sheet.shown, sheet.faults) == (1, ())
+    assert (np.asarray(page)[:, 421:] == 255).all()  # nothing runs over into the margin
+
+
+@pytest.mark.parametrize("box", [(0, 0, 100, 75), (0, 0, 9, 9), (91, 0, 9, 9), (0, 66, 9, 9), (91, 66, 9, 9)])
+def test_a_class_is_written_inside_of_its_picture(box: tuple[int, int, int, int]) -> None:
+    """Wherever its box lies; a picture of 100 x 75 fills a cell, of which the frame is at (20, 93)."""
+    _, page = drawn(Shot("a", data=picture(100, 75), boxes=(Box(0, *box),)))
+    left, top, right, bottom = found(page, colour(0))
+    assert left >= 20
+    assert top >= 93
+    assert right < 420
+    assert bottom < 393
+    assert (right - left) * (bottom - top) > 500
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (13, 4)])
