@@ -95,7 +95,7 @@ def _no_json(data: bytes, error: json.JSONDecodeError, what: str, number: int | 
         return f"{what} is empty"
     if data.startswith(_MARK):
         return f"{what} begins with a byte order mark; write the file as UTF-8 without one"
-    return f"{what} is no JSON: {error.msg} at character {error.pos + 1 if number else error.colno}"
+    return f"{what} is no JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1 if number else error.colno}"
 
 
 def _too_deep(what: str) -> str:
