@@ -36,9 +36,7 @@ def attempt(*before: str, folder: Path, script: str) -> subprocess.CompletedProc
 
 def test_a_user_without_rights_is_isolated_by_a_user_namespace(tmp_path: Path) -> None:
     """The user is root inside, and what root writes there is the user's."""
-    script = (
-        "id -u; touch /opt/ml/model/weights; touch /etc/x; ls /sys/class/net > /dev/null; cat /proc/net/dev | wc -l"
-    )
+    script = "id -u; touch /opt/ml/model/weights; touch /etc/x; wc -l < /proc/net/dev"
     done = attempt("unshare", "--user", "--map-user=1000", "--map-group=1000", folder=tmp_path, script=script)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "0"
@@ -63,7 +61,8 @@ def test_a_refusal_is_one_sentence_and_nothing_runs(kind: str, tmp_path: Path) -
 
 def test_root_without_the_right_to_mount_uses_a_user_namespace(tmp_path: Path) -> None:
     """As in a container that docker run did not give CAP_SYS_ADMIN."""
-    done = attempt("setpriv", "--bounding-set=-sys_admin", folder=tmp_path, script="touch /opt/ml/model/x; hostname")
+    lesser = ("unshare", "--user", "--map-root-user", "setpriv", "--bounding-set=-sys_admin")
+    done = attempt(*lesser, folder=tmp_path, script="touch /opt/ml/model/x; uname -n")
     assert (done.returncode, done.stdout) == (0, "algo-1\n"), done.stderr
     assert (tmp_path / "x").exists()
 

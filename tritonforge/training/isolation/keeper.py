@@ -43,7 +43,10 @@ def main() -> int:
             os.set_inheritable(descriptor, False)
     parent = os.getppid()
     commands = os.fdopen(sys.stdin.fileno(), "rb", buffering=0)
-    container: init.Container = json.loads(commands.readline())
+    line = commands.readline()
+    if not line:  # it was called off, or killed, before it said what to run
+        return 1
+    container: init.Container = json.loads(line)
     kept, alive = os.pipe()  # `alive` stays open here as long as this process lives
     reported, report = os.pipe()
     try:

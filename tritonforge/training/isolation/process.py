@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -210,6 +211,10 @@ def start(
         BindError: a bind's source is not there, or its target is none.
         IsolationError: this machine does not allow the namespaces or the port, or a mount point cannot be had.
     """
+    if platform.system() != "Linux":
+        raise IsolationError(
+            f"this machine is {platform.system()}, and only Linux has such namespaces; use Docker here"
+        )
     bound = [_bound(each) for each in (*_interpreter(), *binds)]
     variables = {**_environment(hostname), **environment}
     container: Container = {
