@@ -105,8 +105,7 @@ def trained(
         place=Folders() if place is None else place,
         work=work,
         metric=ran.measured.append,
-        phase=ran.phases.append,
-        **{"line": ran.lines.append, "pack": pack, "grace": 5.0, **given},
+        **{"line": ran.lines.append, "phase": ran.phases.append, "pack": pack, "grace": 5.0, **given},
     )
     assert not [each for each in threading.enumerate() if each.name.startswith("training-feeder")]
     return ran

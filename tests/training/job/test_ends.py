@@ -100,6 +100,20 @@ def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     assert members(ran.outcome.artifact) == ["weights"]
 
 
+def test_who_cannot_wait_kills(tmp_path: Path) -> None:
+    """With ``kill`` a program that is told to stop gets no more time, and its model is not kept."""
+    stop, kill = threading.Event(), threading.Event()
+
+    def phase(name: str) -> None:
+        if name == "Stopping":
+            kill.set()
+
+    began = time.monotonic()
+    ran = trained(tmp_path, STUBBORN, stop=stop, kill=kill, grace=60.0, line=lambda _: stop.set(), phase=phase)
+    assert time.monotonic() - began < 30
+    assert (ran.outcome.state, ran.outcome.exit_code, ran.outcome.artifact) == ("Stopped", 137, None)
+
+
 def test_its_time_is_up(tmp_path: Path) -> None:
     """MaxRuntimeInSeconds ends a job as a stop does, and says so."""
     ran = trained(tmp_path, SAVING, job={"stopping_condition": StoppingCondition(max_runtime_in_seconds=1)})

@@ -54,6 +54,10 @@ class Checkpoints:
         """Begin to look."""
         self._thread.start()
 
+    def end(self) -> None:
+        """End, whatever is new."""
+        self._over.set()
+
     def finish(self) -> None:
         """Copy everything that is new, and end; ``problem`` says what could not be kept."""
         self._over.set()

@@ -141,6 +141,8 @@ class _Course:
             why = self._train(program, prepared, arn=arn, network=network, grace=grace)
         finally:
             end(prepared.feeders, self._ended)
+            if self._checkpoints is not None:
+                self._checkpoints.end()
         notes = tuple(prepared.notes)
         if self._checkpoints is not None:
             self._checkpoints.finish()
