@@ -62,11 +62,12 @@ def test_requests_come_whole_and_connections_are_kept() -> None:
     "framing",
     [
         b"Content-Length: 1001\r\n\r\n" + bytes(1001),
+        b"Content-Length: 16000000\r\n\r\n" + bytes(16_000_000),
         b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n" + bytes(1000) + b"\r\n1\r\nx\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
     ],
-    ids=["length", "absurd length", "chunks", "absurd chunk"],
+    ids=["length", "more than any buffer", "absurd length", "chunks", "absurd chunk"],
 )
 def test_what_is_too_large_is_refused(framing: bytes) -> None:
     """413, and the connection ends; memory is not asked for it."""

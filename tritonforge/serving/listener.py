@@ -21,7 +21,8 @@ _JSON: Final = "application/json"
 _LINE: Final = 1024
 #: Bytes of the largest body that is taken where nothing else is said: more than any payload of SageMaker's.
 LARGEST: Final = 2**30
-#: Bytes of one read of a body that nobody wants, and seconds that the next one may take.
+#: Bytes that are read of a body that nobody wants, of one read of it, and seconds that the next one may take.
+_UNWANTED: Final = 2**28
 _PIECE: Final = 2**16
 _PATIENCE: Final = 2.0
 
@@ -187,7 +188,7 @@ class _Exchange(BaseHTTPRequestHandler):
         try:
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(_PATIENCE)
-            left = self.most
+            left = _UNWANTED
             while left > 0 and (read := len(self.rfile.read1(_PIECE))):
                 left -= read
         except OSError:

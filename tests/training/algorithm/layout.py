@@ -42,7 +42,8 @@ def program(folder: Path, text: str) -> Path:
 
 def environment(base: Path, **more: str) -> dict[str, str]:
     """What a program is told."""
-    return {**os.environ, "SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": "job-1", **more}
+    here = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**here, "SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": "job-1", **more}
 
 
 def started(file: Path, base: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
