@@ -134,6 +134,32 @@ def test_time_that_is_over_and_failures(desk: Any, trainer: Any) -> None:
         desk.sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName="wrong")
 
 
+def test_whatever_a_stopping_job_does_it_is_stopped(desk: Any, trainer: Any) -> None:
+    """A program that ends with an error when it hears SIGTERM has not failed."""
+    trainer.gate.clear()
+    trainer.ends = lambda job: Outcome(state="Failed", failure="interrupted", exit_code=1)
+    desk.sagemaker.create_training_job(**desk.request("stubborn"))
+    desk.until("stubborn", lambda found: found["SecondaryStatus"] == "Training")
+    desk.sagemaker.stop_training_job(TrainingJobName="stubborn")
+    found = desk.ended("stubborn")
+    trainer.ends = lambda job: None
+    trainer.gate.set()
+    assert (found["TrainingJobStatus"], "FailureReason" in found) == ("Stopped", False)
+
+
+def test_what_goes_wrong_in_the_emulator_itself(desk: Any, trainer: Any) -> None:
+    """It is told as AWS tells its own failures, and the person hears of it."""
+
+    def broken(job: Any) -> None:
+        raise RuntimeError("a bug")
+
+    trainer.ends = broken
+    found = desk.job("unlucky")
+    trainer.ends = lambda job: None
+    assert found["FailureReason"].startswith("InternalServerError: We encountered an internal error.")
+    assert "training job unlucky: RuntimeError: a bug" in desk.sentences
+
+
 def test_lists_are_filtered_sorted_and_paged(desk: Any) -> None:
     """By name, status and time, in pages; oldest first unless asked otherwise."""
     for number in range(5):

@@ -131,6 +131,68 @@ def test_a_spot_job_goes_on_from_its_checkpoint_after_kill_9(tmp_path: Path) -> 
         served.end(signal.SIGTERM)
 
 
+def test_a_validation_goes_on_after_kill_9(tmp_path: Path) -> None:
+    """Its training job starts again under its name, and what comes after it is done."""
+    served = Served(tmp_path / "state")
+    served.s3.put_object(Bucket=BUCKET, Key="data/a", Body=b"one")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
+    types = {
+        "SupportedTransformInstanceTypes": ["ml.m5.xlarge"],
+        "SupportedRealtimeInferenceInstanceTypes": ["ml.m5.xlarge"],
+    }
+    profile = {
+        "ProfileName": "profile",
+        "TrainingJobDefinition": {
+            "TrainingInputMode": "File",
+            "HyperParameters": {"seconds": "2"},
+            "InputDataConfig": [{"ChannelName": "train", "DataSource": {"S3DataSource": source}}],
+            "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/validation"},
+            "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        },
+        "TransformJobDefinition": {
+            "TransformInput": {"DataSource": {"S3DataSource": source}, "ContentType": "text/plain"},
+            "TransformOutput": {"S3OutputPath": f"s3://{BUCKET}/validated"},
+            "TransformResources": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1},
+        },
+    }
+    served.sagemaker.create_algorithm(
+        AlgorithmName="validated",
+        TrainingSpecification={
+            "TrainingImage": IMAGE,
+            "SupportedTrainingInstanceTypes": ["ml.m5.xlarge"],
+            "SupportedHyperParameters": [{"Name": "seconds", "Type": "FreeText"}],
+            "TrainingChannels": [{"Name": "train", "SupportedContentTypes": ["a/b"], "SupportedInputModes": ["File"]}],
+        },
+        InferenceSpecification={
+            "Containers": [{"Image": IMAGE}],
+            "SupportedContentTypes": ["text/plain"],
+            "SupportedResponseMIMETypes": ["application/json"],
+            **types,
+        },
+        ValidationSpecification={"ValidationRole": served.role, "ValidationProfiles": [profile]},
+    )
+    for _ in range(1500):
+        jobs = served.sagemaker.list_training_jobs()["TrainingJobSummaries"]
+        if jobs and jobs[0]["SecondaryStatus"] == "Training":
+            break
+        time.sleep(0.02)
+    served.end()
+    served = Served(tmp_path / "state")
+    try:
+        for _ in range(3000):
+            found = served.sagemaker.describe_algorithm(AlgorithmName="validated")
+            if found["AlgorithmStatus"] not in ("Pending", "InProgress"):
+                break
+            time.sleep(0.02)
+        assert found["AlgorithmStatus"] == "Completed", found["AlgorithmStatusDetails"]
+        (job,) = served.sagemaker.list_training_jobs()["TrainingJobSummaries"]
+        assert job["TrainingJobName"] == jobs[0]["TrainingJobName"]
+        assert served.s3.get_object(Bucket=BUCKET, Key="validated/a.out")["Body"].read()
+    finally:
+        served.end(signal.SIGTERM)
+
+
 def test_what_was_there_is_there_again(tmp_path: Path) -> None:
     """Jobs, algorithms, packages, groups, their tags and statuses; and a job that was being stopped is Stopped."""
     served = Served(tmp_path / "state")

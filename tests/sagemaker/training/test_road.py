@@ -126,6 +126,22 @@ def test_a_model_that_the_program_refuses(account: Any, artifact: str, tmp_path:
     assert "there is no model.json in /opt/ml/model" in events
 
 
+def test_a_model_that_is_not_compressed(account: Any) -> None:
+    """The files that a job with CompressionType NONE leaves are a model as they lie there."""
+    output = {"S3OutputPath": f"s3://{account.bucket}/out", "CompressionType": "NONE"}
+    job = account.job("loose", OutputDataConfig=output)
+    data = {
+        "S3Uri": job["ModelArtifacts"]["S3ModelArtifacts"],
+        "S3DataType": "S3Prefix",
+        "CompressionType": "None",
+    }
+    found = deployed(account, "loose", ModelDataSource={"S3DataSource": data})
+    assert found["EndpointStatus"] == "InService", found
+    answer = account.runtime.invoke_endpoint(EndpointName="loose", Body=b"x")
+    assert json.loads(answer["Body"].read())["files"] == ["model.json"]
+    account.sagemaker.delete_endpoint(EndpointName="loose")
+
+
 def test_a_multi_model_container_is_not_run(account: Any, artifact: str) -> None:
     """The sentence says so; nothing is faked."""
     found = deployed(account, "several", ModelDataUrl=f"s3://{account.bucket}/out/", Mode="MultiModel")
