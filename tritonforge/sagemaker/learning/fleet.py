@@ -61,13 +61,11 @@ class Fleet:
             enable_network_isolation=self.network_isolation or job.enable_network_isolation,
             tags=(*(job.tags or ()), *(Tag(key=key, value=each) for key, each in (self.tags or {}).items())) or None,
         )
-        if self.max_wait_time_in_seconds is not None:
-            condition = job.stopping_condition or StoppingCondition()
-            job = replace(
-                job,
-                stopping_condition=replace(condition, max_wait_time_in_seconds=self.max_wait_time_in_seconds),
-            )
-        return job
+        condition = job.stopping_condition or StoppingCondition()
+        wait = self.max_wait_time_in_seconds or condition.max_wait_time_in_seconds
+        # AWS's own default is written out, so that the plan shows how long is paid for at most.
+        condition = replace(condition, max_runtime_in_seconds=job.max_runtime, max_wait_time_in_seconds=wait)
+        return replace(job, stopping_condition=condition)
 
     def _role(self, job: TrainingJob) -> str:
         role = self.role or job.role_arn
@@ -112,7 +110,7 @@ def is_image(text: str) -> bool:
     """
     registry, slash, _ = text.partition("/")
     tagged = ":" in text.rpartition("/")[2]
-    return tagged or (bool(slash) and "." in registry[1:])
+    return not text.startswith((".", "/", "~")) and (tagged or (bool(slash) and "." in registry))
 
 
 @dataclass(frozen=True, slots=True)
