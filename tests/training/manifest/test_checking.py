@@ -43,6 +43,10 @@ def test_labels_are_known_by_their_type_and_boxes_by_their_shape() -> None:
     }
     bare = parse(text({"source-ref": "s3://b/x", "label": "0", "b": CARS[CAR_LABEL], "c": {"annotations": []}}))
     assert list(label_names(bare)) == ["b"]
+    boxes = CARS[CAR_LABEL]
+    none = parse(text({"source": boxes, "source-ref": boxes, "x-metadata": boxes, "y-metadata": CARS[METADATA]}))
+    assert [kind(none, name) for name in ("source", "source-ref", "x-metadata", "y")] == [None] * 4
+    assert list(label_names(parse(text({**SPECIES, **THINGS})), "multi-label")) == ["things"]
 
 
 def cars(change: Callable[[Any, Any], object]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def test_labels_and_objects_must_be_as_many() -> None:
         next(lines)
     with pytest.raises(ManifestError, match="there are more labels than objects, of which there are 2"):
         list(augmented(URIS, iter("0120")))
+    with pytest.raises(ManifestError, match="there are more labels than objects, of which there are 0"):
+        list(augmented([], ["0"]))
     with pytest.raises(ManifestError, match="source-ref: the label needs a name of its own"):
         next(augmented(URIS, ["0", "1"], label="source-ref"))
 
