@@ -60,6 +60,35 @@ def test_a_model_package_of_an_algorithm(account: Any, validated: dict[str, Any]
     account.sagemaker.delete_endpoint(EndpointName="of-package")
 
 
+def test_a_validation_whose_transform_job_fails(account: Any, refused: Any) -> None:
+    """Its FailureReason is the profile's, and no model is made of the package."""
+    account.put({"breaking/a": b"break"})
+    job = transform(account, "breaking")
+    job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"] = f"s3://{account.bucket}/breaking/"
+    made = account.sagemaker.create_model_package(
+        ModelPackageName="breaking",
+        InferenceSpecification=specification(account),
+        ValidationSpecification={
+            "ValidationRole": account.emulator.role_arn,
+            "ValidationProfiles": [{"ProfileName": "p", "TransformJobDefinition": job}],
+        },
+    )
+    found = packaged(account, made["ModelPackageArn"])
+    assert found["ModelPackageStatus"] == "Failed"
+    (status,) = found["ModelPackageStatusDetails"]["ValidationStatuses"]
+    assert status["FailureReason"].startswith("ClientError: Transform job breaking-")
+    assert (
+        "Failed: AlgorithmError: See job logs for more information (1 of 1 objects have no output"
+        in (status["FailureReason"])
+    )
+    primary = {"ModelPackageName": "breaking"}
+    role = account.emulator.role_arn
+    sentence = refused(
+        account.sagemaker.create_model, ModelName="breaking", ExecutionRoleArn=role, PrimaryContainer=primary
+    )[1]
+    assert "is Failed; a model needs one that is Completed" in sentence
+
+
 def test_versions_of_a_group(account: Any, refused: Callable[..., tuple[str, str]]) -> None:
     """They are numbered, wait for approval, and are deployed once they have it; the group goes when it is empty."""
     sagemaker = account.sagemaker
