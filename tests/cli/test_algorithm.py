@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,25 @@ def test_settings_that_are_missing_are_made(folders: list[str], tmp_path: Path) 
     assert "/opt/ml/input/data/training" in done.stdout
     assert "input/config has no inputdataconfig.json, resourceconfig.json;" in done.stderr
     assert [each.name for each in (tmp_path / "input" / "config").iterdir()] == ["hyperparameters.json"]
+
+
+def test_fifos_are_channels_in_pipe_mode(folders: list[str], tmp_path: Path) -> None:
+    """Somebody else writes them; the program reads them in its container, one an epoch."""
+    pipes = [tmp_path / "input" / "data" / f"lines_{epoch}" for epoch in range(2)]
+    for each in pipes:
+        os.mkfifo(each)
+    writing = threading.Thread(target=lambda: [each.write_text(each.name) for each in pipes], daemon=True)
+    writing.start()
+    done = train(folders, "pipe")
+    writing.join(30)
+    assert (done.returncode, done.stdout.split()) == (0, ["lines_0", "lines_1"]), done.stderr
+    for each in pipes:
+        each.unlink()
+        os.mkfifo(each)
+    looked = train(folders, "look")
+    (settings,) = (line for line in looked.stdout.splitlines() if line.startswith("inputdataconfig.json"))
+    channels = json.loads(settings.partition(" ")[2])
+    assert {name: each["TrainingInputMode"] for name, each in channels.items()} == {"lines": "Pipe", "training": "File"}
 
 
 def test_the_failure_file_s_sentence_is_shown(folders: list[str], tmp_path: Path) -> None:

@@ -78,3 +78,18 @@ def test_a_port_that_is_in_use_is_refused() -> None:
             return False
 
         assert until(answered)
+
+
+def test_an_open_network_has_no_port_of_its_own() -> None:
+    """The program listens on this machine's port itself; nothing stands between."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    with start(command, publish=port, network=True) as process:
+        assert process.port == port
+
+        def listens() -> bool:
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", port)) == 0
+
+        assert until(listens)
