@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from tests.sagemaker.algorithms.published import (
     REQUEST,
     ROLE,
 )
-from tritonforge.errors import DefinitionError, RequestError
+from tritonforge.errors import DefinitionError, RequestError, TritonForgeError
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.algorithms import (
     Container,
@@ -159,6 +161,40 @@ def test_what_is_no_request_is_refused(request_: dict[str, Any]) -> None:
     """One sentence, whatever is missing."""
     with pytest.raises(RequestError, match="CreateAlgorithm: the request has not the structure of one"):
         Publication.from_request(request_)
+
+
+#: What a member is replaced by that goes.
+GONE = "gone"
+
+
+def _places(node: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every place in a request."""
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, child in children:
+        yield (*at, name)
+        yield from _places(child, (*at, name))
+
+
+@pytest.mark.parametrize("junk", [GONE, 5, True, "x", "\n", [], [5], {}, {"a": 1}], ids=repr)
+@pytest.mark.parametrize(
+    ("read", "whole"), [(Publication.from_request, REQUEST), (ModelPackage.from_request, PACKAGE_REQUEST)]
+)
+def test_a_request_with_anything_anywhere_is_read_or_refused(
+    read: Callable[[Any], Publication | ModelPackage], whole: dict[str, Any], junk: object
+) -> None:
+    """Whatever stands in the place of a member: what is read is read the same again, or it is one of our errors."""
+    for path in _places(whole):
+        request = copy.deepcopy(whole)
+        place: Any = request
+        for each in path[:-1]:
+            place = place[each]
+        if junk is GONE:
+            del place[path[-1]]
+        else:
+            place[path[-1]] = junk
+        with contextlib.suppress(TritonForgeError):
+            again = read(request).to_request()
+            assert read(again).to_request() == again
 
 
 _PLAIN = st.text(st.characters(exclude_categories=("C",), exclude_characters="\u2028\u2029()[]{}*+?|\\"), min_size=1)

@@ -56,21 +56,23 @@ class Publication:
             RequestError: the request is none, or has members that would be lost; they are named.
             DefinitionError: what it declares contradicts itself.
         """
-        declared = specification.algorithm(request)
-        training = request["TrainingSpecification"]
-        inference = (request.get("InferenceSpecification") or {}).get("Containers") or ()
-        role, profile = _validation(request)
-        found = cls(
-            algorithm=declared,
-            training_image=training.get("TrainingImage", ""),
-            training_image_digest=training.get("TrainingImageDigest"),
-            inference=tuple(Container.from_request(each) for each in inference),
-            role=role,
-            profile=profile,
-            certify_for_marketplace=request.get("CertifyForMarketplace"),
-            tags=_tags(request),
-        )
-        _lossless("CreateAlgorithm", request, found.to_request())
+        with specification.structured("CreateAlgorithm"):
+            training = request["TrainingSpecification"]
+            if not isinstance(training["TrainingImage"], str):
+                raise RequestError("CreateAlgorithm: TrainingSpecification.TrainingImage is missing")
+            inference = (request.get("InferenceSpecification") or {}).get("Containers") or ()
+            role, profile = _validation(request)
+            found = cls(
+                algorithm=specification.algorithm(request),
+                training_image=training["TrainingImage"],
+                training_image_digest=training.get("TrainingImageDigest"),
+                inference=tuple(Container.from_request(each) for each in inference),
+                role=role,
+                profile=profile,
+                certify_for_marketplace=request.get("CertifyForMarketplace"),
+                tags=_tags(request),
+            )
+            _lossless("CreateAlgorithm", request, found.to_request())
         return found
 
 
@@ -122,34 +124,37 @@ class ModelPackage:
             RequestError: the request has members that would be lost; they are named.
             DefinitionError: what it declares contradicts itself.
         """
-        sources = (request.get("SourceAlgorithmSpecification") or {}).get("SourceAlgorithms") or [{}]
-        inference = request.get("InferenceSpecification")
-        declared = None
-        if inference is not None:
-            declared = Algorithm(
-                _NOTHING.name,
-                transform_instance_types=inference.get("SupportedTransformInstanceTypes") or (),
-                realtime_instance_types=inference.get("SupportedRealtimeInferenceInstanceTypes") or (),
-                content_types=inference.get("SupportedContentTypes") or (),
-                response_types=inference.get("SupportedResponseMIMETypes") or (),
+        with specification.structured("CreateModelPackage"):
+            sources = (request.get("SourceAlgorithmSpecification") or {}).get("SourceAlgorithms") or [{}]
+            inference = request.get("InferenceSpecification")
+            role, profile = _validation(request)
+            found = cls(
+                name=request.get("ModelPackageName"),
+                group=request.get("ModelPackageGroupName"),
+                description=request.get("ModelPackageDescription"),
+                algorithm_name=sources[0].get("AlgorithmName"),
+                model_data_url=sources[0].get("ModelDataUrl"),
+                declared=None if inference is None else _inference(inference),
+                containers=tuple(Container.from_request(each) for each in (inference or {}).get("Containers") or ()),
+                role=role,
+                profile=profile,
+                certify_for_marketplace=request.get("CertifyForMarketplace"),
+                approval_status=request.get("ModelApprovalStatus"),
+                tags=_tags(request),
             )
-        role, profile = _validation(request)
-        found = cls(
-            name=request.get("ModelPackageName"),
-            group=request.get("ModelPackageGroupName"),
-            description=request.get("ModelPackageDescription"),
-            algorithm_name=sources[0].get("AlgorithmName"),
-            model_data_url=sources[0].get("ModelDataUrl"),
-            declared=declared,
-            containers=tuple(Container.from_request(each) for each in (inference or {}).get("Containers") or ()),
-            role=role,
-            profile=profile,
-            certify_for_marketplace=request.get("CertifyForMarketplace"),
-            approval_status=request.get("ModelApprovalStatus"),
-            tags=_tags(request),
-        )
-        _lossless("CreateModelPackage", request, found.to_request())
+            _lossless("CreateModelPackage", request, found.to_request())
         return found
+
+
+def _inference(inference: Mapping[str, Any]) -> Algorithm:
+    """What an InferenceSpecification declares of types and machines."""
+    return Algorithm(
+        _NOTHING.name,
+        transform_instance_types=inference.get("SupportedTransformInstanceTypes") or (),
+        realtime_instance_types=inference.get("SupportedRealtimeInferenceInstanceTypes") or (),
+        content_types=inference.get("SupportedContentTypes") or (),
+        response_types=inference.get("SupportedResponseMIMETypes") or (),
+    )
 
 
 #: What a package declares that says nothing of types and machines.

@@ -6,16 +6,24 @@ API_InferenceSpecification.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tritonforge.errors import RequestError
+from tritonforge.errors import RequestError, TritonForgeError
 from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective
 from tritonforge.training.algorithm.hyperparameters import HyperParameter
 
-__all__ = ["Container", "algorithm", "hyperparameter", "inference_specification", "training_specification"]
+__all__ = [
+    "Container",
+    "algorithm",
+    "hyperparameter",
+    "inference_specification",
+    "structured",
+    "training_specification",
+]
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,256}")
 _INTEGER: Final = "IntegerParameterRangeSpecification"
@@ -40,7 +48,7 @@ class Container:
     def to_request(self) -> dict[str, Any]:
         """The ModelPackageContainerDefinition."""
         return _given(
-            Image=self.image,
+            Image=self.image or None,
             ImageDigest=self.digest,
             ModelDataUrl=self.model_data_url,
             Environment=None if self.environment is None else dict(self.environment),
@@ -52,7 +60,7 @@ class Container:
     def from_request(cls, request: Mapping[str, Any]) -> Container:
         """The container of a ModelPackageContainerDefinition; what it has no field for is left out."""
         return cls(
-            image=request.get("Image", ""),
+            image=request.get("Image") or "",
             digest=request.get("ImageDigest"),
             environment=request.get("Environment"),
             model_data_url=request.get("ModelDataUrl"),
@@ -96,11 +104,11 @@ def algorithm(request: Mapping[str, Any]) -> Algorithm:
         RequestError: the request has no such structure, or says of a hyperparameter what `Algorithm` cannot.
         DefinitionError: it contradicts itself.
     """
-    try:
+    with structured("CreateAlgorithm"):
         training, inference = request["TrainingSpecification"], request.get("InferenceSpecification") or {}
         return Algorithm(
             request["AlgorithmName"],
-            description=request.get("AlgorithmDescription", ""),
+            description=request.get("AlgorithmDescription") or "",
             hyperparameters=[hyperparameter(each) for each in training.get("SupportedHyperParameters") or ()],
             channels=[_read_channel(each) for each in training["TrainingChannels"]],
             metrics=[Metric(each["Name"], each["Regex"]) for each in training.get("MetricDefinitions") or ()],
@@ -113,10 +121,19 @@ def algorithm(request: Mapping[str, Any]) -> Algorithm:
             realtime_instance_types=inference.get("SupportedRealtimeInferenceInstanceTypes") or (),
             content_types=inference.get("SupportedContentTypes") or (),
             response_types=inference.get("SupportedResponseMIMETypes") or (),
-            distributed=training.get("SupportsDistributedTraining", False),
+            distributed=bool(training.get("SupportsDistributedTraining")),
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RequestError(f"CreateAlgorithm: the request has not the structure of one: {error}") from error
+
+
+@contextlib.contextmanager
+def structured(operation: str) -> Iterator[None]:
+    """Read a request; RequestError where it has not the structure that its operation's model wants."""
+    try:
+        yield
+    except TritonForgeError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise RequestError(f"{operation}: the request has not the structure of one: {error}") from error
 
 
 def _hyperparameter(each: HyperParameter) -> dict[str, Any]:
@@ -155,21 +172,21 @@ def hyperparameter(given: Mapping[str, Any]) -> HyperParameter:
     return HyperParameter(
         given["Name"],
         given["Type"],
-        given.get("Description", ""),
+        given.get("Description") or "",
         default=given.get("DefaultValue"),
         minimum=_number(given, bounds.get("MinValue")),
         maximum=_number(given, bounds.get("MaxValue")),
         values=(ranges.get(_CATEGORICAL) or {}).get("Values") or (),
-        tunable=given.get("IsTunable", False),
-        required=given.get("IsRequired", False),
+        tunable=bool(given.get("IsTunable")),
+        required=bool(given.get("IsRequired")),
     )
 
 
 def _read_channel(given: Mapping[str, Any]) -> Channel:
     return Channel(
         given["Name"],
-        given.get("Description", ""),
-        required=given.get("IsRequired", False),
+        given.get("Description") or "",
+        required=bool(given.get("IsRequired")),
         content_types=given["SupportedContentTypes"],
         compression_types=given.get("SupportedCompressionTypes") or (),
         input_modes=given["SupportedInputModes"],
