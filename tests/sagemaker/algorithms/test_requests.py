@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from tritonforge.sagemaker.algorithms import (
     validation,
 )
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric, Objective
+from tritonforge.training.algorithm.loading import load
 from tritonforge.training.job import AlgorithmSpecification, CheckpointConfig, Output, TrainingJob
 
 
@@ -99,6 +101,27 @@ def test_requests_are_read_back() -> None:
     assert found.profile is not None
     assert found.profile.training == PROFILE.training
     assert found.profile.transform == PROFILE.transform
+
+
+def test_the_detector_can_be_published() -> None:
+    """What `repos/detector` declares is taken by AWS's own service model, with samples to validate it."""
+    declared = load(Path(__file__).parents[3] / "repos" / "detector")
+    sample = Sample(uri="s3://samples/boxes.manifest", attributes=("source-ref", "boxes"))
+    profile = validation(
+        declared, channels={"training": sample}, transform="s3://samples/images/", output="s3://samples/validated"
+    )
+    publication = Publication(
+        algorithm=declared,
+        training_image=f"{IMAGE}:train",
+        inference=[Container(image=f"{IMAGE}:serve")],
+        role=ROLE,
+        profile=profile,
+        certify_for_marketplace=True,
+    )
+    request = publication.to_request()
+    service_model.check("sagemaker", "CreateAlgorithm", request)
+    assert exceeded("CreateAlgorithm", request) == ()
+    assert Publication.from_request(request).algorithm == declared
 
 
 def test_what_a_request_leaves_out_means_no() -> None:

@@ -112,6 +112,13 @@ def test_attributes_are_grouped_into_samples(tmp_path: Path) -> None:
         assert list(epoch.samples(2)) == [(b"jpeg-1", b'{"class_id":0}'), (b"jpeg-2", b'{"class_id":1}')]
 
 
+def test_sagemakers_own_bytes_are_read(tmp_path: Path) -> None:
+    """Two attributes of one line as the developer guide has them, framed by hand: magic, length, data, padding."""
+    stream = bytes.fromhex("0a23d7ce 05000000 ffd8ffe000 000000  0a23d7ce 01000000 31 000000")
+    with feeding(tmp_path, [stream]), piped(tmp_path).epoch(0) as epoch:
+        assert list(epoch.samples(2)) == [(b"\xff\xd8\xff\xe0\x00", b"1")]
+
+
 def test_a_stream_that_ends_in_a_sample_is_one_sentence(tmp_path: Path) -> None:
     """Every whole sample before it was given out."""
     with feeding(tmp_path, map(frame_recordio, [b"a", b"1", b"b"])), piped(tmp_path).epoch(0) as epoch:

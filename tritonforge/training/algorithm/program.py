@@ -47,6 +47,9 @@ def run(algorithm: Algorithm, train: Train, *, base: Path | None = None) -> NoRe
     ``train`` writes to ``container.model_dir``. When ``stopping`` is set it has 120 seconds to save a checkpoint and
     return; further SIGTERMs change nothing. It raises InputError for what is wrong with the data. A TritonForgeError is
     told by its sentence alone, everything else with its traceback on stderr before the sentence.
+
+    Large frameworks are best imported inside ``train``: SIGTERM is heard from here on, and process 1 of a container
+    ignores a signal that it has no handler for (pid_namespaces(7)).
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # metrics are read off these lines while the job runs
