@@ -117,10 +117,11 @@ def test_lines_that_come_after_the_end_are_waited_for(
     assert metrics == [0.5, 0.25, 0.125, 0.5]  # the first and the last are AWS's own
 
 
-def test_a_job_is_stopped_once(session: Session, wanted: TrainingJob, gate: Any) -> None:
+def test_a_job_is_stopped_once(desk: Account, session: Session, wanted: TrainingJob, gate: Any) -> None:
     """Stopping a job that has ended is no error; one that was stopped may have left a model."""
     gate.clear()
     create(session, wanted, progress=Silent())
+    desk.until(wanted.name, lambda found: found["SecondaryStatus"] == "Training")
     assert course.stop(session, wanted.name) is True
     ended = course.watch(session, wanted.name, progress=Silent())
     assert (ended.status, ended.reason) == ("Stopped", "")

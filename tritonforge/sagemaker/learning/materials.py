@@ -26,7 +26,7 @@ from tritonforge.training.job.channel import Channel, S3Data
 from tritonforge.training.job.job import TrainingJob
 from tritonforge.training.manifest import Reference, Selected, read, selected
 
-__all__ = ["Material", "materials"]
+__all__ = ["Material", "digests_of", "materials"]
 
 #: Files whose digests are computed at once; hashlib lets other threads run meanwhile.
 _AT_ONCE: Final = 8
@@ -82,7 +82,7 @@ def _folder(channel: Channel, uri: str) -> Material:
     paths = {path.relative_to(above).as_posix(): path for path in files}
     if not paths:
         raise DefinitionError(f"channel {channel.name}: {uri}: the folder is empty; there is nothing to learn from")
-    found = dict(zip(paths, _digests(paths.values()), strict=True))
+    found = dict(zip(paths, digests_of(paths.values()), strict=True))
     prefix, digest = channel_prefix(found)
     part = Part(
         kind=f"data of channel {channel.name}",
@@ -112,7 +112,7 @@ def _augmented(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Ma
                     local[uri] = path
     if not local:
         return _manifest(channel, manifest, {}, {})
-    digests = dict(zip(local, _digests(local.values()), strict=True))
+    digests = dict(zip(local, digests_of(local.values()), strict=True))
     keys = {uri: _key(object_key(digests[uri], path.name)) for uri, path in local.items()}
     anew = _anew(channel, manifest, scratch)
     with manifest.open("rb") as file, anew.open("wb") as out:
@@ -155,7 +155,7 @@ def _classic(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Mate
     digests: dict[str, str] = {}
     prefixes: dict[str, str] = {}
     for each, listed in local.items():
-        found = dict(zip(listed, _digests(listed.values()), strict=True))
+        found = dict(zip(listed, digests_of(listed.values()), strict=True))
         prefixes[each], _ = channel_prefix(found)
         files |= {_key(prefixes[each] + name): path for name, path in listed.items()}
         digests |= {prefixes[each] + name: digest for name, digest in found.items()}
@@ -206,7 +206,8 @@ def _anew(channel: Channel, manifest: Path, scratch: Path) -> Path:
     return folder / manifest.name
 
 
-def _digests(paths: Iterable[Path]) -> list[str]:
+def digests_of(paths: Iterable[Path]) -> list[str]:
+    """The digests of files (``sha256:...``), in their order."""
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         return list(pool.map(sha256, paths))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.applying.progress import Progress
 from tritonforge.sagemaker.applying.uploading import counted
-from tritonforge.sagemaker.aws.checksums import sha256
 from tritonforge.sagemaker.aws.session import Session
 from tritonforge.sagemaker.aws.store import Store
 from tritonforge.sagemaker.deployment.steps import Step
-from tritonforge.sagemaker.learning.materials import Material
+from tritonforge.sagemaker.learning.materials import Material, digests_of
 from tritonforge.sagemaker.learning.planning import source
 
 __all__ = ["upload"]
@@ -40,16 +39,10 @@ def _send(
     store: Store, bucket: str, sizes: Mapping[str, int], material: Material, total: int, progress: Progress
 ) -> None:
     told = counted(progress, total)
-    if len(sizes) == 1:
-        ((key, _),) = sizes.items()
-        _check(material, key)
-        store.upload(material.files[key], f"s3://{bucket}/{key}", digest=material.digests[key], progress=told)
-        return
     below = _folder(sizes)
     there = {each.uri: each.size for each in store.objects(f"s3://{bucket}/{below}")}
     missing = [key for key, size in sizes.items() if there.get(f"s3://{bucket}/{key}") != size]
-    for key in missing:
-        _check(material, key)
+    _check(material, missing)
     store.upload_tree(
         {key.removeprefix(below): material.files[key] for key in missing},
         f"s3://{bucket}/{below}",
@@ -67,7 +60,9 @@ def _folder(keys: Mapping[str, int]) -> str:
     return first[:shared].rpartition("/")[0] + "/"
 
 
-def _check(material: Material, key: str) -> None:
-    path = material.files[key]
-    if sha256(path) != material.digests[key]:
-        raise DeploymentError(f"{path}: it has changed since the plan was made; run it again")
+def _check(material: Material, keys: Sequence[str]) -> None:
+    """Raise DeploymentError where a file is another one by now."""
+    paths = [material.files[key] for key in keys]
+    for key, path, digest in zip(keys, paths, digests_of(paths), strict=True):
+        if digest != material.digests[key]:
+            raise DeploymentError(f"{path}: it has changed since the plan was made; run it again")
