@@ -140,6 +140,24 @@ def test_a_classic_manifest_goes_up_with_its_files(tmp_path: Path) -> None:
         assert sorted(material.content.parts[0].files) == [f"{prefix}a/1.jpg", f"{prefix}b.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[]", "the manifest is empty"),
+        ('["a.jpg"]', 'line 1: the manifest holds "a.jpg"; expected'),
+        ('[{"prefix": "FOLDER/"}, "gone.jpg"]', "line 1: there is no file .*gone.jpg"),
+        ('[{"prefix": "FOLDER/"},\n"../a.jpg"]', "line 2: there is no file"),
+    ],
+)
+def test_a_classic_manifest_that_is_wrong(tmp_path: Path, text: str, sentence: str) -> None:
+    """The same as of an augmented one."""
+    pictures(tmp_path, "a.jpg", "in/b.jpg")
+    path = tmp_path / "list.json"
+    path.write_text(text.replace("FOLDER", str(tmp_path / "in")))
+    with pytest.raises(DefinitionError, match=f"channel t: {path}: {sentence}"):
+        planned(job("n", channel("t", path, "ManifestFile")))
+
+
 def test_two_channels_of_the_same_data_are_sent_once(tmp_path: Path) -> None:
     """They have one address."""
     folder = pictures(tmp_path, "a")
@@ -176,6 +194,7 @@ def test_a_job_without_an_output_has_one_in_our_bucket() -> None:
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
+        ([], "the manifest is empty"),
         (['{"source-ref": "a.jpg"'], "line 1: the line is no JSON"),
         (
             ['{"source-ref": "a.jpg", "label": 0}', '{"source-ref": "gone.jpg", "label": 0}'],

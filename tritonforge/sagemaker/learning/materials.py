@@ -102,6 +102,7 @@ def _augmented(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Ma
     manifest = Path(data.uri)
     names = data.attribute_names or ()
     local: dict[str, Path] = {}
+    line = None
     with manifest.open("rb") as file:
         for line in read(file):
             for name, each in zip(names, selected(line, names), strict=True):
@@ -110,6 +111,8 @@ def _augmented(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Ma
                     if uri not in local and not path.is_file():
                         raise line.error(name, f"there is no file {path}")
                     local[uri] = path
+    if line is None:
+        raise ManifestError("the manifest is empty")
     if not local:
         return _manifest(channel, manifest, {}, {})
     digests = dict(zip(local, digests_of(local.values()), strict=True))
@@ -149,6 +152,8 @@ def _classic(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Mate
                 raise ManifestError(f"there is no file {path}, or it lies outside of the prefix", line=line)
             local.setdefault(prefix, {})[element] = path
         elements.append(element)
+    if not elements:
+        raise ManifestError("the manifest is empty")
     if not local:
         return _manifest(channel, manifest, {}, {})
     files: dict[str, Path] = {}
