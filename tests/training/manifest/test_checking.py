@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.training.manifest.samples import ADJUSTED, CAR_LABEL, CARS, OTHERS, SEGMENTS, SPECIES, THINGS, text
 from tests.training.manifest.test_lines import values
-from tritonforge.training.manifest import Check, Problem, kind, label_names, line_problems, parse
+from tritonforge.training.manifest import Check, Problem, checking, kind, label_names, line_problems, parse
 
 ALL = [CARS, SPECIES, THINGS, SEGMENTS, ADJUSTED, *OTHERS]
 METADATA = f"{CAR_LABEL}-metadata"
@@ -215,6 +215,19 @@ def test_a_check_holds_no_more_than_a_line() -> None:
         assert problem.line == number
         assert asked - number <= 1
     assert asked == 2_000
+
+
+def test_classes_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest in which each line has a class of its own is checked in bounded memory, too."""
+    monkeypatch.setattr(checking, "_MOST_CLASSES", 3)
+    lines = [
+        {**SPECIES, "species": str(number), "species-metadata": {**SPECIES["species-metadata"], "class-name": "x"}}
+        for number in range(10)
+    ]
+    check = Check([text(*lines)])
+    assert list(check) == []
+    assert (check.lines, check.labels["species"].lines) == (10, 10)
+    assert len(check.labels["species"].names) == len(check.labels["species"].classes) == 3
 
 
 def test_a_line_that_is_too_long_ends_the_check() -> None:
