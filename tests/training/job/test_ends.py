@@ -64,6 +64,7 @@ def test_no_model_is_told(tmp_path: Path) -> None:
         ("echo something; echo; exit 7", 7, "ended with exit code 7 and left no sentence .*log is: something"),
         ("kill -9 $$", 137, "was killed .SIGKILL., as happens where memory runs out, and left no sentence"),
         ("ln -s /etc/hostname output/failure; exit 1", 1, "ended with exit code 1 and left no sentence"),
+        ("mkdir output/failure; exit 1", 1, "ended with exit code 1 and left no sentence"),
         ("mkfifo output/failure; exit 1", 1, "ended with exit code 1 and left no sentence"),
     ],
 )  # fmt: skip
@@ -137,6 +138,13 @@ def test_a_stop_before_the_program_starts(tmp_path: Path, mode: str) -> None:
     assert (ran.outcome.state, ran.outcome.exit_code, ran.lines) == ("Stopped", None, [])
 
 
+def test_a_stop_just_before_the_program_starts(tmp_path: Path) -> None:
+    """With nothing to copy a stop is seen all the same."""
+    stop = threading.Event()
+    ran = trained(tmp_path, "echo started", stop=stop, phase=lambda name: name == "Downloading" and stop.set())
+    assert (ran.outcome.state, ran.outcome.exit_code, ran.lines) == ("Stopped", None, [])
+
+
 def test_metrics_are_read_off_the_log(tmp_path: Path) -> None:
     """Every match of every definition, with the time of its line; what is no number is passed over."""
     definitions = (
@@ -145,9 +153,14 @@ def test_metrics_are_read_off_the_log(tmp_path: Path) -> None:
         MetricDefinition(name="other", regex="other=([0-9]+)"),
     )
     before = time.time()
-    script = "echo 'epoch 1 loss=0.5, rate=1e-3'; echo 'loss=0.25, rate=none' >&2"
+    script = "echo 'epoch 1 loss=0.5, rate=1e-3 loss=0.4,'; echo 'loss=0.25, rate=none' >&2"
     ran = trained(tmp_path, script, algorithm={"metric_definitions": definitions})
-    assert [(each.name, each.value) for each in ran.measured] == [("loss", 0.5), ("rate", 0.001), ("loss", 0.25)]
+    assert [(each.name, each.value) for each in ran.measured] == [
+        ("loss", 0.5),
+        ("loss", 0.4),
+        ("rate", 0.001),
+        ("loss", 0.25),
+    ]
     assert {name: each.value for name, each in ran.outcome.metrics.items()} == {"loss": 0.25, "rate": 0.001}
     assert all(before <= each.seconds <= time.time() for each in ran.measured)
 

@@ -49,6 +49,16 @@ def test_a_missing_picture_is_the_sentence_and_the_program_is_told(tmp_path: Pat
     assert ran.records("0") == [b"one", b"1"]
 
 
+def test_everything_before_a_fault_is_given_out(tmp_path: Path) -> None:
+    """Small entries are written together; those before the one that is missing are written all the same."""
+    for name in ("1", "2"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "m").write_text("".join(f'{{"source-ref":"{name}"}}\n' for name in "123"))
+    ran = trained(tmp_path, READER, channel(tmp_path / "m", names=["source-ref"]))
+    assert ran.outcome.failure.endswith(f"line 3: {tmp_path}/3: there is no such object")
+    assert (ran.model / "0").read_bytes() == b"12"
+
+
 def test_a_program_that_ends_well_on_a_broken_channel_has_failed_all_the_same(tmp_path: Path) -> None:
     """The end of a pipe that broke looks like the end of an epoch; the job knows better."""
     place = Memory({"s3://b/m": MANIFEST, "s3://b/1.jpg": b"one"})
@@ -147,6 +157,7 @@ def test_nothing_below_a_prefix_is_told(tmp_path: Path) -> None:
     ("keys", "sentence"),
     [
         (["a", "a/b"], "another object lies at its path"),
+        (["a/b", "a//b"], "another object lies at its path"),
         (["../../x"], "its key is no path of a file"),
         (["x" * 300], "longer than a file's name may be"),
     ],

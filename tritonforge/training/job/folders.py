@@ -69,11 +69,12 @@ class Folders:
             opened = os.open(self.failure_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return ""
-        with open(opened, "rb") as file:  # noqa: PTH123 - a descriptor
+        try:
             if not stat.S_ISREG(os.fstat(opened).st_mode):
                 return ""
-            # A character has four bytes at most; one that is cut at the end is left out.
-            text = file.read(4 * FAILURE_LENGTH).decode(errors="replace")
+            text = os.read(opened, 4 * FAILURE_LENGTH).decode(errors="replace")  # a character has 4 bytes at most
+        finally:
+            os.close(opened)
         return text[:FAILURE_LENGTH].strip()
 
     def fail(self, sentence: str) -> None:
