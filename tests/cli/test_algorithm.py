@@ -151,6 +151,33 @@ def test_a_server_that_is_never_well_is_said_to_be(tmp_path: Path) -> None:
     )
 
 
+def test_a_server_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> None:
+    """After --grace, which is said; the code is 1, where one that ends in time is 0."""
+    (tmp_path / "serve").write_text(
+        "#!/usr/bin/env python3\n"
+        "import http.server, signal\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "class Well(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200)\n"
+        "        self.end_headers()\n"
+        "http.server.HTTPServer(('0.0.0.0', 8080), Well).serve_forever()\n"
+    )
+    (tmp_path / "serve").chmod(0o755)
+    program = Path(sys.executable).with_name("tritonforge")
+    given = [str(tmp_path), f"--model={tmp_path}", "--port=0", "--grace=0.3", "--format=json"]
+    process = subprocess.Popen(
+        [program, "algorithm", "run", "serve", *given],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["url"].startswith("http://127.0.0.1:")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == "error: serve did not end within 0.3 s of SIGTERM and was killed"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

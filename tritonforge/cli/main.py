@@ -5,7 +5,6 @@ A subcommand's module is imported only when it runs, so that `--help` loads clic
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from tritonforge.cli.commands import Commands
 from tritonforge.errors import TritonForgeError
 
 __all__ = ["cli", "main"]
@@ -35,24 +35,6 @@ _COMMANDS: Final = {
 }
 
 
-class _Commands(click.Group):
-    """A group whose subcommands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, name = _COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
-
-
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
         from tritonforge import __version__
@@ -62,7 +44,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 
 
 @click.command(
-    cls=_Commands,
+    cls=Commands,
+    rows=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 done; 1 the job ran and failed, validate refused, or --check found a difference; "
     "2 the input is to be mended; 3 only for deploy --plan --detailed-exitcode: there is something to do; "
