@@ -46,6 +46,15 @@ def test_a_good_manifest_is_summed_up(run: Run, cars: Path) -> None:
     )  # fmt: skip
 
 
+def test_the_most_frequent_classes_are_summed_up(run: Run, tmp_path: Path) -> None:
+    """A dozen, and how many more there are; those without a name by their number."""
+    boxes = [{"class_id": each % 15, "left": 1, "top": 1, "width": 1, "height": 1} for each in range(29)]
+    line = {"source-ref": "s3://b/x", "b": {"image_size": [{"width": 9, "height": 9}], "annotations": boxes}}
+    (tmp_path / "m").write_bytes(text(line))
+    assert "boxes on 1 line (0 2, 1 2, 2 2, " in run("check", tmp_path / "m")[1]
+    assert "11 2, 3 more)" in run("check", tmp_path / "m")[1]
+
+
 def test_each_problem_is_one_line(run: Run, tmp_path: Path) -> None:
     """Path, line, attribute and what; a count at the end; exit code 1."""
     path = tmp_path / "m"

@@ -103,6 +103,7 @@ def test_what_is_allowed_at_the_border_is_read() -> None:
     """64 objects in each other, a whole surrogate pair, a line that ends in a carriage return."""
     deep = b'{"a":' * 64 + b"1" + b"}" * 64
     assert parse(deep).text == deep
+    assert parse(deep[:-1] + b',"b":[]}').text.endswith(b'"b":[]}')  # more of them, and not deeper
     assert parse(b'{"a": "\\ud83d\\ude00"}').attributes == {"a": "😀"}
     assert parse(b'{"a": 1}\r').attributes == {"a": 1}
 
