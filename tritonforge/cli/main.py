@@ -24,13 +24,13 @@ _COMMANDS: Final = {
     "explain": ("tritonforge.cli.validation:explain", "Say what a rule means, and how to mend it."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
     "infer": ("tritonforge.cli.inference:infer", "Send images to a server and print the answers."),
-    "train": ("tritonforge.cli.train:train", "Train a model as a SageMaker training job, on this machine."),
+    "train": ("tritonforge.cli.train:train", "Train a model as a SageMaker training job, here or there."),
     "transform": ("tritonforge.cli.transform:transform", "Ask a model for every record of a folder or a prefix."),
     "manifest": ("tritonforge.cli.manifest:manifest", "Check, convert, split and look at labelled data."),
     "package": ("tritonforge.cli.packaging:package", "Pack a model repository as SageMaker's model.tar.gz."),
     "deploy": ("tritonforge.cli.deployment:deploy", "Plan a SageMaker endpoint, and make it so."),
     "destroy": ("tritonforge.cli.deployment:destroy", "Remove a deployment from SageMaker, and nothing else."),
-    "algorithm": ("tritonforge.cli.algorithm:algorithm", "Run an algorithm's programs as their images are run."),
+    "algorithm": ("tritonforge.cli.algorithm:algorithm", "Run an algorithm's programs as images do; publish it."),
     "emulate": ("tritonforge.cli.emulation:emulate", "Run SageMaker on this machine, for unmodified AWS code."),
 }
 
