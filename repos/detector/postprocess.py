@@ -5,6 +5,7 @@ The suppression is tritonforge's own, as a file beside this model's configuratio
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ class TritonPythonModel:
         (self._most,) = (each["dims"][0] for each in config["output"] if each["name"] == "scores")
         self._most = int(self._most)
         self._labels = np.asarray((_FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines(), dtype=object)
+        sys.dont_write_bytecode = True  # the model directory stays as it is; on SageMaker it is read only
         spec = importlib.util.spec_from_file_location("suppression", _FOLDER / "suppression.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

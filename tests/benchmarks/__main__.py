@@ -25,6 +25,7 @@ BENCHMARKS = (
     "records",
     "transform",
     "pipe",
+    "training",
     "differential",
 )
 
