@@ -37,9 +37,7 @@ _OUTPUTS: Final = "tritonforge-training/validations/"
 
 _SHARED: Final = (
     click.option("--role", metavar="ROLE", help="The IAM role that the validation runs with: an ARN, or a name."),
-    click.option(
-        "--transform", metavar="DATA", help="Objects to validate inference with: a folder or s3:// prefix."
-    ),
+    click.option("--transform", metavar="DATA", help="Objects to validate inference with: a folder or s3:// prefix."),
     click.option("--output", metavar="S3URI", help="Where the validation writes to; default: in the bucket."),
     click.option("--bucket", help="The bucket for data of this machine; default: SageMaker's own of the region."),
     click.option("--certify", is_flag=True, help="Certify for AWS Marketplace; the validation's data become public."),
