@@ -76,6 +76,14 @@ def test_any_bytes_are_a_manifest_or_one_error(data: bytes, size: int) -> None:
         list(manifest_uris(pieces))
 
 
+def test_large_pieces_may_end_anywhere() -> None:
+    """Also where they cut a key far from their beginning."""
+    keys = [f"folder/{number:06}" for number in range(20_000)]
+    data = json.dumps([{"prefix": "p/"}, *keys]).encode()
+    pieces = [data[start : start + 99_991] for start in range(0, len(data), 99_991)]
+    assert [uri for uri, _ in manifest_uris(pieces)] == [f"p/{key}" for key in keys]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_each_element_has_its_line(size: int) -> None:
     """Counted from 1, where the element begins; also the error, which is a DecodeError that the user mends."""

@@ -309,6 +309,15 @@ def test_a_split_keeps_every_line_as_it_was(run: Run, tmp_path: Path) -> None:
     assert told["fraction"] == told["validation"] / 40
     assert set(told["on_one_side_only"]) <= {"b: class 0", "b: class 1"}
     assert all(each in err for each in told["on_one_side_only"])
+    train.write_bytes(b"\n".join(lines[:2]))
+    for number, seed in enumerate(("0", "1", "2", "3", "4", "5", "6", "7")):
+        files = (tmp_path / f"t{number}", tmp_path / f"v{number}")
+        options = ("--seed", seed, "--fraction", "0.5", "--train", files[0], "--validation", files[1])
+        err = run("split", train, *options)[2]
+        for kept, name in zip(files, ("train", "validation"), strict=True):
+            for line in kept.read_bytes().splitlines() if kept.read_bytes().count(b"\n") == 1 else ():
+                (box,) = json.loads(line)["b"]["annotations"]
+                assert f"b: class {box['class_id']} is on lines of {name} only" in err
 
 
 def test_a_split_without_what_it_goes_by(run: Run, tmp_path: Path) -> None:

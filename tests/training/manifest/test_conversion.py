@@ -150,6 +150,12 @@ def test_a_line_that_is_wrong_is_named() -> None:
     assert (error.value.line, error.value.attribute) == (9, "b")
 
 
+def test_reading_says_how_much_more_is_wrong() -> None:
+    """The first thing in full, and how many more there are."""
+    with pytest.raises(ManifestError, match=r"images\[0\]: must be an object with .* \(and 2 more\)$"):
+        next(read_annotations(b'{"images": [1, 2, 3], "annotations": []}'))
+
+
 def document(change: Callable[[Any], object]) -> str:
     """A small annotations.json, changed."""
     value: dict[str, Any] = {

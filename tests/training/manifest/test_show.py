@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.training.manifest.conftest import Run, images
+from tests.training.manifest.samples import SEGMENTS, SPECIES, THINGS, text
 from tritonforge.cli import fleet
 from tritonforge.inference.transform.places import Folders, Found
 
@@ -65,6 +66,17 @@ def test_pictures_that_cannot_be_shown_are_told(run: Run, tmp_path: Path) -> Non
         0,
         [2, 2, 3, 3, 5],
     )
+
+
+def test_lines_without_boxes_are_shown_too(run: Run, tmp_path: Path) -> None:
+    """One that is not labelled yet, and labels of other kinds."""
+    manifest, png = images(tmp_path, 1), tmp_path / "sheet.png"
+    image = {"source-ref": "s3://bucket/train/images/0.png"}
+    manifest.write_bytes(manifest.read_bytes() + text(image))
+    assert run("show", manifest, "-o", png, "--images", tmp_path)[:2] == (0, f"{png}: 2 of 2 pictures\n")
+    for line in (SPECIES, THINGS, SEGMENTS):
+        manifest.write_bytes(text({**line, **image}, image))
+        assert run("show", manifest, "-o", png, "--images", tmp_path)[:2] == (0, f"{png}: 2 of 2 pictures\n")
 
 
 def test_paths_are_those_beside_the_manifest(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
