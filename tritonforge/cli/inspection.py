@@ -32,6 +32,9 @@ __all__ = ["check"]
 #: Problems that the JSON report lists; the count has all.
 _LISTED: Final = 10_000
 
+#: Problems that are printed; whoever wants more of them asks for JSON.
+_SHOWN: Final = 100
+
 #: Objects that are looked for at once, and those of which the answers are waited for together.
 _LOOKING: Final = 16
 _BATCH: Final = 1024
@@ -75,7 +78,8 @@ def check(
         for file, problem in problems:
             count += 1
             if report == "text":
-                click.echo(where(file, problem))
+                if count <= _SHOWN:
+                    click.echo(where(file, problem))
             elif count <= _LISTED:
                 told = {"line": problem.line, "attribute": problem.attribute, "what": problem.what}
                 listed.append({"path": file, **told})
@@ -87,6 +91,8 @@ def check(
         return 1 if count else 0
     if work is not None:
         out.print(escape(f"{path}: {plural(work.lines, 'line')}{_summary(work.labels)}"))
+    if count > _SHOWN:
+        out.print(f"[dim]... and {plural(count - _SHOWN, 'problem')} more (--format json lists {_LISTED:,})[/dim]")
     verdict = f"[red]{plural(count, 'problem')}[/red]" if count else "[green]no problems[/green]"
     out.print(f"{escape(path)}: {verdict}")
     return 1 if count else 0

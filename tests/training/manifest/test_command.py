@@ -72,6 +72,26 @@ def test_each_problem_is_one_line(run: Run, tmp_path: Path) -> None:
     ]
 
 
+def test_very_many_problems_are_not_all_printed(run: Run, tmp_path: Path) -> None:
+    """A hundred, how many more there are, and how to get them."""
+    path = tmp_path / "m"
+    path.write_bytes(text(*({"source-ref": f"{number}.jpg"} for number in range(130))))
+    code, out, _ = run("check", path)
+    assert code == 1
+    lines = out.splitlines()
+    assert lines[99] == (
+        f"{path}:100: source-ref: 99.jpg is not on S3, from where SageMaker reads; expected s3://bucket/key "
+        "(--local takes paths)"
+    )
+    assert lines[-3:] == [
+        f"{path}: 130 lines",
+        "... and 30 problems more (--format json lists 10,000)",
+        f"{path}: 130 problems",
+    ]
+    assert len(json.loads(run("check", path, "--format", "json")[1])["listed"]) == 130
+    assert run("check", path, "--local")[0] == 0
+
+
 def test_the_report_for_machines(run: Run, tmp_path: Path) -> None:
     """One JSON object with every problem and every label."""
     path = tmp_path / "m"

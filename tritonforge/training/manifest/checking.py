@@ -157,7 +157,7 @@ def reference_fault(value: Json, *, local: bool = False) -> str:
         return ""
     if value.startswith("s3://"):
         return f"{value} is no address of an object; expected s3://bucket/key"
-    return f"{value:.200} is not on S3, from where SageMaker reads; expected s3://bucket/key"
+    return f"{value:.200} is not on S3, from where SageMaker reads; expected s3://bucket/key (--local takes paths)"
 
 
 def _classification(value: Json, _: Mapping[str, Json]) -> Iterator[Fault]:
