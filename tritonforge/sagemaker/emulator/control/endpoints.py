@@ -116,9 +116,7 @@ def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         modified=lambda each: each.modified,
         status=lambda each: each.status,
     )
-    shown, token = paging.page(request, chosen, name=lambda each: each.name)
-    answer: dict[str, Any] = {"Endpoints": [_summary(each) for each in shown]}
-    return answer | ({"NextToken": token} if token else {})
+    return paging.answer(request, chosen, "Endpoints", _summary, name=lambda each: each.name)
 
 
 def _summary(endpoint: Endpoint) -> Mapping[str, Any]:

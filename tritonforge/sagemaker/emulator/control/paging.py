@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from tritonforge.sagemaker.emulator.control.failures import ApiError, invalid
 
-__all__ = ["DEFAULT_PAGE", "page", "selected"]
+__all__ = ["DEFAULT_PAGE", "answer", "page", "selected"]
 
 #: Items of a page that was asked for without MaxResults. Source: ListEndpoints, "This value defaults to 10".
 DEFAULT_PAGE: Final = 10
@@ -73,6 +73,22 @@ def page(
     if not shown or begin + size >= len(items):
         return shown, None
     return shown, _token({"after": name(shown[-1]), "index": begin + len(shown), "for": _question(request)})
+
+
+def answer(
+    request: Mapping[str, Any],
+    items: Sequence[_Item],
+    member: str,
+    told: Callable[[_Item], Mapping[str, Any]],
+    *,
+    name: Callable[[_Item], str],
+) -> dict[str, Any]:
+    """What a List call answers: a page of items as they are told, under ``member``, and the token of the next one.
+
+    Raises as `page`.
+    """
+    shown, token = page(request, items, name=name)
+    return {member: [told(each) for each in shown], **({"NextToken": token} if token else {})}
 
 
 def _between(request: Mapping[str, Any], items: list[_Item], what: str, when: Callable[[_Item], float]) -> list[_Item]:

@@ -79,9 +79,7 @@ def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         modified=lambda each: each.modified,
         status=lambda each: each.status,
     )
-    shown, token = paging.page(request, chosen, name=lambda each: each.name)
-    answer: dict[str, Any] = {"TransformJobSummaries": [_summary(each) for each in shown]}
-    return answer | ({"NextToken": token} if token else {})
+    return paging.answer(request, chosen, "TransformJobSummaries", _summary, name=lambda each: each.name)
 
 
 def _summary(job: Transform) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from tritonforge.sagemaker.emulator.control import pauses, transform_states
 from tritonforge.sagemaker.emulator.control.documents import Transform
 from tritonforge.sagemaker.emulator.control.fleet import Containers, RunningContainer
 from tritonforge.sagemaker.emulator.control.ledger import Ledger
+from tritonforge.sagemaker.emulator.control.threads import Task, Threads
 from tritonforge.sagemaker.emulator.hosting import ContainerDefinition, ContainerError, UnhealthyError, Variant
 from tritonforge.sagemaker.emulator.objects import ObjectMissingError, ObjectStore
 
@@ -55,12 +56,10 @@ _NO_PING: Final = (
 
 
 @dataclass(slots=True)
-class _Work:
-    """A job that a thread is at; ``stop`` ends it, and its container is there once it runs."""
+class _Work(Task):
+    """A job that a thread is at; its container is there once it runs."""
 
-    stop: threading.Event = field(default_factory=threading.Event)
     container: RunningContainer | None = None
-    thread: threading.Thread | None = None
     stopper: threading.Thread | None = None
 
 
@@ -93,25 +92,16 @@ class Transforms:
         self._speed = speed
         self._line = line
         self._log = log
-        self._closing = False
-        self._guard = threading.Lock()
-        self._jobs: dict[tuple[str, str], _Work] = {}
+        self._threads = Threads(_Work, self._run)
 
     def begin(self, region: str, name: str) -> None:
         """Start what the status of a job asks for."""
-        with self._guard:
-            work = _Work()
-            work.thread = threading.Thread(
-                target=self._run, args=(region, name, work), name=f"emulator-{name}", daemon=True
-            )
-            self._jobs[region, name] = work
-            if not self._closing:
-                work.thread.start()
+        self._threads.begin(region, name)
 
     def stop(self, region: str, name: str) -> None:
         """End a job early; its status says so already."""
-        with self._guard:
-            work = self._jobs.get((region, name))
+        with self._threads.guard:
+            work = self._threads.find(region, name)
             if work is None or work.stop.is_set():
                 return
             work.stop.set()
@@ -128,17 +118,11 @@ class Transforms:
 
     def close(self) -> None:
         """Stop every thread and every container; the ledger stays as it is."""
-        with self._guard:
-            self._closing = True
-            jobs = list(self._jobs.values())
-        for work in jobs:
-            work.stop.set()
+        jobs = self._threads.close()
         for work in jobs:
             if work.container is not None:
                 work.container.stop(drain=0.0)
-        for work in jobs:
-            if work.thread is not None and work.thread.ident is not None:
-                work.thread.join()
+        self._threads.join(jobs)
 
     def _run(self, region: str, name: str, work: _Work) -> None:
         try:
@@ -148,17 +132,14 @@ class Transforms:
             folder.mkdir(parents=True, exist_ok=True)
             place = EmulatedPlace(self._objects, folder)
             reason = "" if job.status == "Stopping" else self._worked(region, job, folder, place, work)
-            if not self._closing:
+            if not self._threads.closing:
                 self._end(region, name, place, reason)
                 shutil.rmtree(folder, ignore_errors=True)
         except Exception as error:  # a thread of its own: nobody else would ever hear of it
             self._log(f"transform job {name}: {type(error).__name__}: {error}")
-            if not self._closing:
+            if not self._threads.closing:
                 internal = "InternalServerError: We encountered an internal error. Please try again."
                 self._end(region, name, None, f"{internal} ({type(error).__name__}: {error})")
-        finally:
-            with self._guard:
-                self._jobs.pop((region, name), None)
 
     def _worked(self, region: str, job: Transform, folder: Path, place: EmulatedPlace, work: _Work) -> str:
         """Do a job, as far as it is not stopped; why it failed, empty where it did not."""
@@ -206,7 +187,7 @@ class Transforms:
             images=self._images,
             cancelled=work.stop,
         )
-        with self._guard:
+        with self._threads.guard:
             work.container = container
         return container
 

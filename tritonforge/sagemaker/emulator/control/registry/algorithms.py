@@ -73,9 +73,7 @@ def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         created=lambda each: each.created,
         order="Ascending",
     )
-    shown, token = paging.page(request, chosen, name=lambda each: each.name)
-    answer: dict[str, Any] = {"AlgorithmSummaryList": [_summary(each) for each in shown]}
-    return answer | ({"NextToken": token} if token else {})
+    return paging.answer(request, chosen, "AlgorithmSummaryList", _summary, name=lambda each: each.name)
 
 
 def _summary(found: Registered) -> Mapping[str, Any]:

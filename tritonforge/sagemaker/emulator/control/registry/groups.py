@@ -55,9 +55,7 @@ def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     chosen = paging.selected(
         request, found, name=lambda each: each.name, created=lambda each: each.created, order="Ascending"
     )
-    shown, token = paging.page(request, chosen, name=lambda each: each.name)
-    answer: dict[str, Any] = {"ModelPackageGroupSummaryList": [_described(each) for each in shown]}
-    return answer | ({"NextToken": token} if token else {})
+    return paging.answer(request, chosen, "ModelPackageGroupSummaryList", _described, name=lambda each: each.name)
 
 
 def _delete(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:

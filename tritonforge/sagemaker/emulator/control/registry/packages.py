@@ -144,9 +144,7 @@ def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     chosen = paging.selected(
         request, found, name=lambda each: each.name, created=lambda each: each.created, order="Ascending"
     )
-    shown, token = paging.page(request, chosen, name=lambda each: each.name)
-    answer: dict[str, Any] = {"ModelPackageSummaryList": [_summary(each) for each in shown]}
-    return answer | ({"NextToken": token} if token else {})
+    return paging.answer(request, chosen, "ModelPackageSummaryList", _summary, name=lambda each: each.name)
 
 
 def _summary(found: Registered) -> Mapping[str, Any]:

@@ -148,9 +148,7 @@ def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         status=lambda each: each.status,
         order="Ascending",
     )
-    shown, token = paging.page(request, chosen, name=lambda each: each.name)
-    answer: dict[str, Any] = {"TrainingJobSummaries": [_summary(each) for each in shown]}
-    return answer | ({"NextToken": token} if token else {})
+    return paging.answer(request, chosen, "TrainingJobSummaries", _summary, name=lambda each: each.name)
 
 
 def _summary(job: Training) -> Mapping[str, Any]:

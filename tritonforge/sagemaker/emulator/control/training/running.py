@@ -20,6 +20,7 @@ from tritonforge.sagemaker.emulator.batch.place import EmulatedPlace
 from tritonforge.sagemaker.emulator.control import pauses
 from tritonforge.sagemaker.emulator.control.documents import Training
 from tritonforge.sagemaker.emulator.control.ledger import Ledger
+from tritonforge.sagemaker.emulator.control.threads import Task, Threads
 from tritonforge.sagemaker.emulator.control.training import fitting, states
 from tritonforge.sagemaker.emulator.control.training.metrics import Metrics
 from tritonforge.sagemaker.emulator.hosting import programs
@@ -66,12 +67,10 @@ class Trainer(Protocol):
 
 
 @dataclass(slots=True)
-class _Work:
-    """A job that a thread is at; ``stop`` ends it, ``kill`` without waiting for its program."""
+class _Work(Task):
+    """A job that a thread is at; ``kill`` ends it without waiting for its program."""
 
-    stop: threading.Event = field(default_factory=threading.Event)
     kill: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
 
 
 class Trainings:
@@ -103,25 +102,16 @@ class Trainings:
         self._line = line
         self._measured = measured
         self._log = log
-        self._closing = False
-        self._guard = threading.Lock()
-        self._jobs: dict[tuple[str, str], _Work] = {}
+        self._threads = Threads(_Work, self._run)
 
     def begin(self, region: str, name: str) -> None:
         """Start what the status of a job asks for."""
-        with self._guard:
-            work = _Work()
-            work.thread = threading.Thread(
-                target=self._run, args=(region, name, work), name=f"emulator-{name}", daemon=True
-            )
-            self._jobs[region, name] = work
-            if not self._closing:
-                work.thread.start()
+        self._threads.begin(region, name)
 
     def stop(self, region: str, name: str) -> None:
         """End a job early; its status says so already."""
-        with self._guard:
-            work = self._jobs.get((region, name))
+        with self._threads.guard:
+            work = self._threads.find(region, name)
         if work is not None:
             work.stop.set()
 
@@ -134,19 +124,11 @@ class Trainings:
 
     def close(self) -> None:
         """Stop every thread and every program; the ledger stays as it is."""
-        with self._guard:
-            self._closing = True
-            jobs = list(self._jobs.values())
-        for work in jobs:
-            work.stop.set()
-        threads = [each.thread for each in jobs if each.thread is not None and each.thread.ident is not None]
-        deadline = time.monotonic() + _FAREWELL
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        jobs = self._threads.close()
+        self._threads.join(jobs, _FAREWELL)
         for work in jobs:
             work.kill.set()
-        for thread in threads:
-            thread.join()
+        self._threads.join(jobs)
 
     def _run(self, region: str, name: str, work: _Work) -> None:
         try:
@@ -159,16 +141,13 @@ class Trainings:
                 to = states.stopped if job.status == "Stopping" else self._trained(region, job, folder, work)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-            if not self._closing:
+            if not self._threads.closing:
                 self._end(region, name, to)
         except Exception as error:  # a thread of its own: nobody else would ever hear of it
             self._log(f"training job {name}: {type(error).__name__}: {error}")
-            if not self._closing:
+            if not self._threads.closing:
                 internal = "InternalServerError: We encountered an internal error. Please try again."
                 self._end(region, name, _failed(f"{internal} ({type(error).__name__}: {error})"))
-        finally:
-            with self._guard:
-                self._jobs.pop((region, name), None)
 
     def _trained(self, region: str, job: Training, folder: Path, work: _Work) -> _End:
         """Do a job, as far as it is not stopped; what becomes of it."""
