@@ -27,7 +27,7 @@ _SPEED = 1000.0
 
 @contextmanager
 def emulated(
-    *, state: Path | None = None, speed: float = _SPEED, images: Mapping[str, str] | None = None
+    *, state: Path | None = None, speed: float = _SPEED, images: Mapping[str, str | os.PathLike[str]] | None = None
 ) -> Iterator[Emulator]:
     """SageMaker on a free loopback port for a block, and this process's AWS variables set to it.
 

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from tests.conftest import ROOT
@@ -89,6 +91,21 @@ class Served:
         raise AssertionError("no checkpoint")
 
 
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[], Served]]:
+    """Starts emulators over one state folder; none outlives the test, however that ends."""
+    started: list[Served] = []
+
+    def start() -> Served:
+        started.append(Served(tmp_path / "state"))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.end(signal.SIGTERM)
+
+
 def lives(job: str) -> bool:
     """Whether a program of a job runs on this machine."""
     return any(f"TRAINING_JOB_NAME={job}\0".encode() in environment(each) for each in Path("/proc").glob("[0-9]*"))
@@ -102,9 +119,9 @@ def environment(process: Path) -> bytes:
         return b""
 
 
-def test_a_spot_job_goes_on_from_its_checkpoint_after_kill_9(tmp_path: Path) -> None:
+def test_a_spot_job_goes_on_from_its_checkpoint_after_kill_9(serve: Callable[[], Served]) -> None:
     """It was interrupted, starts again, and ends Completed with the epochs that were left; its program did not stay."""
-    served = Served(tmp_path / "state")
+    served = serve()
     job = f"killed-{os.getpid()}"
     served.job(job, HyperParameters={"epochs": "2", "seconds": "60", "once": "yes"})
     served.until_checkpoint(job)
@@ -114,26 +131,23 @@ def test_a_spot_job_goes_on_from_its_checkpoint_after_kill_9(tmp_path: Path) -> 
     while lives(job) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not lives(job)
-    served = Served(tmp_path / "state")
-    try:
-        found = served.ended(job)
-        assert found["TrainingJobStatus"] == "Completed", found
-        history = [each["Status"] for each in found["SecondaryStatusTransitions"]]
-        assert history[:4] == ["Starting", "Downloading", "Training", "Interrupted"]
-        assert history[4:] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
-        body = served.s3.get_object(Bucket=BUCKET, Key=f"out/{job}/output/model.tar.gz")["Body"].read()
-        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
-            model = archive.extractfile("model.json")
-            assert model is not None
-            assert json.loads(model.read())["first"] == 1
-        assert found["BillableTimeInSeconds"] <= found["TrainingTimeInSeconds"]
-    finally:
-        served.end(signal.SIGTERM)
+    served = serve()
+    found = served.ended(job)
+    assert found["TrainingJobStatus"] == "Completed", found
+    history = [each["Status"] for each in found["SecondaryStatusTransitions"]]
+    assert history[:4] == ["Starting", "Downloading", "Training", "Interrupted"]
+    assert history[4:] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    body = served.s3.get_object(Bucket=BUCKET, Key=f"out/{job}/output/model.tar.gz")["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        model = archive.extractfile("model.json")
+        assert model is not None
+        assert json.loads(model.read())["first"] == 1
+    assert found["BillableTimeInSeconds"] <= found["TrainingTimeInSeconds"]
 
 
-def test_a_validation_goes_on_after_kill_9(tmp_path: Path) -> None:
+def test_a_validation_goes_on_after_kill_9(serve: Callable[[], Served]) -> None:
     """Its training job starts again under its name, and what comes after it is done."""
-    served = Served(tmp_path / "state")
+    served = serve()
     served.s3.put_object(Bucket=BUCKET, Key="data/a", Body=b"one")
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
     types = {
@@ -178,24 +192,21 @@ def test_a_validation_goes_on_after_kill_9(tmp_path: Path) -> None:
             break
         time.sleep(0.02)
     served.end()
-    served = Served(tmp_path / "state")
-    try:
-        for _ in range(3000):
-            found = served.sagemaker.describe_algorithm(AlgorithmName="validated")
-            if found["AlgorithmStatus"] not in ("Pending", "InProgress"):
-                break
-            time.sleep(0.02)
-        assert found["AlgorithmStatus"] == "Completed", found["AlgorithmStatusDetails"]
-        (job,) = served.sagemaker.list_training_jobs()["TrainingJobSummaries"]
-        assert job["TrainingJobName"] == jobs[0]["TrainingJobName"]
-        assert served.s3.get_object(Bucket=BUCKET, Key="validated/a.out")["Body"].read()
-    finally:
-        served.end(signal.SIGTERM)
+    served = serve()
+    for _ in range(3000):
+        found = served.sagemaker.describe_algorithm(AlgorithmName="validated")
+        if found["AlgorithmStatus"] not in ("Pending", "InProgress"):
+            break
+        time.sleep(0.02)
+    assert found["AlgorithmStatus"] == "Completed", found["AlgorithmStatusDetails"]
+    (job,) = served.sagemaker.list_training_jobs()["TrainingJobSummaries"]
+    assert job["TrainingJobName"] == jobs[0]["TrainingJobName"]
+    assert served.s3.get_object(Bucket=BUCKET, Key="validated/a.out")["Body"].read()
 
 
-def test_what_was_there_is_there_again(tmp_path: Path) -> None:
+def test_what_was_there_is_there_again(serve: Callable[[], Served]) -> None:
     """Jobs, algorithms, packages, groups, their tags and statuses; and a job that was being stopped is Stopped."""
-    served = Served(tmp_path / "state")
+    served = serve()
     served.job("done")
     assert served.ended("done")["TrainingJobStatus"] == "Completed"
     sagemaker = served.sagemaker
@@ -219,22 +230,19 @@ def test_what_was_there_is_there_again(tmp_path: Path) -> None:
     )
     served.job("stopping", HyperParameters={"seconds": "60"})
     served.end(signal.SIGTERM)  # the job itself goes on after the restart
-    served = Served(tmp_path / "state")
-    try:
-        sagemaker = served.sagemaker
-        assert served.ended("done")["SecondaryStatusTransitions"][-1]["Status"] == "Completed"
-        found = sagemaker.describe_model_package(ModelPackageName=arn)
-        assert (found["ModelApprovalStatus"], found["ModelPackageVersion"]) == ("Approved", 1)
-        group = sagemaker.describe_model_package_group(ModelPackageGroupName="group")["ModelPackageGroupArn"]
-        assert sagemaker.list_tags(ResourceArn=group)["Tags"] == [{"Key": "k", "Value": "v"}]
-        for _ in range(500):
-            status = sagemaker.describe_algorithm(AlgorithmName="algorithm")["AlgorithmStatus"]
-            if status == "Completed":
-                break
-            time.sleep(0.02)
-        assert status == "Completed"
-        assert sagemaker.describe_training_job(TrainingJobName="stopping")["TrainingJobStatus"] == "InProgress"
-        sagemaker.stop_training_job(TrainingJobName="stopping")
-        assert served.ended("stopping")["TrainingJobStatus"] == "Stopped"
-    finally:
-        served.end(signal.SIGTERM)
+    served = serve()
+    sagemaker = served.sagemaker
+    assert served.ended("done")["SecondaryStatusTransitions"][-1]["Status"] == "Completed"
+    found = sagemaker.describe_model_package(ModelPackageName=arn)
+    assert (found["ModelApprovalStatus"], found["ModelPackageVersion"]) == ("Approved", 1)
+    group = sagemaker.describe_model_package_group(ModelPackageGroupName="group")["ModelPackageGroupArn"]
+    assert sagemaker.list_tags(ResourceArn=group)["Tags"] == [{"Key": "k", "Value": "v"}]
+    for _ in range(500):
+        status = sagemaker.describe_algorithm(AlgorithmName="algorithm")["AlgorithmStatus"]
+        if status == "Completed":
+            break
+        time.sleep(0.02)
+    assert status == "Completed"
+    assert sagemaker.describe_training_job(TrainingJobName="stopping")["TrainingJobStatus"] == "InProgress"
+    sagemaker.stop_training_job(TrainingJobName="stopping")
+    assert served.ended("stopping")["TrainingJobStatus"] == "Stopped"
