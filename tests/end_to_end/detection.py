@@ -99,13 +99,14 @@ def precisions(base: Path) -> list[float]:
 
 
 def stream(manifest: Path, *, label: str = "digits", shuffled: int | None = None) -> bytes:
-    """What SageMaker pipes of an augmented manifest: image and label of each line, each a record of its own."""
+    """What SageMaker pipes of an augmented manifest: image, label and metadata of each line, as records."""
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     if shuffled is not None:
         random.Random(shuffled).shuffle(lines)
     records = []
     for line in lines:
-        records += [Path(line["source-ref"]).read_bytes(), json.dumps(line[label]).encode()]
+        values = [json.dumps(line[name]).encode() for name in (label, f"{label}-metadata")]
+        records += [Path(line["source-ref"]).read_bytes(), *values]
     return b"".join(frame_recordio(record) for record in records)
 
 

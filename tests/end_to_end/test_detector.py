@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import sys
+import tarfile
 import time
 import urllib.error
 import urllib.request
@@ -134,10 +135,15 @@ def test_metrics_are_read_off_the_log(undisturbed: Path) -> None:
 
 
 def test_a_pipe_gives_the_weights_that_files_give(undisturbed: Path, few: Path, tmp_path: Path) -> None:
-    """The same samples out of an augmented manifest, shuffled on the way, are the same training to the last bit."""
+    """The same samples out of an augmented manifest, shuffled on the way, are the same training to the last bit.
+
+    The manifest has names for the classes, which annotations.json has not.
+    """
     base = lay_out(tmp_path / "pipe", SMALL, {}, pipes={"training": few})
     trained(base, pipe=detection.stream(few / "digits.manifest", shuffled=1))
     assert_equal(weights(base), weights(undisturbed))
+    assert (base / "model/detector/labels.txt").read_text() == "two\nthree\n"
+    assert (undisturbed / "model/detector/labels.txt").read_text() == "2\n3\n"
 
 
 def test_training_goes_on_after_sigterm_to_the_same_weights(undisturbed: Path, few: Path, tmp_path: Path) -> None:
@@ -172,8 +178,11 @@ def test_the_top_layer_alone_learns_other_digits_sooner(learned: Path, tmp_path:
     top = lay_out(
         tmp_path / "top",
         {**chosen, "train_only_on_top_layer": "True"},
-        {"training": pictures, "model": learned / "model"},
+        {"training": pictures, "model": tmp_path / "model"},
     )
+    (tmp_path / "model").mkdir()
+    with tarfile.open(tmp_path / "model/model.tar.gz", "w:gz") as archive:
+        archive.add(learned / "model", ".")
     trained(anew)
     assert "with a new top layer" in trained(top)
     curves = {"top layer of a trained model": precisions(top), "from random weights": precisions(anew)}
