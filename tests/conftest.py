@@ -75,9 +75,9 @@ def resnet50(shared: Path) -> Path:
     return once("resnet50", shared)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def inception_server(inception: Path) -> Iterator[Server]:
-    """A real tritonserver that runs `repos/inception_v3`."""
+    """A real tritonserver that runs `repos/inception_v3`; it has 4 GB, which no test keeps longer than it must."""
     with Server(inception, sagemaker_port=0, http_port=0, grpc_port=0, metrics_port=None) as server:
         yield server
 
