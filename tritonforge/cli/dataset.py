@@ -58,6 +58,11 @@ FORMS: Final[Mapping[Form, str]] = {
     "detector": "documents of the built-in detector",
 }
 
+#: The file of a data set in a folder, and the folder of its images.
+#: Source: SageMaker developer guide, "How to use the SageMaker AI Object Detection - TensorFlow algorithm".
+_ANNOTATIONS: Final = "annotations.json"
+_IMAGES: Final = "images"
+
 #: Bytes of a file by which it is recognised, and between two moves of the bar.
 _HEAD: Final = 1 << 20
 _MOVE: Final = 1 << 20
@@ -141,6 +146,17 @@ class Dataset:
         """The bytes of a document, which is held whole."""
         return b"".join(self.chunks())
 
+    def pictures(self) -> str:
+        """Where the images lie when nobody says it: images/ beside annotations.json, where there is such a folder.
+
+        For a file of this machine this is relative to it; empty where names are addresses, or images lie beside.
+        """
+        if self.form != "annotations":
+            return ""
+        if self.path.startswith("s3://"):
+            return f"{self.path.rpartition('/')[0]}/{_IMAGES}"
+        return _IMAGES if Path(self.path).with_name(_IMAGES).is_dir() else ""
+
     def documents(self) -> Iterator[tuple[str, bytes]]:
         """The built-in detector's documents: the address of each, and its bytes."""
         try:
@@ -188,20 +204,23 @@ class Dataset:
 def data_set(path: str, form: Form | None, flags: Mapping[str, Any]) -> Dataset:
     """The data set at a path or address; its form follows from what it holds, where nothing is said.
 
-    Raises ManifestError where there is none.
+    A folder with an annotations.json is the data set of that file. Raises ManifestError where there is none.
     """
+    if not path:
+        raise click.UsageError("DATASET is empty; name a file, a folder or an s3:// address")
     place = place_for(path, flags)
     if path.endswith("/") or (not path.startswith("s3://") and Path(path).is_dir()):
+        inside = f"{path.rstrip('/')}/{_ANNOTATIONS}"
+        size = _size(inside, place) if form in (None, "annotations") else None
+        if size is not None and (form or _form(inside, place)) == "annotations":
+            return Dataset(inside, "annotations", place, size)
         if form not in (None, "detector"):
             raise click.UsageError(f"{path} is a folder, and {FORMS[form]} is a file")
         return Dataset(path, "detector", place)
-    try:
-        found = place.find(path)
-    except PlaceError as error:
-        raise LocatedError(str(error)) from error
-    if found is None:
+    size = _size(path, place)
+    if size is None:
         raise LocatedError(f"{path}: there is no such file")
-    return Dataset(path, form or _form(path, place), place, found.size)
+    return Dataset(path, form or _form(path, place), place, size)
 
 
 class Places:
@@ -209,6 +228,8 @@ class Places:
 
     def __init__(self, path: str, copies: str, flags: Mapping[str, Any]) -> None:
         self._beside = "" if path.startswith("s3://") else str(Path(path).parent)
+        if copies and not copies.startswith("s3://") and not Path(copies).is_dir():
+            raise click.UsageError(f"--images {copies}: there is no such folder")
         self._copies = copies
         self._local = place_for("", flags)
         self._flags = flags
@@ -291,6 +312,15 @@ def _values(file: BinaryIO) -> Iterator[Json]:
         yield read_json(line, number=number)
 
 
+def _size(path: str, place: Place) -> int | None:
+    """The bytes of a file, None where there is none."""
+    try:
+        found = place.find(path)
+    except PlaceError as error:
+        raise LocatedError(str(error)) from error
+    return None if found is None else found.size
+
+
 def _form(path: str, place: Place) -> Form:
     """What a file holds, by how it begins, and by its name where that is not enough."""
     head = b""
@@ -301,6 +331,10 @@ def _form(path: str, place: Place) -> Form:
                 break
     except PlaceError as error:
         raise LocatedError(str(error)) from error
+    if b"\0" in head:
+        raise LocatedError(
+            f"{path}: it is no text in UTF-8, as manifests and annotations are (a picture? an archive? UTF-16?)"
+        )
     start = head.lstrip()
     if start.startswith(b"["):
         return "classic"

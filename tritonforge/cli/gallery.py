@@ -16,12 +16,12 @@ import click
 from rich.markup import escape
 
 from tritonforge.cli import dataset
-from tritonforge.cli.dataset import FORMS, Dataset, Form, data_set, where
+from tritonforge.cli.dataset import FORMS, Dataset, Form, data_set, plural, where
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.terminal import err, steps
 from tritonforge.cli.writing import written
 from tritonforge.errors import ManifestError, TritonForgeError
-from tritonforge.training.contact_sheet import Shot, draw_sheet
+from tritonforge.training.contact_sheet import Fonts, Shot, draw_sheet
 from tritonforge.training.manifest import Line, Problem, kind, label_names, parse
 from tritonforge.training.manifest.boxes import Box, ImageSize, readable_boxes
 from tritonforge.training.manifest.labelled import SOURCE
@@ -94,15 +94,18 @@ def show(
     """
     if sum(each is not None for each in (first, wanted, sample)) > 1:
         raise click.UsageError("--first, --lines and --sample: choose one")
+    _check_font(font)
     found = data_set(path, form, flags)
+    path, images = found.path, images or found.pictures()
     given = dataset.class_names_of(class_names)
     with steps() as progress:
         progress.begin(f"reading {path}, {FORMS[found.form]}")
         chosen = _chosen(found, images, given, first=first or 12, wanted=wanted, sample=sample, seed=seed)
         if not chosen:
             raise ManifestError(f"{path}: there is no such line in it")
+        unknown = _unknown(label, chosen)
         label = label or _the_label(path, chosen)
-        progress.begin(f"fetching {len(chosen)} pictures")
+        progress.begin(f"fetching {plural(len(chosen), 'picture')}")
         copies = images if found.form in ("augmented", "classic") else ""
         places = dataset.Places(path, copies, flags)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -115,6 +118,7 @@ def show(
         with written(output) as file:
             file.write(sheet.png)
     faults: list[Problem] = [
+        *unknown,
         *(Problem(entry.number, label or "", told) for entry, (_, told) in zip(chosen, shots, strict=True) if told),
         *(
             Problem(chosen[index].number, SOURCE if chosen[index].line is not None else "", told)
@@ -124,6 +128,13 @@ def show(
     faults.sort(key=lambda each: each.line or 0)
     _tell(path, output, len(chosen), sheet.shown, faults, report)
     return 0 if sheet.shown else 1
+
+
+def _check_font(font: str | None) -> None:
+    try:
+        Fonts(font)(10)
+    except TritonForgeError as error:
+        raise click.UsageError(f"--font {error}") from error
 
 
 def _tell(path: str, output: Path, asked: int, shown: int, faults: Sequence[Problem], report: str) -> None:
@@ -185,6 +196,15 @@ def _numbers(text: str) -> set[int]:
     if len(numbers) > _MOST:
         raise click.UsageError(f"--lines {text}: at most {_MOST} pictures go on a sheet")
     return numbers
+
+
+def _unknown(label: str | None, entries: Sequence[_Entry]) -> list[Problem]:
+    """What is wrong with the name of a label that was given: none of the lines has it."""
+    lines = [entry.line for entry in entries if entry.line is not None]
+    if label is None or not lines or any(label in line.attributes for line in lines):
+        return []
+    others = ", ".join(dict.fromkeys(name for line in lines for name in label_names(line)))
+    return [Problem(None, label, f"none of these lines has this label; they have {others or 'none'}")]
 
 
 def _the_label(path: str, entries: Sequence[_Entry]) -> str | None:

@@ -64,7 +64,10 @@ def check(
     Exit code 0: nothing is wrong; 1: something is; 2: it cannot be read, or the command is wrong.
     """
     names = attribute_names(attributes.split(",")) if attributes else ()
+    if images and not objects:
+        raise click.UsageError("--images says where --objects looks; give both")
     found = data_set(path, form, flags)
+    path = found.path
     if names and found.form != "augmented":
         raise click.UsageError(f"--attributes are those of an augmented manifest; {path} is {FORMS[found.form]}")
     listed: list[dict[str, Any]] = []
@@ -74,7 +77,7 @@ def check(
         work = Check(found.chunks(progress), names=names, local=local) if found.form == "augmented" else None
         problems = ((path, each) for each in work) if work is not None else _problems(found, local, progress)
         if objects:
-            problems = chain(problems, _missing(found, images, progress, flags))
+            problems = chain(problems, _missing(found, images or found.pictures(), progress, flags))
         for file, problem in problems:
             count += 1
             if report == "text":

@@ -109,6 +109,15 @@ def colour(index: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
+def _why(error: Exception) -> str:
+    """An error of Pillow's in words; its own ones for a file of no known format name an object in memory."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "it has no format that is known"
+    return str(error) or type(error).__name__
+
+
 def draw_sheet(
     shots: Sequence[Shot], *, title: str, names: Mapping[int, str], columns: int | None = None, font: str | None = None
 ) -> Sheet:
@@ -145,7 +154,7 @@ def draw_sheet(
             try:
                 picture, wrong = _picture(shot)
             except Exception as error:  # Pillow raises anything on a damaged file, struct.error and KeyError too
-                fault = f"the picture cannot be decoded: {str(error) or type(error).__name__}"
+                fault = f"the picture cannot be decoded: {_why(error)}"
             else:
                 _place(page, pen, picture, (left, above), shot, colours, names, fonts)
                 shown += 1

@@ -49,13 +49,15 @@ def test_pictures_that_cannot_be_shown_are_told(run: Run, tmp_path: Path) -> Non
     (tmp_path / "images/1.png").unlink()
     cut = (tmp_path / "images/2.png").read_bytes()[:60]
     (tmp_path / "images/2.png").write_bytes(cut)
+    (tmp_path / "images/3.png").write_bytes(b"no picture")
     lines = manifest.read_bytes().replace(b'"width": 20', b'"width": 99').splitlines(keepends=True)
     manifest.write_bytes(b"".join(lines) + b"{\n")
     code, out, err = run("show", manifest, "-o", png, "--images", tmp_path)
-    assert (code, out) == (0, f"{png}: 2 of 5 pictures\n")
+    assert (code, out) == (0, f"{png}: 1 of 5 pictures\n")
     notes = [line for line in err.splitlines() if line.startswith("note: ")]
     assert f"note: {manifest}:2: source-ref: {tmp_path} has no copy of s3://bucket/train/images/1.png" in notes
     assert any(note.startswith(f"note: {manifest}:3: source-ref: the picture cannot be decoded") for note in notes)
+    assert f"note: {manifest}:4: source-ref: the picture cannot be decoded: it has no format that is known" in notes
     assert f"note: {manifest}:1: b: annotations[0]: the box reaches to x=103, outside the image, which is 64" in err
     assert any(note.startswith(f"note: {manifest}:5: the line is no JSON") for note in notes)
     code, out, _ = run("show", manifest, "-o", png, "--images", tmp_path, "--lines", "2,3,5", "--format", "json")
