@@ -25,7 +25,7 @@ def piped(folder: Path, *, wrapper: str = "RecordIO", stopping: Stopping | None 
         folder=folder / "training",
         mode="Pipe",
         record_wrapper=wrapper,
-        stopping=stopping or Stopping(),
+        stopping=Stopping() if stopping is None else stopping,
     )
 
 

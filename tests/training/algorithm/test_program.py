@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.algorithm.layout import environment, laid_out, program, started, whole
+from tritonforge.training.algorithm import Stopping
 from tritonforge.training.algorithm.program import sentence
 
 ALGORITHM = """
@@ -167,8 +168,7 @@ def test_sigterm_saves_a_checkpoint_and_the_next_run_goes_on_from_it(tmp_path: P
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(2)] == ["epoch=0;\n", "epoch=1;\n"]  # seen while it runs
         process.send_signal(signal.SIGTERM)
-        while process.stdout.readline() != "saving\n":
-            pass
+        assert "saving\n" in iter(process.stdout.readline, "")  # which ends with the program
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
@@ -240,3 +240,11 @@ def test_the_program_is_told_its_job(tmp_path: Path) -> None:
     assert whole(failing(tmp_path, body), base)[0] == 0
     assert (base / "model" / "x").read_text() == "job-1 algo-1"
     assert json.loads((base / "input" / "config" / "hyperparameters.json").read_text()) == {}
+
+
+def test_a_program_may_ask_whether_it_is_to_stop_as_people_write_it() -> None:
+    """``if stopping:`` is False until SIGTERM came, and not always True as any object is."""
+    stopping = Stopping()
+    assert not stopping
+    stopping.set()
+    assert stopping

@@ -55,7 +55,7 @@ class Container:
         ``job_name`` is TRAINING_JOB_NAME, "" outside a training job. What waits for data ends when ``stopping`` is set.
         """
         found = base or Path(os.environ.get("SAGEMAKER_BASE_DIR") or BASE)
-        return cls(found, os.environ.get("TRAINING_JOB_NAME", ""), stopping or Stopping())
+        return cls(found, os.environ.get("TRAINING_JOB_NAME", ""), Stopping() if stopping is None else stopping)
 
     @property
     def config_dir(self) -> Path:

@@ -41,6 +41,8 @@ class Stopping:
         """Whether the program is told to stop."""
         return self._set
 
+    __bool__ = is_set  #: so that ``if stopping:`` means what it says
+
     def raise_if_set(self) -> None:
         """Raise StoppedError when the program is told to stop."""
         if self._set:
