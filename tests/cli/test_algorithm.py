@@ -119,8 +119,7 @@ def test_a_program_that_does_not_listen_is_killed(folders: list[str]) -> None:
     process = begun(folders, "sleep")
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    while "stopping" not in process.stderr.readline():
-        pass
+    assert any("stopping" in line for line in iter(process.stderr.readline, ""))  # which ends with the program
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "interrupted: train ended with exit status 137 (signal SIGKILL)\n")
@@ -149,6 +148,10 @@ def test_a_server_that_is_never_well_is_said_to_be(tmp_path: Path) -> None:
         "no model\n",
         "error: serve ended with exit status 9 by itself",
     )
+    told = tritonforge(
+        "algorithm", "run", "serve", AWKWARD, f"--model={tmp_path}", "--port=0", "--env=ENDS=1", "--format=json"
+    )
+    assert json.loads(told.stdout)["error"] == {"message": "serve ended with exit status 9 by itself", "exit_code": 1}
 
 
 def test_a_server_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> None:
@@ -184,6 +187,8 @@ def test_a_server_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> N
         (["--hyperparameter=epochs"], "--hyperparameter epochs: write NAME=VALUE"),
         (["--env==x"], "--env =x: write NAME=VALUE"),
         (["--input=nowhere"], "Directory 'nowhere' does not exist"),
+        (["--shm-size=0"], "'--shm-size': 0 is not in the range x>=1"),
+        (["--grace=-1"], "'--grace': -1.0 is not in the range x>=0"),
     ],
 )
 def test_what_cannot_be_read_is_the_caller_s(arguments: list[str], says: str, folders: list[str]) -> None:

@@ -18,17 +18,17 @@ from rich.markup import escape
 
 from tritonforge.cli.assignments import assigned
 from tritonforge.cli.terminal import err, out
+from tritonforge.errors import TritonForgeError
+from tritonforge.training.algorithm.failure_file import MOST
 from tritonforge.training.isolation import Process, sentences, start, volumes
 
 __all__ = ["run"]
-
-#: Characters of the failure file that SageMaker shows.
-_FAILURE: Final = 1024
 
 #: Seconds between two looks at what happened meanwhile.
 _LOOK: Final = 0.1
 
 _FOLDER: Final = click.Path(path_type=Path, file_okay=False, exists=True)
+_SECONDS: Final = click.FloatRange(0)
 
 
 class _Signals:
@@ -64,7 +64,9 @@ def run() -> None:
 
 _variables = click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="An environment variable.")
 _network = click.option("--network", is_flag=True, help="Leave the network open: this machine's.")
-_memory = click.option("--shm-size", default=64, show_default=True, metavar="MB", help="The size of /dev/shm.")
+_memory = click.option(
+    "--shm-size", type=click.IntRange(1), default=64, show_default=True, metavar="MB", help="The size of /dev/shm."
+)
 _form = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 
 
@@ -79,7 +81,7 @@ _form = click.option("--format", "form", type=click.Choice(["text", "json"]), de
 @click.option(
     "--hyperparameter", "values", multiple=True, metavar="NAME=VALUE", help="Over config/hyperparameters.json."
 )
-@click.option("--grace", default=120.0, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
+@click.option("--grace", type=_SECONDS, default=120.0, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
 @_variables
 @_network
 @_memory
@@ -110,6 +112,7 @@ def train(
         checkpoints=checkpoints,
         hyperparameters=assigned(values, "--hyperparameter"),
     )
+    environment = {"TRAINING_JOB_NAME": "local", **assigned(variables, "--env")}
     if mounted.made:
         lacking = f"{given / 'config'} has no {', '.join(mounted.made)}; the program finds what was made in its place"
         err.print(f"[yellow]note:[/yellow] {escape(lacking)}")
@@ -122,7 +125,7 @@ def train(
             ["train"],
             binds=mounted.binds,
             files=mounted.files,
-            environment={"TRAINING_JOB_NAME": "local", **assigned(variables, "--env")},
+            environment=environment,
             network=network,
             shared_memory=shm_size * 2**20,
             log=_logger(form),
@@ -134,7 +137,7 @@ def train(
             code = _stop(process, grace, signals) if stopped else process.wait()
     sentence = ""
     if code and _fingerprint(failure) not in (None, before):
-        sentence = failure.read_text(encoding="utf-8", errors="replace")[:_FAILURE]
+        sentence = failure.read_text(encoding="utf-8", errors="replace")[:MOST].strip()
     if form == "json":
         report = {
             "exit_code": code,
@@ -156,9 +159,15 @@ def train(
 @run.command(short_help="Run a program's `serve`, as SageMaker does.")
 @click.argument("program", type=_FOLDER)
 @click.option("--model", type=_FOLDER, required=True, metavar="DIR", help="/opt/ml/model, read-only.")
-@click.option("--port", default=8080, show_default=True, help="The port of this machine's loopback; 0 is any free one.")
-@click.option("--timeout", default=240.0, show_default=True, help="Seconds that /ping gets to answer 200.")
-@click.option("--grace", default=30.0, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="The port of this machine's loopback; 0 is any free one.",
+)
+@click.option("--timeout", type=_SECONDS, default=240.0, show_default=True, help="What /ping gets to answer 200.")
+@click.option("--grace", type=_SECONDS, default=30.0, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
 @_variables
 @_network
 @_memory
@@ -182,13 +191,14 @@ def serve(
     if network and port != 8080:
         raise click.UsageError("--network leaves the program's own port 8080 as it is; --port cannot change it")
     mounted = volumes.serving(program, model=model)
+    environment = assigned(variables, "--env")
     began = time.monotonic()
     _tell(network=network)
     with _Signals() as signals:
         process = start(
             ["serve"],
             binds=mounted.binds,
-            environment=assigned(variables, "--env"),
+            environment=environment,
             publish=8080,
             port=port,
             network=network,
@@ -206,16 +216,13 @@ def serve(
                 if signals.count == 1 and time.monotonic() - asked < grace:
                     return 0
                 waited = min(grace, time.monotonic() - asked)
-                err.print(f"[red]error:[/red] serve did not end within {waited:.1f} s of SIGTERM and was killed")
-                return 1
+                raise TritonForgeError(f"serve did not end within {waited:.1f} s of SIGTERM and was killed")
             if process.returncode is None:
-                err.print(
-                    f"[red]error:[/red] serve did not answer /ping with 200 within {timeout:g} s; "
+                raise TritonForgeError(
+                    f"serve did not answer /ping with 200 within {timeout:g} s; "
                     "it must listen on 0.0.0.0:8080, every address of its container"
                 )
-                return 1
-            err.print(f"[red]error:[/red] {_ended('serve', process.wait())} by itself")
-            return 1
+            raise TritonForgeError(f"{_ended('serve', process.wait())} by itself")
 
 
 def _report_serving(process: Process, seconds: float, form: str) -> None:
