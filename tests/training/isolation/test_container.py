@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.training.isolation.containers import folders, mounts, python, ran, running, seconds, shell
 from tritonforge.training.isolation import Bind, BindError, IsolationError, environment, start
 
@@ -61,6 +65,23 @@ def test_python3_is_this_python_with_its_packages() -> None:
     """A program that begins with `#!/usr/bin/env python3` has tritonforge and what is installed beside it."""
     status, lines = python("import numpy, tritonforge, os; print(tritonforge.__version__, os.getcwd())")
     assert (status, lines) == (0, ["0.1.0 /"])
+
+
+@pytest.mark.parametrize("linked", ["venv", "checkout/venv"])
+def test_a_checkout_and_an_environment_below_tmp_are_there_too(linked: str, tmp_path: Path) -> None:
+    """Where the container has a folder of its own, and also by the name of a link."""
+    shutil.copytree(ROOT / "tritonforge", tmp_path / "checkout" / "tritonforge")
+    venv = tmp_path / linked
+    venv.symlink_to(sys.prefix)
+    script = (
+        "from tritonforge.training.isolation import start\n"
+        "start(['python3', '-c', 'import numpy, tritonforge; print(tritonforge.__file__)'], log=print).wait()"
+    )
+    done = subprocess.run(
+        [venv / "bin" / "python", "-c", script],
+        env={"PYTHONPATH": str(tmp_path / "checkout")}, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == f"{tmp_path}/checkout/tritonforge/__init__.py\n", done.stderr
 
 
 def test_both_streams_are_one_log_in_lines() -> None:

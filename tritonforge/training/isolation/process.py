@@ -287,9 +287,13 @@ def _package() -> Path:
 
 def _interpreter() -> list[Bind]:
     """This Python and its packages, where they lie in a folder that the container has one of its own of."""
-    needed = {Path(sys.prefix), Path(sys.base_prefix), _package()}
+    named = {Path(sys.prefix), Path(sys.base_prefix), _package()}
     own = (Path("/tmp"), Path("/run"), Path("/opt/ml"), Path(PROGRAM))  # noqa: S108 - places of the container
-    found = sorted(each for each in needed if any(place in each.parents for place in own))
+    # A link's name is needed as well as what it leads to; what lies in another one of them is shown with that.
+    needed = {
+        each for each in named | {each.resolve() for each in named} if any(place in each.parents for place in own)
+    }
+    found = sorted(each for each in needed if needed.isdisjoint(each.parents))
     return [Bind(each, str(each), read_only=True) for each in found]
 
 
