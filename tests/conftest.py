@@ -1,6 +1,7 @@
 """What several rooms of the tests share: the built repositories, and real servers that run them."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ ROOT = Path(__file__).parents[1]
 # No test is timed, and no machine is too slow for one.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+# A shell that runs the tests in the background has them, and every program that they start, pass over Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tritonforge(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 from rich.markup import escape
 
+from tritonforge.cli.assignments import assigned
 from tritonforge.cli.deployment.deploying import agreed
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
@@ -89,9 +91,14 @@ def on_sagemaker(job: TrainingJob, program: Path, *, report: str, **flags: Any) 
     can be asked it goes on.
     """
     as_json = report == "json"
+    if flags["image_uri"] is not None and not program.is_dir() and not is_image(str(program)):
+        raise click.UsageError(
+            f"PROGRAM {program}: there is no such folder; name the one that {flags['image_uri']} holds"
+        )
     declared = find(program) if program.is_dir() else None
     target = Path(job.output.uri) if job.output.uri and planning.is_local(job.output.uri) else None
     if target is not None:
+        _check_target(target)
         job = replace(job, output=replace(job.output, uri=""))
     job = _fleet(job, program, declared, flags).job(job, declared)
     if declared is not None:
@@ -144,15 +151,17 @@ def _fleet(job: TrainingJob, program: Path, declared: Algorithm | None, flags: M
         max_wait_time_in_seconds=flags["max_wait"],
         spot=flags["spot"],
         network_isolation=flags["network_isolation"],
-        tags=dict(_pair(each) for each in flags["tags"]) or None,
+        tags=assigned(flags["tags"], "--tag") or None,
     )
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise click.UsageError(f"--tag {text!r}: write NAME=VALUE")
-    return name, value
+def _check_target(target: Path) -> None:
+    """Raise click.UsageError where the model cannot be brought to a folder: better now than when it was paid for."""
+    there = next(each for each in (target, *target.absolute().parents) if os.access(each, os.F_OK))
+    if not there.is_dir():
+        raise click.UsageError(f"-o {target}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise click.UsageError(f"-o {target}: {there} may not be written to; name another folder")
 
 
 def _watched(session: Session, name: str, progress: Steps) -> course.Ended | None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.sagemaker.training.conftest import Account, served
 from tritonforge.sagemaker.aws import Session
+from tritonforge.sagemaker.emulator.control import loglines
 from tritonforge.sagemaker.emulator.standin import StandIn, StandInTrainer
 from tritonforge.sagemaker.jobs import looking
 
@@ -46,7 +47,8 @@ def name() -> str:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulated job changes in milliseconds, so it is looked at as often."""
     monkeypatch.setattr(looking, "_FIRST", 0.02)
-    monkeypatch.setattr(looking, "_LAST_PAUSE", 0.05)
+    monkeypatch.setattr(looking, "_LAST_PAUSE", 0.1)
+    monkeypatch.setattr(loglines, "_PERIOD", 0.02)  # the log is written within such a pause
 
 
 @pytest.fixture

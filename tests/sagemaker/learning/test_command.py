@@ -130,6 +130,9 @@ def test_a_failure_is_told_in_the_programs_own_words(account: Account, program: 
         (["--spot", "--max-wait", "5", "--max-runtime", "6"], "it must be at least MaxRuntimeInSeconds, which is 6"),
         (["--checkpoints", "here/"], "the checkpoints' place here/: SageMaker writes to S3"),
         (["--algorithm", "counter"], "--image-uri and --algorithm exclude each other"),
+        (["-o", "/dev/null"], "-o /dev/null: /dev/null is a file; name a folder"),
+        (["-o", "/dev/null/model"], "-o /dev/null/model: /dev/null is a file; name a folder"),
+        (["--tag", "team"], "--tag team: write NAME=VALUE"),
         (["--work", "w"], "--network, --work and --afresh are for jobs of this machine"),
     ],
 )
@@ -148,6 +151,10 @@ def test_what_is_wrong_is_said_before_any_call(
     [
         (["PROGRAM", "--on", "sagemaker", "--role", "r"], "is no image that SageMaker can run"),
         (["PROGRAM", "--on", "sagemaker", "--image-uri", "i:1"], "SageMaker runs a job as an IAM role"),
+        (
+            ["nowhere", "--on", "sagemaker", "--image-uri", "i:1", "--role", "r"],
+            "PROGRAM nowhere: there is no such folder",
+        ),
         (["PROGRAM", "-o", "out", "--spot"], "--spot goes with --on sagemaker"),
         (["PROGRAM", "-o", "out", "--plan"], "--plan goes with --on sagemaker"),
     ],

@@ -6,7 +6,8 @@ import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 
@@ -115,6 +116,25 @@ def test_lines_that_come_after_the_end_are_waited_for(
     ended = course.watch(session, wanted.name, progress=Silent(), metric=lambda _, value: metrics.append(value))
     assert ended.lines == ("epoch 1 loss=0.25", "loss=0.125")
     assert metrics == [0.5, 0.25, 0.125, 0.5]  # the first and the last are AWS's own
+
+
+@pytest.mark.parametrize(("state", "told"), [("Failed", ("why it failed",)), ("Completed", ())])
+def test_the_last_lines_of_a_failure_are_waited_for_longer(
+    session: Session,
+    wanted: TrainingJob,
+    trainer: StandInTrainer,
+    monkeypatch: pytest.MonkeyPatch,
+    state: Literal["Failed", "Completed"],
+    told: tuple[str, ...],
+) -> None:
+    """They say why it failed; a job that completed has nothing so important to tell."""
+    looks = iter([[], [], ["why it failed"], []])
+    late = SimpleNamespace(new=lambda: next(looks))
+    monkeypatch.setattr(trainer, "ends", lambda _: Outcome(state=state, failure="", exit_code=int(state == "Failed")))
+    learn(session, wanted)
+    monkeypatch.setattr(course, "Lines", lambda *_: late)
+    monkeypatch.setattr(looking, "_LAST_PAUSE", 0.0)
+    assert course.watch(session, wanted.name, progress=Silent()).lines == told
 
 
 def test_a_job_is_stopped_once(desk: Account, session: Session, wanted: TrainingJob, gate: Any) -> None:

@@ -66,7 +66,7 @@ def until_ended(
         time.sleep(pause)
         pause = min(_LONGEST, pause * _LONGER)
     if lines is not None and (all_lines or found[kind.status] == "Failed"):
-        _last(lines, line)
+        _last(lines, line, patient=found[kind.status] == "Failed")
     return found
 
 
@@ -115,11 +115,14 @@ def _looked(session: Session, kind: Kind, name: str, progress: Progress, *, last
         return None
 
 
-def _last(lines: Lines, line: Callable[[str], None]) -> None:
+def _last(lines: Lines, line: Callable[[str], None], *, patient: bool) -> None:
+    """The lines that come after the end, until a look finds none; ``patient`` looks wait for the first of them."""
+    come = not patient
     for _ in range(_LAST_LOOKS):
         time.sleep(_LAST_PAUSE)
         new = list(lines.new())
         for each in new:
             line(each)
-        if not new:
+        if come and not new:
             return
+        come = come or bool(new)

@@ -145,12 +145,16 @@ def download(session: Session, artifact: str, target: Path, *, progress: Progres
     if not artifact.endswith("/"):
         found = store.find(artifact)
         if found is None:
-            raise DeploymentError(f"{artifact}: the model is not there; was it removed meanwhile?")
+            raise DeploymentError(
+                f"{artifact}: the model is not there; the program left none in /opt/ml/model, or it was removed since"
+            )
         store.download(artifact, target, progress=counted(progress, found.size))
         return (target,)
     objects = [each for each in store.objects(artifact) if not each.uri.endswith("/")]
     if not objects:
-        raise DeploymentError(f"{artifact}: there are no files of the model; were they removed meanwhile?")
+        raise DeploymentError(
+            f"{artifact}: there are no files of the model; the program left none, or they were removed since"
+        )
     told = counted(progress, sum(each.size for each in objects))
     paths = [target / each.uri.removeprefix(artifact) for each in objects]
     for each, path in zip(objects, paths, strict=True):
