@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, tritonforge
+from tritonforge.cli.main import main
 from tritonforge.sagemaker.algorithms import ModelPackage, Publication
 from tritonforge.training.algorithm import markdown
 from tritonforge.training.algorithm.loading import load
@@ -22,6 +23,14 @@ VALIDATED = (
     "--output=s3://bucket/validation",
     "--hyperparameter=epochs=2",
 )
+
+
+def run(capsys: pytest.CaptureFixture[str], *given: str) -> tuple[int, str, str]:
+    """Run `tritonforge algorithm` in this process: exit code, standard output, standard error."""
+    with pytest.raises(SystemExit) as ended:
+        main(["algorithm", *given])
+    told = capsys.readouterr()
+    return int(str(ended.value.code)), told.out, told.err
 
 
 def test_show_prints_the_table() -> None:
@@ -54,9 +63,9 @@ def test_the_requests_are_those_of_the_declaration() -> None:
     assert model.profile.training is None
 
 
-def test_an_algorithm_without_validation_is_one_request() -> None:
+def test_an_algorithm_without_validation_is_one_request(capsys: pytest.CaptureFixture[str]) -> None:
     """No role, no data: nothing of a profile stands in it."""
-    requests = json.loads(tritonforge("algorithm", "requests", str(DECLARED), IMAGES[0]).stdout)
+    requests = json.loads(run(capsys, "requests", str(DECLARED), IMAGES[0])[1])
     assert list(requests) == ["CreateAlgorithm"]
     assert "ValidationSpecification" not in requests["CreateAlgorithm"]
     assert "InferenceSpecification" not in requests["CreateAlgorithm"]
@@ -73,15 +82,19 @@ def test_an_algorithm_without_validation_is_one_request() -> None:
         (["--certify"], "AWS Marketplace takes what was validated"),
     ],
 )
-def test_what_aws_would_refuse_is_said_before_it_is_asked(arguments: list[str], says: str) -> None:
+def test_what_aws_would_refuse_is_said_before_it_is_asked(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 2 and a sentence."""
-    done = tritonforge("algorithm", "requests", str(DECLARED), *IMAGES, *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert says in done.stderr
+    code, out, err = run(capsys, "requests", str(DECLARED), *IMAGES, *arguments)
+    assert (code, out) == (2, "")
+    assert says in err
 
 
-def test_a_program_without_a_declaration_is_said_to_have_none(tmp_path: Path) -> None:
+def test_a_program_without_a_declaration_is_said_to_have_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As the guide's own programs, which declare nothing."""
-    done = tritonforge("algorithm", "show", str(tmp_path))
-    assert done.returncode == 2
-    assert "there is no algorithm.py in it" in done.stderr
+    code, _, err = run(capsys, "show", str(tmp_path))
+    assert code == 2
+    assert "there is no algorithm.py in it" in err

@@ -13,11 +13,12 @@ from rich.markup import escape
 
 from tritonforge.cli.assignments import assigned
 from tritonforge.cli.deployment.flags import place_flags
+from tritonforge.cli.publishing import samples_of
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.training.algorithm.loading import load
 
 if TYPE_CHECKING:
-    from tritonforge.sagemaker.algorithms import Profile, Sample
+    from tritonforge.sagemaker.algorithms import Profile
     from tritonforge.sagemaker.aws import Session
     from tritonforge.sagemaker.deployment import Plan
     from tritonforge.sagemaker.jobs.kinds import Kind
@@ -101,7 +102,7 @@ def publish(
             return None
         return validation(
             declared,
-            channels=_samples(samples),
+            channels=samples_of(samples),
             output=output,
             hyperparameters=assigned(values, "--hyperparameter"),
             transform=flags["transform"],
@@ -271,16 +272,6 @@ def _watch(session: Session, kind: Kind, name: str, progress: Steps) -> Any:
 
 def _output(flags: Mapping[str, Any], seen: Seen, name: str) -> str:
     return flags["output"] or f"s3://{seen.bucket.name}/{_OUTPUTS}{name}"
-
-
-def _samples(given: tuple[str, ...]) -> dict[str, Sample]:
-    from tritonforge.sagemaker.algorithms import Sample
-
-    found = {}
-    for channel, data in assigned(given, "--sample").items():
-        uri, _, attributes = data.partition("@")
-        found[channel] = Sample(uri=uri, attributes=tuple(filter(None, attributes.split(","))))
-    return found
 
 
 def _tell(kind: Kind, told: Mapping[str, Any], *, as_json: bool) -> None:

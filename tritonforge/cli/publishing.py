@@ -15,9 +15,9 @@ from tritonforge.training.algorithm.documentation import markdown
 from tritonforge.training.algorithm.loading import load
 
 if TYPE_CHECKING:
-    from tritonforge.sagemaker.algorithms import Profile
+    from tritonforge.sagemaker.algorithms import Profile, Sample
 
-__all__ = ["requests", "show"]
+__all__ = ["requests", "samples_of", "show"]
 
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
@@ -97,7 +97,7 @@ def requests(
             raise click.UsageError("--sample is validated with a role and an output; give --role and --output")
         profile = validation(
             declared,
-            channels=_samples(samples),
+            channels=samples_of(samples),
             output=output,
             hyperparameters=assigned(values, "--hyperparameter"),
             transform=transform,
@@ -141,7 +141,11 @@ def _check(operation: str, request: Mapping[str, Any]) -> None:
         raise RequestError(f"{operation}: AWS would refuse this request:\n{listed}")
 
 
-def _samples(given: tuple[str, ...]) -> dict[str, Any]:
+def samples_of(given: tuple[str, ...]) -> dict[str, Sample]:
+    """The sample data of each channel, as ``--sample CHANNEL=DATA[@ATTRIBUTE,...]`` gives them.
+
+    Raises click.UsageError for one that cannot be read.
+    """
     from tritonforge.sagemaker.algorithms import Sample
 
     found = {}

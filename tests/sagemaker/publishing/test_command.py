@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,13 +16,20 @@ from tritonforge.cli.main import main
 ROLE = ("--role", "TritonForgeExecutionRole")
 
 
+def report(capsys: pytest.CaptureFixture[str], *given: str) -> tuple[int, dict[str, Any]]:
+    """Run the command line in this process: its exit code, and its report."""
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "--format", "json"])
+    return int(str(ended.value.code)), json.loads(capsys.readouterr().out)
+
+
 def publish(program: Path, *more: str) -> list[str]:
     """Publish the program."""
     return ["algorithm", "publish", str(program), "--training-image", IMAGE, "--inference-image", IMAGE, *ROLE, *more]
 
 
 def test_an_algorithm_is_published_trains_and_its_model_becomes_a_package(
-    account: Account, program: Path, tmp_path: Path
+    account: Account, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """CreateAlgorithm with data of this machine, a job of the algorithm, and a package of the job's model."""
     sample = pictures(tmp_path / "sample", "a.txt", "b.txt")
@@ -34,46 +42,42 @@ def test_an_algorithm_is_published_trains_and_its_model_becomes_a_package(
     again = tritonforge(*given, "--yes")
     assert again.returncode == 0, again.stderr
     assert "nothing to do, AWS has it" in again.stdout
-    trained = tritonforge(
-        *("train", str(program), "--on", "sagemaker", "--algorithm", "counter", *ROLE, "--yes"),
-        *("--channel", f"train={sample}", "--format", "json"),
-    )
-    assert trained.returncode == 0, trained.stderr
-    model = json.loads(trained.stdout)["model"]
+    train = ("train", str(program), "--on", "sagemaker", "--algorithm", "counter", *ROLE, "--yes")
+    code, trained = report(capsys, *train, "--channel", f"train={sample}")
+    assert code == 0
+    model = trained["model"]
     given = ["algorithm", "package", "counted", "--algorithm", "counter", "--model", model, *ROLE]
-    packed = tritonforge(*given, "--transform", str(objects), "--yes", "--format", "json")
-    assert packed.returncode == 0, packed.stderr
-    told = json.loads(packed.stdout)
+    code, told = report(capsys, *given, "--transform", str(objects), "--yes")
+    assert code == 0
     assert (told["name"], told["state"], told["failures"]) == ("counted", "Completed", [])
     found = account.sagemaker.describe_model_package(ModelPackageName="counted")
     assert found["ModelPackageStatus"] == "Completed"
 
 
-def test_a_validation_that_fails_is_told(account: Account, program: Path) -> None:
+def test_a_validation_that_fails_is_told(account: Account, program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1, and why; the same command with its cause mended makes it anew."""
     given = publish(program, "--name", "fails", "--sample", f"train=s3://{account.bucket}/data/")
-    done = tritonforge(*given, "--hyperparameter", "fail=no samples", "--yes", "--format", "json")
-    assert done.returncode == 1, done.stderr
-    told = json.loads(done.stdout)
-    assert told["state"] == "Failed"
+    code, told = report(capsys, *given, "--hyperparameter", "fail=no samples", "--yes")
+    assert (code, told["state"]) == (1, "Failed")
     assert "no samples" in told["failures"][0]
-    plan = tritonforge(*given, "--plan", "--format", "json")
-    steps = [step["operation"] for step in json.loads(plan.stdout)["steps"]]
+    steps = [step["operation"] for step in report(capsys, *given, "--plan")[1]["steps"]]
     assert steps == ["DeleteAlgorithm", "CreateAlgorithm"]
 
 
-def test_a_model_becomes_a_version_of_a_group_once(account: Account, program: Path, tmp_path: Path) -> None:
+def test_a_model_becomes_a_version_of_a_group_once(
+    account: Account, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The second run finds it; another model is the next version."""
     model = tmp_path / "model.tar.gz"
     given = ["algorithm", "package", "all", "--group", "--inference-image", IMAGE, "--program", str(program)]
     arns = []
     for content in (b"one", b"one", b"two"):
         model.write_bytes(content)
-        done = tritonforge(*given, "--model", str(model), "--yes", "--format", "json")
-        assert done.returncode == 0, done.stderr
-        arns.append(json.loads(done.stdout)["arn"].rpartition("/")[2])
-    assert arns == ["1", "1", "2"]
-    found = account.sagemaker.describe_model_package(ModelPackageName=json.loads(done.stdout)["arn"])
+        code, told = report(capsys, *given, "--model", str(model), "--yes")
+        assert code == 0
+        arns.append(told["arn"])
+    assert [each.rpartition("/")[2] for each in arns] == ["1", "1", "2"]
+    found = account.sagemaker.describe_model_package(ModelPackageName=arns[-1])
     (container,) = found["InferenceSpecification"]["Containers"]
     assert account.get(container["ModelDataUrl"].removeprefix(f"s3://{account.bucket}/")) == b"two"
 
