@@ -55,10 +55,18 @@ def watched(session: Session, kind: Kind, name: str, progress: Steps, watch: Cal
         return watch()
     except KeyboardInterrupt:
         progress.end()
-        asked = bool(kind.stop) and sys.stdin.isatty()
-        if not asked or not click.confirm(f"Stop the {kind.noun} {name} too?", err=True):
+        if not kind.stop or not sys.stdin.isatty() or not _agreed(f"Stop the {kind.noun} {name} too?"):
             err.print(f"[yellow]note:[/yellow] the {kind.noun} {escape(name)} goes on without us")
             return None
         looking.stop(session, kind, name)
         progress.begin(f"stop {kind.noun} {name}")
         return watch()
+
+
+def _agreed(question: str) -> bool:
+    """Whether somebody says yes; who interrupts the question as well is told what goes on, as one who says no."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        err.print()
+        return False
