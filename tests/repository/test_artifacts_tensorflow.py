@@ -109,3 +109,18 @@ def test_what_does_not_fit_the_definition_is_told(built: Any, model: TensorFlow,
     """Each mistake is one sentence with the model's name."""
     with pytest.raises(ArtifactError, match=message):
         write_graphdef(built, model, tmp_path / "model.graphdef")
+
+
+def test_a_saved_model_holds_one_graph_of_the_function_and_no_gradients(tf: Any, tmp_path: Path) -> None:
+    """A server runs it forwards, and once: neither a second trace nor the gradient of a silu is written."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = TensorFlow("net", max_batch_size=2, input=[Input("x", "TYPE_FP32", [3])], output=[Output("y")])
+    weight = tf.Variable(2.0)
+    write_saved_model(lambda x: {"y": tf.nn.silu(x * weight)}, model, tmp_path / "saved")
+    (graph,) = saved_model_pb2.SavedModel.FromString((tmp_path / "saved/saved_model.pb").read_bytes()).meta_graphs
+    names = [each.signature.name for each in graph.graph_def.library.function]
+    assert len([name for name in names if name.startswith("__inference_serve_")]) == 1, names
+    assert not [name for name in names if "grad" in name]
+    answer = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](x=tf.ones([1, 3]))["y"]
+    assert float(answer[0, 0]) == pytest.approx(1.7616, abs=1e-4)
