@@ -66,7 +66,7 @@ def _shared(command: _Command) -> _Command:
     "--sample",
     "samples",
     multiple=True,
-    metavar="CHANNEL=DATA[@ATTRIBUTE,...]",
+    metavar="CHANNEL=DATA[:ATTRIBUTE,...]",
     help="Data to validate training with: a folder, or an s3:// prefix; with attributes, an augmented manifest.",
 )
 @click.option("--hyperparameter", "values", multiple=True, metavar="NAME=VALUE", help="For the validation's training.")

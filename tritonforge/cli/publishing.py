@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tritonforge.cli.assignments import assigned
+from tritonforge.cli.assignments import assigned, attributed
 from tritonforge.errors import RequestError
 from tritonforge.training.algorithm.documentation import markdown
 from tritonforge.training.algorithm.loading import load
@@ -59,7 +59,7 @@ def show(program: Path, form: str) -> int:
     "--sample",
     "samples",
     multiple=True,
-    metavar="CHANNEL=S3URI[@ATTRIBUTE,...]",
+    metavar="CHANNEL=S3URI[:ATTRIBUTE,...]",
     help="Data to validate training with; with attributes, an augmented manifest.",
 )
 @click.option("--transform", metavar="S3URI", help="Objects to validate inference with.")
@@ -142,7 +142,7 @@ def _check(operation: str, request: Mapping[str, Any]) -> None:
 
 
 def samples_of(given: tuple[str, ...]) -> dict[str, Sample]:
-    """The sample data of each channel, as ``--sample CHANNEL=DATA[@ATTRIBUTE,...]`` gives them.
+    """The sample data of each channel, as ``--sample CHANNEL=DATA[:ATTRIBUTE,...]`` gives them.
 
     Raises click.UsageError for one that cannot be read.
     """
@@ -150,6 +150,6 @@ def samples_of(given: tuple[str, ...]) -> dict[str, Sample]:
 
     found = {}
     for channel, data in assigned(given, "--sample").items():
-        uri, _, attributes = data.partition("@")
-        found[channel] = Sample(uri=uri, attributes=tuple(filter(None, attributes.split(","))))
+        uri, attributes = attributed(data)
+        found[channel] = Sample(uri=uri, attributes=attributes)
     return found

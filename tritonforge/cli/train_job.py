@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, get_args
@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, cast, get_args
 import click
 from rich.markup import escape
 
+from tritonforge.cli.assignments import assigned, attributed
 from tritonforge.cli.terminal import err
 from tritonforge.errors import MissingExtraError, RequestError
 from tritonforge.sagemaker import service_model, shapes
@@ -92,8 +93,9 @@ def job_of(program: str, **flags: Any) -> TrainingJob:
     for text in flags.get("channels") or ():
         channel = _channel(text, flags)
         channels[channel.name] = channel
-    hyperparameters = {**(job.hyperparameters or {}), **_pairs(flags.get("hyperparameters"), "--hyperparameter")}
-    environment = {**(job.environment or {}), **_pairs(flags.get("environment"), "--env")}
+    given = assigned(flags.get("hyperparameters") or (), "--hyperparameter")
+    hyperparameters = {**(job.hyperparameters or {}), **given}
+    environment = {**(job.environment or {}), **assigned(flags.get("environment") or (), "--env")}
     checkpoints: str | None = flags.get("checkpoints")
     condition = job.stopping_condition or StoppingCondition()
     seconds = flags.get("max_runtime") or condition.max_runtime_in_seconds
@@ -119,18 +121,17 @@ def _algorithm(job: TrainingJob, program: str, flags: Mapping[str, Any]) -> Algo
     if algorithm.training_image is None and algorithm.algorithm_name is None:
         algorithm = replace(algorithm, training_image=program)
     definitions = {each.name: each for each in algorithm.metric_definitions or ()}
-    for name, regex in _pairs(flags.get("metrics"), "--metric").items():
+    for name, regex in assigned(flags.get("metrics") or (), "--metric").items():
         definitions[name] = MetricDefinition(name=name, regex=regex)
     return replace(algorithm, metric_definitions=tuple(definitions.values()) or None)
 
 
 def _channel(text: str, flags: Mapping[str, Any]) -> Channel:
-    """``NAME=DATA[:ATTRIBUTE,...]``: the attributes stand after the last colon, which is not that of an address."""
+    """``NAME=DATA[:ATTRIBUTE,...]``."""
     name, equals, address = text.partition("=")
     if not equals or not name or not address:
         raise click.UsageError(f"--channel {text!r}: write NAME=DATA, or NAME=MANIFEST:ATTRIBUTE,ATTRIBUTE")
-    uri, colon, names = address.rpartition(":")
-    attributes = tuple(names.split(",")) if colon and "/" not in names else ()
+    uri, attributes = attributed(address)
     wrapper: RecordWrapperType | None = flags.get("record_wrapper")
     seed: int | None = flags.get("shuffle")
     return Channel(
@@ -177,13 +178,3 @@ def _read(file: Path) -> TrainingJob:
     if broken:
         raise RequestError(f"{file}: AWS would refuse this request:\n{shapes.summary(broken)}")
     return TrainingJob.from_request(cast("dict[str, Any]", request))
-
-
-def _pairs(texts: Sequence[str] | None, flag: str) -> dict[str, str]:
-    found = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"{flag} {text!r}: write NAME=VALUE")
-        found[name] = value
-    return found
