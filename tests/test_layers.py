@@ -24,6 +24,7 @@ WINGS = {
 EDGES = (
     "tritonforge.cli",
     "tritonforge.declarations",
+    "tritonforge.memory",
     "tritonforge.serving",
     "tritonforge.inference.client",
     "tritonforge.inference.transform",

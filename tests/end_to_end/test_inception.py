@@ -1,6 +1,7 @@
 """The seed's ensemble on a real server: its answers are those of the same pipeline and graph in this process."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,22 @@ def test_the_answers_tell_the_images_apart(expected: np.ndarray[Any, Any]) -> No
     np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-4)
     apart = [np.abs(expected[a] - expected[b]).max() for a in range(8) for b in range(a)]
     assert min(apart) > 1e-3
+
+
+def test_an_instance_keeps_less_than_ten_times_its_weights(inception_server: Server, inception: Path) -> None:
+    """TensorFlow itself and what it needs of the graph; what loading and optimising left behind is given back."""
+    weights = (inception / "inception_graphdef/1/model.graphdef").stat().st_size
+    own = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            told = dict(re.findall(r"^(\w+):\s*(\d+)", status.read_text(), re.MULTILINE))
+            words = status.with_name("cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if told["PPid"] == str(inception_server.pid) and b"/inception_graphdef/" in b"".join(words[1:2]):
+            own.append(int(told["RssAnon"]) * 1024)
+    assert len(own) == 2  # Triton makes two instances of a TensorFlow model on the CPU
+    assert max(own) < 10 * weights
 
 
 def address(server: Server, name: str) -> str:

@@ -89,6 +89,8 @@ def load(config: Configuration) -> Graph:
         inter_op_parallelism_threads=config.number("TF_NUM_INTER_THREADS", 0),
         allow_soft_placement=True,  # a graph that was placed on a GPU runs where there is none
     )
+    # The graph that was run, weights and all, would be kept for a RunMetadata that nobody asks for.
+    options.experimental.disable_output_partition_graphs = True
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=options)
     loading = _load_graphdef if config.platform == GRAPHDEF else _load_savedmodel

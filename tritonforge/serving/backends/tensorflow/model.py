@@ -15,6 +15,7 @@ _PACKAGES = Path(__file__).parent / "packages"
 if _PACKAGES.is_dir():
     sys.path.insert(0, str(_PACKAGES))
 
+from tritonforge import memory  # noqa: E402 - found by the lines above
 from tritonforge.serving.backends import completion, configuration, requests  # noqa: E402 - found by the lines above
 from tritonforge.serving.backends.tensorflow import graph  # noqa: E402 - as above
 
@@ -35,12 +36,13 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Load the graph, and run it once, so that no request waits for its optimisation."""
+        """Load the graph, and run it once, so that no request waits for its optimisation; keep what it needs alone."""
         with completion.reported():
             self._configuration = configuration.read(args)
             self._configuration.refuse("TF_INIT_OPS_FILE")
             self._graph = graph.load(self._configuration)
             self._graph.warm_up(self._configuration)
+        memory.give_back()
 
     def execute(self, asked: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""
