@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from tritonforge.inference.client import Client
 from tritonforge.repository import config as text
 from tritonforge.repository.artifacts.introspect import introspect
 from tritonforge.repository.artifacts.signature import GRAPHDEF, ONNX, SAVEDMODEL, TensorInfo
-from tritonforge.repository.conversion import Conversion, converted, original, translation
+from tritonforge.repository.conversion import Conversion, converted, original, translation, weights
 from tritonforge.repository.conversion.job import Job
 from tritonforge.repository.validation import validate
 from tritonforge.serving.server import Server
@@ -237,6 +238,34 @@ def test_equal_constants_are_merged_the_same_way_each_time(digits: Path) -> None
         for _ in range(6)
     }
     assert len(made) == 1
+
+
+def test_the_weights_that_copies_share_come_out_as_they_would(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tf2onnx as it is gives the same file; with one copy of the weights its graphs have the tensors in common."""
+    import onnx
+    from tf2onnx.graph import Graph, Node
+
+    given, wanted = (TensorInfo("pixels", "TYPE_FP32", (-1, 32, 32, 3)),), (TensorInfo("probabilities", "TYPE_FP32"),)
+    path = str(digits / "classify/1/model.graphdef")
+    job = Job("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
+    model = original.load(job)
+
+    def made() -> str:
+        return re.sub(r"__\d+", "__n", str(onnx.load_from_string(translation.translated(job, model))))
+
+    sharing = made()
+    tensor = onnx.numpy_helper.from_array(np.arange(100, dtype="f4"), "w")
+    graph = Graph([], opset=18)
+    constant = graph.make_node("Const", [], attr={"value": tensor}, outputs=["w"], shapes=[[100]], dtypes=[1])
+    graph.update_proto()
+    (other,) = copy.deepcopy(graph).get_nodes()
+    assert other is not constant
+    assert other.attr["value"] is constant.attr["value"]
+    assert not constant.op.attribute
+    monkeypatch.setattr(weights, "share", lambda: None)
+    monkeypatch.delattr(Graph, "__deepcopy__")
+    monkeypatch.setattr(Node, "update_proto", Node.update_proto.__wrapped__)
+    assert made() == sharing
 
 
 def test_only_what_changed_is_converted_again(zoo: Path, conversion: Conversion, tmp_path: Path) -> None:

@@ -98,7 +98,10 @@ def load(job: Job) -> Original:
     """
     import tensorflow as tf
 
-    session = tf.compat.v1.Session(graph=tf.Graph())
+    # The graph that was run, weights and all, would be kept for a RunMetadata that nobody asks for.
+    options = tf.compat.v1.ConfigProto()
+    options.experimental.disable_output_partition_graphs = True
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=options)
     with session.graph.as_default():
         return _graphdef(job, session) if job.kind == GRAPHDEF else _savedmodel(job, session)
 

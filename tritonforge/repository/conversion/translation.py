@@ -17,6 +17,7 @@ from typing import Any
 from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.repository.artifacts import saved_model
 from tritonforge.repository.artifacts.signature import GRAPHDEF, TensorInfo
+from tritonforge.repository.conversion import weights
 from tritonforge.repository.conversion.job import Job
 from tritonforge.repository.conversion.original import Original
 
@@ -52,6 +53,7 @@ def translated(job: Job, original: Original) -> bytes:
     # stays, is that of memory addresses. Nodes that are numbered as they are met give the same file each time.
     numbers = itertools.count()
     tf2onnx.graph.Node.__hash__ = lambda node: node.__dict__.setdefault("tritonforge_number", next(numbers))
+    weights.share()
     try:
         model, names = _from_graphdef(job, original) if job.kind == GRAPHDEF else _from_savedmodel(job, original)
     except Exception as error:  # tf2onnx raises what it comes across; each is a model that it cannot convert
