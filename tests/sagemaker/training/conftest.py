@@ -25,6 +25,15 @@ GROUP = "/aws/sagemaker/TrainingJobs"
 SPEED = 500.0
 
 
+def looks(seconds: float = 60) -> Iterator[None]:
+    """Times to look whether something has come about: often at first, as a look costs what the waited-for needs too."""
+    deadline, pause = time.monotonic() + seconds, 0.02
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(pause)
+        pause = min(0.25, 1.3 * pause)
+
+
 class Account:
     """The emulator, its clients, and jobs with the fields that every job has."""
 
@@ -101,22 +110,18 @@ class Account:
 
     def until(self, name: str, reached: Callable[[dict[str, Any]], bool], seconds: float = 120) -> dict[str, Any]:
         """The job once something is so."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        for _ in looks(seconds):
             found = dict(self.sagemaker.describe_training_job(TrainingJobName=name))
             if reached(found):
                 return found
-            time.sleep(0.02)
         raise AssertionError(f"{name} stays {found['TrainingJobStatus']}, {found['SecondaryStatus']}")
 
     def settled(self, describe: Callable[[], Any], status: str) -> dict[str, Any]:
         """What is described, once its status is an end."""
-        deadline = time.monotonic() + 240
-        while time.monotonic() < deadline:
+        for _ in looks(240):
             found = dict(describe())
             if found[status] in ("Completed", "Failed", "InService"):
                 return found
-            time.sleep(0.02)
         raise AssertionError(f"it stays {found[status]}")
 
     def lines(self, job: str) -> dict[str, list[str]]:

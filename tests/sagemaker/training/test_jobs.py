@@ -142,7 +142,7 @@ def test_stop(account: Any) -> None:
         time.sleep(0.02)
     account.sagemaker.stop_training_job(TrainingJobName="stopped")
     account.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
-        TrainingJobName="stopped", WaiterConfig={"Delay": 0, "MaxAttempts": 3000}
+        TrainingJobName="stopped", WaiterConfig={"Delay": 0.1, "MaxAttempts": 600}
     )
     found = account.ended("stopped")
     assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Stopped", "Stopped")

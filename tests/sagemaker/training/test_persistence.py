@@ -19,7 +19,7 @@ import pytest
 from botocore.config import Config
 
 from tests.conftest import ROOT
-from tests.sagemaker.training.conftest import IMAGE, PROGRAM
+from tests.sagemaker.training.conftest import IMAGE, PROGRAM, looks
 
 BUCKET = "sagemaker-us-east-1-123456789012"
 
@@ -75,19 +75,17 @@ class Served:
 
     def ended(self, name: str) -> dict[str, Any]:
         """The job once nothing is under way."""
-        for _ in range(1500):
+        for _ in looks():
             found = dict(self.sagemaker.describe_training_job(TrainingJobName=name))
             if found["TrainingJobStatus"] not in ("InProgress", "Stopping"):
                 return found
-            time.sleep(0.02)
         raise AssertionError(found["SecondaryStatus"])
 
     def until_checkpoint(self, name: str) -> None:
         """Wait for a checkpoint in S3."""
-        for _ in range(1500):
+        for _ in looks():
             if self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"checkpoints/{name}/").get("KeyCount"):
                 return
-            time.sleep(0.02)
         raise AssertionError("no checkpoint")
 
 
@@ -186,18 +184,16 @@ def test_a_validation_goes_on_after_kill_9(serve: Callable[[], Served]) -> None:
         },
         ValidationSpecification={"ValidationRole": served.role, "ValidationProfiles": [profile]},
     )
-    for _ in range(1500):
+    for _ in looks():
         jobs = served.sagemaker.list_training_jobs()["TrainingJobSummaries"]
         if jobs and jobs[0]["SecondaryStatus"] == "Training":
             break
-        time.sleep(0.02)
     served.end()
     served = serve()
-    for _ in range(3000):
+    for _ in looks(120):
         found = served.sagemaker.describe_algorithm(AlgorithmName="validated")
         if found["AlgorithmStatus"] not in ("Pending", "InProgress"):
             break
-        time.sleep(0.02)
     assert found["AlgorithmStatus"] == "Completed", found["AlgorithmStatusDetails"]
     (job,) = served.sagemaker.list_training_jobs()["TrainingJobSummaries"]
     assert job["TrainingJobName"] == jobs[0]["TrainingJobName"]
@@ -237,11 +233,10 @@ def test_what_was_there_is_there_again(serve: Callable[[], Served]) -> None:
     assert (found["ModelApprovalStatus"], found["ModelPackageVersion"]) == ("Approved", 1)
     group = sagemaker.describe_model_package_group(ModelPackageGroupName="group")["ModelPackageGroupArn"]
     assert sagemaker.list_tags(ResourceArn=group)["Tags"] == [{"Key": "k", "Value": "v"}]
-    for _ in range(500):
+    for _ in looks():
         status = sagemaker.describe_algorithm(AlgorithmName="algorithm")["AlgorithmStatus"]
         if status == "Completed":
             break
-        time.sleep(0.02)
     assert status == "Completed"
     assert sagemaker.describe_training_job(TrainingJobName="stopping")["TrainingJobStatus"] == "InProgress"
     sagemaker.stop_training_job(TrainingJobName="stopping")

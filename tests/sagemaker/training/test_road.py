@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,11 @@ def test_nothing_is_left_when_an_endpoint_is_deleted(account: Any, artifact: str
 
 def children() -> list[int]:
     """The processes that this one has started and that live."""
-    task = Path(f"/proc/{os.getpid()}/task")
-    return [int(pid) for each in task.iterdir() for pid in (each / "children").read_text().split()]
+    found: list[int] = []
+    for thread in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 @pytest.mark.parametrize(
