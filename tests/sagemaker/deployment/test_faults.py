@@ -6,7 +6,7 @@ A fault is put in by botocore's own hook before a request is sent: an answer of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from botocore import exceptions
 from botocore.awsrequest import AWSResponse
 
 from tests.sagemaker.deployment.running import deploy, destroy, everything, make_repository
-from tests.sagemaker.deployment.stopping import PART
+from tests.sagemaker.stopping import PART, small_parts
 from tritonforge.errors import ConnectError, DeploymentError
-from tritonforge.sagemaker.applying import uploading, waiting
-from tritonforge.sagemaker.aws import Session, Store
+from tritonforge.sagemaker.applying import waiting
+from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.deployment import Autoscaling, Deployment, TargetTracking
 
 SCALED = Autoscaling(
@@ -100,7 +100,13 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("botocore.retries.standard.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
     monkeypatch.setattr(waiting, "_FIRST", 0.02)
-    monkeypatch.setattr(uploading, "Store", lambda session, **options: Store(session, **{"part_size": PART, **options}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _parts() -> Iterator[None]:
+    """Uploads go in small parts."""
+    with small_parts():
+        yield
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import pytest
 
 from tests.sagemaker.deployment.running import deploy, destroy, everything, make_repository, untagged
-from tests.sagemaker.deployment.stopping import PART, Stopper
+from tests.sagemaker.stopping import PART, Stopper, small_parts
 from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.deployment import Autoscaling, Deployment, StepScaling, TargetTracking
 from tritonforge.sagemaker.emulator import Emulator
@@ -38,7 +38,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Repositories:
 @pytest.fixture(scope="module")
 def stopper(emulator: Emulator) -> Iterator[Stopper]:
     """Runs that are stopped at a call."""
-    with Stopper() as found:
+    with small_parts(), Stopper() as found:
         yield found
 
 
@@ -114,7 +114,7 @@ def test_a_removal_that_is_stopped_at_any_call_is_finished_by_the_next_run(
         one = replace(wanted, name=f"{wanted.name}-{call}", autoscaling=SCALED, bucket=bucket)
         deploy(session, one, repository)
         nameless = Deployment(name=one.name)
-        was = stopper.run("destroy", nameless, repository, call=call, before=before)
+        was = stopper.run("destroy", nameless, call=call, before=before)
         destroy(session, nameless)
         left = everything(session, one.name)
         assert not any(left.values()), left

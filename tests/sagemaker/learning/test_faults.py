@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.sagemaker.deployment.stopping import PART
 from tests.sagemaker.deployment.test_faults import FAULTS, fresh
 from tests.sagemaker.learning.jobs import channel, job, pictures
 from tests.sagemaker.learning.running import everything, learn, planned
+from tests.sagemaker.stopping import PART, small_parts
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tritonforge.errors import ConnectError, DeploymentError
-from tritonforge.sagemaker.aws import Session, Store
-from tritonforge.sagemaker.learning import uploading
+from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.learning.contents import DATA
 from tritonforge.training.job import TrainingJob
 
@@ -46,7 +46,13 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = time.sleep
     monkeypatch.setattr("botocore.retries.standard.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
-    monkeypatch.setattr(uploading, "Store", lambda session, **options: Store(session, **{"part_size": PART, **options}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _parts() -> Iterator[None]:
+    """Uploads go in small parts."""
+    with small_parts():
+        yield
 
 
 @pytest.fixture

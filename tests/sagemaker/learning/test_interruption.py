@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.deployment.stopping import PART
 from tests.sagemaker.learning.jobs import channel, job, pictures
 from tests.sagemaker.learning.running import create, everything, planned
-from tests.sagemaker.learning.stopping import Stopper
+from tests.sagemaker.stopping import PART, Stopper, small_parts
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tritonforge.sagemaker.applying import Silent
 from tritonforge.sagemaker.aws import Session
-from tritonforge.sagemaker.learning import uploading
 from tritonforge.sagemaker.learning.contents import DATA
 
 #: The calls that a run makes at least; were there fewer, the test would have stopped none of the writing ones.
@@ -23,14 +21,11 @@ LEAST = 11
 
 @pytest.mark.parametrize("before", [True, False], ids=["before each call", "after each call"])
 def test_a_run_that_is_stopped_anywhere(
-    desk: Account, session: Session, name: str, tmp_path: Path, before: bool, monkeypatch: pytest.MonkeyPatch
+    desk: Account, session: Session, name: str, tmp_path: Path, before: bool
 ) -> None:
     """The data are there once and whole, no half upload is left, and there is one job of the name, Completed."""
-    from tests.sagemaker.learning.stopping import _Small
-
-    monkeypatch.setattr(uploading, "Store", _Small)
     stopped = 0
-    with Stopper() as stopper:
+    with small_parts(), Stopper() as stopper:
         for call in itertools.count(1):
             folder = pictures(tmp_path / f"{call}", "a.jpg", f"{name}-{call}")
             (folder / "large").write_bytes(bytes([call]) * (PART + 1000))
@@ -41,7 +36,7 @@ def test_a_run_that_is_stopped_anywhere(
                 AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
                 OutputDataConfig={"S3OutputPath": f"s3://{desk.bucket}/out"},
             )
-            was = stopper.run(wanted, call=call, before=before)
+            was = stopper.run("train", wanted, call=call, before=before)
             create(session, wanted, progress=Silent())
             assert desk.ended(wanted.name)["TrainingJobStatus"] == "Completed"
             plan = planned(session, wanted)

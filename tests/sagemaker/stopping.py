@@ -7,39 +7,70 @@ this file is that process's program.
 from __future__ import annotations
 
 import base64
-import dataclasses
+import copyreg
 import os
 import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
-from tests.sagemaker.deployment.running import deploy, destroy
+import pytest
+
+from tests.sagemaker.deployment import running as deployments
+from tests.sagemaker.learning import running as jobs
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.applying import uploading, waiting
+from tritonforge.sagemaker.applying import Silent, uploading, waiting
 from tritonforge.sagemaker.aws import Session, Store
-from tritonforge.sagemaker.deployment import Deployment
+from tritonforge.sagemaker.learning import uploading as job_uploading
 
 #: How a process ends that was stopped, one that made fewer calls than that, and one in which an error was raised.
 STOPPED, DONE, BROKEN = 77, 0, 78
 
-#: Parts small enough that a small archive has several: S3's least is 5 MiB.
-PART = 5 << 20
+#: Parts in which the archives of tests go up; S3's least is 5 MiB, of which each run would make, sum and send several.
+PART = 64 << 10
 
-_ROOT = Path(__file__).parents[3]
+#: What can be stopped.
+RUNS: dict[str, Callable[..., Any]] = {
+    "deploy": deployments.deploy,
+    "destroy": deployments.destroy,
+    "train": lambda session, job: jobs.create(session, job, progress=Silent()),
+}
+
+_ROOT = Path(__file__).parents[2]
 _SERVICES = ("sts", "sagemaker", "s3", "application-autoscaling", "cloudwatch", "logs")
+
+# A read-only view of a dict, as values hold them, is sent as that dict.
+copyreg.pickle(MappingProxyType, lambda view: (dict, (dict(view),)))
+
+
+class SmallParts(Store):
+    """A store with small parts."""
+
+    def __init__(self, session: Session, **options: Any) -> None:
+        super().__init__(session, **{"part_size": PART, **options})
+
+
+@contextmanager
+def small_parts() -> Iterator[None]:
+    """Uploads of this process go in parts of `PART` bytes, and its emulator takes them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", PART)
+        patch.setattr(uploading, "Store", SmallParts)
+        patch.setattr(job_uploading, "Store", SmallParts)
+        yield
 
 
 class Stopper:
-    """Runs that are stopped; a context manager."""
+    """Runs that are stopped; a context manager. The emulator must be running: its address is in the environment."""
 
     def __enter__(self) -> Stopper:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sagemaker.deployment.stopping"],
+            [sys.executable, "-m", "tests.sagemaker.stopping"],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -53,17 +84,12 @@ class Stopper:
         with self._process:  # closes its input, which ends it
             pass
 
-    def run(
-        self, what: str, wanted: Deployment, repository: Path, *, prune: int | None = None, call: int, before: bool
-    ) -> bool:
-        """Deploy or destroy, and stop at a call: before it is sent, or when AWS has answered it.
+    def run(self, what: str, *given: Any, call: int, before: bool, **options: Any) -> bool:
+        """Begin one of `RUNS`, and stop at a call: before it is sent, or when AWS has answered it.
 
         Whether it was stopped, and not done before it made so many calls.
         """
-        # Read-only views of dicts cannot be pickled.
-        values = {each.name: getattr(wanted, each.name) for each in dataclasses.fields(wanted)}
-        fields = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
-        task = pickle.dumps((what, fields, repository, prune, call, before))
+        task = pickle.dumps((what, given, options, call, before))
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(base64.b64encode(task).decode() + "\n")
@@ -73,16 +99,9 @@ class Stopper:
         return code == STOPPED
 
 
-class _Small(Store):
-    """A store with small parts."""
-
-    def __init__(self, session: Session, **options: Any) -> None:
-        super().__init__(session, **{"part_size": PART, **options})
-
-
 def _stopped(task: bytes, session: Session) -> int:
     """One run, in a process that was forked for it."""
-    what, fields, repository, prune, call, before = pickle.loads(task)
+    what, given, options, call, before = pickle.loads(task)
     lock, calls = threading.Lock(), 0
 
     def reached(**_: Any) -> None:
@@ -94,10 +113,7 @@ def _stopped(task: bytes, session: Session) -> int:
 
     for service in _SERVICES:
         session.client(service).meta.events.register("before-send" if before else "response-received", reached)
-    if what == "deploy":
-        deploy(session, Deployment(**fields), repository, prune=prune)
-    else:
-        destroy(session, Deployment(**fields))
+    RUNS[what](session, *given, **options)
     return DONE
 
 
@@ -108,7 +124,7 @@ def main() -> None:
         session.client(service)
         service_model.service(service)
     waiting._FIRST = 0.02  # type: ignore[misc]  # the emulated endpoint changes in milliseconds
-    uploading.Store = _Small  # type: ignore[attr-defined,misc]  # small parts
+    uploading.Store = job_uploading.Store = SmallParts  # type: ignore[attr-defined,misc]  # small parts
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
