@@ -24,8 +24,8 @@ WINGS = {
 EDGES = (
     "tritonforge.cli",
     "tritonforge.declarations",
-    "tritonforge.memory",
     "tritonforge.serving",
+    "tritonforge.thrift",
     "tritonforge.inference.client",
     "tritonforge.inference.transform",
     "tritonforge.sagemaker.applying",

@@ -67,7 +67,7 @@ def asked(server: Server, images: list[bytes], **options: Any) -> Any:
 
 
 def test_inception_as_onnx_answers_photographs_as_tensorflow_does(
-    inception_server: Server, inception_onnx_server: Server, inception_onnx: Conversion
+    inception_onnx: Conversion, inception_onnx_server: Server, inception_server: Server
 ) -> None:
     """1001 probabilities of two photographs, one by one and together, through the same ensemble on two servers."""
     (facts,) = inception_onnx.models

@@ -72,17 +72,20 @@ def test_the_answers_tell_the_images_apart(expected: np.ndarray[Any, Any]) -> No
 
 
 def test_an_instance_keeps_less_than_ten_times_its_weights(inception_server: Server, inception: Path) -> None:
-    """TensorFlow itself and what it needs of the graph; what loading and optimising left behind is given back."""
+    """TensorFlow and what it needs of the graph; not what loading left behind, nor Keras and what that loads."""
     weights = (inception / "inception_graphdef/1/model.graphdef").stat().st_size
     own = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             told = dict(re.findall(r"^(\w+):\s*(\d+)", status.read_text(), re.MULTILINE))
             words = status.with_name("cmdline").read_bytes().split(b"\0")
+            libraries = status.with_name("maps").read_text()
         except OSError:  # it has ended meanwhile
             continue
         if told["PPid"] == str(inception_server.pid) and b"/inception_graphdef/" in b"".join(words[1:2]):
             own.append(int(told["RssAnon"]) * 1024)
+            assert "/tensorflow/" in libraries
+            assert "/sklearn/" not in libraries
     assert len(own) == 2  # Triton makes two instances of a TensorFlow model on the CPU
     assert max(own) < 10 * weights
 

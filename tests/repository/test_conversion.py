@@ -211,18 +211,6 @@ def test_each_model_is_compared_on_photographs_and_random_inputs(conversion: Con
     assert (facts["texts/1"].tolerance, facts["texts/1"].largest_difference) == (0, 0)
 
 
-def test_the_same_repository_elsewhere_gives_the_same_bytes(zoo: Path, conversion: Conversion, tmp_path: Path) -> None:
-    """Another folder, another run: equal files, and for equal repositories an equal digest."""
-    other = tmp_path / "elsewhere"
-    shutil.copytree(zoo / "named", other / "named", ignore=shutil.ignore_patterns("1"))
-    again = converted(other, tmp_path / "made", image="26.05", progress=Told())
-    first = files(conversion.repository)
-    assert {path: data for path, data in first.items() if path.startswith("named/") and "/1/" not in path} == files(
-        again.repository
-    )
-    assert again.digest != conversion.digest  # one version is not there
-
-
 def test_equal_constants_are_merged_the_same_way_each_time(digits: Path) -> None:
     """The trained network has them, and the converter's sets would keep now one, now the other of two."""
     import onnx
@@ -269,7 +257,7 @@ def test_the_weights_that_copies_share_come_out_as_they_would(digits: Path, monk
 
 
 def test_only_what_changed_is_converted_again(zoo: Path, conversion: Conversion, tmp_path: Path) -> None:
-    """Nothing at all the second time; after a change of one version that one, and the notes come again."""
+    """Nothing the second time; after a change of one version that one: another folder and run, yet the same bytes."""
     ours = tmp_path / "zoo"
     shutil.copytree(zoo, ours)
     target = tmp_path / "onnx"
@@ -283,9 +271,13 @@ def test_only_what_changed_is_converted_again(zoo: Path, conversion: Conversion,
     told = Told()
     other = converted(ours, target, image="26.05", progress=told)
     assert (other.made, other.changed) == (("named/1",), True)
+    assert other.digest != conversion.digest
+    assert told.said == list(conversion.notes)
     assert told.begun == ["converting named/1/net.pb to ONNX"]
     after = files(target)
     assert after["named/1/model.onnx"] == after["named/3/model.onnx"]
+    unchanged = files(conversion.repository)
+    assert {path for path in after if after[path] != unchanged[path]} == {"named/1/model.onnx"}
 
     (target / "prepare/1/model.py").write_text("touched\n")
     mended = converted(ours, target, image="26.05", progress=Told())
@@ -293,41 +285,39 @@ def test_only_what_changed_is_converted_again(zoo: Path, conversion: Conversion,
     assert files(target) == after
 
 
-def test_what_onnx_cannot_hold_is_refused_in_a_sentence_each_and_nothing_is_left(made: Path, tmp_path: Path) -> None:
-    """The op is named, or the difference; both name the other way out."""
-    target = tmp_path / "deep" / "refused"
+def test_what_onnx_cannot_hold_is_refused_in_a_sentence_each_and_nothing_is_left(
+    made: Path, conversion: Conversion, tmp_path: Path
+) -> None:
+    """The op is named, or the difference; both name the other way out. The tree that is served stays as it was."""
+    both = tmp_path / "both"
+    for name in ("dice", "letters"):
+        shutil.copytree(made / "refused" / name, both / name)
+    target = tmp_path / "deep" / "served"
+    shutil.copytree(conversion.repository, target)
+    before = files(target)
     with pytest.raises(ArtifactError) as refused:
-        converted(made / "refused", target, image="26.05", progress=Told())
-    dice, images, letters = str(refused.value).splitlines()
+        converted(both, target, image="26.05", progress=Told())
+    dice, letters = str(refused.value).splitlines()
     assert dice.startswith("dice/1: on a batch of 1 (random) the ONNX model's output 'y' differs from TensorFlow's by ")
     assert "where 0.0001 is allowed; nothing was written; keep TensorFlow in an image of your own: " in dice
-    assert images == (
-        "images/1: ONNX has no equal of the TensorFlow op DecodeJpeg; keep TensorFlow in an image of your own: "
-        "--tensorflow python-backend"
+    assert letters == (
+        "letters/1: ONNX has no equal of the TensorFlow op StaticRegexReplace; keep TensorFlow in an image of your "
+        "own: --tensorflow python-backend"
     )
-    assert "letters/1: ONNX has no equal of the TensorFlow op StaticRegexReplace; keep TensorFlow" in letters
-    assert list((tmp_path / "deep").iterdir()) == []
+    assert files(target) == before
+    assert list((tmp_path / "deep").iterdir()) == [target]
 
 
 def test_a_decoder_is_found_before_the_long_work(made: Path) -> None:
     """Inside the function that a signature calls, and inside the loop in it; a graph without one has none."""
     folder = made / "refused"
     images = Job("images", 1, SAVEDMODEL, str(folder / "images/1/model.savedmodel"), "", 18)
-    assert original.load(images).closed == ("DecodeJpeg",)
+    model = original.load(images)
+    assert model.closed == ("DecodeJpeg",)
+    with pytest.raises(ArtifactError, match="images/1: ONNX has no equal of the TensorFlow op DecodeJpeg; keep Tens"):
+        translation.translated(images, model)
     dice = Job("dice", 1, GRAPHDEF, str(folder / "dice/1/model.graphdef"), "", 18, outputs=(TensorInfo("y"),))
     assert original.load(dice).closed == ()
-
-
-def test_a_failed_conversion_leaves_the_old_one_as_it_was(made: Path, conversion: Conversion, tmp_path: Path) -> None:
-    """The tree that is served stays whole until another is complete."""
-    target = tmp_path / "onnx"
-    shutil.copytree(conversion.repository, target)
-    before = files(target)
-    both = tmp_path / "both"
-    shutil.copytree(made / "refused" / "dice", both / "dice")
-    with pytest.raises(ArtifactError, match="dice/1"):
-        converted(both, target, image="26.05", progress=Told())
-    assert files(target) == before
 
 
 def test_the_folders_must_be_two_and_the_target_ours(zoo: Path, tmp_path: Path) -> None:
@@ -357,6 +347,7 @@ def test_a_repository_that_triton_refuses_anyway_is_not_converted(zoo: Path, tmp
     (lacking / "words/config.pbtxt").write_text('name: "words"\nbackend: "vllm"\n')
     (lacking / "words/1/model.json").write_text("{}")
     with pytest.raises(ValidationError, match=r"the image 26\.05 would refuse it as ONNX too") as refused:
-        converted(lacking, tmp_path / "new", image="26.05", progress=Told())
+        converted(lacking, tmp_path / "deep" / "new", image="26.05", progress=Told())
     assert "E602" in str(refused.value)
     assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "deep").iterdir()) == []

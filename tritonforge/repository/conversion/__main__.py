@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tritonforge import memory
+from tritonforge import thrift
 from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.repository.artifacts.introspect import introspect
 from tritonforge.repository.artifacts.parent import Parent, answer
@@ -28,6 +28,7 @@ def main() -> int:
 
     def work(parent: Parent) -> Any:
         began = time.monotonic()
+        thrift.without_keras()
         try:
             import onnxruntime  # noqa: F401 - whether both are there, before the long work
             import tensorflow as tf  # noqa: F401
@@ -35,7 +36,7 @@ def main() -> int:
             raise MissingExtraError(error.name or "tensorflow", extra="local") from error
         model = original.load(job)
         Path(job.target).write_bytes(translation.translated(job, model))
-        memory.give_back()  # before both models are run, which takes as much again
+        thrift.give_back()  # before both models are run, which takes as much again
         _check(job)
         return _compared(job, model, parent, began).to_json()
 

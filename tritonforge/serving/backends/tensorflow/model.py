@@ -15,11 +15,13 @@ _PACKAGES = Path(__file__).parent / "packages"
 if _PACKAGES.is_dir():
     sys.path.insert(0, str(_PACKAGES))
 
-from tritonforge import memory  # noqa: E402 - found by the lines above
+from tritonforge import thrift  # noqa: E402 - found by the lines above
 from tritonforge.serving.backends import completion, configuration, requests  # noqa: E402 - found by the lines above
 from tritonforge.serving.backends.tensorflow import graph  # noqa: E402 - as above
 
 __all__ = ["TritonPythonModel"]
+
+thrift.without_keras()
 
 
 class TritonPythonModel:
@@ -42,7 +44,7 @@ class TritonPythonModel:
             self._configuration.refuse("TF_INIT_OPS_FILE")
             self._graph = graph.load(self._configuration)
             self._graph.warm_up(self._configuration)
-        memory.give_back()
+        thrift.give_back()
 
     def execute(self, asked: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""
