@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.sagemaker.package.conftest import ENSEMBLE, FILES, LEAF, lay
 from tritonforge.errors import PackageError
+from tritonforge.inference.client import Client
 from tritonforge.sagemaker.package import (
     DEFAULT_MODEL,
     Judgement,
@@ -18,6 +20,14 @@ from tritonforge.sagemaker.package import (
 )
 from tritonforge.serving.server import Server
 
+DOUBLE = """
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("y", each.inputs()[0].as_numpy() * 2)]) for each in requests
+        ]
+"""
 OTHER = {"other/config.pbtxt": LEAF.replace("leaf", "other"), "other/1/model.py": ""}
 
 
@@ -165,13 +175,15 @@ def test_a_model_at_the_top_is_an_archive_of_a_multi_model_endpoint(tmp_path: Pa
 
 
 @pytest.mark.server
-@pytest.mark.framework
-def test_what_comes_out_of_a_package_is_served(digits: Path, tmp_path: Path) -> None:
-    """A real server loads the unpacked archive with the default model that it was judged with."""
-    unpack(write(digits, tmp_path / "model.tar.gz").path, tmp_path / "in")
+def test_what_comes_out_of_a_package_is_served(repository: Path, tmp_path: Path) -> None:
+    """A real server loads the unpacked archive, and the default model that it was judged with answers."""
+    lay(repository, {"leaf/1/model.py": DOUBLE})
+    unpack(write(repository, tmp_path / "model.tar.gz").path, tmp_path / "in")
     ports = {"sagemaker_port": 0, "http_port": None, "grpc_port": None, "metrics_port": None}
-    with Server(tmp_path / "in", default_model=default_model(digits), **ports) as server:
+    with Server(tmp_path / "in", default_model=default_model(repository), **ports) as server:
         assert {each.state for each in server.models()} == {"READY"}
+        with Client(str(server.sagemaker_url)) as client:
+            assert client.infer({"I": np.array([[1, 2]], "f4")})["O"].tolist() == [[2, 4]]
 
 
 def test_files_of_the_fixture_are_those_that_are_judged(repository: Path) -> None:
