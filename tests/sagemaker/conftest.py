@@ -1,0 +1,28 @@
+"""What all tests of SageMaker's rooms share: a process reads botocore's model of a service once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_read_once() -> Iterator[None]:
+    """Every session reads the models anew, SageMaker's for half a second; those of all tests share what was read."""
+    try:
+        from botocore.loaders import JSONFileLoader
+    except ImportError:  # the tests that need it say so
+        yield
+        return
+    load = JSONFileLoader.load_file
+
+    @functools.cache
+    def loaded(path: str) -> Any:
+        return load(JSONFileLoader(), path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda self, file_path: loaded(file_path))
+        yield
