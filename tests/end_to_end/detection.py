@@ -25,7 +25,7 @@ PROGRAM = ROOT / "repos" / "detector"
 LEARNS = {"epochs": "6", "batch_size": "8", "learning_rate": "0.006", "image_size": "96"}
 
 #: What shows how training goes on, in seconds.
-SMALL = {"epochs": "3", "batch_size": "2", "learning_rate": "0.002", "image_size": "64"}
+SMALL = {"epochs": "3", "batch_size": "3", "learning_rate": "0.002", "image_size": "64"}
 
 
 def lay_out(
@@ -76,15 +76,58 @@ def running(program: str, base: Path, **added: str) -> Iterator[subprocess.Popen
         process.stdout.close()
 
 
-def trained(base: Path, *, pipe: bytes | None = None, code: int = 0) -> str:
-    """Train to the end; gives what was printed. ``pipe`` is written to the first epoch of channel training."""
+def trained(base: Path, *, code: int = 0) -> str:
+    """Train to the end, in a process as the container starts it; gives what was printed."""
     with running("train", base) as process:
-        if pipe is not None:
-            feeder = threading.Thread(target=_feed, args=(base / "input/data/training_0", pipe), daemon=True)
-            feeder.start()
         printed, _ = process.communicate(timeout=500)
     assert process.returncode == code, (base / "train.err").read_text()[-2000:]
     return printed
+
+
+class Host:
+    """A process that trains again and again (`detector_host`), for what needs no process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        path = os.pathsep.join(map(str, (PROGRAM, ROOT / "tests/fixtures", Path(__file__).parent, ROOT)))
+        self._log = folder / "host.err"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("detector_host.py")],
+                env={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._process.communicate(timeout=60)
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, kind: str, base: Path | None = None) -> Any:
+        """The answer to an order."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({kind: base and str(base)}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, self._log.read_text()[-3000:]
+        return json.loads(line)
+
+    def trained(self, base: Path, *, pipe: bytes | None = None, fork: bool = False, code: int = 0) -> str:
+        """As `trained`."""
+        if pipe is not None:
+            threading.Thread(target=_feed, args=(base / "input/data/training_0", pipe), daemon=True).start()
+        ended, printed = self.ask("fork" if fork else "train", base)
+        told = base / "train.err" if fork else self._log
+        assert ended == code, told.read_text()[-2000:]
+        return str(printed)
 
 
 def weights(base: Path) -> dict[str, Any]:

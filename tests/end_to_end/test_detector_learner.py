@@ -1,34 +1,55 @@
-"""The parts of the detector's training: locations, optimizers by their hyperparameters, what an earlier model gives."""
+"""The detector's training: its parts, where its samples come from, what stops it, and what an earlier model gives."""
 
 import json
-import os
-import subprocess
+import re
+import signal
 import sys
+import tarfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from tests.end_to_end import detection
+from tests.end_to_end.detection import LEARNS, SMALL, Host, lay_out, precisions, running, weights
+
+sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))
+
+import make_detections
 
 pytestmark = pytest.mark.framework
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    """What the child process found out."""
-    script = Path(__file__).with_name("learner_checks.py")
-    root = script.parents[2]
-    path = os.pathsep.join(map(str, (root / "repos/detector", root / "tests/fixtures", root)))
-    done = subprocess.run(
-        [sys.executable, script],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """The process that all of these trainings share."""
+    with Host(tmp_path_factory.mktemp("host")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def found(host: Host) -> dict[str, Any]:
+    """What `learner_checks` found out."""
+    return dict(host.ask("checks"))
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set."""
+    folder = tmp_path_factory.mktemp("few") / "pictures"
+    make_detections.make(folder, 90, classes=(2, 3))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(few: Path, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small training on files from beginning to end."""
+    base = lay_out(tmp_path_factory.mktemp("container") / "undisturbed", SMALL, {"training": few})
+    (base / "printed").write_text(host.trained(base))
+    return base
 
 
 def test_a_box_belongs_to_the_level_of_its_size(found: dict[str, Any]) -> None:
@@ -97,12 +118,6 @@ def test_an_earlier_model_is_gone_on_from(found: dict[str, Any]) -> None:
     assert "going on from the model of channel model, with a new top layer" in found["said"]
 
 
-def test_the_top_layer_alone_is_trained(found: dict[str, Any]) -> None:
-    """Everything else stays, its running means included."""
-    assert found["top layer only"] == {"head": False, "rest": True}
-    assert found["all of the rest"]
-
-
 def test_training_stops_early_without_progress(found: dict[str, Any]) -> None:
     """What learns nothing has one best epoch, and as many more as patience allows."""
     assert found["early"] == 3
@@ -113,3 +128,85 @@ def test_a_stop_that_is_known_beforehand_trains_nothing(found: dict[str, Any]) -
     """The checkpoint is of the first step of the first epoch."""
     assert found["stopped"] is False
     assert found["said"][-1] == "stopped in epoch 1 after 0 steps; the checkpoint is saved"
+
+
+def test_metrics_are_read_off_the_log(undisturbed: Path) -> None:
+    """The regexes of the built-in algorithm find the numbers of every epoch, whole."""
+    printed = (undisturbed / "printed").read_text()
+    history = json.loads((undisturbed / "output/data/history.json").read_text())
+    for regex, name in (
+        (r"Val_localization=([0-9\.]+)", "localization"),
+        (r"Val_classification=([0-9\.]+)", "classification"),
+        (r"loss=([0-9\.]+).", "loss"),
+    ):
+        found = [float(text) for text in re.findall(regex, printed)]
+        assert found == [pytest.approx(epoch[name], abs=1e-6) for epoch in history]
+    assert len(history) == int(SMALL["epochs"])
+
+
+def test_a_pipe_gives_the_weights_that_files_give(undisturbed: Path, few: Path, host: Host, tmp_path: Path) -> None:
+    """The same samples out of an augmented manifest, shuffled on the way, are the same training to the last bit.
+
+    The manifest has names for the classes, which annotations.json has not.
+    """
+    base = lay_out(tmp_path / "pipe", SMALL, {}, pipes={"training": few})
+    host.trained(base, pipe=detection.stream(few / "digits.manifest", shuffled=1))
+    assert_equal(weights(base), weights(undisturbed))
+    assert (base / "model/detector/labels.txt").read_text() == "two\nthree\n"
+    assert (undisturbed / "model/detector/labels.txt").read_text() == "2\n3\n"
+
+
+def test_training_goes_on_after_sigterm_to_the_same_weights(
+    undisturbed: Path, few: Path, host: Host, tmp_path: Path
+) -> None:
+    """The program, stopped in the middle of an epoch, leaves a checkpoint and no model; the next run ends as if not."""
+    base = lay_out(tmp_path / "stopped", SMALL, {"training": few})
+    with running("train", base) as process:
+        while not (base / "checkpoints/state.npz").exists():  # of the first epoch
+            assert process.poll() is None, (base / "train.err").read_text()[-2000:]
+            time.sleep(0.02)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=110)
+    assert process.returncode == 0
+    assert re.search(r"stopped in epoch \d+ after [1-9]\d* steps; the checkpoint is saved", printed)
+    assert not any((base / "model").iterdir())
+    assert "going on from a checkpoint: epoch" in host.trained(base)
+    assert_equal(weights(base), weights(undisturbed))
+
+
+def test_the_top_layer_alone_learns_other_digits_sooner(learned: Path, host: Host, tmp_path: Path) -> None:
+    """From what knows 0 to 4, 5 to 9 are learned in fewer epochs than from random weights; the rest stays as it was.
+
+    Both curves are drawn into build/transfer_learning.png.
+    """
+    pictures = tmp_path / "pictures"
+    make_detections.make(pictures, 160, classes=range(5, 10))
+    chosen = {**LEARNS, "epochs": "5"}
+    anew = lay_out(tmp_path / "anew", chosen, {"training": pictures})
+    top = lay_out(
+        tmp_path / "top",
+        {**chosen, "train_only_on_top_layer": "True"},
+        {"training": pictures, "model": tmp_path / "model"},
+    )
+    (tmp_path / "model").mkdir()
+    with tarfile.open(tmp_path / "model/model.tar.gz", "w:gz") as archive:
+        archive.add(learned / "model", ".")
+    host.trained(anew)
+    assert "with a new top layer" in host.trained(top)
+    curves = {"top layer of a trained model": precisions(top), "from random weights": precisions(anew)}
+    detection.draw(curves, detection.ROOT / "build" / "transfer_learning.png")
+    best = max(curves["from random weights"])
+    reached = [number for number, value in enumerate(curves["top layer of a trained model"], 1) if value >= best]
+    assert reached, curves
+    assert reached[0] < 1 + curves["from random weights"].index(best), curves
+    before, after = weights(learned), weights(top)
+    for name in before:
+        assert np.array_equal(before[name], after[name]) == (not name.startswith(("hidden", "classes", "box"))), name
+
+
+def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Equal to the last bit."""
+    assert sorted(one) == sorted(other)
+    for name in one:
+        assert one[name].tobytes() == other[name].tobytes(), name

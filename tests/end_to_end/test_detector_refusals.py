@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.end_to_end import detection
-from tests.end_to_end.detection import SMALL, lay_out, trained
+from tests.end_to_end.detection import SMALL, Host, lay_out, trained
 from tritonforge.records import frame_recordio
 
 sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))
@@ -29,9 +29,23 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def refused(base: Path, *, pipe: bytes | None = None) -> str:
-    """The sentence of a training that fails as its input is to be mended; both places have it."""
-    trained(base, pipe=pipe, code=2)
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """The sentence of a training that fails as its input is to be mended, before it loads TensorFlow.
+
+    Each runs in a copy of one process that has imported what the program imports.
+    """
+    with Host(tmp_path_factory.mktemp("host")) as host:
+
+        def sentence(base: Path, *, pipe: bytes | None = None) -> str:
+            host.trained(base, pipe=pipe, fork=True, code=2)
+            return told(base)
+
+        yield sentence
+
+
+def told(base: Path) -> str:
+    """What a training that failed says: both places have it."""
     failure = (base / "output/failure").read_text()
     said = (base / "train.err").read_text().splitlines()
     assert said[-1] == failure
@@ -89,7 +103,11 @@ def boxless(folder: Path, document: dict[str, Any]) -> None:
     ],
 )
 def test_wrong_files_are_named(
-    spoil: Callable[[Path, dict[str, Any]], None], words: list[str], good: Path, tmp_path: Path
+    spoil: Callable[[Path, dict[str, Any]], None],
+    words: list[str],
+    good: Path,
+    refused: Callable[..., str],
+    tmp_path: Path,
 ) -> None:
     """The file, what is wrong with it, and what to do."""
     folder = tmp_path / "pictures"
@@ -102,8 +120,10 @@ def test_wrong_files_are_named(
 
 
 def test_a_folder_without_annotations_is_told_what_it_needs(good: Path, tmp_path: Path) -> None:
-    """`annotations.json` is what the channel is read by."""
-    sentence = refused(lay_out(tmp_path / "base", SMALL, {"training": good / "images"}))
+    """`annotations.json` is what the channel is read by; here the program itself says so."""
+    base = lay_out(tmp_path / "base", SMALL, {"training": good / "images"})
+    trained(base, code=2)
+    sentence = told(base)
     assert "channel training has no annotations.json" in sentence
 
 
@@ -131,7 +151,7 @@ def records(good: Path) -> list[bytes]:
     ],
 )
 def test_wrong_records_are_numbered(
-    change: Callable[[list[bytes]], None], words: list[str], good: Path, tmp_path: Path
+    change: Callable[[list[bytes]], None], words: list[str], good: Path, refused: Callable[..., str], tmp_path: Path
 ) -> None:
     """In a pipe there are no names: the record's number says which one, counted from 0."""
     found = records(good)
@@ -150,13 +170,15 @@ def test_wrong_records_are_numbered(
         ({"image_size": "100"}, ["image_size", "'100'"]),
     ],
 )
-def test_wrong_hyperparameters_are_told(given: dict[str, str], words: list[str], good: Path, tmp_path: Path) -> None:
+def test_wrong_hyperparameters_are_told(
+    given: dict[str, str], words: list[str], good: Path, refused: Callable[..., str], tmp_path: Path
+) -> None:
     """All at once, where the declaration knows them to be wrong."""
     sentence = refused(lay_out(tmp_path / "base", {**SMALL, **given}, {"training": good}))
     assert [each for each in words if each not in sentence] == [], sentence
 
 
-def test_another_algorithms_model_is_refused(good: Path, tmp_path: Path) -> None:
+def test_another_algorithms_model_is_refused(good: Path, refused: Callable[..., str], tmp_path: Path) -> None:
     """A model.tar.gz without this detector's weights is nothing to go on from."""
     folder = tmp_path / "model"
     folder.mkdir()
@@ -168,7 +190,9 @@ def test_another_algorithms_model_is_refused(good: Path, tmp_path: Path) -> None
     assert "detector/settings.json" in sentence
 
 
-def test_a_model_of_other_classes_keeps_its_head_only_when_told_wrongly(good: Path, tmp_path: Path) -> None:
+def test_a_model_of_other_classes_keeps_its_head_only_when_told_wrongly(
+    good: Path, refused: Callable[..., str], tmp_path: Path
+) -> None:
     """`reinitialize_top_layer` False with another class set is refused before anything is trained."""
     folder = tmp_path / "model/detector"
     folder.mkdir(parents=True)
@@ -180,7 +204,7 @@ def test_a_model_of_other_classes_keeps_its_head_only_when_told_wrongly(good: Pa
     assert "the training data have the classes 0, 1" in sentence
 
 
-def test_a_checkpoint_of_another_training_is_refused(good: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_training_is_refused(good: Path, refused: Callable[..., str], tmp_path: Path) -> None:
     """It is neither taken for this training's nor silently passed over."""
     base = lay_out(tmp_path / "base", SMALL, {"training": good})
     checkpoints = base / "checkpoints"
