@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sklearn
 
 from tests.conftest import ROOT, tritonforge
+from tests.sagemaker.package.conftest import lay
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
 
@@ -53,6 +55,21 @@ def serving(digits: Path) -> Iterator[Serving]:
     assert "Traceback" not in said
 
 
+@pytest.fixture(scope="module")
+def reference(serving: Serving) -> Any:
+    """The classes of the photograph, as `infer` tells them for the address of SageMaker's front end."""
+    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--json")
+    return json.loads(done.stdout)["answers"][0]["outputs"]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A repository of one model that needs no framework, for servers that are only started and ended."""
+    io = 'input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }'
+    code = "class TritonPythonModel:\n    def execute(self, requests):\n        raise NotImplementedError\n"
+    return lay(tmp_path / "small", {"m/config.pbtxt": f'backend: "python" {io}', "m/1/model.py": code})
+
+
 @pytest.fixture
 def no_image(tmp_path: Path) -> Path:
     """A text file that calls itself a JPEG."""
@@ -75,15 +92,14 @@ def test_the_addresses_and_models_are_told(serving: Serving) -> None:
 
 @pytest.mark.parametrize("address", ["sagemaker", "http", "grpc"])
 @pytest.mark.parametrize("form", ["--binary", "--no-binary"])
-def test_every_address_answers_the_same(serving: Serving, address: str, form: str) -> None:
+def test_every_address_answers_the_same(serving: Serving, reference: Any, address: str, form: str) -> None:
     """The same classes from each front end, in either form."""
     url = serving.urls[address]
     extra = [] if address == "sagemaker" else ["--model", "digits"]
-    reference = json.loads(tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--json").stdout)
     done = tritonforge("infer", url, str(PHOTOGRAPH), "--json", form, *extra)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)["answers"][0]
-    assert answer["outputs"] == reference["answers"][0]["outputs"]
+    assert answer["outputs"] == reference
     classes = answer["outputs"]["PROBABILITIES"]
     assert len(classes) == 5
     assert {each["label"] for each in classes} < {
@@ -159,9 +175,9 @@ def test_a_model_that_does_not_load_is_told_in_tritons_words(digits: Path, tmp_p
     assert "Traceback" not in done.stderr
 
 
-def test_a_server_that_dies_is_told(digits: Path) -> None:
+def test_a_server_that_dies_is_told(small: Path) -> None:
     """When tritonserver is killed under it, serve ends with 1 and says how."""
-    running = Serving(digits)
+    running = Serving(small)
     children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
     victims = [
         int(child)
@@ -176,9 +192,9 @@ def test_a_server_that_dies_is_told(digits: Path) -> None:
     assert "SIGKILL" in said
 
 
-def test_sigterm_stops_it_and_leaves_nothing(digits: Path) -> None:
+def test_sigterm_stops_it_and_leaves_nothing(small: Path) -> None:
     """After SIGTERM: exit code 0, no process, no open port."""
-    running = Serving(digits)
+    running = Serving(small)
     port = int(running.urls["sagemaker"].rpartition(":")[2])
     code, said = running.end(signal.SIGTERM)
     assert code == 0, said

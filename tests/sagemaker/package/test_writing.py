@@ -80,16 +80,16 @@ def test_the_bytes_do_not_depend_on_where_when_and_by_whom(tmp_path: Path) -> No
     assert modes == {(True, 0o755), (False, 0o644)}
 
 
-@pytest.mark.parametrize("workers", [1, 2, 7, 64])
-def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path: Path, workers: int) -> None:
+def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
     """Several megabytes of noise, text and zeros, by any number of threads."""
     rng = random.Random(1)
     noise, text = rng.randbytes(3_000_000), " ".join(str(rng.random()) for _ in range(150_000)).encode()
     folder = lay(tmp_path / "r", {"m/config.pbtxt": LEAF, "m/1/a": noise, "m/1/b": text, "m/1/c": bytes(4_000_000)})
     one = write(folder, tmp_path / "one.tar.gz", workers=1)
-    many = write(folder, tmp_path / "many.tar.gz", workers=workers)
-    assert one.path.read_bytes() == many.path.read_bytes()
     assert inspect(one.path).digest == one.digest == contents(folder).digest
+    for workers in (2, 7, 64):
+        many = write(folder, tmp_path / "many.tar.gz", workers=workers)
+        assert one.path.read_bytes() == many.path.read_bytes(), workers
 
 
 def test_it_is_one_gzip_member_without_name_and_time(repository: Path, tmp_path: Path) -> None:
