@@ -25,7 +25,7 @@ demo: setup
 	@$(BIN)/python tests/demo.py
 
 test: setup .venv/peers/installed
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	@$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
 
 lint: setup
 	$(BIN)/ruff check .
