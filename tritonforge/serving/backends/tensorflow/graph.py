@@ -82,6 +82,8 @@ def load(config: Configuration) -> Graph:
     Raises:
         ArtifactError: the file is missing, is no model, or is not what the configuration says.
     """
+    # What is missing is told before TensorFlow is loaded, which takes seconds.
+    place = _graphdef_file(config) if config.platform == GRAPHDEF else _savedmodel_folder(config)
     import tensorflow as tf
 
     options = tf.compat.v1.ConfigProto(
@@ -95,7 +97,7 @@ def load(config: Configuration) -> Graph:
     session = tf.compat.v1.Session(graph=graph, config=options)
     loading = _load_graphdef if config.platform == GRAPHDEF else _load_savedmodel
     with graph.as_default():
-        return loading(config, session)
+        return loading(config, session, place)
 
 
 def signature(config: Configuration) -> tuple[dict[str, Provided], dict[str, Provided]]:
@@ -119,12 +121,10 @@ def signature(config: Configuration) -> tuple[dict[str, Provided], dict[str, Pro
     raise ArtifactError(f"{_savedmodel_folder(config)}: expected '{tag}' tag")
 
 
-def _load_graphdef(config: Configuration, session: Any) -> Graph:
+def _load_graphdef(config: Configuration, session: Any, path: Any) -> Graph:
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
-    path = config.file("model.graphdef")
-    _check_exists(config, path.is_file(), str(path))
     definition = tf.compat.v1.GraphDef()
     try:
         definition.ParseFromString(path.read_bytes())
@@ -141,10 +141,9 @@ def _load_graphdef(config: Configuration, session: Any) -> Graph:
     return Graph(session, placeholders, outputs)
 
 
-def _load_savedmodel(config: Configuration, session: Any) -> Graph:
+def _load_savedmodel(config: Configuration, session: Any, folder: Any) -> Graph:
     import tensorflow as tf
 
-    folder = _savedmodel_folder(config)
     tag = _tag(config)
     try:
         meta = tf.compat.v1.saved_model.load(session, [tag], str(folder))
@@ -178,6 +177,12 @@ def _signature(config: Configuration, signatures: Mapping[str, Any]) -> Any:
     if not served:
         raise ArtifactError(f"model '{config.name}': the SavedModel has no signature that can be served")
     return signatures[served[0]]
+
+
+def _graphdef_file(config: Configuration) -> Any:
+    path = config.file("model.graphdef")
+    _check_exists(config, path.is_file(), str(path))
+    return path
 
 
 def _savedmodel_folder(config: Configuration) -> Any:
