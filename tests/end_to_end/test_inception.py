@@ -11,6 +11,7 @@ import pytest
 import sklearn
 from PIL import Image
 
+from tritonforge import thrift
 from tritonforge.dali_pipeline import on_cpu
 from tritonforge.inference.client import Client
 from tritonforge.inference.wire import pad_batch
@@ -60,6 +61,8 @@ def expected(inception: Path) -> np.ndarray[Any, Any]:
         tf.import_graph_def(definition, name="")
     with tf.compat.v1.Session(graph=graph) as session:
         found: np.ndarray[Any, Any] = session.run(f"{SOFTMAX}:0", {"input:0": pixels.as_array()})
+    del session, graph, definition
+    thrift.give_back()  # the server needs as much again
     return found
 
 
