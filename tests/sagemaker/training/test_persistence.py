@@ -224,7 +224,8 @@ def test_what_was_there_is_there_again(serve: Callable[[], Served]) -> None:
             "TrainingChannels": [{"Name": "train", "SupportedContentTypes": ["a/b"], "SupportedInputModes": ["File"]}],
         },
     )
-    served.job("stopping", HyperParameters={"seconds": "60"})
+    # More epochs than a checkpoint may say are done when the signal comes.
+    served.job("stopping", HyperParameters={"seconds": "60", "epochs": "9"})
     served.end(signal.SIGTERM)  # the job itself goes on after the restart
     served = serve()
     sagemaker = served.sagemaker

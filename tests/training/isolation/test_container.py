@@ -268,5 +268,9 @@ def test_signals_are_as_a_program_expects_them() -> None:
     """Nothing is ignored or blocked that Python ignores or blocks: a closed pipe ends a writer."""
     status, lines = shell("grep -E '^Sig(Blk|Ign)' /proc/self/status; yes | head -1")
     assert status == 0
-    assert lines == ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000", "y"]
+    blocked, ignored = (int(line.split()[1], 16) for line in lines[:2])
+    # 32 and 33 are the C library's own, which no program can set: its posix_spawn, by which make starts programs,
+    # leaves them ignored (glibc, sysdeps/unix/sysv/linux/spawni.c).
+    assert (blocked, ignored & ~(0b11 << 31)) == (0, 0)
+    assert lines[2:] == ["y"]
     assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN  # here it is
