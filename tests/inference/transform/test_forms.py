@@ -144,11 +144,10 @@ def test_parquet_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.M
 
 def test_tensors_of_several_dimensions_are_lists_of_lists(folder: Folder) -> None:
     """Each dimension has its own size."""
-    parquet = pytest.importorskip("pyarrow.parquet")
     folder.write({"a": b"1"})
     tensor = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)
     assert folder.run(Model(lambda body: reply({"x": tensor})), options={"form": "parquet"}).state == "Completed"
-    assert parquet.read_table(io.BytesIO(folder.outputs()["a.parquet"])).to_pydict() == {"x": tensor.tolist()}
+    assert pq.read_table(io.BytesIO(folder.outputs()["a.parquet"])).to_pydict() == {"x": tensor.tolist()}
 
 
 @pytest.mark.parametrize("form", ["npy", "parquet"])

@@ -471,6 +471,18 @@ def test_the_image_of_a_bare_release_follows_the_instances() -> None:
     assert own["Image"].endswith("/mine:1")
 
 
+def test_a_tensorflow_serving_image_is_of_the_region_and_gets_no_variables_of_tritons() -> None:
+    """For the processor of the instances; its GPU machine image is left to SageMaker."""
+    aws = Memory()
+    for instance, processor in (("ml.c5.xlarge", "cpu"), ("ml.g5.4xlarge", "gpu")):
+        found = planned(aws, deployment(image="tensorflow-inference:2.19", instance_type=instance))
+        requests = {step.operation: step.request for step in found.steps}
+        container = requests["CreateModel"]["PrimaryContainer"]
+        assert container["Image"].endswith(f".dkr.ecr.{REGION}.amazonaws.com/tensorflow-inference:2.19-{processor}")
+        assert "Environment" not in container
+        assert "InferenceAmiVersion" not in requests["CreateEndpointConfig"]["ProductionVariants"][0]
+
+
 def test_a_multi_model_endpoint_has_one_container_and_an_archive_each() -> None:
     """The archives lie together under their common digest, by their TargetModel's name."""
     contents = {"cats": content("a"), "dogs": content("b")}
