@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tritonforge import request_origin
 from tritonforge.cli.terminal import err, out, steps
 
 if TYPE_CHECKING:
@@ -35,8 +36,24 @@ __all__ = ["emulate"]
     help="What a custom image is: my/triton:1=26.05, =26.05+tensorflow with a backend added, or for an algorithm the "
     "folder with its train and serve.",
 )
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="A name that containers know this machine by, for example host.docker.internal. Requests for any other host "
+    "than 127.0.0.1 and localhost are refused.",
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report.")
-def emulate(port: int, region: str, state: Path | None, speed: float, images: tuple[str, ...], form: str) -> int:
+def emulate(
+    port: int,
+    region: str,
+    state: Path | None,
+    speed: float,
+    images: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
+    form: str,
+) -> int:
     """Run SageMaker, with S3, IAM, STS and autoscaling, on one loopback address of this machine.
 
     Unmodified AWS code finds it by AWS_ENDPOINT_URL. An endpoint is a real tritonserver on the model archive that was
@@ -51,6 +68,11 @@ def emulate(port: int, region: str, state: Path | None, speed: float, images: tu
         stopped.set()
 
     declared = _images(images)
+    for host in allowed_hosts:
+        if not request_origin.is_host_name(host):
+            raise click.UsageError(
+                f"--allow-host {host!r}: expected NAME or NAME:PORT, for example host.docker.internal"
+            )
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with steps() as progress:
@@ -61,6 +83,7 @@ def emulate(port: int, region: str, state: Path | None, speed: float, images: tu
                 speed=speed,
                 images=declared,
                 region=region,
+                allowed_hosts=allowed_hosts,
                 log=lambda line: err.print(line, markup=False),
             )
         with emulator:

@@ -1,6 +1,7 @@
 """An HTTP listener: requests whole in memory, one thread a connection, connections kept open.
 
 The stand-in for TensorFlow Serving and its container listen with it, and so do the inference containers of algorithms.
+Requests of web pages are refused (`tritonforge.request_origin`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["LARGEST", "Answering", "Listener", "Reply", "Request", "listening"]
+from tritonforge import request_origin
+
+__all__ = ["LARGEST", "Answering", "Listener", "Reply", "Request", "listening", "read_away"]
 
 _JSON: Final = "application/json"
 #: The longest line of a chunked body's framing that is read.
@@ -64,7 +68,9 @@ def listening(host: str, port: int) -> socket.socket:
 class Listener:
     """Answers what comes to a listening socket until it is stopped; ``answer`` is called from many threads.
 
-    A body of more than ``largest`` bytes is refused with 413 before memory is asked for it.
+    A body of more than ``largest`` bytes is refused with 413 before memory is asked for it, a request of a web page
+    with 403. The header Host is checked where the socket is bound to a loopback address; one that is bound to every
+    address is in a container, and is reached by names that it does not know.
     """
 
     def __init__(self, opened: socket.socket, answer: Answering, *, largest: int = LARGEST) -> None:
@@ -72,6 +78,7 @@ class Listener:
             answering = staticmethod(answer)
             busy = _Busy()
             most = largest
+            port = _loopback_port(opened)
 
         self._busy = Handler.busy
         self._server = ThreadingHTTPServer(opened.getsockname()[:2], Handler, bind_and_activate=False)
@@ -125,6 +132,7 @@ class _Exchange(BaseHTTPRequestHandler):
     answering: Answering
     busy: _Busy
     most: int
+    port: int | None
 
     def log_message(self, *_: object) -> None:
         """The standard library writes a line a request; the container's log is for what went wrong."""
@@ -135,12 +143,16 @@ class _Exchange(BaseHTTPRequestHandler):
         self._send(Reply(code, (explain or message or HTTPStatus(code).phrase).encode(), "text/plain"))
 
     def _exchange(self) -> None:
+        if sentence := request_origin.refusal(self.headers.items(), port=self.port, target=self.path):
+            self.send_error(HTTPStatus.FORBIDDEN, sentence)
+            read_away(self.connection, self.rfile)
+            return
         try:
             body = self._body()
         except OverflowError:
             sentence = f"the body has more than the {self.most} bytes that are taken"
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
-            self._discard()
+            read_away(self.connection, self.rfile)
             return
         if body is None:
             self.send_error(HTTPStatus.BAD_REQUEST, "the body is not framed as HTTP/1.1 wants it")
@@ -183,17 +195,6 @@ class _Exchange(BaseHTTPRequestHandler):
             if self.rfile.readline(_LINE).strip():
                 return None
 
-    def _discard(self) -> None:
-        """Read for a while what a refused client still sends; closed before that, the connection loses the reply."""
-        try:
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_PATIENCE)
-            left = _UNWANTED
-            while left > 0 and (read := len(self.rfile.read1(_PIECE))):
-                left -= read
-        except OSError:
-            pass  # the client is gone, or slow; it has the reply
-
     def _send(self, reply: Reply) -> None:
         reason = reply.reason or _phrase(reply.status)
         headers = {"Content-Type": reply.content_type, **reply.headers, "Content-Length": str(len(reply.body))}
@@ -207,6 +208,24 @@ class _Exchange(BaseHTTPRequestHandler):
             self.wfile.write(f"HTTP/1.1 {reply.status} {reason}\r\n{head}\r\n".encode("latin-1", "replace") + body)
         except OSError:  # who asked is gone
             self.close_connection = True
+
+
+def read_away(connection: socket.socket, stream: BufferedIOBase) -> None:
+    """Read for a while what a refused client still sends; closed before that, the connection loses the reply."""
+    try:
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(_PATIENCE)
+        left = _UNWANTED
+        while left > 0 and (read := len(stream.read1(_PIECE))):
+            left -= read
+    except OSError:
+        pass  # the client is gone, or slow; it has the reply
+
+
+def _loopback_port(opened: socket.socket) -> int | None:
+    """The port of a socket that is bound to a loopback address; None for any other."""
+    address, port = opened.getsockname()[:2]
+    return int(port) if address.startswith("127.") or address == "::1" else None
 
 
 def _phrase(status: int) -> str:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -68,6 +68,9 @@ class Emulator:
     for TensorFlow Serving packages ``{"<uri>": "tensorflow-inference"}``, and for an algorithm its program folder, with
     the executables `train` and `serve`: ``{"<uri>": "repos/detector"}``.
     ``limits`` are the account's instances by type, ``{"ml.g5.xlarge": 1}``; types that are not named have none.
+    ``allowed_hosts`` are names that containers know this machine by (``host.docker.internal``, or with a port
+    ``emulator:4566``): requests for any other host but this address and ``localhost`` are refused, as are those of web
+    pages, which could run code here.
     ``log`` is given one sentence for each thing that happens, never a header or a body. ``containers`` takes the place
     of the module `hosting`: whatever has its ``start``; ``trainer`` that of `tritonforge.training.job.run`.
 
@@ -93,6 +96,7 @@ class Emulator:
         images: Mapping[str, str | os.PathLike[str]] | None = None,
         limits: Mapping[str, int] | None = None,
         region: str = DEFAULT_REGION,
+        allowed_hosts: Sequence[str] = (),
         log: Callable[[str], None] = lambda sentence: None,
         containers: Containers | None = None,
         trainer: Trainer | None = None,
@@ -166,7 +170,7 @@ class Emulator:
             self._plane = Plane(self._desk, log)
             self._scaling = scaling.Gate(self._ledger)
             try:
-                self._server = FrontServer(port, self._answer)
+                self._server = FrontServer(port, self._answer, allowed_hosts=allowed_hosts)
             except OSError as error:
                 raise LaunchError(
                     f"port {port} of 127.0.0.1 cannot be opened: {error.strerror}; choose another"
