@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tritonforge.repository.artifacts import Signature, TensorInfo, check, complete
-from tritonforge.repository.definition import Dali, Input, Onnx, Output, TensorFlow
+from tritonforge.repository.definition import (
+    Control,
+    ControlInput,
+    Dali,
+    Direct,
+    Input,
+    Onnx,
+    Output,
+    SequenceBatching,
+    State,
+    TensorFlow,
+)
 
 FOUND = Signature(
     [TensorInfo("image", "TYPE_FP32", (-1, 224, 224, 3))],
@@ -165,3 +178,79 @@ def test_complete_leaves_open_what_the_file_leaves_open() -> None:
 def test_a_signature_survives_json() -> None:
     """Parent and child hand signatures over as JSON."""
     assert Signature.from_json(FOUND.to_json()) == FOUND
+
+
+SEQUENCE = SequenceBatching(
+    direct=Direct(),
+    control_input=[
+        ControlInput("start", [Control(kind="CONTROL_SEQUENCE_START", fp32_false_true=[0, 1])]),
+        ControlInput("id", [Control(kind="CONTROL_SEQUENCE_CORRID", data_type="TYPE_UINT64")]),
+    ],
+    state=[State(input_name="before", output_name="after", data_type="TYPE_INT32", dims=[2])],
+)
+OF_SEQUENCES = Signature(
+    [
+        TensorInfo("x", "TYPE_FP32", (-1, 3)),
+        TensorInfo("start", "TYPE_FP32", (-1, 1)),
+        TensorInfo("id", "TYPE_UINT64", (-1, 1)),
+        TensorInfo("before", "TYPE_INT32", (-1, 2)),
+    ],
+    [TensorInfo("y", "TYPE_FP32", (-1, 3)), TensorInfo("after", "TYPE_INT32", (-1, 2))],
+)
+
+
+def without(name: str, *, changed: TensorInfo | None = None) -> Signature:
+    """The file of sequences without a tensor, or with another one instead."""
+
+    def tensors(given: Sequence[TensorInfo]) -> list[TensorInfo]:
+        kept = [changed if tensor.name == name else tensor for tensor in given]
+        return [tensor for tensor in kept if tensor is not None]
+
+    return Signature(tensors(OF_SEQUENCES.inputs), tensors(OF_SEQUENCES.outputs))
+
+
+def test_controls_and_states_belong_to_the_file() -> None:
+    """They are not missing from the definition's inputs, and completion does not take them for inputs."""
+    stated = Onnx("m", max_batch_size=4, input=[Input("x")], output=[Output("y")], sequence_batching=SEQUENCE)
+    assert check(stated, OF_SEQUENCES) == []
+    completed = complete(Onnx("m", max_batch_size=4, sequence_batching=SEQUENCE), OF_SEQUENCES)
+    assert completed.input == (Input("x", "TYPE_FP32", [3]),)
+    assert completed.output == (Output("y", "TYPE_FP32", [3]),)
+    override = 'sequence_batching { control_input { name: "start" control { fp32_false_true: [ 0, 1 ] } } }'
+    by_hand = Onnx("m", max_batch_size=4, input=[Input("x")], override=override)
+    assert [line.split("input ")[1] for line in check(by_hand, OF_SEQUENCES)] == [
+        "'id', but the definition states x, start",
+        "'before', but the definition states x, start",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (without("start"), "m: the definition states control input 'start', but its file has x, id, before"),
+        (
+            without("id", changed=TensorInfo("id", "TYPE_INT64", (-1, 1))),
+            "m: control input 'id' is stated as TYPE_UINT64, but its file has TYPE_INT64",
+        ),
+        (
+            without("start", changed=TensorInfo("start", "TYPE_FP32", (-1, 2))),
+            "m: control input 'start' is stated with dims [1] (with the batch [-1, 1]), but its file has shape [-1, 2]",
+        ),
+        (without("after"), "m: the definition states state output 'after', but its file has y"),
+        (
+            without("before", changed=TensorInfo("before", "TYPE_INT32", (-1, 3))),
+            "m: state input 'before' is stated with dims [2] (with the batch [-1, 2]), but its file has shape [-1, 3]",
+        ),
+    ],
+)
+def test_a_control_or_state_that_is_not_the_files_is_named(found: Signature, sentence: str) -> None:
+    """By its kind."""
+    stated = Onnx("m", max_batch_size=4, input=[Input("x")], output=[Output("y")], sequence_batching=SEQUENCE)
+    assert check(stated, found) == [sentence]
+
+
+def test_tensorflow_has_no_implicit_state() -> None:
+    """Triton's backend keeps none, so a model that needs it would always see its initial value."""
+    stated = TensorFlow("m", max_batch_size=4, input=[Input("x")], output=[Output("y")], sequence_batching=SEQUENCE)
+    (sentence,) = check(stated, OF_SEQUENCES)
+    assert sentence.startswith("m: Triton's TensorFlow backend does not keep the implicit state 'before'; ")

@@ -58,18 +58,27 @@ class Asker:
     pool: urllib3.PoolManager
 
     def infer(
-        self, model: str, inputs: Mapping[str, Any], *, outputs: Sequence[str] | None = None, version: str = ""
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        *,
+        outputs: Sequence[str] | None = None,
+        version: str = "",
+        parameters: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """One request; the datatypes follow from the arrays' types."""
+        """One request; the datatypes follow from the arrays' types; ``parameters`` are of the request."""
         described, bodies = [], []
         for name, array in inputs.items():
             datatype = from_numpy(array.dtype)
             assert datatype is not None
             body = _packed(array) if datatype.wire == "BYTES" else array.tobytes()
-            parameters = {"binary_data_size": len(body)}
-            described.append({"name": name, "shape": array.shape, "datatype": datatype.wire, "parameters": parameters})
+            size = {"binary_data_size": len(body)}
+            described.append({"name": name, "shape": array.shape, "datatype": datatype.wire, "parameters": size})
             bodies.append(body)
-        request: dict[str, Any] = {"inputs": described, "parameters": {"binary_data_output": True}}
+        request: dict[str, Any] = {
+            "inputs": described,
+            "parameters": {"binary_data_output": True, **(parameters or {})},
+        }
         if outputs is not None:
             request["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
         header = json.dumps(request).encode()

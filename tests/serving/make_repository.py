@@ -200,6 +200,51 @@ def make_onnx(repository: Path) -> None:
     (add(repository, "unbatched", f"{onnx} max_batch_size: 0 {io} {CPU}") / "model.onnx").write_bytes(negative)
 
 
+def make_sequences(repository: Path) -> None:
+    """Sequence models: every kind and type of control, implicit states with and without an initial value."""
+    onnx = f'backend: "onnxruntime" platform: "onnxruntime_onnx" max_batch_size: 4 {CPU}'
+    io = tensor("input", "x", "INT32", "[ 1 ]") + tensor("output", "y", "INT64", "[ 5 ]")
+
+    def control(name: str, kind: str, values: str) -> str:
+        return f'control_input {{ name: "{name}" control {{ kind: CONTROL_SEQUENCE_{kind} {values} }} }}\n'
+
+    controls = {"start": "FLOAT", "ready": "INT32", "end": "BOOL", "id": "UINT64"}
+    sequence = "".join(
+        (
+            control("start", "START", "fp32_false_true: [ 0, 3 ]"),
+            control("ready", "READY", "int32_false_true: [ 0, 1 ]"),
+            control("end", "END", "bool_false_true: [ false, true ]"),
+            control("id", "CORRID", "data_type: TYPE_UINT64"),
+        )
+    )
+    initial = 'initial_state { name: "hundred" data_type: TYPE_INT32 dims: [ 1 ] data_file: "hundred" }'
+    state = f'state {{ input_name: "sum" output_name: "next" data_type: TYPE_INT32 dims: [ 1 ] {initial} }}'
+    one = [None, 1]
+    inputs = {"x": ("INT32", one), "sum": ("INT32", one), **{name: (kind, one) for name, kind in controls.items()}}
+    casts = [("Cast", [name], [f"{name}64"], ("to", 7)) for name in ("next", *controls)]  # 7: INT64
+    whole = ("Concat", [f"{name}64" for name in ("next", *controls)], ["y"], ("axis", 1))
+    content = onnx_model(
+        inputs,
+        {"y": ("INT64", [None, 5]), "next": ("INT32", one)},
+        [("Add", ["x", "sum"], ["next"]), *casts, whole],
+    )
+    config = f"{onnx} {io} sequence_batching {{ direct {{ max_queue_delay_microseconds: 5000 }} {sequence} {state} }}"
+    (add(repository, "sums", config) / "model.onnx").write_bytes(content)
+    (repository / "sums" / "initial_state").mkdir()
+    (repository / "sums" / "initial_state" / "hundred").write_bytes((100).to_bytes(4, "little"))
+
+    # The state grows by one element a request, and leaves as an output as well.
+    io = tensor("input", "x", "STRING", "[ 1 ]") + tensor("output", "history", "STRING", "[ -1 ]")
+    state = 'state { input_name: "before" output_name: "history" data_type: TYPE_STRING dims: [ -1 ] }'
+    content = onnx_model(
+        {"x": ("STRING", one), "before": ("STRING", [None, None])},
+        {"history": ("STRING", [None, None])},
+        [("Concat", ["before", "x"], ["history"], ("axis", 1))],
+    )
+    config = f"{onnx} {io} sequence_batching {{ oldest {{ max_candidate_sequences: 8 }} {state} }}"
+    (add(repository, "histories", config) / "model.onnx").write_bytes(content)
+
+
 def main() -> None:
     """Make the zoo."""
     thrift.without_keras()  # it is not needed here, and takes a third of TensorFlow's start
@@ -207,6 +252,7 @@ def main() -> None:
     make_pictures(repository)
     make_savedmodels(repository)
     make_onnx(repository)
+    make_sequences(repository)
 
 
 if __name__ == "__main__":

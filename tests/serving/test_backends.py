@@ -285,3 +285,50 @@ def test_what_a_configuration_leaves_out_is_read_from_the_file(
         # DALI makes up the names of its outputs.
         found = {None if None in expected else each["name"]: (each["data_type"], each["dims"]) for each in config[key]}
         assert found == expected
+
+
+def in_sequence(ask: Asker, model: str, correlation_id: int | str, values: list[np.ndarray[Any, Any]]) -> list[Any]:
+    """The first output of each request of a whole sequence."""
+    answers = []
+    for place, value in enumerate(values):
+        flags = {"sequence_start": place == 0, "sequence_end": place == len(values) - 1}
+        answers.append(ask.infer(model, {"x": value}, parameters={"sequence_id": correlation_id, **flags}))
+    assert [answer.error for answer in answers] == [""] * len(values)
+    return [next(iter(answer.outputs.values()))[0].tolist() for answer in answers]
+
+
+def test_a_sequence_model_has_its_controls_and_its_state(ask: Asker) -> None:
+    """START, READY, END and CORRID in their types; the state starts from its file, and again in the next sequence."""
+    numbers = [np.array([[value]], np.int32) for value in (1, 2, 3)]
+    for correlation_id in (7, 7, 8):
+        assert in_sequence(ask, "sums", correlation_id, numbers) == [
+            [101, 3, 1, 0, correlation_id],
+            [103, 0, 1, 0, correlation_id],
+            [106, 0, 1, 1, correlation_id],
+        ]
+
+
+def test_sequences_at_the_same_time_keep_apart(ask: Asker) -> None:
+    """Requests of several sequences run in one batch, with idle slots between them, each with its own state."""
+
+    def one(number: int) -> list[Any]:
+        values = [np.array([[number * 10 + step]], np.int32) for step in range(6)]
+        return [answer[0] for answer in in_sequence(ask, "sums", 100 + number, values)]
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(one, range(8)))
+    expected = [[100 + number * 10 * (step + 1) + sum(range(step + 1)) for step in range(6)] for number in range(8)]
+    assert answers == expected
+    assert max(each["batch_size"] for each in ask.statistics("sums")["batch_stats"]) > 1
+
+
+def test_a_state_may_grow_and_be_an_output(ask: Asker) -> None:
+    """A state of text and variable extent, without an initial value, under the oldest strategy and a text for an id."""
+    words = [np.array([[word]], dtype=object) for word in (b"a", b"", b"\xc3\xa9")]
+    assert in_sequence(ask, "histories", "one", words) == [[b"", b"a"], [b"", b"a", b""], [b"", b"a", b"", b"\xc3\xa9"]]
+
+
+def test_outputs_come_in_the_order_of_their_names(ask: Asker) -> None:
+    """As Triton's C++ backends answer; the stub gives the requested names as a set, in any order."""
+    (text,) = [np.array([[b"four"]], dtype=object)]
+    assert list(ask.infer("texts", {"text": text}).outputs) == ["length", "upper"]

@@ -2,7 +2,8 @@
 
 Names, element types, ranks and extents are compared; -1 on either side agrees with anything, except that a model with
 ``max_batch_size`` above 0 needs a file whose first extent is open (tensorflow_utils.cc and onnxruntime.cc
-`CompareDims`). Where a tensor has a ``reshape``, that is the shape the file sees.
+`CompareDims`). Where a tensor has a ``reshape``, that is the shape the file sees. Control inputs and implicit states of
+``sequence_batching`` are inputs and outputs of the file like any other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from tritonforge.repository.artifacts.signature import Signature, TensorInfo
-from tritonforge.repository.definition.models import Model
+from tritonforge.repository.config.sequences import SequenceTensors, sequence_tensors
+from tritonforge.repository.definition.models import Model, TensorFlow
 from tritonforge.repository.definition.tensors import Input, Output
 
 __all__ = ["check", "complete"]
@@ -23,7 +25,8 @@ _Tensor = TypeVar("_Tensor", Input, Output)
 
 def check(model: Model, found: Signature) -> list[str]:
     """One sentence for each point where the definition and the file disagree; each names model, tensor, both values."""
-    return [*_inputs(model, found), *_outputs(model, found)]
+    sequence = sequence_tensors(model)
+    return [*_states(model, sequence), *_inputs(model, found, sequence), *_outputs(model, found, sequence)]
 
 
 def complete(model: _Model, found: Signature) -> _Model:
@@ -33,10 +36,14 @@ def complete(model: _Model, found: Signature) -> _Model:
     """
     batched = model.max_batch_size > 0
     by_name = {each.name: each for each in found.inputs}
-    inputs = model.input or [Input(each.name) for each in found.inputs]
+    sequence = sequence_tensors(model)
+    fed_by_triton = {tensor.name for tensor in sequence.inputs}
+    kept_by_triton = {tensor.name for tensor in sequence.state_outputs}
+    inputs = model.input or [Input(each.name) for each in found.inputs if each.name not in fed_by_triton]
     outputs = model.output or [
         Output(f"DALI_OUTPUT_{index}" if found.positional_outputs else each.name)
         for index, each in enumerate(found.outputs)
+        if each.name not in kept_by_triton
     ]
     by_position = dict(zip((each.name for each in outputs), found.outputs, strict=False))
     paired = by_position if found.positional_outputs else {each.name: each for each in found.outputs}
@@ -47,22 +54,36 @@ def complete(model: _Model, found: Signature) -> _Model:
     )
 
 
-def _inputs(model: Model, found: Signature) -> Iterator[str]:
+def _states(model: Model, sequence: SequenceTensors) -> Iterator[str]:
+    # tensorflow.cc never calls TRITONBACKEND_StateNew, and counts no state among the inputs of a SavedModel.
+    if sequence.state_inputs and isinstance(model, TensorFlow):
+        yield (
+            f"{model.name}: Triton's TensorFlow backend does not keep the implicit state "
+            f"{sequence.state_inputs[0].name!r}; keep it in a variable of the model, or use an ONNX model"
+        )
+
+
+def _inputs(model: Model, found: Signature, sequence: SequenceTensors) -> Iterator[str]:
     by_name = {each.name: each for each in found.inputs}
-    for stated in model.input:
+    kinds = [
+        *((stated, "input") for stated in model.input),
+        *((stated, "control input") for stated in sequence.controls),
+        *((stated, "state input") for stated in sequence.state_inputs),
+    ]
+    for stated, kind in kinds:
         if stated.name not in by_name:
             known = _names(found.inputs)
-            yield f"{model.name}: the definition states input {stated.name!r}, but its file has {known}"
+            yield f"{model.name}: the definition states {kind} {stated.name!r}, but its file has {known}"
         else:
-            yield from _tensor(model, stated, by_name[stated.name])
+            yield from _tensor(model, stated, by_name[stated.name], kind)
     if model.input and found.all_inputs:
-        names = [each.name for each in model.input]
+        names = [stated.name for stated, _ in kinds]
         for each in found.inputs:
             if each.name not in names:
                 yield f"{model.name}: its file needs input {each.name!r}, but the definition states {', '.join(names)}"
 
 
-def _outputs(model: Model, found: Signature) -> Iterator[str]:
+def _outputs(model: Model, found: Signature, sequence: SequenceTensors) -> Iterator[str]:
     if found.positional_outputs and model.output and len(model.output) != len(found.outputs):
         yield (
             f"{model.name}: the definition states {len(model.output)} outputs, but its file has {len(found.outputs)}; "
@@ -70,12 +91,16 @@ def _outputs(model: Model, found: Signature) -> Iterator[str]:
         )
         return
     paired = dict(_paired_outputs(model, found))
-    for stated in model.output:
+    kinds = [
+        *((stated, "output") for stated in model.output),
+        *((stated, "state output") for stated in sequence.state_outputs),
+    ]
+    for stated, kind in kinds:
         if stated.name not in paired:
             known = _names(found.outputs)
-            yield f"{model.name}: the definition states output {stated.name!r}, but its file has {known}"
+            yield f"{model.name}: the definition states {kind} {stated.name!r}, but its file has {known}"
         else:
-            yield from _tensor(model, stated, paired[stated.name])
+            yield from _tensor(model, stated, paired[stated.name], kind)
 
 
 def _paired_outputs(model: Model, found: Signature) -> Iterator[tuple[str, TensorInfo]]:
@@ -87,8 +112,8 @@ def _paired_outputs(model: Model, found: Signature) -> Iterator[tuple[str, Tenso
             yield each.name, each
 
 
-def _tensor(model: Model, stated: Input | Output, found: TensorInfo) -> Iterator[str]:
-    where = f"{model.name}: {type(stated).__name__.lower()} {stated.name!r}"
+def _tensor(model: Model, stated: Input | Output, found: TensorInfo, kind: str) -> Iterator[str]:
+    where = f"{model.name}: {kind} {stated.name!r}"
     if stated.data_type is not None and found.data_type is not None and stated.data_type != found.data_type:
         yield f"{where} is stated as {stated.data_type}, but its file has {found.data_type}"
     if found.shape is None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.repository.artifacts import saved_model
+from tritonforge.repository.config.sequences import sequence_tensors
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.tensors import Input
 
@@ -109,7 +110,10 @@ def _traced(built: Any, model: Model) -> Any:
 def _specs(built: Any, model: Model) -> list[Any]:
     tf = _tensorflow()
     own = _own_inputs(built) if isinstance(built, tf.keras.Model) else []
-    stated = model.input or [Input(str(each.name)) for each in own]
+    # TensorFlow keeps no implicit state, so controls are all that Triton adds (see `agreement`).
+    controls = sequence_tensors(model).controls
+    names = {control.name for control in controls}
+    stated = [*(model.input or [Input(str(each.name)) for each in own if str(each.name) not in names]), *controls]
     if not stated:
         raise ArtifactError(f"{model.name}: its function gave a {type(built).__name__}; state the model's inputs")
     specs = []

@@ -17,10 +17,10 @@ class Function:
     """A model that a function of the definition makes with its framework, in a process of its own.
 
     For TensorFlow, ``build()`` returns a ``keras.Model``, a ``tf.Module`` or any callable: it is called with tensors in
-    the order of the model's ``input`` and gives one tensor, a sequence in the order of its ``output``, or a mapping
-    by output name. For ONNX it returns an ``onnx.ModelProto``. ``seed`` seeds Python, numpy and the framework first, so
-    that the same function gives the same weights. ``random_weights`` says that these weights were never trained; every
-    command that uses them tells so.
+    the order of the model's ``input``, then those of its control inputs, and gives one tensor, a sequence in the order
+    of its ``output``, or a mapping by output name. For ONNX it returns an ``onnx.ModelProto``. ``seed`` seeds Python,
+    numpy and the framework first, so that the same function gives the same weights. ``random_weights`` says that these
+    weights were never trained; every command that uses them tells so.
     """
 
     build: Callable[[], Any]

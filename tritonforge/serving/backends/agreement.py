@@ -33,17 +33,25 @@ def check(
 ) -> None:
     """Compare names, counts and element types; ``all_inputs`` where the configuration must have every input.
 
+    Control inputs and states count as inputs of the file, as in onnxruntime.cc `ModelInstanceState`.
+
     Raises:
         ArtifactError: the first disagreement.
     """
-    count = len(config.inputs)
+    _check_controls(config, inputs)
+    count = len(config.all_inputs)
     if (all_inputs and count != len(inputs)) or count > len(inputs):
         provides = "provides" if all_inputs else "provides at most"
         raise ArtifactError(
             f"unable to load model '{config.name}', configuration expects {count} inputs, "
             f"model {provides} {len(inputs)}"
         )
-    for kind, configured, provided in (("input", config.inputs, inputs), ("output", config.outputs, outputs)):
+    for kind, configured, provided in (
+        ("input", config.inputs, inputs),
+        ("output", config.outputs, outputs),
+        ("input", [state.input for state in config.states], inputs),
+        ("output", [state.output for state in config.states], outputs),
+    ):
         for tensor in configured:
             if tensor.name not in provided:
                 raise ArtifactError(
@@ -62,13 +70,33 @@ def check(
                 )
 
 
+def _check_controls(config: Configuration, inputs: Mapping[str, Provided]) -> None:
+    """Control inputs are in the file, with one element a request and the type that the configuration says."""
+    for tensor in config.controls:
+        if tensor.name not in inputs:
+            raise ArtifactError(
+                f"configuration specified sequence control '{tensor.name}', but model does not provide that input"
+            )
+        found = inputs[tensor.name]
+        where = f"unable to load model '{config.name}', sequence control '{tensor.name}'"
+        if found.shape is not None:
+            dims = found.shape[1:] if config.batched else found.shape
+            if dims != (1,):
+                raise ArtifactError(f"{where} in model has dims {_text(dims)} but dims [1] is expected")
+        if found.data_type is not None and found.data_type != tensor.data_type:
+            raise ArtifactError(
+                f"{where}, the model expects data-type {found.data_type} but the model configuration specifies "
+                f"data-type {tensor.data_type}"
+            )
+
+
 def check_shapes(config: Configuration, inputs: Mapping[str, Provided], outputs: Mapping[str, Provided]) -> None:
     """Compare shapes: a model's -1 takes any extent of an input, and an output is exactly what the model says.
 
     Raises:
         ArtifactError: the first disagreement.
     """
-    for tensor in config.inputs:
+    for tensor in (*config.inputs, *(state.input for state in config.states)):
         _check_shape(config, tensor, inputs[tensor.name].shape, exact=False)
     for tensor in config.outputs:
         _check_shape(config, tensor, outputs[tensor.name].shape, exact=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tritonforge.serving.backends import completion, configuration, requests
+from tritonforge.serving.backends import completion, configuration, requests, sequences
 from tritonforge.serving.backends.onnxruntime import session
 
 __all__ = ["TritonPythonModel"]
@@ -30,10 +31,13 @@ class TritonPythonModel:
             self._configuration = configuration.read(args)
             self._session = session.load(self._configuration)
             session.check(self._configuration, self._session)
+            sequence = self._configuration.sequence
+            self._states = sequences.SequenceStates(self._configuration, time.monotonic) if sequence else None
 
     def execute(self, asked: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""
-        return requests.respond(asked, self._configuration, self._answer)
+        return requests.respond(asked, self._configuration, self._answer, states=self._states)
 
     def _answer(self, questions: Sequence[requests.Question]) -> list[requests.Answer]:
-        return requests.in_batches(questions, self._session.run, batched=self._configuration.batched)
+        config = self._configuration
+        return requests.in_batches(questions, self._session.run, batched=config.batched, retry=not config.sequence)

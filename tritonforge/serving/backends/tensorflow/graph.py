@@ -58,11 +58,12 @@ class Graph:
     def warm_up(self, config: Configuration) -> None:
         """Run the graph once on zeros, where its inputs have a size: TensorFlow optimises it on the first run.
 
-        For Inception V3 that is 3 s on two cores, and then 0.07 s a run.
+        For Inception V3 that is 3 s on two cores, and then 0.07 s a run. A model of sequences is not run: it may keep
+        state in its variables.
         """
         import numpy as np
 
-        if any(each.data_type == TYPE_STRING or -1 in each.dims for each in config.inputs):
+        if config.sequence or any(each.data_type == TYPE_STRING or -1 in each.dims for each in config.inputs):
             return
         arrays = {
             each.name: np.zeros((1, *each.dims) if config.batched else each.dims, BY_CONFIG[each.data_type].dtype)
@@ -82,6 +83,11 @@ def load(config: Configuration) -> Graph:
     Raises:
         ArtifactError: the file is missing, is no model, or is not what the configuration says.
     """
+    if config.states:
+        raise ArtifactError(
+            f"model '{config.name}' has the implicit state '{config.states[0].input.name}', which Triton's TensorFlow "
+            "backend does not keep; keep it in a variable of the model, or convert the model to ONNX"
+        )
     # What is missing is told before TensorFlow is loaded, which takes seconds.
     place = _graphdef_file(config) if config.platform == GRAPHDEF else _savedmodel_folder(config)
     import tensorflow as tf

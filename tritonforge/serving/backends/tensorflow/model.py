@@ -7,6 +7,7 @@ the folder ``packages`` beside this file, and goes before the image's own packag
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ if _PACKAGES.is_dir():
     sys.path.insert(0, str(_PACKAGES))
 
 from tritonforge import thrift  # noqa: E402 - found by the lines above
-from tritonforge.serving.backends import completion, configuration, requests  # noqa: E402 - found by the lines above
+from tritonforge.serving.backends import completion, configuration, requests, sequences  # noqa: E402 - found by the lines above
 from tritonforge.serving.backends.tensorflow import graph  # noqa: E402 - as above
 
 __all__ = ["TritonPythonModel"]
@@ -44,11 +45,14 @@ class TritonPythonModel:
             self._configuration.refuse("TF_INIT_OPS_FILE")
             self._graph = graph.load(self._configuration)
             self._graph.warm_up(self._configuration)
+            sequence = self._configuration.sequence
+            self._states = sequences.SequenceStates(self._configuration, time.monotonic) if sequence else None
         thrift.give_back()
 
     def execute(self, asked: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""
-        return requests.respond(asked, self._configuration, self._answer)
+        return requests.respond(asked, self._configuration, self._answer, states=self._states)
 
     def _answer(self, questions: Sequence[requests.Question]) -> list[requests.Answer]:
-        return requests.in_batches(questions, self._graph.run, batched=self._configuration.batched)
+        config = self._configuration
+        return requests.in_batches(questions, self._graph.run, batched=config.batched, retry=not config.sequence)
