@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tritonforge import images
 from tritonforge.errors import DefinitionError
-from tritonforge.images import CATALOGUE, FIELDS_BY_RELEASE, VALUES_BY_RELEASE, Image, find
+from tritonforge.images import CATALOGUE, VARIANTS, Image, changes, find
 from tritonforge.schema import model_config_pb2
 
 OREGON = "763104351884.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tritonserver:24.09-py3"
@@ -44,8 +47,11 @@ def test_a_release_a_tag_and_a_uri_name_an_image(name: str, tag: str) -> None:
         ("24.9", "no Triton image"),
         ("19.10", "26.05"),
         ("latest", "no Triton image"),
-        ("24.09-py3-sdk", "no Triton image"),
-        ("24.09-vllm-python-py3", "no Triton image"),
+        ("24.09-py3-sdk", "client libraries and tools, but no server"),
+        ("23.09-vllm-python-py3", "from 23.10 on"),
+        ("25.03-tf2-python-py3", "up to 25.02"),
+        ("24.09-vllm-python-py3-cpu", "no Triton image"),
+        ("nvcr.io/nvidia/tritonserver:24.09-py3-min", "but no server"),
         ("24.09-cpu", "no Triton image"),
         ("nvcr.io/nvidia/tritonserver", "has no tag"),
         ("localhost:5000/triton", "has no tag"),
@@ -82,11 +88,45 @@ def test_tensorflow_ends_with_25_02() -> None:
     assert all({"dali", "onnxruntime", "python"} <= image.backends for image in CATALOGUE.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "triton", "backends", "onnxruntime"),
+    [
+        ("22.06", "2.23.0", None, "1.11.1"),
+        ("22.11", "2.28.0", None, "1.13.1"),
+        ("23.04", "2.33.0", None, "1.14.1"),
+        ("23.11", "2.40.0", None, "1.16.3"),
+        ("26.08", "2.72.0", None, "1.28.0"),
+        ("nvcr.io/nvidia/tritonserver:24.09-vllm-python-py3", "2.50.0", {"python", "vllm"}, None),
+        ("26.07-trtllm-python-py3", "2.71.0", {"python", "tensorrtllm"}, None),
+        ("21.08-pyt-python-py3", "2.13.0", {"python", "pytorch"}, None),
+        ("25.02-tf2-python-py3", "2.55.0", {"python", "tensorflow"}, None),
+    ],
+)
+def test_what_an_image_holds(name: str, triton: str, backends: set[str] | None, onnxruntime: str | None) -> None:
+    """Releases that were unknown once, and NVIDIA's images with few backends; the text of each finds it again."""
+    image = find(name)
+    assert (image.triton, image.onnxruntime) == (triton, onnxruntime)
+    assert backends is None or (image.backends == backends and not image.sagemaker)
+    assert find(image.text) == image
+    assert image.tag == name.rpartition(":")[2] or not image.variant
+
+
+def test_aws_has_no_address_of_an_image_with_few_backends() -> None:
+    """SageMaker takes such an image from a registry of the user's own only."""
+    assert all(images.regions(find(f"24.09-{variant}-py3")) == () for variant in VARIANTS)
+    with pytest.raises(DefinitionError, match=r"AWS publishes no 24\.09-vllm-python-py3 for SageMaker"):
+        images.uri(find("24.09-vllm-python-py3"), "us-east-1")
+
+
+def test_releases_without_a_branch_are_provisional() -> None:
+    """The newest releases are known by their notes only."""
+    assert [release for release, image in CATALOGUE.items() if image.provisional] == ["26.09", "26.10"]
+
+
 def test_what_is_not_stated_is_none() -> None:
     """Figures that no source gives are left open."""
-    assert (find("23.02").dali, find("23.02").onnxruntime, find("23.02").cuda) == (None, None, None)
-    assert find("26.09").onnxruntime is None
-    assert find("24.11").min_compute_capability is None
+    assert (find("23.03").dali, find("23.02").cuda) == (None, None)
+    assert (find("26.08").dali, find("26.09").onnxruntime) == (None, None)
     assert find("24.03").python is None
 
 
@@ -161,7 +201,7 @@ def test_where_aws_has_no_image_there_is_no_uri(name: str, region: str, words: s
         ("25.04", "ml.g4dn.xlarge", False),
         ("25.04", "ml.c5.xlarge", False),
         ("24.09", "ml.p3.2xlarge", False),
-        ("24.11", "ml.p3.2xlarge", False),
+        ("24.11", "ml.p3.2xlarge", True),
     ],
 )
 def test_old_gpus_end_with_turing(name: str, instance_type: str, expected: bool) -> None:
@@ -190,7 +230,7 @@ def test_gpu_families_are_sagemakers() -> None:
     }
 
 
-@pytest.mark.parametrize("path", FIELDS_BY_RELEASE)
+@pytest.mark.parametrize("path", changes.FIELDS)
 def test_the_fields_exist(path: str) -> None:
     """Every dated field is a field of the schema."""
     descriptor = model_config_pb2().ModelConfig.DESCRIPTOR
@@ -202,10 +242,40 @@ def test_the_values_exist() -> None:
     """Every dated enum value is one of the schema, and every date a YY.MM."""
     schema = model_config_pb2()
     names = set(schema.DataType.keys()) | set(schema.BatchInput.Kind.keys())
-    assert names >= set(VALUES_BY_RELEASE)
-    for release in (*FIELDS_BY_RELEASE.values(), *VALUES_BY_RELEASE.values()):
-        assert len(release) == 5
-        assert release[2] == "."
+    assert names >= set(changes.VALUES)
+    for change in changes.rows():
+        assert change.text
+        assert change.source
+        for release in (change.first, change.last):
+            assert release is None or re.fullmatch(r"\d\d\.\d\d", release)
+        assert change.first is not None or change.last is not None
+
+
+def test_the_rows_of_the_table_name_rules() -> None:
+    """Every code in the table of changes is a rule, and every constant of the module is in the table."""
+    from tritonforge.repository.rules.catalogue import rules_by_code
+
+    assert {code for change in changes.rows() for code in change.rules} <= set(rules_by_code())
+    constants = {value for value in vars(changes).values() if isinstance(value, changes.Change)}
+    assert constants == set(changes.CHANGES)
+
+
+def test_no_module_compares_releases_beside_the_table() -> None:
+    """A release is compared in the table only; AWS's registries and ONNX Runtime's versions are no behaviour of it."""
+    package = Path(images.__file__).parents[1]
+    order = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+
+    def compares(node: ast.AST) -> bool:
+        operands = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        names = {getattr(each, "id", getattr(each, "attr", "")) for each in operands}
+        return "release" in names and isinstance(node, ast.Compare) and isinstance(node.ops[0], order)
+
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if any(compares(node) for node in ast.walk(ast.parse(path.read_text())))
+    }
+    assert found == {"images/changes.py", "images/registries.py", "repository/conversion/opset.py"}
 
 
 def test_the_module_is_light() -> None:

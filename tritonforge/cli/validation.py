@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from tritonforge.cli.reports import FORMATS, Judged
+from tritonforge.images.changes import REFERENCE, rows
 from tritonforge.repository.rules.catalogue import rules_by_code
 from tritonforge.repository.tree import Tree
 from tritonforge.repository.validation import Validated, validated
@@ -164,6 +165,10 @@ def explain(code: str | None, table: bool) -> int:
         click.secho(f"{heading}:", bold=True)
         click.echo("".join(f"    {line}\n" for line in example.strip("\n").splitlines()))
     click.echo(f"source: {rule.source}")
+    for change in rows():
+        if rule.code in change.rules:
+            since, until = change.first or "the first release", change.last or "the newest"
+            click.echo(f"releases {since} to {until}: {change.text}")
     return 0
 
 
@@ -182,6 +187,18 @@ def rule_table() -> str:
     for rule in rules_by_code().values():
         cells = (rule.code, rule.refused_by or "", rule.summary, rule.source)
         lines.append("| " + " | ".join(_cell(each) for each in cells) + " |")
+    lines += [
+        "",
+        "## What changed between releases of Triton",
+        "",
+        f"The rules read this table (`tritonforge/images/changes.py`); without `--image`, for {REFERENCE}.",
+        "",
+        "| change | from | to | rules | source |",
+        "|---|---|---|---|---|",
+    ]
+    for change in rows():
+        row = (change.text, change.first or "", change.last or "", ", ".join(change.rules), change.source)
+        lines.append("| " + " | ".join(_cell(each) for each in row) + " |")
     return "\n".join(lines) + "\n"
 
 

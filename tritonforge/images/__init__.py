@@ -6,12 +6,11 @@ A figure that no source states is None, and nothing is judged by it. Nothing her
 from tritonforge.images.instances import gpu_family, instance_family, too_old_gpu
 from tritonforge.images.names import find
 from tritonforge.images.registries import account, regions, uri
-from tritonforge.images.releases import CATALOGUE, FIELDS_BY_RELEASE, VALUES_BY_RELEASE, Image
+from tritonforge.images.releases import CATALOGUE, VARIANTS, Image
 
 __all__ = [
     "CATALOGUE",
-    "FIELDS_BY_RELEASE",
-    "VALUES_BY_RELEASE",
+    "VARIANTS",
     "Image",
     "account",
     "find",

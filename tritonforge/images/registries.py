@@ -86,7 +86,7 @@ _NOT_BEFORE_2504: Final = words(
 )
 
 #: Regions in which the SDK's image table does not list a release, though the region has an account. The releases that
-#: AWS published and the table leaves out (26.03, 26.04) are not judged by region.
+#: AWS published and the table leaves out (25.12, 26.03, 26.04) are not judged by region.
 _ABSENT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         **dict.fromkeys(("23.12", "24.01", "24.03", "24.05", "24.09"), _NOT_BEFORE_2504 | {"ap-southeast-6"}),
@@ -116,6 +116,10 @@ def regions(image: Image) -> tuple[str, ...]:
 
 def account(image: Image, region: str) -> str:
     """The twelve digits of the AWS account that holds the image in a region; raises DefinitionError as `uri` does."""
+    if image.variant:
+        raise DefinitionError(
+            f"AWS publishes no {image.tag} for SageMaker; copy NVIDIA's image into your registry and name it there"
+        )
     if not image.sagemaker:
         known = [release for release, each in CATALOGUE.items() if each.sagemaker]
         near = max((release for release in known if release <= image.release), default=known[0])

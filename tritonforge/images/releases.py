@@ -7,11 +7,13 @@ Sources, named at each table: the release branches of triton-inference-server/se
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["CATALOGUE", "FIELDS_BY_RELEASE", "VALUES_BY_RELEASE", "Image", "newest", "words"]
+from tritonforge.images.changes import LLM_IMAGES, PASCAL, TENSORFLOW, TENSORFLOW_IMAGE, TURING, Change
+
+__all__ = ["CATALOGUE", "PROVISIONAL", "VARIANTS", "Image", "Variant", "newest", "variant_of", "words"]
 
 
 def words(text: str) -> frozenset[str]:
@@ -28,7 +30,9 @@ class Image:
     (DLC) where it states them, else NVIDIA's. ``min_compute_capability`` is the oldest GPU architecture that the
     release notes support (7.5 = Turing). ``sagemaker`` says whether AWS publishes the release, ``cpu`` whether this is
     AWS's CPU variant of it. ``added`` are those of the backends that the release has not: the image is one of the
-    user's own, made from it (`find` of ``26.05+tensorflow``).
+    user's own, made from it (`find` of ``26.05+tensorflow``). ``variant`` is the part of the tag between the release
+    and ``-py3`` (a key of `VARIANTS`), empty for the image with all backends. ``provisional`` says that no release
+    branch of it was read, so that its server is taken to behave as the release before.
     """
 
     release: str
@@ -42,14 +46,17 @@ class Image:
     sagemaker: bool = False
     cpu: bool = False
     added: frozenset[str] = frozenset()
+    variant: str = ""
+    provisional: bool = False
 
     @property
     def tag(self) -> str:
-        """The tag in the registry: ``24.09-py3``, or ``24.09-py3-cpu``. The GPU variant has no suffix of its own.
+        """The tag in the registry: ``24.09-py3``, ``24.09-py3-cpu`` or ``24.09-vllm-python-py3``.
 
-        An image with added backends has the tag of the one that it is made from.
+        The GPU image has no suffix of its own. An image with added backends has the tag of the one it is made from.
         """
-        return f"{self.release}-py3-cpu" if self.cpu else f"{self.release}-py3"
+        variant = f"-{self.variant}" if self.variant else ""
+        return f"{self.release}{variant}-py3{'-cpu' if self.cpu else ''}"
 
     @property
     def text(self) -> str:
@@ -63,28 +70,51 @@ _BACKENDS: Final = frozenset(
     {"dali", "fil", "identity", "onnxruntime", "openvino", "python", "pytorch", "repeat", "square", "tensorrt"}
 )
 
-#: The last release whose build.py names the TensorFlow backend; r25.03 has none (server PR 8068).
-_LAST_TENSORFLOW: Final = "25.02"
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An image that NVIDIA publishes beside the one with all backends: its backends, and in which releases."""
+
+    backends: frozenset[str]
+    published: Change
+
+
+#: NVIDIA's images with few backends, by the part of the tag between the release and ``-py3``. Source: the release notes
+#: ("support for vLLM and Python backends only", and so on); server README.md (r21.08) for PyTorch.
+VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType(
+    {
+        "vllm-python": Variant(words("python vllm"), LLM_IMAGES),
+        "trtllm-python": Variant(words("python tensorrtllm"), LLM_IMAGES),
+        "pyt-python": Variant(words("python pytorch"), Change(text="", source="")),
+        "tf2-python": Variant(words("python tensorflow"), TENSORFLOW_IMAGE),
+    }
+)
 
 #: Release, Triton, ONNX Runtime, DALI, CUDA of NVIDIA's release notes. "-" = not stated there.
-#: Sources: TRITON_VERSION of each branch; dependency tables of build.py; release notes (CUDA).
+#: Sources: TRITON_VERSION and build.py's version map of each branch up to r26.08; dali_backend DALI_VERSION up to
+#: r26.06 (r22.06 and r23.03 state none of their own), its PR 302 of July 2026 for 26.07; release notes (CUDA; all of
+#: 26.09 and 26.10). The DALI of 26.08 and later is stated nowhere that was read.
 _RELEASES: Final = """
-21.08 2.13.0 - - -
-22.05 2.22.0 - - -
-22.07 2.24.0 - - -
-22.08 2.25.0 - - -
-22.09 2.26.0 - - -
-22.10 2.27.0 - - -
-22.12 2.29.0 - - -
-23.01 2.30.0 - - -
-23.02 2.31.0 - - -
-23.03 2.32.0 - - -
-23.05 2.34.0 - - -
-23.06 2.35.0 - - -
-23.07 2.36.0 - - -
-23.08 2.37.0 - - 12.2.1
-23.09 2.38.0 - - -
-23.10 2.39.0 - - -
+21.08 2.13.0 1.8.1 - -
+22.05 2.22.0 1.11.1 - -
+22.06 2.23.0 1.11.1 - -
+22.07 2.24.0 1.12.0 1.14 -
+22.08 2.25.0 1.12.0 1.16 -
+22.09 2.26.0 1.12.1 1.17 -
+22.10 2.27.0 1.13.1 1.16 -
+22.11 2.28.0 1.13.1 1.18 -
+22.12 2.29.0 1.13.1 1.19 -
+23.01 2.30.0 1.13.1 1.21 -
+23.02 2.31.0 1.13.1 1.22 -
+23.03 2.32.0 1.14.1 - -
+23.04 2.33.0 1.14.1 1.24 -
+23.05 2.34.0 1.15.0 1.25 -
+23.06 2.35.0 1.15.0 1.26 -
+23.07 2.36.0 1.15.1 1.26 -
+23.08 2.37.0 1.15.1 1.26 12.2.1
+23.09 2.38.0 1.16.0 1.26 -
+23.10 2.39.0 1.16.0 1.30 -
+23.11 2.40.0 1.16.3 1.31 -
 23.12 2.41.0 1.16.3 1.31 -
 24.01 2.42.0 1.16.3 1.31 -
 24.02 2.43.0 1.16.3 1.31 -
@@ -116,9 +146,10 @@ _RELEASES: Final = """
 26.04 2.68.0 1.24.4 2.0.0 13.2.1
 26.05 2.69.0 1.24.4 2.1.0 13.2.1
 26.06 2.70.0 1.24.4 2.1.1 13.3.0
-26.07 2.71.0 1.27.0 2.1.1 -
-26.08 2.72.0 - 2.1.1 13.4.1
-26.09 2.73.0 - 2.1.1 13.4.1
+26.07 2.71.0 1.27.0 2.2 13.3.1
+26.08 2.72.0 1.28.0 - 13.4.1
+26.09 2.73.0 - - 13.4.1
+26.10 2.74.0 - - 13.4.3.001
 """
 
 #: Python and CUDA of the images that AWS built. Source: DLC ``docs/src/data/sagemaker-tritonserver/*.yml``.
@@ -133,15 +164,14 @@ _AWS_BUILDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 
-#: Every tag that AWS is known to have published. Sources: the DLC release files and the SDK's image table.
+#: Every tag that AWS is known to have published. Sources: the DLC release files (25.12: DLC PR 6683), the SDK's table.
 _AWS_TAGS: Final = words(
     "21.08 22.05 22.07 22.08 22.09 22.10 22.12 23.01 23.02 23.03 23.05 23.06 23.07 23.08 23.09 23.10 "
-    "23.12 24.01 24.03 24.05 24.09 25.04 25.09 26.03 26.04 26.05"
+    "23.12 24.01 24.03 24.05 24.09 25.04 25.09 25.12 26.03 26.04 26.05"
 )
 
-#: Releases up to this one support compute capability 6.0, those from `_TURING` on 7.5; the notes leave 24.11 open.
-_LAST_PASCAL: Final = "24.10"
-_TURING: Final = "24.12"
+#: Releases of which no branch was read: their servers are taken to behave as the release before.
+PROVISIONAL: Final = words("26.09 26.10")
 
 
 def _image(line: str) -> Image:
@@ -149,17 +179,18 @@ def _image(line: str) -> Image:
     assert release is not None
     assert triton is not None
     python, aws_cuda = _AWS_BUILDS.get(release, (None, None))
-    oldest = 6.0 if release <= _LAST_PASCAL else 7.5 if release >= _TURING else None
+    oldest = 6.0 if PASCAL.applies_to(release) else 7.5 if TURING.applies_to(release) else None
     return Image(
         release=release,
         triton=triton,
-        backends=_BACKENDS | {"tensorflow"} if release <= _LAST_TENSORFLOW else _BACKENDS,
+        backends=_BACKENDS | {"tensorflow"} if TENSORFLOW.applies_to(release) else _BACKENDS,
         dali=dali,
         onnxruntime=onnxruntime,
         python=python,
         cuda=aws_cuda or cuda,
         min_compute_capability=oldest,
         sagemaker=release in _AWS_TAGS,
+        provisional=release in PROVISIONAL,
     )
 
 
@@ -168,36 +199,13 @@ CATALOGUE: Final[Mapping[str, Image]] = MappingProxyType(
     {image.release: image for image in map(_image, _RELEASES.strip().splitlines())}
 )
 
-#: The first release that knows a field of `ModelConfig`, by the field's path in the message; "*" stands for any path.
-#: An older server refuses the whole file. Source: the history of common/protobuf/model_config.proto.
-FIELDS_BY_RELEASE: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "instance_group.host_policy": "21.06",
-        "instance_group.passive": "21.06",
-        "instance_group.secondary_devices": "21.06",
-        "sequence_batching.control_input.control.bool_false_true": "21.09",
-        "response_cache": "21.10",
-        "sequence_batching.state": "21.11",
-        "input.optional": "22.01",
-        "sequence_batching.state.initial_state": "22.01",
-        "model_warmup.count": "22.07",
-        "ensemble_scheduling.step.model_namespace": "23.03",
-        "sequence_batching.oldest.preserve_ordering": "23.08",
-        "sequence_batching.state.use_growable_memory": "23.11",
-        "sequence_batching.state.use_same_buffer_for_input_output": "23.11",
-        "sequence_batching.iterative_sequence": "23.11",
-        "runtime": "24.01",
-        "input.is_non_linear_format_io": "24.08",
-        "output.is_non_linear_format_io": "24.08",
-        "model_metrics": "24.11",
-        "ensemble_scheduling.max_inflight_requests": "25.11",
-    }
-)
 
-#: The first release that knows the name of an enum's value. Source: as above.
-VALUES_BY_RELEASE: Final[Mapping[str, str]] = MappingProxyType(
-    {"BATCH_ITEM_SHAPE": "22.03", "BATCH_ITEM_SHAPE_FLATTEN": "22.03", "TYPE_BF16": "22.05"}
-)
+def variant_of(image: Image, variant: str) -> Image | None:
+    """NVIDIA's image of the same release with few backends; None where the release has none."""
+    found = VARIANTS[variant]
+    if not found.published.applies_to(image.release):
+        return None
+    return replace(image, backends=found.backends, variant=variant, sagemaker=False, dali=None, onnxruntime=None)
 
 
 def newest() -> str:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tritonforge import images
 from tritonforge.repository.findings import Finding, ordered
-from tritonforge.repository.rules import blind_spots, dali, ensemble, layout, model, sagemaker, text, tfs, views
+from tritonforge.repository.rules import (
+    blind_spots,
+    dali,
+    ensemble,
+    layout,
+    model,
+    releases,
+    sagemaker,
+    text,
+    tfs,
+    views,
+)
 from tritonforge.repository.rules import image as images_room
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.ensemble import Failure, Judge
@@ -123,7 +134,7 @@ def _findings(context: Context) -> Iterator[Finding]:
     for view in judged:
         if view.is_ensemble and failures.get(view.name, Failure("", "")).stage == "poll":
             yield from loaded[view.name]
-    for room in (blind_spots, images_room, dali, sagemaker):
+    for room in (blind_spots, images_room, releases, dali, sagemaker):
         yield from room.check(context)
 
 
@@ -134,6 +145,7 @@ def _loading(context: Context, view: ModelView) -> list[Finding]:
     findings = list(layout.load(context, view))
     findings += model.load(context, view)
     findings += layout.labels(context, view)
+    findings += releases.load(context, view)
     return findings
 
 

@@ -295,7 +295,7 @@ def test_traces_of_newer_versions_are_named() -> None:
     finding = only(dali.check, model(data=pipeline(arguments=TRACES)), image="24.09")
     assert "_module, _origin_stack_line" in finding.message
     assert "DALI 1.39" in finding.message
-    assert codes(dali.check, model(data=pipeline(arguments=TRACES)), image="23.02") == []
+    assert codes(dali.check, model(data=pipeline(arguments=TRACES)), image="23.03") == []
 
 
 @settings(max_examples=300, deadline=None)

@@ -7,7 +7,7 @@ import pytest
 from tests.repository.validate.views import Files, codes, context, only
 from tritonforge import images
 from tritonforge.errors import DefinitionError
-from tritonforge.images import FIELDS_BY_RELEASE
+from tritonforge.images import changes
 from tritonforge.repository.rules import image
 
 GRAPHDEF = 'name: "m"\nplatform: "tensorflow_graphdef"\n'
@@ -47,10 +47,13 @@ def test_the_good_fixture_gives_nothing(code: str) -> None:
     assert codes(image.check, files, **options) == []
 
 
-def test_without_an_image_nothing_is_said() -> None:
-    """Everything here is about an image."""
-    for files, options in BAD.values():
-        assert codes(image.check, files, **{**options, "image": None}) == []
+def test_without_an_image_the_local_server_is_judged() -> None:
+    """What depends on an image is not said without one; a field that the local server lacks is."""
+    for code, (files, options) in BAD.items():
+        assert codes(image.check, files, **{**options, "image": None}) == (["E603"] if code == "E603" else [])
+    finding = only(image.check, BAD["E603"][0])
+    assert "Triton 2.51.0 (24.10), the local server, does not know" in finding.help
+    assert "--image" in finding.help
 
 
 def test_every_rule_has_fixtures() -> None:
@@ -145,7 +148,7 @@ def test_fields_older_than_every_image_are_never_refused() -> None:
     """The oldest image knows the fields of 21.06."""
     text = 'instance_group { host_policy: "x" passive: true secondary_devices { } }'
     assert codes(image.check, {"m/config.pbtxt": f'backend: "python" {text}'}, image="21.08") == []
-    assert min(FIELDS_BY_RELEASE.values()) == "21.06"
+    assert min(str(change.first) for change in changes.FIELDS.values()) == "21.06"
 
 
 def test_each_gpu_group_is_named_as_the_server_names_it() -> None:

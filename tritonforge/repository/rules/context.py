@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tritonforge.images import Image
+from tritonforge.images.changes import REFERENCE, Change
 from tritonforge.repository.pbtxt import Document, Message, Node
 from tritonforge.repository.tree import Tree
 
@@ -85,3 +86,12 @@ class Context:
     gpus: int | None = None
     load: tuple[str, ...] | None = None
     config_name: str = ""
+
+    @property
+    def release(self) -> str:
+        """The release whose server gives the verdict: the image's, else the local server's."""
+        return self.image.release if self.image is not None else REFERENCE
+
+    def has(self, change: Change) -> bool:
+        """Whether the server that gives the verdict behaves as a row of the table of changes says."""
+        return change.applies_to(self.release)

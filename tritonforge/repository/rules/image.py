@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from tritonforge.images import FIELDS_BY_RELEASE, VALUES_BY_RELEASE, Image, find, gpu_family, too_old_gpu
+from tritonforge.images import CATALOGUE, Image, changes, find, gpu_family, too_old_gpu
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.pbtxt import Document, Message, Node
+from tritonforge.repository.rules.backends import missing_backend
 from tritonforge.repository.rules.catalogue import Rule
 from tritonforge.repository.rules.context import Context, ModelView
 
@@ -96,9 +97,11 @@ RULES: Final = (NO_TENSORFLOW, NO_BACKEND, UNKNOWN_FIELD, GPU_ON_CPU_IMAGE, OLD_
 
 
 def check(context: Context) -> Iterator[Finding]:
-    """What the image's server would say, model by model; nothing where no image is given."""
+    """What the image's server would say, model by model; without an image, the fields that the local one lacks."""
     image = context.image
     if image is None:
+        for model in context.models.values():
+            yield from _check_fields(context, model)
         return
     if context.target == "sagemaker" and not image.sagemaker:
         yield NOT_ON_SAGEMAKER.finding(
@@ -107,7 +110,7 @@ def check(context: Context) -> Iterator[Finding]:
             help="choose a release that AWS publishes, or copy NVIDIA's image into your registry",
         )
     for model in context.models.values():
-        yield from _check_fields(model, image)
+        yield from _check_fields(context, model)
         if model.parsed:
             yield from _check_backend(context, model, image)
             if image.cpu and context.gpus is None:
@@ -150,7 +153,7 @@ def _check_backend(context: Context, model: ModelView, image: Image) -> Iterator
     if backend == "tensorflow":
         rule, advice = NO_TENSORFLOW, _ways_out(image)
     yield rule.finding(
-        f"unable to find backend library for backend '{backend}', try specifying runtime on the model configuration.",
+        missing_backend(context, model),
         path=model.config_path if model.has_config else model.name,
         node=model.place(model.document.one("backend"), model.document.one("platform")) if model.has_config else None,
         help=f"Triton {image.triton} ({image.release}) has no {backend} backend: {advice}",
@@ -179,20 +182,23 @@ def _check_groups(model: ModelView, image: Image) -> Iterator[Finding]:
             )
 
 
-def _check_fields(model: ModelView, image: Image) -> Iterator[Finding]:
+def _check_fields(context: Context, model: ModelView) -> Iterator[Finding]:
     if not model.has_config:
         return
     for node, path in _nodes(model.document, ""):
-        what, first = f'the field "{node.name}"', FIELDS_BY_RELEASE.get(path)
-        if first is None and isinstance(node.value, str) and node.value in VALUES_BY_RELEASE and _is_name(node):
-            what, first = node.value, VALUES_BY_RELEASE[node.value]
-        if first is not None and image.release < first:
+        what, change = f'the field "{node.name}"', changes.FIELDS.get(path)
+        if change is None and isinstance(node.value, str) and node.value in changes.VALUES and _is_name(node):
+            what, change = node.value, changes.VALUES[node.value]
+        if change is not None and not context.has(change):
+            server = f"Triton {CATALOGUE[context.release].triton} ({context.release})"
+            advice = "leave it out, or choose a later image"
+            if context.image is None:
+                server, advice = f"{server}, the local server,", "leave it out, or name the image: --image RELEASE"
             yield UNKNOWN_FIELD.finding(
                 f"failed to read text proto from <repo>/{model.config_path}",
                 path=model.config_path,
                 node=node,
-                help=f"Triton {image.triton} ({image.release}) does not know {what}, which came with {first}: "
-                "leave it out, or choose a later image",
+                help=f"{server} does not know {what}, which came with {change.first}: {advice}",
             )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tritonforge.images import changes
 from tritonforge.repository.pbtxt import Document
 from tritonforge.repository.tree import Tree
 
@@ -20,6 +21,7 @@ __all__ = [
     "backend_of_platform",
     "file_sought",
     "infer",
+    "platforms",
     "policy_of",
     "read_version",
     "versions_loaded",
@@ -58,6 +60,10 @@ _PLATFORMS: Final[Mapping[str, str]] = {
     "onnxruntime": "onnxruntime_onnx",
     "pytorch": "pytorch_libtorch",
 }
+#: The second platform of the PyTorch backend and its default file.
+_AOTI: Final = "torch_aoti"
+_AOTI_FILENAME: Final = "model.pt2"
+
 #: C's ``isspace`` and what ``std::stoll`` takes from the front of a text.
 _STOLL: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
 
@@ -72,12 +78,18 @@ class Inferred:
     problem: str = ""
 
 
-def backend_of_platform(platform: str) -> str:
-    """The backend that core pairs with a platform; "" for one that it does not know."""
-    return next((backend for backend, platforms in FAMILIES.items() if platform in platforms), "")
+def platforms(backend: str, release: str) -> tuple[str, ...]:
+    """The platforms that core of a release pairs with a backend that it knows by name."""
+    known = FAMILIES.get(backend, ())
+    return (*known, _AOTI) if backend == "pytorch" and changes.TORCH_AOTI.applies_to(release) else known
 
 
-def infer(name: str, document: Document, tree: Tree) -> Inferred:
+def backend_of_platform(platform: str, release: str) -> str:
+    """The backend that core of a release pairs with a platform; "" for one that it does not know."""
+    return next((backend for backend in FAMILIES if platform in platforms(backend, release)), "")
+
+
+def infer(name: str, document: Document, tree: Tree, release: str = changes.REFERENCE) -> Inferred:
     """Platform, backend and default file name of a model (model_config_utils.cc `AutoCompleteBackendFields`).
 
     Only the first sub-directory of the model's directory is looked into, whatever its name is.
@@ -105,8 +117,14 @@ def infer(name: str, document: Document, tree: Tree) -> Inferred:
     bare = not platform and not filename
     for candidate in ("tensorrt", "onnxruntime", "openvino", "pytorch", "python"):
         wanted = _FILENAMES[candidate]
+        if candidate == "pytorch":
+            given = Inferred(platform, backend, filename)
+            found = _infer_pytorch(given, runtime=document.text("runtime"), content_has=has, release=release)
+            if found is not None:
+                return found
+            continue
         if not backend:
-            kinds = ("file", "other") if candidate in ("tensorrt", "pytorch") else ()
+            kinds = ("file", "other") if candidate == "tensorrt" else ()
             named = candidate in _PLATFORMS and platform == _PLATFORMS[candidate]
             if named or filename == wanted or (bare and has(wanted, *kinds)):
                 backend = candidate
@@ -118,6 +136,30 @@ def infer(name: str, document: Document, tree: Tree) -> Inferred:
             return Inferred("", "", "", _no_backend(name))
         return Inferred("", suffix, f"model.{suffix}")
     return Inferred(platform, backend, filename)
+
+
+def _infer_pytorch(given: Inferred, *, runtime: str, content_has: Callable[..., bool], release: str) -> Inferred | None:
+    """What the PyTorch part of `AutoCompleteBackendFields` fills in; None where the backend is another one."""
+    platform, backend, filename = given.platform, given.backend, given.default_model_filename
+    aoti, aoti_file = changes.TORCH_AOTI.applies_to(release), changes.TORCH_AOTI_FILE.applies_to(release)
+    named = ("pytorch_libtorch", *([_AOTI] if aoti else []))
+    if changes.LIBTORCH_NAMED.applies_to(release):
+        named += ("libtorch",)
+    if not backend:
+        if platform in named or filename in ("model.pt", *([_AOTI_FILENAME] if aoti else [])):
+            backend = "pytorch"
+        elif not platform and not filename:
+            if content_has("model.pt"):
+                backend = "pytorch" if content_has("model.pt", "file", "other") else ""
+                platform = "pytorch_libtorch" if backend else ""
+            elif aoti and content_has(_AOTI_FILENAME, "file", "other"):
+                backend, platform = "pytorch", _AOTI if aoti_file else ""
+    if backend != "pytorch":
+        return None
+    default = "" if runtime == "model.py" and not changes.TORCH_RUNTIME_FILE.applies_to(release) else "model.pt"
+    if aoti_file and platform:
+        default = _AOTI_FILENAME if platform == _AOTI else ""
+    return Inferred(platform or "pytorch_libtorch", backend, filename or default)
 
 
 def _no_backend(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, Literal
 
 from tritonforge.images import Image
@@ -35,13 +36,15 @@ def build(
     config_name: str = "",
 ) -> Context:
     """The context of a tree: a view of every directory in it, which is what the server takes for a model."""
+    context = Context(tree, {}, auto_complete, target, image, gpus, load, config_name)
     models = {
-        name: _view(name, tree, auto_complete=auto_complete, config_name=config_name) for name in tree.subdirectories()
+        name: _view(name, tree, auto_complete=auto_complete, config_name=config_name, release=context.release)
+        for name in tree.subdirectories()
     }
-    return Context(tree, models, auto_complete, target, image, gpus, load, config_name)
+    return replace(context, models=models)
 
 
-def _view(name: str, tree: Tree, *, auto_complete: bool, config_name: str) -> ModelView:
+def _view(name: str, tree: Tree, *, auto_complete: bool, config_name: str, release: str) -> ModelView:
     config_path = f"{name}/config.pbtxt"
     if config_name and tree.kind(f"{name}/configs/{config_name}.pbtxt") != "missing":
         config_path = f"{name}/configs/{config_name}.pbtxt"
@@ -56,7 +59,7 @@ def _view(name: str, tree: Tree, *, auto_complete: bool, config_name: str) -> Mo
             directories.setdefault(number, f"{name}/{directory}")
             if read_version(directory).exact:
                 directories[number] = f"{name}/{directory}"
-    inferred = infer(name, document, tree)
+    inferred = infer(name, document, tree, release)
     versions = versions_loaded(policy_of(document), directories)
     return ModelView(
         name=name,

@@ -13,6 +13,7 @@ from typing import Final
 
 from tritonforge import dali_pipeline
 from tritonforge.errors import ArtifactError
+from tritonforge.images import changes
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.rules.catalogue import Rule
 from tritonforge.repository.rules.context import Context, ModelView
@@ -21,12 +22,6 @@ __all__ = ["RULES", "DaliFile", "check_name", "check_origin", "find"]
 
 _FALLBACK: Final = "dali.py"
 _ALLOWED: Final = re.compile(r"[a-zA-Z0-9_.-]")
-
-#: Images from this release on carry no Python DALI that could serialise a pipeline (dali_backend issue 244).
-_NO_AUTOSERIALIZE: Final = "24.04"
-
-#: The first release whose DALI backend checks the characters of paths (dali_backend PR 273, branch r25.07).
-_CHECKS_PATHS: Final = "25.07"
 
 #: DALI 1.53.0 was seen to write the arguments below; how much older a DALI knows them is not known.
 _KNOWN_WRITER: Final = (1, 53)
@@ -155,7 +150,7 @@ def _autoserialized(context: Context, at: str, path: str, fallback: str) -> tupl
     advice = "serialise it now and ship model.dali: `tritonforge build` does, or Pipeline.serialize() by hand"
     if context.image is None:
         return (AUTOSERIALIZED_SOMEWHERE.finding(AUTOSERIALIZED_SOMEWHERE.summary, path=at, help=advice),)
-    if context.image.release < _NO_AUTOSERIALIZE:
+    if not context.has(changes.DALI_WITHOUT_PYTHON):
         return ()
     why = f"image {context.image.release} has no Python DALI to serialise it with; {advice}"
     return (AUTOSERIALIZED.finding(_sentence(path, fallback), path=at, help=why),)
@@ -163,16 +158,15 @@ def _autoserialized(context: Context, at: str, path: str, fallback: str) -> tupl
 
 def check_name(context: Context, model: ModelView) -> Iterator[Finding]:
     """The characters of the model's path; those of the folder that holds the repository are not known here."""
-    release = context.image.release if context.image is not None else None
-    if release is not None and release < _CHECKS_PATHS:
+    if context.image is not None and not context.has(changes.DALI_PATH_CHARACTERS):
         return
     sentence = _bad_name(model)
     if sentence is None:
         return
-    rule = NAME_SOMEWHERE if release is None else NAME
+    rule = NAME_SOMEWHERE if context.image is None else NAME
     in_config = model.place(model.document.one("default_model_filename"))
     yield rule.finding(
-        f"{rule.summary}: {sentence.splitlines()[0]}" if release is None else sentence,
+        f"{rule.summary}: {sentence.splitlines()[0]}" if context.image is None else sentence,
         path=model.config_path if model.has_config else model.name,
         node=in_config if model.has_config else None,
         help="rename it with the characters a-z, A-Z, 0-9, _, . and - only",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tritonforge.images import changes
 from tritonforge.repository.findings import Finding
+from tritonforge.repository.rules.backends import missing_backend
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.inference import (
     BACKENDS,
@@ -80,7 +82,7 @@ def poll(context: Context, view: ModelView) -> Iterator[Finding]:
         yield from _unseen(context, view)
     if kind != "missing" and not view.parsed:
         return
-    problem = infer(name, view.document, tree).problem
+    problem = infer(name, view.document, tree, context.release).problem
     if problem and (kind != "missing" or context.auto_complete):
         yield from _backendless(context, view, problem)
     given = view.document.text("name")
@@ -131,7 +133,10 @@ def versions(context: Context, view: ModelView) -> Iterator[Finding]:
     for directory in tree.subdirectories(name):
         read = read_version(directory)
         path = f"{name}/{directory}"
-        if read.overflows:
+        if read.overflows and context.has(changes.EXCEPTIONS_CAUGHT):
+            words = f"ignore version directory '{directory}' which fails to convert to integral number"
+            yield rules.W103.finding(words, path=path, help="name it by a number of at most 18 digits, as 1")
+        elif read.overflows:
             words = f"the number of the version directory '{directory}' does not fit into 64 bits"
             yield rules.E106.finding(words, path=path, help=_FATAL)
         elif read.ignored and any(letter.isdigit() for letter in directory):  # others are assets, not versions
@@ -193,12 +198,8 @@ def libraries(context: Context, view: ModelView) -> Iterator[Finding]:
         words = f"unable to find backend library '{runtime}' for model '{name}', searched: {searched} "
         yield rules.E114.finding(words, path=view.config_path, node=node, help=f'leave it out, or write "{own}"')
     elif not runtime and backend not in BACKENDS and (context.image is None or backend not in context.image.backends):
-        words = (
-            f"unable to find backend library for backend '{backend}', try specifying runtime on the "
-            "model configuration."
-        )
         yield rules.E113.finding(
-            words,
+            missing_backend(context, view),
             path=view.config_path if view.has_config else name,
             node=view.place(view.document.one("backend")),
             help=f"if the backend is your own, put {own} into the model's directory or the server's backend directory",
@@ -223,7 +224,8 @@ def labels(context: Context, view: ModelView) -> Iterator[Finding]:
         kind = tree.kind(path) if not _climbs(f"{view.name}/{filename}") else "file"
         if kind == "directory":
             words = f"label_filename '{filename}' names a directory, which the server reads as a text file"
-            yield rules.E111.finding(words, path=view.config_path, node=node, help=_FATAL)
+            help_ = "name the file" if context.has(changes.EXCEPTIONS_CAUGHT) else _FATAL
+            yield rules.E111.finding(words, path=view.config_path, node=node, help=help_)
         elif kind == "missing":
             where = [f"{each}/{filename}" for each in tree.subdirectories(view.name)]
             found = [each for each in where if tree.is_file(f"{view.name}/{each}")]

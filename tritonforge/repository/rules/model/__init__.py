@@ -20,7 +20,7 @@ def poll(context: Context, view: ModelView) -> Iterator[Finding]:
     """What fails a model when its configuration is read."""
     yield from scheduling.check(context, view)
     if not context.auto_complete:
-        yield from tensors.check(view)
+        yield from tensors.check(context, view)
 
 
 def load(context: Context, view: ModelView) -> Iterator[Finding]:
@@ -28,7 +28,7 @@ def load(context: Context, view: ModelView) -> Iterator[Finding]:
     yield from instances.check(context, view)
     yield from instances.metric_tags(view)
     if context.auto_complete:
-        yield from tensors.check(view)
+        yield from tensors.check(context, view)
     if not view.is_ensemble:
         yield from warmup.samples(context, view)
         yield from warmup.states(context, view)

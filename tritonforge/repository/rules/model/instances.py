@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from tritonforge.images import changes
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.pbtxt import Message
 from tritonforge.repository.rules.context import Context, ModelView
@@ -17,8 +18,6 @@ from tritonforge.repository.rules.model.report import report
 
 __all__ = ["batching_library", "check", "metric_tags"]
 
-#: The least CUDA compute capability as the server prints it (2.51: 6.0; the images of 24.11 and later: 7.5).
-_CAPABILITY: Final = "6.000000"
 #: What C's stoi takes from the front of a text.
 _STOI: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
 #: What follows the underscore of a label (prometheus-cpp CheckLabelName takes no name that begins with two).
@@ -49,12 +48,13 @@ def _kind(context: Context, view: ModelView, group: Message, prefix: str) -> Ite
     elif kind == "KIND_GPU":
         if context.gpus == 0 and not gpus:
             yield report(view, "E261", f"{prefix} has kind KIND_GPU but no GPUs are available", node)
+        capability = "6.000000" if context.has(changes.PASCAL) else "7.500000"
         for gpu in group.get("gpus") if context.gpus is not None else ():
             if not 0 <= int(str(gpu.value)) < (context.gpus or 0):
                 listed = ", ".join(map(str, range(context.gpus or 0)))
                 words = (
                     f"{prefix} specifies invalid or unsupported gpu id {gpu.value}. GPUs with at least the minimum "
-                    f"required CUDA compute compatibility of {_CAPABILITY} are: {listed}"
+                    f"required CUDA compute compatibility of {capability} are: {listed}"
                 )
                 yield report(view, "E262", words, gpu)
                 break

@@ -11,7 +11,7 @@ from typing import Final
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.pbtxt import Message, Node
 from tritonforge.repository.rules.context import Context, ModelView
-from tritonforge.repository.rules.inference import FAMILIES, backend_of_platform
+from tritonforge.repository.rules.inference import FAMILIES, backend_of_platform, platforms
 from tritonforge.repository.rules.model.report import report
 
 __all__ = ["caching", "check", "decoupled_cache"]
@@ -69,15 +69,18 @@ def _backend(context: Context, view: ModelView) -> Iterator[Finding]:
         given = view.document.text("platform") or view.document.text("default_model_filename")
         if not view.is_ensemble and given:
             help_ = "the platforms are " + ", ".join(
-                [name for family in FAMILIES.values() for name in family] + ["ensemble; for any other write backend"]
+                [name for family in FAMILIES for name in platforms(family, context.release)]
+                + ["ensemble; for any other write backend"]
             )
             yield report(view, "E210", f"unexpected platform type '{platform}' for {view.name}", node, help_)
     elif view.is_ensemble:
         words = f"Ensemble model '{view.name}' must have platform type 'ensemble' and empty backend type"
         yield report(view, "E211", words, view.document.one("backend"), "leave backend out")
-    elif backend in FAMILIES and backend_of_platform(platform) != backend:
+    elif backend in FAMILIES and backend_of_platform(platform, context.release) != backend:
         words = f"unexpected 'platform' and 'backend' pair, got:{platform}, {backend}"
-        help_ = "with this backend, platform is " + " or ".join(f'"{each}"' for each in FAMILIES[backend])
+        help_ = "with this backend, platform is " + " or ".join(
+            f'"{each}"' for each in platforms(backend, context.release)
+        )
         yield report(view, "E212", words, node, help_)
 
 

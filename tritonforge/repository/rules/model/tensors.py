@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
+from tritonforge.images import changes
 from tritonforge.repository.findings import Finding
-from tritonforge.repository.rules.context import ModelView, TensorView
+from tritonforge.repository.rules.context import Context, ModelView, TensorView
 from tritonforge.repository.rules.model.report import report
+from tritonforge.repository.rules.sizes import OVERFLOW, bounded_count, wrapped_count
 
 __all__ = ["check"]
 
@@ -27,16 +29,18 @@ _OUTPUT_KINDS: Final = ("BATCH_SCATTER_WITH_INPUT_SHAPE",)
 _DIMENSION: Final = "must be integer >= 1, or -1 to indicate a variable-size dimension"
 
 
-def check(view: ModelView) -> Iterator[Finding]:
+def check(context: Context, view: ModelView) -> Iterator[Finding]:
     """The findings in the server's order: inputs, outputs, batch inputs and outputs."""
     for tensor in view.inputs:
-        yield from _tensor(view, tensor, "input")
+        yield from _tensor(context, view, tensor, "input")
     for tensor in view.outputs:
-        yield from _tensor(view, tensor, "output")
+        yield from _tensor(context, view, tensor, "output")
     yield from _batch(view)
 
 
-def _tensor(view: ModelView, tensor: TensorView, role: Literal["input", "output"]) -> Iterator[Finding]:
+def _tensor(
+    context: Context, view: ModelView, tensor: TensorView, role: Literal["input", "output"]
+) -> Iterator[Finding]:
     node, suffix = tensor.node, f" for {view.name}"
     if not tensor.name:
         yield report(view, "E240", f"model {role} must specify 'name'{suffix}", node)
@@ -62,15 +66,17 @@ def _tensor(view: ModelView, tensor: TensorView, role: Literal["input", "output"
         if wrong:
             yield report(view, "E245", f"{prefix}reshape dimensions {_DIMENSION}{suffix}", wrong[0])
         elif tensor.dims:
-            yield from _reshape(view, tensor, prefix, suffix)
+            yield from _reshape(context, view, tensor, prefix, suffix)
     yield from _format(view, tensor, role, suffix)
 
 
-def _reshape(view: ModelView, tensor: TensorView, prefix: str, suffix: str) -> Iterator[Finding]:
+def _reshape(context: Context, view: ModelView, tensor: TensorView, prefix: str, suffix: str) -> Iterator[Finding]:
     """Whether a reshape keeps the elements."""
     assert tensor.reshape is not None
     node = tensor.node.message("reshape")
-    before, after = _elements(tensor.dims), _elements(tensor.reshape)
+    if context.has(changes.ELEMENT_COUNTS) and OVERFLOW in (bounded_count(tensor.dims), bounded_count(tensor.reshape)):
+        return  # refused as such (E608)
+    before, after = wrapped_count(tensor.dims), wrapped_count(tensor.reshape)
     if before != after and (after != 0 or before != 1):
         yield report(view, "E246", f"{prefix}has different size for dims and reshape{suffix}", node)
     elif before == -1:
@@ -137,16 +143,6 @@ def _batch(view: ModelView) -> Iterator[Finding]:
                 words = f"target output name '{target.value}' can only be specified once{suffix}"
                 yield report(view, "E259", words, target)
             targets.add(target.value)
-
-
-def _elements(dims: Sequence[int]) -> int:
-    """The number of elements: -1 with a variable-size dimension, 0 without dims (`GetElementCount`, 64 bits)."""
-    if -1 in dims:
-        return -1
-    count = 1 if dims else 0
-    for dim in dims:
-        count *= dim
-    return (count + 2**63) % 2**64 - 2**63
 
 
 def _trunks(dims: Sequence[int]) -> list[int]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Final
 
 from tritonforge.images import Image
+from tritonforge.images.changes import SERVE_VARIABLES
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.rules.catalogue import Rule
 
-__all__ = ["FIRST_RELEASE", "RULES", "check_environment"]
+__all__ = ["RULES", "check_environment"]
 
 _SERVE: Final = "triton-inference-server/server docker/sagemaker/serve"
 _CREATE_MODEL: Final = "SageMaker API, CreateModel: ContainerDefinition.Environment"
@@ -25,18 +25,6 @@ _MAXIMAL_TOTAL: Final = 32 * 1024
 _KEY: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 _INFERENCE_TYPES: Final = ("infer", "generate", "generate_stream")
-
-#: The first release whose serve script reads a variable, where it is stated; releases before it ignore the variable.
-FIRST_RELEASE: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "SAGEMAKER_TRITON_TENSORFLOW_VERSION": "22.09",
-        "SAGEMAKER_TRITON_MODEL_LOAD_GPU_LIMIT": "22.12",
-        "SAGEMAKER_TRITON_DISABLE_MODEL_NAMESPACING": "23.04",
-        "SAGEMAKER_TRITON_ADDITIONAL_ARGS": "23.07",
-        "SAGEMAKER_TRITON_OVERRIDE_PING_MODE": "23.07",
-        "SAGEMAKER_TRITON_INFERENCE_TYPE": "25.03",
-    }
-)
 
 TOO_MANY: Final = Rule(
     code="E406",
@@ -136,10 +124,10 @@ def check_environment(environment: Mapping[str, str], *, image: Image | None = N
 
 
 def _meaning(key: str, value: str, image: Image | None, field: str) -> Iterator[Finding]:
-    first = FIRST_RELEASE.get(key)
-    if image is not None and first is not None and image.release < first:
+    known = SERVE_VARIABLES.get(key)
+    if image is not None and known is not None and not known.applies_to(image.release):
         yield IGNORED.finding(
-            f"the serve script of Triton {image.release} does not read {key}: it is known from {first} on",
+            f"the serve script of Triton {image.release} does not read {key}: it is known from {known.first} on",
             path="",
             field=field,
         )

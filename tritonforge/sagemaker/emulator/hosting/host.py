@@ -22,7 +22,7 @@ from typing import Final
 
 from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.images import instance_family
-from tritonforge.repository.rules.sagemaker.environment import FIRST_RELEASE
+from tritonforge.images.changes import SERVE_VARIABLES
 from tritonforge.repository.validation import validated
 from tritonforge.sagemaker.emulator.hosting import programs, serve_script
 from tritonforge.sagemaker.emulator.hosting.container import Container
@@ -317,10 +317,10 @@ def _check_front_end(variant: Variant, served: Served) -> None:
     """The front ends of generate requests are newer than the tritonserver that runs here."""
     name = "SAGEMAKER_TRITON_INFERENCE_TYPE"
     kind = variant.container.environment.get(name, "")
-    if kind not in ("", "infer") and served.release >= FIRST_RELEASE[name]:
+    if kind not in ("", "infer") and SERVE_VARIABLES[name].applies_to(served.release):
         raise ContainerError(
             f"The container of production variant {variant.name} cannot run here: {name}={kind} needs a Triton of "
-            f"{FIRST_RELEASE[name]} or later, and the local one is 24.10; leave it out to serve infer requests."
+            f"{SERVE_VARIABLES[name].first} or later, and the local one is 24.10; leave it out to serve infer requests."
         )
 
 

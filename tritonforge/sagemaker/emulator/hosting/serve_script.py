@@ -1,8 +1,8 @@
 """What the `serve` script of SageMaker's Triton images does with an environment and a model folder. No I/O.
 
 Source: triton-inference-server/server, docker/sagemaker/serve, of the releases from 25.04 on; variables that an older
-release's script does not read are left out of account (`FIRST_RELEASE`). Held to what the script itself printed when it
-was run on the same folders with a stand-in for tritonserver (tests/sagemaker/emulator/hosting/test_serve_script.py).
+release's script does not read are ignored (`SERVE_VARIABLES`). Held to what the script itself printed when it was
+run on the same folders with a stand-in for tritonserver (tests/sagemaker/emulator/hosting/test_serve_script.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tritonforge.repository.rules.sagemaker.environment import FIRST_RELEASE
+from tritonforge.images.changes import PING_MODE, SERVE_VARIABLES
 
 __all__ = ["Listing", "Outcome", "run"]
 
@@ -21,7 +21,6 @@ _PREFIX: Final = "SAGEMAKER_TRITON_"
 _INFERENCE_TYPES: Final = ("infer", "generate", "generate_stream")
 _SHM_DEFAULT: Final = "16777216"
 _SHM_GROWTH: Final = "1048576"
-_FIRST_PING_MODE: Final = "23.07"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def run(environment: Mapping[str, str], listing: Listing, *, release: str | None
     model: str | None = None
     if multi_model:
         ping = ""
-        if release is None or release >= _FIRST_PING_MODE:
+        if release is None or PING_MODE.applies_to(release):
             ping = f' Using Triton ping mode: "{own.get("OVERRIDE_PING_MODE", "live")}"'
         output = (f"Triton is running in SageMaker MME mode.{ping}",)
     else:
@@ -100,7 +99,7 @@ def run(environment: Mapping[str, str], listing: Listing, *, release: str | None
 
 
 def _is_read(name: str, release: str | None) -> bool:
-    return release is None or release >= FIRST_RELEASE.get(name, "")
+    return release is None or name not in SERVE_VARIABLES or SERVE_VARIABLES[name].applies_to(release)
 
 
 def _default_model(given: str, listing: Listing) -> tuple[tuple[str, ...], str] | Outcome:
