@@ -16,6 +16,13 @@ __all__ = ["Gunzip", "Source"]
 _MAGIC: Final = b"\x1f\x8b"
 _CHUNK: Final = 1 << 17
 _PIECE: Final = 1 << 20
+#: What a gzip member is fed first; then twice as much each time. What it leaves of that is copied, so a file of many
+#: tiny members would be copied whole for each of them.
+_FIRST: Final = 1 << 10
+#: gzip members may be this many, and then as many as have this many bytes of content each, on average: `bgzip` writes
+#: one for each 64 KiB, other parallel compressors larger ones.
+_FREE_MEMBERS: Final = 100_000
+_MEMBER_BYTES: Final = 4096
 
 
 class Source(Protocol):
@@ -35,8 +42,8 @@ class Gunzip:
     def __init__(self, source: Source, *, name: str, limits: Limits) -> None:
         self._igzip = igzip_decompressors()
         self._source, self._name, self._limits = source, name, limits
-        self._taken = self._given = 0
-        self._compressed = self._chunk()
+        self._taken = self._given = self._members = 0
+        self._compressed, self._at, self._step = self._chunk(), 0, _FIRST
         if not self._compressed.startswith(_MAGIC):
             raise PackageError(f"{name}: it is no gzip file; SageMaker takes a tar archive in gzip: model.tar.gz")
         self._member: Any = self._new_member()
@@ -63,28 +70,38 @@ class Gunzip:
             if self._member.eof:
                 self._member = self._following()
                 continue
-            if self._member.needs_input and not self._compressed:
-                self._compressed = self._chunk()
-                if not self._compressed:
+            given = b""
+            if self._member.needs_input:
+                given = self._feed()
+                if not given:
                     raise PackageError(f"{self._name}: it ends in the middle; the upload or the copy was cut off")
             try:
-                piece: bytes = self._member.decompress(self._compressed, _PIECE)
+                piece: bytes = self._member.decompress(given, _PIECE)
             except self._igzip.error as error:
                 raise PackageError(f"{self._name}: it is damaged: {error}") from error
-            self._compressed = b""
             if piece:
                 self._count(len(piece))
                 return piece
         return b""
 
+    def _feed(self) -> bytes:
+        """The compressed bytes that follow, a few at first; none at the end of the file."""
+        if self._at >= len(self._compressed):
+            self._compressed, self._at = self._chunk(), 0
+        given = self._compressed[self._at : self._at + self._step]
+        self._at += len(given)
+        self._step = min(2 * self._step, _CHUNK)
+        return given
+
     def _following(self) -> Any:
         """The decompressor of the member behind this one; None at the end, or where only zeros follow."""
-        rest: bytes = self._member.unused_data or self._chunk()
-        if len(rest) == 1:
-            rest += self._chunk()
-        if rest.startswith(_MAGIC):
-            self._compressed = rest
+        self._at -= len(self._member.unused_data)
+        if len(self._compressed) - self._at < len(_MAGIC):
+            self._compressed, self._at = self._compressed[self._at :] + self._chunk(), 0
+        if self._compressed.startswith(_MAGIC, self._at):
+            self._step = _FIRST
             return self._new_member()
+        rest = self._compressed[self._at :]
         while rest:
             if rest.strip(b"\0"):
                 raise PackageError(f"{self._name}: something that is no gzip data follows the archive")
@@ -92,6 +109,9 @@ class Gunzip:
         return None
 
     def _new_member(self) -> Any:
+        self._members += 1
+        if self._members > _FREE_MEMBERS + self._given // _MEMBER_BYTES:
+            raise PackageError(f"{self._name}: it has more gzip members than a compressor writes; pack the files anew")
         return self._igzip.IgzipDecompressor(self._igzip.DECOMP_GZIP)
 
     def _chunk(self) -> bytes:

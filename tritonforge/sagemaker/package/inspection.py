@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from tritonforge.errors import PackageError
@@ -66,18 +66,27 @@ def _followed(tree: Tree, *, name: str, limits: Limits) -> tuple[dict[str, str],
     """The files of a tree with links followed, each with its path without links, and the directories."""
     files: dict[str, str] = {}
     directories: list[str] = []
+    visits = length = 0
+
+    @cache  # a directory of many links is visited once for each link to it
+    def resolve(path: str) -> tuple[str | None, bool]:
+        real = tree.real(path)
+        return real, real is not None and tree.is_dir(real)
 
     def walk(path: str, real: str, above: tuple[str, ...]) -> None:
+        nonlocal visits, length
         if real in above:
             raise PackageError(f"{name}: {path}: it is a link to a directory that holds it, so its files have no end")
-        if len(above) > limits.depth or len(files) + len(directories) > limits.members:
-            raise PackageError(f"{name}: {path}: its links make more of it than the limits of an archive allow")
         for child in tree.children(real):
             here = f"{path}/{child}" if path else child
-            place = tree.real(f"{real}/{child}" if real else child)
+            visits += 1
+            length += len(here)
+            if len(above) >= limits.depth or visits > limits.members or length > limits.names:
+                raise PackageError(f"{name}: {here}: its links make more of it than the limits of an archive allow")
+            place, is_directory = resolve(f"{real}/{child}" if real else child)
             if place is None:
                 continue  # a link to nothing: the rules tell of it
-            if tree.is_dir(place):
+            if is_directory:
                 directories.append(here)
                 walk(here, place, (*above, real))
             else:

@@ -57,7 +57,7 @@ class Names:
     def __init__(self, *, archive: str, limits: Limits) -> None:
         self._archive, self._limits = archive, limits
         self._kinds: dict[str, str] = {}
-        self._bytes = 0
+        self._members = self._links = self._link_bytes = self._bytes = 0
 
     def member(self, header: Header) -> Member | None:
         """The member of a header; None for the folder itself.
@@ -65,8 +65,13 @@ class Names:
         Raises:
             PackageError: it must not be unpacked; the sentence names it.
         """
+        self._members += 1  # of every header: a directory may be there any number of times, and costs time each time
+        if self._members > self._limits.members:
+            raise self._too_many()
         if header.type in _REFUSED:
             raise self._refused(header.name, f"it is {_REFUSED[header.type]}; a model archive holds files only")
+        if header.type == tarfile.DIRTYPE and header.size == 0 and _is_top(header.name):
+            return None
         parts = self._parts(header.name, header.name, "it")
         if header.type in _FILES:
             if header.size > self._limits.size:
@@ -75,8 +80,6 @@ class Names:
         elif header.size:
             raise self._refused(header.name, "it has content, but is no file")
         elif header.type == tarfile.DIRTYPE:
-            if not parts:
-                return None
             member = Member("/".join(parts), "directory")
         elif header.type == tarfile.SYMTYPE:
             self._check_link(header, parts)
@@ -87,6 +90,8 @@ class Names:
             raise self._refused(header.name, f"it is of a kind that readers do not agree on ({header.type!r})")
         if not parts:
             raise self._refused(header.name, "it has the place of the folder itself")
+        if member.kind != "directory" and header.name.endswith("/"):
+            raise self._refused(header.name, "it is no directory, but has the name of one; readers do not agree on it")
         self._add(member, header.name, len(parts))
         return member
 
@@ -109,6 +114,13 @@ class Names:
 
     def _check_link(self, header: Header, parts: list[str]) -> None:
         target = header.link
+        self._links += 1
+        self._link_bytes += len(target)
+        if self._links > self._limits.links or self._link_bytes > self._limits.link_bytes:
+            raise PackageError(
+                f"{self._archive}: it has more than {self._limits.links} links, or they have more than "
+                f"{self._limits.link_bytes} bytes, the limits"
+            )
         if not target or "\0" in target or len(target.encode("utf-8", "surrogateescape")) > _MAXIMAL_PATH:
             raise self._refused(header.name, "it is a link with a wrong target")
         if target.startswith("/"):
@@ -147,12 +159,20 @@ class Names:
         self._kinds[path] = kind
         self._bytes += len(path)
         if len(self._kinds) > self._limits.members:
-            raise PackageError(f"{self._archive}: it has more than {self._limits.members} members, the limit")
+            raise self._too_many()
         if self._bytes > self._limits.names:
             raise PackageError(f"{self._archive}: its members' names have more than {self._limits.names} bytes")
 
+    def _too_many(self) -> PackageError:
+        return PackageError(f"{self._archive}: it has more than {self._limits.members} members, the limit")
+
     def _refused(self, name: str, sentence: str) -> PackageError:
         return PackageError(f"{self._archive}: {_shown(name)}: {sentence}")
+
+
+def _is_top(name: str) -> bool:
+    """Whether a directory's name is of the folder itself: empty, ``/`` or ``./``, as `tarfile` and GNU tar read it."""
+    return all(part in ("", ".") for part in name.split("/"))
 
 
 def _shown(name: str) -> str:
