@@ -11,13 +11,13 @@ account, no network, no Docker. An edge.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tritonforge.sagemaker.emulator import Emulator
+from tritonforge.sagemaker.emulator import Emulator, environment
 
 __all__ = ["Emulator", "emulated", "sagemaker_emulator"]
 
@@ -27,26 +27,37 @@ _SPEED = 1000.0
 
 @contextmanager
 def emulated(
-    *, state: Path | None = None, speed: float = _SPEED, images: Mapping[str, str | os.PathLike[str]] | None = None
+    *,
+    state: Path | None = None,
+    speed: float = _SPEED,
+    images: Mapping[str, str | os.PathLike[str]] | None = None,
+    proxy: bool = False,
 ) -> Iterator[Emulator]:
     """SageMaker on a free loopback port for a block, and this process's AWS variables set to it.
 
-    ``state``, ``speed`` and ``images`` are those of `Emulator`. What AWS_PROFILE and the like were before is put back.
+    ``state``, ``speed`` and ``images`` are those of `Emulator`. With ``proxy``, requests to every address of AWS are
+    answered there, and HTTPS requests of this process to other hosts are refused. What AWS_PROFILE and the like were
+    before is put back.
     """
-    with Emulator(state=state, speed=speed, images=images or {}) as emulator:
-        ours = dict(emulator.environment)
+    with Emulator(state=state, speed=speed, images=images or {}, proxy_port=0 if proxy else None) as emulator:
+        before = dict(os.environ)
         # A profile would win over the variables, and name a real account.
-        before = {name: os.environ.get(name) for name in (*ours, "AWS_PROFILE")}
-        os.environ.update(ours)
-        os.environ.pop("AWS_PROFILE", None)
+        ours = environment.merge(before, emulator.proxy_environment)
+        changed = {name for name in {*before, *ours} if before.get(name) != ours.get(name)}
+        _set(changed, ours)
         try:
             yield emulator
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            _set(changed, before)
+
+
+def _set(names: Iterable[str], values: Mapping[str, str]) -> None:
+    """Give variables of this process their values, and remove those without one."""
+    for name in names:
+        if name in values:
+            os.environ[name] = values[name]
+        else:
+            os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from tritonforge.errors import LaunchError
-from tritonforge.sagemaker.emulator import hosting
+from tritonforge.sagemaker.emulator import environment, hosting
 from tritonforge.sagemaker.emulator.control import scaling
 from tritonforge.sagemaker.emulator.control.deployments import Deployments
 from tritonforge.sagemaker.emulator.control.desk import Desk
@@ -28,9 +28,11 @@ from tritonforge.sagemaker.emulator.control.registry.validations import Validati
 from tritonforge.sagemaker.emulator.control.training import metrics
 from tritonforge.sagemaker.emulator.control.training.running import Trainer, Trainings
 from tritonforge.sagemaker.emulator.control.transforms import Transforms
+from tritonforge.sagemaker.emulator.front.certificates import CertificateAuthority
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.journal import Journal
 from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
+from tritonforge.sagemaker.emulator.front.proxy import ProxyServer
 from tritonforge.sagemaker.emulator.front.routes import DEFAULT_REGION, route
 from tritonforge.sagemaker.emulator.front.server import FrontServer
 from tritonforge.sagemaker.emulator.front.stored import StoredObjects
@@ -46,6 +48,9 @@ _ROLE_PATH: Final = "/service-role/"
 
 #: The log stream of what the platform itself has to say of an endpoint.
 _STREAM: Final = "platform"
+
+#: The session of the role that clients with the emulator's own keys are in, as in a SageMaker notebook.
+_SESSION: Final = "tritonforge"
 
 _TRUST: Final = json.dumps(
     {
@@ -67,6 +72,8 @@ class Emulator:
     ``images`` says of what release an image of your own is: ``{"<uri>": "24.09"}``, ``{"<uri>": "26.05+tensorflow"}``,
     for TensorFlow Serving packages ``{"<uri>": "tensorflow-inference"}``, and for an algorithm its program folder, with
     the executables `train` and `serve`: ``{"<uri>": "repos/detector"}``.
+    ``proxy_port`` is that of an HTTPS proxy for AWS's host names (0 is any free one, None is no proxy): with
+    `proxy_environment`, requests to any address of AWS are answered here, also those of code that has them hard-coded.
     ``limits`` are the account's instances by type, ``{"ml.g5.xlarge": 1}``; types that are not named have none.
     ``allowed_hosts`` are names that containers know this machine by (``host.docker.internal``, or with a port
     ``emulator:4566``): requests for any other host but this address and ``localhost`` are refused, as are those of web
@@ -91,6 +98,7 @@ class Emulator:
         self,
         *,
         port: int = 0,
+        proxy_port: int | None = None,
         state: Path | str | None = None,
         speed: float = 1.0,
         images: Mapping[str, str | os.PathLike[str]] | None = None,
@@ -178,11 +186,17 @@ class Emulator:
             undo.callback(self._server.stop)
             self.role_arn = self._role()
             self.bucket = self._bucket()
+            self._neighbours.sign_in(self.role_arn, session=_SESSION, region=self.region)
+            clients = (self._files if folder is None else folder) / "clients"
+            self._sdk_config = environment.write_sdk_config(clients, bucket=self.bucket)
+            self._proxy = None if proxy_port is None else self._start_proxy(proxy_port, clients / "proxy", undo)
             self._deployments.restore()
             self._transforms.restore()
             self._trainings.restore()
             self._validations.restore()
             self._server.start()
+            if self._proxy is not None:
+                self._proxy.start()
             self._undo = undo.pop_all()
 
     @property
@@ -199,14 +213,22 @@ class Emulator:
     @property
     def environment(self) -> Mapping[str, str]:
         """What unmodified code needs in its environment; any keys will do."""
-        return {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": self.region,
-            "AWS_REGION": self.region,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return environment.client_environment(url=self.url, region=self.region, sdk_config=self._sdk_config)
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The address of the HTTPS proxy; None without one."""
+        return None if self._proxy is None else f"http://127.0.0.1:{self._proxy.port}"
+
+    @property
+    def proxy_environment(self) -> Mapping[str, str]:
+        """`environment`, and where there is a proxy what sends requests to all other addresses of AWS through it."""
+        if self._proxy is None:
+            return self.environment
+        proxied = environment.proxy_environment(
+            proxy_url=str(self.proxy_url), ca_bundle=self._proxy.authority.certificate
+        )
+        return {**self.environment, **proxied}
 
     def flush(self) -> None:
         """Write what is gathered before it is written: captured data, and the lines of containers."""
@@ -231,6 +253,9 @@ class Emulator:
         self.stop()
 
     def _answer(self, incoming: Incoming) -> Response:
+        if incoming.path == environment.ENVIRONMENT_PATH:
+            told = {"environment": dict(self.environment), "proxy_environment": dict(self.proxy_environment)}
+            return Response(200, [("Content-Type", "application/json")], json.dumps(told).encode())
         found = route(incoming.method, incoming.path, incoming.query, incoming.headers)
         try:
             if found.kind == "control":
@@ -306,6 +331,17 @@ class Emulator:
         """Wait for what is being answered; the containers were ended by now, so nobody waits for one any more."""
         if self._server is not None:
             self._server.join()
+
+    def _start_proxy(self, port: int, folder: Path, undo: contextlib.ExitStack) -> ProxyServer:
+        assert self._server is not None
+        authority = CertificateAuthority(folder)
+        try:
+            proxy = ProxyServer(port, self._answer, authority=authority, front_port=self._server.port)
+        except OSError as error:
+            raise LaunchError(f"port {port} of 127.0.0.1 cannot be opened for the proxy: {error.strerror}") from error
+        undo.callback(proxy.join)
+        undo.callback(proxy.stop)
+        return proxy
 
     def _close_runtimes(self) -> None:
         for runtime in self._runtimes.values():

@@ -27,6 +27,12 @@ _KEYS: Final = {"aws_access_key_id": "testing", "aws_secret_access_key": "testin
 #: A message to a topic may be delivered over HTTP to a listener that asks this emulator before it answers.
 _UNLOCKED: Final = "sns"
 
+#: Settings of the user's own that these requests must not follow: a profile, and variants of AWS's addresses.
+_IGNORED: Final = ("profile", "config_file", "credentials_file", "use_dualstack_endpoint", "use_fips_endpoint")
+
+#: What moto takes the access key of a request for that is not 20 characters long (BaseResponse.get_access_key).
+_OTHER_KEYS: Final = "AKIAEXAMPLE"
+
 _taken = threading.Lock()
 
 
@@ -65,6 +71,19 @@ class Neighbours:
         from moto.moto_api._internal.models import moto_api_backend
 
         moto_api_backend.reset()
+
+    def sign_in(self, role_arn: str, *, session: str, region: str) -> None:
+        """Let GetCallerIdentity answer with a session of a role, for any key that does not have AWS's form.
+
+        AWS's SDK takes its ``get_execution_role()`` from there. AssumeRole chooses keys itself, so moto's own state is
+        set.
+        """
+        from moto.sts.models import sts_backends
+        from moto.utilities.utils import get_partition
+
+        backend = sts_backends[self.account][get_partition(region)]
+        assumed = backend.assume_role(region, session, role_arn, "", 3600, "")
+        assumed.access_key_id = _OTHER_KEYS
 
     def close(self) -> None:
         """Let another emulator in."""
@@ -111,7 +130,7 @@ class Neighbours:
         from botocore.config import Config
 
         if self._session is None:
-            self._session = botocore.session.Session()
+            self._session = botocore.session.Session(session_vars=dict.fromkeys(_IGNORED, (None, None, None, None)))
         once = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
         made = self._session.create_client(
             service, region_name=region, endpoint_url="http://127.0.0.1", config=once, **_KEYS

@@ -21,7 +21,7 @@ from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.requests import Response
 from tritonforge.serving.listener import read_away
 
-__all__ = ["FrontServer"]
+__all__ = ["FrontServer", "RequestHandler"]
 
 HOST: Final = "127.0.0.1"
 
@@ -38,7 +38,9 @@ _NOT_SENT: Final = ("connection", "transfer-encoding")
 _CORS: Final = "access-control-"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class RequestHandler(BaseHTTPRequestHandler):
+    """One connection: its requests are answered one after another."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # one write per answer, not one per header
@@ -46,10 +48,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: FrontServer
 
     def setup(self) -> None:
+        """Register the connection, so that `FrontServer.stop` can close it."""
         super().setup()
         self.server.connections.add(self.connection)
 
     def finish(self) -> None:
+        """Forget the connection."""
         try:
             super().finish()
         finally:
@@ -62,6 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         return found
 
     def answer(self) -> None:
+        """Answer the request whose head was read, or refuse it."""
         incoming = Incoming(self.command, self.path, self.headers, self.rfile, self.server.port)
         sentence = request_origin.refusal(
             self.headers.items(),
@@ -71,18 +76,26 @@ class _Handler(BaseHTTPRequestHandler):
             advice=_ADVICE,
         )
         if sentence is not None:
-            self.close_connection = True
-            self._send(denial.response(incoming, sentence), closing=True)
-            self.wfile.flush()
-            read_away(self.connection, self.rfile)
-            return
+            self.refuse(denial.response(incoming, sentence))
+        else:
+            self.respond(incoming)
+
+    def refuse(self, response: Response, *, reason: str | None = None) -> None:
+        """Write the answer to a request that is not looked at any further, and end the connection."""
+        self.close_connection = True
+        self._send(response, closing=True, reason=reason)
+        self.wfile.flush()
+        read_away(self.connection, self.rfile)
+
+    def respond(self, incoming: Incoming) -> None:
+        """Write the answer to a request."""
         response = self.server.answering(incoming)
         incoming.discard()
         self._send(response)
 
-    def _send(self, response: Response, *, closing: bool = False) -> None:
+    def _send(self, response: Response, *, closing: bool = False, reason: str | None = None) -> None:
         given = {name.lower() for name, _ in response.headers}
-        self.send_response_only(response.status)
+        self.send_response_only(response.status, reason)
         if "date" not in given:
             self.send_header("Date", self.date_time_string())
         for name, value in response.headers:
@@ -113,13 +126,18 @@ class FrontServer(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def __init__(
-        self, port: int, answering: Callable[[Incoming], Response], *, allowed_hosts: Collection[str] = ()
+        self,
+        port: int,
+        answering: Callable[[Incoming], Response],
+        *,
+        handler: type[RequestHandler] = RequestHandler,
+        allowed_hosts: Collection[str] = (),
     ) -> None:
         self.answering = answering
         self.allowed_hosts = tuple(allowed_hosts)
         self.connections: set[socket.socket] = set()
         self._answering: set[threading.Thread] = set()
-        super().__init__((HOST, port), _Handler)
+        super().__init__((HOST, port), handler)
         self._thread = threading.Thread(
             target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="emulator-front", daemon=True
         )
