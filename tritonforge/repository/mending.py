@@ -44,7 +44,7 @@ def with_files(tree: Tree, files: Mapping[str, bytes]) -> Tree:
     """The tree with these files written into it."""
     entries = dict(tree.entries)
     entries.update({path: Entry("file", len(content), content=content) for path, content in files.items()})
-    return Tree(entries, truncated=tree.truncated)
+    return Tree(entries, truncated=tree.truncated, external=tree.external)
 
 
 def _name(document: Document, model: str) -> Iterator[tuple[int, int, str]]:

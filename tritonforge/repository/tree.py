@@ -53,11 +53,17 @@ def link(target: str, *, leads_to: Literal["", "file", "directory", "missing", "
 class Tree:
     """The entries of a directory by path; the directories above each entry are there without being named."""
 
-    __slots__ = ("_children", "_linked", "entries", "truncated")
+    __slots__ = ("_children", "_linked", "entries", "external", "truncated")
 
-    def __init__(self, entries: Mapping[str, Entry], *, truncated: str = "") -> None:
-        """``truncated`` says why a part of the directory was not read, if it was not."""
+    def __init__(
+        self, entries: Mapping[str, Entry], *, truncated: str = "", external: Mapping[str, Kind] | None = None
+    ) -> None:
+        """``truncated`` says why a part of the directory was not read, if it was not.
+
+        ``external`` has what the reader found at the absolute paths that the configurations name.
+        """
         self.truncated = truncated
+        self.external: Mapping[str, Kind] = external or {}
         found: dict[str, Entry] = {}
         children: dict[str, list[str]] = {"": []}
         for path, entry in entries.items():

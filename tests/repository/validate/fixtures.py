@@ -100,6 +100,9 @@ ONNX = 'platform: "onnxruntime_onnx"'
 PLAN = 'platform: "tensorrt_plan"'
 BATCH_INPUT = 'batch_input [{ target_name: "T" %s }]'
 STRATEGY = 'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "%s" } }'
+PYTHON = 'backend: "python"'
+SOURCE = "class TritonPythonModel:\n    def execute(self, requests): return []\n"
+ENVIRONMENT = 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "%s" } }'
 OTHER = x("y")
 TWICE = step("x", {"C": "I", "A": "J"}, {"B": "O"}).replace(
     "output_map", 'input_map { key: "A" value: "I" } output_map'
@@ -272,8 +275,13 @@ MODEL: dict[str, Fixture] = {
     "E290": both('model_repository_agents { agents [{ name: "%s" }] }', "nosuch", "checksum"),
     "E291": both("%s", "model_repository_agents {}", ""),
     "E292": Fixture(m("sequence_batching {}" + STRATEGY % "b.so"), m("sequence_batching {}")),
+    "E295": Fixture(
+        m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/../env.tar.gz", head=PYTHON, **{"1/model.py": SOURCE}),
+        m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/env", head=PYTHON, **{"1/model.py": SOURCE, "env/": DIRECTORY}),
+    ),
     "E294": both('metric_tags { key: "%s" value: "v" }', "a-b", "a_b"),
     "E293": both(STRATEGY, "/nowhere.so", "/opt/tritonserver/batch.so"),
+    "W295": Fixture(m(STRATEGY % "/opt/batch.so"), m()),
 }
 
 ENSEMBLE: dict[str, Fixture] = {
@@ -397,6 +405,40 @@ LAYOUT["W106"] = Fixture(
 
 FIXTURES = {**LAYOUT, **TEXT, **MODEL, **ENSEMBLE, **BLIND_SPOTS}
 
+#: A backend that completes configurations, and the file that makes it do so.
+COMPLETING: dict[str, tuple[str, str]] = {
+    "tensorflow": ('platform: "tensorflow_savedmodel"', "1/model.savedmodel/saved_model.pb"),
+    "tensorrt": (PLAN, "1/model.plan"),
+    "openvino": ('backend: "openvino"', "1/model.xml"),
+    "dali": ('backend: "dali"', "1/model.dali"),
+    "python": (PYTHON, "1/model.py"),
+}
+
+
+def unsized(backend: str, output: str, *, config: str = "") -> Files:
+    """An ensemble of two steps, of which the first leaves max_batch_size to its backend and has this output."""
+    head, file = COMPLETING[backend]
+    content = "class TritonPythonModel:\n    auto_complete_config = print\n" if backend == "python" else ""
+    text = f'{head} {A} output [{{ name: "B" {output} }}] {config}'
+    return {**e(*CHAIN), **x("y"), "x/config.pbtxt": text, f"x/{file}": content}
+
+
+def warmed(config: str = "", *, sample: str = SAMPLE, more: str = 'name: "C" data_type: TYPE_INT32 dims: [1]') -> Files:
+    """A model with a second input and a warmup sample."""
+    two = A.replace("]\n", f"]\ninput [{{ {more} }}]\n")
+    return m(config + " " + sample % "data_type: TYPE_FP32 dims: [4] zero_data: true", io=two + B)
+
+
+ONE_MISSING = (
+    "[request id: <id_unknown>] expected 2 inputs but got 1 inputs for model 'm'. Got input(s) ['A'], but missing "
+    "required input(s) ['C']. Please provide all required input(s)."
+)
+TENSOR = "in ensemble e, ensemble tensor T: inconsistent"
+CONTROL = (
+    'sequence_batching { oldest { max_candidate_sequences: 4 } control_input [{ name: "S" control [{ kind: %s }] }] }'
+)
+UNTYPED = GOOD_SAMPLE.replace("} } }]", '} } inputs { key: "C" value { dims: [1] zero_data: true } } }]')
+
 #: What mutations found where the server and we differed once: the files, and the server's sentence ("" where it dies).
 DIFFERENCES: dict[str, tuple[Files, str]] = {
     "an ensemble's output without a name": (
@@ -435,6 +477,82 @@ DIFFERENCES: dict[str, tuple[Files, str]] = {
         m('model_warmup { inputs { key: "" key: "A" } }'),
         "failed to read text proto from <repo>/m/config.pbtxt",
     ),
+    **{
+        f"a step of {backend} without max_batch_size writes another type": (
+            unsized(backend, "data_type: TYPE_FP64 dims: [4]"),
+            f"{TENSOR} data type: TYPE_FP64 is inferred from model x while TYPE_FP32 is inferred from model y",
+        )
+        for backend in COMPLETING
+    },
+    **{
+        f"a step of {backend} without max_batch_size writes other dims": (
+            unsized(backend, "data_type: TYPE_FP32 dims: [5]"),
+            f"{TENSOR} shape: [5] is inferred from model x while [4] is inferred from model y",
+        )
+        for backend in COMPLETING
+    },
+    "a step that may still batch writes other dims with max_batch_size 0": (
+        unsized("tensorflow", "data_type: TYPE_FP32 dims: [5]", config="max_batch_size: 0"),
+        f"{TENSOR} shape: [5] is inferred from model x while [4] is inferred from model y",
+    ),
+    "warmup of a sequence model lacks an input": (warmed("sequence_batching {}"), ONE_MISSING),
+    "warmup of a sequence model with candidates lacks an input": (
+        warmed("max_batch_size: 8 " + CONTROL % "CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64"),
+        ONE_MISSING,
+    ),
+    "warmup of a sequence model has no type": (
+        warmed("sequence_batching {}", sample=UNTYPED.replace("data_type: TYPE_FP32 dims: [4] zero_data: true", "%s")),
+        "[request id: <id_unknown>] inference input 'C' data-type is '<invalid>', but model 'm' expects 'INT32'",
+    ),
+    "warmup of an input that is declared twice": (
+        m(GOOD_SAMPLE, io=A + A + B),
+        (
+            "[request id: <id_unknown>] expected 2 inputs but got 1 inputs for model 'm'. Got input(s) ['A'], but "
+            "missing required input(s) ]. Please provide all required input(s)."
+        ),
+    ),
+    "warmup with negative dims": (
+        m(SAMPLE % "data_type: TYPE_FP32 dims: [-2] zero_data: true", io=A.replace("[4]", "[-1]") + B),
+        (
+            "[request id: <id_unknown>] input byte size mismatch for input 'A' for model 'm'. Expected -8, got "
+            "18446744073709551608"
+        ),
+    ),
+    "warmup of a shape tensor of a model that batches": (
+        m(
+            "max_batch_size: 4 " + GOOD_SAMPLE,
+            io=A.replace("dims: [4]", "dims: [4] is_shape_tensor: true") + B,
+            head=PLAN,
+        ),
+        (
+            "[request id: <id_unknown>] unexpected shape for input 'A' for model 'm'. Expected [-1,4], got [1,4]. "
+            "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to "
+            "each input shape. If you want to specify the full shape including the batch dim in your input dims "
+            "config, try setting max_batch_size to zero. See the model configuration docs for more info on max_batch_size."
+        ),
+    ),
+    "a runtime that leaves the version's directory": (
+        m('runtime: "../own/libtriton_identity.so"', own__libtriton_identity_dot_so=""),
+        (
+            "backend library name '../own/libtriton_identity.so' escapes backend directory '<repo>/m/1', for model "
+            "'m', check model config runtime field"
+        ),
+    ),
+    "a Python file as the runtime of a compiled backend": (
+        m('runtime: "model.py"', **{"1/model.py": SOURCE}),
+        (
+            "unable to find Python backend based backend library 'model.py' for model 'm', searched: "
+            "'<backends>/identity/model.py'"
+        ),
+    ),
+    "an ensemble without scheduling whose name is not the directory's": (
+        {"d/config.pbtxt": 'name: "f" platform: "ensemble"', "d/1/.gitkeep": ""},
+        "ensemble scheduling must be set for ensemble f whose platform is ensemble",
+    ),
+    "a negative batch size of a model whose name is not the directory's": (
+        m('name: "f" max_batch_size: -1'),
+        "'max_batch_size' must be non-negative value for f",
+    ),
     "a runtime that leads to no library": (
         m('runtime: "../other/libtriton_other.so"'),
         (
@@ -442,5 +560,12 @@ DIFFERENCES: dict[str, tuple[Files, str]] = {
             "searched: '<repo>/m/1' '<repo>/m' "
             "'<backends>/identity'"
         ),
+    ),
+}
+
+#: Repositories that the server takes, and that we once refused.
+ACCEPTED: dict[str, Files] = {
+    "warmup lacks an input, but an optional one makes up the number": m(
+        GOOD_SAMPLE, io=A.replace("dims: [4]", "dims: [4] optional: true") + A.replace('"A"', '"C"') + B
     ),
 }

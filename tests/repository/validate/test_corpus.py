@@ -36,6 +36,11 @@ def cases(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
+def probes() -> list[dict[str, Any]]:
+    """The recorded verdicts: the first collection, and the cases found later where we differed from the server."""
+    return cases("server_probes.jsonl") + cases("server_probes_2.jsonl")
+
+
 def tree(files: dict[str, Any]) -> Tree:
     """The tree of a case's files."""
 
@@ -73,7 +78,7 @@ def sentences(case: dict[str, Any]) -> list[str]:
     return [PREFIXES.sub("", line).strip() for line in said]
 
 
-@pytest.mark.parametrize("case", cases("server_probes.jsonl"), ids=lambda case: case["id"])
+@pytest.mark.parametrize("case", probes(), ids=lambda case: case["id"])
 def test_the_verdict_is_the_servers(case: dict[str, Any]) -> None:
     """Loads or refused, as the real server did."""
     if "--exit-on-error=false" in case["server_args"]:
@@ -84,7 +89,7 @@ def test_the_verdict_is_the_servers(case: dict[str, Any]) -> None:
 
 def test_the_servers_sentences_are_among_the_messages() -> None:
     """In at least 95 of 100 refused repositories each sentence of the server is one of our messages."""
-    refused = [case for case in cases("server_probes.jsonl") if sentences(case)]
+    refused = [case for case in probes() if sentences(case)]
     lost = {
         case["id"]: missing
         for case in refused
@@ -97,7 +102,7 @@ def test_good_repositories_give_no_error() -> None:
     """What the server takes gives advice at most."""
     wrong = {
         case["id"]: errors
-        for case in cases("server_probes.jsonl")
+        for case in probes()
         if case["expected"] == "good"
         and "--exit-on-error=false" not in case["server_args"]
         and (errors := [each for each in judged(case) if each.severity == "error"])

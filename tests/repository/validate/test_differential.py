@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.repository.validate.fixtures import DIFFERENCES, FIXTURES, m
+from tests.repository.validate.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, m
 from tests.repository.validate.mutations import repository
 from tests.repository.validate.oracle import Oracle, arguments
 from tritonforge.repository.findings import verdict
@@ -30,6 +30,8 @@ UNASKED = {
     ("E290", "good"): "the wheel has no repository agents",
     ("E293", "good"): "the library is not there",
     ("E262", "good"): "the host has no GPU",
+    ("E295", "bad"): "the stand-in for the python backend opens no environment",
+    ("W295", "bad"): "the library is not there",
 }
 
 
@@ -84,3 +86,9 @@ def test_the_server_still_says_what_mutations_found(oracle: Oracle, name: str) -
     assert not heard.loads
     assert heard.sentences == ((sentence,) if sentence else ())
     assert difference(oracle, files, {"gpus": 0}) == ""
+
+
+@pytest.mark.parametrize("name", sorted(ACCEPTED))
+def test_the_server_still_takes_what_we_refused_once(oracle: Oracle, name: str) -> None:
+    """It loads there, and here."""
+    assert difference(oracle, ACCEPTED[name], {"gpus": 0}) == ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import tritonforge.repository.rules as rules_package
-from tests.repository.validate.fixtures import DIFFERENCES, FIXTURES, Fixture, e, m, x
+from tests.repository.validate.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, Fixture, e, m, unsized, x
 from tritonforge.repository.findings import Finding, verdict
 from tritonforge.repository.rules import blind_spots, ensemble, layout, model, text
 from tritonforge.repository.rules.catalogue import rules_by_code
@@ -159,3 +159,34 @@ def test_differences_that_were_found_stay_mended(name: str) -> None:
     findings = validate(Tree.of(files))
     assert verdict(findings) == "refused"
     assert not sentence or sentence in {each.message.strip() for each in findings}
+
+
+@pytest.mark.parametrize("name", sorted(ACCEPTED))
+def test_what_the_server_takes_is_not_refused(name: str) -> None:
+    """Each repository that was refused wrongly once."""
+    assert verdict(validate(Tree.of(ACCEPTED[name]))) == "loads"
+
+
+@pytest.mark.parametrize(
+    ("output", "config"),
+    [
+        ("data_type: TYPE_FP32 dims: [-1, 4]", ""),
+        ("data_type: TYPE_FP32 dims: [8, 4]", "max_batch_size: 0"),
+        ("data_type: TYPE_FP32", ""),
+        ("dims: [4]", ""),
+    ],
+)
+def test_a_step_that_its_backend_completes_is_compared_in_what_it_declares(output: str, config: str) -> None:
+    """Where a batch dimension, dims or a type may still come from the backend, nothing is refused."""
+    files = unsized("tensorflow", output, config=config)
+    files |= x("y", config="max_batch_size: 4") | {"e/config.pbtxt": f"{files['e/config.pbtxt']} max_batch_size: 4"}
+    files["x/config.pbtxt"] = files["x/config.pbtxt"].replace("dims: [4] }]", "}]", 1)
+    assert [each for each in validate(Tree.of(files)) if each.severity == "error"] == []
+
+
+def test_a_negative_gpu_is_refused_whatever_gpus_there_are() -> None:
+    """No host has GPU -1: KIND_GPU does not find it, and KIND_AUTO becomes KIND_CPU, which may not have gpus."""
+    for kind, code in (("kind: KIND_GPU", "E262"), ("", "E260")):
+        for gpus in (None, 0, 1):
+            findings = validate(Tree.of(m(f"instance_group [{{ {kind} gpus: [-1] }}]")), gpus=gpus)
+            assert code in {each.code for each in findings}

@@ -7,11 +7,13 @@ a link inside the directory is followed by the tree itself, of one that leaves i
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from tritonforge.repository.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Tree
+from tritonforge.repository.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Kind, Tree
 
 __all__ = ["read_tree"]
 
@@ -20,6 +22,10 @@ MAXIMAL_DEPTH: Final = 32
 #: Bytes of all serialised DALI pipelines, and of all texts, that are read.
 MAXIMAL_PIPELINES: Final = 64 * 1024 * 1024
 MAXIMAL_TEXTS: Final = 64 * 1024 * 1024
+#: Absolute paths in the configurations that are looked at.
+MAXIMAL_EXTERNAL: Final = 1000
+#: A string of a configuration that is an absolute path, without escapes.
+_ABSOLUTE: Final = re.compile(rb"""(["'])(/[^"'\\\n]{1,4096})\1""")
 #: Files that are read wherever they lie.
 _TEXTS: Final = (".pbtxt", ".txt", ".py")
 
@@ -32,7 +38,25 @@ def read_tree(folder: Path | str) -> Tree:
     """
     reader = _Reader(os.fspath(folder))
     reader.directory("", 0)
-    return Tree(reader.entries, truncated=reader.truncated)
+    return Tree(reader.entries, truncated=reader.truncated, external=_external(reader.entries))
+
+
+def _external(entries: Mapping[str, Entry]) -> dict[str, Kind]:
+    """What is at the absolute paths that the configurations name."""
+    paths: dict[str, None] = {}
+    for path, entry in entries.items():
+        if path.endswith(".pbtxt") and entry.content is not None:
+            paths |= dict.fromkeys(
+                each.group(2).decode("utf-8", "surrogateescape") for each in _ABSOLUTE.finditer(entry.content)
+            )
+    found: dict[str, Kind] = {}
+    for path in list(paths)[:MAXIMAL_EXTERNAL]:
+        try:
+            mode = Path(path).stat().st_mode
+        except (OSError, ValueError):
+            continue
+        found[path] = "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+    return found
 
 
 class _Reader:

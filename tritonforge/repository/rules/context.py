@@ -38,10 +38,13 @@ class ModelView:
     ``backend`` and ``default_model_filename`` are what the server infers where the file leaves them out.
     ``version_directories`` has every directory that counts as a version, by its number; ``versions`` are those that the
     version policy loads. ``completes`` says that the backend may still fill in or change inputs, outputs and
-    max_batch_size when it loads, so that what the file leaves out is not known here.
+    max_batch_size when it loads, so that what the file leaves out is not known here. ``name`` is the directory's,
+    ``configured_name`` the one in the server's messages: the configuration's, which differs only where the server
+    refuses the model for it (E104).
     """
 
     name: str
+    configured_name: str
     config_path: str
     has_config: bool
     parsed: bool
@@ -61,6 +64,22 @@ class ModelView:
     def is_ensemble(self) -> bool:
         """Whether the server treats the model as an ensemble."""
         return self.platform == "ensemble"
+
+    @property
+    def has_known_batch_dimension(self) -> bool:
+        """Whether a backend's completion cannot change if the model batches.
+
+        A backend does not see whether ``max_batch_size: 0`` was written or left out, so both may be completed; only
+        DALI looks into the text (dali_model.h ReadMBSFromPBtxt).
+        """
+        if self.max_batch_size > 0 or not self.completes:
+            return True
+        return self.backend == "dali" and self.document.has("max_batch_size")
+
+    @property
+    def has_known_batch_size(self) -> bool:
+        """Whether a backend's completion cannot change the number either: Python code may raise it, DALI keeps it."""
+        return self.has_known_batch_dimension and not (self.completes and self.backend == "python")
 
     def place(self, *nodes: Node | None) -> Node | None:
         """The first node that is there, else the line of the model's name, else None."""

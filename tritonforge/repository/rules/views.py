@@ -63,6 +63,7 @@ def _view(name: str, tree: Tree, *, auto_complete: bool, config_name: str, relea
     versions = versions_loaded(policy_of(document), directories)
     return ModelView(
         name=name,
+        configured_name=document.text("name") or name,
         config_path=config_path,
         has_config=tree.kind(config_path) != "missing",
         parsed=readable and not document.problems,

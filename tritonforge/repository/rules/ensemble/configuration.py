@@ -29,7 +29,7 @@ class _Tensor:
 
 def check(view: ModelView) -> Iterator[Finding]:
     """The findings of an ensemble's configuration, in the server's order."""
-    document, name = view.document, view.name
+    document, name = view.document, view.configured_name
     scheduling = document.message("ensemble_scheduling")
     if scheduling is None:
         return
@@ -59,7 +59,7 @@ def check(view: ModelView) -> Iterator[Finding]:
 
 def _parts(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
     for step in found:
-        where = f"in step {step.index} of ensemble '{view.name}'"
+        where = f"in step {step.index} of ensemble '{view.configured_name}'"
         for part, given in (("model_name", step.model), ("input_map", step.inputs), ("output_map", step.outputs)):
             if not given:
                 yield report(view, "E304", f"must specify '{part}' {where}", step.node)
@@ -73,7 +73,7 @@ def _twice(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
             if key in step.inputs and step.inputs[key].tensor != entry.text("value"):
                 words = (
                     f"input '{key}' in model '{step.model}' is mapped to multiple ensemble tensors for ensemble "
-                    f"'{view.name}' step {step.index}"
+                    f"'{view.configured_name}' step {step.index}"
                 )
                 help_ = f"the server drops '{entry.text('value')}' and keeps '{step.inputs[key].tensor}'"
                 yield report(view, "E306", words, entry.one("key") or entry, help_)
@@ -81,7 +81,7 @@ def _twice(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
 
 def _flow(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
     """Who writes and who reads each tensor, and whether everything comes to be."""
-    name = view.name
+    name = view.configured_name
     tensors: dict[str, _Tensor] = {}
     twice = list(_link(view, found, tensors))
     yield from twice
@@ -127,7 +127,7 @@ def _link(view: ModelView, found: Sequence[Step], tensors: dict[str, _Tensor]) -
             if tensor.writers:
                 words = (
                     f"ensemble tensor '{mapped.tensor}' can appear in an output map only once for ensemble "
-                    f"'{view.name}' step {step.index}"
+                    f"'{view.configured_name}' step {step.index}"
                 )
                 yield report(view, "E305", words, mapped.node, "give one of the two another name")
             tensor.writers.append(step)

@@ -20,18 +20,28 @@ __all__ = ["Flow", "agree", "check", "decoupled_flow"]
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a model says of a tensor: whose it is, type, dims, whether a batch dimension comes first, what is known."""
+    """What a model says of a tensor: whose it is, type, dims, and whether a batch dimension comes first.
+
+    ``data_type`` is "" and ``dims`` is None where the file leaves them to the backend; what the file declares no
+    backend changes. ``has_known_batch_dimension`` is False where the backend may still make the model batch.
+    """
 
     owner: str
     data_type: str
-    dims: tuple[int, ...]
+    dims: tuple[int, ...] | None
     batching: bool
-    known: bool
+    has_known_batch_dimension: bool = True
 
     @property
     def full(self) -> tuple[int, ...]:
-        """The shape with the batch dimension."""
-        return (-1, *self.dims) if self.batching else self.dims
+        """The shape with the batch dimension, as the file has it."""
+        dims = self.dims or ()
+        return (-1, *dims) if self.batching else dims
+
+    @property
+    def possible_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes with the batch dimension that a completion may lead to."""
+        return (self.full,) if self.has_known_batch_dimension else (self.full, (-1, *(self.dims or ())))
 
 
 def agree(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
@@ -45,7 +55,7 @@ def check(context: Context, view: ModelView, found: tuple[Step, ...]) -> Iterato
     batching = view.max_batch_size > 0
     for tensor in (*view.inputs, *view.outputs):
         dims = tensor.reshape if tensor.reshape is not None else tensor.dims
-        tensors.setdefault(tensor.name, _Kind(view.name, tensor.data_type, dims, batching, True))
+        tensors.setdefault(tensor.name, _Kind(view.name, tensor.data_type, dims, batching))
     for step in found:
         model = context.models.get(step.model)
         if model is not None and model.parsed and step.complete:
@@ -53,8 +63,7 @@ def check(context: Context, view: ModelView, found: tuple[Step, ...]) -> Iterato
 
 
 def _step(view: ModelView, step: Step, model: ModelView, tensors: dict[str, _Kind]) -> Iterator[Finding]:
-    sized = model.document.has("max_batch_size") or not model.completes
-    if sized and 0 < model.max_batch_size < view.max_batch_size:
+    if model.has_known_batch_size and 0 < model.max_batch_size < view.max_batch_size:
         words = (
             f"ensemble {view.name} allows maximum batch size {view.max_batch_size}, but it contains model {model.name} "
             f"which only allows maximum batch size to be {model.max_batch_size}"
@@ -72,7 +81,7 @@ def _step(view: ModelView, step: Step, model: ModelView, tensors: dict[str, _Kin
     for tensor in model.inputs:
         entry = step.inputs.get(tensor.name)
         if entry is not None:
-            yield from _meet(view, entry.tensor, _kind(model, tensor, sized), tensors, entry.node)
+            yield from _meet(view, entry.tensor, _kind(model, tensor), tensors, entry.node)
         elif not tensor.optional and tensor.name:
             words = f"{prefix}input {tensor.name} in model {model.name} is not mapped to any ensemble tensors"
             yield report(
@@ -88,7 +97,7 @@ def _step(view: ModelView, step: Step, model: ModelView, tensors: dict[str, _Kin
             help_ = _choices("outputs", {tensor.name for tensor in model.outputs})
             yield report(view, "E334", words, _key(mapped.node), help_)
         for tensor in matching[:1]:
-            yield from _meet(view, mapped.tensor, _kind(model, tensor, sized), tensors, mapped.node)
+            yield from _meet(view, mapped.tensor, _kind(model, tensor), tensors, mapped.node)
         if len(matching) > 1:
             words = (
                 f"{prefix}multiple outputs in model {model.name} are mapped to the same ensemble tensor {mapped.tensor}"
@@ -96,9 +105,14 @@ def _step(view: ModelView, step: Step, model: ModelView, tensors: dict[str, _Kin
             yield report(view, "E335", words, mapped.node)
 
 
-def _kind(model: ModelView, tensor: TensorView, sized: bool) -> _Kind:
-    known = sized and not (model.completes and (not tensor.dims or tensor.data_type == "TYPE_INVALID"))
-    return _Kind(model.name, tensor.data_type, tensor.dims, model.max_batch_size > 0, known)
+def _kind(model: ModelView, tensor: TensorView) -> _Kind:
+    return _Kind(
+        model.name,
+        "" if model.completes and tensor.data_type == "TYPE_INVALID" else tensor.data_type,
+        None if model.completes and not tensor.dims else tensor.dims,
+        model.max_batch_size > 0,
+        model.has_known_batch_dimension,
+    )
 
 
 def _key(value: Node) -> Node:
@@ -114,21 +128,30 @@ def _choices(what: str, names: set[str]) -> str:
 def _meet(view: ModelView, name: str, kind: _Kind, tensors: dict[str, _Kind], node: Node) -> Iterator[Finding]:
     """Hold a tensor against what was said of it first, and only against that, as the server does."""
     first = tensors.setdefault(name, kind)
-    if first is kind or not first.known or not kind.known:
+    if first is kind:
         return
     prefix = f"in ensemble {view.name}, ensemble tensor {name}: inconsistent"
-    if first.data_type != kind.data_type:
+    if first.data_type and kind.data_type and first.data_type != kind.data_type:
         words = (
             f"{prefix} data type: {_type(first.data_type)} is inferred from model {first.owner} "
             f"while {_type(kind.data_type)} is inferred from model {kind.owner}"
         )
         yield report(view, "E336", words, node)
-    elif not agree(first.dims, kind.dims) and not agree(first.full, kind.full):
+    elif not _may_agree(first, kind):
         words = (
             f"{prefix} shape: {shape(first.full)} is inferred from model {first.owner} "
             f"while {shape(kind.full)} is inferred from model {kind.owner}"
         )
         yield report(view, "E337", words, node)
+
+
+def _may_agree(first: _Kind, second: _Kind) -> bool:
+    """Whether the shapes agree, or may once the backends have completed the models."""
+    if first.dims is None or second.dims is None:
+        return True
+    return agree(first.dims, second.dims) or any(
+        agree(left, right) for left in first.possible_shapes for right in second.possible_shapes
+    )
 
 
 def _type(name: str) -> str:

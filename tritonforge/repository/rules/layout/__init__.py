@@ -22,6 +22,7 @@ from tritonforge.repository.rules.inference import (
 )
 from tritonforge.repository.rules.layout import definitions as rules
 from tritonforge.repository.rules.layout.definitions import RULES
+from tritonforge.repository.tree import Tree
 
 __all__ = ["RULES", "absent", "labels", "load", "poll", "repository"]
 
@@ -170,40 +171,65 @@ def versions(context: Context, view: ModelView) -> Iterator[Finding]:
 
 
 def libraries(context: Context, view: ModelView) -> Iterator[Finding]:
-    """Whether the server finds the backend's library."""
+    """Whether the server finds the backend's library (backend_model.cc GetBackendLibraryProperties)."""
     backend, runtime = view.backend, view.document.text("runtime")
     if view.is_ensemble or not backend or not view.versions:
         return
-    tree, name = context.tree, view.name
-    places = [view.version_directories[version] for version in view.versions] + [name]
-    own = f"libtriton_{backend}.so"
-    wanted = runtime or own
-    if any(tree.is_file(f"{place}/{wanted}") for place in places):
+    if runtime == "model.py":
+        if backend in _COMPILED:
+            words = (
+                f"unable to find Python backend based backend library '{runtime}' for model '{view.name}', "
+                f"searched: '<backends>/{backend}/model.py'"
+            )
+            yield rules.E114.finding(
+                words,
+                path=view.config_path,
+                node=view.document.one("runtime"),
+                help=f'leave it out, or write "libtriton_{backend}.so"',
+            )
         return
-    node = view.document.one("runtime")
-    if runtime and _climbs(runtime) and _library_beside(runtime):
+    findings = (_library(context, view, runtime, f"{view.name}/{version}") for version in view.versions)
+    yield from dict.fromkeys(each for each in findings if each is not None)
+
+
+def _library(context: Context, view: ModelView, runtime: str, version: str) -> Finding | None:
+    """What the server says of the library of one version; ``version`` is its directory."""
+    backend, tree = view.backend, context.tree
+    own = f"libtriton_{backend}.so"
+    help_, node = f'leave it out, or write "{own}"', view.document.one("runtime")
+    directory = ""
+    for place in (version, view.name):
+        path = f"{place}/{(runtime or own).lstrip('/')}"
+        if tree.kind(path) == "missing":
+            continue
+        if not runtime or tree.leaves(place) or _is_below(tree, path, place):
+            return None
+        directory = f"<repo>/{place}"
+        break
+    if directory or (runtime and _climbs(runtime) and _library_beside(runtime)):
         words = (
-            f"backend library name '{runtime}' escapes backend directory '<backends>/{backend}', for model '{name}', "
-            "check model config runtime field"
+            f"backend library name '{runtime}' escapes backend directory '{directory or f'<backends>/{backend}'}', for "
+            f"model '{view.name}', check model config runtime field"
         )
-        yield rules.E115.finding(words, path=view.config_path, node=node, help=f'leave it out, or write "{own}"')
-    elif runtime == "model.py" and backend in _COMPILED:
-        words = (
-            f"unable to find Python backend based backend library '{runtime}' for model '{name}', "
-            f"searched: '<backends>/{backend}/model.py'"
-        )
-        yield rules.E114.finding(words, path=view.config_path, node=node, help=f'leave it out, or write "{own}"')
-    elif runtime not in ("", own, "model.py"):
-        searched = " ".join(f"'<repo>/{place}'" for place in (places[0], name)) + f" '<backends>/{backend}'"
-        words = f"unable to find backend library '{runtime}' for model '{name}', searched: {searched} "
-        yield rules.E114.finding(words, path=view.config_path, node=node, help=f'leave it out, or write "{own}"')
-    elif not runtime and backend not in BACKENDS and (context.image is None or backend not in context.image.backends):
-        yield rules.E113.finding(
+        return rules.E115.finding(words, path=view.config_path, node=node, help=help_)
+    if runtime not in ("", own):
+        searched = f"'<repo>/{version}' '<repo>/{view.name}' '<backends>/{backend}'"
+        words = f"unable to find backend library '{runtime}' for model '{view.name}', searched: {searched} "
+        return rules.E114.finding(words, path=view.config_path, node=node, help=help_)
+    if not runtime and backend not in BACKENDS and (context.image is None or backend not in context.image.backends):
+        return rules.E113.finding(
             missing_backend(context, view),
-            path=view.config_path if view.has_config else name,
+            path=view.config_path if view.has_config else view.name,
             node=view.place(view.document.one("backend")),
             help=f"if the backend is your own, put {own} into the model's directory or the server's backend directory",
         )
+    return None
+
+
+def _is_below(tree: Tree, path: str, place: str) -> bool:
+    """Whether a path without its links begins as the directory's does, which is all that the server compares."""
+    real, directory = tree.real(path), tree.real(place)
+    return real is not None and directory is not None and real.startswith(directory)
 
 
 def _library_beside(runtime: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.rules.context import Context, ModelView
-from tritonforge.repository.rules.model import instances, scheduling, tensors, warmup
+from tritonforge.repository.rules.model import instances, parameters, scheduling, tensors, warmup
 from tritonforge.repository.rules.model.definitions import RULES
 
 __all__ = ["RULES", "load", "poll"]
@@ -32,4 +32,5 @@ def load(context: Context, view: ModelView) -> Iterator[Finding]:
     if not view.is_ensemble:
         yield from warmup.samples(context, view)
         yield from warmup.states(context, view)
-        yield from instances.batching_library(context, view)
+        yield from parameters.batching_library(context, view)
+        yield from parameters.execution_environment(context, view)

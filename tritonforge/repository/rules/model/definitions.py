@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tritonforge.repository.rules.catalogue import Rule, refused
+from tritonforge.repository.rules.catalogue import Rule, advice, refused
 
 __all__ = ["RULES"]
 
@@ -259,6 +259,20 @@ _ROWS: Final[tuple[tuple[str, str, str, str, str, str], ...]] = (
      "the metric tag's name is no label of Prometheus: the server's process dies",
      "Tags become labels with an underscore before them: letters, digits and underscores, and no underscore first.",
      'metric_tags { key: "a-b" value: "c" }', 'metric_tags { key: "a_b" value: "c" }'),
+    ("E295", "python_backend pb_env.cc EnvironmentManager::ExtractIfNotExtracted",
+     "Failed to get the canonical path for <path>.",
+     "The python backend opens the environment before it starts the model: an archive of conda-pack, or a directory.",
+     'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITON_MODEL_DIRECTORY/env.tar.gz" } }',
+     "the same, and m/env.tar.gz"),
 )  # fmt: skip
 
-RULES: Final[tuple[Rule, ...]] = tuple(_rule(*row) for row in _ROWS)
+_ELSEWHERE: Final = advice(
+    "W295",
+    "<path> lies outside the repository: the model loads only where this file exists",
+    source="tritonforge: a path of another machine cannot be looked at",
+    why="The repository is not enough to serve the model: the file has to be on every server.",
+    bad='parameters { key: "EXECUTION_ENV_PATH" value { string_value: "/opt/envs/env.tar.gz" } }',
+    good='parameters { key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITON_MODEL_DIRECTORY/env.tar.gz" } }',
+)
+
+RULES: Final[tuple[Rule, ...]] = (*(_rule(*row) for row in _ROWS), _ELSEWHERE)

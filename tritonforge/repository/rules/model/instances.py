@@ -1,6 +1,6 @@
-"""Instance groups of a model, its batching library, and the labels of its metrics. No I/O.
+"""Instance groups of a model, and the labels of its metrics. No I/O.
 
-Source: model_config_utils.cc NormalizeInstanceGroup, ValidateInstanceGroup, GetProfileIndex; backend_model.cc. What
+Source: model_config_utils.cc NormalizeInstanceGroup, ValidateInstanceGroup, GetProfileIndex. What
 depends on the host's GPUs is judged only where their number is known.
 """
 
@@ -16,13 +16,12 @@ from tritonforge.repository.pbtxt import Message
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.model.report import report
 
-__all__ = ["batching_library", "check", "metric_tags"]
+__all__ = ["check", "metric_tags"]
 
 #: What C's stoi takes from the front of a text.
 _STOI: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
 #: What follows the underscore of a label (prometheus-cpp CheckLabelName takes no name that begins with two).
 _TAG: Final = re.compile(r"(?!_)[A-Za-z0-9_]*", re.ASCII)
-_STRATEGY: Final = "TRITON_BATCH_STRATEGY_PATH"
 
 
 def check(context: Context, view: ModelView) -> Iterator[Finding]:
@@ -38,7 +37,9 @@ def check(context: Context, view: ModelView) -> Iterator[Finding]:
 def _kind(context: Context, view: ModelView, group: Message, prefix: str) -> Iterator[Finding]:
     kind, gpus = group.text("kind", "KIND_AUTO"), group.integers("gpus")
     node = group.one("kind") or group
-    if kind == "KIND_AUTO" and context.gpus is not None:
+    if kind == "KIND_AUTO" and any(gpu < 0 for gpu in gpus):
+        kind = "KIND_CPU"
+    elif kind == "KIND_AUTO" and context.gpus is not None:
         kind = "KIND_GPU" if context.gpus and all(0 <= gpu < context.gpus for gpu in gpus) else "KIND_CPU"
     if kind in ("KIND_CPU", "KIND_MODEL"):
         if gpus:
@@ -49,8 +50,9 @@ def _kind(context: Context, view: ModelView, group: Message, prefix: str) -> Ite
         if context.gpus == 0 and not gpus:
             yield report(view, "E261", f"{prefix} has kind KIND_GPU but no GPUs are available", node)
         capability = "6.000000" if context.has(changes.PASCAL) else "7.500000"
-        for gpu in group.get("gpus") if context.gpus is not None else ():
-            if not 0 <= int(str(gpu.value)) < (context.gpus or 0):
+        for gpu in group.get("gpus"):
+            number = int(str(gpu.value))
+            if number < 0 or (context.gpus is not None and number >= context.gpus):
                 listed = ", ".join(map(str, range(context.gpus or 0)))
                 words = (
                     f"{prefix} specifies invalid or unsupported gpu id {gpu.value}. GPUs with at least the minimum "
@@ -87,21 +89,6 @@ def _profiles(view: ModelView, group: Message, prefix: str) -> Iterator[Finding]
                 "string representation of a non-negative integer."
             )
             yield report(view, "E264", words, profile)
-
-
-def batching_library(context: Context, view: ModelView) -> Iterator[Finding]:
-    """The batching library that a parameter names."""
-    entry = view.document.entries("parameters").get(_STRATEGY)
-    if entry is None or view.is_ensemble:
-        return
-    value = entry.message("value")
-    path = value.text("string_value") if value is not None else ""
-    node = (value.one("string_value") if value is not None else None) or entry
-    if view.document.has("sequence_batching"):
-        words = f"{_STRATEGY} cannot be specified with sequence batcher, using default batching strategy"
-        yield report(view, "E292", words, node)
-    elif not path.startswith("/opt/") and not context.tree.is_file(path.lstrip("./")):
-        yield report(view, "E293", f"Batching library path not found: {path}", node)
 
 
 def metric_tags(view: ModelView) -> Iterator[Finding]:

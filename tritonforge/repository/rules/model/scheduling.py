@@ -29,7 +29,7 @@ def check(context: Context, view: ModelView) -> Iterator[Finding]:
     yield from _backend(context, view)
     size = view.document.one("max_batch_size")
     if view.max_batch_size < 0:
-        words = f"'max_batch_size' must be non-negative value for {view.name}"
+        words = f"'max_batch_size' must be non-negative value for {view.configured_name}"
         yield report(view, "E213", words, size, "write 0 for a model that does not batch")
     dynamic = view.document.message("dynamic_batching")
     if dynamic is not None:
@@ -38,7 +38,7 @@ def check(context: Context, view: ModelView) -> Iterator[Finding]:
     if sequence is not None:
         yield from _sequence(view, sequence)
     if view.is_ensemble and not view.document.has("ensemble_scheduling"):
-        words = f"ensemble scheduling must be set for ensemble {view.name} whose platform is ensemble"
+        words = f"ensemble scheduling must be set for ensemble {view.configured_name} whose platform is ensemble"
         yield report(view, "E232", words, view.document.one("platform"), "write ensemble_scheduling { step [...] }")
     yield from _metrics(view)
     yield from caching(view)
@@ -72,9 +72,9 @@ def _backend(context: Context, view: ModelView) -> Iterator[Finding]:
                 [name for family in FAMILIES for name in platforms(family, context.release)]
                 + ["ensemble; for any other write backend"]
             )
-            yield report(view, "E210", f"unexpected platform type '{platform}' for {view.name}", node, help_)
+            yield report(view, "E210", f"unexpected platform type '{platform}' for {view.configured_name}", node, help_)
     elif view.is_ensemble:
-        words = f"Ensemble model '{view.name}' must have platform type 'ensemble' and empty backend type"
+        words = f"Ensemble model '{view.configured_name}' must have platform type 'ensemble' and empty backend type"
         yield report(view, "E211", words, view.document.one("backend"), "leave backend out")
     elif backend in FAMILIES and backend_of_platform(platform, context.release) != backend:
         words = f"unexpected 'platform' and 'backend' pair, got:{platform}, {backend}"
@@ -85,7 +85,7 @@ def _backend(context: Context, view: ModelView) -> Iterator[Finding]:
 
 
 def _dynamic(view: ModelView, dynamic: Message) -> Iterator[Finding]:
-    name = view.name
+    name = view.configured_name
     yield from _preferred(view, dynamic, ("E214", "E215"), "dynamic batching preferred size", "max batch size")
     levels, policies = dynamic.integer("priority_levels"), dynamic.messages("priority_queue_policy")
     if levels:
@@ -116,16 +116,16 @@ def _preferred(view: ModelView, batching: Message, codes: tuple[str, str], what:
         size = node.value
         assert isinstance(size, int)
         if size <= 0:
-            yield report(view, codes[0], f"{what} must be positive for {view.name}", node)
+            yield report(view, codes[0], f"{what} must be positive for {view.configured_name}", node)
         elif size > view.max_batch_size:
             help_ = f"max_batch_size is {view.max_batch_size}"
             if not view.document.has("max_batch_size"):
                 help_ = "max_batch_size is not given, which means 0"
-            yield report(view, codes[1], f"{what} must be <= {bound} for {view.name}", node, help_)
+            yield report(view, codes[1], f"{what} must be <= {bound} for {view.configured_name}", node, help_)
 
 
 def _sequence(view: ModelView, sequence: Message) -> Iterator[Finding]:
-    name = view.name
+    name = view.configured_name
     names: set[str] = set()
     for control_input in sequence.messages("control_input"):
         tensor = control_input.text("name")
@@ -164,15 +164,21 @@ def _sequence(view: ModelView, sequence: Message) -> Iterator[Finding]:
 def _flag(view: ModelView, control: Message, kind: str) -> Iterator[Finding]:
     given = [pair for pair in _PAIRS if control.get(pair)]
     if not given:
-        words = f"sequence batching must specify either {_EITHER} or 'bool_false_true' for {kind} for {view.name}"
+        words = (
+            f"sequence batching must specify either {_EITHER} or 'bool_false_true' for {kind} for "
+            f"{view.configured_name}"
+        )
         yield report(view, "E225", words, control, "write int32_false_true: [0, 1] (or the type that the model takes)")
     elif len(given) > 1:
         words = (
-            f"sequence batching specifies more than one from {_EITHER} and 'bool_false_true' for {kind} for {view.name}"
+            f"sequence batching specifies more than one from {_EITHER} and 'bool_false_true' for {kind} for "
+            f"{view.configured_name}"
         )
         yield report(view, "E226", words, control.one(given[1]))
     elif len(control.get(given[0])) != 2:
-        words = f"sequence batching control '{given[0]}' must have exactly 2 entries for {kind} for {view.name}"
+        words = (
+            f"sequence batching control '{given[0]}' must have exactly 2 entries for {kind} for {view.configured_name}"
+        )
         yield report(view, "E227", words, control.get(given[0])[0], "the value for no, then the value for yes")
 
 
@@ -180,12 +186,13 @@ def _corrid(view: ModelView, control: Message) -> Iterator[Finding]:
     given: list[Node] = [node for pair in _PAIRS for node in control.get(pair)]
     if given:
         words = (
-            f"sequence batching must not specify either {_EITHER} or 'bool_false_true' for {_CORRID} for {view.name}"
+            f"sequence batching must not specify either {_EITHER} or 'bool_false_true' for {_CORRID} for "
+            f"{view.configured_name}"
         )
         yield report(view, "E228", words, given[0])
     elif control.text("data_type") not in _CORRID_TYPES:
         words = (
-            f"unexpected data type for control {_CORRID} for {view.name}. Allowed data types are "
+            f"unexpected data type for control {_CORRID} for {view.configured_name}. Allowed data types are "
             "TYPE_UINT64, TYPE_INT64, TYPE_UINT32, TYPE_INT32 and TYPE_STRING"
         )
         yield report(view, "E229", words, control.one("data_type") or control, "write data_type: TYPE_UINT64")
@@ -212,7 +219,7 @@ def caching(view: ModelView) -> Iterator[Finding]:
         return
     if view.document.has("sequence_batching"):
         words = (
-            f"Response Cache does not currently support model {view.name} with sequence batching scheduler. "
+            f"Response Cache does not currently support model {view.configured_name} with sequence batching scheduler. "
             "Please disable the response cache."
         )
         yield report(view, "E220", words, cache)
@@ -223,7 +230,7 @@ def caching(view: ModelView) -> Iterator[Finding]:
 def decoupled_cache(view: ModelView) -> Finding:
     """The finding that a decoupled model has a response cache."""
     words = (
-        f"Response Cache does not currently support model {view.name} with 'decoupled' transaction policy. "
+        f"Response Cache does not currently support model {view.configured_name} with 'decoupled' transaction policy. "
         "Please disable the response cache."
     )
     return report(view, "E221", words, view.document.one("response_cache"))

@@ -41,7 +41,7 @@ def check(context: Context, view: ModelView) -> Iterator[Finding]:
 def _tensor(
     context: Context, view: ModelView, tensor: TensorView, role: Literal["input", "output"]
 ) -> Iterator[Finding]:
-    node, suffix = tensor.node, f" for {view.name}"
+    node, suffix = tensor.node, f" for {view.configured_name}"
     if not tensor.name:
         yield report(view, "E240", f"model {role} must specify 'name'{suffix}", node)
         return
@@ -109,7 +109,7 @@ def _format(view: ModelView, tensor: TensorView, role: str, suffix: str) -> Iter
 
 
 def _batch(view: ModelView) -> Iterator[Finding]:
-    suffix = f" for {view.name}"
+    suffix = f" for {view.configured_name}"
     inputs, outputs = {each.name for each in view.inputs}, {each.name for each in view.outputs}
     for entry in view.document.messages("batch_input"):
         kind, sources = entry.text("kind", _INPUT_KINDS[0]), entry.texts("source_input")

@@ -44,8 +44,7 @@ def samples(context: Context, view: ModelView) -> Iterator[Finding]:
                 yield report(view, "E271", words, value or entry, "write zero_data: true or random_data: true")
             elif value.has("input_data_file"):
                 yield from _file(context, view, value)
-        if not view.completes and not view.document.has("sequence_batching"):
-            yield from _request(view, sample, entries)
+        yield from _request(view, sample, entries)
 
 
 def _file(context: Context, view: ModelView, value: Message) -> Iterator[Finding]:
@@ -77,21 +76,25 @@ def _byte_size(value: Message) -> int | None:
 
 
 def _request(view: ModelView, sample: Message, entries: dict[str, Message]) -> Iterator[Finding]:
-    """What the server says to the sample as a request; names that the model does not have are passed over."""
+    """What the server says to the sample as a request.
+
+    Names that the model does not have are passed over: they are control inputs, or inputs that the backend adds.
+    """
     inputs = {tensor.name: tensor for tensor in view.inputs if tensor.name}
     given = [name for name in inputs if name in entries]
-    missing = sorted(name for name, tensor in inputs.items() if not tensor.optional and name not in given)
-    required = sum(not tensor.optional for tensor in inputs.values())
-    if missing:
+    # As the server counts: a name that is declared twice is two inputs, and which names are missing does not matter.
+    required = sum(not tensor.optional for tensor in view.inputs)
+    if len(entries if view.completes else given) < required and not (view.completes and view.backend == "python"):
+        missing = [tensor.name for tensor in view.inputs if not tensor.optional and tensor.name not in given]
         expected = (
             f"{required} inputs"
-            if required == len(inputs)
-            else f"number of inputs between {required} and {len(inputs)}"
+            if required == len(view.inputs)
+            else f"number of inputs between {required} and {len(view.inputs)}"
         )
         words = (
-            f"{_REQUEST}expected {expected} but got {len(given)} inputs for model '{view.name}'. "
-            f"Got input(s) {_names(sorted(given))}, but missing required input(s) {_names(missing)}. "
-            "Please provide all required input(s)."
+            f"{_REQUEST}expected {expected} but got {len(given)} inputs for model '{view.configured_name}'. "
+            f"Got input(s) {_names(sorted(given))}, but missing required input(s) "
+            f"{_names(missing) if missing else ']'}. Please provide all required input(s)."
         )
         yield report(view, "E274", words, sample)
     for name in given:
@@ -103,24 +106,34 @@ def _request(view: ModelView, sample: Message, entries: dict[str, Message]) -> I
 def _tensor(view: ModelView, tensor: TensorView, value: Message) -> Iterator[Finding]:
     given = BY_CONFIG.get(value.text("data_type"))
     wanted = BY_CONFIG.get(tensor.data_type)
-    if given is not wanted:
+    declared = not view.completes or tensor.data_type != "TYPE_INVALID"
+    if declared and given is not wanted:
         wire, expected_wire = (each.wire if each is not None else "<invalid>" for each in (given, wanted))
         words = (
             f"{_REQUEST}inference input '{tensor.name}' data-type is '{wire}', "
-            f"but model '{view.name}' expects '{expected_wire}'"
+            f"but model '{view.configured_name}' expects '{expected_wire}'"
         )
         yield report(view, "E274", words, value.one("data_type") or value)
+    batching = view.max_batch_size > 0
     dims = value.integers("dims")
-    fits = len(dims) == len(tensor.dims) and all(b in (a, -1) for a, b in zip(dims, tensor.dims, strict=True))
+    # The server takes no batch dimension off a shape tensor, though it has put one on.
+    compared = (1, *dims) if batching and tensor.node.flag("is_shape_tensor") else dims
+    fits = len(compared) == len(tensor.dims) and all(b in (a, -1) for a, b in zip(compared, tensor.dims, strict=True))
     if tensor.dims and not fits:
-        batching = view.max_batch_size > 0
         expected = shape((-1, *tensor.dims) if batching else tensor.dims)
         got = shape((1, *dims) if batching else dims)
         words = (
-            f"{_REQUEST}unexpected shape for input '{tensor.name}' for model '{view.name}'. "
+            f"{_REQUEST}unexpected shape for input '{tensor.name}' for model '{view.configured_name}'. "
             f"Expected {expected}, got {got}. {_NOTE if batching else ''}"
         )
         yield report(view, "E274", words, (value.get("dims") or [value])[0])
+    elif given is not None and given.size is not None and given is wanted and prod(dims) < 0:
+        size = prod(dims) * given.size
+        words = (
+            f"{_REQUEST}input byte size mismatch for input '{tensor.name}' for model '{view.configured_name}'. "
+            f"Expected {size}, got {size % 2**64}"
+        )
+        yield report(view, "E274", words, value.get("dims")[0])
 
 
 def _names(names: list[str]) -> str:
