@@ -528,7 +528,8 @@ DIFFERENCES: dict[str, tuple[Files, str]] = {
             "[request id: <id_unknown>] unexpected shape for input 'A' for model 'm'. Expected [-1,4], got [1,4]. "
             "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to "
             "each input shape. If you want to specify the full shape including the batch dim in your input dims "
-            "config, try setting max_batch_size to zero. See the model configuration docs for more info on max_batch_size."
+            "config, try setting max_batch_size to zero. See the model configuration docs for more info on "
+            "max_batch_size."
         ),
     ),
     "a runtime that leaves the version's directory": (
