@@ -15,6 +15,7 @@ from tritonforge.repository.rules import (
     layout,
     model,
     releases,
+    requests,
     sagemaker,
     text,
     tfs,
@@ -134,7 +135,7 @@ def _findings(context: Context) -> Iterator[Finding]:
     for view in judged:
         if view.is_ensemble and failures.get(view.name, Failure("", "")).stage == "poll":
             yield from loaded[view.name]
-    for room in (blind_spots, images_room, releases, dali, sagemaker):
+    for room in (blind_spots, requests, images_room, releases, dali, sagemaker):
         yield from room.check(context)
 
 

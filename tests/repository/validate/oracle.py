@@ -7,9 +7,11 @@ are python-based backends, which start a process for each model.
 import os
 import re
 import shutil
+import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,16 +96,7 @@ class Oracle:
         repository = self._folder / "repository"
         shutil.rmtree(repository, ignore_errors=True)
         write(files, repository)
-        command = [
-            str(self._found.program), f"--model-repository={repository}", f"--backend-directory={self._backends}",
-            "--allow-http=false", "--allow-grpc=false", "--allow-metrics=false", "--allow-gpu-metrics=false",
-            *arguments,
-        ]  # fmt: skip
-        environment = installation.environment(self._found, self._folder, os.environ)
-        log = self._folder / "log"
-        with log.open("wb") as output:
-            work = self._folder / installation.WORKING_DIRECTORY
-            server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=work)
+        server, log = self._start(repository, "--allow-http=false", *arguments)
         try:
             loads, text = self._wait(server, log, seconds)
         finally:
@@ -114,6 +107,37 @@ class Oracle:
         return Heard(
             loads, tuple(dict.fromkeys(line for line in said if "failed to load all models" not in line)), text
         )
+
+    def _start(self, repository: Path, *arguments: str) -> "tuple[subprocess.Popen[bytes], Path]":
+        """Start the server on a repository; its process and its log."""
+        command = [
+            str(self._found.program), f"--model-repository={repository}", f"--backend-directory={self._backends}",
+            "--allow-grpc=false", "--allow-metrics=false", "--allow-gpu-metrics=false", *arguments,
+        ]  # fmt: skip
+        environment = installation.environment(self._found, self._folder, os.environ)
+        log = self._folder / "log"
+        with log.open("wb") as output:
+            work = self._folder / installation.WORKING_DIRECTORY
+            return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=work), log
+
+    @contextmanager
+    def serving(self, files: Mapping[str, Any], *, seconds: float = 30) -> Iterator[str]:
+        """The address of a server that answers requests to these models; its stand-ins answer without outputs."""
+        repository = self._folder / "served"
+        write(files, repository)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        server, log = self._start(repository, "--http-address=127.0.0.1", f"--http-port={port}")
+        try:
+            end = time.monotonic() + seconds
+            while not _listens(port):
+                if server.poll() is not None or time.monotonic() > end:
+                    raise TimeoutError(f"tritonserver does not serve:\n{log.read_text(errors='replace')}")
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.kill()
+            server.wait()
 
     def _wait(self, server: "subprocess.Popen[bytes]", log: Path, seconds: float) -> tuple[bool, str]:
         """Wait until the server has printed its options (it loads) or has ended (it does not)."""
@@ -129,6 +153,11 @@ class Oracle:
                 return server.poll() is None and _REFUSED not in log.read_text(errors="replace"), text
             time.sleep(0.005)
         raise TimeoutError(f"tritonserver said nothing in {seconds} seconds:\n{text}")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
 def errors(log: str) -> list[str]:

@@ -14,7 +14,19 @@ from tritonforge.repository.pbtxt import Node
 __all__ = ["ROOMS", "Rule", "advice", "refused", "rules_by_code"]
 
 #: The modules of this package that hold rules; each exports ``RULES`` and ``check(context)``.
-ROOMS: Final = ("layout", "text", "model", "ensemble", "blind_spots", "sagemaker", "dali", "image", "releases", "tfs")
+ROOMS: Final = (
+    "layout",
+    "text",
+    "model",
+    "ensemble",
+    "blind_spots",
+    "requests",
+    "sagemaker",
+    "dali",
+    "image",
+    "releases",
+    "tfs",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
