@@ -49,6 +49,24 @@ def test_the_loopback_object_moves_any_address_to_loopback(tmp_path: Path) -> No
     assert (address, other, six) == ("127.0.0.1", "127.0.0.3", "::1")
     assert taken == 98  # EADDRINUSE
     assert unix.startswith("\0tritonforge")
+    (tmp_path / loopback.NAME).write_bytes(loopback.shared_object("127.34.0.78"))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", BIND], env=environment, check=True, capture_output=True, text=True
+    )
+    assert json.loads(done.stdout)[0] == "127.34.0.78"
+    assert json.loads(done.stdout)[5] == "::ffff:127.34.0.78"
+
+
+def test_a_server_that_only_this_process_asks_has_an_address_that_no_page_finds() -> None:
+    """Each time another one of 127.0.0.0/8, and its ports are held there."""
+    first, second = ports.unguessable_address(), ports.unguessable_address()
+    assert first != second
+    assert "127.0.0.1" not in (first, second)
+    with ports.held({"sagemaker": 0}, address=first) as found:
+        port = found["sagemaker"] or 0
+        with socket.create_server((first, port)):
+            assert ports.is_open(port, address=first)
+            assert not ports.is_open(port)
 
 
 def test_no_part_of_the_loopback_object_is_writable_and_executable() -> None:

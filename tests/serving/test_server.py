@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,6 +97,11 @@ def test_a_server_serves_what_it_was_asked_for(echo: Path, tmp_path: Path) -> No
         body = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [2.5]}]}'
         with urllib.request.urlopen(f"{server.sagemaker_url}/invocations", data=body) as answer:
             assert b'"model_name":"second"' in answer.read()
+        # A web page could send this too, and name any folder of the machine.
+        other = json.dumps({"model_name": "other", "url": str(tmp_path)}).encode()
+        with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+            urllib.request.urlopen(f"{server.sagemaker_url}/models", data=other)
+        refused.value.close()
         pids = family(server.pid or 0)
         assert len(pids) > 1
     assert server.returncode == 0
@@ -111,6 +117,27 @@ def test_the_model_table_lists_every_version(zoo: Server) -> None:
     assert set(found.values()) == {"READY"}
     assert {("pictures", "1"), ("versions", "1"), ("versions", "3")} <= set(found)
     assert zoo.default_model == "pictures"
+
+
+@pytest.mark.parametrize(
+    ("path", "request_"),
+    [
+        ("systemsharedmemory/region/x/register", {"key": "/x", "offset": 0, "byte_size": 1}),
+        ("cudasharedmemory/region/x/register", {"raw_handle": {"b64": ""}, "device_id": 0, "byte_size": 1}),
+        ("logging", {"log_verbose_level": 9}),
+        ("trace/setting", {"trace_level": ["TIMESTAMPS"], "trace_rate": "1"}),
+        ("repository/models/evil/load", {"parameters": {"config": "{}", "file:1/model.py": "aW1wb3J0IGV2aWw="}}),
+    ],
+)
+def test_a_web_page_changes_nothing_of_tritons_own_http_api(zoo: Server, path: str, request_: object) -> None:
+    """A request that a browser sends without a preflight; Triton looks at neither Origin nor content type."""
+    headers = {"Content-Type": "text/plain", "Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
+    sent = urllib.request.Request(f"{zoo.http_url}/v2/{path}", json.dumps(request_).encode(), headers)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(sent)
+    refused.value.close()
+    assert refused.value.code == (503 if path.endswith("load") else 403)
+    assert "Access-Control-Allow-Origin" not in refused.value.headers
 
 
 def test_the_repository_is_never_written_to(zoo: Server) -> None:

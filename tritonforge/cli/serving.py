@@ -42,6 +42,11 @@ def _port(_: click.Context, __: click.Parameter, value: str) -> int | None:
 @click.option(
     "--env", "variables", multiple=True, metavar="NAME=VALUE", help="For a TensorFlow Serving package: its container's."
 )
+@click.option(
+    "--allow-client-shm",
+    is_flag=True,
+    help="Let HTTP clients register shared memory, as NVIDIA's option of this name; web pages can do so too.",
+)
 @click.option("--timeout", default=300.0, help="Seconds that the models get to load.", show_default=True)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 def serve(
@@ -53,6 +58,7 @@ def serve(
     metrics_port: int | None,
     log: Path | None,
     variables: tuple[str, ...],
+    allow_client_shm: bool,
     timeout: float,
     form: str,
 ) -> int:
@@ -97,6 +103,7 @@ def serve(
                     grpc_port=grpc_port,
                     metrics_port=metrics_port,
                     log=log,
+                    allow_client_shm=allow_client_shm,
                     startup_timeout=timeout,
                     on_progress=progress.detail,
                 )

@@ -82,12 +82,14 @@ def find() -> Installation:
     return found
 
 
-def prepare(installation: Installation, folder: Path, *, stand_in: bool = False) -> Path:
+def prepare(installation: Installation, folder: Path, *, stand_in: bool = False, address: str = "127.0.0.1") -> Path:
     """Lay out what tritonserver needs inside ``folder``; gives the backend directory.
+
+    ``address`` is where its SageMaker front end will listen.
 
     With ``stand_in`` every backend but Python's is the one that loads nothing.
     """
-    (folder / loopback.NAME).write_bytes(loopback.shared_object())
+    (folder / loopback.NAME).write_bytes(loopback.shared_object(address))
     (folder / WORKING_DIRECTORY).mkdir()
     backends = folder / "backends"
     python = backends / "python"

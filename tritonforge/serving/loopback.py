@@ -3,14 +3,17 @@
 Triton 2.51 has an address flag for its HTTP, gRPC and metrics ports, but binds its SageMaker front end to 0.0.0.0
 (server/src/main.cc `StartSagemakerService`); TensorFlow Serving has none, and binds to :: and 0.0.0.0
 (net_http/server/internal/evhttp_server.cc `StartAcceptingRequests`). Put into ``LD_PRELOAD``, this object answers the
-program's ``bind``: an address of 0.0.0.0 becomes 127.0.0.1, one of :: becomes ::ffff:127.0.0.1, everything else passes
-as it is. A developer's machine may have no compiler, so the object is written here, byte by byte: its text reaches for
-the C library's ``syscall`` through one relocation, inside the smallest ELF file that the dynamic linker loads (ELF-64
-Object File Format, version 1.5; System V ABI, AMD64 supplement).
+program's ``bind``: an address of 0.0.0.0 becomes 127.0.0.1 (or another one of 127.0.0.0/8), one of :: becomes
+::ffff:127.0.0.1, everything else passes as it is.
+
+A developer's machine may have no compiler, so the object is written here, byte by byte: its text reaches for the C
+library's ``syscall`` through one relocation, inside the smallest ELF file that the dynamic linker loads (ELF-64 Object
+File Format, version 1.5; System V ABI, AMD64 supplement).
 """
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from typing import Final
 
@@ -23,6 +26,9 @@ MACHINE: Final = "x86_64"
 NAME: Final = "libtritonforge_loopback.so"
 
 _PAGE: Final = 0x1000
+
+#: Where the text has the address; `shared_object` puts another one in its place.
+_ADDRESS: Final = bytes((127, 0, 0, 1))
 
 # int bind(int fd, const struct sockaddr *address, socklen_t length), System V calling convention: edi, rsi, edx.
 # `syscall` of the C library is called, not the kernel itself, so that errno is set where the caller looks for it.
@@ -71,8 +77,8 @@ _AFTER_CALL: Final = bytes.fromhex(
 )
 
 
-def shared_object() -> bytes:
-    """The file's content, the same every time.
+def shared_object(address: str = "127.0.0.1") -> bytes:
+    """The file's content, the same every time; ``address`` is a loopback address of IPv4.
 
     Two segments are loaded: headers, tables and text (read, execute) and the dynamic section with the one slot (read,
     write); none is both writable and executable.
@@ -116,7 +122,8 @@ def shared_object() -> bytes:
     )
     relocation = struct.pack("<QQq", slot_address, 2 << 32 | 6, 0)  # symbol 2, R_X86_64_GLOB_DAT
     next_instruction = text_at + len(_BEFORE_CALL) + 4
-    text = _BEFORE_CALL + struct.pack("<i", slot_address - next_instruction) + _AFTER_CALL
+    before_call = _BEFORE_CALL.replace(_ADDRESS, ipaddress.IPv4Address(address).packed)
+    text = before_call + struct.pack("<i", slot_address - next_instruction) + _AFTER_CALL
 
     identification = b"\x7fELF" + bytes((2, 1, 1, 0)) + bytes(8)  # 64 bits, little-endian, version 1, System V
     header = identification + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 4, 64, 0, 0)

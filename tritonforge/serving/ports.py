@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -16,14 +17,29 @@ from typing import Final
 
 from tritonforge.errors import LaunchError
 
-__all__ = ["HOST", "held", "in_use", "is_open"]
+__all__ = ["HOST", "held", "in_use", "is_open", "unguessable_address"]
 
 HOST: Final = "127.0.0.1"
 
 
+def unguessable_address() -> str:
+    """A random address of 127.0.0.0/8, for a server that only this process asks; 127.0.0.1 where there is no other.
+
+    A web page can send requests to every port of 127.0.0.1, but it cannot try 16 million addresses with all their
+    ports.
+    """
+    address = "127.{}.{}.{}".format(*(1 + secrets.randbelow(254) for _ in range(3)))
+    with socket.socket() as trial:
+        try:
+            trial.bind((address, 0))
+        except OSError:  # a machine whose loopback device has one address
+            return HOST
+    return address
+
+
 @contextlib.contextmanager
-def held(wanted: Mapping[str, int | None]) -> Iterator[dict[str, int | None]]:
-    """Hold ports by name: 0 becomes a free one, None stays None.
+def held(wanted: Mapping[str, int | None], *, address: str = HOST) -> Iterator[dict[str, int | None]]:
+    """Hold ports of a loopback address by name: 0 becomes a free one, None stays None.
 
     Raises:
         LaunchError: a port is in use, or this user may not open it.
@@ -31,7 +47,7 @@ def held(wanted: Mapping[str, int | None]) -> Iterator[dict[str, int | None]]:
     with ExitStack() as stack:
         ports: dict[str, int | None] = {}
         for name, port in wanted.items():
-            ports[name] = None if port is None else stack.enter_context(_hold(name, port)).getsockname()[1]
+            ports[name] = None if port is None else stack.enter_context(_hold(name, port, address)).getsockname()[1]
         yield ports
 
 
@@ -42,18 +58,18 @@ def in_use(name: str, port: int) -> LaunchError:
     )
 
 
-def is_open(port: int) -> bool:
+def is_open(port: int, *, address: str = HOST) -> bool:
     """Whether anybody listens on a port."""
     with socket.socket() as client:
         client.settimeout(1.0)
-        return client.connect_ex((HOST, port)) == 0
+        return client.connect_ex((address, port)) == 0
 
 
-def _hold(name: str, port: int) -> socket.socket:
+def _hold(name: str, port: int, address: str) -> socket.socket:
     holder = socket.socket()
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind((HOST, port))
+        holder.bind((address, port))
     except (OSError, OverflowError) as error:
         holder.close()
         if getattr(error, "errno", None) == errno.EADDRINUSE:

@@ -10,6 +10,7 @@ import http.client
 import itertools
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -17,15 +18,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
 
 from tritonforge.errors import LaunchError
 from tritonforge.schema import ModelConfig
-from tritonforge.serving import entry, installation, ports, serverlog, supervisor, view
+from tritonforge.serving import entry, installation, ports, restrictions, serverlog, supervisor, view
+from tritonforge.serving.serverlog import ModelStatus
 
 __all__ = ["ModelStatus", "Server"]
 
@@ -41,19 +42,6 @@ _CACHE_SIZE: Final = 64 * 2**20
 _count = itertools.count()
 
 
-@dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """One row of the model table.
-
-    ``state`` is READY, LOADING, UNLOADING or UNAVAILABLE, ``reason`` says why it is not READY.
-    """
-
-    name: str
-    version: str
-    state: str
-    reason: str
-
-
 class Server:
     """A running tritonserver, ready when the constructor returns; leave the ``with`` block, or call `stop`, to end it.
 
@@ -63,6 +51,9 @@ class Server:
     ``serve`` script does (server/docker/sagemaker/serve); else every model is. A port of 0 is any free one, None turns
     that front end off; the host is always 127.0.0.1. ``log`` is written anew; without it the log lives as long as the
     server. With ``stand_in`` no model file is opened and every answer is zeros: for Triton's judgement alone (`judge`).
+    Parts of Triton's own HTTP API are closed to web pages (`restrictions`); ``allow_client_shm`` opens shared memory.
+    With ``unguessable`` the host is a random address of 127.0.0.0/8, which no page finds, for a server that only this
+    process asks; only such a server, and one with ``multi_model``, loads models by request.
     ``arguments`` are further ones for tritonserver, ``environment`` further variables for it and for Python models.
     With ``multi_model`` nothing is loaded: the SageMaker front end is asked to, model by model (``POST /models``).
     ``startup_timeout`` is in seconds; ``cancelled``, once set, ends a start that is under way. ``on_progress`` is given
@@ -87,6 +78,8 @@ class Server:
         log: Path | str | None = None,
         stand_in: bool = False,
         multi_model: bool = False,
+        allow_client_shm: bool = False,
+        unguessable: bool = False,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         startup_timeout: float = 300.0,
@@ -113,18 +106,21 @@ class Server:
         self._log = self._folder / "server.log" if log is None else Path(log).absolute()
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
+        self._address = ports.unguessable_address() if unguessable else ports.HOST
+        self._allow_client_shm = allow_client_shm
         wanted = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         try:
             _create(self._log)
-            self._view, self.warnings = self._viewed(served)
-            with ports.held(wanted) as self._ports:
-                backends = installation.prepare(found, self._folder, stand_in=stand_in)
+            self._explicit = loaded is not None and (unguessable or multi_model)
+            self._view, self.warnings = self._viewed(served, only=None if self._explicit or loaded is None else served)
+            with ports.held(wanted, address=self._address) as self._ports:
+                backends = installation.prepare(found, self._folder, stand_in=stand_in, address=self._address)
                 surroundings = installation.environment(found, self._folder, os.environ, added=environment or {})
                 if self.default_model is not None:
                     surroundings["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"] = self.default_model
                 if multi_model:
                     surroundings["SAGEMAKER_MULTI_MODEL"] = "true"
-                named = None if loaded is None else sorted(served.keys() & loaded)
+                named = sorted(served.keys() & (loaded or set())) if self._explicit else None
                 command = self._arguments(found, backends, served, named)
                 self._launch([str(found.program), *command, *arguments], surroundings)
                 self._wait_until_ready(startup_timeout, on_progress, cancelled or threading.Event())
@@ -172,11 +168,11 @@ class Server:
         return self._returncode
 
     def models(self) -> tuple[ModelStatus, ...]:
-        """The model table, asked of the server; with its HTTP API off, as it was when the server started."""
+        """The model table, asked of the server; as it was at the start where its HTTP API does not tell."""
         port = self._ports["http"]
-        if port is None:
-            return tuple(ModelStatus(*row) for row in serverlog.models(self._read_log()))
-        status, body = _ask("POST", port, "/v2/repository/index")
+        if port is None or self._explicit:
+            return tuple(serverlog.models(self._read_log()))
+        status, body = self._ask("POST", port, "/v2/repository/index")
         if status != http.client.OK:
             raise LaunchError(f"tritonserver did not give its models: {body.decode(errors='replace')}")
         return tuple(
@@ -219,8 +215,13 @@ class Server:
         supervisor.remove_shared_memory(self._prefix)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _viewed(self, served: Mapping[str, ModelConfig]) -> tuple[Path, tuple[str, ...]]:
-        """The repository that tritonserver is given, and what to tell the user about it."""
+    def _viewed(
+        self, served: Mapping[str, ModelConfig], *, only: Collection[str] | None
+    ) -> tuple[Path, tuple[str, ...]]:
+        """The repository that tritonserver is given, and what to tell the user about it.
+
+        ``only`` are the models that it has; None for all of the repository.
+        """
         for name in served:
             if not view.is_plain(name):
                 raise LaunchError(
@@ -228,11 +229,14 @@ class Server:
                     "take (a blank, say); rename it"
                 )
         moved = {name: config for name, config in served.items() if view.uses_gpu(config)}
+        link = self._folder / "repository"
         if not moved or view.has_gpu():
-            return view.plain(self.repository, self._folder / "repository"), ()
+            if only is None:
+                return view.plain(self.repository, link), ()
+            return view.on_cpu(self.repository, link, {}, only=only), ()
         names = ", ".join(sorted(moved))
         warning = f"this machine has no GPU: instances of {names} that ask for one are served on the CPU"
-        return view.on_cpu(self.repository, self._folder / "repository", moved), (warning,)
+        return view.on_cpu(self.repository, link, moved, only=only), (warning,)
 
     def _arguments(
         self,
@@ -254,7 +258,11 @@ class Server:
             if port is not None:
                 arguments.append(f"--{name}-port={port}")
                 if name != "sagemaker":  # which has no address: `loopback` gives it one
-                    arguments.append(f"--{name}-address={ports.HOST}")
+                    arguments.append(f"--{name}-address={self._address}")
+        if self._ports["http"] is not None:
+            arguments += restrictions.arguments(
+                secrets.token_hex(16), explicit=loaded is not None, allow_client_shm=self._allow_client_shm
+            )
         if any(view.uses_cache(config) for config in served.values()):
             arguments.append(f"--cache-config=local,size={_CACHE_SIZE}")
         if loaded is not None:
@@ -313,7 +321,7 @@ class Server:
                         on_progress(sentence)
                 if self._ended.wait(0.02):
                     raise self._died()
-                if all(ports.is_open(port) for port in opened) and self._is_ready():
+                if all(ports.is_open(port, address=self._address) for port in opened) and self._is_ready():
                     return
                 if cancelled.is_set():
                     raise LaunchError("the start was called off")
@@ -326,7 +334,7 @@ class Server:
         for name, path in (("http", "/v2/health/ready"), ("sagemaker", "/ping")):
             port = self._ports[name]
             if port is not None:
-                return _ask("GET", port, path)[0] == http.client.OK
+                return self._ask("GET", port, path)[0] == http.client.OK
         return True  # with neither, tritonserver opens its other ports after the models are loaded
 
     def _died(self) -> LaunchError:
@@ -344,7 +352,19 @@ class Server:
 
     def _url(self, name: str, *, scheme: str = "http") -> str | None:
         port = self._ports[name]
-        return None if port is None else f"{scheme}://{ports.HOST}:{port}"
+        return None if port is None else f"{scheme}://{self._address}:{port}"
+
+    def _ask(self, method: str, port: int, path: str) -> tuple[int, bytes]:
+        """One request to a front end of the server: status and body; status 0 when there was no answer."""
+        connection = http.client.HTTPConnection(self._address, port, timeout=10)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException):
+            return 0, b"no answer"
+        finally:
+            connection.close()
 
     def _read_log(self) -> str:
         try:
@@ -373,16 +393,3 @@ def _say(process: subprocess.Popen[bytes], message: bytes) -> None:
         process.stdin.flush()
     except OSError:  # the supervisor is gone; `_listen` notices
         pass
-
-
-def _ask(method: str, port: int, path: str) -> tuple[int, bytes]:
-    """One request to a front end of the server: status and body; status 0 when there was no answer."""
-    connection = http.client.HTTPConnection(ports.HOST, port, timeout=10)
-    try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException):
-        return 0, b"no answer"
-    finally:
-        connection.close()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["models", "port_in_use", "progress", "reasons", "tail"]
+__all__ = ["ModelStatus", "models", "port_in_use", "progress", "reasons", "tail"]
 
 _LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<place>[\w.]+:\d+)\] ?(?P<message>.*)")
 _FAILED: Final = re.compile(r"failed to load '(?P<model>.+?)' version (?P<version>-?\d+): (?P<reason>.+)", re.DOTALL)
@@ -29,6 +29,18 @@ _TABLE_ROW: Final = re.compile(
 
 #: Errors that every machine without a GPU logs, and that stop nothing.
 _HARMLESS: Final = ("CudaDriverHelper", "CUDA", "cuda")
+
+
+class ModelStatus(NamedTuple):
+    """One row of the model table.
+
+    ``state`` is READY, LOADING, UNLOADING or UNAVAILABLE, ``reason`` says why it is not READY.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
 
 
 def progress(line: str) -> str | None:
@@ -78,10 +90,10 @@ def port_in_use(log: str) -> int | None:
     return int(found["port"]) if found else None
 
 
-def models(log: str) -> list[tuple[str, str, str, str]]:
-    """The model table that tritonserver prints when it starts: name, version, state, reason."""
+def models(log: str) -> list[ModelStatus]:
+    """The model table that tritonserver prints when it starts."""
     rows = (_TABLE_ROW.match(line) for line in log.splitlines())
-    return [(row["name"], row["version"], row["status"], row["rest"].strip(" :")) for row in rows if row]
+    return [ModelStatus(row["name"], row["version"], row["status"], row["rest"].strip(" :")) for row in rows if row]
 
 
 def tail(log: str, lines: int) -> str:

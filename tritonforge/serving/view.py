@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -60,13 +60,18 @@ def uses_cache(config: ModelConfig) -> bool:
     return bool(config.response_cache.enable)  # type: ignore[attr-defined]  # a field of a class made at run time
 
 
-def on_cpu(repository: Path, folder: Path, models: Mapping[str, ModelConfig]) -> Path:
+def on_cpu(
+    repository: Path, folder: Path, models: Mapping[str, ModelConfig], *, only: Collection[str] | None = None
+) -> Path:
     """Make the view of ``repository`` in ``folder`` with the given models' instances on the CPU.
 
+    Of folders it has those named in ``only``; None: all.
     Each group keeps its count; where it gives none it has one instance a GPU, so one here.
     """
     folder.mkdir()
     for entry in repository.iterdir():
+        if only is not None and entry.is_dir() and entry.name not in only:
+            continue
         if entry.name not in models:
             (folder / entry.name).symlink_to(entry.resolve())
             continue

@@ -151,6 +151,7 @@ class LocalServer:
             grpc_port=None,
             metrics_port=None,
             log=self._log,
+            unguessable=True,
             environment=self._environment,
             startup_timeout=self._timeout,
             on_progress=on_progress,

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from tritonforge.errors import LaunchError
+from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.sagemaker.emulator import environment, hosting
 from tritonforge.sagemaker.emulator.control import scaling
 from tritonforge.sagemaker.emulator.control.deployments import Deployments
@@ -28,12 +28,13 @@ from tritonforge.sagemaker.emulator.control.registry.validations import Validati
 from tritonforge.sagemaker.emulator.control.training import metrics
 from tritonforge.sagemaker.emulator.control.training.running import Trainer, Trainings
 from tritonforge.sagemaker.emulator.control.transforms import Transforms
+from tritonforge.sagemaker.emulator.front import service_errors
 from tritonforge.sagemaker.emulator.front.certificates import CertificateAuthority
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.journal import Journal
 from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
 from tritonforge.sagemaker.emulator.front.proxy import ProxyServer
-from tritonforge.sagemaker.emulator.front.routes import DEFAULT_REGION, route
+from tritonforge.sagemaker.emulator.front.routes import DEFAULT_REGION, is_region, route
 from tritonforge.sagemaker.emulator.front.server import FrontServer
 from tritonforge.sagemaker.emulator.front.stored import StoredObjects
 from tritonforge.sagemaker.emulator.hosting import programs
@@ -258,19 +259,26 @@ class Emulator:
             return Response(200, [("Content-Type", "application/json")], json.dumps(told).encode())
         found = route(incoming.method, incoming.path, incoming.query, incoming.headers)
         try:
+            if not is_region(found.region):
+                return service_errors.response(incoming, "region", "Credential should be scoped to a valid region.")
             if found.kind == "control":
                 return self._plane.answer(found.operation, found.region, incoming.body())
             if found.kind == "runtime":
                 return self._invoked(found.region, incoming)
+            if found.service == "sagemaker":  # SageMaker's own, and neither an operation nor a path of the runtime
+                return service_errors.response(incoming, "unknown", "The requested operation is not known.")
             refused = self._scaling.refusal(found.region, incoming) if found.service == scaling.SERVICE else None
             return refused or self._neighbours.answer(incoming)
         except ConnectionError:
             raise  # the client went away: there is nobody to answer
         except Exception as error:  # moto raises whatever it likes for what it does not know
             self._log(f"{found.service or 's3'} {incoming.method} {incoming.path}: {type(error).__name__}: {error}")
-            message = f"tritonforge's emulator has no answer: {type(error).__name__}: {error}"
-            document = json.dumps({"__type": "InternalFailure", "message": message}).encode()
-            return Response(500, [("Content-Type", "application/json")], document)
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, NotImplementedError):
+                return service_errors.response(incoming, "unsupported", f"moto does not emulate this request: {reason}")
+            if isinstance(error, OSError | MemoryError | TritonForgeError):  # this machine's fault, or ours
+                return service_errors.response(incoming, "failed", f"tritonforge's emulator failed: {reason}")
+            return service_errors.response(incoming, "invalid", f"moto cannot read this request: {reason}")
 
     def _invoked(self, region: str, incoming: Incoming) -> Response:
         large = incoming.length > MAXIMAL_BODY

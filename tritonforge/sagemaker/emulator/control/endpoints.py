@@ -139,7 +139,8 @@ def _fleet(desk: Desk, config_name: str) -> tuple[Mapping[str, Any], Mapping[str
 
 
 def _policy(desk: Desk, policy: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    names = [each["AlarmName"] for each in ((policy or {}).get("AutoRollbackConfiguration") or {}).get("Alarms", ())]
+    alarms = ((policy or {}).get("AutoRollbackConfiguration") or {}).get("Alarms", ())
+    names = [alarm["AlarmName"] for alarm in alarms if "AlarmName" in alarm]  # the service model does not require it
     desk.premises.alarms(desk.region, names)
     return policy
 

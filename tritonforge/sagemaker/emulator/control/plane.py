@@ -12,14 +12,20 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.sagemaker import service_model, shapes
+from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.deployment import limits
-from tritonforge.sagemaker.emulator.control import endpoint_configs, endpoints, models, tags, transform_jobs
+from tritonforge.sagemaker.emulator.control import (
+    endpoint_configs,
+    endpoints,
+    models,
+    serialization,
+    tags,
+    transform_jobs,
+)
 from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
 from tritonforge.sagemaker.emulator.control.failures import (
     ApiError,
     invalid,
-    malformed,
     not_emulated,
     unknown_operation,
 )
@@ -89,18 +95,7 @@ class Plane:
 
 
 def _request(operation: str, body: bytes) -> Mapping[str, Any]:
-    try:
-        request = json.loads(body or b"{}")
-    except ValueError as error:
-        raise malformed(f"The request of {operation} is no JSON: {error}") from None
-    shape = service_model.operation("sagemaker", operation).input_shape
-    found = shapes.problems(shape, request)
-    for each in found:
-        if each.kind in ("type", "unknown"):
-            raise malformed(f"{each.place or 'The request'}: {each.constraint}")
-    if found:
-        raise invalid(shapes.sentence(found))
-    request = {name: value for name, value in request.items() if value is not None}
+    request = serialization.read(operation, service_model.operation("sagemaker", operation).input_shape, body)
     exceeded = [limit for each in _LIMITS for limit in each.exceeded(operation, request)]
     if exceeded:
         raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))

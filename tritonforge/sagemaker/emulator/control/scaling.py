@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tritonforge.sagemaker import service_model, shapes
+from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.deployment import limits
-from tritonforge.sagemaker.emulator.control.failures import ApiError, invalid, malformed
+from tritonforge.sagemaker.emulator.control import serialization
+from tritonforge.sagemaker.emulator.control.failures import ApiError, invalid
 from tritonforge.sagemaker.emulator.control.ledger import Ledger
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.requests import Response
@@ -49,13 +50,9 @@ class Gate:
         return None
 
     def _check(self, operation: str, region: str, body: bytes) -> None:
-        try:
-            request: Mapping[str, Any] = json.loads(body)
-        except ValueError as error:
-            raise malformed(f"The request of {operation} is no JSON: {error}") from None
-        found = shapes.problems(service_model.operation(SERVICE, operation).input_shape, request)
-        if found:
-            raise invalid(shapes.sentence(found))
+        request: Mapping[str, Any] = serialization.read(
+            operation, service_model.operation(SERVICE, operation).input_shape, body
+        )
         exceeded = limits.exceeded(operation, request)
         if exceeded:
             raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))

@@ -59,7 +59,9 @@ def plan(config: Mapping[str, Any] | None, *, instances: int) -> Plan:
     """
     config = config or {}
     alarms = tuple(
-        each["AlarmName"] for each in (config.get("AutoRollbackConfiguration") or {}).get("Alarms", ()) if each
+        alarm["AlarmName"]
+        for alarm in (config.get("AutoRollbackConfiguration") or {}).get("Alarms", ())
+        if "AlarmName" in alarm
     )
     steps: list[Shift | Bake] = []
     if rolling := config.get("RollingUpdatePolicy"):

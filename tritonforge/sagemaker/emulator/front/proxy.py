@@ -17,7 +17,7 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 from tritonforge import request_origin
-from tritonforge.sagemaker.emulator.front import denial, hosts
+from tritonforge.sagemaker.emulator.front import hosts, service_errors
 from tritonforge.sagemaker.emulator.front.certificates import CertificateAuthority
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.server import FrontServer, RequestHandler
@@ -96,7 +96,7 @@ class _ProxyHandler(RequestHandler):
         incoming = to_emulator(self.command, self.path, self.headers, self.rfile, host, self.server.front_port)
         sentence = request_origin.refusal(self.headers.items(), port=None)
         if sentence is not None:
-            self.refuse(denial.response(incoming, sentence))
+            self.refuse(service_errors.response(incoming, "denied", sentence))
         else:
             self.respond(incoming)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import unquote
 
-__all__ = ["DEFAULT_REGION", "TARGET", "Route", "route"]
+__all__ = ["DEFAULT_REGION", "TARGET", "Route", "is_region", "route"]
 
 #: The region of a request that names none.
 DEFAULT_REGION: Final = "us-east-1"
@@ -21,6 +21,7 @@ DEFAULT_REGION: Final = "us-east-1"
 TARGET: Final = "SageMaker."
 
 _SCOPE: Final = re.compile(r"Credential=[^/,\s]+/\d{8}/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)/")
+_REGION: Final = re.compile(r"[a-z]{2,4}(?:-[a-z]{1,20}){1,3}-[0-9]{1,2}")
 _RUNTIME: Final = re.compile(r"/endpoints/[^/]+/(?:invocations|async-invocations|invocations-response-stream)")
 
 
@@ -47,6 +48,11 @@ def route(method: str, path: str, query: str, headers: Mapping[str, str]) -> Rou
     if method == "POST" and service in ("sagemaker", "") and _RUNTIME.fullmatch(path):
         return Route("runtime", region, "sagemaker")
     return Route("neighbour", region, service)
+
+
+def is_region(name: str) -> bool:
+    """Whether a name has the form of AWS's regions: ``us-east-1``, ``us-gov-west-1``."""
+    return _REGION.fullmatch(name) is not None
 
 
 def _scope(query: str, headers: Mapping[str, str]) -> tuple[str, str]:

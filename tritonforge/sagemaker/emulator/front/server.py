@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from tritonforge import request_origin
-from tritonforge.sagemaker.emulator.front import denial
+from tritonforge.sagemaker.emulator.front import service_errors
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.requests import Response
 from tritonforge.serving.listener import read_away
@@ -76,7 +76,7 @@ class RequestHandler(BaseHTTPRequestHandler):
             advice=_ADVICE,
         )
         if sentence is not None:
-            self.refuse(denial.response(incoming, sentence))
+            self.refuse(service_errors.response(incoming, "denied", sentence))
         else:
             self.respond(incoming)
 

@@ -160,6 +160,7 @@ class Container:
             grpc_port=None,
             metrics_port=None,
             log=log,
+            unguessable=True,
             arguments=_taken_over(self._outcome.arguments, verbose=given),
             environment=self._environment,
             startup_timeout=self._timeout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -26,7 +27,7 @@ def problems(operation: str, values: tuple[tuple[str, str], ...]) -> str:
         shape = given[name]
         typed: Any = value
         if shape.type_name in ("integer", "long"):
-            typed = int(value) if value.lstrip("-").isdigit() else value
+            typed = int(value) if re.fullmatch(r"[+-]?[0-9]{1,18}", value) else value
         found += shapes.problems(shape, typed, path=(name,))
     return shapes.sentence(found) if found else ""
 
