@@ -277,8 +277,13 @@ NOT_STARTED: list[tuple[dict[str, str], str]] = [
         r"No module named 'nowhere_at_all'; put it into .*code/lib, or name it in .*code/requirements\.txt",
     ),
     (
-        {"inference.py": "import nowhere_at_all", "requirements.txt": "nowhere-at-all"},
-        r"the container installs its requirements when it starts, here run: pip install -r .*requirements\.txt",
+        {"inference.py": "import tritonforge"},
+        r"No module named 'tritonforge'; put it into .*code/lib, or name it in .*code/requirements\.txt",
+    ),
+    ({"inference.py": "import PIL"}, r"No module named 'PIL'; put it into .*code/lib"),
+    (
+        {"inference.py": "import tensorflow_serving.apis"},
+        r"the container has it, here run: pip install tensorflow-serving-api",
     ),
     (
         {"inference.py": "def input_handler(data, context): ..."},

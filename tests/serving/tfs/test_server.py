@@ -10,9 +10,11 @@ import sys
 import textwrap
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.serving.tfs.conftest import PASSING, Start, Write, told
@@ -197,16 +199,57 @@ def test_a_model_server_that_is_never_ready(package: Write, tmp_path: Path) -> N
         TfsServer(package(), program=program, environment={"SAGEMAKER_TFS_WAIT_TIME_SECONDS": "1"})
 
 
-def test_requirements_that_are_not_installed_here_are_told(start: Start) -> None:
-    """What the container would install is a warning, what it would ignore is none."""
-    server = start({"inference.py": PASSING, "requirements.txt": "# for images\npillow\n"})
-    assert len(server.warnings) == 1
-    assert "requirements.txt is installed by the container when it starts" in server.warnings[0]
+IMPORTING = """
+import json
+import numpy, requests, google.protobuf
+import {module}
+
+def handler(data, context):
+    return json.dumps([{module}.VERSION, {module}.__file__, numpy.__file__]), None
+"""
 
 
-def test_requirements_beside_a_library_are_none(start: Start) -> None:
-    """Where code/lib is, nothing is installed."""
-    assert start({"inference.py": PASSING, "requirements.txt": "pillow\n", "lib/x.py": ""}).warnings == ()
+def test_requirements_are_installed_for_the_handlers_alone(start: Start, wheels: Path) -> None:
+    """They come from the configured index, in an environment that ends with the container."""
+    progress: list[str] = []
+    code = {"inference.py": IMPORTING.format(module="greeting"), "requirements.txt": "# text\ngreeting==1.2\n"}
+    server = start(code, {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}, on_progress=progress.append)
+    version, path, numpy = json.loads(server.invoke(b"").body)
+    assert version == "1.2"
+    assert progress[0] == "installing code/requirements.txt"
+    assert server.warnings == ()
+    assert Path(numpy).parent.resolve() == Path(np.__file__).parent  # the image's packages are those of this Python
+    server.stop()
+    assert not Path(path).exists()
+
+
+def test_requirements_that_cannot_be_installed_end_the_start(start: Start, wheels: Path) -> None:
+    """As in the container, whose process ends when pip fails."""
+    code = {"inference.py": PASSING, "requirements.txt": "greeting==9\n"}
+    with pytest.raises(LaunchError, match=r"requirements\.txt: failed to install required packages: .*greeting==9"):
+        start(code, {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)})
+
+
+def test_requirements_beside_a_library_are_ignored(start: Start) -> None:
+    """Where code/lib exists, nothing is installed."""
+    server = start({"inference.py": PASSING, "requirements.txt": "no-such-package\n", "lib/x.py": ""})
+    assert "ignoring requirements.txt" in server.log_tail()
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """A folder with one wheel, greeting 1.2."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    info = "greeting-1.2.dist-info"
+    with zipfile.ZipFile(folder / "greeting-1.2-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("greeting.py", 'VERSION = "1.2"\n')
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: greeting\nVersion: 1.2\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", f"greeting.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return folder
 
 
 def test_a_start_can_be_called_off(package: Write, tmp_path: Path) -> None:
@@ -235,7 +278,7 @@ def test_a_model_server_that_dies_is_started_again(start: Start) -> None:
         time.sleep(0.05)
     assert statuses[-1] == 200
     assert set(statuses) <= {200, 500}
-    assert "unexpected tensorflow serving exit" in server.log_tail(200)
+    assert "unexpected tensorflow serving exit" in server.log_tail(100_000)
 
 
 def test_a_worker_that_dies_is_started_again(start: Start) -> None:

@@ -26,7 +26,7 @@ import urllib3
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving import listener, ports
-from tritonforge.serving.tfs import configuration, package, worker
+from tritonforge.serving.tfs import configuration, package, python_environment, worker
 from tritonforge.tfs import environment
 from tritonforge.tfs.layout import CODE, INFERENCE, LIBRARY, ServedModel
 
@@ -120,9 +120,12 @@ class _Container:
         self._predictors: list[_Predictor] = []
         self._workers: list[subprocess.Popen[bytes]] = []
         self._opened: Any = None
+        self._python = Path(sys.executable)
 
     def start(self) -> None:
         """Start the predictors, then the workers; returns when requests are answered."""
+        if self._package.has_code:
+            self._python = self._prepare_python()
         with ExitStack() as held:
             for number in range(self._settings.instance_count):
                 wanted: dict[str, int | None] = {"rest": 0, "grpc": 0 if self._job["grpc"] else None}
@@ -159,6 +162,20 @@ class _Container:
                     time.sleep(0.01)
                 if process.poll() is None:
                     process.kill()
+
+    def _prepare_python(self) -> Path:
+        """Create the handlers' environment with what requirements.txt names, and return its Python."""
+        requirements = self._package.requirements
+        python = python_environment.create(self._folder, with_pip=requirements is not None)
+        if (self._package.folder / LIBRARY).exists():
+            if requirements is not None:
+                _tell(f"loading modules in {self._package.folder / LIBRARY}, ignoring requirements.txt")
+        elif requirements is not None:
+            _tell(f"installing packages from {requirements}")
+            python_environment.install(
+                python, requirements, environment=os.environ, on_line=_write, preexec=_die_with_container
+            )
+        return python
 
     def _predictor(self, number: int, found: dict[str, int | None]) -> _Predictor:
         models, batching = self._folder / "model-config.cfg", self._folder / "batching-config.cfg"
@@ -215,7 +232,7 @@ class _Container:
             "timeout": self._settings.wait_time,
         }
         process = subprocess.Popen(  # noqa: S603 - this Python, with a module of this package
-            [sys.executable, "-u", "-m", worker.__name__, json.dumps(job)],
+            [str(self._python), "-u", "-m", worker.__name__, json.dumps(job)],
             pass_fds=(self._opened.fileno(), write),
             env=self._worker_environment(),
             preexec_fn=_die_with_container,
@@ -236,7 +253,8 @@ class _Container:
         """The environment of the container's Python service: the code's folders come first on Python's path."""
         paths = [str(Path(worker.__file__).parents[3])]
         if self._package.has_code:
-            paths = [str(self._package.folder / CODE), str(self._package.folder / LIBRARY), *paths]
+            own = str(self._folder / python_environment.PACKAGE_PATH)
+            paths = [str(self._package.folder / CODE), str(self._package.folder / LIBRARY), own]
         return {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),

@@ -11,10 +11,11 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving.tfs.contract import Context
+from tritonforge.tfs.distributions import distribution_of
 
 if TYPE_CHECKING:
     import requests
@@ -23,9 +24,6 @@ __all__ = ["Body", "Handler", "default", "load"]
 
 #: Takes the request's stream and its Context, and gives the body and the content type of the answer.
 Handler: TypeAlias = Callable[[Any, Context], Any]
-
-#: Modules of the container's own that a handler may import, with the package that has them.
-_IN_THE_CONTAINER: Final = {"falcon": "falcon", "requests": "requests", "grpc": "grpcio", "boto3": "boto3"}
 
 _local = threading.local()
 
@@ -141,11 +139,7 @@ def _not_imported(inference: Path, error: BaseException) -> str:
     said = f"{place}: it cannot be imported: {type(error).__name__}: {error}"
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return said
-    if error.name in _IN_THE_CONTAINER:
-        return f"{said}; the container has it, here run: pip install {_IN_THE_CONTAINER[error.name]}"
-    requirements = inference.with_name("requirements.txt")
-    if requirements.is_file() and not inference.with_name("lib").is_dir():
-        return (
-            f"{said}; the container installs its requirements when it starts, here run: pip install -r {requirements}"
-        )
-    return f"{said}; put it into {inference.with_name('lib')}, or name it in {requirements}"
+    distribution = distribution_of(error.name.partition(".")[0])
+    if distribution is not None:
+        return f"{said}; the container has it, here run: pip install {distribution}"
+    return f"{said}; put it into {inference.with_name('lib')}, or name it in {inference.with_name('requirements.txt')}"

@@ -9,18 +9,23 @@ from pathlib import Path
 
 from tritonforge.errors import LaunchError
 from tritonforge.tfs import layout
+from tritonforge.tfs.distributions import has_requirements
 from tritonforge.tfs.layout import ServedModel
 
-__all__ = ["ServedPackage", "default_model", "is_package", "read", "warnings"]
+__all__ = ["ServedPackage", "default_model", "is_package", "read"]
 
 
 @dataclass(frozen=True, slots=True)
 class ServedPackage:
-    """What a folder holds: its models, and whether it has what makes the container start its Python service."""
+    """What a folder holds: its models, and whether it has what makes the container start its Python service.
+
+    ``requirements`` is the requirements file, None where it is missing or has no line that names anything.
+    """
 
     folder: Path
     models: tuple[ServedModel, ...]
     has_code: bool
+    requirements: Path | None = None
 
 
 def is_package(folder: Path) -> bool:
@@ -43,7 +48,10 @@ def read(folder: Path) -> ServedPackage:
             "tritonforge validate says more"
         )
     has_code = any((folder / path).exists() for path in (layout.INFERENCE, layout.REQUIREMENTS, layout.LIBRARY))
-    return ServedPackage(folder, models, has_code)
+    requirements = folder / layout.REQUIREMENTS
+    if not requirements.is_file() or not has_requirements(requirements.read_text("utf-8", errors="replace")):
+        return ServedPackage(folder, models, has_code)
+    return ServedPackage(folder, models, has_code, requirements)
 
 
 def default_model(package: ServedPackage, wanted: str | None) -> ServedModel:
@@ -59,19 +67,6 @@ def default_model(package: ServedPackage, wanted: str | None) -> ServedModel:
             return model
     known = ", ".join(model.name for model in package.models)
     raise LaunchError(f"SAGEMAKER_TFS_DEFAULT_MODEL_NAME is {wanted!r}; the package has {known}")
-
-
-def warnings(package: ServedPackage) -> tuple[str, ...]:
-    """What the container would do with a package that is not done here: a sentence each."""
-    requirements = package.folder / layout.REQUIREMENTS
-    if not requirements.is_file() or (package.folder / layout.LIBRARY).exists():
-        return ()
-    lines = (line.strip() for line in requirements.read_text(encoding="utf-8", errors="replace").splitlines())
-    if not any(line and not line.startswith("#") for line in lines):
-        return ()
-    return (
-        f"{requirements} is installed by the container when it starts; here its packages must be installed already",
-    )
 
 
 def _paths(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:

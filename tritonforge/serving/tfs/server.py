@@ -32,6 +32,7 @@ from tritonforge.serving import loopback, ports
 from tritonforge.serving.supervised import Supervised
 from tritonforge.serving.tfs import container, package, predictor
 from tritonforge.tfs import environment as variables
+from tritonforge.tfs.layout import LIBRARY, REQUIREMENTS
 
 __all__ = ["Answer", "TfsServer", "start"]
 
@@ -99,12 +100,14 @@ class TfsServer:
         if found.has_code:
             _check_service()
         command, self.predictor = _predictor(program)
-        self.warnings = package.warnings(found)
+        self.warnings: tuple[str, ...] = ()
         self._process = Supervised(log=None if log is None else Path(log))
         self._pool: urllib3.HTTPConnectionPool | None = None
         try:
             with ports.held({"sagemaker": port}) as held:
                 self._port = held["sagemaker"] or 0
+                if found.requirements is not None and not (self.folder / LIBRARY).exists():
+                    on_progress(f"installing {REQUIREMENTS}")
                 self._launch(command, _surroundings(given), on_progress)
                 self._wait_until_ready(startup_timeout, cancelled or threading.Event())
         except BaseException:

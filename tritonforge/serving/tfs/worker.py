@@ -24,7 +24,7 @@ import urllib3
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving.listener import Answering, Listener, Reply, Request
-from tritonforge.serving.tfs import conversion, handlers
+from tritonforge.serving.tfs import conversion, handlers, python_environment
 from tritonforge.serving.tfs.contract import CUSTOM_ATTRIBUTES, context, model_path
 
 __all__ = ["Job", "main", "proxy", "python_service"]
@@ -52,6 +52,8 @@ def main() -> int:
     """Answer until SIGTERM."""
     job: Job = json.loads(sys.argv[1])
     with os.fdopen(job["report"], "w") as report:
+        if job["python_service"]:
+            _hide_tritonforge()
         try:
             answer = python_service(job) if job["python_service"] else proxy(job)
         except LaunchError as error:
@@ -63,6 +65,14 @@ def main() -> int:
     signal.sigwait({signal.SIGTERM})
     listener.stop(drain=_DRAIN)
     return 0
+
+
+def _hide_tritonforge() -> None:
+    """Make tritonforge impossible to import by handlers, as in the container; what runs here is loaded already."""
+    package = handlers.__name__.partition(".")[0]
+    sys.path[:] = [path for path in sys.path if Path(path).name != python_environment.PACKAGE_PATH]
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        del sys.modules[name]
 
 
 def proxy(job: Job) -> Answering:
