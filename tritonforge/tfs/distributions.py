@@ -13,7 +13,6 @@ from typing import Final
 
 __all__ = ["DISTRIBUTIONS", "distribution_of", "has_requirements"]
 
-# fmt: off
 #: Every distribution in the image's Python environment, by its normalised name.
 DISTRIBUTIONS: Final = frozenset(
     {
@@ -64,7 +63,6 @@ DISTRIBUTIONS: Final = frozenset(
         "zope-interface",
     }
 )
-# fmt: on
 
 #: Modules whose distribution has another name.
 _OTHERWISE_NAMED: Final[Mapping[str, str]] = MappingProxyType(
