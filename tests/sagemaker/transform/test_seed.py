@@ -136,7 +136,8 @@ def test_tfrecords_through_the_handlers(
 ) -> None:
     """The seed's second job: with request batching, a line for each record in the records' order.
 
-    The lines are those of the JPEG objects, and byte for byte those of the same job run here.
+    The lines are those of the JPEG objects, and those of the same job run here. TensorFlow rounds batches of different
+    sizes differently, and which requests share a batch depends on when they arrive.
     """
     parts = {
         f"train-{part:05}-of-00004": b"".join(
@@ -180,7 +181,7 @@ def test_tfrecords_through_the_handlers(
         lines = output.splitlines()
         assert len(lines) == len(pictures[part::4])
         for number, line in zip(range(part, COUNT, 4), lines, strict=True):
-            assert line == account.get(f"output/{number:04}.jpg.out"), (key, number)
+            assert_same_prediction(line, account.get(f"output/{number:04}.jpg.out"))
     (tmp_path / "in").mkdir()
     for key, body in parts.items():
         (tmp_path / "in" / key).write_bytes(body)
@@ -193,7 +194,17 @@ def test_tfrecords_through_the_handlers(
     with TfsServer(handlers) as server:
         outcome = run(job, source=Folders(), sink=Folders(), asker=HttpAsker(server.url))
     assert outcome.state == "Completed"
-    assert {key: (tmp_path / "out" / f"{key}.out").read_bytes() for key in parts} == outputs
+    for key, output in outputs.items():
+        lines = (tmp_path / "out" / f"{key}.out").read_bytes().splitlines()
+        for line, other in zip(lines, output.splitlines(), strict=True):
+            assert_same_prediction(line, other)
+
+
+def assert_same_prediction(line: bytes, other: bytes) -> None:
+    """The same class, and probabilities that differ by rounding only."""
+    (found,), (expected,) = (json.loads(text)["predictions"] for text in (line, other))
+    assert found["classes"] == expected["classes"]
+    assert found["probabilities"] == pytest.approx(expected["probabilities"], rel=1e-5, abs=1e-7)
 
 
 def test_a_content_type_that_the_handlers_refuse(account: Account, handlers: Path, pictures: list[bytes]) -> None:

@@ -37,6 +37,7 @@ def judge(deployment: Deployment, materials: Mapping[str, Material], *, region: 
                 material.folder,
                 image=None if image is None else image.text,
                 instance_type=variant.instance_type,
+                gpus=None if variant.serverless_config is None else 0,
                 environment=variables,
                 multi_model=deployment.multi_model,
             )

@@ -67,6 +67,27 @@ def create_model(request: Mapping[str, Any]) -> Iterator[Limit]:
         places.append((("Containers", index), each))
     for path, container in places:
         yield from _container(container, path)
+    yield from _pipeline(several or (), (request.get("InferenceExecutionConfig") or {}).get("Mode"))
+
+
+def _pipeline(containers: Sequence[Mapping[str, Any]], mode: str | None) -> Iterator[Limit]:
+    hostnames = [container.get("ContainerHostname") for container in containers]
+    if any(hostnames) and not all(hostnames):
+        # API ContainerDefinition.ContainerHostname: for every container of a pipeline, or for none.
+        index = hostnames.index(None)
+        yield Limit(
+            ("Containers", index, "ContainerHostname"),
+            "ContainerHostname is given for some containers; give it for every container, or for none",
+        )
+    for index, hostname in enumerate(hostnames):
+        if hostname and hostname in hostnames[:index]:
+            yield Limit(
+                ("Containers", index, "ContainerHostname"),
+                f"two containers have the hostname {hostname!r}; the hostnames must differ",
+            )
+    if mode == "Direct" and not any(hostnames):
+        # DG "Invoke a multi-container endpoint with direct invocation": requests name a container by its hostname.
+        yield Limit(("Containers",), "containers for direct invocation need ContainerHostname")
 
 
 def _container(container: Mapping[str, Any], path: tuple[str | int, ...]) -> Iterator[Limit]:
@@ -191,6 +212,8 @@ def _serverless(
             yield Limit((*path, "ModelName"), "a serverless variant takes no multi-model container")
         if isinstance(container, Mapping) and container.get("ModelDataSource"):
             yield Limit((*path, "ModelName"), "a serverless variant takes no model with ModelDataSource")
+    if len(model.get("Containers") or ()) > 1:
+        yield Limit((*path, "ModelName"), "a serverless variant takes no inference pipeline")
     if model.get("VpcConfig"):
         yield Limit((*path, "ModelName"), "a serverless variant takes no model with VpcConfig")
     if model.get("EnableNetworkIsolation"):

@@ -19,9 +19,9 @@ from tritonforge.sagemaker.emulator import environment, hosting
 from tritonforge.sagemaker.emulator.control import scaling
 from tritonforge.sagemaker.emulator.control.deployments import Deployments
 from tritonforge.sagemaker.emulator.control.desk import Desk
-from tritonforge.sagemaker.emulator.control.fleet import Containers
 from tritonforge.sagemaker.emulator.control.ledger import Ledger
 from tritonforge.sagemaker.emulator.control.loglines import LogLines
+from tritonforge.sagemaker.emulator.control.pipelines import Containers
 from tritonforge.sagemaker.emulator.control.plane import Plane
 from tritonforge.sagemaker.emulator.control.premises import Premises
 from tritonforge.sagemaker.emulator.control.registry.validations import Validations

@@ -59,11 +59,12 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a container answered: headers have lower-case names."""
+    """What a container answered: headers have lower-case names; ``container`` is its name in its model."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    container: str = "primary"
 
 
 class Container(Protocol):
@@ -94,7 +95,7 @@ class LiveVariant:
     """A production variant that serves.
 
     ``weight`` is the current one; ``instances`` how many it is said to have (they share one container here).
-    ``serverless`` lowers the limit of bodies.
+    ``serverless`` lowers the limit of bodies. ``targets`` has containers by hostname where requests must name one.
     """
 
     name: str
@@ -102,6 +103,7 @@ class LiveVariant:
     container: Container
     instances: int = 1
     serverless: bool = False
+    targets: Mapping[str, Container] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

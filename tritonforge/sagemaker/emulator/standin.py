@@ -35,7 +35,7 @@ class StandInContainer:
         self._ended = ended
 
     def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
-        """The variant's name, the image, the model's address and the length of the body, as JSON."""
+        """The variant's name, the image, the model's address, the body's length and the headers, as JSON."""
         if self.stopped:
             raise ContainerGoneError(f"the container of {self.variant.name} was stopped")
         data = self.variant.container.model_data
@@ -44,6 +44,7 @@ class StandInContainer:
             "image": self.variant.container.image,
             "model": data.uri if data else "",
             "bytes": len(body),
+            "headers": dict(headers),
         }
         return Answer(200, {"content-type": "application/json"}, json.dumps(answer).encode())
 

@@ -57,11 +57,14 @@ def prepare(
     image: str | None = None,
     default_model: str | None = None,
     instance_type: str | None = None,
+    gpus: int | None = None,
     environment: Mapping[str, str] | None = None,
     multi_model: bool = False,
     dereference: bool = False,
 ) -> Judgement:
     """Judge what a package of this repository would hold, for an image and an environment; nothing is written.
+
+    ``gpus`` 0 is for hosts without a GPU; with None the instance type decides.
 
     Raises:
         PackageError: as `listing`, or the folder is a definition that is not built yet.
@@ -74,6 +77,7 @@ def prepare(
         image=image,
         default_model=default_model,
         instance_type=instance_type,
+        gpus=gpus,
         environment=environment,
         multi_model=multi_model,
         left_out=listed.left_out,
@@ -98,6 +102,7 @@ def judge(
     image: str | None = None,
     default_model: str | None = None,
     instance_type: str | None = None,
+    gpus: int | None = None,
     environment: Mapping[str, str] | None = None,
     multi_model: bool = False,
     left_out: Sequence[str] = (),
@@ -107,12 +112,18 @@ def judge(
         found = validated(tree, environment=environment)
         return Judgement(None, dict(environment or {}), found, left_out=left_out, is_tfs_package=True)
     if multi_model:
+        # A multi-model container needs instances, whose type says whether they have GPUs.
         served, judged = judge_multi_model(tree, image=image, instance_type=instance_type, environment=environment)
         return Judgement(served, dict(environment or {}), judged, left_out=left_out)
     chosen = default_model or (environment or {}).get(DEFAULT_MODEL) or default_model_of(tree)
     needed = dict(environment or {}) | ({DEFAULT_MODEL: chosen} if chosen is not None else {})
     judged = validated(
-        tree, image=image, target="sagemaker", instance_type=instance_type, environment=needed if needed else None
+        tree,
+        image=image,
+        target="sagemaker",
+        instance_type=instance_type,
+        gpus=gpus,
+        environment=needed if needed else None,
     )
     return Judgement(chosen, needed, judged, _idle(tree, chosen), left_out)
 

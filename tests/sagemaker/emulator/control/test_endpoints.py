@@ -295,17 +295,3 @@ def test_two_clients_that_create_the_same_endpoint(account: Any) -> None:
     assert set(outcomes) == {"created", f'Cannot create already existing endpoint "{PREFIX}:endpoint/race".'}
     account.settled("race")
     account.gone("race")
-
-
-def test_models_in_a_pipeline_are_not_faked(account: Any) -> None:
-    """A model of two containers fails with a reason that says what to do instead."""
-    account.sagemaker.create_model(
-        ModelName="pipeline",
-        ExecutionRoleArn=account.emulator.role_arn,
-        Containers=[{"Image": "i", "ModelDataUrl": account.data}] * 2,
-    )
-    account.config("pipeline", "pipeline")
-    found = account.endpoint("pipeline", "pipeline")
-    assert found["EndpointStatus"] == "Failed"
-    assert "2 containers" in found["FailureReason"]
-    account.gone("pipeline")

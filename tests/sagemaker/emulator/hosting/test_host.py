@@ -65,6 +65,7 @@ def run(bucket: Bucket, tmp_path: Path) -> Iterator[Callable[..., Running]]:
         image: str = IMAGE,
         environment: Mapping[str, str] | None = None,
         instance_type: str = "ml.g5.xlarge",
+        serverless: bool = False,
         startup_timeout: float = 60.0,
         **settings: Any,
     ) -> Running:
@@ -83,7 +84,8 @@ def run(bucket: Bucket, tmp_path: Path) -> Iterator[Callable[..., Running]]:
             name="v1",
             endpoint="e",
             container=definition,
-            instance_type=instance_type,
+            instance_type="" if serverless else instance_type,
+            serverless=serverless,
             startup_timeout=startup_timeout,
         )
         folder = tmp_path / f"container-{len(started)}"
@@ -163,6 +165,7 @@ def test_the_repository_is_held_to_the_image_s_release(run: Callable[..., Runnin
     )
     gpu = below("m", model(config=f"{CONFIG} instance_group {{ kind: KIND_GPU }}"))
     assert "has kind KIND_GPU but no GPUs are available" in refused(run, gpu, instance_type="ml.m5.xlarge")
+    assert "has kind KIND_GPU but no GPUs are available" in refused(run, gpu, serverless=True)
     generate = {"SAGEMAKER_TRITON_INFERENCE_TYPE": "generate"}
     assert "SAGEMAKER_TRITON_INFERENCE_TYPE=generate" in refused(
         run, below("m", model()), image=newer, environment=generate

@@ -1,9 +1,9 @@
-"""The whole emulator with boto3 on real tritonservers: asynchronous inference, captured data, several models."""
+"""The whole emulator with boto3 on real servers: asynchronous inference, captured data, several models, a pipeline."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import boto3
@@ -20,6 +20,28 @@ BODY = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [2.
 KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
 
 
+#: The `serve` of an image of one's own: the number of a text, as an inference request of Triton's.
+TO_REQUEST = """#!/usr/bin/env python3
+import http.server, json
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        self.answer(b"")
+    def do_POST(self):
+        number = float(self.rfile.read(int(self.headers["Content-Length"])))
+        tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [number]}
+        self.answer(json.dumps({"inputs": [tensor]}).encode())
+
+http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
+"""
+
+
 class Account:
     """An emulated account: clients by service, and a way to make endpoints."""
 
@@ -32,7 +54,11 @@ class Account:
     def serve(self, name: str, data: str, *, mode: str = "SingleModel", **settings: Any) -> None:
         """An endpoint in service."""
         container = {"Image": IMAGE, "ModelDataUrl": data, "Mode": mode}
-        self.sagemaker.create_model(ModelName=name, ExecutionRoleArn=self.emulator.role_arn, PrimaryContainer=container)
+        self.serve_model(name, {"PrimaryContainer": container}, **settings)
+
+    def serve_model(self, name: str, model: Mapping[str, Any], **settings: Any) -> None:
+        """As `serve`, for any model."""
+        self.sagemaker.create_model(ModelName=name, ExecutionRoleArn=self.emulator.role_arn, **model)
         variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
         self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **settings)
         self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
@@ -46,9 +72,12 @@ class Account:
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[Account]:
-    """An account with three endpoints on the same archive: captured, asynchronous, multi-model."""
-    with Emulator(speed=1000.0, containers=Host(Limits(models=1))) as emulator:
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    """An account with four endpoints on the same archive: captured, asynchronous, multi-model, a pipeline."""
+    program = tmp_path_factory.mktemp("program")
+    (program / "serve").write_text(TO_REQUEST)
+    (program / "serve").chmod(0o755)
+    with Emulator(speed=1000.0, containers=Host(Limits(models=1)), images={"to-request:1": program}) as emulator:
         made = Account(emulator)
         bucket = f"s3://{emulator.bucket}"
         made.s3.put_object(Bucket=emulator.bucket, Key="models/double.tar.gz", Body=archive(below("double", model())))
@@ -64,7 +93,9 @@ def account() -> Iterator[Account]:
         made.serve("captured", archived, DataCaptureConfig=capture)
         made.serve("queued", archived, AsyncInferenceConfig={"OutputConfig": output})
         made.serve("several", f"{bucket}/models/", mode="MultiModel")
-        made.in_service("captured", "queued", "several")
+        triton = {"Image": IMAGE, "ModelDataUrl": archived, "ContainerHostname": "triton"}
+        made.serve_model("pipeline", {"Containers": [{"Image": "to-request:1", "ContainerHostname": "text"}, triton]})
+        made.in_service("captured", "queued", "several", "pipeline")
         yield made
 
 
@@ -129,3 +160,12 @@ def test_several_models_are_behind_one_endpoint(account: Account) -> None:
     content = archive(below("later", model()))
     account.s3.put_object(Bucket=account.emulator.bucket, Key="models/later.tar.gz", Body=content)
     assert answer(account, "several", TargetModel="later.tar.gz") == [5.0]
+
+
+def test_a_pipeline_answers_with_what_triton_makes_of_the_first_container(account: Account) -> None:
+    """A container of one's own in front of a Triton; an error names the container that it came from."""
+    client = account.sagemaker_runtime
+    response = client.invoke_endpoint(EndpointName="pipeline", Body=b"2.5", ContentType="text/plain")
+    assert json.loads(response["Body"].read())["outputs"][0]["data"] == [5.0]
+    with pytest.raises(client.exceptions.ModelError, match="from text"):
+        client.invoke_endpoint(EndpointName="pipeline", Body=b"two", ContentType="text/plain")

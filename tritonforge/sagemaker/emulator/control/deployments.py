@@ -16,8 +16,9 @@ from typing import Any, Final, Protocol
 
 from tritonforge.sagemaker.emulator.control import fleet, pauses, states
 from tritonforge.sagemaker.emulator.control.documents import Endpoint, VariantNow
-from tritonforge.sagemaker.emulator.control.fleet import Containers, Fleet
+from tritonforge.sagemaker.emulator.control.fleet import Fleet
 from tritonforge.sagemaker.emulator.control.ledger import Ledger
+from tritonforge.sagemaker.emulator.control.pipelines import Containers
 from tritonforge.sagemaker.emulator.control.premises import Premises
 from tritonforge.sagemaker.emulator.control.traffic import Bake, Plan, Shift, plan
 from tritonforge.sagemaker.emulator.hosting import ContainerError

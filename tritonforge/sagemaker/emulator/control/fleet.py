@@ -7,47 +7,24 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from tritonforge.sagemaker.emulator.control.documents import VariantNow
+from tritonforge.sagemaker.emulator.control.pipelines import (
+    Containers,
+    InferencePipeline,
+    RunningContainer,
+    start_model,
+)
 from tritonforge.sagemaker.emulator.hosting import ContainerDefinition, ContainerError, Variant
 from tritonforge.sagemaker.emulator.objects import ObjectStore
-from tritonforge.sagemaker.emulator.requests import Answer, Container, LiveVariant
+from tritonforge.sagemaker.emulator.requests import Container, LiveVariant
 
-__all__ = ["Containers", "Fleet", "RunningContainer", "Started", "start"]
+__all__ = ["Fleet", "Started", "start"]
 
 #: AWS's limits where a variant names none: ContainerStartupHealthCheckTimeoutInSeconds, ModelDataDownloadTimeout.
 _STARTUP: Final = 240.0
 _DOWNLOAD: Final = 3600.0
-
-
-class RunningContainer(Container, Protocol):
-    """A container that can be ended, and asked for more than inferences."""
-
-    def get(self, path: str, *, timeout: float) -> Answer:
-        """The container's answer to a GET; raises as ``invoke``."""
-        ...
-
-    def stop(self, *, drain: float = 30.0) -> None:
-        """End it once its requests in flight have ended, ``drain`` seconds at most; may be called twice."""
-        ...
-
-
-class Containers(Protocol):
-    """Who starts containers: the module `hosting`, or what a test puts in its place."""
-
-    def start(
-        self,
-        variant: Variant,
-        *,
-        objects: ObjectStore,
-        folder: Path,
-        log: Callable[[str], None],
-        images: Mapping[str, str] | None = None,
-        cancelled: threading.Event | None = None,
-    ) -> RunningContainer:
-        """Start a variant's container; returns when it answers. Raises ContainerError with the FailureReason."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +57,7 @@ class Fleet:
                 container=containers[each.name],
                 instances=max(each.desired_instances, 1),
                 serverless="ServerlessConfig" in each.config,
+                targets=_targets(containers[each.name]),
             )
             for each in variants
             if each.name in containers
@@ -111,12 +89,13 @@ def start(
     try:
         for each, shadow in variants:
             stream = f"{each.name}/i-{secrets.token_hex(8)}0"
-            wanted = _variant(endpoint, each, models)
-            running = containers.start(
-                wanted,
+            running = start_model(
+                containers,
+                _model(each, models),
+                _variant(endpoint, each),
                 objects=objects,
                 folder=folder / f"{endpoint}-{each.name}-{secrets.token_hex(4)}",
-                log=lambda line, stream=stream: log(stream, line),  # type: ignore[misc]  # a default binds it now
+                log=lambda end, line, stream=stream: log(f"{stream}{end}", line),  # type: ignore[misc]  # binds it now
                 images=images,
                 cancelled=cancelled,
             )
@@ -127,25 +106,32 @@ def start(
     return Fleet(started)
 
 
-def _variant(endpoint: str, variant: VariantNow, models: Mapping[str, Any]) -> Variant:
-    config = variant.config
-    if not config.get("ModelName"):
+def _targets(container: RunningContainer) -> Mapping[str, Container]:
+    """The containers that requests address by their hostname; empty but for models with Direct mode."""
+    return container.targets if isinstance(container, InferencePipeline) else {}
+
+
+def _model(variant: VariantNow, models: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model of a variant, as CreateModel has it."""
+    name = variant.config.get("ModelName")
+    if not name:
         raise ContainerError(
             f"Variant {variant.name} names no model: tritonforge's emulator has no inference components; give the "
             "variant a ModelName."
         )
-    model = models[config["ModelName"]]
-    found = [model["PrimaryContainer"]] if model.get("PrimaryContainer") else list(model.get("Containers") or ())
-    if len(found) != 1:
-        raise ContainerError(
-            f"Model {config['ModelName']} has {len(found)} containers: tritonforge's emulator runs models of one "
-            "container; put the steps into one Triton ensemble."
-        )
+    model: Mapping[str, Any] = models[name]
+    return model
+
+
+def _variant(endpoint: str, variant: VariantNow) -> Variant:
+    """A variant as its containers are started from it."""
+    config = variant.config
     return Variant(
         name=variant.name,
         endpoint=endpoint,
-        container=ContainerDefinition.of(found[0]),
+        container=ContainerDefinition(image=""),
         instance_type=config.get("InstanceType", ""),
+        serverless="ServerlessConfig" in config,
         download_timeout=float(config.get("ModelDataDownloadTimeoutInSeconds") or _DOWNLOAD),
         startup_timeout=float(config.get("ContainerStartupHealthCheckTimeoutInSeconds") or _STARTUP),
     )

@@ -12,6 +12,7 @@ from tritonforge.sagemaker.emulator.control.desk import Desk, Operation
 from tritonforge.sagemaker.emulator.control.documents import Resource
 from tritonforge.sagemaker.emulator.control.failures import already_exists, invalid
 from tritonforge.sagemaker.emulator.control.registry import serving
+from tritonforge.sagemaker.emulator.hosting import container_definitions
 
 __all__ = ["OPERATIONS", "create"]
 
@@ -29,10 +30,8 @@ def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         raise invalid("ExecutionRoleArn is required for a model with containers.")
     desk.premises.role(desk.region, role)
     resolved = serving.served(desk, request)
-    model = {**request, **resolved}
-    containers = [model["PrimaryContainer"]] if model.get("PrimaryContainer") else model.get("Containers") or ()
-    for each in containers:
-        desk.premises.data(desk.region, each, role)
+    for container in container_definitions({**request, **resolved}):
+        desk.premises.data(desk.region, container, role)
     with desk.ledger.lock:
         if desk.ledger.get(desk.region, _KIND, name) is not None:
             raise already_exists(KINDS[_KIND], arn)

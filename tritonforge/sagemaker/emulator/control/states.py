@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from tritonforge.sagemaker.emulator.control.documents import Endpoint, Pending, Stage, VariantNow
 from tritonforge.sagemaker.emulator.control.failures import in_progress, invalid
+from tritonforge.sagemaker.emulator.hosting.definitions import container_definitions
 
 __all__ = [
     "NEXT",
@@ -88,8 +89,7 @@ def variants_of(
 
 
 def _images(model: Mapping[str, Any]) -> Sequence[str]:
-    containers = [model["PrimaryContainer"]] if "PrimaryContainer" in model else model.get("Containers", ())
-    return [each.get("Image", "") for each in containers]
+    return [container.get("Image", "") for container in container_definitions(model)]
 
 
 def created(

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +28,13 @@ from tritonforge.sagemaker.emulator.batch.asker import ContainerAsker
 from tritonforge.sagemaker.emulator.batch.place import EmulatedPlace
 from tritonforge.sagemaker.emulator.control import pauses, transform_states
 from tritonforge.sagemaker.emulator.control.documents import Transform
-from tritonforge.sagemaker.emulator.control.fleet import Containers, RunningContainer
 from tritonforge.sagemaker.emulator.control.ledger import Ledger
+from tritonforge.sagemaker.emulator.control.pipelines import (
+    Containers,
+    InferencePipeline,
+    RunningContainer,
+    start_model,
+)
 from tritonforge.sagemaker.emulator.control.threads import Task, Threads
 from tritonforge.sagemaker.emulator.hosting import ContainerDefinition, ContainerError, UnhealthyError, Variant
 from tritonforge.sagemaker.emulator.objects import ObjectMissingError, ObjectStore
@@ -164,29 +169,29 @@ class Transforms:
                 work.stopper.join()
 
     def _started(self, region: str, job: Transform, stream: str, work: _Work) -> RunningContainer:
-        primary = job.model.get("PrimaryContainer")
-        found = [primary] if primary else job.model.get("Containers", ())
-        if len(found) != 1:
-            raise ContainerError(
-                f"Model {job.request['ModelName']} has {len(found)} containers: tritonforge's emulator runs models of "
-                "one container; put the steps into one Triton ensemble."
-            )
-        definition = ContainerDefinition.of(found[0])
-        environment = {**definition.environment, **container_environment(TransformJob.from_request(job.request))}
-        container = self._containers.start(
+        container = start_model(
+            self._containers,
+            job.model,
             Variant(
                 name=job.name,
                 endpoint=job.name,
-                container=replace(definition, environment=environment),
+                container=ContainerDefinition(image=""),
                 instance_type=job.request["TransformResources"]["InstanceType"],
                 startup_timeout=_STARTUP,
             ),
+            environment=container_environment(TransformJob.from_request(job.request)),
             objects=self._objects,
             folder=self._folder / f"{job.name}-{secrets.token_hex(4)}",
-            log=lambda line: self._line(region, stream, line),
+            log=lambda end, line: self._line(region, f"{stream}{end}", line),
             images=self._images,
             cancelled=work.stop,
         )
+        if isinstance(container, InferencePipeline) and container.targets:
+            container.stop(drain=0.0)
+            raise ContainerError(
+                f"Model {job.request['ModelName']} has InferenceExecutionConfig.Mode Direct: a transform job cannot "
+                "name the container that a record is for."
+            )
         with self._threads.guard:
             work.container = container
         return container

@@ -10,10 +10,12 @@ from tritonforge.sagemaker.emulator.hosting.definitions import (
     ContainerDefinition,
     ContainerError,
     ContainerGoneError,
+    ContainerTimeoutError,
     ModelData,
     TargetModelError,
     UnhealthyError,
     Variant,
+    container_definitions,
 )
 from tritonforge.sagemaker.emulator.hosting.host import Host, Running, start
 from tritonforge.sagemaker.emulator.hosting.multi_model import Limits
@@ -22,6 +24,7 @@ __all__ = [
     "ContainerDefinition",
     "ContainerError",
     "ContainerGoneError",
+    "ContainerTimeoutError",
     "Host",
     "Limits",
     "ModelData",
@@ -29,5 +32,6 @@ __all__ = [
     "TargetModelError",
     "UnhealthyError",
     "Variant",
+    "container_definitions",
     "start",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,10 +12,12 @@ __all__ = [
     "ContainerDefinition",
     "ContainerError",
     "ContainerGoneError",
+    "ContainerTimeoutError",
     "ModelData",
     "TargetModelError",
     "UnhealthyError",
     "Variant",
+    "container_definitions",
 ]
 
 _LONGEST_REASON: Final = 1024
@@ -41,12 +43,21 @@ class UnhealthyError(ContainerError):
 class ContainerGoneError(TritonForgeError):
     """A container gives no answer: it ended, and is being started again.
 
-    ``in_flight`` says that it may have received the request.
+    ``in_flight`` says that it may have received the request; ``container`` is its name in its model.
     """
 
-    def __init__(self, message: str, *, in_flight: bool = False) -> None:
+    def __init__(self, message: str, *, in_flight: bool = False, container: str = "primary") -> None:
         super().__init__(message)
         self.in_flight = in_flight
+        self.container = container
+
+
+class ContainerTimeoutError(TimeoutError):
+    """A container of a pipeline gave no answer in time; ``container`` is its name."""
+
+    def __init__(self, message: str, *, container: str) -> None:
+        super().__init__(message)
+        self.container = container
 
 
 class TargetModelError(TritonForgeError):
@@ -111,12 +122,20 @@ class Variant:
 
     ``download_timeout`` is ModelDataDownloadTimeoutInSeconds and ``startup_timeout``
     ContainerStartupHealthCheckTimeoutInSeconds; AWS's defaults are "about 4 minutes" for the latter. ``instance_type``
-    is "" for a serverless variant.
+    is "" for a serverless variant. ``container_name`` is what a FailureReason calls the container.
     """
 
     name: str
     endpoint: str
     container: ContainerDefinition
     instance_type: str = ""
+    serverless: bool = False
+    container_name: str = "primary container"
     download_timeout: float = 3600.0
     startup_timeout: float = 240.0
+
+
+def container_definitions(model: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the container definitions of a CreateModel request, in their order."""
+    primary = model.get("PrimaryContainer")
+    return [primary] if primary else list(model.get("Containers") or ())

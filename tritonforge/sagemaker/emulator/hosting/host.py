@@ -357,6 +357,8 @@ def _refusal(
         target="triton" if variant.container.multi_model else "sagemaker",
         environment=environment,
         instance_type=instance_type,
+        # Developer guide, "Deploy models with Amazon SageMaker Serverless Inference": GPUs are not supported.
+        gpus=0 if variant.serverless else None,
         load_models=models or None,
         ignore=ignore,
     )
@@ -367,7 +369,7 @@ def _refusal(
 def _unhealthy(variant: Variant, reason: str) -> UnhealthyError:
     """The error of a container that ended, or never became ready; ``reason`` is what its log says."""
     return UnhealthyError(
-        f"The primary container for production variant {variant.name} did not pass the ping health check. Please "
-        "check CloudWatch logs for this endpoint.",
+        f"The {variant.container_name} for production variant {variant.name} did not pass the ping health check. "
+        "Please check CloudWatch logs for this endpoint.",
         detail=reason,
     )

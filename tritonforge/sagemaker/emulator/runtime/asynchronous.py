@@ -154,7 +154,7 @@ class Backlog:
             variant = None if live is None else self._choose(live)
             answer: Answer | Response = Response(_UNAVAILABLE, (), b'{"Message": "The endpoint has no variant."}')
             if variant is not None:
-                answer = ask(variant, body, job.headers, target_model="", timeout=job.timeout)
+                answer = ask(variant.container, body, job.headers, target_model="", timeout=job.timeout)
             unavailable = isinstance(answer, Response) and answer.status == _UNAVAILABLE
             if not unavailable or _now() > job.expires or self._closed.wait(_PAUSE):
                 return answer

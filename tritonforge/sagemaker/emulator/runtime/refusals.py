@@ -77,9 +77,12 @@ def model_sentence(answer: Answer, place: Place) -> str:
     text = answer.body.decode("utf-8", "replace")
     kind = "server" if answer.status >= _SERVER_ERROR or answer.status == 0 else "client"
     if len(text) > MAXIMAL_MESSAGE:
-        start = f"Received {kind} error ({answer.status}) from primary and could not load the entire response body."
+        start = (
+            f"Received {kind} error ({answer.status}) from {answer.container} and could not load the entire response "
+            "body."
+        )
     else:
-        start = f'Received {kind} error ({answer.status}) from primary with message "{text}".'
+        start = f'Received {kind} error ({answer.status}) from {answer.container} with message "{text}".'
     return f"{start} {place.see}"
 
 
@@ -97,10 +100,10 @@ def model_error(answer: Answer, place: Place) -> Response:
     )
 
 
-def timed_out() -> Answer:
+def timed_out(container: str = "primary") -> Answer:
     """What stands for the answer of a container that took too long. Sentence: sagemaker-examples issue 1407."""
     sentence = (
-        "Your invocation timed out while waiting for a response from container primary. Review the latency metrics "
-        "for each container in Amazon CloudWatch, resolve the issue, and try again."
+        f"Your invocation timed out while waiting for a response from container {container}. Review the latency "
+        "metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
     )
-    return Answer(0, {}, sentence.encode())
+    return Answer(0, {}, sentence.encode(), container)

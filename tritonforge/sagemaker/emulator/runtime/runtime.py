@@ -15,6 +15,7 @@ from tritonforge.sagemaker.emulator.objects import ObjectStore
 from tritonforge.sagemaker.emulator.requests import (
     MAXIMAL_BODY,
     Answer,
+    Container,
     LiveEndpoint,
     LiveVariant,
     Request,
@@ -150,10 +151,6 @@ class Runtime:
             )
         if "EnableExplanations" in given:
             return refusals.refused(f"Endpoint {name} has no ExplainerConfig and does not support EnableExplanations.")
-        if "TargetContainerHostname" in given:
-            return refusals.refused(
-                f"Endpoint {name} is not a multi-container endpoint and does not support target container header."
-            )
         if "InferenceComponentName" in given:
             return refusals.refused(
                 f"Endpoint {name} has no inference components and does not support inference component name header."
@@ -175,19 +172,22 @@ class Runtime:
             )
             assert too_large is not None
             return too_large
+        container = _container(endpoint, variant, given)
+        if isinstance(container, Response):
+            return container
         target = given.get("TargetModel", "")
-        if target and not variant.container.multi_model:
+        if target and not container.multi_model:
             # Sentence and code: amazon-sagemaker-examples issues 1026 and 1216.
             return refusals.refused(
                 f"Endpoint {endpoint.name} is not a multi-model endpoint and does not support target model header.",
                 ErrorCode="TARGET_MODEL_HEADER_NOT_SUPPORTED",
             )
-        if variant.container.multi_model and not target:
+        if container.multi_model and not target:
             # Sentence: sagemaker-tensorflow-serving-container issue 166.
             return refusals.refused(f"Request {uuid.uuid4()} is missing a target model header.")
         headers = _passed_on(given)
-        answer = ask(variant, request.body, headers, target_model=target, timeout=self._timeout)
-        self._shadow(endpoint, variant, request.body, headers)
+        answer = ask(container, request.body, headers, target_model=target, timeout=self._timeout)
+        self._shadow(endpoint, variant, request.body, headers, given.get("TargetContainerHostname", ""))
         if isinstance(answer, Response):
             return answer
         if answer.status != _OK:
@@ -212,15 +212,18 @@ class Runtime:
         )
         self._recorder.add(endpoint.name, variant.name, endpoint.capture, exchange)
 
-    def _shadow(self, endpoint: LiveEndpoint, variant: LiveVariant, body: bytes, headers: Mapping[str, str]) -> None:
+    def _shadow(
+        self, endpoint: LiveEndpoint, variant: LiveVariant, body: bytes, headers: Mapping[str, str], hostname: str
+    ) -> None:
         """Give a shadow variant its copy of a request; nobody waits for its answer."""
         for shadow in endpoint.shadows:
             share = 100.0 * shadow.weight / variant.weight if variant.weight > 0 else 0.0
             with self._lock:
                 takes = self._shadowing.setdefault(endpoint.name, Sampling()).takes(share)
-            if takes:
+            container = shadow.targets.get(hostname) if shadow.targets else shadow.container
+            if takes and container is not None:
                 arguments = {"target_model": "", "timeout": self._timeout}
-                threading.Thread(target=ask, args=(shadow, body, headers), kwargs=arguments, daemon=True).start()
+                threading.Thread(target=ask, args=(container, body, headers), kwargs=arguments, daemon=True).start()
 
     def _asynchronous(self, endpoint: LiveEndpoint, request: Request, given: Mapping[str, str]) -> Response:
         settings = endpoint.asynchronous
@@ -229,6 +232,12 @@ class Runtime:
             return refusals.refused(
                 f"Endpoint {endpoint.name} is not an asynchronous endpoint; call InvokeEndpoint, or configure it with "
                 "AsyncInferenceConfig."
+            )
+        if any(variant.targets for variant in endpoint.variants):
+            # Direct invocation is synchronous: InvokeEndpointAsync has no member for it. The sentence is ours.
+            return refusals.refused(
+                f"Endpoint {endpoint.name} has containers for direct invocation, which InvokeEndpointAsync does not "
+                "support."
             )
         location = given.get("InputLocation", "")
         if bool(location) == bool(request.size):
@@ -275,6 +284,32 @@ class Runtime:
                 return candidates[balance.choose(weights)]
             except ValueError:
                 return None
+
+
+def _container(endpoint: LiveEndpoint, variant: LiveVariant, given: Mapping[str, str]) -> Container | Response:
+    """The container that a request is for, or why there is none.
+
+    The developer guide, "Invoke a multi-container endpoint with direct invocation", names the three errors; the
+    sentences are ours.
+    """
+    hostname = given.get("TargetContainerHostname", "")
+    if not variant.targets:
+        if not hostname:
+            return variant.container
+        return refusals.refused(
+            f"Endpoint {endpoint.name} is not a multi-container endpoint with direct invocation and does not support "
+            "target container hostname header."
+        )
+    if not hostname:
+        return refusals.refused(
+            f"Endpoint {endpoint.name} is configured for direct invocation: the request is missing a target container "
+            f"hostname header. Its containers are {', '.join(variant.targets)}."
+        )
+    if hostname not in variant.targets:
+        return refusals.refused(
+            f"Endpoint {endpoint.name} has no container {hostname}. Its containers are {', '.join(variant.targets)}."
+        )
+    return variant.targets[hostname]
 
 
 def _passed_on(given: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tritonforge.sagemaker.emulator.control.desk import Desk
@@ -12,7 +12,7 @@ from tritonforge.sagemaker.emulator.control.registry import naming
 __all__ = ["served"]
 
 #: What of a package's container a model's container takes over.
-_TAKEN = ("Image", "ModelDataUrl", "ModelDataSource", "AdditionalModelDataSources")
+_TAKEN = ("ContainerHostname", "Image", "ModelDataUrl", "ModelDataSource", "AdditionalModelDataSources")
 
 
 def served(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -21,16 +21,22 @@ def served(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises ApiError for a package that is not there, or cannot be deployed. The sentences of the latter are ours.
     """
     primary, several = request.get("PrimaryContainer"), request.get("Containers") or ()
-    if primary and primary.get("ModelPackageName"):
-        return {"PrimaryContainer": _container(desk, primary)}
-    if any(each.get("ModelPackageName") for each in several):
-        return {
-            "Containers": [_container(desk, each) if each.get("ModelPackageName") else each for each in several],
-        }
-    return {}
+    given = [primary] if primary else several
+    if not any(container.get("ModelPackageName") for container in given):
+        return {}
+    containers: list[Mapping[str, Any]] = []
+    for container in given:
+        containers += _containers(desk, container) if container.get("ModelPackageName") else [container]
+    # PrimaryContainer None hides the request's own, which names the package.
+    return {"PrimaryContainer": containers[0]} if len(containers) == 1 else _several(containers)
 
 
-def _container(desk: Desk, given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _several(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return {"PrimaryContainer": None, "Containers": containers}
+
+
+def _containers(desk: Desk, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The containers of a model package; what the request says of the environment is for each of them."""
     found = naming.package(desk, given["ModelPackageName"])
     if found.status != "Completed":
         raise invalid(f"ModelPackage {found.arn} is {found.status}; a model needs one that is Completed.")
@@ -45,13 +51,12 @@ def _container(desk: Desk, given: Mapping[str, Any]) -> Mapping[str, Any]:
         if wanted not in additional:
             raise invalid(f"ModelPackage {found.arn} has no inference specification {wanted!r}.")
         specification = additional[wanted]
-    containers = specification["Containers"]
-    if len(containers) != 1:
-        raise invalid(
-            f"ModelPackage {found.arn} has {len(containers)} containers: tritonforge's emulator runs models of one "
-            "container; put the steps into one Triton ensemble."
-        )
-    (own,) = containers
     kept = {name: value for name, value in given.items() if name != "ModelPackageName"}
-    environment = {**(own.get("Environment") or {}), **(given.get("Environment") or {})}
-    return {**kept, **{name: own[name] for name in _TAKEN if own.get(name)}, "Environment": environment}
+    return [
+        {
+            **kept,
+            **{name: own[name] for name in _TAKEN if own.get(name)},
+            "Environment": {**(own.get("Environment") or {}), **(given.get("Environment") or {})},
+        }
+        for own in specification["Containers"]
+    ]
