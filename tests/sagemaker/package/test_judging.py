@@ -189,3 +189,11 @@ def test_what_comes_out_of_a_package_is_served(repository: Path, tmp_path: Path)
 def test_files_of_the_fixture_are_those_that_are_judged(repository: Path) -> None:
     """The texts that findings point into come with the judgement."""
     assert set(prepare(repository).judged.models) == {path.partition("/")[0] for path in FILES}
+
+
+def test_a_host_without_gpus_refuses_what_needs_one(tmp_path: Path) -> None:
+    """As a serverless endpoint has none; with the instance type unknown it is not refused."""
+    needs_gpu = LEAF.replace("leaf", "m") + "instance_group { kind: KIND_GPU }\n"
+    lay(tmp_path / "r", {"m/config.pbtxt": needs_gpu, "m/1/model.py": ""})
+    assert prepare(tmp_path / "r", image="24.09", gpus=0).refused
+    assert not prepare(tmp_path / "r", image="24.09").refused

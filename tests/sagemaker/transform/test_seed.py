@@ -177,7 +177,7 @@ def test_tfrecords_through_the_handlers(
     found = waited(account, "tfs-image-classification-tfrecords")
     assert (found["TransformJobStatus"], found["Environment"]) == ("Completed", batching)
     outputs = {key: account.get(f"tfrecord-output/{key}.out") for key in parts}
-    for part, (key, output) in enumerate(outputs.items()):
+    for part, output in enumerate(outputs.values()):
         lines = output.splitlines()
         assert len(lines) == len(pictures[part::4])
         for number, line in zip(range(part, COUNT, 4), lines, strict=True):
