@@ -1,6 +1,7 @@
 """Reports: the same findings for people, programs, and CI systems."""
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 from tritonforge.cli.comparison import differences
@@ -121,3 +122,32 @@ def test_a_disagreement_with_the_server_is_named() -> None:
         "only the server says: something else",
     )
     assert differences([ERROR], []) == ("the server says loads, the findings say refused",)
+
+
+def test_hidden_findings_are_counted_and_refuse_in_every_format() -> None:
+    """A report that shows no error says what the verdict is, and how many findings it hides."""
+    judged = replace(JUDGED, ignore=("E", "W1"))
+    line = "Triton refuses it; 2 models, 2 findings hidden by --select or --ignore"
+    assert FORMATS["text"]([judged]) == f"build/r: {line}"
+    assert FORMATS["github"]([judged]) == f"::error file=build/r::build/r: {line}"
+    told = json.loads(FORMATS["json"]([judged]))
+    assert (told["verdict"], told["hidden"], told["findings"]) == ("refused", 2, [])
+    run = json.loads(FORMATS["sarif"]([judged]))["runs"][0]
+    assert run["results"] == []
+    assert run["properties"]["repositories"] == [{"repository": "build/r", "verdict": "refused", "hidden": 2}]
+    suite = ET.fromstring(FORMATS["junit"]([judged]))[0]
+    assert suite.get("failures") == "1"
+    assert [each.get("message") for each in suite.iter("failure")] == [line]
+
+
+def test_what_is_not_judged_is_said_in_every_format() -> None:
+    """The third verdict: neither loads nor refused."""
+    finding = Finding(code="E127", severity="error", path="m", message="not judged: m/config.pbtxt has 9 bytes")
+    judged = Judged("r", (finding,), ("m",))
+    assert judged.is_refused
+    assert FORMATS["text"]([judged]).splitlines()[-1] == "r: not judged, since not all of it was read; 1 model, 1 error"
+    assert json.loads(FORMATS["json"]([judged]))["verdict"] == "not judged"
+    assert json.loads(FORMATS["json"]([judged, FINE]))["verdict"] == "not judged"
+    assert json.loads(FORMATS["sarif"]([judged]))["runs"][0]["results"][0]["level"] == "error"
+    assert ET.fromstring(FORMATS["junit"]([judged]))[0].get("failures") == "1"
+    assert FORMATS["github"]([judged]).startswith("::error file=r/m,title=E127::not judged")

@@ -1,6 +1,7 @@
 """`tritonforge validate` and `explain`, as a user and as CI run them."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import tritonforge as package
 from tests.conftest import ROOT, tritonforge
 from tritonforge import TYPE_FP32, Ensemble, File, Input, Output, Python, Tensor
+from tritonforge.repository.findings import verdict
 from tritonforge.repository.resolve import resolve
 
 GOOD = {
@@ -97,11 +99,14 @@ def test_every_format_tells_the_code(bad: Path, form: str) -> None:
 
 
 def test_findings_are_selected_and_ignored_by_code(bad: Path) -> None:
-    """What is ignored does not refuse."""
+    """What is hidden is counted, and refuses all the same."""
     code = json.loads(tritonforge("validate", str(bad), "--format", "json").stdout)["findings"][0]["code"]
-    assert tritonforge("validate", str(bad), "--ignore", code).returncode == 0
-    assert tritonforge("validate", str(bad), "--select", "W").returncode == 0
-    assert tritonforge("validate", str(bad), "--select", code[:2]).returncode == 1
+    ignored = tritonforge("validate", str(bad), "--ignore", code)
+    summary = f"{bad}: Triton refuses it; 2 models, 1 finding hidden by --select or --ignore\n"
+    assert (ignored.returncode, ignored.stdout) == (1, summary)
+    selected = tritonforge("validate", str(bad), "--select", code[:2])
+    assert selected.returncode == 1
+    assert code in selected.stdout
 
 
 def test_advice_fails_a_strict_run_only(good: Path) -> None:
@@ -113,9 +118,29 @@ def test_advice_fails_a_strict_run_only(good: Path) -> None:
     assert (relaxed.returncode, strict.returncode) == (0, 1)
 
 
-@pytest.mark.parametrize("arguments", [["nowhere"], ["repos", "--image", "99.99"], []])
+def test_an_empty_folder_is_an_error_unless_it_is_allowed(tmp_path: Path) -> None:
+    """A wrong path is far more likely than a repository without models."""
+    done = tritonforge("validate", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{tmp_path}: no models found" in done.stderr
+    assert tritonforge("validate", str(tmp_path), "--allow-empty").returncode == 0
+
+
+def test_what_is_not_judged_exits_1(good: Path) -> None:
+    """A pipe instead of a configuration: nobody waits for it, and nobody says that it loads."""
+    (good / "leaf" / "config.pbtxt").unlink()
+    os.mkfifo(good / "leaf" / "config.pbtxt")
+    done = tritonforge("validate", str(good), "--ignore", "E", timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{good}: not judged, since not all of it was read; 2 models")
+    assert verdict(package.validate(good)) == "not judged"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nowhere"], ["repos", "--image", "99.99"], [], ["repos", "--ignore", "E105,E999"]]
+)
 def test_a_wrong_command_exits_2(arguments: list[str]) -> None:
-    """A path that is not there, an image that nobody knows, no path at all."""
+    """A path that is not there, an image that nobody knows, no path at all, the code of no rule."""
     done = tritonforge("validate", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

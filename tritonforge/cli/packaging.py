@@ -302,7 +302,10 @@ def _inspect(source: Path, asked: _Asked, form: str) -> int:
             "files": dict(found.files),
         }
         if asked.image is not None:
-            document |= {"verdict": "refused" if refused else "loads", "findings": [asdict(each) for each in findings]}
+            document |= {
+                "verdict": "refused" if refused else judgement.judged.verdict,
+                "findings": [asdict(each) for each in findings],
+            }
         click.echo(json.dumps(document, indent=2))
         return 1 if refused else 0
     for member in found.members:

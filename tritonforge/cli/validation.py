@@ -41,9 +41,12 @@ _REFUSED: Final = {
 @click.option(
     "--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the container on SageMaker."
 )
-@click.option("--select", default="", metavar="CODES", help="Only findings with these codes or beginnings: E3,W201.")
-@click.option("--ignore", default="", metavar="CODES", help="No findings with these codes or beginnings.")
-@click.option("--strict", is_flag=True, help="Exit 1 on every finding, not only on what is refused.")
+@click.option("--select", default="", metavar="CODES", help="Show only findings of these rules or prefixes: E3,W201.")
+@click.option(
+    "--ignore", default="", metavar="CODES", help="Hide findings of these rules or prefixes. The verdict stays."
+)
+@click.option("--strict", is_flag=True, help="Exit 1 on every finding, hidden ones included.")
+@click.option("--allow-empty", is_flag=True, help="Accept a folder without models.")
 @click.option("--fix", is_flag=True, help="Mend what has one certain answer, and show the diff.")
 @click.option("--with-server", is_flag=True, help="Ask the real tritonserver too, without weights, and compare.")
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True)
@@ -60,6 +63,7 @@ def validate(
     select: str,
     ignore: str,
     strict: bool,
+    allow_empty: bool,
     fix: bool,
     with_server: bool,
     form: str,
@@ -68,8 +72,11 @@ def validate(
 
     A folder of numbered SavedModels is judged as SageMaker's TensorFlow Serving container would.
 
-    Exit code 0: nothing is refused; 1: something is; 2: the command is wrong.
+    --select and --ignore choose what is shown. They change neither the verdict nor the exit code.
+
+    Exit code 0: it loads; 1: something is refused, or was not judged; 2: invalid usage, or there are no models.
     """
+    chosen, ignored = _codes("--select", select), _codes("--ignore", ignore)
 
     def judge(subject: Path | Tree) -> Validated:
         return validated(
@@ -82,8 +89,7 @@ def validate(
             gpus=gpus,
             instance_type=instance_type,
             environment=_environment(variables),
-            select=_codes(select),
-            ignore=_codes(ignore),
+            allow_empty=allow_empty,
         )
 
     judged = []
@@ -97,19 +103,19 @@ def validate(
         if fix:
             found = _fixed(repository, found, judge, form)
         server, differences = _asked(repository, found, not strict_config) if with_server else (None, ())
-        refused |= any(each.refused_by for each in found.findings) or bool(server) or bool(differences)
-        refused |= strict and bool(found.findings)
-        judged.append(
-            Judged(
-                str(repository),
-                found.findings,
-                found.models,
-                found.texts,
-                server=server,
-                differences=differences,
-                is_tfs_package=found.is_tfs_package,
-            )
+        result = Judged(
+            str(repository),
+            found.findings,
+            found.models,
+            found.texts,
+            server=server,
+            differences=differences,
+            is_tfs_package=found.is_tfs_package,
+            select=chosen,
+            ignore=ignored,
         )
+        refused |= result.is_refused or bool(server) or bool(differences) or (strict and bool(found.findings))
+        judged.append(result)
     click.echo(FORMATS[form](judged))
     return 1 if refused else 0
 
@@ -121,8 +127,15 @@ def _environment(variables: Sequence[str]) -> dict[str, str] | None:
     return {name: value for name, _, value in (each.partition("=") for each in variables)} if variables else None
 
 
-def _codes(text: str) -> tuple[str, ...]:
-    return tuple(code.strip().upper() for code in text.split(",") if code.strip())
+def _codes(option: str, text: str) -> tuple[str, ...]:
+    """The codes and prefixes of an option; UsageError where no rule has one of them."""
+    codes = tuple(code.strip().upper() for code in text.split(",") if code.strip())
+    unknown = [code for code in codes if not any(known.startswith(code) for known in rules_by_code())]
+    if unknown:
+        raise click.UsageError(
+            f"{option}: no rule has the code or prefix {unknown[0]!r}; see tritonforge explain --table"
+        )
+    return codes
 
 
 def _asked(repository: Path, found: Validated, auto_complete: bool) -> tuple[Sequence[str], Sequence[str]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["Finding", "RefusedBy", "Severity", "Verdict", "ordered", "verdict"]
+__all__ = ["UNJUDGED", "Finding", "RefusedBy", "Severity", "Verdict", "ordered", "verdict"]
 
 Severity: TypeAlias = Literal["error", "warning"]
 #: "sagemaker" is what SageMaker and its `serve` script refuse before Triton sees it, "tfs" its TensorFlow Serving
 #: container.
 RefusedBy: TypeAlias = Literal["triton", "sagemaker", "tfs"]
-Verdict: TypeAlias = Literal["loads", "refused"]
+Verdict: TypeAlias = Literal["loads", "refused", "not judged"]
+
+#: The rules whose findings say that a part of the repository was not read.
+UNJUDGED: Final = frozenset({"E127", "E208"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +39,15 @@ class Finding:
 
 
 def verdict(findings: Iterable[Finding]) -> Verdict:
-    """What the server would say: refused if and only if Triton, or TensorFlow Serving's container, refuses one."""
-    return "refused" if any(each.refused_by in ("triton", "tfs") for each in findings) else "loads"
+    """What the server would say.
+
+    "refused" if and only if Triton, or TensorFlow Serving's container, refuses something; else "not judged" where a
+    part of the repository was not read, so that the verdict is not known.
+    """
+    found = list(findings)
+    if any(each.refused_by in ("triton", "tfs") for each in found):
+        return "refused"
+    return "not judged" if any(each.code in UNJUDGED for each in found) else "loads"
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

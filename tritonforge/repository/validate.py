@@ -39,41 +39,34 @@ def validate(
     image: str | None = None,
     target: Literal["triton", "sagemaker"] = "triton",
     auto_complete: bool = True,
-    select: Sequence[str] = (),
-    ignore: Sequence[str] = (),
     gpus: int | None = None,
     load: Sequence[str] | None = None,
     config_name: str = "",
 ) -> list[Finding]:
     """Every finding of a tree, sorted by place; it never raises on what the tree holds.
 
-    A tree that is a package for TensorFlow Serving is judged by the rules of room `tfs` alone, and only ``select`` and
-    ``ignore`` are for it.
+    A tree that is a package for TensorFlow Serving is judged by the rules of room `tfs` alone.
 
     ``image`` is a release of Triton's images ("24.09") or an image URI; ``auto_complete`` False is the server's
     ``--disable-auto-complete-config``; ``gpus`` is the number of GPUs of the host (None: not known, and nothing is said
     of them); ``load`` names the models of explicit model control mode (None: all, as in mode NONE); ``config_name`` is
-    ``--model-config-name``. ``select`` and ``ignore`` keep and drop findings by code or by its first characters.
+    ``--model-config-name``.
 
     Raises:
         DefinitionError: the image is not known.
     """
     if tfs.is_for(tree):
-        findings = ordered(tfs.check(Context(tree)))
-    else:
-        context = views.build(
-            tree,
-            auto_complete=auto_complete,
-            target=target,
-            image=images.find(image) if image is not None else None,
-            gpus=gpus,
-            load=tuple(load) if load is not None else None,
-            config_name=config_name,
-        )
-        findings = ordered(_findings(context))
-    if select:
-        findings = [each for each in findings if each.code.startswith(tuple(select))]
-    return [each for each in findings if not each.code.startswith(tuple(ignore))] if ignore else findings
+        return ordered(tfs.check(Context(tree)))
+    context = views.build(
+        tree,
+        auto_complete=auto_complete,
+        target=target,
+        image=images.find(image) if image is not None else None,
+        gpus=gpus,
+        load=tuple(load) if load is not None else None,
+        config_name=config_name,
+    )
+    return ordered(_findings(context))
 
 
 def tree_of(repository: Repository) -> Tree:
@@ -108,7 +101,12 @@ def _findings(context: Context) -> Iterator[Finding]:
     names = _names(context)
     yield from layout.absent(context, names)
     context = replace(context, models={name: context.models[name] for name in names if name in context.models})
-    judged = list(context.models.values())
+    judged = []
+    for view in context.models.values():
+        if context.tree.leaves(view.name):
+            yield layout.unread(context.tree, view.name)
+        else:
+            judged.append(view)
     failures: dict[str, Failure] = {}
     loaded: dict[str, list[Finding]] = {}
     for view in judged:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from tritonforge import images
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.disk.reading import read_tree
-from tritonforge.repository.findings import Finding, ordered
+from tritonforge.repository.findings import Finding, Verdict, ordered, verdict
 from tritonforge.repository.rules import tfs
 from tritonforge.repository.rules.image import check_instance
 from tritonforge.repository.rules.sagemaker.environment import check_environment
@@ -41,6 +41,11 @@ class Validated:
     tree: Tree
     is_tfs_package: bool = False
 
+    @property
+    def verdict(self) -> Verdict:
+        """What the server would say."""
+        return verdict(self.findings)
+
 
 def validate(
     path_or_repository: Path | str | Repository | Tree,
@@ -53,6 +58,7 @@ def validate(
     gpus: int | None = None,
     instance_type: str | None = None,
     environment: Mapping[str, str] | None = None,
+    allow_empty: bool = False,
 ) -> list[Finding]:
     """What Triton (or SageMaker) would refuse in a repository, and what it does not see.
 
@@ -64,9 +70,11 @@ def validate(
     ``--load-model`` in explicit model control mode, ``model_config_name`` its ``--model-config-name``. ``gpus`` is how
     many GPUs the host has; None judges nothing by it. ``instance_type`` (``"ml.g5.xlarge"``) and the container's
     ``environment`` are what it is to run with on SageMaker. Nothing that a repository contains makes it raise.
+    `tritonforge.repository.findings.verdict` of the findings is "loads", "refused" or "not judged".
 
     Raises:
-        DefinitionError: the path is no folder, or there is no such image or instance type.
+        DefinitionError: the path is not a directory, or one without models (unless ``allow_empty``), or there is no
+            such image or instance type.
     """
     found = validated(
         path_or_repository,
@@ -78,6 +86,7 @@ def validate(
         gpus=gpus,
         instance_type=instance_type,
         environment=environment,
+        allow_empty=allow_empty,
     )
     return list(found.findings)
 
@@ -93,13 +102,22 @@ def validated(
     gpus: int | None = None,
     instance_type: str | None = None,
     environment: Mapping[str, str] | None = None,
-    select: Sequence[str] = (),
-    ignore: Sequence[str] = (),
+    exempt: Sequence[str] = (),
+    allow_empty: bool = False,
 ) -> Validated:
-    """As `validate`, with what a report needs besides the findings; ``select`` and ``ignore`` are code prefixes."""
+    """As `validate`, with what a report needs besides the findings.
+
+    ``exempt`` are codes of rules that do not hold where the repository is served, so that they have no part in the
+    verdict. To hide findings is the matter of a report.
+    """
     tree = _tree(path_or_repository)
     if tfs.is_for(tree):
-        return _package(tree, environment or {}, select, ignore)
+        return _package(tree, environment or {}, exempt)
+    if not tree.subdirectories() and not allow_empty and isinstance(path_or_repository, Path | str):
+        raise DefinitionError(
+            f"{path_or_repository}: no models found (expected a directory for each model). Give the folder that holds "
+            "the models, or allow an empty one with --allow-empty"
+        )
     default_model = (environment or {}).get("SAGEMAKER_TRITON_DEFAULT_MODEL_NAME")
     if gpus is None and instance_type is not None and images.gpu_family(instance_type) is None:
         gpus = 0
@@ -116,27 +134,23 @@ def validated(
         findings += check_instance(image, instance_type)
     if environment is not None:
         findings += check_environment(environment, image=None if image is None else images.find(image))
-    chosen = _chosen(findings, select, ignore)
-    return Validated(chosen, tree.subdirectories(), _texts(tree, chosen), tree)
+    applicable = _applicable(findings, exempt)
+    return Validated(applicable, tree.subdirectories(), _texts(tree, applicable), tree)
 
 
-def _package(tree: Tree, environment: Mapping[str, str], select: Sequence[str], ignore: Sequence[str]) -> Validated:
+def _package(tree: Tree, environment: Mapping[str, str], exempt: Sequence[str]) -> Validated:
     """A package for TensorFlow Serving: its own rules, and CreateModel's for the environment."""
     findings = judge(tree)
     findings += tfs.check_environment(environment, tree)
     findings += [each for each in check_environment(environment) if each.code in _CREATE_MODEL]
     if "SAGEMAKER_TFS_DEFAULT_MODEL_NAME" in environment:
         findings = [each for each in findings if each.code != _DEFAULT_BY_CHANCE]
-    chosen = _chosen(findings, select, ignore)
-    return Validated(chosen, tfs.model_names(tree), _texts(tree, chosen), tree, is_tfs_package=True)
+    applicable = _applicable(findings, exempt)
+    return Validated(applicable, tfs.model_names(tree), _texts(tree, applicable), tree, is_tfs_package=True)
 
 
-def _chosen(findings: Sequence[Finding], select: Sequence[str], ignore: Sequence[str]) -> tuple[Finding, ...]:
-    return tuple(
-        each
-        for each in ordered(findings)
-        if (not select or each.code.startswith(tuple(select))) and not each.code.startswith(tuple(ignore))
-    )
+def _applicable(findings: Sequence[Finding], exempt: Sequence[str]) -> tuple[Finding, ...]:
+    return tuple(each for each in ordered(findings) if each.code not in exempt)
 
 
 def _texts(tree: Tree, findings: Sequence[Finding]) -> dict[str, str]:

@@ -144,7 +144,7 @@ LAYOUT: dict[str, Fixture] = {
         {"m/config.pbtxt": IO, "m/.assets/": DIRECTORY, "m/1/model.onnx": ""},
         {"m/config.pbtxt": IO, "m/1/model.onnx": ""},
     ),
-    "W108": Fixture(m(config_dot_pbtxt=Entry("file", 10**9)), m()),
+    "E127": Fixture(m(config_dot_pbtxt=Entry("file", 10**9)), m()),
     "W109": Fixture({"m/1/model.py": "", "m/1/config.pbtxt": ""}, m()),
 }
 
@@ -156,7 +156,7 @@ TEXT: dict[str, Fixture] = {
     "E205": both("max_batch_size: %s", '"4"', "4"),
     "E206": both('input [{ name: "C" data_type: %s dims: [1] }]', "TYPE_FLOAT32", "TYPE_FP32"),
     "E207": both("max_batch_size: %s", "${size}", "4"),
-    "W208": Fixture(m("metric_tags { } " * 200_000), m()),
+    "E208": Fixture(m("metric_tags { } " * 200_000), m()),
     "W209": both('parameters { key: "a" value { string_value: "%s" } }', "${a}", "$a"),
 }
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.server
 #: What this server cannot be asked: files that only a `Tree` has, what is newer than it or not in its wheel.
 UNASKED = {
     ("E109", "bad"): "the file system of the test's user has no unreadable file",
-    ("W108", "bad"): "a file of a gigabyte",
+    ("E127", "bad"): "a file of a gigabyte",
     ("W101", "bad"): "the link's goal is outside of the repository",
     ("E113", "good"): "the library is an empty file",
     ("E233", "bad"): "model_metrics is newer than the server",

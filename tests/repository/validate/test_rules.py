@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import tritonforge.repository.rules as rules_package
-from tests.repository.validate.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, Fixture, e, m, unsized, x
+from tests.repository.validate.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, A, B, Fixture, e, m, step, unsized, x
 from tritonforge.repository.findings import Finding, verdict
 from tritonforge.repository.rules import blind_spots, ensemble, layout, model, text
 from tritonforge.repository.rules.catalogue import rules_by_code
-from tritonforge.repository.tree import DIRECTORY, Entry, Tree
+from tritonforge.repository.tree import DIRECTORY, Entry, Tree, link
 from tritonforge.repository.validate import validate
 
 OWN = {rule.code: rule for room in (layout, text, model, ensemble, blind_spots) for rule in room.RULES}
@@ -88,14 +88,11 @@ def test_every_code_is_in_the_catalogue() -> None:
         assert rule.bad
 
 
-def test_findings_are_sorted_and_selected() -> None:
-    """Findings are sorted by path and line; codes are selected and ignored by their first characters."""
+def test_findings_are_sorted() -> None:
+    """Findings are sorted by path and line."""
     files = {**m("max_batch_size: -1"), **x("b", config="max_batch_size: -1 dynamic_batching {}")}
     findings = validate(Tree.of(files))
     assert [(each.path, each.code) for each in findings] == [("b/config.pbtxt", "E213"), ("m/config.pbtxt", "E213")]
-    assert validate(Tree.of(files), select=["W"]) == []
-    assert validate(Tree.of(files), ignore=["E21"]) == []
-    assert len(validate(Tree.of(files), select=["E213"])) == 2
 
 
 def test_a_finding_points_at_the_value() -> None:
@@ -151,8 +148,30 @@ def test_auto_complete_is_known_by_backend() -> None:
 def test_a_configuration_that_was_not_read_is_said_so() -> None:
     """A configuration that is too large to be judged gives one finding, and its size is never read."""
     (finding,) = validate(Tree.of({**m(), "m/config.pbtxt": Entry("file", 300_000_000)}))
-    assert finding.code == "W108"
+    assert finding.code == "E127"
     assert "300000000" in finding.message
+    assert verdict([finding]) == "not judged"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {**m(), "m/config.pbtxt": Entry("other")},
+        {**m(), "m/config.pbtxt": link("/dev/zero", leads_to="other")},
+        {**m(), "m/config.pbtxt": link("../../config.pbtxt", leads_to="file")},
+        {**m(), "m/config.pbtxt": link("/store/config.pbtxt", leads_to="file")},
+        {"m": link("/store/m", leads_to="directory"), **e(step("m", {"A": "I"}, {"B": "O"}, "model_version: 3"))},
+        m(io=A + B.replace("dims: [4]", 'dims: [4] label_filename: "l"'), l=Entry("file", 5 * 1024 * 1024)),
+        m(io=A + B.replace("dims: [4]", 'dims: [4] label_filename: "l"'), l=Entry("other")),
+    ],
+)
+def test_what_was_not_read_is_not_judged(files: dict[str, object]) -> None:
+    """Devices, pipes, links out of the repository and large label files: neither loads nor refused."""
+    findings = validate(Tree.of(files))  # type: ignore[arg-type]
+    assert {each.code for each in findings} - {"W101"} == {"E127"}
+    assert verdict(findings) == "not judged"
+    refused = validate(Tree.of({**files, **x("z", config="max_batch_size: -1")}))  # type: ignore[arg-type]
+    assert verdict(refused) == "refused"
 
 
 @pytest.mark.parametrize("name", sorted(DIFFERENCES))

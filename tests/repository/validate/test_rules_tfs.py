@@ -170,7 +170,6 @@ def test_a_package_is_judged_by_its_own_rules_alone() -> None:
     assert validate(Tree.of(WHOLE), image="24.09", target="sagemaker", gpus=0) == []
     refused = validate(Tree.of(BAD["E702"]))
     assert (verdict(refused), verdict([])) == ("refused", "loads")
-    assert validate(Tree.of(BAD["E702"]), ignore=["E7"]) == []
     triton = {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": "x", "m/1/saved_model.pb": b"x"}
     assert not any(each.code.startswith(("E7", "W7")) for each in validate(Tree.of(triton)))
 

@@ -76,7 +76,7 @@ def test_a_deep_directory_is_cut(tmp_path: Path) -> None:
     (tmp_path / "/".join("d" * 40)).mkdir(parents=True)
     tree = read_tree(tmp_path)
     assert tree.truncated
-    assert [each.code for each in validate(tree) if each.code == "W108"] == ["W108"]
+    assert [each.code for each in validate(tree) if each.code == "E127"] == ["E127"]
 
 
 def test_a_missing_directory_is_the_callers(tmp_path: Path) -> None:

@@ -14,16 +14,19 @@ __all__ = ["render"]
 
 
 def render(judged: Sequence[Judged]) -> str:
-    """One command a finding."""
+    """One command a finding, and one for what is hidden."""
     return "\n".join(line for each in judged for line in _repository(each))
 
 
 def _repository(judged: Judged) -> Iterator[str]:
-    for finding in judged.findings:
+    for finding in judged.shown:
         properties = {"file": judged.where(finding), "line": finding.line, "col": finding.column, "title": finding.code}
         told = ",".join(f"{key}={_property(str(value))}" for key, value in properties.items() if value is not None)
         message = finding.message + (f"\nhelp: {finding.help}" if finding.help else "")
         yield f"::{finding.severity} {told}::{_data(message)}"
+    if judged.hidden:
+        level = "error" if judged.is_refused else "notice"
+        yield f"::{level} file={_property(judged.repository)}::{_data(f'{judged.repository}: {judged.summary()}')}"
 
 
 def _data(text: str) -> str:

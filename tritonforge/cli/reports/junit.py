@@ -1,4 +1,7 @@
-"""The report as JUnit XML: a suite for each repository, a case for each model, a failure for each error."""
+"""The report as JUnit XML: a suite for each repository, a case for each model, a failure for each error.
+
+Where all that is refused is hidden, a case of its own fails, so that the report fails as the command does.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +29,25 @@ def render(judged: Sequence[Judged]) -> str:
 
 def _suite(root: ET.Element, judged: Judged) -> None:
     by_model: dict[str, list[Finding]] = {name: [] for name in judged.models}
-    for finding in judged.findings:
+    for finding in judged.shown:
         by_model.setdefault(finding.path.split("/")[0] or "(repository)", []).append(finding)
     failures = sum(any(each.severity == "error" for each in found) for found in by_model.values())
+    hidden_refusal = judged.is_refused and not failures
     suite = ET.SubElement(
         root,
         "testsuite",
         name=_clean(judged.repository),
-        tests=str(len(by_model)),
-        failures=str(failures),
+        tests=str(len(by_model) + hidden_refusal),
+        failures=str(failures + hidden_refusal),
         errors="0",
         skipped="0",
     )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("verdict", judged.verdict), ("hidden", str(len(judged.hidden)))):
+        ET.SubElement(properties, "property", name=name, value=value)
+    if hidden_refusal:
+        case = ET.SubElement(suite, "testcase", classname=_clean(judged.repository), name="(hidden)")
+        ET.SubElement(case, "failure", type="hidden", message=_clean(judged.summary()))
     for name, found in by_model.items():
         case = ET.SubElement(suite, "testcase", classname=_clean(judged.repository), name=_clean(name))
         for finding in found:

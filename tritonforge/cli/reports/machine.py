@@ -1,8 +1,9 @@
 """The report for programs: one JSON document.
 
-For one repository ``{"repository", "verdict", "findings"}``; for several ``{"verdict", "repositories": [...]}``, where
-the verdict is "refused" when one of them is. With the real server asked, ``"server"`` has its sentences and the
-differences.
+For one repository ``{"repository", "verdict", "findings", "hidden"}``; for several ``{"verdict", "repositories":
+[...]}``. A verdict is "loads", "refused" or "not judged"; that of several is "refused" when one of them is, else "not
+judged" when one is. "hidden" is the number of findings that --select and --ignore leave out. With the real server
+asked, ``"server"`` has its sentences and the differences.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ def render(judged: Sequence[Judged]) -> str:
     told = [_repository(each) for each in judged]
     if len(told) == 1:
         return json.dumps(told[0], indent=2)
-    refused = any(each.verdict == "refused" for each in judged)
-    return json.dumps({"verdict": "refused" if refused else "loads", "repositories": told}, indent=2)
+    verdicts = {each.verdict for each in judged}
+    verdict = next((each for each in ("refused", "not judged") if each in verdicts), "loads")
+    return json.dumps({"verdict": verdict, "repositories": told}, indent=2)
 
 
 def _repository(judged: Judged) -> dict[str, Any]:
     told: dict[str, Any] = {
         "repository": judged.repository,
         "verdict": judged.verdict,
-        "findings": [asdict(each) for each in judged.findings],
+        "findings": [asdict(each) for each in judged.shown],
+        "hidden": len(judged.hidden),
     }
     if judged.server is not None:
         told["server"] = {

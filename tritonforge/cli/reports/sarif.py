@@ -17,7 +17,7 @@ __all__ = ["render"]
 
 def render(judged: Sequence[Judged]) -> str:
     """The log: one run, its rules those that were found."""
-    codes = sorted({finding.code for each in judged for finding in each.findings})
+    codes = sorted({finding.code for each in judged for finding in each.shown})
     return json.dumps(
         {
             "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -32,10 +32,14 @@ def render(judged: Sequence[Judged]) -> str:
                         }
                     },
                     "columnKind": "unicodeCodePoints",
+                    "properties": {
+                        "repositories": [
+                            {"repository": each.repository, "verdict": each.verdict, "hidden": len(each.hidden)}
+                            for each in judged
+                        ]
+                    },
                     "results": [
-                        _result(each, finding, codes.index(finding.code))
-                        for each in judged
-                        for finding in each.findings
+                        _result(each, finding, codes.index(finding.code)) for each in judged for finding in each.shown
                     ],
                 }
             ],

@@ -19,21 +19,9 @@ def render(judged: Sequence[Judged]) -> str:
 
 
 def _repository(judged: Judged) -> Iterator[str]:
-    for finding in judged.findings:
+    for finding in judged.shown:
         yield from _finding(judged, finding)
-    errors = sum(finding.severity == "error" for finding in judged.findings)
-    warnings = len(judged.findings) - errors
-    counted = ", ".join(
-        f"{count} {word}{'' if count == 1 else 's'}"
-        for count, word in ((errors, "error"), (warnings, "warning"))
-        if count
-    )
-    models = f"{len(judged.models)} model{'' if len(judged.models) == 1 else 's'}"
-    who = "SageMaker's TensorFlow Serving container" if judged.is_tfs_package else "Triton"
-    says = f"{who} loads it" if judged.verdict == "loads" else f"{who} refuses it"
-    if any(finding.refused_by == "sagemaker" for finding in judged.findings):
-        says += ", SageMaker refuses it"
-    yield f"{judged.repository}: {says}; {models}, {counted or 'nothing to say'}"
+    yield f"{judged.repository}: {judged.summary()}"
     if judged.server is not None:
         yield f"the real server: {'loads it' if not judged.server else 'refuses it'}"
         yield from (f"  {sentence}" for sentence in judged.server)

@@ -82,9 +82,11 @@ E207 = refused(
     bad="max_batch_size: ${triton_max_batch_size}",
     good="max_batch_size: 8",
 )
-W208 = advice(
-    "W208",
-    "the text goes on beyond what is judged",
+E208 = Rule(
+    code="E208",
+    severity="error",
+    refused_by=None,
+    summary="the text goes on beyond what is judged",
     source="tritonforge: bounds on time and memory",
     why="A configuration of this size is most likely not one.",
     bad="a config.pbtxt of a hundred megabytes",
@@ -99,7 +101,7 @@ W209 = advice(
     good='parameters { key: "max_beam_width" value { string_value: "1" } }',
 )
 
-RULES: Final[tuple[Rule, ...]] = (E200, E201, E202, E203, E204, E205, E206, E207, W208, W209)
+RULES: Final[tuple[Rule, ...]] = (E200, E201, E202, E203, E204, E205, E206, E207, E208, W209)
 
 _BY_KIND: Final[Mapping[ProblemKind, Rule]] = {
     "syntax": E201,
@@ -109,7 +111,7 @@ _BY_KIND: Final[Mapping[ProblemKind, Rule]] = {
     "value": E205,
     "enum": E206,
     "placeholder": E207,
-    "limit": W208,
+    "limit": E208,
 }
 
 

@@ -51,7 +51,7 @@ def _view(name: str, tree: Tree, *, auto_complete: bool, config_name: str, relea
     entry = tree.entry(config_path)
     content = entry.content if entry is not None and entry.size <= MAXIMAL_TEXT else None
     document = parse(content if content is not None else "")
-    readable = tree.kind(config_path) == "missing" or content is not None
+    readable = (tree.kind(config_path) == "missing" and not tree.leaves(name)) or content is not None
     directories: dict[int, str] = {}
     for directory in tree.subdirectories(name):
         number = read_version(directory).number

@@ -55,7 +55,7 @@ def judge_multi_model(
         load_models=[served] if served is not None else None,
         instance_type=instance_type,
         environment=environment,
-        ignore=_OF_SERVE,
+        exempt=_OF_SERVE,
     )
     findings = [
         replace(each, severity="error", refused_by="sagemaker") if each.code in _OF_FRONT_END else each

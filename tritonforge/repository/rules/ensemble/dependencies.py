@@ -140,7 +140,7 @@ def failed(context: Context, view: ModelView, found: tuple[Step, ...], failures:
             if step.model not in seen:
                 yield _consequence(view, model, failure, step.node.one("model_name"))
             seen.add(step.model)
-        elif step.version != LATEST and step.version not in model.versions and failure is None:
+        elif step.version != LATEST and model.parsed and step.version not in model.versions and failure is None:
             words = (
                 f"ensemble '{view.name}' depends on '{step.model}' whose required version {step.version} is not loaded."
             )

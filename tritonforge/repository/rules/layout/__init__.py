@@ -22,9 +22,9 @@ from tritonforge.repository.rules.inference import (
 )
 from tritonforge.repository.rules.layout import definitions as rules
 from tritonforge.repository.rules.layout.definitions import RULES
-from tritonforge.repository.tree import Tree
+from tritonforge.repository.tree import MAXIMAL_TEXT, Tree
 
-__all__ = ["RULES", "absent", "labels", "load", "poll", "repository"]
+__all__ = ["RULES", "absent", "labels", "load", "poll", "repository", "unread"]
 
 _FATAL = "The server's process dies, so no model of the repository is served."
 #: Backends that are known to open `file_sought`; DALI's files have a room of their own.
@@ -37,7 +37,7 @@ def repository(context: Context) -> Iterator[Finding]:
     """What concerns the repository as a whole."""
     tree = context.tree
     if tree.truncated:
-        yield rules.W108.finding(f"the repository is only partly judged: {tree.truncated}", path="")
+        yield rules.E127.finding(f"not judged: {tree.truncated}", path="")
     if context.load is None:
         for name in tree.dangling():
             yield rules.E101.finding(
@@ -49,7 +49,7 @@ def repository(context: Context) -> Iterator[Finding]:
         if entry.kind == "link" and tree.leaves(path) and tree.kind(path) != "missing":
             yield rules.W101.finding(f"the link leads out of the repository, to {entry.target}", path=path)
         if entry.problem and not path.endswith(".pbtxt"):
-            yield rules.W108.finding(f"the repository is only partly judged: {path}: {entry.problem}", path=path)
+            yield rules.E127.finding(f"not judged: {path} cannot be read: {entry.problem}", path=path)
 
 
 def absent(context: Context, names: Sequence[str]) -> Iterator[Finding]:
@@ -76,9 +76,8 @@ def poll(context: Context, view: ModelView) -> Iterator[Finding]:
     elif entry is not None and entry.problem:
         words = f"failed to open text file for read <repo>/{view.config_path}: {entry.problem}"
         yield rules.E109.finding(words, path=view.config_path)
-    elif entry is not None and entry.content is None:
-        words = f"the repository is only partly judged: {view.config_path} has {entry.size} bytes"
-        yield rules.W108.finding(words, path=view.config_path)
+    elif kind != "missing" and (entry is None or entry.content is None or entry.size > MAXIMAL_TEXT):
+        yield unread(tree, view.config_path)
     if kind == "missing":
         yield from _unseen(context, view)
     if kind != "missing" and not view.parsed:
@@ -94,6 +93,19 @@ def poll(context: Context, view: ModelView) -> Iterator[Finding]:
             node=view.document.one("name"),
             help=f'write name: "{name}", leave the name out, or rename the directory',
         )
+
+
+def unread(tree: Tree, path: str) -> Finding:
+    """The finding that a text or a directory that the server opens was not read."""
+    entry = tree.entry(path)
+    if entry is None:
+        why, help_ = "is reached over a link out of the repository, which is not followed", "put it into the repository"
+    elif entry.kind != "file":
+        why, help_ = "is not a regular file", "put a file there"
+    else:
+        why = f"has {entry.size} bytes, more than the {MAXIMAL_TEXT} that are read"
+        help_ = "the server reads files of any size; ask it with --with-server"
+    return rules.E127.finding(f"not judged: {path} {why}", path=path, help=help_)
 
 
 def _unseen(context: Context, view: ModelView) -> Iterator[Finding]:
@@ -260,6 +272,8 @@ def labels(context: Context, view: ModelView) -> Iterator[Finding]:
             yield rules.E110.finding(words, path=view.config_path, node=node, help=help_)
         elif output.name in seen:
             yield rules.E117.finding(f"multiple label files for '{output.name}'", path=view.config_path, node=node)
+        elif kind == "other" or ((entry := tree.entry(path)) is not None and entry.size > MAXIMAL_TEXT):
+            yield unread(tree, path)
         seen.add(output.name)
 
 

@@ -206,12 +206,15 @@ W107 = advice(
     bad="m/assets/ and m/version_1/model.onnx",
     good='backend: "onnxruntime" in m/config.pbtxt',
 )
-W108 = advice(
-    "W108",
-    "the repository is only partly judged",
+E127 = Rule(
+    code="E127",
+    severity="error",
+    refused_by=None,
+    summary="not judged: <path> <why it was not read>",
     source="tritonforge: bounds on what is read",
-    why="Validation reads a bounded number of files and bytes.",
-    bad="a repository of a million files",
+    why="Validation reads a bounded number of regular files and bytes, and follows no link out of the repository. The "
+    "verdict on what it did not read is not known.",
+    bad="a repository of a million files; a configuration of a gigabyte; m/ -> ../store/m",
     good="a repository that holds models only",
 )
 W109 = advice(
@@ -224,6 +227,6 @@ W109 = advice(
 )
 
 RULES: Final[tuple[Rule, ...]] = (
-    E101, E102, E103, E104, E105, E106, E107, E108, E109, E110, E111, E112, E113, E114, E115, E116, E117,
-    W101, W102, W103, W104, W105, W106, W107, W108, W109,
+    E101, E102, E103, E104, E105, E106, E107, E108, E109, E110, E111, E112, E113, E114, E115, E116, E117, E127,
+    W101, W102, W103, W104, W105, W106, W107, W109,
 )  # fmt: skip

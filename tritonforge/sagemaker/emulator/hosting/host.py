@@ -285,7 +285,7 @@ def _models(
     has_gpu = view.has_gpu()
 
     def check(repository: Path, model: str) -> str:
-        reason = _refusal(variant, repository, served, [model] if model else [], {}, ignore=(_DIRECTORY_NAME,))
+        reason = _refusal(variant, repository, served, [model] if model else [], {}, exempt=(_DIRECTORY_NAME,))
         if not reason and not has_gpu:
             view.move_to_cpu(repository)
         return reason
@@ -343,7 +343,7 @@ def _refusal(
     models: list[str],
     environment: Mapping[str, str],
     *,
-    ignore: tuple[str, ...] = (),
+    exempt: tuple[str, ...] = (),
 ) -> str:
     """What the declared image says against the repository, "" when nothing; of instance types only known ones count."""
     try:
@@ -360,7 +360,8 @@ def _refusal(
         # Developer guide, "Deploy models with Amazon SageMaker Serverless Inference": GPUs are not supported.
         gpus=0 if variant.serverless else None,
         load_models=models or None,
-        ignore=ignore,
+        exempt=exempt,
+        allow_empty=True,
     )
     refused = [each for each in found.findings if served.refuses(each)]
     return "; ".join(dict.fromkeys(f"{each.path}: {each.message}" if each.path else each.message for each in refused))
