@@ -35,7 +35,7 @@ def test_what_is_not_isolated_is_said(folders: list[str]) -> None:
     done = train(folders, "nothing")
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("not isolated: ")]
-    assert any("CPU and memory are not limited" in line for line in said)
+    assert any("without a limit: memory (--memory), CPU (--cpus), processes" in line for line in said)
     assert any("instead of an image's" in line for line in said)
     assert not any("call out" in line for line in said)
     opened = train(folders, "nothing", "--network")

@@ -17,10 +17,11 @@ import click
 from rich.markup import escape
 
 from tritonforge.cli.assignments import assigned
+from tritonforge.cli.limit_flags import limit_flags, limits_of
 from tritonforge.cli.terminal import err, out
 from tritonforge.errors import TritonForgeError
 from tritonforge.training.algorithm.failure_file import MOST
-from tritonforge.training.isolation import Process, sentences, start, volumes
+from tritonforge.training.isolation import Limits, Process, sentences, start, volumes
 
 __all__ = ["run"]
 
@@ -81,10 +82,19 @@ _form = click.option("--format", "form", type=click.Choice(["text", "json"]), de
 @click.option(
     "--hyperparameter", "values", multiple=True, metavar="NAME=VALUE", help="Over config/hyperparameters.json."
 )
-@click.option("--grace", type=_SECONDS, default=120.0, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
+@click.option(
+    "--stop-timeout",
+    "--grace",
+    "grace",
+    type=_SECONDS,
+    default=120.0,
+    show_default=True,
+    help="Seconds between SIGTERM and SIGKILL.",
+)
 @_variables
 @_network
 @_memory
+@limit_flags
 @_form
 def train(
     program: Path,
@@ -97,12 +107,15 @@ def train(
     variables: tuple[str, ...],
     network: bool,
     shm_size: int,
+    memory: str | None,
+    cpus: float | None,
+    pids_limit: int | None,
     form: str,
 ) -> int:
     """Run PROGRAM's `train`, as `docker run IMAGE train` and SageMaker do.
 
-    Its log is streamed. Ctrl-C sends SIGTERM, and SIGKILL after --grace, as SageMaker stops a job; again: at once.
-    Exit codes: 0 trained; 1 failed, with the sentence of /opt/ml/output/failure; 130 interrupted.
+    Its log is streamed. Ctrl-C sends SIGTERM, and SIGKILL after --stop-timeout, as SageMaker stops a job; again: at
+    once. Exit codes: 0 trained; 1 failed, with the sentence of /opt/ml/output/failure; 130 interrupted.
     """
     mounted = volumes.training(
         program,
@@ -119,7 +132,8 @@ def train(
     failure = output / "failure"
     before = _fingerprint(failure)
     began = time.monotonic()
-    _tell(network=network)
+    limit = limits_of(memory, cpus, pids_limit)
+    _tell(network=network, limit=limit)
     with _Signals() as signals:
         process = start(
             ["train"],
@@ -128,9 +142,11 @@ def train(
             environment=environment,
             network=network,
             shared_memory=shm_size * 2**20,
+            limit=limit,
             log=_logger(form),
         )
         with process:
+            _tell_limits(process)
             stopped = _runs_until(process, signals)
             if stopped:
                 err.print(f"stopping: SIGTERM now, SIGKILL after {grace:g} s, or when you interrupt again")
@@ -167,10 +183,19 @@ def train(
     help="The port of this machine's loopback; 0 is any free one.",
 )
 @click.option("--timeout", type=_SECONDS, default=240.0, show_default=True, help="What /ping gets to answer 200.")
-@click.option("--grace", type=_SECONDS, default=30.0, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
+@click.option(
+    "--stop-timeout",
+    "--grace",
+    "grace",
+    type=_SECONDS,
+    default=30.0,
+    show_default=True,
+    help="Seconds between SIGTERM and SIGKILL.",
+)
 @_variables
 @_network
 @_memory
+@limit_flags
 @_form
 def serve(
     program: Path,
@@ -181,19 +206,24 @@ def serve(
     variables: tuple[str, ...],
     network: bool,
     shm_size: int,
+    memory: str | None,
+    cpus: float | None,
+    pids_limit: int | None,
     form: str,
 ) -> int:
     """Run PROGRAM's `serve`, as `docker run --publish 8080:8080 IMAGE serve` and SageMaker do.
 
     It is asked for /ping until that is 200; from then on it answers at --port. Ctrl-C and SIGTERM stop it as SageMaker
-    does: SIGTERM, and SIGKILL after --grace. Exit codes: 0 stopped; 1 it failed, was never well, or had to be killed.
+    does: SIGTERM, and SIGKILL after --stop-timeout. Exit codes: 0 stopped; 1 it failed, was never well, or had to be
+    killed.
     """
     if network and port != 8080:
         raise click.UsageError("--network leaves the program's own port 8080 as it is; --port cannot change it")
     mounted = volumes.serving(program, model=model)
     environment = assigned(variables, "--env")
     began = time.monotonic()
-    _tell(network=network)
+    limit = limits_of(memory, cpus, pids_limit)
+    _tell(network=network, limit=limit)
     with _Signals() as signals:
         process = start(
             ["serve"],
@@ -203,9 +233,11 @@ def serve(
             port=port,
             network=network,
             shared_memory=shm_size * 2**20,
+            limit=limit,
             log=_logger(form),
         )
         with process:
+            _tell_limits(process)
             if _healthy(process, signals, began + timeout):
                 _report_serving(process, time.monotonic() - began, form)
                 _runs_until(process, signals)
@@ -277,10 +309,15 @@ def _stop(process: Process, grace: float, signals: _Signals) -> int:
     return process.wait()
 
 
-def _tell(*, network: bool) -> None:
+def _tell(*, network: bool, limit: Limits) -> None:
     """What is not isolated, before anything runs."""
-    for sentence in sentences.shared(network=network):
+    for sentence in sentences.shared(network=network, limit=limit):
         err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
+
+
+def _tell_limits(process: Process) -> None:
+    for sentence in process.limited:
+        err.print(f"[dim]{escape(sentence)}[/dim]")
 
 
 def _logger(form: str) -> Callable[[str], None]:

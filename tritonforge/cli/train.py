@@ -20,6 +20,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tritonforge.cli import fleet, train_fleet
 from tritonforge.cli.deployment.flags import place_flags
+from tritonforge.cli.limit_flags import limit_flags, limits_of
 from tritonforge.cli.stopping import signals
 from tritonforge.cli.terminal import err, out
 from tritonforge.cli.train_job import job_flags, job_of
@@ -29,6 +30,7 @@ from tritonforge.sagemaker.jobs.naming import job_name, plain
 from tritonforge.sagemaker.learning.fleet import held
 from tritonforge.sagemaker.package import pack
 from tritonforge.training.algorithm.loading import find
+from tritonforge.training.isolation import NO_LIMITS, sentences
 from tritonforge.training.job import CheckpointConfig, Measured, MetricDefinition, Outcome, Phase, TrainingJob, run
 from tritonforge.training.job.places import ByScheme
 
@@ -48,23 +50,45 @@ _FREE: Final = ("StoppingCondition", "Tags", "RetryStrategy", "TrainingJobName",
 @click.option("--network", is_flag=True, help="Let the program use this machine's network; otherwise it has none.")
 @click.option("--work", type=click.Path(path_type=Path), help="Where the job is kept; default: beside OUTDIR.")
 @click.option("--afresh", is_flag=True, help="Begin anew, whatever checkpoints an earlier run has left.")
-@click.option("--grace", default=120.0, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
+@limit_flags
+@click.option(
+    "--stop-timeout",
+    "--grace",
+    "grace",
+    type=click.FloatRange(0),
+    default=120.0,
+    show_default=True,
+    help="Seconds between SIGTERM and SIGKILL.",
+)
 @click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 def train(
-    program: Path, network: bool, work: Path | None, afresh: bool, grace: float, report: str, **flags: Any
+    program: Path,
+    network: bool,
+    work: Path | None,
+    afresh: bool,
+    memory: str | None,
+    cpus: float | None,
+    pids_limit: int | None,
+    grace: float,
+    report: str,
+    **flags: Any,
 ) -> int:
     """Train: run PROGRAM's `train` as a SageMaker training job, on this machine, and leave the model in OUTDIR.
 
     PROGRAM is a folder with the executable `train`, as an image has it. It runs in namespaces of its own, with
-    /opt/ml as SageMaker lays it out, and without a network. OUTDIR gets model.tar.gz, and model/ with what is in it.
+    /opt/ml as SageMaker lays it out, and without a network; what is not isolated is printed at the start. OUTDIR gets
+    model.tar.gz, and model/ with what is in it.
     Ctrl-C stops with a checkpoint; the same command goes on from there, and so it does after a crash.
 
     With --on sagemaker the job runs on SageMaker's fleet: data of this machine go to S3 first, the plan is shown, then
     the job's course, its metrics and its log; a model for a folder OUTDIR is brought there. PROGRAM may be an image.
     """
+    limit = limits_of(memory, cpus, pids_limit)
     if flags["on"] == "sagemaker":
-        if network or work or afresh:
-            raise click.UsageError("--network, --work and --afresh are for jobs of this machine")
+        if network or work or afresh or limit != NO_LIMITS:
+            raise click.UsageError(
+                "--network, --work, --afresh, --memory, --cpus and --pids-limit are for jobs of this machine"
+            )
         anywhere = flags["output"] or ("" if flags["job_file"] is None else None)
         job = job_of(str(program), **{**flags, "output": anywhere})
         return train_fleet.on_sagemaker(job, program, report=report, **flags)
@@ -90,6 +114,8 @@ def train(
         place = ByScheme(lambda: fleet.objects(flags))
         with signals() as stop, _shown() as shown:
             stop.working = True
+            for sentence in sentences.shared(network=network, limit=limit):
+                err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
             outcome = run(
                 local,
                 program=program,
@@ -102,6 +128,8 @@ def train(
                 stop=stop.event,
                 network=network,
                 grace=grace,
+                limit=limit,
+                limited=shown.limited,
             )
             stop.working = False
         if target is not None and outcome.state != "Failed":
@@ -156,7 +184,8 @@ class _Kept:
     def held(self) -> Iterator[None]:
         """Keep other runs out; the kernel lets go when this process ends, however it ends."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            # Of this user alone: a program may set set-user-ID bits in it, which go only when it has ended.
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise DefinitionError(f"{self.folder}: the job cannot be kept there: {error.strerror or error}") from error
@@ -218,6 +247,10 @@ class _Shown:
         """A metric has a value."""
         self._metrics[measured.name] = measured.value
         self._draw()
+
+    def limited(self, sentence: str) -> None:
+        """What limits the program."""
+        err.print(f"[dim]{escape(sentence)}[/dim]")
 
     def phase(self, phase: Phase) -> None:
         """The job is somewhere else."""

@@ -113,7 +113,7 @@ def test_bound_folders_are_writable_or_not(tmp_path: Path) -> None:
     for name in ("input", "model"):
         (tmp_path / name).mkdir()
     status, lines = shell(
-        "echo weights > /opt/ml/model/w; touch /opt/ml/input/x || touch /etc/x || touch /opt/program/x",
+        "echo weights > /opt/ml/model/w; touch /opt/ml/input/x || touch /usr/x || touch /opt/program/x",
         binds=[
             Bind(tmp_path / "input", "/opt/ml/input", read_only=True),
             Bind(tmp_path / "model", "/opt/ml/model"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tritonforge.training.isolation.limits import NO_LIMITS, Limits
 from tritonforge.training.isolation.process import (
     PROGRAM,
     SHARED_MEMORY,
@@ -13,4 +14,15 @@ from tritonforge.training.isolation.process import (
     start,
 )
 
-__all__ = ["PROGRAM", "SHARED_MEMORY", "Bind", "BindError", "IsolationError", "Process", "environment", "start"]
+__all__ = [
+    "NO_LIMITS",
+    "PROGRAM",
+    "SHARED_MEMORY",
+    "Bind",
+    "BindError",
+    "IsolationError",
+    "Limits",
+    "Process",
+    "environment",
+    "start",
+]

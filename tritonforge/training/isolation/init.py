@@ -13,7 +13,7 @@ import select
 import signal
 from typing import Final, NoReturn, TypedDict
 
-from tritonforge.training.isolation import kernel, root
+from tritonforge.training.isolation import kernel, limits, root
 
 __all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "Container", "run"]
 
@@ -46,6 +46,7 @@ class Container(TypedDict):
     shared_memory: int  # bytes
     user_namespace: bool
     publish: int  # the container's port; 0: none
+    limits: limits.Enforced
 
 
 def run(container: Container, *, keeper: int, report: int, output: int) -> NoReturn:
@@ -61,6 +62,7 @@ def run(container: Container, *, keeper: int, report: int, output: int) -> NoRet
         kernel.die_with_parent()
         if select.select([keeper], [], [], 0)[0]:  # the end of the pipe: the keeper was killed before the line above
             os._exit(1)
+        limits.enter(container["limits"])  # before anything of this machine's is out of sight
         kernel.own_mounts()
         address = "127.0.0.1" if container["network"] else kernel.ADDRESS
         hosts = f"127.0.0.1 localhost\n::1 localhost\n{address} {container['hostname']}\n"

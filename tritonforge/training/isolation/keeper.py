@@ -21,7 +21,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from tritonforge.training.isolation import init, kernel, relay
+from tritonforge.training.isolation import init, kernel, leavings, limits, relay
 
 __all__ = ["main"]
 
@@ -53,6 +53,7 @@ def main() -> int:
         _namespaces(container)
         pid = os.fork()
     except OSError as error:
+        limits.release(container["limits"])
         _say({"refused": str(error)})
         return 1
     if pid == 0:
@@ -67,11 +68,16 @@ def main() -> int:
         message = json.loads(messages.readline() or b'{"refused": "the container ended before its command began"}')
     if "refused" in message:
         os.waitpid(pid, 0)
+        limits.release(container["limits"])
         _say(message)
         return 1
     _say({"pid": pid})
     listener = socket.socket(fileno=listening) if listening >= 0 else None
     code = asyncio.run(_keep(pid, parent, listener, container["publish"]))
+    limits.release(container["limits"])
+    for bound in container["binds"]:
+        if not bound["read_only"]:
+            leavings.strip_privileges(bound["source"])
     _say({"returncode": code})
     return 0
 

@@ -73,7 +73,8 @@ _SIGKILL: Final = 9
 _SYS_ADMIN: Final = 21
 
 #: What a container's root may do (include/uapi/linux/capability.h): what Docker leaves it, less MKNOD (a device of
-#: this machine could be made with it) and AUDIT_WRITE. Source: Docker's documentation, "Runtime privilege and Linux
+#: this machine could be made with it), SETFCAP (a program with rights of root's for every user could be left in a bound
+#: folder) and AUDIT_WRITE. Source: Docker's documentation, "Runtime privilege and Linux
 #: capabilities".
 CAPABILITIES: Final = {
     "CHOWN": 0,
@@ -87,7 +88,6 @@ CAPABILITIES: Final = {
     "NET_BIND_SERVICE": 10,
     "NET_RAW": 13,
     "SYS_CHROOT": 18,
-    "SETFCAP": 31,
 }
 
 #: The container's own address besides loopback (RFC 5737: for documentation, routed nowhere). What is published is

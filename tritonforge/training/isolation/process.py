@@ -11,21 +11,22 @@ import errno
 import json
 import os
 import platform
+import site
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any, Final
 
 from tritonforge.errors import TritonForgeError
-from tritonforge.training.isolation import kernel, sentences
+from tritonforge.training.isolation import kernel, limits, sentences
 from tritonforge.training.isolation.init import Container
-from tritonforge.training.isolation.root import Bound
+from tritonforge.training.isolation.root import SYSTEM, Bound
 
 __all__ = ["PROGRAM", "SHARED_MEMORY", "Bind", "BindError", "IsolationError", "Process", "environment", "start"]
 
@@ -44,6 +45,9 @@ _LONGEST_LINE: Final = 256 * 2**10
 _KEEPER: Final = (
     "import sys; sys.path.append(sys.argv[1]); from tritonforge.training.isolation.keeper import main; sys.exit(main())"
 )
+
+#: Folders of this machine that every container has, see `root`.
+_SHOWN: Final = tuple(Path("/", name) for name in SYSTEM)
 
 _NONE: Final[Mapping[str, str]] = {}
 
@@ -71,7 +75,8 @@ class Process:
     """A running container; made by `start`. Leaving the ``with`` block, or `kill`, ends it at once.
 
     ``pid`` is the container's first process as this machine numbers it; ``port`` a loopback port of this machine that
-    leads to the published one, None when none is; ``isolates`` says in sentences what is isolated and what is not.
+    leads to the published one, None when none is; ``isolates`` says in sentences what is isolated and what is not,
+    ``limited`` what is limited, and by what.
     """
 
     def __init__(
@@ -83,10 +88,12 @@ class Process:
         pid: int,
         port: int | None,
         isolates: tuple[str, ...],
+        limited: tuple[str, ...] = (),
     ) -> None:
         self.pid = pid
         self.port = port
         self.isolates = isolates
+        self.limited = limited
         self._keeper = keeper
         self._returncode: int | None = None
         self._wrong: BaseException | None = None
@@ -187,6 +194,7 @@ def start(
     hostname: str = "algo-1",
     directory: str = "/",
     shared_memory: int = SHARED_MEMORY,
+    limit: limits.Limits = limits.NO_LIMITS,
     log: Callable[[str], None] = lambda line: None,
 ) -> Process:
     """Start a command in a container of its own; returns when it runs.
@@ -205,6 +213,7 @@ def start(
         hostname: the container's name; a training job's hosts are algo-1, algo-2, ...
         directory: where the command starts, WORKDIR.
         shared_memory: the size of /dev/shm in bytes.
+        limit: of memory, CPU and processes; `Process.limited` says what enforces each.
         log: called with each line of the command's output and errors, by a thread, without the line's end.
 
     Raises:
@@ -217,20 +226,25 @@ def start(
         )
     bound = [_bound(each) for each in (*_interpreter(), *binds)]
     variables = {**_environment(hostname), **environment}
+    names = {"/etc/resolv.conf": _resolver()} if network else {}
+    prepared = limits.prepare(limit)
     container: Container = {
         "command": list(command),
         "environment": variables,
         "directory": directory,
         "binds": bound,
-        "files": {_target(path): text for path, text in files.items()},
+        "files": {_target(path): text for path, text in {**names, **files}.items()},
         "hostname": hostname,
         "network": network,
         "shared_memory": shared_memory,
         "user_namespace": not kernel.is_administrator(),
         "publish": publish or 0,
+        "limits": prepared.enforced,
     }
-    listener = _listener(port) if publish is not None and not network else None
     with contextlib.ExitStack() as stack:
+        unstarted = stack.enter_context(contextlib.ExitStack())
+        unstarted.callback(limits.release, prepared.enforced)
+        listener = _listener(port) if publish is not None and not network else None
         if listener is not None:
             stack.enter_context(listener)
         read, write = os.pipe()
@@ -248,6 +262,7 @@ def start(
         finally:
             os.close(write)
         pid = _first_word(keeper, output, container)
+        unstarted.pop_all()  # the keeper does it from here on
         reached = None if publish is None else publish if listener is None else listener.getsockname()[1]
         return Process(
             keeper,
@@ -255,7 +270,12 @@ def start(
             log,
             pid=pid,
             port=reached,
-            isolates=(*sentences.isolated(network=network), *sentences.shared(network=network)),
+            isolates=(
+                *sentences.isolated(network=network),
+                *prepared.sentences,
+                *sentences.shared(network=network, limit=limit),
+            ),
+            limited=prepared.sentences,
         )
 
 
@@ -286,15 +306,41 @@ def _package() -> Path:
 
 
 def _interpreter() -> list[Bind]:
-    """This Python and its packages, where they lie in a folder that the container has one of its own of."""
-    named = {Path(sys.prefix), Path(sys.base_prefix), _package()}
-    own = (Path("/tmp"), Path("/run"), Path("/opt/ml"), Path(PROGRAM))  # noqa: S108 - places of the container
+    """This Python and its packages, where the container's system folders do not have them."""
+    named = {Path(sys.prefix), Path(sys.base_prefix), _package() / "tritonforge", *_package_folders()}
     # A link's name is needed as well as what it leads to; what lies in another one of them is shown with that.
     needed = {
-        each for each in named | {each.resolve() for each in named} if any(place in each.parents for place in own)
+        each
+        for each in named | {each.resolve() for each in named}
+        if each.exists() and not any(place in (each, *each.parents) for place in _SHOWN)
     }
     found = sorted(each for each in needed if needed.isdisjoint(each.parents))
     return [Bind(each, str(each), read_only=True) for each in found]
+
+
+def _package_folders() -> Iterator[Path]:
+    """Folders of packages outside of this Python: the user's own, and those that are installed as editable.
+
+    Source: the documentation of Python's module site, for .pth files.
+    """
+    users = Path(site.getusersitepackages())
+    if site.ENABLE_USER_SITE:
+        yield users
+    for folder in (*site.getsitepackages(), *([str(users)] if site.ENABLE_USER_SITE else [])):
+        for file in Path(folder).glob("*.pth"):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                for line in file.read_text(encoding="utf-8").splitlines():
+                    path = Path(line.strip())
+                    if path.is_absolute() and path.is_dir() and path != _package():
+                        yield path
+
+
+def _resolver() -> str:
+    """The machine's resolv.conf, which may be a link to where a container has nothing."""
+    try:
+        return Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _bound(bind: Bind) -> Bound:

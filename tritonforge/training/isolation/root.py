@@ -1,4 +1,6 @@
-"""A container's file system: this machine's, read-only, with folders of the container's own in their places.
+"""A container's file system: this machine's system folders, read-only, and folders of the container's own.
+
+Home directories and all other data of the machine are not in it, unless they are bound.
 
 Nothing of it touches the machine: it is built inside a mount namespace, in memory, and goes with it. The root is a
 tmpfs that shows each folder of the old root; where a mount point is needed and missing, the folder that it belongs into
@@ -14,13 +16,55 @@ from typing import Final, TypedDict
 
 from tritonforge.training.isolation import kernel
 
-__all__ = ["Bound", "build"]
+__all__ = ["SYSTEM", "Bound", "build"]
 
 #: Device files that every program may expect (docker run gives the same).
 _DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero")
 
 #: Parts of /proc through which root could change the machine; docker run keeps them read-only as well.
 _GUARDED: Final = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+
+#: What a container has of this machine besides what is bound: programs and libraries (/nix has those of NixOS), and
+#: what the kernel tells of itself.
+SYSTEM: Final = ("bin", "lib", "lib32", "lib64", "libx32", "nix", "sbin", "sys", "usr")
+
+#: What it has of /etc: what the C library, the dynamic linker, TLS, fonts and Java look for; no keys and no passwords.
+_SETTINGS: Final = (
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "group",
+    "host.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "locale.conf",
+    "localtime",
+    "magic",
+    "mime.types",
+    "nsswitch.conf",
+    "os-release",
+    "passwd",
+    "pki",
+    "protocols",
+    "python3",
+    "redhat-release",
+    "services",
+    "shells",
+    "ssl",
+    "timezone",
+)
+
+#: Folders of /etc that hold keys beside certificates, and what of them stays out.
+_KEYS: Final = (("ssl", "private"), ("pki/tls", "private"))
+
+#: Empty folders that programs may expect.
+_EMPTY: Final = ("etc", "home", "root", "var")
 
 #: The mount point that every machine has; what is mounted there is seen in this namespace only.
 _STAGE: Final = Path("/tmp")  # noqa: S108 - no file is written to this machine's
@@ -50,8 +94,8 @@ class _Root:
         kernel.mount("tmpfs", _at(_NEW, path), options)
         self._own.add(path)
 
-    def cover(self, path: Path, *, hidden: Sequence[str] = ()) -> None:
-        """A tmpfs that shows what the old root has in a folder, read-only.
+    def cover(self, path: Path, *, only: Sequence[str] | None = None, hidden: Sequence[str] = ()) -> None:
+        """A tmpfs that shows what the old root has in a folder, read-only; of that the entries ``only``.
 
         The entries ``hidden`` are empty folders instead, also where the old root lacks them.
         """
@@ -61,7 +105,7 @@ class _Root:
         old = _at(_OLD, path)
         for entry in sorted(old.iterdir()) if old.is_dir() else ():
             shown = path / entry.name
-            if entry.name in hidden:
+            if entry.name in hidden or (only is not None and entry.name not in only):
                 continue
             if entry.is_symlink():
                 _at(_NEW, shown).symlink_to(entry.readlink())
@@ -130,8 +174,16 @@ def build(binds: Sequence[Bound], files: Mapping[str, str], *, shared_memory: in
     kernel.enter_root(_STAGE, old)
     os.chdir(_ROOT)
     root = _Root()
-    root.cover(_ROOT, hidden=("dev", "opt", "proc", "run", "tmp"))
-    root.cover(Path("/opt"), hidden=("ml", "program"))  # SageMaker's folder and the image's: nothing of this machine
+    root.cover(_ROOT, only=SYSTEM, hidden=("dev", "opt", "proc", "run", "tmp", *_EMPTY))
+    root.cover(Path("/etc"), only=_SETTINGS)
+    for folder, name in _KEYS:
+        if _at(_OLD, Path("/etc", folder, name)).is_dir():
+            root.cover(Path("/etc", folder), hidden=(name,))
+    root.own(Path("/opt"))  # SageMaker's folder and the image's: nothing of this machine
+    root.own(Path("/root"), "mode=700")
+    root.own(Path("/var"))
+    _make(Path("/var/tmp"), folder=True)  # noqa: S108 - the container's own
+    _at(_NEW, Path("/var/tmp")).chmod(0o1777)  # noqa: S108
     root.own(Path("/run"))
     root.own(Path("/tmp"), "mode=1777")  # noqa: S108 - the container's own
     _devices(root, shared_memory)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tritonforge.training.isolation.limits import NO_LIMITS, Limits
+
 __all__ = ["isolated", "refusal", "shared"]
 
 
@@ -10,16 +12,29 @@ def isolated(*, network: bool) -> tuple[str, ...]:
     return (
         "its processes see only each other, and all end with the command",
         *([] if network else ["its network is loopback only: nothing outside, and no server of this machine"]),
-        "its files are read-only, except for what is bound writable, and /opt, /tmp, /run, /dev/shm and / in memory",
+        "of this machine's files it has the system's (/usr, /lib, parts of /etc), this Python, and what is bound",
+        "home directories and all other data are hidden",
+        "its files are read-only, except for what is bound writable; new files in other places are kept in memory",
+        "it leaves no file with a set-user-ID or set-group-ID bit",
         "its environment, host name, IPC and devices are its own, and root has the rights that docker run leaves it",
     )
 
 
-def shared(*, network: bool) -> tuple[str, ...]:
+def shared(*, network: bool, limit: Limits = NO_LIMITS) -> tuple[str, ...]:
     """What the container shares with this machine, where one of an image would not, or differs in."""
+    unlimited = [
+        name
+        for name, value in (
+            ("memory (--memory)", limit.memory),
+            ("CPU (--cpus)", limit.cpus),
+            ("processes (--pids-limit)", limit.pids),
+        )
+        if value is None
+    ]
     return (
-        "the files are this machine's (its Python, its libraries, your home), readable, instead of an image's",
-        "the kernel and the users are this machine's; CPU and memory are not limited; there is no GPU",
+        "the system's files, this Python and its packages are this machine's, readable, instead of an image's",
+        "the kernel and the users are this machine's; there is no GPU",
+        *([f"without a limit: {', '.join(unlimited)}"] if unlimited else []),
         *(
             ["the network is this machine's: it can call out, and its ports are this machine's ports"]
             if network

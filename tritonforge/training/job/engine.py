@@ -18,7 +18,7 @@ from typing import Final
 
 from tritonforge.errors import DefinitionError, TritonForgeError
 from tritonforge.inference.transform.places import Place, PlaceError
-from tritonforge.training.isolation import Process, start
+from tritonforge.training.isolation import NO_LIMITS, Limits, Process, start
 from tritonforge.training.job import configuration
 from tritonforge.training.job.checkpoints import Checkpoints
 from tritonforge.training.job.contents import ChannelError, StoppedError
@@ -55,6 +55,8 @@ def run(
     arn: str = "",
     network: bool = False,
     grace: float = GRACE,
+    limit: Limits = NO_LIMITS,
+    limited: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run a training job: lay out /opt/ml below ``work``, feed its channels from ``place``, run ``program``'s train.
 
@@ -62,7 +64,8 @@ def run(
     ``metric`` every value in one, ``phase`` where the job is; they are called from several threads, one call at a
     time. ``stop`` ends the job once it is set: SIGTERM, and SIGKILL after ``grace`` seconds; ``kill``, set after it,
     cuts that short, and nothing but checkpoints is kept. ``arn`` is the job's, for its environment. With ``network``
-    the program has this machine's network, unless the job isolates it; else loopback alone. ``work`` is an empty folder
+    the program has this machine's network, unless the job isolates it; else loopback alone. ``limit`` is of its memory,
+    CPU and processes; ``limited`` is called with what enforces each, in a sentence. ``work`` is an empty folder
     of this run only, which the caller removes; /opt/ml is ``work/ml``.
 
     What fails in the job is told in the outcome. Raises DefinitionError where the job itself is wrong, or asks for
@@ -73,7 +76,7 @@ def run(
     if not (job.algorithm and job.algorithm.container_entrypoint) and not has_program(program):
         raise DefinitionError(f"{program} has no executable named train, which a program folder has (chmod +x train)")
     course = _Course(job, place, work, line, metric, phase, stop or threading.Event(), kill or threading.Event())
-    return course.run(program.resolve(), pack, arn=arn, network=network, grace=grace)
+    return course.run(program.resolve(), pack, arn=arn, network=network, grace=grace, limit=limit, limited=limited)
 
 
 class _Course:
@@ -111,7 +114,17 @@ class _Course:
         self._exit_code: int | None = None
         self._seconds = 0.0
 
-    def run(self, program: Path, pack: Pack, *, arn: str, network: bool, grace: float) -> Outcome:
+    def run(
+        self,
+        program: Path,
+        pack: Pack,
+        *,
+        arn: str,
+        network: bool,
+        grace: float,
+        limit: Limits,
+        limited: Callable[[str], None] | None,
+    ) -> Outcome:
         prepared = Prepared()
         self._tell("Starting")
         try:
@@ -138,7 +151,7 @@ class _Course:
             except OSError as error:
                 return self._failed(f"ClientError: the input cannot be kept on this machine: {_told(error)}")
             self._tell("Training")
-            why = self._train(program, prepared, arn=arn, network=network, grace=grace)
+            why = self._train(program, prepared, arn=arn, network=network, grace=grace, limit=limit, limited=limited)
         finally:
             end(prepared.feeders, self._ended)
             if self._checkpoints is not None:
@@ -164,7 +177,17 @@ class _Course:
             notes += ("the program left nothing in /opt/ml/model, so there is no model",)
         return self._outcome("Stopped" if why else "Completed", why=why, artifact=artifact, output=output, notes=notes)
 
-    def _train(self, program: Path, prepared: Prepared, *, arn: str, network: bool, grace: float) -> Why:
+    def _train(
+        self,
+        program: Path,
+        prepared: Prepared,
+        *,
+        arn: str,
+        network: bool,
+        grace: float,
+        limit: Limits,
+        limited: Callable[[str], None] | None,
+    ) -> Why:
         """Run the program to its end; why it was stopped, "" where it ended by itself."""
         began = time.monotonic()
         with start(
@@ -173,8 +196,12 @@ class _Course:
             environment=configuration.environment(self._job, arn),
             network=network and not self._job.enable_network_isolation,
             hostname=configuration.HOST,
+            limit=limit,
             log=self._read,
         ) as process:
+            if limited is not None:
+                for sentence in process.limited:
+                    limited(sentence)
             for feeder in prepared.feeders:
                 feeder.start()
             if self._checkpoints is not None:
