@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
+import re
 import sys
 import traceback
+import types
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -25,8 +29,8 @@ def declared(file: Path, only: str) -> ModuleType:
     """
     name = f"tritonforge_definition_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None or file.suffix != ".py":
+        raise DefinitionError(f"{_short(file)}: this is not a Python file (expected a name that ends in .py); {only}")
     module = importlib.util.module_from_spec(spec)
     before = set(sys.modules)
     sys.path.insert(0, str(file.parent))
@@ -41,7 +45,7 @@ def declared(file: Path, only: str) -> ModuleType:
         raise DefinitionError(f"{_where(file, error)}: it calls exit; {only}") from error
     # A declaration is the user's program: whatever it raises is told in one line, with the place.
     except Exception as error:
-        raise DefinitionError(f"{_where(file, error)}: {type(error).__name__}: {error}") from error
+        raise DefinitionError(f"{_where(file, error)}: {_reason(error)}") from error
     finally:
         sys.path.remove(str(file.parent))
         for neighbour in set(sys.modules) - before:
@@ -49,6 +53,45 @@ def declared(file: Path, only: str) -> ModuleType:
             if origin and Path(origin).is_relative_to(file.parent) and "site-packages" not in origin:
                 del sys.modules[neighbour]
     return module
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line; a constructor that does not take its arguments says which it takes."""
+    text = " ".join(str(error).split())
+    wrong = re.fullmatch(r"(\w+)\.__init__\(\) (.*)", text) if isinstance(error, TypeError) else None
+    if wrong is None:
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    name, reason = wrong.groups()
+    called = _called_class(name, error.__traceback__)
+    known = [field.name for field in fields(called) if field.init] if called is not None else []
+    unknown = re.fullmatch(r"got an unexpected keyword argument '(\w+)'.*", reason)
+    if unknown is not None:
+        close = difflib.get_close_matches(unknown[1], known, n=1)
+        advice = f" Did you mean {close[0]}?" if close else f" Its fields are {', '.join(known)}." if known else ""
+        return f"{name} has no field {unknown[1]!r}.{advice}"
+    positional = re.fullmatch(r"takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) were given", reason)
+    if positional is not None:
+        return (
+            f"{name} takes {int(positional[1]) - 1} values by position, got {int(positional[2]) - 1}. Name the others: "
+            "field=value."
+        )
+    return f"{name} {reason.replace('required positional argument', 'required field')}"
+
+
+def _called_class(name: str, trace: types.TracebackType | None) -> type | None:
+    """The dataclass of a name in the frame that raised."""
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return None
+    frame = trace.tb_frame
+    reached = [*frame.f_locals.values(), *frame.f_globals.values()]
+    modules = [value for value in reached if isinstance(value, ModuleType)]
+    candidates = [*reached, *(getattr(module, name, None) for module in modules)]
+    return next(
+        (value for value in candidates if isinstance(value, type) and value.__name__ == name and is_dataclass(value)),
+        None,
+    )
 
 
 def _where(file: Path, error: BaseException) -> str:

@@ -78,7 +78,7 @@ def test_a_package_becomes_numbered_folders_and_code() -> None:
     ("models", "sentence"),
     [
         ([], "it has no models"),
-        ([Onnx("net")], "net is no SavedModel; give TensorFlow models"),
+        ([Onnx("net")], "expected TensorFlow, got Onnx 'net'"),
         ([model(platform="tensorflow_graphdef")], "net is no SavedModel; give TensorFlow models"),
         ([model(), model()], "two models are named 'net'"),
         ([model("code")], "a model cannot be named 'code'"),

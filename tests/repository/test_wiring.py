@@ -217,7 +217,7 @@ REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
         lambda: Ensemble("e", outputs={"O": model("m")(Tensor("IN"))}, inputs=[Tensor("OTHER")]),
         ['ensemble input "OTHER" is not used'],
     ),
-    "an output that is no tensor": (lambda: Ensemble("e", outputs={"O": model("m")}), ["Onnx", "is not a tensor"]),
+    "an output that is no tensor": (lambda: Ensemble("e", outputs={"O": model("m")}), ["Onnx", "expected Tensor"]),
 }  # type: ignore[dict-item]  # two rows pass on purpose what no type checker would let through
 
 
@@ -242,3 +242,40 @@ def test_the_second_reader_of_an_untyped_input_is_held_against_the_first() -> No
     assert (Path(frames[0].filename).name, frames[0].line) == (Path(__file__).name, "other(shared)")
     assert 'typed by input "x" of model "first"' in str(raised.value)
     assert 'input "z" of model "second" is TYPE_INT64' in str(raised.value)
+
+
+def optional_reader(name: str = "m", *, optional: bool = True) -> Onnx:
+    """A model of a required and another input."""
+    inputs = [Input("a", TYPE_FP32, [1]), Input("b", TYPE_FP32, [1], optional=optional)]
+    return Onnx(name, max_batch_size=4, input=inputs, output=[Output("y", TYPE_FP32, [1])])
+
+
+def test_an_ensembles_input_is_optional_where_every_reader_is() -> None:
+    """As Triton runs it: a step then gets nothing for it; one that requires it would fail at request time."""
+    a, b = Tensor("A"), Tensor("B")
+    inner = Ensemble("inner", outputs={"Y": optional_reader()(a, b)})
+    assert [tensor.optional for tensor in inner.input] == [False, True]
+    outer = Ensemble("outer", outputs={"Y": inner(Tensor("A"), Tensor("B"))})
+    assert [tensor.optional for tensor in outer.input] == [False, True]
+    assert to_config(outer).input[1].optional  # type: ignore[attr-defined]  # a field made at run time
+    a, b = Tensor("A"), Tensor("B")
+    first = optional_reader("first")(a, b)
+    both = Ensemble("both", outputs={"Y": optional_reader("second", optional=False)(first, b)})
+    assert [tensor.optional for tensor in both.input] == [False, False]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_tensor_says_whether_it_is_optional(stated: bool) -> None:
+    """What is stated counts, and stays when the ensemble is wired anew over completed models."""
+    ensemble = Ensemble("e", outputs={"Y": optional_reader()(Tensor("A"), Tensor("B", optional=stated))})
+    assert [tensor.optional for tensor in rewired(ensemble, {"m": optional_reader()}).input] == [False, stated]
+
+
+def test_an_optional_input_cannot_reach_what_requires_it() -> None:
+    """The reader is named, or the output that the input itself is."""
+    required = optional_reader(optional=False)
+    with pytest.raises(DefinitionError, match='cannot be optional: input "b" of model "m" requires it'):
+        Ensemble("e", outputs={"Y": required(Tensor("A"), Tensor("B", optional=True))})
+    b = Tensor("B", optional=True)
+    with pytest.raises(DefinitionError, match="cannot be optional: output 'Z' is that input itself"):
+        Ensemble("e", outputs={"Y": optional_reader()(Tensor("A"), b), "Z": b})

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields, describe
 from tritonforge.repository.definition.models import check_max_batch_size, check_name
 from tritonforge.repository.definition.settings import VersionPolicy
 from tritonforge.repository.definition.tensors import Input, Output, frozen
@@ -51,7 +52,7 @@ class Ensemble:
 
     name: str
     _: KW_ONLY
-    outputs: Sequence[Tensor] | Mapping[str, Tensor] = field(repr=False)
+    outputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor] = field(repr=False)
     inputs: Sequence[Tensor] | None = field(default=None, repr=False)
     max_batch_size: int = -1
     version_policy: VersionPolicy | None = None
@@ -64,8 +65,8 @@ class Ensemble:
     steps: Sequence[Wire] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_name(self.name, "Ensemble")
-        frozen(self, "parameters", MappingProxyType(dict(self.parameters)))
         leaving = self._leaving()
         order = list(_steps(leaving.values()))
         entering = self._entering(order, leaving)
@@ -75,7 +76,9 @@ class Ensemble:
         else:
             check_max_batch_size(self.max_batch_size, self.name)
             _check_batch(self.name, self.max_batch_size, [*entering, *leaving.values()])
-        frozen(self, "input", tuple(self._declare(Input, each.name, each) for each in entering))
+        declared = [self._declare(Input, tensor.name, tensor) for tensor in entering]
+        optional = [self._is_optional(tensor, order, leaving) for tensor in entering]
+        frozen(self, "input", tuple(replace(each, optional=may) for each, may in zip(declared, optional, strict=True)))
         frozen(self, "output", tuple(self._declare(Output, name, each) for name, each in leaving.items()))
         frozen(self, "steps", tuple(_wires(order, leaving, names)))
 
@@ -125,6 +128,24 @@ class Ensemble:
                 raise DefinitionError(f'ensemble "{self.name}": {each} is read by a step and is not among inputs')
         return list(self.inputs)
 
+    def _is_optional(self, tensor: Tensor, order: Sequence[Step], leaving: Mapping[str, Tensor]) -> bool:
+        """Whether a request may leave an input out: Triton then gives the steps nothing for it.
+
+        A step that requires it, or an output that it is itself, fails at request time (run on 2.51: "expected 2 inputs
+        but got 1 inputs for model ...").
+        """
+        required_by = [f"output {name!r} is that input itself" for name, each in leaving.items() if each is tensor]
+        for step in order:
+            declared = {each.name: each for each in step.model.input}
+            required_by += [
+                f'input "{name}" of model "{step.model.name}" requires it'
+                for name, each in step.inputs.items()
+                if each is tensor and not declared[name].optional
+            ]
+        if tensor.optional and required_by:
+            raise DefinitionError(f'ensemble "{self.name}": {tensor} cannot be optional: {required_by[0]}')
+        return not required_by if tensor.optional is None else tensor.optional
+
     def _declare(self, kind: Any, name: str, tensor: Tensor) -> Any:
         data_type, dims, batch = tensor.typed()
         if dims is not None and batch and self.max_batch_size == 0:
@@ -154,7 +175,11 @@ def rewired(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensemble:
             return outputs[id(tensor.step), tensor.output]
         if id(tensor) not in inputs:
             inputs[id(tensor)] = Tensor(
-                tensor.name, tensor.data_type, tensor.dims, max_batch_size=tensor.max_batch_size
+                tensor.name,
+                tensor.data_type,
+                tensor.dims,
+                max_batch_size=tensor.max_batch_size,
+                optional=tensor.optional,
             )
         return inputs[id(tensor)]
 
@@ -271,6 +296,5 @@ def _check_tensors(ensemble: str, tensors: Sequence[object]) -> None:
     for each in tensors:
         if not isinstance(each, Tensor):
             raise DefinitionError(
-                f'ensemble "{ensemble}": {type(each).__name__} {each!r:.60} is not a tensor; outputs are what '
-                "calling a model gives"
+                f'ensemble "{ensemble}": {describe(each)} is not a tensor; outputs are what calling a model gives'
             )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields
 from tritonforge.repository.definition.settings import (
     BatchInput,
     BatchOutput,
@@ -17,7 +17,7 @@ from tritonforge.repository.definition.settings import (
     VersionPolicy,
     Warmup,
 )
-from tritonforge.repository.definition.sources import Artifact, File, Function
+from tritonforge.repository.definition.sources import Artifact, File, Function, as_file, as_source
 from tritonforge.repository.definition.tensors import Input, Output, frozen
 from tritonforge.repository.definition.wiring import Tensor, call
 
@@ -29,14 +29,16 @@ class Model:
     """What every model of a backend has; use one of its kinds (`Dali`, `TensorFlow`, `Onnx` ...).
 
     Fields are those of `ModelConfig` with their names and meanings. ``artifact`` says where the model's file comes
-    from: one source, which becomes version 1, or a mapping from version number to source. ``files`` puts further files
-    into the model's directory, by their path in it. ``override`` is protobuf text merged over everything else, for the
-    fields that have no typed counterpart (``optimization`` ...).
+    from: one source, which becomes version 1, or a mapping from version number to source. A text or a `Path` is a
+    `File` beside the definition. ``files`` puts further files into the model's directory, by their path in it.
+    ``override`` is protobuf text merged over everything else, for the fields that have no typed counterpart
+    (``optimization`` ...).
 
     A model is called on tensors of an ensemble to wire it (see `Ensemble`).
 
     Raises:
-        DefinitionError: a field is wrong on its own: no name, a name with a slash, ``max_batch_size`` below 0 ...
+        DefinitionError: a field has the wrong type or is wrong on its own: no name, a name with a slash,
+            ``max_batch_size`` below 0 ...
     """
 
     #: (platform, backend) that config.pbtxt names, and the file that the backend looks for (triton core
@@ -49,7 +51,7 @@ class Model:
     max_batch_size: int = 0
     input: Sequence[Input] = ()
     output: Sequence[Output] = ()
-    artifact: Artifact | Mapping[int, Artifact] | None = None
+    artifact: Artifact | Mapping[int, Artifact] | None = None  # a text or a Path is made a File
     version_policy: VersionPolicy | None = None
     instance_group: Sequence[InstanceGroup] = ()
     dynamic_batching: DynamicBatching | None = None
@@ -69,23 +71,24 @@ class Model:
     override: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.artifact, Mapping):
+            sources = {version: as_source(source, self.name) for version, source in self.artifact.items()}
+            frozen(self, "artifact", sources)
+        else:
+            frozen(self, "artifact", as_source(self.artifact, self.name))
+        if isinstance(self.files, Mapping):
+            frozen(self, "files", {path: as_file(content) for path, content in self.files.items()})
+        check_fields(self)
         check_name(self.name, type(self).__name__)
         check_max_batch_size(self.max_batch_size, self.name)
-        for name in ("input", "output", "instance_group", "batch_input", "batch_output", "model_warmup"):
-            frozen(self, name, tuple(getattr(self, name)))
-        if self.model_operations is not None:
-            frozen(self, "model_operations", tuple(self.model_operations))
-        for name in ("parameters", "cc_model_filenames", "metric_tags", "files"):
-            frozen(self, name, MappingProxyType(dict(getattr(self, name))))
         _check_unique([each.name for each in self.input], f"{self.name}: input")
         _check_unique([each.name for each in self.output], f"{self.name}: output")
         if self.dynamic_batching is not None and self.sequence_batching is not None:
             raise DefinitionError(f"{self.name}: dynamic_batching and sequence_batching exclude each other")
         if isinstance(self.artifact, Mapping):
-            bad = [version for version in self.artifact if not isinstance(version, int) or version < 0]
+            bad = [version for version in self.artifact if version < 0]
             if bad or not self.artifact:
                 raise DefinitionError(f"{self.name}: artifact maps version numbers >= 0 to sources, not {bad}")
-            frozen(self, "artifact", MappingProxyType(dict(self.artifact)))
         for path in self.files:
             if path.startswith("/") or ".." in path.split("/") or not path:
                 raise DefinitionError(f"{self.name}: files: {path!r} is not a path inside the model's directory")

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, MISSING, Field, dataclass, fields, replace
 from typing import Any, Final
 
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields
 from tritonforge.repository.definition.models import Model, TensorFlow
 from tritonforge.repository.definition.tensors import frozen
 from tritonforge.tfs.layout import CODE
@@ -38,7 +39,8 @@ class TensorFlowServing:
     code: str | None = None
 
     def __post_init__(self) -> None:
-        given = tuple(self.models)
+        check_fields(self)
+        given = self.models
         if not given:
             raise DefinitionError("TensorFlowServing: it has no models")
         for model in given:

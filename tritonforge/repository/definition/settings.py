@@ -7,12 +7,12 @@ name. What these classes leave out is reached through a model's ``override``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tritonforge.errors import DefinitionError
-from tritonforge.repository.definition.sources import File
+from tritonforge.field_types import check_fields
+from tritonforge.repository.definition.sources import File, as_file
 from tritonforge.repository.definition.tensors import check_dims, frozen
 
 __all__ = [
@@ -41,17 +41,12 @@ __all__ = [
 
 
 class _Setting:
-    """A value whose sequences and mappings are stored as tuples and read-only copies."""
+    """A value whose fields have the types of their annotations; sequences are tuples, mappings read-only copies."""
 
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        for each in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            content = getattr(self, each.name)
-            if isinstance(content, Mapping):
-                frozen(self, each.name, MappingProxyType(dict(content)))
-            elif isinstance(content, Sequence) and not isinstance(content, str | bytes):
-                frozen(self, each.name, tuple(content))
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +145,10 @@ class SequenceBatching(_Setting):
     iterative_sequence: bool = False
 
     def __post_init__(self) -> None:
-        if self.direct is not None and self.oldest is not None:
-            raise DefinitionError("SequenceBatching takes direct or oldest, not both")
         # super() without arguments fails in a slotted dataclass: it is made anew after this body is compiled.
         _Setting.__post_init__(self)
+        if self.direct is not None and self.oldest is not None:
+            raise DefinitionError("SequenceBatching takes direct or oldest, not both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +249,8 @@ class WarmupInput(_Setting):
     data: bytes | File | None = None
 
     def __post_init__(self) -> None:
+        frozen(self, "data", as_file(self.data))
+        _Setting.__post_init__(self)
         given = [
             name for name in ("zero_data", "random_data", "input_data_file") if getattr(self, name) not in (None, False)
         ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields
+from tritonforge.repository.definition.tensors import frozen
 
 __all__ = ["S3", "Artifact", "Download", "File", "Function"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Function:
     """A model that a function of the definition makes with its framework, in a process of its own.
 
@@ -24,25 +26,35 @@ class Function:
     """
 
     build: Callable[[], Any]
+    _: KW_ONLY
     seed: int = 0
     random_weights: bool = False
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True)
 class File:
     """A file, or the folder of a SavedModel, beside the definition.
 
-    ``path`` is relative to the definition's folder, or absolute. ``sha256`` (hex) is compared when it is given.
+    ``path`` is relative to the definition's folder, or absolute; it may be given as a `Path`. ``sha256`` (hex) is
+    compared when it is given.
     """
 
     path: str
+    _: KW_ONLY
     sha256: str | None = None
 
     def __post_init__(self) -> None:
+        frozen(self, "path", _as_text(self.path))
+        check_fields(self)
+        if not self.path or "\0" in self.path:
+            raise DefinitionError(f"File: path is {self.path!r} (expected the path of a file)")
         _check_sha256(self.sha256, self.path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Download:
     """A file from an ``https://`` address, held to its ``sha256`` (hex) and kept in tritonforge's cache.
 
@@ -51,30 +63,59 @@ class Download:
     """
 
     url: str
+    _: KW_ONLY
     sha256: str
     member: str | None = None
     otherwise: Function | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.url.startswith("https://"):
             raise DefinitionError(f"Download: url is {self.url!r}; only https:// is fetched")
         _check_sha256(self.sha256, self.url)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class S3:
     """An object in S3, held to its ``sha256`` (hex) when given. Needs the ``aws`` extra."""
 
     uri: str
+    _: KW_ONLY
     sha256: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not re.fullmatch(r"s3://[^/]+/.+", self.uri):
             raise DefinitionError(f"S3: uri is {self.uri!r}; write s3://bucket/key")
         _check_sha256(self.sha256, self.uri)
 
 
 Artifact: TypeAlias = Function | File | Download | S3
+
+
+def as_file(content: Any) -> Any:
+    """Return a `File` for a `Path`, and everything else as it is."""
+    text = _as_text(content)
+    return content if text is content else File(text)
+
+
+def _as_text(path: Any) -> Any:
+    """The text of a `Path`; this module does not import pathlib, as it touches no file."""
+    return path.__fspath__() if hasattr(path, "__fspath__") and not isinstance(path, type) else path
+
+
+def as_source(source: Any, model: str) -> Any:
+    """Return a `File` for a text or a `Path`, and everything else as it is.
+
+    Raises:
+        DefinitionError: the text is an address, which needs a source of its own.
+    """
+    if not isinstance(source, str):
+        return as_file(source)
+    if "://" in source:
+        kind = "S3(...)" if source.startswith("s3://") else "Download(..., sha256=...)"
+        raise DefinitionError(f"{model}: artifact is the address {source!r} (expected a path). Write artifact={kind}.")
+    return File(source)
 
 
 def _check_sha256(sha256: str | None, where: str) -> None:

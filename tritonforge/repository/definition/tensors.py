@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tritonforge.datatypes import BY_CONFIG
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields
 
 __all__ = ["Input", "Output", "check_dims", "frozen"]
 
@@ -65,7 +66,6 @@ class Output:
             bad = [label for label in self.labels if "\n" in label or "\r" in label]
             if bad:
                 raise DefinitionError(f"output {self.name!r}: the label {bad[0]!r} holds a line break")
-            frozen(self, "labels", tuple(self.labels))
 
 
 def frozen(value: object, name: str, content: object) -> None:
@@ -83,6 +83,7 @@ def check_dims(dims: Sequence[int], where: str) -> tuple[int, ...]:
 
 
 def _check(tensor: Input | Output) -> None:
+    check_fields(tensor)
     kind = type(tensor).__name__.lower()
     if not tensor.name:
         raise DefinitionError(f"an {kind} has no name")

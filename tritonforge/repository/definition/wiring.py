@@ -16,6 +16,7 @@ from typing import Protocol
 
 from tritonforge.datatypes import BY_CONFIG
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields, describe
 from tritonforge.repository.definition.tensors import Input, Output, check_dims, frozen
 
 __all__ = ["Servable", "Step", "Tensor", "Tensors", "agree", "call"]
@@ -55,13 +56,15 @@ class Tensor:
     """A reference to an ensemble tensor: made by name as an ensemble's input, or by calling a model.
 
     ``dims`` are without the batch dimension where ``max_batch_size``, the largest batch that the tensor carries, is
-    above 0. What an ensemble's input leaves out it takes from the first model that reads it.
+    above 0. What an ensemble's input leaves out it takes from the first model that reads it. ``optional`` says whether
+    requests may leave an ensemble's input out; None is whether each input that reads it is optional.
     """
 
     name: str = ""
     data_type: str | None = None
     dims: Sequence[int] | None = None
     max_batch_size: int | None = field(default=None, kw_only=True)
+    optional: bool | None = field(default=None, kw_only=True)
     step: Step | None = field(default=None, kw_only=True, repr=False)
     output: str = field(default="", kw_only=True)
     # The first reader of an ensemble's input, once there is one. The only thing here that changes: two later lines that
@@ -69,10 +72,13 @@ class Tensor:
     first_reader: list[tuple[Servable, Input]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.step is None and not self.name:
             raise DefinitionError("a tensor that enters an ensemble needs a name")
         if self.data_type is not None and self.data_type not in BY_CONFIG:
-            raise DefinitionError(f"tensor {self.name!r}: data_type is {self.data_type!r}; write TYPE_FP32, say")
+            raise DefinitionError(
+                f"tensor {self.name!r}: data_type is {self.data_type!r}; Triton knows {', '.join(BY_CONFIG)}"
+            )
         if self.dims is not None:
             frozen(self, "dims", check_dims(self.dims, f"tensor {self.name!r}: dims"))
 
@@ -138,16 +144,13 @@ def call(
     ``version`` is the model version of the step; -1 is the latest.
 
     Raises:
-        DefinitionError: an input that the model has not, a required one missing, or a tensor that can never fit.
+        DefinitionError: an input that the model has not, a required one missing, an argument that is not a tensor, or a
+            tensor that can never fit.
     """
+    _check_arguments(model, positional, named, to, version)
     inputs = _named_inputs(model, positional, named)
     declared = {each.name: each for each in model.input}
     for name, tensor in inputs.items():
-        if not isinstance(tensor, Tensor):
-            raise DefinitionError(
-                f'input "{name}" of model "{model.name}" is given {type(tensor).__name__} {tensor!r:.60}, not a tensor '
-                "of this ensemble"
-            )
         _check_edge(tensor, model, declared[name])
     for name, tensor in inputs.items():
         if tensor.step is None and not tensor.first_reader:
@@ -167,6 +170,34 @@ def call(
 def agree(left: Sequence[int], right: Sequence[int]) -> bool:
     """Whether two shapes have the same rank and no axis on which two fixed extents differ."""
     return len(left) == len(right) and all(a == b or -1 in (a, b) for a, b in zip(left, right, strict=True))
+
+
+def _check_arguments(
+    model: Servable, positional: Sequence[object], named: Mapping[str, object], to: object, version: object
+) -> None:
+    """Check the types of what a model is called with, which may be anything."""
+    declared = [each.name for each in model.input]
+    names_by_place = [*declared, *(str(place) for place in range(len(positional)))]
+    given: dict[str, object] = dict(zip(names_by_place, positional, strict=False))
+    if len(positional) == 1 and isinstance(positional[0], Mapping):
+        given = {str(name): tensor for name, tensor in positional[0].items()}
+    for name, tensor in {**given, **named}.items():
+        if not isinstance(tensor, Tensor):
+            several = f"; choose one of its outputs: {_quoted(tensor)}" if isinstance(tensor, Tensors) else ""
+            raise DefinitionError(
+                f'input "{name}" of model "{model.name}" is given {describe(tensor)}, not a tensor of this ensemble'
+                f"{several}"
+            )
+    names = list(to.values()) if isinstance(to, Mapping) else [to] if isinstance(to, str) else to
+    if names is not None and not (
+        isinstance(names, list | tuple) and all(isinstance(name, str) and name for name in names)
+    ):
+        raise DefinitionError(
+            f'model "{model.name}": to is {describe(to)} (expected a name, a list of names, or a mapping of outputs to '
+            "names)"
+        )
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise DefinitionError(f'model "{model.name}": version is {describe(version)} (expected int)')
 
 
 def _named_inputs(
@@ -275,5 +306,6 @@ def _output_names(model: Servable, to: str | Sequence[str] | Mapping[str, str] |
     return dict(zip(outputs, names, strict=True))
 
 
-def _quoted(names: Sequence[str] | Mapping[str, object]) -> str:
+def _quoted(names: Sequence[str] | Mapping[str, object] | Tensors) -> str:
+    names = [each.output for each in names] if isinstance(names, Tensors) else names
     return ", ".join(f'"{name}"' for name in names)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields
 from tritonforge.sagemaker.deployment.policies import UpdatePolicy
 from tritonforge.sagemaker.deployment.scaling import Autoscaling
 from tritonforge.sagemaker.deployment.settings import (
@@ -36,16 +37,6 @@ _VARIANT: Final = "AllTraffic"
 
 def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
-
-
-def _frozen(instance: object) -> None:
-    """Keep what was given from being changed afterwards: lists become tuples, dicts read-only views of copies."""
-    for each in fields(instance):  # type: ignore[arg-type]  # only the dataclasses of this module come here
-        value = getattr(instance, each.name)
-        if isinstance(value, Mapping):
-            object.__setattr__(instance, each.name, MappingProxyType(dict(value)))
-        elif isinstance(value, list):
-            object.__setattr__(instance, each.name, tuple(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +80,7 @@ class Variant(_Served):
     model_data_url: str | None = None
 
     def __post_init__(self) -> None:
-        _frozen(self)
+        check_fields(self)
         if self.repository is not None and self.model_data_url is not None:
             raise DefinitionError(f"variant {self.variant_name!r}: give repository or model_data_url, not both")
 
@@ -125,7 +116,7 @@ class Deployment(_Served):
     tags: Mapping[str, str] = field(default_factory=_nothing)
 
     def __post_init__(self) -> None:
-        _frozen(self)
+        check_fields(self)
         if not _NAME.fullmatch(self.name) or len(self.name) > LONGEST_NAME:
             raise DefinitionError(
                 f"deployment {self.name!r}: a name has up to {LONGEST_NAME} letters and digits, with '-' between them"

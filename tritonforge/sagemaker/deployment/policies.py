@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields
 from tritonforge.sagemaker.deployment.settings import given
 
 __all__ = ["BlueGreen", "Rolling", "Size", "UpdatePolicy"]
 
-Size: TypeAlias = "int | str"
+Size: TypeAlias = int | str
 
 _SHARE: Final = re.compile(r"(\d+) ?%")
 
@@ -51,6 +52,7 @@ class BlueGreen:
     alarms: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "alarms", tuple(self.alarms))
         _capacity(self.size)
 
@@ -81,6 +83,7 @@ class Rolling:
     alarms: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "alarms", tuple(self.alarms))
         _capacity(self.maximum_batch_size)
         _capacity(self.rollback_maximum_batch_size)
@@ -96,4 +99,4 @@ class Rolling:
         return given(RollingUpdatePolicy=policy, AutoRollbackConfiguration=_alarms(self.alarms))
 
 
-UpdatePolicy: TypeAlias = "BlueGreen | Rolling"
+UpdatePolicy: TypeAlias = BlueGreen | Rolling

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields
 from tritonforge.sagemaker.deployment.settings import given
 
 __all__ = [
@@ -59,6 +60,7 @@ class TargetTracking:
     disable_scale_in: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if (self.predefined_metric_type is None) == (self.metric_name is None):
             raise DefinitionError("TargetTracking: give predefined_metric_type or metric_name, one of the two")
 
@@ -112,6 +114,9 @@ class StepScaling:
     evaluation_periods: int = 2
     treat_missing_data: str = "missing"
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def metric(self) -> str:
         """The name of the metric that the alarm watches."""
@@ -143,7 +148,7 @@ class StepScaling:
         }
 
 
-Policy: TypeAlias = "TargetTracking | StepScaling"
+Policy: TypeAlias = TargetTracking | StepScaling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +160,7 @@ class Autoscaling:
     policies: Sequence[Policy]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "policies", tuple(self.policies))
         metrics = [each.metric for each in self.policies]
         if len(set(metrics)) != len(metrics):

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tritonforge.field_types import check_fields
+
 __all__ = [
     "AsyncInference",
     "DataCapture",
@@ -34,6 +36,9 @@ class Serverless:
     max_concurrency: int
     provisioned_concurrency: int | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def request(self) -> dict[str, Any]:
         """``ProductionVariant.ServerlessConfig``."""
         return given(
@@ -51,6 +56,9 @@ class ManagedInstanceScaling:
     max_instance_count: int
     status: str = "ENABLED"
     scale_in_policy: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def request(self) -> dict[str, Any]:
         """``ProductionVariant.ManagedInstanceScaling``."""
@@ -79,6 +87,7 @@ class DataCapture:
     enable_capture: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("capture_modes", "csv_content_types", "json_content_types"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
@@ -111,6 +120,7 @@ class AsyncInference:
     include_inference_response_in: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "include_inference_response_in", tuple(self.include_inference_response_in))
 
     def request(self, *, default: str) -> dict[str, Any]:
@@ -140,6 +150,7 @@ class VpcConfig:
     subnets: Sequence[str]
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "security_group_ids", tuple(self.security_group_ids))
         object.__setattr__(self, "subnets", tuple(self.subnets))
 
