@@ -30,7 +30,8 @@ class Entry:
 
     ``size`` is `UNKNOWN` for a file that is not made yet. ``content`` is None where it was not read (only what the
     rules look into is), ``target`` is a link's text, ``leads_to`` what a link that leaves the snapshot was found to
-    lead to ("" when that is not known), ``problem`` why the path could not be read ("" when it could).
+    lead to ("" when that is not known), ``problem`` why the path could not be read ("" when it could). ``md5`` is the
+    sum of a file that was not kept, where a configuration states one, in hexadecimal digits.
     """
 
     kind: Literal["file", "directory", "link", "other"]
@@ -39,6 +40,7 @@ class Entry:
     content: bytes | None = None
     problem: str = ""
     leads_to: Literal["", "file", "directory", "missing", "other"] = ""
+    md5: str = ""
 
 
 #: An ordinary directory.

@@ -10,6 +10,7 @@ from tritonforge import images
 from tritonforge.repository.findings import Finding, ordered
 from tritonforge.repository.rules import (
     blind_spots,
+    checksums,
     dali,
     ensemble,
     layout,
@@ -113,6 +114,7 @@ def _findings(context: Context) -> Iterator[Finding]:
         read = list(layout.poll(context, view))
         read += text.poll(context, view)
         if view.parsed:
+            read += checksums.poll(context, view)
             read += model.poll(context, view)
             read += ensemble.poll(context, view)
         yield from read

@@ -6,22 +6,29 @@ a link inside the directory is followed by the tree itself, of one that leaves i
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
 from tritonforge.repository.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Kind, Tree
 
-__all__ = ["read_tree"]
+__all__ = ["read_tree", "with_sums"]
 
 MAXIMAL_ENTRIES: Final = 200_000
 MAXIMAL_DEPTH: Final = 32
 #: Bytes of all serialised DALI pipelines, and of all texts, that are read.
 MAXIMAL_PIPELINES: Final = 64 * 1024 * 1024
 MAXIMAL_TEXTS: Final = 64 * 1024 * 1024
+#: Bytes of all files that a configuration states the MD5 sum of, and of one read of them.
+MAXIMAL_SUMMED: Final = 2 * 1024 * 1024 * 1024
+_BLOCK: Final = 1024 * 1024
+#: The key of a checksum agent's parameter, without escapes.
+_SUM_KEY: Final = re.compile(rb"""(["'])[mM][dD]5:([^"'\\\n]{1,4096})\1""")
 #: Absolute paths in the configurations that are looked at.
 MAXIMAL_EXTERNAL: Final = 1000
 #: A string of a configuration that is an absolute path, without escapes.
@@ -38,7 +45,55 @@ def read_tree(folder: Path | str) -> Tree:
     """
     reader = _Reader(os.fspath(folder))
     reader.directory("", 0)
-    return Tree(reader.entries, truncated=reader.truncated, external=_external(reader.entries))
+    entries = with_sums(reader.entries, lambda path: f"{reader.root}/{path}")
+    return Tree(entries, truncated=reader.truncated, external=_external(entries))
+
+
+def with_sums(entries: Mapping[str, Entry], file_of: Callable[[str], str]) -> Mapping[str, Entry]:
+    """The entries with the MD5 sums that configurations state of files whose content is not kept.
+
+    ``file_of`` gives the file on disk of a path. At most `MAXIMAL_SUMMED` bytes are read; what is beyond has no sum.
+    """
+    configs = {
+        path: entry.content
+        for path, entry in entries.items()
+        if path.endswith(".pbtxt") and entry.content is not None and b"model_repository_agents" in entry.content
+    }
+    if not configs:
+        return entries
+    tree, wanted = Tree(entries), dict[str, None]()
+    for path, content in configs.items():
+        for match in _SUM_KEY.finditer(content):
+            named = tree.real(f"{path.partition('/')[0]}/{match.group(2).decode('utf-8', 'surrogateescape')}")
+            entry = entries.get(named) if named else None
+            if named and entry is not None and entry.kind == "file" and entry.content is None:
+                wanted[named] = None
+    summed, left = dict(entries), MAXIMAL_SUMMED
+    for path in wanted:
+        size = entries[path].size
+        if 0 <= size <= left:
+            left -= size
+            summed[path] = replace(entries[path], md5=_sum(file_of(path), size))
+    return summed
+
+
+def _sum(path: str, size: int) -> str:
+    """The MD5 sum of a regular file's first ``size`` bytes; "" where it cannot be read."""
+    summed = hashlib.md5(usedforsecurity=False)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        try:
+            while size > 0 and (block := file.read(min(size, _BLOCK))):
+                summed.update(block)
+                size -= len(block)
+        except OSError:
+            return ""
+    return summed.hexdigest()
 
 
 def _external(entries: Mapping[str, Entry]) -> dict[str, Kind]:
@@ -65,7 +120,7 @@ class _Reader:
     def __init__(self, root: str) -> None:
         self.entries: dict[str, Entry] = {}
         self.truncated = ""
-        self._root = root
+        self.root = root
         self._pipelines = MAXIMAL_PIPELINES
         self._texts = MAXIMAL_TEXTS
 
@@ -75,7 +130,7 @@ class _Reader:
             self.truncated = f"{path} is more than {MAXIMAL_DEPTH} directories deep"
             return
         try:
-            with os.scandir(f"{self._root}/{path}" if path else self._root) as listing:
+            with os.scandir(f"{self.root}/{path}" if path else self.root) as listing:
                 found = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
             if not path:

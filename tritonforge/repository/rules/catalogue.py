@@ -16,6 +16,7 @@ __all__ = ["ROOMS", "Rule", "advice", "refused", "rules_by_code"]
 #: The modules of this package that hold rules; each exports ``RULES`` and ``check(context)``.
 ROOMS: Final = (
     "layout",
+    "checksums",
     "text",
     "model",
     "ensemble",

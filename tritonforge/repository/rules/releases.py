@@ -17,7 +17,7 @@ from tritonforge.repository.rules.catalogue import Rule, advice, refused
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.sizes import INVALID, LARGEST, OVERFLOW, bounded_byte_size, bounded_count
 
-__all__ = ["RULES", "check", "load"]
+__all__ = ["RULES", "check", "library_escapes", "load"]
 
 _SHELL: Final = ";|&$`<>()[]{}\\\"'*?~#!"
 _STRATEGY: Final = "TRITON_BATCH_STRATEGY_PATH"
@@ -258,22 +258,27 @@ def _batching_library(context: Context, view: ModelView) -> Iterator[Finding]:
     value = entry.message("value")
     path = value.text("string_value") if value is not None else ""
     node = (value.one("string_value") if value is not None else None) or entry
+    if not library_escapes(context, view, path):
+        return
+    words = "Batching library path escapes model repository."
     if not path:
         words = "Parent path and child path must be non-empty"
-    elif _may_be_inside(context, view, path):
-        return
-    else:
-        words = "Batching library path escapes model repository."
     yield BATCHING_LIBRARY.finding(
         words, path=view.config_path, node=node, help=f"call it batchstrategy.so and put it into {view.name}/"
     )
 
 
-def _may_be_inside(context: Context, view: ModelView, path: str) -> bool:
-    """Whether the path may lead into the model's directory; where the repository lies is known on SageMaker only."""
-    place = normpath(path)
+def library_escapes(context: Context, view: ModelView, path: str) -> bool:
+    """Whether the server refuses the path of a batching library for leading out of the model's directory.
+
+    Where the repository lies is known on SageMaker only; elsewhere a path through a directory of the model's name may
+    be right.
+    """
+    if not context.has(changes.BATCHING_LIBRARY_INSIDE):
+        return False
+    place = normpath(path) if path else ""
     if not place.startswith("/"):
-        return False  # taken from the server's working directory
+        return True  # taken from the server's working directory
     if context.target == "sagemaker":
-        return place.startswith(f"{_SAGEMAKER}/{view.name}/")
-    return f"/{view.name}/" in place
+        return not place.startswith(f"{_SAGEMAKER}/{view.name}/")
+    return f"/{view.name}/" not in place

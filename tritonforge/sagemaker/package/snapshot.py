@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import PackageError
+from tritonforge.repository.disk.reading import with_sums
 from tritonforge.repository.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Tree, link
 from tritonforge.sagemaker.package.listing import Listing
 from tritonforge.sagemaker.package.names import Member
@@ -68,9 +69,12 @@ class Snapshot:
 def snapshot(listed: Listing) -> Tree:
     """The tree of what will be in a package."""
     taken = Snapshot()
+    sources: dict[str, str] = {}
     for item in listed.items:
         taken.put(Member(item.path, item.kind, item.size), partial(_read, Path(item.source)))
-    return taken.tree()
+        sources[item.path] = str(item.source)
+    tree = taken.tree()
+    return Tree(with_sums(tree.entries, sources.__getitem__), truncated=tree.truncated)
 
 
 def _read(path: Path) -> bytes:

@@ -13,6 +13,7 @@ from tritonforge.repository.pbtxt import Node
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.model.report import report
 from tritonforge.repository.rules.paths import Whereabouts, locate
+from tritonforge.repository.rules.releases import library_escapes
 
 __all__ = ["ENVIRONMENT", "batching_library", "execution_environment", "value_of"]
 
@@ -44,6 +45,8 @@ def batching_library(context: Context, view: ModelView) -> Iterator[Finding]:
         words = f"{_STRATEGY} cannot be specified with sequence batcher, using default batching strategy"
         yield report(view, "E292", words, node)
         return
+    if library_escapes(context, view, path):
+        return  # refused as such (E609)
     whereabouts = locate(context, path)
     if whereabouts == "missing":
         yield report(view, "E293", f"Batching library path not found: {path}", node)
