@@ -56,12 +56,15 @@ def test_every_member_of_the_request_comes_back(account: Any) -> None:
     assert account.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "more", "Value": "w"}]
 
 
-def test_a_job_that_was_asked_for_little_is_described_with_little(account: Any) -> None:
-    """AWS tells no defaults of a job: what the request leaves out is not there."""
+def test_what_is_left_out_of_a_job_has_aws_s_defaults(account: Any) -> None:
+    """Split, compression, assembly, key and filters are told with their defaults, limits are not told."""
     found = account.job("little", {"a": b"x"})
-    for name in ("MaxConcurrentTransforms", "MaxPayloadInMB", "BatchStrategy", "Environment", "DataProcessing"):
+    for name in ("MaxConcurrentTransforms", "MaxPayloadInMB", "BatchStrategy", "Environment"):
         assert name not in found
-    assert found["TransformInput"].keys() == {"DataSource", "ContentType"}
+    assert found["TransformInput"].keys() == {"DataSource", "ContentType", "CompressionType", "SplitType"}
+    assert found["TransformInput"]["CompressionType"] == found["TransformInput"]["SplitType"] == "None"
+    assert (found["TransformOutput"]["AssembleWith"], found["TransformOutput"]["KmsKeyId"]) == ("None", "")
+    assert found["DataProcessing"] == {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"}
 
 
 def test_a_name_is_taken_for_ever(account: Any, refused: Any) -> None:

@@ -28,7 +28,7 @@ from tritonforge.sagemaker.emulator.control.registry.validations import Validati
 from tritonforge.sagemaker.emulator.control.training import metrics
 from tritonforge.sagemaker.emulator.control.training.running import Trainer, Trainings
 from tritonforge.sagemaker.emulator.control.transforms import Transforms
-from tritonforge.sagemaker.emulator.front import service_errors
+from tritonforge.sagemaker.emulator.front import policy_simulation, service_errors
 from tritonforge.sagemaker.emulator.front.certificates import CertificateAuthority
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.journal import Journal
@@ -266,16 +266,22 @@ class Emulator:
             if found.kind == "runtime":
                 return self._invoked(found.region, incoming)
             if found.service == "sagemaker":  # SageMaker's own, and neither an operation nor a path of the runtime
-                return service_errors.response(incoming, "unknown", "The requested operation is not known.")
-            refused = self._scaling.refusal(found.region, incoming) if found.service == scaling.SERVICE else None
-            return refused or self._neighbours.answer(incoming)
+                return service_errors.unsupported(incoming, "unknown")
+            if found.service == scaling.SERVICE and (refused := self._scaling.refusal(found.region, incoming)):
+                return refused
+            if found.service == policy_simulation.SERVICE:
+                simulated = policy_simulation.answer(incoming, self._neighbours, found.region)
+                if simulated is not None:
+                    return simulated
+            return self._neighbours.answer(incoming)
         except ConnectionError:
             raise  # the client went away: there is nobody to answer
+        except (NotImplementedError, ModuleNotFoundError) as error:  # moto lacks the operation, or what it needs for it
+            self._log(f"{found.service or 's3'} {service_errors.operation(incoming)} 501: {error}")
+            return service_errors.unsupported(incoming)
         except Exception as error:  # moto raises whatever it likes for what it does not know
             self._log(f"{found.service or 's3'} {incoming.method} {incoming.path}: {type(error).__name__}: {error}")
             reason = f"{type(error).__name__}: {error}"
-            if isinstance(error, NotImplementedError):
-                return service_errors.response(incoming, "unsupported", f"moto does not emulate this request: {reason}")
             if isinstance(error, OSError | MemoryError | TritonForgeError):  # this machine's fault, or ours
                 return service_errors.response(incoming, "failed", f"tritonforge's emulator failed: {reason}")
             return service_errors.response(incoming, "invalid", f"moto cannot read this request: {reason}")

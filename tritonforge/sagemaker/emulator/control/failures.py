@@ -190,13 +190,13 @@ def unknown_operation(operation: str) -> ApiError:
     return ApiError("UnknownOperationException", f"The requested operation {operation} is not known.", status=404)
 
 
-def not_emulated(operation: str, emulated: Iterable[str]) -> ApiError:
+def not_emulated(operation: str) -> ApiError:
     """AWS knows the operation and this emulator does not: nothing is faked. The sentence is ours.
 
-    501 is a status that botocore does not retry.
+    The code is that of AWS's "Common Errors"; 501 is a status that botocore does not retry.
     """
     return ApiError(
-        "NotImplementedException",
-        f"tritonforge emulates no {operation} of SageMaker; it emulates {', '.join(sorted(emulated))}.",
+        "UnknownOperationException",
+        f"tritonforge's emulator does not implement {operation} of sagemaker.",
         status=501,
     )

@@ -14,7 +14,7 @@ from tritonforge.sagemaker.emulator.control.failures import already_exists, inva
 from tritonforge.sagemaker.emulator.control.registry import serving
 from tritonforge.sagemaker.emulator.hosting import container_definitions
 
-__all__ = ["OPERATIONS", "create"]
+__all__ = ["OPERATIONS", "create", "description"]
 
 _KIND: Final = "model"
 
@@ -42,7 +42,11 @@ def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = desk.model(request["ModelName"])
+    return description(desk.model(request["ModelName"]))
+
+
+def description(found: Resource) -> Mapping[str, Any]:
+    """The answer to DescribeModel."""
     answer: dict[str, Any] = {"EnableNetworkIsolation": False, **found.request}
     if "PrimaryContainer" in answer:
         answer["PrimaryContainer"] = _described(answer["PrimaryContainer"])

@@ -18,6 +18,7 @@ from tritonforge.sagemaker.emulator.control import (
     endpoint_configs,
     endpoints,
     models,
+    search,
     serialization,
     tags,
     transform_jobs,
@@ -49,6 +50,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         **packages.OPERATIONS,
         **groups.OPERATIONS,
         **tags.OPERATIONS,
+        **search.OPERATIONS,
     }
 )
 
@@ -57,7 +59,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
 _LIMITS: Final = (limits, transform_limits, training_limits)
 
 #: Operations that change nothing, and are not worth a sentence when they succeed.
-_READING: Final = ("Describe", "List")
+_READING: Final = ("Describe", "List", "Search")
 
 _JSON: Final = "application/x-amz-json-1.1"
 
@@ -90,7 +92,7 @@ class Plane:
         act = OPERATIONS.get(operation)
         if act is None:
             known = operation in service_model.operations("sagemaker")
-            raise not_emulated(operation, OPERATIONS) if known else unknown_operation(operation)
+            raise not_emulated(operation) if known else unknown_operation(operation)
         return act(self._desk(region), _request(operation, body))
 
 

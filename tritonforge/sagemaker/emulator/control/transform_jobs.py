@@ -12,9 +12,19 @@ from tritonforge.sagemaker.emulator.control.documents import Transform
 from tritonforge.sagemaker.emulator.control.failures import invalid, taken
 from tritonforge.sagemaker.transforming import limits
 
-__all__ = ["OPERATIONS", "create"]
+__all__ = ["OPERATIONS", "create", "description"]
 
 _KIND: Final = "transform-job"
+
+#: What Describe adds to a request that leaves it out. Source: the service model (TransformInput, DataProcessing), and
+#: the answer in sagemaker-python-sdk, tests/unit/test_session.py (COMPLETED_DESCRIBE_TRANSFORM_JOB_RESULT).
+_DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "TransformInput": {"CompressionType": "None", "SplitType": "None"},
+        "TransformOutput": {"AssembleWith": "None", "KmsKeyId": ""},
+        "DataProcessing": {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"},
+    }
+)
 
 
 def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -57,10 +67,14 @@ def _stop(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Every member of the request comes back, none that was left out: AWS tells no defaults of a job."""
-    job = desk.job(request["TransformJobName"])
+    return description(desk.job(request["TransformJobName"]))
+
+
+def description(job: Transform) -> Mapping[str, Any]:
+    """The answer to DescribeTransformJob: every member of the request, and the defaults that AWS shows."""
     answer: dict[str, Any] = {
         **job.request,
+        **{name: {**defaults, **(job.request.get(name) or {})} for name, defaults in _DEFAULTS.items()},
         "TransformJobName": job.name,
         "TransformJobArn": job.arn,
         "TransformJobStatus": job.status,

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from tritonforge.errors import LaunchError, MissingExtraError
+from tritonforge.sagemaker.emulator.front import missing_operations
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.routes import route
 from tritonforge.sagemaker.emulator.requests import Response
@@ -52,14 +53,14 @@ class Neighbours:
     def __init__(self) -> None:
         try:
             from moto.core import DEFAULT_ACCOUNT_ID
-            from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+            from moto.moto_server.werkzeug_app import create_backend_app
         except ImportError as error:
             raise MissingExtraError("moto", extra="emulator") from error
         if not _taken.acquire(blocking=False):
             raise LaunchError("an emulator already runs in this process: stop it, or start this one in its own process")
         self.account: str = DEFAULT_ACCOUNT_ID
         self.keeper: Keeper | None = None
-        self._application = DomainDispatcherApplication(create_backend_app)
+        self._application = _application(create_backend_app)
         self._locks: dict[str, threading.RLock] = {}
         self._clients: dict[tuple[str, str], Any] = {}
         self._guard = threading.Lock()
@@ -91,8 +92,13 @@ class Neighbours:
         _taken.release()
 
     def answer(self, incoming: Incoming) -> Response:
-        """Moto's answer to a request, from any thread."""
+        """Moto's answer to a request, from any thread.
+
+        Raises NotImplementedError for an operation or a service that moto does not have.
+        """
         service = route(incoming.method, incoming.path, incoming.query, incoming.headers).service or "s3"
+        if service == "s3" and missing_operations.asks_for_unknown_subresource(incoming):
+            raise NotImplementedError(f"moto does not know the subresource of {incoming.query}")
         incoming.body()  # read before anyone is kept waiting for it
         with self._turn(service):
             if self.keeper is None:
@@ -103,7 +109,7 @@ class Neighbours:
                 return response
 
     def call(self, incoming: Incoming) -> Response:
-        """Moto's answer, unseen by the keeper."""
+        """Moto's answer, unseen by the keeper. Raises as `answer`."""
         started: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], failure: Any = None) -> Callable[[bytes], None]:
@@ -116,7 +122,10 @@ class Neighbours:
         finally:
             if hasattr(pieces, "close"):
                 pieces.close()
-        return Response(started[0], started[1], body)
+        response = Response(started[0], started[1], body)
+        if missing_operations.is_unrouted(response):
+            raise NotImplementedError(f"moto has no rule for {incoming.method} {incoming.path}")
+        return response
 
     def client(self, service: str, region: str) -> Any:
         """A botocore client of a service whose requests stay in this process. Safe for use by many threads."""
@@ -167,6 +176,23 @@ class Neighbours:
             lock = self._locks.setdefault("" if self.keeper else service, threading.RLock())
         with lock:
             yield
+
+
+def _application(create: Callable[[Any], Any]) -> Any:
+    """Moto's WSGI application, which prints nothing about a service that it does not have and raises instead."""
+    from moto.backends import list_of_moto_modules
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+    class Services(DomainDispatcherApplication):  # type: ignore[misc]  # moto is without types
+        def get_backend_for_host(self, host: str | None) -> Any:
+            if host is None or host == "moto_api" or host in list_of_moto_modules():
+                return super().get_backend_for_host(host)
+            for backend, pattern in self.backend_url_patterns:
+                if pattern.match(f"http://{host}"):
+                    return backend
+            raise NotImplementedError(f"moto has no service at {host}")
+
+    return Services(create)
 
 
 def _headers(response: Response) -> Any:

@@ -56,6 +56,7 @@ def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
 def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     found = naming.algorithm(desk, request["AlgorithmName"])
     return {
+        "CertifyForMarketplace": False,
         **found.request,
         "AlgorithmName": found.name,
         "AlgorithmArn": found.arn,

@@ -13,7 +13,7 @@ from tritonforge.sagemaker.emulator.control.documents import Resource
 from tritonforge.sagemaker.emulator.control.failures import already_exists, conflict
 from tritonforge.sagemaker.emulator.control.registry import naming
 
-__all__ = ["OPERATIONS"]
+__all__ = ["OPERATIONS", "description"]
 
 _KIND: Final = naming.GROUP
 
@@ -33,7 +33,8 @@ def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"ModelPackageGroupArn": arn}
 
 
-def _described(group: Resource) -> dict[str, Any]:
+def description(group: Resource) -> dict[str, Any]:
+    """A group as DescribeModelPackageGroup and ListModelPackageGroups show it."""
     return {
         **group.request,
         "ModelPackageGroupName": group.name,
@@ -45,7 +46,7 @@ def _described(group: Resource) -> dict[str, Any]:
 
 def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     """``CreatedBy`` is empty: it tells of users of SageMaker Studio, and there is none."""
-    return {**_described(naming.group(desk, request["ModelPackageGroupName"])), "CreatedBy": {}}
+    return {**description(naming.group(desk, request["ModelPackageGroupName"])), "CreatedBy": {}}
 
 
 def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -55,7 +56,7 @@ def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     chosen = paging.selected(
         request, found, name=lambda each: each.name, created=lambda each: each.created, order="Ascending"
     )
-    return paging.answer(request, chosen, "ModelPackageGroupSummaryList", _described, name=lambda each: each.name)
+    return paging.answer(request, chosen, "ModelPackageGroupSummaryList", description, name=lambda each: each.name)
 
 
 def _delete(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:

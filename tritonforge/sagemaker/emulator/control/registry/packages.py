@@ -15,7 +15,7 @@ from tritonforge.sagemaker.emulator.control.documents import Registered
 from tritonforge.sagemaker.emulator.control.failures import already_exists, conflict, invalid
 from tritonforge.sagemaker.emulator.control.registry import naming, profiles
 
-__all__ = ["OPERATIONS"]
+__all__ = ["OPERATIONS", "description"]
 
 _KIND: Final = naming.PACKAGE
 
@@ -110,8 +110,14 @@ def _inference(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = naming.package(desk, request["ModelPackageName"])
+    return description(naming.package(desk, request["ModelPackageName"]))
+
+
+def description(found: Registered) -> Mapping[str, Any]:
+    """The answer to DescribeModelPackage."""
     answer: dict[str, Any] = {
+        "CertifyForMarketplace": False,
+        "SkipModelValidation": "None",
         **found.request,
         "InferenceSpecification": found.inference,
         # The service model requires a name; that of a version is its group's.

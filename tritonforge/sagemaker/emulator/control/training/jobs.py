@@ -16,7 +16,7 @@ from tritonforge.sagemaker.emulator.hosting import programs
 from tritonforge.training.job import TrainingJob
 from tritonforge.training.job.preparing import refusals
 
-__all__ = ["OPERATIONS", "create"]
+__all__ = ["OPERATIONS", "create", "description"]
 
 _KIND: Final = "training-job"
 
@@ -104,12 +104,18 @@ def _delete(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    job = desk.training(request["TrainingJobName"])
+    return description(desk.training(request["TrainingJobName"]))
+
+
+def description(job: Training) -> Mapping[str, Any]:
+    """The answer to DescribeTrainingJob."""
     specification = job.request["AlgorithmSpecification"]
     timed = states.seconds(job)
     answer: dict[str, Any] = {
         **_DEFAULTS,
         **job.request,
+        # sagemaker-python-sdk, Estimator.attach, indexes it; also in the answers of aws/amazon-sagemaker-examples.
+        "OutputDataConfig": {"KmsKeyId": "", **job.request["OutputDataConfig"]},
         # API AlgorithmSpecification: true where there are metric definitions, for images of one's own.
         "AlgorithmSpecification": {
             "EnableSageMakerMetricsTimeSeries": bool(specification.get("MetricDefinitions")),
@@ -124,6 +130,8 @@ def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         "CreationTime": job.created,
         "LastModifiedTime": job.modified,
     }
+    if job.request.get("InputDataConfig"):
+        answer["InputDataConfig"] = [_described_channel(channel) for channel in job.request["InputDataConfig"]]
     later: Mapping[str, Any] = {
         "TrainingStartTime": job.began,
         "TrainingEndTime": job.ended,
@@ -133,6 +141,14 @@ def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         "BillableTimeInSeconds": None if timed is None else timed[1],
     }
     return answer | {name: value for name, value in later.items() if value is not None}
+
+
+def _described_channel(channel: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A channel with its defaults. Source: the service model (Channel, S3DataSource)."""
+    source = channel["DataSource"]
+    if source.get("S3DataSource"):
+        source = {**source, "S3DataSource": {"S3DataDistributionType": "FullyReplicated", **source["S3DataSource"]}}
+    return {"CompressionType": "None", "RecordWrapperType": "None", **channel, "DataSource": source}
 
 
 def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
