@@ -19,6 +19,7 @@ __all__ = ["explain", "rule_table", "validate"]
 _REFUSED: Final = {
     "triton": "Triton refuses it",
     "sagemaker": "SageMaker refuses it",
+    "tritonforge": "tritonforge refuses it",
     "tfs": "SageMaker's TensorFlow Serving container refuses it",
     None: "nothing refuses it",
 }

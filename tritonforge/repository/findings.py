@@ -10,8 +10,8 @@ __all__ = ["UNJUDGED", "Finding", "RefusedBy", "Severity", "Verdict", "ordered",
 
 Severity: TypeAlias = Literal["error", "warning"]
 #: "sagemaker" is what SageMaker and its `serve` script refuse before Triton sees it, "tfs" its TensorFlow Serving
-#: container.
-RefusedBy: TypeAlias = Literal["triton", "sagemaker", "tfs"]
+#: container; "tritonforge" is what `tritonforge serve` refuses although Triton may load it, for safety.
+RefusedBy: TypeAlias = Literal["triton", "sagemaker", "tfs", "tritonforge"]
 Verdict: TypeAlias = Literal["loads", "refused", "not judged"]
 
 #: The rules whose findings say that a part of the repository was not read.

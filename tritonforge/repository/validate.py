@@ -18,6 +18,7 @@ from tritonforge.repository.rules import (
     releases,
     requests,
     sagemaker,
+    shell,
     text,
     tfs,
     views,
@@ -135,7 +136,7 @@ def _findings(context: Context) -> Iterator[Finding]:
     for view in judged:
         if view.is_ensemble and failures.get(view.name, Failure("", "")).stage == "poll":
             yield from loaded[view.name]
-    for room in (blind_spots, requests, images_room, releases, dali, sagemaker):
+    for room in (blind_spots, requests, images_room, releases, dali, shell, sagemaker):
         yield from room.check(context)
 
 

@@ -109,6 +109,15 @@ TWICE = step("x", {"C": "I", "A": "J"}, {"B": "O"}).replace(
 )
 CHAIN = (step("x", {"A": "I"}, {"B": "T"}), step("y", {"A": "T"}, {"B": "O"}))
 
+ENVIRONMENT = 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITON_MODEL_DIRECTORY/%s" } }'
+GROUP = 'instance_group { name: "%s" kind: KIND_CPU }'
+PYTHON = {"head": 'backend: "python"', "1/model.py": ""}
+
+SHELL: dict[str, Fixture] = {
+    "E118": both(f'{GROUP} default_model_filename: "model.py"', "a;b", "a-b", **PYTHON),
+    "W118": both(GROUP, "a b", "a_b"),
+}
+
 LAYOUT: dict[str, Fixture] = {
     "E101": Fixture({**m(), "old": link("/nowhere")}, {**m(), "old": ""}),
     "E102": Fixture(m(dead=link("/nowhere")), m(dead=link("1"))),
@@ -403,7 +412,7 @@ LAYOUT["W106"] = Fixture(
     {**x(), **e()},
 )
 
-FIXTURES = {**LAYOUT, **TEXT, **MODEL, **ENSEMBLE, **BLIND_SPOTS}
+FIXTURES = {**LAYOUT, **SHELL, **TEXT, **MODEL, **ENSEMBLE, **BLIND_SPOTS}
 
 #: A backend that completes configurations, and the file that makes it do so.
 COMPLETING: dict[str, tuple[str, str]] = {

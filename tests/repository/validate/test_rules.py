@@ -6,14 +6,30 @@ from pathlib import Path
 import pytest
 
 import tritonforge.repository.rules as rules_package
-from tests.repository.validate.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, A, B, Fixture, e, m, step, unsized, x
+from tests.repository.validate.fixtures import (
+    ACCEPTED,
+    DIFFERENCES,
+    ENVIRONMENT,
+    FIXTURES,
+    GROUP,
+    IO,
+    PYTHON,
+    A,
+    B,
+    Fixture,
+    e,
+    m,
+    step,
+    unsized,
+    x,
+)
 from tritonforge.repository.findings import Finding, verdict
-from tritonforge.repository.rules import blind_spots, ensemble, layout, model, text
+from tritonforge.repository.rules import blind_spots, ensemble, layout, model, shell, text
 from tritonforge.repository.rules.catalogue import rules_by_code
 from tritonforge.repository.tree import DIRECTORY, Entry, Tree, link
 from tritonforge.repository.validate import validate
 
-OWN = {rule.code: rule for room in (layout, text, model, ensemble, blind_spots) for rule in room.RULES}
+OWN = {rule.code: rule for room in (layout, shell, text, model, ensemble, blind_spots) for rule in room.RULES}
 
 #: What a finding brings with it: the server's own summary of a text it refuses, the ensembles of a model that fails,
 #: and advice that no neighbour of the bad repository can avoid.
@@ -172,6 +188,28 @@ def test_what_was_not_read_is_not_judged(files: dict[str, object]) -> None:
     assert verdict(findings) == "not judged"
     refused = validate(Tree.of({**files, **x("z", config="max_batch_size: -1")}))  # type: ignore[arg-type]
     assert verdict(refused) == "refused"
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        (m(f"{GROUP % 'g$(x)'}", **PYTHON), "the instance group 'g$(x)'"),
+        (m('default_model_filename: "`x`.py"', **PYTHON), "default_model_filename '`x`.py'"),
+        (m(ENVIRONMENT % "e;x", **PYTHON), "EXECUTION_ENV_PATH '/e;x'"),
+        (m(ENVIRONMENT % "e", e=link("f x"), **{"f x": ""}, **PYTHON), "leads to a path that 'm/f x'"),
+        ({"m\n1/config.pbtxt": f'backend: "python" {IO}', "m\n1/1/model.py": ""}, r"directory 'm\n1'"),
+        ({"d\xe9/config.pbtxt": f'backend: "python" {IO}', "d\xe9/1/model.py": ""}, r"directory 'd\xe9'"),
+    ],
+    ids=["group", "file", "environment", "linked environment", "newline", "not ASCII"],
+)
+def test_strings_that_reach_a_shell_are_refused(files: dict[str, object], named: str) -> None:
+    """Each with its own name, escaped; Triton itself may load the model."""
+    findings = validate(Tree.of(files))
+    (finding,) = [each for each in findings if each.code == "E118"]
+    assert named in finding.message
+    assert finding.message.isprintable()
+    assert finding.refused_by == "tritonforge"
+    assert verdict(findings) == "loads"
 
 
 @pytest.mark.parametrize("name", sorted(DIFFERENCES))

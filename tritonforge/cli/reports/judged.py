@@ -77,8 +77,9 @@ class Judged:
             "refused": f"{who} refuses it",
             "not judged": "not judged, since not all of it was read",
         }
-        refused = any(finding.refused_by == "sagemaker" for finding in self.findings)
-        return lines[self.verdict] + (", SageMaker refuses it" if refused else "")
+        others = {"sagemaker": "SageMaker", "tritonforge": "tritonforge"}
+        refused = {finding.refused_by for finding in self.findings}
+        return lines[self.verdict] + "".join(f", {who} refuses it" for by, who in others.items() if by in refused)
 
 
 def _counted(count: int, word: str) -> str:

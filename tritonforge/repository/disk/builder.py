@@ -23,6 +23,9 @@ from tritonforge.repository.validate import validate
 
 __all__ = ["Built", "Maker", "Progress", "build"]
 
+#: Who refuses a repository, by `Finding.refused_by`.
+_REFUSERS = {"triton": "Triton", "tfs": "SageMaker's TensorFlow Serving container", "tritonforge": "tritonforge serve"}
+
 
 class Progress(Protocol):
     """What a build tells while it works."""
@@ -218,8 +221,8 @@ class _Work:
 
 def _check(partial: Path) -> None:
     """Judge the finished tree as the server would, before it is anybody's."""
-    refused = [each for each in validate(read_tree(partial)) if each.refused_by in ("triton", "tfs")]
+    refused = [each for each in validate(read_tree(partial)) if each.refused_by not in (None, "sagemaker")]
     if refused:
         told = "\n".join(f"  {each.path}: {each.code}: {each.message}" for each in refused)
-        who = "Triton" if refused[0].refused_by == "triton" else "SageMaker's TensorFlow Serving container"
+        who = _REFUSERS[str(refused[0].refused_by)]
         raise ValidationError(f"{who} would refuse this repository, so it was not written:\n{told}", findings=refused)

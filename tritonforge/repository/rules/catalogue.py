@@ -26,6 +26,7 @@ ROOMS: Final = (
     "dali",
     "image",
     "releases",
+    "shell",
     "tfs",
 )
 
