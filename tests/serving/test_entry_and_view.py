@@ -62,7 +62,9 @@ def test_the_view_moves_gpu_instances_to_the_cpu(tmp_path: Path) -> None:
     (tmp_path / "repository" / "cpu").mkdir()
     configs = view.configs(tmp_path / "repository")
     assert {name for name, each in configs.items() if view.uses_gpu(each)} == {"gpu"}
-    made = view.on_cpu(tmp_path / "repository", tmp_path / "view", {"gpu": configs["gpu"]})
+    texts = view.rewritten(tmp_path / "repository", configs, to_cpu=True)
+    assert set(texts) == {"gpu"}
+    made = view.overlay(tmp_path / "repository", tmp_path / "view", texts)
     moved = view.configs(made)["gpu"]
     expected = "instance_group { kind: KIND_CPU count: %d }"
     assert moved == config('backend: "x" ' + "".join(expected % count for count in (3, 2, 1)))

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -20,6 +21,7 @@ import pytest
 
 from tests.serving.conftest import FREE
 from tritonforge.errors import LaunchError
+from tritonforge.serving import folders
 from tritonforge.serving.server import ModelStatus, Server
 from tritonforge.serving.supervisor import SHARED_MEMORY
 
@@ -185,10 +187,11 @@ def test_a_missing_repository_is_named(tmp_path: Path) -> None:
         Server(tmp_path / "nowhere", **FREE)
 
 
-def test_a_path_with_blanks_and_quotes_is_served(echo: Path, tmp_path: Path) -> None:
-    """Triton's stubs are started through a shell; a repository's path reaches them whole all the same."""
-    odd = tmp_path / "it's $HOME here; (really)"
+def test_odd_paths_are_served(echo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's stubs are started through a shell and read ASCII only; the repository's path and TMPDIR may be odd."""
+    odd = tmp_path / "it's $HOME here; (really) \u00e9:"
     shutil.copytree(echo, odd)
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
     with Server(odd, **FREE, default_model=sorted(path.name for path in odd.iterdir())[0]) as server:
         assert all(row.state == "READY" for row in server.models())
 
@@ -196,8 +199,18 @@ def test_a_path_with_blanks_and_quotes_is_served(echo: Path, tmp_path: Path) -> 
 def test_a_model_name_with_a_blank_is_refused_at_once(echo: Path, tmp_path: Path) -> None:
     """A model's own name cannot be told otherwise, so the sentence says to rename it."""
     shutil.copytree(sorted(echo.iterdir())[0], tmp_path / "odd" / "two words")
-    with pytest.raises(LaunchError, match="'two words' has a character in its name"):
+    with pytest.raises(LaunchError, match="'two words' has characters that Triton's python backend passes to a shell"):
         Server(tmp_path / "odd", **FREE)
+
+
+def test_a_folder_for_temporary_files_that_cannot_be_used_is_named(
+    echo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the character that is in the way, and the variable that names another."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a b"))
+    monkeypatch.setattr(folders, "_SYSTEM", ())
+    with pytest.raises(LaunchError, match=r"a b: its path has the characters ' '\); set TMPDIR to a writable one"):
+        Server(echo, default_model="first", **FREE)
 
 
 def test_a_log_that_cannot_be_written_is_named(echo: Path, tmp_path: Path) -> None:
@@ -244,6 +257,23 @@ def test_an_ensemble_that_does_not_fit_gives_tritons_reason(tmp_path: Path) -> N
         Server(tmp_path, **FREE)
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (None, r"model 'm' did not load: Python model file not found in '.*/repository/m/1/model.py'"),
+        ("import os; os.kill(os.getpid(), 11)", "model 'm' did not load: its Python process ended by signal SIGSEGV"),
+    ],
+    ids=["no model.py", "killed"],
+)
+def test_a_start_that_cannot_succeed_any_more_ends(tmp_path: Path, code: str | None, reason: str) -> None:
+    """Tritonserver itself waits for ever for a stub that ended before it answered."""
+    add(tmp_path / "repository", "m", code=code or "")
+    if code is None:
+        (tmp_path / "repository" / "m" / "1" / "model.py").unlink()
+    with pytest.raises(LaunchError, match=reason):
+        Server(tmp_path / "repository", startup_timeout=300, **FREE)
+
+
 def test_a_model_that_takes_too_long_is_not_waited_for(tmp_path: Path) -> None:
     """The timeout ends the start, and everything that was started."""
     add(tmp_path, "slow", code=ECHO + "    def initialize(self, args):\n        import time; time.sleep(60)\n")
@@ -271,6 +301,17 @@ def test_a_server_that_dies_is_reported_with_its_last_words(running: Server) -> 
     assert until(lambda: not any(alive(pid) for pid in pids))
 
 
+def test_a_model_whose_process_dies_ends_the_server(running: Server) -> None:
+    """Tritonserver would answer 500 for the model for ever, and 200 to health checks."""
+    assert running.pid is not None
+    (stub,) = family(running.pid) - {running.pid}
+    os.kill(stub, signal.SIGKILL)
+    with pytest.raises(LaunchError, match="model 'first': its Python process ended by signal SIGKILL"):
+        running.wait()
+    assert running.death is not None
+    assert (running.death.model, running.returncode) == ("first", 0)
+
+
 def test_wait_returns_when_another_thread_stops_the_server(running: Server) -> None:
     """A stop that was asked for is no error."""
     threading.Timer(0.2, running.stop).start()
@@ -279,9 +320,10 @@ def test_wait_returns_when_another_thread_stops_the_server(running: Server) -> N
 
 PARENT = """
 import sys, time
+from tritonforge.serving import folders
 from tritonforge.serving.server import Server
 server = Server(sys.argv[1], default_model="first", sagemaker_port=0, http_port=0, grpc_port=0, metrics_port=0)
-print(server.pid, server._supervisor.pid, server._folder, flush=True)
+print(server.pid, server._process.supervisor_pid, server._process.folder, flush=True)
 time.sleep(600)
 """
 

@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import click
 from rich.table import Table
 
-from tritonforge.cli.terminal import err, out, steps
-from tritonforge.serving.server import Server
+from tritonforge.cli.terminal import Steps, err, out, steps
+from tritonforge.errors import LaunchError
+from tritonforge.serving.server import ModelDeath, Server
 from tritonforge.serving.tfs.package import is_package
 from tritonforge.serving.tfs.server import TfsServer
 
 __all__ = ["serve"]
+
+#: Seconds before a server is started again after the death of a model; doubled each time, up to the longest.
+_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
 
 
 class _Stop(Exception):  # noqa: N818  # it is no error, only the way out
@@ -66,7 +74,8 @@ def serve(
 
     DALI, TensorFlow and ONNX models run by their own Python packages, behind Triton's own scheduler, ensembles and
     front ends. A package for SageMaker's TensorFlow Serving container (SavedModels and code/) is run under that
-    container's contract, at --sagemaker-port. Ctrl-C stops the server; nothing is left behind.
+    container's contract, at --sagemaker-port. Ctrl-C stops the server; nothing is left behind. When the Python process
+    of a model dies, the server is started again on the same ports.
     """
     packaged = is_package(repository)
     if variables and not packaged:
@@ -78,6 +87,21 @@ def serve(
         if not stopped.is_set():
             stopped.set()
             raise _Stop
+
+    def start(progress: Steps, ports: Mapping[str, int | None], *, keep_log: bool = False) -> Server:
+        return Server(
+            repository,
+            default_model=model,
+            sagemaker_port=ports["sagemaker"],
+            http_port=ports["http"],
+            grpc_port=ports["grpc"],
+            metrics_port=ports["metrics"],
+            log=log,
+            keep_log=keep_log,
+            allow_client_shm=allow_client_shm,
+            startup_timeout=timeout,
+            on_progress=progress.detail,
+        )
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -95,30 +119,43 @@ def serve(
                 )
             else:
                 progress.begin(f"starting tritonserver on {repository}")
-                server = Server(
-                    repository,
-                    default_model=model,
-                    sagemaker_port=sagemaker_port,
-                    http_port=http_port,
-                    grpc_port=grpc_port,
-                    metrics_port=metrics_port,
-                    log=log,
-                    allow_client_shm=allow_client_shm,
-                    startup_timeout=timeout,
-                    on_progress=progress.detail,
-                )
+                wanted = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+                server = start(progress, wanted)
         with server:
             _report(server, form) if isinstance(server, Server) else _report_package(server, form)
-            try:
-                server.wait()
-            except _Stop:
-                err.print("stopping ...")
+            death = _wait(server)
+        ports = server.ports if isinstance(server, Server) else {}
+        pause = _PAUSE
+        while death is not None:
+            err.print(f"{death.reason}; tritonserver is started again", markup=False)
+            time.sleep(pause)
+            began = time.monotonic()
+            with steps() as progress:
+                progress.begin(f"starting tritonserver on {repository} again")
+                again = start(progress, ports, keep_log=True)
+            err.print("ready again")
+            with again:
+                death = _wait(again)
+            pause = _PAUSE if time.monotonic() - began > 2 * _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
     except _Stop:
         pass
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+def _wait(server: Server | TfsServer) -> ModelDeath | None:
+    """Wait until the server ends: None when it was stopped, the death of a model that ended it."""
+    try:
+        server.wait()
+    except _Stop:
+        err.print("stopping ...")
+    except LaunchError:
+        if isinstance(server, Server) and server.death is not None:
+            return server.death
+        raise
+    return None
 
 
 def _environment(variables: tuple[str, ...]) -> dict[str, str]:

@@ -19,16 +19,13 @@ from typing import Final
 from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving import loopback
 
-__all__ = ["BACKENDS", "STOOD_IN", "WORKING_DIRECTORY", "Installation", "environment", "find", "prepare"]
+__all__ = ["BACKENDS", "STOOD_IN", "Installation", "environment", "find", "prepare"]
 
 #: The backends that tritonforge brings; each is a folder with a model.py (Triton's "python-based backends").
 BACKENDS: Final = ("dali", "onnxruntime", "tensorflow")
 
 #: The backends of NVIDIA's server images that the stand-in takes the place of (triton server build.py, compose.py).
 STOOD_IN: Final = ("dali", "fil", "onnxruntime", "openvino", "pytorch", "tensorflow", "tensorrt", "tensorrtllm", "vllm")
-
-#: Where tritonserver runs, inside the Server's folder: an empty place, since Python looks for modules in it first.
-WORKING_DIRECTORY: Final = "work"
 
 _ENVIRONMENT: Final = "python"
 
@@ -90,14 +87,15 @@ def prepare(installation: Installation, folder: Path, *, stand_in: bool = False,
     With ``stand_in`` every backend but Python's is the one that loads nothing.
     """
     (folder / loopback.NAME).write_bytes(loopback.shared_object(address))
-    (folder / WORKING_DIRECTORY).mkdir()
     backends = folder / "backends"
     python = backends / "python"
     python.mkdir(parents=True)
     for file in installation.python_backend.iterdir():
         if file.is_file():
-            shutil.copy2(file, python / file.name)  # not a link: Triton refuses a library that leads elsewhere
-    (python / installation.stub.name).symlink_to(installation.stub)
+            shutil.copyfile(file, python / file.name)  # not a link: Triton refuses a library that leads elsewhere
+    stub = python / installation.stub.name
+    shutil.copyfile(installation.stub, stub)  # not a link: Triton calls chmod on it, and it may belong to another user
+    stub.chmod(0o700)
     own = Path(__file__).parent / "backends"
     for name in STOOD_IN if stand_in else BACKENDS:
         (backends / name).symlink_to(own / ("standin" if stand_in else name))

@@ -7,31 +7,25 @@ backend. It listens on loopback only, under the eye of a `supervisor` that ends 
 from __future__ import annotations
 
 import http.client
-import itertools
 import json
 import os
+import re
 import secrets
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final
+from typing import Final
 
 from tritonforge.errors import LaunchError
 from tritonforge.schema import ModelConfig
-from tritonforge.serving import entry, installation, ports, restrictions, serverlog, supervisor, view
+from tritonforge.serving import entry, installation, ports, restrictions, serverlog, shell_safety, view
 from tritonforge.serving.serverlog import ModelStatus
+from tritonforge.serving.supervised import ChildExit, Supervised, how_it_ended
 
-__all__ = ["ModelStatus", "Server"]
-
-#: Seconds that tritonserver gets between SIGTERM and SIGKILL, in-flight requests included.
-GRACE: Final = 10.0
+__all__ = ["ModelDeath", "ModelStatus", "Server"]
 
 #: Seconds that tritonserver waits for requests in flight; a client's idle connection makes it wait this long too.
 _EXIT_TIMEOUT: Final = 3
@@ -39,7 +33,28 @@ _EXIT_TIMEOUT: Final = 3
 #: Bytes of the response cache, for models that ask for one.
 _CACHE_SIZE: Final = 64 * 2**20
 
-_count = itertools.count()
+#: Seconds that tritonserver gets, after a stub died while it was loaded, to say what is wrong with the other models.
+_PATIENCE: Final = 1.5
+
+#: Seconds after which a stub that died is not waited for by tritonserver any more, also on a busy machine.
+_UNNOTICED: Final = 0.7
+
+#: What tritonserver answers for a model whose stub died (python_backend src/python_be.cc), and seconds within which
+#: that is noticed here.
+_NOTICED: Final = 5.0
+_UNHEALTHY: Final = re.compile(r"Stub process '.*' is not healthy")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDeath:
+    """The end of a model's Python process while the server ran: ``reason`` is a sentence, ``ended`` is monotonic time.
+
+    tritonserver 2.51 starts no other process, but answers 500 for the model and 200 to health checks from then on.
+    """
+
+    model: str
+    reason: str
+    ended: float
 
 
 class Server:
@@ -50,7 +65,9 @@ class Server:
     ``default_model`` or ``models`` only these are loaded, and what ensembles among them need, as SageMaker's own
     ``serve`` script does (server/docker/sagemaker/serve); else every model is. A port of 0 is any free one, None turns
     that front end off; the host is always 127.0.0.1. ``log`` is written anew; without it the log lives as long as the
-    server. With ``stand_in`` no model file is opened and every answer is zeros: for Triton's judgement alone (`judge`).
+    server; with ``keep_log`` it is appended to. A model whose Python process dies ends the server: `wait` raises with
+    the reason, and `death` has it. With ``stand_in`` no model file is opened and no code of the repository is run, for
+    Triton's verdict alone (`judge`).
     Parts of Triton's own HTTP API are closed to web pages (`restrictions`); ``allow_client_shm`` opens shared memory.
     With ``unguessable`` the host is a random address of 127.0.0.0/8, which no page finds, for a server that only this
     process asks; only such a server, and one with ``multi_model``, loads models by request.
@@ -61,8 +78,9 @@ class Server:
 
     Raises:
         MissingExtraError: nvidia-pytriton is not installed.
-        LaunchError: no such repository, a port in use, a model that does not load (with Triton's own reason), a server
-            that ended by itself (with the last lines of its log), or not ready in time.
+        LaunchError: no such repository, a name in it that must not reach a shell, a port in use, a model that does not
+            load (with Triton's own reason), a server that ended by itself (with the last lines of its log), or not
+            ready in time.
     """
 
     def __init__(
@@ -76,6 +94,7 @@ class Server:
         grpc_port: int | None = 8001,
         metrics_port: int | None = 8002,
         log: Path | str | None = None,
+        keep_log: bool = False,
         stand_in: bool = False,
         multi_model: bool = False,
         allow_client_shm: bool = False,
@@ -97,32 +116,32 @@ class Server:
         self.repository = repository
         entryless = sagemaker_port is None or multi_model
         self.default_model = None if entryless else entry.choose(served, default_model)
-        self._stopped = False
-        self._ended = threading.Event()
-        self._returncode: int | None = None
-        self._last_log = ""
-        self._prefix = f"{_prefix()}{os.getpid()}_{next(_count)}_"
-        self._folder = Path(tempfile.mkdtemp(prefix=self._prefix))
-        self._log = self._folder / "server.log" if log is None else Path(log).absolute()
-        self._supervisor: subprocess.Popen[bytes] | None = None
-        self._pid: int | None = None
+        if not stand_in and (problems := shell_safety.problems(repository, served)):
+            raise LaunchError("\n".join(problems))
+        self.warnings: tuple[str, ...] = ()
+        self._death: ModelDeath | None = None
+        self._exit: ChildExit | None = None
+        self._ready = False
         self._address = ports.unguessable_address() if unguessable else ports.HOST
         self._allow_client_shm = allow_client_shm
+        self._explicit = loaded is not None and (unguessable or multi_model)
+        self._process = Supervised(
+            log=None if log is None else Path(log), keep_log=keep_log, on_child_exit=self._note_exit
+        )
         wanted = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+        folder = self._process.folder
         try:
-            _create(self._log)
-            self._explicit = loaded is not None and (unguessable or multi_model)
-            self._view, self.warnings = self._viewed(served, only=None if self._explicit or loaded is None else served)
+            self._view = self._viewed(served, only=None if self._explicit or loaded is None else served)
             with ports.held(wanted, address=self._address) as self._ports:
-                backends = installation.prepare(found, self._folder, stand_in=stand_in, address=self._address)
-                surroundings = installation.environment(found, self._folder, os.environ, added=environment or {})
+                backends = installation.prepare(found, folder, stand_in=stand_in, address=self._address)
+                surroundings = installation.environment(found, folder, os.environ, added=environment or {})
                 if self.default_model is not None:
                     surroundings["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"] = self.default_model
                 if multi_model:
                     surroundings["SAGEMAKER_MULTI_MODEL"] = "true"
                 named = sorted(served.keys() & (loaded or set())) if self._explicit else None
-                command = self._arguments(found, backends, served, named)
-                self._launch([str(found.program), *command, *arguments], surroundings)
+                command = [str(found.program), *self._arguments(found, backends, served, named), *arguments]
+                self._process.launch(command, surroundings)
                 self._wait_until_ready(startup_timeout, on_progress, cancelled or threading.Event())
         except BaseException:
             self.stop()
@@ -158,20 +177,42 @@ class Server:
         return None if url is None else url + "/metrics"
 
     @property
+    def ports(self) -> Mapping[str, int | None]:
+        """The port of each front end, None where it is off: ``sagemaker``, ``http``, ``grpc``, ``metrics``."""
+        return dict(self._ports)
+
+    @property
     def pid(self) -> int | None:
         """The process id of tritonserver; None before it started."""
-        return self._pid
+        return self._process.pid
 
     @property
     def returncode(self) -> int | None:
         """How tritonserver ended: its exit status, or minus a signal's number; None while it runs."""
-        return self._returncode
+        return self._process.returncode
+
+    @property
+    def death(self) -> ModelDeath | None:
+        """The model that ended this server; None while all are alive."""
+        return self._death
+
+    def death_behind(self, status: int, body: bytes) -> ModelDeath | None:
+        """The death that explains an answer of this server, None for an answer of its models.
+
+        An answer that a stub is not healthy comes before the death is noticed, so that is waited for.
+        """
+        deadline = time.monotonic() + _NOTICED
+        while status != http.client.OK and self._death is None:
+            if not _UNHEALTHY.search(body.decode(errors="replace")) or time.monotonic() > deadline:
+                return None
+            time.sleep(0.05)
+        return None if status == http.client.OK else self._death
 
     def models(self) -> tuple[ModelStatus, ...]:
         """The model table, asked of the server; as it was at the start where its HTTP API does not tell."""
         port = self._ports["http"]
         if port is None or self._explicit:
-            return tuple(serverlog.models(self._read_log()))
+            return tuple(serverlog.models(self._process.read_log()))
         status, body = self._ask("POST", port, "/v2/repository/index")
         if status != http.client.OK:
             raise LaunchError(f"tritonserver did not give its models: {body.decode(errors='replace')}")
@@ -183,60 +224,32 @@ class Server:
 
     def wait(self) -> int:
         """Wait until the server has ended; gives its exit status after `stop`, raises LaunchError when it died."""
-        while not self._ended.wait(1.0):
+        while not self._process.ended.wait(1.0):
             pass
-        if not self._stopped:
+        if not self._process.stopped:
             raise self._died()
-        return self._returncode or 0
+        return self._process.returncode or 0
 
     def log_tail(self, lines: int = 40) -> str:
         """The last lines of the server's log, also after it was stopped."""
-        return serverlog.tail(self._read_log(), lines)
+        return self._process.log_tail(lines)
 
     def stop(self) -> None:
         """End the server: no process, no shared memory and no temporary folder is left when this returns."""
-        if self._stopped:
-            return
-        self._stopped = True
-        process = self._supervisor
-        if process is not None:
-            _say(process, b"stop\n")
-            self._ended.wait(GRACE + 5)
-        self._last_log = self._read_log()
-        if process is not None:
-            if process.stdin is not None:
-                process.stdin.close()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()  # the kernel kills tritonserver with it
-                process.wait()
-            self._ended.wait(5)
-        supervisor.remove_shared_memory(self._prefix)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._process.stop()
 
-    def _viewed(
-        self, served: Mapping[str, ModelConfig], *, only: Collection[str] | None
-    ) -> tuple[Path, tuple[str, ...]]:
-        """The repository that tritonserver is given, and what to tell the user about it.
-
-        ``only`` are the models that it has; None for all of the repository.
-        """
-        for name in served:
-            if not view.is_plain(name):
-                raise LaunchError(
-                    f"the model directory {name!r} has a character in its name that Triton's python backend cannot "
-                    "take (a blank, say); rename it"
-                )
-        moved = {name: config for name, config in served.items() if view.uses_gpu(config)}
-        link = self._folder / "repository"
-        if not moved or view.has_gpu():
-            if only is None:
-                return view.plain(self.repository, link), ()
-            return view.on_cpu(self.repository, link, {}, only=only), ()
-        names = ", ".join(sorted(moved))
-        warning = f"this machine has no GPU: instances of {names} that ask for one are served on the CPU"
-        return view.on_cpu(self.repository, link, moved, only=only), (warning,)
+    def _viewed(self, served: Mapping[str, ModelConfig], *, only: Collection[str] | None) -> Path:
+        """The repository that tritonserver is given: of the models ``only`` these, None for all."""
+        folder = self._process.folder / "repository"
+        moved = sorted(name for name, config in served.items() if view.uses_gpu(config))
+        to_cpu = bool(moved) and not view.has_gpu()
+        if to_cpu:
+            names = ", ".join(moved)
+            self.warnings = (f"this machine has no GPU: instances of {names} that ask for one are served on the CPU",)
+        texts = view.rewritten(self.repository, served, to_cpu=to_cpu)
+        if texts or only is not None:
+            return view.overlay(self.repository, folder, texts, only=only)
+        return view.plain(self.repository, folder)
 
     def _arguments(
         self,
@@ -248,8 +261,10 @@ class Server:
         arguments = [
             f"--model-repository={self._view}",
             f"--backend-directory={backends}",
+            # None is there: a path through a folder that is missing leads nowhere, whatever an agent's name is.
+            f"--repoagent-directory={backends / 'missing' / 'repoagents'}",
             f"--cache-directory={found.caches}",
-            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
+            f"--backend-config=python,shm-region-prefix-name={self._process.prefix}",
             f"--exit-timeout-secs={_EXIT_TIMEOUT}",
             "--allow-gpu-metrics=false",
         ]
@@ -270,61 +285,35 @@ class Server:
             arguments += [f"--load-model={name}" for name in loaded]
         return arguments
 
-    def _launch(self, command: list[str], environment: dict[str, str]) -> None:
-        supervisor.remove_leftovers(_prefix(), Path(tempfile.gettempdir()))
-        job: supervisor.Job = {
-            "command": command,
-            "environment": environment,
-            "working_directory": str(self._folder / installation.WORKING_DIRECTORY),
-            "log": str(self._log),
-            "folder": str(self._folder),
-            "shared_memory_prefix": self._prefix,
-            "grace": GRACE,
-        }
-        # -S and -I: the supervisor needs the standard library only, and nothing of this environment.
-        process = subprocess.Popen(  # noqa: S603 - this Python, with a file of this package
-            [sys.executable, "-S", "-I", supervisor.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which then says stop
-        )
-        self._supervisor = process
-        _say(process, json.dumps(job).encode() + b"\n")
-        assert process.stdout is not None
-        started = threading.Event()
-        threading.Thread(target=self._listen, args=(process.stdout, started), daemon=True).start()
-        started.wait(30)
-
-    def _listen(self, messages: IO[bytes], started: threading.Event) -> None:
-        """Take the supervisor's messages until it ends; run by a thread of its own."""
-        with messages:
-            for line in messages:
-                message = json.loads(line)
-                if "pid" in message:
-                    self._pid = message["pid"]
-                    started.set()
-                else:
-                    self._returncode = message["returncode"]
-                    self._ended.set()
-        if self._returncode is None:
-            self._returncode = -signal.SIGKILL  # the supervisor was killed, and tritonserver with it
-        started.set()
-        self._ended.set()
+    def _note_exit(self, child: ChildExit) -> None:
+        """A stub died: keep it for the start that waits, or end the server, which would not recover."""
+        if not self._ready:
+            self._exit = self._exit or child
+            return
+        time.sleep(_UNNOTICED)
+        if self._death is None and child.is_unnoticed():
+            model = serverlog.model_of_stub(child.command, self._process.prefix)
+            self._death = ModelDeath(model, f"{_who(model)}: its Python process ended {_how(child)}", child.ended)
+            self._process.request_stop()
 
     def _wait_until_ready(self, timeout: float, on_progress: Callable[[str], None], cancelled: threading.Event) -> None:
         deadline = time.monotonic() + timeout
         opened = [port for port in self._ports.values() if port is not None]
-        with self._log.open(encoding="utf-8", errors="replace") as log:
+        with self._process.log.open(encoding="utf-8", errors="replace") as log:
             while True:
                 for line in log:
                     if sentence := serverlog.progress(line):
                         on_progress(sentence)
-                if self._ended.wait(0.02):
+                if self._process.ended.wait(0.02):
                     raise self._died()
-                if all(ports.is_open(port, address=self._address) for port in opened) and self._is_ready():
+                lost = self._exit is not None and self._exit.is_unnoticed()
+                if not lost and all(ports.is_open(port, address=self._address) for port in opened) and self._is_ready():
+                    self._ready = True
                     return
                 if cancelled.is_set():
                     raise LaunchError("the start was called off")
+                if self._exit is not None and time.monotonic() > self._exit.ended + _PATIENCE:
+                    raise self._died()
                 if time.monotonic() > deadline:
                     raise LaunchError(
                         f"tritonserver was not ready after {timeout:g} s; its last words:\n{self.log_tail(15)}"
@@ -338,17 +327,29 @@ class Server:
         return True  # with neither, tritonserver opens its other ports after the models are loaded
 
     def _died(self) -> LaunchError:
-        """Why the server ended, in the words of its log."""
-        log = self._read_log().replace(str(self._view), str(self.repository))
+        """Why the server ended, or cannot start any more: in the words of its log, where it has any."""
+        if self._death is not None:
+            return LaunchError(self._death.reason)
+        log = self._process.read_log().replace(str(self._view), str(self.repository))
         port = serverlog.port_in_use(log)
         for name, each in self._ports.items():
             if port is not None and each == port:
                 return ports.in_use(name, port)
-        if found := serverlog.reasons(log):
-            return LaunchError("\n".join(dict.fromkeys(found)))
-        code = self._returncode or 0
-        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+        found = list(dict.fromkeys(serverlog.reasons(log)))
+        if self._exit is not None:
+            found = self._stub_reasons(self._exit, found, log)
+        if found:
+            return LaunchError("\n".join(found))
+        how = self._process.how_it_ended()
         return LaunchError(f"tritonserver ended {how}; its last words:\n{serverlog.tail(log, 15)}")
+
+    def _stub_reasons(self, child: ChildExit, found: Sequence[str], log: str) -> list[str]:
+        """What is known of a model whose stub died while it was loaded; "not healthy" alone explains nothing."""
+        told = [sentence for sentence in found if not _UNHEALTHY.search(sentence)]
+        model = serverlog.model_of_stub(child.command, self._process.prefix) or " or ".join(serverlog.loading(log))
+        if any(f"'{model}'" in sentence for sentence in told):
+            return told
+        return [*told, f"{_who(model)} did not load: its Python process ended {_how(child)}"]
 
     def _url(self, name: str, *, scheme: str = "http") -> str | None:
         port = self._ports[name]
@@ -366,30 +367,11 @@ class Server:
         finally:
             connection.close()
 
-    def _read_log(self) -> str:
-        try:
-            return self._log.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return self._last_log
+
+def _who(model: str) -> str:
+    return f"model '{model}'" if model else "a model"
 
 
-def _create(log: Path) -> None:
-    """Make the log, empty."""
-    try:
-        log.write_bytes(b"")
-    except OSError as error:
-        raise LaunchError(f"{log}: the log cannot be written: {error.strerror}") from error
-
-
-def _prefix() -> str:
-    """The start of the names of temporary things; process ids are told apart by their namespace."""
-    return f"tritonforge_{Path('/proc/self/ns/pid').stat().st_ino}_"
-
-
-def _say(process: subprocess.Popen[bytes], message: bytes) -> None:
-    assert process.stdin is not None
-    try:
-        process.stdin.write(message)
-        process.stdin.flush()
-    except OSError:  # the supervisor is gone; `_listen` notices
-        pass
+def _how(child: ChildExit) -> str:
+    memory = " (the kernel's out-of-memory killer was at work)" if child.out_of_memory else ""
+    return how_it_ended(child.status) + memory

@@ -8,15 +8,18 @@ letter for the severity, the time, the process, the place in Triton's sources, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["ModelStatus", "models", "port_in_use", "progress", "reasons", "tail"]
+__all__ = ["ModelStatus", "loading", "model_of_stub", "models", "port_in_use", "progress", "reasons", "tail"]
 
 _LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<place>[\w.]+:\d+)\] ?(?P<message>.*)")
 _FAILED: Final = re.compile(r"failed to load '(?P<model>.+?)' version (?P<version>-?\d+): (?P<reason>.+)", re.DOTALL)
 _POLL: Final = re.compile(r"Poll failed for model directory '(?P<model>.+?)': (?P<reason>.+)", re.DOTALL)
 _SOCKET: Final = re.compile(r"Socket '[^']*:(?P<port>\d+)' already in use")
+_STUB: Final = re.compile(
+    r"pb_stub\.cc:\d+\] +Failed to preinitialize Python stub: (?P<reason>.+?'(?P<path>[^']*)'.*|.+)"
+)
 _FATAL: Final = re.compile(r"^error: creating server: (?P<reason>.+)|^error: (?P<other>.+)", re.MULTILINE)
 _LIBRARY: Final = re.compile(r"error while loading shared libraries: (?P<name>[^:\s]+)")
 _CODE: Final = re.compile(
@@ -65,6 +68,9 @@ def reasons(log: str) -> list[str]:
         )
         return [reason]
     found: dict[str, str] = {}
+    for stub in _STUB.finditer(log):  # tritonserver waits for it for ever
+        model = "".join((stub["path"] or "").split("/")[-3:-2])
+        found.setdefault(model, f"model '{model}' did not load: {stub['reason']}" if model else stub["reason"])
     others: list[str] = []
     for severity, message in _messages(log):
         if severity not in "EF":
@@ -82,6 +88,25 @@ def reasons(log: str) -> list[str]:
     if others:
         return others
     return [_cleaned(match["reason"] or match["other"]) for match in _FATAL.finditer(log)]
+
+
+def model_of_stub(command: Sequence[str], prefix: str) -> str:
+    """The model directory that a stub was started for, by its command line; "" where that does not say.
+
+    ``prefix`` begins the name of the shared memory region, which follows the model's file among the stub's arguments
+    (python_backend src/stub_launcher.cc).
+    """
+    found = re.search(rf"([^/]+)/-?\d+/[^/]* {re.escape(prefix)}", " ".join(command))
+    return found[1] if found else ""
+
+
+def loading(log: str) -> list[str]:
+    """The models that began to load and did not end it."""
+    steps = [step for line in log.splitlines() if (step := progress(line))]
+    begun = dict.fromkeys(found[1] for step in steps if (found := re.fullmatch(r"loading (.+) version -?\d+", step)))
+    done = {step.removesuffix(" is loaded") for step in steps}
+    failed = {found["model"] for _, message in _messages(log) if (found := _FAILED.match(message))}
+    return [model for model in begun if model not in done | failed]
 
 
 def port_in_use(log: str) -> int | None:

@@ -1,6 +1,7 @@
 """A process under supervision: it ends with this one, however this one ends, and leaves nothing behind.
 
-The `supervisor` stands between; see there for how. `tritonforge.serving.tfs` runs its container this way.
+The `supervisor` stands between; see there for how. `tritonforge.serving.server` runs tritonserver this way, and
+`tritonforge.serving.tfs` its container.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving import serverlog, supervisor
+from tritonforge.serving import folders, serverlog, supervisor
 
-__all__ = ["GRACE", "Supervised"]
+__all__ = ["GRACE", "ChildExit", "Supervised", "how_it_ended"]
 
-#: Seconds that the process gets between SIGTERM and SIGKILL.
+#: Seconds that the process gets between SIGTERM and SIGKILL, in-flight requests included.
 GRACE: Final = 10.0
 
 #: Where it runs, inside its folder: an empty place, since Python looks for modules in it first.
@@ -33,50 +34,101 @@ _WORKING_DIRECTORY: Final = "work"
 _count = itertools.count()
 
 
+@dataclass(frozen=True, slots=True)
+class ChildExit:
+    """A child of the supervised process that ended, and that the process itself has not waited for.
+
+    ``command`` is the child's command line, empty where it was too short-lived to be read. ``status`` is its exit
+    status, or minus the number of the signal that ended it; ``out_of_memory`` says that the kernel's out-of-memory
+    killer was active at that time. ``ended`` is on the clock of `time.monotonic`, in seconds.
+    """
+
+    command: tuple[str, ...]
+    pid: int
+    status: int
+    out_of_memory: bool
+    ended: float
+
+    def is_unnoticed(self) -> bool:
+        """Whether the process still has not waited for the child, which is a zombie then."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except (OSError, IndexError):
+            return False
+
+
+def how_it_ended(status: int) -> str:
+    """An exit status, or minus a signal's number, as a part of a sentence."""
+    if status >= 0:
+        return f"with exit status {status}"
+    try:
+        return f"by signal {signal.Signals(-status).name}"
+    except ValueError:  # a real-time signal
+        return f"by signal {-status}"
+
+
 class Supervised:
     """One supervised process, with a temporary folder and a log of its own; `launch` it once, `stop` it any time.
 
-    ``log`` is written anew; without it the log lives as long as the folder, and its last lines longer.
+    ``log`` is written anew, or with ``keep_log`` appended to; without it the log lives as long as the folder, and its
+    last lines longer. ``on_child_exit``, where it is given, is called from a thread with each child that ended
+    unnoticed.
 
     Raises:
-        LaunchError: the log cannot be written.
+        LaunchError: the log cannot be written, or no temporary folder can be used.
     """
 
-    def __init__(self, *, log: Path | None) -> None:
+    def __init__(
+        self,
+        *,
+        log: Path | None,
+        keep_log: bool = False,
+        on_child_exit: Callable[[ChildExit], None] | None = None,
+    ) -> None:
         # Process ids are told apart by their namespace.
         self._family = f"tritonforge_{Path('/proc/self/ns/pid').stat().st_ino}_"
-        self._prefix = f"{self._family}{os.getpid()}_s{next(_count)}_"
-        self.folder = Path(tempfile.mkdtemp(prefix=self._prefix))
+        self.prefix = f"{self._family}{os.getpid()}_s{next(_count)}_"
+        self.folder = folders.make(self.prefix)
         self.log = self.folder / "process.log" if log is None else log.absolute()
         self.ended = threading.Event()
         self.pid: int | None = None
         self.returncode: int | None = None
         self.stopped = False
+        self._on_child_exit = on_child_exit
         self._last_log = ""
         self._supervisor: subprocess.Popen[bytes] | None = None
         try:
-            self.log.write_bytes(b"")
+            with self.log.open("ab" if keep_log else "wb"):
+                pass
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise LaunchError(f"{self.log}: the log cannot be written: {error.strerror}") from error
 
+    @property
+    def supervisor_pid(self) -> int | None:
+        """The process id of the supervisor; None before `launch`."""
+        return None if self._supervisor is None else self._supervisor.pid
+
     def launch(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start the process; returns when it runs."""
-        supervisor.remove_leftovers(self._family, Path(tempfile.gettempdir()))
-        place = self.folder / _WORKING_DIRECTORY
-        place.mkdir()
+        for place in folders.places():
+            supervisor.remove_leftovers(self._family, place)
+        working_directory = self.folder / _WORKING_DIRECTORY
+        working_directory.mkdir()
         job: supervisor.Job = {
             "command": list(command),
             "environment": dict(environment),
-            "working_directory": str(place),
+            "working_directory": str(working_directory),
             "log": str(self.log),
             "folder": str(self.folder),
-            "shared_memory_prefix": self._prefix,
+            "shared_memory_prefix": self.prefix,
             "grace": GRACE,
+            "watch_children": self._on_child_exit is not None,
         }
-        # -S and -I: the supervisor needs the standard library only, and nothing of this environment.
+        # -S and -I: the supervisor needs the standard library only, and nothing of this environment. -X utf8: what it
+        # is sent holds paths of any bytes, whatever the locale.
         process = subprocess.Popen(  # noqa: S603 - this Python, with a file of this package
-            [sys.executable, "-S", "-I", supervisor.__file__],
+            [sys.executable, "-S", "-I", "-X", "utf8", supervisor.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which then says stop
@@ -88,6 +140,10 @@ class Supervised:
         threading.Thread(target=self._listen, args=(process.stdout, started), daemon=True).start()
         started.wait(30)
 
+    def request_stop(self) -> None:
+        """Ask the process to end, without waiting; `ended` is set when it has."""
+        self._say(b"stop\n")
+
     def stop(self) -> None:
         """End the process: nothing of it is left when this returns. May be called twice."""
         if self.stopped:
@@ -95,7 +151,7 @@ class Supervised:
         self.stopped = True
         process = self._supervisor
         if process is not None:
-            self._say(b"stop\n")
+            self.request_stop()
             self.ended.wait(GRACE + 5)
         self._last_log = self.read_log()
         if process is not None:
@@ -108,12 +164,12 @@ class Supervised:
                 process.kill()  # the kernel kills the process with it
                 process.wait()
             self.ended.wait(5)
+        supervisor.remove_shared_memory(self.prefix)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def how_it_ended(self) -> str:
         """The exit status or the signal, as a part of a sentence."""
-        code = self.returncode or 0
-        return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+        return how_it_ended(self.returncode or 0)
 
     def read_log(self) -> str:
         """The log so far, also after the process was stopped."""
@@ -132,7 +188,7 @@ class Supervised:
         try:
             self._supervisor.stdin.write(message)
             self._supervisor.stdin.flush()
-        except OSError:  # the supervisor is gone; `_listen` notices
+        except (OSError, ValueError):  # the supervisor is gone, or was told to end; `_listen` notices
             pass
 
     def _listen(self, messages: IO[bytes], started: threading.Event) -> None:
@@ -140,7 +196,11 @@ class Supervised:
         with messages:
             for line in messages:
                 message = json.loads(line)
-                if "pid" in message:
+                if "child" in message:
+                    if self._on_child_exit is not None and not self.stopped:
+                        command = tuple(message.pop("child"))
+                        self._on_child_exit(ChildExit(command, **message))
+                elif "pid" in message:
                     self.pid = message["pid"]
                     started.set()
                 else:

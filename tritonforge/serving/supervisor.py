@@ -7,7 +7,9 @@ supervisor be killed itself, the kernel kills tritonserver (``PR_SET_PDEATHSIG``
 
 Only the standard library is imported, and nothing of tritonforge, so that ``python -S -I supervisor.py`` starts in
 milliseconds. The program speaks JSON lines: it reads one `Job` and then ``stop`` or the end of its input; it writes
-``{"pid": ...}`` when tritonserver runs, ``{"returncode": ...}`` when it has ended.
+``{"pid": ...}`` when tritonserver runs, ``{"returncode": ...}`` when it has ended, and on request
+``{"child": [...], "pid": ..., "status": ..., "out_of_memory": ..., "ended": ...}`` for each Python stub that ended and
+that tritonserver did not wait for: 2.51 never looks after one that died, but answers 500 in its place for ever.
 """
 
 from __future__ import annotations
@@ -33,6 +35,14 @@ SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - not a place of ours for 
 
 _PR_SET_PDEATHSIG: Final = 1
 
+#: Seconds between two looks at the children of tritonserver. One is reported that has ended and at the next look still
+#: is a zombie: tritonserver waits at once for those that it ends itself.
+_PERIOD: Final = 0.2
+
+#: Fields of /proc/<pid>/stat after the name, counted from the state (man 5 proc_pid_stat).
+_STATE: Final = 0
+_EXIT_CODE: Final = 49
+
 
 class Job(TypedDict):
     """What to run: sent by the Server as one line of JSON."""
@@ -44,6 +54,7 @@ class Job(TypedDict):
     folder: str  # the Server's temporary folder, removed at the end
     shared_memory_prefix: str  # ends with "_<pid of the supervisor's parent>_"
     grace: float  # seconds between SIGTERM and SIGKILL
+    watch_children: bool  # report children that end while nothing waits for them
 
 
 def remove_shared_memory(prefix: str) -> None:
@@ -87,14 +98,19 @@ def main() -> int:
     server = _start(job)
     _say({"pid": server.pid})
     returncode = None
+    children = _Children(server.pid) if job["watch_children"] else None
     try:
         while (returncode := server.poll()) is None:
-            ready, _, _ = select.select([sys.stdin.fileno(), wake_read], [], [], 1.0)
+            timeout = 1.0 if children is None else _PERIOD
+            ready, _, _ = select.select([sys.stdin.fileno(), wake_read], [], [], timeout)
             if wake_read in ready and signal.SIGTERM in os.read(wake_read, 4096):
                 break
             # A forked child of the Server's process may hold the pipe open: the parent's death is watched as well.
             if sys.stdin.fileno() in ready or os.getppid() != parent:
                 break
+            if children is not None:
+                for exited in children.look():
+                    _say(exited)
         returncode = _stop(server, job["grace"])
     finally:
         _kill(server.pid)
@@ -129,7 +145,7 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
         if os.getppid() != supervisor:  # it ended before the line above
             os._exit(1)
 
-    with Path(job["log"]).open("wb") as log:
+    with Path(job["log"]).open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - the command is the Server's own
             job["command"],
             env=job["environment"],
@@ -159,7 +175,80 @@ def _kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _say(message: Mapping[str, int | None]) -> None:
+class _Children:
+    """The children of tritonserver: which of them ended without its notice, and how."""
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+        self._commands: dict[int, list[str]] = {}
+        self._ended: dict[int, float] = {}
+        self._reported: set[int] = set()
+        self._kills = _out_of_memory_kills()
+
+    def look(self) -> list[Mapping[str, object]]:
+        """The children that had ended at the last look, and that nothing has waited for since; each once."""
+        exited: list[Mapping[str, object]] = []
+        present = self._pids()
+        for pid in present:
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                if fields[_STATE] != "Z":
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+                    self._commands[pid] = [os.fsdecode(word) for word in command]
+                    continue
+            except (OSError, IndexError):
+                continue
+            if pid not in self._ended:
+                self._ended[pid] = time.monotonic()
+            elif pid not in self._reported:
+                self._reported.add(pid)
+                exited.append(self._exit(pid, int(fields[_EXIT_CODE])))
+        for pid in [pid for pid in {*self._commands, *self._ended} if pid not in present]:
+            self._commands.pop(pid, None)
+            self._ended.pop(pid, None)
+            self._reported.discard(pid)
+        return exited
+
+    def _pids(self) -> list[int]:
+        pids: list[int] = []
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{self._parent}/task").iterdir():
+                with contextlib.suppress(OSError):  # a thread that ended meanwhile
+                    pids += map(int, (task / "children").read_text().split())
+        return pids
+
+    def _exit(self, pid: int, code: int) -> Mapping[str, object]:
+        kills, self._kills = self._kills, _out_of_memory_kills()
+        killed = os.WIFSIGNALED(code) and os.WTERMSIG(code) == signal.SIGKILL
+        return {
+            "child": self._commands.get(pid, []),
+            "pid": pid,
+            "status": os.waitstatus_to_exitcode(code),
+            "out_of_memory": killed and self._kills > kills,
+            "ended": self._ended[pid],
+        }
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for memory, as far as it is told; 0 where it is not.
+
+    Sources: /proc/vmstat (the whole machine, Linux 4.13 and later), memory.events of this process's cgroup (version 2).
+    """
+    total = 0
+    files = [Path("/proc/vmstat")]
+    with contextlib.suppress(OSError):
+        group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        files.append(Path(f"/sys/fs/cgroup{group}/memory.events"))
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):
+            for line in file.read_text().splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    total += int(value)
+    return total
+
+
+def _say(message: Mapping[str, object]) -> None:
     with contextlib.suppress(OSError):  # nobody listens when the Server was killed
         os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
 

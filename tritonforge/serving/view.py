@@ -3,22 +3,40 @@
 A repository that is meant for a GPU says so in ``instance_group``, and Triton refuses it where there is none ("has kind
 KIND_GPU but no GPUs are available"). The repository itself is never touched: the view is a folder of links to it, in
 which only the config.pbtxt files that need it are written anew.
+
+What is checked here must be what tritonserver reads: its own parser (C++) and protobuf's Python parser may differ where
+a text has escapes, or is refused by one of them. So such a text is written anew as well.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Final
 
 from google.protobuf import text_format
 
 from tritonforge.schema import ModelConfig, model_config_pb2, new_model_config
+from tritonforge.stub_arguments import is_word
 
-__all__ = ["configs", "has_gpu", "is_plain", "move_to_cpu", "on_cpu", "plain", "uses_cache", "uses_gpu"]
+__all__ = [
+    "configs",
+    "has_gpu",
+    "move_to_cpu",
+    "overlay",
+    "parse",
+    "plain",
+    "rewrite",
+    "rewritten",
+    "uses_cache",
+    "uses_gpu",
+]
 
-_CONFIG = "config.pbtxt"
+_CONFIG: Final = "config.pbtxt"
+
+#: A text that no parser takes, for one that only Python's refuses.
+_REFUSED: Final = "{"
 
 
 def configs(repository: Path) -> dict[str, ModelConfig]:
@@ -28,17 +46,21 @@ def configs(repository: Path) -> dict[str, ModelConfig]:
     """
     found: dict[str, ModelConfig] = {}
     for folder in sorted(repository.iterdir()):
-        if not folder.is_dir():
-            continue
-        message = new_model_config()
-        file = folder / _CONFIG
-        if file.is_file():
-            try:
-                text_format.Parse(file.read_bytes(), message)
-            except (text_format.ParseError, UnicodeDecodeError):
-                message = new_model_config()
-        found[folder.name] = message
+        if folder.is_dir():
+            content = _content(repository, folder.name)
+            message = None if content is None else parse(content)
+            found[folder.name] = new_model_config() if message is None else message
     return found
+
+
+def parse(content: bytes) -> ModelConfig | None:
+    """A config.pbtxt as a message; None where Python's protobuf refuses it."""
+    message = new_model_config()
+    try:
+        text_format.Parse(content, message)
+    except (text_format.ParseError, UnicodeDecodeError):
+        return None
+    return message
 
 
 def has_gpu(environment: Mapping[str, str] = os.environ) -> bool:
@@ -60,19 +82,36 @@ def uses_cache(config: ModelConfig) -> bool:
     return bool(config.response_cache.enable)  # type: ignore[attr-defined]  # a field of a class made at run time
 
 
-def on_cpu(
-    repository: Path, folder: Path, models: Mapping[str, ModelConfig], *, only: Collection[str] | None = None
-) -> Path:
-    """Make the view of ``repository`` in ``folder`` with the given models' instances on the CPU.
+def rewritten(repository: Path, models: Mapping[str, ModelConfig], *, to_cpu: bool) -> dict[str, str]:
+    """The texts of the config.pbtxt files that are not to be read as they are, by model.
 
-    Of folders it has those named in ``only``; None: all.
-    Each group keeps its count; where it gives none it has one instance a GPU, so one here.
+    With ``to_cpu`` instances of a GPU become those of the CPU: each group keeps its count; where it gives none it has
+    one instance a GPU, so one here.
+    """
+    texts: dict[str, str] = {}
+    for name, config in models.items():
+        content = _content(repository, name)
+        if content is None:
+            continue
+        if parse(content) is None:
+            texts[name] = _REFUSED
+        elif to_cpu and uses_gpu(config):
+            texts[name] = text_format.MessageToString(_moved(config))
+        elif b"\\" in content:
+            texts[name] = text_format.MessageToString(config)
+    return texts
+
+
+def overlay(repository: Path, folder: Path, texts: Mapping[str, str], *, only: Collection[str] | None = None) -> Path:
+    """Make a view of ``repository`` in ``folder``: links, and the given texts as the config.pbtxt of their models.
+
+    Of the folders it has those named in ``only``; None: all.
     """
     folder.mkdir()
     for entry in repository.iterdir():
         if only is not None and entry.is_dir() and entry.name not in only:
             continue
-        if entry.name not in models:
+        if entry.name not in texts:
             (folder / entry.name).symlink_to(entry.resolve())
             continue
         model = folder / entry.name
@@ -80,8 +119,14 @@ def on_cpu(
         for part in entry.iterdir():
             if part.name != _CONFIG:
                 (model / part.name).symlink_to(part.resolve())
-        (model / _CONFIG).write_text(text_format.MessageToString(_moved(models[entry.name])), encoding="utf-8")
+        (model / _CONFIG).write_text(texts[entry.name], encoding="utf-8")
     return folder
+
+
+def rewrite(repository: Path, *, to_cpu: bool) -> None:
+    """Write the configurations anew that are not to be read as they are; for copies of a repository only."""
+    for name, text in rewritten(repository, configs(repository), to_cpu=to_cpu).items():
+        (repository / name / _CONFIG).write_text(text, encoding="utf-8")
 
 
 def move_to_cpu(repository: Path) -> None:
@@ -91,20 +136,21 @@ def move_to_cpu(repository: Path) -> None:
             (repository / name / _CONFIG).write_text(text_format.MessageToString(_moved(config)), encoding="utf-8")
 
 
-def is_plain(path: str) -> bool:
-    """Whether a path reaches the stubs whole: they are started through a shell, which splits and expands it.
-
-    Source: python_backend src/stub_launcher.cc `StubLauncher::Launch`, which runs ``bash -c "exec <stub> <path> ..."``.
-    """
-    return re.fullmatch(r"[\w./+@%:,=-]+", path) is not None
-
-
 def plain(repository: Path, link: Path) -> Path:
     """A path to the repository that reaches the stubs whole: its own, or ``link``, made for it."""
-    if is_plain(str(repository)):
+    if is_word(str(repository)):
         return repository
     link.symlink_to(repository)
     return link
+
+
+def _content(repository: Path, name: str) -> bytes | None:
+    """The text of a model's config.pbtxt; None where there is none that can be read."""
+    file = repository / name / _CONFIG
+    try:
+        return file.read_bytes() if file.is_file() else None
+    except OSError:
+        return None
 
 
 def _moved(config: ModelConfig) -> ModelConfig:

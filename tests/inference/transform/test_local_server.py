@@ -77,6 +77,12 @@ def server(repository: Path) -> Iterator[LocalServer]:
         yield found
 
 
+def stub(server: int) -> int:
+    """The process of the model."""
+    (pid,) = [pid for task in Path(f"/proc/{server}/task").iterdir() for pid in (task / "children").read_text().split()]
+    return int(pid)
+
+
 RECORDS = [b"text %04d" % number for number in range(300)]
 FIELDS: dict[str, Any] = {
     "content_type": RAW,
@@ -166,8 +172,22 @@ def test_a_payload_in_chunks_reaches_the_model(folder: Folder, server: LocalServ
     assert texts(folder.outputs()["a.out"]) == [(content[::-1], len(content))]
 
 
-def test_a_server_that_dies_five_times_is_not_seen_in_the_outputs(folder: Folder, repository: Path) -> None:
-    """It is started again, and what it had in hand is sent again: as if nothing had been."""
+@pytest.mark.parametrize(
+    ("victim", "kills", "words"),
+    [
+        ("server", 5, "tritonserver ended (signal 9); it is started again"),
+        (
+            "model",
+            1,
+            "model 'turn': its Python process ended by signal SIGKILL, and tritonserver with it; it is started",
+        ),
+    ],
+    ids=["server", "model"],
+)
+def test_a_process_that_dies_is_not_seen_in_the_outputs(
+    folder: Folder, repository: Path, victim: str, kills: int, words: str
+) -> None:
+    """The server is started again, and what it had in hand is sent again: as if nothing had been."""
     folder.write({f"{part}": b"".join(map(FRAMES["TFRecord"], RECORDS[part::3])) for part in range(3)})
     told: list[str] = []
     with LocalServer(repository, environment={"PAUSE": "0.01"}, told=told.append) as server:
@@ -179,11 +199,11 @@ def test_a_server_that_dies_five_times_is_not_seen_in_the_outputs(folder: Folder
         chance = random.Random(1)
 
         def kill() -> None:
-            for _ in range(5):
+            for _ in range(kills):
                 pid = server.server.pid
                 if ended.wait(chance.uniform(0.1, 0.5)) or pid is None:
                     return
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid if victim == "server" else stub(pid), signal.SIGKILL)
                 while server.server.pid in (pid, None) and not ended.is_set():
                     time.sleep(0.02)
 
@@ -193,8 +213,8 @@ def test_a_server_that_dies_five_times_is_not_seen_in_the_outputs(folder: Folder
         ended.set()
         killer.join()
     assert outcome.state == "Completed", outcome.reason
-    assert len(told) == 5
-    assert "tritonserver ended (signal 9); it is started again" in told[0]
+    assert len(told) == kills
+    assert words in told[0]
     assert folder.outputs() == expected
 
 

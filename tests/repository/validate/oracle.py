@@ -117,7 +117,8 @@ class Oracle:
         environment = installation.environment(self._found, self._folder, os.environ)
         log = self._folder / "log"
         with log.open("wb") as output:
-            work = self._folder / installation.WORKING_DIRECTORY
+            work = self._folder / "work"
+            work.mkdir(exist_ok=True)
             return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=work), log
 
     @contextmanager

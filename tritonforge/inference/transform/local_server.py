@@ -1,9 +1,13 @@
-"""A real tritonserver on this machine for one job: started for it, started again when it dies, ended with it."""
+"""A real tritonserver on this machine for one job: started for it, started again when it dies, ended with it.
+
+A model whose Python process dies counts as a death of the server: tritonserver would answer 500 for it from then on.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +19,7 @@ import urllib3
 
 from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.inference.client import Client
-from tritonforge.inference.transform.asker import HttpAsker, Reply
+from tritonforge.inference.transform.asker import GoneError, HttpAsker, Reply
 from tritonforge.inference.transform.gathering import Gathering
 from tritonforge.records import Buffer
 from tritonforge.serving.server import Server
@@ -78,7 +82,11 @@ class LocalServer:
 
     def ask(self, body: Buffer | Iterator[Buffer], headers: Mapping[str, str], *, timeout: float) -> Reply:
         """The answer to POST /invocations."""
+        server, sent = self._server, time.monotonic()
         reply = self._asker.ask(body, headers, timeout=timeout)
+        if (death := server.death_behind(reply.status, reply.body)) is not None:
+            # What was sent after the model died cannot be why it did.
+            raise GoneError("the model's process ended before it answered", received=sent < death.ended)
         self._deaths = 0
         return reply
 
@@ -91,7 +99,7 @@ class LocalServer:
         with self._lock:
             waited = 0.0
             while self._server.returncode is None:
-                if self._asker.ping() or stop.is_set():
+                if stop.is_set() or (self._server.death is None and self._asker.ping()):
                     return
                 if waited > _PATIENCE:
                     raise LaunchError(f"tritonserver gives no answer, and has not ended after {_PATIENCE:g} s")
@@ -102,12 +110,10 @@ class LocalServer:
             self._deaths += 1
             if self._deaths > _MOST_DEATHS:
                 raise LaunchError(
-                    f"tritonserver ended {self._deaths} times without an answer in between; its last words:\n"
-                    f"{self._server.log_tail(15)}"
+                    f"tritonserver ended {self._deaths} times without an answer in between, at last because "
+                    f"{self._how()}; its last words:\n{self._server.log_tail(15)}"
                 )
-            self._told(
-                f"tritonserver ended ({self._how()}); it is started again, and what it had in hand is sent again"
-            )
+            self._told(f"{self._how()}; it is started again, and what it had in hand is sent again")
             self._asker.close()
             self._server.stop()
             self._server = self._started(lambda sentence: None)
@@ -162,5 +168,7 @@ class LocalServer:
         return HttpAsker(self._server.sagemaker_url, connections=self._connections)
 
     def _how(self) -> str:
+        if self._server.death is not None:
+            return f"{self._server.death.reason}, and tritonserver with it"
         code = self._server.returncode or 0
-        return f"signal {-code}" if code < 0 else f"exit status {code}"
+        return f"tritonserver ended ({f'signal {-code}' if code < 0 else f'exit status {code}'})"

@@ -1,4 +1,7 @@
-"""A container: a real tritonserver with a container's environment, its log followed, started again when it dies."""
+"""A container: a real tritonserver with a container's environment, its log followed, started again when it dies.
+
+A model whose Python process dies ends the server too (`Server.death`), so it is started again with all its models.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,7 @@ class Container:
             ContainerGoneError: it is not there, or ended before it answered.
             TimeoutError: there was no answer within ``timeout`` seconds.
         """
-        pool = self._pool
+        pool, server, sent = self._pool, self._server, time.monotonic()
         if pool is None:
             raise ContainerGoneError("the container is being started again")
         try:
@@ -135,6 +138,10 @@ class Container:
             raise ContainerGoneError("the container does not listen") from error
         except (HTTPError, OSError) as error:
             raise ContainerGoneError("the container ended before it answered", in_flight=True) from error
+        death = server.death_behind(response.status, response.data) if isinstance(server, Server) else None
+        if death is not None:
+            in_flight = sent < death.ended
+            raise ContainerGoneError(f"the container is being started again: {death.reason}", in_flight=in_flight)
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
 
     def stop(self) -> None:

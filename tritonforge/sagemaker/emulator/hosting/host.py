@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -34,7 +33,8 @@ from tritonforge.sagemaker.emulator.hosting.packages import TensorFlowContainer
 from tritonforge.sagemaker.emulator.hosting.programs import ProgramContainer
 from tritonforge.sagemaker.emulator.objects import ObjectStore
 from tritonforge.sagemaker.emulator.requests import Answer
-from tritonforge.serving import view
+from tritonforge.serving import folders, shell_safety, view
+from tritonforge.stub_arguments import is_word
 
 __all__ = ["Host", "Running", "start"]
 
@@ -280,14 +280,16 @@ def _models(
     if variant.container.model_data is None:
         raise ContainerError(f"The multi-model container of production variant {variant.name} has no ModelDataUrl.")
     place = folder / "models"
-    if not view.is_plain(str(place)):
-        place = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="tritonforge-models-")))
+    if not is_word(str(place)):  # Triton reads the models there, and their paths reach a shell
+        place = folders.make("tritonforge-models-")
+        closing.callback(shutil.rmtree, place, ignore_errors=True)
     has_gpu = view.has_gpu()
 
     def check(repository: Path, model: str) -> str:
         reason = _refusal(variant, repository, served, [model] if model else [], {}, exempt=(_DIRECTORY_NAME,))
-        if not reason and not has_gpu:
-            view.move_to_cpu(repository)
+        reason = reason or "; ".join(shell_safety.problems(repository, view.configs(repository)))
+        if not reason:
+            view.rewrite(repository, to_cpu=not has_gpu)
         return reason
 
     return ModelCache(
