@@ -109,12 +109,11 @@ TWICE = step("x", {"C": "I", "A": "J"}, {"B": "O"}).replace(
 )
 CHAIN = (step("x", {"A": "I"}, {"B": "T"}), step("y", {"A": "T"}, {"B": "O"}))
 
-ENVIRONMENT = 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITON_MODEL_DIRECTORY/%s" } }'
 GROUP = 'instance_group { name: "%s" kind: KIND_CPU }'
-PYTHON = {"head": 'backend: "python"', "1/model.py": ""}
+SHELL_MODEL = {"head": PYTHON, "1/model.py": SOURCE}
 
 SHELL: dict[str, Fixture] = {
-    "E118": both(f'{GROUP} default_model_filename: "model.py"', "a;b", "a-b", **PYTHON),
+    "E118": both(f'{GROUP} default_model_filename: "model.py"', "a;b", "a-b", **SHELL_MODEL),
     "W118": both(GROUP, "a b", "a_b"),
 }
 

@@ -99,13 +99,13 @@ def test_the_servers_sentences_are_among_the_messages() -> None:
 
 
 def test_good_repositories_give_no_error() -> None:
-    """What the server takes gives advice at most."""
+    """What the server takes gives advice at most, save what tritonforge itself refuses: strings for a shell."""
     wrong = {
         case["id"]: errors
         for case in probes()
         if case["expected"] == "good"
         and "--exit-on-error=false" not in case["server_args"]
-        and (errors := [each for each in judged(case) if each.severity == "error"])
+        and (errors := [each for each in judged(case) if each.severity == "error" and each.code != "E118"])
     }
     assert wrong == {}
 

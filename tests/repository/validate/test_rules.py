@@ -13,7 +13,7 @@ from tests.repository.validate.fixtures import (
     FIXTURES,
     GROUP,
     IO,
-    PYTHON,
+    SHELL_MODEL,
     A,
     B,
     Fixture,
@@ -193,10 +193,16 @@ def test_what_was_not_read_is_not_judged(files: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("files", "named"),
     [
-        (m(f"{GROUP % 'g$(x)'}", **PYTHON), "the instance group 'g$(x)'"),
-        (m('default_model_filename: "`x`.py"', **PYTHON), "default_model_filename '`x`.py'"),
-        (m(ENVIRONMENT % "e;x", **PYTHON), "EXECUTION_ENV_PATH '/e;x'"),
-        (m(ENVIRONMENT % "e", e=link("f x"), **{"f x": ""}, **PYTHON), "leads to a path that 'm/f x'"),
+        (m(f"{GROUP % 'g$(x)'}", **SHELL_MODEL), "the instance group 'g$(x)'"),
+        (m('default_model_filename: "`x`.py"', **SHELL_MODEL), "default_model_filename '`x`.py'"),
+        (
+            m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/e;x", **{"e;x/": DIRECTORY}, **SHELL_MODEL),
+            "EXECUTION_ENV_PATH '/e;x'",
+        ),
+        (
+            m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/e", e=link("f x"), **{"f x": ""}, **SHELL_MODEL),
+            "leads to a path that 'm/f x'",
+        ),
         ({"m\n1/config.pbtxt": f'backend: "python" {IO}', "m\n1/1/model.py": ""}, r"directory 'm\n1'"),
         ({"d\xe9/config.pbtxt": f'backend: "python" {IO}', "d\xe9/1/model.py": ""}, r"directory 'd\xe9'"),
     ],
