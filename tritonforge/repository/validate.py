@@ -90,9 +90,8 @@ def tree_of(repository: Repository) -> Tree:
                 entries[path] = Entry("file", len(source.data), content=source.data)
             elif isinstance(source, Made):
                 entries[path] = DIRECTORY
-                entries[f"{path}/{sought or 'model'}"] = (
-                    Entry("file", UNKNOWN) if sought != "model.savedmodel" else DIRECTORY
-                )
+                file = "model.savedmodel/saved_model.pb" if sought == "model.savedmodel" else sought or "model"
+                entries[f"{path}/{file}"] = Entry("file", UNKNOWN)
             else:
                 entries[path] = Entry("file", UNKNOWN)
     return Tree(entries)

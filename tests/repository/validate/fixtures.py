@@ -102,6 +102,7 @@ BATCH_INPUT = 'batch_input [{ target_name: "T" %s }]'
 STRATEGY = 'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "%s" } }'
 PYTHON = 'backend: "python"'
 SOURCE = "class TritonPythonModel:\n    def execute(self, requests): return []\n"
+BROKEN = SOURCE.replace("requests):", "requests:")
 ENVIRONMENT = 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "%s" } }'
 OTHER = x("y")
 TWICE = step("x", {"C": "I", "A": "J"}, {"B": "O"}).replace(
@@ -143,6 +144,13 @@ LAYOUT: dict[str, Fixture] = {
     "E114": both('runtime: "%s"', "other.so", "libtriton_identity.so"),
     "E115": both('runtime: "%s"', "../onnxruntime/libtriton_onnxruntime.so", "libtriton_identity.so"),
     "E116": Fixture({"m.identity/1/": DIRECTORY}, {"m.identity/config.pbtxt": IO, "m.identity/1/": DIRECTORY}),
+    "E122": Fixture(m(head=PYTHON), m(head=PYTHON, **{"1/model.py": SOURCE})),
+    "E123": Fixture(m(head=PYTHON, **{"1/model.py": BROKEN}), m(head=PYTHON, **{"1/model.py": SOURCE})),
+    "E125": Fixture(m(head=PLAN, **{"1/model.plan/": DIRECTORY}), m(head=PLAN, **{"1/model.plan": ""})),
+    "W110": Fixture(
+        m(head=PYTHON, **{"1/model.py": BROKEN, "triton_python_backend_stub": ""}),
+        m(head=PYTHON, **{"1/model.py": SOURCE, "triton_python_backend_stub": ""}),
+    ),
     "W101": Fixture({"m/config.pbtxt": m()["m/config.pbtxt"], "m/1": link("../../v", leads_to="directory")}, m()),
     "W102": Fixture({"m/config.pbtxt": m()["m/config.pbtxt"], "m/1abc/": DIRECTORY}, m()),
     "W103": Fixture(m(**{"v1/": DIRECTORY}), m(**{"configs/": DIRECTORY})),
@@ -574,7 +582,39 @@ DIFFERENCES: dict[str, tuple[Files, str]] = {
 
 #: Repositories that the server takes, and that we once refused.
 ACCEPTED: dict[str, Files] = {
+    "an ONNX model that is a directory": m(head=ONNX, **{"1/model.onnx/model.onnx": "", "1/model.onnx/weights": ""}),
     "warmup lacks an input, but an optional one makes up the number": m(
         GOOD_SAMPLE, io=A.replace("dims: [4]", "dims: [4] optional: true") + A.replace('"A"', '"C"') + B
     ),
+}
+
+#: Models that the python backend itself refuses, which its stand-in would take.
+PYTHON_MODELS: Files = {
+    path.replace("m/", f"{name}/", 1): content
+    for name, files in {
+        "syntax": m(head=PYTHON, **{"1/model.py": BROKEN}),
+        "indented": m(head=PYTHON, **{"1/model.py": f"{SOURCE}  x = 1\n"}),
+        "compiled": m(head=PYTHON, **{"1/model.py": f"{SOURCE}return 1\n"}),
+        "directory": m(head=PYTHON, **{"1/model.py/": DIRECTORY}),
+        "archive": m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/../env.tar.gz", head=PYTHON, **{"1/model.py": SOURCE}),
+        "absolute": m(ENVIRONMENT % "/nowhere/env.tar.gz", head=PYTHON, **{"1/model.py": SOURCE}),
+    }.items()
+    for path, content in files.items()
+}
+
+#: A model without a configuration of its own, which a base class in another file completes.
+INHERITED: Files = {
+    "m/config.pbtxt": PYTHON,
+    "m/1/model.py": "from base import Base\n\n\nclass TritonPythonModel(Base):\n    pass\n",
+    "m/base.py": """
+class Base:
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "A", "data_type": "TYPE_FP32", "dims": [4]})
+        config.add_output({"name": "B", "data_type": "TYPE_FP32", "dims": [4]})
+        return config
+
+    def execute(self, requests):
+        return []
+""",
 }

@@ -64,13 +64,15 @@ class Heard(NamedTuple):
 class Oracle:
     """A prepared tritonserver that judges one repository after the other."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, real: Sequence[str] = ()) -> None:
+        """``real`` names backends that are no stand-ins."""
         self._found = installation.find()
         self._folder = folder
         self._backends = installation.prepare(self._found, folder)
         self.fast = shutil.which("cc") is not None
         for name in STAND_INS:
-            self._stand_in(name)
+            if name not in real:
+                self._stand_in(name)
 
     def _stand_in(self, name: str) -> None:
         """Put an empty backend in the place of the real one."""

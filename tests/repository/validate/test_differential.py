@@ -6,11 +6,12 @@ by its number, and belongs among the fixtures once it is understood.
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.repository.validate.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, m
+from tests.repository.validate.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, INHERITED, PYTHON_MODELS, m
 from tests.repository.validate.mutations import repository
 from tests.repository.validate.oracle import Oracle, arguments
 from tritonforge.repository.findings import verdict
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.server
 UNASKED = {
     ("E109", "bad"): "the file system of the test's user has no unreadable file",
     ("E127", "bad"): "a file of a gigabyte",
+    ("E208", "bad"): "the server reads texts of any size",
     ("W101", "bad"): "the link's goal is outside of the repository",
     ("E113", "good"): "the library is an empty file",
     ("E233", "bad"): "model_metrics is newer than the server",
@@ -30,6 +32,9 @@ UNASKED = {
     ("E290", "good"): "the wheel has no repository agents",
     ("E293", "good"): "the library is not there",
     ("E262", "good"): "the host has no GPU",
+    ("E122", "bad"): "the stand-in for the python backend opens no model.py; the real one never answers",
+    ("E123", "bad"): "the stand-in for the python backend opens no model.py",
+    ("E125", "bad"): "the stand-in for the TensorRT backend opens no plan",
     ("E295", "bad"): "the stand-in for the python backend opens no environment",
     ("W295", "bad"): "the library is not there",
 }
@@ -92,3 +97,12 @@ def test_the_server_still_says_what_mutations_found(oracle: Oracle, name: str) -
 def test_the_server_still_takes_what_we_refused_once(oracle: Oracle, name: str) -> None:
     """It loads there, and here."""
     assert difference(oracle, ACCEPTED[name], {"gpus": 0}) == ""
+
+
+def test_the_python_backend_refuses_what_we_refuse(tmp_path: Path) -> None:
+    """Its own words on files that Python does not take, on environments that are missing, and on base classes."""
+    python = Oracle(tmp_path, real=("python",))
+    heard = python.judge(PYTHON_MODELS, seconds=60)
+    messages = {each.message for each in validate(Tree.of(PYTHON_MODELS), gpus=0)}
+    assert set(heard.sentences) == messages
+    assert difference(python, INHERITED, {"gpus": 0}) == ""

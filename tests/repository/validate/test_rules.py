@@ -8,12 +8,16 @@ import pytest
 import tritonforge.repository.rules as rules_package
 from tests.repository.validate.fixtures import (
     ACCEPTED,
+    BROKEN,
     DIFFERENCES,
     ENVIRONMENT,
     FIXTURES,
     GROUP,
+    INHERITED,
     IO,
+    PYTHON,
     SHELL_MODEL,
+    SOURCE,
     A,
     B,
     Fixture,
@@ -26,6 +30,7 @@ from tests.repository.validate.fixtures import (
 from tritonforge.repository.findings import Finding, verdict
 from tritonforge.repository.rules import blind_spots, ensemble, layout, model, shell, text
 from tritonforge.repository.rules.catalogue import rules_by_code
+from tritonforge.repository.rules.python_model import source_error
 from tritonforge.repository.tree import DIRECTORY, Entry, Tree, link
 from tritonforge.repository.validate import validate
 
@@ -194,7 +199,7 @@ def test_what_was_not_read_is_not_judged(files: dict[str, object]) -> None:
     ("files", "named"),
     [
         (m(f"{GROUP % 'g$(x)'}", **SHELL_MODEL), "the instance group 'g$(x)'"),
-        (m('default_model_filename: "`x`.py"', **SHELL_MODEL), "default_model_filename '`x`.py'"),
+        (m('default_model_filename: "`x`.py"', head=PYTHON, **{"1/`x`.py": SOURCE}), "default_model_filename '`x`.py'"),
         (
             m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/e;x", **{"e;x/": DIRECTORY}, **SHELL_MODEL),
             "EXECUTION_ENV_PATH '/e;x'",
@@ -256,3 +261,98 @@ def test_a_negative_gpu_is_refused_whatever_gpus_there_are() -> None:
         for gpus in (None, 0, 1):
             findings = validate(Tree.of(m(f"instance_group [{{ {kind} gpus: [-1] }}]")), gpus=gpus)
             assert code in {each.code for each in findings}
+
+
+@pytest.mark.parametrize(
+    ("model", "base", "completes"),
+    [
+        ("from base import Base\nclass TritonPythonModel(Base): ...", "class Base: auto_complete_config = print", True),
+        ("from .base import Base as B\nclass TritonPythonModel(B): ...", "class Base: auto_complete_config = 1", True),
+        ("import base\nclass TritonPythonModel(base.Base): ...", "from more import Base", True),
+        ("from base import *", "class TritonPythonModel: auto_complete_config = print", True),
+        ("from base import TritonPythonModel", "class TritonPythonModel: ...", False),
+        ("from base import Base\nclass TritonPythonModel(Base): ...", "class Base: ...", False),
+        ("from base import Base\nclass TritonPythonModel(Base): ...", "class Base(Base): ...", False),
+        ("from lib import Base\nclass TritonPythonModel(Base): ...", "", True),
+        ("class A: ...\nclass TritonPythonModel(A, object): ...", "", False),
+        ("class TritonPythonModel(make()): ...", "", True),
+        ("def execute(:", "", False),
+    ],
+)
+def test_a_base_class_may_complete_the_configuration(model: str, base: str, completes: bool) -> None:
+    """`auto_complete_config` is looked for in base classes; what cannot be seen may have it."""
+    files = {"m/config.pbtxt": PYTHON, "m/1/model.py": model, "m/1/base.py": base}
+    config = {"m/config.pbtxt": f'{PYTHON} input [{{ name: "A" }}]'}
+    assert ("E241" not in {each.code for each in validate(Tree.of({**files, **config}))}) == completes
+    assert {each.code for each in validate(Tree.of(INHERITED))} == set()
+
+
+def test_python_is_judged_by_the_grammar_of_the_image() -> None:
+    """The place is that of Python; what a newer Python may take is advice, what an older one does not take an error."""
+    (finding,) = validate(Tree.of(m(head=PYTHON, **{"1/model.py": BROKEN})))
+    assert (finding.code, finding.path, finding.line, finding.column) == ("E123", "m/1/model.py", 2, 33)
+    newer = {**m(head=PYTHON), "m/1/model.py": SOURCE + "match 1:\n    case 1: pass\n"}
+    assert validate(Tree.of(newer), image="24.09") == []
+    assert source_error(b"match 1:\n    case 1: pass\n", version=(3, 9)) is not None
+    environment = {**m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/env", head=PYTHON), "m/env/": DIRECTORY}
+    assert [each.code for each in validate(Tree.of({**environment, "m/1/model.py": BROKEN}))] == ["W110"]
+
+
+def test_hostile_python_is_read_in_bounded_time() -> None:
+    """Deep nesting, null bytes and unknown encodings are errors; a huge file is not judged."""
+    for content in (
+        "(" * 100_000,
+        "-" * 100_000 + "1",
+        "x\0",
+        "# coding: nonsense\nx = 1",
+        "x = " + "a." * 50_000 + "b",
+    ):
+        codes = {each.code for each in validate(Tree.of(m(head=PYTHON, **{"1/model.py": content})))}
+        assert codes <= {"E123"}
+    huge = m(head=PYTHON, **{"1/model.py": Entry("file", 5 * 1024 * 1024)})
+    assert [each.code for each in validate(Tree.of(huge))] == ["E127"]
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "entry", "code"),
+    [
+        ('platform: "tensorflow_savedmodel"', "model.savedmodel", "x", "E125"),
+        ('platform: "tensorflow_savedmodel"', "model.savedmodel", DIRECTORY, "W105"),
+        ('platform: "tensorflow_graphdef"', "model.graphdef", DIRECTORY, "E125"),
+        ('platform: "pytorch_libtorch"', "model.pt", DIRECTORY, "E125"),
+        ('backend: "openvino"', "model.xml", DIRECTORY, "E125"),
+        ('platform: "onnxruntime_onnx"', "model.onnx", DIRECTORY, "W105"),
+        ('platform: "onnxruntime_onnx"', "model.onnx", Entry("other"), "E125"),
+        ('platform: "onnxruntime_onnx"', "model.onnx", link("/nowhere"), "W105"),
+        ('platform: "onnxruntime_onnx"', "model.onnx", link("/gone", leads_to="missing"), "W105"),
+        ('platform: "onnxruntime_onnx"', "model.onnx", link("/store/x", leads_to="file"), "W101"),
+        (PYTHON, "model.py", link("gone.py"), "E122"),
+    ],
+)
+def test_a_models_file_is_of_the_kind_that_its_backend_opens(head: str, name: str, entry: object, code: str) -> None:
+    """Directories, devices and broken links in the place of a model's file."""
+    assert [each.code for each in validate(Tree.of(m(head=head, **{f"1/{name}": entry})))] == [code]
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "codes"),
+    [
+        ("$$TRITON_MODEL_DIRECTORY/../../env.tar.gz", {}, ["W295"]),
+        ("$$TRITON_MODEL_DIRECTORY/../../env.tar.gz", {"target": "sagemaker"}, ["E295"]),
+        ("/opt/ml/model/m/env.tar.gz", {"target": "sagemaker"}, ["E295"]),
+        ("/opt/ml/model/m/1/model.py", {"target": "sagemaker"}, []),
+        ("/models/m/1/model.py", {}, ["W295"]),
+        ("/here/env.tar.gz", {}, []),
+        ("/here/env.tar.gz", {"image": "24.09"}, ["W295"]),
+        ("env.tar.gz", {}, ["E295"]),
+        ("", {}, []),
+    ],
+)
+def test_an_environment_is_looked_for_where_the_server_does(
+    path: str, options: dict[str, str], codes: list[str]
+) -> None:
+    """In the model's directory, on this machine, or in SageMaker's folder; elsewhere nothing is certain."""
+    files = Tree.of(m(ENVIRONMENT % path, head=PYTHON, **{"1/model.py": SOURCE}))
+    tree = Tree(files.entries, external={"/here/env.tar.gz": "file"})
+    findings = validate(tree, **options)  # type: ignore[arg-type]
+    assert [each.code for each in findings if each.code[1:] == "295"] == codes

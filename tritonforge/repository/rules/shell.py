@@ -87,8 +87,10 @@ def _strings(context: Context, view: ModelView) -> Iterator[tuple[str, str, Node
     given = value.text("string_value")
     yield _ENVIRONMENT, given.replace(_MODEL_DIRECTORY, ""), value.one("string_value")
     if given.startswith(_MODEL_DIRECTORY):  # the server resolves links before it sources <environment>/bin/activate
-        resolved = context.tree.real(view.name + given.removeprefix(_MODEL_DIRECTORY))
-        yield f"{_ENVIRONMENT} leads to a path that", resolved or "", value.one("string_value")
+        path = view.name + given.removeprefix(_MODEL_DIRECTORY)
+        resolved = context.tree.real(path)
+        if resolved is not None and resolved != path:
+            yield f"{_ENVIRONMENT} leads to a path that", resolved, value.one("string_value")
 
 
 def _escaped(text: str) -> str:

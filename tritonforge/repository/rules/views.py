@@ -16,6 +16,7 @@ from tritonforge.repository.rules.inference import (
     read_version,
     versions_loaded,
 )
+from tritonforge.repository.rules.python_model import may_complete
 from tritonforge.repository.tree import MAXIMAL_TEXT, Tree
 
 __all__ = ["build"]
@@ -113,6 +114,5 @@ def _completes(inferred: Inferred, document: Document, tree: Tree, directories: 
     if inferred.backend == "onnxruntime":
         return not document.has("input") or not document.has("output")
     if inferred.backend == "python":
-        entry = tree.entry(path)
-        return entry is not None and (entry.content is None or b"auto_complete_config" in entry.content)
+        return may_complete(tree, directories[-1], path)
     return inferred.backend not in ("tensorflow", "pytorch", "identity", "")

@@ -15,20 +15,19 @@ from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.inference import (
     BACKENDS,
     PLAIN_DIRECTORIES,
-    file_sought,
     infer,
     policy_of,
     read_version,
 )
 from tritonforge.repository.rules.layout import definitions as rules
+from tritonforge.repository.rules.layout import model_files
 from tritonforge.repository.rules.layout.definitions import RULES
+from tritonforge.repository.rules.layout.reading import unread
 from tritonforge.repository.tree import MAXIMAL_TEXT, Tree
 
 __all__ = ["RULES", "absent", "labels", "load", "poll", "repository", "unread"]
 
 _FATAL = "The server's process dies, so no model of the repository is served."
-#: Backends that are known to open `file_sought`; DALI's files have a room of their own.
-_OPENING = frozenset(("tensorflow", "tensorrt", "onnxruntime", "pytorch", "openvino", "python"))
 #: Backends that are C libraries: a Python file cannot be their runtime.
 _COMPILED = frozenset(("tensorflow", "tensorrt", "onnxruntime", "pytorch", "openvino", "dali", "python", "identity"))
 
@@ -93,19 +92,6 @@ def poll(context: Context, view: ModelView) -> Iterator[Finding]:
             node=view.document.one("name"),
             help=f'write name: "{name}", leave the name out, or rename the directory',
         )
-
-
-def unread(tree: Tree, path: str) -> Finding:
-    """The finding that a text or a directory that the server opens was not read."""
-    entry = tree.entry(path)
-    if entry is None:
-        why, help_ = "is reached over a link out of the repository, which is not followed", "put it into the repository"
-    elif entry.kind != "file":
-        why, help_ = "is not a regular file", "put a file there"
-    else:
-        why = f"has {entry.size} bytes, more than the {MAXIMAL_TEXT} that are read"
-        help_ = "the server reads files of any size; ask it with --with-server"
-    return rules.E127.finding(f"not judged: {path} {why}", path=path, help=help_)
 
 
 def _unseen(context: Context, view: ModelView) -> Iterator[Finding]:
@@ -299,13 +285,7 @@ def _contents(context: Context, view: ModelView) -> Iterator[Finding]:
                     words, path=directory, help=f"put a file into it, such as {directory}/.gitkeep"
                 )
             continue
-        sought = file_sought(view.backend, view.platform, view.default_model_filename)
-        cc_filenames = view.document.has("cc_model_filenames")
-        if not sought or view.backend not in _OPENING or cc_filenames or tree.leaves(directory):
-            continue
-        if tree.kind(f"{directory}/{sought}") == "missing" and not tree.leaves(f"{directory}/{sought}"):
-            words = f"unable to find '<repo>/{directory}/{sought}' for model instance '{view.name}'"
-            yield rules.W105.finding(words, path=directory, help=f"put {sought} there before the server starts")
+        yield from model_files.check(context, view, version)
 
 
 def _climbs(path: str) -> bool:

@@ -206,6 +206,30 @@ W107 = advice(
     bad="m/assets/ and m/version_1/model.onnx",
     good='backend: "onnxruntime" in m/config.pbtxt',
 )
+E122 = refused(
+    "E122",
+    "Python model file not found in '<path>'",
+    source="python_backend pb_stub.cc ModelContext::Init",
+    why="The python backend's process ends before it starts, and the server waits for it.",
+    bad='backend: "python" with m/1/ empty',
+    good="m/1/model.py",
+)
+E123 = refused(
+    "E123",
+    "SyntaxError: <what> (model.py, line <n>)",
+    source="python_backend pb_stub.cc ModelContext::StubSetup (Python's own words, which differ by its version)",
+    why="The python backend imports the file when it loads the model.",
+    bad="def execute(self, requests",
+    good="def execute(self, requests):",
+)
+E125 = refused(
+    "E125",
+    "<path> is a directory, which the <b> backend opens as a file",
+    source="tensorflow.cc, libtorch.cc, openvino.cc, the TensorRT backend's instance_state.cc, pb_stub.cc",
+    why="A SavedModel is a directory, and an ONNX model may be one that holds model.onnx; all other models are files.",
+    bad="m/1/model.plan/",
+    good="m/1/model.plan",
+)
 E127 = Rule(
     code="E127",
     severity="error",
@@ -225,8 +249,16 @@ W109 = advice(
     bad="m/1/config.pbtxt",
     good="m/config.pbtxt",
 )
+W110 = advice(
+    "W110",
+    "SyntaxError: <what> (model.py, line <n>); Python <version> of the image may take it",
+    source="tritonforge: only the grammar of the Python that runs it is known",
+    why="The model runs on another Python than tritonforge, which may know newer syntax.",
+    bad="m/1/model.py with syntax of Python 3.12, judged on Python 3.10 for an image with 3.12",
+    good="run tritonforge on a Python that is as new as the image's",
+)
 
 RULES: Final[tuple[Rule, ...]] = (
-    E101, E102, E103, E104, E105, E106, E107, E108, E109, E110, E111, E112, E113, E114, E115, E116, E117, E127,
-    W101, W102, W103, W104, W105, W106, W107, W109,
+    E101, E102, E103, E104, E105, E106, E107, E108, E109, E110, E111, E112, E113, E114, E115, E116, E117, E122, E123,
+    E125, E127, W101, W102, W103, W104, W105, W106, W107, W109, W110,
 )  # fmt: skip
