@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from typing import Final, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from tritonforge import request_origin
 
@@ -157,10 +158,18 @@ class _Exchange(BaseHTTPRequestHandler):
         if body is None:
             self.send_error(HTTPStatus.BAD_REQUEST, "the body is not framed as HTTP/1.1 wants it")
             return
-        parts = urlsplit(self.path)
+        path, _, query = self.path.partition("?")
+        if "://" in path[:9]:  # the absolute form of a proxy's clients
+            path = "/" + path.partition("://")[2].partition("/")[2]
         headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, unquote(path), query, headers, body)
         with self.busy:
-            self._send(self.answering(Request(self.command, unquote(parts.path), parts.query, headers, body)))
+            try:
+                reply = self.answering(request)
+            except Exception:  # a defect; the client must not wait for an answer that never comes
+                traceback.print_exc()
+                reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR, b'{"error": "internal error; see the log"}')
+            self._send(reply)
 
     do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _exchange  # noqa: N815 - http.server's
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from tritonforge.errors import LaunchError, TritonForgeError
-from tritonforge.sagemaker.emulator import environment, hosting
+from tritonforge.errors import LaunchError
+from tritonforge.sagemaker.emulator import environment, hosting, private_files
 from tritonforge.sagemaker.emulator.control import scaling
 from tritonforge.sagemaker.emulator.control.deployments import Deployments
 from tritonforge.sagemaker.emulator.control.desk import Desk
@@ -36,6 +35,7 @@ from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
 from tritonforge.sagemaker.emulator.front.proxy import ProxyServer
 from tritonforge.sagemaker.emulator.front.routes import DEFAULT_REGION, is_region, route
 from tritonforge.sagemaker.emulator.front.server import FrontServer
+from tritonforge.sagemaker.emulator.front.storage import Storage
 from tritonforge.sagemaker.emulator.front.stored import StoredObjects
 from tritonforge.sagemaker.emulator.hosting import programs
 from tritonforge.sagemaker.emulator.requests import MAXIMAL_BODY, Request, Response
@@ -46,6 +46,9 @@ __all__ = ["Emulator"]
 #: The role that is there from the start, in the place where SageMaker's console puts its own.
 _ROLE: Final = "TritonForgeExecutionRole"
 _ROLE_PATH: Final = "/service-role/"
+
+#: Bytes of a request to any service but S3 and the runtime, far beyond what AWS takes.
+_LARGEST: Final = 64 * 2**20
 
 #: The log stream of what the platform itself has to say of an endpoint.
 _STREAM: Final = "platform"
@@ -111,7 +114,7 @@ class Emulator:
         trainer: Trainer | None = None,
     ) -> None:
         self._images = programs.declared(images or {})
-        self._log = log
+        self._log = log = _without_control_characters(log)
         self._speed = speed
         self._limits = dict(limits or {})
         self.region = region
@@ -123,12 +126,14 @@ class Emulator:
             undo.callback(self._neighbours.close)
             folder = None if state is None else Path(state).absolute()
             if folder is not None:
+                private_files.make_state(folder)
                 journal = Journal(folder / "neighbours")
                 undo.callback(journal.close)
                 journal.replay(self._neighbours)
                 self._neighbours.keeper = journal
             self._objects = StoredObjects(self._neighbours)
-            self._files = _files(folder)
+            self._storage = Storage(self._neighbours, allowed_hosts=allowed_hosts)
+            self._files = private_files.container_files(folder)
             undo.callback(shutil.rmtree, self._files, ignore_errors=True)
             self._ledger = Ledger(None if folder is None else folder / "sagemaker")
             self._premises = Premises(self._neighbours, self._objects)
@@ -262,11 +267,17 @@ class Emulator:
             if not is_region(found.region):
                 return service_errors.response(incoming, "region", "Credential should be scoped to a valid region.")
             if found.kind == "control":
+                if incoming.length > _LARGEST:
+                    return service_errors.response(incoming, "too large", f"a request may have {_LARGEST} bytes")
                 return self._plane.answer(found.operation, found.region, incoming.body())
             if found.kind == "runtime":
                 return self._invoked(found.region, incoming)
             if found.service == "sagemaker":  # SageMaker's own, and neither an operation nor a path of the runtime
                 return service_errors.unsupported(incoming, "unknown")
+            if self._storage.serves(found, incoming):
+                return self._storage.answer(incoming)
+            if incoming.length > _LARGEST:
+                return service_errors.response(incoming, "too large", f"a request may have {_LARGEST} bytes")
             if found.service == scaling.SERVICE and (refused := self._scaling.refusal(found.region, incoming)):
                 return refused
             if found.service == policy_simulation.SERVICE:
@@ -276,15 +287,9 @@ class Emulator:
             return self._neighbours.answer(incoming)
         except ConnectionError:
             raise  # the client went away: there is nobody to answer
-        except (NotImplementedError, ModuleNotFoundError) as error:  # moto lacks the operation, or what it needs for it
-            self._log(f"{found.service or 's3'} {service_errors.operation(incoming)} 501: {error}")
-            return service_errors.unsupported(incoming)
-        except Exception as error:  # moto raises whatever it likes for what it does not know
-            self._log(f"{found.service or 's3'} {incoming.method} {incoming.path}: {type(error).__name__}: {error}")
-            reason = f"{type(error).__name__}: {error}"
-            if isinstance(error, OSError | MemoryError | TritonForgeError):  # this machine's fault, or ours
-                return service_errors.response(incoming, "failed", f"tritonforge's emulator failed: {reason}")
-            return service_errors.response(incoming, "invalid", f"moto cannot read this request: {reason}")
+        except Exception as error:
+            self._log(f"{found.service or 's3'} {service_errors.operation(incoming)}: {type(error).__name__}: {error}")
+            return service_errors.failure(incoming, error)
 
     def _invoked(self, region: str, incoming: Incoming) -> Response:
         large = incoming.length > MAXIMAL_BODY
@@ -378,17 +383,12 @@ class Emulator:
         return name
 
 
+def _without_control_characters(log: Callable[[str], None]) -> Callable[[str], None]:
+    """Sentences repeat what clients sent, and end on a terminal."""
+    return lambda sentence: log(service_errors.printable(sentence))
+
+
 def _trainer() -> Trainer:
     from tritonforge.training.job import run
 
     return run
-
-
-def _files(state: Path | None) -> Path:
-    """An empty folder for the files of containers; what a killed emulator left in the state's own is removed."""
-    if state is None:
-        return Path(tempfile.mkdtemp(prefix="tritonforge-emulator-"))
-    folder = state / "containers"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from tritonforge.sagemaker.emulator.private_files import make_private, open_private
+
 __all__ = [
     "ENVIRONMENT_PATH",
     "client_environment",
@@ -101,7 +103,8 @@ def write_sdk_config(folder: Path, *, bucket: str) -> Path:
     """Write the SDK's defaults into a folder: the bucket of ``default_bucket()``, and no telemetry. Gives the file."""
     modules = {"Session": {"DefaultS3Bucket": bucket}, "TelemetryOptOut": True}
     document = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     path = folder / _SDK_CONFIG
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")  # JSON is YAML
+    with open_private(path, "w", encoding="utf-8") as file:
+        file.write(json.dumps(document, indent=1) + "\n")  # JSON is YAML
     return path

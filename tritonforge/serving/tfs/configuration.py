@@ -7,8 +7,11 @@ scripts/docker/tensorflow/inference/sagemaker/serve.py `_create_tfs_config`, tfs
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from google.protobuf import text_encoding
 
 from tritonforge.tfs.environment import Batching, Settings
 from tritonforge.tfs.layout import ServedModel
@@ -74,4 +77,5 @@ def command(
 
 
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+    """A text between single quotes, escaped as the text format has it."""
+    return str(text_encoding.CEscape(os.fsencode(text), as_utf8=False))

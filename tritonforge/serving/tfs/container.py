@@ -308,8 +308,8 @@ def _tell(sentence: str) -> None:
 
 
 def _write(line: str) -> None:
-    """A line of the log, which is this program's output."""
-    sys.stdout.write(line + "\n")
+    """A line of the log, which is this program's output; names of folders and models may have line breaks."""
+    sys.stdout.write(line.replace("\r", "\\r").replace("\n", "\\n") + "\n")
     sys.stdout.flush()
 
 

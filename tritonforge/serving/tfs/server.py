@@ -7,6 +7,7 @@ eye of a `supervisor` that ends it whatever becomes of this process.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -245,7 +246,8 @@ class TfsServer:
         lines = self._process.read_log().splitlines()
         for line in reversed(lines):
             if line.startswith(container.FAILED):
-                return LaunchError(str(json.loads(line.removeprefix(container.FAILED))))
+                with contextlib.suppress(ValueError):  # a handler printed the line
+                    return LaunchError(str(json.loads(line.removeprefix(container.FAILED))))
         last = "\n".join(lines[-15:])
         return LaunchError(f"the container ended {self._process.how_it_ended()}; its last words:\n{last}")
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["problems"]
 
 _MAX_RUNTIME: Final = 28 * 24 * 60 * 60
+#: Source: API_Channel, `ChannelName`; the name is that of a folder.
+_CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9.\-_]+")
 _STORES: Final = "S3DataSource, FileSystemDataSource or DatasetSource"
 
 
@@ -60,6 +62,8 @@ def _channels(job: TrainingJob) -> Iterator[str]:
         if times > 1:
             yield f"InputDataConfig has {times} channels that are called {name}; each needs a name of its own"
     for channel in channels:
+        if not _CHANNEL_NAME.fullmatch(channel.name) or channel.name in (".", ".."):
+            yield f"a channel cannot be called {channel.name!r}: expected letters, digits, '.', '-' and '_'"
         for sentence in _channel(job, channel):
             yield f"channel {channel.name}: {sentence}"
 

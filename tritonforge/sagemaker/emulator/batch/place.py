@@ -12,6 +12,7 @@ from tritonforge.errors import RequestError
 from tritonforge.inference.transform.places import CHUNK, Found, PlaceError
 from tritonforge.records import Buffer
 from tritonforge.sagemaker.emulator.objects import ObjectMissingError, ObjectStore, StoredObject
+from tritonforge.sagemaker.emulator.private_files import open_private
 
 __all__ = ["EmulatedPlace"]
 
@@ -52,7 +53,7 @@ class EmulatedPlace:
         """Put an output, after its address is known to be this job's."""
         body = content if isinstance(content, bytes) else content.read_bytes()
         with self._lock:
-            with self._outputs.open("a", encoding="utf-8") as file:
+            with open_private(self._outputs, "a", encoding="utf-8") as file:
                 file.write(f"\n{json.dumps(uri)}")  # in front: what a killed process left stays a line of its own
             try:
                 self._objects.put(uri, body)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from tritonforge.errors import LaunchError
 from tritonforge.sagemaker.emulator.control.documents import (
     Endpoint,
     Registered,
@@ -21,6 +22,7 @@ from tritonforge.sagemaker.emulator.control.documents import (
     from_json,
     to_json,
 )
+from tritonforge.sagemaker.emulator.private_files import make_private, open_private
 
 __all__ = ["Kept", "Ledger"]
 
@@ -39,8 +41,12 @@ class Ledger:
         if folder is not None:
             for path in sorted(folder.glob("*/*/*.json")):
                 region, kind = path.parts[-3], path.parts[-2]
-                document = json.loads(path.read_text(encoding="utf-8"))
-                kept = _read(kind, document)
+                try:
+                    kept = _read(kind, json.loads(path.read_text(encoding="utf-8")))
+                except (ValueError, TypeError, LookupError) as error:
+                    raise LaunchError(
+                        f"{path}: not a resource that an emulator wrote: {error}. Remove the file to do without it."
+                    ) from error
                 self._found[region, kind, kept.name.lower()] = kept
 
     def get(self, region: str, kind: str, name: str) -> Kept | None:
@@ -120,9 +126,10 @@ class Ledger:
         with self.lock:
             path = self._path(region, kind, kept.name)
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_private(path.parent)
                 unfinished = path.with_suffix(_UNFINISHED)
-                unfinished.write_text(json.dumps(to_json(kept), indent=1), encoding="utf-8")
+                with open_private(unfinished, "w", encoding="utf-8") as file:
+                    json.dump(to_json(kept), file, indent=1)
                 unfinished.replace(path)
             self._found[region, kind, kept.name.lower()] = kept
 

@@ -38,6 +38,7 @@ from tritonforge.sagemaker.emulator.control.pipelines import (
 from tritonforge.sagemaker.emulator.control.threads import Task, Threads
 from tritonforge.sagemaker.emulator.hosting import ContainerDefinition, ContainerError, UnhealthyError, Variant
 from tritonforge.sagemaker.emulator.objects import ObjectMissingError, ObjectStore
+from tritonforge.sagemaker.emulator.private_files import make_private
 
 __all__ = ["Transforms"]
 
@@ -134,7 +135,7 @@ class Transforms:
             job = self._ledger.transform(region, name)
             assert job is not None
             folder = self._work / region / job.name.lower()
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private(folder)
             place = EmulatedPlace(self._objects, folder)
             reason = "" if job.status == "Stopping" else self._worked(region, job, folder, place, work)
             if not self._threads.closing:

@@ -11,8 +11,14 @@ from urllib.parse import unquote_to_bytes
 
 __all__ = ["Incoming"]
 
+#: Bytes of all chunks of a body: an object of S3 that is put at once (Amazon S3 user guide, "Uploading objects").
+_LARGEST: Final = 5 * 2**30
+
 #: The longest line that says the size of a chunk.
 _LINE: Final = 8192
+
+#: Digits of a length, and of a chunk's size, that no machine has memory for.
+_DIGITS: Final = 16
 
 #: Bytes that are thrown away at once.
 _PIECE: Final = 1 << 20
@@ -41,9 +47,22 @@ class Incoming:
             self.headers[key] = f"{self.headers[key]},{value}" if key in self.headers else value
         self.chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
         declared = self.headers.get("content-length", "0")
-        self.length = -1 if self.chunked else int(declared) if declared.isdigit() else 0
+        is_number = declared.isascii() and declared.isdigit() and len(declared) < _DIGITS
+        self.length = -1 if self.chunked else int(declared) if is_number else 0
+        #: Whether it is clear where the body ends (RFC 9112, section 6.3); otherwise the next request is not found.
+        self.is_framed = is_number if not self.chunked else "content-length" not in self.headers
         self._stream = stream
         self._body: bytes | None = None
+
+    def address(self, bucket: str) -> None:
+        """Address S3 in path style at 127.0.0.1: put a bucket in front of the path, where it is not empty."""
+        host = f"127.0.0.1:{self.port}"
+        if bucket:
+            query = f"?{self.query}" if self.query else ""
+            self.path = f"/{bucket}{self.path if self.path.startswith('/') else '/' + self.path}"
+            self.target = self.path + query
+        self.items = tuple((name, host if name.lower() == "host" else value) for name, value in self.items)
+        self.headers["host"] = host
 
     def body(self) -> bytes:
         """The whole body, read once; gzip that the client's SDK put on it is taken off only by who asked for it."""
@@ -124,12 +143,15 @@ def _exactly(stream: BufferedIOBase, length: int) -> bytes:
 def _dechunked(stream: BufferedIOBase) -> bytes:
     """The body of ``Transfer-Encoding: chunked`` (RFC 9112, section 7.1); trailers are read and left aside."""
     pieces = []
+    total = 0
     while True:
-        line = stream.readline(_LINE)
-        try:
-            size = int(line.split(b";", 1)[0], 16)
-        except ValueError:
-            raise ConnectionError("the client sent a chunk without its size") from None
+        digits = stream.readline(_LINE).split(b";", 1)[0].strip()
+        if not digits or digits.strip(b"0123456789abcdefABCDEF") or len(digits) > _DIGITS:
+            raise ConnectionError("the client sent a chunk without its size")
+        size = int(digits, 16)
+        total += size
+        if total > _LARGEST:
+            raise ConnectionError(f"the client sent chunks of more than {_LARGEST} bytes")
         if size == 0:
             break
         pieces.append(_exactly(stream, size))

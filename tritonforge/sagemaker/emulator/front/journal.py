@@ -25,13 +25,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 from urllib.parse import parse_qs
 
 from tritonforge.errors import LaunchError
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.neighbours import Neighbours
 from tritonforge.sagemaker.emulator.front.routes import route
+from tritonforge.sagemaker.emulator.private_files import make_private, open_private
 from tritonforge.sagemaker.emulator.requests import Response
 
 __all__ = ["Journal", "changes", "compacted"]
@@ -126,14 +127,14 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._bodies = folder / "bodies"
-        self._bodies.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # what users sent lies there
+        make_private(folder)
+        make_private(self._bodies)
         self._lock = _locked(folder)
         _installed()
         self._file = folder / "requests.jsonl"
         self._writing = threading.Lock()
         self._numbers = itertools.count(int(time.time() * 1000))
-        self._out: io.BufferedWriter | None = None
+        self._out: IO[bytes] | None = None
 
     def close(self) -> None:
         """Let another process have the folder."""
@@ -200,10 +201,11 @@ class Journal:
             else:
                 entry["file"] = f"{next(self._numbers)}"
                 unfinished = self._bodies / f"{entry['file']}.new"
-                unfinished.write_bytes(body)
+                with open_private(unfinished, "wb") as file:
+                    file.write(body)
                 unfinished.replace(self._bodies / entry["file"])
             if self._out is None:
-                self._out = self._file.open("ab")
+                self._out = open_private(self._file, "ab")
             self._out.write(json.dumps(entry).encode() + b"\n")
             self._out.flush()
 
@@ -233,7 +235,7 @@ class Journal:
 
     def _rewrite(self, entries: Sequence[Entry]) -> None:
         unfinished = self._file.with_suffix(".new")
-        with unfinished.open("wb") as file:
+        with open_private(unfinished, "wb") as file:
             for each in entries:
                 file.write(json.dumps(each).encode() + b"\n")
         unfinished.replace(self._file)
@@ -291,11 +293,11 @@ def _installed() -> None:
             module.utcnow = _CLOCK  # type: ignore[attr-defined]  # moto reads the clock by this name only
 
 
-def _locked(folder: Path) -> io.BufferedWriter:
+def _locked(folder: Path) -> IO[bytes]:
     """The folder's lock file, held until it is closed. Raises LaunchError where another process holds it."""
     import fcntl
 
-    file = (folder / "lock").open("wb")
+    file: IO[bytes] = open_private(folder / "lock", "wb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -181,7 +181,10 @@ class Neighbours:
 def _application(create: Callable[[Any], Any]) -> Any:
     """Moto's WSGI application, which prints nothing about a service that it does not have and raises instead."""
     from moto.backends import list_of_moto_modules
+    from moto.moto_server import werkzeug_app
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+    werkzeug_app.RegexConverter = _whole_paths(werkzeug_app.RegexConverter)
 
     class Services(DomainDispatcherApplication):  # type: ignore[misc]  # moto is without types
         def get_backend_for_host(self, host: str | None) -> Any:
@@ -193,6 +196,18 @@ def _application(create: Callable[[Any], Any]) -> Any:
             raise NotImplementedError(f"moto has no service at {host}")
 
     return Services(create)
+
+
+def _whole_paths(converter: Any) -> Any:
+    """Moto's reader of paths, for which a key of S3 ends at a line feed, with keys that may have one."""
+    if converter.__name__ == "_WholePaths":
+        return converter
+
+    class _WholePaths(converter):  # type: ignore[misc]  # a class of moto's, which has no types
+        def __init__(self, url_map: Any, *items: Any) -> None:
+            super().__init__(url_map, f"(?s:{items[0]})")
+
+    return _WholePaths
 
 
 def _headers(response: Response) -> Any:

@@ -77,6 +77,8 @@ class RequestHandler(BaseHTTPRequestHandler):
         )
         if sentence is not None:
             self.refuse(service_errors.response(incoming, "denied", sentence))
+        elif not incoming.is_framed:
+            self.refuse(service_errors.response(incoming, "invalid", "the body is not framed as HTTP/1.1 requires"))
         else:
             self.respond(incoming)
 

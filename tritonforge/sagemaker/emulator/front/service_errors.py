@@ -16,11 +16,12 @@ from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
+from tritonforge.errors import TritonForgeError
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.routes import route
 from tritonforge.sagemaker.emulator.requests import Response
 
-__all__ = ["Kind", "error", "operation", "protocol", "response", "unsupported"]
+__all__ = ["Kind", "error", "failure", "operation", "printable", "protocol", "response", "unsupported"]
 
 Protocol: TypeAlias = Literal["json", "rest-json", "query", "ec2", "rest-xml", "s3", "cbor"]
 
@@ -32,6 +33,9 @@ _QUERY: Final = frozenset(
     {"autoscaling", "cloudformation", "ec2", "elasticache", "elasticloadbalancing", "email", "iam", "monitoring", "rds"}
     | {"redshift", "sdb", "sns", "sts"}
 )
+#: Characters of what moto raised that an error repeats: it may hold the whole body.
+_LONGEST_REASON: Final = 1000
+
 _FORM: Final = "application/x-www-form-urlencoded"
 
 Kind: TypeAlias = Literal["denied", "failed", "invalid", "region", "too large", "unknown", "unsupported"]
@@ -73,6 +77,21 @@ def unsupported(incoming: Incoming, kind: Kind = "unsupported") -> Response:
     """The error for an operation that the emulator does not have; the sentence names the operation."""
     service = _service(incoming) or "s3"
     return response(incoming, kind, f"tritonforge's emulator does not implement {operation(incoming)} of {service}.")
+
+
+def failure(incoming: Incoming, raised: Exception) -> Response:
+    """The error of a request whose answering raised: moto raises whatever it likes for what it cannot read."""
+    if isinstance(raised, NotImplementedError | ModuleNotFoundError):  # moto lacks the operation, or a package for it
+        return unsupported(incoming)
+    reason = f"{type(raised).__name__}: {raised}"[:_LONGEST_REASON]
+    if isinstance(raised, OSError | MemoryError | TritonForgeError):  # this machine's fault, or ours
+        return response(incoming, "failed", f"tritonforge's emulator failed: {reason}")
+    return response(incoming, "invalid", f"moto cannot read this request: {reason}")
+
+
+def printable(sentence: str) -> str:
+    """The sentence with escapes in place of control characters, which no terminal and no XML document may be given."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in sentence)
 
 
 def protocol(incoming: Incoming) -> Protocol:
@@ -126,7 +145,7 @@ def error(incoming: Incoming, status: int, code: str, sentence: str) -> Response
             headers.append(("x-amzn-query-error", f"{code};{'Sender' if status < 500 else 'Receiver'}"))
         body: dict[str, Any] = {"__type": code, "message": sentence, "Message": sentence}
         return Response(status, headers, json.dumps(body).encode())
-    detail = f"<Code>{code}</Code><Message>{escape(_printable(sentence))}</Message>"
+    detail = f"<Code>{code}</Code><Message>{escape(printable(sentence))}</Message>"
     if kind == "s3":
         text = f"<Error>{detail}<RequestId>{request_id}</RequestId></Error>"
     elif kind == "ec2":
@@ -140,11 +159,6 @@ def error(incoming: Incoming, status: int, code: str, sentence: str) -> Response
 
 def _service(incoming: Incoming) -> str:
     return route(incoming.method, incoming.path, incoming.query, incoming.headers).service
-
-
-def _printable(text: str) -> str:
-    """A text without what XML 1.0 cannot carry."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _cbor(members: Mapping[str, str]) -> bytes:

@@ -32,6 +32,7 @@ from tritonforge.sagemaker.emulator.hosting.multi_model import Limits, ModelCach
 from tritonforge.sagemaker.emulator.hosting.packages import TensorFlowContainer
 from tritonforge.sagemaker.emulator.hosting.programs import ProgramContainer
 from tritonforge.sagemaker.emulator.objects import ObjectStore
+from tritonforge.sagemaker.emulator.private_files import make_private
 from tritonforge.sagemaker.emulator.requests import Answer
 from tritonforge.serving import folders, shell_safety, view
 from tritonforge.stub_arguments import is_word
@@ -144,7 +145,7 @@ def start(
         return _start_other(variant, program, objects=objects, folder=folder, log=log, cancelled=cancelled)
     served = served_as(variant.container.image, images or {})
     with ExitStack() as closing:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         closing.callback(shutil.rmtree, folder, ignore_errors=True)
         repository = folder / "model"
         repository.mkdir()
@@ -221,7 +222,7 @@ def _start_other(
             f"The image {variant.container.image!r} cannot be run here: its program folder {program} has no serve."
         )
     with ExitStack() as closing:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         closing.callback(shutil.rmtree, folder, ignore_errors=True)
         model = folder / "model"
         model.mkdir()

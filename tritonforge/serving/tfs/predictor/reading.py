@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
@@ -51,6 +52,12 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
 _FLOATS: Final = ("float", "double")
 _SHOWN: Final = 256
 
+#: Dimensions that numpy's arrays have at most; one more is that of the rows.
+_MOST_DIMENSIONS: Final = 31
+
+#: An escape that is half of a character beyond U+FFFF; the other half may be missing.
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
 
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object that a request is; what follows it is not looked at, as TensorFlow Serving does not."""
@@ -61,8 +68,14 @@ def parse(body: bytes) -> dict[str, Any]:
         document, _ = json.JSONDecoder().raw_decode(text)
     except json.JSONDecodeError as error:
         raise Refusal(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
-    except RecursionError as error:
-        raise Refusal("JSON Parse error: it is nested too deeply") from error
+    except (RecursionError, ValueError) as error:  # ValueError: a number of more digits than Python reads
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else "Number too big to be stored"
+        raise Refusal(f"JSON Parse error: {reason}") from error
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise Refusal("JSON Parse error: The surrogate pair in string is invalid.") from error
     if not isinstance(document, dict):
         raise Refusal(f"JSON Value: {shown(document)} Is not object")
     return document
@@ -199,6 +212,8 @@ def _array(value: Any, kind: str, *, plain: bool) -> np.ndarray[Any, Any]:
     while isinstance(first, list):
         shape.append(len(first))
         first = first[0] if first else None
+    if len(shape) > _MOST_DIMENSIONS:
+        raise Refusal(f"JSON Value: {shown(value)} has {len(shape)} dimensions; at most {_MOST_DIMENSIONS} are read")
     found: list[Any] = []
     _collect(value, 0, shape, kind, found)
     if kind == "string":

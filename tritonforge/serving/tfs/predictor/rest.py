@@ -20,14 +20,17 @@ from tritonforge.serving.tfs.predictor.servable import DEFAULT_SIGNATURE, Servab
 __all__ = ["Api"]
 
 _METHOD: Final = re.compile(
-    r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+    r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
     r":(?P<method>classify|regress|predict)",
     re.IGNORECASE,
 )
 _STATUS: Final = re.compile(
-    r"/v1/models(?:/(?P<model>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?(?P<metadata>/metadata)?",
+    r"/v1/models(?:/(?P<model>[^/:]+))?(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?(?P<metadata>/metadata)?",
     re.IGNORECASE,
 )
+
+#: Digits of the largest version.
+_DIGITS: Final = 19
 
 
 class Api:
@@ -43,7 +46,10 @@ class Api:
         try:
             return Reply(HTTPStatus.OK, self._answer(request))
         except Refusal as refusal:
-            return Reply(refusal.status, writing.error(str(refusal)))
+            sentence, status = str(refusal), refusal.status
+        except RecursionError:  # lists within lists that JSON's reader still takes
+            sentence, status = "JSON Value: it is nested too deeply", HTTPStatus.BAD_REQUEST
+        return Reply(status, writing.error(sentence))
 
     def _answer(self, request: Request) -> bytes:
         if request.method == "POST" and (found := _METHOD.fullmatch(request.path)):
@@ -76,17 +82,19 @@ class Api:
         if label is not None:
             raise Refusal(f"Unrecognized servable version label: {label}")
         loaded = {key[1]: each for key, each in self._servables.items() if key[0] == model and not each.error}
-        if version is not None and int(version) in loaded:
-            return loaded[int(version)]
-        if version is not None or not loaded:
-            asked = f"Latest({model})" if version is None else f"Specific({model}, {int(version)})"
+        number = None if version is None else _number(version)
+        if number is not None and number in loaded:
+            return loaded[number]
+        if number is not None or not loaded:
+            asked = f"Latest({model})" if number is None else f"Specific({model}, {number})"
             raise Refusal(f"Servable not found for request: {asked}", code=NOT_FOUND)
         return loaded[max(loaded)]
 
     def _status(self, model: str, version: str | None) -> bytes:
         found = {key[1]: each for key, each in self._servables.items() if key[0] == model}
-        if version is not None and int(version) not in found:
-            raise Refusal(f"Could not find version {int(version)} of model {model}", code=NOT_FOUND)
+        asked = None if version is None else _number(version)
+        if asked is not None and asked not in found:
+            raise Refusal(f"Could not find version {asked} of model {model}", code=NOT_FOUND)
         if not found:
             raise Refusal(f"Could not find any versions of model {model}", code=NOT_FOUND)
         rows = [
@@ -96,9 +104,16 @@ class Api:
                 "status": {"error_code": name_of(each.code), "error_message": each.error},
             }
             for number, each in sorted(found.items(), reverse=True)
-            if version is None or number == int(version)
+            if asked is None or number == asked
         ]
         return json.dumps({"model_version_status": rows}, indent=1).encode() + b"\n"
+
+
+def _number(version: str) -> int:
+    """A version of a path; TensorFlow Serving reads it into 64 bits (http_rest_api_util.cc `ParseModelInfo`)."""
+    if len(version) > _DIGITS or int(version) >= 2**63:
+        raise Refusal(f"Failed to convert version: {version:.40} to numeric.")
+    return int(version)
 
 
 def _predict(document: Mapping[str, Any], signature: Signature, body: bytes) -> bytes:

@@ -25,6 +25,7 @@ from tritonforge.sagemaker.emulator.control.training import fitting, states
 from tritonforge.sagemaker.emulator.control.training.metrics import Metrics
 from tritonforge.sagemaker.emulator.hosting import programs
 from tritonforge.sagemaker.emulator.objects import ObjectStore
+from tritonforge.sagemaker.emulator.private_files import make_private
 from tritonforge.training.job import Measured, Outcome, Phase, TrainingJob
 
 __all__ = ["Trainer", "Trainings"]
@@ -136,7 +137,7 @@ class Trainings:
             assert job is not None
             folder = self._work / region / job.name.lower()
             shutil.rmtree(folder, ignore_errors=True)  # what a killed emulator left
-            folder.mkdir(parents=True)
+            make_private(folder)
             try:
                 to = states.stopped if job.status == "Stopping" else self._trained(region, job, folder, work)
             finally:
