@@ -22,6 +22,7 @@ WINGS = {
 
 #: Modules that touch the machine: files, processes, sockets, frameworks. Every other module is pure.
 EDGES = (
+    "tritonforge.building",
     "tritonforge.cli",
     "tritonforge.declarations",
     "tritonforge.serving",
@@ -74,7 +75,7 @@ EDGES = (
 )
 
 #: The doors of the house: they show what lies in its wings, and belong to none.
-DOORS = ("tritonforge", "tritonforge.testing")
+DOORS = ("tritonforge", "tritonforge.building", "tritonforge.testing")
 
 IMPURE = {
     "boto3", "botocore", "ctypes", "http", "io", "keras", "logging", "moto", "nvidia", "onnx", "onnxruntime",

@@ -13,15 +13,14 @@ from typing import Any, Final, TypeVar
 import click
 from rich.markup import escape
 
+from tritonforge.building import build_definitions
 from tritonforge.cli.deployment.deploying import agreed
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.deployment.subjects import deployment_of, is_definition
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
 from tritonforge.inference.transform.job import MAX_PAYLOAD_IN_MB, TransformJob
-from tritonforge.repository.artifacts import ArtifactMaker
 from tritonforge.repository.definition.loading import load
-from tritonforge.repository.disk import build
 from tritonforge.sagemaker.applying import Material, judge, observe, read, role_arn
 from tritonforge.sagemaker.aws import Session, Store
 from tritonforge.sagemaker.deployment import Deployment, Plan
@@ -177,7 +176,7 @@ def _planned(
     built = model
     if definitions is not None:
         built = Path("build") / definitions.folder.name
-        build(definitions, built, maker=ArtifactMaker(), progress=progress)
+        build_definitions(definitions, built, on_progress=progress.on_build)
     assert job.resources is not None
     role = role_arn(session, flags["role"] or deployment.execution_role_arn or "")
     deployment = deployment.with_settings(

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import click
 
+from tritonforge.building import BuildResult, build_definitions
 from tritonforge.cli.terminal import err, human_bytes, out, steps
-from tritonforge.repository.artifacts import ArtifactMaker
 from tritonforge.repository.definition.loading import load
-from tritonforge.repository.disk import Built
-from tritonforge.repository.disk import build as build_repository
 from tritonforge.repository.resolve import Repository, resolve
 
 __all__ = ["build"]
@@ -42,20 +40,20 @@ def build(definition: Path, output: Path | None, *, check: bool, write_configs: 
         return _write_configs(folder, resolve(definitions.models, definitions.package), form)
     destination = output if output is not None else Path("build") / definitions.folder.name
     with steps() as progress:
-        built = build_repository(definitions, destination, maker=ArtifactMaker(), progress=progress)
+        built = build_definitions(definitions, destination, on_progress=progress.on_build)
     _report(built, destination, form)
     return 0
 
 
-def _report(built: Built, destination: Path, form: str) -> None:
+def _report(built: BuildResult, destination: Path, form: str) -> None:
     if form == "json":
         report = {
             "repository": str(destination),
             "digest": built.digest,
             "changed": built.changed,
             "made": list(built.made),
-            "notes": list(built.said),
-            "models": [each.name for each in built.repository.models],
+            "notes": list(built.notes),
+            "models": list(built.models),
             "files": dict(built.files),
         }
         click.echo(json.dumps(report, indent=2))
@@ -63,7 +61,7 @@ def _report(built: Built, destination: Path, form: str) -> None:
     for path, size in built.files.items():
         out.print(f"  {path}  [dim]{human_bytes(size)}[/dim]", markup=True)
     state = "built" if built.changed else "unchanged"
-    out.print(f"{state} {destination}  {human_bytes(sum(built.files.values()))}  {built.digest}")
+    out.print(f"{state} {destination}  {human_bytes(built.size)}  {built.digest}")
 
 
 def _check(folder: Path, repository: Repository, form: str) -> int:

@@ -138,7 +138,8 @@ def serve(
                 death = _wait(again)
             pause = _PAUSE if time.monotonic() - began > 2 * _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
     except _Stop:
-        pass
+        click.echo("interrupted", err=True)  # while models were loading
+        return 130
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

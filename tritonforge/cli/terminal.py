@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
+
+if TYPE_CHECKING:
+    from tritonforge.building import BuildProgress
 
 __all__ = ["Steps", "err", "human_bytes", "out", "steps"]
 
@@ -51,6 +55,15 @@ class Steps:
     def say(self, sentence: str) -> None:
         """A sentence that must not be missed."""
         err.print(f"[yellow]note:[/yellow] {escape(sentence)}")
+
+    def on_build(self, event: BuildProgress) -> None:
+        """Show an event of `tritonforge.build`."""
+        if event.kind == "step":
+            self.begin(event.message)
+        elif event.kind == "note":
+            self.say(event.message)
+        else:
+            self.moved(event.done, event.total)
 
     def end(self) -> None:
         """The step is done."""

@@ -11,12 +11,11 @@ from typing import Any
 
 import click
 
+from tritonforge.building import build_definitions
 from tritonforge.cli.deployment.flags import overridden
 from tritonforge.cli.terminal import Steps
 from tritonforge.errors import DefinitionError
-from tritonforge.repository.artifacts import ArtifactMaker
 from tritonforge.repository.definition.loading import Definitions, load
-from tritonforge.repository.disk import build
 from tritonforge.sagemaker.applying import Material, read
 from tritonforge.sagemaker.deployment import Deployment
 
@@ -97,7 +96,7 @@ def _built(path: Path, definitions: Definitions | None, progress: Steps) -> Path
     if definitions is None:
         return path
     destination = Path("build") / definitions.folder.name
-    build(definitions, destination, maker=ArtifactMaker(), progress=progress)
+    build_definitions(definitions, destination, on_progress=progress.on_build)
     return destination
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from tritonforge.datatypes import BY_CONFIG
 from tritonforge.errors import DefinitionError
@@ -66,6 +67,12 @@ class Output:
             bad = [label for label in self.labels if "\n" in label or "\r" in label]
             if bad:
                 raise DefinitionError(f"output {self.name!r}: the label {bad[0]!r} holds a line break")
+            classes = prod(self.dims) if self.dims is not None and min(self.dims) > 0 else 0
+            if len(self.labels) < classes:
+                raise DefinitionError(
+                    f"output {self.name!r}: labels has {len(self.labels)} labels for {classes} classes (dims "
+                    f"{list(self.dims or ())}). Name every class."
+                )
 
 
 def frozen(value: object, name: str, content: object) -> None:

@@ -18,6 +18,7 @@ from tritonforge.repository.disk.package import code_files
 from tritonforge.repository.disk.reading import read_tree
 from tritonforge.repository.disk.record import Entry, MadeEntry, Record, digest, intact, previous, sha256_of
 from tritonforge.repository.disk.swap import put_in_place, staging
+from tritonforge.repository.labels import compare_labels
 from tritonforge.repository.resolve import Beside, Content, Folder, Repository, resolve
 from tritonforge.repository.validate import validate
 
@@ -82,7 +83,8 @@ def build(definitions: Definitions, destination: Path, *, maker: Maker, progress
 
     Raises:
         DefinitionError: the definitions contradict themselves, or the destination is a folder of something else.
-        ArtifactError: a model file is missing, damaged, or not what its definition says.
+        ArtifactError: a model file is missing, damaged, or not what its definition says; a label file has fewer labels
+            than its output has classes.
         ValidationError: Triton would refuse what was built; nothing is written.
     """
     destination = Path(os.path.abspath(destination))  # noqa: PTH100  # resolve() would follow a link that is the target
@@ -98,6 +100,9 @@ def build(definitions: Definitions, destination: Path, *, maker: Maker, progress
                 work.copy(path, source)
             elif isinstance(source, Folder):
                 work.copy_folder(path, source)
+        notes = _check_labels(repository, partial)
+        for note in notes:
+            progress.say(note)
         files = dict(sorted(work.files.items()))
         record = Record(digest(files), files, dict(sorted(work.made.items())))
         changed = record.digest != old.digest or not destination.exists() or not intact(destination, old)
@@ -107,7 +112,7 @@ def build(definitions: Definitions, destination: Path, *, maker: Maker, progress
             put_in_place(partial, destination)
         elif record.made != old.made:
             Record(old.digest, old.files, record.made).write(destination)
-    said = tuple(sentence for each in record.made.values() for sentence in each.said)
+    said = (*(sentence for each in record.made.values() for sentence in each.said), *notes)
     sizes = {path: each.size for path, each in files.items()}
     return Built(record.digest, sizes, tuple(work.anew), changed, said, repository)
 
@@ -217,6 +222,27 @@ class _Work:
     def _note(self, path: str) -> None:
         found = (self.partial / path).stat()
         self.files[path] = Entry(found.st_size, found.st_mtime_ns, sha256_of(self.partial / path))
+
+
+def _check_labels(repository: Repository, partial: Path) -> list[str]:
+    """Compare each label file with its output; the sentences are of files with more labels than classes.
+
+    Raises:
+        ArtifactError: a file has fewer labels, so that classes would be answered without a name.
+    """
+    notes = []
+    for model in repository.models:
+        config: Any = model.config
+        for output in () if config is None else config.output:
+            path = f"{model.name}/{output.label_filename}"
+            if not output.label_filename or not (partial / path).is_file():
+                continue
+            difference = compare_labels(output.name, output.dims, path, (partial / path).read_bytes())
+            if difference is not None and difference[0] > 0:
+                raise ArtifactError(f"{difference[1]}. Name every class.")
+            if difference is not None:
+                notes.append(difference[1])
+    return notes
 
 
 def _check(partial: Path) -> None:

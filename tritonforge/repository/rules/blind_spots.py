@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import prod
 from typing import Final
 
 from tritonforge.repository.findings import Finding
+from tritonforge.repository.labels import compare_labels
 from tritonforge.repository.pbtxt import Message, Node
 from tritonforge.repository.rules.catalogue import Rule, advice
 from tritonforge.repository.rules.context import Context, ModelView, TensorView
@@ -172,12 +172,11 @@ def _labels(context: Context, view: ModelView) -> Iterator[Finding]:
     for output in view.outputs:
         filename = output.node.text("label_filename")
         entry = context.tree.entry(f"{view.name}/{filename}") if filename else None
-        if entry is None or not entry.content or not output.dims or min(output.dims) < 1:
+        if entry is None or not entry.content:
             continue
-        labels, classes = len(entry.content.rstrip().splitlines()), prod(output.dims)
-        if labels != classes:
-            words = f"{filename} has {labels} labels, the output '{output.name}' has {classes} classes"
-            yield W306.finding(words, path=view.config_path, node=output.node.one("label_filename"))
+        difference = compare_labels(output.name, output.dims or (), filename, entry.content)
+        if difference is not None:
+            yield W306.finding(difference[1], path=view.config_path, node=output.node.one("label_filename"))
 
 
 def _batching(view: ModelView) -> Iterator[Finding]:
