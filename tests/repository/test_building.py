@@ -13,7 +13,8 @@ from tritonforge.errors import ArtifactError, DefinitionError
 
 DEFINITION = """
 from tritonforge import Python, Input, Output, TYPE_FP32, Download, S3
-model = Python("m", artifact={artifact}, input=[Input("x", TYPE_FP32, [1])], output=[Output("y", TYPE_FP32, [{dims}]{rest})])
+y = Output("y", TYPE_FP32, [{dims}]{rest})
+model = Python("m", artifact={artifact}, input=[Input("x", TYPE_FP32, [1])], output=[y])
 """
 
 

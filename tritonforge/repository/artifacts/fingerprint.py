@@ -1,7 +1,7 @@
 """A digest that changes whenever making a model's file could give another result, computed in milliseconds.
 
-No framework is imported: their versions come from the installed packages' metadata. A function's result is taken to
-depend on the Python files of the definition's folder; data files that it reads beside them are not seen.
+No framework is imported: their versions come from the installed packages' metadata. A function's result depends on the
+code that it reaches (`reached_code`); data files that it reads are not seen.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.repository.artifacts import download
+from tritonforge.repository.artifacts.reached_code import reached_code
 from tritonforge.repository.definition.models import Dali, Model
 from tritonforge.repository.definition.sources import S3, Artifact, Download, File, Function
 
@@ -66,7 +67,12 @@ def _source(source: Artifact | None, base: Path) -> dict[str, Any]:
     if source is None:
         return {"none": True}
     if isinstance(source, Function):
-        return {"function": _function_name(source.build), "seed": source.seed, "code": _code(base), "with": _versions()}
+        return {
+            "function": _function_name(source.build),
+            "seed": source.seed,
+            "code": reached_code(source.build, base),
+            "with": _versions(),
+        }
     if isinstance(source, File):
         return {"file": _files(base / source.path), "sha256": source.sha256}
     if isinstance(source, Download):
@@ -85,16 +91,6 @@ def _function_name(function: Any) -> str:
     if isinstance(function, partial):
         return f"{_function_name(function.func)}{function.args!r}{function.keywords!r}"
     return str(getattr(function, "__qualname__", type(function).__qualname__))
-
-
-def _code(base: Path) -> list[tuple[str, str]]:
-    """Each Python file below the folder with its digest; hidden folders and caches are passed over."""
-    found = []
-    for path in sorted(base.rglob("*.py")):
-        relative = path.relative_to(base)
-        if not any(part.startswith(".") or part == "__pycache__" for part in relative.parts):
-            found.append((relative.as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()))
-    return found
 
 
 def _files(path: Path) -> list[tuple[str, int, int, int]]:
