@@ -7,11 +7,13 @@ TritonForgeError
 ├─ ArtifactError      a model file is missing, damaged, or not what the definition says
 ├─ MissingExtraError  an optional package is not installed; the message is the command that installs it
 ├─ EncodeError        you passed what the protocol cannot carry                           (also ValueError)
+│  └─ UnnamedModelError  a request names no model, and the server has several; .models (inference.client)
 ├─ DecodeError        the peer sent what the protocol forbids
 │  ├─ RecordError     a stream of records is damaged; .offset              (records)
 │  └─ ManifestError   a manifest is not what it must be; .line .attribute
 ├─ ConnectError       the peer gave no answer: refused, timed out, or cut off
 ├─ ServerError        Triton or SageMaker answered with an error; .status .message
+│  ├─ DecoupledError  the model has any number of responses, the call one  (inference.client)
 │  ├─ ModelError      SageMaker tells of the container's error; .log      (inference.client)
 │  └─ RelayError      SageMaker's own error in front of it; .code .advice (inference.client)
 ├─ PackageError       a model archive is unsafe, damaged, or not what the image wants
@@ -136,12 +138,13 @@ class ConnectError(TritonForgeError):
 class ServerError(TritonForgeError):
     """Triton or SageMaker answered with an error.
 
-    ``status`` is the HTTP status (for gRPC the HTTP status that Triton maps the code to), ``message`` the server's own
-    sentence, unchanged.
+    ``status`` is the HTTP status (for gRPC the HTTP status that Triton maps the code to, 0 inside of a stream, whose
+    errors have no code), ``message`` the server's own sentence, unchanged.
     """
 
     def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(f"the server answered {status}: {message}" if message else f"the server answered {status}")
+        answered = f"the server answered {status}" if status else "the server answered with an error"
+        super().__init__(f"{answered}: {message}" if message else answered)
         self.status = status
         self.message = message
 

@@ -19,7 +19,7 @@ BAD_INPUT = {
     "no port": (["serve", "repos", "--http-port", "99999"], 2, "'99999' is neither a port"),
     "no image file": (["infer", "http://127.0.0.1:1", "nowhere.jpg"], 2, "nowhere.jpg: No such file or directory"),
     "no server": (["infer", "http://127.0.0.1:1", "README.md"], 1, "no server answers at http://127.0.0.1:1"),
-    "no address": (["infer", "ftp://x", "README.md"], 2, "'ftp://x' is no address"),
+    "no address": (["infer", "ftp://x", "README.md"], 2, "'ftp://x' is not an address"),
 }
 
 

@@ -17,7 +17,15 @@ import numpy as np
 import pytest
 
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, MissingExtraError, ServerError
-from tritonforge.inference.client import Answer, Call, Client, FunctionTransport, ModelMetadata, TensorMetadata
+from tritonforge.inference.client import (
+    Answer,
+    Call,
+    Client,
+    FunctionTransport,
+    ModelMetadata,
+    TensorMetadata,
+    UnnamedModelError,
+)
 from tritonforge.inference.client.http import coalesced
 from tritonforge.inference.client.refusals import learn_inputs
 from tritonforge.inference.wire import (
@@ -271,12 +279,40 @@ def test_a_model_cannot_be_named_in_single_model_mode() -> None:
             client.infer({"x": X}, model_version="1")
 
 
-def test_triton_needs_a_model() -> None:
-    """Triton serves models by name, so one must be named."""
-    with served(triton) as seen, Client(seen.url) as client:
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        ((200, {}, b'[{"name":"b","state":"READY"},{"name":"a","state":"READY"}]'), "by name: b, a. Name the model"),
+        ((200, {}, json.dumps([{"name": f"m{number}"} for number in range(20)]).encode()), "m11 and 8 more. Name"),
+        ((200, {}, b"[]"), "serves models by name. Name the model"),
+        ((404, {}, b"no such call"), "serves models by name. Name the model"),
+        ((200, {}, b"<html>"), "serves models by name. Name the model"),
+    ],
+    ids=["two", "many", "none", "no-index", "no-json"],
+)
+def test_a_request_without_a_model_lists_the_models_of_the_server(index: Reply, sentence: str) -> None:
+    """Triton serves models by name; the error has the names that the server lists, if it lists any."""
+
+    def reply(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        return index if path == "/v2/repository/index" else triton(method, path, headers, body)
+
+    with served(reply) as seen, Client(seen.url) as client:
         for call in (lambda: client.infer({"x": X}), client.metadata, lambda: client.infer_raw(b"1")):
-            with pytest.raises(EncodeError, match=r"serves models by name; say which one \(model="):
+            with pytest.raises(UnnamedModelError, match=sentence):
                 call()
+
+
+def test_the_only_model_of_a_server_needs_no_name() -> None:
+    """Where one model is ready it is the one that is meant; the server is asked for its models once."""
+
+    def reply(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        one = (200, {}, b'[{"name":"m","version":"1","state":"READY"},{"name":"m","version":"2","state":"READY"}]')
+        return one if path == "/v2/repository/index" else triton(method, path, headers, body)
+
+    with served(reply) as seen, Client(seen.url) as client:
+        assert client.infer({"x": X})["y"].tolist() == [[2, 4], [6, 8]]
+        assert client.metadata().name == "m"
+        assert seen.paths().count("/v2/repository/index") == 1
 
 
 def test_an_answer_that_is_no_answer_is_a_decode_error() -> None:
@@ -285,10 +321,14 @@ def test_an_answer_that_is_no_answer_is_a_decode_error() -> None:
         client = Client(seen.url, flavour="sagemaker")
         with client, pytest.raises(DecodeError, match="not JSON"):
             client.infer({"x": X})
-    with served(lambda *_: (200, {}, b'{"inputs":5}')) as seen:
+    with served(lambda *_: (200, {}, b'{"name":"m","inputs":5}')) as seen:
         client = Client(seen.url, model="m")
-        with client, pytest.raises(DecodeError, match="the metadata of 'm'"):
+        with client, pytest.raises(DecodeError, match="/v2/models/m: the answer is not a model's metadata"):
             client.metadata()
+    with served(lambda *_: (200, {}, b"")) as seen, Client(seen.url, model="m") as client:
+        for call in (lambda: client.infer({"x": X}), client.ready):  # Triton's metrics port answers so
+            with pytest.raises(DecodeError, match=r"not an inference server .* Triton's metrics port answers so"):
+                call()
 
 
 def test_no_server_is_a_connect_error() -> None:
@@ -378,7 +418,7 @@ def test_a_server_that_words_it_otherwise_gives_no_metadata() -> None:
     """An unknown sentence is quoted, and nothing is guessed from it."""
     with served(lambda *_: error(400, "nope")) as seen:
         client = Client(seen.url, flavour="sagemaker")
-        with client, pytest.raises(DecodeError, match="does not tell the model's inputs; name them in infer: nope"):
+        with client, pytest.raises(DecodeError, match="does not tell the model's inputs: nope"):
             client.metadata()
     with served(lambda *_: error(500, "down")) as seen:
         client = Client(seen.url, flavour="sagemaker")
@@ -426,7 +466,10 @@ def test_classification_where_the_outputs_are_known() -> None:
         assert seen.paths().count("/v2/models/m/infer") == 1
         body = seen.requests[-1][3]
         asked = decode_request(body, header_length=int(seen.requests[-1][2]["Inference-Header-Content-Length"])).outputs
-        assert asked == (RequestedOutput("y", classification=2, binary_data=True),)
+        assert asked == (
+            RequestedOutput("y", classification=2, binary_data=True),
+            RequestedOutput("note", binary_data=True),
+        )
 
 
 def test_classification_where_the_outputs_must_be_learned() -> None:
@@ -476,14 +519,18 @@ def test_images_need_an_input_for_images() -> None:
     sent: list[Any] = []
     numbers, pixels, text = (TensorMetadata("n", "FP32", (-1,)), TensorMetadata("p", "UINT8", (-1, -1)),
                              TensorMetadata("t", "BYTES", (-1,)))  # fmt: skip
-    with pytest.raises(EncodeError, match="input 'n' takes FP32; encoded images go to UINT8 or BYTES"):
+    with pytest.raises(EncodeError, match="input 'n': expected FP32, got an encoded image, which only inputs of UINT8"):
         client(numbers).infer_images([b"i"])
-    with pytest.raises(EncodeError, match=r"images need one input; the model has \['n', 'p'\]"):
+    with pytest.raises(EncodeError, match="the model has the inputs n, p; name the one that takes the images"):
         client(numbers, pixels).infer_images([b"i"])
-    with pytest.raises(EncodeError, match=r"images need an input 'q'; the model has \['p'\]"):
+    with pytest.raises(EncodeError, match="the model has no input 'q'; its inputs are p"):
         client(pixels).infer_images([b"i"], input="q")
+    with pytest.raises(EncodeError, match="the model has no input left for images; its inputs are p"):
+        client(pixels).infer_images([b"i"], inputs={"p": [[1]]})
     client(numbers, pixels).infer_images([b"i"], input="p")
     assert sent[-1]["p"].tolist() == [[105]]
+    client(numbers, pixels).infer_images([b"i"], inputs={"n": np.ones(1, np.float32)})
+    assert (sent[-1]["p"].tolist(), sent[-1]["n"].tolist()) == ([[105]], [1])
     client(text).infer_images([b"i", b"jk"])
     assert sent[-1]["t"].tolist() == [b"i", b"jk"]
 
@@ -491,13 +538,13 @@ def test_images_need_an_input_for_images() -> None:
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("127.0.0.1:8080", "is no address; write http://host:port"),
-        ("ftp://host", "is no address"),
-        ("http://", "is no address"),
-        ("http://[::1", "is no address"),
-        ("grpc://", "is no address"),
-        ("", "is no address"),
-        ("sagemaker://", "is no address"),
+        ("127.0.0.1:8080", "is not an address; write http://host:port"),
+        ("ftp://host", "is not an address"),
+        ("http://", "is not an address"),
+        ("http://[::1", "is not an address"),
+        ("grpc://", "is not an address"),
+        ("", "is not an address"),
+        ("sagemaker://", "is not an address"),
     ],
 )
 def test_what_is_no_address_is_an_encode_error(url: str, sentence: str) -> None:

@@ -398,7 +398,7 @@ def test_classes_of_a_response() -> None:
     assert response.classes("z") == ((Class(0.9, 1, "dog"), Class(0.1, 0, "cat")),)
     with pytest.raises(DecodeError, match=r"output 'n': expected BYTES of shape \[batch, k\], found float64"):
         response.classes("n")
-    with pytest.raises(DecodeError, match="say which one holds the classes"):
+    with pytest.raises(DecodeError, match="name the one that holds the classes"):
         response.classes()
 
 

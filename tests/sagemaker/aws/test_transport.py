@@ -161,7 +161,7 @@ def test_a_calls_model_goes_before_the_clients_target(offline: Session, runtime:
 @pytest.mark.parametrize(
     ("url", "options", "sentence"),
     [
-        ("sagemaker://", {}, "is no address"),
+        ("sagemaker://", {}, "is not an address"),
         ("sagemaker://?region=x", {}, "is no endpoint; write sagemaker://endpoint-name"),
         ("sagemaker://a?region", {}, "after the [?] come option=value pairs"),
         ("sagemaker://a?region=x&region=y", {}, "says an option twice"),

@@ -6,22 +6,28 @@ from tritonforge.inference.client.client import Client
 from tritonforge.inference.client.transports import (
     Answer,
     Call,
+    DecoupledError,
     FunctionTransport,
     ModelError,
     ModelMetadata,
     RelayError,
+    StreamingTransport,
     TensorMetadata,
     Transport,
+    UnnamedModelError,
 )
 
 __all__ = [
     "Answer",
     "Call",
     "Client",
+    "DecoupledError",
     "FunctionTransport",
     "ModelError",
     "ModelMetadata",
     "RelayError",
+    "StreamingTransport",
     "TensorMetadata",
     "Transport",
+    "UnnamedModelError",
 ]

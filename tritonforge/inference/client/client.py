@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, cast
 
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
 from tritonforge.inference.client.http import Address, Flavour, SageMakerFrontEnd, TritonFrontEnd, flavour_of
 from tritonforge.inference.client.refusals import learn_inputs
-from tritonforge.inference.client.transports import Call, ModelMetadata, RelayError, TensorMetadata, Transport
+from tritonforge.inference.client.transports import (
+    Answer,
+    Call,
+    ModelMetadata,
+    RelayError,
+    StreamingTransport,
+    TensorMetadata,
+    Transport,
+)
 from tritonforge.inference.wire import (
     Parameter,
     Payload,
@@ -114,24 +122,67 @@ class Client:
         binary: bool | Collection[str] = True,
         id: str = "",  # noqa: A002 - the protocol's own name
         parameters: Mapping[str, Parameter] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
         header_size: int | None = None,
         options: Mapping[str, str] | None = None,
     ) -> Response:
         """The model's answer to these inputs; arrays, ``binary`` and ``header_size`` as in `encode_request`.
 
         ``options`` are the address's own for this inference only, such as SageMaker's ``inference_id``.
-        ``outputs`` asks for some outputs only. ``classification`` asks for the k best classes of each output (or of
-        those in ``outputs``) in place of its numbers: read them with `Response.classes`. Triton must be told an
-        output's name for that; where the address has no metadata the names are learned from one plain answer to the
-        same inputs, once for each model.
+        ``outputs`` asks for some outputs only. ``classification`` asks for the k best classes of each output of
+        numbers (or of those in ``outputs``) instead of its numbers: read them with `Response.classes`; outputs of text
+        come as they are. Triton must be told an output's name for that; where the address has no metadata the names
+        are learned from one plain answer to the same inputs, once for each model.
+
+        ``sequence_id`` (a number above 0 or a text) makes the request part of a sequence, for models with
+        ``sequence_batching``; ``sequence_start`` and ``sequence_end`` mark its first and last request
+        (extension_sequence.md).
         """
         model = model or self.model
+        sequence = _sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
+        parameters = {**(parameters or {}), **sequence}
         if classification is not None:
+            if sequence and not outputs and not self._told_outputs(model):
+                raise EncodeError(
+                    f"{self.url} does not tell the outputs of the model, and a request to learn them would be part of "
+                    "the sequence; name the outputs to classify"
+                )
             outputs = self._classified(inputs, model, model_version, outputs, classification, parameters, options)
         payload = encode_request(
             inputs, outputs=outputs, id=id, parameters=parameters, binary=binary, header_size=header_size
         )
-        return self._infer(payload, model, model_version, options)
+        return _marked(self._infer(payload, model, model_version, options), outputs)
+
+    def infer_stream(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        model: str | None = None,
+        model_version: str = "",
+        outputs: Sequence[RequestedOutput | str] = (),
+        id: str = "",  # noqa: A002 - the protocol's own name
+        parameters: Mapping[str, Parameter] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
+    ) -> Iterator[Response]:
+        """Yield the responses of a decoupled model as they arrive; there may be none. Any other model gives one.
+
+        It needs a ``grpc://`` address (``ModelStreamInfer``). The request is sent at the first ``next``; closing the
+        iterator cancels it. An error of the model ends the iterator with ServerError, after the responses before it.
+        ``timeout`` holds for each response. Arguments as in `infer`.
+        """
+        carrier = self._carrier()
+        if not isinstance(carrier, StreamingTransport):
+            raise EncodeError(
+                f"{self.url} answers each request once; use Triton's gRPC port (grpc://host:port) for streams"
+            )
+        sequence = _sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
+        payload = encode_request(inputs, outputs=outputs, id=id, parameters={**(parameters or {}), **sequence})
+        answers = carrier.stream(Call(payload, model or self.model, model_version))
+        return (_marked(_decoded(answer), outputs) for answer in answers)
 
     def infer_images(
         self,
@@ -145,18 +196,23 @@ class Client:
         binary: bool | Collection[str] = True,
         id: str = "",  # noqa: A002 - the protocol's own name
         parameters: Mapping[str, Parameter] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
         options: Mapping[str, str] | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> Response:
         """The model's answer to a batch of encoded images (JPEG, PNG, ...), which may differ in size.
 
         The model's input is looked up (see `metadata`): UINT8 gets one zero-padded batch, whose padding the decoding
         step of the model ignores (see `pad_batch`), BYTES gets each image as an element. ``input`` names the input
-        where the model has several. ``options`` as in `infer`.
+        where the model has several; ``inputs`` are the arrays of its others, with a row for each image. The rest as in
+        `infer`.
         """
-        tensor = self._image_input(input, model or self.model)
+        tensor = self._image_input(input, model or self.model, given=inputs or {})
         batch = pad_batch(images) if tensor.datatype == "UINT8" else byte_batch(images, column=len(tensor.shape) != 1)
         return self.infer(
-            {tensor.name: batch},
+            {tensor.name: batch, **(inputs or {})},
             model=model,
             model_version=model_version,
             outputs=outputs,
@@ -164,6 +220,9 @@ class Client:
             binary=binary,
             id=id,
             parameters=parameters,
+            sequence_id=sequence_id,
+            sequence_start=sequence_start,
+            sequence_end=sequence_end,
             options=options,
         )
 
@@ -174,6 +233,11 @@ class Client:
         """
         return self._infer(encode_raw(body), model or self.model, "", options)
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether the address can carry `infer_stream`."""
+        return isinstance(self._carrier(), StreamingTransport)
+
     def ready(self, model: str | None = None) -> bool:
         """Whether the server, or the model where one is named here, says that it is ready.
 
@@ -181,35 +245,26 @@ class Client:
         """
         return self._carrier().ready(model)
 
-    def metadata(self, model: str | None = None) -> ModelMetadata:
+    def metadata(self, model: str | None = None, *, inputs: Collection[str] = ()) -> ModelMetadata:
         """The model's inputs and outputs.
 
         Triton tells them itself. The SageMaker front end, and so an endpoint, has no call for it: there the inputs are
         learned from the sentences that refuse requests which are wrong on purpose (`refusals`; a few answers of status
         400, which an endpoint counts as Invocation4XXErrors; no model runs), and the outputs from the answers so far;
-        ``source`` says so. Asked once for each model.
+        ``source`` says so. Optional inputs can only be learned there by the names in ``inputs``. Asked once for each
+        model.
         """
         model = model or self.model
         told = self._learned.get(model)
         if told is None:
-            told = self._carrier().metadata(model) or self._from_refusals(model)
+            told = self._carrier().metadata(model) or self._from_refusals(model, inputs)
             self._learned[model] = told
-        if told.outputs:
-            return told
-        return ModelMetadata(
-            name=told.name,
-            inputs=told.inputs,
-            outputs=self._outputs.get(model, ()),
-            versions=told.versions,
-            source=told.source,
-        )
+        return told if told.outputs else dataclasses.replace(told, outputs=self._outputs.get(model, ()))
 
     def _infer(
         self, payload: Payload, model: str | None, model_version: str, options: Mapping[str, str] | None
     ) -> Response:
-        answer = self._carrier().infer(Call(payload, model, model_version, dict(options or {})))
-        response = decode_response(answer.body, header_length=answer.header_length)
-        return dataclasses.replace(response, provenance=answer.provenance) if answer.provenance else response
+        return _decoded(self._carrier().infer(Call(payload, model, model_version, dict(options or {}))))
 
     def _carrier(self) -> Transport:
         if self._transport is None:
@@ -242,13 +297,15 @@ class Client:
                 TensorMetadata(name, datatype_of(name, array).wire, array.shape)
                 for name, array in plain.outputs.items()
             )
-        # Triton gives no classes of text: "class result not available for output due to unsupported type".
-        names = [each.name for each in known if each.datatype != "BYTES"]
-        if not names:
+        if all(each.datatype == "BYTES" for each in known):
             raise EncodeError(
                 f"classification: the model has no output of numbers, only {[each.name for each in known]}"
             )
-        return [RequestedOutput(name, classification=classification) for name in names]
+        # Triton gives no classes of text: "class result not available for output due to unsupported type".
+        return [
+            RequestedOutput(each.name, classification=classification if each.datatype != "BYTES" else 0)
+            for each in known
+        ]
 
     def _told_outputs(self, model: str | None) -> tuple[TensorMetadata, ...]:
         told = self._learned.get(model) or self._carrier().metadata(model)
@@ -258,23 +315,24 @@ class Client:
             self._outputs[model] = told.outputs
         return told.outputs
 
-    def _image_input(self, name: str | None, model: str | None) -> TensorMetadata:
-        inputs = self.metadata(model).inputs
-        if name is not None:
-            inputs = tuple(each for each in inputs if each.name == name)
-        if len(inputs) != 1:
-            asked = "one input" if name is None else f"an input {name!r}"
+    def _image_input(self, name: str | None, model: str | None, *, given: Collection[str]) -> TensorMetadata:
+        every = self.metadata(model).inputs
+        inputs = tuple(tensor for tensor in every if tensor.name not in given and name in (None, tensor.name))
+        names = ", ".join(tensor.name for tensor in every)
+        if not inputs:
+            asked = "has no input left for images" if name is None else f"has no input {name!r}"
+            raise EncodeError(f"the model {asked}; its inputs are {names}")
+        takers = tuple(tensor for tensor in inputs if tensor.datatype in ("UINT8", "BYTES"))
+        if not takers:
             raise EncodeError(
-                f"images need {asked}; the model has {[each.name for each in self.metadata(model).inputs]}"
+                f"input {inputs[0].name!r}: expected {inputs[0].datatype}, got an encoded image, which only inputs of "
+                "UINT8 and BYTES take. Send decoded pixels as an array"
             )
-        if inputs[0].datatype not in ("UINT8", "BYTES"):
-            raise EncodeError(
-                f"input {inputs[0].name!r} takes {inputs[0].datatype}; encoded images go to UINT8 or BYTES. "
-                "Decode them and call infer"
-            )
-        return inputs[0]
+        if len(inputs) > 1:
+            raise EncodeError(f"the model has the inputs {names}; name the one that takes the images")
+        return takers[0]
 
-    def _from_refusals(self, model: str | None) -> ModelMetadata:
+    def _from_refusals(self, model: str | None, named: Collection[str] = ()) -> ModelMetadata:
         carrier = self._carrier()
         sentences: list[str] = []
 
@@ -291,16 +349,38 @@ class Client:
                 return error.message
             return ""
 
-        inputs = learn_inputs(refusal)
+        inputs = learn_inputs(refusal, named=named)
         if not inputs:
-            said = f": {sentences[-1]}" if sentences else ""
-            raise DecodeError(f"{self.url} does not tell the model's inputs; name them in infer{said}")
+            said = f": {sentences[-1] or 'it refuses requests without a reason'}" if sentences else ""
+            raise DecodeError(f"{self.url} does not tell the model's inputs{said}")
         return ModelMetadata(
             name=model or "",
             inputs=inputs,
             outputs=(),
             source="the server's refusals of requests that are wrong on purpose",
         )
+
+
+def _decoded(answer: Answer) -> Response:
+    response = decode_response(answer.body, header_length=answer.header_length)
+    return dataclasses.replace(response, provenance=answer.provenance) if answer.provenance else response
+
+
+def _marked(response: Response, outputs: Sequence[RequestedOutput | str]) -> Response:
+    """The response, which knows the outputs that were asked for as classes."""
+    classified = tuple(each.name for each in outputs if isinstance(each, RequestedOutput) and each.classification)
+    return dataclasses.replace(response, classified=classified) if classified else response
+
+
+def _sequence_parameters(sequence_id: int | str, *, start: bool, end: bool) -> dict[str, Parameter]:
+    """The parameters of Triton's sequence extension; empty for a request that is part of no sequence."""
+    if not sequence_id:
+        if start or end:
+            raise EncodeError("sequence_start and sequence_end need a sequence_id: a number above 0, or a text")
+        return {}
+    if isinstance(sequence_id, bool) or (isinstance(sequence_id, int) and not 0 < sequence_id < 2**64):
+        raise EncodeError(f"sequence_id: expected a number from 1 to 2**64 - 1 or a text, got {sequence_id!r}")
+    return {"sequence_id": sequence_id, "sequence_start": start, "sequence_end": end}
 
 
 def _front_end(address: Address, flavour: Flavour) -> Transport:
@@ -314,6 +394,6 @@ def _announced(url: str, scheme: str, *, timeout: float | None, options: Mapping
     for found in entry_points(group=_TRANSPORTS, name=scheme) if scheme else ():
         return cast("Transport", found.load()(url, timeout=timeout, **options))
     raise EncodeError(
-        f"{url!r} is no address; write http://host:port, https://host:port, grpc://host:port or "
+        f"{url!r} is not an address; write http://host:port, https://host:port, grpc://host:port or "
         "sagemaker://endpoint-name"
     )

@@ -7,11 +7,23 @@ is the cheaper way for large ones. grpc is imported when a transport is made, no
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tritonforge.errors import ConnectError, EncodeError, MissingExtraError, ServerError
-from tritonforge.inference.client.transports import Answer, Call, ModelMetadata, TensorMetadata, no_options
+import numpy as np
+
+from tritonforge.datatypes import BY_WIRE
+from tritonforge.errors import ConnectError, DecodeError, EncodeError, MissingExtraError, ServerError
+from tritonforge.inference.client.transports import (
+    Answer,
+    Call,
+    DecoupledError,
+    ModelMetadata,
+    TensorMetadata,
+    choose_model,
+    no_options,
+)
 from tritonforge.inference.wire import Parameter, Request, decode_request
 from tritonforge.inference.wire.payloads import assembled
 from tritonforge.inference.wire.tensors import datatype_of, to_binary
@@ -29,6 +41,8 @@ _CUT: Final = re.compile(
     r"connection (reset|closed|aborted)",
     re.IGNORECASE,
 )
+#: A server took the connection and spoke something else: Triton's HTTP port closes it at once.
+_NOT_GRPC: Final = re.compile(r"socket closed|http1\.x|http/1|connection reset", re.IGNORECASE)
 _NO_LIMIT: Final = -1
 
 
@@ -48,6 +62,7 @@ class GrpcTransport:
         self._messages: Any = service_pb2
         self._address = address
         self._timeout = timeout
+        self._only_model = ""
         self._channel = grpc.insecure_channel(
             address,
             options=[
@@ -64,6 +79,41 @@ class GrpcTransport:
         message = self._message(call, request)
         return self._answer(self._ask(self._stub.ModelInfer, message))
 
+    def stream(self, call: Call) -> Iterator[Answer]:
+        """Send one request through ``ModelStreamInfer``, and yield its responses as they arrive.
+
+        The timeout is for each response. Errors inside of the stream have no code in the protocol, so that
+        ServerError.status is 0. (The header ``triton_grpc_error``, which asks for codes, is not sent: tritonserver 2.51
+        ends itself after such an error.)
+        """
+        no_options(call, at=f"grpc://{self._address}")
+        request = decode_request(call.payload.body, header_length=call.payload.header_length)
+        responses = self._stub.ModelStreamInfer(iter([self._message(call, request)]))
+        try:
+            while True:
+                late = threading.Event()
+                timer = None
+                if self._timeout is not None:
+                    timer = threading.Timer(self._timeout, lambda late=late: (late.set(), responses.cancel()))
+                    timer.daemon = True
+                    timer.start()
+                try:
+                    response = next(responses)
+                except StopIteration:
+                    return
+                except self._grpc.RpcError as error:
+                    if late.is_set():
+                        raise self._late() from error
+                    raise self._mapped(error) from error
+                finally:
+                    if timer is not None:
+                        timer.cancel()
+                if response.error_message:
+                    raise ServerError(response.error_message, status=0)
+                yield self._answer(response.infer_response)
+        finally:
+            responses.cancel()
+
     def ready(self, model: str | None) -> bool:
         """Whether the server, or the model, is ready."""
         if model is None:
@@ -72,23 +122,46 @@ class GrpcTransport:
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
         """The model's metadata, as ``ModelMetadata`` gives it."""
-        answer = self._ask(self._stub.ModelMetadata, self._messages.ModelMetadataRequest(name=self._named(model)))
+        name = self._named(model)
+        answer = self._ask(self._stub.ModelMetadata, self._messages.ModelMetadataRequest(name=name))
         return ModelMetadata(
             name=answer.name,
             inputs=tuple(TensorMetadata(each.name, each.datatype, tuple(each.shape)) for each in answer.inputs),
             outputs=tuple(TensorMetadata(each.name, each.datatype, tuple(each.shape)) for each in answer.outputs),
             versions=tuple(answer.versions),
             source="gRPC ModelMetadata",
+            **self._settings(name),
         )
 
     def close(self) -> None:
         """Close the channel."""
         self._channel.close()
 
+    def _settings(self, model: str) -> dict[str, Any]:
+        """What the model's configuration tells; empty where the server has no call for it."""
+        try:
+            config = self._ask(self._stub.ModelConfig, self._messages.ModelConfigRequest(name=model)).config
+        except ServerError:
+            return {}
+        return {
+            "max_batch_size": config.max_batch_size,
+            "decoupled": config.model_transaction_policy.decoupled,
+            "labelled_outputs": tuple(output.name for output in config.output if output.label_filename),
+        }
+
     def _named(self, model: str | None) -> str:
-        if not model:
-            raise EncodeError(f"grpc://{self._address} serves models by name; say which one (model=, --model)")
-        return model
+        name = model or self._only_model
+        if not name:
+            name = self._only_model = choose_model(self._models(), url=f"grpc://{self._address}")
+        return name
+
+    def _models(self) -> tuple[str, ...]:
+        """The models that are ready; empty where the server has no call for them."""
+        try:
+            answer = self._ask(self._stub.RepositoryIndex, self._messages.RepositoryIndexRequest(ready=True))
+        except ServerError:
+            return ()
+        return tuple(dict.fromkeys(model.name for model in answer.models))
 
     def _message(self, call: Call, request: Request) -> Any:
         if request.raw is not None:
@@ -110,6 +183,13 @@ class GrpcTransport:
         return message
 
     def _answer(self, message: Any) -> Answer:
+        contents = list(message.raw_output_contents)
+        if not contents:
+            contents = [_packed(output) for output in message.outputs]
+        if len(contents) != len(message.outputs):
+            raise DecodeError(
+                f"grpc://{self._address}: expected the contents of {len(message.outputs)} outputs, got {len(contents)}"
+            )
         document: dict[str, Any] = {
             "id": message.id,
             "model_name": message.model_name,
@@ -122,10 +202,10 @@ class GrpcTransport:
                     "shape": list(output.shape),
                     "parameters": {**_parameters(output.parameters), "binary_data_size": len(content)},
                 }
-                for output, content in zip(message.outputs, message.raw_output_contents, strict=False)
+                for output, content in zip(message.outputs, contents, strict=True)
             ],
         }
-        payload = assembled(document, message.raw_output_contents, header_size=None)
+        payload = assembled(document, contents, header_size=None)
         return Answer(payload.body, payload.header_length)
 
     def _ask(self, method: Any, message: Any) -> Any:
@@ -137,8 +217,11 @@ class GrpcTransport:
     def _mapped(self, error: Any) -> ConnectError | ServerError:
         code, details = error.code().name, error.details() or ""
         if code == "DEADLINE_EXCEEDED":
+            return self._late()
+        if code == "UNAVAILABLE" and _UNREACHED.search(details) and _NOT_GRPC.search(details):
             return ConnectError(
-                f"grpc://{self._address} gave no answer within {self._timeout:g} s; the server may still work on it"
+                f"grpc://{self._address} is not a gRPC port: what listens there closed the connection. For Triton's "
+                f"HTTP port use http://{self._address}"
             )
         if code == "UNAVAILABLE" and _UNREACHED.search(details):
             return ConnectError(f"no server answers at grpc://{self._address}: {details.rstrip('.')}; is it running?")
@@ -147,7 +230,14 @@ class GrpcTransport:
                 f"grpc://{self._address}: the connection was cut before the answer came ({details}); the server "
                 "may have received the request, so it was not sent again"
             )
+        if code == "UNIMPLEMENTED" and "decoupled" in details:
+            return DecoupledError(details, status=501, advice="stream its responses (Client.infer_stream)")
         return ServerError(details, status=_HTTP_STATUS.get(code, 400))
+
+    def _late(self) -> ConnectError:
+        return ConnectError(
+            f"grpc://{self._address} gave no answer within {self._timeout:g} s; the server may still work on it"
+        )
 
 
 def _set_parameters(target: Any, parameters: Mapping[str, Parameter]) -> None:
@@ -155,7 +245,10 @@ def _set_parameters(target: Any, parameters: Mapping[str, Parameter]) -> None:
         if isinstance(value, bool):
             target[key].bool_param = value
         elif isinstance(value, int):
-            if key == "priority" or value >= 2**63:
+            if key == "sequence_id" and value >= 2**63:
+                # Triton reads an int64 here and uses its bits as the uint64 of its HTTP API.
+                target[key].int64_param = value - 2**64
+            elif key == "priority" or value >= 2**63:
                 target[key].uint64_param = value
             else:
                 target[key].int64_param = value
@@ -172,3 +265,17 @@ def _parameters(source: Any) -> dict[str, Parameter]:
         if kind is not None:
             found[key] = getattr(value, kind)
     return found
+
+
+def _packed(output: Any) -> bytes:
+    """A tensor whose elements a server wrote one by one, as ``raw_output_contents`` would hold it.
+
+    KServe allows both (grpc_predict_v2.proto, ``InferTensorContents``); Triton writes raw contents only.
+    """
+    fields = output.contents.ListFields()
+    datatype = BY_WIRE.get(output.datatype)
+    if datatype is None:
+        raise DecodeError(f"output {output.name!r}: {output.datatype!r:.40} is not a KServe datatype")
+    elements = list(fields[0][1]) if fields else []
+    array = np.array(elements, dtype=datatype.dtype) if datatype.size is not None else np.array(elements, dtype=object)
+    return b"".join(to_binary(output.name, array, datatype))

@@ -6,16 +6,34 @@ have reached the server even where its answer did not come back.
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 from urllib.parse import quote
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
-from tritonforge.inference.client.transports import Answer, Call, ModelMetadata, TensorMetadata, no_options
+from tritonforge.inference.client.transports import (
+    Answer,
+    Call,
+    DecoupledError,
+    ModelMetadata,
+    TensorMetadata,
+    UnnamedModelError,
+    choose_model,
+    no_options,
+)
 from tritonforge.inference.wire import Payload, decode_error, header_length, sagemaker_headers, triton_headers
 
 __all__ = ["Address", "Flavour", "SageMakerFrontEnd", "TritonFrontEnd", "coalesced", "flavour_of"]
@@ -26,6 +44,12 @@ Flavour = Literal["sagemaker", "triton"]
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 _SERVER_ERROR: Final = 500
+_NOT_IMPLEMENTED: Final = 501
+#: Paths that the front ends have themselves, pasted behind the address.
+_CALL: Final = re.compile(r"/(v2(/.*)?|invocations|ping|metrics)/?$")
+#: The first frame of an HTTP/2 server, such as gRPC's: a length of less than 64 KiB in three bytes, then the type,
+#: SETTINGS (RFC 9113, 4.1 and 6.5).
+_HTTP2_SETTINGS: Final = re.compile("\x00..\x04", re.DOTALL)
 #: Neighbouring buffers below this size are joined before they are sent: a copy costs less than a packet of its own.
 _SMALL_BUFFER: Final = 16_384
 
@@ -42,7 +66,9 @@ class Address:
             if not parsed.host:
                 raise LocationParseError(url)
         except LocationParseError as error:
-            raise EncodeError(f"{url!r} is no address; write http://host:port") from error
+            raise EncodeError(f"{url!r} is not an address; write http://host:port") from error
+        if _CALL.search(parsed.path or ""):
+            raise EncodeError(f"{url!r} is the address of one call; leave {parsed.path} out")
         self.url = url.rstrip("/")
         self._path = (parsed.path or "").rstrip("/")
         self._timeout = timeout
@@ -86,6 +112,15 @@ class Address:
                 f"{self.url}{path} gave no answer within {self._timeout:g} s; the server may still work on it"
             ) from error
         except (HTTPError, OSError) as error:
+            if isinstance(error, SSLError):
+                raise ConnectError(
+                    f"{self.url}: TLS failed ({_reason(error)}); use http:// if the server has no TLS"
+                ) from error
+            if _speaks_http2(error):
+                raise ConnectError(
+                    f"{self.url} is a gRPC port, which does not answer HTTP/1.1; use grpc://{self._pool.host}:"
+                    f"{self._pool.port}"
+                ) from error
             raise ConnectError(
                 f"{self.url}{path}: the connection was cut before the answer came ({_reason(error)}); the server "
                 "may have received the request, so it was not sent again"
@@ -135,6 +170,7 @@ class TritonFrontEnd:
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self._only_model = ""
 
     def infer(self, call: Call) -> Answer:
         """Carry one inference."""
@@ -149,40 +185,90 @@ class TritonFrontEnd:
         return self._address.get(path).status == _OK
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
-        """The model's metadata, as ``GET /v2/models/<name>`` gives it."""
-        response = self._address.get(self._model(model))
+        """The model's metadata, as ``GET /v2/models/<name>`` and its ``/config`` give them."""
+        path = self._model(model)
+        response = self._address.get(path)
         if response.status != _OK:
             raise ServerError(decode_error(response.data), status=response.status)
         try:
             document = json.loads(response.data)
-            return ModelMetadata(
-                name=str(document["name"]),
-                inputs=tuple(map(_tensor, document["inputs"])),
-                outputs=tuple(map(_tensor, document["outputs"])),
-                versions=tuple(map(str, document.get("versions", ()))),
-                source="GET /v2/models",
-            )
+            inputs, outputs = tuple(map(_tensor, document["inputs"])), tuple(map(_tensor, document["outputs"]))
+            name, versions = str(document["name"]), tuple(map(str, document.get("versions", ())))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DecodeError(
-                f"the metadata of {model!r} from {self._address.url} are not KServe's: {error!r}"
-            ) from error
+            raise DecodeError(f"{self._address.url}{path}: the answer is not a model's metadata ({error!r})") from error
+        return ModelMetadata(
+            name=name,
+            inputs=inputs,
+            outputs=outputs,
+            versions=versions,
+            source="GET /v2/models",
+            **self._settings(path),
+        )
 
     def close(self) -> None:
         """Close the pooled connections."""
         self._address.close()
 
+    def _settings(self, path: str) -> dict[str, Any]:
+        """What the model's configuration tells; empty where the server has no call for it, as KServe's own have none.
+
+        Source: Triton's extension_model_configuration.md.
+        """
+        response = self._address.get(f"{path}/config")
+        if response.status != _OK:
+            return {}
+        try:
+            document = json.loads(response.data)
+            return {
+                "max_batch_size": int(document.get("max_batch_size", 0)),
+                "decoupled": bool((document.get("model_transaction_policy") or {}).get("decoupled", False)),
+                "labelled_outputs": tuple(
+                    str(output["name"]) for output in document.get("output", ()) if output.get("label_filename")
+                ),
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}
+
     def _model(self, model: str | None) -> str:
-        if not model:
-            raise EncodeError(f"{self._address.url} serves models by name; say which one (model=, --model)")
-        return f"/v2/models/{quote(model, safe='')}"
+        name = model or self._only_model
+        if not name:
+            name = self._only_model = choose_model(self._models(), url=self._address.url)
+        return f"/v2/models/{quote(name, safe='')}"
+
+    def _models(self) -> tuple[str, ...]:
+        """The models that are ready (Triton's extension_model_repository.md); empty where the server has no such call.
+
+        Raises UnnamedModelError where that is so.
+        """
+        response = self._address.post("/v2/repository/index", Payload((b'{"ready":true}',), 0), {})
+        try:
+            rows = json.loads(response.data) if response.status == _OK else []
+            return tuple(dict.fromkeys(str(row["name"]) for row in rows))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UnnamedModelError(self._address.url, ()) from error
 
 
 def flavour_of(address: Address) -> Flavour:
-    """Which front end answers at the address: only Triton's own knows ``GET /v2``; the SageMaker one answers it 400."""
+    """Return which front end answers at the address.
+
+    Only Triton's own knows ``GET /v2``, KServe's server metadata; the SageMaker one answers it 400. Raises DecodeError
+    for what is neither: Triton's metrics port answers 200 to every path.
+    """
     response = address.get("/v2")
     if response.status >= _SERVER_ERROR:
         raise ServerError(decode_error(response.data), status=response.status)
-    return "triton" if response.status == _OK else "sagemaker"
+    if response.status != _OK:
+        return "sagemaker"
+    try:
+        is_metadata = "name" in json.loads(response.data)
+    except (ValueError, TypeError, RecursionError):
+        is_metadata = False
+    if not is_metadata:
+        raise DecodeError(
+            f"{address.url} answers, but is not an inference server (GET /v2 has no server metadata). Triton's metrics "
+            "port answers so; use its HTTP, gRPC or SageMaker port"
+        )
+    return "triton"
 
 
 def coalesced(payload: Payload) -> Iterator[bytes | memoryview]:
@@ -207,7 +293,11 @@ def coalesced(payload: Payload) -> Iterator[bytes | memoryview]:
 
 def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
     if response.status != _OK:
-        raise ServerError(decode_error(response.data), status=response.status)
+        sentence = decode_error(response.data)
+        if response.status == _NOT_IMPLEMENTED and "decoupled" in sentence:
+            advice = "use Triton's gRPC port (grpc://host:port), which streams the responses"
+            raise DecoupledError(sentence, status=response.status, advice=advice)
+        raise ServerError(sentence, status=response.status)
     return Answer(response.data, header_length(response.headers, size=len(response.data)))
 
 
@@ -220,10 +310,27 @@ def _tensor(entry: Mapping[str, object]) -> TensorMetadata:
 
 def _reason(error: BaseException) -> str:
     """The system's own words where there are some, without urllib3's object names."""
-    cause: BaseException | None = error
     last = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        last, cause = cause, cause.__cause__ or cause.__context__
+    for last in _causes(error):
+        if isinstance(last, OSError) and last.strerror:
+            return last.strerror
+        if line := _status_line(last).strip():
+            return f"it answered {line!a:.60}, which is not HTTP"
     return str(last) or type(last).__name__
+
+
+def _speaks_http2(error: BaseException) -> bool:
+    return any(_HTTP2_SETTINGS.match(_status_line(cause)) for cause in _causes(error))
+
+
+def _status_line(error: BaseException) -> str:
+    """What came where a status line should be; empty for any other error."""
+    return str(getattr(error, "line", "")) if isinstance(error, http.client.BadStatusLine) else ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, outermost first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

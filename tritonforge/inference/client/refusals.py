@@ -10,7 +10,7 @@ wrong ones.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import numpy as np
@@ -22,10 +22,11 @@ from tritonforge.inference.wire import Payload, encode_request
 __all__ = ["learn_inputs"]
 
 _MISSING: Final = re.compile(
-    r"expected (?:number of inputs between \d+ and )?(\d+) (?:inputs )?but got 0 inputs for model .*"
+    r"expected (?:number of inputs between \d+ and )?\d+ (?:inputs )?but got \d+ inputs for model .*"
     r"missing required input\(s\) \[(.*?)\]\. Please",
     re.DOTALL,
 )
+_UNEXPECTED: Final = re.compile(r"unexpected inference input '(.+?)' for model")
 _DATATYPE: Final = re.compile(r"inference input '(.+?)' data-type is '\w+', but model '.*' expects '(\w+)'")
 _SHAPE: Final = re.compile(r"unexpected shape for input '(.+?)' for model '.*'\. Expected \[([-\d,]*)\], got")
 
@@ -33,16 +34,25 @@ _SHAPE: Final = re.compile(r"unexpected shape for input '(.+?)' for model '.*'\.
 _RANK: Final = 19
 
 
-def learn_inputs(refusal: Callable[[Payload], str]) -> tuple[TensorMetadata, ...]:
+def learn_inputs(refusal: Callable[[Payload], str], *, named: Collection[str] = ()) -> tuple[TensorMetadata, ...]:
     """The required inputs of a model, in the order of their names; empty where the server does not tell.
 
     ``refusal`` sends a payload and gives the sentence of the error that came back, empty when none came. It is called
-    once for the names, and at most twice for each input.
+    once for the names, and at most twice for each input. ``named`` are inputs that the caller has values for: of those
+    that the model has, the optional ones are learned as well.
     """
-    missing = _MISSING.search(refusal(encode_request({}, binary=False)))
-    if missing is None:
+    first: dict[str, Any] = {name: _probe("BOOL") for name in named}
+    sentence = refusal(encode_request(first, binary=bool(first)))
+    while (odd := _UNEXPECTED.search(sentence)) and odd[1] in first:
+        del first[odd[1]]
+        if not first:  # a request without inputs would run this model, whose inputs are all optional
+            return ()
+        sentence = refusal(encode_request(first))
+    missing = _MISSING.search(sentence)
+    if missing is None and not first:
         return ()
-    names = re.findall(r"'([^']*)'", missing[2])
+    required = re.findall(r"'([^']*)'", missing[1]) if missing else []
+    names = list(dict.fromkeys([*required, *first]))
     probes: dict[str, Any] = {name: _probe("BOOL") for name in names}
     datatypes = dict.fromkeys(names, "BOOL")
     shapes: dict[str, tuple[int, ...]] = {}
@@ -55,6 +65,8 @@ def learn_inputs(refusal: Callable[[Payload], str]) -> tuple[TensorMetadata, ...
             shapes[told[1]] = tuple(int(each) for each in told[2].split(",") if each)
             # From here on this input passes, and the sentence is about the next one.
             probes[told[1]] = _fitting(datatypes[told[1]], shapes[told[1]])
+        elif _MISSING.search(sentence) and first:  # more inputs than the model has: some of `named` are not its own
+            return learn_inputs(refusal)
         else:
             break
         if len(shapes) == len(names):

@@ -6,9 +6,9 @@ answer that is no success, ConnectError where there is no answer, and never send
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from tritonforge.errors import EncodeError, ServerError
 from tritonforge.inference.wire import Payload
@@ -16,14 +16,21 @@ from tritonforge.inference.wire import Payload
 __all__ = [
     "Answer",
     "Call",
+    "DecoupledError",
     "FunctionTransport",
     "ModelError",
     "ModelMetadata",
     "RelayError",
+    "StreamingTransport",
     "TensorMetadata",
     "Transport",
+    "UnnamedModelError",
+    "choose_model",
     "no_options",
 ]
+
+#: How many models a message lists.
+_SHOWN_MODELS: Final = 12
 
 
 class ModelError(ServerError):
@@ -52,6 +59,28 @@ class RelayError(ServerError):
         self.advice = advice
         if advice:
             self.args = (f"{self}; {advice}",)
+
+
+class DecoupledError(ServerError):
+    """The model is decoupled (a request has any number of responses), and this call has exactly one.
+
+    The model did not run. ``advice`` says what to do instead.
+    """
+
+    def __init__(self, message: str, *, status: int, advice: str) -> None:
+        super().__init__(message, status=status)
+        self.advice = advice
+        self.args = (f"{self}; {advice}",)
+
+
+class UnnamedModelError(EncodeError):
+    """A request names no model, and the server has several or none; ``models`` lists them, as far as is known."""
+
+    def __init__(self, url: str, models: tuple[str, ...]) -> None:
+        shown = f": {', '.join(models[:_SHOWN_MODELS])}" if models else ""
+        more = f" and {len(models) - _SHOWN_MODELS} more" if len(models) > _SHOWN_MODELS else ""
+        super().__init__(f"{url} serves models by name{shown}{more}. Name the model of the request")
+        self.models = models
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +122,10 @@ class TensorMetadata:
 class ModelMetadata:
     """A model's tensors, and ``source``, one phrase on where this knowledge is from.
 
-    ``outputs`` is empty where the server does not tell them before its first answer.
+    ``outputs`` is empty where the server does not tell them before its first answer. The last three are of the model's
+    configuration: ``max_batch_size`` (0: the model has no batch dimension), ``decoupled`` (a request has any number of
+    responses), and ``labelled_outputs``, the outputs with a label file. They are None and empty where the server has no
+    call for the configuration.
     """
 
     name: str
@@ -101,6 +133,9 @@ class ModelMetadata:
     outputs: tuple[TensorMetadata, ...]
     versions: tuple[str, ...] = ()
     source: str
+    max_batch_size: int | None = None
+    decoupled: bool | None = None
+    labelled_outputs: tuple[str, ...] = ()
 
 
 class Transport(Protocol):
@@ -120,6 +155,15 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Give back connections."""
+        ...
+
+
+@runtime_checkable
+class StreamingTransport(Protocol):
+    """A transport that can also carry a request with any number of responses."""
+
+    def stream(self, call: Call) -> Iterator[Answer]:
+        """Send the request, and yield its responses as they arrive."""
         ...
 
 
@@ -150,3 +194,10 @@ def no_options(call: Call, *, at: str) -> None:
     """Refuse a call's options, for a transport that has none; raises EncodeError."""
     if call.options:
         raise EncodeError(f"{at} knows no option {sorted(call.options)[0]!r}; those are SageMaker's")
+
+
+def choose_model(models: tuple[str, ...], *, url: str) -> str:
+    """Return the only model of a server; raises UnnamedModelError where there are several or none."""
+    if len(models) != 1:
+        raise UnnamedModelError(url, models)
+    return models[0]

@@ -34,7 +34,8 @@ class Response:
     """A decoded response: ``outputs`` maps names to read-only arrays; BYTES are object arrays of ``bytes``.
 
     ``provenance`` is no part of the body: what its carrier was told beside it. Of SageMaker that is
-    ``invoked_production_variant``, and what else its headers say.
+    ``invoked_production_variant``, and what else its headers say. ``classified`` names the outputs that the request
+    asked for as classes.
     """
 
     outputs: Mapping[str, Array]
@@ -44,6 +45,7 @@ class Response:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     output_parameters: Mapping[str, Mapping[str, Parameter]] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    classified: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Array:
         """The output with this name; raises DecodeError, which names the outputs that came."""
@@ -57,12 +59,15 @@ class Response:
     def classes(self, name: str | None = None) -> tuple[tuple[Class, ...], ...]:
         """The classes of an output that was asked for with ``classification``: a row, best first, for each batch entry.
 
-        ``name`` may be left out where the answer has one output. Raises DecodeError.
+        ``name`` may be left out where one output was asked for so, or the answer has one output. Raises DecodeError.
         """
         if name is None:
-            if len(self.outputs) != 1:
-                raise DecodeError(f"the answer has the outputs {list(self.outputs)}; say which one holds the classes")
-            (name,) = self.outputs
+            candidates = self.classified or tuple(self.outputs)
+            if len(candidates) != 1:
+                raise DecodeError(
+                    f"the answer has the outputs {list(self.outputs)}; name the one that holds the classes"
+                )
+            (name,) = candidates
         return decode_classes(self[name], where=f"output {name!r}")
 
 

@@ -115,9 +115,7 @@ def to_json(name: str, array: Array, datatype: Datatype) -> list[Any]:
     Raises EncodeError for FP16 and BF16, and for BYTES that are not UTF-8.
     """
     if datatype.wire in _BINARY_ONLY:
-        raise EncodeError(
-            f"tensor {name!r}: Triton takes no {datatype.wire} in JSON; send it in binary form (binary=True)"
-        )
+        raise EncodeError(f"tensor {name!r}: Triton takes no {datatype.wire} in JSON; send it in binary form")
     if datatype.size is not None:
         flat: list[Any] = array.reshape(-1).tolist()
         return flat
@@ -203,7 +201,7 @@ def _text(name: str, index: int, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise EncodeError(
-            f"tensor {name!r}: element {index} is not UTF-8, which JSON needs; send it in binary form (binary=True)"
+            f"tensor {name!r}: element {index} is not UTF-8, which JSON needs; send it in binary form"
         ) from error
 
 

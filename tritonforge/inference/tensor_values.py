@@ -1,0 +1,257 @@
+"""Values as users write them (JSON, text, bytes of a file, arrays), converted to what a model's input takes.
+
+The datatype and the shape are those of the model's metadata. A conversion loses nothing: a number that the datatype
+cannot hold is an error, and so is a change of the shape beyond axes of length 1. Every error says which input, what it
+expects, and what it got. This module does no I/O.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from tritonforge.datatypes import BY_WIRE
+from tritonforge.errors import EncodeError
+from tritonforge.inference.client.transports import TensorMetadata
+
+__all__ = ["convert_array", "convert_bytes", "convert_json", "convert_text", "fit_shape", "repeat_rows"]
+
+Array = npt.NDArray[Any]
+
+#: How JSON, which has no such numbers, writes them; also the strings that `tritonforge infer` prints.
+_SPECIAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+#: How many ways to add or leave out axes are tried; only arrays of very many dimensions have more.
+_MOST_SHAPES: Final = 10_000
+
+
+def convert_json(value: object, tensor: TensorMetadata) -> Array:
+    """The array of a JSON value: a number, a string, a boolean, or nested lists of them.
+
+    Integers keep all their digits; ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` are numbers for FP16, BF16, FP32 and
+    FP64. Raises EncodeError.
+
+    >>> convert_json([1, 2], TensorMetadata("x", "FP32", (-1, 2)))
+    array([[1., 2.]], dtype=float32)
+    """
+    leaves, shape = _flattened(value, tensor)
+    datatype = _datatype(tensor)
+    if datatype.size is None:
+        array = np.empty(len(leaves), dtype=object)
+        array[:] = [_text(leaf, tensor) for leaf in leaves]
+    elif datatype.wire == "BOOL":
+        array = np.array([_boolean(leaf, tensor) for leaf in leaves], dtype=np.bool_)
+    elif datatype.dtype.kind in "iu":
+        array = _integers([_integer(leaf, tensor) for leaf in leaves], tensor)
+    else:
+        array = _floats(np.array([_number(leaf, tensor) for leaf in leaves], dtype=np.float64), tensor)
+    return fit_shape(array.reshape(shape), tensor)
+
+
+def convert_text(text: str, tensor: TensorMetadata) -> Array:
+    """The array of a text.
+
+    For BYTES it is one element, unless it is a JSON list of strings, whose strings are the elements. For all other
+    datatypes it is JSON. Raises EncodeError.
+
+    >>> convert_text("hello", TensorMetadata("prompt", "BYTES", (-1, 1)))
+    array([[b'hello']], dtype=object)
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if tensor.datatype == "BYTES":
+        return convert_json(value if isinstance(value, list) and _holds_text(value) else text, tensor)
+    if value is None:
+        raise _unexpected(tensor, f"the text {_short(text)}, which is not JSON" if text.strip() else "an empty text")
+    return convert_json(value, tensor)
+
+
+def convert_bytes(content: bytes, tensor: TensorMetadata) -> Array:
+    """The array of the bytes of a file, such as an encoded image.
+
+    For BYTES they are one element, for UINT8 a row of numbers. For all other datatypes they must be text with JSON.
+    Raises EncodeError.
+    """
+    if tensor.datatype == "BYTES":
+        array = np.empty((), dtype=object)
+        array[()] = content
+        return fit_shape(array, tensor)
+    if tensor.datatype == "UINT8":
+        found = f"a file of {len(content)} bytes; a file is one row of bytes, decoded pixels are sent as an array"
+        return fit_shape(np.frombuffer(content, dtype=np.uint8), tensor, found=found)
+    try:
+        return convert_text(content.decode(), tensor)
+    except UnicodeDecodeError:
+        raise _unexpected(
+            tensor, f"a file of {len(content)} bytes that is not JSON; encoded images go to inputs of UINT8 and BYTES"
+        ) from None
+
+
+def convert_array(array: Array, tensor: TensorMetadata) -> Array:
+    """The array in the input's datatype and shape.
+
+    Integers become wider or narrower integers and floats, floats become wider or narrower floats, where every value
+    still fits (a float may be rounded, not become infinite). Raises EncodeError.
+    """
+    datatype = _datatype(tensor)
+    if datatype.size is None:
+        if array.dtype.kind not in "SUO":
+            raise _unexpected(tensor, f"an array of {array.dtype}")
+        return fit_shape(array.astype(object), tensor)
+    target = datatype.dtype
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2 and datatype.wire == "BF16":
+        array = array.view(target)  # numpy's own files know no bfloat16, and hold it as two plain bytes
+    kind = "f" if array.dtype.name == "bfloat16" else array.dtype.kind
+    if array.dtype == target:
+        return fit_shape(array, tensor)
+    if target.kind in "iu" and kind in "iu":
+        return fit_shape(_integers(array, tensor), tensor)
+    if datatype.wire.startswith(("FP", "BF")) and kind in "iuf":
+        return fit_shape(_floats(array, tensor), tensor)
+    raise _unexpected(tensor, f"an array of {array.dtype}; cast it first")
+
+
+def fit_shape(array: Array, tensor: TensorMetadata, *, found: str = "") -> Array:
+    """The array in a shape that the input takes: axes of length 1 are added or left out, first at the front.
+
+    ``found`` is what an error says was given, instead of the array's shape. Raises EncodeError.
+
+    >>> fit_shape(np.zeros(3), TensorMetadata("x", "FP64", (-1, 3))).shape
+    (1, 3)
+    """
+    wanted = tensor.shape
+    for shape in _candidates(array.shape, len(wanted)):
+        if all(size in (-1, length) for size, length in zip(wanted, shape, strict=True)):
+            return array.reshape(shape)
+    raise _unexpected(tensor, found or f"shape {list(array.shape)}")
+
+
+def repeat_rows(array: Array, count: int, tensor: TensorMetadata) -> Array:
+    """The array with ``count`` rows: as it is where it has them, else its one row repeated. Raises EncodeError."""
+    if array.ndim and array.shape[0] == count:
+        return array
+    if not array.ndim or array.shape[0] != 1:
+        raise _unexpected(tensor, f"{array.shape[0] if array.ndim else 0} rows for a batch of {count} images")
+    return np.repeat(array, count, axis=0)
+
+
+def _candidates(shape: tuple[int, ...], rank: int) -> Iterator[tuple[int, ...]]:
+    """The shapes of a rank that differ from this one in axes of length 1 only; the added ones first at the front."""
+    if len(shape) >= rank:
+        ones = [axis for axis, length in enumerate(shape) if length == 1]
+        for dropped in itertools.islice(itertools.combinations(ones, len(shape) - rank), _MOST_SHAPES):
+            yield tuple(length for axis, length in enumerate(shape) if axis not in dropped)
+        return
+    for added in itertools.islice(itertools.combinations(range(rank), rank - len(shape)), _MOST_SHAPES):
+        lengths = iter(shape)
+        yield tuple(1 if axis in added else next(lengths) for axis in range(rank))
+
+
+def _datatype(tensor: TensorMetadata) -> Any:
+    datatype = BY_WIRE.get(tensor.datatype)
+    if datatype is None:
+        raise EncodeError(f"input {tensor.name!r}: {tensor.datatype!r} is not a KServe datatype")
+    return datatype
+
+
+def _flattened(value: object, tensor: TensorMetadata) -> tuple[list[Any], tuple[int, ...]]:
+    """The leaves of nested lists, row-major, and the shape."""
+    level: list[Any] = [value]
+    shape: list[int] = []
+    while level and all(isinstance(entry, list) for entry in level):
+        lengths = {len(entry) for entry in level}
+        if len(lengths) != 1 or len(shape) >= 32:
+            raise _unexpected(tensor, "nested lists of different lengths" if len(lengths) != 1 else "too deep lists")
+        shape.append(lengths.pop())
+        level = list(itertools.chain.from_iterable(level))
+    if any(isinstance(entry, list) for entry in level):
+        raise _unexpected(tensor, "a list with both values and lists")
+    return level, tuple(shape)
+
+
+def _holds_text(value: list[Any]) -> bool:
+    entries: list[Any] = value
+    while entries and all(isinstance(entry, list) for entry in entries):
+        entries = list(itertools.chain.from_iterable(entries))
+    return bool(entries) and all(isinstance(entry, str) for entry in entries)
+
+
+def _text(leaf: object, tensor: TensorMetadata) -> bytes:
+    if not isinstance(leaf, str):
+        raise _unexpected(tensor, f"{_short(leaf)}; strings are quoted in JSON")
+    try:
+        return leaf.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise _unexpected(tensor, "text that is not Unicode") from None
+
+
+def _boolean(leaf: object, tensor: TensorMetadata) -> bool:
+    if isinstance(leaf, bool) or (isinstance(leaf, int) and leaf in (0, 1)):
+        return bool(leaf)
+    raise _unexpected(tensor, f"{_short(leaf)}; write true or false")
+
+
+def _integer(leaf: object, tensor: TensorMetadata) -> int:
+    if isinstance(leaf, bool) or not isinstance(leaf, (int, float)) or leaf != leaf or leaf in (math.inf, -math.inf):
+        raise _unexpected(tensor, _short(leaf))
+    if leaf != int(leaf):
+        raise _unexpected(tensor, f"{leaf!r}, which is not a whole number")
+    return int(leaf)
+
+
+def _number(leaf: object, tensor: TensorMetadata) -> float:
+    if isinstance(leaf, str) and leaf in _SPECIAL:
+        return _SPECIAL[leaf]
+    if isinstance(leaf, bool) or not isinstance(leaf, (int, float)):
+        raise _unexpected(tensor, _short(leaf))
+    try:
+        return float(leaf)
+    except OverflowError:
+        raise _unexpected(tensor, f"{_short(leaf)}, which it cannot hold") from None
+
+
+def _integers(values: Sequence[int] | Array, tensor: TensorMetadata) -> Array:
+    target = _datatype(tensor).dtype
+    limits = np.iinfo(target)
+    if len(values) if isinstance(values, list) else np.size(values):
+        lowest, highest = (int(min(values)), int(max(values))) if isinstance(values, list) else _limits(values)
+        for value in (lowest, highest):
+            if not limits.min <= value <= limits.max:
+                raise _unexpected(tensor, f"{_short(value)}, which it cannot hold")
+    return np.asarray(values).astype(target) if isinstance(values, np.ndarray) else np.array(values, dtype=target)
+
+
+def _limits(values: Any) -> tuple[int, int]:
+    return int(values.min()), int(values.max())
+
+
+def _floats(values: Array, tensor: TensorMetadata) -> Array:
+    with np.errstate(over="ignore"):
+        converted: Array = values.astype(_datatype(tensor).dtype)
+    grown = np.isinf(converted.astype(np.float64)) & ~np.isinf(values.astype(np.float64))
+    if grown.any():
+        raise _unexpected(tensor, f"{values[grown].reshape(-1)[0]!s}, which it cannot hold")
+    return converted
+
+
+def _short(value: object) -> str:
+    """A value in a message: JSON, at most 40 characters."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
+        return "a huge integer"
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        text = ascii(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _unexpected(tensor: TensorMetadata, found: str) -> EncodeError:
+    return EncodeError(f"input {tensor.name!r}: expected {tensor.datatype} of shape {list(tensor.shape)}, got {found}")
