@@ -16,30 +16,14 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
+from tests.support.python_models import ACCUMULATE, IDENTITY, REPEAT, tensors, write_model
 from tritonforge.datatypes import BY_WIRE
-from tritonforge.errors import ConnectError, DecodeError, ServerError
-from tritonforge.inference.client import Client, TensorMetadata
+from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
+from tritonforge.inference.client import Client, DecoupledError, TensorMetadata, UnnamedModelError
 from tritonforge.inference.wire import Class, RequestedOutput, encode_request
 from tritonforge.serving.server import Server
 
 pytestmark = pytest.mark.server
-
-IDENTITY = '''
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    """Gives every input back under the same name with out_ in place of in_; numpy has no BF16, DLPack has."""
-
-    def execute(self, requests):
-        return [pb_utils.InferenceResponse([self.copy(each) for each in request.inputs()]) for request in requests]
-
-    def copy(self, tensor):
-        name = tensor.name().replace("in_", "out_")
-        if name.endswith("BF16"):
-            return pb_utils.Tensor.from_dlpack(name, tensor.to_dlpack())
-        return pb_utils.Tensor(name, tensor.as_numpy())
-'''
 
 SLOW = """
 import time
@@ -73,24 +57,6 @@ ARRAYS: dict[str, Any] = {
 BINARY_ONLY = {"FP16", "BF16"}
 
 
-def write_model(repository: Path, name: str, config: str, code: str) -> None:
-    """One python model of the repository."""
-    version = repository / name / "1"
-    version.mkdir(parents=True)
-    (version / "model.py").write_text(code)
-    (repository / name / "config.pbtxt").write_text(f'backend: "python"\n{config}')
-
-
-def tensors(names: dict[str, str], dims: str, *, optional: bool = False, more_of_output: str = "") -> str:
-    """Inputs in_X and outputs out_X of a config.pbtxt."""
-    rest = " optional: true" if optional else ""
-    return "\n".join(
-        f'input {{ name: "in_{name}" data_type: TYPE_{data_type} dims: [{dims}]{rest} }}\n'
-        f'output {{ name: "out_{name}" data_type: TYPE_{data_type} dims: [{dims}] {more_of_output} }}'
-        for name, data_type in names.items()
-    )
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real tritonserver; the SageMaker front end asks the model of all datatypes."""
@@ -109,12 +75,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         f'platform: "ensemble"\nmax_batch_size: 4\n{tensors({"F": "FP32", "S": "STRING"}, "2")}\n'
         f"ensemble_scheduling {{ {step} }}\n"
     )
+    write_model(repository, "repeat", *REPEAT)
+    write_model(repository, "accumulate", *ACCUMULATE)
     queue = "max_batch_size: 1\ndynamic_batching { default_queue_policy { max_queue_size: 1 } }\n"
     write_model(repository, "slow", queue + tensors({"F": "FP32"}, "1"), SLOW)
     with Server(
         repository,
         default_model="all",
-        models=["all", "ensemble", "classes", "slow"],
+        models=["all", "ensemble", "classes", "slow", "repeat", "accumulate"],
         sagemaker_port=0,
         http_port=0,
         grpc_port=0,
@@ -330,3 +298,152 @@ def test_a_server_that_dies_is_a_connect_error(tmp_path: Path, protocol: str) ->
             threading.Timer(0.2, os.kill, (server.pid, signal.SIGKILL)).start()
             with pytest.raises(ConnectError, match=r"cut before the answer came .* was not sent again"):
                 client.infer({"in_F": np.ones((1, 1), np.float32)})
+
+
+@pytest.fixture(scope="module")
+def streaming(server: Server) -> Iterator[Client]:
+    """A client of the decoupled model over gRPC."""
+    with Client(str(server.grpc_url), model="repeat") as client:
+        yield client
+
+
+def repeated(count: int) -> dict[str, Any]:
+    """The inputs of the decoupled model."""
+    return {"text": np.array(["again é"], dtype=object), "count": np.array([count], np.int32)}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_decoupled_model_streams_any_number_of_responses(streaming: Client, count: int) -> None:
+    """Each response is whole, in order, and the stream ends with the last; there may be none."""
+    responses = list(streaming.infer_stream(repeated(count), id="7"))
+    assert [response["index"].tolist() for response in responses] == [[index] for index in range(count)]
+    assert {response["piece"].tolist()[0].decode() for response in responses} <= {"again é"}
+    assert {(response.id, response.model_name) for response in responses} <= {("7", "repeat")}
+
+
+def test_a_stream_gives_its_responses_as_they_arrive(streaming: Client) -> None:
+    """The first response is there before the model has made the second, and a closed stream leaves the client whole."""
+    began = time.monotonic()
+    responses = streaming.infer_stream(repeated(1002))
+    assert next(responses)["index"].tolist() == [0]
+    assert time.monotonic() - began < 1  # the model waits a second before its second response
+    responses.close()  # type: ignore[attr-defined]  # it is a generator
+    assert len(list(streaming.infer_stream(repeated(2)))) == 2
+
+
+def test_an_error_inside_of_a_stream_comes_after_the_responses_before_it(streaming: Client, server: Server) -> None:
+    """The model's own sentence ends the iterator; the server and the client go on."""
+    responses = streaming.infer_stream(repeated(-2))
+    assert [next(responses)["index"].tolist() for _ in range(2)] == [[0], [1]]
+    with pytest.raises(ServerError, match=r"^the server answered with an error: broke after 2$") as caught:
+        next(responses)
+    assert caught.value.status == 0
+    with pytest.raises(ServerError, match="unknown model: 'nothing'"):
+        list(streaming.infer_stream(repeated(1), model="nothing"))
+    with Client(str(server.grpc_url), timeout=0.3) as hasty, pytest.raises(ConnectError, match=r"within 0.3 s"):
+        list(hasty.infer_stream(repeated(1002), model="repeat"))
+    assert len(list(streaming.infer_stream(repeated(1)))) == 1
+
+
+def test_a_decoupled_model_says_where_it_streams(streaming: Client, server: Server) -> None:
+    """One response is refused over both protocols, with what to do; HTTP and SageMaker have no streams."""
+    assert streaming.metadata().decoupled
+    with pytest.raises(DecoupledError, match="decoupled transaction policy; stream its responses") as caught:
+        streaming.infer(repeated(1))
+    assert caught.value.status == 501
+    with Client(str(server.http_url), model="repeat") as http:
+        with pytest.raises(DecoupledError, match=r"use Triton's gRPC port \(grpc://host:port\)"):
+            http.infer(repeated(1))
+        with pytest.raises(EncodeError, match="answers each request once; use Triton's gRPC port"):
+            http.infer_stream(repeated(1))
+
+
+def test_a_model_that_is_not_decoupled_streams_one_response(streaming: Client) -> None:
+    """Classes are asked for as in any request."""
+    scores = {"in_F": np.array([[0.125, 0.75, 0.5, 0.25]], np.float32)}
+    outputs = [RequestedOutput("out_F", classification=1)]
+    (response,) = streaming.infer_stream(scores, model="classes", outputs=outputs)
+    assert response.classes() == ((Class(0.75, 1, "dog: big"),),)
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("sequence_id", [7, "text", 2**63 + 5, 2**64 - 1])
+def test_a_sequence_keeps_its_state_across_requests(server: Server, protocol: str, sequence_id: int | str) -> None:
+    """Start, middle and end of one sequence, for every form of its id; another sequence has a state of its own."""
+    urls = [server.http_url, server.grpc_url if protocol == "grpc" else server.http_url]
+    one = {"x": np.ones((1, 1), np.float32)}
+    with Client(str(urls[0]), model="accumulate") as first, Client(str(urls[1]), model="accumulate") as second:
+        assert first.infer(one, sequence_id=sequence_id, sequence_start=True)["sum"].tolist() == [[1]]
+        assert second.infer(one, sequence_id=1000, sequence_start=True, sequence_end=True)["sum"].tolist() == [[1]]
+        assert second.infer(one, sequence_id=sequence_id)["sum"].tolist() == [[2]]
+        if protocol == "grpc":
+            (response,) = second.infer_stream(one, sequence_id=sequence_id)
+            assert response["sum"].tolist() == [[3]]
+        end = second.infer(one, sequence_id=sequence_id, sequence_end=True)["sum"].tolist()
+        assert end == [[4 if protocol == "grpc" else 3]]
+        with pytest.raises(ServerError, match="must specify the START flag"):
+            second.infer(one, sequence_id=sequence_id)
+
+
+def test_a_sequence_without_an_id_is_refused_here(server: Server) -> None:
+    """The flags mean nothing without one, and Triton takes 0 for none."""
+    with Client(str(server.http_url), model="accumulate") as client:
+        for wrong in ({"sequence_start": True}, {"sequence_id": -1}, {"sequence_id": 2**64}, {"sequence_id": True}):
+            with pytest.raises(EncodeError, match="sequence_id"):
+                client.infer({"x": np.ones((1, 1), np.float32)}, **wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_the_configuration_tells_what_metadata_do_not(server: Server) -> None:
+    """The batch size and the outputs with labels, over both protocols."""
+    for url in (server.http_url, server.grpc_url):
+        with Client(str(url)) as client:
+            told = client.metadata("classes")
+            assert (told.max_batch_size, told.decoupled, told.labelled_outputs) == (4, False, ("out_F",))
+            assert client.metadata("all").max_batch_size == 0
+
+
+def test_classification_leaves_text_as_it_is(server: Server) -> None:
+    """Outputs of numbers come as classes, outputs of BYTES unchanged, over each protocol."""
+    inputs = {"in_F": np.array([[1, 2]], np.float32), "in_S": np.array([[b"a", b"b"]], dtype=object)}
+    for url in (server.http_url, server.grpc_url):
+        with Client(str(url), model="two") as client:
+            response = client.infer(inputs, classification=1)
+            assert response.classes() == ((Class(2, 1),),)
+            assert response["out_S"].tolist() == [[b"a", b"b"]]
+
+
+def test_optional_inputs_are_learned_by_their_names(server: Server) -> None:
+    """The SageMaker front end tells of an optional input that the caller names; a name that is wrong runs no model."""
+    with Client(str(server.sagemaker_url)) as client:
+        told = client.metadata(inputs=["in_BF16", "in_BYTES"])
+        assert set(told.inputs) == {
+            TensorMetadata("in_BF16", "BF16", (-1, -1)),
+            TensorMetadata("in_BYTES", "BYTES", (-1, -1)),
+        }
+    with (
+        Client(str(server.sagemaker_url)) as client,
+        pytest.raises(DecodeError, match="unexpected inference input 'q'"),
+    ):
+        client.metadata(inputs=["q"])
+    with Client(str(server.http_url)) as asked:
+        for named in (["in_F"], ["q"], ["in_F", "q"]):
+            assert {each.name for each in asked._from_refusals("two", named).inputs} == {"in_F", "in_S"}
+
+
+def test_a_wrong_port_is_named(server: Server) -> None:
+    """HTTP to the gRPC port and gRPC to the HTTP port say so, without the bytes that came back."""
+    grpc_port, http_port = (str(url).rpartition(":")[2] for url in (server.grpc_url, server.http_url))
+    with Client(f"http://127.0.0.1:{grpc_port}") as client, pytest.raises(ConnectError) as caught:
+        client.ready()
+    assert str(caught.value) == (
+        f"http://127.0.0.1:{grpc_port} is a gRPC port, which does not answer HTTP/1.1; use grpc://127.0.0.1:{grpc_port}"
+    )
+    with Client(f"grpc://127.0.0.1:{http_port}", timeout=20) as client, pytest.raises(ConnectError) as caught:
+        client.ready()
+    assert "is not a gRPC port: what listens there closed the connection. For Triton's HTTP port use http://" in str(
+        caught.value
+    )
+    with Client(f"https://127.0.0.1:{http_port}") as client, pytest.raises(ConnectError, match="use http:// if the"):
+        client.ready()
+    with Client(str(server.grpc_url)) as client, pytest.raises(UnnamedModelError, match="accumulate, all, classes"):
+        client.metadata()

@@ -23,7 +23,7 @@ __all__ = ["learn_inputs"]
 
 _MISSING: Final = re.compile(
     r"expected (?:number of inputs between \d+ and )?\d+ (?:inputs )?but got \d+ inputs for model .*"
-    r"missing required input\(s\) \[(.*?)\]\. Please",
+    r"missing required input\(s\) \[?(.*?)\]\. Please",
     re.DOTALL,
 )
 _UNEXPECTED: Final = re.compile(r"unexpected inference input '(.+?)' for model")
