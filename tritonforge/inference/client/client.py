@@ -328,9 +328,11 @@ class Client:
                 f"input {inputs[0].name!r}: expected {inputs[0].datatype}, got an encoded image, which only inputs of "
                 "UINT8 and BYTES take. Send decoded pixels as an array"
             )
-        if len(inputs) > 1:
+        # Where one input takes UINT8, those of BYTES are texts beside the image.
+        likely = tuple(tensor for tensor in takers if tensor.datatype == "UINT8") or takers
+        if len(likely) > 1:
             raise EncodeError(f"the model has the inputs {names}; name the one that takes the images")
-        return takers[0]
+        return likely[0]
 
     def _from_refusals(self, model: str | None, named: Collection[str] = ()) -> ModelMetadata:
         carrier = self._carrier()

@@ -30,6 +30,8 @@ _UNEXPECTED: Final = re.compile(r"unexpected inference input '(.+?)' for model")
 _DATATYPE: Final = re.compile(r"inference input '(.+?)' data-type is '\w+', but model '.*' expects '(\w+)'")
 _SHAPE: Final = re.compile(r"unexpected shape for input '(.+?)' for model '.*'\. Expected \[([-\d,]*)\], got")
 
+#: How many inputs no model has.
+_MOST_INPUTS: Final = 256
 #: More dimensions than any model's input has, so that the shape is refused too.
 _RANK: Final = 19
 
@@ -38,25 +40,22 @@ def learn_inputs(refusal: Callable[[Payload], str], *, named: Collection[str] = 
     """The required inputs of a model, in the order of their names; empty where the server does not tell.
 
     ``refusal`` sends a payload and gives the sentence of the error that came back, empty when none came. It is called
-    once for the names, and at most twice for each input. ``named`` are inputs that the caller has values for: of those
-    that the model has, the optional ones are learned as well.
+    once for the names, and at most three times for each input. ``named`` are inputs that the caller has values for: of
+    those that the model has, the optional ones are learned as well.
     """
-    first: dict[str, Any] = {name: _probe("BOOL") for name in named}
-    sentence = refusal(encode_request(first, binary=bool(first)))
-    while (odd := _UNEXPECTED.search(sentence)) and odd[1] in first:
-        del first[odd[1]]
-        if not first:  # a request without inputs would run this model, whose inputs are all optional
-            return ()
-        sentence = refusal(encode_request(first))
-    missing = _MISSING.search(sentence)
-    if missing is None and not first:
+    # More inputs than any model has: Triton counts them first, and then lists the required ones that are missing.
+    too_many = {f"tritonforge.probe.{index}": np.zeros(1, dtype=np.bool_) for index in range(_MOST_INPUTS)}
+    missing = _MISSING.search(refusal(encode_request(too_many)))
+    if missing is None:
         return ()
-    required = re.findall(r"'([^']*)'", missing[1]) if missing else []
-    names = list(dict.fromkeys([*required, *first]))
+    required = re.findall(r"'([^']*)'", missing[1])
+    names = list(dict.fromkeys([*required, *named]))
     probes: dict[str, Any] = {name: _probe("BOOL") for name in names}
     datatypes = dict.fromkeys(names, "BOOL")
     shapes: dict[str, tuple[int, ...]] = {}
-    for _ in range(2 * len(names)):
+    for _ in range(3 * len(names)):
+        if len(shapes) == len(probes):  # a request that fits would run the model
+            break
         sentence = refusal(encode_request(probes))
         if (told := _DATATYPE.search(sentence)) and told[1] in probes and told[2] in BY_WIRE:
             datatypes[told[1]] = told[2]
@@ -65,11 +64,11 @@ def learn_inputs(refusal: Callable[[Payload], str], *, named: Collection[str] = 
             shapes[told[1]] = tuple(int(each) for each in told[2].split(",") if each)
             # From here on this input passes, and the sentence is about the next one.
             probes[told[1]] = _fitting(datatypes[told[1]], shapes[told[1]])
-        elif _MISSING.search(sentence) and first:  # more inputs than the model has: some of `named` are not its own
+        elif (told := _UNEXPECTED.search(sentence)) and told[1] in probes and told[1] not in required:
+            del probes[told[1]]
+        elif _MISSING.search(sentence) and len(probes) > len(required):  # several of `named` are not the model's
             return learn_inputs(refusal)
         else:
-            break
-        if len(shapes) == len(names):
             break
     return tuple(TensorMetadata(name, datatypes[name], shapes[name]) for name in names if name in shapes)
 
