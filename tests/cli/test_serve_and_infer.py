@@ -122,7 +122,7 @@ def test_numbers_come_as_they_are_with_top_0(serving: Serving) -> None:
     """All ten probabilities."""
     done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--top", "0", "--json")
     told = json.loads(done.stdout)["answers"][0]["outputs"]["PROBABILITIES"]
-    assert (told["datatype"], told["shape"], len(told["data"])) == ("float32", [10], 10)
+    assert (told["datatype"], told["shape"], len(told["data"])) == ("FP32", [10], 10)
     assert abs(sum(told["data"]) - 1) < 1e-5
 
 

@@ -31,6 +31,7 @@ from tritonforge.inference.wire import (
     encode_request,
     pad_batch,
 )
+from tritonforge.inference.wire.requests import sequence_parameters
 from tritonforge.inference.wire.tensors import datatype_of
 
 __all__ = ["Client"]
@@ -141,7 +142,7 @@ class Client:
         (extension_sequence.md).
         """
         model = model or self.model
-        sequence = _sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
+        sequence = sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
         parameters = {**(parameters or {}), **sequence}
         if classification is not None:
             if sequence and not outputs and not self._told_outputs(model):
@@ -179,7 +180,7 @@ class Client:
             raise EncodeError(
                 f"{self.url} answers each request once; use Triton's gRPC port (grpc://host:port) for streams"
             )
-        sequence = _sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
+        sequence = sequence_parameters(sequence_id, start=sequence_start, end=sequence_end)
         payload = encode_request(inputs, outputs=outputs, id=id, parameters={**(parameters or {}), **sequence})
         answers = carrier.stream(Call(payload, model or self.model, model_version))
         return (_marked(_decoded(answer), outputs) for answer in answers)
@@ -372,17 +373,6 @@ def _marked(response: Response, outputs: Sequence[RequestedOutput | str]) -> Res
     """The response, which knows the outputs that were asked for as classes."""
     classified = tuple(each.name for each in outputs if isinstance(each, RequestedOutput) and each.classification)
     return dataclasses.replace(response, classified=classified) if classified else response
-
-
-def _sequence_parameters(sequence_id: int | str, *, start: bool, end: bool) -> dict[str, Parameter]:
-    """The parameters of Triton's sequence extension; empty for a request that is part of no sequence."""
-    if not sequence_id:
-        if start or end:
-            raise EncodeError("sequence_start and sequence_end need a sequence_id: a number above 0, or a text")
-        return {}
-    if isinstance(sequence_id, bool) or (isinstance(sequence_id, int) and not 0 < sequence_id < 2**64):
-        raise EncodeError(f"sequence_id: expected a number from 1 to 2**64 - 1 or a text, got {sequence_id!r}")
-    return {"sequence_id": sequence_id, "sequence_start": start, "sequence_end": end}
 
 
 def _front_end(address: Address, flavour: Flavour) -> Transport:

@@ -26,7 +26,14 @@ from tritonforge.inference.wire.payloads import Payload, assembled, encode_tenso
 from tritonforge.inference.wire.payloads import split as split_body
 from tritonforge.inference.wire.tensors import Array, Buffer
 
-__all__ = ["Request", "RequestedOutput", "decode_request", "encode_raw", "encode_request"]
+__all__ = [
+    "Request",
+    "RequestedOutput",
+    "decode_request",
+    "encode_raw",
+    "encode_request",
+    "sequence_parameters",
+]
 
 _RESERVED: Final = {"binary_data_output": "say binary_output="}
 _RESERVED_INPUT: Final = {
@@ -172,6 +179,20 @@ def decode_request(body: Buffer | bytearray, *, header_length: int | None = None
         binary_output=binary_output,
         input_parameters=input_parameters,
     )
+
+
+def sequence_parameters(sequence_id: int | str, *, start: bool, end: bool) -> dict[str, Parameter]:
+    """The parameters that make a request part of a sequence (Triton's extension_sequence.md); empty without an id.
+
+    Raises EncodeError.
+    """
+    if not sequence_id:
+        if start or end:
+            raise EncodeError("sequence_start and sequence_end need a sequence_id: a number above 0, or a text")
+        return {}
+    if isinstance(sequence_id, bool) or (isinstance(sequence_id, int) and not 0 < sequence_id < 2**64):
+        raise EncodeError(f"sequence_id: expected a number from 1 to 2**64 - 1 or a text, got {sequence_id!r}")
+    return {"sequence_id": sequence_id, "sequence_start": start, "sequence_end": end}
 
 
 def _requested(output: RequestedOutput | str, binary_output: bool) -> dict[str, Any]:
