@@ -112,7 +112,7 @@ def write_arrays(path: Path, responses: Sequence[Mapping[str, Array]], *, batche
             np.save(_Sink(file), next(iter(stored.values())), allow_pickle=False)
         else:
             buffer = io.BytesIO()
-            np.savez(buffer, **stored)  # type: ignore[arg-type]  # its stubs take the names for its own options
+            np.savez(buffer, **stored)
             file.write(buffer.getvalue())
 
 
