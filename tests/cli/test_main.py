@@ -17,6 +17,16 @@ BAD_INPUT = {
     "both modes": (["build", "repos/digits", "--check", "--write-configs"], 2, "exclude each other"),
     "no repository": (["serve", "nowhere"], 1, "nowhere is not a directory"),
     "no port": (["serve", "repos", "--http-port", "99999"], 2, "'99999' is neither a port"),
+    "one port twice": (
+        ["serve", "repos", "--http-port", "9000", "--grpc-port", "9000"],
+        2,
+        "port 9000 is given to both http and grpc; choose another one with --grpc-port",
+    ),
+    "no port at all": (
+        ["serve", "repos", "--http-port=off", "--grpc-port=off", "--sagemaker-port=off"],
+        2,
+        "every port is off; leave one of --sagemaker-port, --http-port and --grpc-port on",
+    ),
     "no image file": (["infer", "http://127.0.0.1:1", "nowhere.jpg"], 2, "nowhere.jpg: No such file or directory"),
     "no server": (["infer", "http://127.0.0.1:1", "README.md"], 1, "no server answers at http://127.0.0.1:1"),
     "no address": (["infer", "ftp://x", "README.md"], 2, "'ftp://x' is not an address"),

@@ -64,10 +64,12 @@ def reference(serving: Serving) -> Any:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A repository of one model that needs no framework, for servers that are only started and ended."""
+    """A repository of two models that need no framework, for servers that are only started and ended."""
     io = 'input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }'
     code = "class TritonPythonModel:\n    def execute(self, requests):\n        raise NotImplementedError\n"
-    return lay(tmp_path / "small", {"m/config.pbtxt": f'backend: "python" {io}', "m/1/model.py": code})
+    config = f'backend: "python" {io}'
+    files = {f"{name}/{file}": text for name in "mn" for file, text in (("config.pbtxt", config), ("1/model.py", code))}
+    return lay(tmp_path / "small", files)
 
 
 @pytest.fixture
@@ -192,9 +194,21 @@ def test_a_server_that_dies_is_told(small: Path) -> None:
     assert "SIGKILL" in said
 
 
-def test_sigterm_stops_it_and_leaves_nothing(small: Path) -> None:
-    """After SIGTERM: exit code 0, no process, no open port."""
+def test_several_models_are_served_and_sigterm_leaves_nothing(small: Path) -> None:
+    """Two models without a default one, of which /invocations tells; after SIGTERM exit code 0, no open port."""
     running = Serving(small)
+    try:
+        assert [(row["name"], row["state"]) for row in running.told["models"]] == [("m", "READY"), ("n", "READY")]
+        sentence = "/invocations has no default model; choose one with --model: m, n"
+        assert (running.told["default_model"], running.told["warnings"]) == (None, [sentence])
+        done = tritonforge("infer", running.urls["sagemaker"], "--input", "x=1")
+        assert done.returncode == 1
+        assert "there is no default model; choose one with serve --model: m, n" in done.stderr
+        done = tritonforge("infer", running.urls["http"], "--input", "x=1", "--model", "n")
+        assert "NotImplementedError" in done.stderr
+    except BaseException:
+        running.end(signal.SIGTERM)
+        raise
     port = int(running.urls["sagemaker"].rpartition(":")[2])
     code, said = running.end(signal.SIGTERM)
     assert code == 0, said

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 
 from tritonforge.errors import LaunchError
 from tritonforge.schema import ModelConfig, new_model_config
-from tritonforge.serving import entry, view
+from tritonforge.serving import entry, ports, view
 
 
 def config(text: str) -> ModelConfig:
@@ -31,19 +31,38 @@ def ensemble(*steps: str) -> ModelConfig:
         ({"a": config(""), "b": config("")}, "b", "b"),
         ({"a": config(""), "e": ensemble("a")}, None, "e"),
         ({"a": config(""), "inner": ensemble("a"), "outer": ensemble("inner", "a")}, None, "outer"),
-        ({"a": config(""), "b": config("")}, None, "Name one as the default model .*: a, b"),
-        ({"a": config(""), "e": ensemble("a"), "f": ensemble("a")}, None, "Name one as the default model .*: e, f"),
+        ({"a": config(""), "b": config("")}, None, None),
+        ({"a": config(""), "e": ensemble("a"), "f": ensemble("a")}, None, None),
         ({"a": config("")}, "c", "no model 'c' in the repository; it has a"),
         ({}, None, "there is no model in the repository"),
     ],
 )
-def test_the_entry_is_given_or_follows(configs: dict[str, ModelConfig], default: str | None, chosen: str) -> None:
-    """The named model, the only one, or the outermost ensemble; else the choices are listed."""
-    if " " in chosen:
+def test_the_entry_is_given_or_follows(
+    configs: dict[str, ModelConfig], default: str | None, chosen: str | None
+) -> None:
+    """The named model, the only one, or the outermost ensemble; else there is none."""
+    if chosen and " " in chosen:
         with pytest.raises(LaunchError, match=chosen):
             entry.choose(configs, default)
     else:
         assert entry.choose(configs, default) == chosen
+
+
+def test_the_candidates_are_the_outermost_ensembles_or_all_models() -> None:
+    """What a user chooses from, sorted."""
+    models = {"b": config(""), "a": config("")}
+    assert entry.candidates(models) == ("a", "b")
+    assert entry.candidates({**models, "f": ensemble("a"), "e": ensemble("f"), "d": ensemble("b")}) == ("d", "e")
+    assert entry.no_default_model(["b", "a"]).endswith("choose one with serve --model: a, b")
+
+
+def test_a_port_that_is_given_twice_is_refused() -> None:
+    """Any free port and a front end that is off are never the same."""
+    twice = ports.held({"sagemaker": 0, "http": 9, "grpc": 9})
+    with pytest.raises(LaunchError, match="port 9 is given to both http and grpc; choose another one with"), twice:
+        raise AssertionError("held")
+    with ports.held({"sagemaker": 0, "http": 0, "grpc": None, "metrics": None}) as held:
+        assert held["sagemaker"] != held["http"]
 
 
 def test_steps_come_with_their_ensemble() -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.errors import LaunchError
+from tritonforge.serving.ports import given_twice
 from tritonforge.serving.server import ModelDeath, Server
 from tritonforge.serving.tfs.package import is_package
 from tritonforge.serving.tfs.server import TfsServer
@@ -41,7 +42,11 @@ def _port(_: click.Context, __: click.Parameter, value: str) -> int | None:
 
 @click.command()
 @click.argument("repository", type=click.Path(path_type=Path))
-@click.option("--model", help="The model that /invocations asks; default the only one, or the outermost ensemble.")
+@click.option(
+    "--model",
+    help="The model that /invocations asks; default the only one, or the outermost ensemble. As on SageMaker, only "
+    "this model and its steps are loaded then.",
+)
 @click.option("--sagemaker-port", default="8080", callback=_port, metavar="PORT", help="Default 8080; 0 free; off.")
 @click.option("--http-port", default="8000", callback=_port, metavar="PORT", help="Default 8000; 0 free; off.")
 @click.option("--grpc-port", default="8001", callback=_port, metavar="PORT", help="Default 8001; 0 free; off.")
@@ -55,7 +60,13 @@ def _port(_: click.Context, __: click.Parameter, value: str) -> int | None:
     is_flag=True,
     help="Let HTTP clients register shared memory, as NVIDIA's option of this name; web pages can do so too.",
 )
-@click.option("--timeout", default=300.0, help="Seconds that the models get to load.", show_default=True)
+@click.option(
+    "--timeout",
+    default=300.0,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds that the models get to load.",
+    show_default=True,
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 def serve(
     repository: Path,
@@ -81,6 +92,10 @@ def serve(
     if variables and not packaged:
         raise click.UsageError("--env is for packages of TensorFlow Serving; a model repository of Triton's takes none")
     environment = _environment(variables)
+    wanted = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+    _check_ports(wanted, packaged=packaged)
+    if packaged and model is not None:
+        raise click.UsageError("--model is for model repositories; a TensorFlow Serving package has its own default")
     stopped = threading.Event()
 
     def stop(_: int, __: FrameType | None) -> None:
@@ -119,7 +134,6 @@ def serve(
                 )
             else:
                 progress.begin(f"starting tritonserver on {repository}")
-                wanted = {"sagemaker": sagemaker_port, "http": http_port, "grpc": grpc_port, "metrics": metrics_port}
                 server = start(progress, wanted)
         with server:
             _report(server, form) if isinstance(server, Server) else _report_package(server, form)
@@ -159,6 +173,16 @@ def _wait(server: Server | TfsServer) -> ModelDeath | None:
     return None
 
 
+def _check_ports(wanted: Mapping[str, int | None], *, packaged: bool) -> None:
+    if packaged:
+        if wanted["sagemaker"] is None:
+            raise click.UsageError("--sagemaker-port off: a TensorFlow Serving package is served at this port only")
+    elif sentence := given_twice(wanted):
+        raise click.UsageError(sentence)
+    elif all(wanted[name] is None for name in ("sagemaker", "http", "grpc")):
+        raise click.UsageError("every port is off; leave one of --sagemaker-port, --http-port and --grpc-port on")
+
+
 def _environment(variables: tuple[str, ...]) -> dict[str, str]:
     wrong = [each for each in variables if "=" not in each]
     if wrong:
@@ -186,6 +210,12 @@ def _report_package(server: TfsServer, form: str) -> None:
     err.print("[dim]Ctrl-C stops it[/dim]")
 
 
+def _default_model(server: Server) -> str:
+    if server.candidates:
+        return f"/invocations has no default model; choose one with --model: {', '.join(server.candidates)}"
+    return f"/invocations asks {server.default_model}"
+
+
 def _report(server: Server, form: str) -> None:
     addresses = {
         "sagemaker": server.sagemaker_url,
@@ -200,7 +230,7 @@ def _report(server: Server, form: str) -> None:
             "addresses": {name: url for name, url in addresses.items() if url},
             "default_model": server.default_model,
             "models": rows,
-            "warnings": list(server.warnings),
+            "warnings": [*server.warnings, *([_default_model(server)] if server.candidates else [])],
         }
         click.echo(json.dumps(report))
         return
@@ -214,6 +244,6 @@ def _report(server: Server, form: str) -> None:
     out.print(table)
     for name, url in addresses.items():
         if url:
-            asks = f"  (/invocations asks {server.default_model})" if name == "sagemaker" else ""
-            out.print(f"{name:10}{url}{asks}")
+            asks = f"  ({_default_model(server)})" if name == "sagemaker" else ""
+            out.print(f"{name:10}{url}{asks}", markup=False)
     err.print("[dim]Ctrl-C stops it[/dim]")

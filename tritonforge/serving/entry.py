@@ -7,31 +7,45 @@ from collections.abc import Collection, Mapping
 from tritonforge.errors import LaunchError
 from tritonforge.schema import ModelConfig
 
-__all__ = ["choose", "with_steps"]
+__all__ = ["candidates", "choose", "no_default_model", "with_steps"]
 
 
-def choose(configs: Mapping[str, ModelConfig], default_model: str | None) -> str:
-    """The given model, else the only model, else the only ensemble that is no other ensemble's step.
+def candidates(configs: Mapping[str, ModelConfig]) -> tuple[str, ...]:
+    """The models that ``/invocations`` may be meant for: the ensembles that are not steps of others, else all models.
 
     Raises:
-        LaunchError: there is no such model, or more than one could be meant.
+        LaunchError: there is no model.
+    """
+    if not configs:
+        raise LaunchError("there is no model in the repository")
+    if len(configs) == 1:
+        return tuple(configs)
+    steps = {step for config in configs.values() for step in _steps(config)}
+    ensembles = [name for name, config in configs.items() if _is_ensemble(config)]
+    outermost = [name for name in ensembles if name not in steps]
+    return tuple(sorted(outermost or configs))
+
+
+def choose(configs: Mapping[str, ModelConfig], default_model: str | None) -> str | None:
+    """The given model, else the only one of the `candidates`; None where there are several.
+
+    Raises:
+        LaunchError: there is no such model, or none at all.
     """
     if default_model is not None:
         _check_known(configs, default_model)
         return default_model
-    if len(configs) == 1:
-        return next(iter(configs))
-    steps = {step for config in configs.values() for step in _steps(config)}
-    ensembles = [name for name, config in configs.items() if _is_ensemble(config)]
-    outermost = [name for name in ensembles if name not in steps]
-    if len(outermost) == 1:
-        return outermost[0]
-    if not configs:
-        raise LaunchError("there is no model in the repository")
-    raise LaunchError(
-        "which model is /invocations to ask? Name one as the default model (tritonforge serve --model): "
-        + _names(outermost or configs)
-    )
+    found = candidates(configs)
+    return found[0] if len(found) == 1 else None
+
+
+def no_default_model(names: Collection[str]) -> str:
+    """What stands for the default model where there is none; Triton's answer to ``/invocations`` quotes it.
+
+    tritonserver takes any text for the name of the default model, and looks the model up with each request: "Request
+    for unknown model: '...' is not found", status 404 (2.51). A single request so tells what to do.
+    """
+    return f"there is no default model; choose one with serve --model: {_names(names)}"
 
 
 def with_steps(configs: Mapping[str, ModelConfig], names: Collection[str]) -> dict[str, ModelConfig]:

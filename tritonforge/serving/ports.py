@@ -17,7 +17,7 @@ from typing import Final
 
 from tritonforge.errors import LaunchError
 
-__all__ = ["HOST", "held", "in_use", "is_open", "unguessable_address"]
+__all__ = ["HOST", "given_twice", "held", "in_use", "is_open", "unguessable_address"]
 
 HOST: Final = "127.0.0.1"
 
@@ -42,13 +42,26 @@ def held(wanted: Mapping[str, int | None], *, address: str = HOST) -> Iterator[d
     """Hold ports of a loopback address by name: 0 becomes a free one, None stays None.
 
     Raises:
-        LaunchError: a port is in use, or this user may not open it.
+        LaunchError: a port is given twice, is in use, or this user may not open it.
     """
+    if sentence := given_twice(wanted):
+        raise LaunchError(sentence)
     with ExitStack() as stack:
         ports: dict[str, int | None] = {}
         for name, port in wanted.items():
             ports[name] = None if port is None else stack.enter_context(_hold(name, port, address)).getsockname()[1]
         yield ports
+
+
+def given_twice(wanted: Mapping[str, int | None]) -> str:
+    """What is wrong where two front ends are to have one port; empty where none are."""
+    owners: dict[int, str] = {}
+    for name, port in wanted.items():
+        if port and port in owners:
+            return f"port {port} is given to both {owners[port]} and {name}; choose another one with --{name}-port"
+        if port:
+            owners[port] = name
+    return ""
 
 
 def in_use(name: str, port: int) -> LaunchError:

@@ -61,7 +61,8 @@ class Server:
     """A running tritonserver, ready when the constructor returns; leave the ``with`` block, or call `stop`, to end it.
 
     ``repository`` is a model repository as Triton reads it. ``default_model`` is what the SageMaker front end's
-    ``/invocations`` asks: left out, it is the only model, or the only ensemble that is not a step of another. With
+    ``/invocations`` asks: left out, it is the only model, or the only ensemble that is not a step of another; where
+    there are several it is None, and ``/invocations`` answers with their names (`candidates`). With
     ``default_model`` or ``models`` only these are loaded, and what ensembles among them need, as SageMaker's own
     ``serve`` script does (server/docker/sagemaker/serve); else every model is. A port of 0 is any free one, None turns
     that front end off; the host is always 127.0.0.1. ``log`` is written anew; without it the log lives as long as the
@@ -116,6 +117,8 @@ class Server:
         self.repository = repository
         entryless = sagemaker_port is None or multi_model
         self.default_model = None if entryless else entry.choose(served, default_model)
+        #: The models that ``/invocations`` may be meant for, where there is no default model.
+        self.candidates = () if entryless or self.default_model is not None else entry.candidates(served)
         if not stand_in and (problems := shell_safety.problems(repository, served)):
             raise LaunchError("\n".join(problems))
         self.warnings: tuple[str, ...] = ()
@@ -135,8 +138,9 @@ class Server:
             with ports.held(wanted, address=self._address) as self._ports:
                 backends = installation.prepare(found, folder, stand_in=stand_in, address=self._address)
                 surroundings = installation.environment(found, folder, os.environ, added=environment or {})
-                if self.default_model is not None:
-                    surroundings["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"] = self.default_model
+                if self.default_model is not None or self.candidates:
+                    named_default = self.default_model or entry.no_default_model(self.candidates)
+                    surroundings["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"] = named_default
                 if multi_model:
                     surroundings["SAGEMAKER_MULTI_MODEL"] = "true"
                 named = sorted(served.keys() & (loaded or set())) if self._explicit else None

@@ -16,6 +16,7 @@ import pytest
 
 from tests.inference.transform.conftest import FRAMES, Folder
 from tests.inference.transform.killed import Tool, outputs
+from tritonforge.errors import LaunchError
 from tritonforge.inference.transform import RAW, Folders, Outcome, run
 from tritonforge.inference.transform.local_server import LocalServer
 from tritonforge.inference.wire import SAGEMAKER_BINARY_JSON, decode_response, encode_request, found_header_length
@@ -122,6 +123,15 @@ def test_outputs_are_the_servers_answers_in_order(folder: Folder, server: LocalS
         outcome = turn(folder, server, max_concurrent_transforms=concurrent, gather=gather)
         assert (outcome.state, outcome.notes) == ("Completed", ())
         assert folder.outputs() == expected
+
+
+def test_a_repository_of_several_models_needs_a_default_model(tmp_path: Path) -> None:
+    """Before anything is loaded, with the names and the option."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.pbtxt").write_text('backend: "python"')
+    with pytest.raises(LaunchError, match="has several models: a, b; name one with --default-model"):
+        LocalServer(tmp_path)
 
 
 def test_the_repository_says_how_records_are_gathered(server: LocalServer) -> None:

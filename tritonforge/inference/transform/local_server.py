@@ -22,6 +22,7 @@ from tritonforge.inference.client import Client
 from tritonforge.inference.transform.asker import GoneError, HttpAsker, Reply
 from tritonforge.inference.transform.gathering import Gathering
 from tritonforge.records import Buffer
+from tritonforge.serving import entry, view
 from tritonforge.serving.server import Server
 
 __all__ = ["LocalServer"]
@@ -64,6 +65,7 @@ class LocalServer:
         self._told = told
         self._lock = threading.Lock()
         self._deaths = 0
+        self._check_default_model()
         self._server = self._started(on_progress)
         self._asker = self._connected()
 
@@ -147,6 +149,14 @@ class LocalServer:
         """End the server."""
         self._asker.close()
         self._server.stop()
+
+    def _check_default_model(self) -> None:
+        """Refuse a repository of several models before it is loaded: each request goes to the default model."""
+        if Path(self._repository).is_dir() and self._default_model is None:
+            configs = view.configs(Path(self._repository))
+            if entry.choose(configs, None) is None:
+                names = ", ".join(entry.candidates(configs))
+                raise LaunchError(f"{self._repository} has several models: {names}; name one with --default-model")
 
     def _started(self, on_progress: Callable[[str], None]) -> Server:
         return Server(
