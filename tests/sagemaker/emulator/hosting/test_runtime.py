@@ -211,12 +211,31 @@ def test_what_a_triton_endpoint_does_not_have_is_refused(ask: Ask, argument: dic
     assert refusal(ask(live(MadeUp())), **argument)[:2] == ("ValidationError", 400)
 
 
-def test_streams_are_refused(ask: Ask) -> None:
-    """One clear error, before the container sees anything."""
-    container = MadeUp()
-    with pytest.raises(ClientError, match=r"ValidationError.*does not stream"):
-        ask(live(container)).boto3.invoke_endpoint_with_response_stream(EndpointName="e", Body=b"{}")
-    assert container.seen == []
+@pytest.mark.parametrize("size", [0, 1, 65_536, 200_001])
+def test_the_answer_of_a_container_that_does_not_stream_comes_in_parts(ask: Ask, size: int) -> None:
+    """As on AWS: the parts joined are the container's answer, with its own content type; small ones are one part."""
+    body = bytes(index % 251 for index in range(size))
+    answered = {"content-type": "application/json", "x-amzn-sagemaker-custom-attributes": "trace=2"}
+    container = MadeUp(lambda _: Answer(200, answered, body))
+    found = ask(live(container)).boto3.invoke_endpoint_with_response_stream(
+        EndpointName="e", Body=b"{}", ContentType="text/csv", Accept="application/jsonlines"
+    )
+    parts = [event["PayloadPart"]["Bytes"] for event in found["Body"]]
+    assert b"".join(parts) == body
+    assert len(parts) == max(1, -(-size // 65_536))
+    assert (found["ContentType"], found["InvokedProductionVariant"]) == ("application/json", "v1")
+    assert found["CustomAttributes"] == "trace=2"
+    assert container.seen == [(b"{}", {"Content-Type": "text/csv", "Accept": "application/jsonlines"}, 60.0)]
+
+
+def test_an_error_before_a_stream_is_no_stream(ask: Ask) -> None:
+    """The container's error is a ModelError with its status, as without a stream."""
+    refusing = MadeUp(lambda body: Answer(400, {}, b"no"))
+    with pytest.raises(ClientError) as caught:
+        ask(live(refusing)).boto3.invoke_endpoint_with_response_stream(EndpointName="e", Body=b"{}")
+    found = caught.value.response
+    assert (found["Error"]["Code"], found["ResponseMetadata"]["HTTPStatusCode"]) == ("ModelError", 424)
+    assert found["OriginalStatusCode"] == 400
 
 
 def test_other_paths_and_methods_are_unknown(ask: Ask) -> None:

@@ -21,7 +21,7 @@ from tritonforge.sagemaker.emulator.requests import (
     Request,
     Response,
 )
-from tritonforge.sagemaker.emulator.runtime import refusals
+from tritonforge.sagemaker.emulator.runtime import event_stream, refusals
 from tritonforge.sagemaker.emulator.runtime.asynchronous import Backlog, Job
 from tritonforge.sagemaker.emulator.runtime.capture import Exchange
 from tritonforge.sagemaker.emulator.runtime.invocation import CUSTOM_ATTRIBUTES, ask
@@ -113,9 +113,10 @@ class Runtime:
             )
         if operation == "InvokeEndpointAsync":
             return self._asynchronous(endpoint, request, given)
-        if refusal := self._unfit(endpoint, operation, given):
+        if refusal := self._unfit(endpoint, given):
             return refusal
-        return self._synchronous(endpoint, request, given, place)
+        response = self._synchronous(endpoint, request, given, place)
+        return _streamed(response) if operation == "InvokeEndpointWithResponseStream" else response
 
     def backlog(self, endpoint: str) -> int:
         """How many asynchronous inferences of an endpoint wait."""
@@ -138,17 +139,12 @@ class Runtime:
         self._backlog.close()
         self._recorder.close()
 
-    def _unfit(self, endpoint: LiveEndpoint, operation: str, given: Mapping[str, str]) -> Response | None:
+    def _unfit(self, endpoint: LiveEndpoint, given: Mapping[str, str]) -> Response | None:
         """Why an endpoint does not take a synchronous request of this kind at all."""
         name = endpoint.name
         if endpoint.asynchronous is not None:
             # AWS's own sentence is not on record; the code and status are.
             return refusals.refused(f"Endpoint {name} is an asynchronous endpoint; call InvokeEndpointAsync.")
-        if operation == "InvokeEndpointWithResponseStream":
-            return refusals.refused(
-                f"Endpoint {name} does not stream: its container answers /invocations with one response. Call "
-                "InvokeEndpoint."
-            )
         if "EnableExplanations" in given:
             return refusals.refused(f"Endpoint {name} has no ExplainerConfig and does not support EnableExplanations.")
         if "InferenceComponentName" in given:
@@ -326,6 +322,17 @@ def _passed_on(given: Mapping[str, str]) -> dict[str, str]:
 def _passed_back(answer: Answer, variant: LiveVariant) -> Response:
     named = ((name, answer.headers.get(name.lower(), "")) for name in ("Content-Type", CUSTOM_ATTRIBUTES))
     return Response(_OK, ((_VARIANT_HEADER, variant.name), *(each for each in named if each[1])), answer.body)
+
+
+def _streamed(response: Response) -> Response:
+    """A response as a stream of events; an error comes before the stream, as it is."""
+    if response.status != _OK:
+        return response
+    headers = [
+        ("X-Amzn-SageMaker-Content-Type" if name == "Content-Type" else name, value) for name, value in response.headers
+    ]
+    headers.append(("Content-Type", event_stream.CONTENT_TYPE))
+    return Response(_OK, tuple(headers), event_stream.encode_parts(response.body))
 
 
 def _below(folder: str, given: Mapping[str, str], name: str) -> str:
