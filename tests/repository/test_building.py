@@ -53,8 +53,10 @@ def test_a_build_from_python_gives_what_it_did(
 def test_an_object_in_s3_is_fetched_by_what_is_given(tmp_path: Path) -> None:
     """The address and the path to write to."""
     folder = write(tmp_path / "d", artifact='S3("s3://bucket/model.py")')
-    built = tritonforge.build(folder, tmp_path / "out", fetch_s3=lambda uri, path: path.write_text(uri) and None)
-    assert (built.repository / "m/1/model.py").read_text() == "s3://bucket/model.py"
+    built = tritonforge.build(
+        folder, tmp_path / "out", fetch_s3=lambda uri, path: path.write_text(f"# {uri}\n") and None
+    )
+    assert (built.repository / "m/1/model.py").read_text() == "# s3://bucket/model.py\n"
 
 
 @pytest.mark.parametrize(
