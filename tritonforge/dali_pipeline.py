@@ -32,6 +32,7 @@ __all__ = [
     "parse",
     "signature",
     "stripped",
+    "without_declared_outputs",
 ]
 
 #: A `PipelineDef` message; protobuf makes its class at run time.
@@ -162,6 +163,15 @@ def on_cpu(data: bytes) -> bytes:
     for edge in _edges(message):
         edge.device = "cpu"
     message.device_id = CPU_ONLY
+    return _serialised(message)
+
+
+def without_declared_outputs(data: bytes) -> bytes:
+    """The same pipeline without the declared types, dimensions and layouts of its outputs, which DALI enforces."""
+    message = parse(data)
+    for output in message.pipe_outputs:
+        for name in ("dtype", "ndim", "layout"):
+            output.ClearField(name)
     return _serialised(message)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tritonforge import dali_pipeline
 from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
-from tritonforge.repository.artifacts import dali_model, download, tensorflow_model
+from tritonforge.repository.artifacts import dali_model, dali_trial, download, tensorflow_model
 from tritonforge.repository.artifacts.agreement import check
 from tritonforge.repository.artifacts.download import Moved, unwatched
 from tritonforge.repository.artifacts.introspect import introspect
@@ -60,7 +60,12 @@ def make(
             path.write_bytes(dali_pipeline.on_cpu(path.read_bytes()))
     except ArtifactError as error:
         raise type(error)(_once(model.name, str(error))) from error
-    return read_back(model, path)
+    found = read_back(model, path)
+    if isinstance(model, Dali):
+        differences = dali_trial.compare_outputs(model, path.read_bytes())
+        if differences:
+            raise ArtifactError("\n".join(differences))
+    return found
 
 
 def read_back(model: Model, path: Path) -> Signature | None:

@@ -16,7 +16,7 @@ from tritonforge.repository.artifacts.child import make_in_child
 from tritonforge.repository.artifacts.download import Moved, unwatched
 from tritonforge.repository.artifacts.fingerprint import fingerprint
 from tritonforge.repository.artifacts.make import FetchS3, kind, make
-from tritonforge.repository.artifacts.signature import GRAPHDEF, Signature
+from tritonforge.repository.artifacts.signature import DALI, GRAPHDEF, Signature
 from tritonforge.repository.definition.loading import Definitions
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.sources import S3, File
@@ -46,7 +46,8 @@ class ArtifactMaker:
     ) -> Any:
         """Make one version directory; what its file takes and gives as plain JSON, None where it is not read."""
         source = model.versions[version]
-        if isinstance(source, S3) or (isinstance(source, File) and kind(model) != GRAPHDEF):
+        # TensorFlow reads a GraphDef, and DALI runs a pipeline once.
+        if isinstance(source, S3) or (isinstance(source, File) and kind(model) not in (GRAPHDEF, DALI)):
             found = make(
                 model,
                 destination,
