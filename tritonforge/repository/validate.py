@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tritonforge import images
 from tritonforge.repository.findings import Finding, ordered
 from tritonforge.repository.rules import (
+    addresses,
     blind_spots,
     checksums,
     dali,
@@ -135,7 +136,7 @@ def _findings(context: Context) -> Iterator[Finding]:
     for view in judged:
         if view.is_ensemble and failures.get(view.name, Failure("", "")).stage == "poll":
             yield from loaded[view.name]
-    for room in (blind_spots, requests, images_room, releases, dali, shell, sagemaker):
+    for room in (addresses, blind_spots, requests, images_room, releases, dali, shell, sagemaker):
         yield from room.check(context)
 
 

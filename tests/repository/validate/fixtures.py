@@ -419,6 +419,8 @@ LAYOUT["W106"] = Fixture(
     {**x(), **e()},
 )
 
+LAYOUT["W136"] = Fixture({**x(), **e(name="e f")}, {**x(), **e(name="e-f")})
+
 FIXTURES = {**LAYOUT, **SHELL, **TEXT, **MODEL, **ENSEMBLE, **BLIND_SPOTS}
 
 #: A backend that completes configurations, and the file that makes it do so.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields
@@ -20,6 +21,7 @@ from tritonforge.repository.definition.settings import (
 from tritonforge.repository.definition.sources import Artifact, File, Function, as_file, as_source
 from tritonforge.repository.definition.tensors import Input, Output, frozen
 from tritonforge.repository.definition.wiring import Tensor, call
+from tritonforge.stub_arguments import is_word, odd_characters
 
 __all__ = ["Dali", "Model", "Onnx", "PyTorch", "Python", "TensorFlow", "TensorRT"]
 
@@ -80,6 +82,9 @@ class Model:
             frozen(self, "files", {path: as_file(content) for path, content in self.files.items()})
         check_fields(self)
         check_name(self.name, type(self).__name__)
+        check_word(self.default_model_filename, f"{self.name}: default_model_filename")
+        for group in self.instance_group:
+            check_word(group.name, f"{self.name}: the name of an instance group")
         check_max_batch_size(self.max_batch_size, self.name)
         _check_unique([each.name for each in self.input], f"{self.name}: input")
         _check_unique([each.name for each in self.output], f"{self.name}: output")
@@ -213,10 +218,31 @@ class Python(Model):
     filename = "model.py"
 
 
+#: What stands unchanged in a path, in an HTTP address (RFC 3986, "unreserved") and in the command of a Python stub.
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
+
+
 def check_name(name: str, kind: str) -> None:
-    """A model's name is its directory's name: not empty, no slash, not a path."""
-    if not isinstance(name, str) or not name or "/" in name or name in (".", "..") or "\0" in name:
+    """A model's name is its directory's name, and stands in addresses and commands that quote nothing.
+
+    Sources: rules E118 and W118 (stub_launcher.cc), W136 (http_server.cc).
+    """
+    if not name or "/" in name or name in (".", "..") or "\0" in name:
         raise DefinitionError(f"{kind}: name is {name!r}; a model's name is the name of its directory")
+    if not _NAME.fullmatch(name):
+        raise DefinitionError(
+            f"{kind}: name is {name!r} (expected ASCII letters, digits and _ . - only). Triton passes it to a shell, "
+            "and HTTP clients cannot address others."
+        )
+
+
+def check_word(text: str, where: str) -> None:
+    """Names that reach the shell which starts Triton's Python stubs are plain words, as `validate` (E118) says."""
+    if not is_word(text):
+        raise DefinitionError(
+            f"{where} is {text!r}, with characters that Triton's python backend passes to a shell unquoted: "
+            f"{odd_characters(text)}. Use letters, digits and _ . + @ % : , = - (ASCII)."
+        )
 
 
 def check_max_batch_size(max_batch_size: int, name: str) -> None:

@@ -20,6 +20,7 @@ ROOMS: Final = (
     "text",
     "model",
     "ensemble",
+    "addresses",
     "blind_spots",
     "requests",
     "sagemaker",
