@@ -151,3 +151,10 @@ def test_what_is_not_judged_is_said_in_every_format() -> None:
     assert json.loads(FORMATS["sarif"]([judged]))["runs"][0]["results"][0]["level"] == "error"
     assert ET.fromstring(FORMATS["junit"]([judged]))[0].get("failures") == "1"
     assert FORMATS["github"]([judged]).startswith("::error file=r/m,title=E127::not judged")
+
+
+def test_what_stand_ins_do_not_open_is_no_difference() -> None:
+    """A model.py that Python does not take, and a repository that was not judged."""
+    broken = Finding(code="E123", severity="error", refused_by="triton", message="SyntaxError: x (model.py, line 2)")
+    assert differences([broken], []) == ()
+    assert differences([Finding(code="E127", severity="error", message="not judged: m")], []) == ()

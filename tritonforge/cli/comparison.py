@@ -6,20 +6,21 @@ import re
 from collections.abc import Sequence
 
 from tritonforge.repository.findings import Finding, verdict
+from tritonforge.repository.rules.catalogue import OF_BACKENDS
 
-__all__ = ["differences"]
+__all__ = ["differences", "without_backends"]
 
 #: What the stand-in server cannot judge: rules of the backends, which never open a model file there.
-_BACKEND_RULES = re.compile(r"E5|E6")
+_BACKEND_RULES = re.compile("|".join(("E5", "E6", *OF_BACKENDS)))
 
 
 def differences(findings: Sequence[Finding], messages: Sequence[str]) -> tuple[str, ...]:
     """One sentence for each disagreement: another verdict, or a sentence of the server that no finding has."""
-    core = [each for each in findings if not _BACKEND_RULES.match(each.code)]
+    core = without_backends(findings)
     told = []
     ours = verdict(core)
     theirs = "refused" if messages else "loads"
-    if ours != theirs:
+    if ours not in (theirs, "not judged"):
         told.append(f"the server says {theirs}, the findings say {ours}")
     known = [_plain(each.message) for each in core]
     told += [
@@ -28,6 +29,11 @@ def differences(findings: Sequence[Finding], messages: Sequence[str]) -> tuple[s
         if not any(each in _plain(message) or _plain(message) in each for each in known)
     ]
     return tuple(told)
+
+
+def without_backends(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that a server with stand-in backends can judge: those of Triton's core."""
+    return [each for each in findings if not _BACKEND_RULES.match(each.code)]
 
 
 def _plain(sentence: str) -> str:

@@ -25,6 +25,7 @@ from tritonforge.repository.rules import (
     views,
 )
 from tritonforge.repository.rules import image as images_room
+from tritonforge.repository.rules.catalogue import OF_BACKENDS
 from tritonforge.repository.rules.context import Context, ModelView
 from tritonforge.repository.rules.ensemble import Failure, Judge
 from tritonforge.repository.rules.inference import file_sought
@@ -152,9 +153,13 @@ def _loading(context: Context, view: ModelView) -> list[Finding]:
 
 
 def _fail(failures: dict[str, Failure], view: ModelView, stage: str, findings: Iterable[Finding]) -> None:
-    """Remember the first finding that fails a model."""
+    """Remember the first finding that fails a model.
+
+    What a backend refuses does not count: an ensemble of the model is then judged in all other respects.
+    """
     if view.name not in failures:
-        first = next((each for each in findings if each.refused_by == "triton"), None)
+        failing = (each for each in findings if each.refused_by == "triton" and each.code not in OF_BACKENDS)
+        first = next(failing, None)
         if first is not None:
             failures[view.name] = Failure(stage, first.message)
 

@@ -66,6 +66,7 @@ class Oracle:
 
     def __init__(self, folder: Path, *, real: Sequence[str] = ()) -> None:
         """``real`` names backends that are no stand-ins."""
+        self.real = real
         self._found = installation.find()
         self._folder = folder
         self._backends = installation.prepare(self._found, folder)

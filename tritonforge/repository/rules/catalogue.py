@@ -11,7 +11,7 @@ from typing import Final
 from tritonforge.repository.findings import Finding, RefusedBy, Severity
 from tritonforge.repository.pbtxt import Node
 
-__all__ = ["ROOMS", "Rule", "advice", "refused", "rules_by_code"]
+__all__ = ["OF_BACKENDS", "ROOMS", "Rule", "advice", "refused", "rules_by_code"]
 
 #: The modules of this package that hold rules; each exports ``RULES`` and ``check(context)``.
 ROOMS: Final = (
@@ -30,6 +30,9 @@ ROOMS: Final = (
     "shell",
     "tfs",
 )
+
+#: Rules of backends that open a model's files and environment. Triton's core knows nothing of them.
+OF_BACKENDS: Final = ("E122", "E123", "E125", "E295")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,14 +18,6 @@ __all__ = ["circles", "entries", "failed", "missing"]
 
 #: Characters of a reason that is passed on; the server passes on all, level by level.
 _MAXIMAL_REASON: Final = 4000
-#: How messages begin that have the status INTERNAL.
-_INTERNAL: Final = (
-    "failed to open text file",
-    "multiple label files",
-    "Failed to get the canonical path",
-    "ModuleNotFoundError",
-    "Python model file",
-)
 #: Models among which a similar name is looked for, which takes about 10 microseconds each.
 _COMPARED: Final = 200
 
@@ -179,7 +171,7 @@ def _consequence(view: ModelView, model: ModelView, failure: Failure, node: Node
 
 def _status(message: str) -> str:
     """The status that the server puts before a message."""
-    if message.startswith(_INTERNAL) or "unexpected kind" in message or "(model.py, line" in message:
+    if message.startswith(("failed to open text file", "multiple label files")) or "unexpected kind" in message:
         return "Internal"
     if message.startswith(("Batching library path not found", "model configuration is not provided")):
         return "Not found"
