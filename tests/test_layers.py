@@ -26,6 +26,7 @@ EDGES = (
     "tritonforge.cli",
     "tritonforge.declarations",
     "tritonforge.serving",
+    "tritonforge.temporary",
     "tritonforge.thrift",
     "tritonforge.inference.client",
     "tritonforge.inference.transform",

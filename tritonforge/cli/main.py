@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from tritonforge import temporary
 from tritonforge.cli.commands import Commands
 from tritonforge.errors import TritonForgeError
 
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    temporary.sweep()
     try:
         code: Any = cli.main(arguments, prog_name="tritonforge", standalone_mode=False)
     except TritonForgeError as error:

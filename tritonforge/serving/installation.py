@@ -139,6 +139,11 @@ def _make_environment(folder: Path) -> None:
     (folder / "bin" / "python3").symlink_to(executable)
     (folder / "pyvenv.cfg").write_text(f"home = {executable.parent}\ninclude-system-site-packages = false\n")
     added = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
-    # Last, as folders of any name may lie beside tritonforge.
-    lines = [*(f"import site; site.addsitedir({entry!r})" for entry in added), str(Path(__file__).resolve().parents[2])]
+    # Last, as folders of any name may lie beside tritonforge. A stub reads no PYTHONDONTWRITEBYTECODE either, and would
+    # leave a __pycache__ beside each model.py of the repository.
+    lines = [
+        "import sys; sys.dont_write_bytecode = True",
+        *(f"import site; site.addsitedir({entry!r})" for entry in added),
+        str(Path(__file__).resolve().parents[2]),
+    ]
     (packages / "tritonforge-serving.pth").write_text("\n".join(lines) + "\n")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tritonforge import temporary
 from tritonforge.errors import LaunchError
 from tritonforge.serving import view
 from tritonforge.serving.server import Server
@@ -41,7 +41,7 @@ def judge(repository: Path, *, auto_complete: bool = True, timeout: float = 60.0
         MissingExtraError: nvidia-pytriton is not installed.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tritonforge-judge-") as folder:
+    with temporary.folder("judge") as folder:
         shown = Path(folder) / "repository"
         _without_code(repository, shown)
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from tritonforge import temporary
 from tritonforge.errors import LaunchError
 from tritonforge.serving import folders, serverlog, supervisor
 
@@ -85,9 +85,7 @@ class Supervised:
         keep_log: bool = False,
         on_child_exit: Callable[[ChildExit], None] | None = None,
     ) -> None:
-        # Process ids are told apart by their namespace.
-        self._family = f"tritonforge_{Path('/proc/self/ns/pid').stat().st_ino}_"
-        self.prefix = f"{self._family}{os.getpid()}_s{next(_count)}_"
+        self.prefix = temporary.prefix(f"s{next(_count)}")
         self.folder = folders.make(self.prefix)
         self.log = self.folder / "process.log" if log is None else log.absolute()
         self.ended = threading.Event()
@@ -111,8 +109,8 @@ class Supervised:
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start the process; returns when it runs."""
-        for place in folders.places():
-            supervisor.remove_leftovers(self._family, place)
+        temporary.sweep()
+        temporary.sweep_backend()
         working_directory = self.folder / _WORKING_DIRECTORY
         working_directory.mkdir()
         job: supervisor.Job = {

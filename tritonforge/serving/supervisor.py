@@ -3,7 +3,8 @@
 A Server may end in any way, ``kill -9`` included, and must leave no process, no shared memory and no temporary folder
 behind. So it starts this file as a program in a session of its own and keeps the write end of its standard input: the
 kernel closes it when the Server's process ends, and the supervisor then stops tritonserver and clears up. Should the
-supervisor be killed itself, the kernel kills tritonserver (``PR_SET_PDEATHSIG``), and the next Server clears the rest.
+supervisor be killed itself, the kernel kills tritonserver (``PR_SET_PDEATHSIG``), and the next command clears the
+rest (`tritonforge.temporary`).
 
 Only the standard library is imported, and nothing of tritonforge, so that ``python -S -I supervisor.py`` starts in
 milliseconds. The program speaks JSON lines: it reads one `Job` and then ``stop`` or the end of its input; it writes
@@ -28,7 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypedDict
 
-__all__ = ["SHARED_MEMORY", "Job", "main", "remove_leftovers", "remove_shared_memory"]
+__all__ = ["SHARED_MEMORY", "Job", "main", "remove_shared_memory"]
 
 #: Where the python backend keeps the shared memory between tritonserver and its stubs.
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - not a place of ours for temporary files: POSIX shared memory
@@ -52,7 +53,7 @@ class Job(TypedDict):
     working_directory: str
     log: str
     folder: str  # the Server's temporary folder, removed at the end
-    shared_memory_prefix: str  # ends with "_<pid of the supervisor's parent>_"
+    shared_memory_prefix: str  # see `tritonforge.temporary`
     grace: float  # seconds between SIGTERM and SIGKILL
     watch_children: bool  # report children that end while nothing waits for them
 
@@ -63,23 +64,6 @@ def remove_shared_memory(prefix: str) -> None:
         for region in SHARED_MEMORY.iterdir():
             if region.name.startswith(prefix):
                 region.unlink(missing_ok=True)
-
-
-def remove_leftovers(prefix: str, folder: Path) -> None:
-    """Remove shared memory, and entries of ``folder``, named ``<prefix><pid>_...`` whose process <pid> is gone.
-
-    Only where a supervisor was killed with SIGKILL is there anything to remove.
-    """
-    for place in (SHARED_MEMORY, folder):
-        with contextlib.suppress(OSError):  # another user's, or removed by somebody else meanwhile
-            for entry in place.iterdir():
-                pid = entry.name.removeprefix(prefix).split("_")[0]
-                if not entry.name.startswith(prefix) or not pid.isdigit() or Path("/proc", pid).exists():
-                    continue
-                if entry.is_dir():
-                    shutil.rmtree(entry, ignore_errors=True)
-                else:
-                    entry.unlink(missing_ok=True)
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from tritonforge import temporary
 from tritonforge.errors import DefinitionError, TritonForgeError
 
 __all__ = ["Entry", "Journal", "JournalError", "forget"]
@@ -69,7 +70,7 @@ class Journal:
 
     def __init__(self, folder: Path | None, job: Mapping[str, Any]) -> None:
         self._lock = threading.Lock()
-        self._temporary = tempfile.TemporaryDirectory(prefix="tritonforge-transform-") if folder is None else None
+        self._temporary = tempfile.TemporaryDirectory(prefix=temporary.prefix("transform")) if folder is None else None
         self.folder = Path(self._temporary.name) if self._temporary is not None else folder or Path()
         self.stages = self.folder / "stages"
         self._held: int | None = None

@@ -6,12 +6,11 @@ Whatever it comes from, the result is read back, and held against the inputs and
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tritonforge import dali_pipeline
+from tritonforge import dali_pipeline, temporary
 from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
 from tritonforge.repository.artifacts import dali_model, dali_trial, download, tensorflow_model
 from tritonforge.repository.artifacts.agreement import check
@@ -119,7 +118,7 @@ def _put(
     elif isinstance(source, S3):
         if fetch_s3 is None:
             raise ArtifactError(f"{source.uri} is needed, and nothing was given to fetch from S3 with")
-        with tempfile.TemporaryDirectory(prefix="tritonforge-") as folder:
+        with temporary.folder("build") as folder:
             fetched = Path(folder) / "object"
             fetch_s3(source.uri, fetched)
             _copy(model, fetched, source.sha256, path, moved=moved, said=source.uri)

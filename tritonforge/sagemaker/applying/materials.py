@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tritonforge import temporary
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.disk.reading import read_tree
 from tritonforge.repository.rules.views import build
@@ -37,7 +37,7 @@ def read(path: Path) -> Iterator[Material]:
     if path.is_dir():
         yield Material(path, _content(path, size=None))
     elif path.is_file():
-        with tempfile.TemporaryDirectory(prefix="tritonforge-") as parent:
+        with temporary.folder("archive") as parent:
             folder = Path(parent) / "repository"
             unpack(path, folder)
             yield Material(folder, _content(folder, size=path.stat().st_size), archive=path)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tritonforge import temporary
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.applying.materials import Material
 from tritonforge.sagemaker.applying.progress import Progress
@@ -41,7 +41,7 @@ def upload(
     if material.archive is not None:
         _send(store, material.archive, uri, digest, progress)
         return
-    with tempfile.TemporaryDirectory(prefix="tritonforge-") as folder:
+    with temporary.folder("upload") as folder:
         progress.detail("compressing")
         package = write(material.folder, Path(folder) / "model.tar.gz", progress=progress.moved)
         if package.digest != digest:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import IO, Any, Final
+
+from tritonforge import temporary
 
 __all__ = ["container_files", "make_private", "make_state", "open_private"]
 
@@ -26,7 +27,7 @@ def make_state(folder: Path) -> None:
 def container_files(state: Path | None) -> Path:
     """An empty folder for the files of containers; what a killed emulator left in a state folder is removed."""
     if state is None:
-        return Path(tempfile.mkdtemp(prefix="tritonforge-emulator-"))
+        return temporary.create("emulator")
     folder = state / "containers"
     shutil.rmtree(folder, ignore_errors=True)
     make_private(folder)

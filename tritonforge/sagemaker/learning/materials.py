@@ -7,7 +7,6 @@ training job would read them, so that a label that is not there is told before a
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tritonforge import temporary
 from tritonforge.errors import DefinitionError, ManifestError
 from tritonforge.inference.transform.places import Folders, PlaceError
 from tritonforge.records.manifest import manifest_elements
@@ -49,7 +49,7 @@ def materials(job: TrainingJob, *, bucket: str) -> Iterator[Mapping[str, Materia
         DefinitionError: there are none, a manifest is wrong or lists a file that is not there, or a file's name is one
             that S3 does not take.
     """
-    with tempfile.TemporaryDirectory(prefix="tritonforge-") as scratch:
+    with temporary.folder("training") as scratch:
         found: dict[str, Material] = {}
         for channel in local_channels(job):
             data = channel.data

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from tritonforge import temporary
 from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.images import instance_family
 from tritonforge.images.changes import SERVE_VARIABLES
@@ -282,7 +283,7 @@ def _models(
         raise ContainerError(f"The multi-model container of production variant {variant.name} has no ModelDataUrl.")
     place = folder / "models"
     if not is_word(str(place)):  # Triton reads the models there, and their paths reach a shell
-        place = folders.make("tritonforge-models-")
+        place = folders.make(temporary.prefix("models"))
         closing.callback(shutil.rmtree, place, ignore_errors=True)
     has_gpu = view.has_gpu()
 
