@@ -254,7 +254,7 @@ def test_a_sequence_goes_through_several_runs(infer: Infer, address: str) -> Non
 WRONG: dict[str, tuple[list[str], int, str]] = {
     "no model named": (["{http}", "--input", "x=1"], 2, "by name: accumulate, all, photo, repeat, two. Name the model"),
     "the option for it": (["{grpc}", "a.jpg"], 2, "Name the model of the request: --model NAME"),
-    "metrics port": (["{metrics}", "a.jpg"], 1, "is not an inference server (GET /v2 has no server metadata)"),
+    "metrics port": (["{metrics}", "a.jpg"], 1, "is Triton's metrics port; use its HTTP, gRPC or SageMaker port"),
     "batch too large": (
         ["{http}", "a.jpg", "--model", "photo", "--batch", "8"],
         2,
@@ -387,3 +387,25 @@ def test_bfloat16_of_numpys_files_is_read(infer: Infer, tmp_path: Path) -> None:
     """A file of numpy holds bfloat16 as plain bytes of two."""
     np.save(tmp_path / "x.npy", np.array([[1.5]], dtype=ml_dtypes.bfloat16))
     assert outputs(infer, "{http}", "--model", "all", "--input", "in_BF16=@x.npy")["out_BF16"]["data"] == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "sentence"),
+    [
+        ("http", 2, "is Triton's own HTTP port, which has no /invocations; use its SageMaker port (8080)"),
+        ("grpc", 1, "is a gRPC port, which does not answer HTTP/1.1"),
+        ("metrics", 1, "is Triton's metrics port; use its HTTP, gRPC or SageMaker port"),
+    ],
+)
+def test_transform_names_a_wrong_port_before_the_job_begins(
+    server: Server, capfd: pytest.CaptureFixture[str], tmp_path: Path, address: str, code: int, sentence: str
+) -> None:
+    """A job whose every request would fail does not start."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(b"an image")
+    url = f"http://127.0.0.1:{server.ports[address]}"
+    with pytest.raises(SystemExit) as ended:
+        main(["transform", str(tmp_path / "in"), str(tmp_path / "out"), "--url", url])
+    assert ended.value.code == code
+    assert sentence in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

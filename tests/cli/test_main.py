@@ -15,7 +15,8 @@ BAD_INPUT = {
     "unknown option": (["build", "--frobnicate"], 2, "No such option"),
     "no definition": (["build", "nowhere"], 2, "nowhere: there is no definition here"),
     "both modes": (["build", "repos/digits", "--check", "--write-configs"], 2, "exclude each other"),
-    "no repository": (["serve", "nowhere"], 1, "nowhere is not a directory"),
+    "no repository": (["serve", "nowhere"], 2, "nowhere: there is no such directory"),
+    "a file as repository": (["serve", "README.md"], 2, "README.md: is not a directory"),
     "no port": (["serve", "repos", "--http-port", "99999"], 2, "'99999' is neither a port"),
     "one port twice": (
         ["serve", "repos", "--http-port", "9000", "--grpc-port", "9000"],

@@ -325,10 +325,21 @@ def test_an_answer_that_is_no_answer_is_a_decode_error() -> None:
         client = Client(seen.url, model="m")
         with client, pytest.raises(DecodeError, match="/v2/models/m: the answer is not a model's metadata"):
             client.metadata()
-    with served(lambda *_: (200, {}, b"")) as seen, Client(seen.url, model="m") as client:
-        for call in (lambda: client.infer({"x": X}), client.ready):  # Triton's metrics port answers so
-            with pytest.raises(DecodeError, match=r"not an inference server .* Triton's metrics port answers so"):
+
+
+def test_a_server_that_answers_200_to_every_path() -> None:
+    """Triton's metrics port is named; any other such server is asked as SageMaker's containers are."""
+
+    def metrics(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        return 200, {}, b"# HELP nv_inference_request_success ..." if path == "/metrics" else b""
+
+    with served(metrics) as seen, Client(seen.url, model="m") as client:
+        for call in (lambda: client.infer({"x": X}), client.ready):
+            with pytest.raises(DecodeError, match=f"{seen.url} is Triton's metrics port; use its HTTP, gRPC or"):
                 call()
+    with served(lambda *_: (200, {}, b"fine")) as seen, Client(seen.url) as client:
+        assert client.ready()
+        assert seen.paths()[-1] == "/ping"
 
 
 def test_no_server_is_a_connect_error() -> None:

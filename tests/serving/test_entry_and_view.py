@@ -10,6 +10,7 @@ from google.protobuf import text_format
 from tritonforge.errors import LaunchError
 from tritonforge.schema import ModelConfig, new_model_config
 from tritonforge.serving import entry, ports, view
+from tritonforge.serving.server import Server
 
 
 def config(text: str) -> ModelConfig:
@@ -63,6 +64,12 @@ def test_a_port_that_is_given_twice_is_refused() -> None:
         raise AssertionError("held")
     with ports.held({"sagemaker": 0, "http": 0, "grpc": None, "metrics": None}) as held:
         assert held["sagemaker"] != held["http"]
+
+
+def test_a_repository_without_models_is_refused(tmp_path: Path) -> None:
+    """The sentence has the path, and what is looked for there."""
+    with pytest.raises(LaunchError, match=f"{tmp_path} has no model; expected {tmp_path}/<model>/config.pbtxt"):
+        Server(tmp_path)
 
 
 def test_steps_come_with_their_ensemble() -> None:

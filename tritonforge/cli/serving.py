@@ -88,6 +88,9 @@ def serve(
     container's contract, at --sagemaker-port. Ctrl-C stops the server; nothing is left behind. When the Python process
     of a model dies, the server is started again on the same ports.
     """
+    if not repository.is_dir():
+        what = "is not a directory" if repository.exists() else "there is no such directory"
+        raise click.UsageError(f"{repository}: {what}; give the folder that holds the models' folders")
     packaged = is_package(repository)
     if variables and not packaged:
         raise click.UsageError("--env is for packages of TensorFlow Serving; a model repository of Triton's takes none")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, get_args
 
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from tritonforge.cli import fleet
 from tritonforge.cli.stopping import Stop, signals
 from tritonforge.cli.terminal import err, human_bytes, out, steps
+from tritonforge.inference.client.http import Address, flavour_of
 from tritonforge.inference.transform import (
     RAW,
     Asker,
@@ -45,6 +46,9 @@ from tritonforge.repository.artifacts.download import cache_folder
 __all__ = ["few_arenas", "job_flags", "job_of", "transform"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+#: Seconds to wait for a server that is to be asked.
+_CONNECT_TIMEOUT: Final = 10.0
 
 #: Requests at once where nothing is said: one is answered while the next one is decoded, on each core.
 _CONCURRENT: Final = max(4, 2 * (os.cpu_count() or 1))
@@ -169,8 +173,12 @@ def transform(
     of a model that is there; the plan is shown first, then the job's status and log.
     """
     few_arenas()
-    if (model is None) == (url is None):
+    if model is None and url is None:
         raise click.UsageError("say which model: --model FOLDER (a model repository), or --url of a server")
+    if model is not None and url is not None:
+        raise click.UsageError("--model and --url exclude each other: a repository is run here, or a server is asked")
+    if url is not None and default_model is not None:
+        raise click.UsageError("--default-model is for --model; a server at --url has its own default model")
     if flags["on"] == "sagemaker":
         if model is None or form not in (None, "container"):
             raise click.UsageError("--on sagemaker takes --model, and writes the answers as they are: --form container")
@@ -187,6 +195,8 @@ def transform(
     chosen: Form = form or ("jsonl" if job.data_processing is None else "container")
     folder = work or _work(source, target)
     _check_apart(source, target, folder)
+    if url is not None:
+        url = _front_end(url)
     if afresh:
         forget(folder)
     objects, outputs = _place(source, flags), _place(target, flags, halves=folder / "halves")
@@ -246,6 +256,20 @@ def _server(
         for warning in server.server.warnings:
             err.print(f"[yellow]note:[/yellow] {escape(warning)}")
         yield server, server.gathering()
+
+
+def _front_end(url: str) -> str:
+    """The address of a server with ``/invocations``; any other is refused before the job begins."""
+    if "://" not in url:
+        url = f"http://{url}"
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError(f"--url {url}: write http://host:port; SageMaker's models are asked with --on sagemaker")
+    with closing(Address(url, timeout=_CONNECT_TIMEOUT, connections=1)) as address:
+        if flavour_of(address) == "triton":
+            raise click.UsageError(
+                f"--url {url} is Triton's own HTTP port, which has no /invocations; use its SageMaker port (8080)"
+            )
+    return url
 
 
 @contextmanager

@@ -111,6 +111,8 @@ class Server:
             raise LaunchError(f"{repository} is not a directory; give the folder that holds the models' folders")
         found = installation.find()
         configs = view.configs(repository)
+        if not configs and not multi_model:
+            raise LaunchError(f"{repository} has no model; expected {repository}/<model>/config.pbtxt")
         everything = default_model is None and models is None and not multi_model
         loaded = None if everything else {*(models or ()), default_model} - {None}
         served = configs if loaded is None else entry.with_steps(configs, sorted(str(each) for each in loaded))

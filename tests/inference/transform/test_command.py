@@ -102,7 +102,10 @@ def test_another_job_over_the_same_output_is_refused_unless_afresh(folder: Folde
     ("arguments", "sentence"),
     [
         (["IN", "OUT"], "say which model"),
-        (["IN", "OUT", "--url", "http://127.0.0.1:9", "--model", "x"], "say which model"),
+        (["IN", "OUT", "--url", "http://127.0.0.1:9", "--model", "x"], "--model and --url exclude each other"),
+        (["IN", "OUT", "--url", "http://127.0.0.1:9", "--default-model", "x"], "--default-model is for --model"),
+        (["IN/full", "OUT", "--url", "grpc://127.0.0.1:9"], "--url grpc://127.0.0.1:9: write http://host:port"),
+        (["IN/full", "OUT", "--url", "http://127.0.0.1:9/invocations"], "leave /invocations out"),
         (["IN/full", "OUT", "--model", "nowhere"], "nowhere is not a directory"),
         (["IN", "IN/out", "--url", "http://127.0.0.1:9"], "lies inside of INPUT"),
         (["IN", "OUT", "--work", "IN/work", "--url", "http://127.0.0.1:9"], "lies inside of INPUT"),

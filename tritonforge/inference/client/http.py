@@ -45,6 +45,8 @@ _OK: Final = 200
 _NOT_FOUND: Final = 404
 _SERVER_ERROR: Final = 500
 _NOT_IMPLEMENTED: Final = 501
+#: How Triton's metrics begin, in Prometheus' text format.
+_TRITON_METRICS: Final = b"# HELP nv_"
 #: Paths that the front ends have themselves, pasted behind the address.
 _CALL: Final = re.compile(r"/(v2(/.*)?|invocations|ping|metrics)/?$")
 #: The first frame of an HTTP/2 server, such as gRPC's: a length of less than 64 KiB in three bytes, then the type,
@@ -251,8 +253,8 @@ class TritonFrontEnd:
 def flavour_of(address: Address) -> Flavour:
     """Return which front end answers at the address.
 
-    Only Triton's own knows ``GET /v2``, KServe's server metadata; the SageMaker one answers it 400. Raises DecodeError
-    for what is neither: Triton's metrics port answers 200 to every path.
+    Only Triton's own knows ``GET /v2``, KServe's server metadata. The SageMaker one answers it 400, and a container of
+    another kind may answer anything. Raises DecodeError for Triton's metrics port, which answers 200 to every path.
     """
     response = address.get("/v2")
     if response.status >= _SERVER_ERROR:
@@ -260,15 +262,13 @@ def flavour_of(address: Address) -> Flavour:
     if response.status != _OK:
         return "sagemaker"
     try:
-        is_metadata = "name" in json.loads(response.data)
+        if "name" in json.loads(response.data):
+            return "triton"
     except (ValueError, TypeError, RecursionError):
-        is_metadata = False
-    if not is_metadata:
-        raise DecodeError(
-            f"{address.url} answers, but is not an inference server (GET /v2 has no server metadata). Triton's metrics "
-            "port answers so; use its HTTP, gRPC or SageMaker port"
-        )
-    return "triton"
+        pass
+    if address.get("/metrics").data.startswith(_TRITON_METRICS):
+        raise DecodeError(f"{address.url} is Triton's metrics port; use its HTTP, gRPC or SageMaker port")
+    return "sagemaker"
 
 
 def coalesced(payload: Payload) -> Iterator[bytes | memoryview]:
