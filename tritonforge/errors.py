@@ -34,6 +34,8 @@ A message says where, what, and what to do. Foreign errors are mapped where they
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -53,6 +55,7 @@ __all__ = [
     "ServerError",
     "TritonForgeError",
     "ValidationError",
+    "install_command",
 ]
 
 
@@ -99,9 +102,39 @@ class MissingExtraError(TritonForgeError):
     exit_code = 2
 
     def __init__(self, package: str, *, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'tritonforge[{extra}]'")
+        super().__init__(f"{package} is not installed; run: {install_command(extra, _direct_url())}")
         self.package = package
         self.extra = extra
+
+
+def install_command(extra: str, direct_url: str | None) -> str:
+    """Return the pip command that adds an extra to this installation.
+
+    ``direct_url`` is the text of the installation's direct_url.json (PEP 610), which says where it came from when that
+    is not a package index: a checkout, an archive, a repository.
+    """
+    try:
+        source = json.loads(direct_url or "{}")
+        url = source["url"]
+        version_control = source.get("vcs_info", {}).get("vcs")
+        editable = "-e " if source.get("dir_info", {}).get("editable") else ""
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return f"pip install 'tritonforge[{extra}]'"
+    if version_control:
+        return f"pip install {shlex.quote(f'tritonforge[{extra}] @ {version_control}+{url}')}"
+    if url.startswith("file://") and "dir_info" in source and "%" not in url:
+        folder = url.removeprefix("file://")
+        return f"pip install {editable}{shlex.quote(f'{folder}[{extra}]')}"
+    return f"pip install {shlex.quote(f'tritonforge[{extra}] @ {url}')}"
+
+
+def _direct_url() -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.distribution("tritonforge").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 class EncodeError(TritonForgeError, ValueError):

@@ -415,7 +415,7 @@ def test_the_missing_checksum_library_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
     checksum._extend.cache_clear()
     try:
-        with pytest.raises(MissingExtraError, match=r"pip install 'tritonforge\[transform\]'"):
+        with pytest.raises(MissingExtraError, match=r"pip install .*\[transform\]'"):
             frame_tfrecord(b"x")
         assert payloads(split([PART], "RecordIO")) == [b"good"]
     finally:

@@ -311,5 +311,5 @@ def test_a_machine_without_the_services_packages_is_told(
         return None if name == "falcon" else real(name, *arguments)
 
     monkeypatch.setattr(importlib.util, "find_spec", without)
-    with pytest.raises(MissingExtraError, match=r"falcon is not installed; run: pip install 'tritonforge\[local\]'"):
+    with pytest.raises(MissingExtraError, match=r"falcon is not installed; run: pip install .*\[local\]'"):
         TfsServer(package({"inference.py": PASSING}), program=model_server)
