@@ -75,7 +75,8 @@ def _reason(error: Exception) -> str:
             f"{name} takes {int(positional[1]) - 1} values by position, got {int(positional[2]) - 1}. Name the others: "
             "field=value."
         )
-    return f"{name} {reason.replace('required positional argument', 'required field')}"
+    missing = re.fullmatch(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)", reason)
+    return f"{name}: {missing[1]} must be given." if missing is not None else f"{name}: {reason}"
 
 
 def _called_class(name: str, trace: types.TracebackType | None) -> type | None:

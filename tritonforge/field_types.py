@@ -6,6 +6,7 @@ traceback from deep inside the build. Sequences become tuples, mappings read-onl
 
 from __future__ import annotations
 
+import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -51,6 +52,8 @@ def check_fields(value: Any) -> None:
             stored = _convert(given, hints[field.name], "")
         except _Mismatch as error:
             name = f"{field.name}{error.place}"
+            if get_origin(error.expected) is Literal and isinstance(error.value, str):
+                raise DefinitionError(f"{_where(value)}: {name} {_choose(error)}") from None
             raise DefinitionError(
                 f"{_where(value)}: {name} has the wrong type (expected {_expected(error.expected)}, got "
                 f"{describe(error.value)}).{_advice(field.name, error)}"
@@ -204,6 +207,16 @@ def _advice(field: str, error: _Mismatch) -> str:
         return ""
     place = f"{field}{error.place}"
     return f" Write {place}={named[0].__name__}(...)." if "[" not in place else f" Write {named[0].__name__}(...)."
+
+
+def _choose(error: _Mismatch) -> str:
+    """Say that a text is none of the known ones, and which of them is meant."""
+    names = [name for name in get_args(error.expected) if name]
+    given = str(error.value)
+    meant = [name for name in names if given and name.endswith(given.upper())]
+    meant = meant or difflib.get_close_matches(given.upper(), names, n=1)
+    advice = f" Did you mean {meant[0]}?" if len(meant) == 1 else ""
+    return f"is {_short(given)} (expected {', '.join(names)}).{advice}"
 
 
 def _choices(hint: Any) -> Sequence[Any]:

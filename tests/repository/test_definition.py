@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "m: the name of an instance group is 'a;b'",
     ),
     "negative batch": (lambda: Python("m", max_batch_size=-1), "must be non-negative"),
-    "unknown type": (lambda: Input("x", "FP32", [1]), "data_type is 'FP32'; Triton knows"),
+    "unknown type": (lambda: Input("x", "FP32", [1]), "data_type is 'FP32'. Did you mean TYPE_FP32."),
     "zero extent": (lambda: Input("x", TYPE_FP32, [0]), r"dims is \[0\]: an extent must be >= 1, or -1"),
     "empty dims": (lambda: Output("x", TYPE_FP32, []), "a scalar is dims"),
     "double input": (lambda: Python("m", input=[Input("x"), Input("x")]), "input 'x' is declared twice"),

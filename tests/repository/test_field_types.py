@@ -17,6 +17,7 @@ from tritonforge.field_types import describe
 from tritonforge.repository import definition
 from tritonforge.repository.definition import (
     All,
+    Control,
     Dali,
     DynamicBatching,
     Ensemble,
@@ -50,8 +51,8 @@ REQUIRED: Mapping[str, Mapping[str, Any]] = {
     "State": {"input_name": "a", "output_name": "b", "data_type": FP32, "dims": [1]},
     "Resource": {"name": "r", "count": 1},
     "Specific": {"versions": [1]},
-    "BatchInput": {"kind": "k", "target_name": ["t"], "data_type": FP32, "source_input": ["s"]},
-    "BatchOutput": {"kind": "k", "target_name": ["t"], "source_input": ["s"]},
+    "BatchInput": {"kind": "BATCH_ITEM_SHAPE", "target_name": ["t"], "data_type": FP32, "source_input": ["s"]},
+    "BatchOutput": {"kind": "BATCH_SCATTER_WITH_INPUT_SHAPE", "target_name": ["t"], "source_input": ["s"]},
     "WarmupInput": {"data_type": FP32, "dims": [1], "zero_data": True},
     "Warmup": {"name": "w", "inputs": {}},
     "Function": {"build": print},
@@ -132,9 +133,21 @@ ADVICE: Mapping[str, tuple[Callable[[], object], str]] = {
     "a model for a tensor": (lambda: Ensemble("e", outputs=[Onnx("m")]), "(expected Tensor, got Onnx 'm')"),
     "a model at a model": (lambda: step()(Onnx("m")), 'input "x" of model "s" is given Onnx \'m\', not a tensor'),
     "a model by name": (lambda: step()(z=Onnx("m")), "is given Onnx 'm', not a tensor"),
+    "a name for a tensor": (lambda: step()("I"), "is given str 'I', not a tensor of this ensemble. Write Tensor('I')."),
+    "a type of numpy": (lambda: Input("x", "float32"), "data_type is 'float32'. Did you mean TYPE_FP32?"),
+    "a type of the wire": (lambda: Tensor("x", "BYTES"), "tensor 'x': data_type is 'BYTES'. Did you mean TYPE_STRING?"),
+    "a device by its short name": (
+        lambda: InstanceGroup(kind="gpu"),  # type: ignore[arg-type]
+        "kind is 'gpu' (expected KIND_AUTO, KIND_GPU, KIND_CPU, KIND_MODEL). Did you mean KIND_GPU?",
+    ),
+    "a type of a control": (
+        lambda: Control(kind="CONTROL_SEQUENCE_CORRID", data_type="int64"),
+        "Control: data_type is 'int64'. Did you mean TYPE_INT64?",
+    ),
+    "no warm-up data": (lambda: WarmupInput(FP32, [1]), "zero_data, random_data and input_data_file, got none"),
     "several outputs": (
         lambda: step()(step(outputs=("y", "z"))(Tensor("I"))),
-        'is given Tensors, not a tensor of this ensemble; choose one of its outputs: "y", "z"',
+        'is given Tensors, not a tensor of this ensemble. Choose one of its outputs: "y", "z".',
     ),
     "a number for a name": (lambda: step()(Tensor("I"), to=3), 'model "s": to is int 3 (expected a name, '),
     "a text for a version": (lambda: step()(Tensor("I"), version="2"), "version is str '2' (expected int)"),
@@ -175,7 +188,8 @@ KEYWORDS = {
     "misspelled": ("Onnx('m', max_batchsize=4)", "Onnx has no field 'max_batchsize'. Did you mean max_batch_size?"),
     "unknown": ("Latest(x=1)", "Latest has no field 'x'. Its fields are num_versions."),
     "by position": ("Onnx('m', 4)", "Onnx takes 1 values by position, got 2. Name the others: field=value."),
-    "missing": ("Input()", "Input missing 1 required field: 'name'"),
+    "missing": ("Input()", "Input: 'name' must be given."),
+    "missing by keyword": ("Download('https://x/y')", "Download: 'sha256' must be given."),
     "of a module": ("tf.Onnx('m', batch=4)", "Onnx has no field 'batch'."),
 }
 

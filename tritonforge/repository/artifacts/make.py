@@ -22,6 +22,15 @@ from tritonforge.repository.definition.sources import S3, Artifact, Download, Fi
 
 __all__ = ["FetchS3", "kind", "make", "read_back"]
 
+#: What takes a file that is no SavedModel, by its suffix.
+_TAKERS = {
+    ".dali": "Dali",
+    ".graphdef": "TensorFlow(platform='tensorflow_graphdef')",
+    ".onnx": "Onnx",
+    ".pb": "TensorFlow(platform='tensorflow_graphdef')",
+    ".pt": "PyTorch",
+}
+
 #: Gets an ``s3://`` address and the path to write it to.
 FetchS3 = Callable[[str, Path], None]
 
@@ -163,7 +172,10 @@ def _copy(model: Model, source: Path, sha256: str | None, path: Path, *, moved: 
             raise ArtifactError(f"{where} is a folder; a sha256 can be held against a file only")
         shutil.copytree(source, path, dirs_exist_ok=True)  # a package's version folder is there already
     elif kind(model) == SAVEDMODEL:
-        raise ArtifactError(f"its file {where} is no folder; a SavedModel is the folder that holds saved_model.pb")
+        other = f"; {_TAKERS[source.suffix]} takes it" if source.suffix in _TAKERS else ""
+        raise ArtifactError(
+            f"its file {where} is no folder; a SavedModel is the folder that holds saved_model.pb{other}"
+        )
     else:
         download.copy_checked(source, path, sha256, moved=moved)
 

@@ -64,7 +64,9 @@ def load(path: Path | str) -> Definitions:
         if known is not each:
             raise DefinitionError(f"{given}: two models are named {each.name!r}")
     if not models and not any(isinstance(each, TensorFlowServing) for each in vars(module).values()):
-        raise DefinitionError(f"{given}: there are no models in it; bind one to a name: model = TensorFlow(...)")
+        raise DefinitionError(
+            f"{given}: there are no models in it; bind one to a name at the top level: model = TensorFlow(...)"
+        )
     bound = {name: value for name, value in vars(module).items() if not name.startswith("__")}
     package = _package(bound, models, given)
     if package is not None:

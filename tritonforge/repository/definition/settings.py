@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+from tritonforge.datatypes import BY_CONFIG
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields
 from tritonforge.repository.definition.sources import File, as_file
-from tritonforge.repository.definition.tensors import check_dims, frozen
+from tritonforge.repository.definition.tensors import check_dims, describe_data_type, frozen
 
 __all__ = [
     "All",
@@ -47,13 +48,16 @@ class _Setting:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        data_type = getattr(self, "data_type", "")
+        if data_type and data_type not in BY_CONFIG:
+            raise DefinitionError(f"{type(self).__name__}: {describe_data_type(data_type)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuePolicy(_Setting):
     """What happens to requests that wait: ``timeout_action`` is ``REJECT`` or ``DELAY``; times in microseconds."""
 
-    timeout_action: str = ""
+    timeout_action: Literal["", "REJECT", "DELAY"] = ""
     default_timeout_microseconds: int = 0
     allow_timeout_override: bool = False
     max_queue_size: int = 0
@@ -94,7 +98,7 @@ class Oldest(_Setting):
 class Control(_Setting):
     """One control signal: ``kind`` is ``CONTROL_SEQUENCE_START``, ``_READY``, ``_END`` or ``_CORRID``."""
 
-    kind: str
+    kind: Literal["CONTROL_SEQUENCE_START", "CONTROL_SEQUENCE_READY", "CONTROL_SEQUENCE_END", "CONTROL_SEQUENCE_CORRID"]
     int32_false_true: Sequence[int] = ()
     fp32_false_true: Sequence[float] = ()
     bool_false_true: Sequence[bool] = ()
@@ -172,7 +176,7 @@ class RateLimiter(_Setting):
 class SecondaryDevice(_Setting):
     """A further device of an instance: ``kind`` is ``KIND_NVDLA``."""
 
-    kind: str = ""
+    kind: Literal["", "KIND_NVDLA"] = ""
     device_id: int = 0
 
 
@@ -181,7 +185,7 @@ class InstanceGroup(_Setting):
     """``count`` instances of a model on a device: ``kind`` is ``KIND_AUTO``, ``_GPU``, ``_CPU`` or ``_MODEL``."""
 
     name: str = ""
-    kind: str = ""
+    kind: Literal["", "KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"] = ""
     count: int = 0
     rate_limiter: RateLimiter | None = None
     gpus: Sequence[int] = ()
@@ -217,7 +221,14 @@ VersionPolicy: TypeAlias = Latest | All | Specific
 class BatchInput(_Setting):
     """An input that Triton makes from the shapes of a ragged batch (``kind`` is one of `BatchInput.Kind`)."""
 
-    kind: str
+    kind: Literal[
+        "BATCH_ELEMENT_COUNT",
+        "BATCH_ACCUMULATED_ELEMENT_COUNT",
+        "BATCH_ACCUMULATED_ELEMENT_COUNT_WITH_ZERO",
+        "BATCH_MAX_ELEMENT_COUNT_AS_SHAPE",
+        "BATCH_ITEM_SHAPE",
+        "BATCH_ITEM_SHAPE_FLATTEN",
+    ]
     target_name: Sequence[str]
     data_type: str
     source_input: Sequence[str]
@@ -227,7 +238,7 @@ class BatchInput(_Setting):
 class BatchOutput(_Setting):
     """An output that Triton scatters by the shapes of an input (``kind`` is one of `BatchOutput.Kind`)."""
 
-    kind: str
+    kind: Literal["BATCH_SCATTER_WITH_INPUT_SHAPE"]
     target_name: Sequence[str]
     source_input: Sequence[str]
 
@@ -256,7 +267,8 @@ class WarmupInput(_Setting):
         ]
         if len(given) != 1:
             raise DefinitionError(
-                f"a warm-up input takes exactly one of zero_data, random_data and input_data_file, not {given}"
+                "a warm-up input takes exactly one of zero_data, random_data and input_data_file, got "
+                f"{' and '.join(given) or 'none'}"
             )
         if (self.data is not None) != (self.input_data_file is not None):
             raise DefinitionError("a warm-up input's input_data_file and data come together: the name and the content")

@@ -5,12 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Final, Literal
 
 from tritonforge.datatypes import BY_CONFIG
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields
 
-__all__ = ["Input", "Output", "check_dims", "frozen"]
+__all__ = ["Input", "Output", "check_dims", "describe_data_type", "frozen"]
+
+#: Names of element types in numpy, ONNX and KServe, and what Triton's configuration calls them.
+_OTHER_NAMES: Final = {
+    "BFLOAT16": "BF16",
+    "BYTES": "STRING",
+    "DOUBLE": "FP64",
+    "FLOAT": "FP32",
+    "FLOAT16": "FP16",
+    "FLOAT32": "FP32",
+    "FLOAT64": "FP64",
+    "HALF": "FP16",
+    "INT": "INT64",
+    "LONG": "INT64",
+    "OBJECT": "STRING",
+    "STR": "STRING",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +45,7 @@ class Input:
     name: str
     data_type: str | None = None
     dims: Sequence[int] | None = None
-    format: str = field(default="", kw_only=True)
+    format: Literal["", "FORMAT_NONE", "FORMAT_NHWC", "FORMAT_NCHW"] = field(default="", kw_only=True)
     reshape: Sequence[int] | None = field(default=None, kw_only=True)
     is_shape_tensor: bool = field(default=False, kw_only=True)
     allow_ragged_batch: bool = field(default=False, kw_only=True)
@@ -89,15 +106,21 @@ def check_dims(dims: Sequence[int], where: str) -> tuple[int, ...]:
     return checked
 
 
+def describe_data_type(data_type: str) -> str:
+    """Say that a data type is not one of Triton's, and which is meant: FP32, float32 and TYPE_float are TYPE_FP32."""
+    name = data_type.upper().removeprefix("TYPE_")
+    name = _OTHER_NAMES.get(name, name)
+    meant = f". Did you mean TYPE_{name}?" if f"TYPE_{name}" in BY_CONFIG else f"; Triton knows {', '.join(BY_CONFIG)}"
+    return f"data_type is {data_type!r}{meant}"
+
+
 def _check(tensor: Input | Output) -> None:
     check_fields(tensor)
     kind = type(tensor).__name__.lower()
     if not tensor.name:
         raise DefinitionError(f"an {kind} has no name")
     if tensor.data_type is not None and tensor.data_type not in BY_CONFIG:
-        raise DefinitionError(
-            f"{kind} {tensor.name!r}: data_type is {tensor.data_type!r}; Triton knows {', '.join(BY_CONFIG)}"
-        )
+        raise DefinitionError(f"{kind} {tensor.name!r}: {describe_data_type(tensor.data_type)}")
     if tensor.dims is not None:
         dims = check_dims(tensor.dims, f"{kind} {tensor.name!r}: dims")
         if not dims:

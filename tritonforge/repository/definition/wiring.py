@@ -17,7 +17,7 @@ from typing import Protocol
 from tritonforge.datatypes import BY_CONFIG
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields, describe
-from tritonforge.repository.definition.tensors import Input, Output, check_dims, frozen
+from tritonforge.repository.definition.tensors import Input, Output, check_dims, describe_data_type, frozen
 
 __all__ = ["Servable", "Step", "Tensor", "Tensors", "agree", "call"]
 
@@ -76,9 +76,7 @@ class Tensor:
         if self.step is None and not self.name:
             raise DefinitionError("a tensor that enters an ensemble needs a name")
         if self.data_type is not None and self.data_type not in BY_CONFIG:
-            raise DefinitionError(
-                f"tensor {self.name!r}: data_type is {self.data_type!r}; Triton knows {', '.join(BY_CONFIG)}"
-            )
+            raise DefinitionError(f"tensor {self.name!r}: {describe_data_type(self.data_type)}")
         if self.dims is not None:
             frozen(self, "dims", check_dims(self.dims, f"tensor {self.name!r}: dims"))
 
@@ -183,10 +181,12 @@ def _check_arguments(
         given = {str(name): tensor for name, tensor in positional[0].items()}
     for name, tensor in {**given, **named}.items():
         if not isinstance(tensor, Tensor):
-            several = f"; choose one of its outputs: {_quoted(tensor)}" if isinstance(tensor, Tensors) else ""
+            advice = f". Write Tensor({tensor!r})." if isinstance(tensor, str) else ""
+            if isinstance(tensor, Tensors):
+                advice = f". Choose one of its outputs: {_quoted(tensor)}."
             raise DefinitionError(
                 f'input "{name}" of model "{model.name}" is given {describe(tensor)}, not a tensor of this ensemble'
-                f"{several}"
+                f"{advice}"
             )
     names = list(to.values()) if isinstance(to, Mapping) else [to] if isinstance(to, str) else to
     if names is not None and not (

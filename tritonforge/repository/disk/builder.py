@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tritonforge.errors import ArtifactError, ValidationError
 from tritonforge.repository.definition.ensemble import Ensemble
 from tritonforge.repository.definition.loading import Definitions
-from tritonforge.repository.definition.models import Model
+from tritonforge.repository.definition.models import Dali, Model
 from tritonforge.repository.definition.package import VERSION_FOLDER
 from tritonforge.repository.disk.package import code_files
 from tritonforge.repository.disk.reading import read_tree
@@ -143,6 +143,7 @@ class _Work:
             if artifact is None:
                 raise ArtifactError(
                     f"{model.name}: there is no model file for it; give it an artifact (File, Download, Function ...)"
+                    f"{' or a pipeline function' if isinstance(model, Dali) else ''}"
                 )
             model = self.maker.complete(model, self._version(model, version))
         return model
