@@ -115,13 +115,13 @@ def test_github_annotations_are_escaped() -> None:
 
 def test_a_disagreement_with_the_server_is_named() -> None:
     """Another verdict, and a sentence that no finding has; agreement says nothing."""
-    assert differences([ERROR], [ERROR.message]) == ()
-    assert differences([], []) == ()
-    assert differences([], ["something else"]) == (
+    assert differences([ERROR], [ERROR.message], loads=False) == ()
+    assert differences([], [], loads=True) == ()
+    assert differences([], ["something else"], loads=False) == (
         "the server says refused, the findings say loads",
         "only the server says: something else",
     )
-    assert differences([ERROR], []) == ("the server says loads, the findings say refused",)
+    assert differences([ERROR], [], loads=True) == ("the server says loads, the findings say refused",)
 
 
 def test_hidden_findings_are_counted_and_refuse_in_every_format() -> None:

@@ -196,7 +196,7 @@ def test_what_has_one_answer_is_mended(good: Path) -> None:
 def test_the_real_server_is_asked_and_agrees(good: Path, bad: Path) -> None:
     """Its sentences stand beside ours, and no difference is found."""
     fine = json.loads(tritonforge("validate", str(good), "--with-server", "--format", "json").stdout)
-    assert fine["server"] == {"verdict": "loads", "messages": [], "differences": []}
+    assert fine["server"] == {"verdict": "loads", "messages": [], "undecided": {}, "differences": []}
     told = json.loads(tritonforge("validate", str(bad), "--with-server", "--format", "json").stdout)
     assert told["server"]["verdict"] == "refused"
     assert told["server"]["differences"] == []

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,8 +105,8 @@ def server(assembled: Path, digits: Path) -> Iterator[Server]:
     """The unchanged digits on a tritonserver whose TensorFlow backend is the assembled folder, alone."""
     prepare = installation.prepare
 
-    def prepared(found: installation.Installation, folder: Path, *, stand_in: bool = False) -> Path:
-        backends = prepare(found, folder, stand_in=stand_in)
+    def prepared(found: installation.Installation, folder: Path, **options: Any) -> Path:
+        backends = prepare(found, folder, **options)
         (backends / "tensorflow").unlink()
         (backends / "tensorflow").symlink_to(assembled)
         # The packages of this environment are for the DALI backend only: the stub of TensorFlow must find its own.

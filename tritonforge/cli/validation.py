@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from tritonforge.cli.reports import FORMATS, Judged
+from tritonforge.cli.reports import FORMATS, Judged, ServerVerdict
 from tritonforge.images.changes import REFERENCE, rows
 from tritonforge.repository.rules.catalogue import rules_by_code
 from tritonforge.repository.tree import Tree
@@ -103,19 +103,19 @@ def validate(
             )
         if fix:
             found = _fixed(repository, found, judge, form)
-        server, differences = _asked(repository, found, not strict_config) if with_server else (None, ())
+        asked = _asked(repository, found, not strict_config) if with_server else None
         result = Judged(
             str(repository),
             found.findings,
             found.models,
             found.texts,
-            server=server,
-            differences=differences,
+            server=asked,
             is_tfs_package=found.is_tfs_package,
             select=chosen,
             ignore=ignored,
         )
-        refused |= result.is_refused or bool(server) or bool(differences) or (strict and bool(found.findings))
+        refused |= result.is_refused or (strict and bool(found.findings))
+        refused |= asked is not None and (asked.loads is False or bool(asked.differences))
         judged.append(result)
     click.echo(FORMATS[form](judged))
     return 1 if refused else 0
@@ -139,15 +139,22 @@ def _codes(option: str, text: str) -> tuple[str, ...]:
     return codes
 
 
-def _asked(repository: Path, found: Validated, auto_complete: bool) -> tuple[Sequence[str], Sequence[str]]:
-    """The real server's sentences, and where it and the findings disagree."""
+def _asked(repository: Path, found: Validated, auto_complete: bool) -> ServerVerdict:
+    """The real server's verdict, and where it and the findings disagree."""
     if found.is_tfs_package:
         raise click.UsageError(f"--with-server asks Triton, and {repository} is a package for TensorFlow Serving")
     from tritonforge.cli.comparison import differences
     from tritonforge.serving.judge import judge
 
     judgement = judge(repository, auto_complete=auto_complete)
-    return judgement.messages, differences(found.findings, judgement.messages)
+    return ServerVerdict(
+        loads=judgement.loads,
+        messages=judgement.messages,
+        undecided=judgement.undecided,
+        differences=differences(
+            found.findings, judgement.messages, loads=judgement.loads, undecided=judgement.undecided
+        ),
+    )
 
 
 def _fixed(repository: Path, found: Validated, judge: Callable[[Path | Tree], Validated], form: str) -> Validated:

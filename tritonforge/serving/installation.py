@@ -11,7 +11,7 @@ import platform
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,15 +19,13 @@ from typing import Final
 from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving import loopback
 
-__all__ = ["BACKENDS", "STOOD_IN", "Installation", "environment", "find", "prepare"]
+__all__ = ["BACKENDS", "ENVIRONMENT", "Installation", "environment", "find", "prepare"]
 
 #: The backends that tritonforge brings; each is a folder with a model.py (Triton's "python-based backends").
 BACKENDS: Final = ("dali", "onnxruntime", "tensorflow")
 
-#: The backends of NVIDIA's server images that the stand-in takes the place of (triton server build.py, compose.py).
-STOOD_IN: Final = ("dali", "fil", "onnxruntime", "openvino", "pytorch", "tensorflow", "tensorrt", "tensorrtllm", "vllm")
-
-_ENVIRONMENT: Final = "python"
+#: The virtual environment inside the Server's folder; its programs are first on the PATH.
+ENVIRONMENT: Final = "python"
 
 #: Frameworks that write pages of notices to the log unless they are told not to.
 _QUIET: Final[Mapping[str, str]] = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
@@ -79,28 +77,34 @@ def find() -> Installation:
     return found
 
 
-def prepare(installation: Installation, folder: Path, *, stand_in: bool = False, address: str = "127.0.0.1") -> Path:
+def prepare(
+    installation: Installation, folder: Path, *, backends: Sequence[str] = BACKENDS, address: str = "127.0.0.1"
+) -> Path:
     """Lay out what tritonserver needs inside ``folder``; gives the backend directory.
 
-    ``address`` is where its SageMaker front end will listen.
-
-    With ``stand_in`` every backend but Python's is the one that loads nothing.
+    ``backends`` are those of tritonforge that it has besides Triton's own python backend; ``address`` is where its
+    SageMaker front end will listen.
     """
     (folder / loopback.NAME).write_bytes(loopback.shared_object(address))
-    backends = folder / "backends"
-    python = backends / "python"
+    directory = folder / "backends"
+    python = directory / "python"
     python.mkdir(parents=True)
     for file in installation.python_backend.iterdir():
         if file.is_file():
             shutil.copyfile(file, python / file.name)  # not a link: Triton refuses a library that leads elsewhere
     stub = python / installation.stub.name
-    shutil.copyfile(installation.stub, stub)  # not a link: Triton calls chmod on it, and it may belong to another user
+    try:
+        shutil.copyfile(installation.stub, stub)  # not a link: Triton calls chmod on it, and may not own it
+    except PermissionError as error:  # a server that ran it in place left it with mode 0100
+        raise LaunchError(
+            f"{installation.stub} cannot be read by this user; as its owner run: chmod 755 <it>"
+        ) from error
     stub.chmod(0o700)
     own = Path(__file__).parent / "backends"
-    for name in STOOD_IN if stand_in else BACKENDS:
-        (backends / name).symlink_to(own / ("standin" if stand_in else name))
-    _make_environment(folder / _ENVIRONMENT)
-    return backends
+    for name in backends:
+        (directory / name).symlink_to(own / name)
+    _make_environment(folder / ENVIRONMENT)
+    return directory
 
 
 def environment(
@@ -120,7 +124,7 @@ def environment(
         **added,
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "LD_PRELOAD": os.pathsep.join([loopback.NAME, *preloaded]),
-        "PATH": os.pathsep.join([str(folder / _ENVIRONMENT / "bin"), given.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join([str(folder / ENVIRONMENT / "bin"), given.get("PATH", os.defpath)]),
     }
 
 

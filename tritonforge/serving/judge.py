@@ -1,7 +1,8 @@
 """The real server's judgement of a repository, without its weights: load it with backends that open no model file.
 
 What Triton's core checks is judged in full: names, versions, configurations, labels, warm-up files, ensembles. What a
-backend checks when it opens a model file is not, nor what it would fill in.
+backend checks when it opens a model file is not, nor what it would fill in; where that could change the verdict on a
+model, and so on the ensembles of it, the stand-ins do not decide. No file of the repository is run (`stand_in`).
 """
 
 from __future__ import annotations
@@ -9,87 +10,172 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tritonforge import temporary
 from tritonforge.errors import LaunchError
-from tritonforge.serving import view
+from tritonforge.serving import folders
+from tritonforge.serving.repository_copy import RepositoryCopy, copy_repository, read_regular
 from tritonforge.serving.server import Server
 
 __all__ = ["Judgement", "judge"]
 
-_MODEL = re.compile(r"^model '(?P<model>.+?)' did not load: (?P<reason>.+)$", re.DOTALL)
+_MODEL: Final = re.compile(r"^model '(?P<model>.+?)' did not load: (?P<reason>.+)$", re.DOTALL)
+_ENSEMBLE: Final = re.compile(r"(?:^|: )(?:in )?ensemble '?(?P<model>[^', ]+)'?[, ]")
+_SHAPES: Final = re.compile(r"inconsistent shape: (?P<one>\[[^\]]*\]).* while (?P<other>\[[^\]]*\])")
+_LATE: Final = "tritonserver was not ready"
+
+#: Backends that fill in what a configuration leaves out, from the model's file ("auto-complete"). Source: the backends'
+#: own repositories. A Python model does where it, or what it inherits from, has a function of this name.
+_COMPLETING: Final = ("dali", "onnxruntime", "openvino", "tensorflow", "tensorrt")
+_COMPLETES: Final = re.compile(rb"auto_complete_config|class\s+TritonPythonModel\s*\(")
+#: The model files by which core finds a backend that a configuration does not name.
+_FILES: Final = ("model.savedmodel", "model.graphdef", "model.onnx", "model.plan", "model.xml")
+_LARGEST_SOURCE: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What tritonserver said: ``messages`` are its own sentences, none when it loads; ``seconds`` how long it took."""
+    """What tritonserver said.
 
-    loads: bool
+    ``loads`` is None where the stand-ins do not decide. ``messages`` are the server's own sentences, none when it
+    loads; ``undecided`` has a reason for each model on which the stand-ins do not decide, and for each ensemble of it;
+    ``seconds`` is how long it took.
+    """
+
+    loads: bool | None
     messages: tuple[str, ...]
     seconds: float
+    undecided: Mapping[str, str] = field(default_factory=dict)
 
 
 def judge(repository: Path, *, auto_complete: bool = True, timeout: float = 60.0) -> Judgement:
-    """Load the repository on a real tritonserver with stand-in backends, and stop it again.
+    """Load a copy of the repository on a real tritonserver with stand-in backends, and stop it again.
 
-    ``auto_complete`` off is ``--disable-auto-complete-config``. The models' Python code is not run.
+    ``auto_complete`` off is ``--disable-auto-complete-config``, ``timeout`` is in seconds. No code of the repository
+    is run.
 
     Raises:
         MissingExtraError: nvidia-pytriton is not installed.
+        LaunchError: the repository cannot be read, or is too large to be copied.
     """
     began = time.monotonic()
-    with temporary.folder("judge") as folder:
-        shown = Path(folder) / "repository"
-        _without_code(repository, shown)
-        try:
-            server = Server(
-                shown,
-                sagemaker_port=None,
-                http_port=0,
-                grpc_port=None,
-                metrics_port=None,
-                stand_in=True,
-                arguments=() if auto_complete else ("--disable-auto-complete-config",),
-                startup_timeout=timeout,
-            )
-        except LaunchError as error:
-            lines = [line.replace(str(shown), "<repo>") for line in str(error).splitlines()]
-            messages = tuple(found["reason"] if (found := _MODEL.match(line)) else line for line in lines)
-            return Judgement(False, messages, time.monotonic() - began)
-        server.stop()
-    return Judgement(True, (), time.monotonic() - began)
+    folder = folders.make(temporary.prefix("judge"))
+    try:
+        copy = copy_repository(repository, folder / "repository")
+        completed = dict(_completed(repository, copy)) if auto_complete else {}
+        sentences = _load(copy, auto_complete=auto_complete, timeout=timeout)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    undecided = {**completed, **{name: "; ".join(reasons) for name, reasons in copy.undecided.items()}}
+    steps = {name: _steps(config) for name, config in copy.configs.items()}
+    undecided |= _depending(steps, undecided)
+    decided = []
+    for model, sentence in sentences:
+        if model not in undecided and sentence.startswith(_LATE):
+            undecided[model] = sentence
+        elif model not in undecided and auto_complete and _is_about_batches(sentence, model, copy, steps):
+            undecided[model] = "whether a step batches is completed from its model file, and its tensors depend on it"
+        elif model not in undecided:
+            decided.append(sentence)
+    open_ = len(decided) < len(sentences) or bool(copy.hidden)
+    loads = False if decided else None if open_ else True
+    return Judgement(loads, tuple(dict.fromkeys(decided)), time.monotonic() - began, undecided)
 
 
-def _without_code(repository: Path, shown: Path) -> None:
-    """A folder of links to the repository in which each Python model's own code is the stand-in's."""
-    stand_in = Path(__file__).parent / "backends" / "standin" / "model.py"
-    shown.mkdir()
-    configs = view.configs(repository)
-    for entry in repository.iterdir():
-        files = _python_files(entry, configs.get(entry.name))
-        if not files:
-            (shown / entry.name).symlink_to(entry.absolute())
-            continue
-        for path in sorted(entry.rglob("*")):
-            target = shown / entry.name / path.relative_to(entry)
-            if path.is_dir():
-                target.mkdir(parents=True, exist_ok=True)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if path in files:
-                    shutil.copyfile(stand_in, target)
-                else:
-                    target.symlink_to(path.absolute())
+def _load(copy: RepositoryCopy, *, auto_complete: bool, timeout: float) -> list[tuple[str, str]]:
+    """What the server says against the copy: the model that it is about ("" when none is named), and the sentence."""
+    try:
+        server = Server(
+            copy.folder,
+            sagemaker_port=None,
+            http_port=0,
+            grpc_port=None,
+            metrics_port=None,
+            stand_in=sorted(copy.backends),
+            unguessable=True,
+            arguments=() if auto_complete else ("--disable-auto-complete-config",),
+            startup_timeout=timeout,
+        )
+    except LaunchError as error:
+        if str(error).startswith(_LATE):
+            return [("", str(error).splitlines()[0].partition(";")[0])]
+        return [_attributed(line) for line in str(error).replace(str(copy.folder), "<repo>").splitlines()]
+    server.stop()
+    return []
 
 
-def _python_files(model: Path, config: Any | None) -> set[Path]:
-    """The code of a Python model, in every version; empty for models of another backend."""
-    if config is None or not model.is_dir():
-        return set()
-    backend, name = config.backend, config.default_model_filename or "model.py"
-    if backend not in ("", "python") or not name.endswith(".py"):
-        return set()
-    return {path for path in model.glob(f"*/{name}") if path.is_file()}
+def _attributed(line: str) -> tuple[str, str]:
+    if found := _MODEL.match(line):
+        return found["model"], found["reason"]
+    found = _ENSEMBLE.search(line)
+    return (found["model"] if found else "", line)
+
+
+def _completed(repository: Path, copy: RepositoryCopy) -> Iterator[tuple[str, str]]:
+    """The models whose configuration a backend completes from the model's file, with what is missing in it."""
+    for name, config in copy.configs.items():
+        missing = _missing(config)
+        if missing and _completes(repository / name, copy.folder / name, config):
+            yield name, f"{missing}, which the backend completes from the model's file"
+
+
+def _missing(config: Any) -> str:
+    for kind, tensors in (("input", config.input), ("output", config.output)):
+        if not tensors:
+            return f"its configuration has no {kind}"
+        for tensor in tensors:
+            if not tensor.data_type or not (tensor.dims or tensor.HasField("reshape")):
+                return f"its {kind} '{tensor.name}' has no data_type or no dims"
+    return ""
+
+
+def _completes(model: Path, copy: Path, config: Any) -> bool:
+    backend = config.backend or config.platform.partition("_")[0]
+    names = {path.name for version in copy.iterdir() if version.is_dir() for path in version.iterdir()}
+    if backend in _COMPLETING or (not backend and names & set(_FILES)):
+        return True
+    if backend not in ("", "python"):
+        return False
+    file = config.default_model_filename or "model.py"
+    sources = (read_regular(model / version.name / file, _LARGEST_SOURCE) for version in copy.iterdir())
+    return any(source is not None and _COMPLETES.search(source) for source in sources)
+
+
+def _steps(config: Any) -> Sequence[str]:
+    return [step.model_name for step in config.ensemble_scheduling.step]
+
+
+def _depending(steps: Mapping[str, Sequence[str]], undecided: Mapping[str, str]) -> dict[str, str]:
+    """The ensembles that have an undecided step, at any depth."""
+    found: dict[str, str] = {}
+    while True:
+        known = {**undecided, **found}
+        more = {
+            name: f"its step '{step}' is not decided"
+            for name, names in steps.items()
+            for step in names
+            if step in known and name not in known
+        }
+        if not more:
+            return found
+        found |= more
+
+
+def _is_about_batches(sentence: str, model: str, copy: RepositoryCopy, steps: Mapping[str, Sequence[str]]) -> bool:
+    """Whether two shapes differ by a batch dimension only, and a step's backend may complete that."""
+    found = _SHAPES.search(sentence)
+    if found is None:
+        return False
+    one, other = (found[side].strip("[]").split(",") for side in ("one", "other"))
+    if one[:1] == ["-1"]:
+        one, other = other, one
+    configs = [copy.configs[step] for step in steps.get(model, ()) if step in copy.configs]
+    doubtful = any(
+        not config.max_batch_size and (config.backend or config.platform.partition("_")[0]) in _COMPLETING
+        for config in configs
+    )
+    return doubtful and other[:1] == ["-1"] and other[1:] == one

@@ -22,6 +22,7 @@ from typing import Final
 from tritonforge.errors import LaunchError
 from tritonforge.schema import ModelConfig
 from tritonforge.serving import entry, installation, ports, restrictions, serverlog, shell_safety, view
+from tritonforge.serving import stand_in as stand_ins
 from tritonforge.serving.serverlog import ModelStatus
 from tritonforge.serving.supervised import ChildExit, Supervised, how_it_ended
 
@@ -67,8 +68,8 @@ class Server:
     ``serve`` script does (server/docker/sagemaker/serve); else every model is. A port of 0 is any free one, None turns
     that front end off; the host is always 127.0.0.1. ``log`` is written anew; without it the log lives as long as the
     server; with ``keep_log`` it is appended to. A model whose Python process dies ends the server: `wait` raises with
-    the reason, and `death` has it. With ``stand_in`` no model file is opened and no code of the repository is run, for
-    Triton's verdict alone (`judge`).
+    the reason, and `death` has it. With ``stand_in`` every model is one that opens no file, for Triton's verdict alone
+    (`judge`); it names further backends to stand in for, and ``repository`` is a copy.
     Parts of Triton's own HTTP API are closed to web pages (`restrictions`); ``allow_client_shm`` opens shared memory.
     With ``unguessable`` the host is a random address of 127.0.0.0/8, which no page finds, for a server that only this
     process asks; only such a server, and one with ``multi_model``, loads models by request.
@@ -96,7 +97,7 @@ class Server:
         metrics_port: int | None = 8002,
         log: Path | str | None = None,
         keep_log: bool = False,
-        stand_in: bool = False,
+        stand_in: Collection[str] | None = None,
         multi_model: bool = False,
         allow_client_shm: bool = False,
         unguessable: bool = False,
@@ -121,7 +122,7 @@ class Server:
         self.default_model = None if entryless else entry.choose(served, default_model)
         #: The models that ``/invocations`` may be meant for, where there is no default model.
         self.candidates = () if entryless or self.default_model is not None else entry.candidates(served)
-        if not stand_in and (problems := shell_safety.problems(repository, served)):
+        if stand_in is None and (problems := shell_safety.problems(repository, served)):
             raise LaunchError("\n".join(problems))
         self.warnings: tuple[str, ...] = ()
         self._death: ModelDeath | None = None
@@ -138,7 +139,11 @@ class Server:
         try:
             self._view = self._viewed(served, only=None if self._explicit or loaded is None else served)
             with ports.held(wanted, address=self._address) as self._ports:
-                backends = installation.prepare(found, folder, stand_in=stand_in, address=self._address)
+                if stand_in is None:
+                    backends = installation.prepare(found, folder, address=self._address)
+                else:
+                    prefix = self._process.prefix
+                    backends = stand_ins.prepare(found, folder, prefix=prefix, backends=stand_in)
                 surroundings = installation.environment(found, folder, os.environ, added=environment or {})
                 if self.default_model is not None or self.candidates:
                     named_default = self.default_model or entry.no_default_model(self.candidates)
@@ -147,6 +152,9 @@ class Server:
                     surroundings["SAGEMAKER_MULTI_MODEL"] = "true"
                 named = sorted(served.keys() & (loaded or set())) if self._explicit else None
                 command = [str(found.program), *self._arguments(found, backends, served, named), *arguments]
+                if stand_in is not None:
+                    log_file = self._process.log
+                    command = stand_ins.command(command, found, folder=folder, copy=self.repository, log=log_file)
                 self._process.launch(command, surroundings)
                 self._wait_until_ready(startup_timeout, on_progress, cancelled or threading.Event())
         except BaseException:

@@ -5,9 +5,9 @@ from types import MappingProxyType
 from typing import Final
 
 from tritonforge.cli.reports import github, junit, machine, sarif, text
-from tritonforge.cli.reports.judged import Judged
+from tritonforge.cli.reports.judged import Judged, ServerVerdict
 
-__all__ = ["FORMATS", "Judged"]
+__all__ = ["FORMATS", "Judged", "ServerVerdict"]
 
 #: Format name -> the text of a report on these repositories.
 FORMATS: Final[Mapping[str, Callable[[Sequence[Judged]], str]]] = MappingProxyType(

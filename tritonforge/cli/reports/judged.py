@@ -7,15 +7,34 @@ from dataclasses import dataclass, field
 
 from tritonforge.repository.findings import Finding, Verdict, verdict
 
-__all__ = ["Judged"]
+__all__ = ["Judged", "ServerVerdict"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerVerdict:
+    """What the real server said of a repository, with stand-ins for its models.
+
+    ``loads`` is None where they do not decide; ``messages`` are the server's own sentences; ``undecided`` has a reason
+    for each model on which they do not decide; ``differences`` says where the server and the findings disagree.
+    """
+
+    loads: bool | None
+    messages: Sequence[str] = ()
+    undecided: Mapping[str, str] = field(default_factory=dict)
+    differences: Sequence[str] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The verdict as one word."""
+        return {True: "loads", False: "refused", None: "not decidable"}[self.loads]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A repository's path as the user gave it, its findings, its models, and the texts that findings point into.
 
-    ``server`` holds the real server's own sentences, None when it was not asked; ``differences`` says where it and the
-    findings disagree. ``is_tfs_package`` says that it is a package for SageMaker's TensorFlow Serving containers.
+    ``server`` is the real server's verdict, None when it was not asked. ``is_tfs_package`` says that it is a package
+    for SageMaker's TensorFlow Serving containers.
     ``select`` and ``ignore`` are codes or their first characters: which findings a report shows. They never change the
     verdict.
     """
@@ -24,8 +43,7 @@ class Judged:
     findings: Sequence[Finding]
     models: Sequence[str] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
-    server: Sequence[str] | None = None
-    differences: Sequence[str] = ()
+    server: ServerVerdict | None = None
     is_tfs_package: bool = False
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 For one repository ``{"repository", "verdict", "findings", "hidden"}``; for several ``{"verdict", "repositories":
 [...]}``. A verdict is "loads", "refused" or "not judged"; that of several is "refused" when one of them is, else "not
 judged" when one is. "hidden" is the number of findings that --select and --ignore leave out. With the real server
-asked, ``"server"`` has its sentences and the differences.
+asked, ``"server"`` has its verdict and sentences, the models that stand-ins do not decide, and the differences.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def _repository(judged: Judged) -> dict[str, Any]:
     }
     if judged.server is not None:
         told["server"] = {
-            "verdict": "refused" if judged.server else "loads",
-            "messages": list(judged.server),
-            "differences": list(judged.differences),
+            "verdict": judged.server.verdict,
+            "messages": list(judged.server.messages),
+            "undecided": dict(judged.server.undecided),
+            "differences": list(judged.server.differences),
         }
     return told

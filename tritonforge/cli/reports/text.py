@@ -9,6 +9,9 @@ from tritonforge.repository.findings import Finding
 
 __all__ = ["render"]
 
+#: What the real server says, by `ServerVerdict.loads`.
+_SERVER = {True: "loads it", False: "refuses it", None: "its stand-ins do not decide"}
+
 #: A longer line is shown around the place only.
 _WIDTH = 110
 
@@ -23,9 +26,11 @@ def _repository(judged: Judged) -> Iterator[str]:
         yield from _finding(judged, finding)
     yield f"{judged.repository}: {judged.summary()}"
     if judged.server is not None:
-        yield f"the real server: {'loads it' if not judged.server else 'refuses it'}"
-        yield from (f"  {sentence}" for sentence in judged.server)
-        yield from (f"difference: {sentence}" for sentence in judged.differences)
+        yield f"the real server: {_SERVER[judged.server.loads]}"
+        yield from (f"  {sentence}" for sentence in judged.server.messages)
+        for model, reason in judged.server.undecided.items():
+            yield f"not decidable by stand-ins: {model}: {reason}" if model else f"not decidable: {reason}"
+        yield from (f"difference: {sentence}" for sentence in judged.server.differences)
 
 
 def _finding(judged: Judged, finding: Finding) -> Iterator[str]:
