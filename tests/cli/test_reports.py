@@ -124,6 +124,19 @@ def test_a_disagreement_with_the_server_is_named() -> None:
     assert differences([ERROR], [], loads=True) == ("the server says loads, the findings say refused",)
 
 
+def test_what_stand_ins_do_not_decide_is_no_difference() -> None:
+    """Findings of models that are left open, rules of backends, and the ensembles of what they refuse."""
+    model = ERROR.path.split("/")[0]
+    assert differences([ERROR], [], loads=None) == ()
+    assert differences([ERROR], [], loads=True, undecided=[model]) == ()
+    environment = replace(ERROR, code="E295")
+    ensemble = replace(
+        ERROR, code="E320", path="e/config.pbtxt", message=f"ensemble 'e' depends on '{model}' which ..."
+    )
+    assert differences([environment, ensemble], [], loads=True) == ()
+    assert differences([ensemble], [], loads=True) != ()
+
+
 def test_hidden_findings_are_counted_and_refuse_in_every_format() -> None:
     """A report that shows no error says what the verdict is, and how many findings it hides."""
     judged = replace(JUDGED, ignore=("E", "W1"))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tritonforge.errors import LaunchError
+from tritonforge.serving import confinement, repository_copy
 from tritonforge.serving.judge import judge
+from tritonforge.serving.repository_copy import copy_repository
+from tritonforge.serving.stub_launcher import stub_arguments
 
 pytestmark = pytest.mark.server
 
@@ -98,11 +105,6 @@ def other_backend(attacker: Attacker) -> None:
     attacker.model("other_backend", f'instance_group {{ name: "{command}" }}', backend="onnxruntime")
 
 
-def directory(attacker: Attacker) -> None:
-    """The model's directory is a part of the command, too; HOME is where the marks are."""
-    attacker.model("$(cd;touch directory)")
-
-
 def backend_library(attacker: Attacker) -> None:
     """A backend's library is loaded from the version's directory."""
     version = attacker.model("backend_library", backend="mine")
@@ -130,8 +132,7 @@ def strategy(attacker: Attacker) -> None:
 
 
 ATTACKS: tuple[Callable[[Attacker], None], ...] = (
-    stub, activate, archive, module, file_name, group_name, other_backend, directory, backend_library, runtime,
-    batching, strategy,
+    stub, activate, archive, module, file_name, group_name, other_backend, backend_library, runtime, batching, strategy,
 )  # fmt: skip
 
 
@@ -142,9 +143,7 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     for attack in ATTACKS:
         attack(attacker)
     before = {path: path.read_bytes() for path in sorted(attacker.repository.rglob("*")) if path.is_file()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(attacker.marks))
-        judge(attacker.repository, timeout=40)
+    judge(attacker.repository, timeout=40)
     assert {path: path.read_bytes() for path in sorted(attacker.repository.rglob("*")) if path.is_file()} == before
     return {path.name for path in attacker.marks.iterdir()}
 
@@ -153,3 +152,79 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 def test_nothing_of_the_repository_is_run(marks: set[str], attack: Callable[[Attacker], None]) -> None:
     """Whatever lies in it, and whatever its configurations say."""
     assert attack.__name__ not in marks
+
+
+def test_the_launcher_of_stubs_takes_nothing_from_a_command_but_numbers() -> None:
+    """Not the stub, the model's file, a name, or a further command; other commands are refused."""
+    settings = {"stub": "/s/stub", "model": "/s/1/model.py", "library": "/s/python", "prefix": "ours_1_"}
+    text = " exec /evil/stub /m/$(x) y/1/;x;.py ours_1_ab-12 10 20 33 /s/python 336 `x`_0 DEFAULT; x"
+    arguments = [
+        "/s/stub",
+        "/s/1/model.py",
+        "ours_1_ab-12",
+        "10",
+        "20",
+        "33",
+        "/s/python",
+        "336",
+        "stand-in",
+        "DEFAULT",
+    ]
+    assert stub_arguments(text, **settings) == arguments
+    assert (
+        stub_arguments("source /evil/bin/activate && exec env LD_LIBRARY_PATH=/evil:$L" + text, **settings) == arguments
+    )
+    assert stub_arguments("touch /tmp/x", **settings) is None
+
+
+def test_a_confined_process_opens_and_runs_nothing_else(tmp_path: Path) -> None:
+    """Reading, writing and running are closed for all but the named folders, and for what the process starts."""
+    for name in ("open", "closed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run").write_text("#!/bin/sh\necho ran\n")
+        (tmp_path / name / "run").chmod(0o755)
+    rules = {
+        "read": ["/usr", "/lib", "/lib64", "/bin", "/etc", sys.base_prefix],
+        "write": ["/dev/null", str(tmp_path / "open")],
+    }
+    rules["folders"] = []
+    script = "for name in open closed; do ./$name/run; cat $name/run >/dev/null && echo read; echo > $name/new; done"
+    command = [sys.executable, "-S", "-I", confinement.__file__, json.dumps(rules), "/bin/sh", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if done.stdout.count("ran") == 2:
+        pytest.skip("this kernel has no Landlock; the copy and the launcher hold alone")
+    assert done.stdout == "ran\nread\n"
+    assert (tmp_path / "open" / "new").exists()
+    assert not (tmp_path / "closed" / "new").exists()
+
+
+def test_a_copy_has_names_and_configurations_and_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipes, devices, sparse files, links out and names of any bytes do no harm; model files are empty."""
+    model = tmp_path / "repository" / "m"
+    version = model / "1"
+    version.mkdir(parents=True)
+    (model / "config.pbtxt").write_text('backend: "onnxruntime" output { name: "y" label_filename: "l" }')
+    (model / "l").write_text("a\nb\n")
+    (version / "model.onnx").write_bytes(b"weights")
+    with (version / "sparse").open("wb") as file:
+        file.truncate(2**40)
+    os.mkfifo(version / "pipe")
+    (version / "zero").symlink_to("/dev/zero")
+    (version / "out").symlink_to("/etc")
+    (version / "self").symlink_to(model)
+    (version / "dead").symlink_to("nowhere")
+    Path(os.fsdecode(os.fsencode(str(version)) + b"/odd\xff\n")).write_bytes(b"x")
+    os.mkfifo(tmp_path / "repository" / "pipe")
+    (tmp_path / "repository" / "other").mkdir()
+    os.mkfifo(tmp_path / "repository" / "other" / "config.pbtxt")
+    copy = copy_repository(tmp_path / "repository", tmp_path / "copy")
+    made = tmp_path / "copy" / "m"
+    assert (made / "config.pbtxt").read_text().startswith('backend: "onnxruntime"')
+    assert (made / "l").read_text() == "a\nb\n"
+    assert {path.name for path in (made / "1").iterdir()} == {path.name for path in version.iterdir()}
+    assert not [path for path in (made / "1").iterdir() if path.is_file() and path.stat().st_size]
+    assert [path.name for path in (made / "1").iterdir() if path.is_symlink()] == ["dead"]
+    assert (set(copy.undecided), copy.hidden) == ({"other"}, {"other"})
+    monkeypatch.setattr(repository_copy, "_MOST_ENTRIES", 5)
+    with pytest.raises(LaunchError, match="more than 5 entries"):
+        copy_repository(tmp_path / "repository", tmp_path / "again")
