@@ -169,5 +169,5 @@ def test_what_is_not_judged_is_said_in_every_format() -> None:
 def test_what_stand_ins_do_not_open_is_no_difference() -> None:
     """A model.py that Python does not take, and a repository that was not judged."""
     broken = Finding(code="E123", severity="error", refused_by="triton", message="SyntaxError: x (model.py, line 2)")
-    assert differences([broken], []) == ()
-    assert differences([Finding(code="E127", severity="error", message="not judged: m")], []) == ()
+    assert differences([broken], [], loads=True) == ()
+    assert differences([Finding(code="E127", severity="error", message="not judged: m")], [], loads=True) == ()

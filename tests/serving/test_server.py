@@ -219,10 +219,8 @@ def test_a_log_that_cannot_be_written_is_named(echo: Path, tmp_path: Path) -> No
         Server(echo, default_model="first", log=tmp_path / "none" / "server.log", **FREE)
 
 
-def test_an_unclear_entry_lists_the_choices(echo: Path) -> None:
-    """Two models and no ensemble: /invocations could mean either."""
-    with pytest.raises(LaunchError, match="first, second"):
-        Server(echo, **FREE)
+def test_a_model_that_is_not_there_is_named_with_those_that_are(echo: Path) -> None:
+    """A name that was misspelt."""
     with pytest.raises(LaunchError, match="no model 'third' in the repository; it has first, second"):
         Server(echo, models=["third"], **FREE)
 
