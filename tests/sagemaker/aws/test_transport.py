@@ -365,7 +365,7 @@ def test_25_megabytes_are_the_limit_before_the_call(offline: Session, runtime: S
         EncodeError, match=r"has 26,214,401 bytes and a real-time endpoint takes 25 MB \(26,214,400 byt"
     ):
         client.infer_raw(bytes(25 * MB + 1))
-    with pytest.raises(EncodeError, match=r"send it to an asynchronous endpoint, which takes 1 GB: --async s3://"):
+    with pytest.raises(EncodeError, match=r"send it to an asynchronous endpoint, which takes 1 GB \(--async s3://"):
         client.infer_raw(bytes(25 * MB + 1))
     client.infer_raw(bytes(25 * MB))
     runtime.assert_no_pending_responses()

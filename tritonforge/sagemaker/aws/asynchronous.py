@@ -207,7 +207,7 @@ class AsyncTransport:
         if self._folder is None:
             raise EncodeError(
                 f"{self.endpoint.url}: a body of {size:,} bytes goes by S3; say where to put it: "
-                "--async s3://bucket/prefix (asynchronous=)"
+                "--async s3://bucket/prefix"
             )
         uri = str(self._folder / f"{self.endpoint.name}/{uuid.uuid4()}")
         content = body if isinstance(body, Path) else cast("BinaryIO", io.BufferedReader(_Buffers(body)))

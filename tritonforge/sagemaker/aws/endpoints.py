@@ -137,9 +137,7 @@ class Endpoint:
         elif told.code in ("ServiceUnavailable", "InternalFailure", "InternalDependencyException"):
             advice = "the inference may have run, so it was not sent again"
         elif told.code == "ValidationError" and _OTHER_KIND.search(told.message):
-            advice = (
-                "an asynchronous endpoint wants --async s3://bucket/prefix (asynchronous=), a real-time one does not"
-            )
+            advice = "an asynchronous endpoint wants --async s3://bucket/prefix, a real-time one does not"
         elif told.code == "ValidationError" and _ABSENT.search(told.message):
             advice = (
                 f"check the name, the region ({self.session.region}) and the account, and that it is InService: "

@@ -79,7 +79,7 @@ class Session:
         name: str | None = self._boto.region_name
         if not name:
             raise EncodeError(
-                "no AWS region is configured; name one (region_name=, --region) or set AWS_DEFAULT_REGION, for example "
+                "no AWS region is configured; name one with --region or set AWS_DEFAULT_REGION, for example "
                 "AWS_DEFAULT_REGION=eu-west-1"
             )
         return name

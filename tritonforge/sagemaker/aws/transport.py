@@ -33,10 +33,7 @@ _PROVENANCE: Final[Mapping[str, str]] = {
     "NewSessionId": "new_session_id",
     "ClosedSessionId": "closed_session_id",
 }
-_INSTEAD: Final = (
-    "send it to an asynchronous endpoint, which takes 1 GB: --async s3://bucket/prefix, or "
-    'Client(url, asynchronous="s3://bucket/prefix")'
-)
+_INSTEAD: Final = "send it to an asynchronous endpoint, which takes 1 GB (--async s3://bucket/prefix)"
 
 
 class EndpointTransport:
