@@ -459,6 +459,26 @@ UNTYPED = GOOD_SAMPLE.replace("} } }]", '} } inputs { key: "C" value { dims: [1]
 
 #: What mutations found where the server and we differed once: the files, and the server's sentence ("" where it dies).
 DIFFERENCES: dict[str, tuple[Files, str]] = {
+    "a circle behind an output": (
+        {
+            **x(outputs="BD"),
+            **x("y", inputs="AC"),
+            **x("z"),
+            **e(
+                step("y", {"A": "I", "C": "T"}, {"B": "O"}),
+                step("x", {"A": "U"}, {"B": "T"}),
+                step("z", {"A": "T"}, {"B": "U"}),
+            ),
+        },
+        "output 'O' for ensemble 'e' is not written: at least one of its depending tensors, 'U', is not connected",
+    ),
+    "a tensor without a name behind an output": (
+        {
+            **x("y", inputs="AC"),
+            **e(step("y", {"A": "I", "C": ""}, {"B": "O"})),
+        },
+        "output 'O' for ensemble 'e' is not written: at least one of its depending tensors, '', is not connected",
+    ),
     "an ensemble's output without a name": (
         {**x(), **e(outputs="OP"), "e/config.pbtxt": e(outputs="OP")["e/config.pbtxt"].replace('name: "P"', "")},
         "ensemble output '' for ensemble e' is not used",

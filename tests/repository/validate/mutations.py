@@ -140,18 +140,22 @@ def repository(seed: int) -> tuple[Files, dict[str, Any]]:
     configs, files = dict(configs), dict(more)
     files.update({f"{name}/1/": DIRECTORY for name in configs})
     for _ in range(chance.choice((1, 1, 1, 2))):
-        name = chance.choice(sorted(configs))
-        kind = chance.random()
-        if kind < 0.68:
-            configs[name] = _changed_message(chance, configs[name])
-        elif kind < 0.88:
-            configs[name] = _changed_text(chance, configs[name])
-        else:
-            _change_layout(chance, configs, files, name)
+        changed(chance, configs, files, chance.choice(sorted(configs)))
         if not configs:
             break
     files.update({f"{name}/config.pbtxt": text for name, text in configs.items()})
     return files, {"auto_complete": chance.random() > 0.15, "gpus": 0}
+
+
+def changed(chance: random.Random, configs: dict[str, str], files: Files, name: str) -> None:
+    """Change one thing of one model: a field, a word of its text, or its directory."""
+    kind = chance.random()
+    if kind < 0.68:
+        configs[name] = _changed_message(chance, configs[name])
+    elif kind < 0.88:
+        configs[name] = _changed_text(chance, configs[name])
+    else:
+        _change_layout(chance, configs, files, name)
 
 
 def _change_layout(chance: random.Random, configs: dict[str, str], files: Files, name: str) -> None:

@@ -111,6 +111,38 @@ class Oracle:
             loads, tuple(dict.fromkeys(line for line in said if "failed to load all models" not in line)), text
         )
 
+    def judge_many(
+        self, cases: Mapping[str, Mapping[str, Any]], *arguments: str, seconds: float = 60
+    ) -> dict[str, Heard]:
+        """What the server says to many repositories in one start, by what the names of their models begin with.
+
+        There is no answer where one of them takes the process down, or a sentence names the models of none.
+        """
+        repository = self._folder / "repository"
+        shutil.rmtree(repository, ignore_errors=True)
+        for number, files in enumerate(cases.values()):
+            write(files, repository, fresh=not number)
+        server, log = self._start(repository, "--allow-http=false", "--exit-on-error=false", *arguments)
+        try:
+            end = time.monotonic() + seconds
+            while "exit_timeout" not in log.read_text(errors="replace"):
+                if server.poll() is not None or time.monotonic() > end:
+                    return {}
+                time.sleep(0.01)
+        finally:
+            server.kill()
+            server.wait()
+        text = log.read_text(errors="replace")
+        text = text.replace(str(repository), "<repo>").replace(str(self._backends), "<backends>")
+        said: dict[str, list[str]] = {name: [] for name in cases}
+        for line in errors(text):
+            if _SAID.match(line) and "failed to load all models" not in line:
+                owners = [name for name in cases if name in line]
+                if len(owners) != 1:
+                    return {}
+                said[owners[0]].append(PREFIXES.sub("", line).strip())
+        return {name: Heard(not lines, tuple(dict.fromkeys(lines)), "") for name, lines in said.items()}
+
     def _start(self, repository: Path, *arguments: str) -> "tuple[subprocess.Popen[bytes], Path]":
         """Start the server on a repository; its process and its log."""
         command = [
@@ -173,9 +205,9 @@ def _all_errors(log: str) -> list[str]:
     return [match["words"] for line in log.splitlines() if (match := _ERROR.match(line))]
 
 
-def write(files: Mapping[str, Any], folder: Path) -> None:
-    """Write a repository to disk."""
-    folder.mkdir(parents=True)
+def write(files: Mapping[str, Any], folder: Path, *, fresh: bool = True) -> None:
+    """Write a repository to disk, or add one to another."""
+    folder.mkdir(parents=True, exist_ok=not fresh)
     for path, content in files.items():
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Our verdict beside the real server's: on every fixture, and on random repositories near good ones.
 
-``TRITONFORGE_MUTATIONS=3000`` runs that many random repositories instead of two hundred; a case that differs is known
-by its number, and belongs among the fixtures once it is understood.
+``TRITONFORGE_MUTATIONS=3000`` runs that many random repositories instead of two hundred, ``TRITONFORGE_ENSEMBLES=3000``
+that many random ensembles instead of fifty (about eight minutes); a case that differs is known by its number, and
+belongs among the fixtures once it is understood.
 """
 
 import os
@@ -76,6 +77,20 @@ def test_random_repositories_are_judged_as_the_server_does(oracle: Oracle) -> No
     asked = int(os.environ.get("TRITONFORGE_MUTATIONS", "200" if oracle.fast else "10"))
     different = {seed: found for seed in range(asked) if (found := difference(oracle, *repository(seed)))}
     assert different == {}
+
+
+def test_random_ensembles_are_judged_as_the_server_does(oracle: Oracle) -> None:
+    """Verdict and sentences agree on seeded mutations of good ensembles, and other releases differ by the table only."""
+    if not oracle.fast:
+        pytest.skip("no C compiler: a verdict would take seconds")
+    asked = int(os.environ.get("TRITONFORGE_ENSEMBLES", "50"))
+    assert dict(differences(oracle, range(asked))) == {}
+
+
+def test_the_ensembles_that_are_judged_are_of_both_kinds() -> None:
+    """Among the random ensembles are enough that load, and enough that are refused, to mean something."""
+    loading = [verdict(validate(Tree.of(files), **options)) for files, options in map(repository_of_steps, range(60))]
+    assert 10 <= loading.count("loads") <= 45
 
 
 def test_the_oracle_hears_both_verdicts(oracle: Oracle) -> None:

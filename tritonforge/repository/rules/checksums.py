@@ -115,6 +115,4 @@ def _sum(entry: Entry) -> str | None:
 
 
 def _unverified(path: str, why: str) -> Finding:
-    return E127.finding(
-        f"the repository is only partly judged: the checksum of {path} is not verified: {why}", path=path
-    )
+    return E127.finding(f"not judged: the checksum of {path} is not verified: {why}", path=path)

@@ -105,13 +105,17 @@ def _flow(view: ModelView, found: Sequence[Step]) -> Iterator[Finding]:
             yield report(view, "E308", words, place or output.node, "map an output of a step to it")
         elif not tensors[output.name].ready:
             broken = True
-            root = _root(tensors, output.name)
-            because = f": at least one of its depending tensors, '{root}', is not connected" if root else ""
+            source = _source(tensors, output.name)
+            because = ""
+            if source is not None:
+                because = f": at least one of its depending tensors, '{source}', is not connected"
             words = f"output '{output.name}' for ensemble '{name}' is not written{because}"
-            help_ = (
-                f"no step writes '{root}', and it is no input of the ensemble" if root else "the steps wait in a circle"
-            )
-            yield report(view, "E309", words, tensors[root].node if root else place, help_)
+            origin = tensors[source if source is not None else output.name]
+            help_ = "the steps wait in a circle"
+            if not origin.writers:
+                missing = source if source is not None else output.name
+                help_ = f"no step writes '{missing}', and it is no input of the ensemble"
+            yield report(view, "E309", words, origin.node if not origin.writers else place, help_)
     for tensor_name, entry in tensors.items():
         if tensor_name in outputs or (entry.ready and entry.readers) or (broken and not entry.ready):
             continue
@@ -155,23 +159,19 @@ def _spread(tensors: dict[str, _Tensor]) -> None:
                     pending.append(mapped.tensor)
 
 
-def _root(tensors: dict[str, _Tensor], name: str) -> str:
-    """A tensor that nothing writes among those that an unwritten one depends on; "" when they run in a circle."""
-    seen, passed, pending = {name}, set[int](), [name]
-    while pending:
-        here = tensors[pending.pop()]
-        for step in here.writers:
-            if step.index in passed:
-                continue
-            passed.add(step.index)
-            for mapped in step.inputs.values():
-                before = tensors[mapped.tensor]
-                if not before.ready and not before.writers:
-                    return mapped.tensor
-                if not before.ready and mapped.tensor not in seen:
-                    seen.add(mapped.tensor)
-                    pending.append(mapped.tensor)
-    return "" if tensors[name].writers else name
+def _source(tensors: dict[str, _Tensor], name: str) -> str | None:
+    """The tensor at which the server's walk back from an unwritten one ends; None where it ends where it began.
+
+    Of several tensors that are not there the server follows the first of an unordered map, here the first of the text.
+    """
+    seen, last = set[str](), name
+    while True:
+        before = (mapped.tensor for step in tensors[last].writers for mapped in step.inputs.values())
+        following = next((each for each in before if not tensors[each].ready and each not in seen), None)
+        if following is None:
+            return last if last != name else None
+        seen.add(following)
+        last = following
 
 
 def _dropped(found: Sequence[Step]) -> dict[str, tuple[str, int]]:

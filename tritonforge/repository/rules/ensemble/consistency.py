@@ -58,7 +58,7 @@ def check(context: Context, view: ModelView, found: tuple[Step, ...]) -> Iterato
         tensors.setdefault(tensor.name, _Kind(view.name, tensor.data_type, dims, batching))
     for step in found:
         model = context.models.get(step.model)
-        if model is not None and model.parsed and step.complete:
+        if model is not None and model.parsed and model.has_config and step.complete:
             yield from _step(view, step, model, tensors)
 
 
