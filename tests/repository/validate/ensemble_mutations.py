@@ -38,9 +38,16 @@ CONTROLS: Final = (
 
 
 def weightless(files: Files) -> Files:
-    """The repository without the models' files, from which no stand-in completes a configuration."""
+    """The repository without the models' files, from which no stand-in completes a configuration.
+
+    Python models keep theirs, in every directory, as the real backend opens it and the stand-in does not.
+    """
     own = {f"/1/{file}" for _, file in HEADS if file}
-    return {path: text for path, text in files.items() if path[path.find("/") :] not in own}
+    kept = {path: text for path, text in files.items() if path[path.find("/") :] not in own}
+    for path in [path for path in kept if path.count("/") == 2 and path.endswith("/")]:
+        if '"python"' in str(files.get(f"{path.partition('/')[0]}/config.pbtxt", "")):
+            kept[f"{path}model.py"] = "class TritonPythonModel: ..."
+    return kept
 
 
 class Tensor(NamedTuple):

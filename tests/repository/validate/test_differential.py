@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.repository.validate.ensemble_differential import differences
+from tests.repository.validate.ensemble_mutations import repository as repository_of_steps
 from tests.repository.validate.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, INHERITED, PYTHON_MODELS, m
 from tests.repository.validate.mutations import repository
 from tests.repository.validate.oracle import Oracle, arguments
@@ -80,7 +82,7 @@ def test_random_repositories_are_judged_as_the_server_does(oracle: Oracle) -> No
 
 
 def test_random_ensembles_are_judged_as_the_server_does(oracle: Oracle) -> None:
-    """Verdict and sentences agree on seeded mutations of good ensembles, and other releases differ by the table only."""
+    """Verdict and sentences agree on mutations of good ensembles; other releases differ by the table only."""
     if not oracle.fast:
         pytest.skip("no C compiler: a verdict would take seconds")
     asked = int(os.environ.get("TRITONFORGE_ENSEMBLES", "50"))
