@@ -27,7 +27,11 @@ _REFUSED: Final = {
 
 @click.command()
 @click.argument("repositories", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-@click.option("--image", metavar="TAG", help="The server image it is meant for: 24.09, or a whole image URI.")
+@click.option(
+    "--image",
+    metavar="TAG",
+    help="The server image it is meant for: 24.09, a tag, or a whole image URI. [default: 24.10, the local server]",
+)
 @click.option("--target", type=click.Choice(["triton", "sagemaker"]), default="triton", show_default=True)
 @click.option(
     "--disable-auto-complete-config",

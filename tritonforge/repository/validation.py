@@ -26,6 +26,9 @@ __all__ = ["Validated", "validate", "validated"]
 #: The rules of an environment that hold for every container, and the one that a named default model answers.
 _CREATE_MODEL: Final = ("E406", "E407", "E408")
 _DEFAULT_BY_CHANCE: Final = "W706"
+#: What asks a decoupled model over HTTP, and the rule that says that nothing does.
+_GENERATE: Final = ("generate", "generate_stream")
+_DECOUPLED: Final = "W341"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ def validated(
         findings += check_instance(image, instance_type)
     if environment is not None:
         findings += check_environment(environment, image=None if image is None else images.find(image))
+        if environment.get("SAGEMAKER_TRITON_INFERENCE_TYPE") in _GENERATE:
+            findings = [each for each in findings if each.code != _DECOUPLED]
     applicable = _applicable(findings, exempt)
     return Validated(applicable, tree.subdirectories(), _texts(tree, applicable), tree)
 

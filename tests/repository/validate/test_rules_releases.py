@@ -126,6 +126,13 @@ def test_a_dimension_that_is_no_size_is_refused_before_its_count() -> None:
         assert sentence in {each.message for each in refusals(files, image="26.03")}
 
 
+def test_a_warmup_input_without_a_type_has_no_size_from_26_03_on() -> None:
+    """Its bytes are not known, which the server says as it says it of a variable-size dimension."""
+    files = m(WARMUP % ("TYPE_INVALID", "4"))
+    for image, expected in (("26.02", False), ("26.03", True)):
+        assert ("E270" in {each.code for each in refusals(files, image=image)}) is expected
+
+
 @pytest.mark.parametrize(
     ("path", "target", "outside"),
     [
@@ -243,6 +250,15 @@ def test_images_of_few_backends_are_judged_by_them() -> None:
     for head, expected in ((PYTHON, []), ('backend: "vllm"', []), ('backend: "onnxruntime"', ["E602"])):
         found = refusals({**m(head=head), "m/1/model.py": ""}, image="24.09-vllm-python-py3")
         assert [each.code for each in found] == expected
+
+
+def test_an_image_of_few_backends_names_the_one_with_all() -> None:
+    """Where the release's own image has the backend, that is the way out; AWS publishes neither."""
+    tree = Tree.of(m(head='platform: "tensorflow_graphdef"'))
+    (finding,) = [each for each in validate(tree, image="24.09-vllm-python-py3") if each.refused_by]
+    assert (finding.code, finding.help.partition("; ")[2]) == ("E602", "take 24.09-py3, which has it")
+    found = [each.message for each in validate(tree, image="24.09-vllm-python-py3", target="sagemaker")]
+    assert "AWS publishes no SageMaker image 24.09-vllm-python-py3" in found
 
 
 def test_every_rule_of_the_room_is_tested() -> None:

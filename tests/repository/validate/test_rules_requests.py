@@ -18,6 +18,7 @@ from tritonforge.repository.findings import Finding
 from tritonforge.repository.rules import requests
 from tritonforge.repository.tree import Tree
 from tritonforge.repository.validate import validate
+from tritonforge.repository.validation import validate as judge
 
 SEQUENCE_MODEL = sequence(f"{START} int32_false_true: [0, 1]")
 
@@ -162,6 +163,14 @@ def test_a_decoupled_model_is_never_answered_on_sagemaker() -> None:
     assert [each.code for each in found(several, target="sagemaker", load=["x"])] == ["W341"]
     both = found(ensemble("e", own=DECOUPLED), target="sagemaker", load=["e"])
     assert sorted(each.code for each in both) == ["W340", "W341"]
+
+
+def test_the_generate_extension_asks_a_decoupled_model() -> None:
+    """With that inference type the endpoint does not infer."""
+    tree, name = Tree.of(x(config=DECOUPLED)), "SAGEMAKER_TRITON_INFERENCE_TYPE"
+    for kind, expected in (("infer", ["W341"]), ("generate_stream", [])):
+        findings = judge(tree, target="sagemaker", image="25.04", environment={name: kind})
+        assert [each.code for each in findings if each.code == "W341"] == expected
 
 
 def test_every_rule_of_the_room_is_tested() -> None:

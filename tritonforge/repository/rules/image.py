@@ -105,7 +105,9 @@ def check(context: Context) -> Iterator[Finding]:
         return
     if context.target == "sagemaker" and not image.sagemaker:
         yield NOT_ON_SAGEMAKER.finding(
-            f"AWS publishes no SageMaker image of Triton {image.release}",
+            f"AWS publishes no SageMaker image {image.tag}"
+            if image.variant
+            else f"AWS publishes no SageMaker image of Triton {image.release}",
             path="",
             help="choose a release that AWS publishes, or copy NVIDIA's image into your registry",
         )
@@ -150,13 +152,16 @@ def _check_backend(context: Context, model: ModelView, image: Image) -> Iterator
     if any(context.tree.is_file(f"{folder}/{library}") for folder in folders):
         return
     rule, advice = NO_BACKEND, f"the image has: {', '.join(sorted(image.backends))}"
-    if backend == "tensorflow":
+    if image.variant and backend in CATALOGUE[image.release].backends:
+        advice = f"{image.tag} has: {', '.join(sorted(image.backends))}; take {image.release}-py3, which has it"
+    elif backend == "tensorflow":
         rule, advice = NO_TENSORFLOW, _ways_out(image)
     yield rule.finding(
         missing_backend(context, model),
         path=model.config_path if model.has_config else model.name,
         node=model.place(model.document.one("backend"), model.document.one("platform")) if model.has_config else None,
-        help=f"Triton {image.triton} ({image.release}) has no {backend} backend: {advice}",
+        help=f"Triton {image.triton} ({image.tag if image.variant else image.release}) has no {backend} backend: "
+        + advice,
     )
 
 

@@ -23,10 +23,10 @@ _NORMALIZE: Final = "infer_request.cc InferenceRequest::Normalize"
 
 DECOUPLED: Final = advice(
     "W340",
-    "every request over HTTP is answered 501: a step makes the ensemble decoupled",
+    "every infer request over HTTP is answered 501: a step makes the ensemble decoupled",
     source="server http_server.cc: HTTP end point doesn't support models with decoupled transaction policy",
-    why="An ensemble with a decoupled step is decoupled itself, and Triton's HTTP front end refuses such models; gRPC "
-    "streaming asks them.",
+    why="An ensemble with a decoupled step is decoupled itself, and Triton's HTTP front end refuses to infer with it; "
+    "gRPC streaming and the generate extension ask it.",
     bad="ensemble_scheduling { step { ... } } with a model of model_transaction_policy { decoupled: true }",
     good="the same, asked over gRPC with ModelStreamInfer",
 )
@@ -95,10 +95,10 @@ def check(context: Context) -> Iterator[Finding]:
         if view.is_ensemble:
             if cause is not None and cause is not view:
                 yield DECOUPLED.finding(
-                    f"every request over HTTP is answered 501: {_because(view, cause)}",
+                    f"every infer request over HTTP is answered 501: {_because(view, cause)}",
                     path=view.config_path,
                     node=_step_of(context, view, cause),
-                    help="ask it over gRPC with streaming",
+                    help="ask it over gRPC with streaming, or by the generate extension",
                 )
             yield from _sequence(context, view)
             yield from _tensors(context, view)

@@ -11,6 +11,7 @@ from math import prod
 from typing import Final
 
 from tritonforge.datatypes import BY_CONFIG
+from tritonforge.images import changes
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.pbtxt import Message
 from tritonforge.repository.rules.context import Context, ModelView, TensorView
@@ -39,6 +40,10 @@ def samples(context: Context, view: ModelView) -> Iterator[Finding]:
             if value is not None and -1 in value.integers("dims"):
                 words = f"warmup setting expects all variable-size dimensions are specified for input '{name}'"
                 yield report(view, "E270", words, value.get("dims")[value.integers("dims").index(-1)])
+            elif context.has(changes.ELEMENT_COUNTS) and (value is None or value.text("data_type") not in BY_CONFIG):
+                words = f"warmup setting expects all variable-size dimensions are specified for input '{name}'"
+                help_ = "write data_type: without one the server does not know the bytes"
+                yield report(view, "E270", words, value or entry, help_)
             elif value is None or not any(value.has(kind) for kind in _DATA):
                 words = f"{_REQUEST}warmup setting expects input '{name}' to have input_data_type set"
                 yield report(view, "E271", words, value or entry, "write zero_data: true or random_data: true")
