@@ -19,6 +19,7 @@ __all__ = [
     "BATCHING_LIBRARY_INSIDE",
     "CHANGES",
     "CONFIG_NAME",
+    "CORRELATION_TEXTS",
     "DALI_PATH_CHARACTERS",
     "DALI_WITHOUT_PYTHON",
     "ELEMENT_COUNTS",
@@ -214,6 +215,13 @@ EXCEPTIONS_CAUGHT: Final = Change(
     source="release notes of 2.72.0 (26.08); core's branch was not read",
     rules=("E106", "E111", "W103"),
 )
+CORRELATION_TEXTS: Final = Change(
+    text="a CONTROL_SEQUENCE_CORRID of TYPE_STRING is 132 bytes long, whatever the ID: backends that read its elements "
+    "refuse each request whose ID is not 128 bytes long",
+    last="24.12",
+    source="core sequence_batch_scheduler.cc SetControlTensors, before eeb283a (PR 425); run with 2.51",
+    rules=("W137",),
+)
 TENSORFLOW_IMAGE: Final = Change(
     text="NVIDIA publishes <release>-tf2-python-py3 with the TensorFlow and Python backends",
     last="25.02",
@@ -305,6 +313,7 @@ CHANGES: Final = (
     CONFIG_NAME,
     PASCAL,
     TURING,
+    CORRELATION_TEXTS,
     TENSORFLOW,
     TENSORFLOW_IMAGE,
     DALI_PATH_CHARACTERS,

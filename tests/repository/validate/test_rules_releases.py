@@ -229,6 +229,24 @@ def test_names_that_the_load_api_refuses(name: str, image: str, expected: list[s
     assert [each.code for each in validate(Tree.of(files), image=image) if each.code == "W346"] == expected
 
 
+@pytest.mark.parametrize(
+    ("image", "data_type", "backend", "expected"),
+    [
+        (None, "TYPE_STRING", "python", ["W137"]),
+        ("24.12", "TYPE_STRING", "onnxruntime", ["W137"]),
+        ("25.01", "TYPE_STRING", "onnxruntime", []),
+        ("24.12", "TYPE_UINT64", "onnxruntime", []),
+        ("24.12", "TYPE_STRING", "identity", []),
+    ],
+)
+def test_texts_as_correlation_ids(image: str | None, data_type: str, backend: str, expected: list[str]) -> None:
+    """The model loads, and answers no request, until 25.01 (run with 2.51)."""
+    control = f"control {{ kind: CONTROL_SEQUENCE_CORRID data_type: {data_type} }}"
+    config = f'sequence_batching {{ control_input {{ name: "C" {control} }} }}'
+    files = m(config, head=f'backend: "{backend}"')
+    assert [each.code for each in validate(Tree.of(files), image=image) if each.code == "W137"] == expected
+
+
 def test_a_provisional_release_says_so() -> None:
     """The finding names the release whose verdict it is."""
     (finding,) = [each for each in validate(Tree.of(m()), image="26.09") if each.code == "W347"]
@@ -263,7 +281,7 @@ def test_an_image_of_few_backends_names_the_one_with_all() -> None:
 
 def test_every_rule_of_the_room_is_tested() -> None:
     """Each code stands in this file."""
-    tested = {case[3] for case in LATER.values()} | {"E612", "W346", "W347"}
+    tested = {case[3] for case in LATER.values()} | {"E612", "W137", "W346", "W347"}
     assert {rule.code for rule in releases.RULES} == tested
 
 

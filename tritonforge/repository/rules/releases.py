@@ -20,6 +20,8 @@ from tritonforge.repository.rules.sizes import INVALID, LARGEST, OVERFLOW, bound
 __all__ = ["RULES", "check", "library_escapes", "load"]
 
 _SHELL: Final = ";|&$`<>()[]{}\\\"'*?~#!"
+#: Backends that call `ValidateStringBuffer` (backend_common.cc) on what they are fed, r24.10.
+_READ_TEXTS: Final = ("onnxruntime", "python", "tensorflow")
 _STRATEGY: Final = "TRITON_BATCH_STRATEGY_PATH"
 _SAGEMAKER: Final = "/opt/ml/model"
 
@@ -93,8 +95,18 @@ PROVISIONAL: Final = advice(
     good="--image 26.08",
 )
 
+CORRELATION_TEXT: Final = advice(
+    "W137",
+    "requests with a correlation ID are refused: its control input is a text",
+    source=changes.CORRELATION_TEXTS.source,
+    why="Up to 24.12 the control tensor is padded to 132 bytes, which the Python, ONNX Runtime and TensorFlow backends "
+    "read as a second element: 'unexpected number of string elements 2 for inference input, expecting 1'.",
+    bad="control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING }   --image 24.12",
+    good="control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING }   --image 25.01",
+)
+
 RULES: Final[tuple[Rule, ...]] = (
-    STUB_NAME, LABEL_FILE, ELEMENTS, BATCHING_LIBRARY, BYTES, CONFIG_NAME, LOADED_NAME, PROVISIONAL,
+    CORRELATION_TEXT, STUB_NAME, LABEL_FILE, ELEMENTS, BATCHING_LIBRARY, BYTES, CONFIG_NAME, LOADED_NAME, PROVISIONAL,
 )  # fmt: skip
 
 
@@ -114,6 +126,9 @@ def check(context: Context) -> Iterator[Finding]:
             path="",
             help=f"the flag came with {changes.CONFIG_NAME.first}",
         )
+    if context.has(changes.CORRELATION_TEXTS):
+        for view in context.models.values():
+            yield from _correlation_texts(context, view)
     for name in context.models:
         dots = context.has(changes.MODEL_NAMES_WITH_DOTS) and ".." in name
         blank = not name.strip(" \t\n\v\f\r") and (
@@ -125,6 +140,21 @@ def check(context: Context) -> Iterator[Finding]:
                 path=name,
                 help="rename it" if blank else "rename it, or use a later image",
             )
+
+
+def _correlation_texts(context: Context, view: ModelView) -> Iterator[Finding]:
+    concerned = view.parsed and view.backend in _READ_TEXTS
+    sequence = view.document.message("sequence_batching") if concerned else None
+    for tensor in sequence.messages("control_input") if sequence is not None else ():
+        for control in tensor.messages("control"):
+            if control.text("kind") == "CONTROL_SEQUENCE_CORRID" and control.text("data_type") == "TYPE_STRING":
+                yield CORRELATION_TEXT.finding(
+                    f"requests to {view.name} are refused unless their correlation ID is 128 bytes long: Triton "
+                    f"{context.release} pads the control input '{tensor.text('name')}'",
+                    path=view.config_path,
+                    node=control.one("data_type"),
+                    help="use TYPE_UINT64 and numbers for IDs, or an image from 25.01 on",
+                )
 
 
 def load(context: Context, view: ModelView) -> Iterator[Finding]:
