@@ -50,12 +50,27 @@ def test_the_padding_of_a_header_belongs_to_it() -> None:
         b"{" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
         b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b"{" * 50_000_000,  # refused at its beginning, so in no time
+        b'{"a":' + bytes(50_000_000),
+        b'{"a": "' + b"x" * 1_000_000,
+        b" " * 1_000_000 + b"[",
     ],
 )
 def test_what_does_not_delimit_itself_is_a_decode_error(body: bytes) -> None:
     """Too short, too long, no object, nested beyond reading."""
     with pytest.raises(DecodeError):
         found_header_length(body)
+
+
+@pytest.mark.parametrize("size", [65_530, 65_536, 65_537, 1_048_570, 1_100_000])
+@pytest.mark.parametrize("filler", ['"é', '"\\\\n', "1,", "[],", "true,", '{"b":-1.5e-7},'])
+def test_a_large_header_is_found_however_it_is_cut(size: int, filler: str) -> None:
+    """The object is read from windows of growing size, which cut texts, numbers and characters."""
+    string = filler.startswith('"')
+    content = filler[1:] * size if string else filler * (size // len(filler))
+    value = f'"{content[:size]}"' if string and "\\" not in filler else f'"{content}"' if string else f"[{content}0]"
+    header = f'{{"a":{value},"outputs":[{{"parameters":{{"binary_data_size":3}}}}]}}'.encode()
+    assert found_header_length(header + b"{}\xff") == len(header)
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda tail: b'{"outputs":[]}' + tail))

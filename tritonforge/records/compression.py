@@ -17,6 +17,7 @@ __all__ = ["gunzip"]
 
 #: At most so many compressed bytes go to zlib at once, and at most so many bytes come out: a small stream can say much.
 _INPUT: Final = 256 * 1024
+_FEW: Final = 1024
 _OUTPUT: Final = 1024 * 1024
 
 #: zlib's `windowBits` for gzip alone, with the largest window.
@@ -47,8 +48,13 @@ class _Stream:
     def read(self, chunks: Iterable[Buffer]) -> Iterator[bytes]:
         for chunk in chunks:
             view = as_bytes_view(chunk)
-            for start in range(0, len(view), _INPUT):
-                yield from self._inflate(bytes(view[start : start + _INPUT]))
+            start, size = 0, _INPUT
+            while start < len(view):
+                members = self.members
+                yield from self._inflate(bytes(view[start : start + size]))
+                start += size
+                # zlib copies what follows the end of each member: of many small members little is given at once.
+                size = _FEW if self.members > members + 1 else min(size * 2, _INPUT)
         if self.decoder is not None:
             yield from self._given(self.decoder.flush())
         if self.decoder is not None or not self.members:

@@ -17,6 +17,7 @@ __all__ = [
     "dump",
     "is_unicode",
     "load",
+    "load_first",
     "read_list",
     "read_object",
     "read_parameters",
@@ -32,6 +33,12 @@ Parameter: TypeAlias = bool | int | float | str
 #: numpy's limits (NPY_MAXDIMS of numpy 2, npy_intp); a shape beyond them would also take long to multiply.
 _MOST_DIMENSIONS: Final = 64
 _LARGEST_DIMENSION: Final = 2**63
+
+#: Bytes that are tried first for the object at the start of a body; most headers are far smaller.
+_FIRST_WINDOW: Final = 64 * 1024
+_BLANKS: Final = " \t\r\n"
+#: Characters of the longest token that an error tells the start of, other than a string's: ``-Infinity``, an escape.
+_LONGEST_TOKEN: Final = 16
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
@@ -56,6 +63,39 @@ def load(text: bytes | memoryview, *, what: str) -> dict[str, Any]:
     if type(document) is not dict:
         raise DecodeError(f"{what}: expected a JSON object, found {_kind(document)}")
     return document
+
+
+def load_first(body: bytes | memoryview, *, what: str) -> tuple[dict[str, Any], int]:
+    """The JSON object at the start of ``body``, as `load` reads it, and where it ends; anything may follow it.
+
+    Takes as long as reading the object itself, whatever follows. Raises DecodeError.
+    """
+    view = memoryview(body)
+    size = _FIRST_WINDOW
+    while True:
+        # What follows may be large, and no text: only as much is taken for text as the object turns out to need.
+        text = str(view[:size], "utf-8", "surrogateescape")
+        start = len(text) - len(text.lstrip(_BLANKS))
+        try:
+            document, end = _DECODER.raw_decode(text, start)
+            break
+        except RecursionError as error:
+            raise DecodeError(f"{what}: the JSON is nested too deeply to be read") from error
+        except ValueError as error:
+            if size < len(view) and _is_cut_off(error, len(text)):
+                size *= 16
+                continue
+            raise DecodeError(f"{what}: its {len(view)} bytes do not begin with a JSON object: {error}") from error
+    if type(document) is not dict:
+        raise DecodeError(f"{what}: expected a JSON object, found {_kind(document)}")
+    return document, len(text[:end].encode("utf-8", "surrogateescape"))
+
+
+def _is_cut_off(error: ValueError, length: int) -> bool:
+    """Whether a text of this length may be JSON whose end is missing."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.pos >= length - _LONGEST_TOKEN or error.msg.startswith("Unterminated string")
 
 
 def is_unicode(text: str) -> bool:
