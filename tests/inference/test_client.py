@@ -26,7 +26,8 @@ from tritonforge.inference.client import (
     TensorMetadata,
     UnnamedModelError,
 )
-from tritonforge.inference.client.http import coalesced
+from tritonforge.inference.client.grpc import GrpcTransport
+from tritonforge.inference.client.http import Address, SageMakerFrontEnd, TritonFrontEnd, coalesced
 from tritonforge.inference.client.refusals import learn_inputs
 from tritonforge.inference.wire import (
     Class,
@@ -596,3 +597,27 @@ def test_importing_the_wing_loads_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+class Huge(bytes):
+    """2 GiB, as far as its length tells."""
+
+    def __len__(self) -> int:
+        return 2**31
+
+
+@pytest.mark.parametrize(
+    "transport",
+    [
+        lambda: TritonFrontEnd(Address("http://127.0.0.1:9", timeout=1, connections=1)),
+        lambda: SageMakerFrontEnd(Address("http://127.0.0.1:9", timeout=1, connections=1)),
+        lambda: GrpcTransport("127.0.0.1:9", timeout=1),
+    ],
+)
+def test_a_request_of_2_gib_is_refused_before_it_is_sent(transport: Callable[[], Any]) -> None:
+    """It would end the server, or be misread; nothing is connected to, and no memory is asked for."""
+    made = transport()
+    call = Call(Payload((b"{}", Huge()), 2), None if isinstance(made, SageMakerFrontEnd) else "m")
+    with pytest.raises(EncodeError, match="at most 2147483647; send less"):
+        made.infer(call)
+    made.close()

@@ -54,3 +54,10 @@ def test_a_port_in_use_is_read_from_the_log() -> None:
         == 8080
     )
     assert serverlog.port_in_use(LOG) is None
+
+
+def test_a_request_that_ended_the_server_is_named() -> None:
+    """Triton aborts on 2 GiB of JSON; its log has the exception and a stack trace, and no request."""
+    log = "terminate called after throwing an instance of 'std::length_error'\n  what():  vector::_M_default_append\n"
+    assert "2 GiB or more" in str(serverlog.crash(LOG + log))
+    assert serverlog.crash(LOG) is None

@@ -349,6 +349,8 @@ class Server:
         for name, each in self._ports.items():
             if port is not None and each == port:
                 return ports.in_use(name, port)
+        if crash := serverlog.crash(log):
+            return LaunchError(crash)
         found = list(dict.fromkeys(serverlog.reasons(log)))
         if self._exit is not None:
             found = self._stub_reasons(self._exit, found, log)

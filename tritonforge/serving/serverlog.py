@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["ModelStatus", "loading", "model_of_stub", "models", "port_in_use", "progress", "reasons", "tail"]
+__all__ = ["ModelStatus", "crash", "loading", "model_of_stub", "models", "port_in_use", "progress", "reasons", "tail"]
 
 _LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<place>[\w.]+:\d+)\] ?(?P<message>.*)")
 _FAILED: Final = re.compile(r"failed to load '(?P<model>.+?)' version (?P<version>-?\d+): (?P<reason>.+)", re.DOTALL)
@@ -88,6 +88,19 @@ def reasons(log: str) -> list[str]:
     if others:
         return others
     return [_cleaned(match["reason"] or match["other"]) for match in _FATAL.finditer(log)]
+
+
+def crash(log: str) -> str | None:
+    """Why a server ended that was serving, where it is known which request did it; None for any other end.
+
+    Triton 2.51 reads a body of JSON with a length of 32 bits and a sign (server/src/http_server.cc `EVRequestToJson`).
+    """
+    if "std::length_error" not in log:
+        return None
+    return (
+        "tritonserver ended because of a request whose JSON has 2 GiB or more (std::length_error); send fewer elements "
+        "at once, or send tensors in binary form"
+    )
 
 
 def model_of_stub(command: Sequence[str], prefix: str) -> str:

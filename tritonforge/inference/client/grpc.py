@@ -21,6 +21,7 @@ from tritonforge.inference.client.transports import (
     DecoupledError,
     ModelMetadata,
     TensorMetadata,
+    check_size,
     choose_model,
     no_options,
 )
@@ -75,6 +76,7 @@ class GrpcTransport:
     def infer(self, call: Call) -> Answer:
         """Carry one inference; the answer is in binary form, whatever was asked for."""
         no_options(call, at=f"grpc://{self._address}")
+        check_size(call.payload)
         request = decode_request(call.payload.body, header_length=call.payload.header_length)
         message = self._message(call, request)
         return self._answer(self._ask(self._stub.ModelInfer, message))
@@ -87,6 +89,7 @@ class GrpcTransport:
         ends itself after such an error.)
         """
         no_options(call, at=f"grpc://{self._address}")
+        check_size(call.payload)
         request = decode_request(call.payload.body, header_length=call.payload.header_length)
         responses = self._stub.ModelStreamInfer(iter([self._message(call, request)]))
         try:

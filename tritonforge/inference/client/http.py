@@ -31,6 +31,7 @@ from tritonforge.inference.client.transports import (
     ModelMetadata,
     TensorMetadata,
     UnnamedModelError,
+    check_size,
     choose_model,
     no_options,
 )
@@ -86,6 +87,7 @@ class Address:
 
     def post(self, path: str, payload: Payload, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         """The answer to a POST of the payload, whatever its status."""
+        check_size(payload)
         sized = {**headers, "Content-Length": str(payload.size)}
         return self._request("POST", path, sized, payload)
 

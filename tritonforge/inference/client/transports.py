@@ -25,12 +25,18 @@ __all__ = [
     "TensorMetadata",
     "Transport",
     "UnnamedModelError",
+    "check_size",
     "choose_model",
     "no_options",
 ]
 
 #: How many models a message lists.
 _SHOWN_MODELS: Final = 12
+
+
+#: Bytes that a request may have: Triton counts them in 32 bits with a sign, and one of 2 GiB of JSON ends the server
+#: (2.51, tried). Source: server/src/http_server.cc; protobuf has the same limit for gRPC.
+_LARGEST: Final = 2**31 - 1
 
 
 class ModelError(ServerError):
@@ -188,6 +194,14 @@ class FunctionTransport:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def check_size(payload: Payload) -> None:
+    """Refuse a request that Triton cannot take. Raises EncodeError."""
+    if payload.size > _LARGEST:
+        raise EncodeError(
+            f"the request has {payload.size} bytes, and Triton takes at most {_LARGEST}; send less at once"
+        )
 
 
 def no_options(call: Call, *, at: str) -> None:

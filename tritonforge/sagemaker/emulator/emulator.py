@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -83,7 +84,8 @@ class Emulator:
     ``emulator:4566``): requests for any other host but this address and ``localhost`` are refused, as are those of web
     pages, which could run code here.
     ``log`` is given one sentence for each thing that happens, never a header or a body. ``containers`` takes the place
-    of the module `hosting`: whatever has its ``start``; ``trainer`` that of `tritonforge.training.job.run`.
+    of the module `hosting`: whatever has its ``start``; ``trainer`` that of `tritonforge.training.job.run`; ``clock``
+    gives the times of SageMaker's resources.
 
     Signatures are not verified, IAM policies not evaluated, and the whole is for one account, that of moto. Metrics do
     not drive autoscaling: a scalable target and its policies are kept, and DesiredInstanceCount changes when
@@ -112,6 +114,7 @@ class Emulator:
         log: Callable[[str], None] = lambda sentence: None,
         containers: Containers | None = None,
         trainer: Trainer | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._images = programs.declared(images or {})
         self._log = log = _without_control_characters(log)
@@ -135,7 +138,7 @@ class Emulator:
             self._storage = Storage(self._neighbours, allowed_hosts=allowed_hosts)
             self._files = private_files.container_files(folder)
             undo.callback(shutil.rmtree, self._files, ignore_errors=True)
-            self._ledger = Ledger(None if folder is None else folder / "sagemaker")
+            self._ledger = Ledger(None if folder is None else folder / "sagemaker", clock=clock)
             self._premises = Premises(self._neighbours, self._objects)
             self._lines = LogLines(self._neighbours)
             undo.callback(self._lines.close)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -184,12 +185,9 @@ def test_no_more_run_at_a_time_than_the_configuration_says(bucket: Bucket, ask: 
 
 def test_a_request_that_waited_too_long_expires(bucket: Bucket, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """RequestTTLSeconds counts from the call to the turn; the container does not see it."""
-    import datetime as dt
-
     from tritonforge.sagemaker.emulator.runtime import asynchronous
 
-    real = asynchronous._now
-    monkeypatch.setattr(asynchronous, "_now", lambda: real() + dt.timedelta(seconds=61))
+    monkeypatch.setattr(asynchronous, "_monotonic", lambda: time.monotonic() + 61)
     told = Told()
     container = MadeUp()
     client = ask(live(container, asynchronous=settings(bucket)), notify=told)

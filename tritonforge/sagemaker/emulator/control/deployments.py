@@ -114,7 +114,7 @@ class Deployments:
     def restore(self) -> None:
         """Take up every endpoint of the ledger again, after a restart."""
         for region, endpoint in self._ledger.endpoints():
-            again = states.started_again(endpoint, round(time.time(), 3))
+            again = states.started_again(endpoint, self._ledger.now(endpoint.modified))
             if again.status in ("SystemUpdating", "Creating", "Deleting"):
                 self._ledger.put(region, _KIND, again)
                 self.begin(region, endpoint.name)
@@ -156,10 +156,11 @@ class Deployments:
             endpoint = self._ledger.endpoint(region, name)
             if endpoint is None:
                 return
+            now = self._ledger.now(endpoint.modified)
             if endpoint.status in ("Creating", "SystemUpdating"):
-                self._put(region, states.failed(endpoint, reason, self._now()))
+                self._put(region, states.failed(endpoint, reason, now))
             elif endpoint.status == "Updating":
-                self._put(region, states.rolling_back(endpoint, reason, self._now()))
+                self._put(region, states.rolling_back(endpoint, reason, now))
                 self._back(region, name)
             elif endpoint.status == "RollingBack":
                 self._back(region, name)
@@ -322,7 +323,7 @@ class Deployments:
         with self._ledger.lock:
             found = self._ledger.endpoint(region, name)
             assert found is not None
-            changed = to(self._now(), found)
+            changed = to(self._ledger.now(found.modified), found)
             self._put(region, changed)
         return changed
 
@@ -360,10 +361,6 @@ class Deployments:
     def _rest(self, begun: float, seconds: float) -> None:
         """Wait for what is left of a pause that began a while ago."""
         self._pause(seconds - self._pauses.scaled(time.monotonic() - begun))
-
-    @staticmethod
-    def _now() -> float:
-        return round(time.time(), 3)
 
 
 def _all(what: Any) -> list[tuple[VariantNow, bool]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -39,10 +38,9 @@ class Desk:
     images: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
 
-    @staticmethod
-    def now() -> float:
-        """Seconds since 1970, to the millisecond, as AWS gives them."""
-        return round(time.time(), 3)
+    def now(self, after: float = 0.0) -> float:
+        """The time of a change, as `Ledger.now`."""
+        return self.ledger.now(after)
 
     def arn(self, kind: str, name: str) -> str:
         """The ARN of a resource in this region."""

@@ -44,7 +44,7 @@ def _update(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
             desk.config(endpoint.config_name)
         changed = states.updating(
             endpoint,
-            desk.now(),
+            desk.now(endpoint.modified),
             config=config,
             models=models,
             policy=endpoint.policy if request.get("RetainDeploymentConfig") else policy,
@@ -67,7 +67,7 @@ def _reweigh(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     with desk.ledger.lock:
         endpoint = desk.endpoint(request["EndpointName"])
         there = {each.name: each for each in endpoint.variants}
-        changed = states.reweighed(endpoint, changes, desk.now())
+        changed = states.reweighed(endpoint, changes, desk.now(endpoint.modified))
         absent = [each["VariantName"] for each in changes if each["VariantName"] not in there]
         if absent:
             raise variants_absent(absent, endpoint.config_name)
@@ -97,7 +97,7 @@ def _reweigh(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
 def _delete(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     with desk.ledger.lock:
         endpoint = desk.endpoint(request["EndpointName"])
-        desk.ledger.put(desk.region, _KIND, states.deleting(endpoint, desk.now()))
+        desk.ledger.put(desk.region, _KIND, states.deleting(endpoint, desk.now(endpoint.modified)))
     desk.begin(desk.region, endpoint.name)
     return {}
 

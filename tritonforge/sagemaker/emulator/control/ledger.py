@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -34,11 +35,14 @@ _UNFINISHED: Final = ".new"
 class Ledger:
     """The resources of one account. Hold `lock` around a reading and the change that follows from it."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self.lock = threading.RLock()
         self._folder = folder
+        self._clock = clock
         self._found: dict[tuple[str, str, str], Kept] = {}
         if folder is not None:
+            for path in folder.glob(f"*/*/*{_UNFINISHED}"):  # a process was killed while it wrote
+                path.unlink()
             for path in sorted(folder.glob("*/*/*.json")):
                 region, kind = path.parts[-3], path.parts[-2]
                 try:
@@ -48,6 +52,13 @@ class Ledger:
                         f"{path}: not a resource that an emulator wrote: {error}. Remove the file to do without it."
                     ) from error
                 self._found[region, kind, kept.name.lower()] = kept
+
+    def now(self, after: float = 0.0) -> float:
+        """Seconds since 1970, to the millisecond, as AWS gives them; never before ``after``, however the clock is set.
+
+        ``after`` is when the resource was changed before: its history stays in order.
+        """
+        return max(round(self._clock(), 3), after)
 
     def get(self, region: str, kind: str, name: str) -> Kept | None:
         """The resource of a name, in whatever case; None where there is none."""

@@ -61,7 +61,7 @@ def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
 def _stop(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     with desk.ledger.lock:
         job = desk.job(request["TransformJobName"])
-        desk.ledger.put(desk.region, _KIND, transform_states.stopping(job, desk.now()))
+        desk.ledger.put(desk.region, _KIND, transform_states.stopping(job, desk.now(job.modified)))
     desk.stop_transform(desk.region, job.name)
     return {}
 

@@ -61,6 +61,9 @@ _NO_PING: Final = (
 )
 
 
+_UNDER_WAY: Final = transform_states.UNDER_WAY
+
+
 @dataclass(slots=True)
 class _Work(Task):
     """A job that a thread is at; its container is there once it runs."""
@@ -117,10 +120,14 @@ class Transforms:
                 work.stopper.start()
 
     def restore(self) -> None:
-        """Take up every job that was under way, after a restart."""
-        for region, job in self._ledger.transforms():
-            if job.status in transform_states.UNDER_WAY:
-                self.begin(region, job.name)
+        """Take up every job that was under way, after a restart; what killed emulators left of others is removed."""
+        waiting = [(region, job.name) for region, job in self._ledger.transforms() if job.status in _UNDER_WAY]
+        needed = {self._work / region / name.lower() for region, name in waiting}
+        for folder in self._work.glob("*/*"):
+            if folder not in needed:
+                shutil.rmtree(folder, ignore_errors=True)
+        for region, name in waiting:
+            self.begin(region, name)
 
     def close(self) -> None:
         """Stop every thread and every container; the ledger stays as it is."""
@@ -264,7 +271,7 @@ class Transforms:
         with self._ledger.lock:
             job = self._ledger.transform(region, name)
             assert job is not None
-            now = round(time.time(), 3)
+            now = self._ledger.now(job.modified)
             if job.status == "Stopping":
                 if place is not None:
                     place.withdraw()  # API StopTransformJob: SageMaker "doesn't store the job's output in Amazon S3"
@@ -280,7 +287,7 @@ class Transforms:
         with self._ledger.lock:
             job = self._ledger.transform(region, name)
             assert job is not None
-            self._ledger.put(region, _KIND, to(job, round(time.time(), 3)))
+            self._ledger.put(region, _KIND, to(job, self._ledger.now(job.modified)))
 
 
 def _reason(outcomes: Sequence[Outcome], asker: ContainerAsker) -> str:

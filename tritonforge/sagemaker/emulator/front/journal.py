@@ -133,7 +133,8 @@ class Journal:
         _installed()
         self._file = folder / "requests.jsonl"
         self._writing = threading.Lock()
-        self._numbers = itertools.count(int(time.time() * 1000))
+        kept = [int(path.name) for path in self._bodies.iterdir() if path.name.isdecimal()]
+        self._numbers = itertools.count(max(kept, default=0) + 1)
         self._out: IO[bytes] | None = None
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,12 +28,15 @@ _UNAVAILABLE: Final = 503
 #: Seconds between two attempts while the container is started again.
 _PAUSE: Final = 1.0
 
+_monotonic = time.monotonic
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One asynchronous inference that waits: its input is at ``input_location``, or is ``body``.
 
-    ``expires`` is when it is too old to begin; ``timeout`` is what the container may take, in seconds.
+    ``expires`` is when it is too old to begin, by the monotonic clock; ``timeout`` is what the container may take, in
+    seconds.
     """
 
     endpoint: str
@@ -41,7 +45,7 @@ class Job:
     body: bytes
     headers: Mapping[str, str]
     received: dt.datetime
-    expires: dt.datetime
+    expires: float
     timeout: float
     output_location: str
     failure_location: str
@@ -117,7 +121,7 @@ class Backlog:
         live = self._endpoint(job.endpoint)
         if live is None or live.asynchronous is None:
             return  # deleted meanwhile
-        if _now() > job.expires:
+        if _monotonic() > job.expires:
             self._end(job, live.asynchronous, "Expired", "The request was not begun within RequestTTLSeconds.", None)
             return
         try:
@@ -156,7 +160,7 @@ class Backlog:
             if variant is not None:
                 answer = ask(variant.container, body, job.headers, target_model="", timeout=job.timeout)
             unavailable = isinstance(answer, Response) and answer.status == _UNAVAILABLE
-            if not unavailable or _now() > job.expires or self._closed.wait(_PAUSE):
+            if not unavailable or _monotonic() > job.expires or self._closed.wait(_PAUSE):
                 return answer
 
     def _end(

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -252,7 +253,7 @@ class Runtime:
             body=request.body,
             headers=_passed_on(given),
             received=now,
-            expires=now + dt.timedelta(seconds=float(given.get("RequestTTLSeconds", _ASYNC_AGE))),
+            expires=time.monotonic() + float(given.get("RequestTTLSeconds", _ASYNC_AGE)),
             timeout=float(given.get("InvocationTimeoutSeconds", _ASYNC_TIMEOUT)),
             output_location=output,
             failure_location=failure,

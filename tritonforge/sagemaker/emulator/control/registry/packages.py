@@ -198,7 +198,7 @@ def _update(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
                 )  # ours
             kept["AdditionalInferenceSpecifications"] = additional
         inference = request.get("InferenceSpecification") or found.inference
-        changed = replace(found, request=kept, inference=inference, modified=desk.now())
+        changed = replace(found, request=kept, inference=inference, modified=desk.now(found.modified))
         desk.ledger.put(desk.region, _KIND, changed)
     return {"ModelPackageArn": found.arn}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -187,6 +186,6 @@ class Validations:
         with self._ledger.lock:
             found = self._ledger.registered(region, kind, name)
             assert found is not None
-            changed = to(found, round(time.time(), 3))
+            changed = to(found, self._ledger.now(found.modified))
             self._ledger.put(region, kind, changed)
         return changed

@@ -88,7 +88,7 @@ def _algorithm(desk: Desk, request: Mapping[str, Any]) -> tuple[str, Mapping[str
 def _stop(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     with desk.ledger.lock:
         job = desk.training(request["TrainingJobName"])
-        desk.ledger.put(desk.region, _KIND, states.stopping(job, desk.now()))
+        desk.ledger.put(desk.region, _KIND, states.stopping(job, desk.now(job.modified)))
     desk.stop_training(desk.region, job.name)
     return {}
 

@@ -118,6 +118,7 @@ class Trainings:
 
     def restore(self) -> None:
         """Take up every job that was under way, after a restart: it starts again, with its checkpoints."""
+        shutil.rmtree(self._work, ignore_errors=True)  # what killed emulators left
         for region, job in self._ledger.trainings():
             if job.status in states.UNDER_WAY:
                 self._change(region, job.name, states.started_again)
@@ -194,7 +195,7 @@ class Trainings:
         with self._ledger.lock:
             job = self._ledger.training(region, name)
             assert job is not None
-            now = round(time.time(), 3)
+            now = self._ledger.now(job.modified)
             # A job that was asked to stop is Stopped, even where it came to its end by itself.
             ended = states.stopped(job, now) if job.status == "Stopping" else to(job, now)
             self._ledger.put(region, _KIND, ended)
@@ -204,7 +205,7 @@ class Trainings:
         with self._ledger.lock:
             job = self._ledger.training(region, name)
             assert job is not None
-            self._ledger.put(region, _KIND, to(job, round(time.time(), 3)))
+            self._ledger.put(region, _KIND, to(job, self._ledger.now(job.modified)))
 
 
 def _failed(reason: str) -> _End:
