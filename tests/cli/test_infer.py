@@ -16,6 +16,9 @@ import pytest
 from tests.support.python_models import ACCUMULATE, IDENTITY, PHOTO, REPEAT, tensors, write_model
 from tritonforge.cli.main import main
 from tritonforge.datatypes import BY_WIRE
+from tritonforge.errors import ConnectError
+from tritonforge.inference.client import Client
+from tritonforge.inference.wire import Response
 from tritonforge.serving.server import Server
 
 pytestmark = pytest.mark.server
@@ -33,12 +36,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     write_model(repository, "two", "max_batch_size: 4\n" + tensors({"F": "FP32", "S": "STRING"}, "2"), IDENTITY)
     write_model(repository, "photo", *PHOTO)
     (repository / "photo" / "labels.txt").write_text("cat\ndog\x1b[31m\nbird\n")
+    write_model(repository, "whole", tensors({"U": "UINT8"}, "-1"), IDENTITY)
     write_model(repository, "repeat", *REPEAT)
     write_model(repository, "accumulate", *ACCUMULATE)
     with Server(
         repository,
         default_model="photo",
-        models=["all", "two", "photo", "repeat", "accumulate"],
+        models=["all", "two", "photo", "whole", "repeat", "accumulate"],
         sagemaker_port=0,
         http_port=0,
         grpc_port=0,
@@ -241,6 +245,38 @@ def test_a_decoupled_model_prints_each_response(infer: Infer) -> None:
     assert "use Triton's gRPC port (grpc://host:port), which streams the responses" in err
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_was_answered_before_a_connection_broke_is_not_lost(
+    infer: Infer, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """A stream that breaks gives its responses so far, in text and in JSON, and the error."""
+    whole = Client.infer_stream
+
+    def broken(client: Client, *arguments: Any, **options: Any) -> Iterator[Response]:
+        yield next(whole(client, *arguments, **options))
+        raise ConnectError("the connection was cut")
+
+    monkeypatch.setattr(Client, "infer_stream", broken)
+    given = ("--model", "repeat", "--input", "text=hi", "--input", "count=2")
+    code, out, err = infer("{grpc}", *given, "--format", form)
+    assert (code, err) == (1, "error: the connection was cut\n")
+    if form == "text":
+        assert out.count("response 0") == 1
+        return
+    told = json.loads(out)
+    assert [answer["response"] for answer in told["answers"]] == [0]
+    assert told["error"] == {"message": "the connection was cut", "exit_code": 1}
+
+
+def test_a_model_without_batches_prints_its_whole_outputs(infer: Infer) -> None:
+    """An output of three elements is not three rows."""
+    code, out, err = infer("{http}", "a.jpg", "--model", "whole", "--top", "0")
+    assert (code, err, out.splitlines()[1:]) == (0, "", ["  UINT8 [20]  97, 110, 32, 105, 109, 97, 103, 101 ..."])
+    code, out, _ = infer("{http}", "a.jpg", "--model", "whole", "--json")
+    (answer,) = json.loads(out)["answers"]
+    assert answer["outputs"]["out_U"]["shape"] == [20]
+
+
 @pytest.mark.parametrize("address", ["{http}", "{grpc}"])
 def test_a_sequence_goes_through_several_runs(infer: Infer, address: str) -> None:
     """The id and the flags reach the model; both spellings of the flags count."""
@@ -252,7 +288,7 @@ def test_a_sequence_goes_through_several_runs(infer: Infer, address: str) -> Non
 
 
 WRONG: dict[str, tuple[list[str], int, str]] = {
-    "no model named": (["{http}", "--input", "x=1"], 2, "by name: accumulate, all, photo, repeat, two. Name the model"),
+    "no model named": (["{http}", "--input", "x=1"], 2, "by name: accumulate, all, photo, repeat, two, whole. Name"),
     "the option for it": (["{grpc}", "a.jpg"], 2, "Name the model of the request: --model NAME"),
     "metrics port": (["{metrics}", "a.jpg"], 1, "is Triton's metrics port; use its HTTP, gRPC or SageMaker port"),
     "batch too large": (

@@ -545,6 +545,11 @@ def test_images_need_an_input_for_images() -> None:
     assert sent[-1]["p"].tolist() == [[106]]
     client(numbers, pixels).infer_images([b"i"], inputs={"n": np.ones(1, np.float32)})
     assert (sent[-1]["p"].tolist(), sent[-1]["n"].tolist()) == ([[105]], [1])
+    flat = client(TensorMetadata("f", "UINT8", (-1,)))
+    flat.infer_images([b"i"])
+    assert sent[-1]["f"].tolist() == [105]
+    with pytest.raises(EncodeError, match="input 'f' has no batch dimension; send one image in a request"):
+        flat.infer_images([b"i", b"j"])
     client(text).infer_images([b"i", b"jk"])
     assert sent[-1]["t"].tolist() == [b"i", b"jk"]
 

@@ -14,6 +14,7 @@ from tritonforge.cli.inference_run import InferenceAnswer, InferenceRun
 from tritonforge.cli.input_arguments import read_inputs
 from tritonforge.cli.output_rendering import checked_destination, escape_control, text_lines, write_arrays
 from tritonforge.cli.terminal import err, out
+from tritonforge.errors import ConnectError, DecodeError, TritonForgeError
 from tritonforge.inference.client import Client, UnnamedModelError
 
 __all__ = ["infer"]
@@ -129,6 +130,7 @@ def infer(
         option = {"asynchronous": "async"}.get(next(iter(said)), next(iter(said)).replace("_", "-"))
         raise click.UsageError(f"--{option} is for SageMaker endpoints (sagemaker://NAME), not for {url}")
     answers: list[InferenceAnswer] = []
+    broken: TritonForgeError | None = None
     with Client(url, model=model, timeout=timeout, **said) as client:
         try:
             run = InferenceRun(client, given, top=top, binary=binary, stream=stream, sequence=sequence)
@@ -139,10 +141,18 @@ def infer(
                     _print(answer, names=not files)
         except UnnamedModelError as error:
             raise click.UsageError(f"{error}: --model NAME") from error
-    failed = any(answer.error for answer in answers)
+        except (ConnectError, DecodeError) as error:
+            if not answers:
+                raise
+            broken = error  # what was answered until then is not lost
+    failed = broken is not None or any(answer.error for answer in answers)
     if as_json:
-        rows = [row for answer in answers for row in answer.to_json()]
-        click.echo(json.dumps({"url": url, "answers": rows}, indent=2, allow_nan=False))
+        document: dict[str, Any] = {"url": url, "answers": [row for answer in answers for row in answer.to_json()]}
+        if broken is not None:
+            document["error"] = {"message": str(broken), "exit_code": broken.exit_code}
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+    if broken is not None:
+        err.print(f"[red]error:[/red] {escape(escape_control(str(broken)))}")
     if output is not None and not failed:
         write_arrays(output, [each.response.outputs for each in answers if each.response], batched=bool(files))
     elif output is not None:
@@ -191,5 +201,6 @@ def _print(answer: InferenceAnswer, *, names: bool) -> None:
     title = model if answer.index is None else f"{model} response {answer.index}"
     for row, file in enumerate(answer.files) if answer.files else ((None, title),):
         out.print(f"[bold]{escape(escape_control(file))}[/bold]  {time_taken}")
-        for line in text_lines(response, row, names=names):
+        for line in text_lines(response, row, rows=len(answer.files), names=names):
             out.print(line, markup=False)
+    out.file.flush()  # the next response of a stream may take long

@@ -57,7 +57,12 @@ class InferenceAnswer:
                     for key in ("model_name", "model_version", "id", "parameters")
                     if (value := getattr(self.response, key))
                 }
-                yield {**named, **self.response.provenance, **about, "outputs": json_outputs(self.response, row)}
+                yield {
+                    **named,
+                    **self.response.provenance,
+                    **about,
+                    "outputs": json_outputs(self.response, row, rows=len(self.files)),
+                }
 
 
 class InferenceRun:

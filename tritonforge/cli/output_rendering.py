@@ -31,39 +31,40 @@ _SHOWN_CHARACTERS: Final = 2000
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def json_outputs(response: Response, row: int | None = None) -> dict[str, Any]:
+def json_outputs(response: Response, row: int | None = None, *, rows: int = 1) -> dict[str, Any]:
     """The outputs as plain JSON, in full.
 
     Classes are a list of ``{"score", "index", "label"}``. A tensor has ``datatype`` and ``shape`` as in KServe v2 and
     ``data``, flat and row-major. JSON has no NaN and no infinity: they are the strings ``"NaN"``, ``"Infinity"`` and
     ``"-Infinity"``. Elements of BYTES are strings; where one is not UTF-8 all of them are base64, and ``encoding`` says
-    so. ``row`` takes one row of the batch only.
+    so. ``row`` takes one row of a batch of ``rows`` only.
     """
     told: dict[str, Any] = {}
     for name, array in response.outputs.items():
-        if name in response.classified:
-            rows = response.classes(name)
-            told[name] = [_json_class(each) for each in (rows[row or 0] if row is not None or len(rows) == 1 else ())]
-            if row is None and len(rows) != 1:
-                told[name] = [[_json_class(each) for each in classes] for classes in rows]
+        if name not in response.classified:
+            told[name] = _json_tensor(_row(array, row, rows))
             continue
-        told[name] = _json_tensor(_row(array, row))
+        classes = [[_json_class(each) for each in found] for found in response.classes(name)]
+        told[name] = classes[row or 0] if len(classes) == (1 if row is None else rows) else classes
     return told
 
 
-def text_lines(response: Response, row: int | None = None, *, names: bool) -> Iterator[str]:
-    """The outputs for people, by their kinds: classes, text, and numbers, abbreviated. ``names`` shows single names."""
+def text_lines(response: Response, row: int | None = None, *, rows: int = 1, names: bool) -> Iterator[str]:
+    """The outputs for people, by their kinds: classes, text, and numbers, abbreviated.
+
+    ``row`` as in `json_outputs`; ``names`` shows the name of a single output too.
+    """
     for name, array in response.outputs.items():
         shown = escape_control(name)
         if name in response.classified:
-            rows = response.classes(name)
+            classes = response.classes(name)
             if names or len(response.outputs) > 1:
                 yield f"  {shown}"
-            for classes in rows if row is None else rows[row : row + 1]:
-                for each in classes:
+            for found in classes[row : row + 1] if row is not None and len(classes) == rows else classes:
+                for each in found:
                     yield f"  {each.score:10.6f}  {each.index:5d}  {escape_control(each.label)}".rstrip()
             continue
-        part = _row(array, row)
+        part = _row(array, row, rows)
         datatype = from_numpy(part.dtype)
         head = f"{datatype.wire if datatype else part.dtype} {list(part.shape)}"
         line = f"  {shown}  {head}" if names or len(response.outputs) > 1 else f"  {head}"
@@ -131,9 +132,9 @@ def _joined(responses: Sequence[Mapping[str, Array]]) -> dict[str, Array] | None
         return None
 
 
-def _row(array: Array, row: int | None) -> Array:
-    """One row of a batch; all of an array that has no rows to choose from."""
-    return array if row is None or not array.ndim or row >= array.shape[0] else array[row]
+def _row(array: Array, row: int | None, rows: int) -> Array:
+    """One row of a batch; all of an array that does not have a row for each image, as of a model without batches."""
+    return array if row is None or not array.ndim or array.shape[0] != rows else array[row]
 
 
 def _json_class(entry: Class) -> dict[str, Any]:

@@ -211,7 +211,12 @@ class Client:
         `infer`.
         """
         tensor = self._image_input(input, model or self.model, given=inputs or {})
-        batch = pad_batch(images) if tensor.datatype == "UINT8" else byte_batch(images, column=len(tensor.shape) != 1)
+        is_flat = len(tensor.shape) == 1
+        batch = pad_batch(images) if tensor.datatype == "UINT8" else byte_batch(images, column=not is_flat)
+        if tensor.datatype == "UINT8" and is_flat:
+            if len(images) > 1:
+                raise EncodeError(f"input {tensor.name!r} has no batch dimension; send one image in a request")
+            batch = batch[0]
         return self.infer(
             {tensor.name: batch, **(inputs or {})},
             model=model,
