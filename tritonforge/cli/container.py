@@ -18,8 +18,10 @@ from rich.markup import escape
 
 from tritonforge.cli.assignments import assigned
 from tritonforge.cli.limit_flags import limit_flags, limits_of
-from tritonforge.cli.terminal import err, out
+from tritonforge.cli.printing import echo
+from tritonforge.cli.terminal import err, out, shown
 from tritonforge.errors import TritonForgeError
+from tritonforge.escaping import log_line
 from tritonforge.training.algorithm.failure_file import MOST
 from tritonforge.training.isolation import Limits, Process, sentences, start, volumes
 
@@ -162,13 +164,13 @@ def train(
             "seconds": round(time.monotonic() - began, 3),
             "isolates": list(process.isolates),
         }
-        click.echo(json.dumps(report))
+        echo(json.dumps(report))
     if stopped:
         err.print(f"interrupted: {_ended('train', code)}")
         return 130
     if code:
         says = f"; {failure} says: {sentence}" if sentence else ""
-        err.print(f"[red]error:[/red] {escape(_ended('train', code) + says)}")
+        err.print(f"[red]error:[/red] {shown(_ended('train', code) + says)}")
     return 1 if code else 0
 
 
@@ -260,7 +262,7 @@ def serve(
 def _report_serving(process: Process, seconds: float, form: str) -> None:
     url = f"http://127.0.0.1:{process.port}"
     if form == "json":
-        click.echo(json.dumps({"url": url, "seconds": round(seconds, 3), "isolates": list(process.isolates)}))
+        echo(json.dumps({"url": url, "seconds": round(seconds, 3), "isolates": list(process.isolates)}))
         return
     out.print(f"serving  {url}  (/ping answered 200 after {seconds:.1f} s)", markup=False)
     err.print("[dim]Ctrl-C stops it[/dim]")
@@ -322,7 +324,7 @@ def _tell_limits(process: Process) -> None:
 
 def _logger(form: str) -> Callable[[str], None]:
     """Where the program's lines go: standard output, as docker run has it, unless a report is to be alone there."""
-    return lambda line: click.echo(line, err=form == "json")
+    return lambda line: echo(log_line(line), err=form == "json")
 
 
 def _fingerprint(file: Path) -> tuple[int, int] | None:

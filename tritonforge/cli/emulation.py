@@ -18,6 +18,7 @@ import click
 
 from tritonforge import request_origin
 from tritonforge.cli import emulated_command
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import err, out, steps
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _report(emulator: Emulator, form: str) -> None:
             "proxy_environment": dict(emulator.proxy_environment),
             "role": emulator.role_arn,
         }
-        click.echo(json.dumps(report))
+        echo(json.dumps(report))
         return
     out.print(f"SageMaker, S3, IAM, STS, autoscaling  {emulator.url}")
     if emulator.proxy_url is not None:
@@ -213,7 +214,7 @@ def _report(emulator: Emulator, form: str) -> None:
     out.print(f"a role for models                     {emulator.role_arn}")
     err.print("[dim]in the shell that runs your code:[/dim]")
     for name, value in emulator.environment.items():
-        out.print(f"  export {name}={shlex.quote(value)}")
+        out.print(f"  export {name}={shlex.quote(value)}", markup=False)
     if emulator.proxy_url is not None:
         port = emulator.url.rpartition(":")[2]
         option = "" if port == str(_PORT) else f" --port {port}"
@@ -232,7 +233,7 @@ def _print_environment(port: int, form: str) -> None:
     removed = environment.conflicting(os.environ)
     merged = environment.merge(os.environ, ours)
     if form == "json":
-        click.echo(json.dumps({"environment": {name: merged[name] for name in ours}, "unset": removed}))
+        echo(json.dumps({"environment": {name: merged[name] for name in ours}, "unset": removed}))
         return
     if removed:
         click.echo(f"unset {' '.join(removed)}")

@@ -17,6 +17,7 @@ from tritonforge.building import build_definitions
 from tritonforge.cli.deployment.deploying import agreed
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.deployment.subjects import deployment_of, is_definition
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
 from tritonforge.inference.transform.job import MAX_PAYLOAD_IN_MB, TransformJob
@@ -201,7 +202,7 @@ def _base(model: Path) -> str:
 
 def _tell(told: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
         return
     colour = COLOURS.get(told["state"], "")
     state = f"[{colour}]{told['state']}[/{colour}]" if colour else told["state"]

@@ -18,6 +18,7 @@ from rich.markup import escape
 from tritonforge.cli import dataset
 from tritonforge.cli.dataset import FORMS, Dataset, Form, data_set, plural, where
 from tritonforge.cli.deployment.flags import place_flags
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import err, steps
 from tritonforge.cli.writing import written
 from tritonforge.errors import ManifestError, TritonForgeError
@@ -140,9 +141,9 @@ def _check_font(font: str | None) -> None:
 def _tell(path: str, output: Path, asked: int, shown: int, faults: Sequence[Problem], report: str) -> None:
     if report == "json":
         listed = [{"line": each.line, "attribute": each.attribute, "what": each.what} for each in faults]
-        click.echo(json.dumps({"output": str(output), "asked": asked, "shown": shown, "problems": listed}, indent=2))
+        echo(json.dumps({"output": str(output), "asked": asked, "shown": shown, "problems": listed}, indent=2))
     else:
-        click.echo(f"{output}: {shown} of {asked} pictures")
+        echo(f"{output}: {shown} of {asked} pictures")
     for each in faults:
         err.print(f"[yellow]note:[/yellow] {escape(where(path, each))}")
 

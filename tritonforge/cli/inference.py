@@ -13,6 +13,7 @@ from rich.markup import escape
 from tritonforge.cli.inference_run import InferenceAnswer, InferenceRun
 from tritonforge.cli.input_arguments import read_inputs
 from tritonforge.cli.output_rendering import checked_destination, escape_control, text_lines, write_arrays
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import err, out
 from tritonforge.errors import ConnectError, DecodeError, TritonForgeError
 from tritonforge.inference.client import Client, UnnamedModelError
@@ -150,7 +151,7 @@ def infer(
         document: dict[str, Any] = {"url": url, "answers": [row for answer in answers for row in answer.to_json()]}
         if broken is not None:
             document["error"] = {"message": str(broken), "exit_code": broken.exit_code}
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
+        echo(json.dumps(document, indent=2, allow_nan=False))
     if broken is not None:
         err.print(f"[red]error:[/red] {escape(escape_control(str(broken)))}")
     if output is not None and not failed:

@@ -14,8 +14,10 @@ from rich.markup import escape
 from tritonforge.cli import dataset
 from tritonforge.cli.dataset import FORMS, Dataset, Form, LocatedError, data_set, plural, where
 from tritonforge.cli.deployment.flags import place_flags
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, out, steps
 from tritonforge.errors import ManifestError, TritonForgeError
+from tritonforge.escaping import terminal_line
 from tritonforge.training.manifest import (
     Check,
     Problem,
@@ -82,7 +84,7 @@ def check(
             count += 1
             if report == "text":
                 if count <= _SHOWN:
-                    click.echo(where(file, problem))
+                    echo(terminal_line(where(file, problem)))
             elif count <= _LISTED:
                 told = {"line": problem.line, "attribute": problem.attribute, "what": problem.what}
                 listed.append({"path": file, **told})
@@ -90,7 +92,7 @@ def check(
         body: dict[str, Any] = {"path": path, "form": found.form, "problems": count}
         if work is not None:
             body |= {"lines": work.lines, "labels": {name: _counted(each) for name, each in work.labels.items()}}
-        click.echo(json.dumps({**body, "listed": listed}, indent=2, ensure_ascii=False))
+        echo(json.dumps({**body, "listed": listed}, indent=2, ensure_ascii=False))
         return 1 if count else 0
     if work is not None:
         out.print(escape(f"{path}: {plural(work.lines, 'line')}{_summary(work.labels)}"))

@@ -14,6 +14,7 @@ import click
 
 from tritonforge import temporary
 from tritonforge.cli.commands import Commands
+from tritonforge.cli.printing import echo
 from tritonforge.errors import TritonForgeError
 
 __all__ = ["cli", "main"]
@@ -89,9 +90,9 @@ def _run(arguments: list[str]) -> int:
 def _tell(sentence: str, code: int, arguments: list[str]) -> None:
     """One error: as a sentence on standard error, and for machines as JSON on standard output as well."""
     if _wants_json(arguments):
-        click.echo(json.dumps({"error": {"message": sentence, "exit_code": code}}))
+        echo(json.dumps({"error": {"message": sentence, "exit_code": code}}))
     click.secho("error: ", err=True, nl=False, fg="red")
-    click.echo(sentence, err=True)
+    echo(sentence, err=True)
 
 
 def _wants_json(arguments: list[str]) -> bool:

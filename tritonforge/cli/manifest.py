@@ -25,6 +25,7 @@ from tritonforge.cli.dataset import (
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.gallery import show
 from tritonforge.cli.inspection import check
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, steps
 from tritonforge.cli.writing import folder_written, written
 from tritonforge.errors import ManifestError
@@ -180,10 +181,10 @@ def split(
     lonely = sorted(set(sides["train"]) ^ set(sides["validation"])) if fraction not in (0, 1) else []
     if report == "json":
         told = {"train": counts["train"], "validation": counts["validation"], "asked": fraction, "fraction": share}
-        click.echo(json.dumps({**told, "seed": seed, "by": by, "on_one_side_only": lonely}, indent=2))
+        echo(json.dumps({**told, "seed": seed, "by": by, "on_one_side_only": lonely}, indent=2))
     else:
-        click.echo(f"{train}: {plural(counts['train'], 'line')}")
-        click.echo(f"{validation}: {plural(counts['validation'], 'line')}, {share:.1%} of all (asked: {fraction:.1%})")
+        echo(f"{train}: {plural(counts['train'], 'line')}")
+        echo(f"{validation}: {plural(counts['validation'], 'line')}, {share:.1%} of all (asked: {fraction:.1%})")
     for each in lonely[:20]:
         place = "train" if each in sides["train"] else "validation"
         err.print(f"[yellow]note:[/yellow] {escape(each)} is on lines of {place} only")
@@ -278,9 +279,9 @@ def _tell_conversion(tally: _Tally, output: Path, to: str, report: str) -> None:
         notes.append(f"classes without a name: {', '.join(map(str, unnamed[:20]))} (--class-names tells them)")
     if report == "json":
         told = {"output": str(output), "images": tally.count, "boxes": tally.boxes, "left_out": tally.left_out}
-        click.echo(json.dumps({**told, "classes": sorted(tally.classes), "notes": notes}, indent=2))
+        echo(json.dumps({**told, "classes": sorted(tally.classes), "notes": notes}, indent=2))
     else:
-        click.echo(f"{output}: {plural(tally.count, 'image')}, {plural(tally.boxes, 'box', 'boxes')}")
+        echo(f"{output}: {plural(tally.count, 'image')}, {plural(tally.boxes, 'box', 'boxes')}")
     for note in notes:
         err.print(f"[yellow]note:[/yellow] {escape(note)}")
 

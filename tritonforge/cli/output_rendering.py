@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from tritonforge.cli.writing import written
 from tritonforge.datatypes import from_numpy
+from tritonforge.escaping import terminal_text
 from tritonforge.inference.wire import Class, Response
 
 __all__ = ["checked_destination", "escape_control", "json_outputs", "text_lines", "write_arrays"]
@@ -25,10 +25,6 @@ Array = npt.NDArray[Any]
 #: What is shown of a tensor: elements, and characters of a text.
 _SHOWN_ELEMENTS: Final = 8
 _SHOWN_CHARACTERS: Final = 2000
-
-#: Control characters, which could steer a terminal: C0 but for tab and newline, DEL, C1, and the marks that change the
-#: direction of text.
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def json_outputs(response: Response, row: int | None = None, *, rows: int = 1) -> dict[str, Any]:
@@ -81,7 +77,7 @@ def text_lines(response: Response, row: int | None = None, *, rows: int = 1, nam
 
 def escape_control(text: str) -> str:
     """The text with its control characters written as escapes, so that it cannot steer a terminal."""
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return terminal_text(text)
 
 
 def checked_destination(path: Path | None) -> None:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 from rich.markup import escape
 
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import err, human_bytes, out, steps
 from tritonforge.errors import PackageError
+from tritonforge.escaping import terminal_line
 from tritonforge.sagemaker import package as packages
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def package(
     repository = source if conversion is None else conversion.repository
     judgement = packages.prepare(repository, dereference=dereference, **asked.as_arguments())
     if judgement.refused:
-        click.echo(_findings(repository, judgement, form))
+        echo(_findings(repository, judgement, form))
         return 1
     _check_kind(repository, judgement, tfs=tfs, image=image)
     if uncompressed is not None:
@@ -254,7 +256,7 @@ def _report(
                 "models": [each.to_json() for each in conversion.models],
                 "notes": list(conversion.notes),
             }
-        click.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
     if judgement.findings:
         err.print(_findings(repository, judgement, "text"), markup=False)
@@ -281,7 +283,7 @@ def _notes(told: Mapping[str, Any], judgement: packages.Judgement) -> Iterator[s
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_LISTED])
+    shown = terminal_line(", ".join(names[:_LISTED]))
     return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
 
 
@@ -306,7 +308,7 @@ def _inspect(source: Path, asked: _Asked, form: str) -> int:
                 "verdict": "refused" if refused else judgement.judged.verdict,
                 "findings": [asdict(each) for each in findings],
             }
-        click.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return 1 if refused else 0
     for member in found.members:
         out.print(f"  {_line(member)}", markup=False)
@@ -315,16 +317,16 @@ def _inspect(source: Path, asked: _Asked, form: str) -> int:
     )
     out.print(f"default model: {judgement.default_model or 'not clear from the archive'}", markup=False)
     if asked.image is not None:
-        click.echo(_findings(source, judgement, "text"))
+        echo(_findings(source, judgement, "text"))
     return 1 if refused else 0
 
 
 def _line(member: packages.Member) -> str:
-    """One member; a name with control characters is shown as Python writes it, since it comes from a stranger."""
-    path = member.path if member.path.isprintable() else repr(member.path)
+    """One member, whose name is chosen by a stranger."""
+    path = terminal_line(member.path)
     if member.kind == "directory":
         return f"{path}/"
     if member.kind == "file":
         return f"{path}{' *' if member.executable else ''}  {human_bytes(member.size)}"
-    target = member.target if member.target.isprintable() else repr(member.target)
+    target = terminal_line(member.target)
     return f"{path} {'->' if member.kind == 'link' else '='} {target}"

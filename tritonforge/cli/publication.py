@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from tritonforge.cli.assignments import assigned
 from tritonforge.cli.deployment.flags import place_flags
+from tritonforge.cli.printing import echo
 from tritonforge.cli.publishing import samples_of
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.training.algorithm.loading import load
@@ -278,7 +279,7 @@ def _tell(kind: Kind, told: Mapping[str, Any], *, as_json: bool) -> None:
     from tritonforge.cli.watching import COLOURS
 
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
         return
     colour = COLOURS.get(told["state"], "")
     state = f"[{colour}]{told['state']}[/{colour}]" if colour else told["state"]

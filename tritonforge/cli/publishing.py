@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tritonforge.cli.assignments import assigned, attributed
+from tritonforge.cli.printing import echo
 from tritonforge.errors import RequestError
 from tritonforge.training.algorithm.documentation import markdown
 from tritonforge.training.algorithm.loading import load
@@ -32,7 +33,7 @@ def show(program: Path, form: str) -> int:
     """
     declared = load(program)
     if form == "text":
-        click.echo(markdown(declared), nl=False)
+        echo(markdown(declared), nl=False)
         return 0
     from tritonforge.sagemaker.algorithms import specification
 
@@ -46,7 +47,7 @@ def show(program: Path, form: str) -> int:
         "TrainingSpecification": training,
         "InferenceSpecification": inference,
     }
-    click.echo(json.dumps(report, indent=2))
+    echo(json.dumps(report, indent=2))
     return 0
 
 
@@ -126,7 +127,7 @@ def requests(
         ).to_request()
     for operation, request in found.items():
         _check(operation, request)
-    click.echo(json.dumps(found, indent=2))
+    echo(json.dumps(found, indent=2))
     return 0
 
 

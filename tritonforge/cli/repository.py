@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from tritonforge.building import BuildResult, build_definitions
-from tritonforge.cli.terminal import err, human_bytes, out, steps
+from tritonforge.cli.printing import echo
+from tritonforge.cli.terminal import err, human_bytes, out, shown, steps
 from tritonforge.repository.definition.loading import load
 from tritonforge.repository.resolve import Repository, resolve
 
@@ -56,12 +57,12 @@ def _report(built: BuildResult, destination: Path, form: str) -> None:
             "models": list(built.models),
             "files": dict(built.files),
         }
-        click.echo(json.dumps(report, indent=2))
+        echo(json.dumps(report, indent=2))
         return
     for path, size in built.files.items():
-        out.print(f"  {path}  [dim]{human_bytes(size)}[/dim]", markup=True)
+        out.print(f"  {shown(path)}  [dim]{human_bytes(size)}[/dim]")
     state = "built" if built.changed else "unchanged"
-    out.print(f"{state} {destination}  {human_bytes(built.size)}  {built.digest}")
+    out.print(f"{state} {shown(str(destination))}  {human_bytes(built.size)}  {built.digest}")
 
 
 def _check(folder: Path, repository: Repository, form: str) -> int:
@@ -78,12 +79,12 @@ def _check(folder: Path, repository: Repository, form: str) -> int:
             )
             differing[path] = "".join(lines)
     if form == "json":
-        click.echo(json.dumps({"equal": not differing, "differing": differing}, indent=2))
+        echo(json.dumps({"equal": not differing, "differing": differing}, indent=2))
     elif differing:
         for diff in differing.values():
-            click.echo(diff, nl=False)
+            echo(diff, nl=False)
         err.print(f"{len(differing)} of {len(repository.configs)} config.pbtxt files differ from the definition; run:")
-        err.print(f"  tritonforge build {folder} --write-configs")
+        err.print(f"  tritonforge build {shown(str(folder))} --write-configs")
     else:
         out.print(f"{len(repository.configs)} config.pbtxt files are as the definition says")
     return 1 if differing else 0
@@ -95,7 +96,7 @@ def _write_configs(folder: Path, repository: Repository, form: str) -> int:
         committed.parent.mkdir(parents=True, exist_ok=True)
         committed.write_text(text)
         if form == "text":
-            out.print(str(committed))
+            out.print(shown(str(committed)))
     if form == "json":
-        click.echo(json.dumps({"written": [str(folder / path) for path in repository.configs]}, indent=2))
+        echo(json.dumps({"written": [str(folder / path) for path in repository.configs]}, indent=2))
     return 0

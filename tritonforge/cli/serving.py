@@ -14,7 +14,8 @@ from typing import Final
 import click
 from rich.table import Table
 
-from tritonforge.cli.terminal import Steps, err, out, steps
+from tritonforge.cli.printing import echo
+from tritonforge.cli.terminal import Steps, err, out, shown, steps
 from tritonforge.errors import LaunchError
 from tritonforge.serving.ports import given_twice
 from tritonforge.serving.server import ModelDeath, Server
@@ -155,7 +156,7 @@ def serve(
                 death = _wait(again)
             pause = _PAUSE if time.monotonic() - began > 2 * _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
     except _Stop:
-        click.echo("interrupted", err=True)  # while models were loading
+        echo("interrupted", err=True)  # while models were loading
         return 130
     finally:
         for number, handler in before.items():
@@ -202,10 +203,10 @@ def _report_package(server: TfsServer, form: str) -> None:
             "predictor": server.predictor,
             "warnings": list(server.warnings),
         }
-        click.echo(json.dumps(report))
+        echo(json.dumps(report))
         return
     for warning in server.warnings:
-        err.print(f"[yellow]note:[/yellow] {warning}", markup=True)
+        err.print(f"[yellow]note:[/yellow] {shown(warning)}")
     for name, versions in server.models.items():
         out.print(f"{name}  {', '.join(map(str, versions))}", markup=False)
     out.print(f"predictor  {server.predictor}", markup=False)
@@ -235,15 +236,16 @@ def _report(server: Server, form: str) -> None:
             "models": rows,
             "warnings": [*server.warnings, *([_default_model(server)] if server.candidates else [])],
         }
-        click.echo(json.dumps(report))
+        echo(json.dumps(report))
         return
     for warning in server.warnings:
-        err.print(f"[yellow]note:[/yellow] {warning}", markup=True)
+        err.print(f"[yellow]note:[/yellow] {shown(warning)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "version", "state"):
         table.add_column(heading)
     for each in models:
-        table.add_row(each.name, each.version, f"[green]{each.state}[/green]" if each.state == "READY" else each.state)
+        state = f"[green]{each.state}[/green]" if each.state == "READY" else shown(each.state)
+        table.add_row(shown(each.name), shown(each.version), state)
     out.print(table)
     for name, url in addresses.items():
         if url:

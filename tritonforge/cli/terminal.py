@@ -5,20 +5,39 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
+from rich.text import Text
+
+from tritonforge.escaping import terminal_line, terminal_text
 
 if TYPE_CHECKING:
     from tritonforge.building import BuildProgress
 
-__all__ = ["Steps", "err", "human_bytes", "out", "steps"]
+__all__ = ["Steps", "err", "human_bytes", "out", "shown", "steps"]
+
+
+class _Console(Console):
+    """A console whose texts, those in tables too, cannot steer the terminal or be read as commands of a CI system."""
+
+    def render_str(self, text: str, **arguments: Any) -> Text:
+        """The text with its markup rendered, where that is asked for."""
+        rendered = super().render_str(terminal_text(text), **arguments)
+        safe = terminal_text(rendered.plain)  # a command may begin behind a tag of markup
+        return rendered if safe == rendered.plain else Text(safe, style=rendered.style)
+
 
 #: Results go to standard output, everything about the work itself to standard error.
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = _Console(highlight=False, soft_wrap=True, emoji=False)
+err = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def shown(name: str) -> str:
+    """A name or a sentence as a part of a line with markup."""
+    return escape(terminal_line(name))
 
 
 class Steps:
@@ -34,15 +53,15 @@ class Steps:
         self.end()
         self._what, self._since = what, time.monotonic()
         if self._status is not None:
-            self._status.update(f"{escape(what)} ...")
+            self._status.update(f"{shown(what)} ...")
             self._status.start()
         else:
-            err.print(f"  {escape(what)} ...")
+            err.print(f"  {shown(what)} ...")
 
     def detail(self, text: str) -> None:
         """What the step is at now; shown on a terminal only."""
         if self._status is not None:
-            self._status.update(f"{escape(self._what)} ... [dim]{escape(text)}[/dim]")
+            self._status.update(f"{shown(self._what)} ... [dim]{shown(text)}[/dim]")
 
     def moved(self, done: int, total: int | None) -> None:
         """A bar of the bytes moved so far, where it is known how many there are."""
@@ -69,7 +88,7 @@ class Steps:
         """The step is done."""
         if self._what and self._status is not None:
             self._status.stop()
-            err.print(f"  [green]✓[/green] {escape(self._what)} [dim]{time.monotonic() - self._since:.1f} s[/dim]")
+            err.print(f"  [green]✓[/green] {shown(self._what)} [dim]{time.monotonic() - self._since:.1f} s[/dim]")
         self._what = ""
 
 

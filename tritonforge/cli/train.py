@@ -21,10 +21,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from tritonforge.cli import fleet, train_fleet
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.limit_flags import limit_flags, limits_of
+from tritonforge.cli.printing import echo
 from tritonforge.cli.stopping import signals
-from tritonforge.cli.terminal import err, out
+from tritonforge.cli.terminal import err, out, shown
 from tritonforge.cli.train_job import job_flags, job_of
 from tritonforge.errors import DefinitionError
+from tritonforge.escaping import log_line
 from tritonforge.repository.artifacts.download import cache_folder
 from tritonforge.sagemaker.jobs.naming import job_name, plain
 from tritonforge.sagemaker.learning.fleet import held
@@ -112,7 +114,7 @@ def train(
             checkpoint_config=job.checkpoint_config or CheckpointConfig(uri=str(kept.checkpoints)),
         )
         place = ByScheme(lambda: fleet.objects(flags))
-        with signals() as stop, _shown() as shown:
+        with signals() as stop, _shown() as display:
             stop.working = True
             for sentence in sentences.shared(network=network, limit=limit):
                 err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
@@ -122,14 +124,14 @@ def train(
                 place=place,
                 work=kept.run,
                 pack=pack,
-                line=shown.line,
-                metric=shown.metric,
-                phase=shown.phase,
+                line=display.line,
+                metric=display.metric,
+                phase=display.phase,
                 stop=stop.event,
                 network=network,
                 grace=grace,
                 limit=limit,
-                limited=shown.limited,
+                limited=display.limited,
             )
             stop.working = False
         if target is not None and outcome.state != "Failed":
@@ -241,7 +243,7 @@ class _Shown:
 
     def line(self, text: str) -> None:
         """A line of the program's log."""
-        err.print(f"[dim]{escape(text)}[/dim]")
+        err.print(f"[dim]{escape(log_line(text))}[/dim]")
 
     def metric(self, measured: Measured) -> None:
         """A metric has a value."""
@@ -261,7 +263,7 @@ class _Shown:
 
     def _draw(self) -> None:
         if self._bar is not None and self._task is not None:
-            values = "".join(f"  [cyan]{escape(name)}[/cyan] {value:g}" for name, value in self._metrics.items())
+            values = "".join(f"  [cyan]{shown(name)}[/cyan] {value:g}" for name, value in self._metrics.items())
             self._bar.update(self._task, description=f"{self._phase}{values}")
 
 
@@ -328,17 +330,17 @@ def _report(outcome: Outcome, job: TrainingJob, report: str, kept: _Kept) -> Non
             "output_data": outcome.output_data,
             "notes": list(outcome.notes),
         }
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     else:
         colour = {"Completed": "green", "Failed": "red", "Stopped": "yellow"}[outcome.state]
         where = f" -> {escape(outcome.artifact)}" if outcome.artifact else ""
-        metrics = "".join(f", {escape(name)} {each.value:g}" for name, each in outcome.metrics.items())
+        metrics = "".join(f", {shown(name)} {each.value:g}" for name, each in outcome.metrics.items())
         took = f"[dim]{outcome.seconds:.1f} s{metrics}[/dim]"
-        out.print(f"[{colour}]{outcome.state}[/{colour}]  {escape(job.name)}{where}  {took}")
+        out.print(f"[{colour}]{outcome.state}[/{colour}]  {shown(job.name)}{where}  {took}")
     for note in outcome.notes:
         err.print(f"[yellow]note:[/yellow] {escape(note)}")
     if outcome.failure:
-        err.print(f"[red]error:[/red] {escape(outcome.failure)}")
+        err.print(f"[red]error:[/red] {shown(outcome.failure)}")
     if outcome.why_stopped == "MaxRuntimeExceeded":
         err.print(f"[red]error:[/red] the job was stopped after {job.max_runtime} s, its MaxRuntimeInSeconds")
     if kept.checkpoints.is_dir():

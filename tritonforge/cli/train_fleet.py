@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from tritonforge.cli.assignments import assigned
 from tritonforge.cli.deployment.deploying import agreed
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
 from tritonforge.sagemaker.applying import role_arn
@@ -202,7 +203,7 @@ def _told(ended: course.Ended, fetched: Path | None) -> dict[str, Any]:
 
 def _tell(told: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
         return
     colour = COLOURS.get(told["state"], "")
     state = f"[{colour}]{told['state']}[/{colour}]" if colour else told["state"]

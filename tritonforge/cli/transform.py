@@ -17,8 +17,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tritonforge.cli import fleet
+from tritonforge.cli.printing import echo
 from tritonforge.cli.stopping import Stop, signals
-from tritonforge.cli.terminal import err, human_bytes, out, steps
+from tritonforge.cli.terminal import err, human_bytes, out, shown, steps
 from tritonforge.inference.client.http import Address, flavour_of
 from tritonforge.inference.transform import (
     RAW,
@@ -361,12 +362,12 @@ def _report(outcome: Outcome, target: str, form: str, work: Path) -> None:
                 {"object": each.uri, "record": each.record, "reason": each.reason} for each in outcome.failures
             ],
         }
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     else:
         colour = {"Completed": "green", "Failed": "red", "Stopped": "yellow"}[outcome.state]
         before = f" ({outcome.objects_before:,} of them before)" if outcome.objects_before else ""
         out.print(
-            f"[{colour}]{outcome.state}[/{colour}]  {outcome.objects:,} objects{before} -> {escape(target)}  "
+            f"[{colour}]{outcome.state}[/{colour}]  {outcome.objects:,} objects{before} -> {shown(target)}  "
             f"[dim]{outcome.records:,} records, {human_bytes(outcome.size)}, {outcome.seconds:.1f} s, "
             f"{rate:,.0f} images/s[/dim]"
         )
@@ -374,7 +375,7 @@ def _report(outcome: Outcome, target: str, form: str, work: Path) -> None:
         err.print(f"[yellow]note:[/yellow] {escape(note)}")
     for each in outcome.failures[:_SHOWN]:
         where = f", record {each.record}" if each.record is not None else ""
-        err.print(f"[red]failed:[/red] {escape(each.uri)}{where}: {escape(each.reason)}")
+        err.print(f"[red]failed:[/red] {shown(each.uri)}{where}: {shown(each.reason)}")
     if outcome.failed > _SHOWN:
         err.print(f"[red]failed:[/red] {outcome.failed - _SHOWN:,} more (--format json lists 1,000)")
     if outcome.reason and not outcome.failures:

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from tritonforge.cli.printing import echo
 from tritonforge.cli.reports import FORMATS, Judged, ServerVerdict
 from tritonforge.images.changes import REFERENCE, rows
 from tritonforge.repository.rules.catalogue import rules_by_code
@@ -102,7 +103,7 @@ def validate(
     for repository in repositories:
         found = judge(repository)
         if found.tree.is_file("config.pbtxt"):
-            click.echo(
+            echo(
                 f"note: {repository} holds a config.pbtxt itself: if it is a model, give the folder above it", err=True
             )
         if fix:
@@ -121,7 +122,11 @@ def validate(
         refused |= result.is_refused or (strict and bool(found.findings))
         refused |= asked is not None and (asked.loads is False or bool(asked.differences))
         judged.append(result)
-    click.echo(FORMATS[form](judged))
+    report = FORMATS[form](judged)
+    if form == "github":  # its lines are commands, and escaped where they are made
+        click.echo(report)
+    else:
+        echo(report)
     return 1 if refused else 0
 
 
@@ -166,7 +171,7 @@ def _fixed(repository: Path, found: Validated, judge: Callable[[Path | Tree], Va
 
     done = mend(repository, found.tree, lambda tree: judge(tree).findings)
     for diff in done.diffs:
-        click.echo(diff, nl=False, err=form != "text")
+        echo(diff, nl=False, err=form != "text")
     return judge(repository) if done.diffs else found
 
 
@@ -178,22 +183,22 @@ def explain(code: str | None, table: bool) -> int:
     if table == (code is not None):
         raise click.UsageError("give the code of a rule, or --table for all of them")
     if code is None:
-        click.echo(rule_table(), nl=False)
+        echo(rule_table(), nl=False)
         return 0
     rule = rules_by_code().get(code.upper())
     if rule is None:
         near = [known for known in rules_by_code() if known.startswith(code.upper()[:2])]
         raise click.UsageError(f"there is no rule {code!r}; there are {', '.join(near or rules_by_code())}")
     click.secho(f"{rule.code}  {rule.severity}, {_REFUSED[rule.refused_by]}", bold=True)
-    click.echo(f"\n  {rule.summary}\n\n{rule.why}\n")
+    echo(f"\n  {rule.summary}\n\n{rule.why}\n")
     for heading, example in (("wrong", rule.bad), ("mended", rule.good)):
         click.secho(f"{heading}:", bold=True)
-        click.echo("".join(f"    {line}\n" for line in example.strip("\n").splitlines()))
-    click.echo(f"source: {rule.source}")
+        echo("".join(f"    {line}\n" for line in example.strip("\n").splitlines()))
+    echo(f"source: {rule.source}")
     for change in rows():
         if rule.code in change.rules:
             since, until = change.first or "the first release", change.last or "the newest"
-            click.echo(f"releases {since} to {until}: {change.text}")
+            echo(f"releases {since} to {until}: {change.text}")
     return 0
 
 

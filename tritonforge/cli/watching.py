@@ -10,7 +10,9 @@ from typing import Final, TypeVar
 import click
 from rich.markup import escape
 
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out
+from tritonforge.escaping import terminal_line
 from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.deployment import Plan, render, to_json
 from tritonforge.sagemaker.jobs import looking
@@ -28,15 +30,15 @@ def show(plan: Plan, *, as_json: bool, only_plan: bool, said: Sequence[str] = ()
     """The plan, with every request; as a document only where nothing else is asked for."""
     if as_json:
         if only_plan:
-            click.echo(json.dumps(to_json(plan), indent=2))
+            echo(json.dumps(to_json(plan), indent=2))
         return
     if not plan.steps:
         out.print(f"{plan.name} in {plan.region}, account {plan.account}: nothing to do, AWS has it", markup=False)
         return
     for line in render(plan):
-        out.print(line, markup=False)
+        out.print(terminal_line(line), markup=False)
     for each in said:
-        err.print(f"finding: {each}", markup=False)
+        err.print(terminal_line(f"finding: {each}"), markup=False)
 
 
 def told_line(text: str) -> None:

@@ -11,7 +11,9 @@ import click
 
 from tritonforge.cli.deployment.flags import deployment_flags, place_flags
 from tritonforge.cli.deployment.subjects import Subject, subject
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
+from tritonforge.escaping import terminal_line
 from tritonforge.sagemaker.applying import apply, check, judge, observe, role_arn, settle
 from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.deployment import Plan, plan, render, to_json
@@ -74,7 +76,7 @@ def deploy(
             if not json_wanted:
                 _show(made, said)
             elif only_plan or not made.steps:
-                click.echo(json.dumps(to_json(made), indent=2))
+                echo(json.dumps(to_json(made), indent=2))
             if only_plan:
                 return _CHANGES if detailed_exitcode and made.steps else 0
             if not made.steps:
@@ -114,9 +116,9 @@ def _show(made: Plan, said: list[str]) -> None:
     colours = {"+": "green", "~": "yellow", "-": "red"}
     for line in render(made):
         sign = line[2:3] if line.startswith("  ") and line[3:4] == " " else ""
-        out.print(line, markup=False, style=colours.get(sign))
+        out.print(terminal_line(line), markup=False, style=colours.get(sign))
     for each in said:
-        err.print(f"finding: {each}", markup=False)
+        err.print(terminal_line(f"finding: {each}"), markup=False)
 
 
 def agreed(*, yes: bool, json_wanted: bool) -> None:
@@ -135,7 +137,7 @@ def agreed(*, yes: bool, json_wanted: bool) -> None:
 
 def _done(made: Plan, json_wanted: bool) -> None:
     if json_wanted:
-        click.echo(json.dumps({**to_json(made), "applied": True}, indent=2))
+        echo(json.dumps({**to_json(made), "applied": True}, indent=2))
         return
     out.print(f"{made.name} is in service in {made.region} with {made.config}")
     out.print(f"  tritonforge infer sagemaker://{made.name} ...", style="dim")

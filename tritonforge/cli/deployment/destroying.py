@@ -10,6 +10,7 @@ import click
 from tritonforge.cli.deployment.deploying import agreed
 from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.deployment.subjects import deployment_of, is_definition
+from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import out, steps
 from tritonforge.repository.definition.loading import load
 from tritonforge.sagemaker.applying import apply, check, observe
@@ -62,14 +63,14 @@ def destroy(
             for line in render(made) if made.steps or made.notes else [f"There is nothing of {deployment.name}."]:
                 out.print(line, markup=False)
         elif only_plan or not made.steps:
-            click.echo(json.dumps(to_json(made), indent=2))
+            echo(json.dumps(to_json(made), indent=2))
         if only_plan or not made.steps:
             return 0
         agreed(yes=yes, json_wanted=json_wanted)
         apply(made, session, progress=progress)
         progress.end()
         if json_wanted:
-            click.echo(json.dumps({**to_json(made), "applied": True}, indent=2))
+            echo(json.dumps({**to_json(made), "applied": True}, indent=2))
         else:
             out.print(f"{deployment.name} is removed")
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tritonforge.cli.reports.judged import Judged
+from tritonforge.escaping import github_data, github_property
 
 __all__ = ["render"]
 
@@ -21,17 +22,12 @@ def render(judged: Sequence[Judged]) -> str:
 def _repository(judged: Judged) -> Iterator[str]:
     for finding in judged.shown:
         properties = {"file": judged.where(finding), "line": finding.line, "col": finding.column, "title": finding.code}
-        told = ",".join(f"{key}={_property(str(value))}" for key, value in properties.items() if value is not None)
+        told = ",".join(
+            f"{key}={github_property(str(value))}" for key, value in properties.items() if value is not None
+        )
         message = finding.message + (f"\nhelp: {finding.help}" if finding.help else "")
-        yield f"::{finding.severity} {told}::{_data(message)}"
+        yield f"::{finding.severity} {told}::{github_data(message)}"
     if judged.hidden:
         level = "error" if judged.is_refused else "notice"
-        yield f"::{level} file={_property(judged.repository)}::{_data(f'{judged.repository}: {judged.summary()}')}"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+        summary = github_data(f"{judged.repository}: {judged.summary()}")
+        yield f"::{level} file={github_property(judged.repository)}::{summary}"

@@ -5,17 +5,14 @@ Where all that is refused is hidden, a case of its own fails, so that the report
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from tritonforge.cli.reports.judged import Judged
+from tritonforge.escaping import terminal_line, xml_text
 from tritonforge.repository.findings import Finding
 
 __all__ = ["render"]
-
-#: What XML 1.0 cannot hold (section 2.2, Char).
-_NO_CHARACTER = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(judged: Sequence[Judged]) -> str:
@@ -36,7 +33,7 @@ def _suite(root: ET.Element, judged: Judged) -> None:
     suite = ET.SubElement(
         root,
         "testsuite",
-        name=_clean(judged.repository),
+        name=xml_text(judged.repository),
         tests=str(len(by_model) + hidden_refusal),
         failures=str(failures + hidden_refusal),
         errors="0",
@@ -46,21 +43,17 @@ def _suite(root: ET.Element, judged: Judged) -> None:
     for name, value in (("verdict", judged.verdict), ("hidden", str(len(judged.hidden)))):
         ET.SubElement(properties, "property", name=name, value=value)
     if hidden_refusal:
-        case = ET.SubElement(suite, "testcase", classname=_clean(judged.repository), name="(hidden)")
-        ET.SubElement(case, "failure", type="hidden", message=_clean(judged.summary()))
+        case = ET.SubElement(suite, "testcase", classname=xml_text(judged.repository), name="(hidden)")
+        ET.SubElement(case, "failure", type="hidden", message=xml_text(judged.summary()))
     for name, found in by_model.items():
-        case = ET.SubElement(suite, "testcase", classname=_clean(judged.repository), name=_clean(name))
+        case = ET.SubElement(suite, "testcase", classname=xml_text(judged.repository), name=xml_text(name))
         for finding in found:
-            told = f"{judged.where(finding)}:{finding.line or 1}: {finding.message}"
+            told = f"{terminal_line(judged.where(finding))}:{finding.line or 1}: {finding.message}"
             if finding.help:
                 told += f"\nhelp: {finding.help}"
             if finding.severity == "error":
-                failure = ET.SubElement(case, "failure", type=finding.code, message=_clean(finding.message))
-                failure.text = _clean(told)
+                failure = ET.SubElement(case, "failure", type=finding.code, message=xml_text(finding.message))
+                failure.text = xml_text(told)
             else:
                 output = ET.SubElement(case, "system-out")
-                output.text = _clean(f"{finding.severity} {finding.code}: {told}")
-
-
-def _clean(text: str) -> str:
-    return _NO_CHARACTER.sub("�", text)
+                output.text = xml_text(f"{finding.severity} {finding.code}: {told}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 from tritonforge import __version__
 from tritonforge.cli.reports.judged import Judged
+from tritonforge.escaping import uri
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.rules.catalogue import rules_by_code
 
@@ -60,7 +60,7 @@ def _rule(code: str) -> dict[str, Any]:
 
 
 def _result(judged: Judged, finding: Finding, index: int) -> dict[str, Any]:
-    location: dict[str, Any] = {"artifactLocation": {"uri": quote(judged.where(finding))}}
+    location: dict[str, Any] = {"artifactLocation": {"uri": uri(judged.where(finding))}}
     if finding.line is not None:
         region = {"startLine": finding.line}
         if finding.column is not None:

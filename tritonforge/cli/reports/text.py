@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tritonforge.cli.reports.judged import Judged
+from tritonforge.escaping import terminal_line
 from tritonforge.repository.findings import Finding
 
 __all__ = ["render"]
@@ -24,20 +25,21 @@ def render(judged: Sequence[Judged]) -> str:
 def _repository(judged: Judged) -> Iterator[str]:
     for finding in judged.shown:
         yield from _finding(judged, finding)
-    yield f"{judged.repository}: {judged.summary()}"
+    yield f"{terminal_line(judged.repository)}: {judged.summary()}"
     if judged.server is not None:
         yield f"the real server: {_SERVER[judged.server.loads]}"
-        yield from (f"  {sentence}" for sentence in judged.server.messages)
+        yield from (f"  {terminal_line(sentence)}" for sentence in judged.server.messages)
         for model, reason in judged.server.undecided.items():
-            yield f"not decidable by stand-ins: {model}: {reason}" if model else f"not decidable: {reason}"
-        yield from (f"difference: {sentence}" for sentence in judged.server.differences)
+            what = f"not decidable by stand-ins: {model}: {reason}" if model else f"not decidable: {reason}"
+            yield terminal_line(what)
+        yield from (f"difference: {terminal_line(sentence)}" for sentence in judged.server.differences)
 
 
 def _finding(judged: Judged, finding: Finding) -> Iterator[str]:
-    place = judged.where(finding)
+    place = terminal_line(judged.where(finding))
     if finding.line is not None:
         place += f":{finding.line}" + (f":{finding.column}" if finding.column is not None else "")
-    yield f"{place}: {finding.severity} {finding.code}: {finding.message}"
+    yield f"{place}: {finding.severity} {finding.code}: {terminal_line(finding.message)}"
     lines = judged.texts.get(finding.path, "").splitlines()
     if finding.line is not None and 0 < finding.line <= len(lines):
         number = f"{finding.line:5d}"
@@ -45,7 +47,7 @@ def _finding(judged: Judged, finding: Finding) -> Iterator[str]:
         yield f"{number} | {shown}"
         yield f"{' ' * len(number)} | {' ' * (column - 1)}^"
     if finding.help:
-        yield f"        help: {finding.help}"
+        yield f"        help: {terminal_line(finding.help)}"
 
 
 def _around(line: str, column: int) -> tuple[str, int]:
