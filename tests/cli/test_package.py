@@ -142,7 +142,7 @@ def test_inspect_refuses_what_is_hostile_in_one_sentence(tmp_path: Path) -> None
     (tmp_path / "b.tar.gz").write_bytes(packed(name, link).getvalue())
     shown = tritonforge("package", "--inspect", str(tmp_path / "b.tar.gz")).stdout
     assert "\x1b" not in shown
-    assert "m/[red]l -> '\\x1b[2J'" in shown
+    assert "m/[red]l -> \\u001b[2J" in shown
 
 
 def test_a_multi_model_archive_is_judged_as_one(repository: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_people_see_the_line_with_a_caret_and_the_help() -> None:
         "    2 | max_batch_size: -4",
         "      |                 ^",
         "        help: write 0, or a size",
-        f"build/r/m: warning {WARNING.code}: 100% odd: \x00, <b>",
+        f"build/r/m: warning {WARNING.code}: 100% odd: \\u0000, <b>",
         "build/r: Triton refuses it; 2 models, 1 error, 1 warning",
     ]
     assert FORMATS["text"]([FINE]) == "fine: Triton loads it; 1 model, nothing to say"
