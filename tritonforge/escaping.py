@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import quote
 
 __all__ = ["github_data", "github_property", "log_line", "terminal_line", "terminal_text", "uri", "xml_text"]
 
@@ -29,6 +28,9 @@ _COMMAND: Final = re.compile(r"^(\s*):(?=:)|##(?=\[)", re.MULTILINE)
 
 #: The sequences that only colour text (ECMA-48, SGR).
 _COLOUR: Final = re.compile("\x1b\\[[0-9;:]*m")
+
+#: What stands for itself in a path of a URI (RFC 3986, 2.3, and the slash).
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 
 #: What XML 1.0 cannot hold (section 2.2, Char) besides what `_UNSAFE` has.
 _NO_CHARACTER: Final = re.compile("[\ufffe\uffff]")
@@ -76,7 +78,8 @@ def xml_text(text: str) -> str:
 
 def uri(path: str) -> str:
     """A path as a relative URI reference; bytes that are not UTF-8 are percent-encoded as they are."""
-    return quote(path.encode("utf-8", "surrogateescape" if not _has_lone_surrogate(path) else "backslashreplace"))
+    data = path.encode("utf-8", "backslashreplace" if _has_lone_surrogate(path) else "surrogateescape")
+    return "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in data)
 
 
 def _has_lone_surrogate(text: str) -> bool:
