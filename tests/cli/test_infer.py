@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import ml_dtypes
 import numpy as np
 import pytest
 
 from tests.support.python_models import ACCUMULATE, IDENTITY, PHOTO, REPEAT, tensors, write_model
+from tritonforge.cli.input_arguments import read_inputs
 from tritonforge.cli.main import main
 from tritonforge.datatypes import BY_WIRE
 from tritonforge.errors import ConnectError
@@ -404,6 +406,18 @@ def test_a_file_that_cannot_be_read_is_named(
     code, out, err = infer("{http}", "--model", "two", "--input", value)
     assert (code, out) == (2, "")
     assert sentence in err
+
+
+def test_a_server_that_does_not_tell_its_inputs_takes_what_tells_itself(tmp_path: Path) -> None:
+    """Arrays of numpy and KServe requests have a datatype and a shape; text and plain JSON have none."""
+    np.save(tmp_path / "x.npy", np.array([[1.5]], np.float32))
+    given = read_inputs([f"x=@{tmp_path / 'x.npy'}"], io.BytesIO())
+    assert given.arrays(None)["x"].tolist() == [[1.5]]
+    request = {"inputs": [{"name": "x", "datatype": "FP16", "shape": [1, 2], "data": [1, 2]}]}
+    array = read_inputs(["@-"], io.BytesIO(json.dumps(request).encode())).arrays(None)["x"]
+    assert (array.dtype, array.tolist()) == (np.float16, [[1, 2]])
+    with pytest.raises(click.UsageError, match=r"it does not tell. The datatype and shape of input 'x' are needed"):
+        read_inputs(["x=[1]"], io.BytesIO()).arrays(None, reason="it does not tell")
 
 
 def test_python_objects_of_numpys_files_are_not_made(infer: Infer, tmp_path: Path) -> None:

@@ -626,3 +626,55 @@ def test_a_request_of_2_gib_is_refused_before_it_is_sent(transport: Callable[[],
     with pytest.raises(EncodeError, match="at most 2147483647; send less"):
         made.infer(call)
     made.close()
+
+
+@contextmanager
+def grpc_served(answer: Callable[[Any], Any]) -> Iterator[str]:
+    """A gRPC server of this process that answers ``ModelInfer`` with ``answer``; the rest is unimplemented."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+    from tritonclient.grpc import service_pb2_grpc
+
+    class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # it has no types
+        def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's own name
+            return answer(request)
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def test_outputs_that_a_grpc_server_writes_element_by_element_are_read() -> None:
+    """KServe allows typed contents, which Triton does not write and other servers do; none is dropped."""
+    from tritonclient.grpc import service_pb2
+
+    typed = {
+        "b": ("BYTES", "bytes_contents", [b"\xff", b""]),
+        "f": ("FP32", "fp32_contents", [0.5, -1]),
+        "t": ("BOOL", "bool_contents", [True, False]),
+        "i": ("INT8", "int_contents", [-128, 127]),
+        "u": ("UINT64", "uint64_contents", [2**64 - 1, 0]),
+    }
+
+    def answer(request: Any) -> Any:
+        response = service_pb2.ModelInferResponse(model_name=request.model_name)
+        for name, (datatype, field_name, elements) in typed.items():
+            output = response.outputs.add(name=name, datatype=datatype, shape=[len(elements)])
+            getattr(output.contents, field_name).extend(elements)
+        if request.id == "short":
+            response.raw_output_contents.append(b"")
+        return response
+
+    with grpc_served(answer) as url, Client(url, model="m", timeout=20) as client:
+        response = client.infer({"x": X})
+        assert {name: array.tolist() for name, array in response.outputs.items()} == {
+            name: elements for name, (_, _, elements) in typed.items()
+        }
+        with pytest.raises(DecodeError, match="expected the contents of 5 outputs, got 1"):
+            client.infer({"x": X}, id="short")

@@ -26,7 +26,17 @@ _SHOWN_ERROR: Final = 2000
 _SHOWN_FILES: Final = 4
 
 
-@click.command()
+#: Shown as it is: the first character is click's mark for that.
+_EXAMPLES: Final = """\b
+Examples:
+  tritonforge infer http://localhost:8000 photo.jpg
+  tritonforge infer http://localhost:8000 --model sum --input a='[1, 2]' --input b=@b.npy
+  tritonforge infer grpc://localhost:8001 --model story --input prompt="Once upon a time"
+  echo '{"a": [1, 2], "b": [3, 4]}' | tritonforge infer http://localhost:8000 --input @-
+"""
+
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("url")
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--model", help="The model to ask; default the only one of the server.")
@@ -90,16 +100,10 @@ def infer(
     as_json: bool,
     **endpoint: str | None,
 ) -> int:
-    r"""Send tensors or encoded IMAGES (JPEG, PNG ...) to the server at URL, and print the outputs.
+    """Send tensors or encoded IMAGES (JPEG, PNG ...) to the server at URL, and print the outputs.
 
     URL is http://host:8080 (the SageMaker front end), http://host:8000 or grpc://host:8001 (Triton's own), or
     sagemaker://endpoint-name, where the options marked SageMaker hold.
-
-    \b
-    tritonforge infer http://localhost:8000 photo.jpg
-    tritonforge infer http://localhost:8000 --model sum --input a='[1, 2]' --input b=@b.npy
-    tritonforge infer grpc://localhost:8001 --model llm --input prompt="Once upon a time"
-    echo '{"a": [1, 2], "b": [3, 4]}' | tritonforge infer http://localhost:8000 --model sum --input @-
 
     VALUE is converted to the datatype and shape of the input. A file is read by its name: .npy and .npz are arrays,
     .json is JSON, .txt is text; any other file is sent as its bytes, as images are. @FILE without a name is an .npz

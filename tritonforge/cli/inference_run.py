@@ -84,6 +84,7 @@ class InferenceRun:
         self._binary = binary
         self._stream = stream
         self._sequence = sequence
+        self._reason = ""
         self._metadata = self._ask_metadata()
         self._outputs = self._metadata.outputs if self._metadata is not None else ()
 
@@ -98,7 +99,7 @@ class InferenceRun:
     def ask_images(self, files: Sequence[tuple[str, bytes]], batch: int) -> Iterator[InferenceAnswer]:
         """Send the images, ``batch`` in a request, each with all other inputs."""
         tensors = None if self._metadata is None else self._metadata.inputs
-        others = self._given.arrays(tensors, spared=self._given.image_input)
+        others = self._given.arrays(tensors, spared=self._given.image_input, reason=self._reason)
         known = {tensor.name: tensor for tensor in tensors or ()}
         for first in range(0, len(files), batch):
             part = files[first : first + batch]
@@ -124,7 +125,10 @@ class InferenceRun:
     def ask_tensors(self) -> Iterator[InferenceAnswer]:
         """Send one request; a decoupled model gives any number of responses."""
         tensors = None if self._metadata is None else self._metadata.inputs
-        arguments = {"inputs": self._given.arrays(tensors), **self._shared(is_first=True, is_last=True)}
+        arguments = {
+            "inputs": self._given.arrays(tensors, reason=self._reason),
+            **self._shared(is_first=True, is_last=True),
+        }
         decoupled = bool(self._metadata is not None and self._metadata.decoupled and self._client.can_stream)
         began = time.perf_counter()
         try:
@@ -148,9 +152,10 @@ class InferenceRun:
         """The model's metadata; None where the server does not tell them."""
         try:
             return self._client.metadata(inputs=tuple(self._given.values))
-        except DecodeError:
+        except DecodeError as error:
             if not self._given:
                 raise
+            self._reason = str(error)
             return None
 
     def _shared(self, *, is_first: bool, is_last: bool) -> dict[str, Any]:

@@ -61,16 +61,19 @@ class InputArguments:
     def __bool__(self) -> bool:
         return bool(self.values or self.unnamed)
 
-    def arrays(self, tensors: Sequence[TensorMetadata] | None, *, spared: str | None = None) -> dict[str, Array]:
+    def arrays(
+        self, tensors: Sequence[TensorMetadata] | None, *, spared: str | None = None, reason: str = ""
+    ) -> dict[str, Array]:
         """The arrays by input, for a model with these inputs; None where the server does not tell them.
 
-        ``spared`` is an input that something else fills. Raises click.UsageError and EncodeError.
+        ``spared`` is an input that something else fills; ``reason`` says why there are no ``tensors``. Raises
+        click.UsageError and EncodeError.
         """
         values = dict(self.values)
         if self.unnamed is not None:
             values[self._only_input(tensors, spared)] = self.unnamed
         if tensors is None:
-            return dict(_by_own_metadata(values))
+            return dict(_by_own_metadata(values, reason))
         known = {tensor.name: tensor for tensor in tensors}
         for name in values:
             if name not in known:
@@ -224,12 +227,12 @@ def _array_value(name: str, array: Array) -> InputValue:
     return InputValue(partial(convert_array, array), own)
 
 
-def _by_own_metadata(values: Mapping[str, InputValue]) -> Iterator[tuple[str, Array]]:
+def _by_own_metadata(values: Mapping[str, InputValue], reason: str) -> Iterator[tuple[str, Array]]:
     for name, value in values.items():
         if value.own is None:
             raise click.UsageError(
-                f"the server does not tell the datatype and shape of input {name!r}; give it as {name}=@FILE.npy, or "
-                "as a KServe request in JSON"
+                f"{reason}. The datatype and shape of input {name!r} are needed: give it as {name}=@FILE.npy, or as a "
+                "KServe request in JSON"
             )
         yield name, value.convert(value.own)
 
