@@ -1,7 +1,9 @@
 """`tritonforge serve` and `tritonforge infer` on a real server, as a user runs them."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 import sklearn
+import urllib3
 
 from tests.conftest import ROOT, tritonforge
 from tests.sagemaker.package.conftest import lay
@@ -177,21 +180,39 @@ def test_a_model_that_does_not_load_is_told_in_tritons_words(digits: Path, tmp_p
     assert "Traceback" not in done.stderr
 
 
-def test_a_server_that_dies_is_told(small: Path) -> None:
-    """When tritonserver is killed under it, serve ends with 1 and says how."""
+def children(pid: int) -> list[int]:
+    """The processes that a process started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return urllib3.request("GET", f"{url}/v2/health/ready", retries=False).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+def test_a_model_that_dies_is_told_and_started_again_and_a_server_that_dies_ends_it(small: Path) -> None:
+    """The model answers on the same port; when tritonserver itself is killed, serve ends with 1 and says how."""
     running = Serving(small)
-    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
-    victims = [
-        int(child)
-        for parent in children
-        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    ]
-    assert victims
-    for victim in victims:
-        os.kill(victim, signal.SIGKILL)
+    (supervisor,) = children(running.process.pid)
+    (server,) = children(supervisor)
+    os.kill(children(server)[0], signal.SIGKILL)
+    again: list[int] = []
+    deadline = time.monotonic() + 60
+    while not (again and _is_ready(running.urls["http"])) and time.monotonic() < deadline:
+        time.sleep(0.1)
+        with contextlib.suppress(OSError):  # a process that ended meanwhile
+            again = [each for parent in children(running.process.pid) for each in children(parent) if each != server]
+    assert again
+    done = tritonforge("infer", running.urls["http"], "--input", "x=1", "--model", "m")
+    assert "NotImplementedError" in done.stderr
+    os.kill(again[0], signal.SIGKILL)
     _, said = running.process.communicate(timeout=60)
     assert running.process.returncode == 1
-    assert "SIGKILL" in said
+    assert re.search(r"model '[mn]': its Python process ended by signal SIGKILL; tritonserver is started again", said)
+    assert said.rstrip().count("SIGKILL") == 2
 
 
 def test_several_models_are_served_and_sigterm_leaves_nothing(small: Path) -> None:

@@ -349,6 +349,25 @@ def test_a_killed_process_leaves_nothing_behind(echo: Path, victim: str) -> None
     assert traces(parent.pid) == []
 
 
+OTHER_USER = """
+import os, sys
+from tritonforge.serving.server import Server
+with Server(sys.argv[1], default_model="first", sagemaker_port=0, http_port=0, grpc_port=0, metrics_port=0) as server:
+    print(os.geteuid(), *server.models()[0])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root becomes another user")
+def test_an_installation_of_roots_serves_another_user(echo: Path) -> None:
+    """Triton changes the mode of the stub that it runs, so it is given a copy; root's Python may lie in root's home."""
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    user += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    environment = {**os.environ, "TMPDIR": "/tmp", "HOME": "/nonexistent"}
+    command = [*user, sys.executable, "-c", OTHER_USER, str(echo)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "65534 first 1 READY \n", done.stderr
+
+
 def test_a_multi_model_server_starts_empty_and_takes_models(tmp_path: Path) -> None:
     """Nothing is loaded; the SageMaker front end loads what it is told to, in the environment that was given."""
     code = ECHO.replace("import triton", "import os\nassert os.environ['WHERE'] == 'here'\nimport triton")

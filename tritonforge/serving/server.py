@@ -351,8 +351,9 @@ class Server:
                 return ports.in_use(name, port)
         if crash := serverlog.crash(log):
             return LaunchError(crash)
-        found = list(dict.fromkeys(serverlog.reasons(log)))
-        if self._exit is not None:
+        # Once it was ready, errors in the log are those of requests.
+        found = [] if self._ready else list(dict.fromkeys(serverlog.reasons(log)))
+        if self._exit is not None and not self._ready:
             found = self._stub_reasons(self._exit, found, log)
         if found:
             return LaunchError("\n".join(found))

@@ -210,9 +210,18 @@ def test_a_dead_container_is_started_again(run: Callable[..., Running]) -> None:
             return False
 
     assert until(answers)
-    assert running.pid != first
+    second = running.pid
+    assert second not in (None, first)
     log: list[str] = run.log  # type: ignore[attr-defined]  # see the fixture
     assert any(line.startswith("The container ended:") for line in log)
+    # A model whose process dies is a dead container, too: Triton itself would answer 500 for it from then on.
+    tasks = Path(f"/proc/{second}/task").iterdir()
+    (model_process,) = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    os.kill(model_process, signal.SIGKILL)
+    with pytest.raises(ContainerGoneError, match="model 'tells': its Python process ended by signal SIGKILL"):
+        output(running, BODY)
+    assert until(lambda: running.pid not in (None, second) and answers())
+    assert "The container ended: model 'tells': its Python process ended by signal SIGKILL" in log
 
 
 def test_a_stop_lets_requests_in_flight_end(run: Callable[..., Running]) -> None:
