@@ -17,8 +17,9 @@ from rich.table import Table
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, shown, steps
 from tritonforge.errors import LaunchError
+from tritonforge.serving.model_death import ModelDeath
 from tritonforge.serving.ports import given_twice
-from tritonforge.serving.server import ModelDeath, Server
+from tritonforge.serving.server import Server
 from tritonforge.serving.tfs.package import is_package
 from tritonforge.serving.tfs.server import TfsServer
 

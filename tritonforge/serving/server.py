@@ -9,12 +9,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -23,10 +21,11 @@ from tritonforge.errors import LaunchError
 from tritonforge.schema import ModelConfig
 from tritonforge.serving import entry, installation, ports, restrictions, serverlog, shell_safety, view
 from tritonforge.serving import stand_in as stand_ins
+from tritonforge.serving.model_death import ModelDeath, death_of, is_unhealthy, load_failures
 from tritonforge.serving.serverlog import ModelStatus
-from tritonforge.serving.supervised import ChildExit, Supervised, how_it_ended
+from tritonforge.serving.supervised import ChildExit, Supervised
 
-__all__ = ["ModelDeath", "ModelStatus", "Server"]
+__all__ = ["ModelStatus", "Server"]
 
 #: Seconds that tritonserver waits for requests in flight; a client's idle connection makes it wait this long too.
 _EXIT_TIMEOUT: Final = 3
@@ -40,22 +39,8 @@ _PATIENCE: Final = 1.5
 #: Seconds after which a stub that died is not waited for by tritonserver any more, also on a busy machine.
 _UNNOTICED: Final = 0.7
 
-#: What tritonserver answers for a model whose stub died (python_backend src/python_be.cc), and seconds within which
-#: that is noticed here.
+#: Seconds within which it is noticed here that a stub died.
 _NOTICED: Final = 5.0
-_UNHEALTHY: Final = re.compile(r"Stub process '.*' is not healthy")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDeath:
-    """The end of a model's Python process while the server ran: ``reason`` is a sentence, ``ended`` is monotonic time.
-
-    tritonserver 2.51 starts no other process, but answers 500 for the model and 200 to health checks from then on.
-    """
-
-    model: str
-    reason: str
-    ended: float
 
 
 class Server:
@@ -153,8 +138,14 @@ class Server:
                 named = sorted(served.keys() & (loaded or set())) if self._explicit else None
                 command = [str(found.program), *self._arguments(found, backends, served, named), *arguments]
                 if stand_in is not None:
-                    log_file = self._process.log
-                    command = stand_ins.command(command, found, folder=folder, copy=self.repository, log=log_file)
+                    command = stand_ins.command(
+                        command,
+                        found,
+                        libraries=surroundings["LD_LIBRARY_PATH"],
+                        folder=folder,
+                        copy=self.repository,
+                        log=self._process.log,
+                    )
                 self._process.launch(command, surroundings)
                 self._wait_until_ready(startup_timeout, on_progress, cancelled or threading.Event())
         except BaseException:
@@ -217,7 +208,7 @@ class Server:
         """
         deadline = time.monotonic() + _NOTICED
         while status != http.client.OK and self._death is None:
-            if not _UNHEALTHY.search(body.decode(errors="replace")) or time.monotonic() > deadline:
+            if not is_unhealthy(body.decode(errors="replace")) or time.monotonic() > deadline:
                 return None
             time.sleep(0.05)
         return None if status == http.client.OK else self._death
@@ -306,8 +297,7 @@ class Server:
             return
         time.sleep(_UNNOTICED)
         if self._death is None and child.is_unnoticed():
-            model = serverlog.model_of_stub(child.command, self._process.prefix)
-            self._death = ModelDeath(model, f"{_who(model)}: its Python process ended {_how(child)}", child.ended)
+            self._death = death_of(child, self._process.prefix)
             self._process.request_stop()
 
     def _wait_until_ready(self, timeout: float, on_progress: Callable[[str], None], cancelled: threading.Event) -> None:
@@ -354,19 +344,11 @@ class Server:
         # Once it was ready, errors in the log are those of requests.
         found = [] if self._ready else list(dict.fromkeys(serverlog.reasons(log)))
         if self._exit is not None and not self._ready:
-            found = self._stub_reasons(self._exit, found, log)
+            found = load_failures(self._exit, found, log=log, prefix=self._process.prefix)
         if found:
             return LaunchError("\n".join(found))
         how = self._process.how_it_ended()
         return LaunchError(f"tritonserver ended {how}; its last words:\n{serverlog.tail(log, 15)}")
-
-    def _stub_reasons(self, child: ChildExit, found: Sequence[str], log: str) -> list[str]:
-        """What is known of a model whose stub died while it was loaded; "not healthy" alone explains nothing."""
-        told = [sentence for sentence in found if not _UNHEALTHY.search(sentence)]
-        model = serverlog.model_of_stub(child.command, self._process.prefix) or " or ".join(serverlog.loading(log))
-        if any(f"'{model}'" in sentence for sentence in told):
-            return told
-        return [*told, f"{_who(model)} did not load: its Python process ended {_how(child)}"]
 
     def _url(self, name: str, *, scheme: str = "http") -> str | None:
         port = self._ports[name]
@@ -383,12 +365,3 @@ class Server:
             return 0, b"no answer"
         finally:
             connection.close()
-
-
-def _who(model: str) -> str:
-    return f"model '{model}'" if model else "a model"
-
-
-def _how(child: ChildExit) -> str:
-    memory = " (the kernel's out-of-memory killer was at work)" if child.out_of_memory else ""
-    return how_it_ended(child.status) + memory

@@ -8,6 +8,7 @@ kernel lets the server open and execute nothing but the installation and its own
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Collection, Sequence
@@ -54,21 +55,25 @@ def prepare(found: installation.Installation, folder: Path, *, prefix: str, back
 
 
 def command(
-    program: Sequence[str], found: installation.Installation, *, folder: Path, copy: Path, log: Path
+    program: Sequence[str], found: installation.Installation, *, libraries: str, folder: Path, copy: Path, log: Path
 ) -> list[str]:
-    """The command line that runs tritonserver confined to the installation, ``folder``, and the repository's copy."""
+    """The command line that runs tritonserver confined to the installation, ``folder``, and the repository's copy.
+
+    ``libraries`` is the LD_LIBRARY_PATH that it gets.
+    """
     packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     own = [sys.base_prefix, sys.prefix, sys.executable, str(found.program.parent.parent), str(found.libraries)]
     rules = {
         "read": [
             str(copy),
             *_SYSTEM,
+            *libraries.split(os.pathsep),
             *own,
             *packages,
             confinement.__file__,
             *(str(Path(entry).resolve()) for entry in own),
         ],
-        "write": [str(folder), str(log), _SHARED_MEMORY, *_DEVICES],
+        "write": [str(folder), str(log), _SHARED_MEMORY, *_DEVICES, *map(str, Path("/dev").glob("nvidia*"))],
         "folders": [_ENVIRONMENTS],
     }
     return [sys.executable, "-S", "-I", confinement.__file__, json.dumps(rules), *program]
