@@ -35,6 +35,8 @@ def declared(file: Path, only: str) -> ModuleType:
     before = set(sys.modules)
     sys.path.insert(0, str(file.parent))
     sys.modules[name] = module
+    # The folder is the user's, and may be a repository that is packed: no __pycache__ is left in it.
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
     except DefinitionError as error:
@@ -47,6 +49,7 @@ def declared(file: Path, only: str) -> ModuleType:
     except Exception as error:
         raise DefinitionError(f"{_where(file, error)}: {_reason(error)}") from error
     finally:
+        sys.dont_write_bytecode = writes_bytecode
         sys.path.remove(str(file.parent))
         for neighbour in set(sys.modules) - before:
             origin = getattr(sys.modules[neighbour], "__file__", None)

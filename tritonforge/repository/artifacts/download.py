@@ -53,11 +53,21 @@ class UnreachableError(ArtifactError):
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``TRITONFORGE_CACHE``, or ``tritonforge`` in the user's cache folder (XDG)."""
+    """Where downloads are kept: ``TRITONFORGE_CACHE``, or ``tritonforge`` in the user's cache folder (XDG).
+
+    Raises:
+        ArtifactError: the user has no home directory.
+    """
     chosen = os.environ.get("TRITONFORGE_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tritonforge"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tritonforge"
+    except RuntimeError as error:  # no HOME, and a user that the system does not know
+        raise ArtifactError(
+            "the user has no home directory for downloads and progress (HOME is not set). Set TRITONFORGE_CACHE to a "
+            "writable directory."
+        ) from error
 
 
 def cached(sha256: str) -> Path:
@@ -90,9 +100,20 @@ def fetch(
         if _digest(path) == sha256:
             return path
         path.unlink()  # damaged on disk: fetched again
-    path.parent.mkdir(parents=True, exist_ok=True)
-    response = (opener or open_https)(url)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{sha256[:8]}-", suffix=".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{sha256[:8]}-", suffix=".part")
+    except OSError as error:
+        raise ArtifactError(
+            f"{path.parent}: downloads cannot be kept there: {error.strerror or error}. Set TRITONFORGE_CACHE to a "
+            "writable directory."
+        ) from error
+    try:
+        response = (opener or open_https)(url)
+    except BaseException:
+        os.close(handle)
+        Path(name).unlink(missing_ok=True)
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             size = response.headers.get("Content-Length")
