@@ -146,7 +146,7 @@ def test_bytes_are_printed_as_text_or_as_base64(infer: Infer, tmp_path: Path) ->
     code, out, _ = infer("{http}", "--model", "all", "--input", "in_BYTES=@blob")
     assert (code, out.splitlines()[1:]) == (0, ["  out_BYTES  BYTES [1, 1]", "    b'\\xff\\x00' (2 bytes)"])
     _, out, _ = infer("{http}", "--model", "all", "--input", "in_BYTES=one\ntwo \x1b]0;title\x07")
-    assert out.splitlines()[2:] == ["    one", "    two \\x1b]0;title\\x07"]
+    assert out.splitlines()[2:] == ["    one", "    two \\u001b]0;title\\u0007"]
 
 
 def test_long_outputs_are_abbreviated_for_people(infer: Infer) -> None:
@@ -169,7 +169,7 @@ def test_images_give_their_classes_and_all_other_outputs(infer: Infer, address: 
     assert [lines[0].split("  ")[0], lines[7].split("  ")[0]] == ["a.jpg", "b.jpg"]
     assert lines[1:7] == [
         "  scores",
-        "    0.750000      1  dog\\x1b[31m",
+        "    0.750000      1  dog\\u001b[31m",
         "    0.500000      2  bird",
         "  caption  BYTES [1]",
         "    20 bytes, note none",

@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from tritonforge.cli.inference_run import InferenceAnswer, InferenceRun
 from tritonforge.cli.input_arguments import read_inputs
-from tritonforge.cli.output_rendering import checked_destination, escape_control, text_lines, write_arrays
+from tritonforge.cli.output_rendering import checked_destination, text_lines, write_arrays
 from tritonforge.cli.printing import echo
-from tritonforge.cli.terminal import err, out
+from tritonforge.cli.terminal import err, out, shown
 from tritonforge.errors import ConnectError, DecodeError, TritonForgeError
 from tritonforge.inference.client import Client, UnnamedModelError
 
@@ -157,7 +157,7 @@ def infer(
             document["error"] = {"message": str(broken), "exit_code": broken.exit_code}
         echo(json.dumps(document, indent=2, allow_nan=False))
     if broken is not None:
-        err.print(f"[red]error:[/red] {escape(escape_control(str(broken)))}")
+        err.print(f"[red]error:[/red] {escape(str(broken))}")
     if output is not None and not failed:
         write_arrays(output, [each.response.outputs for each in answers if each.response], batched=bool(files))
     elif output is not None:
@@ -191,11 +191,11 @@ def _sequence(sequence_id: str | None, *, start: bool, end: bool) -> dict[str, A
 def _print(answer: InferenceAnswer, *, names: bool) -> None:
     """One answer as text; the error of a request is printed once, with all its images."""
     if answer.error is not None:
-        shown = ", ".join(answer.files[:_SHOWN_FILES])
+        files = ", ".join(answer.files[:_SHOWN_FILES])
         if len(answer.files) > _SHOWN_FILES:
-            shown += f" and {len(answer.files) - _SHOWN_FILES} more"
-        sentence = escape_control(str(answer.error)[:_SHOWN_ERROR])
-        err.print(f"[red]error:[/red] {escape(escape_control(shown) + ': ' if shown else '')}{escape(sentence)}")
+            files += f" and {len(answer.files) - _SHOWN_FILES} more"
+        sentence = str(answer.error)[:_SHOWN_ERROR]
+        err.print(f"[red]error:[/red] {shown(files) + ': ' if files else ''}{escape(sentence)}")
         return
     response = answer.response
     assert response is not None
@@ -205,7 +205,7 @@ def _print(answer: InferenceAnswer, *, names: bool) -> None:
     model = f"{response.model_name} {response.model_version}".strip()
     title = model if answer.index is None else f"{model} response {answer.index}"
     for row, file in enumerate(answer.files) if answer.files else ((None, title),):
-        out.print(f"[bold]{escape(escape_control(file))}[/bold]  {time_taken}")
+        out.print(f"[bold]{shown(file)}[/bold]  {time_taken}")
         for line in text_lines(response, row, rows=len(answer.files), names=names):
             out.print(line, markup=False)
     out.file.flush()  # the next response of a stream may take long

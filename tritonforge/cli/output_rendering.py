@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from tritonforge.cli.writing import written
 from tritonforge.datatypes import from_numpy
-from tritonforge.escaping import terminal_text
+from tritonforge.escaping import terminal_line, terminal_text
 from tritonforge.inference.wire import Class, Response
 
-__all__ = ["checked_destination", "escape_control", "json_outputs", "text_lines", "write_arrays"]
+__all__ = ["checked_destination", "json_outputs", "text_lines", "write_arrays"]
 
 Array = npt.NDArray[Any]
 
@@ -51,14 +51,14 @@ def text_lines(response: Response, row: int | None = None, *, rows: int = 1, nam
     ``row`` as in `json_outputs`; ``names`` shows the name of a single output too.
     """
     for name, array in response.outputs.items():
-        shown = escape_control(name)
+        shown = terminal_line(name)
         if name in response.classified:
             classes = response.classes(name)
             if names or len(response.outputs) > 1:
                 yield f"  {shown}"
             for found in classes[row : row + 1] if row is not None and len(classes) == rows else classes:
                 for each in found:
-                    yield f"  {each.score:10.6f}  {each.index:5d}  {escape_control(each.label)}".rstrip()
+                    yield f"  {each.score:10.6f}  {each.index:5d}  {terminal_line(each.label)}".rstrip()
             continue
         part = _row(array, row, rows)
         datatype = from_numpy(part.dtype)
@@ -73,11 +73,6 @@ def text_lines(response: Response, row: int | None = None, *, rows: int = 1, nam
             yield from (f"    {line}" for line in _text(element))
         if len(elements) > _SHOWN_ELEMENTS:
             yield f"    ... ({len(elements) - _SHOWN_ELEMENTS} more)"
-
-
-def escape_control(text: str) -> str:
-    """The text with its control characters written as escapes, so that it cannot steer a terminal."""
-    return terminal_text(text)
 
 
 def checked_destination(path: Path | None) -> None:
@@ -177,7 +172,7 @@ def _text(element: bytes) -> list[str]:
     except UnicodeDecodeError:
         return [f"{element[:24]!r}{'...' if len(element) > 24 else ''} ({len(element)} bytes)"]
     more = f" ... ({len(text)} characters)" if len(text) > _SHOWN_CHARACTERS else ""
-    return (escape_control(text[:_SHOWN_CHARACTERS]) + more).split("\n")
+    return (terminal_text(text[:_SHOWN_CHARACTERS]) + more).split("\n")
 
 
 def _storable(name: str, array: Array) -> Array:
