@@ -491,6 +491,14 @@ DIFFERENCES: dict[str, tuple[Files, str]] = {
         {**x(inputs="AC"), **e(step("x", {"A": "I", "C": "-1"}, {"B": "O"}))},
         "output 'O' for ensemble 'e' is not written: at least one of its depending tensors, '-1', is not connected",
     ),
+    "a step that waits for its own output": (
+        {
+            **x(inputs="AC"),
+            **OTHER,
+            **e(step("x", {"A": "I", "C": "T"}, {"B": "T"}), step("y", {"A": "T"}, {"B": "O"})),
+        },
+        "output 'O' for ensemble 'e' is not written: at least one of its depending tensors, 'T', is not connected",
+    ),
     "a warmup file for negative dims": (
         m(SAMPLE % 'data_type: TYPE_FP32 dims: [-2] input_data_file: "f"', warmup__f="x" * 16),
         (
