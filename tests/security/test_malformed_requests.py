@@ -25,8 +25,9 @@ SEED = int(os.environ.get("TRITONFORGE_FUZZ_SEED", "1"))
 class Wire:
     """A kept connection to an emulator, on which anything can be sent."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator, sentences: list[str]) -> None:
         self.emulator = emulator
+        self.sentences = sentences
         self._connection = http.client.HTTPConnection(emulator.url.removeprefix("http://"), timeout=60)
 
     def ask(self, request: Malformed) -> tuple[int, bytes]:
@@ -56,8 +57,10 @@ def wire() -> Iterator[Wire]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
-        with Emulator(containers=StandIn(), trainer=StandInTrainer(), speed=1000) as emulator:
-            made = Wire(emulator)
+        sentences: list[str] = []
+        containers, trainer = StandIn(), StandInTrainer()
+        with Emulator(containers=containers, trainer=trainer, speed=1000, log=sentences.append) as emulator:
+            made = Wire(emulator, sentences)
             assert made.ask(Malformed("PUT", f"/{emulator.bucket}/there", {}, bytes(100)))[0] == 200
             container = {"Image": IMAGE, "ModelDataUrl": f"s3://{emulator.bucket}/there"}
             variant = {"VariantName": "v", "ModelName": "there", "InitialInstanceCount": 1}
@@ -131,3 +134,11 @@ def test_a_region_that_aws_cannot_have_is_refused(wire: Wire) -> None:
     headers = {"X-Amz-Target": "SageMaker.ListModels", "Authorization": scope}
     status, body = wire.ask(Malformed("POST", "/", headers, b"{}"))
     assert (status, json.loads(body)["message"]) == (400, "Credential should be scoped to a valid region.")
+
+
+def test_what_a_client_sends_reaches_no_terminal_as_it_is(wire: Wire) -> None:
+    """The emulator's log repeats names; escapes stand for control characters and line breaks."""
+    wire.act("DescribeModel", {"ModelName": "\x1b[2J\n::error::forged"})
+    assert "DescribeModel 400" in wire.sentences[-1]
+    assert r"\u001b[2J\u000a" in wire.sentences[-1]
+    assert not {"\x1b", "\n"} & {character for sentence in wire.sentences for character in sentence}

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from tritonforge.errors import LaunchError
+from tritonforge.escaping import terminal_line
 from tritonforge.sagemaker.emulator import environment, hosting, private_files
 from tritonforge.sagemaker.emulator.control import scaling
 from tritonforge.sagemaker.emulator.control.deployments import Deployments
@@ -388,7 +389,7 @@ class Emulator:
 
 def _without_control_characters(log: Callable[[str], None]) -> Callable[[str], None]:
     """Sentences repeat what clients sent, and end on a terminal."""
-    return lambda sentence: log(service_errors.printable(sentence))
+    return lambda sentence: log(terminal_line(sentence))
 
 
 def _trainer() -> Trainer:

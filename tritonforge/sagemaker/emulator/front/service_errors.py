@@ -17,11 +17,12 @@ from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 from tritonforge.errors import TritonForgeError
+from tritonforge.escaping import xml_text
 from tritonforge.sagemaker.emulator.front.incoming import Incoming
 from tritonforge.sagemaker.emulator.front.routes import route
 from tritonforge.sagemaker.emulator.requests import Response
 
-__all__ = ["Kind", "error", "failure", "operation", "printable", "protocol", "response", "unsupported"]
+__all__ = ["Kind", "error", "failure", "operation", "protocol", "response", "unsupported"]
 
 Protocol: TypeAlias = Literal["json", "rest-json", "query", "ec2", "rest-xml", "s3", "cbor"]
 
@@ -89,11 +90,6 @@ def failure(incoming: Incoming, raised: Exception) -> Response:
     return response(incoming, "invalid", f"moto cannot read this request: {reason}")
 
 
-def printable(sentence: str) -> str:
-    """The sentence with escapes in place of control characters, which no terminal and no XML document may be given."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in sentence)
-
-
 def protocol(incoming: Incoming) -> Protocol:
     """The protocol of a request, by its headers, its path and the service that it is signed for."""
     headers = incoming.headers
@@ -145,7 +141,7 @@ def error(incoming: Incoming, status: int, code: str, sentence: str) -> Response
             headers.append(("x-amzn-query-error", f"{code};{'Sender' if status < 500 else 'Receiver'}"))
         body: dict[str, Any] = {"__type": code, "message": sentence, "Message": sentence}
         return Response(status, headers, json.dumps(body).encode())
-    detail = f"<Code>{code}</Code><Message>{escape(printable(sentence))}</Message>"
+    detail = f"<Code>{code}</Code><Message>{escape(xml_text(sentence))}</Message>"
     if kind == "s3":
         text = f"<Error>{detail}<RequestId>{request_id}</RequestId></Error>"
     elif kind == "ec2":
