@@ -60,7 +60,7 @@ class Names:
         self._members = self._links = self._link_bytes = self._bytes = 0
 
     def member(self, header: Header) -> Member | None:
-        """The member of a header; None for the folder itself.
+        """The member of a header; None for the folder itself, and for a directory that is known already.
 
         Raises:
             PackageError: it must not be unpacked; the sentence names it.
@@ -92,8 +92,7 @@ class Names:
             raise self._refused(header.name, "it has the place of the folder itself")
         if member.kind != "directory" and header.name.endswith("/"):
             raise self._refused(header.name, "it is no directory, but has the name of one; readers do not agree on it")
-        self._add(member, header.name, len(parts))
-        return member
+        return member if self._add(member, header.name, len(parts)) else None
 
     def _parts(self, text: str, name: str, what: str) -> list[str]:
         """The directories and the name of a path; ``what`` the sentence calls it, ``name`` is the member's."""
@@ -138,7 +137,8 @@ class Names:
             raise self._refused(header.name, f"it is a hard link to {_shown(path)}, which is no file before it")
         return path
 
-    def _add(self, member: Member, name: str, depth: int) -> None:
+    def _add(self, member: Member, name: str, depth: int) -> bool:
+        """Note a member; whether it is new."""
         if depth > self._limits.depth:
             raise self._refused(name, f"it lies more than {self._limits.depth} directories deep")
         above = member.path
@@ -154,6 +154,7 @@ class Names:
             self._note(member.path, member.kind)
         elif (known, member.kind) != ("directory", "directory"):
             raise self._refused(name, f"there are two of this name, a {known} and a {member.kind}")
+        return known is None
 
     def _note(self, path: str, kind: str) -> None:
         self._kinds[path] = kind
