@@ -36,6 +36,7 @@ __all__ = [
     "PASCAL",
     "PING_MODE",
     "REFERENCE",
+    "REQUESTED_ONCE",
     "SERVE_VARIABLES",
     "STUB_NAMES",
     "TENSORFLOW",
@@ -202,6 +203,12 @@ PING_MODE: Final = Change(
     first="23.07",
     source="server docker/sagemaker/serve, r23.07",
 )
+REQUESTED_ONCE: Final = Change(
+    text="a request that names an output twice is refused: output '<o>' already exists in request",
+    first="26.05",
+    source="core e93e4a9 (PR 493), infer_request.cc AddOriginalRequestedOutput",
+    rules=("W307",),
+)
 BATCHING_LIBRARY_INSIDE: Final = Change(
     text="a batching library outside of the model's directory is refused",
     first="26.06",
@@ -213,7 +220,7 @@ EXCEPTIONS_CAUGHT: Final = Change(
     "lives",
     first="26.08",
     source="release notes of 2.72.0 (26.08); core's branch was not read",
-    rules=("E106", "E111", "W103"),
+    rules=("E106", "E111", "E265", "E294", "W103"),
 )
 CORRELATION_TEXTS: Final = Change(
     text="a CONTROL_SEQUENCE_CORRID of TYPE_STRING is 132 bytes long, whatever the ID: backends that read its elements "
@@ -326,6 +333,7 @@ CHANGES: Final = (
     TORCH_AOTI_FILE,
     LIBTORCH_NAMED,
     TORCH_RUNTIME_FILE,
+    REQUESTED_ONCE,
     WHOLE_PATHS,
     BATCHING_LIBRARY_INSIDE,
     EXCEPTIONS_CAUGHT,

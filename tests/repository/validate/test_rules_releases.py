@@ -270,6 +270,30 @@ def test_images_of_few_backends_are_judged_by_them() -> None:
         assert [each.code for each in found] == expected
 
 
+def test_an_unknown_backend_is_said_once_with_an_image() -> None:
+    """A name that no published backend has is the layout's finding, which lists what the image has."""
+    (finding,) = refusals(m(head='backend: "nosuch"'), image="24.09")
+    assert finding.code == "E113"
+    assert "the image has: dali, fil, " in finding.help
+
+
+def test_what_kills_older_servers_fails_a_model_of_26_08_only() -> None:
+    """From 26.08 on exceptions are caught while a model is loaded, so that the others are served."""
+    profile = m('instance_group [{ profile: ["99999999999"] }]', head='platform: "tensorrt_plan"')
+    for files, code in ((profile, "E265"), (m('metric_tags { key: "a-b" value: "c" }'), "E294")):
+        for image, dies in (("26.07", True), ("26.08", False)):
+            (finding,) = [each for each in refusals(files, image=image) if each.code == code]
+            assert ("process dies" in finding.help) is dies
+
+
+def test_an_output_that_is_declared_twice_cannot_be_asked_for_twice() -> None:
+    """From 26.05 on the server refuses a request that names an output twice."""
+    files = m(io=io("4") + "\n" + B)
+    for image, said in (("26.04", False), ("26.05", True)):
+        (finding,) = [each for each in validate(Tree.of(files), image=image) if each.code == "W307"]
+        assert ("a request that names both is refused" in finding.help) is said
+
+
 def test_an_image_of_few_backends_names_the_one_with_all() -> None:
     """Where the release's own image has the backend, that is the way out; AWS publishes neither."""
     tree = Tree.of(m(head='platform: "tensorflow_graphdef"'))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
+from tritonforge.images import changes
 from tritonforge.repository.findings import Finding
 from tritonforge.repository.labels import compare_labels
 from tritonforge.repository.pbtxt import Message, Node
@@ -146,7 +147,10 @@ def _model(context: Context, view: ModelView) -> Iterator[Finding]:
         for tensor in tensors:
             if tensor.name and tensor.name in seen:
                 words = f"the model {view.name} declares the {kind} '{tensor.name}' twice"
-                yield W307.finding(words, path=path, node=tensor.node.one("name"), help="rename one of them")
+                help_ = "rename one of them"
+                if kind == "output" and context.has(changes.REQUESTED_ONCE):
+                    help_ += "; a request that names both is refused"
+                yield W307.finding(words, path=path, node=tensor.node.one("name"), help=help_)
             seen.add(tensor.name)
             yield from _numbers(view, tensor.node, ("data_type", "format"))
             if tensor.node.flag("allow_ragged_batch") and view.max_batch_size == 0 and not view.completes:

@@ -14,6 +14,7 @@ from tritonforge.repository.pbtxt import Document, Message, Node
 from tritonforge.repository.rules.backends import missing_backend
 from tritonforge.repository.rules.catalogue import Rule
 from tritonforge.repository.rules.context import Context, ModelView
+from tritonforge.repository.rules.inference import BACKENDS
 
 __all__ = ["RULES", "check", "check_instance"]
 
@@ -145,8 +146,8 @@ def _check_backend(context: Context, model: ModelView, image: Image) -> Iterator
     backend = model.backend
     if not backend or model.is_ensemble or backend in image.backends or model.document.text("runtime"):
         return
-    if not model.versions:
-        return  # the server says that first, and so does the layout
+    if not model.versions or backend not in BACKENDS | CATALOGUE[image.release].backends:
+        return  # the layout says so
     library = f"libtriton_{backend}.so"
     folders = [model.name, *(f"{model.name}/{version}" for version in model.versions)]
     if any(context.tree.is_file(f"{folder}/{library}") for folder in folders):

@@ -215,11 +215,14 @@ def _library(context: Context, view: ModelView, runtime: str, version: str) -> F
         words = f"unable to find backend library '{runtime}' for model '{view.name}', searched: {searched} "
         return rules.E114.finding(words, path=view.config_path, node=node, help=help_)
     if not runtime and backend not in BACKENDS and (context.image is None or backend not in context.image.backends):
+        help_ = f"if the backend is your own, put {own} into the model's directory or the server's backend directory"
+        if context.image is not None:
+            help_ = f"the image has: {', '.join(sorted(context.image.backends))}; {help_}"
         return rules.E113.finding(
             missing_backend(context, view),
             path=view.config_path if view.has_config else view.name,
             node=view.place(view.document.one("backend")),
-            help=f"if the backend is your own, put {own} into the model's directory or the server's backend directory",
+            help=help_,
         )
     return None
 

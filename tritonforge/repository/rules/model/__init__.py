@@ -26,7 +26,7 @@ def poll(context: Context, view: ModelView) -> Iterator[Finding]:
 def load(context: Context, view: ModelView) -> Iterator[Finding]:
     """What fails a model when it is loaded; labels are looked at in the room of the layout."""
     yield from instances.check(context, view)
-    yield from instances.metric_tags(view)
+    yield from instances.metric_tags(context, view)
     if context.auto_complete:
         yield from tensors.check(context, view)
     if not view.is_ensemble:

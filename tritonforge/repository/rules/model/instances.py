@@ -31,7 +31,7 @@ def check(context: Context, view: ModelView) -> Iterator[Finding]:
     for index, group in enumerate(view.document.messages("instance_group")):
         name = group.text("name") or f"{view.name}_{index}"
         yield from _kind(context, view, group, f"instance group {name} of model {view.name}")
-        yield from _profiles(view, group, f"instance group {name} of model {view.name}")
+        yield from _profiles(context, view, group, f"instance group {name} of model {view.name}")
 
 
 def _kind(context: Context, view: ModelView, group: Message, prefix: str) -> Iterator[Finding]:
@@ -64,7 +64,7 @@ def _kind(context: Context, view: ModelView, group: Message, prefix: str) -> Ite
         yield report(view, "E266", f"{prefix} has unexpected kind KIND_AUTO", node)
 
 
-def _profiles(view: ModelView, group: Message, prefix: str) -> Iterator[Finding]:
+def _profiles(context: Context, view: ModelView, group: Message, prefix: str) -> Iterator[Finding]:
     profiles = group.get("profile")
     if profiles and view.platform != "tensorrt_plan":
         words = (
@@ -82,7 +82,7 @@ def _profiles(view: ModelView, group: Message, prefix: str) -> Iterator[Finding]
             yield report(view, "E264", f"unable to parse '{text}': stoi", profile, help_)
         elif len(found.group(1)) > 20 or not -(2**31) <= int(found.group(1)) < 2**31:
             words = f"the profile '{text}' does not fit into 32 bits"
-            yield report(view, "E265", words, profile, "The server's process dies, so no model is served.")
+            yield report(view, "E265", words, profile, f"{_fatal(context)}write the profile's number as text")
         elif int(found.group(1)) < 0:
             words = (
                 f"{prefix} and platform {view.platform} specifies invalid profile {text}. The field should contain the "
@@ -91,9 +91,14 @@ def _profiles(view: ModelView, group: Message, prefix: str) -> Iterator[Finding]
             yield report(view, "E264", words, profile)
 
 
-def metric_tags(view: ModelView) -> Iterator[Finding]:
+def metric_tags(context: Context, view: ModelView) -> Iterator[Finding]:
     """The names of the metric tags, which become labels when a version is loaded."""
     for name, entry in view.document.entries("metric_tags").items():
         if not _TAG.fullmatch(name) and view.versions:
             words = f"the metric tag '{name}' is no name for a label of Prometheus: Invalid label name"
-            yield report(view, "E294", words, entry.one("key") or entry, "The server's process dies; rename the tag.")
+            yield report(view, "E294", words, entry.one("key") or entry, f"{_fatal(context)}rename the tag")
+
+
+def _fatal(context: Context) -> str:
+    """What an exception means beyond the model, before the advice: nothing where the server catches it."""
+    return "" if context.has(changes.EXCEPTIONS_CAUGHT) else "the server's process dies, so no model is served; "
