@@ -316,7 +316,7 @@ def test_the_command_line_asks_an_endpoint(
     assert "ValidationError" in done.stderr
     done = tritonforge("infer", "http://127.0.0.1:1", str(path), "--target-variant", "blue")
     assert done.returncode == 2
-    assert "takes no option 'target_variant'" in done.stderr
+    assert "--target-variant is for SageMaker endpoints (sagemaker://NAME), not for http://" in done.stderr
 
 
 def test_the_command_line_asks_an_asynchronous_endpoint(later: str, emulator: Emulator, tmp_path: Path) -> None:
@@ -335,4 +335,4 @@ def test_the_command_line_asks_an_asynchronous_endpoint(later: str, emulator: Em
         REGION,
     )
     assert done.returncode == 2
-    assert "input 'x' takes FP32; encoded images go to UINT8 or BYTES" in " ".join(done.stderr.split())
+    assert "input 'x': expected FP32, got an encoded image" in " ".join(done.stderr.split())

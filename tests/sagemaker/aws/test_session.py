@@ -210,6 +210,16 @@ def test_no_region_is_an_encode_error(monkeypatch: pytest.MonkeyPatch) -> None:
         Session().client("s3")
 
 
+def test_an_endpoint_url_that_is_none_is_an_encode_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given or of the environment, it is named before any call."""
+    sentence = "Invalid endpoint: nonsense; write the endpoint URL as http://host:port"
+    with pytest.raises(EncodeError, match=sentence):
+        Session(endpoint_url="nonsense").client("sagemaker-runtime")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    with pytest.raises(EncodeError, match=sentence):
+        Session().client("sagemaker-runtime")
+
+
 def test_without_credentials_the_first_call_says_so(monkeypatch: pytest.MonkeyPatch, way: Way) -> None:
     """Nothing is sent."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

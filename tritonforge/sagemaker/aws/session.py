@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Final
 
@@ -108,7 +108,7 @@ class Session:
         with self._lock:
             found = self._clients.get((service, tries, patience))
             if found is None:
-                with mapped(service, "client", ""):
+                with mapped(service, "client", ""), _endpoint_url_checked():
                     found = self._boto.client(
                         service,
                         region_name=self.region,
@@ -150,6 +150,17 @@ class Session:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+
+
+@contextmanager
+def _endpoint_url_checked() -> Iterator[None]:
+    """A context in which botocore's ValueError about an endpoint URL is an EncodeError."""
+    try:
+        yield
+    except ValueError as error:
+        if "endpoint" not in str(error).lower():
+            raise
+        raise EncodeError(f"{error}; write the endpoint URL as http://host:port or https://host") from error
 
 
 def _method(operation: str) -> str:
