@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.repository.validate.fixtures import STRATEGY, m
+from tests.repository.validate.oracle import write
 from tritonforge.repository.definition import Function, Input, Output, Python
 from tritonforge.repository.disk.reading import read_tree
 from tritonforge.repository.resolve import resolve
@@ -93,3 +95,16 @@ def test_a_resolved_repository_is_a_tree() -> None:
     assert tree.entries["m/1"] == DIRECTORY
     assert tree.is_file("m/1/model.py")
     assert validate(tree) == []
+
+
+def test_absolute_paths_of_configurations_are_looked_at(tmp_path: Path) -> None:
+    """A batching library outside the repository is there for the server as it is for the reader."""
+    library = tmp_path / "batch.so"
+    for name in ("first", "second"):
+        write(m(STRATEGY % library), tmp_path / name)
+    assert [each.code for each in validate(read_tree(tmp_path / "first"))] == ["E293"]
+    library.touch()
+    tree = read_tree(tmp_path / "second")
+    assert tree.external == {str(library): "file"}
+    assert validate(tree) == []
+    assert [each.code for each in validate(tree, image="24.09")] == ["W295"]

@@ -69,6 +69,21 @@ def test_two_models_that_nothing_uses_are_refused(tmp_path: Path) -> None:
     assert codes(prepare(tmp_path / "r", default_model="none")) == ["E112", "E404"]
 
 
+def test_an_environment_that_is_not_in_the_package_is_refused(repository: Path) -> None:
+    """EXECUTION_ENV_PATH names an archive; there is nothing around a package on SageMaker."""
+    config = repository / "leaf" / "config.pbtxt"
+    parameter = 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "%s" } }'
+    text = config.read_text()
+    for path in ("$$TRITON_MODEL_DIRECTORY/env.tar.gz", "$$TRITON_MODEL_DIRECTORY/../../env.tar.gz"):
+        config.write_text(text + parameter % path)
+        judgement = prepare(repository, image="24.09")
+        assert judgement.refused
+        assert codes(judgement) == ["E295"]
+    (repository / "leaf" / "env.tar.gz").touch()
+    config.write_text(text + parameter % "$$TRITON_MODEL_DIRECTORY/env.tar.gz")
+    assert codes(prepare(repository, image="24.09")) == []
+
+
 def test_what_is_left_out_is_not_judged(repository: Path) -> None:
     """`serve` counts hidden directories and caches, which the package has not."""
     lay(repository, {".git/HEAD": "x", "__pycache__/a.pyc": "x"})
