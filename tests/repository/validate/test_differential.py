@@ -116,7 +116,7 @@ def test_random_warmup_and_completed_steps_are_judged_as_the_server_does(
 
     The stand-ins complete nothing. What a backend may complete makes us say less, and nothing else.
     """
-    asked = int(os.environ.get("TRITONFORGE_MUTATIONS", "40" if oracle.fast else "0"))
+    asked = int(os.environ.get("TRITONFORGE_MUTATIONS", "15" if oracle.fast else "0"))
     different = {}
     for seed in range(asked):
         files, options = completion_mutations.repository(seed)
