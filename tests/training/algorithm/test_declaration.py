@@ -101,14 +101,14 @@ def test_every_problem_of_the_channels_is_told() -> None:
         (lambda: Algorithm("a", response_types=["json"]), "response type 'json' is not like application/json"),
         (lambda: Channel("a b"), "a channel's name has 1 to 64"),
         (lambda: Channel("a", input_modes=()), "at least one input mode"),
-        (lambda: Channel("a", input_modes=("Stream",)), "input mode 'Stream' is not one of File, FastFile, Pipe"),
-        (lambda: Channel("a", compression_types=("Zip",)), "compression type 'Zip' is not one of None, Gzip"),
+        (lambda: Channel("a", input_modes=("Stream",)), "input_modes[0] is 'Stream' (expected File, FastFile, Pipe)"),
+        (lambda: Channel("a", compression_types=("Zip",)), "compression_types[0] is 'Zip' (expected None, Gzip)"),
         (lambda: Channel("a", content_types=("x" * 257,)), "has 0 to 256 characters"),
         (lambda: Metric("m", "(x"), "does not compile"),
         (lambda: Metric("m", "x"), "has no group; put the number's part in parentheses"),
         (lambda: Metric("", "(x)"), "a metric's name has 1 to 255 characters, found 0"),
         (lambda: Metric("m", "(" + "x" * 500 + ")"), "1 to 500 characters, found 502"),
-        (lambda: Objective("m", "Smaller"), "type 'Smaller' is not one of Maximize, Minimize"),
+        (lambda: Objective("m", "Smaller"), "type is 'Smaller' (expected Maximize, Minimize)"),
     ],
 )
 def test_declarations_check_themselves(declare: object, sentence: str) -> None:

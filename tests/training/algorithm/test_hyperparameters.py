@@ -200,7 +200,7 @@ def test_values_are_asked_for_by_their_type() -> None:
         (lambda: HyperParameter("a", "Categorical", default="y", values=("x",)), "its default is 'y'; write x"),
         (lambda: HyperParameter("a", "Integer", values=("x",)), "values are for Categorical, not for Integer"),
         (lambda: HyperParameter("a", "FreeText", tunable=True), "a FreeText cannot be tuned"),
-        (lambda: HyperParameter("a", "Float"), "its type is one of Integer, Continuous, Categorical, FreeText, found"),
+        (lambda: HyperParameter("a", "Float"), "type is 'Float' (expected Integer, Continuous, Categorical, FreeText)"),
         (lambda: HyperParameter("sagemaker_a", "FreeText"), "are SageMaker's own"),
         (lambda: HyperParameter("", "FreeText"), "a name has 1 to 256 characters, found 0"),
         (lambda: HyperParameter("a\x00", "FreeText"), "a name has no control characters"),

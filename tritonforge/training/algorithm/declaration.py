@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields
 from tritonforge.training.algorithm import hyperparameters
 from tritonforge.training.algorithm.constraints import described, lined
 from tritonforge.training.algorithm.failures import InputError
@@ -25,11 +26,9 @@ __all__ = ["Algorithm", "Channel", "CompressionType", "InputMode", "Metric", "Ob
 InputMode: TypeAlias = Literal["File", "FastFile", "Pipe"]
 CompressionType: TypeAlias = Literal["None", "Gzip"]
 _MODES: Final = ("File", "FastFile", "Pipe")
-_COMPRESSIONS: Final = ("None", "Gzip")
 
 #: Source: API_HyperParameterTuningJobObjective.
 ObjectiveType: TypeAlias = Literal["Maximize", "Minimize"]
-_OBJECTIVES: Final = ("Maximize", "Minimize")
 
 #: Source: botocore's model of SageMaker: EntityName, ChannelName, ContentType, ResponseMIMEType,
 #: MetricName, MetricRegex, HyperParameterSpecifications, ChannelSpecifications, MetricDefinitionList.
@@ -60,8 +59,7 @@ class Channel:
     input_modes: Sequence[InputMode] = ("File",)
 
     def __post_init__(self) -> None:
-        for name in ("content_types", "compression_types", "input_modes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_fields(self)
         _raise(f"channel {self.name!r}", self._problems())
 
     def takes(self, content_type: str) -> bool:
@@ -75,8 +73,6 @@ class Channel:
         yield from described(self.description)
         for each in self.content_types:
             yield from lined("a content type", each, most=_LONGEST_CONTENT_TYPE)
-        yield from _among("compression type", self.compression_types, _COMPRESSIONS)
-        yield from _among("input mode", self.input_modes, _MODES)
         if not self.input_modes:
             yield f"a channel has at least one input mode of {', '.join(_MODES)}"
 
@@ -89,6 +85,7 @@ class Metric:
     regex: str
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _raise(f"metric {self.name!r}", self._problems())
 
     def _problems(self) -> Iterator[str]:
@@ -112,7 +109,7 @@ class Objective:
     type: ObjectiveType
 
     def __post_init__(self) -> None:
-        _raise(f"objective {self.metric!r}", _among("type", (self.type,), _OBJECTIVES))
+        check_fields(self)
 
 
 class Offered(Protocol):
@@ -157,10 +154,7 @@ class Algorithm:
     distributed: bool = False
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if not isinstance(value, str | bool):
-                object.__setattr__(self, each.name, tuple(value))
+        check_fields(self)
         _raise(f"algorithm {self.name!r}", self._problems())
 
     def read(self, given: Mapping[str, str]) -> Values:
@@ -219,12 +213,6 @@ class Algorithm:
 def _raise(where: str, found: Iterable[str]) -> None:
     if problems := list(found):
         raise DefinitionError(f"{where}: {'; '.join(problems)}")
-
-
-def _among(what: str, found: Iterable[str], known: Sequence[str]) -> Iterator[str]:
-    for each in found:
-        if each not in known:
-            yield f"{what} {each!r} is not one of {', '.join(known)}"
 
 
 def _counted(what: str, names: Sequence[str], most: int | None) -> Iterator[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from tritonforge.errors import DefinitionError
+from tritonforge.field_types import check_fields
 from tritonforge.training.algorithm.constraints import described, lined
 from tritonforge.training.algorithm.failures import HyperparameterError
 
@@ -24,10 +25,9 @@ __all__ = ["FLAG", "HyperParameter", "ParameterType", "Value", "Values", "neares
 
 #: Source: API_HyperParameterSpecification, `Type`.
 ParameterType: TypeAlias = Literal["Integer", "Continuous", "Categorical", "FreeText"]
-_TYPES: Final = ("Integer", "Continuous", "Categorical", "FreeText")
 
 #: An Integer is an int, a Continuous a float, the others are str.
-Value: TypeAlias = "int | float | str"
+Value: TypeAlias = int | float | str
 
 #: The values of a flag. Source: JumpStart's built-in algorithms (`train_only_on_top_layer` and others).
 FLAG: Final = ("True", "False")
@@ -65,7 +65,7 @@ class HyperParameter:
     name: str
     type: ParameterType
     description: str = ""
-    default: Value | None = None
+    default: Value | bool | None = None
     minimum: float | None = None
     maximum: float | None = None
     values: Sequence[str] = ()
@@ -73,7 +73,7 @@ class HyperParameter:
     required: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(self.values))
+        check_fields(self)
         object.__setattr__(self, "default", None if self.default is None else str(self.default))
         if problems := list(self._problems()) or list(self._default_problem()):
             raise DefinitionError(f"hyperparameter {self.name!r}: {'; '.join(problems)}")
@@ -133,9 +133,6 @@ class HyperParameter:
             yield "a name has no control characters"
         if self.name.startswith(_RESERVED):
             yield f"names that begin with {' or '.join(_RESERVED)} are SageMaker's own"
-        if self.type not in _TYPES:
-            yield f"its type is one of {', '.join(_TYPES)}, found {self.type!r}"
-            return
         yield from described(self.description)
         yield from lined("a default", str(self.default or ""), most=_LONGEST_VALUE)
         yield from self._range_problems()
