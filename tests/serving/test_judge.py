@@ -59,12 +59,18 @@ def test_what_is_wrong_beside_it_is_refused(tmp_path: Path) -> None:
         "dali": 'backend: "dali"',
         "good": f'backend: "python" {X} {Y}',
         "wrong": ensemble("good"),
+        "agent": f'backend: "python" {X} {Y} model_repository_agents {{ agents {{ name: "../x" }} }}',
+        "lost": f'backend: "dali" runtime: "lost.so" {X} {Y}',
     }
     found = judge(repository(tmp_path, models))
     assert found.loads is False
     assert set(found.undecided) == {"dali"}
-    (message,) = found.messages
-    assert "in ensemble wrong, ensemble tensor y: inconsistent data type" in message
+    said = "\n".join(found.messages)
+    assert "in ensemble wrong, ensemble tensor y: inconsistent data type" in said
+    assert "unable to find 'libtritonrepoagent_../x.so' for repo agent '../x', searched: /opt/tritonserver/repo" in said
+    assert "unable to find backend library 'lost.so' for model 'lost', searched: '<repo>/lost/1' '<repo>/lost'" in said
+    assert "'<backends>/dali'" in said
+    assert "/tmp" not in said
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ __all__ = ["Judgement", "judge"]
 _MODEL: Final = re.compile(r"^model '(?P<model>.+?)' did not load: (?P<reason>.+)$", re.DOTALL)
 _ENSEMBLE: Final = re.compile(r"(?:^|: )(?:in )?ensemble '?(?P<model>[^', ]+)'?[, ]")
 _SHAPES: Final = re.compile(r"inconsistent shape: (?P<one>\[[^\]]*\]).* while (?P<other>\[[^\]]*\])")
+#: Folders of the stand-in, which stand for those of NVIDIA's images.
+_AGENTS: Final = re.compile(r"/[^\s']*/backends/missing/repoagents")
+_BACKENDS: Final = re.compile(r"/[^\s']*/backends(?=/)")
 _LATE: Final = "tritonserver was not ready"
 
 #: Backends that fill in what a configuration leaves out, from the model's file ("auto-complete"). Source: the backends'
@@ -103,7 +106,8 @@ def _load(copy: RepositoryCopy, *, auto_complete: bool, timeout: float) -> list[
     except LaunchError as error:
         if str(error).startswith(_LATE):
             return [("", str(error).splitlines()[0].partition(";")[0])]
-        return [_attributed(line) for line in str(error).replace(str(copy.folder), "<repo>").splitlines()]
+        text = _AGENTS.sub("/opt/tritonserver/repoagents", str(error).replace(str(copy.folder), "<repo>"))
+        return [_attributed(line) for line in _BACKENDS.sub("<backends>", text).splitlines()]
     server.stop()
     return []
 
