@@ -11,7 +11,7 @@ from tritonforge.repository.findings import Finding
 __all__ = ["render"]
 
 #: What the real server says, by `ServerVerdict.loads`.
-_SERVER = {True: "loads it", False: "refuses it", None: "its stand-ins do not decide"}
+_SERVER = {True: "loads it", False: "refuses it", None: "they do not decide"}
 
 #: A longer line is shown around the place only.
 _WIDTH = 110
@@ -27,7 +27,7 @@ def _repository(judged: Judged) -> Iterator[str]:
         yield from _finding(judged, finding)
     yield f"{terminal_line(judged.repository)}: {judged.summary()}"
     if judged.server is not None:
-        yield f"the real server: {_SERVER[judged.server.loads]}"
+        yield f"the real server, with stand-ins for the models: {_SERVER[judged.server.loads]}"
         yield from (f"  {terminal_line(sentence)}" for sentence in judged.server.messages)
         for model, reason in judged.server.undecided.items():
             what = f"not decidable by stand-ins: {model}: {reason}" if model else f"not decidable: {reason}"
