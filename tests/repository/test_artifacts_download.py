@@ -265,3 +265,19 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert download.cache_folder() == tmp_path / "xdg" / "tritonforge"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert download.cache_folder() == Path.home() / ".cache" / "tritonforge"
+
+
+def test_a_cache_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home that cannot be written to, and a user without one."""
+    monkeypatch.setenv("TRITONFORGE_CACHE", "/dev/null/cache")
+    with pytest.raises(ArtifactError, match="/dev/null/cache/downloads: downloads cannot be kept there: Not a dir"):
+        download.fetch(URL, SHA256, report=print)
+
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("TRITONFORGE_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(ArtifactError, match=r"no home directory .* Set TRITONFORGE_CACHE"):
+        download.cache_folder()

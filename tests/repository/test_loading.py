@@ -1,5 +1,6 @@
 """Reading definition files: what is collected, and one sentence for each way to be wrong."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,9 @@ def test_models_of_a_module_and_of_its_lists_are_found(tmp_path: Path) -> None:
     assert load(tmp_path / "definition.py").folder == tmp_path
 
 
-def test_neighbours_of_two_definitions_do_not_meet(tmp_path: Path) -> None:
+def test_neighbours_of_two_definitions_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each definition imports the file beside it, also when another one's neighbour has the same name."""
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
     for name in ("one", "two"):
         write(
             tmp_path / name,
@@ -41,6 +43,8 @@ def test_neighbours_of_two_definitions_do_not_meet(tmp_path: Path) -> None:
             network=f"NAME = {name!r}\n",
         )
     assert [list(load(tmp_path / name).models) for name in ("one", "two", "one")] == [["one"], ["two"], ["one"]]
+    assert not list(tmp_path.rglob("__pycache__"))
+    assert not sys.dont_write_bytecode
 
 
 REFUSED = {

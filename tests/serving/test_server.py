@@ -107,6 +107,7 @@ def test_a_server_serves_what_it_was_asked_for(echo: Path, tmp_path: Path) -> No
         pids = family(server.pid or 0)
         assert len(pids) > 1
     assert server.returncode == 0
+    assert not list(echo.rglob("__pycache__"))
     assert not any(alive(pid) for pid in pids)
     assert "loading second version 1" in said
     assert "Started Sagemaker HTTPService" in log.read_text()
@@ -211,6 +212,18 @@ def test_a_folder_for_temporary_files_that_cannot_be_used_is_named(
     monkeypatch.setattr(folders, "_SYSTEM", ())
     with pytest.raises(LaunchError, match=r"a b: its path has the characters ' '\); set TMPDIR to a writable one"):
         Server(echo, default_model="first", **FREE)
+
+
+def test_a_full_disk_is_named(echo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sentence, and nothing of the server is left."""
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tritonforge.serving.installation.prepare", full)
+    with pytest.raises(LaunchError, match="files of the server cannot be written there: No space left on device"):
+        Server(echo, default_model="second", sagemaker_port=0, http_port=None, grpc_port=None, metrics_port=None)
+    assert not traces(os.getpid())
 
 
 def test_a_log_that_cannot_be_written_is_named(echo: Path, tmp_path: Path) -> None:

@@ -148,6 +148,12 @@ class Server:
                     )
                 self._process.launch(command, surroundings)
                 self._wait_until_ready(startup_timeout, on_progress, cancelled or threading.Event())
+        except OSError as error:
+            self.stop()
+            raise LaunchError(
+                f"{folder.parent}: the files of the server cannot be written there: {error.strerror or error}. Free "
+                "space there, or set TMPDIR to another directory."
+            ) from error
         except BaseException:
             self.stop()
             raise
