@@ -25,7 +25,7 @@ _COMMANDS: Final = {
     "validate": ("tritonforge.cli.validation:validate", "Judge model repositories as Triton would, without a server."),
     "explain": ("tritonforge.cli.validation:explain", "Say what a rule means, and how to mend it."),
     "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
-    "infer": ("tritonforge.cli.inference:infer", "Send images to a server and print the answers."),
+    "infer": ("tritonforge.cli.inference:infer", "Send tensors or images to a server, and print the outputs."),
     "train": ("tritonforge.cli.train:train", "Train a model as a SageMaker training job, here or there."),
     "transform": ("tritonforge.cli.transform:transform", "Ask a model for every record of a folder or a prefix."),
     "manifest": ("tritonforge.cli.manifest:manifest", "Check, convert, split and look at labelled data."),
