@@ -14,11 +14,16 @@ setup: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-# Clients that somebody else wrote, in an environment of their own, as their users have them: AWS's command line and SDK.
-.venv/peers/installed: .venv/installed tests/sagemaker/peers/requirements.txt
+# Clients that somebody else wrote, in an environment of their own, as their users have them: AWS's command line and SDKs.
+PEERS := tests/sagemaker/peers
+PEERS_PIP := .venv/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
+
+.venv/peers/installed: .venv/installed $(PEERS)/requirements.txt $(PEERS)/sagemaker-2.txt $(PEERS)/sagemaker-3.txt
 	@test -x .venv/peers/bin/python || $(BIN)/python -m venv .venv/peers
-	@echo "installing AWS's command line and SDK into .venv/peers, for the emulator's tests ..."
-	@.venv/peers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/sagemaker/peers/requirements.txt
+	@echo "installing AWS's command line and SDKs into .venv/peers, for the emulator's tests ..."
+	@$(PEERS_PIP) -r $(PEERS)/requirements.txt
+	@$(PEERS_PIP) --no-deps -r $(PEERS)/sagemaker-3.txt
+	@$(PEERS_PIP) --no-deps --upgrade --target .venv/peers/sagemaker-2 -r $(PEERS)/sagemaker-2.txt
 	@touch $@
 
 demo: setup

@@ -19,7 +19,10 @@ from tritonforge.errors import LaunchError
 __all__ = ["environment_of", "find", "run"]
 
 #: Variables that are taken from whatever listens on the port: a shell evaluates them.
-_ACCEPTED: Final = re.compile(r"(?:AWS|SAGEMAKER)_[A-Z0-9_]+|(?:https?|no)_proxy|(?:HTTPS?|NO)_PROXY")
+_ACCEPTED: Final = re.compile(
+    r"(?:AWS|SAGEMAKER)_[A-Z0-9_]+|(?:https?|no)_proxy|(?:HTTPS?|NO)_PROXY"
+    r"|(?:CURL|REQUESTS)_CA_BUNDLE|SSL_CERT_FILE|NODE_EXTRA_CA_CERTS"
+)
 
 _TIMEOUT: Final = 10.0
 

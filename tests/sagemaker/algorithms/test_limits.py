@@ -157,7 +157,11 @@ CONTAINERS = {
         (((("ModelPackageName",), GONE),), "or ModelPackageGroupName for a version of a group; none is given"),
         (((("ModelPackageGroupName",), "group"),), "for a version of a group; both are given"),
         (
-            ((("ModelPackageName",), GONE), (("ModelPackageGroupName",), "group"), (("Tags",), [])),
+            (
+                (("ModelPackageName",), GONE),
+                (("ModelPackageGroupName",), "group"),
+                (("Tags",), [{"Key": "k", "Value": "v"}]),
+            ),
             "Tags: Tags is for unversioned models; a version has the tags of its group; leave it out",
         ),
         (

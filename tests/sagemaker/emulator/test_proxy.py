@@ -187,7 +187,7 @@ def test_private_keys_are_their_owners_and_a_kept_authority_stays(emulator: Emul
     """Folder 0700, key 0600, no other key left; the same certificate after a restart, a new one when it is damaged."""
     folder = Path(emulator.proxy_environment["AWS_CA_BUNDLE"]).parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert sorted(path.name for path in folder.iterdir()) == ["ca-key.pem", "ca.pem"]
+    assert sorted(path.name for path in folder.iterdir()) == ["ca-bundle.pem", "ca-key.pem", "ca.pem"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     first = CertificateAuthority(tmp_path).certificate.read_bytes()
     assert CertificateAuthority(tmp_path).certificate.read_bytes() == first
@@ -198,7 +198,9 @@ def test_private_keys_are_their_owners_and_a_kept_authority_stays(emulator: Emul
 
 def test_the_environment_takes_out_what_leads_elsewhere() -> None:
     """A profile, foreign credentials and addresses of single services go; hosts reached directly stay so."""
-    ours = environment.proxy_environment(proxy_url="http://127.0.0.1:1", ca_bundle=Path("/ca.pem"))
+    ours = environment.proxy_environment(
+        proxy_url="http://127.0.0.1:1", certificate=Path("/ca.pem"), bundle=Path("/ca-bundle.pem")
+    )
     before = {"PATH": "/bin", "AWS_PROFILE": "prod", "AWS_ENDPOINT_URL_S3": "http://x", "NO_PROXY": "a.org, 127.0.0.1"}
     merged = environment.merge(before, ours)
     assert merged["PATH"] == "/bin"

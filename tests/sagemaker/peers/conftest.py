@@ -1,5 +1,6 @@
 """One emulator, with the ensemble of the seed and the digits in its S3, for clients that somebody else wrote."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +12,41 @@ import pytest
 import sklearn
 
 from tests.conftest import ROOT, tritonforge
-from tritonforge.sagemaker.emulator import Emulator
+from tritonforge.sagemaker.emulator import Emulator, environment
 
 PEERS = ROOT / ".venv" / "peers" / "bin"
+#: A folder with AWS's SageMaker SDK 2; without it on PYTHONPATH the environment has version 3.
+SDK_2 = ROOT / ".venv" / "peers" / "sagemaker-2"
+#: A folder with what shortens the SDKs' waits.
+QUICK = Path(__file__).with_name("quick")
 PHOTOGRAPH = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
+
+
+def run_sdk(
+    emulator: Emulator, *scripts: tuple[str, ...], sdk: Path | None = None, folder: Path | None = None
+) -> tuple[int, str]:
+    """Run scripts of this folder, each with its arguments, in one process with AWS's SDK, through the emulator's proxy.
+
+    ``sdk`` is `SDK_2`, or None for SDK 3; ``folder`` is the working directory. Gives the exit code, and what was
+    printed on either stream: the SDK shows errors on both.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    variables = environment.merge(own, emulator.proxy_environment)
+    variables["PYTHONPATH"] = os.pathsep.join(str(path) for path in (QUICK, sdk) if path is not None)
+    here = Path(__file__).parent
+    listed = [[str(here / name), *arguments] for name, *arguments in scripts]
+    done = subprocess.run(
+        [PEERS / "python", "-W", "ignore", here / "several.py", json.dumps(listed)],
+        env=variables,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+    return done.returncode, done.stdout
 
 
 @dataclass(frozen=True)

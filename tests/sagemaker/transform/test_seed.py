@@ -1,4 +1,4 @@
-"""The seed's two jobs as boto3 calls, on the emulator with real models: JPEG objects, and TFRecords of tf.Example.
+"""The seed's two jobs on the emulator with real models: JPEG objects by AWS's SDK, TFRecords of tf.Example by boto3.
 
 The models are lighter than the seed's. Its defects are mended as the documentation has it: TFRecords go with
 SingleRecord, SplitType is the input's and AssembleWith the output's, Accept is said, a wrong content type is 415.
@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.sagemaker.peers.conftest import SDK_2, run_sdk
 from tests.sagemaker.transform.conftest import IMAGE, Account, served
 from tritonforge.inference.transform import (
     RAW,
@@ -53,8 +54,8 @@ LIMITS = {"MaxPayloadInMB": 1, "MaxConcurrentTransforms": 64}
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[Account]:
-    """An emulator with real containers."""
-    yield from served(hosting)
+    """An emulator with real containers, and a proxy for AWS's SDK."""
+    yield from served(hosting, proxy_port=0)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,7 @@ def handlers(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Path
         tar.add(folder / "code", "code")
         tar.add(folder / "1538687370", "1538687370")
     account.put({"tfs/model.tar.gz": packed.getvalue()})
+    (folder / "model.tar.gz").write_bytes(packed.getvalue())
     return folder
 
 
@@ -108,21 +110,13 @@ def waited(account: Account, name: str) -> dict[str, Any]:
 
 
 def test_jpeg_objects_through_the_handlers(account: Account, handlers: Path, pictures: list[bytes]) -> None:
-    """The seed's first job: one object a request, a prediction with 11 probabilities in each output."""
+    """The post's code for SDK 2, as it was written: one object a request, a prediction in each output."""
     account.put({f"jpeg-images/{number:04}.jpg": body for number, body in enumerate(pictures)})
-    made(account, "image-classification-tfs", TFS, "tfs/model.tar.gz")
-    account.sagemaker.create_transform_job(
-        ModelName="image-classification-tfs",
-        TransformInput={
-            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{account.bucket}/jpeg-images/"}},
-            "ContentType": "application/x-image",
-        },
-        TransformOutput={"S3OutputPath": f"s3://{account.bucket}/output", "Accept": "application/json"},
-        TransformResources=RESOURCES,
-        TransformJobName="tfs-image-classification-job",
-        **LIMITS,
-    )
-    assert waited(account, "tfs-image-classification-job")["TransformJobStatus"] == "Completed"
+    code, printed = run_sdk(account.emulator, ("seed_batch.py", account.bucket), sdk=SDK_2, folder=handlers)
+    assert code == 0, printed[-4000:]
+    (job,) = account.sagemaker.list_transform_jobs(NameContains="tensorflow-inference")["TransformJobSummaries"]
+    found = waited(account, job["TransformJobName"])
+    assert (found["TransformJobStatus"], found["MaxConcurrentTransforms"]) == ("Completed", 64)
     assert account.keys("output/") == [f"{number:04}.jpg.out" for number in range(COUNT)]
     predictions = [json.loads(account.get(f"output/{number:04}.jpg.out"))["predictions"] for number in range(COUNT)]
     for (found,) in predictions:

@@ -90,7 +90,7 @@ def create_model_package(request: Mapping[str, Any]) -> Iterator[Limit]:
         ("CertifyForMarketplace", group is not None, "unversioned models"),
         ("ModelApprovalStatus", name is not None, "versions of a group"),
     ):
-        if request.get(member) is not None and others:
+        if request.get(member) and others:  # AWS's SDK sends CertifyForMarketplace false for versions as well
             yield Limit((member,), f"{member} is for {kind}; leave it out")
     inference = request.get(_INFERENCE)
     source = request.get("SourceAlgorithmSpecification")

@@ -235,10 +235,13 @@ class Emulator:
         """`environment`, and where there is a proxy what sends requests to all other addresses of AWS through it."""
         if self._proxy is None:
             return self.environment
+        authority = self._proxy.authority
         proxied = environment.proxy_environment(
-            proxy_url=str(self.proxy_url), ca_bundle=self._proxy.authority.certificate
+            proxy_url=str(self.proxy_url), certificate=authority.certificate, bundle=authority.bundle
         )
-        return {**self.environment, **proxied}
+        # Without the SDK's defaults, which the proxy makes needless: SDK 2 checks them anew at each of its steps, for
+        # 0.13 s.
+        return {name: value for name, value in self.environment.items() if name != environment.SDK_CONFIG} | proxied
 
     def flush(self) -> None:
         """Write what is gathered before it is written: captured data, and the lines of containers."""

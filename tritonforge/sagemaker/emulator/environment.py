@@ -14,6 +14,7 @@ from tritonforge.sagemaker.emulator.private_files import make_private, open_priv
 
 __all__ = [
     "ENVIRONMENT_PATH",
+    "SDK_CONFIG",
     "client_environment",
     "conflicting",
     "merge",
@@ -47,8 +48,11 @@ _ENDPOINT_OF_A_SERVICE: Final = "AWS_ENDPOINT_URL_"
 #: Hosts that are reached without the proxy.
 _DIRECT: Final = ("127.0.0.1", "localhost", "::1")
 
+#: The variable that names the defaults of AWS's SageMaker Python SDK.
+SDK_CONFIG: Final = "SAGEMAKER_USER_CONFIG_OVERRIDE"
+
 #: The defaults' file of AWS's SageMaker Python SDK, version 2 and 3. Its keys are those of the SDK's config_schema.py.
-_SDK_CONFIG: Final = "sagemaker-config.yaml"
+_SDK_CONFIG_FILE: Final = "sagemaker-config.yaml"
 
 
 def client_environment(*, url: str, region: str, sdk_config: Path) -> dict[str, str]:
@@ -60,21 +64,25 @@ def client_environment(*, url: str, region: str, sdk_config: Path) -> dict[str, 
         "AWS_DEFAULT_REGION": region,
         "AWS_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(sdk_config),
+        SDK_CONFIG: str(sdk_config),
     }
 
 
-def proxy_environment(*, proxy_url: str, ca_bundle: Path) -> dict[str, str]:
+def proxy_environment(*, proxy_url: str, certificate: Path, bundle: Path) -> dict[str, str]:
     """The variables that send requests to every other address through the proxy.
 
     Both spellings: curl reads the one, Go the other, and a lower-case variable of the user's would win in Python.
+    AWS's clients trust the proxy's ``certificate`` only; those that ask AWS through requests, curl, OpenSSL or Node
+    trust ``bundle``, which has the public authorities as well.
     """
     direct = ",".join(_DIRECT)
     proxied = {"HTTPS_PROXY": proxy_url, "HTTP_PROXY": proxy_url, "NO_PROXY": direct}
     return {
         **proxied,
         **{name.lower(): value for name, value in proxied.items()},
-        "AWS_CA_BUNDLE": str(ca_bundle),
+        "AWS_CA_BUNDLE": str(certificate),
+        **dict.fromkeys(("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), str(bundle)),
+        "NODE_EXTRA_CA_CERTS": str(certificate),
     }
 
 
@@ -104,7 +112,7 @@ def write_sdk_config(folder: Path, *, bucket: str) -> Path:
     modules = {"Session": {"DefaultS3Bucket": bucket}, "TelemetryOptOut": True}
     document = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
     make_private(folder)
-    path = folder / _SDK_CONFIG
+    path = folder / _SDK_CONFIG_FILE
     with open_private(path, "w", encoding="utf-8") as file:
         file.write(json.dumps(document, indent=1) + "\n")  # JSON is YAML
     return path

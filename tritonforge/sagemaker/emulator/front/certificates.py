@@ -24,6 +24,7 @@ __all__ = ["CertificateAuthority"]
 
 _ROOT: Final = "ca.pem"
 _ROOT_KEY: Final = "ca-key.pem"
+_BUNDLE: Final = "ca-bundle.pem"
 
 #: A root certificate is made anew when it has less than this left.
 _LEAST_LEFT: Final = dt.timedelta(days=30)
@@ -37,13 +38,18 @@ _MOST_CONTEXTS: Final = 256
 
 
 class CertificateAuthority:
-    """Issues certificates for AWS host names; ``certificate`` is the file for AWS_CA_BUNDLE. Safe for many threads.
+    """Issues certificates for AWS host names. Safe for many threads.
+
+    ``certificate`` is the file for AWS_CA_BUNDLE, with which a client trusts nothing else. ``bundle`` is for programs
+    that speak to other hosts as well: the public authorities (certifi's), and this one.
 
     The folder gets mode 0700, files with private keys 0600. A root certificate that is already in the folder is used
     again while it is valid and matches its key.
     """
 
     def __init__(self, folder: Path) -> None:
+        import certifi
+
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
         self._folder = folder
@@ -51,6 +57,8 @@ class CertificateAuthority:
         self._lock = threading.Lock()
         self._contexts: OrderedDict[str, ssl.SSLContext] = OrderedDict()
         self._root, self._root_key = _read_root(folder) or _make_root(folder)
+        self.bundle = folder / _BUNDLE
+        _write_private(self.bundle, Path(certifi.where()).read_bytes() + b"\n" + self.certificate.read_bytes())
         self._leaf_key = _new_key()
 
     def context(self, host: str) -> ssl.SSLContext:
