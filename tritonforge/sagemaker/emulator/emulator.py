@@ -16,7 +16,7 @@ from typing import Final
 
 from tritonforge.errors import LaunchError
 from tritonforge.escaping import terminal_line
-from tritonforge.sagemaker.emulator import environment, hosting, private_files
+from tritonforge.sagemaker.emulator import environment, hosting, private_files, provisions
 from tritonforge.sagemaker.emulator.control import scaling
 from tritonforge.sagemaker.emulator.control.deployments import Deployments
 from tritonforge.sagemaker.emulator.control.desk import Desk
@@ -45,10 +45,6 @@ from tritonforge.sagemaker.emulator.runtime import Runtime
 
 __all__ = ["Emulator"]
 
-#: The role that is there from the start, in the place where SageMaker's console puts its own.
-_ROLE: Final = "TritonForgeExecutionRole"
-_ROLE_PATH: Final = "/service-role/"
-
 #: Bytes of a request to any service but S3 and the runtime, far beyond what AWS takes.
 _LARGEST: Final = 64 * 2**20
 
@@ -57,15 +53,6 @@ _STREAM: Final = "platform"
 
 #: The session of the role that clients with the emulator's own keys are in, as in a SageMaker notebook.
 _SESSION: Final = "tritonforge"
-
-_TRUST: Final = json.dumps(
-    {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
-        ],
-    }
-)
 
 
 class Emulator:
@@ -194,8 +181,8 @@ class Emulator:
                     f"port {port} of 127.0.0.1 cannot be opened: {error.strerror}; choose another"
                 ) from error
             undo.callback(self._server.stop)
-            self.role_arn = self._role()
-            self.bucket = self._bucket()
+            self.role_arn = provisions.execution_role(self._neighbours, self.region)
+            self.bucket = provisions.default_bucket(self._neighbours, self.region)
             self._neighbours.sign_in(self.role_arn, session=_SESSION, region=self.region)
             clients = (self._files if folder is None else folder) / "clients"
             self._sdk_config = environment.write_sdk_config(clients, bucket=self.bucket)
@@ -372,22 +359,6 @@ class Emulator:
     def _close_runtimes(self) -> None:
         for runtime in self._runtimes.values():
             runtime.close()
-
-    def _role(self) -> str:
-        iam = self._neighbours.client("iam", self.region)
-        for each in iam.list_roles(PathPrefix=_ROLE_PATH)["Roles"]:
-            if each["RoleName"] == _ROLE:
-                return str(each["Arn"])
-        made = iam.create_role(RoleName=_ROLE, Path=_ROLE_PATH, AssumeRolePolicyDocument=_TRUST)
-        return str(made["Role"]["Arn"])
-
-    def _bucket(self) -> str:
-        s3 = self._neighbours.client("s3", self.region)
-        name = f"sagemaker-{self.region}-{self.account}"
-        if name not in {each["Name"] for each in s3.list_buckets()["Buckets"]}:
-            place = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
-            s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": place} if place else {}))
-        return name
 
 
 def _without_control_characters(log: Callable[[str], None]) -> Callable[[str], None]:
