@@ -158,7 +158,7 @@ ELEMENT_COUNTS: Final = Change(
     text="element counts and byte sizes beyond 64 bits are refused: reshapes, inputs, warmup, initial states",
     first="26.03",
     source="core eaf856c (PR 480), model_config_utils.h GetElementCount, GetByteSize; common 4816553 model_config.h",
-    rules=("E246", "E270", "E274", "E608", "E611"),
+    rules=("E246", "E270", "E271", "E274", "E608", "E611"),
 )
 TORCH_AOTI: Final = Change(
     text='platform "torch_aoti" belongs to the PyTorch backend, and a lone model.pt2 names that backend',
