@@ -30,7 +30,7 @@ demo: setup
 	@$(BIN)/python tests/demo.py
 
 test: setup .venv/peers/installed
-	@$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
+	@$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -24,6 +24,43 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: The files that take longest, the longest first. They are started first, so that no process is left with one of them
+#: when the others are done.
+LONGEST_FIRST = (
+    "end_to_end/test_detector_learner.py",
+    "sagemaker/transform/test_seed.py",
+    "sagemaker/deployment/test_interruption.py",
+    "sagemaker/peers/test_sagemaker_sdk.py",
+    "repository/validate/test_differential.py",
+    "end_to_end/test_conversion.py",
+    "repository/test_conversion.py",
+    "inference/transform/test_local_server.py",
+    "serving/test_server.py",
+    "end_to_end/test_inception.py",
+    "sagemaker/deployment/test_deploy_command.py",
+    "sagemaker/peers/test_seed_and_notebook.py",
+    "serving/test_backends.py",
+    "inference/transform/test_digits.py",
+    "sagemaker/peers/test_aws_cli.py",
+    "sagemaker/aws/test_on_emulator.py",
+    "serving/tfs/test_contract.py",
+    "cli/test_serve_and_infer.py",
+    "serving/tfs/test_server.py",
+    "inference/transform/test_interruption.py",
+    "repository/test_artifacts_repos.py",
+    "end_to_end/test_resnet50_tfs.py",
+    "sagemaker/emulator/hosting/test_host.py",
+    "inference/transform/test_command.py",
+    "repository/test_artifacts_make.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `LONGEST_FIRST` first; ``--no-loadscope-reorder`` keeps this order in several processes."""
+    order = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 def tritonforge(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     program = Path(sys.executable).with_name("tritonforge")

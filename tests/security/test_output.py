@@ -108,7 +108,7 @@ def test_archives_and_definitions_are_shown_safely(
 def test_consoles_are_safe_in_tables_and_behind_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every string that a console renders passes by the same function, and emoji are not put into names."""
     written = io.StringIO()
-    monkeypatch.setattr(terminal.out, "file", written)
+    monkeypatch.setattr(terminal.out, "_file", written)  # the property would keep this test's stream afterwards
     table = Table()
     table.add_column("model")
     table.add_row(TEXT)

@@ -221,9 +221,10 @@ def test_a_full_disk_is_named(echo: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tritonforge.serving.installation.prepare", full)
+    before = traces(os.getpid())  # of the servers that other tests of this file share
     with pytest.raises(LaunchError, match="files of the server cannot be written there: No space left on device"):
         Server(echo, default_model="second", sagemaker_port=0, http_port=None, grpc_port=None, metrics_port=None)
-    assert not traces(os.getpid())
+    assert set(traces(os.getpid())) <= set(before)
 
 
 def test_a_log_that_cannot_be_written_is_named(echo: Path, tmp_path: Path) -> None:

@@ -133,7 +133,10 @@ def test_a_failure_is_told_in_the_programs_own_words(account: Account, program: 
         (["-o", "/dev/null"], "-o /dev/null: /dev/null is a file; name a folder"),
         (["-o", "/dev/null/model"], "-o /dev/null/model: /dev/null is a file; name a folder"),
         (["--tag", "team"], "--tag team: write NAME=VALUE"),
-        (["--work", "w"], "--network, --work and --afresh are for jobs of this machine"),
+        (
+            ["--work", "w"],
+            "--network, --work, --afresh, --memory, --cpus and --pids-limit are for jobs of this machine",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_any_call(

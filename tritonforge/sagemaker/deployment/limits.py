@@ -85,7 +85,7 @@ def _pipeline(containers: Sequence[Mapping[str, Any]], mode: str | None) -> Iter
                 ("Containers", index, "ContainerHostname"),
                 f"two containers have the hostname {hostname!r}; the hostnames must differ",
             )
-    if mode == "Direct" and not any(hostnames):
+    if mode == "Direct" and containers and not any(hostnames):
         # DG "Invoke a multi-container endpoint with direct invocation": requests name a container by its hostname.
         yield Limit(("Containers",), "containers for direct invocation need ContainerHostname")
 
