@@ -2,12 +2,15 @@
 
 `Stopper` keeps one process that has made its clients already and forks for each run, so that a run takes milliseconds;
 this file is that process's program.
+
+TRITONFORGE_KILLS=all stops runs at every call instead of at every fourth.
 """
 
 from __future__ import annotations
 
 import base64
 import copyreg
+import itertools
 import os
 import pickle
 import subprocess
@@ -97,6 +100,24 @@ class Stopper:
         code = int(self._process.stdout.readline())
         assert code in (STOPPED, DONE), f"the run ended with {code}"
         return code == STOPPED
+
+
+def stop_at_calls(stopped: Callable[[int], bool], *, before: bool, least: int) -> None:
+    """Call ``stopped`` with the numbers of calls at which it stops a run, up to the run's last call.
+
+    ``stopped`` returns False when the run made fewer calls. Every fourth call is taken and the last one, and with
+    TRITONFORGE_KILLS=all every call. What is left after a call is what is left before the next one: the runs that are
+    stopped after a call begin at the second, so that both together cover every other state.
+
+    Raises:
+        AssertionError: if the run makes no more than ``least`` calls.
+    """
+    step = 1 if os.environ.get("TRITONFORGE_KILLS") == "all" else 4
+    for call in itertools.count(1 if before or step == 1 else 2, step):
+        if not stopped(call):
+            break
+    last = next((number for number in range(call - 1, call - step, -1) if stopped(number)), call - step)
+    assert last >= least
 
 
 def _stopped(task: bytes, session: Session) -> int:

@@ -1,9 +1,11 @@
-"""Runs that are stopped before and after each of their calls to AWS: the next run ends as if nothing had happened."""
+"""Runs that are stopped before and after their calls to AWS: the next run ends as if nothing had happened.
+
+TRITONFORGE_KILLS=all stops them at every call instead of at every fourth.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -11,7 +13,7 @@ from typing import TypeAlias
 import pytest
 
 from tests.sagemaker.deployment.running import deploy, destroy, everything, make_repository, untagged
-from tests.sagemaker.stopping import PART, Stopper, small_parts
+from tests.sagemaker.stopping import PART, Stopper, small_parts, stop_at_calls
 from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.deployment import Autoscaling, Deployment, StepScaling, TargetTracking
 from tritonforge.sagemaker.emulator import Emulator
@@ -24,7 +26,7 @@ LEAST = {"creation": 20, "update": 30, "removal": 15}
 
 Repositories: TypeAlias = tuple[Path, Path, Path]
 
-WHEN = pytest.mark.parametrize("before", [True, False], ids=["before each call", "after each call"])
+WHEN = pytest.mark.parametrize("before", [True, False], ids=["before calls", "after calls"])
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +42,6 @@ def stopper(emulator: Emulator) -> Iterator[Stopper]:
     """Runs that are stopped at a call."""
     with small_parts(), Stopper() as found:
         yield found
-
-
-def each_call(stopped: Callable[[int], bool], least: int) -> None:
-    """Stop a run at its first call, its second, and so on, until one gets through."""
-    for call in itertools.count(1):
-        if not stopped(call):
-            assert call > least
-            return
 
 
 def check_whole(session: Session, wanted: Deployment, repository: Path) -> None:
@@ -78,7 +72,7 @@ def test_a_creation_that_is_stopped_at_any_call_is_finished_by_the_next_run(
         destroy(session, one)
         return was
 
-    each_call(stopped, LEAST["creation"])
+    stop_at_calls(stopped, before=before, least=LEAST["creation"])
 
 
 @WHEN
@@ -98,7 +92,7 @@ def test_an_update_that_is_stopped_at_any_call_is_finished_by_the_next_run(
         destroy(session, one)
         return was
 
-    each_call(stopped, LEAST["update"])
+    stop_at_calls(stopped, before=before, least=LEAST["update"])
 
 
 @WHEN
@@ -120,7 +114,7 @@ def test_a_removal_that_is_stopped_at_any_call_is_finished_by_the_next_run(
         assert not any(left.values()), left
         return was
 
-    each_call(stopped, LEAST["removal"])
+    stop_at_calls(stopped, before=before, least=LEAST["removal"])
 
 
 def test_a_run_that_is_stopped_while_aws_works_is_waited_for(

@@ -1,15 +1,17 @@
-"""Runs that are stopped before and after each of their calls to AWS: the next run ends as if nothing had happened."""
+"""Runs that are stopped before and after their calls to AWS: the next run ends as if nothing had happened.
+
+TRITONFORGE_KILLS=all stops them at every call instead of at every fourth.
+"""
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
 
 from tests.sagemaker.learning.jobs import channel, job, pictures
 from tests.sagemaker.learning.running import create, everything, planned
-from tests.sagemaker.stopping import PART, Stopper, small_parts
+from tests.sagemaker.stopping import PART, Stopper, small_parts, stop_at_calls
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tritonforge.sagemaker.applying import Silent
 from tritonforge.sagemaker.aws import Session
@@ -19,14 +21,14 @@ from tritonforge.sagemaker.learning.contents import DATA
 LEAST = 11
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before each call", "after each call"])
+@pytest.mark.parametrize("before", [True, False], ids=["before calls", "after calls"])
 def test_a_run_that_is_stopped_anywhere(
     desk: Account, session: Session, name: str, tmp_path: Path, before: bool
 ) -> None:
     """The data are there once and whole, no half upload is left, and there is one job of the name, Completed."""
-    stopped = 0
     with small_parts(), Stopper() as stopper:
-        for call in itertools.count(1):
+
+        def stopped(call: int) -> bool:
             folder = pictures(tmp_path / f"{call}", "a.jpg", f"{name}-{call}")
             (folder / "large").write_bytes(bytes([call]) * (PART + 1000))
             wanted = job(
@@ -47,7 +49,6 @@ def test_a_run_that_is_stopped_anywhere(
             assert left["half uploads"] == []
             jobs = desk.sagemaker.list_training_jobs(NameContains=f"{name}-{call}")["TrainingJobSummaries"]
             assert [each["TrainingJobName"] for each in jobs].count(wanted.name) == 1
-            if not was:
-                break
-            stopped += 1
-    assert stopped >= LEAST
+            return was
+
+        stop_at_calls(stopped, before=before, least=LEAST)
