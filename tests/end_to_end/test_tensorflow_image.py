@@ -123,8 +123,8 @@ def server(assembled: Path, digits: Path) -> Iterator[Server]:
 
 def _unless_tensorflow(line: str) -> str:
     """A line of a .pth file that does nothing in a stub of TensorFlow's model: it is started with its name."""
-    if not line.startswith("import site; ") and line.startswith("import "):
-        return line  # it adds no folder
+    if line.startswith("import ") and "addsitedir" not in line:
+        return line
     here = f"site.addsitedir({line!r})" if not line.startswith("import ") else line.partition("; ")[2]
     started = "b'/classify/' in open('/proc/self/cmdline', 'rb').read()"
     return f"import site; {started} or {here}"
