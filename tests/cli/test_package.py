@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.conftest import tritonforge
+from tests import conftest
 from tests.sagemaker.package.conftest import ENSEMBLE, FILES, LEAF, lay, member, packed
+from tests.support.command import tritonforge
 from tritonforge.sagemaker.aws import Session, Store
 from tritonforge.sagemaker.package import contents, inspect
 
@@ -42,7 +43,10 @@ def test_two_runs_have_the_same_bytes(repository: Path, tmp_path: Path) -> None:
     """From a copy of the repository, too."""
     shutil.copytree(repository, tmp_path / "copy")
     for name in ("repository", "copy"):
-        assert tritonforge("package", str(tmp_path / name), "-o", str(tmp_path / f"{name}.tar.gz")).returncode == 0
+        assert (
+            conftest.tritonforge("package", str(tmp_path / name), "-o", str(tmp_path / f"{name}.tar.gz")).returncode
+            == 0
+        )
     assert (tmp_path / "repository.tar.gz").read_bytes() == (tmp_path / "copy.tar.gz").read_bytes()
 
 
@@ -74,7 +78,7 @@ def test_what_is_refused_is_shown_as_validate_does_and_not_written(repository: P
 
 def test_a_definition_is_to_be_built_first(tmp_path: Path) -> None:
     """Exit code 2, and the command."""
-    done = tritonforge("package", "repos/digits", "-o", str(tmp_path / "model.tar.gz"))
+    done = conftest.tritonforge("package", "repos/digits", "-o", str(tmp_path / "model.tar.gz"))
     assert done.returncode == 2
     assert "build it first: tritonforge build repos/digits, then package build/digits" in done.stderr
 
@@ -176,7 +180,7 @@ def test_tensorflow_models_are_converted_when_asked(digits: Path, tmp_path: Path
     """`--tensorflow onnx` packs the converted repository, and tells how it compares."""
     shutil.copytree(digits, tmp_path / "digits", copy_function=shutil.copy2)
     target = tmp_path / "model.tar.gz"
-    done = tritonforge(
+    done = conftest.tritonforge(
         "package", str(tmp_path / "digits"), "-o", str(target), "--image", "26.05", "--tensorflow", "onnx"
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,8 +16,10 @@ import pytest
 import sklearn
 import urllib3
 
-from tests.conftest import ROOT, tritonforge
+from tests import conftest
+from tests.conftest import ROOT
 from tests.sagemaker.package.conftest import lay
+from tests.support.command import tritonforge
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
 
@@ -61,7 +63,7 @@ def serving(digits: Path) -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def reference(serving: Serving) -> Any:
     """The classes of the photograph, as `infer` tells them for the address of SageMaker's front end."""
-    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--json")
+    done = conftest.tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--json")
     return json.loads(done.stdout)["answers"][0]["outputs"]
 
 
@@ -114,7 +116,7 @@ def test_every_address_answers_the_same(serving: Serving, reference: Any, addres
 
 def test_a_person_reads_scores_indices_and_labels(serving: Serving) -> None:
     """Each image with its best classes, one a line."""
-    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--top", "2")
+    done = conftest.tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--top", "2")
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"{PHOTOGRAPH}  ")
     assert len(lines) == 3
@@ -133,7 +135,7 @@ def test_numbers_come_as_they_are_with_top_0(serving: Serving) -> None:
 
 def test_an_image_that_is_none_is_told_and_the_others_are_answered(serving: Serving, no_image: Path) -> None:
     """Exit code 1, the server's sentence for the one file, the answers for the others."""
-    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), str(no_image), str(PHOTOGRAPH))
+    done = conftest.tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), str(no_image), str(PHOTOGRAPH))
     assert done.returncode == 1
     assert done.stdout.count(str(PHOTOGRAPH)) == 2
     assert f"error: {no_image}: the server answered 400" in done.stderr
@@ -157,7 +159,7 @@ def test_an_unknown_model_is_told_in_tritons_words(serving: Serving) -> None:
 def test_a_port_in_use_is_named(serving: Serving, digits: Path) -> None:
     """The sentence has the port and the option that changes it."""
     port = serving.urls["sagemaker"].rpartition(":")[2]
-    done = tritonforge("serve", str(digits), "--sagemaker-port", port, "--http-port", "0", "--grpc-port", "0")
+    done = conftest.tritonforge("serve", str(digits), "--sagemaker-port", port, "--http-port", "0", "--grpc-port", "0")
     assert done.returncode == 1
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
     assert "--sagemaker-port" in done.stderr
@@ -173,7 +175,7 @@ def test_a_model_that_does_not_load_is_told_in_tritons_words(digits: Path, tmp_p
     (broken / "decode/1/model.dali").write_bytes((digits / "decode/1/model.dali").read_bytes())
     (broken / "classify/labels.txt").write_text("zero\n")
     ports = [f"--{name}-port=0" for name in ("sagemaker", "http", "grpc", "metrics")]
-    done = tritonforge("serve", str(broken), *ports)
+    done = conftest.tritonforge("serve", str(broken), *ports)
     assert done.returncode == 1
     assert "classify" in done.stderr
     assert "model.graphdef" in done.stderr

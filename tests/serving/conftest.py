@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import urllib3
+from filelock import FileLock
 from PIL import Image
 
 from tritonforge.datatypes import BY_WIRE, from_numpy
@@ -26,11 +27,14 @@ FREE = {"sagemaker_port": 0, "http_port": 0, "grpc_port": 0, "metrics_port": 0}
 
 
 @pytest.fixture(scope="session")
-def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the repositories that make_repository.py makes."""
-    folder = tmp_path_factory.mktemp("repositories")
-    program = Path(__file__).with_name("make_repository.py")
-    subprocess.run([sys.executable, str(program), str(folder)], check=True, capture_output=True)
+def repositories(shared: Path) -> Path:
+    """The folder with the repositories that make_repository.py makes; tests read it."""
+    folder = shared / "serving-repositories"
+    with FileLock(shared / "serving-repositories.lock"):
+        if not (shared / "serving-repositories.made").exists():
+            program = Path(__file__).with_name("make_repository.py")
+            subprocess.run([sys.executable, str(program), str(folder)], check=True, capture_output=True)
+            (shared / "serving-repositories.made").touch()
     return folder
 
 

@@ -18,6 +18,14 @@ from tritonforge.serving.server import Server
 pytestmark = [pytest.mark.server, pytest.mark.framework]
 
 
+def test_the_model_table_lists_every_version(zoo: Server) -> None:
+    """All models of the zoo are ready, with both versions of the one that has two."""
+    found = {(each.name, each.version): each.state for each in zoo.models()}
+    assert set(found.values()) == {"READY"}
+    assert {("pictures", "1"), ("versions", "1"), ("versions", "3")} <= set(found)
+    assert zoo.default_model == "pictures"
+
+
 def test_an_ensemble_answers_raw_bytes_at_invocations(zoo: Server, ask: Asker) -> None:
     """A JPEG as the whole body goes through DALI and TensorFlow."""
     kind = "application/vnd.sagemaker-triton.binary+json;json-header-size=0"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import tritonforge
+from tests import conftest
 from tests.inference.transform.conftest import FRAMES, Folder
 from tests.inference.transform.test_asker import Container
+from tests.support.command import tritonforge
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_answers_as_they_are_with_a_report(folder: Folder, container: Container)
     folder.write({"a.csv": b"1,2\n3,4\n", "b/c.csv": b"5,6\n"})
     flags = ["--content-type", "text/csv", "--accept", "text/csv", "--split-type", "Line", "--assemble-with", "Line"]
     flags += ["--batch-strategy", "SingleRecord", "--max-payload", "1", "--max-concurrent", "3", "--form", "container"]
-    done = tritonforge("transform", str(folder.source), str(folder.target), "--url", container.url, *flags)
+    done = conftest.tritonforge("transform", str(folder.source), str(folder.target), "--url", container.url, *flags)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Completed  2 objects -> {folder.target}  3 records, 12 B")
     assert folder.outputs() == {"a.csv.out": b"1,21,2\n3,43,4\n", "b/c.csv.out": b"5,65,6\n"}
@@ -63,7 +64,7 @@ def test_failures_are_listed_and_the_next_run_asks_for_them_only(folder: Folder,
     folder.write({"bad": good + b"cut", "good": good})
     command = ["transform", str(folder.source), str(folder.target), "--url", container.url, "--split-type", "TFRecord"]
     command += ["--form", "container", "--format", "json"]
-    done = tritonforge(*command)
+    done = conftest.tritonforge(*command)
     assert done.returncode == 1
     report = json.loads(done.stdout)
     assert (report["state"], report["objects"], report["failed"]) == ("Failed", 1, 1)
@@ -75,7 +76,7 @@ def test_failures_are_listed_and_the_next_run_asks_for_them_only(folder: Folder,
     assert list(folder.outputs()) == ["good.out"]
     folder.write({"bad": good + good})
     container.asked.clear()
-    again = json.loads(tritonforge(*command).stdout)
+    again = json.loads(conftest.tritonforge(*command).stdout)
     assert (again["state"], again["objects"], again["objects_before"]) == ("Completed", 2, 1)
     assert len(container.asked) == 2
 

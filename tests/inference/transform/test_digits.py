@@ -25,7 +25,7 @@ from tritonforge.inference.wire import decode_response, found_header_length
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
 
-IMAGES = int(os.environ.get("TRITONFORGE_IMAGES", "240"))
+IMAGES = int(os.environ.get("TRITONFORGE_IMAGES", "120"))
 FILES = 8
 
 

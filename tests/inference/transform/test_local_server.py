@@ -17,7 +17,7 @@ import pytest
 from tests.inference.transform.conftest import FRAMES, Folder
 from tests.inference.transform.killed import Tool, outputs
 from tritonforge.errors import LaunchError
-from tritonforge.inference.transform import RAW, Folders, Outcome, run
+from tritonforge.inference.transform import RAW, Folders, Outcome, local_server, run
 from tritonforge.inference.transform.local_server import LocalServer
 from tritonforge.inference.wire import SAGEMAKER_BINARY_JSON, decode_response, encode_request, found_header_length
 
@@ -185,7 +185,7 @@ def test_a_payload_in_chunks_reaches_the_model(folder: Folder, server: LocalServ
 @pytest.mark.parametrize(
     ("victim", "kills", "words"),
     [
-        ("server", 5, "tritonserver ended (signal 9); it is started again"),
+        ("server", 2, "tritonserver ended (signal 9); it is started again"),
         (
             "model",
             1,
@@ -238,8 +238,11 @@ def test_a_record_that_kills_its_server_fails_alone(folder: Folder, repository: 
     assert len(folder.outputs()) == 39
 
 
-def test_a_server_that_only_dies_ends_the_job(folder: Folder, repository: Path) -> None:
-    """It is not started for ever."""
+def test_a_server_that_only_dies_ends_the_job(
+    folder: Folder, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not started for ever; here it may die twice instead of five times."""
+    monkeypatch.setattr(local_server, "_MOST_DEATHS", 2)
     folder.write({f"{number:02}": b"poison" for number in range(20)})
     with LocalServer(repository) as server:
         outcome = run(
@@ -249,13 +252,13 @@ def test_a_server_that_only_dies_ends_the_job(folder: Folder, repository: Path) 
             asker=server,
         )
     assert outcome.state == "Failed"
-    assert "tritonserver ended 6 times without an answer in between" in outcome.reason
+    assert "tritonserver ended 3 times without an answer in between" in outcome.reason
     assert outcome.objects == 0
 
 
 def test_tool_and_server_are_killed_at_random(folder: Folder, repository: Path) -> None:
     """SIGKILL to the command and to its tritonserver in turn; the outputs are those of an undisturbed run."""
-    kills = int(os.environ.get("TRITONFORGE_KILLS", "3"))
+    kills = int(os.environ.get("TRITONFORGE_KILLS", "2"))
     folder.write({f"{part}": b"".join(map(FRAMES["TFRecord"], RECORDS[part::3])) for part in range(3)})
     flags: list[str | Path] = ["--model", repository, "--split-type", "TFRecord", "--max-concurrent", "2"]
     flags += ["--gather", "never", "--env", "PAUSE=0.02"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +81,23 @@ def model_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Write = Callable[..., Path]
 
 
+def write_package(folder: Path, code: Mapping[str, str] | None = None, *, model: str = "toy/1") -> Path:
+    """Write a package with one model, ``toy`` version 1, and the files of ``code`` by name."""
+    (folder / model).mkdir(parents=True)
+    (folder / model / "saved_model.pb").write_bytes(b"not looked into here")
+    for name, text in (code or {}).items():
+        path = folder / "code" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Write:
-    """Writes a package with one model, ``toy`` version 1, and the files of ``code`` by name."""
+    """Writes the package of a test (`write_package`)."""
 
     def write(code: Mapping[str, str] | None = None, *, model: str = "toy/1") -> Path:
-        folder = tmp_path / "package"
-        (folder / model).mkdir(parents=True)
-        (folder / model / "saved_model.pb").write_bytes(b"not looked into here")
-        for name, text in (code or {}).items():
-            path = folder / "code" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        return folder
+        return write_package(tmp_path / "package", code, model=model)
 
     return write
 
@@ -115,6 +120,18 @@ def start(package: Write, model_server: Path) -> Any:
     yield run
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def start_once(tmp_path_factory: pytest.TempPathFactory, model_server: Path) -> Iterator[Start]:
+    """Starts packages that all tests of a module ask; they are stopped when its last test ends."""
+    with ExitStack() as stack:
+
+        def run(code: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None) -> TfsServer:
+            folder = write_package(tmp_path_factory.mktemp("shared") / "package", code)
+            return stack.enter_context(TfsServer(folder, program=model_server, environment=environment))
+
+        yield run
 
 
 def told(answer: Any) -> dict[str, Any]:

@@ -24,11 +24,86 @@ def handler(data, context):
     return json.dumps(found), "application/json"
 """
 
+#: A handler for each content type.
+HANDLERS = """
+import json, os, sys
 
-def test_a_handler_gets_the_fields_of_the_container(start: Start) -> None:
+import falcon
+
+import beside, inside
+
+def none(data):
+    return None
+
+def dictionary(data):
+    return {}, "a/b"
+
+def three(data):
+    return "a", "b", "c"
+
+def refused(data):
+    raise ValueError("Error: 415, Unsupported content type")
+
+def unsupported(data):
+    raise falcon.HTTPUnsupportedMediaType(description="send JPEG")
+
+def fine(data):
+    return "fine", "text/plain"
+
+def stream(data):
+    first = data.readline()
+    two = data.read(2)
+    rest = list(data)
+    return json.dumps([first.decode(), two.decode(), [each.decode() for each in rest], data.read().decode(),
+                       hasattr(data, "seek"), hasattr(data, "tell")]), None
+
+def modules(data):
+    return json.dumps([beside.NAME, inside.NAME, os.getpid(), __name__ in sys.modules, sys.path[:3],
+                       os.environ["TFS_DEFAULT_MODEL_NAME"], os.environ.get("GREETING")]), None
+
+def handler(data, context):
+    return globals()[context.request_content_type.removeprefix("case/")](data)
+"""
+
+PAIR = """
+import json
+
+def input_handler(data, context):
+    return "<" + data.read().decode() + ">"
+
+def output_handler(response, context):
+    return json.dumps([response.status_code, response.json()["body"]]), "x/y"
+"""
+
+
+@pytest.fixture(scope="module")
+def telling(start_once: Start) -> TfsServer:
+    """A package that answers with what its handler gets."""
+    return start_once({"inference.py": TELLING}, {"SAGEMAKER_TFS_WAIT_TIME_SECONDS": "33"})
+
+
+@pytest.fixture(scope="module")
+def handlers(start_once: Start) -> TfsServer:
+    """A package with a handler for each content type."""
+    code = {"inference.py": HANDLERS, "beside.py": "NAME = 'code'", "lib/inside.py": "NAME = 'lib'"}
+    return start_once(code, {"GREETING": "hello"})
+
+
+@pytest.fixture(scope="module")
+def pair(start_once: Start) -> TfsServer:
+    """A package with input_handler and output_handler."""
+    return start_once({"inference.py": PAIR})
+
+
+@pytest.fixture(scope="module")
+def without_code(start_once: Start) -> TfsServer:
+    """A package with a model alone."""
+    return start_once()
+
+
+def test_a_handler_gets_the_fields_of_the_container(telling: TfsServer) -> None:
     """The Context has the container's fields in its order, defaults where the request says nothing, and the stream."""
-    server = start({"inference.py": TELLING}, {"SAGEMAKER_TFS_WAIT_TIME_SECONDS": "33"})
-    found = told(server.request("POST", "/invocations", b"abc"))
+    found = told(telling.request("POST", "/invocations", b"abc"))
     assert found.pop("fields") == [
         "model_name", "model_version", "method", "rest_uri", "grpc_port", "channel", "custom_attributes",
         "request_content_type", "accept_header", "content_length", "timeout",
@@ -50,12 +125,11 @@ def test_a_handler_gets_the_fields_of_the_container(start: Start) -> None:
     }
 
 
-def test_custom_attributes_choose_model_version_and_method(start: Start) -> None:
+def test_custom_attributes_choose_model_version_and_method(telling: TfsServer) -> None:
     """``tfs-...`` attributes are told to the handler and make the address; others stay in the header."""
-    server = start({"inference.py": TELLING})
     header = "tfs-model-name=other,c000=1,tfs-model-version=7,tfs-method=classify"
     headers = {"X-Amzn-SageMaker-Custom-Attributes": header, "Content-Type": "a/b", "Accept": "c/d"}
-    found = told(server.invoke(b"", headers))
+    found = told(telling.invoke(b"", headers))
     assert found["rest_uri"].endswith("/v1/models/other/versions/7:classify")
     assert (found["model_name"], found["model_version"], found["method"]) == ("other", "7", "classify")
     assert found["custom_attributes"] == header
@@ -71,29 +145,15 @@ def test_custom_attributes_choose_model_version_and_method(start: Start) -> None
         ("tfs-method=delete", "invalid tfs-method: must be one of predict|classify|regress"),
     ],
 )
-def test_attributes_that_are_none_are_answered_with_400(start: Start, attributes: str, sentence: str) -> None:
+def test_attributes_that_are_none_are_answered_with_400(telling: TfsServer, attributes: str, sentence: str) -> None:
     """An attribute that would lead elsewhere on the model server never reaches a handler."""
-    server = start({"inference.py": TELLING})
-    answer = server.invoke(b"", {"X-Amzn-SageMaker-Custom-Attributes": attributes})
+    answer = telling.invoke(b"", {"X-Amzn-SageMaker-Custom-Attributes": attributes})
     assert (answer.status, json.loads(answer.body)) == (400, {"error": sentence})
 
 
-def test_the_pair_of_handlers_stands_around_tensorflow_serving(start: Start) -> None:
+def test_the_pair_of_handlers_stands_around_tensorflow_serving(pair: TfsServer) -> None:
     """What input_handler gives is posted, what output_handler makes of the reply is answered."""
-    server = start(
-        {
-            "inference.py": """
-import json
-
-def input_handler(data, context):
-    return "<" + data.read().decode() + ">"
-
-def output_handler(response, context):
-    return json.dumps([response.status_code, response.json()["body"]]), "x/y"
-"""
-        }
-    )
-    answer = server.invoke(b"abc")
+    answer = pair.invoke(b"abc")
     assert json.loads(answer.body) == [200, "<abc>"]
     assert answer.headers["content-type"] == "x/y"
 
@@ -104,128 +164,80 @@ def test_handler_wins_over_the_pair(start: Start) -> None:
     assert server.invoke(b"x").body == b"one"
 
 
-def test_a_refusal_of_tensorflow_serving_never_reaches_output_handler(start: Start) -> None:
-    """In the 2.20 container a status other than 200 is raised with that status, and TensorFlow Serving's text."""
-    server = start({"inference.py": PASSING.replace("return response.content", "return b'never', 1 / 0")})
-    answer = server.invoke(b"fail", {"Content-Type": "application/json"})
+def test_a_refusal_of_tensorflow_serving_never_reaches_output_handler(pair: TfsServer) -> None:
+    """In the 2.20 container a status other than 200 is raised with that status, and TensorFlow Serving's text.
+
+    An output_handler that got the reply would find no ``body`` in it, which becomes 500.
+    """
+    answer = pair.invoke(b"fail", {"Content-Type": "application/json"})
     assert answer.status == 400
     body = json.loads(answer.body)
     assert body["title"] == "400 Bad Request"
     assert json.loads(body["description"]) == {"error": "no such thing"}
 
 
-def test_an_exception_of_a_handler_is_answered_with_500_and_its_text(start: Start) -> None:
+def test_an_exception_of_a_handler_is_answered_with_500_and_its_text(handlers: TfsServer) -> None:
     """Whatever is raised becomes 500, also a ValueError that speaks of 415, and the next request is answered."""
-    server = start(
-        {
-            "inference.py": """
-def handler(data, context):
-    if context.request_content_type != "application/x-image":
-        raise ValueError("Error: 415, Unsupported content type")
-    return "fine", "text/plain"
-"""
-        }
-    )
-    answer = server.invoke(b"", {"Content-Type": "text/csv"})
+    answer = handlers.invoke(b"", {"Content-Type": "case/refused"})
     assert (answer.status, json.loads(answer.body)) == (500, {"error": "Error: 415, Unsupported content type"})
-    assert server.invoke(b"", {"Content-Type": "application/x-image"}).body == b"fine"
-    assert "ValueError: Error: 415" in server.log_tail()
+    assert handlers.invoke(b"", {"Content-Type": "case/fine"}).body == b"fine"
+    assert "ValueError: Error: 415" in handlers.log_tail()
 
 
-def test_a_http_error_of_falcon_keeps_its_status(start: Start) -> None:
+def test_a_http_error_of_falcon_keeps_its_status(handlers: TfsServer) -> None:
     """The one way for a handler to answer with a status of its own."""
-    server = start(
-        {
-            "inference.py": """
-import falcon
-
-def handler(data, context):
-    raise falcon.HTTPUnsupportedMediaType(description="send JPEG")
-"""
-        }
-    )
-    answer = server.invoke(b"")
+    answer = handlers.invoke(b"", {"Content-Type": "case/unsupported"})
     assert answer.status == 415
     assert json.loads(answer.body) == {"title": "415 Unsupported Media Type", "description": "send JPEG"}
 
 
 @pytest.mark.parametrize(
-    ("returned", "said"),
-    [("None", "cannot unpack"), ("{}, 'a/b'", "gave a dict"), ("'a', 'b', 'c'", "too many values")],
+    ("case", "said"),
+    [("none", "cannot unpack"), ("dictionary", "gave a dict"), ("three", "too many values")],
 )
-def test_what_is_no_answer_is_one_sentence(start: Start, returned: str, said: str) -> None:
+def test_what_is_no_answer_is_one_sentence(handlers: TfsServer, case: str, said: str) -> None:
     """A handler that gives no pair of body and content type is answered with 500 and why."""
-    server = start({"inference.py": f"def handler(data, context):\n    return {returned}\n"})
-    answer = server.invoke(b"")
+    answer = handlers.invoke(b"", {"Content-Type": f"case/{case}"})
     assert answer.status == 500
     assert said in json.loads(answer.body)["error"]
 
 
-def test_the_stream_can_be_read_and_nothing_else(start: Start) -> None:
+def test_the_stream_can_be_read_and_nothing_else(handlers: TfsServer) -> None:
     """As gunicorn's, it has lines and no positions: code that seeks fails here as it would there."""
-    server = start(
-        {
-            "inference.py": """
-import json
-
-def handler(data, context):
-    first = data.readline()
-    two = data.read(2)
-    rest = list(data)
-    return json.dumps([first.decode(), two.decode(), [each.decode() for each in rest], data.read().decode(),
-                       hasattr(data, "seek"), hasattr(data, "tell")]), None
-"""
-        }
-    )
-    assert json.loads(server.invoke(b"a\nbcd\ne").body) == ["a\n", "bc", ["d\n", "e"], "", False, False]
+    answer = handlers.invoke(b"a\nbcd\ne", {"Content-Type": "case/stream"})
+    assert json.loads(answer.body) == ["a\n", "bc", ["d\n", "e"], "", False, False]
 
 
-def test_the_code_has_its_own_modules_first_and_its_own_process(start: Start) -> None:
+def test_the_code_has_its_own_modules_first_and_its_own_process(handlers: TfsServer) -> None:
     """code/ and code/lib are on Python's path; the module is not in sys.modules, as in the container."""
-    server = start(
-        {
-            "inference.py": """
-import json, os, sys
-import beside, inside
-
-def handler(data, context):
-    return json.dumps([beside.NAME, inside.NAME, os.getpid(), __name__ in sys.modules, sys.path[:3],
-                       os.environ["TFS_DEFAULT_MODEL_NAME"], os.environ.get("GREETING")]), None
-""",
-            "beside.py": "NAME = 'code'",
-            "lib/inside.py": "NAME = 'lib'",
-        },
-        {"GREETING": "hello"},
-    )
-    beside, inside, pid, registered, path, default, greeting = json.loads(server.invoke(b"").body)
+    answer = handlers.invoke(b"", {"Content-Type": "case/modules"})
+    beside, inside, pid, registered, path, default, greeting = json.loads(answer.body)
     assert (beside, inside, registered, default, greeting) == ("code", "lib", False, "toy", "hello")
     names = [Path(each).name for each in path]  # Python 3.10 puts the working directory, an empty one, before them
     assert names.index("code") + 1 == names.index("lib")
-    assert not list(server.folder.rglob("__pycache__"))  # the package is left as it is
-    assert pid not in (server.pid, None)
+    assert not list(handlers.folder.rglob("__pycache__"))  # the package is left as it is
+    assert pid not in (handlers.pid, None)
 
 
-def test_a_body_in_chunks_is_taken_and_has_no_length(start: Start) -> None:
+def test_a_body_in_chunks_is_taken_and_has_no_length(telling: TfsServer) -> None:
     """SageMaker sends chunks where MaxPayloadInMB is 0."""
     import urllib3
 
-    server = start({"inference.py": TELLING})
     with urllib3.PoolManager() as pool:
         pieces = iter([b"ab", b"", b"c" * 70000])
-        answer = pool.request("POST", f"{server.url}/invocations", body=pieces, chunked=True)
+        answer = pool.request("POST", f"{telling.url}/invocations", body=pieces, chunked=True)
     found = json.loads(answer.data)
     assert found["body"] == "ab" + "c" * 70000
     assert found["content_length"] is None
 
 
-def test_other_paths_and_methods(start: Start) -> None:
+def test_other_paths_and_methods(pair: TfsServer) -> None:
     """/ping answers 200 with an empty body, /execution-parameters 404: batch transform takes its defaults."""
-    server = start({"inference.py": PASSING})
-    ping = server.ping()
+    ping = pair.ping()
     assert (ping.status, ping.body) == (200, b"")
-    missing = server.request("GET", "/execution-parameters")
+    missing = pair.request("GET", "/execution-parameters")
     assert (missing.status, json.loads(missing.body)) == (404, {"error": "Not Found"})
-    assert server.request("PUT", "/invocations").status == 405
+    assert pair.request("PUT", "/invocations").status == 405
 
 
 WITHOUT_CODE: list[tuple[str, bytes, str]] = [
@@ -237,26 +249,26 @@ WITHOUT_CODE: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("content_type", "body", "sent"), WITHOUT_CODE)
-def test_a_package_without_code_converts(start: Start, content_type: str, body: bytes, sent: str) -> None:
+def test_a_package_without_code_converts(without_code: TfsServer, content_type: str, body: bytes, sent: str) -> None:
     """JSON, JSON lines and CSV become a request of TensorFlow Serving's; the answer is one line where JSON is asked."""
-    server = start()
-    answer = server.invoke(body, {"Content-Type": content_type, "Accept": "application/json"})
+    answer = without_code.invoke(body, {"Content-Type": content_type, "Accept": "application/json"})
     assert told(answer)["body"] == sent
     assert b"\n" not in answer.body
-    assert b"\n" in server.invoke(body, {"Content-Type": content_type, "Accept": "*/*"}).body
+    assert b"\n" in without_code.invoke(body, {"Content-Type": content_type, "Accept": "*/*"}).body
 
 
-def test_a_package_without_code_refuses_other_types_and_passes_refusals_on(start: Start) -> None:
+def test_a_package_without_code_refuses_other_types_and_passes_refusals_on(without_code: TfsServer) -> None:
     """415 names the type; what TensorFlow Serving refuses keeps its status and text."""
-    server = start()
-    answer = server.invoke(b"x", {"Content-Type": "image/jpeg"})
+    answer = without_code.invoke(b"x", {"Content-Type": "image/jpeg"})
     assert (answer.status, json.loads(answer.body)) == (415, {"error": "Unsupported Media Type: image/jpeg"})
-    assert server.request("POST", "/invocations", b"x").status == 415
-    refused = server.invoke(b"[fail]", {"Content-Type": "application/json"})
+    assert without_code.request("POST", "/invocations", b"x").status == 415
+    refused = without_code.invoke(b"[fail]", {"Content-Type": "application/json"})
     assert (refused.status, json.loads(refused.body)) == (400, {"error": "no such thing"})
-    invalid = server.invoke(b"[]", {"Content-Type": "text/csv", "X-Amzn-SageMaker-Custom-Attributes": "tfs-method=x"})
+    invalid = without_code.invoke(
+        b"[]", {"Content-Type": "text/csv", "X-Amzn-SageMaker-Custom-Attributes": "tfs-method=x"}
+    )
     assert invalid.status == 400
-    assert server.ping().status == 200
+    assert without_code.ping().status == 200
 
 
 def test_code_without_handlers_posts_the_body_as_it_is(start: Start) -> None:

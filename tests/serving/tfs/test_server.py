@@ -20,8 +20,10 @@ import pytest
 from tests.serving.tfs.conftest import PASSING, Start, Write, told
 from tritonforge.errors import ConnectError, LaunchError
 from tritonforge.serving.tfs import server as module
+from tritonforge.serving.tfs.configuration import batching_parameters
 from tritonforge.serving.tfs.package import is_package
 from tritonforge.serving.tfs.server import TfsServer
+from tritonforge.tfs.environment import settings
 
 BATCHING = {
     "SAGEMAKER_TFS_ENABLE_BATCHING": "true",
@@ -30,10 +32,22 @@ BATCHING = {
 }
 
 
-def test_the_model_server_is_started_as_the_container_starts_it(start: Start) -> None:
+@pytest.fixture(scope="module")
+def passing(start_once: Start) -> TfsServer:
+    """A package whose handlers pass everything on."""
+    return start_once({"inference.py": PASSING})
+
+
+@pytest.fixture(scope="module")
+def plain(start_once: Start) -> TfsServer:
+    """A package without code, with threads for TensorFlow."""
+    environment = {"SAGEMAKER_TFS_INTER_OP_PARALLELISM": "2", "SAGEMAKER_TFS_INTRA_OP_PARALLELISM": "3"}
+    return start_once(environment=environment)
+
+
+def test_the_model_server_is_started_as_the_container_starts_it(plain: TfsServer) -> None:
     """Its flags, and the text that names the model's folder and versions."""
-    server = start(environment={"SAGEMAKER_TFS_INTER_OP_PARALLELISM": "2", "SAGEMAKER_TFS_INTRA_OP_PARALLELISM": "3"})
-    found = told(server.invoke(b"[1]", {"Content-Type": "application/json"}))
+    found = told(plain.invoke(b"[1]", {"Content-Type": "application/json"}))
     flags = found["flags"]
     assert sorted(flags) == [
         "max_num_load_retries",
@@ -45,11 +59,11 @@ def test_the_model_server_is_started_as_the_container_starts_it(start: Start) ->
     ]
     assert (flags["tensorflow_inter_op_parallelism"], flags["tensorflow_intra_op_parallelism"]) == ("2", "3")
     assert "".join(found["texts"]["model_config_file"].split()) == (
-        f"model_config_list:{{config:{{name:'toy'base_path:'{server.folder / 'toy'}'model_platform:'tensorflow'"
+        f"model_config_list:{{config:{{name:'toy'base_path:'{plain.folder / 'toy'}'model_platform:'tensorflow'"
         "model_version_policy:{specific:{versions:1}}}}"
     )
-    assert server.predictor.endswith("tensorflow_model_server (TensorFlow ModelServer: 2.20.0-fake)")
-    assert (server.models, server.default_model) == ({"toy": (1,)}, "toy")
+    assert plain.predictor.endswith("tensorflow_model_server (TensorFlow ModelServer: 2.20.0-fake)")
+    assert (plain.models, plain.default_model) == ({"toy": (1,)}, "toy")
 
 
 def test_versions_at_the_top_are_of_the_model_named_model(package: Write, model_server: Path) -> None:
@@ -59,26 +73,36 @@ def test_versions_at_the_top_are_of_the_model_named_model(package: Write, model_
         assert server.models == {"model": (1538687370,)}
 
 
+NAMES = ("max_batch_size", "batch_timeout_micros", "num_batch_threads", "max_enqueued_batches")
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        (BATCHING, (16, 50000, os.cpu_count(), os.cpu_count())),
-        ({"SAGEMAKER_TFS_ENABLE_BATCHING": "TRUE"}, (8, 1000, os.cpu_count(), os.cpu_count())),
-        ({**BATCHING, "SAGEMAKER_BATCH": "true"}, (16, 50000, os.cpu_count(), 100_000_000)),
+        (BATCHING, (16, 50000, 5, 5)),
+        ({"SAGEMAKER_TFS_ENABLE_BATCHING": "TRUE"}, (8, 1000, 5, 5)),
+        ({**BATCHING, "SAGEMAKER_BATCH": "true"}, (16, 50000, 5, 100_000_000)),
         (
             {**BATCHING, "SAGEMAKER_TFS_NUM_BATCH_THREADS": "3", "SAGEMAKER_TFS_MAX_ENQUEUED_BATCHES": "7"},
             (16, 50000, 3, 7),
         ),
     ],
 )
-def test_the_environment_sets_the_batching(
-    start: Start, environment: dict[str, str], expected: tuple[int, ...]
-) -> None:
+def test_the_environment_sets_the_batching(environment: dict[str, str], expected: tuple[int, ...]) -> None:
     """SAGEMAKER_TFS_* become the batching parameters, with the container's defaults."""
+    batching = settings(environment, cpus=5).batching
+    assert batching is not None
+    text = "".join(f"{name} {{ value: {value} }}\n" for name, value in zip(NAMES, expected, strict=True))
+    assert batching_parameters(batching) == text
+
+
+def test_the_batching_reaches_the_model_server(start: Start) -> None:
+    """Its flag and its file are those of the environment."""
+    environment = {**BATCHING, "SAGEMAKER_BATCH": "true"}
     found = told(start(environment=environment).invoke(b"[1]", {"Content-Type": "application/json"}))
     assert found["flags"]["enable_batching"] == "true"
-    names = ("max_batch_size", "batch_timeout_micros", "num_batch_threads", "max_enqueued_batches")
-    text = "".join(f"{name} {{ value: {value} }}\n" for name, value in zip(names, expected, strict=True))
+    expected = (16, 50000, os.cpu_count(), 100_000_000)
+    text = "".join(f"{name} {{ value: {value} }}\n" for name, value in zip(NAMES, expected, strict=True))
     assert found["texts"]["batching_parameters_file"] == text
 
 
@@ -96,9 +120,9 @@ def test_the_users_own_variables_are_not_the_containers(start: Start, monkeypatc
     assert found["OMP_NUM_THREADS"] == os.environ.get("OMP_NUM_THREADS", "1")
 
 
-def test_everything_listens_on_loopback_only(start: Start) -> None:
+def test_everything_listens_on_loopback_only(plain: TfsServer) -> None:
     """Also the model server, which asks for every interface and has no flag for another."""
-    found = told(start().invoke(b"[1]", {"Content-Type": "application/json"}))
+    found = told(plain.invoke(b"[1]", {"Content-Type": "application/json"}))
     assert found["address"] == "::ffff:127.0.0.1"
 
 
@@ -120,11 +144,10 @@ def handler(data, context):
     assert len({worker for worker, _ in pairs}) == len({predictor for _, predictor in pairs}) == 2
 
 
-def test_requests_are_answered_at_the_same_time(start: Start) -> None:
+def test_requests_are_answered_at_the_same_time(passing: TfsServer) -> None:
     """Eight requests reach the model server together, which answers none of them before all are there."""
-    server = start({"inference.py": PASSING})
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(server.invoke, [b"together"] * 8))
+        answers = list(pool.map(passing.invoke, [b"together"] * 8))
     assert [answer.status for answer in answers] == [200] * 8
 
 
@@ -168,14 +191,13 @@ def test_a_package_is_told_from_a_repository(package: Write, tmp_path: Path) -> 
     assert not is_package(tmp_path / "nowhere")
 
 
-def test_a_program_that_is_none_and_a_port_that_is_taken(start: Start, package: Write, model_server: Path) -> None:
+def test_a_program_that_is_none_and_a_port_that_is_taken(plain: TfsServer, model_server: Path) -> None:
     """What is to be done is said: the program's path, another port."""
-    server = start()
-    port = int(server.url.rpartition(":")[2])
+    port = int(plain.url.rpartition(":")[2])
     with pytest.raises(LaunchError, match=f"port {port} on 127.0.0.1 is in use"):
-        TfsServer(server.folder, program=model_server, port=port)
+        TfsServer(plain.folder, program=model_server, port=port)
     with pytest.raises(LaunchError, match="there is no such program; give the path of tensorflow_model_server"):
-        TfsServer(server.folder, program="/nowhere/at/all")
+        TfsServer(plain.folder, program="/nowhere/at/all")
 
 
 def test_a_model_server_that_ends_before_its_models_are_loaded(package: Write, tmp_path: Path) -> None:
@@ -303,11 +325,10 @@ def test_a_container_that_ends_by_itself_is_noticed(start: Start) -> None:
         server.ping()
 
 
-def test_an_answer_that_takes_too_long_is_a_timeout(start: Start) -> None:
+def test_an_answer_that_takes_too_long_is_a_timeout(passing: TfsServer) -> None:
     """The time that the caller gives is kept."""
-    server = start({"inference.py": PASSING})
     with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s"):
-        server.invoke(b"slow", timeout=0.1)
+        passing.invoke(b"slow", timeout=0.1)
 
 
 def test_stopping_waits_for_answers_and_leaves_nothing_behind(start: Start, tmp_path: Path) -> None:
