@@ -184,8 +184,8 @@ def test_the_top_layer_alone_learns_other_digits_sooner(learned: Path, host: Hos
     Both curves are drawn into build/transfer_learning.png.
     """
     pictures = tmp_path / "pictures"
-    make_detections.make(pictures, 160, classes=range(5, 10))
-    chosen = {**LEARNS, "epochs": "5"}
+    make_detections.make(pictures, 120, classes=range(5, 10))
+    chosen = {**LEARNS, "epochs": "4"}
     anew = lay_out(tmp_path / "anew", chosen, {"training": pictures})
     top = lay_out(
         tmp_path / "top",

@@ -1,8 +1,12 @@
-"""The seed's ensemble on a real server: its answers are those of the same pipeline and graph in this process."""
+"""The seed's ensemble on a real server: its answers are those of the same pipeline and graph in this process.
+
+Converted to ONNX it answers the same on a second server; a server with this graph takes
+long to start, so both are here.
+"""
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,13 @@ import pytest
 import sklearn
 from PIL import Image
 
+from tests.support.conversion import Silent
 from tritonforge import thrift
 from tritonforge.dali_pipeline import on_cpu
 from tritonforge.inference.client import Client
 from tritonforge.inference.wire import pad_batch
+from tritonforge.repository.conversion import Conversion, converted
+from tritonforge.repository.validation import validate
 from tritonforge.serving.server import Server
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
@@ -198,3 +205,61 @@ def test_labels_come_back_with_the_best_classes(
         assert [each.index for each in row] == best.tolist()
         assert [each.label for each in row] == [labels[index] for index in best]
         np.testing.assert_allclose([each.score for each in row], probabilities[best], atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def inception_onnx(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    """`repos/inception_v3`, converted for 26.05."""
+    return converted(inception, tmp_path_factory.mktemp("onnx") / "inception", image="26.05", progress=Silent())
+
+
+@pytest.fixture(scope="module")
+def inception_onnx_server(inception_onnx: Conversion) -> Iterator[Server]:
+    """A real tritonserver that runs the converted Inception V3."""
+    with Server(inception_onnx.repository, sagemaker_port=0, http_port=0, grpc_port=None, metrics_port=None) as server:
+        yield server
+
+
+def asked(server: Server, images: list[bytes], **options: Any) -> Any:
+    """The ensemble's answer through the SageMaker front end."""
+    with Client(address(server, "sagemaker")) as client:
+        return client.infer_images(images, **options)
+
+
+def test_inception_as_onnx_answers_photographs_as_tensorflow_does(
+    inception_onnx: Conversion, inception_onnx_server: Server, inception_server: Server
+) -> None:
+    """1001 probabilities of two photographs, one by one and together, through the same ensemble on two servers."""
+    (facts,) = inception_onnx.models
+    for images in (IMAGES[:2], IMAGES[:1]):
+        ours = asked(inception_server, images)["OUTPUT"]
+        theirs = asked(inception_onnx_server, images)["OUTPUT"]
+        assert theirs.shape == (len(images), 1001)
+        assert np.abs(ours - theirs).max() <= facts.tolerance * np.abs(ours).max()
+    assert np.abs(ours[0] - theirs[-1]).max() > 0  # two runtimes answered, not one twice
+
+
+def test_labels_come_back_as_json_from_the_converted_ensemble(
+    inception_server: Server, inception_onnx_server: Server, inception: Path
+) -> None:
+    """The five best classes of each photograph: the same places and names from both servers, in JSON."""
+    labels = (inception / "inception_graphdef/inception_labels.txt").read_text().splitlines()
+    ours = asked(inception_server, IMAGES[:2], classification=5, binary=False).classes()
+    theirs = asked(inception_onnx_server, IMAGES[:2], classification=5, binary=False).classes()
+    for one, other in zip(ours, theirs, strict=True):
+        assert [(each.index, each.label) for each in one] == [(each.index, each.label) for each in other]
+        assert [each.label for each in other] == [labels[each.index] for each in other]
+
+
+def test_the_comparison_went_through_the_ensembles_own_preprocessing(inception_onnx: Conversion) -> None:
+    """Photographs and random inputs, and a difference that is there, and is allowed."""
+    (facts,) = inception_onnx.models
+    assert (facts.photographs, facts.random, facts.classes) == (5, 5, 10)
+    assert 0 < facts.relative_difference <= 1e-4
+    assert inception_onnx.notes == ()
+
+
+def test_the_converted_repository_is_right_for_the_newest_image(inception_onnx: Conversion) -> None:
+    """Validated for 26.05 on SageMaker: nothing is refused."""
+    found = validate(inception_onnx.repository, image="26.05", target="sagemaker")
+    assert [each for each in found if each.refused_by] == []
