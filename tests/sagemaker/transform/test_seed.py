@@ -47,6 +47,25 @@ ROOT = Path(__file__).parents[3]
 TFS = "763104351884.dkr.ecr.us-west-2.amazonaws.com/tensorflow-inference:2.20-gpu-py312"
 COUNT = 60
 
+#: Answers with the bytes of the request in reverse order, slowly enough to be killed while it works.
+REVERSE = """
+import time
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.02)
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("OUT", request.inputs()[0].as_numpy()[::-1].copy())])
+            for request in requests
+        ]
+"""
+REVERSE_CONFIG = """
+name: "reverse"
+backend: "python"
+input { name: "IN" data_type: TYPE_UINT8 dims: [ -1 ] }
+output { name: "OUT" data_type: TYPE_UINT8 dims: [ -1 ] }
+"""
+
 #: What the seed's jobs have in common.
 RESOURCES = {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 2}
 LIMITS = {"MaxPayloadInMB": 1, "MaxConcurrentTransforms": 64}
@@ -305,7 +324,7 @@ def test_an_endpoint_runs_the_same_package(account: Account, handlers: Path, pic
 
 
 def test_a_container_that_is_killed_costs_no_output(
-    account: Account, digits: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host starts it again, and the job goes on to its end with every output there."""
     running: list[hosting.Running] = []
@@ -316,15 +335,21 @@ def test_a_container_that_is_killed_costs_no_output(
 
     start = hosting.start
     monkeypatch.setattr(hosting, "start", started)
-    objects = {f"{number:04}.jpg": pictures[number % COUNT] for number in range(1500)}
+    version = tmp_path / "models" / "reverse" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(REVERSE)
+    (version.parent / "config.pbtxt").write_text(REVERSE_CONFIG)
+    archive = package.write(tmp_path / "models", tmp_path / "reverse.tar.gz").path
+    account.put({"reverse/model.tar.gz": archive.read_bytes()})
+    objects = {f"{number:04}": f"object {number}".encode() for number in range(200)}
     account.put({f"killed/in/{key}": body for key, body in objects.items()})
     account.sagemaker.create_model(
         ModelName="killed",
         ExecutionRoleArn=account.emulator.role_arn,
         PrimaryContainer={
             "Image": IMAGE,
-            "ModelDataUrl": f"s3://{account.bucket}/digits/model.tar.gz",
-            "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "digits"},
+            "ModelDataUrl": f"s3://{account.bucket}/reverse/model.tar.gz",
+            "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "reverse"},
         },
     )
     request = account.request("killed", MaxConcurrentTransforms=4)
@@ -341,4 +366,6 @@ def test_a_container_that_is_killed_costs_no_output(
     found = account.ended("killed")
     assert found["TransformJobStatus"] == "Completed", found
     outputs = {key: account.get(f"killed/out/{key}.out") for key in objects}
-    assert outputs == {key: outputs[f"{int(key[:4]) % COUNT:04}.jpg"] for key in objects}
+    assert {key: output[-len(objects[key]) :] for key, output in outputs.items()} == {
+        key: body[::-1] for key, body in objects.items()
+    }
