@@ -1,4 +1,4 @@
-"""One emulator, with the ensemble of the seed and the digits in its S3, for clients that somebody else wrote."""
+"""One emulator, with the digits in its S3, for clients that somebody else wrote."""
 
 import json
 import os
@@ -51,11 +51,10 @@ def run_sdk(
 
 @dataclass(frozen=True)
 class Place:
-    """The running emulator, and where the packages lie in its S3."""
+    """The running emulator, and where the package lies in its S3."""
 
     emulator: Emulator
-    inception: str
-    digits: str
+    package: str
 
     @property
     def environment(self) -> dict[str, str]:
@@ -72,21 +71,25 @@ class Place:
         return done.stdout
 
 
+def upload_package(emulator: Emulator, repository: Path, folder: Path) -> str:
+    """Package a repository and upload it by boto3; gives its S3 URI."""
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=emulator.url,
+        aws_access_key_id=emulator.environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=emulator.environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=emulator.environment["AWS_DEFAULT_REGION"],
+    )
+    s3.create_bucket(Bucket="models")  # in us-east-1 the owner may create it again
+    archive = folder / f"{repository.name}.tar.gz"
+    done = tritonforge("package", str(repository), "-o", str(archive), "--image", "24.09")
+    assert done.returncode == 0, done.stderr
+    s3.upload_file(str(archive), "models", archive.name)
+    return f"s3://models/{archive.name}"
+
+
 @pytest.fixture(scope="module")
-def place(inception: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The emulator with both packages uploaded by boto3."""
-    folder = tmp_path_factory.mktemp("packages")
+def place(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The emulator with the package of the digits."""
     with Emulator(speed=1000) as emulator:
-        session = boto3.Session(
-            aws_access_key_id=emulator.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=emulator.environment["AWS_SECRET_ACCESS_KEY"],
-            region_name=emulator.environment["AWS_DEFAULT_REGION"],
-        )
-        s3 = session.client("s3", endpoint_url=emulator.url)
-        s3.create_bucket(Bucket="models")
-        for repository in (inception, digits):
-            archive = folder / f"{repository.name}.tar.gz"
-            done = tritonforge("package", str(repository), "-o", str(archive), "--image", "24.09")
-            assert done.returncode == 0, done.stderr
-            s3.upload_file(str(archive), "models", archive.name)
-        yield Place(emulator, "s3://models/inception_v3.tar.gz", "s3://models/digits.tar.gz")
+        yield Place(emulator, upload_package(emulator, digits, tmp_path_factory.mktemp("packages")))

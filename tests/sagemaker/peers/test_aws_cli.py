@@ -36,7 +36,7 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(place: Place, 
     }
     container = {
         "Image": IMAGE,
-        "ModelDataUrl": place.digits,
+        "ModelDataUrl": place.package,
         "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "digits"},
     }
     role = place.emulator.role_arn

@@ -31,7 +31,7 @@ def test_sagemaker_core_makes_waits_asks_and_deletes(place: Place, tmp_path: Pat
     picture = tmp_path / "digit.png"
     Image.open(PHOTOGRAPH).crop((0, 0, 64, 64)).save(picture)
     script = str(Path(__file__).with_name("core_steps.py"))
-    said = place.run(PEERS / "python", script, place.digits, place.emulator.role_arn, IMAGE, str(picture))
+    said = place.run(PEERS / "python", script, place.package, place.emulator.role_arn, IMAGE, str(picture))
     told = json.loads(said[said.index('{"names"') :])  # after what the SDK draws while it waits
     assert told["names"] == ["core-digits"]
     assert told["content_type"].startswith("application/vnd.sagemaker-triton.binary+json;json-header-size=")
@@ -43,7 +43,7 @@ def test_a_waiter_ends_with_the_failure_of_a_model_that_does_not_load(place: Pla
     sagemaker = client(place, "sagemaker")
     container = {
         "Image": IMAGE,
-        "ModelDataUrl": place.digits,
+        "ModelDataUrl": place.package,
         "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "letters"},
     }
     sagemaker.create_model(ModelName="w", ExecutionRoleArn=place.emulator.role_arn, PrimaryContainer=container)
@@ -67,7 +67,7 @@ def test_a_paginator_sees_each_model_once(place: Place) -> None:
         sagemaker.create_model(
             ModelName=name,
             ExecutionRoleArn=place.emulator.role_arn,
-            PrimaryContainer={"Image": IMAGE, "ModelDataUrl": place.digits},
+            PrimaryContainer={"Image": IMAGE, "ModelDataUrl": place.package},
         )
     pages = sagemaker.get_paginator("list_models").paginate(
         NameContains="page-", SortBy="Name", SortOrder="Ascending", PaginationConfig={"PageSize": 5}

@@ -2,18 +2,27 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place
+from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place, upload_package
 from tritonforge.inference.client import Client
+from tritonforge.sagemaker.emulator import Emulator
 from tritonforge.serving.server import Server
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def place(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The emulator with the package of the seed's ensemble."""
+    with Emulator(speed=1000) as emulator:
+        yield Place(emulator, upload_package(emulator, inception, tmp_path_factory.mktemp("packages")))
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +34,7 @@ def expected(inception_server: Server) -> np.ndarray:
 
 def test_the_code_of_the_post_runs_from_create_model_to_both_invocations(place: Place, expected: np.ndarray) -> None:
     """CreateModel to InvokeEndpoint as JSON and as binary+json: both answer what the ensemble answers."""
-    arguments = (place.inception, place.emulator.role_arn, IMAGE, str(PHOTOGRAPH))
+    arguments = (place.package, place.emulator.role_arn, IMAGE, str(PHOTOGRAPH))
     told = json.loads(place.run(sys.executable, str(HERE / "seed_ensemble.py"), *arguments))
     assert [arn.rpartition(":")[2].partition("/")[0] for arn in told["arns"]] == [
         "model",

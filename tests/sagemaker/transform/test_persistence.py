@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -51,6 +52,7 @@ class Served:
         self.url = self.process.stdout.readline().strip()
         assert self.url.startswith("http://127.0.0.1:")
 
+    @functools.cache  # noqa: B019 - a client takes longer to make than to ask, and the tests make few emulators
     def client(self, service: str) -> Any:
         """A client of it."""
         return boto3.client(

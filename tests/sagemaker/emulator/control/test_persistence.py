@@ -1,5 +1,6 @@
 """A state folder: what was there is there again, after a clean stop and after kill -9."""
 
+import functools
 import json
 import signal
 import socket
@@ -41,6 +42,7 @@ class Served:
         self.url = self.process.stdout.readline().strip()
         assert self.url.startswith("http://127.0.0.1:")
 
+    @functools.cache  # noqa: B019 - a client takes longer to make than to ask, and the tests make few emulators
     def client(self, service: str) -> Any:
         """A client of it."""
         return boto3.client(
