@@ -20,6 +20,16 @@ from tritonforge.sagemaker.package import write
 
 ROOT = Path(__file__).parents[3]
 
+#: A model that tritonserver loads without a framework.
+ECHO = """
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("OUT", request.inputs()[0].as_numpy())]) for request in requests
+        ]
+"""
+
 
 @pytest.fixture
 def flags(emulator: Emulator, name: str) -> list[str]:
@@ -213,9 +223,10 @@ def test_nothing_that_is_secret_is_printed(repository: Path, flags: list[str]) -
 
 
 @pytest.mark.server
-@pytest.mark.framework
-def test_digits_are_served_by_a_real_triton(digits: Path, tmp_path: Path) -> None:
-    """The whole way: deploy a built repository, and ask the endpoint, whose container is a real tritonserver."""
+def test_a_model_is_served_by_a_real_triton(tmp_path: Path) -> None:
+    """Deploy a repository to an endpoint whose container is a real tritonserver; a broken update is rolled back."""
+    repository = make_repository(tmp_path / "repository")
+    (repository / "echo" / "1" / "model.py").write_text(ECHO)
     script = (
         "import json, sys\n"
         "from pathlib import Path\n"
@@ -225,25 +236,30 @@ def test_digits_are_served_by_a_real_triton(digits: Path, tmp_path: Path) -> Non
         "from tritonforge.testing import emulated\n"
         "with emulated() as aws:\n"
         "    session = Session(endpoint_url=aws.url, region_name=aws.region)\n"
-        "    wanted = Deployment(name='digits', image='24.09', execution_role_arn=aws.role_arn,\n"
+        "    wanted = Deployment(name='echo', image='24.09', execution_role_arn=aws.role_arn,\n"
         "                        instance_type='ml.g4dn.xlarge')\n"
         "    deploy(session, wanted, Path(sys.argv[1]))\n"
         "    again = deploy(session, wanted, Path(sys.argv[1]))\n"
-        "    found = session.client('sagemaker').describe_endpoint(EndpointName='digits')\n"
-        "    broken = wanted.with_settings(environment={'SAGEMAKER_TRITON_DEFAULT_MODEL_NAME': 'classify',\n"
+        "    found = session.client('sagemaker').describe_endpoint(EndpointName='echo')\n"
+        "    broken = wanted.with_settings(environment={'SAGEMAKER_TRITON_DEFAULT_MODEL_NAME': 'echo',\n"
         "        'SAGEMAKER_TRITON_ADDITIONAL_ARGS': '--no-such-flag'})\n"
         "    try:\n"
         "        deploy(session, broken, Path(sys.argv[1]))\n"
         "    except Exception as error:\n"
         "        said = str(error)\n"
-        "    now = session.client('sagemaker').describe_endpoint(EndpointName='digits')\n"
+        "    now = session.client('sagemaker').describe_endpoint(EndpointName='echo')\n"
         "    destroy(session, wanted)\n"
         "    print(json.dumps([found['EndpointStatus'], len(again.steps), said,\n"
         "        now['EndpointStatus'], now['EndpointConfigName'] == found['EndpointConfigName'],\n"
-        "        any(everything(session, 'digits').values())]))\n"
+        "        any(everything(session, 'echo').values())]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(digits)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", script, str(repository)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     status, steps, said, now, same, left = json.loads(done.stdout.splitlines()[-1])

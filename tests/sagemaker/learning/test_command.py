@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import tritonforge
 from tests.sagemaker.learning.jobs import manifest, pictures
 from tests.sagemaker.learning.programs import declared
 from tests.sagemaker.training.conftest import IMAGE, Account, served
+from tests.support.command_line import tritonforge
 from tritonforge.cli.main import main
 from tritonforge.sagemaker.learning.contents import DATA
 
