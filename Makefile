@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench clean
+# The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup demo test test-all test-fast lint bench clean
 
 setup: .venv/installed
 
@@ -26,11 +29,21 @@ PEERS_PIP := .venv/peers/bin/python -m pip install --quiet --disable-pip-version
 	@$(PEERS_PIP) --no-deps --upgrade --target .venv/peers/sagemaker-2 -r $(PEERS)/sagemaker-2.txt
 	@touch $@
 
+PYTEST := $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+
 demo: setup
 	@$(BIN)/python tests/demo.py
 
 test: setup .venv/peers/installed
-	@$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+	@$(PYTEST) -m "not long"
+
+# Also what repeats at full size, with a large model or many runs, what a smaller test in `make test` proves.
+test-all: setup .venv/peers/installed
+	@$(PYTEST)
+
+# The inner loop: no server and no framework is started.
+test-fast: setup
+	@$(PYTEST) -m "not server and not framework and not long"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ import pytest
 from tests.sagemaker.learning.jobs import manifest, pictures
 from tests.sagemaker.learning.programs import declared
 from tests.sagemaker.training.conftest import IMAGE, Account, served
-from tests.support.command_line import tritonforge
+from tests.support.command import tritonforge
 from tritonforge.cli.main import main
 from tritonforge.sagemaker.learning.contents import DATA
 

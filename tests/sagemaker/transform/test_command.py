@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import tritonforge
+from tests.support.command import tritonforge
 
 PROGRAM = Path(sys.executable).with_name("tritonforge")
 
