@@ -4,7 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
+from tritonforge import thrift
+
+thrift.without_keras()  # it is not needed here, and takes a third of TensorFlow's start
+
+import tensorflow as tf  # noqa: E402 - after the line above
 
 FOLDER = Path(sys.argv[1])
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import urllib3
 
-from tests.serving.tfs.conftest import told
 from tritonforge.errors import LaunchError
 from tritonforge.serving.tfs.server import TfsServer
 
@@ -26,13 +25,17 @@ pytestmark = pytest.mark.framework
 #: Gives the address of TensorFlow Serving's REST API, which only handlers see.
 CODE = "def handler(data, context):\n    return context.rest_uri.rsplit('/v1/', 1)[0], None\n"
 
+DEFAULT = {"SAGEMAKER_TFS_DEFAULT_MODEL_NAME": "factor"}
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package with the models of make_models.py."""
+    """A package with the models of make_models.py, and ``lost``, a damaged one."""
     folder = tmp_path_factory.mktemp("models")
     program = Path(__file__).with_name("make_models.py")
     subprocess.run([sys.executable, str(program), str(folder)], check=True, capture_output=True)
+    shutil.copytree(folder / "factor" / "2", folder / "lost" / "1")
+    (folder / "lost" / "1" / "variables" / "variables.index").unlink()
     (folder / "code").mkdir()
     (folder / "code" / "inference.py").write_text(CODE)
     return folder
@@ -42,6 +45,7 @@ class Rest:
     """The REST API behind a running package."""
 
     def __init__(self, server: TfsServer) -> None:
+        self.server = server
         self.url = server.invoke(b"").body.decode()
         self.pool = urllib3.PoolManager(maxsize=64)
 
@@ -60,7 +64,7 @@ class Rest:
 @pytest.fixture(scope="module")
 def rest(models: Path) -> Iterator[Rest]:
     """The API without batching."""
-    with TfsServer(models) as server:
+    with TfsServer(models, environment=DEFAULT) as server:
         assert server.predictor.startswith("TensorFlow 2.")
         assert server.predictor.endswith("(tensorflow_model_server is not installed)")
         yield Rest(server)
@@ -70,6 +74,7 @@ def rest(models: Path) -> Iterator[Rest]:
 def batching(models: Path) -> Iterator[Rest]:
     """The API with batches of up to four, and a short queue."""
     environment = {
+        **DEFAULT,
         "SAGEMAKER_TFS_ENABLE_BATCHING": "true",
         "SAGEMAKER_TFS_MAX_BATCH_SIZE": "4",
         "SAGEMAKER_TFS_BATCH_TIMEOUT_MICROS": "200000",
@@ -264,16 +269,11 @@ def test_a_failing_request_fails_its_batch_and_no_other(batching: Rest) -> None:
     assert batching.post("several:predict", {**picky, "instances": [1.0]}) == (200, {"predictions": [0.0]})
 
 
-def test_a_damaged_saved_model_is_told_in_one_sentence(models: Path, tmp_path: Path) -> None:
+def test_a_damaged_saved_model_is_told_in_one_sentence(rest: Rest, models: Path, tmp_path: Path) -> None:
     """The default model must load; another one that does not is told, and the rest is served."""
-    shutil.copytree(models / "factor" / "2", tmp_path / "factor" / "2")
-    shutil.copytree(models / "factor" / "2", tmp_path / "lost" / "1")
-    (tmp_path / "lost" / "1" / "variables" / "variables.index").unlink()
-    with TfsServer(tmp_path, environment={"SAGEMAKER_TFS_DEFAULT_MODEL_NAME": "factor"}) as server:
-        assert "NOTE: lost version 1 did not load: " in server.log_tail(1000)
-        answer = server.invoke(b"[[1, 2]]", {"Content-Type": "application/json", "Accept": "application/json"})
-        assert told(answer) == {"predictions": [[2.0, 4.0]]}
-        missing = {"X-Amzn-SageMaker-Custom-Attributes": "tfs-model-name=lost", "Content-Type": "application/json"}
-        assert server.invoke(b"[[1, 2]]", missing).status == 404
+    assert "NOTE: lost version 1 did not load: " in rest.server.log_tail(1000)
+    assert rest.post("factor:predict", {"instances": [[1, 2]]})[0] == 200
+    assert rest.post("lost:predict", {"instances": [[1, 2]]})[0] == 404
+    shutil.copytree(models / "lost", tmp_path / "lost")
     with pytest.raises(LaunchError, match=r"^lost version 1 did not load: .*"):
         TfsServer(tmp_path, environment={"SAGEMAKER_TFS_DEFAULT_MODEL_NAME": "lost"})
