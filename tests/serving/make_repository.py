@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from tritonforge import thrift
 SIZE = 32
 CLASSES = 10
 CPU = "instance_group { count: 1 kind: KIND_CPU }"
+#: A text that `types_tensorflow` refuses.
+REFUSED = "no text"
 #: Triton's types by the names of ONNX's and TensorFlow's.
 TYPES = {
     "BOOL": "BOOL",
@@ -83,6 +84,7 @@ def make_pictures(repository: Path) -> None:
     graph = tf.Graph()
     with graph.as_default():
         given = tf.compat.v1.placeholder(tf.float32, [None, SIZE, SIZE, 3], name="input")
+        tf.compat.v1.placeholder(tf.float32, [None], name="unused")  # a configuration may leave inputs of a graph out
         tf.nn.softmax(tf.reshape(given, [-1, weights.shape[0]]) @ tf.constant(weights), name="scores")
     parameters = "".join(
         f'parameters {{ key: "TF_NUM_{kind}_THREADS" value {{ string_value: "1" }} }}' for kind in ("INTRA", "INTER")
@@ -101,7 +103,7 @@ def make_pictures(repository: Path) -> None:
 
 
 def make_savedmodels(repository: Path) -> None:
-    """Text, every type, and one whose configuration is left out."""
+    """Text with a configuration that is left out, and every type, in a signature that is not the default one."""
     import tensorflow as tf
 
     class Texts(tf.Module):
@@ -110,24 +112,9 @@ def make_savedmodels(repository: Path) -> None:
             flat = tf.reshape(text, [-1])
             return {"upper": tf.strings.upper(text), "length": tf.reshape(tf.strings.length(flat), [-1, 1])}
 
-        @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.string, name="text")])
-        def numbers(self, text):
-            return {"number": tf.strings.to_number(text, tf.float32)}
-
     texts = Texts()
-    signatures = {"serving_default": texts.lengths, "numbers": texts.numbers}
-    text = tensor("input", "text", "STRING", "[ 1 ]")
-    outputs = tensor("output", "upper", "STRING", "[ 1 ]") + tensor("output", "length", "INT32", "[ 1 ]")
-    config = f'platform: "tensorflow_savedmodel" max_batch_size: 8 {text} {outputs} {CPU}'
-    saved = add(repository, "texts", config) / "model.savedmodel"
-    tf.saved_model.save(texts, str(saved), signatures=signatures)
-
-    signature = 'parameters { key: "TF_SIGNATURE_DEF" value { string_value: "numbers" } }'
-    number = tensor("output", "number", "FP32", "[ 1 ]")
-    delay = "dynamic_batching { max_queue_delay_microseconds: 200000 }"
-    config = f'platform: "tensorflow_savedmodel" max_batch_size: 8 {text} {number} {signature} {CPU} {delay}'
-    shutil.copytree(saved, add(repository, "numbers", config) / "model.savedmodel")
-    shutil.copytree(saved, add(repository, "texts_completed", CPU) / "model.savedmodel")
+    saved = add(repository, "texts_completed", CPU) / "model.savedmodel"
+    tf.saved_model.save(texts, str(saved), signatures=texts.lengths)
 
     class Types(tf.Module):
         @tf.function(
@@ -137,12 +124,22 @@ def make_savedmodels(repository: Path) -> None:
             ]
         )
         def identity(self, *tensors):
-            return {f"out_{name}": tf.identity(each) for name, each in zip(TYPES, tensors, strict=True)}
+            text = tensors[list(TYPES).index("STRING")]
+            with tf.control_dependencies(
+                [tf.debugging.assert_none_equal(text, REFUSED, message=f"{REFUSED} is not taken")]
+            ):
+                return {f"out_{name}": tf.identity(each) for name, each in zip(TYPES, tensors, strict=True)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+        def default(self, x):
+            return {"y": -x}
 
     types = Types()
-    config = 'platform: "tensorflow_savedmodel" max_batch_size: 4 ' + types_io(TYPES) + CPU
+    signature = 'parameters { key: "TF_SIGNATURE_DEF" value { string_value: "types" } }'
+    delay = "dynamic_batching { max_queue_delay_microseconds: 200000 }"
+    config = f'platform: "tensorflow_savedmodel" max_batch_size: 4 {types_io(TYPES)} {signature} {CPU} {delay}'
     saved = add(repository, "types_tensorflow", config) / "model.savedmodel"
-    tf.saved_model.save(types, str(saved), signatures=types.identity)
+    tf.saved_model.save(types, str(saved), signatures={"serving_default": types.default, "types": types.identity})
 
 
 def types_io(types: dict[str, str]) -> str:

@@ -119,6 +119,14 @@ def test_a_configuration_has_to_agree_with_the_file(config: Configuration, messa
     assert str(caught.value) == message
 
 
+def test_a_configuration_may_leave_inputs_of_a_graph_out() -> None:
+    """But it cannot have more than the graph."""
+    config = configuration([("x", FP32, [2])], [("y", FP32, [-1])])
+    agreement.check(config, {**X, "z": Provided(FP32, (-1,))}, Y, all_inputs=False)
+    with pytest.raises(ArtifactError, match="configuration expects 1 inputs, model provides at most 0"):
+        agreement.check(config, {}, Y, all_inputs=False)
+
+
 def test_a_model_that_cannot_batch_is_not_batched() -> None:
     """Its first dimension is a number."""
     with pytest.raises(
