@@ -18,7 +18,11 @@ sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
 
 import make_detections
 
-pytestmark = [pytest.mark.server, pytest.mark.framework]
+# What this proves of the whole, smaller tests prove of its parts: `test_road` that a program trains from an augmented
+# manifest in Pipe mode and serves on an endpoint, `test_control_plane` metrics and FailureReason, and
+# `end_to_end/test_detector*` that the detector's own programs train from a pipe, refuse wrong hyperparameters, and
+# answer with boxes.
+pytestmark = [pytest.mark.server, pytest.mark.framework, pytest.mark.long]
 
 DETECTOR = "123456789012.dkr.ecr.us-east-1.amazonaws.com/detector:1"
 SETTINGS = {"epochs": "1", "batch_size": "4", "image_size": "64"}
