@@ -18,12 +18,12 @@ import make_detections
 
 @pytest.fixture(scope="session")
 def learned(shared: Path) -> Path:
-    """The container's folder after training on the digits 0 to 4, by the program itself."""
+    """The container's folder after training on the digits 0 to 2, by the program itself."""
     base = shared / "detector"
     with FileLock(shared / "detector.lock"):
         if not (shared / "detector.learned").exists():
-            make_detections.make(shared / "detector-training", 1000, classes=range(5))
-            make_detections.make(shared / "detector-heldout", 100, classes=range(5), part="heldout")
+            make_detections.make(shared / "detector-training", 700, classes=range(3))
+            make_detections.make(shared / "detector-heldout", 100, classes=range(3), part="heldout")
             trained(lay_out(base, LEARNS, {"training": shared / "detector-training"}))
             (shared / "detector.learned").touch()
     return base

@@ -1,6 +1,7 @@
 """A detector that is really learned: from boxes to a model repository, on the real server, and answered over HTTP."""
 
 import json
+import shutil
 import signal
 import socket
 import time
@@ -23,10 +24,22 @@ pytestmark = [pytest.mark.server, pytest.mark.framework]
 
 
 @pytest.fixture(scope="module")
-def server(learned: Path) -> Iterator[Server]:
+def served(learned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The container's folder with one process for each model: on a CPU Triton starts two of most."""
+    base = tmp_path_factory.mktemp("served")
+    shutil.copytree(learned / "model", base / "model")
+    for config in base.glob("model/*/config.pbtxt"):
+        if "ensemble" not in config.read_text():
+            with config.open("a") as file:
+                file.write("instance_group { count: 1 kind: KIND_CPU }\n")
+    return base
+
+
+@pytest.fixture(scope="module")
+def server(served: Path) -> Iterator[Server]:
     """A real tritonserver on what was learned."""
     with Server(
-        learned / "model",
+        served / "model",
         models=["detect", "detector_image_bytes"],
         sagemaker_port=None,
         http_port=0,
@@ -51,7 +64,7 @@ def test_heldout_digits_are_found_through_the_ensemble(server: Server, learned: 
                 assert (classes[count:] == -1).all()
                 found.append(Detected(boxes[:count], [int(name) for name in names[:count]], scores[:count]))
     precision = mean_average_precision(truths, found)
-    assert sorted(precision.by_class) == [0, 1, 2, 3, 4]
+    assert sorted(precision.by_class) == [0, 1, 2]
     assert precision.mean >= 0.8, precision
 
 
@@ -82,17 +95,17 @@ def test_triton_loads_what_was_learned(learned: Path) -> None:
     ]
 
 
-def test_predictor_code_of_the_seed_reads_the_answers(learned: Path, shared: Path) -> None:
+def test_predictor_code_of_the_seed_reads_the_answers(served: Path, shared: Path) -> None:
     """`serve` answers pings, encoded images in every form of Accept, refuses the rest, and ends on SIGTERM."""
     images, truths = detection.truth(shared / "detector-heldout")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    with running("serve", learned, SAGEMAKER_BIND_TO_PORT=str(port)) as process:
+    with running("serve", served, SAGEMAKER_BIND_TO_PORT=str(port)) as process:
         deadline = time.monotonic() + 200
         while ask(f"{url}/ping")[0] != 200:
-            assert process.poll() is None, (learned / "serve.err").read_text()[-2000:]
+            assert process.poll() is None, (served / "serve.err").read_text()[-2000:]
             assert time.monotonic() < deadline
             time.sleep(0.2)
         verbose = {"Content-Type": "application/x-image", "Accept": "application/json;verbose;n_predictions=5"}
