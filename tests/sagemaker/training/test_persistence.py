@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import tarfile
 import time
@@ -18,23 +17,27 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from tests.conftest import ROOT
 from tests.sagemaker.training.conftest import IMAGE, PROGRAM, looks
+from tests.support.forked import Forked
+from tritonforge.cli.main import main
 
 BUCKET = "sagemaker-us-east-1-123456789012"
 
 
-class Served:
+def _emulate(state: Path) -> None:
+    """Run `tritonforge emulate`."""
+    sys.argv[0] = "tritonforge"
+    main(
+        ["emulate", "--port=0", "--state", str(state), "--speed=500", "--format=json", "--image", f"{IMAGE}={PROGRAM}"]
+    )
+
+
+class Served(Forked):
     """`tritonforge emulate` in a process of its own, that can be killed."""
 
     def __init__(self, state: Path) -> None:
-        program = Path(sys.executable).with_name("tritonforge")
-        command = [program, "emulate", "--port", "0", "--state", state, "--speed", "500", "--format", "json"]
-        self.process = subprocess.Popen(
-            [*command, "--image", f"{IMAGE}={PROGRAM}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
-        )
-        assert self.process.stdout is not None
-        told = json.loads(self.process.stdout.readline())
+        super().__init__(_emulate, state)
+        told = json.loads(self.output.readline())
         self.url, self.role = told["url"], told["role"]
         self.sagemaker, self.s3 = self.client("sagemaker"), self.client("s3")
 
@@ -48,13 +51,6 @@ class Served:
             aws_secret_access_key="testing",
             config=Config(retries={"total_max_attempts": 1}),
         )
-
-    def end(self, number: int = signal.SIGKILL) -> None:
-        """End it; SIGKILL leaves it no time to tidy up."""
-        self.process.send_signal(number)
-        self.process.wait(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
     def job(self, name: str, **changes: Any) -> None:
         """Create a job over data/ that keeps checkpoints."""
@@ -100,7 +96,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[], Served]]:
 
     yield start
     for each in started:
-        if each.process.poll() is None:
+        if each.running:
             each.end(signal.SIGTERM)
 
 

@@ -3,53 +3,63 @@
 from __future__ import annotations
 
 import functools
-import signal
-import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
+from tests.sagemaker.transform.conftest import Echo, Echoes
+from tests.support.forked import Forked
+from tritonforge.sagemaker.emulator import Emulator
+from tritonforge.sagemaker.emulator.hosting import Variant
+from tritonforge.sagemaker.emulator.requests import Answer
+
 BUCKET = "sagemaker-us-east-1-123456789012"
 OBJECTS = 120
 
-#: An emulator whose container takes its time, and notes every body that reaches it.
-SERVE = """
-import sys, time
-from pathlib import Path
-from tests.sagemaker.transform.conftest import Echo, Echoes
-from tritonforge.sagemaker.emulator import Emulator
 
-class Slow(Echo):
-    def invoke(self, body, headers, *, timeout):
-        with open(sys.argv[2], "ab") as file:
-            file.write(bytes(body) + b"\\n")
+class _Slow(Echo):
+    """A container that takes its time, and notes every body that reaches it."""
+
+    seen_file: Path
+
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+        """The body in capitals, after a while."""
+        with self.seen_file.open("ab") as file:
+            file.write(bytes(body) + b"\n")
         time.sleep(0.05)
         return super().invoke(body, headers, timeout=timeout)
 
-class Slows(Echoes):
-    def start(self, variant, **settings):
-        made = Slow(variant, lambda ended: None, self.gate)
+
+class _Slows(Echoes):
+    """Starts such containers."""
+
+    def start(self, variant: Variant, **settings: Any) -> Echo:
+        """A container for a job."""
+        made = _Slow(variant, lambda ended: None, self.gate)
         self.started.append(made)
         return made
 
-emulator = Emulator(state=sys.argv[1], containers=Slows(), speed=500)
-print(emulator.url, flush=True)
-time.sleep(600)
-"""
+
+def _serve(folder: Path) -> None:
+    """Run an emulator until the process is killed, and print its address."""
+    _Slow.seen_file = folder / "seen"
+    emulator = Emulator(state=folder / "state", containers=_Slows(), speed=500)
+    sys.stdout.write(f"{emulator.url}\n")
+    sys.stdout.flush()
+    time.sleep(600)
 
 
-class Served:
+class Served(Forked):
     """An emulator in a process of its own, that can be killed."""
 
     def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-c", SERVE, str(folder / "state"), str(folder / "seen")]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
+        super().__init__(_serve, folder)
+        self.url = self.output.readline().strip()
         assert self.url.startswith("http://127.0.0.1:")
 
     @functools.cache  # noqa: B019 - a client takes longer to make than to ask, and the tests make few emulators
@@ -63,13 +73,6 @@ class Served:
             aws_secret_access_key="testing",
             config=Config(retries={"total_max_attempts": 1}),
         )
-
-    def kill(self) -> None:
-        """SIGKILL: nothing can be tidied up."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
     def outputs(self, name: str) -> dict[str, bytes]:
         """The outputs of a job by key."""
@@ -86,7 +89,7 @@ class Served:
             found = self.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"{name}/out/").get("KeyCount", 0)
             if found >= outputs:
                 return
-            time.sleep(0.02)
+            time.sleep(0.05)
         raise AssertionError("no outputs")
 
     def ended(self, name: str) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def test_a_job_goes_on_after_kill_9(tmp_path: Path) -> None:
     created = begun(served, "killed")
     for outputs in (30, 60, 90):
         served.until("killed", outputs)
-        served.kill()
+        served.end()
         served = Served(tmp_path)
     try:
         ended = served.ended("killed")
@@ -141,7 +144,7 @@ def test_a_job_goes_on_after_kill_9(tmp_path: Path) -> None:
         assert OBJECTS <= len(seen) <= OBJECTS + 3 * 30
         assert not any((tmp_path / "state" / "transforms").rglob("*.sqlite"))
     finally:
-        served.kill()
+        served.end()
 
 
 def test_a_stop_outlasts_the_process(tmp_path: Path) -> None:
@@ -149,14 +152,14 @@ def test_a_stop_outlasts_the_process(tmp_path: Path) -> None:
     served = Served(tmp_path)
     begun(served, "halted")
     served.until("halted", 5)
-    served.kill()
+    served.end()
     served = Served(tmp_path)
     served.until("halted", 8)
     served.client("sagemaker").stop_transform_job(TransformJobName="halted")
-    served.kill()
+    served.end()
     served = Served(tmp_path)
     try:
         assert served.ended("halted")["TransformJobStatus"] == "Stopped"
         assert served.outputs("halted") == {}
     finally:
-        served.kill()
+        served.end()

@@ -2,9 +2,7 @@
 
 import functools
 import json
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,29 +15,27 @@ import pytest
 import urllib3
 from botocore.config import Config
 
+from tests.support.forked import Forked
 from tritonforge.errors import LaunchError
 from tritonforge.sagemaker.emulator import Emulator
 from tritonforge.sagemaker.emulator.front.journal import changes, compacted
 from tritonforge.sagemaker.emulator.standin import StandIn
 
-SERVE = """
-import sys, time
-from tritonforge.sagemaker.emulator import Emulator
-from tritonforge.sagemaker.emulator.standin import StandIn
-emulator = Emulator(state=sys.argv[1], containers=StandIn(seconds=float(sys.argv[2])), speed=100)
-print(emulator.url, flush=True)
-time.sleep(600)
-"""
+
+def _serve(state: Path, seconds: float) -> None:
+    """Run an emulator until the process is killed, and print its address."""
+    emulator = Emulator(state=state, containers=StandIn(seconds=seconds), speed=100)
+    sys.stdout.write(f"{emulator.url}\n")
+    sys.stdout.flush()
+    time.sleep(600)
 
 
-class Served:
+class Served(Forked):
     """An emulator in a process of its own, that can be killed."""
 
     def __init__(self, state: Path, seconds: float = 0.0) -> None:
-        command = [sys.executable, "-c", SERVE, str(state), str(seconds)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
+        super().__init__(_serve, state, seconds)
+        self.url = self.output.readline().strip()
         assert self.url.startswith("http://127.0.0.1:")
 
     @functools.cache  # noqa: B019 - a client takes longer to make than to ask, and the tests make few emulators
@@ -54,13 +50,6 @@ class Served:
             config=Config(retries={"total_max_attempts": 1}),
         )
 
-    def kill(self) -> None:
-        """SIGKILL: nothing can be tidied up."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Any]:
@@ -74,8 +63,8 @@ def serve(tmp_path: Path) -> Iterator[Any]:
     start.folder = tmp_path / "state"  # type: ignore[attr-defined]  # what a test may look into
     yield start
     for each in made:
-        if each.process.poll() is None:
-            each.kill()
+        if each.running:
+            each.end()
 
 
 def status(served: Served, name: str, *wanted: str) -> dict[str, Any]:
@@ -168,7 +157,7 @@ def test_everything_is_there_after_kill_9(serve: Any) -> None:
 
     before = seen(first)
     assert own["RoleId"] in {each["RoleId"] for each in before["roles"]["Roles"]}
-    first.kill()
+    first.end()
     (serve.folder / "containers" / "left behind").write_bytes(b"")
     second = serve()
     assert list((serve.folder / "containers").iterdir()) == []
@@ -178,7 +167,7 @@ def test_everything_is_there_after_kill_9(serve: Any) -> None:
     status(second, "e", "InService")
     answer = second.client("sagemaker-runtime").invoke_endpoint(EndpointName="e", Body=b"x")
     assert answer["InvokedProductionVariant"] == "v"
-    second.kill()
+    second.end()
     third = serve()
     assert seen(third) == before
 
@@ -206,7 +195,7 @@ def test_what_was_under_way_is_taken_up_again(serve: Any) -> None:
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName="c1")
     for name in ("updating", "deleting"):
         status(first, name, "InService")
-    first.kill()
+    first.end()
     slow = serve(seconds=1.0)
     for name in ("updating", "deleting"):
         assert status(slow, name, "SystemUpdating", "InService")["EndpointConfigName"] == "c1"
@@ -216,7 +205,7 @@ def test_what_was_under_way_is_taken_up_again(serve: Any) -> None:
     sagemaker.create_endpoint(EndpointName="creating", EndpointConfigName="c1")
     sagemaker.update_endpoint(EndpointName="updating", EndpointConfigName="c2")
     sagemaker.delete_endpoint(EndpointName="deleting")
-    slow.kill()
+    slow.end()
     third = serve()
     assert status(third, "creating", "InService")["EndpointConfigName"] == "c1"
     assert status(third, "updating", "InService")["EndpointConfigName"] == "c2"
