@@ -26,6 +26,7 @@ import pytest
 
 from tests.sagemaker.deployment import running as deployments
 from tests.sagemaker.learning import running as jobs
+from tests.support.small_parts import PART, accepted
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.applying import Silent, uploading, waiting
 from tritonforge.sagemaker.aws import Session, Store
@@ -33,9 +34,6 @@ from tritonforge.sagemaker.learning import uploading as job_uploading
 
 #: How a process ends that was stopped, one that made fewer calls than that, and one in which an error was raised.
 STOPPED, DONE, BROKEN = 77, 0, 78
-
-#: Parts in which the archives of tests go up; S3's least is 5 MiB, of which each run would make, sum and send several.
-PART = 64 << 10
 
 #: What can be stopped.
 RUNS: dict[str, Callable[..., Any]] = {
@@ -61,8 +59,7 @@ class SmallParts(Store):
 @contextmanager
 def small_parts() -> Iterator[None]:
     """Uploads of this process go in parts of `PART` bytes, and its emulator takes them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", PART)
+    with accepted(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(uploading, "Store", SmallParts)
         patch.setattr(job_uploading, "Store", SmallParts)
         yield
@@ -145,7 +142,12 @@ def main() -> None:
         session.client(service)
         service_model.service(service)
     waiting._FIRST = 0.02  # type: ignore[misc]  # the emulated endpoint changes in milliseconds
-    uploading.Store = job_uploading.Store = SmallParts  # type: ignore[attr-defined,misc]  # small parts
+    with small_parts():
+        _run_tasks(session)
+
+
+def _run_tasks(session: Session) -> None:
+    """Fork for each task."""
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.sagemaker.aws.faults import Way, way_to
+from tests.sagemaker.aws.faults import Proxy, Way, proxy_to
 from tritonforge.sagemaker.aws import Session, Store
 
 
@@ -35,30 +35,56 @@ def identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
-@pytest.fixture
-def way(moto: str) -> Iterator[Way]:
-    """The way to moto."""
-    with way_to(moto) as way:
-        yield way
+@pytest.fixture(scope="session")
+def proxy(moto: str) -> Iterator[Proxy]:
+    """A proxy to moto, which all tests share one after another."""
+    with proxy_to(moto) as found:
+        yield found
 
 
 @pytest.fixture
-def session(way: Way, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """A session on that way, which waits for nothing between attempts."""
+def way(proxy: Proxy) -> Way:
+    """The way to moto; what a test before this one still sends goes that test's own way."""
+    proxy.way = Way(proxy.way.target, proxy.url)
+    return proxy.way
+
+
+@pytest.fixture(scope="session")
+def opened() -> Iterator[dict[str, Session]]:
+    """Sessions that tests share, by address: a client takes longer to make than most tests to run."""
+    sessions: dict[str, Session] = {}
+    yield sessions
+    for session in sessions.values():
+        session.close()
+
+
+@pytest.fixture
+def session(way: Way, opened: dict[str, Session], identity: None, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A session on that way, which waits for nothing between attempts.
+
+    Its clients would have an allowance of retries, which a test would find used up by those before it.
+    """
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
-    with Session(endpoint_url=way.url, read_timeout=5) as session:
-        yield session
+    monkeypatch.setattr("botocore.retries.quota.RetryQuota.acquire", lambda *_: True)
+    if way.url not in opened:
+        opened[way.url] = Session(endpoint_url=way.url, read_timeout=5)
+    return opened[way.url]
 
 
 @pytest.fixture
-def bucket(moto: str) -> Iterator[str]:
+def direct(moto: str, opened: dict[str, Session], identity: None) -> Session:
+    """A session that goes to moto without the way."""
+    if moto not in opened:
+        opened[moto] = Session(endpoint_url=moto)
+    return opened[moto]
+
+
+@pytest.fixture
+def bucket(direct: Session) -> Iterator[str]:
     """The address of an empty bucket, which goes afterwards with all that is in it, halves too."""
-    with Session(endpoint_url=moto) as session:
-        session.call(
-            "s3", "CreateBucket", Bucket="models", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
-        )
-        yield "s3://models"
-        store = Store(session)
-        store.abort_halves("s3://models/")
-        store.delete_all([each.uri for each in store.objects("s3://models/")])
-        session.call("s3", "DeleteBucket", Bucket="models")
+    direct.call("s3", "CreateBucket", Bucket="models", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    yield "s3://models"
+    store = Store(direct)
+    store.abort_halves("s3://models/")
+    store.delete_all([each.uri for each in store.objects("s3://models/")])
+    direct.call("s3", "DeleteBucket", Bucket="models")

@@ -58,10 +58,25 @@ class Way:
         return sum(each.method == method and part in each.path for each in self.seen)
 
 
+@dataclass
+class Proxy:
+    """A proxy: the address that stays, and the way that its requests go now."""
+
+    url: str
+    way: Way
+
+
 @contextmanager
 def way_to(target: str) -> Iterator[Way]:
+    """A way through a proxy of its own."""
+    with proxy_to(target) as proxy:
+        yield proxy.way
+
+
+@contextmanager
+def proxy_to(target: str) -> Iterator[Proxy]:
     """A proxy to an address, in threads of this process."""
-    way = Way(target)
+    proxy = Proxy("", Way(target))
     host = urlsplit(target).netloc
 
     def carried(request: Incoming) -> Outgoing:
@@ -78,6 +93,7 @@ def way_to(target: str) -> Iterator[Way]:
         protocol_version = "HTTP/1.1"
 
         def pass_on(self) -> None:
+            way = proxy.way
             if self.headers.get("Expect") == "100-continue":
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -119,9 +135,9 @@ def way_to(target: str) -> Iterator[Way]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    way.url = f"http://127.0.0.1:{server.server_port}"
+    proxy.url = proxy.way.url = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield way
+        yield proxy
     finally:
         server.shutdown()
         thread.join()

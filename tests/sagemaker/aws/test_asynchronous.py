@@ -6,7 +6,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,11 @@ class Queue:
 
 
 @pytest.fixture
-def queue(way: Way, bucket: str, moto: str) -> Iterator[Queue]:
+def queue(way: Way, bucket: str, direct: Session) -> Queue:
     """An asynchronous endpoint on the way to moto."""
-    with Session(endpoint_url=moto) as direct:
-        queue = Queue(Store(direct))
-        way.fault = queue
-        yield queue
+    queue = Queue(Store(direct))
+    way.fault = queue
+    return queue
 
 
 def client_of(session: Session, **options: Any) -> Client:

@@ -12,13 +12,15 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.sagemaker.aws.faults import CutError, Incoming, Outgoing, Reply, Way, forgetful, refused
+from tests.support.small_parts import PART, accepted
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
 from tritonforge.sagemaker.aws import AwsError, Location, Session, Store
 from tritonforge.sagemaker.aws.checksums import crc32, sha256
@@ -27,17 +29,24 @@ MB = 1 << 20
 DIGEST = "sha256:" + "1" * 64
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _parts() -> Iterator[None]:
+    """Files go in small parts."""
+    with accepted():
+        yield
+
+
 @pytest.fixture
 def store(session: Session) -> Store:
-    """A store with the smallest parts that S3 takes."""
-    return Store(session, part_size=5 * MB, threads=4)
+    """A store with the smallest parts that this S3 takes."""
+    return Store(session, part_size=PART, threads=4)
 
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
     """A file of three parts, the last one short."""
     path = tmp_path / "model.tar.gz"
-    path.write_bytes(os.urandom(10 * MB + 7))
+    path.write_bytes(os.urandom(2 * PART + 7))
     return path
 
 
@@ -106,7 +115,7 @@ def test_key_owner_tags_and_metadata_go_with_the_upload(session: Session, bucket
         kms_key="alias/models",
         bucket_owner="123456789012",
         tags={"tritonforge:deployment": "digits"},
-        part_size=5 * MB,
+        part_size=PART,
     )
     way.seen.clear()
     store.upload(large, f"{bucket}/m", digest=DIGEST, metadata={"image": "24.09"})
@@ -263,7 +272,7 @@ def test_a_file_that_changes_while_it_is_sent_is_noticed(store: Store, bucket: s
     def fault(request: Incoming) -> None:
         if request.method == "POST" and "uploads" in request.path:
             with large.open("r+b") as file:
-                file.seek(10 * MB)
+                file.seek(2 * PART)
                 file.write(b"changed")
 
     way.fault = fault
@@ -358,7 +367,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """A file is read as it is sent: its parts are never held together, whatever its size."""
     path = tmp_path / "large"
     with path.open("wb") as file:
-        file.truncate(96 * MB)
+        file.truncate(64 * MB)
     with forgetful() as url, Session(endpoint_url=url) as session:
         tracemalloc.start()
         with pytest.raises(DeploymentError, match="the upload ended well, but S3 has no such object"):
@@ -370,7 +379,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 def test_a_stream_is_put_from_its_start(store: Store, bucket: str, way: Way) -> None:
     """Bytes, a stream of several parts and a file arrive whole with their type."""
-    content = os.urandom(11 * MB)
+    content = os.urandom(2 * PART + PART // 5)
     stream = io.BytesIO(content)
     stream.seek(5)
     assert store.put(stream, f"{bucket}/m", content_type="application/json") == len(content)
@@ -387,7 +396,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(
 ) -> None:
     """The rest is asked for by its range; the file appears whole, and its bytes are told."""
     store.upload(large, f"{bucket}/m", digest=DIGEST)
-    cuts = [3 * MB, 100]
+    cuts = [PART // 2, 100]
 
     def spoil(request: Incoming, answer: Outgoing) -> None:
         if request.method == "GET" and cuts:
@@ -400,8 +409,8 @@ def test_a_download_that_is_cut_goes_on_where_it_was(
     assert sum(told) == large.stat().st_size
     assert [each.headers.get("Range") for each in way.seen if each.method == "GET"][-3:] == [
         None,
-        f"bytes={3 * MB}-",
-        f"bytes={3 * MB + 100}-",
+        f"bytes={PART // 2}-",
+        f"bytes={PART // 2 + 100}-",
     ]
 
 
@@ -605,7 +614,7 @@ def test_a_tree_that_is_stopped_takes_its_parts_back(store: Store, bucket: str, 
     folder = tmp_path / "tree"
     folder.mkdir()
     for name in "ab":
-        (folder / name).write_bytes(os.urandom(6 * MB))
+        (folder / name).write_bytes(os.urandom(PART + 1000))
     stopped, held = threading.Event(), threading.Semaphore(0)
 
     def fault(request: Incoming) -> None:
@@ -614,8 +623,8 @@ def test_a_tree_that_is_stopped_takes_its_parts_back(store: Store, bucket: str, 
             stopped.wait(10)
 
     way.fault = fault
-    program = [sys.executable, str(Path(__file__).with_name("uploading.py")), way.url, str(folder), f"{bucket}/tree"]
-    with subprocess.Popen(program, stderr=subprocess.PIPE) as process:
+    program = [sys.executable, "-m", "tests.sagemaker.aws.uploading", way.url, str(folder), f"{bucket}/tree"]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, cwd=ROOT) as process:
         assert held.acquire(timeout=30)
         assert held.acquire(timeout=30)
         process.send_signal(signal.SIGINT)
@@ -656,8 +665,8 @@ def test_a_process_that_is_stopped_leaves_what_the_next_run_mends(
             stopped.wait(10)
 
     way.fault = fault
-    program = [sys.executable, str(Path(__file__).with_name("uploading.py")), way.url, str(large), f"{bucket}/m"]
-    with subprocess.Popen(program, stderr=subprocess.PIPE) as process:
+    program = [sys.executable, "-m", "tests.sagemaker.aws.uploading", way.url, str(large), f"{bucket}/m"]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, cwd=ROOT) as process:
         assert held.wait(30)
         process.send_signal(number)
         if number == signal.SIGKILL:

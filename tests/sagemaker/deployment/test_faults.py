@@ -15,7 +15,8 @@ from botocore import exceptions
 from botocore.awsrequest import AWSResponse
 
 from tests.sagemaker.deployment.running import deploy, destroy, everything, make_repository
-from tests.sagemaker.stopping import PART, small_parts
+from tests.sagemaker.stopping import small_parts
+from tests.support.small_parts import PART
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.applying import waiting
 from tritonforge.sagemaker.aws import Session

@@ -13,7 +13,8 @@ from typing import TypeAlias
 import pytest
 
 from tests.sagemaker.deployment.running import deploy, destroy, everything, make_repository, untagged
-from tests.sagemaker.stopping import PART, Stopper, small_parts, stop_at_calls
+from tests.sagemaker.stopping import Stopper, small_parts, stop_at_calls
+from tests.support.small_parts import PART
 from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.deployment import Autoscaling, Deployment, StepScaling, TargetTracking
 from tritonforge.sagemaker.emulator import Emulator

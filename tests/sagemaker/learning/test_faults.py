@@ -11,8 +11,9 @@ import pytest
 from tests.sagemaker.deployment.test_faults import FAULTS, fresh
 from tests.sagemaker.learning.jobs import channel, job, pictures
 from tests.sagemaker.learning.running import everything, learn, planned
-from tests.sagemaker.stopping import PART, small_parts
+from tests.sagemaker.stopping import small_parts
 from tests.sagemaker.training.conftest import IMAGE, Account
+from tests.support.small_parts import PART
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.learning.contents import DATA

@@ -11,8 +11,9 @@ import pytest
 
 from tests.sagemaker.learning.jobs import channel, job, pictures
 from tests.sagemaker.learning.running import create, everything, planned
-from tests.sagemaker.stopping import PART, Stopper, small_parts, stop_at_calls
+from tests.sagemaker.stopping import Stopper, small_parts, stop_at_calls
 from tests.sagemaker.training.conftest import IMAGE, Account
+from tests.support.small_parts import PART
 from tritonforge.sagemaker.applying import Silent
 from tritonforge.sagemaker.aws import Session
 from tritonforge.sagemaker.learning.contents import DATA
