@@ -3,7 +3,7 @@
 `Stopper` keeps one process that has made its clients already and forks for each run, so that a run takes milliseconds;
 this file is that process's program.
 
-TRITONFORGE_KILLS=all stops runs at every call instead of at every fourth.
+TRITONFORGE_KILLS=all stops runs at every call instead of at every eighth.
 """
 
 from __future__ import annotations
@@ -84,41 +84,41 @@ class Stopper:
         with self._process:  # closes its input, which ends it
             pass
 
-    def run(self, what: str, *given: Any, call: int, before: bool, **options: Any) -> bool:
+    def run(self, what: str, *given: Any, call: int, before: bool, **options: Any) -> int | None:
         """Begin one of `RUNS`, and stop at a call: before it is sent, or when AWS has answered it.
 
-        Whether it was stopped, and not done before it made so many calls.
+        Return None if it was stopped, and how many calls it made if it was done before.
         """
         task = pickle.dumps((what, given, options, call, before))
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(base64.b64encode(task).decode() + "\n")
         self._process.stdin.flush()
-        code = int(self._process.stdout.readline())
+        code, calls = map(int, self._process.stdout.readline().split())
         assert code in (STOPPED, DONE), f"the run ended with {code}"
-        return code == STOPPED
+        return calls if code == DONE else None
 
 
-def stop_at_calls(stopped: Callable[[int], bool], *, before: bool, least: int) -> None:
-    """Call ``stopped`` with the numbers of calls at which it stops a run, up to the run's last call.
+def stop_at_calls(attempt: Callable[[int], int | None], *, before: bool, least: int) -> None:
+    """Call ``attempt`` with the numbers of calls at which it stops a run, up to the run's last call.
 
-    ``stopped`` returns False when the run made fewer calls. Every fourth call is taken and the last one, and with
-    TRITONFORGE_KILLS=all every call. What is left after a call is what is left before the next one: the runs that are
-    stopped after a call begin at the second, so that both together cover every other state.
+    ``attempt`` returns None, and the number of calls when the run made fewer. Every eighth call is taken and the last
+    one, and with TRITONFORGE_KILLS=all every call. What is left after a call is what is left before the next one: the
+    runs that are stopped after a call begin at the fifth, so that both together cover every fourth state.
 
     Raises:
         AssertionError: if the run makes no more than ``least`` calls.
     """
-    step = 1 if os.environ.get("TRITONFORGE_KILLS") == "all" else 4
-    for call in itertools.count(1 if before or step == 1 else 2, step):
-        if not stopped(call):
-            break
-    last = next((number for number in range(call - 1, call - step, -1) if stopped(number)), call - step)
+    step = 1 if os.environ.get("TRITONFORGE_KILLS") == "all" else 8
+    numbers = itertools.count(1 if before or step == 1 else 1 + step // 2, step)
+    calls = next(made for number in numbers if (made := attempt(number)) is not None)
+    # How often a run looks at what AWS does varies.
+    last = next(number for number in range(calls, 0, -1) if attempt(number) is None)
     assert last >= least
 
 
 def _stopped(task: bytes, session: Session) -> int:
-    """One run, in a process that was forked for it."""
+    """One run, in a process that was forked for it; return how many calls it made if it was not stopped."""
     what, given, options, call, before = pickle.loads(task)
     lock, calls = threading.Lock(), 0
 
@@ -132,7 +132,7 @@ def _stopped(task: bytes, session: Session) -> int:
     for service in _SERVICES:
         session.client(service).meta.events.register("before-send" if before else "response-received", reached)
     RUNS[what](session, *given, **options)
-    return DONE
+    return calls
 
 
 def main() -> None:
@@ -149,18 +149,23 @@ def main() -> None:
 def _run_tasks(session: Session) -> None:
     """Fork for each task."""
     for line in sys.stdin:
+        read, write = os.pipe()
         child = os.fork()
         if child == 0:
             code = BROKEN
             try:
-                code = _stopped(base64.b64decode(line), session)
+                os.write(write, str(_stopped(base64.b64decode(line), session)).encode())
+                code = DONE
             finally:
                 sys.stderr.flush()
                 if code == BROKEN:
                     sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]  # there is an exception
                 os._exit(code)
+        os.close(write)
+        with os.fdopen(read) as report:
+            calls = report.read()
         _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)} {calls or 0}\n")
         sys.stdout.flush()
 
 

@@ -1,6 +1,6 @@
 """Runs that are stopped before and after their calls to AWS: the next run ends as if nothing had happened.
 
-TRITONFORGE_KILLS=all stops them at every call instead of at every fourth.
+TRITONFORGE_KILLS=all stops them at every call instead of at every eighth.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ def test_a_creation_that_is_stopped_at_any_call_is_finished_by_the_next_run(
     """From nothing to an endpoint with autoscaling, with an upload in parts."""
     repository = repositories[0]
 
-    def stopped(call: int) -> bool:
+    def attempt(call: int) -> int | None:
         one = replace(wanted, name=f"{wanted.name}-{call}", autoscaling=SCALED)
-        was = stopper.run("deploy", one, repository, call=call, before=before)
+        calls = stopper.run("deploy", one, repository, call=call, before=before)
         deploy(session, one, repository)
         check_whole(session, one, repository)
         destroy(session, one)
-        return was
+        return calls
 
-    stop_at_calls(stopped, before=before, least=LEAST["creation"])
+    stop_at_calls(attempt, before=before, least=LEAST["creation"])
 
 
 @WHEN
@@ -83,17 +83,17 @@ def test_an_update_that_is_stopped_at_any_call_is_finished_by_the_next_run(
     """To another repository on another instance type, and the old generation is pruned."""
     _, first, second = repositories
 
-    def stopped(call: int) -> bool:
+    def attempt(call: int) -> int | None:
         one = replace(wanted, name=f"{wanted.name}-{call}", autoscaling=SCALED)
         deploy(session, one, first)
         changed = replace(one, instance_type="ml.c5.xlarge")
-        was = stopper.run("deploy", changed, second, prune=0, call=call, before=before)
+        calls = stopper.run("deploy", changed, second, prune=0, call=call, before=before)
         deploy(session, changed, second, prune=0)
         check_whole(session, changed, second)
         destroy(session, one)
-        return was
+        return calls
 
-    stop_at_calls(stopped, before=before, least=LEAST["update"])
+    stop_at_calls(attempt, before=before, least=LEAST["update"])
 
 
 @WHEN
@@ -105,17 +105,17 @@ def test_a_removal_that_is_stopped_at_any_call_is_finished_by_the_next_run(
     bucket = f"bucket-{wanted.name}"
     session.client("s3").create_bucket(Bucket=bucket)
 
-    def stopped(call: int) -> bool:
+    def attempt(call: int) -> int | None:
         one = replace(wanted, name=f"{wanted.name}-{call}", autoscaling=SCALED, bucket=bucket)
         deploy(session, one, repository)
         nameless = Deployment(name=one.name)
-        was = stopper.run("destroy", nameless, call=call, before=before)
+        calls = stopper.run("destroy", nameless, call=call, before=before)
         destroy(session, nameless)
         left = everything(session, one.name)
         assert not any(left.values()), left
-        return was
+        return calls
 
-    stop_at_calls(stopped, before=before, least=LEAST["removal"])
+    stop_at_calls(attempt, before=before, least=LEAST["removal"])
 
 
 def test_a_run_that_is_stopped_while_aws_works_is_waited_for(

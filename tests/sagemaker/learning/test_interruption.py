@@ -1,6 +1,6 @@
 """Runs that are stopped before and after their calls to AWS: the next run ends as if nothing had happened.
 
-TRITONFORGE_KILLS=all stops them at every call instead of at every fourth.
+TRITONFORGE_KILLS=all stops them at every call instead of at every eighth.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def test_a_run_that_is_stopped_anywhere(
     """The data are there once and whole, no half upload is left, and there is one job of the name, Completed."""
     with small_parts(), Stopper() as stopper:
 
-        def stopped(call: int) -> bool:
+        def attempt(call: int) -> int | None:
             folder = pictures(tmp_path / f"{call}", "a.jpg", f"{name}-{call}")
             (folder / "large").write_bytes(bytes([call]) * (PART + 1000))
             wanted = job(
@@ -39,7 +39,7 @@ def test_a_run_that_is_stopped_anywhere(
                 AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
                 OutputDataConfig={"S3OutputPath": f"s3://{desk.bucket}/out"},
             )
-            was = stopper.run("train", wanted, call=call, before=before)
+            calls = stopper.run("train", wanted, call=call, before=before)
             create(session, wanted, progress=Silent())
             assert desk.ended(wanted.name)["TrainingJobStatus"] == "Completed"
             plan = planned(session, wanted)
@@ -50,6 +50,6 @@ def test_a_run_that_is_stopped_anywhere(
             assert left["half uploads"] == []
             jobs = desk.sagemaker.list_training_jobs(NameContains=f"{name}-{call}")["TrainingJobSummaries"]
             assert [each["TrainingJobName"] for each in jobs].count(wanted.name) == 1
-            return was
+            return calls
 
-        stop_at_calls(stopped, before=before, least=LEAST)
+        stop_at_calls(attempt, before=before, least=LEAST)
