@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, tritonforge
+from tests.conftest import ROOT
+from tests.support.command import tritonforge
 
 AWKWARD = str(ROOT / "tests" / "training" / "isolation" / "programs" / "awkward")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import tritonforge
+from tests.support.command import tritonforge
 
 DEFINITION = """
 from tritonforge import *

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, tritonforge
+from tests.conftest import ROOT
+from tests.conftest import tritonforge as program
+from tests.support.command import tritonforge
 
 BAD_INPUT = {
     "no command": (["frobnicate"], 2, "No such command 'frobnicate'"),
@@ -35,9 +37,10 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_sentence_and_an_exit_code(case: str) -> None:
+def test_bad_input_is_one_sentence_and_an_exit_code(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never a traceback; 2 when the input is to be mended, 1 when the job failed."""
     arguments, code, sentence = BAD_INPUT[case]
+    monkeypatch.chdir(ROOT)
     done = tritonforge(*arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert sentence in done.stderr
@@ -70,7 +73,7 @@ def test_the_version_is_the_packages() -> None:
     """`--version` and the package agree, and the changelog has it."""
     from tritonforge import __version__
 
-    assert tritonforge("--version").stdout == f"tritonforge {__version__}\n"
+    assert program("--version").stdout == f"tritonforge {__version__}\n"
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 

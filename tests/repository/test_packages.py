@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import tritonforge
+from tests.support.command import tritonforge
 from tritonforge import TYPE_FP32, DynamicBatching, File, Function, Input, Onnx, Output, TensorFlow, TensorFlowServing
 from tritonforge.errors import ArtifactError, DefinitionError
 from tritonforge.messages import message_class
