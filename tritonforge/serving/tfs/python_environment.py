@@ -8,11 +8,12 @@ scripts/docker/tensorflow/inference/sagemaker/serve.py `ServiceManager._setup_gu
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -113,11 +114,22 @@ def _link_distribution(name: str, target: Path) -> None:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return  # whoever imports it is told how to get it
-    for path in distribution.files or ():
-        parts = PurePosixPath(path).parts
-        if parts[0] == ".." or parts[0] == "__pycache__" or parts[0].startswith("__editable__"):
-            continue  # scripts and the like, which are not imported
-        _link(Path(str(distribution.locate_file(""))), parts, target)
+    linked: set[str] = set()
+    for path in _recorded_paths(distribution):
+        top = path.partition("/")[0]
+        if top in linked or top in ("..", "__pycache__") or top.startswith("__editable__"):
+            continue  # linked as a whole, or scripts and the like, which are not imported
+        _link(Path(str(distribution.locate_file(""))), PurePosixPath(path).parts, target)
+        if (target / top).is_symlink():
+            linked.add(top)
+
+
+def _recorded_paths(distribution: metadata.Distribution) -> Iterable[str]:
+    """Return the paths of a distribution's files, which `Distribution.files` makes objects of one by one."""
+    record = distribution.read_text("RECORD")
+    if record is None:
+        return map(str, distribution.files or ())
+    return (row[0] for row in csv.reader(record.splitlines()) if row)
 
 
 def _link(root: Path, parts: tuple[str, ...], target: Path) -> None:
