@@ -1,4 +1,7 @@
-"""Any bytes give members or PackageError, and nothing outside of the folder is ever written."""
+"""Any bytes give members or PackageError, and nothing outside of the folder is ever written.
+
+TRITONFORGE_FUZZ=10 tries ten times as many archives.
+"""
 
 import contextlib
 import gzip
@@ -16,6 +19,9 @@ from hypothesis import strategies as st
 from tests.sagemaker.package.conftest import member, packed, tar
 from tritonforge.errors import PackageError
 from tritonforge.sagemaker.package import Limits, contents, entries, inspect, unpack, write
+
+#: How many times as many examples are tried.
+TIMES = int(os.environ.get("TRITONFORGE_FUZZ", "1"))
 
 LIMITS = Limits(size=1 << 20, members=50, names=4096, header=8192, depth=8)
 #: Steps of hostile names: what leads up, away, nowhere, and to what other members are called.
@@ -95,7 +101,7 @@ def header_sums_right(data: bytes) -> bytes:
     return bytes(fixed)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60 * TIMES, deadline=None)
 @given(st.binary(max_size=3000))
 def test_any_bytes(data: bytes) -> None:
     """Bytes as they are, as a deflate stream, and as a tar archive."""
@@ -105,7 +111,7 @@ def test_any_bytes(data: bytes) -> None:
     check(gzip.compress(header_sums_right(data.ljust(512, b"\0")), 1))
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MEMBERS, max_size=12), FORMS)
 def test_any_members(members: list[tuple[tarfile.TarInfo, bytes]], form: int) -> None:
     """Names, links and kinds of every sort: all together, and all those that are taken one after the other."""
@@ -120,7 +126,7 @@ def test_any_members(members: list[tuple[tarfile.TarInfo, bytes]], form: int) ->
         check(packed(*members, form=form).getvalue())
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MEMBERS, min_size=1, max_size=4), FORMS, st.data())
 def test_any_spoiled_archive(members: list[tuple[tarfile.TarInfo, bytes]], form: int, data: st.DataObject) -> None:
     """Archives in which bytes were replaced, before and after the compression."""
@@ -138,7 +144,7 @@ def test_any_spoiled_archive(members: list[tuple[tarfile.TarInfo, bytes]], form:
     check(bytes(archive))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20 * TIMES, deadline=None)
 @given(
     st.dictionaries(
         st.lists(st.sampled_from(["a", "b", "é", "n" * 101, "-", "with blank"]), min_size=2, max_size=4).map("/".join),

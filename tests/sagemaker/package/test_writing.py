@@ -83,11 +83,11 @@ def test_the_bytes_do_not_depend_on_where_when_and_by_whom(tmp_path: Path) -> No
 def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
     """Several megabytes of noise, text and zeros, by any number of threads."""
     rng = random.Random(1)
-    noise, text = rng.randbytes(3_000_000), " ".join(str(rng.random()) for _ in range(150_000)).encode()
-    folder = lay(tmp_path / "r", {"m/config.pbtxt": LEAF, "m/1/a": noise, "m/1/b": text, "m/1/c": bytes(4_000_000)})
+    noise, text = rng.randbytes(1_200_000), " ".join(str(rng.random()) for _ in range(70_000)).encode()
+    folder = lay(tmp_path / "r", {"m/config.pbtxt": LEAF, "m/1/a": noise, "m/1/b": text, "m/1/c": bytes(2_000_000)})
     one = write(folder, tmp_path / "one.tar.gz", workers=1)
     assert inspect(one.path).digest == one.digest == contents(folder).digest
-    for workers in (2, 7, 64):
+    for workers in (2, 64):
         many = write(folder, tmp_path / "many.tar.gz", workers=workers)
         assert one.path.read_bytes() == many.path.read_bytes(), workers
 
@@ -114,9 +114,9 @@ def test_it_is_no_larger_than_gzips(tmp_path: Path, kind: str) -> None:
     rng = random.Random(2)
     source = Path(writing_module.__file__).read_bytes()
     data = {
-        "text": b"".join(rng.choice(source.splitlines(keepends=True)) for _ in range(60_000)),
+        "text": b"".join(rng.choice(source.splitlines(keepends=True)) for _ in range(30_000)),
         "graph": source * 2 + rng.randbytes(30_000) + bytes(20_000),
-        "weights": b"".join(rng.gauss(0, 1).hex().encode()[4:8] + rng.randbytes(2) for _ in range(400_000)),
+        "weights": b"".join(rng.gauss(0, 1).hex().encode()[4:8] + rng.randbytes(2) for _ in range(150_000)),
     }[kind]
     folder = lay(tmp_path / "r", {"m/1/data": data})
     done = write(folder, tmp_path / "ours.tar.gz")
@@ -368,7 +368,7 @@ def test_a_full_disk_is_one_sentence(repository: Path, tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_repository(tmp_path: Path) -> None:
-    """Three hundred megabytes of weights take no more than ten megabytes more than ninety."""
+    """Two hundred megabytes of weights take no more than ten megabytes more than ninety."""
     script = (
         "import sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write\n"
         "write(Path(sys.argv[1]), Path(sys.argv[2]), workers=16)\n"
@@ -376,7 +376,7 @@ def test_memory_does_not_grow_with_the_repository(tmp_path: Path) -> None:
         "print(int(peak.split()[1]) // 1024)\n"
     )
     peaks = []
-    for megabytes in (90, 300):
+    for megabytes in (90, 200):
         folder = lay(tmp_path / str(megabytes), {"m/config.pbtxt": LEAF})
         part = os.urandom(1 << 20)
         with (folder / "m/weights").open("wb") as file:
