@@ -18,10 +18,11 @@ from tritonforge.serving.tfs.server import TfsServer
 #: predict request with what it got. A body with "fail" in it is refused, one with "slow" takes a second, one with
 #: "together" waits for seven others.
 PROGRAM = """
-import http.server, json, os, socket, sys, threading, time
+import sys
 if "--version" in sys.argv:
     print("TensorFlow ModelServer: 2.20.0-fake")
     sys.exit(0)
+import http.server, json, os, socket, threading, time
 flags = dict(each[2:].split("=", 1) for each in sys.argv[1:])
 together = threading.Barrier(8)
 texts = {name: open(path).read() for name, path in flags.items() if name.endswith("_file")}

@@ -11,6 +11,7 @@ import pytest
 
 from tests.serving.tfs.conftest import PASSING, Start, Write, told
 from tritonforge.errors import LaunchError, MissingExtraError
+from tritonforge.serving.tfs.handlers import load
 from tritonforge.serving.tfs.server import TfsServer
 
 TELLING = """
@@ -280,35 +281,47 @@ def test_code_without_handlers_posts_the_body_as_it_is(start: Start) -> None:
     assert server.invoke(b"fail", {"Content-Type": "text/csv"}).status == 400
 
 
-NOT_STARTED: list[tuple[dict[str, str], str]] = [
-    ({"inference.py": "import falcon\nx ="}, r"inference\.py:2: it cannot be imported: SyntaxError: invalid syntax"),
-    ({"inference.py": "\n\n1 / 0\n"}, r"inference\.py:3: it cannot be imported: ZeroDivisionError: division by zero"),
-    ({"inference.py": "import sys\nsys.exit(3)"}, r"inference\.py:2: it cannot be imported: SystemExit: 3"),
+NOT_IMPORTED: list[tuple[str, str]] = [
+    ("import falcon\nx =", r"inference\.py:2: it cannot be imported: SyntaxError: invalid syntax"),
+    ("\n\n1 / 0\n", r"inference\.py:3: it cannot be imported: ZeroDivisionError: division by zero"),
+    ("import sys\nsys.exit(3)", r"inference\.py:2: it cannot be imported: SystemExit: 3"),
     (
-        {"inference.py": "import nowhere_at_all"},
+        "import nowhere_at_all",
         r"No module named 'nowhere_at_all'; put it into .*code/lib, or name it in .*code/requirements\.txt",
     ),
     (
-        {"inference.py": "import tritonforge"},
-        r"No module named 'tritonforge'; put it into .*code/lib, or name it in .*code/requirements\.txt",
-    ),
-    ({"inference.py": "import PIL"}, r"No module named 'PIL'; put it into .*code/lib"),
-    (
-        {"inference.py": "import tensorflow_serving.apis"},
+        "import tensorflow_serving.apis",
         r"the container has it, here run: pip install tensorflow-serving-api",
     ),
+    ("def input_handler(data, context): ...", r"Handlers are not implemented correctly in user script"),
+]
+
+
+@pytest.mark.parametrize(("code", "sentence"), NOT_IMPORTED)
+def test_handlers_that_cannot_be_imported_are_one_sentence(tmp_path: Path, code: str, sentence: str) -> None:
+    """It has the place and what to do."""
+    inference = tmp_path / "code" / "inference.py"
+    inference.parent.mkdir()
+    inference.write_text(code)
+    with pytest.raises(LaunchError, match=sentence):
+        load(inference)
+
+
+NOT_STARTED: list[tuple[str, str]] = [
+    ("import sys\nsys.exit(3)", r"inference\.py:2: it cannot be imported: SystemExit: 3"),
     (
-        {"inference.py": "def input_handler(data, context): ..."},
-        r"Handlers are not implemented correctly in user script",
+        "import tritonforge",
+        r"No module named 'tritonforge'; put it into .*code/lib, or name it in .*code/requirements\.txt",
     ),
+    ("import PIL", r"No module named 'PIL'; put it into .*code/lib"),
 ]
 
 
 @pytest.mark.parametrize(("code", "sentence"), NOT_STARTED)
-def test_handlers_that_cannot_be_imported_stop_the_start(start: Start, code: dict[str, str], sentence: str) -> None:
-    """One sentence with the place and what to do, as the container would end."""
+def test_handlers_that_cannot_be_imported_stop_the_start(start: Start, code: str, sentence: str) -> None:
+    """That sentence ends the start, as the container would end; modules that only this machine has are not there."""
     with pytest.raises(LaunchError, match=sentence):
-        start(code)
+        start({"inference.py": code})
 
 
 def test_a_machine_without_the_services_packages_is_told(
