@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.sagemaker.deployment.running import everything, make_repository
+from tests.support.command import tritonforge
 from tritonforge.cli.main import cli
 from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.aws import Session
@@ -77,26 +77,18 @@ def test_the_document_for_machines(repository: Path, flags: list[str], name: str
     assert again["steps"] == []
 
 
-def unattended(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line where nobody can answer."""
-    program = Path(sys.executable).with_name("tritonforge")
-    return subprocess.run(
-        [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
 def test_nobody_can_be_asked_without_a_terminal(
     session: Session, repository: Path, flags: list[str], name: str
 ) -> None:
     """Changes: exit code 2, the way out, nothing written. No changes: exit code 0, as a scheduled run wants it."""
-    done = unattended("deploy", str(repository), *flags)
+    done = tritonforge("deploy", str(repository), *flags)
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert not any(everything(session, name).values())
     run("deploy", repository, *flags, "--yes")
-    done = unattended("deploy", str(repository), *flags)
+    done = tritonforge("deploy", str(repository), *flags)
     assert (done.returncode, "Nothing to do" in done.stdout) == (0, True)
-    done = unattended("destroy", name)
+    done = tritonforge("destroy", name)
     assert (done.returncode, "--yes" in done.stderr) == (2, True)
     assert everything(session, name)["endpoints"]
 
@@ -208,15 +200,13 @@ def test_flags_that_cannot_be_meant(repository: Path, flags: list[str], argument
         run("deploy", repository, *flags, "--yes", *arguments)
 
 
-def test_nothing_that_is_secret_is_printed(repository: Path, flags: list[str]) -> None:
+def test_nothing_that_is_secret_is_printed(repository: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither credentials nor variables that are named like secrets, in a plan, in JSON or in an error."""
     hidden = {"AWS_SECRET_ACCESS_KEY": "sEcReT-of-aws", "AWS_ACCESS_KEY_ID": "AKIAHIDDENHIDDEN0001"}
+    for name, value in hidden.items():
+        monkeypatch.setenv(name, value)
     for extra in (["--plan"], ["--plan", "--json"], ["--yes", "--role", "arn:aws:iam::123456789012:role/absent"]):
-        done = subprocess.run(
-            [Path(sys.executable).with_name("tritonforge"), "deploy", repository, *flags,
-             "--env", "HF_TOKEN=hf_hidden", *extra],
-            env={**os.environ, **hidden}, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        done = tritonforge("deploy", str(repository), *flags, "--env", "HF_TOKEN=hf_hidden", *extra)
         said = done.stdout + done.stderr
         assert said
         assert not any(value in said for value in (*hidden.values(), "hf_hidden"))
