@@ -1,9 +1,13 @@
-"""The plan: what is planned for which difference, and that a plan that was carried out leaves none behind."""
+"""The plan: what is planned for which difference, and that a plan that was carried out leaves none behind.
+
+TRITONFORGE_FUZZ=10 plans from ten times as many random states.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from typing import Any
 
 import pytest
@@ -36,6 +40,9 @@ from tritonforge.sagemaker.deployment.naming import DEPLOYMENT
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/service-role/Endpoint"
 TRACKING = TargetTracking(target_value=70, predefined_metric_type="SageMakerVariantInvocationsPerInstance")
+
+#: How many times as many random states are tried.
+TIMES = int(os.environ.get("TRITONFORGE_FUZZ", "1"))
 
 
 def content(letter: str = "a", **fields: Any) -> Content:
@@ -579,7 +586,7 @@ def happen(aws: Memory, event: tuple[str, Any]) -> None:
         del aws.endpoints["digits"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(events(), deployments(), st.sampled_from("abc"))
 def test_from_any_state_one_run_ends_in_what_was_asked_for(
     before: list[tuple[str, Any]], wanted: Deployment, letter: str
@@ -601,7 +608,7 @@ def test_from_any_state_one_run_ends_in_what_was_asked_for(
     assert aws.left() == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60 * TIMES, deadline=None)
 @given(events(), st.integers(0, 20))
 def test_a_removal_that_is_stopped_anywhere_goes_on(before: list[tuple[str, Any]], stop: int) -> None:
     """Objects go before the models that name them, so nothing is forgotten."""
