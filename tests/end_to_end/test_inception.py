@@ -4,46 +4,30 @@ Converted to ONNX it answers the same on a second server; a server with this gra
 long to start, so both are here.
 """
 
-import io
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import sklearn
-from PIL import Image
 
 from tests.support.conversion import Silent
+from tests.support.image_requests import REQUESTS, Ensemble
+from tests.support.instances import instances
+from tests.support.photographs import photographs_and_crops
 from tritonforge import thrift
 from tritonforge.dali_pipeline import on_cpu
 from tritonforge.inference.client import Client
-from tritonforge.inference.wire import pad_batch
 from tritonforge.repository.conversion import Conversion, converted
 from tritonforge.repository.validation import validate
 from tritonforge.serving.server import Server
 
-pytestmark = [pytest.mark.server, pytest.mark.framework]
+# test_digits.py shows the same with a small graph: the answers of every kind of request, labels, and the conversion to
+# ONNX. test_tensorflow_image.py shows how much memory an instance keeps.
+pytestmark = [pytest.mark.server, pytest.mark.framework, pytest.mark.long]
 
-PHOTOGRAPHS = Path(sklearn.__file__).parent / "datasets" / "images"
+IMAGES = photographs_and_crops()
 SOFTMAX = "InceptionV3/Predictions/Softmax"
-
-
-def jpegs() -> list[bytes]:
-    """Eight JPEGs of different sizes: scikit-learn's two photographs, and crops of them."""
-    originals = [(PHOTOGRAPHS / name).read_bytes() for name in ("china.jpg", "flower.jpg")]
-    crops = []
-    for index in range(6):
-        image = Image.open(io.BytesIO(originals[index % 2]))
-        crop = image.crop((40 * index, 20 * index, 300 + 50 * index, 260 + 25 * index))
-        buffer = io.BytesIO()
-        crop.save(buffer, "JPEG", quality=70 + 4 * index)
-        crops.append(buffer.getvalue())
-    return originals + crops
-
-
-IMAGES = jpegs()
 
 
 @pytest.fixture(scope="module")
@@ -84,121 +68,40 @@ def test_the_answers_tell_the_images_apart(expected: np.ndarray[Any, Any]) -> No
 def test_an_instance_keeps_less_than_ten_times_its_weights(inception_server: Server, inception: Path) -> None:
     """TensorFlow and what it needs of the graph; not what loading left behind, nor Keras and what that loads."""
     weights = (inception / "inception_graphdef/1/model.graphdef").stat().st_size
-    own = []
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            told = dict(re.findall(r"^(\w+):\s*(\d+)", status.read_text(), re.MULTILINE))
-            words = status.with_name("cmdline").read_bytes().split(b"\0")
-            libraries = status.with_name("maps").read_text()
-        except OSError:  # it has ended meanwhile
-            continue
-        if told["PPid"] == str(inception_server.pid) and b"/inception_graphdef/" in b"".join(words[1:2]):
-            own.append(int(told["RssAnon"]) * 1024)
-            assert "/tensorflow/" in libraries
-            assert "/sklearn/" not in libraries
-    assert len(own) == 2  # Triton makes two instances of a TensorFlow model on the CPU
-    assert max(own) < 10 * weights
+    found = instances(inception_server, "inception_graphdef")
+    assert len(found) == 2  # Triton makes two instances of a TensorFlow model on the CPU
+    for instance in found:
+        assert instance.has_loaded("tensorflow")
+        assert not instance.has_loaded("sklearn")
+        assert instance.memory < 10 * weights
 
 
-def address(server: Server, name: str) -> str:
-    """One of a server's addresses."""
-    url = getattr(server, f"{name}_url")
-    assert isinstance(url, str)
-    return url
-
-
-def sagemaker_json(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
-    """As JSON through the SageMaker front end."""
-    with Client(address(server, "sagemaker")) as client:
-        return client.infer({"INPUT": pad_batch(images)}, binary=False)["OUTPUT"]
-
-
-def sagemaker_binary(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
-    """As binary+json through the SageMaker front end."""
-    with Client(address(server, "sagemaker")) as client:
-        return client.infer({"INPUT": pad_batch(images)})["OUTPUT"]
-
-
-def sagemaker_raw(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
-    """Each JPEG as the whole body, with header size 0."""
-    with Client(address(server, "sagemaker")) as client:
-        return np.concatenate([client.infer_raw(image)["OUTPUT"] for image in images])
-
-
-def sagemaker_padded_header(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
-    """As binary+json whose header is padded to a constant size."""
-    with Client(address(server, "sagemaker")) as client:
-        return client.infer({"INPUT": pad_batch(images)}, header_size=512)["OUTPUT"]
-
-
-def triton_http(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
-    """As binary+json through Triton's own HTTP front end."""
-    with Client(address(server, "http"), model="ensemble_dali_inception") as client:
-        return client.infer({"INPUT": pad_batch(images)})["OUTPUT"]
-
-
-def triton_grpc(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
-    """Through gRPC."""
-    with Client(address(server, "grpc"), model="ensemble_dali_inception") as client:
-        return client.infer({"INPUT": pad_batch(images)})["OUTPUT"]
-
-
-def nvidia_http(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
-    """Through NVIDIA's own HTTP client."""
-    import tritonclient.http as theirs
-
-    batch = pad_batch(images)
-    tensor = theirs.InferInput("INPUT", list(batch.shape), "UINT8")
-    tensor.set_data_from_numpy(batch)
-    with theirs.InferenceServerClient(address(server, "http").removeprefix("http://")) as client:
-        found: np.ndarray[Any, Any] = client.infer("ensemble_dali_inception", [tensor]).as_numpy("OUTPUT")
-    return found
-
-
-def nvidia_grpc(server: Server, images: list[bytes]) -> np.ndarray[Any, Any]:
-    """Through NVIDIA's own gRPC client."""
-    import tritonclient.grpc as theirs
-
-    batch = pad_batch(images)
-    tensor = theirs.InferInput("INPUT", list(batch.shape), "UINT8")
-    tensor.set_data_from_numpy(batch)
-    with theirs.InferenceServerClient(address(server, "grpc").removeprefix("grpc://")) as client:
-        found: np.ndarray[Any, Any] = client.infer("ensemble_dali_inception", [tensor]).as_numpy("OUTPUT")
-    return found
-
-
-WAYS: list[Callable[[Server, list[bytes]], np.ndarray[Any, Any]]] = [
-    sagemaker_json,
-    sagemaker_binary,
-    sagemaker_raw,
-    sagemaker_padded_header,
-    triton_http,
-    triton_grpc,
-    nvidia_http,
-    nvidia_grpc,
-]
+@pytest.fixture(scope="module")
+def ensemble(inception_server: Server) -> Ensemble:
+    """The ensemble on the server."""
+    return Ensemble(inception_server, "ensemble_dali_inception", "INPUT", "OUTPUT")
 
 
 @pytest.mark.parametrize("count", [1, 8])
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("request_images", REQUESTS, ids=lambda function: function.__name__)
 def test_the_server_answers_what_the_same_models_answer_in_process(
-    way: Callable[[Server, list[bytes]], np.ndarray[Any, Any]],
+    request_images: Callable[[Ensemble, list[bytes]], np.ndarray[Any, Any]],
     count: int,
-    inception_server: Server,
+    ensemble: Ensemble,
     expected: np.ndarray[Any, Any],
 ) -> None:
-    """Every way of asking, for one image and for eight: the largest difference is at most 1e-5."""
-    found = way(inception_server, IMAGES[:count])
+    """Every kind of request, for one image and for eight: the largest difference is at most 1e-5."""
+    found = request_images(ensemble, IMAGES[:count])
     assert found.shape == (count, 1001)
     assert np.abs(found - expected[:count]).max() <= 1e-5
 
 
 def test_labels_come_back_with_the_best_classes(
-    inception_server: Server, inception: Path, expected: np.ndarray[Any, Any]
+    ensemble: Ensemble, inception: Path, expected: np.ndarray[Any, Any]
 ) -> None:
     """The ensemble's classes are the graph's, with the names of the label file."""
     labels = (inception / "inception_graphdef/inception_labels.txt").read_text().splitlines()
-    with Client(address(inception_server, "sagemaker")) as client:
+    with Client(ensemble.url("sagemaker")) as client:
         rows = client.infer_images(IMAGES, classification=5).classes()
     for row, probabilities in zip(rows, expected, strict=True):
         best = np.argsort(-probabilities)[:5]
@@ -222,7 +125,7 @@ def inception_onnx_server(inception_onnx: Conversion) -> Iterator[Server]:
 
 def asked(server: Server, images: list[bytes], **options: Any) -> Any:
     """The ensemble's answer through the SageMaker front end."""
-    with Client(address(server, "sagemaker")) as client:
+    with Client(str(server.sagemaker_url)) as client:
         return client.infer_images(images, **options)
 
 

@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.end_to_end.test_inception import IMAGES
-from tritonforge.dali_pipeline import on_cpu
+from tests.support.graphdefs import dense_layers
+from tests.support.instances import instances
+from tests.support.photographs import photographs_and_crops
 from tritonforge.inference.client import Client
 from tritonforge.repository.validation import validate
 from tritonforge.serving import installation
@@ -100,9 +102,9 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / str(BACKEND).lstrip("/")
 
 
-@pytest.fixture(scope="module")
-def server(assembled: Path, digits: Path) -> Iterator[Server]:
-    """The unchanged digits on a tritonserver whose TensorFlow backend is the assembled folder, alone."""
+@contextmanager
+def serving(assembled: Path, repository: Path) -> Iterator[Server]:
+    """A tritonserver whose TensorFlow backend is the assembled folder, alone."""
     prepare = installation.prepare
 
     def prepared(found: installation.Installation, folder: Path, **options: Any) -> Path:
@@ -117,7 +119,7 @@ def server(assembled: Path, digits: Path) -> Iterator[Server]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(installation, "prepare", prepared)
-        with Server(digits, sagemaker_port=0, http_port=0, grpc_port=None, metrics_port=None) as running:
+        with Server(repository, sagemaker_port=0, http_port=0, grpc_port=None, metrics_port=None) as running:
             yield running
 
 
@@ -130,55 +132,82 @@ def _unless_tensorflow(line: str) -> str:
     return f"import site; {started} or {here}"
 
 
+@pytest.fixture(scope="module")
+def weights() -> np.ndarray[Any, Any]:
+    """The weights of 200 layers, 52 MB in pieces."""
+    random = np.random.default_rng(0).standard_normal((200, 256, 256), dtype=np.float32)
+    return random * np.float32((2 / 256) ** 0.5)  # the numbers between the layers stay of one size
+
+
+@pytest.fixture(scope="module")
+def repository(weights: np.ndarray[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of one GraphDef with these weights, and one instance."""
+    folder = tmp_path_factory.mktemp("repository")
+    (folder / "classify/1").mkdir(parents=True)
+    (folder / "classify/1/model.graphdef").write_bytes(dense_layers(weights))
+    (folder / "classify/config.pbtxt").write_text(
+        """
+        name: "classify" platform: "tensorflow_graphdef" max_batch_size: 8
+        input { name: "x" data_type: TYPE_FP32 dims: [ 256 ] }
+        output { name: "y" data_type: TYPE_FP32 dims: [ 256 ] }
+        instance_group { count: 1 kind: KIND_CPU }
+        """
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(assembled: Path, repository: Path) -> Iterator[Server]:
+    """A tritonserver with the assembled backend that runs this repository."""
+    with serving(assembled, repository) as running:
+        yield running
+
+
 @pytest.mark.server
 @pytest.mark.framework
-def test_an_unchanged_tensorflow_repository_is_served_by_the_assembled_backend(server: Server, digits: Path) -> None:
-    """GraphDef and all: the answers are those of TensorFlow in this process, and every package is the image's."""
-    import nvidia.dali as dali
-    import tensorflow as tf
-
-    pipeline = dali.Pipeline.deserialize(
-        serialized_pipeline=on_cpu((digits / "decode/1/model.dali").read_bytes()),
-        batch_size=len(IMAGES),
-        num_threads=2,
-        device_id=None,
-    )
-    pipeline.build()
-    pipeline.feed_input("encoded", [np.frombuffer(image, np.uint8) for image in IMAGES])
-    (pixels,) = pipeline.run()
-    graph = tf.Graph()
-    with graph.as_default():
-        definition = tf.compat.v1.GraphDef()
-        definition.ParseFromString((digits / "classify/1/model.graphdef").read_bytes())
-        tf.import_graph_def(definition, name="")
-    with tf.compat.v1.Session(graph=graph) as session:
-        expected = session.run("probabilities:0", {"pixels:0": pixels.as_array()})
-    with Client(str(server.sagemaker_url)) as client:
-        found = client.infer_images(IMAGES)["PROBABILITIES"]
-    assert np.abs(found - expected).max() <= 1e-5
-    assert len({row.tobytes() for row in expected}) == len(IMAGES)
+def test_a_tensorflow_model_is_served_by_the_assembled_backend(server: Server, weights: np.ndarray[Any, Any]) -> None:
+    """The answers are those of the same layers in numpy."""
+    given = np.random.default_rng(1).standard_normal((3, 256), dtype=np.float32)
+    expected = given.astype(np.float64)
+    for matrix in weights:
+        expected = np.maximum(expected @ matrix, 0)
+    with Client(str(server.http_url), model="classify") as client:
+        found = client.infer({"x": given})["y"]
+    assert expected.max() > 0
+    assert np.abs(found - expected).max() <= 1e-3 * expected.max()
 
 
 @pytest.mark.server
+@pytest.mark.framework
 def test_the_backend_imports_nothing_from_outside_its_folder(server: Server, assembled: Path) -> None:
-    """What the stub of the TensorFlow model has mapped into memory: libraries of the assembled folder's packages."""
-    stubs = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if _is_stub(path, server)]
-    assert len(stubs) == 2  # Triton makes two instances of a TensorFlow model on the CPU
+    """What the process of the TensorFlow model has mapped: libraries of the assembled folder's packages."""
+    (instance,) = instances(server, "classify")
     allowed = {path.resolve() for path in (assembled / "packages").iterdir()}
-    for stub in stubs:
-        mapped = {Path(line.split()[-1]) for line in (stub / "maps").read_text().splitlines() if ".so" in line}
-        installed = {path for path in mapped if "site-packages" in path.parts and "pytriton" not in str(path)}
-        assert any("tensorflow" in path.parts for path in installed)
-        assert not {path for path in installed if allowed.isdisjoint((path, *path.parents))}
+    installed = {path for path in instance.mapped if "site-packages" in path.parts and "pytriton" not in str(path)}
+    assert instance.has_loaded("tensorflow")
+    assert not {path for path in installed if allowed.isdisjoint((path, *path.parents))}
 
 
-def _is_stub(path: Path, server: Server) -> bool:
-    try:
-        words = path.read_bytes().split(b"\0")
-        parent = int(re.findall(r"PPid:\s*(\d+)", path.with_name("status").read_text())[0])
-    except OSError:
-        return False
-    return b"triton_python_backend_stub" in words[0] and b"/classify/" in words[1] and parent == server.pid
+@pytest.mark.server
+@pytest.mark.framework
+def test_an_instance_keeps_less_than_ten_times_its_weights(server: Server, weights: np.ndarray[Any, Any]) -> None:
+    """TensorFlow and what it needs of the graph; not the freed copies of loading, which are half as much again."""
+    (instance,) = instances(server, "classify")
+    assert instance.memory < 10 * weights.nbytes
+
+
+# The tests above show this with a smaller repository.
+@pytest.mark.long
+@pytest.mark.server
+@pytest.mark.framework
+def test_an_unchanged_ensemble_is_served_by_the_assembled_backend(
+    assembled: Path, digits: Path, digits_answers: np.ndarray[Any, Any]
+) -> None:
+    """The answers of `repos/digits` are those of the same models without a server."""
+    with serving(assembled, digits) as server, Client(str(server.sagemaker_url)) as client:
+        found = client.infer_images(photographs_and_crops())["PROBABILITIES"]
+        assert len(instances(server, "classify")) == 2
+    assert np.abs(found - digits_answers).max() <= 1e-5
 
 
 def test_the_stage_takes_awss_image_as_it_is() -> None:
@@ -221,7 +250,8 @@ def test_nothing_that_tensorflow_needs_is_left_out() -> None:
                 assert needed.specifier.contains(pinned[wanted]), f"{name} needs {needed}, not {pinned[wanted]}"
 
 
-def test_the_repository_is_judged_for_that_image(digits: Path) -> None:
+def test_the_repository_is_judged_for_that_image(repository: Path) -> None:
     """`26.05+tensorflow` takes TensorFlow models and is else judged as 26.05."""
-    assert not [each for each in validate(digits, image="26.05+tensorflow", target="sagemaker") if each.refused_by]
-    assert [each.code for each in validate(digits, image="26.05") if each.refused_by] == ["E601"]
+    found = validate(repository, image="26.05+tensorflow", target="sagemaker")
+    assert not [each for each in found if each.refused_by]
+    assert [each.code for each in validate(repository, image="26.05") if each.refused_by] == ["E601"]
