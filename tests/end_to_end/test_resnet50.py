@@ -5,17 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sklearn
 
+from tests.support.photographs import PHOTOGRAPHS
 from tritonforge.errors import ServerError
 from tritonforge.inference.client import Client
 from tritonforge.serving.server import Server
 
-pytestmark = [pytest.mark.server, pytest.mark.framework]
-
-PHOTOGRAPHS = [
-    (Path(sklearn.__file__).parent / "datasets" / "images" / name).read_bytes() for name in ("china.jpg", "flower.jpg")
-]
+# test_digits.py shows the same of a small ensemble, test_resnet50_tfs.py of a small SavedModel on encoded images, and
+# serving/test_backends.py that an error of TensorFlow is reported with 400 and leaves other requests alone.
+pytestmark = [pytest.mark.server, pytest.mark.framework, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

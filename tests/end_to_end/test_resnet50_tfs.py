@@ -1,8 +1,12 @@
-"""`repos/resnet50_tfs` as SageMaker's TensorFlow Serving container runs it: photographs, alone and in TFRecords."""
+"""The handlers of `repos/resnet50_tfs` in a stand-in for SageMaker's TensorFlow Serving container.
+
+`make test` runs them with a small model of the same signature, `make test-all` with ResNet-50 as well.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,25 +16,46 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sklearn
 
-from tests.conftest import once, tritonforge
+from tests.conftest import ROOT, once
+from tests.support.command import tritonforge
+from tests.support.photographs import PHOTOGRAPHS
 from tritonforge.serving.tfs.server import TfsServer
 
 pytestmark = pytest.mark.framework
 
-PHOTOGRAPHS = [
-    (Path(sklearn.__file__).parent / "datasets" / "images" / name).read_bytes() for name in ("china.jpg", "flower.jpg")
-]
 IMAGE = {"Content-Type": "application/x-image", "Accept": "application/json"}
 EXAMPLE = {"Content-Type": "application/x-tfexample", "Accept": "application/jsonlines"}
 
-#: Computes with the SavedModel itself, and writes the photographs as tf.Example messages and as TFRecords.
+#: Requests are computed in batches, as in the jobs of AWS's post.
+BATCHING = {
+    "SAGEMAKER_BATCH": "true",
+    "SAGEMAKER_TFS_ENABLE_BATCHING": "true",
+    "SAGEMAKER_TFS_BATCH_TIMEOUT_MICROS": "50000",
+    "SAGEMAKER_TFS_MAX_BATCH_SIZE": "16",
+}
+
+#: Runs a SavedModel without a server, and writes the photographs as tf.Example messages and as TFRecords. Makes the
+#: SavedModel first, a small one, if the folder does not exist.
 IN_PROCESS = """
-import sys, numpy, tensorflow as tf
+import os, sys, numpy, tensorflow as tf
 model, folder, *photographs = sys.argv[1:]
-serve = tf.saved_model.load(model).signatures["serving_default"]
 images = [open(each, "rb").read() for each in photographs]
+
+class Small(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def __call__(self, image_bytes):
+        def pixels(image):
+            return tf.image.resize(tf.io.decode_jpeg(image, channels=3), [8, 8]) / 255.0
+        small = tf.map_fn(pixels, image_bytes, fn_output_signature=tf.TensorSpec([8, 8, 3], tf.float32))
+        masks = tf.random.stateless_normal([1001, 192], seed=[5, 0])
+        scores = tf.nn.softmax(tf.reshape(small, [-1, 192]) @ tf.transpose(masks))
+        return {"classes": tf.argmax(scores, axis=1), "probabilities": scores}
+
+if not os.path.exists(model):
+    module = Small()
+    tf.saved_model.save(module, model, signatures=module.__call__)
+serve = tf.saved_model.load(model).signatures["serving_default"]
 found = [serve(image_bytes=tf.constant([image])) for image in images]
 numpy.savez(f"{folder}/expected.npz", **{
     name: numpy.concatenate([each[name].numpy() for each in found]) for name in ("classes", "probabilities")
@@ -48,23 +73,54 @@ with tf.io.TFRecordWriter(f"{folder}/records.tfrecord") as writer:
 """
 
 
-@pytest.fixture(scope="module")
-def package(shared: Path) -> Path:
-    """The built package."""
-    return once("resnet50_tfs", shared)
+# ResNet-50 itself only in `make test-all`: the handlers do not depend on the size of the model.
+@pytest.fixture(scope="module", params=["small", pytest.param("resnet50", marks=pytest.mark.long)])
+def size(request: pytest.FixtureRequest) -> str:
+    """Which model the package has."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="module")
-def in_process(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(size: str, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the SavedModel; the small one is made by `in_process`."""
+    if size == "resnet50":
+        return once("resnet50_tfs", shared) / "resnet50" / "1538687370"
+    return tmp_path_factory.mktemp("small") / "model"
+
+
+@pytest.fixture(scope="module")
+def in_process(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the SavedModel gives for the photographs, and with the photographs as records."""
     folder = tmp_path_factory.mktemp("in_process")
     paths = []
     for number, photograph in enumerate(PHOTOGRAPHS):
         paths.append(folder / f"{number}.jpg")
         paths[-1].write_bytes(photograph)
-    command = [sys.executable, "-c", IN_PROCESS, package / "resnet50" / "1538687370", folder, *paths]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", IN_PROCESS, model, folder, *paths], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def package(size: str, model: Path, in_process: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built package: `repos/resnet50_tfs`, or the same definition with the small model."""
+    if size == "resnet50":
+        return once("resnet50_tfs", shared)
+    folder = tmp_path_factory.mktemp("definition")
+    source = ROOT / "repos" / "resnet50_tfs"
+    text = (source / "definition.py").read_text()
+    for old, new in (
+        ("Function(build=network, random_weights=True)", f"File(path={str(model)!r})"),
+        ("from network import CLASSES_WITH_BACKGROUND, network", "CLASSES_WITH_BACKGROUND = 1001"),
+        ("import TYPE_FP32", "import File, TYPE_FP32"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "definition.py").write_text(text)
+    shutil.copytree(source / "code", folder / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    done = tritonforge("build", str(folder), "-o", str(folder / "built"))
+    assert done.returncode == 0, done.stderr
+    return folder / "built"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +133,7 @@ def expected(in_process: Path) -> Any:
 @pytest.fixture(scope="module")
 def server(package: Path) -> Iterator[TfsServer]:
     """The package, running as the container runs it."""
-    with TfsServer(package, environment={"SAGEMAKER_BATCH": "true"}) as running:
+    with TfsServer(package, environment=BATCHING) as running:
         yield running
 
 
@@ -151,16 +207,10 @@ def test_what_is_not_taken_is_refused_with_its_status(
     assert sentence in json.loads(answer.body)["description"]
 
 
-def test_requests_are_batched_as_the_seed_asks_for(package: Path, expected: Any) -> None:
-    """The seed's environment: requests from many connections are computed together, each answered with its own."""
-    environment = {
-        "SAGEMAKER_BATCH": "true",
-        "SAGEMAKER_TFS_ENABLE_BATCHING": "true",
-        "SAGEMAKER_TFS_BATCH_TIMEOUT_MICROS": "50000",
-        "SAGEMAKER_TFS_MAX_BATCH_SIZE": "16",
-    }
-    with TfsServer(package, environment=environment) as running, ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda number: running.invoke(PHOTOGRAPHS[number % 2], IMAGE), range(32)))
+def test_requests_are_batched_as_the_seed_asks_for(server: TfsServer, expected: Any) -> None:
+    """Requests from many connections are computed together, each answered with its own."""
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda number: server.invoke(PHOTOGRAPHS[number % 2], IMAGE), range(32)))
     for number, answer in enumerate(answers):
         assert answer.status == 200
         (prediction,) = json.loads(answer.body)["predictions"]

@@ -59,7 +59,7 @@ def zoo(folder: Path) -> None:
         input {{ name: "input" data_type: TYPE_FP32 format: FORMAT_NHWC dims: [ 15, 17, 3 ] }}
         output {{ name: "{SOFTMAX}" data_type: TYPE_FP32 dims: [ 10 ] label_filename: "names.txt" }}
         output {{ name: "average" data_type: TYPE_FP32 dims: [ 1 ] }}
-        instance_group {{ count: 2 kind: KIND_CPU }}
+        instance_group {{ count: 1 kind: KIND_CPU }}
         dynamic_batching {{ max_queue_delay_microseconds: 100 }}
         version_policy {{ all {{}} }}
         default_model_filename: "net.pb"
@@ -91,6 +91,7 @@ def zoo(folder: Path) -> None:
         input { name: "unused" data_type: TYPE_INT32 dims: [ 1 ] }
         output { name: "classes" data_type: TYPE_INT64 dims: [ 1 ] reshape { } }
         output { name: "scores" data_type: TYPE_FP32 dims: [ 5 ] }
+        instance_group { count: 1 kind: KIND_CPU }
         """,
     )
     saved(
@@ -109,7 +110,7 @@ def zoo(folder: Path) -> None:
     put(
         folder / "texts/config.pbtxt",
         'platform: "tensorflow_graphdef" input { name: "text" data_type: TYPE_STRING dims: [ -1 ] } '
-        'output { name: "same" data_type: TYPE_STRING dims: [ -1 ] }',
+        'output { name: "same" data_type: TYPE_STRING dims: [ -1 ] } instance_group { count: 1 kind: KIND_CPU }',
     )
     put(folder / "texts/1/model.graphdef", texts.as_graph_def().SerializeToString())
     others(folder)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import tritonforge
+from tests.support.framework_children import FrameworkProcess
 from tritonforge import dali_pipeline
 from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.repository.artifacts import ArtifactMaker, Signature, TensorInfo, download, make, make_in_child
@@ -36,7 +37,7 @@ from tritonforge.repository.definition import (
 from tritonforge.repository.definition.loading import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 DEFINITION = '''
 """Models that are made in a moment, and models that cannot be made."""
@@ -162,6 +163,20 @@ def definitions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return found[0], found[1]
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[tuple[FrameworkProcess, FrameworkProcess]]:
+    """Two processes that fork those in which models are made."""
+    with FrameworkProcess("import keras, tensorflow") as first, FrameworkProcess("import keras, tensorflow") as second:
+        yield first, second
+
+
+@pytest.fixture
+def forked(processes: tuple[FrameworkProcess, FrameworkProcess]) -> Iterator[None]:
+    """Models are made in forks of one process."""
+    with processes[0].forks():
+        yield
+
+
 def silent(text: str) -> None:
     """Nothing is expected to be said."""
     raise AssertionError(text)
@@ -177,14 +192,19 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def made_twice(
-    definitions: tuple[Path, Path], name: str, tmp_path: Path, said: list[str] | None = None
+    processes: tuple[FrameworkProcess, FrameworkProcess],
+    definitions: tuple[Path, Path],
+    name: str,
+    tmp_path: Path,
+    said: list[str] | None = None,
 ) -> tuple[Path, Signature]:
-    """A model made from both folders, in two processes, into two folders: equal. Gives the second one."""
+    """A model made from both folders, by forks of two processes, into two folders: equal. Gives the second one."""
     report = silent if said is None else said.append
     trees, signatures = [], []
-    for definition, folder in zip(definitions, ("first", "second/one/below"), strict=True):
+    for process, definition, folder in zip(processes, definitions, ("first", "second/one/below"), strict=True):
         destination = tmp_path / folder / "1"
-        signatures.append(make_in_child(definition, name, destination, report=report))
+        with process.forks():
+            signatures.append(make_in_child(definition, name, destination, report=report))
         trees.append(tree(destination))
     assert trees[0] == trees[1]
     assert signatures[0] == signatures[1]
@@ -193,12 +213,14 @@ def made_twice(
 
 
 @pytest.mark.framework
-def test_a_graphdef_is_the_same_twice_and_has_the_stated_names(definitions: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_graphdef_is_the_same_twice_and_has_the_stated_names(
+    processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
+) -> None:
     """Input and output nodes are called as stated; two builds are byte-equal; random weights are told."""
     import tensorflow as tf
 
     said: list[str] = []
-    folder, signature = made_twice(definitions, "frozen", tmp_path, said)
+    folder, signature = made_twice(processes, definitions, "frozen", tmp_path, said)
     assert signature.inputs == (TensorInfo("image", "TYPE_FP32", (-1, 8, 8, 3)),)
     assert signature.outputs == (TensorInfo("a/b/Softmax", "TYPE_FP32", (-1, 5)),)
     assert said == ["frozen: seeded random weights, never trained: its labels mean nothing"] * 2
@@ -212,11 +234,13 @@ def test_a_graphdef_is_the_same_twice_and_has_the_stated_names(definitions: tupl
 
 
 @pytest.mark.framework
-def test_a_saved_model_is_the_same_twice_and_loads(definitions: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_saved_model_is_the_same_twice_and_loads(
+    processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
+) -> None:
     """All files are byte-equal, fingerprint.pb too, and TensorFlow loads them and answers."""
     import tensorflow as tf
 
-    folder, signature = made_twice(definitions, "saved", tmp_path)
+    folder, signature = made_twice(processes, definitions, "saved", tmp_path)
     assert signature.outputs == (TensorInfo("p", "TYPE_FP32", (-1, 5)),)
     assert {"saved_model.pb", "fingerprint.pb", "variables/variables.index"} <= set(tree(folder / "model.savedmodel"))
     assert str(definitions[1].parent).encode() not in (folder / "model.savedmodel" / "saved_model.pb").read_bytes()
@@ -226,6 +250,7 @@ def test_a_saved_model_is_the_same_twice_and_loads(definitions: tuple[Path, Path
 
 
 @pytest.mark.framework
+@pytest.mark.usefixtures("forked")
 def test_a_module_with_a_table_keeps_it(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """Several inputs and outputs, strings, scalars by reshape, and a lookup table survive saving."""
     import tensorflow as tf
@@ -240,9 +265,11 @@ def test_a_module_with_a_table_keeps_it(definitions: tuple[Path, Path], tmp_path
 
 
 @pytest.mark.framework
-def test_a_pipeline_is_the_same_twice_and_holds_no_path(definitions: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_pipeline_is_the_same_twice_and_holds_no_path(
+    processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
+) -> None:
     """For the GPU as it is written; declared types and ranks of outputs are in the file."""
-    folder, signature = made_twice(definitions, "for_gpu", tmp_path)
+    folder, signature = made_twice(processes, definitions, "for_gpu", tmp_path)
     data = (folder / "model.dali").read_bytes()
     assert dali_pipeline.needs_gpu(data)
     assert b"definition.py" not in data

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import told
+from tests.support.photographs import PHOTOGRAPHS
 from tritonforge import dali_pipeline
+from tritonforge.repository.artifacts import make
+from tritonforge.repository.definition import Dali
+from tritonforge.repository.definition.loading import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,19 +57,6 @@ def frozen(path: Path, feed: str, fetch: str) -> Callable[[Any], Any]:
     return lambda array: pruned(tf.constant(array, tf.float32)).numpy()
 
 
-def photographs() -> list[bytes]:
-    """scikit-learn's two photographs as JPEG."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    encoded = []
-    for image in load_sample_images().images:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=95)
-        encoded.append(buffer.getvalue())
-    return encoded
-
-
 def test_digits_are_recognised_and_every_step_before_the_network_counts(digits: Path) -> None:
     """At least 95 % of held-out images are right; swapped colours or another network's scale are far below."""
     network = network_module("digits")
@@ -83,6 +74,9 @@ def test_digits_are_recognised_and_every_step_before_the_network_counts(digits: 
         assert accuracy(wrong) < 0.5
 
 
+# The graph takes long to build and to run. test_artifacts_make.py shows that another function is used offline, the test
+# of `repos/digits` above that colours matter, and the test below what the preprocessing gives.
+@pytest.mark.long
 def test_inception_answers_differ_from_image_to_image(inception: Path) -> None:
     """The offline graph has the official names, says that it is random, and tells images and colours apart."""
     (sentence,) = [line for line in told(inception).splitlines() if line.startswith("note: ")]
@@ -91,7 +85,7 @@ def test_inception_answers_differ_from_image_to_image(inception: Path) -> None:
         "seeded random weights of the same architecture are used instead, so its labels mean nothing"
     )
     classify = frozen(inception / "inception_graphdef/1/model.graphdef", "input", "InceptionV3/Predictions/Softmax")
-    images = preprocessed(inception / "dali/1/model.dali", photographs())
+    images = preprocessed(inception / "dali/1/model.dali", PHOTOGRAPHS)
     assert images.shape == (2, 299, 299, 3)
     assert -1 <= images.min() < -0.9
     assert 0.9 < images.max() <= 1
@@ -104,7 +98,24 @@ def test_inception_answers_differ_from_image_to_image(inception: Path) -> None:
     assert np.abs(classify(images[:1])[0] - both[0]).max() < 1e-5
 
 
-def test_resnet_preprocessing_is_that_of_keras(resnet50: Path) -> None:
+def preprocessing(repo: str, model: str, folder: Path) -> Path:
+    """The pipeline file of a model of `repos/`; the other models are not built."""
+    found = load(REPOS / repo / "definition.py")
+    made = found.models[model]
+    assert isinstance(made, Dali)
+    make(made, folder, base=found.folder, report=lambda text: None)
+    return folder / "model.dali"
+
+
+def test_inception_preprocessing_gives_numbers_from_minus_one_to_one(tmp_path: Path) -> None:
+    """Each image becomes 299 by 299 pixels."""
+    images = preprocessed(preprocessing("inception_v3", "dali", tmp_path), PHOTOGRAPHS)
+    assert images.shape == (2, 299, 299, 3)
+    assert -1 <= images.min() < -0.9
+    assert 0.9 < images.max() <= 1
+
+
+def test_resnet_preprocessing_is_that_of_keras(tmp_path: Path) -> None:
     """Blue, green, red, less ImageNet's mean colour, as `keras.applications.resnet50.preprocess_input` gives it."""
     import keras
     from PIL import Image
@@ -112,11 +123,42 @@ def test_resnet_preprocessing_is_that_of_keras(resnet50: Path) -> None:
     random = np.random.default_rng(3).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(random).save(buffer, "PNG")
-    found = preprocessed(resnet50 / "preprocess_resnet50/1/model.dali", [buffer.getvalue()])[0]
+    found = preprocessed(preprocessing("resnet50", "preprocess_resnet50", tmp_path), [buffer.getvalue()])[0]
     expected = keras.applications.resnet50.preprocess_input(random.astype(np.float32))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(("repo", "function"), [("resnet50", "image_bytes_network"), ("resnet50_tfs", "network")])
+def test_encoded_images_are_decoded_and_cropped_before_the_network(
+    repo: str, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function takes JPEG and PNG of any size in one batch; a small network is in the place of ResNet-50."""
+    import keras
+    import tensorflow as tf
+    from PIL import Image
+
+    def small(*, weights: None, classes: int, input_shape: tuple[int, int, int]) -> Any:
+        image = keras.Input(input_shape)
+        pooled = keras.layers.GlobalAveragePooling2D()(image)
+        return keras.Model(image, keras.layers.Dense(classes, activation="softmax")(pooled))
+
+    monkeypatch.setattr(keras.applications, "ResNet50V2", small)
+    buffer = io.BytesIO()
+    Image.effect_noise((300, 250), 90).convert("RGB").save(buffer, "PNG")
+    answer = getattr(network_module(repo), function)()(tf.constant([*PHOTOGRAPHS, buffer.getvalue()]))
+    check_answer(answer)
+
+
+def check_answer(answer: Any) -> None:
+    """The outputs have the published signature, and the first two images have different answers."""
+    assert (answer["classes"].dtype, answer["classes"].shape) == ("int64", (3,))
+    assert (answer["probabilities"].dtype, answer["probabilities"].shape) == ("float32", (3, 1001))
+    assert answer["classes"].numpy().tolist() == answer["probabilities"].numpy().argmax(axis=1).tolist()
+    assert np.abs(answer["probabilities"][0] - answer["probabilities"][1]).max() > 1e-2
+
+
+# The test above runs the same function with a small network.
+@pytest.mark.long
 def test_resnet_on_encoded_images_answers_with_classes_and_probabilities(resnet50: Path) -> None:
     """The SavedModel takes JPEG and PNG of any size in one batch, and has the published signature."""
     import tensorflow as tf
@@ -125,11 +167,7 @@ def test_resnet_on_encoded_images_answers_with_classes_and_probabilities(resnet5
     serve = tf.saved_model.load(str(resnet50 / "resnet50_image_bytes/1/model.savedmodel")).signatures["serving_default"]
     buffer = io.BytesIO()
     Image.effect_noise((300, 250), 90).convert("RGB").save(buffer, "PNG")
-    answer = serve(image_bytes=tf.constant([*photographs(), buffer.getvalue()]))
-    assert (answer["classes"].dtype, answer["classes"].shape) == (tf.int64, (3,))
-    assert (answer["probabilities"].dtype, answer["probabilities"].shape) == (tf.float32, (3, 1001))
-    assert answer["classes"].numpy().tolist() == answer["probabilities"].numpy().argmax(axis=1).tolist()
-    assert np.abs(answer["probabilities"][0] - answer["probabilities"][1]).max() > 1e-2
+    check_answer(serve(image_bytes=tf.constant([*PHOTOGRAPHS, buffer.getvalue()])))
 
 
 def test_the_label_files_have_one_line_a_class() -> None:

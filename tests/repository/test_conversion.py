@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.framework_children import FrameworkProcess
 from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
 from tritonforge.inference.client import Client
 from tritonforge.repository import config as text
@@ -44,6 +46,14 @@ class Told:
 
     def moved(self, done: int, total: int | None) -> None:
         """Nothing is moved here."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked() -> Iterator[None]:
+    """Conversions run in forks of one process; end_to_end/test_digits.py runs one in a process of its own."""
+    imports = "from tritonforge import thrift; thrift.without_keras(); import onnxruntime, tensorflow, tf2onnx"
+    with FrameworkProcess(imports) as process, process.forks():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +187,7 @@ def test_the_settings_stay_and_tensorflows_own_are_left_out_with_a_sentence(conv
         input {{ name: "input" data_type: TYPE_FP32 format: FORMAT_NHWC dims: [ 15, 17, 3 ] }}
         output {{ name: "{SOFTMAX}" data_type: TYPE_FP32 dims: [ 10 ] label_filename: "names.txt" }}
         output {{ name: "average" data_type: TYPE_FP32 dims: [ 1 ] }}
-        instance_group {{ count: 2 kind: KIND_CPU }}
+        instance_group {{ count: 1 kind: KIND_CPU }}
         dynamic_batching {{ max_queue_delay_microseconds: 100 }}
         version_policy {{ all {{}} }}
         parameters {{ key: "owner" value {{ string_value: "us" }} }}
