@@ -9,12 +9,14 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
 from tests import conftest
 from tests.sagemaker.package.conftest import ENSEMBLE, FILES, LEAF, lay, member, packed
 from tests.support.command import tritonforge
+from tests.support.graphdefs import dense_layers
 from tritonforge.sagemaker.aws import Session, Store
 from tritonforge.sagemaker.package import contents, inspect
 
@@ -42,11 +44,8 @@ def test_a_package_is_written_and_told(repository: Path, tmp_path: Path) -> None
 def test_two_runs_have_the_same_bytes(repository: Path, tmp_path: Path) -> None:
     """From a copy of the repository, too."""
     shutil.copytree(repository, tmp_path / "copy")
-    for name in ("repository", "copy"):
-        assert (
-            conftest.tritonforge("package", str(tmp_path / name), "-o", str(tmp_path / f"{name}.tar.gz")).returncode
-            == 0
-        )
+    for name, run in (("repository", tritonforge), ("copy", conftest.tritonforge)):
+        assert run("package", str(tmp_path / name), "-o", str(tmp_path / f"{name}.tar.gz")).returncode == 0
     assert (tmp_path / "repository.tar.gz").read_bytes() == (tmp_path / "copy.tar.gz").read_bytes()
 
 
@@ -76,9 +75,10 @@ def test_what_is_refused_is_shown_as_validate_does_and_not_written(repository: P
     assert target.read_bytes() == b"old"
 
 
-def test_a_definition_is_to_be_built_first(tmp_path: Path) -> None:
+def test_a_definition_is_to_be_built_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 2, and the command."""
-    done = conftest.tritonforge("package", "repos/digits", "-o", str(tmp_path / "model.tar.gz"))
+    monkeypatch.chdir(conftest.ROOT)
+    done = tritonforge("package", "repos/digits", "-o", str(tmp_path / "model.tar.gz"))
     assert done.returncode == 2
     assert "build it first: tritonforge build repos/digits, then package build/digits" in done.stderr
 
@@ -176,17 +176,20 @@ def test_tensorflow_stays_with_an_image_of_the_users_own(repository: Path, tmp_p
 
 
 @pytest.mark.framework
-def test_tensorflow_models_are_converted_when_asked(digits: Path, tmp_path: Path) -> None:
+def test_tensorflow_models_are_converted_when_asked(tmp_path: Path) -> None:
     """`--tensorflow onnx` packs the converted repository, and tells how it compares."""
-    shutil.copytree(digits, tmp_path / "digits", copy_function=shutil.copy2)
-    target = tmp_path / "model.tar.gz"
-    done = conftest.tritonforge(
-        "package", str(tmp_path / "digits"), "-o", str(target), "--image", "26.05", "--tensorflow", "onnx"
+    config = (
+        'platform: "tensorflow_graphdef" max_batch_size: 4 input { name: "x" data_type: TYPE_FP32 dims: [ 3 ] } '
+        'output { name: "y" data_type: TYPE_FP32 dims: [ 3 ] }'
     )
+    folder = lay(tmp_path / "layers", {"classify/config.pbtxt": config, "classify/1/model.graphdef": ""})
+    (folder / "classify/1/model.graphdef").write_bytes(dense_layers([np.eye(3)]))
+    target = tmp_path / "model.tar.gz"
+    done = tritonforge("package", str(folder), "-o", str(target), "--image", "26.05", "--tensorflow", "onnx")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "classify/1: ONNX opset" in done.stderr
     assert "classify/1/model.onnx" in inspect(target).files
-    assert inspect(target).digest == contents(tmp_path / "digits-onnx").digest
+    assert inspect(target).digest == contents(tmp_path / "layers-onnx").digest
 
 
 @pytest.fixture

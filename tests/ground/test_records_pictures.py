@@ -15,7 +15,7 @@ from tests.fixtures import make_pictures
 from tests.fixtures.make_pictures import Recipe, make, picture, read_manifest
 from tritonforge.records import example_decode, gunzip, split
 
-COUNT = 30
+COUNT = 12
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -53,12 +53,17 @@ def test_the_manifest_says_what_is_in_every_record(tmp_path: Path, form: Any, co
     ]
 
 
-@pytest.mark.parametrize("form", ["JPEG", "TFRecord"])
-def test_the_same_bytes_come_from_every_run(tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+# Each new process imports scikit-learn. JPEG shows that the number of processes changes nothing.
+@pytest.mark.parametrize(
+    ("form", "processes"), [("JPEG", 2), ("TFRecord", 1), pytest.param("TFRecord", 2, marks=pytest.mark.long)]
+)
+def test_the_same_bytes_come_from_every_run(
+    tmp_path: Path, form: Any, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One process or two, more pictures in all: the same number is the same picture; another seed is another set."""
-    monkeypatch.setattr(make_pictures, "_OBJECTS", 7)
+    monkeypatch.setattr(make_pictures, "_OBJECTS", 5)
     one = make(tmp_path / "one", COUNT, form=form, files=3)
-    two = make(tmp_path / "two", COUNT, form=form, files=3, processes=2)
+    two = make(tmp_path / "two", COUNT, form=form, files=3, processes=processes)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert one.read_bytes() == two.read_bytes()
     more = make(tmp_path / "more", COUNT + 5, form=form)
@@ -72,7 +77,7 @@ def test_the_digit_on_a_picture_is_the_one_of_its_label() -> None:
     """Of all held-out digits, its red channel is nearest to the one that the manifest names, and has its label."""
     _, red, _, labels = make_pictures._heldout()
     templates = np.stack([digit / 16.0 for digit in red]).reshape(len(red), -1)
-    for index in range(60):
+    for index in range(30):
         made = picture(index, Recipe(kinds=("digits",)))
         image = Image.open(io.BytesIO(made.data))
         assert (image.format, image.size) == ("JPEG", (made.width, made.height))
@@ -85,10 +90,10 @@ def test_the_digit_on_a_picture_is_the_one_of_its_label() -> None:
 
 def test_photographs_are_of_many_sizes_and_have_no_label() -> None:
     """Both photographs come, in sizes of all ratios within the bounds, each of them a JPEG."""
-    made = [picture(index, Recipe(kinds=("photographs",))) for index in range(60)]
+    made = [picture(index, Recipe(kinds=("photographs",))) for index in range(30)]
     assert {each.source for each in made} == {"china.jpg", "flower.jpg"}
     assert {each.label for each in made} == {None}
-    assert len({(each.width, each.height) for each in made}) > 50
+    assert len({(each.width, each.height) for each in made}) > 25
     low, high = make_pictures.SIDES
     for each in made:
         image = Image.open(io.BytesIO(each.data))
@@ -99,7 +104,7 @@ def test_photographs_are_of_many_sizes_and_have_no_label() -> None:
 @pytest.mark.parametrize("size", [5_000, 66_000, 200_000])
 def test_comments_fill_a_picture_up(size: int) -> None:
     """The file has the size that is asked for, or up to 3 bytes more, and shows the same pixels."""
-    for index in range(8):
+    for index in range(4):
         plain, filled = picture(index), picture(index, Recipe(at_least=size))
         assert len(filled.data) == len(plain.data) if len(plain.data) >= size else size <= len(filled.data) <= size + 3
         shown = [np.asarray(Image.open(io.BytesIO(each.data))) for each in (plain, filled)]

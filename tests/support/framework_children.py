@@ -1,7 +1,7 @@
 """Child processes of builds and conversions, as forks of one process that has imported their frameworks.
 
-`FrameworkProcess.forks` replaces the start of the processes of `tritonforge.repository.artifacts.child`; each is still a
-process of its own, with the same arguments, environment and pipes. This file is also the program that forks them:
+`FrameworkProcess.forks` replaces the start of the processes of `tritonforge.repository.artifacts.child`. Each is still
+a process of its own, with the same arguments, environment and pipes. This file is also the program that forks them:
 ``python framework_children.py SOCKET CODE``, where ``CODE`` imports the frameworks.
 """
 
