@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forked_scripts import Forks
 from tritonforge.errors import ConnectError
 from tritonforge.inference.transform import (
     Folders,
@@ -164,6 +166,14 @@ class Folder:
 def folder(tmp_path: Path) -> Folder:
     """A job's folders."""
     return Folder(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The process that those of `killed.Tool` are forks of."""
+    modules = ("tritonforge.cli.main", "tritonforge.cli.transform", "tritonforge.inference.transform.local_server")
+    with Forks([sys.executable], *modules) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,27 +1,28 @@
-"""Runs `tritonforge transform` in a process of its own, and ends it, or its tritonserver, with SIGKILL."""
+"""Runs `tritonforge transform` in a process of its own, and ends it, or its tritonserver, with SIGKILL.
+
+These processes are forks of one that imported what the command imports.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.forked_scripts import Forks
+
 
 class Tool:
     """One run of the command, which may be killed at any moment."""
 
-    def __init__(self, arguments: Sequence[str | Path], log: Path) -> None:
+    def __init__(self, forks: Forks, arguments: Sequence[str | Path], log: Path) -> None:
         self.log = log
         program = Path(sys.executable).with_name("tritonforge")
-        with log.open("ab") as file:
-            self.process = subprocess.Popen(
-                [program, "transform", *map(str, arguments)], stdout=file, stderr=file, stdin=subprocess.DEVNULL
-            )
+        self.process = forks.start(program, "transform", *arguments, output=log)
 
     def kill(self) -> None:
         """SIGKILL to the tool."""

@@ -14,6 +14,7 @@ import pytest
 from tests.inference.transform.conftest import FRAMES, Folder, Model
 from tests.inference.transform.killed import Tool, outputs
 from tests.inference.transform.test_asker import Container
+from tests.support.forked_scripts import Forks
 
 RECORDS = 400
 
@@ -44,11 +45,13 @@ def _input(folder: Folder, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["objects", "records"])
-def test_a_job_that_is_killed_three_times_ends_as_if_it_was_not(folder: Folder, container: Slow, kind: str) -> None:
+def test_a_job_that_is_killed_three_times_ends_as_if_it_was_not(
+    folder: Folder, forks: Forks, container: Slow, kind: str
+) -> None:
     """Nothing lost, nothing twice in an output, no partial output at any moment; finished work is not done again."""
     flags = ["--form", "container", "--max-concurrent", "4", "--url", container.url, *_input(folder, kind)]
     reference = folder.path / "reference"
-    assert Tool([folder.source, reference, *flags], folder.path / "log").wait(60) == 0
+    assert Tool(forks, [folder.source, reference, *flags], folder.path / "log").wait(60) == 0
     expected = outputs(reference)
     assert len(expected) == (RECORDS if kind == "objects" else 2)
     container.asked.clear()
@@ -59,7 +62,7 @@ def test_a_job_that_is_killed_three_times_ends_as_if_it_was_not(folder: Folder, 
         container.pause = 0.04
         lives = [chance.uniform(0.0, 0.3), *(chance.uniform(1.3, 1.5) for _ in range(2))]
     for life in lives:
-        tool = Tool([folder.source, folder.target, *flags], folder.path / "log")
+        tool = Tool(forks, [folder.source, folder.target, *flags], folder.path / "log")
         before = len(container.asked)
         while len(container.asked) == before:
             assert not tool.ended, tool.log.read_text()
@@ -70,7 +73,7 @@ def test_a_job_that_is_killed_three_times_ends_as_if_it_was_not(folder: Folder, 
         there = outputs(folder.target)
         assert {key: there[key] == expected.get(key) for key in there} == dict.fromkeys(there, True)
     before = len(container.asked)
-    assert Tool([folder.source, folder.target, *flags], folder.path / "log").wait(60) == 0, tool.log.read_text()
+    assert Tool(forks, [folder.source, folder.target, *flags], folder.path / "log").wait(60) == 0, tool.log.read_text()
     assert outputs(folder.target) == expected
     # Of a client that was killed the container may have got a part of a body.
     asked = {body for headers, body in container.asked if len(body) == int(headers["content-length"])}
@@ -80,10 +83,10 @@ def test_a_job_that_is_killed_three_times_ends_as_if_it_was_not(folder: Folder, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_in_good_order(folder: Folder, container: Slow, number: signal.Signals) -> None:
+def test_a_signal_stops_in_good_order(folder: Folder, forks: Forks, container: Slow, number: signal.Signals) -> None:
     """Exit code 130, a sentence on how to go on, and nothing that was answered is asked again."""
     flags = ["--form", "container", "--max-concurrent", "2", "--url", container.url, *_input(folder, "records")]
-    tool = Tool([folder.source, folder.target, *flags], folder.path / "log")
+    tool = Tool(forks, [folder.source, folder.target, *flags], folder.path / "log")
     while len(container.asked) < 30:
         time.sleep(0.002)
     tool.process.send_signal(number)
@@ -91,7 +94,7 @@ def test_a_signal_stops_in_good_order(folder: Folder, container: Slow, number: s
     assert "the same command goes on from here" in tool.log.read_text()
     asked = len(container.asked)
     assert asked < RECORDS
-    assert Tool([folder.source, folder.target, *flags], folder.path / "log").wait(60) == 0
+    assert Tool(forks, [folder.source, folder.target, *flags], folder.path / "log").wait(60) == 0
     assert len(container.asked) <= RECORDS + 4
     assert len(outputs(folder.target)) == 2
 

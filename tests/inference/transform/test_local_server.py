@@ -16,6 +16,7 @@ import pytest
 
 from tests.inference.transform.conftest import FRAMES, Folder
 from tests.inference.transform.killed import Tool, outputs
+from tests.support.forked_scripts import Forks
 from tritonforge.errors import LaunchError
 from tritonforge.inference.transform import RAW, Folders, Outcome, local_server, run
 from tritonforge.inference.transform.local_server import LocalServer
@@ -256,18 +257,18 @@ def test_a_server_that_only_dies_ends_the_job(
     assert outcome.objects == 0
 
 
-def test_tool_and_server_are_killed_at_random(folder: Folder, repository: Path) -> None:
+def test_tool_and_server_are_killed_at_random(folder: Folder, forks: Forks, repository: Path) -> None:
     """SIGKILL to the command and to its tritonserver in turn; the outputs are those of an undisturbed run."""
     kills = int(os.environ.get("TRITONFORGE_KILLS", "2"))
     folder.write({f"{part}": b"".join(map(FRAMES["TFRecord"], RECORDS[part::3])) for part in range(3)})
     flags: list[str | Path] = ["--model", repository, "--split-type", "TFRecord", "--max-concurrent", "2"]
     flags += ["--gather", "never", "--env", "PAUSE=0.02"]
     log = folder.path / "log"
-    assert Tool([folder.source, folder.path / "reference", *flags], log).wait(120) == 0, log.read_text()
+    assert Tool(forks, [folder.source, folder.path / "reference", *flags], log).wait(120) == 0, log.read_text()
     expected = outputs(folder.path / "reference")
     chance = random.Random(2)
     for kill in range(kills):
-        tool = Tool([folder.source, folder.target, *flags], log)
+        tool = Tool(forks, [folder.source, folder.target, *flags], log)
         stages = folder.path / ".out.transform" / "journal.sqlite"
         while not (stages.exists() or tool.ended):
             time.sleep(0.01)
@@ -277,6 +278,6 @@ def test_tool_and_server_are_killed_at_random(folder: Folder, repository: Path) 
         tool.kill()
         there = outputs(folder.target) if folder.target.exists() else {}
         assert {key: there[key] == expected[key] for key in there} == dict.fromkeys(there, True)
-    assert Tool([folder.source, folder.target, *flags], log).wait(120) == 0, log.read_text()
+    assert Tool(forks, [folder.source, folder.target, *flags], log).wait(120) == 0, log.read_text()
     assert outputs(folder.target) == expected
     assert "signal 9" in log.read_text() or kills < 1
