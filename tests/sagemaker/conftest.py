@@ -8,6 +8,15 @@ from typing import Any
 
 import pytest
 
+from tests.support.peers import Peers
+
+
+@pytest.fixture(scope="session")
+def peers() -> Iterator[Peers]:
+    """AWS's command line and SDKs."""
+    with Peers() as running:
+        yield running
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _models_read_once() -> Iterator[None]:

@@ -1,13 +1,15 @@
 """AWS's command line makes, asks, updates and deletes an endpoint of the emulator."""
 
 import json
-from typing import Any
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.peers.conftest import IMAGE, PEERS, PHOTOGRAPH, Place
+from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place
+from tests.support.peers import Peers
 
-pytestmark = [pytest.mark.server, pytest.mark.framework]
+pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +22,11 @@ def digit(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def aws(place: Place, *arguments: str) -> Any:
-    """One call of the command line; gives its JSON."""
-    said = place.run(PEERS / "aws", *arguments, "--output", "json")
-    return json.loads(said) if said.strip() else None
-
-
-def test_the_command_line_goes_from_a_model_to_an_answer_and_back(place: Place, digit: str, tmp_path: Any) -> None:
+def test_the_command_line_goes_from_a_model_to_an_answer_and_back(
+    place: Place, peers: Peers, digit: str, tmp_path: Path
+) -> None:
     """create-model, create-endpoint-config, create-endpoint, wait, invoke-endpoint, list, delete."""
+    aws = partial(peers.aws, place.emulator)
     variant = {
         "VariantName": "AllTraffic",
         "ModelName": "cli-digits",
@@ -41,30 +40,36 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(place: Place, 
     }
     role = place.emulator.role_arn
     describe = ("sagemaker", "describe-endpoint", "--endpoint-name", "cli-digits")
-    listed = aws(place, "s3api", "list-objects-v2", "--bucket", "models")
+    listed = aws("s3api", "list-objects-v2", "--bucket", "models")
     assert "digits.tar.gz" in [each["Key"] for each in listed["Contents"]]
     made = aws(
-        place, "sagemaker", "create-model", "--model-name", "cli-digits",
+        "sagemaker", "create-model", "--model-name", "cli-digits",
         "--execution-role-arn", role, "--primary-container", json.dumps(container),
     )  # fmt: skip
     assert made["ModelArn"].endswith(":model/cli-digits")
     aws(
-        place, "sagemaker", "create-endpoint-config", "--endpoint-config-name", "cli-digits",
+        "sagemaker", "create-endpoint-config", "--endpoint-config-name", "cli-digits",
         "--production-variants", json.dumps([variant]), "--tags", "Key=team,Value=vision",
     )  # fmt: skip
     made = aws(
-        place, "sagemaker", "create-endpoint", "--endpoint-name", "cli-digits", "--endpoint-config-name", "cli-digits"
+        "sagemaker",
+        "create-endpoint",
+        "--endpoint-name",
+        "cli-digits",
+        "--endpoint-config-name",
+        "cli-digits",
     )
-    while aws(place, *describe)["EndpointStatus"] == "Creating":
-        pass
-    aws(place, "sagemaker", "wait", "endpoint-in-service", "--endpoint-name", "cli-digits")  # it looks every 30 s
-    described = aws(place, *describe)
+    waiter = place.client("sagemaker").get_waiter("endpoint_in_service")
+    waiter.wait(EndpointName="cli-digits", WaiterConfig={"Delay": 1})
+    # The command's own wait looks every 30 seconds.
+    aws("sagemaker", "wait", "endpoint-in-service", "--endpoint-name", "cli-digits")
+    described = aws(*describe)
     assert described["EndpointStatus"] == "InService"
     assert described["EndpointArn"] == made["EndpointArn"]
 
     answer = tmp_path / "answer"
     told = aws(
-        place, "sagemaker-runtime", "invoke-endpoint", "--endpoint-name", "cli-digits", "--body", f"fileb://{digit}",
+        "sagemaker-runtime", "invoke-endpoint", "--endpoint-name", "cli-digits", "--body", f"fileb://{digit}",
         "--content-type", "application/vnd.sagemaker-triton.binary+json;json-header-size=0", str(answer),
     )  # fmt: skip
     assert told["InvokedProductionVariant"] == "AllTraffic"
@@ -72,25 +77,24 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(place: Place, 
     assert json.loads(answer.read_bytes()[:header])["model_name"] == "digits"
 
     tags = aws(
-        place,
         "sagemaker",
         "list-tags",
         "--resource-arn",
         described["EndpointArn"].replace("endpoint/", "endpoint-config/"),
     )
     assert tags["Tags"] == [{"Key": "team", "Value": "vision"}]
-    endpoints = aws(place, "sagemaker", "list-endpoints", "--name-contains", "cli-", "--max-items", "1")
+    endpoints = aws("sagemaker", "list-endpoints", "--name-contains", "cli-", "--max-items", "1")
     assert [each["EndpointName"] for each in endpoints["Endpoints"]] == ["cli-digits"]
-    aws(place, "sagemaker", "delete-endpoint", "--endpoint-name", "cli-digits")
-    while aws(place, "sagemaker", "list-endpoints", "--name-contains", "cli-")["Endpoints"]:
-        pass
-    aws(place, "sagemaker", "wait", "endpoint-deleted", "--endpoint-name", "cli-digits")
-    aws(place, "sagemaker", "delete-endpoint-config", "--endpoint-config-name", "cli-digits")
-    aws(place, "sagemaker", "delete-model", "--model-name", "cli-digits")
-    assert aws(place, "sagemaker", "list-models", "--name-contains", "cli-")["Models"] == []
+    aws("sagemaker", "delete-endpoint", "--endpoint-name", "cli-digits")
+    waiter = place.client("sagemaker").get_waiter("endpoint_deleted")
+    waiter.wait(EndpointName="cli-digits", WaiterConfig={"Delay": 1})
+    aws("sagemaker", "wait", "endpoint-deleted", "--endpoint-name", "cli-digits")
+    aws("sagemaker", "delete-endpoint-config", "--endpoint-config-name", "cli-digits")
+    aws("sagemaker", "delete-model", "--model-name", "cli-digits")
+    assert aws("sagemaker", "list-models", "--name-contains", "cli-")["Models"] == []
 
 
-def test_the_command_line_shows_the_services_own_error(place: Place) -> None:
+def test_the_command_line_shows_the_services_own_error(place: Place, peers: Peers) -> None:
     """A missing endpoint is AWS's ValidationException, and the command line's exit code for it."""
     with pytest.raises(AssertionError, match=r"ValidationException.*Could not find endpoint"):
-        aws(place, "sagemaker", "describe-endpoint", "--endpoint-name", "nobody")
+        peers.aws(place.emulator, "sagemaker", "describe-endpoint", "--endpoint-name", "nobody")

@@ -11,8 +11,8 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.sagemaker.peers.conftest import SDK_2, run_sdk
 from tests.sagemaker.training.conftest import PROGRAM
+from tests.support.peers import Peers, run_sdk_2
 from tritonforge.sagemaker.emulator import Emulator
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/counter:1"
@@ -51,12 +51,11 @@ def sdk_2(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> tuple
     line = {"source-ref": f"s3://{emulator.bucket}/street/1.jpg", LABEL: {"annotations": []}}
     s3.put_object(Bucket=emulator.bucket, Key="labelled/output.manifest", Body=json.dumps(line).encode())
     write_jumpstart(s3)
-    _, printed = run_sdk(
+    _, printed = run_sdk_2(
         emulator,
         ("sdk2_steps.py", IMAGE, str(folder / "steps")),
         ("seed_manifest.py", IMAGE, emulator.role_arn, f"s3://{emulator.bucket}/labelled", str(folder / "manifest")),
         ("seed_jumpstart.py", str(folder / "jumpstart")),
-        sdk=SDK_2,
     )
     return folder, printed
 
@@ -100,9 +99,10 @@ def test_the_code_of_the_post_on_transfer_learning(sdk_2: tuple[Path, str]) -> N
     }
 
 
-def test_sdk_3_trains_builds_deploys_and_registers(emulator: Emulator, tmp_path: Path) -> None:
+def test_sdk_3_trains_builds_deploys_and_registers(emulator: Emulator, peers: Peers, tmp_path: Path) -> None:
     """`ModelTrainer`, `ModelBuilder`, its endpoint and its model package."""
-    _, printed = run_sdk(emulator, ("sdk3_steps.py", IMAGE, str(tmp_path / "steps")))
+    script = Path(__file__).with_name("sdk3_steps.py")
+    printed = peers.sdk_3(emulator, script, IMAGE, str(tmp_path / "steps"), proxy=True)
     told = read(tmp_path / "steps", printed)
     assert told["identity"] == identity(emulator)
     assert told["job"] == "Completed"

@@ -2,36 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
-import boto3
 import botocore.exceptions
 import pytest
 
-from tests.sagemaker.peers.conftest import IMAGE, PEERS, PHOTOGRAPH, Place
+from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place
+from tests.support.peers import Peers
 
-pytestmark = [pytest.mark.server, pytest.mark.framework]
-
-
-def client(place: Place, service: str) -> Any:
-    """A boto3 client of the emulator."""
-    return boto3.client(
-        service,
-        endpoint_url=place.emulator.url,
-        region_name=place.emulator.environment["AWS_DEFAULT_REGION"],
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
+pytestmark = pytest.mark.server
 
 
-def test_sagemaker_core_makes_waits_asks_and_deletes(place: Place, tmp_path: Path) -> None:
+def test_sagemaker_core_makes_waits_asks_and_deletes(place: Place, peers: Peers, tmp_path: Path) -> None:
     """The SDK's resource objects work from create to wait_for_delete."""
     from PIL import Image
 
     picture = tmp_path / "digit.png"
     Image.open(PHOTOGRAPH).crop((0, 0, 64, 64)).save(picture)
-    script = str(Path(__file__).with_name("core_steps.py"))
-    said = place.run(PEERS / "python", script, place.package, place.emulator.role_arn, IMAGE, str(picture))
+    script = Path(__file__).with_name("core_steps.py")
+    said = peers.sdk_3(place.emulator, script, place.package, place.emulator.role_arn, IMAGE, str(picture))
     told = json.loads(said[said.index('{"names"') :])  # after what the SDK draws while it waits
     assert told["names"] == ["core-digits"]
     assert told["content_type"].startswith("application/vnd.sagemaker-triton.binary+json;json-header-size=")
@@ -40,7 +28,7 @@ def test_sagemaker_core_makes_waits_asks_and_deletes(place: Place, tmp_path: Pat
 
 def test_a_waiter_ends_with_the_failure_of_a_model_that_does_not_load(place: Place) -> None:
     """An endpoint whose default model is not in the package fails, and boto3's waiter says so."""
-    sagemaker = client(place, "sagemaker")
+    sagemaker = place.client("sagemaker")
     container = {
         "Image": IMAGE,
         "ModelDataUrl": place.package,
@@ -61,7 +49,7 @@ def test_a_waiter_ends_with_the_failure_of_a_model_that_does_not_load(place: Pla
 
 def test_a_paginator_sees_each_model_once(place: Place) -> None:
     """boto3's paginator follows NextToken to the end, in the order asked for."""
-    sagemaker = client(place, "sagemaker")
+    sagemaker = place.client("sagemaker")
     names = [f"page-{index:02}" for index in range(23)]
     for name in names:
         sagemaker.create_model(

@@ -1,41 +1,60 @@
 """AWS's own post and notebook against the emulator: nothing is changed but the names that they leave open."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place, upload_package
+from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place, packaged
+from tests.support.peers import Peers
+from tests.support.picture_models import INCEPTION, write_repository
 from tritonforge.inference.client import Client
 from tritonforge.sagemaker.emulator import Emulator
 from tritonforge.serving.server import Server
 
-pytestmark = [pytest.mark.server, pytest.mark.framework]
+pytestmark = pytest.mark.server
 
 HERE = Path(__file__).parent
 
 
+# `repos/inception_v3` itself, with its large graph, in `make test-all` only: that it answers on a server is shown by
+# end_to_end/test_inception.py, and that DALI and TensorFlow answer on an endpoint by aws/test_on_emulator.py.
+@pytest.fixture(
+    scope="module", params=["small", pytest.param("inception", marks=[pytest.mark.framework, pytest.mark.long])]
+)
+def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ensemble with the names of the post's: a small one without a framework, or `repos/inception_v3`."""
+    if request.param == "inception":
+        built: Path = request.getfixturevalue("inception")
+        return built
+    return write_repository(tmp_path_factory.mktemp("repositories") / "inception", INCEPTION)
+
+
 @pytest.fixture(scope="module")
-def place(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The emulator with the package of the seed's ensemble."""
+def place(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The emulator with the package of the ensemble."""
     with Emulator(speed=1000) as emulator:
-        yield Place(emulator, upload_package(emulator, inception, tmp_path_factory.mktemp("packages")))
+        yield packaged(emulator, repository, tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture(scope="module")
-def expected(inception_server: Server) -> np.ndarray:
+def expected(repository: Path) -> np.ndarray:
     """What the same repository answers on a bare tritonserver."""
-    with Client(inception_server.sagemaker_url or "") as client:
+    with (
+        Server(repository, sagemaker_port=0, http_port=None, grpc_port=None, metrics_port=None) as server,
+        Client(server.sagemaker_url or "") as client,
+    ):
         return client.infer_raw(PHOTOGRAPH.read_bytes()).outputs["OUTPUT"].reshape(-1)
 
 
-def test_the_code_of_the_post_runs_from_create_model_to_both_invocations(place: Place, expected: np.ndarray) -> None:
+def test_the_code_of_the_post_runs_from_create_model_to_both_invocations(
+    place: Place, peers: Peers, expected: np.ndarray
+) -> None:
     """CreateModel to InvokeEndpoint as JSON and as binary+json: both answer what the ensemble answers."""
     arguments = (place.package, place.emulator.role_arn, IMAGE, str(PHOTOGRAPH))
-    told = json.loads(place.run(sys.executable, str(HERE / "seed_ensemble.py"), *arguments))
+    told = json.loads(peers.boto3(place.emulator, HERE / "seed_ensemble.py", *arguments))
     assert [arn.rpartition(":")[2].partition("/")[0] for arn in told["arns"]] == [
         "model",
         "endpoint-config",
@@ -48,11 +67,11 @@ def test_the_code_of_the_post_runs_from_create_model_to_both_invocations(place: 
 
 
 def test_the_steps_of_the_notebook_run_with_their_own_request_building(
-    place: Place, inception: Path, expected: np.ndarray
+    place: Place, peers: Peers, repository: Path, expected: np.ndarray
 ) -> None:
     """The notebook packs with tar, polls and builds its requests itself; the endpoint answers all the same."""
-    arguments = (str(inception), place.emulator.role_arn, str(PHOTOGRAPH))
-    told = json.loads(place.run(sys.executable, str(HERE / "notebook_steps.py"), *arguments))
+    arguments = (str(repository), place.emulator.role_arn, str(PHOTOGRAPH))
+    told = json.loads(peers.boto3(place.emulator, HERE / "notebook_steps.py", *arguments))
     assert told["statuses"] == ["Creating", "InService"]
     np.testing.assert_allclose(told["json"], expected, atol=1e-5)
     np.testing.assert_allclose(told["binary"], expected, atol=1e-5)

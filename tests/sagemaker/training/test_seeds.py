@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.sagemaker.training.conftest import PROGRAM, Account, served
-from tests.sagemaker.transform.test_peers import PEERS, ran
+from tests.support.peers import Peers
 
 #: The images of seeds 3 and 4: a framework's training image, and that of the built-in object detection.
 JUMPSTART = "763104351884.dkr.ecr.us-east-1.amazonaws.com/tensorflow-training:2.11-gpu-py39"
@@ -150,10 +150,10 @@ def test_without_the_record_wrapper(seeds: Account) -> None:
     assert len(seeds.model("od-model-as-written")["seen"]) == 2  # one stream a channel
 
 
-def test_the_sdk_s_job(seeds: Account) -> None:
+def test_the_sdk_s_job(seeds: Account, peers: Peers) -> None:
     """sagemaker-core creates a job, waits for it, reads its artifacts and finds it again."""
-    script = str(Path(__file__).with_name("core_job.py"))
-    said = ran(seeds, PEERS / "python", script, seeds.bucket, seeds.emulator.role_arn, DETECTION)
+    script = Path(__file__).with_name("core_job.py")
+    said = peers.sdk_3(seeds.emulator, script, seeds.bucket, seeds.emulator.role_arn, DETECTION)
     told = json.loads(said[said.index('{"status"') :])  # after what the SDK draws while it waits
     assert told["status"] == "Completed"
     assert told["arn"].endswith(":training-job/core-job")
@@ -161,12 +161,11 @@ def test_the_sdk_s_job(seeds: Account) -> None:
     assert told["names"] == ["core-job"]
 
 
-def test_the_command_line_s_job(seeds: Account) -> None:
+def test_the_command_line_s_job(seeds: Account, peers: Peers) -> None:
     """AWS's own command line: create-training-job in its shorthand, wait, describe."""
 
     def aws(*arguments: str) -> Any:
-        said = ran(seeds, PEERS / "aws", "sagemaker", *arguments, "--output", "json")
-        return json.loads(said) if said.strip() else None
+        return peers.aws(seeds.emulator, "sagemaker", *arguments)
 
     source = f"DataSource={{S3DataSource={{S3DataType=S3Prefix,S3Uri=s3://{seeds.bucket}/data/}}}}"
     aws(

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
-from tests.sagemaker.transform.conftest import IMAGE
+from tests.sagemaker.transform.conftest import IMAGE, Account
+from tests.support.peers import Peers
 from tritonforge.records import frame_tfrecord
 
-PEERS = ROOT / ".venv" / "peers" / "bin"
 
-
-def ran(account: Any, program: Path, *arguments: str) -> str:
-    """What a client's program printed; nothing but the environment tells it where AWS is."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environment = {**kept, **account.emulator.environment}
-    done = subprocess.run(
-        [program, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
-
-
-def test_the_seed_s_commands(account: Any) -> None:
+def test_the_seed_s_commands(account: Account, peers: Peers) -> None:
     """create-model, create-transform-job in its shorthand, wait, describe, list, stop."""
 
     def aws(*arguments: str) -> Any:
-        said = ran(account, PEERS / "aws", "sagemaker", *arguments, "--output", "json")
-        return json.loads(said) if said.strip() else None
+        return peers.aws(account.emulator, "sagemaker", *arguments)
 
     place = f"s3://{account.bucket}"
     account.put({"cli/in/train-00000-of-00001": frame_tfrecord(b"one") + frame_tfrecord(b"two")})
@@ -60,12 +44,12 @@ def test_the_seed_s_commands(account: Any) -> None:
     assert account.get("cli/out/train-00000-of-00001.out") == b"ONE\nTWO\n"
 
 
-def test_the_sdk_s_job(account: Any) -> None:
+def test_the_sdk_s_job(account: Account, peers: Peers) -> None:
     """sagemaker-core creates a job, waits for it, and finds it again."""
     account.put({"core/in/part": frame_tfrecord(b"one") + frame_tfrecord(b"two")})
     account.model("core")
-    script = str(Path(__file__).with_name("core_job.py"))
-    said = ran(account, PEERS / "python", script, "core", account.bucket)
+    script = Path(__file__).with_name("core_job.py")
+    said = peers.sdk_3(account.emulator, script, "core", account.bucket)
     told = json.loads(said[said.index('{"status"') :])  # after what the SDK draws while it waits
     assert told["status"] == "Completed"
     assert told["arn"].endswith(":transform-job/core-job")
