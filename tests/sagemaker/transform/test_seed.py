@@ -1,12 +1,12 @@
-"""The seed's two jobs on the emulator with real models: JPEG objects by AWS's SDK, TFRecords of tf.Example by boto3.
+"""The seed's two jobs on the emulator: JPEG objects by AWS's SDK, TFRecords of tf.Example by boto3.
 
-The models are lighter than the seed's. Its defects are mended as the documentation has it: TFRecords go with
-SingleRecord, SplitType is the input's and AssembleWith the output's, Accept is said, a wrong content type is 415.
+The handlers are those of `repos/resnet50_tfs`; the models are lighter than the seed's. Its defects are mended as the
+documentation has it: TFRecords go with SingleRecord, SplitType is the input's and AssembleWith the output's, Accept is
+said, a wrong content type is 415.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -19,11 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from tests.sagemaker.peers.conftest import SDK_2, run_sdk
 from tests.sagemaker.transform.conftest import IMAGE, Account, served
+from tests.support.peers import run_sdk_2
+from tests.support.picture_models import DIGITS, write_repository
 from tritonforge.inference.transform import (
     RAW,
     Folders,
@@ -41,7 +43,7 @@ from tritonforge.sagemaker.emulator import hosting
 from tritonforge.sagemaker.transforming.places import S3Objects
 from tritonforge.serving.tfs.server import TfsServer
 
-pytestmark = [pytest.mark.server, pytest.mark.framework]
+pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[3]
 TFS = "763104351884.dkr.ecr.us-west-2.amazonaws.com/tensorflow-inference:2.20-gpu-py312"
@@ -71,34 +73,53 @@ RESOURCES = {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 2}
 LIMITS = {"MaxPayloadInMB": 1, "MaxConcurrentTransforms": 64}
 
 
+# With TensorFlow, which takes five seconds to start for each job, in `make test-all` only: that these handlers answer
+# with it is shown by end_to_end/test_resnet50_tfs.py, also in batches.
+@pytest.fixture(
+    scope="module", params=["light", pytest.param("tensorflow", marks=[pytest.mark.framework, pytest.mark.long])]
+)
+def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What predicts behind the handlers: `model_server`, or TensorFlow."""
+    if request.param == "light":
+        program = tmp_path_factory.mktemp("program") / "tensorflow_model_server"
+        program.write_text(f"#!{sys.executable}\n{Path(__file__).with_name('model_server.py').read_text()}")
+        program.chmod(0o755)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+            yield request.param
+    else:
+        yield request.param
+
+
 @pytest.fixture(scope="module")
-def account() -> Iterator[Account]:
+def account(predictor: str) -> Iterator[Account]:
     """An emulator with real containers, and a proxy for AWS's SDK."""
     yield from served(hosting, proxy_port=0)
 
 
 @pytest.fixture(scope="module")
 def pictures() -> list[bytes]:
-    """Digits that no training saw, as JPEG."""
-    spec = importlib.util.spec_from_file_location("digits_network", ROOT / "repos/digits/network.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """Pictures of random colours in 8 by 8 fields, as JPEG."""
+    random = np.random.default_rng(0)
     encoded = []
-    for content in module.heldout()[0][:COUNT]:
+    for _ in range(COUNT):
         made = io.BytesIO()
-        Image.open(io.BytesIO(content)).convert("RGB").save(made, "JPEG", quality=95)
+        fields = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        fields.resize((64, 64)).save(made, "JPEG", quality=95)
         encoded.append(made.getvalue())
     return encoded
 
 
 @pytest.fixture(scope="module")
-def handlers(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def handlers(account: Account, predictor: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package with the handlers of `repos/resnet50_tfs`, in the emulator's S3 as the seed packs it."""
     folder = tmp_path_factory.mktemp("package")
-    script = Path(__file__).with_name("make_classifier.py")
-    subprocess.run([sys.executable, script, folder / "1538687370"], check=True, capture_output=True)
+    if predictor == "light":
+        (folder / "1538687370").mkdir()
+        (folder / "1538687370" / "saved_model.pb").write_bytes(b"not read by the light predictor")
+    else:
+        script = Path(__file__).with_name("make_classifier.py")
+        subprocess.run([sys.executable, script, folder / "1538687370"], check=True, capture_output=True)
     (folder / "code" / "lib").mkdir(parents=True)
     source = ROOT / "repos" / "resnet50_tfs" / "code"
     for path in source.rglob("*.py"):
@@ -131,7 +152,7 @@ def waited(account: Account, name: str) -> dict[str, Any]:
 def test_jpeg_objects_through_the_handlers(account: Account, handlers: Path, pictures: list[bytes]) -> None:
     """The post's code for SDK 2, as it was written: one object a request, a prediction in each output."""
     account.put({f"jpeg-images/{number:04}.jpg": body for number, body in enumerate(pictures)})
-    code, printed = run_sdk(account.emulator, ("seed_batch.py", account.bucket), sdk=SDK_2, folder=handlers)
+    code, printed = run_sdk_2(account.emulator, ("seed_batch.py", account.bucket), folder=handlers)
     assert code == 0, printed[-4000:]
     (job,) = account.sagemaker.list_transform_jobs(NameContains="tensorflow-inference")["TransformJobSummaries"]
     found = waited(account, job["TransformJobName"])
@@ -243,13 +264,12 @@ def test_the_image_that_the_seed_names(account: Account, handlers: Path) -> None
     assert "tensorflow-inference" in found["FailureReason"]
 
 
-def test_jpeg_objects_through_a_triton_ensemble(
-    account: Account, digits: Path, pictures: list[bytes], tmp_path: Path
-) -> None:
+def test_jpeg_objects_through_a_triton_ensemble(account: Account, pictures: list[bytes], tmp_path: Path) -> None:
     """Raw objects with a header of size 0: the same bytes from the emulator, from here, and from here over S3.
 
     One object is no JPEG and one is above the limit: they have no output, the others have theirs.
     """
+    digits = write_repository(tmp_path / "digits", DIGITS)
     archive = package.write(digits, tmp_path / "digits.tar.gz").path
     account.put({"digits/model.tar.gz": archive.read_bytes()})
     objects = {f"{number:04}.jpg": body for number, body in enumerate(pictures)}
