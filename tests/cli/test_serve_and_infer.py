@@ -20,8 +20,9 @@ from tests import conftest
 from tests.conftest import ROOT
 from tests.sagemaker.package.conftest import lay
 from tests.support.command import tritonforge
+from tests.support.picture_models import DIGITS, write_repository
 
-pytestmark = [pytest.mark.server, pytest.mark.framework]
+pytestmark = pytest.mark.server
 
 PHOTOGRAPH = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
 
@@ -51,8 +52,14 @@ class Serving:
 
 
 @pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ensemble with the names of `repos/digits`, without a framework."""
+    return write_repository(tmp_path_factory.mktemp("repositories") / "digits", DIGITS)
+
+
+@pytest.fixture(scope="module")
 def serving(digits: Path) -> Iterator[Serving]:
-    """One server for the whole room; ended as Ctrl-C ends it."""
+    """One server for all tests of this file; ended as Ctrl-C ends it."""
     running = Serving(digits)
     yield running
     code, said = running.end(signal.SIGINT)
@@ -63,7 +70,7 @@ def serving(digits: Path) -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def reference(serving: Serving) -> Any:
     """The classes of the photograph, as `infer` tells them for the address of SageMaker's front end."""
-    done = conftest.tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--json")
+    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--json")
     return json.loads(done.stdout)["answers"][0]["outputs"]
 
 
@@ -135,7 +142,7 @@ def test_numbers_come_as_they_are_with_top_0(serving: Serving) -> None:
 
 def test_an_image_that_is_none_is_told_and_the_others_are_answered(serving: Serving, no_image: Path) -> None:
     """Exit code 1, the server's sentence for the one file, the answers for the others."""
-    done = conftest.tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), str(no_image), str(PHOTOGRAPH))
+    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), str(no_image), str(PHOTOGRAPH))
     assert done.returncode == 1
     assert done.stdout.count(str(PHOTOGRAPH)) == 2
     assert f"error: {no_image}: the server answered 400" in done.stderr
@@ -159,23 +166,21 @@ def test_an_unknown_model_is_told_in_tritons_words(serving: Serving) -> None:
 def test_a_port_in_use_is_named(serving: Serving, digits: Path) -> None:
     """The sentence has the port and the option that changes it."""
     port = serving.urls["sagemaker"].rpartition(":")[2]
-    done = conftest.tritonforge("serve", str(digits), "--sagemaker-port", port, "--http-port", "0", "--grpc-port", "0")
+    done = tritonforge("serve", str(digits), "--sagemaker-port", port, "--http-port", "0", "--grpc-port", "0")
     assert done.returncode == 1
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
     assert "--sagemaker-port" in done.stderr
 
 
-def test_a_model_that_does_not_load_is_told_in_tritons_words(digits: Path, tmp_path: Path) -> None:
+def test_a_model_that_does_not_load_is_told_in_tritons_words(tmp_path: Path) -> None:
     """Triton's own reason, without a log to search."""
     broken = tmp_path / "broken"
-    for name in ("decode", "classify", "digits"):
-        (broken / name).mkdir(parents=True)
-        (broken / name / "config.pbtxt").write_text((digits / name / "config.pbtxt").read_text())
-        (broken / name / "1").mkdir()
-    (broken / "decode/1/model.dali").write_bytes((digits / "decode/1/model.dali").read_bytes())
-    (broken / "classify/labels.txt").write_text("zero\n")
+    (broken / "classify" / "1").mkdir(parents=True)
+    config = (ROOT / "repos" / "digits" / "classify" / "config.pbtxt").read_text()
+    (broken / "classify" / "config.pbtxt").write_text(config)
+    (broken / "classify" / "labels.txt").write_text("zero\n")
     ports = [f"--{name}-port=0" for name in ("sagemaker", "http", "grpc", "metrics")]
-    done = conftest.tritonforge("serve", str(broken), *ports)
+    done = tritonforge("serve", str(broken), *ports)
     assert done.returncode == 1
     assert "classify" in done.stderr
     assert "model.graphdef" in done.stderr

@@ -1,4 +1,7 @@
-"""The digits as JPEG objects and as TFRecords of tf.train.Examples, through the real ensembles, against in process.
+"""The digits as JPEG objects and as TFRecords of tf.train.Examples, through the real ensembles.
+
+Answers are compared with those of the models to each picture alone. That these are what DALI and
+TensorFlow give in process is shown by end_to_end/test_inception.py.
 
 TRITONFORGE_IMAGES says how many pictures (2,000 for the whole proof; fewer unless it is said).
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import once, tritonforge
+from tests.conftest import ROOT
 from tests.inference.transform.conftest import Folder
-from tests.repository.test_artifacts_repos import frozen, preprocessed
+from tests.support.command import tritonforge
+from tests.support.picture_models import DIGITS, with_one_process, write_repository
+from tritonforge.inference.client import Client
 from tritonforge.inference.transform import RAW, Outcome
 from tritonforge.inference.transform.local_server import LocalServer
 from tritonforge.inference.wire import decode_response, found_header_length
@@ -46,9 +52,21 @@ make_pictures = _pictures()
 
 
 @pytest.fixture(scope="module")
-def examples(shared: Path) -> Path:
-    """The built repository of `repos/digits_examples`."""
-    return once("digits_examples", shared)
+def examples(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built repository of `repos/digits_examples`, with the network of `repos/digits`, in one process."""
+    folder = tmp_path_factory.mktemp("definition")
+    for name in ("network.py", "example.py"):
+        shutil.copy(ROOT / "repos" / "digits_examples" / name, folder)
+    shutil.copy(digits / "classify/1/model.graphdef", folder)
+    definition = (ROOT / "repos" / "digits_examples" / "definition.py").read_text()
+    trained = "artifact=Function(build=network)"
+    assert trained in definition
+    definition = definition.replace(trained, 'artifact=File(path="model.graphdef")')
+    (folder / "definition.py").write_text(definition)
+    repository = tmp_path_factory.mktemp("built") / "digits_examples"
+    done = tritonforge("build", str(folder / "definition.py"), "-o", str(repository))
+    assert done.returncode == 0, done.stderr
+    return with_one_process(repository, repository.with_name("one_process"), "classify")
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +76,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_pictures.make(folder / "jpegs", IMAGES)
     make_pictures.make(folder / "tfrecords", IMAGES, form="TFRecord", files=FILES)
     return folder
-
-
-@pytest.fixture(scope="module")
-def in_process(examples: Path) -> np.ndarray[Any, Any]:
-    """What the model gives to each picture, asked in this process with DALI and TensorFlow, one by one."""
-    graph = examples / "classify/1/model.graphdef"
-    import tensorflow as tf
-
-    definition = tf.compat.v1.GraphDef.FromString(graph.read_bytes())
-    (source,) = [node.name for node in definition.node if node.op == "Placeholder"]
-    read = {name.split(":")[0].lstrip("^") for node in definition.node for name in node.input}
-    (output,) = [node.name for node in definition.node if node.name not in read]
-    network = frozen(graph, source, output)
-    encoded = [make_pictures.picture(index).data for index in range(IMAGES)]
-    pixels = np.concatenate(
-        [preprocessed(examples / "decode/1/model.dali", encoded[at : at + 60]) for at in range(0, IMAGES, 60)]
-    )
-    return np.concatenate([network(pixels[index : index + 1]) for index in range(IMAGES)])
 
 
 @pytest.fixture(scope="module", params=["jpegs", "tfrecords"])
@@ -89,6 +89,18 @@ def server(examples: Path, kind: str) -> Iterator[LocalServer]:
     """The repository, with the ensemble of this job as its default model."""
     with LocalServer(examples, default_model={"jpegs": "digits", "tfrecords": "digits_examples"}[kind]) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def alone(server: LocalServer) -> np.ndarray[Any, Any]:
+    """What the two models give to each picture, asked one by one, without a job and without an ensemble."""
+    found = []
+    with Client(server.server.http_url or "") as client:
+        for index in range(IMAGES):
+            encoded = np.frombuffer(make_pictures.picture(index).data, np.uint8)[None]
+            pixels = client.infer({"encoded": encoded}, model="decode")["pixels"]
+            found.append(client.infer({"pixels": pixels}, model="classify")["probabilities"])
+    return np.concatenate(found)
 
 
 def transform(
@@ -110,15 +122,15 @@ def scores(outputs: dict[str, bytes], manifest: list[Any]) -> np.ndarray[Any, An
     return np.array([each["probabilities"] for each in found], np.float32)
 
 
-def test_every_record_has_the_answer_that_the_model_gives_in_process(
-    folder: Folder, server: LocalServer, pictures: Path, kind: str, in_process: np.ndarray[Any, Any]
+def test_every_record_has_the_answer_of_its_picture(
+    folder: Folder, server: LocalServer, pictures: Path, kind: str, alone: np.ndarray[Any, Any]
 ) -> None:
     """Record by record and in order; and of the digits nearly all are read right."""
     manifest = make_pictures.read_manifest(pictures / f"{kind}.manifest.jsonl")
     outcome = transform(folder, server, pictures / kind, form="jsonl", gather=True, max_concurrent_transforms=4)
     assert (outcome.state, outcome.records, outcome.notes) == ("Completed", IMAGES, ())
     found = scores(folder.outputs(), manifest)
-    expected = in_process[[each.index for each in manifest]]
+    expected = alone[[each.index for each in manifest]]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
     labelled = [(row.argmax(), each.label) for row, each in zip(found, manifest, strict=True) if each.label is not None]
     assert sum(best == label for best, label in labelled) / len(labelled) >= 0.95
@@ -176,12 +188,15 @@ def test_a_record_without_an_image_costs_its_object_alone(
 
 
 def test_the_command_does_it_all(tmp_path: Path, examples: Path, pictures: Path) -> None:
-    """From two folders and a repository to JSON lines, with a report for machines."""
+    """From two folders and a repository to JSON lines, with a report for machines; models without a framework do."""
+    repository = write_repository(tmp_path / "repository", DIGITS)
+    for name in ("example", "digits_examples"):
+        shutil.copytree(examples / name, repository / name)
     done = tritonforge(
         "transform",
         str(pictures / "tfrecords"),
         str(tmp_path / "out"),
-        *("--model", str(examples), "--default-model", "digits_examples", "--split-type", "TFRecord"),
+        *("--model", str(repository), "--default-model", "digits_examples", "--split-type", "TFRecord"),
         *("--format", "json"),
     )
     assert done.returncode == 0, done.stderr
@@ -189,4 +204,4 @@ def test_the_command_does_it_all(tmp_path: Path, examples: Path, pictures: Path)
     assert (report["state"], report["objects"], report["records"]) == ("Completed", FILES, IMAGES)
     lines = [line for path in sorted((tmp_path / "out").iterdir()) for line in path.read_text().splitlines()]
     assert len(lines) == IMAGES
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "repository"]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import tritonforge
+from tests.support.command import tritonforge
+from tests.support.picture_models import with_one_process
 from tritonforge.errors import EncodeError, ServerError
 from tritonforge.inference.client import Client, ModelError, RelayError
 from tritonforge.sagemaker.aws import AsyncTransport, Session, Store
@@ -252,7 +253,8 @@ def test_forty_megabytes_go_by_s3(later: str, emulator: Emulator) -> None:
 @pytest.fixture(scope="module")
 def digits_endpoint(emulator: Emulator, there: Session, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """`repos/digits`, packaged, uploaded and served."""
-    package = write(digits, tmp_path_factory.mktemp("package") / "model.tar.gz")
+    repository = with_one_process(digits, tmp_path_factory.mktemp("repositories") / "digits", "classify")
+    package = write(repository, tmp_path_factory.mktemp("package") / "model.tar.gz")
     uri = f"s3://{emulator.bucket}/digits/{package.digest.removeprefix('sha256:')}/model.tar.gz"
     done = Store(there).upload(package.path, uri, digest=package.digest)
     assert done.verified
