@@ -1,6 +1,6 @@
 """Programs that import the same modules, started as forks of one process that imported them once.
 
-`Forks` starts and reads this file as a program, ``python forked_scripts.py MODULE_OR_SCRIPT ...``, with any interpreter; it
+`Forks` starts this file as a program, ``python forked_scripts.py MODULE_OR_SCRIPT ...``, with any interpreter; it
 uses the standard library only. A program so started is a process of its own, with its own arguments, environment,
 folder and output, which can be killed at any moment.
 """
