@@ -1,7 +1,7 @@
 """The digits as JPEG objects and as TFRecords of tf.train.Examples, through the real ensembles.
 
 Answers are compared with those of the models to each picture alone. That these are what DALI and
-TensorFlow give in process is shown by end_to_end/test_inception.py.
+TensorFlow give in process is shown by end_to_end/test_digits.py.
 
 TRITONFORGE_IMAGES says how many pictures (2,000 for the whole proof; fewer unless it is said).
 """

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.server
 HERE = Path(__file__).parent
 
 
-# `repos/inception_v3` itself, with its large graph, in `make test-all` only: that it answers on a server is shown by
-# end_to_end/test_inception.py, and that DALI and TensorFlow answer on an endpoint by aws/test_on_emulator.py.
+# `repos/inception_v3` itself, with its large graph, in `make test-all` only: that DALI and TensorFlow answer on a
+# server is shown by end_to_end/test_digits.py, and on an endpoint by aws/test_on_emulator.py.
 @pytest.fixture(
     scope="module", params=["small", pytest.param("inception", marks=[pytest.mark.framework, pytest.mark.long])]
 )

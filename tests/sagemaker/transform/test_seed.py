@@ -47,7 +47,7 @@ pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[3]
 TFS = "763104351884.dkr.ecr.us-west-2.amazonaws.com/tensorflow-inference:2.20-gpu-py312"
-COUNT = 60
+COUNT = 24
 
 #: Answers with the bytes of the request in reverse order, slowly enough to be killed while it works.
 REVERSE = """
@@ -55,7 +55,7 @@ import time
 import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
-        time.sleep(0.02)
+        time.sleep(0.04)
         return [
             pb_utils.InferenceResponse([pb_utils.Tensor("OUT", request.inputs()[0].as_numpy()[::-1].copy())])
             for request in requests
@@ -289,7 +289,7 @@ def test_jpeg_objects_through_a_triton_ensemble(account: Account, pictures: list
     account.sagemaker.create_transform_job(**request)
     found = account.ended("triton")
     assert found["TransformJobStatus"] == "Failed"
-    assert found["FailureReason"].startswith("ClientError: See job logs for more information (2 of 62 objects")
+    assert found["FailureReason"].startswith("ClientError: See job logs for more information (2 of 26 objects")
     log = account.data_log("triton")
     for key in ("corrupt.jpg", "large.jpg"):
         assert any(f"{account.bucket}/triton/in/{key}: " in line for line in log)
@@ -361,7 +361,7 @@ def test_a_container_that_is_killed_costs_no_output(
     (version.parent / "config.pbtxt").write_text(REVERSE_CONFIG)
     archive = package.write(tmp_path / "models", tmp_path / "reverse.tar.gz").path
     account.put({"reverse/model.tar.gz": archive.read_bytes()})
-    objects = {f"{number:04}": f"object {number}".encode() for number in range(200)}
+    objects = {f"{number:04}": f"object {number}".encode() for number in range(100)}
     account.put({f"killed/in/{key}": body for key, body in objects.items()})
     account.sagemaker.create_model(
         ModelName="killed",
