@@ -29,7 +29,7 @@ PEERS_PIP := .venv/peers/bin/python -m pip install --quiet --disable-pip-version
 	@$(PEERS_PIP) --no-deps --upgrade --target .venv/peers/sagemaker-2 -r $(PEERS)/sagemaker-2.txt
 	@touch $@
 
-PYTEST := $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 demo: setup
 	@$(BIN)/python tests/demo.py

@@ -251,7 +251,7 @@ class Transforms:
 
     def _capture(self, record: Transform, job: TransformJob, place: EmulatedPlace) -> None:
         """Write the manifests of the captured data: what came in, and what went out."""
-        outputs = place.outputs()
+        outputs = sorted(place.outputs())  # as S3 lists them: objects are finished in any order
         if job.data_capture is None or not outputs:
             return
         if job.input.data_type == "ManifestFile":
