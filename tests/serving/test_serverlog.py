@@ -33,6 +33,12 @@ def test_reasons_are_tritons_without_its_prefixes() -> None:
     assert serverlog.reasons("") == []
 
 
+def test_an_error_of_a_request_is_no_reason_why_a_server_did_not_start() -> None:
+    """A request can come before the start is noticed; the python backend logs its error as one of the server."""
+    failed = "Failed to process the request(s) for model 'm_0', message: NotImplementedError: <EMPTY MESSAGE>"
+    assert serverlog.reasons(f'E1129 14:58:01.123456 7 python_be.cc:1916] "{failed}"\n') == []
+
+
 def test_a_missing_library_is_the_reason_for_all_else() -> None:
     """The stub of the python backend does not start without libpython."""
     stub = "/x/triton_python_backend_stub: error while loading shared libraries: libpython3.11.so.1.0: cannot open"

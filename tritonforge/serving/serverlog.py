@@ -30,8 +30,9 @@ _TABLE_ROW: Final = re.compile(
     r"^\| (?P<name>\S.*?) +\| (?P<version>-?\d+|-) +\| (?P<status>READY|UN\w+|LOADING)(?P<rest>.*)\|$"
 )
 
-#: Errors that every machine without a GPU logs, and that stop nothing.
-_HARMLESS: Final = ("CudaDriverHelper", "CUDA", "cuda")
+#: Errors that stop nothing: what every machine without a GPU logs, and the errors of requests, which the python backend
+#: logs while the start is still waited for (python_backend src/python_be.cc).
+_HARMLESS: Final = ("CudaDriverHelper", "CUDA", "cuda", "Failed to process the request(s) for model")
 
 
 class ModelStatus(NamedTuple):
