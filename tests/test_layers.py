@@ -1,4 +1,4 @@
-"""The house's plan, held by reading every import: who may import whom, which modules are pure, how long they are."""
+"""The architecture, checked by reading every import: who may import whom, which modules are pure, how long they are."""
 
 import ast
 import subprocess
@@ -10,48 +10,58 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tritonforge"
 
-#: What each wing may import besides itself and the ground floor.
-WINGS = {
-    "cli": {"sagemaker", "training", "inference", "serving", "repository"},
-    "sagemaker": {"training", "inference", "serving", "repository"},
-    "training": {"inference", "serving"},
-    "inference": {"serving"},
-    "serving": set(),
-    "repository": set(),
-}
+#: The packages from the top down. A package imports itself and those below it; those of the last row are equal.
+PACKAGES = (
+    ("cli",),
+    ("emulator",),
+    ("sagemaker",),
+    ("training",),
+    ("transform",),
+    ("inference",),
+    ("serving",),
+    ("repository",),
+    ("validation",),
+    ("model_files", "records", "pbtxt", "triton"),
+)
+LEVELS = {name: level for level, names in enumerate(PACKAGES) for name in names}
 
 #: Modules that touch the machine: files, processes, sockets, frameworks. Every other module is pure.
 EDGES = (
     "tritonforge.building",
     "tritonforge.cli",
-    "tritonforge.declarations",
+    "tritonforge.module_loader",
     "tritonforge.serving",
     "tritonforge.temporary",
-    "tritonforge.thrift",
+    "tritonforge.tf_memory",
     "tritonforge.inference.client",
-    "tritonforge.inference.transform",
-    "tritonforge.sagemaker.applying",
-    "tritonforge.sagemaker.aws",
-    "tritonforge.sagemaker.emulator",
+    "tritonforge.transform",
+    "tritonforge.sagemaker.endpoints.apply",
+    "tritonforge.sagemaker.client",
+    "tritonforge.emulator",
     "tritonforge.sagemaker.jobs.checking",
-    "tritonforge.sagemaker.jobs.lines",
-    "tritonforge.sagemaker.jobs.looking",
-    "tritonforge.sagemaker.jobs.sending",
-    "tritonforge.sagemaker.learning.course",
-    "tritonforge.sagemaker.learning.materials",
-    "tritonforge.sagemaker.learning.observation",
-    "tritonforge.sagemaker.learning.uploading",
+    "tritonforge.sagemaker.jobs.log_tail",
+    "tritonforge.sagemaker.jobs.polling",
+    "tritonforge.sagemaker.jobs.creation",
+    "tritonforge.sagemaker.jobs.training.lifecycle",
+    "tritonforge.sagemaker.jobs.training.local_data",
+    "tritonforge.sagemaker.jobs.training.observation",
+    "tritonforge.sagemaker.jobs.training.uploading",
     "tritonforge.sagemaker.package",
-    "tritonforge.sagemaker.publishing.course",
+    "tritonforge.sagemaker.jobs.marketplace.lifecycle",
     "tritonforge.sagemaker.service_model",
-    "tritonforge.sagemaker.transforming",
+    "tritonforge.sagemaker.jobs.transform",
     "tritonforge.repository.conversion",
-    "tritonforge.repository.disk",
+    "tritonforge.repository.build",
     "tritonforge.repository.artifacts",
     "tritonforge.repository.definition.loading",
-    "tritonforge.repository.validation",
+    "tritonforge.validation.report",
+    "tritonforge.validation.autofix_writer",
+    "tritonforge.validation.tree_reader",
+    "tritonforge.model_files.introspection",
+    "tritonforge.sagemaker.plans.executor",
+    "tritonforge.sagemaker.endpoints.local_sources",
     "tritonforge.training.contact_sheet",
-    "tritonforge.schema",
+    "tritonforge.triton.schema",
     "tritonforge.training.job.checkpoints",
     "tritonforge.training.job.contents",
     "tritonforge.training.job.copying",
@@ -64,7 +74,7 @@ EDGES = (
     "tritonforge.training.job.preparing",
     "tritonforge.training.job.uploading",
     "tritonforge.testing",
-    "tritonforge.training.isolation",
+    "tritonforge.training.sandbox",
     "tritonforge.training.algorithm.channels",
     "tritonforge.training.algorithm.checkpoints",
     "tritonforge.training.algorithm.container",
@@ -75,8 +85,8 @@ EDGES = (
     "tritonforge.training.algorithm.stopping",
 )
 
-#: The doors of the house: they show what lies in its wings, and belong to none.
-DOORS = ("tritonforge", "tritonforge.building", "tritonforge.testing")
+#: Public modules that import from the packages and belong to none.
+PUBLIC = ("tritonforge", "tritonforge.building", "tritonforge.testing")
 
 IMPURE = {
     "boto3", "botocore", "ctypes", "http", "io", "keras", "logging", "moto", "nvidia", "onnx", "onnxruntime",
@@ -116,21 +126,18 @@ def imports(tree: ast.Module) -> set[str]:
     return found
 
 
-def wing(module: str) -> str:
-    """The wing of a module; empty for the ground floor."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in WINGS else ""
+def level(module: str) -> int:
+    """Return the level of a module's package; modules outside the packages are at the bottom."""
+    return LEVELS.get(module.split(".")[1], len(PACKAGES)) if "." in module else len(PACKAGES)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in PUBLIC])
 def test_imports_run_downwards(name: str) -> None:
-    """A wing imports itself, the ground floor, and the wings below it."""
-    if name in DOORS:
-        return
-    for imported in imports(MODULES[name]):
-        if imported.split(".")[0] == "tritonforge" and wing(imported) not in ("", wing(name)):
-            assert wing(name), f"{name} is on the ground floor and imports {imported}"
-            assert wing(imported) in WINGS[wing(name)], f"{name} imports {imported}"
+    """A module imports its own package and those below."""
+    imported = {
+        each for each in imports(MODULES[name]) if each.split(".")[0] == "tritonforge" and each != "tritonforge"
+    }
+    assert not {each for each in imported if level(each) < level(name)}
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(EDGES)])
@@ -140,9 +147,9 @@ def test_pure_modules_touch_nothing(name: str) -> None:
 
 
 def test_boto3_is_imported_in_one_module() -> None:
-    """Only tritonforge.sagemaker.aws.session knows boto3."""
+    """Only tritonforge.sagemaker.client.session knows boto3."""
     found = {name for name, tree in MODULES.items() if any(each.split(".")[0] == "boto3" for each in imports(tree))}
-    assert found <= {"tritonforge.sagemaker.aws.session"}
+    assert found <= {"tritonforge.sagemaker.client.session"}
 
 
 @pytest.mark.parametrize("name", MODULES)

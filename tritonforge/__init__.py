@@ -65,9 +65,9 @@ if TYPE_CHECKING:
         Warmup,
         WarmupInput,
     )
-    from tritonforge.repository.findings import Finding
-    from tritonforge.repository.validation import validate
-    from tritonforge.sagemaker.deployment import Deployment
+    from tritonforge.sagemaker.endpoints import Deployment
+    from tritonforge.validation.findings import Finding
+    from tritonforge.validation.report import validate
 
 __version__ = "0.1.0"
 
@@ -75,10 +75,10 @@ __version__ = "0.1.0"
 _MODULES = {
     "BuildProgress": "tritonforge.building",
     "BuildResult": "tritonforge.building",
-    "Deployment": "tritonforge.sagemaker.deployment",
-    "Finding": "tritonforge.repository.findings",
+    "Deployment": "tritonforge.sagemaker.endpoints",
+    "Finding": "tritonforge.validation.findings",
     "build": "tritonforge.building",
-    "validate": "tritonforge.repository.validation",
+    "validate": "tritonforge.validation.report",
 }
 
 

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from tritonforge.repository.artifacts import ArtifactMaker
+from tritonforge.repository.build import build as build_tree
 from tritonforge.repository.definition.loading import Definitions, load
-from tritonforge.repository.disk import build as build_tree
 
 __all__ = ["BuildProgress", "BuildResult", "build", "build_definitions"]
 
@@ -135,7 +135,7 @@ def _ignore(_: BuildProgress) -> None:
 
 
 def _fetch_with_boto3(uri: str, path: Path) -> None:
-    from tritonforge.sagemaker.aws import Session, Store
+    from tritonforge.sagemaker.client import Session, Store
 
     with Session() as session:
         Store(session).download(uri, path)

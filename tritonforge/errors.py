@@ -19,14 +19,14 @@ TritonForgeError
 ├─ PackageError       a model archive is unsafe, damaged, or not what the image wants
 ├─ RequestError       a request breaks AWS's own service model, found before any call     (also ValueError)
 ├─ LaunchError        the local tritonserver did not start, or ended by itself
-├─ IsolationError     this machine refuses a container's namespaces, or its port       (training.isolation)
+├─ IsolationError     this machine refuses a container's namespaces, or its port       (training.sandbox)
 │  └─ BindError       what the container is to be given is not there, or has no place in it
 ├─ InputError         a training job was given what cannot be trained on: settings, channels, data (training.algorithm)
 │  └─ HyperparameterError  hyperparameters are unknown, missing or wrong; .problems    (training.algorithm)
 ├─ StoppedError       SIGTERM came while a training program waited          (training.algorithm)
 ├─ RefusalError       an inference container refuses a request; .status     (training.algorithm)
 └─ DeploymentError    a step on SageMaker failed: where, what, what to do
-   └─ AwsError        AWS answered a call with an error; .service .operation .code .message (sagemaker.aws)
+   └─ AwsError        AWS answered a call with an error; .service .operation .code .message (sagemaker.client)
 
 A message says where, what, and what to do. Foreign errors are mapped where they enter, with ``raise ... from``.
 ``exit_code`` is what the command line ends with: 2 when the input is to be mended, 1 when the job failed.

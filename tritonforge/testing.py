@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonforge.sagemaker.emulator import Emulator, environment
+from tritonforge.emulator import Emulator, environment
 
 __all__ = ["Emulator", "emulated", "sagemaker_emulator"]
 

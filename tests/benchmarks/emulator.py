@@ -20,10 +20,10 @@ import urllib3
 from botocore.config import Config
 from serving import build, noise
 
-from tritonforge import images
+from tritonforge import triton as images
+from tritonforge.emulator import Emulator, hosting
 from tritonforge.inference.wire import encode_request, pad_batch, sagemaker_headers
 from tritonforge.sagemaker import package
-from tritonforge.sagemaker.emulator import Emulator, hosting
 
 Row = dict[str, Any]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tritonforge.dali_pipeline import on_cpu
+from tritonforge.model_files.dali_pipeline import on_cpu
 
 
 def main(pipeline_file: str, graph_file: str, batch: int) -> None:
@@ -59,7 +59,7 @@ def main(pipeline_file: str, graph_file: str, batch: int) -> None:
 
 
 def _externals(pipeline_file: str) -> Any:
-    from tritonforge.dali_pipeline import signature
+    from tritonforge.model_files.dali_pipeline import signature
 
     return signature(Path(pipeline_file).read_bytes()).inputs
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tritonforge.repository.disk.record import Entry, Record, digest, sha256_of
+from tritonforge.repository.build.manifest import Entry, Record, digest, sha256_of
 
 Row = dict[str, Any]
 

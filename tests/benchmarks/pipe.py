@@ -31,7 +31,7 @@ NAMES: Final = ("source-ref", "label")
 FEEDER: Final = """
 import sys, threading
 from pathlib import Path
-from tritonforge.inference.transform import Folders
+from tritonforge.transform import Folders
 from tritonforge.training.job import Channel, S3Data, Source
 from tritonforge.training.job.entries import collect
 from tritonforge.training.job.epochs import Epochs

@@ -21,20 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 import make_pictures
 from serving import build, in_process, photographs
 
-from tritonforge.inference.transform import (
-    RAW,
-    Folders,
-    ModelClient,
-    Outcome,
-    TransformInput,
-    TransformJob,
-    TransformOutput,
-)
-from tritonforge.inference.transform import (
-    run as transform,
-)
-from tritonforge.inference.transform.local_server import LocalServer
 from tritonforge.records import frame_tfrecord
+from tritonforge.transform import RAW, Folders, ModelClient, Outcome, TransformInput, TransformJob, TransformOutput
+from tritonforge.transform import run as transform
+from tritonforge.transform.local_server import LocalServer
 
 Row = dict[str, Any]
 
@@ -49,7 +39,7 @@ RECORD_BYTES: Final = 100_000
 SCRIPT: Final = """
 import pathlib, sys, tempfile
 from tritonforge.cli.transform import few_arenas
-from tritonforge.inference.transform import Folders, Found, Reply, TransformInput, TransformJob, TransformOutput, run
+from tritonforge.transform import Folders, Found, Reply, TransformInput, TransformJob, TransformOutput, run
 few_arenas()
 path, times, kind = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 size = path.stat().st_size

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge.sagemaker.aws import Session, Store
-from tritonforge.sagemaker.emulator import Emulator
+from tritonforge.emulator import Emulator
+from tritonforge.sagemaker.client import Session, Store
 
 Row = dict[str, Any]
 

@@ -20,8 +20,8 @@ Row = dict[str, Any]
 #: The whole of a validation in a fresh process; prints its peak memory in KiB (ru_maxrss on Linux).
 SCRIPT: Final = """
 import resource, sys
-from tritonforge.repository.disk.reading import read_tree
-from tritonforge.repository.validate import validate
+from tritonforge.validation.tree_reader import read_tree
+from tritonforge.validation.runner import validate
 findings = validate(read_tree(sys.argv[1]))
 assert not findings, findings[:3]
 assert "numpy" not in sys.modules
@@ -131,7 +131,7 @@ def beside_the_server(files: dict[str, str], folder: Path, ours: float) -> list[
     from tritonforge.errors import TritonForgeError
 
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tests.repository.validate.oracle import Oracle
+    from tests.validation.oracle import Oracle
 
     place = folder / "oracle"
     place.mkdir()

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.support.command import tritonforge
 
-AWKWARD = str(ROOT / "tests" / "training" / "isolation" / "programs" / "awkward")
+AWKWARD = str(ROOT / "tests" / "training" / "sandbox" / "programs" / "awkward")
 
 
 @pytest.fixture

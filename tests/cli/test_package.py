@@ -17,7 +17,7 @@ from tests import conftest
 from tests.sagemaker.package.conftest import ENSEMBLE, FILES, LEAF, lay, member, packed
 from tests.support.command import tritonforge
 from tests.support.graphdefs import dense_layers
-from tritonforge.sagemaker.aws import Session, Store
+from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.package import contents, inspect
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.conftest import ROOT, tritonforge
 from tritonforge.cli.main import main
-from tritonforge.sagemaker.algorithms import ModelPackage, Publication
+from tritonforge.sagemaker.jobs.marketplace import ModelPackage, Publication
 from tritonforge.training.algorithm import markdown
 from tritonforge.training.algorithm.loading import load
 
-DECLARED = ROOT / "tests" / "training" / "isolation" / "programs" / "declared"
+DECLARED = ROOT / "tests" / "training" / "sandbox" / "programs" / "declared"
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 IMAGES = (f"--training-image={REGISTRY}/lines-train:1", f"--inference-image={REGISTRY}/lines-serve:1")
 VALIDATED = (

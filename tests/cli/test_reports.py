@@ -6,8 +6,8 @@ from xml.etree import ElementTree as ET
 
 from tritonforge.cli.comparison import differences
 from tritonforge.cli.reports import FORMATS, Judged
-from tritonforge.repository.findings import Finding
-from tritonforge.repository.rules.catalogue import rules_by_code
+from tritonforge.validation.findings import Finding
+from tritonforge.validation.rules.catalogue import rules_by_code
 
 CONFIG = 'name: "m"\nmax_batch_size: -4\ninput [ { name: "x" } ]\n'
 CODES = list(rules_by_code())

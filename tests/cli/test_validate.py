@@ -12,8 +12,8 @@ from tests import conftest
 from tests.conftest import ROOT
 from tests.support.command import tritonforge
 from tritonforge import TYPE_FP32, Ensemble, File, Input, Output, Python, Tensor
-from tritonforge.repository.findings import verdict
 from tritonforge.repository.resolve import resolve
+from tritonforge.validation.findings import verdict
 
 GOOD = {
     "leaf/config.pbtxt": """\
@@ -233,6 +233,6 @@ def test_a_rule_is_explained_with_a_bad_and_a_mended_example() -> None:
 
 
 def test_the_table_of_rules_in_the_docs_is_the_codes_own() -> None:
-    """tritonforge/repository/rules/README.md is what `tritonforge explain --table` prints."""
-    committed = (ROOT / "tritonforge" / "repository" / "rules" / "README.md").read_text()
+    """tritonforge/validation/rules/README.md is what `tritonforge explain --table` prints."""
+    committed = (ROOT / "tritonforge" / "validation" / "rules" / "README.md").read_text()
     assert tritonforge("explain", "--table").stdout == committed

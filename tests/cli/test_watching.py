@@ -10,7 +10,7 @@ import pytest
 
 from tritonforge.cli import watching
 from tritonforge.cli.terminal import steps
-from tritonforge.sagemaker.aws import Session
+from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 
 

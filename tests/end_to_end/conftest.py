@@ -41,7 +41,7 @@ import numpy as np
 
 from tests.support.photographs import photographs_and_crops
 from tritonforge import thrift
-from tritonforge.dali_pipeline import on_cpu
+from tritonforge.model_files.dali_pipeline import on_cpu
 
 thrift.without_keras()
 import nvidia.dali as dali

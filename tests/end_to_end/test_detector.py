@@ -16,9 +16,9 @@ import pytest
 from tests.end_to_end import detection
 from tests.end_to_end.detection import running
 from tritonforge.inference.client import Client
-from tritonforge.repository.validation import validate
 from tritonforge.serving.server import Server
 from tritonforge.training.detection import Detected, from_rows_first, intersection_over_union, mean_average_precision
+from tritonforge.validation.report import validate
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
 

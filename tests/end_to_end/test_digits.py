@@ -16,8 +16,8 @@ from tests.support.instances import instances
 from tests.support.photographs import photographs_and_crops
 from tritonforge.inference.client import Client
 from tritonforge.repository.conversion import Conversion, converted
-from tritonforge.repository.validation import validate
 from tritonforge.serving.server import Server
+from tritonforge.validation.report import validate
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
 

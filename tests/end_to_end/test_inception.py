@@ -15,12 +15,12 @@ from tests.support.conversion import Silent
 from tests.support.image_requests import REQUESTS, Ensemble
 from tests.support.instances import instances
 from tests.support.photographs import photographs_and_crops
-from tritonforge import thrift
-from tritonforge.dali_pipeline import on_cpu
+from tritonforge import tf_memory as thrift
 from tritonforge.inference.client import Client
+from tritonforge.model_files.dali_pipeline import on_cpu
 from tritonforge.repository.conversion import Conversion, converted
-from tritonforge.repository.validation import validate
 from tritonforge.serving.server import Server
+from tritonforge.validation.report import validate
 
 # test_digits.py shows the same with a small graph: the answers of every kind of request, labels, and the conversion to
 # ONNX. test_tensorflow_image.py shows how much memory an instance keeps.

@@ -21,9 +21,9 @@ from tests.support.graphdefs import dense_layers
 from tests.support.instances import instances
 from tests.support.photographs import photographs_and_crops
 from tritonforge.inference.client import Client
-from tritonforge.repository.validation import validate
 from tritonforge.serving import installation
 from tritonforge.serving.server import Server
+from tritonforge.validation.report import validate
 
 ROOT = Path(__file__).parents[2]
 STAGE = "sagemaker-tensorflow"

@@ -1,4 +1,4 @@
-"""Tests of `tritonforge.dali_pipeline` against DALI itself."""
+"""Tests of `tritonforge.model_files.dali_pipeline` against DALI itself."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tritonforge
-from tritonforge import dali_pipeline
-from tritonforge.dali_pipeline import DaliTensor
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files import dali_pipeline
+from tritonforge.model_files.dali_pipeline import DaliTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tests of `tritonforge.images`."""
+"""Tests of `tritonforge.triton`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tritonforge import images
+from tritonforge import triton as images
 from tritonforge.errors import DefinitionError
-from tritonforge.images import CATALOGUE, VARIANTS, Image, changes, find
-from tritonforge.schema import model_config_pb2
+from tritonforge.triton import CATALOGUE, VARIANTS, Image, changes, find
+from tritonforge.triton.schema import model_config_pb2
 
 OREGON = "763104351884.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
@@ -253,7 +253,7 @@ def test_the_values_exist() -> None:
 
 def test_the_rows_of_the_table_name_rules() -> None:
     """Every code in the table of changes is a rule, and every constant of the module is in the table."""
-    from tritonforge.repository.rules.catalogue import rules_by_code
+    from tritonforge.validation.rules.catalogue import rules_by_code
 
     assert {code for change in changes.rows() for code in change.rules} <= set(rules_by_code())
     constants = {value for value in vars(changes).values() if isinstance(value, changes.Change)}
@@ -275,12 +275,12 @@ def test_no_module_compares_releases_beside_the_table() -> None:
         for path in package.rglob("*.py")
         if any(compares(node) for node in ast.walk(ast.parse(path.read_text())))
     }
-    assert found == {"images/changes.py", "images/registries.py", "repository/conversion/opset.py"}
+    assert found == {"triton/changes.py", "triton/registries.py", "repository/conversion/opset.py"}
 
 
 def test_the_module_is_light() -> None:
     """It loads neither protobuf nor the package's wings."""
-    script = "import sys, tritonforge.images; print('google' in sys.modules)"
+    script = "import sys, tritonforge.triton; print('google' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tritonforge.errors import DefinitionError
-from tritonforge.tfs import images
-from tritonforge.tfs.environment import Batching, problems, settings
-from tritonforge.tfs.layout import ServedModel, find, is_package, serves_packages
+from tritonforge.triton.tfs import images
+from tritonforge.triton.tfs.environment import Batching, problems, settings
+from tritonforge.triton.tfs.layout import ServedModel, find, is_package, serves_packages
 
 
 def test_models_are_numbered_folders_with_a_saved_model() -> None:

@@ -28,7 +28,7 @@ from tritonforge.inference.client import (
 )
 from tritonforge.inference.client.grpc import GrpcTransport
 from tritonforge.inference.client.http import Address, SageMakerFrontEnd, TritonFrontEnd, coalesced
-from tritonforge.inference.client.refusals import learn_inputs
+from tritonforge.inference.client.metadata_probe import learn_inputs
 from tritonforge.inference.wire import (
     Class,
     Payload,
@@ -597,7 +597,7 @@ def test_grpc_without_a_server_is_a_connect_error() -> None:
 def test_importing_the_wing_loads_no_framework() -> None:
     """Grpc and boto3 are loaded when they are used, not before."""
     code = (
-        "import sys, tritonforge.inference.client, tritonforge.inference.wire, tritonforge.sagemaker.aws\n"
+        "import sys, tritonforge.inference.client, tritonforge.inference.wire, tritonforge.sagemaker.client\n"
         "sys.exit(', '.join(sorted({'grpc', 'boto3', 'botocore', 'tensorflow', 'nvidia'} & set(sys.modules))) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

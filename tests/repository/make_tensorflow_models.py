@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritonforge import thrift
+from tritonforge import tf_memory as thrift
 
 thrift.without_keras()
 

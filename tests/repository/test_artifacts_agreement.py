@@ -1,4 +1,4 @@
-"""Tests of `tritonforge.repository.artifacts.agreement`: what is stated against what a file has."""
+"""Tests of `tritonforge.repository.artifacts.signature_check`: what is stated against what a file has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of `tritonforge.repository.artifacts.introspect`: what each kind of file says about itself."""
+"""Tests of `tritonforge.model_files.introspection`: what each kind of file says about itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.repository.artifacts import Signature, TensorInfo, introspect, saved_model
+from tritonforge.model_files import introspection as introspect
+from tritonforge.model_files import saved_model
+from tritonforge.repository.artifacts import Signature, TensorInfo
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,10 +17,10 @@ import pytest
 
 import tritonforge
 from tests.support.framework_children import FrameworkProcess
-from tritonforge import dali_pipeline
 from tritonforge.errors import ArtifactError, MissingExtraError
+from tritonforge.model_files import dali_pipeline
 from tritonforge.repository.artifacts import ArtifactMaker, Signature, TensorInfo, download, make, make_in_child
-from tritonforge.repository.artifacts.child import error_from_json, error_to_json
+from tritonforge.repository.artifacts.child_process import error_from_json, error_to_json
 from tritonforge.repository.definition import (
     S3,
     Dali,

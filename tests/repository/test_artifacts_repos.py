@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import told
 from tests.support.photographs import PHOTOGRAPHS
-from tritonforge import dali_pipeline
+from tritonforge.model_files import dali_pipeline
 from tritonforge.repository.artifacts import make
 from tritonforge.repository.definition import Dali
 from tritonforge.repository.definition.loading import load

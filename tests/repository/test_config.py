@@ -45,7 +45,7 @@ from tritonforge import (
 )
 from tritonforge.errors import DefinitionError, PbtxtError
 from tritonforge.repository.config import read, to_config, write
-from tritonforge.schema import model_config_pb2, new_model_config
+from tritonforge.triton.schema import model_config_pb2, new_model_config
 
 INTEGERS = {
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),

@@ -16,13 +16,13 @@ import pytest
 from tests.support.framework_children import FrameworkProcess
 from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
 from tritonforge.inference.client import Client
+from tritonforge.model_files.introspection import introspect
+from tritonforge.model_files.signature import GRAPHDEF, ONNX, SAVEDMODEL, TensorInfo
 from tritonforge.repository import config as text
-from tritonforge.repository.artifacts.introspect import introspect
-from tritonforge.repository.artifacts.signature import GRAPHDEF, ONNX, SAVEDMODEL, TensorInfo
 from tritonforge.repository.conversion import Conversion, converted, original, translation, weights
 from tritonforge.repository.conversion.job import Job
-from tritonforge.repository.validation import validate
 from tritonforge.serving.server import Server
+from tritonforge.validation.report import validate
 
 pytestmark = pytest.mark.framework
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tritonforge.images import CATALOGUE, find
+from tritonforge.model_files.signature import TensorInfo
 from tritonforge.repository import config as text
-from tritonforge.repository.artifacts.signature import TensorInfo
 from tritonforge.repository.conversion import configuration, samples, translation
 from tritonforge.repository.conversion.comparison import Difference, difference, problem
 from tritonforge.repository.conversion.facts import Converted
 from tritonforge.repository.conversion.job import Job, Pipeline
 from tritonforge.repository.conversion.opset import opset
+from tritonforge.triton import CATALOGUE, find
 
 FP32 = "TYPE_FP32"
 

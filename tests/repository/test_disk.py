@@ -14,9 +14,10 @@ import pytest
 
 from tritonforge import TYPE_FP32, Input, Output, TensorFlow
 from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
+from tritonforge.repository.build import RECORD, Built, build
+from tritonforge.repository.build import replacement as swap
 from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.repository.definition.models import Model
-from tritonforge.repository.disk import RECORD, Built, build, swap
 
 DEFINITION = """
 from tritonforge import *
@@ -334,6 +335,6 @@ def test_unchanged_weights_are_never_read_again(
     first = run(definition, out, Files(size=2 << 20))
     (definition / "words.txt").write_text("other\n")
     read: list[Path] = []
-    monkeypatch.setattr("tritonforge.repository.disk.builder.sha256_of", lambda path: read.append(path) or "0" * 64)
+    monkeypatch.setattr("tritonforge.repository.build.builder.sha256_of", lambda path: read.append(path) or "0" * 64)
     assert run(definition, out, Files(size=2 << 20)).digest != first.digest
     assert [path.name for path in read] == ["words.txt"]

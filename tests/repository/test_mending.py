@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tritonforge.repository.disk.mending import mend
-from tritonforge.repository.findings import Finding
-from tritonforge.repository.mending import mended, with_files
-from tritonforge.repository.tree import Tree
+from tritonforge.validation.autofix import mended, with_files
+from tritonforge.validation.autofix_writer import mend
+from tritonforge.validation.findings import Finding
+from tritonforge.validation.tree import Tree
 
 LEAF = 'name: "leaf"\nbackend: "python"\n'
 STEPS = """\

@@ -11,13 +11,13 @@ import pytest
 from tests.support.command import tritonforge
 from tritonforge import TYPE_FP32, DynamicBatching, File, Function, Input, Onnx, Output, TensorFlow, TensorFlowServing
 from tritonforge.errors import ArtifactError, DefinitionError
-from tritonforge.messages import message_class
-from tritonforge.repository.artifacts import saved_model
+from tritonforge.model_files import saved_model
+from tritonforge.repository.build.tfs_package import members
 from tritonforge.repository.definition.loading import load
-from tritonforge.repository.disk.package import members
 from tritonforge.repository.resolve import Folder, Made, resolve
-from tritonforge.repository.rules import tfs
-from tritonforge.repository.validate import tree_of, validate
+from tritonforge.triton.proto_messages import message_class
+from tritonforge.validation.rules import tfs
+from tritonforge.validation.runner import validate
 
 HANDLER = "def handler(data, context):\n    return data.read(), context.accept_header\n"
 
@@ -68,7 +68,7 @@ def test_a_package_becomes_numbered_folders_and_code() -> None:
     assert isinstance(made, Made)
     assert (made.version, made.model.model_filename) == (20, ".")
     assert repository.configs == {}
-    tree = tree_of(repository)
+    tree = repository.tree()
     assert tfs.is_for(tree)
     assert [each.code for each in validate(tree)] == ["W706"]
     assert list(resolve({}, TensorFlowServing([model()])).files) == ["net/3"]

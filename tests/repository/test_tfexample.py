@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.messages import OPTIONAL, REPEATED, message_class
+from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, message_class
 
 FILE = Path(__file__).parents[2] / "repos" / "resnet50_tfs" / "code" / "lib" / "tfexample.py"
 KEY = "image/encoded"

@@ -24,13 +24,13 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.deployment import running as deployments
-from tests.sagemaker.learning import running as jobs
+from tests.sagemaker.endpoints import running as deployments
+from tests.sagemaker.jobs.training import running as jobs
 from tests.support.small_parts import PART, accepted
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.applying import Silent, uploading, waiting
-from tritonforge.sagemaker.aws import Session, Store
-from tritonforge.sagemaker.learning import uploading as job_uploading
+from tritonforge.sagemaker.client import Session, Store
+from tritonforge.sagemaker.endpoints.apply import Silent, uploading, waiting
+from tritonforge.sagemaker.jobs.training import uploading as job_uploading
 
 #: How a process ends that was stopped, one that made fewer calls than that, and one in which an error was raised.
 STOPPED, DONE, BROKEN = 77, 0, 78

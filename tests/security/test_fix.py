@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.repository.disk import mending
-from tritonforge.repository.disk.reading import read_tree
-from tritonforge.repository.findings import Finding
-from tritonforge.repository.tree import Tree
-from tritonforge.repository.validation import validate
+from tritonforge.validation import autofix_writer as mending
+from tritonforge.validation.findings import Finding
+from tritonforge.validation.report import validate
+from tritonforge.validation.tree import Tree
+from tritonforge.validation.tree_reader import read_tree
 
 WRONG = 'name: "wrong"\nbackend: "python"\ninput { name: "x" data_type: TYPE_FP32 dims: 1 }\n'
 WRONG += 'output { name: "y" data_type: TYPE_FP32 dims: 1 }\n'

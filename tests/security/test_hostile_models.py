@@ -15,9 +15,9 @@ import pytest
 
 from tests.sagemaker.package.conftest import LEAF
 from tests.support.archives import END, header, pax
+from tritonforge.emulator import Emulator
 from tritonforge.errors import TritonForgeError
-from tritonforge.sagemaker.applying import materials
-from tritonforge.sagemaker.emulator import Emulator
+from tritonforge.sagemaker.endpoints import local_sources as materials
 
 MODEL = [header("leaf/config.pbtxt", LEAF.encode()), header("leaf/1/model.py", b"class TritonPythonModel:\n    pass\n")]
 LINK, DIRECTORY = {"type": tarfile.SYMTYPE}, {"type": tarfile.DIRTYPE}

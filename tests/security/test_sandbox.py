@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.training.isolation.containers import python, shell
+from tests.training.sandbox.containers import python, shell
 from tritonforge.cli.limit_flags import parse_memory
-from tritonforge.training.isolation import Bind, Limits, limits, start
-from tritonforge.training.isolation.leavings import strip_privileges
+from tritonforge.training.sandbox import Bind, Limits, limits, start
+from tritonforge.training.sandbox.leavings import strip_privileges
 
 #: As a program would ask for them: this checkout, which may be in a home directory, and what only root may read.
 HIDDEN = (

@@ -14,9 +14,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tritonforge.sagemaker.emulator import Emulator
-from tritonforge.sagemaker.emulator.front.storage_names import bucket_of_host, problem, readable
-from tritonforge.sagemaker.emulator.standin import StandIn
+from tritonforge.emulator import Emulator
+from tritonforge.emulator.fakes import StandIn
+from tritonforge.emulator.front.storage_names import bucket_of_host, problem, readable
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
@@ -158,7 +158,7 @@ def test_nobody_else_may_read_the_state(emulator: Emulator) -> None:
 
 def test_a_folder_of_the_users_keeps_its_mode(tmp_path: Path) -> None:
     """Only what the emulator makes in it is closed."""
-    from tritonforge.sagemaker.emulator import private_files
+    from tritonforge.emulator import private_files
 
     tmp_path.chmod(0o755)
     (tmp_path / "sagemaker").mkdir(mode=0o755)

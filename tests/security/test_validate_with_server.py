@@ -15,8 +15,8 @@ import pytest
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving import confinement, repository_copy
-from tritonforge.serving.judge import judge
 from tritonforge.serving.repository_copy import copy_repository
+from tritonforge.serving.server_check import judge
 from tritonforge.serving.stub_launcher import stub_arguments
 
 pytestmark = pytest.mark.server

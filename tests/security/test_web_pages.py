@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from tests.training.isolation.containers import until
-from tritonforge.sagemaker.emulator import Emulator
-from tritonforge.sagemaker.emulator.standin import StandIn
+from tests.training.sandbox.containers import until
+from tritonforge.emulator import Emulator
+from tritonforge.emulator.fakes import StandIn
 from tritonforge.serving.listener import Listener, Reply, listening
-from tritonforge.training.isolation import start
+from tritonforge.training.sandbox import start
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 PAGE = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}

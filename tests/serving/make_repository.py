@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritonforge import thrift
+from tritonforge import tf_memory as thrift
 
 SIZE = 32
 CLASSES = 10

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.serving.backends import agreement, completion
-from tritonforge.serving.backends.agreement import Provided
+from tritonforge.serving.backends import completion
+from tritonforge.serving.backends import config_check as agreement
+from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration, read_config
 from tritonforge.serving.backends.dali import diagnosis
 

@@ -8,9 +8,10 @@ import pytest
 from google.protobuf import text_format
 
 from tritonforge.errors import LaunchError
-from tritonforge.schema import ModelConfig, new_model_config
-from tritonforge.serving import entry, ports, view
+from tritonforge.serving import entry, ports
+from tritonforge.serving import repository_overlay as view
 from tritonforge.serving.server import Server
+from tritonforge.triton.schema import ModelConfig, new_model_config
 
 
 def config(text: str) -> ModelConfig:

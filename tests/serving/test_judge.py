@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tritonforge.serving.harmless_config import disarm
-from tritonforge.serving.judge import judge
-from tritonforge.serving.view import parse
+from tritonforge.serving.repository_overlay import parse
+from tritonforge.serving.server_check import judge
 
 X = 'input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] }'
 Y = 'output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }'

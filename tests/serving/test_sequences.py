@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.serving.backends import agreement
-from tritonforge.serving.backends.agreement import Provided
+from tritonforge.serving.backends import config_check as agreement
+from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration, read_config
 from tritonforge.serving.backends.sequences import Sequence, SequenceStates
 

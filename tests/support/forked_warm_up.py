@@ -9,8 +9,8 @@ import tempfile
 from botocore.loaders import JSONFileLoader
 
 import tritonforge.cli.emulation  # noqa: F401 - for those who run the command
-from tritonforge.sagemaker.emulator import Emulator
-from tritonforge.sagemaker.emulator.standin import StandIn, StandInTrainer
+from tritonforge.emulator import Emulator
+from tritonforge.emulator.fakes import StandIn, StandInTrainer
 
 for _name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[_name]

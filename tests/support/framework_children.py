@@ -1,8 +1,8 @@
 """Child processes of builds and conversions, as forks of one process that has imported their frameworks.
 
-`FrameworkProcess.forks` replaces the start of the processes of `tritonforge.repository.artifacts.child`. Each is still
-a process of its own, with the same arguments, environment and pipes. This file is also the program that forks them:
-``python framework_children.py SOCKET CODE``, where ``CODE`` imports the frameworks.
+`FrameworkProcess.forks` replaces the start of the processes of `tritonforge.repository.artifacts.child_process`. Each
+is still a process of its own, with the same arguments, environment and pipes. This file is also the program that forks
+them: ``python framework_children.py SOCKET CODE``, where ``CODE`` imports the frameworks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import pytest
 
-from tritonforge.repository.artifacts import child
+from tritonforge.repository.artifacts import child_process as child
 
 
 class _Child:

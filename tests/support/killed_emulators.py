@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tritonforge.sagemaker.emulator import Emulator
-from tritonforge.sagemaker.emulator.control.ledger import Ledger
-from tritonforge.sagemaker.emulator.standin import StandIn, StandInTrainer
+from tritonforge.emulator import Emulator
+from tritonforge.emulator.control.resource_store import Ledger
+from tritonforge.emulator.fakes import StandIn, StandInTrainer
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 CANARY = {

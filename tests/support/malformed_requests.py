@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from tritonforge.emulator.control.dispatcher import OPERATIONS
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.emulator.control.plane import OPERATIONS
 
 __all__ = ["Malformed", "malformed_requests"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.conftest import ROOT
 from tests.support.forked_scripts import Forks
-from tritonforge.sagemaker.emulator import Emulator, environment
+from tritonforge.emulator import Emulator, environment
 
 PEERS = ROOT / ".venv" / "peers" / "bin"
 #: A folder with AWS's SageMaker SDK 2; without it on PYTHONPATH the environment has version 3.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from tritonforge.repository.findings import Finding, verdict
-from tritonforge.repository.rules.catalogue import OF_BACKENDS
+from tritonforge.validation.findings import Finding, verdict
+from tritonforge.validation.rules.catalogue import OF_BACKENDS
 
 __all__ = ["differences", "without_backends"]
 

@@ -23,7 +23,8 @@ from tritonforge.cli.terminal import err, out, shown
 from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import log_line
 from tritonforge.training.algorithm.failure_file import MOST
-from tritonforge.training.isolation import Limits, Process, sentences, start, volumes
+from tritonforge.training.sandbox import Limits, Process, start, volumes
+from tritonforge.training.sandbox import messages as sentences
 
 __all__ = ["run"]
 

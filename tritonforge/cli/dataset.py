@@ -13,7 +13,6 @@ import click
 
 from tritonforge.cli.terminal import Steps
 from tritonforge.errors import ManifestError
-from tritonforge.inference.transform.places import Folders, Place, PlaceError
 from tritonforge.records import Buffer
 from tritonforge.training.manifest import (
     Json,
@@ -29,6 +28,7 @@ from tritonforge.training.manifest import (
 )
 from tritonforge.training.manifest.labelled import LABEL, SOURCE, Labelled
 from tritonforge.training.manifest.values import read_json
+from tritonforge.transform.places import Folders, Place, PlaceError
 
 __all__ = [
     "FORMS",

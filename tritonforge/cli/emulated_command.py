@@ -43,7 +43,7 @@ def run(command: Sequence[str], variables: Mapping[str, str]) -> int:
 
     SIGTERM and SIGHUP are passed on to the command. SIGINT is as well, unless the terminal has sent it to both.
     """
-    from tritonforge.sagemaker.emulator import environment
+    from tritonforge.emulator import environment
 
     process: subprocess.Popen[bytes] | None = None
     early: list[int] = []
@@ -85,7 +85,7 @@ def environment_of(port: int) -> dict[str, str]:
     """
     import urllib3
 
-    from tritonforge.sagemaker.emulator import environment
+    from tritonforge.emulator import environment
 
     url = f"http://127.0.0.1:{port}{environment.ENVIRONMENT_PATH}"
     try:

@@ -22,7 +22,7 @@ from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import err, out, steps
 
 if TYPE_CHECKING:
-    from tritonforge.sagemaker.emulator import Emulator
+    from tritonforge.emulator import Emulator
 
 __all__ = ["emulate"]
 
@@ -116,7 +116,7 @@ def emulate(
     with _log(log_file, quiet=bool(command)) as log:
 
         def start() -> Emulator:
-            from tritonforge.sagemaker.emulator import Emulator
+            from tritonforge.emulator import Emulator
 
             return Emulator(
                 port=chosen,
@@ -227,7 +227,7 @@ def _print_environment(port: int, form: str) -> None:
 
     Raises LaunchError where none does.
     """
-    from tritonforge.sagemaker.emulator import environment
+    from tritonforge.emulator import environment
 
     ours = emulated_command.environment_of(port)
     removed = environment.conflicting(os.environ)

@@ -20,16 +20,17 @@ from tritonforge.cli.deployment.subjects import deployment_of, is_definition
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
-from tritonforge.inference.transform.job import MAX_PAYLOAD_IN_MB, TransformJob
 from tritonforge.repository.definition.loading import load
-from tritonforge.sagemaker.applying import Material, judge, observe, read, role_arn
-from tritonforge.sagemaker.aws import Session, Store
-from tritonforge.sagemaker.deployment import Deployment, Plan
-from tritonforge.sagemaker.deployment.desired import folder
+from tritonforge.sagemaker.client import Session, Store
+from tritonforge.sagemaker.endpoints import Deployment, Plan
+from tritonforge.sagemaker.endpoints.apply import Material, judge, observe, read, role_arn
+from tritonforge.sagemaker.endpoints.desired import folder
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.naming import job_name, plain
-from tritonforge.sagemaker.transforming import course, planning
-from tritonforge.sagemaker.transforming.places import S3Objects
+from tritonforge.sagemaker.jobs.transform import lifecycle as course
+from tritonforge.sagemaker.jobs.transform import planning
+from tritonforge.sagemaker.jobs.transform.places import S3Objects
+from tritonforge.transform.job import MAX_PAYLOAD_IN_MB, TransformJob
 
 __all__ = ["asking_for", "check_unused", "concurrent", "fleet_flags", "objects", "on_sagemaker"]
 

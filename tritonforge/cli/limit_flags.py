@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from tritonforge.training.isolation import Limits
+from tritonforge.training.sandbox import Limits
 
 __all__ = ["limit_flags", "limits_of", "parse_memory"]
 

@@ -181,8 +181,8 @@ def _write(repository: Path, destination: Path, *, dereference: bool) -> dict[st
 
 def _put(repository: Path, uri: str, place: _Place, *, prune: bool, dereference: bool) -> dict[str, Any]:
     """Put the files below a prefix of S3. Nothing else may lie there: SageMaker takes it into the model folder."""
-    from tritonforge.sagemaker.aws.session import Session
-    from tritonforge.sagemaker.aws.store import Store
+    from tritonforge.sagemaker.client.session import Session
+    from tritonforge.sagemaker.client.store import Store
 
     files = dict(packages.uncompressed(repository, dereference=dereference))
     prefix = f"{uri.rstrip('/')}/"

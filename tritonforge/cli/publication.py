@@ -19,12 +19,12 @@ from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.training.algorithm.loading import load
 
 if TYPE_CHECKING:
-    from tritonforge.sagemaker.algorithms import Profile
-    from tritonforge.sagemaker.aws import Session
-    from tritonforge.sagemaker.deployment import Plan
+    from tritonforge.sagemaker.client import Session
+    from tritonforge.sagemaker.endpoints import Plan
     from tritonforge.sagemaker.jobs.kinds import Kind
-    from tritonforge.sagemaker.learning.contents import Seen
-    from tritonforge.sagemaker.learning.materials import Material
+    from tritonforge.sagemaker.jobs.marketplace import Profile
+    from tritonforge.sagemaker.jobs.training.contents import Seen
+    from tritonforge.sagemaker.jobs.training.local_data import Material
     from tritonforge.training.job import TrainingJob
 
 __all__ = ["package", "publish"]
@@ -87,9 +87,9 @@ def publish(
     The plan is shown first; a second run does nothing. Exit codes: 0 Completed; 1 AWS refused, or the validation
     failed; 2 the input is to be mended.
     """
-    from tritonforge.sagemaker.algorithms import Container, Publication, validation
     from tritonforge.sagemaker.jobs.kinds import ALGORITHM
-    from tritonforge.sagemaker.publishing import course, planning
+    from tritonforge.sagemaker.jobs.marketplace import Container, Publication, planning, validation
+    from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
 
     declared = load(program)
     declared = declared if name is None else replace(declared, name=name)
@@ -153,10 +153,10 @@ def package(
     it. The plan is shown first; a second run does nothing. Exit codes as of publish.
     """
     from tritonforge.errors import DefinitionError
-    from tritonforge.sagemaker.algorithms import Container, ModelPackage, Profile, specification
-    from tritonforge.sagemaker.algorithms.samples import transform_job
     from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
-    from tritonforge.sagemaker.publishing import course, planning
+    from tritonforge.sagemaker.jobs.marketplace import Container, ModelPackage, Profile, planning, specification
+    from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
+    from tritonforge.sagemaker.jobs.marketplace.samples import transform_job
 
     if (algorithm is None) == (inference_image is None):
         raise click.UsageError("give --algorithm NAME, or --inference-image URI with --program FOLDER")
@@ -205,8 +205,8 @@ def package(
 
 def _sketch(flags: Mapping[str, Any]) -> Any:
     """A profile of the objects to transform alone, for their being read."""
-    from tritonforge.inference.transform import TransformInput, TransformJob, TransformOutput
-    from tritonforge.sagemaker.algorithms import Profile
+    from tritonforge.sagemaker.jobs.marketplace import Profile
+    from tritonforge.transform import TransformInput, TransformJob, TransformOutput
 
     if not flags["transform"]:
         return None
@@ -224,11 +224,11 @@ def _carried(
     """Make the plan, show it, carry it out when it is agreed to, and watch what comes of it."""
     from tritonforge.cli.deployment.deploying import agreed
     from tritonforge.cli.watching import show, watched
-    from tritonforge.sagemaker.applying import role_arn
-    from tritonforge.sagemaker.aws import Session
-    from tritonforge.sagemaker.learning.materials import materials
-    from tritonforge.sagemaker.learning.observation import bucket_name, observe
-    from tritonforge.sagemaker.publishing import course
+    from tritonforge.sagemaker.client import Session
+    from tritonforge.sagemaker.endpoints.apply import role_arn
+    from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
+    from tritonforge.sagemaker.jobs.training.local_data import materials
+    from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
 
     as_json = flags["form"] == "json"
     place = {"profile_name": flags["profile"], "endpoint_url": flags["endpoint_url"]}
@@ -263,7 +263,7 @@ def _carried(
 
 
 def _watch(session: Session, kind: Kind, name: str, progress: Steps) -> Any:
-    from tritonforge.sagemaker.publishing import course
+    from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
 
     def phase(part: str, status: str) -> None:
         err.print(f"  {escape(part)}: {escape(status)}")

@@ -16,7 +16,7 @@ from tritonforge.training.algorithm.documentation import markdown
 from tritonforge.training.algorithm.loading import load
 
 if TYPE_CHECKING:
-    from tritonforge.sagemaker.algorithms import Profile, Sample
+    from tritonforge.sagemaker.jobs.marketplace import Profile, Sample
 
 __all__ = ["requests", "samples_of", "show"]
 
@@ -35,7 +35,7 @@ def show(program: Path, form: str) -> int:
     if form == "text":
         echo(markdown(declared), nl=False)
         return 0
-    from tritonforge.sagemaker.algorithms import specification
+    from tritonforge.sagemaker.jobs.marketplace import specification
 
     training = specification.training_specification(declared, image="")
     inference = specification.inference_specification(declared, ())
@@ -87,7 +87,7 @@ def requests(
     Nothing is called. The requests are held against AWS's own service model and the limits that it documents; what
     would be refused is told instead (exit code 2).
     """
-    from tritonforge.sagemaker.algorithms import Container, ModelPackage, Publication, validation
+    from tritonforge.sagemaker.jobs.marketplace import Container, ModelPackage, Publication, validation
 
     if (model_package is None) != (model_data is None):
         raise click.UsageError("--model-package and --model-data go together")
@@ -134,7 +134,7 @@ def requests(
 def _check(operation: str, request: Mapping[str, Any]) -> None:
     """Raise RequestError for what AWS would refuse."""
     from tritonforge.sagemaker import service_model
-    from tritonforge.sagemaker.algorithms import exceeded
+    from tritonforge.sagemaker.jobs.marketplace import exceeded
 
     service_model.check("sagemaker", operation, request)
     if limits := exceeded(operation, request):
@@ -147,7 +147,7 @@ def samples_of(given: tuple[str, ...]) -> dict[str, Sample]:
 
     Raises click.UsageError for one that cannot be read.
     """
-    from tritonforge.sagemaker.algorithms import Sample
+    from tritonforge.sagemaker.jobs.marketplace import Sample
 
     found = {}
     for channel, data in assigned(given, "--sample").items():

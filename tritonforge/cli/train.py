@@ -29,12 +29,13 @@ from tritonforge.errors import DefinitionError
 from tritonforge.escaping import log_line
 from tritonforge.repository.artifacts.download import cache_folder
 from tritonforge.sagemaker.jobs.naming import job_name, plain
-from tritonforge.sagemaker.learning.fleet import held
+from tritonforge.sagemaker.jobs.training.fleet import held
 from tritonforge.sagemaker.package import pack
 from tritonforge.training.algorithm.loading import find
-from tritonforge.training.isolation import NO_LIMITS, sentences
 from tritonforge.training.job import CheckpointConfig, Measured, MetricDefinition, Outcome, Phase, TrainingJob, run
 from tritonforge.training.job.places import ByScheme
+from tritonforge.training.sandbox import NO_LIMITS
+from tritonforge.training.sandbox import messages as sentences
 
 __all__ = ["train"]
 

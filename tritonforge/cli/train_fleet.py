@@ -18,14 +18,15 @@ from tritonforge.cli.deployment.deploying import agreed
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
-from tritonforge.sagemaker.applying import role_arn
-from tritonforge.sagemaker.aws import Session
+from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.endpoints.apply import role_arn
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.naming import job_name
-from tritonforge.sagemaker.learning import course, planning
-from tritonforge.sagemaker.learning.fleet import INSTANCE, VOLUME, Fleet, held, is_image
-from tritonforge.sagemaker.learning.materials import materials
-from tritonforge.sagemaker.learning.observation import bucket_name, observe
+from tritonforge.sagemaker.jobs.training import lifecycle as course
+from tritonforge.sagemaker.jobs.training import planning
+from tritonforge.sagemaker.jobs.training.fleet import INSTANCE, VOLUME, Fleet, held, is_image
+from tritonforge.sagemaker.jobs.training.local_data import materials
+from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
 from tritonforge.training.algorithm import Algorithm
 from tritonforge.training.algorithm.loading import find
 from tritonforge.training.job import TrainingJob

@@ -21,7 +21,9 @@ from tritonforge.cli.printing import echo
 from tritonforge.cli.stopping import Stop, signals
 from tritonforge.cli.terminal import err, human_bytes, out, shown, steps
 from tritonforge.inference.client.http import Address, flavour_of
-from tritonforge.inference.transform import (
+from tritonforge.records import AssembleWith, BatchStrategy, SplitType
+from tritonforge.repository.artifacts.download import cache_folder
+from tritonforge.transform import (
     RAW,
     Asker,
     DataProcessing,
@@ -39,10 +41,8 @@ from tritonforge.inference.transform import (
     forget,
     run,
 )
-from tritonforge.inference.transform import Progress as Course
-from tritonforge.inference.transform.local_server import LocalServer
-from tritonforge.records import AssembleWith, BatchStrategy, SplitType
-from tritonforge.repository.artifacts.download import cache_folder
+from tritonforge.transform import Progress as Course
+from tritonforge.transform.local_server import LocalServer
 
 __all__ = ["few_arenas", "job_flags", "job_of", "transform"]
 

@@ -10,10 +10,10 @@ import click
 
 from tritonforge.cli.printing import echo
 from tritonforge.cli.reports import FORMATS, Judged, ServerVerdict
-from tritonforge.images.changes import REFERENCE, rows
-from tritonforge.repository.rules.catalogue import rules_by_code
-from tritonforge.repository.tree import Tree
-from tritonforge.repository.validation import Validated, validated
+from tritonforge.triton.changes import REFERENCE, rows
+from tritonforge.validation.report import Validated, validated
+from tritonforge.validation.rules.catalogue import rules_by_code
+from tritonforge.validation.tree import Tree
 
 __all__ = ["explain", "rule_table", "validate"]
 
@@ -153,7 +153,7 @@ def _asked(repository: Path, found: Validated, auto_complete: bool) -> ServerVer
     if found.is_tfs_package:
         raise click.UsageError(f"--with-server asks Triton, and {repository} is a package for TensorFlow Serving")
     from tritonforge.cli.comparison import differences
-    from tritonforge.serving.judge import judge
+    from tritonforge.serving.server_check import judge
 
     judgement = judge(repository, auto_complete=auto_complete)
     return ServerVerdict(
@@ -167,7 +167,7 @@ def _asked(repository: Path, found: Validated, auto_complete: bool) -> ServerVer
 
 
 def _fixed(repository: Path, found: Validated, judge: Callable[[Path | Tree], Validated], form: str) -> Validated:
-    from tritonforge.repository.disk.mending import mend
+    from tritonforge.validation.autofix_writer import mend
 
     done = mend(repository, found.tree, lambda tree: judge(tree).findings)
     for diff in done.diffs:
@@ -203,7 +203,7 @@ def explain(code: str | None, table: bool) -> int:
 
 
 def rule_table() -> str:
-    """Every rule as Markdown: the file tritonforge/repository/rules/README.md, word for word."""
+    """Every rule as Markdown: the file tritonforge/validation/rules/README.md, word for word."""
     lines = [
         "# The rules of `tritonforge validate`",
         "",
@@ -221,7 +221,7 @@ def rule_table() -> str:
         "",
         "## What changed between releases of Triton",
         "",
-        f"The rules read this table (`tritonforge/images/changes.py`); without `--image`, for {REFERENCE}.",
+        f"The rules read this table (`tritonforge/triton/changes.py`); without `--image`, for {REFERENCE}.",
         "",
         "| change | from | to | rules | source |",
         "|---|---|---|---|---|",

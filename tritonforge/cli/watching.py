@@ -13,9 +13,9 @@ from rich.markup import escape
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out
 from tritonforge.escaping import terminal_line
-from tritonforge.sagemaker.aws import Session
-from tritonforge.sagemaker.deployment import Plan, render, to_json
-from tritonforge.sagemaker.jobs import looking
+from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.endpoints import Plan, render, to_json
+from tritonforge.sagemaker.jobs import polling as looking
 from tritonforge.sagemaker.jobs.kinds import Kind
 
 __all__ = ["COLOURS", "show", "told_line", "watched"]

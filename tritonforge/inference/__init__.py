@@ -1,1 +1,1 @@
-"""The wing that asks a Triton, once or a million times: `wire` is the bytes, `client` carries them."""
+"""Inference client: `wire` encodes and decodes KServe v2 bodies, `client` sends them."""

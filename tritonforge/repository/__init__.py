@@ -1,1 +1,1 @@
-"""Build and validate a model repository."""
+"""Build a model repository: definitions, configurations, artifacts, conversion."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.config import to_config, write
@@ -15,14 +15,14 @@ from tritonforge.repository.definition.ensemble import Ensemble, rewired
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.package import TensorFlowServing
 from tritonforge.repository.definition.sources import File
-from tritonforge.schema import ModelConfig
-from tritonforge.tfs.layout import CODE
+from tritonforge.triton.schema import ModelConfig
+from tritonforge.triton.tfs.layout import CODE
+from tritonforge.validation.autofix import GITKEEP
+
+if TYPE_CHECKING:
+    from tritonforge.validation.tree import Tree
 
 __all__ = ["Beside", "Content", "Folder", "Made", "Repository", "ResolvedModel", "Source", "resolve"]
-
-#: The file that keeps an ensemble's empty version directory in git and in tar archives. Triton loads an ensemble only
-#: where a version directory is (model_lifecycle.cc `VersionsToLoad`), and never looks into it.
-KEEPER = ".gitkeep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,32 @@ class Repository:
         configs = {model.name: model.config for model in self.models if model.config is not None}
         return {f"{name}/config.pbtxt": write(config) for name, config in configs.items()}
 
+    def tree(self) -> Tree:
+        """Return the tree that this repository will be on disk; of files not made yet only the name is known."""
+        # Its own imports cost more than a small repository's rules.
+        from tritonforge.validation.rules.inference import file_sought
+        from tritonforge.validation.tree import DIRECTORY, UNKNOWN, Entry, Tree
+
+        entries: dict[str, Entry] = {}
+        for path, source in self.others.items():
+            entries[path] = DIRECTORY if isinstance(source, Folder) else Entry("file", UNKNOWN)
+        for resolved in self.models:
+            if resolved.config is None:
+                entries |= {f"{path}/saved_model.pb": Entry("file", UNKNOWN) for path in resolved.files}
+                continue
+            config: Any = resolved.config  # protobuf makes the class of ModelConfig at run time
+            sought = file_sought(config.backend, config.platform, config.default_model_filename)
+            for path, source in resolved.files.items():
+                if isinstance(source, Content):
+                    entries[path] = Entry("file", len(source.data), content=source.data)
+                elif isinstance(source, Made):
+                    entries[path] = DIRECTORY
+                    file = "model.savedmodel/saved_model.pb" if sought == "model.savedmodel" else sought or "model"
+                    entries[f"{path}/{file}"] = Entry("file", UNKNOWN)
+                else:
+                    entries[path] = Entry("file", UNKNOWN)
+        return Tree(entries)
+
 
 def resolve(models: Mapping[str, Model | Ensemble], package: TensorFlowServing | None = None) -> Repository:
     """The repository of these models, with every model that an ensemble among them uses.
@@ -155,10 +181,10 @@ def _resolve(model: Model | Ensemble) -> ResolvedModel:
 
 def _sources(model: Model | Ensemble) -> Iterator[tuple[str, Source]]:
     if isinstance(model, Ensemble):
-        yield f"1/{KEEPER}", Content(b"")
+        yield f"1/{GITKEEP}", Content(b"")
         return
     for version, artifact in model.versions.items():
-        yield (f"{version}/{KEEPER}", Content(b"")) if artifact is None else (str(version), Made(model, version))
+        yield (f"{version}/{GITKEEP}", Content(b"")) if artifact is None else (str(version), Made(model, version))
     for output in model.output:
         if output.labels is not None:
             yield output.label_filename, Content("".join(f"{label}\n" for label in output.labels).encode())

@@ -1,1 +1,1 @@
-"""The wing that takes a repository to SageMaker: `aws` is the only module that imports boto3."""
+"""SageMaker on AWS: `client` is the only package that imports boto3; `plans` and planning modules do no I/O."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from tritonforge.errors import LaunchError
-from tritonforge.schema import ModelConfig
+from tritonforge.triton.schema import ModelConfig
 
 __all__ = ["candidates", "choose", "no_default_model", "with_steps"]
 

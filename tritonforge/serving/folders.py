@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import LaunchError
-from tritonforge.stub_arguments import is_word, odd_characters
+from tritonforge.triton.stub_arguments import is_word, odd_characters
 
 __all__ = ["make", "places"]
 

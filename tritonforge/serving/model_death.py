@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tritonforge.serving import serverlog
-from tritonforge.serving.supervised import ChildExit, how_it_ended
+from tritonforge.serving.server_process import ChildExit, how_it_ended
 
 __all__ = ["ModelDeath", "death_of", "is_unhealthy", "load_failures"]
 

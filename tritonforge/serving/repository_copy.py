@@ -19,9 +19,9 @@ from typing import Any, Final
 from google.protobuf import text_format
 
 from tritonforge.errors import LaunchError
-from tritonforge.schema import new_model_config
-from tritonforge.serving import view
+from tritonforge.serving import repository_overlay as view
 from tritonforge.serving.harmless_config import disarm, is_plain_name
+from tritonforge.triton.schema import new_model_config
 
 __all__ = ["RepositoryCopy", "copy_repository", "read_regular"]
 

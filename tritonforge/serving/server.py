@@ -18,12 +18,13 @@ from types import TracebackType
 from typing import Final
 
 from tritonforge.errors import LaunchError
-from tritonforge.schema import ModelConfig
-from tritonforge.serving import entry, installation, ports, restrictions, serverlog, shell_safety, view
+from tritonforge.serving import entry, installation, ports, restrictions, serverlog, shell_safety
+from tritonforge.serving import repository_overlay as view
 from tritonforge.serving import stand_in as stand_ins
 from tritonforge.serving.model_death import ModelDeath, death_of, is_unhealthy, load_failures
+from tritonforge.serving.server_process import ChildExit, Supervised
 from tritonforge.serving.serverlog import ModelStatus
-from tritonforge.serving.supervised import ChildExit, Supervised
+from tritonforge.triton.schema import ModelConfig
 
 __all__ = ["ModelStatus", "Server"]
 

@@ -1,7 +1,7 @@
 """Names of a repository that must not reach the shell which starts Triton's Python stubs.
 
-Every backend here is a Python one, so every model but an ensemble has a stub; `tritonforge.stub_arguments` says what
-of a model its command holds. `tritonforge.repository.rules.shell` finds the same without a server (E118, W118).
+Every backend here is a Python one, so every model but an ensemble has a stub; `tritonforge.triton.stub_arguments` says
+what of a model its command holds. `tritonforge.validation.rules.shell` finds the same without a server (E118, W118).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge.schema import ModelConfig
-from tritonforge.stub_arguments import is_word, odd_characters
+from tritonforge.triton.schema import ModelConfig
+from tritonforge.triton.stub_arguments import is_word, odd_characters
 
 __all__ = ["problems"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritonforge.sagemaker.algorithms import Container, ModelPackage, Publication, Sample, validation
+from tritonforge.sagemaker.jobs.marketplace import Container, ModelPackage, Publication, Sample, validation
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric, Objective
 
 __all__ = ["ALGORITHM", "DETECTOR", "IMAGE", "PACKAGE", "PACKAGE_REQUEST", "REQUEST", "ROLE"]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sagemaker.algorithms.published import PACKAGE_REQUEST, REQUEST
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.algorithms import exceeded
+from tritonforge.sagemaker.jobs.marketplace import exceeded
 
 HYPER = ("TrainingSpecification", "SupportedHyperParameters")
 PROFILE = ("ValidationSpecification", "ValidationProfiles", 0)

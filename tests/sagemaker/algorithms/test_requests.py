@@ -24,7 +24,7 @@ from tests.sagemaker.algorithms.published import (
 )
 from tritonforge.errors import DefinitionError, RequestError, TritonForgeError
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.algorithms import (
+from tritonforge.sagemaker.jobs.marketplace import (
     Container,
     ModelPackage,
     Profile,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.sagemaker.package.conftest import FILES, lay
 from tritonforge.errors import PackageError
-from tritonforge.repository.disk.record import Entry, Record, digest, sha256_of
+from tritonforge.repository.build.manifest import Entry, Record, digest, sha256_of
 from tritonforge.sagemaker.package import contents, uncompressed, write
 
 

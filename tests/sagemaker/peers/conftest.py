@@ -11,7 +11,7 @@ import sklearn
 
 from tests.support.command import tritonforge
 from tests.support.picture_models import DIGITS, write_repository
-from tritonforge.sagemaker.emulator import Emulator
+from tritonforge.emulator import Emulator
 
 PHOTOGRAPH = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.sagemaker.training.conftest import PROGRAM
 from tests.support.peers import Peers, run_sdk_2
-from tritonforge.sagemaker.emulator import Emulator
+from tritonforge.emulator import Emulator
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/counter:1"
 

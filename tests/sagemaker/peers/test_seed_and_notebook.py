@@ -10,8 +10,8 @@ import pytest
 from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place, packaged
 from tests.support.peers import Peers
 from tests.support.picture_models import INCEPTION, write_repository
+from tritonforge.emulator import Emulator
 from tritonforge.inference.client import Client
-from tritonforge.sagemaker.emulator import Emulator
 from tritonforge.serving.server import Server
 
 pytestmark = pytest.mark.server

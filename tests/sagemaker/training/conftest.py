@@ -16,8 +16,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.sagemaker.transform.conftest import checked
-from tritonforge.sagemaker.emulator import Emulator
-from tritonforge.sagemaker.emulator.standin import StandIn, StandInTrainer
+from tritonforge.emulator import Emulator
+from tritonforge.emulator.fakes import StandIn, StandInTrainer
 
 PROGRAM = Path(__file__).with_name("counter")
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/counter:1"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
 from tests.sagemaker.training.registering import INVALID, PREFIX, algorithm, described, profile
-from tritonforge.sagemaker.algorithms import Container, Publication, Sample, validation
+from tritonforge.sagemaker.jobs.marketplace import Container, Publication, Sample, validation
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric
 
 

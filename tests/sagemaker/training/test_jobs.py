@@ -13,7 +13,7 @@ import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
 from tests.sagemaker.training.test_persistence import lives
-from tritonforge.sagemaker.emulator.control.training import running
+from tritonforge.emulator.control.training import running
 
 
 def digests(*contents: bytes) -> list[str]:

@@ -15,8 +15,8 @@ from botocore.exceptions import ClientError
 
 from tests.sagemaker.training.conftest import IMAGE
 from tests.sagemaker.training.test_jobs import augmented, manifest
+from tritonforge.emulator import Emulator
 from tritonforge.errors import DefinitionError
-from tritonforge.sagemaker.emulator import Emulator
 
 
 def deployed(account: Any, name: str, **container: Any) -> dict[str, Any]:

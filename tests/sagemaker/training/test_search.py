@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
+from tritonforge.emulator.control.failures import ApiError
+from tritonforge.emulator.control.search_expressions import check, matches
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.emulator.control.failures import ApiError
-from tritonforge.sagemaker.emulator.control.search_expressions import check, matches
 
 JOB = {
     "TrainingJobName": "jobs-1",

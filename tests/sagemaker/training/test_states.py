@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
-from tritonforge.sagemaker.emulator.control.documents import Registered, Training, from_json, to_json
-from tritonforge.sagemaker.emulator.control.failures import ApiError
-from tritonforge.sagemaker.emulator.control.registry import profiles
-from tritonforge.sagemaker.emulator.control.training import states
+from tritonforge.emulator.control.failures import ApiError
+from tritonforge.emulator.control.records import Registered, Training, from_json, to_json
+from tritonforge.emulator.control.registry import profiles
+from tritonforge.emulator.control.training import states
 
 
 def job(*, began: float | None = None) -> Training:

@@ -14,12 +14,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from tritonforge.emulator import Emulator
+from tritonforge.emulator.fakes import StandIn, StandInContainer
+from tritonforge.emulator.hosting import ContainerError, ContainerGoneError, UnhealthyError, Variant
+from tritonforge.emulator.objects import ObjectStore
+from tritonforge.emulator.requests import Answer
 from tritonforge.sagemaker import shapes
-from tritonforge.sagemaker.emulator import Emulator
-from tritonforge.sagemaker.emulator.hosting import ContainerError, ContainerGoneError, UnhealthyError, Variant
-from tritonforge.sagemaker.emulator.objects import ObjectStore
-from tritonforge.sagemaker.emulator.requests import Answer
-from tritonforge.sagemaker.emulator.standin import StandIn, StandInContainer
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 GROUP = "/aws/sagemaker/TransformJobs"

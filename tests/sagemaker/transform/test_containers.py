@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import pytest
 
+from tritonforge.emulator.hosting import ContainerError, ContainerGoneError
+from tritonforge.emulator.hosting.images import serving_package
+from tritonforge.emulator.jobs.asker import ContainerAsker
+from tritonforge.emulator.requests import Answer
 from tritonforge.errors import ConnectError
-from tritonforge.inference.transform import GoneError
-from tritonforge.sagemaker.emulator.batch.asker import ContainerAsker
-from tritonforge.sagemaker.emulator.hosting import ContainerError, ContainerGoneError
-from tritonforge.sagemaker.emulator.hosting.images import serving_package
-from tritonforge.sagemaker.emulator.requests import Answer
+from tritonforge.transform import GoneError
 
 ECR = "763104351884.dkr.ecr.us-west-2.amazonaws.com"
 

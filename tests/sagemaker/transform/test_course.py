@@ -14,13 +14,16 @@ import pytest
 
 from tests.sagemaker.transform.conftest import IMAGE
 from tritonforge.errors import DefinitionError, DeploymentError, RequestError
-from tritonforge.inference.transform import Resources, TransformInput, TransformJob, TransformOutput
-from tritonforge.sagemaker.applying import Silent, observe, read
-from tritonforge.sagemaker.aws import Session
-from tritonforge.sagemaker.deployment import Deployment
-from tritonforge.sagemaker.deployment.desired import folder
-from tritonforge.sagemaker.jobs import looking, naming, sending
-from tritonforge.sagemaker.transforming import course, limits, planning
+from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.endpoints import Deployment
+from tritonforge.sagemaker.endpoints.apply import Silent, observe, read
+from tritonforge.sagemaker.endpoints.desired import folder
+from tritonforge.sagemaker.jobs import creation as sending
+from tritonforge.sagemaker.jobs import naming
+from tritonforge.sagemaker.jobs import polling as looking
+from tritonforge.sagemaker.jobs.transform import lifecycle as course
+from tritonforge.sagemaker.jobs.transform import limits, planning
+from tritonforge.transform import Resources, TransformInput, TransformJob, TransformOutput
 
 CONFIG = """
 name: "echo"

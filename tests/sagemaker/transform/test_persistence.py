@@ -14,9 +14,9 @@ from botocore.config import Config
 
 from tests.sagemaker.transform.conftest import Echo, Echoes
 from tests.support.forked import Forked
-from tritonforge.sagemaker.emulator import Emulator
-from tritonforge.sagemaker.emulator.hosting import Variant
-from tritonforge.sagemaker.emulator.requests import Answer
+from tritonforge.emulator import Emulator
+from tritonforge.emulator.hosting import Variant
+from tritonforge.emulator.requests import Answer
 
 BUCKET = "sagemaker-us-east-1-123456789012"
 OBJECTS = 120

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tritonforge.inference.transform import PlaceError
-from tritonforge.sagemaker.aws import Location, Session, Store
-from tritonforge.sagemaker.aws.downloads import Download
-from tritonforge.sagemaker.emulator.batch.place import EmulatedPlace
-from tritonforge.sagemaker.transforming.places import S3Objects
+from tritonforge.emulator.jobs.place import EmulatedPlace
+from tritonforge.sagemaker.client import Location, Session, Store
+from tritonforge.sagemaker.client.downloads import Download
+from tritonforge.sagemaker.jobs.transform.places import S3Objects
+from tritonforge.transform import PlaceError
 
 
 @pytest.fixture(params=["client", "emulator"])

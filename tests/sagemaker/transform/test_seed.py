@@ -26,22 +26,14 @@ from PIL import Image
 from tests.sagemaker.transform.conftest import IMAGE, Account, served
 from tests.support.peers import run_sdk_2
 from tests.support.picture_models import DIGITS, write_repository
-from tritonforge.inference.transform import (
-    RAW,
-    Folders,
-    HttpAsker,
-    TransformInput,
-    TransformJob,
-    TransformOutput,
-    run,
-)
-from tritonforge.inference.transform.local_server import LocalServer
+from tritonforge.emulator import hosting
 from tritonforge.records import example_encode, frame_tfrecord
 from tritonforge.sagemaker import package
-from tritonforge.sagemaker.aws import Session, Store
-from tritonforge.sagemaker.emulator import hosting
-from tritonforge.sagemaker.transforming.places import S3Objects
+from tritonforge.sagemaker.client import Session, Store
+from tritonforge.sagemaker.jobs.transform.places import S3Objects
 from tritonforge.serving.tfs.server import TfsServer
+from tritonforge.transform import RAW, Folders, HttpAsker, TransformInput, TransformJob, TransformOutput, run
+from tritonforge.transform.local_server import LocalServer
 
 pytestmark = pytest.mark.server
 

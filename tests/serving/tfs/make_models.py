@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tritonforge import thrift
+from tritonforge import tf_memory as thrift
 
 thrift.without_keras()  # it is not needed here, and takes a third of TensorFlow's start
 

@@ -23,7 +23,7 @@ from tritonforge.serving.tfs import server as module
 from tritonforge.serving.tfs.configuration import batching_parameters
 from tritonforge.serving.tfs.package import is_package
 from tritonforge.serving.tfs.server import TfsServer
-from tritonforge.tfs.environment import settings
+from tritonforge.triton.tfs.environment import settings
 
 BATCHING = {
     "SAGEMAKER_TFS_ENABLE_BATCHING": "true",

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tritonforge.inference.transform import Folders, Found, PlaceError
 from tritonforge.records import split
 from tritonforge.training.job import (
     AlgorithmSpecification,
@@ -23,6 +22,7 @@ from tritonforge.training.job import (
     TrainingJob,
     run,
 )
+from tritonforge.transform import Folders, Found, PlaceError
 
 
 def pack(folder: Path, archive: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.training.job.jobs import Memory, trained
-from tritonforge.inference.transform import PlaceError
 from tritonforge.training.job import CheckpointConfig
 from tritonforge.training.job.checkpoints import Checkpoints
+from tritonforge.transform import PlaceError
 
 JOB = {"checkpoint_config": CheckpointConfig(uri="s3://b/checkpoints")}
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.training.job.jobs import Memory, channel, trained
 from tritonforge.errors import DefinitionError
-from tritonforge.inference.transform import PlaceError
 from tritonforge.training.job import InstanceGroup, Resources
+from tritonforge.transform import PlaceError
 
 #: A program that reads an epoch, and takes what breaks for a fault of its own.
 READER = """

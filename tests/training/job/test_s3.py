@@ -9,7 +9,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.training.job.jobs import program
 from tests.training.job.test_command import ran
-from tritonforge.sagemaker.aws import Session
+from tritonforge.sagemaker.client import Session
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.training.manifest.conftest import Run, images
 from tests.training.manifest.samples import SEGMENTS, SPECIES, THINGS, text
 from tritonforge.cli import fleet
-from tritonforge.inference.transform.places import Folders, Found
+from tritonforge.transform.places import Folders, Found
 
 
 def test_a_sheet_of_copies_of_the_pictures(run: Run, tmp_path: Path) -> None:

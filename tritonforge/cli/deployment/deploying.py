@@ -14,11 +14,11 @@ from tritonforge.cli.deployment.subjects import Subject, subject
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.escaping import terminal_line
-from tritonforge.sagemaker.applying import apply, check, judge, observe, role_arn, settle
-from tritonforge.sagemaker.aws import Session
-from tritonforge.sagemaker.deployment import Plan, plan, render, to_json
-from tritonforge.sagemaker.deployment.desired import folder
-from tritonforge.sagemaker.deployment.observed import IN_TRANSITION
+from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.endpoints import Plan, plan, render, to_json
+from tritonforge.sagemaker.endpoints.apply import apply, check, judge, observe, role_arn, settle
+from tritonforge.sagemaker.endpoints.desired import folder
+from tritonforge.sagemaker.endpoints.observed import IN_TRANSITION
 
 __all__ = ["agreed", "deploy"]
 

@@ -13,10 +13,10 @@ from tritonforge.cli.deployment.subjects import deployment_of, is_definition
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import out, steps
 from tritonforge.repository.definition.loading import load
-from tritonforge.sagemaker.applying import apply, check, observe
-from tritonforge.sagemaker.aws import Session
-from tritonforge.sagemaker.deployment import Deployment, plan_removal, render, to_json
-from tritonforge.sagemaker.deployment.desired import folder
+from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.endpoints import Deployment, plan_removal, render, to_json
+from tritonforge.sagemaker.endpoints.apply import apply, check, observe
+from tritonforge.sagemaker.endpoints.desired import folder
 
 __all__ = ["destroy"]
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tritonforge.sagemaker.deployment import (
+from tritonforge.sagemaker.endpoints import (
     AsyncInference,
     Autoscaling,
     BlueGreen,

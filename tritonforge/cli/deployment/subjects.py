@@ -16,8 +16,8 @@ from tritonforge.cli.deployment.flags import overridden
 from tritonforge.cli.terminal import Steps
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.definition.loading import Definitions, load
-from tritonforge.sagemaker.applying import Material, read
-from tritonforge.sagemaker.deployment import Deployment
+from tritonforge.sagemaker.endpoints import Deployment
+from tritonforge.sagemaker.endpoints.apply import Material, read
 
 __all__ = ["Subject", "deployment_of", "is_definition", "subject"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tritonforge.repository.findings import Finding, Verdict, verdict
+from tritonforge.validation.findings import Finding, Verdict, verdict
 
 __all__ = ["Judged", "ServerVerdict"]
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from tritonforge.cli.reports.judged import Judged
 from tritonforge.escaping import terminal_line, xml_text
-from tritonforge.repository.findings import Finding
+from tritonforge.validation.findings import Finding
 
 __all__ = ["render"]
 

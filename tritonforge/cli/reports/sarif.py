@@ -9,8 +9,8 @@ from typing import Any
 from tritonforge import __version__
 from tritonforge.cli.reports.judged import Judged
 from tritonforge.escaping import uri
-from tritonforge.repository.findings import Finding
-from tritonforge.repository.rules.catalogue import rules_by_code
+from tritonforge.validation.findings import Finding
+from tritonforge.validation.rules.catalogue import rules_by_code
 
 __all__ = ["render"]
 

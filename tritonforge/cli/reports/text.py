@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tritonforge.cli.reports.judged import Judged
 from tritonforge.escaping import terminal_line
-from tritonforge.repository.findings import Finding
+from tritonforge.validation.findings import Finding
 
 __all__ = ["render"]
 

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
 from tritonforge.inference.client.http import Address, Flavour, SageMakerFrontEnd, TritonFrontEnd, flavour_of
-from tritonforge.inference.client.refusals import learn_inputs
+from tritonforge.inference.client.metadata_probe import learn_inputs
 from tritonforge.inference.client.transports import (
     Answer,
     Call,
@@ -49,7 +49,7 @@ class Client:
 
     ``url`` is ``http://host:8080`` (Triton's SageMaker front end), ``http://host:8000`` (Triton's own), ``https://``
     for either, ``grpc://host:8001`` (needs the ``grpc`` extra), ``sagemaker://endpoint-name`` (needs the ``aws`` extra;
-    ``options`` are those of `tritonforge.sagemaker.aws.transport.from_url`, and may stand in the address as well), or
+    ``options`` are those of `tritonforge.sagemaker.client.transport.from_url`, and may be in the address as well), or
     anything at all with a ``transport`` handed in. Which front end answers at an ``http`` address is asked once, with
     the first request (``GET /v2``); ``flavour`` ("sagemaker" or "triton") says it beforehand. ``model`` is asked where
     a call names none. ``timeout`` is in seconds, None waits for ever; ``connections`` is how many are kept open for the

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tritonforge.repository.artifacts.agreement import check, complete
-from tritonforge.repository.artifacts.child import make_in_child
+from tritonforge.model_files.introspection import introspect
+from tritonforge.model_files.signature import Signature, TensorInfo
+from tritonforge.repository.artifacts.artifact_builder import ArtifactMaker
+from tritonforge.repository.artifacts.artifact_content import make
+from tritonforge.repository.artifacts.child_process import make_in_child
 from tritonforge.repository.artifacts.fingerprint import fingerprint
-from tritonforge.repository.artifacts.introspect import introspect
-from tritonforge.repository.artifacts.make import make
-from tritonforge.repository.artifacts.maker import ArtifactMaker
-from tritonforge.repository.artifacts.signature import Signature, TensorInfo
+from tritonforge.repository.artifacts.signature_check import check, complete
 
 __all__ = [
     "ArtifactMaker",

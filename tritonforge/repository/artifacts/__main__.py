@@ -1,6 +1,6 @@
 """The child process that makes one artifact: ``python -m tritonforge.repository.artifacts definition.py model folder``.
 
-See `tritonforge.repository.artifacts.child`, its only caller, for what it writes to standard output.
+See `tritonforge.repository.artifacts.child_process`, its only caller, for what it writes to standard output.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.errors import ArtifactError
-from tritonforge.repository.artifacts.make import make
-from tritonforge.repository.artifacts.parent import Parent, answer
+from tritonforge.repository.artifacts.artifact_content import make
+from tritonforge.repository.artifacts.child_channel import Parent, answer
 from tritonforge.repository.definition.loading import load
 from tritonforge.repository.definition.models import Model
 

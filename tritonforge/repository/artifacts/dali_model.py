@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tritonforge import dali_pipeline
 from tritonforge.errors import ArtifactError, MissingExtraError
+from tritonforge.model_files import dali_pipeline
 from tritonforge.repository.definition.models import Dali
 from tritonforge.repository.definition.tensors import Input, Output
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tritonforge import dali_pipeline
 from tritonforge.datatypes import BY_CONFIG, TYPE_UINT8
+from tritonforge.model_files import dali_pipeline
 from tritonforge.repository.definition.models import Dali
 from tritonforge.repository.definition.tensors import Input, Output
 

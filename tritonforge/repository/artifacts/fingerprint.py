@@ -118,6 +118,6 @@ def _maker() -> str:
     """The digest of the modules that make artifacts: when they change, their results may."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in (*sorted(package.glob("*.py")), package.parents[1] / "dali_pipeline.py"):
+    for path in (*sorted(package.glob("*.py")), package.parents[1] / "model_files" / "dali_pipeline.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()

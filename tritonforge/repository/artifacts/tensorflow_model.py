@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.errors import ArtifactError, MissingExtraError
-from tritonforge.repository.artifacts import saved_model
+from tritonforge.model_files import saved_model
 from tritonforge.repository.config.sequences import sequence_tensors
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.tensors import Input

@@ -12,7 +12,7 @@ from tritonforge.errors import DefinitionError
 from tritonforge.repository.definition.ensemble import Ensemble
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.settings import All, Latest, VersionPolicy
-from tritonforge.schema import ModelConfig, new_model_config
+from tritonforge.triton.schema import ModelConfig, new_model_config
 
 __all__ = ["to_config"]
 

@@ -9,7 +9,7 @@ from tritonforge import datatypes
 from tritonforge.repository.config.lowering import to_config
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.tensors import Input, Output
-from tritonforge.schema import model_config_pb2
+from tritonforge.triton.schema import model_config_pb2
 
 __all__ = ["SequenceTensors", "sequence_tensors"]
 

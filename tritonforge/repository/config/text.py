@@ -12,7 +12,7 @@ import re
 from google.protobuf import text_format
 
 from tritonforge.errors import PbtxtError
-from tritonforge.schema import ModelConfig, new_model_config
+from tritonforge.triton.schema import ModelConfig, new_model_config
 
 __all__ = ["read", "write"]
 

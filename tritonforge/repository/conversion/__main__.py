@@ -1,7 +1,7 @@
 """The child process that converts one version of one model: ``python -m tritonforge.repository.conversion JOB``.
 
-``JOB`` is the text of a `tritonforge.repository.conversion.job.Job`; `tritonforge.repository.artifacts.child` says what
-is written to standard output.
+``JOB`` is the text of a `tritonforge.repository.conversion.job.Job`; `tritonforge.repository.artifacts.child_process`
+says what is written to standard output.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tritonforge import thrift
+from tritonforge import tf_memory as thrift
 from tritonforge.errors import ArtifactError, MissingExtraError
-from tritonforge.repository.artifacts.introspect import introspect
-from tritonforge.repository.artifacts.parent import Parent, answer
-from tritonforge.repository.artifacts.signature import ONNX, TensorInfo
+from tritonforge.model_files.introspection import introspect
+from tritonforge.model_files.signature import ONNX, TensorInfo
+from tritonforge.repository.artifacts.child_channel import Parent, answer
 from tritonforge.repository.conversion import comparison, original, samples, translation
 from tritonforge.repository.conversion.facts import TOLERANCES, Converted
 from tritonforge.repository.conversion.job import Job

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tritonforge.repository.artifacts.signature import ONNX, TensorInfo
-from tritonforge.schema import ModelConfig, model_config_pb2, new_model_config
+from tritonforge.model_files.signature import ONNX, TensorInfo
+from tritonforge.triton.schema import ModelConfig, model_config_pb2, new_model_config
 
 __all__ = ["Source", "for_onnxruntime", "inputs", "outputs", "parameter", "sources"]
 

@@ -12,33 +12,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge import images
+from tritonforge import triton as images
 from tritonforge.errors import ArtifactError, DefinitionError, PbtxtError, ValidationError
+from tritonforge.model_files.signature import DALI, GRAPHDEF, SAVEDMODEL
 from tritonforge.repository import config as text
-from tritonforge.repository.artifacts.child import run_in_child
-from tritonforge.repository.artifacts.signature import DALI, GRAPHDEF, SAVEDMODEL
+from tritonforge.repository.artifacts.child_process import run_in_child
+from tritonforge.repository.build.builder import Progress
+from tritonforge.repository.build.manifest import Entry, MadeEntry, Record, digest, intact, previous, sha256_of
+from tritonforge.repository.build.replacement import put_in_place, staging
 from tritonforge.repository.conversion import configuration
 from tritonforge.repository.conversion.facts import Conversion, Converted
 from tritonforge.repository.conversion.job import Job, Pipeline
 from tritonforge.repository.conversion.opset import opset
-from tritonforge.repository.disk.builder import Progress
-from tritonforge.repository.disk.reading import read_tree
-from tritonforge.repository.disk.record import (
-    Entry,
-    MadeEntry,
-    Record,
-    digest,
-    intact,
-    previous,
-    sha256_of,
-)
-from tritonforge.repository.disk.swap import put_in_place, staging
-from tritonforge.repository.rules import views
-from tritonforge.repository.rules.context import ModelView
-from tritonforge.repository.rules.inference import file_sought
-from tritonforge.repository.tree import Tree
-from tritonforge.repository.validate import validate
-from tritonforge.schema import ModelConfig, new_model_config
+from tritonforge.triton.schema import ModelConfig, new_model_config
+from tritonforge.validation.rules import views
+from tritonforge.validation.rules.context import ModelView
+from tritonforge.validation.rules.inference import file_sought
+from tritonforge.validation.runner import validate
+from tritonforge.validation.tree import Tree
+from tritonforge.validation.tree_reader import read_tree
 
 __all__ = ["converted"]
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from tritonforge.repository.artifacts.signature import TensorInfo
+from tritonforge.model_files.signature import TensorInfo
 
 __all__ = ["Job", "Pipeline"]
 

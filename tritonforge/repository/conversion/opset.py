@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tritonforge.images import CATALOGUE, Image
+from tritonforge.triton import CATALOGUE, Image
 
 __all__ = ["opset"]
 

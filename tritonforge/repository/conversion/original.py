@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.errors import ArtifactError
-from tritonforge.repository.artifacts import saved_model
-from tritonforge.repository.artifacts.signature import GRAPHDEF, TensorInfo
+from tritonforge.model_files import saved_model
+from tritonforge.model_files.signature import GRAPHDEF, TensorInfo
 from tritonforge.repository.conversion.job import Job
 
 __all__ = ["Original", "RefusedError", "load"]

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from tritonforge import dali_pipeline
 from tritonforge.datatypes import BY_CONFIG, TYPE_BOOL, TYPE_STRING, TYPE_UINT8
 from tritonforge.errors import ArtifactError
-from tritonforge.repository.artifacts.signature import TensorInfo
+from tritonforge.model_files import dali_pipeline
+from tritonforge.model_files.signature import TensorInfo
 from tritonforge.repository.conversion.job import Job, Pipeline
 
 __all__ = ["Case", "cases", "zeros"]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.errors import ArtifactError, MissingExtraError
-from tritonforge.repository.artifacts import saved_model
-from tritonforge.repository.artifacts.signature import GRAPHDEF, TensorInfo
+from tritonforge.model_files import saved_model
+from tritonforge.model_files.signature import GRAPHDEF, TensorInfo
 from tritonforge.repository.conversion import weights
 from tritonforge.repository.conversion.job import Job
 from tritonforge.repository.conversion.original import Original

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TypeAlias
 
-from tritonforge.declarations import declared
 from tritonforge.errors import DefinitionError
+from tritonforge.module_loader import declared
 from tritonforge.repository.definition.ensemble import Ensemble
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.package import TensorFlowServing

@@ -21,7 +21,7 @@ from tritonforge.repository.definition.settings import (
 from tritonforge.repository.definition.sources import Artifact, File, Function, as_file, as_source
 from tritonforge.repository.definition.tensors import Input, Output, frozen
 from tritonforge.repository.definition.wiring import Tensor, call
-from tritonforge.stub_arguments import is_word, odd_characters
+from tritonforge.triton.stub_arguments import is_word, odd_characters
 
 __all__ = ["Dali", "Model", "Onnx", "PyTorch", "Python", "TensorFlow", "TensorRT"]
 

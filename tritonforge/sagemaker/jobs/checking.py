@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from tritonforge.errors import RequestError
 from tritonforge.sagemaker import service_model, shapes
-from tritonforge.sagemaker.applying.checking import check as check_plan
-from tritonforge.sagemaker.deployment.limits import Limit
-from tritonforge.sagemaker.deployment.steps import Plan
+from tritonforge.sagemaker.endpoints.limits import Limit
 from tritonforge.sagemaker.jobs.kinds import Kind
+from tritonforge.sagemaker.plans.checking import check as check_plan
+from tritonforge.sagemaker.plans.steps import Plan
 
 __all__ = ["check"]
 

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from typing import Final
 
-from tritonforge.sagemaker.deployment.deployment import LONGEST_NAME
+from tritonforge.sagemaker.endpoints.deployment import LONGEST_NAME
 
 __all__ = ["job_name", "plain"]
 

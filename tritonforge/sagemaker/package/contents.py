@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from tritonforge.errors import PackageError
-from tritonforge.repository.disk.record import RECORD, Entry, Record
-from tritonforge.repository.disk.record import digest as record_digest
+from tritonforge.repository.build.manifest import RECORD, Entry, Record
+from tritonforge.repository.build.manifest import digest as record_digest
 from tritonforge.sagemaker.package.listing import Item, listing
 
 __all__ = ["Contents", "Moved", "contents", "digest", "recorded", "uncompressed"]

@@ -9,7 +9,6 @@ from functools import cache, partial
 from pathlib import Path
 
 from tritonforge.errors import PackageError
-from tritonforge.repository.tree import Tree
 from tritonforge.sagemaker.package.contents import digest
 from tritonforge.sagemaker.package.gunzip import Source
 from tritonforge.sagemaker.package.limits import LIMITS, Limits
@@ -17,6 +16,7 @@ from tritonforge.sagemaker.package.listing import bare_directories
 from tritonforge.sagemaker.package.members import members, opened
 from tritonforge.sagemaker.package.names import Member
 from tritonforge.sagemaker.package.snapshot import Snapshot
+from tritonforge.validation.tree import Tree
 
 __all__ = ["Inspection", "inspect"]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import PackageError
-from tritonforge.repository.findings import Finding
-from tritonforge.repository.rules import ensemble, tfs, views
-from tritonforge.repository.rules.sagemaker import archive
-from tritonforge.repository.tree import Tree
-from tritonforge.repository.validation import Validated, validated
 from tritonforge.sagemaker.package.listing import listing
 from tritonforge.sagemaker.package.multi_model import judge_multi_model
 from tritonforge.sagemaker.package.snapshot import snapshot
+from tritonforge.validation.findings import Finding
+from tritonforge.validation.report import Validated, validated
+from tritonforge.validation.rules import ensemble, tfs, views
+from tritonforge.validation.rules.sagemaker import archive
+from tritonforge.validation.tree import Tree
 
 __all__ = ["DEFAULT_MODEL", "Judgement", "check_repository", "default_model", "default_model_of", "judge", "prepare"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tritonforge.repository.disk.reading import MAXIMAL_DEPTH, MAXIMAL_ENTRIES
+from tritonforge.validation.tree_reader import MAXIMAL_DEPTH, MAXIMAL_ENTRIES
 
 __all__ = ["LIMITS", "Limits"]
 

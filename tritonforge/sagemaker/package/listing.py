@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tritonforge.errors import PackageError
-from tritonforge.repository.disk.reading import MAXIMAL_DEPTH, MAXIMAL_ENTRIES
-from tritonforge.repository.disk.record import RECORD
+from tritonforge.repository.build.manifest import RECORD
+from tritonforge.validation.tree_reader import MAXIMAL_DEPTH, MAXIMAL_ENTRIES
 
 __all__ = ["Item", "Listing", "bare_directories", "is_left_out", "listing"]
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from tritonforge.repository.findings import Finding, ordered
-from tritonforge.repository.pbtxt import parse
-from tritonforge.repository.rules import views
-from tritonforge.repository.rules.sagemaker import multi_model
-from tritonforge.repository.tree import Tree
-from tritonforge.repository.validation import Validated, validated
+from tritonforge.pbtxt import parse
+from tritonforge.validation.findings import Finding, ordered
+from tritonforge.validation.report import Validated, validated
+from tritonforge.validation.rules import views
+from tritonforge.validation.rules.sagemaker import multi_model
+from tritonforge.validation.tree import Tree
 
 __all__ = ["judge_multi_model"]
 

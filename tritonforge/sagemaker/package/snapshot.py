@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import PackageError
-from tritonforge.repository.disk.reading import with_sums
-from tritonforge.repository.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Tree, link
 from tritonforge.sagemaker.package.listing import Listing
 from tritonforge.sagemaker.package.names import Member
+from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Tree, link
+from tritonforge.validation.tree_reader import with_sums
 
 __all__ = ["Snapshot", "snapshot"]
 
-#: What the rules look into, as `repository.disk.reading` reads it: texts, and the files in a model directory itself.
+#: What the rules look into, as `validation.tree_reader` reads it: texts, and the files in a model directory itself.
 _TEXTS: Final = (".pbtxt", ".txt", ".py")
 _PIPELINES: Final = (".dali",)
 _MAXIMAL_PIPELINE: Final = 16 << 20

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
-from tritonforge.serving.backends.agreement import Provided
+from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration, read_config
 
 __all__ = ["DEFAULT_MAX_BATCH_SIZE", "configuration", "is_complete", "reported", "set_batching", "set_tensors"]

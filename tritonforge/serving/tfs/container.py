@@ -27,8 +27,8 @@ import urllib3
 from tritonforge.errors import LaunchError
 from tritonforge.serving import listener, ports
 from tritonforge.serving.tfs import configuration, package, python_environment, worker
-from tritonforge.tfs import environment
-from tritonforge.tfs.layout import CODE, INFERENCE, LIBRARY, ServedModel
+from tritonforge.triton.tfs import environment
+from tritonforge.triton.tfs.layout import CODE, INFERENCE, LIBRARY, ServedModel
 
 __all__ = ["FAILED", "NOTE", "Job", "main"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving.tfs.contract import Context
-from tritonforge.tfs.distributions import distribution_of
+from tritonforge.triton.tfs.distributions import distribution_of
 
 if TYPE_CHECKING:
     import requests

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tritonforge.errors import LaunchError
-from tritonforge.tfs import layout
-from tritonforge.tfs.distributions import has_requirements
-from tritonforge.tfs.layout import ServedModel
+from tritonforge.triton.tfs import layout
+from tritonforge.triton.tfs.distributions import has_requirements
+from tritonforge.triton.tfs.layout import ServedModel
 
 __all__ = ["ServedPackage", "default_model", "is_package", "read"]
 

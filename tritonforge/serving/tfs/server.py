@@ -30,10 +30,10 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from tritonforge.errors import ConnectError, LaunchError, MissingExtraError
 from tritonforge.serving import loopback, ports
-from tritonforge.serving.supervised import Supervised
+from tritonforge.serving.server_process import Supervised
 from tritonforge.serving.tfs import container, package, predictor
-from tritonforge.tfs import environment as variables
-from tritonforge.tfs.layout import LIBRARY, REQUIREMENTS
+from tritonforge.triton.tfs import environment as variables
+from tritonforge.triton.tfs.layout import LIBRARY, REQUIREMENTS
 
 __all__ = ["Answer", "TfsServer", "start"]
 

@@ -1,8 +1,8 @@
 """An algorithm, declared once: what its training takes, what it tells, and what its inference answers. No I/O.
 
-The running program checks its job with it, `tritonforge.sagemaker.algorithms` makes CreateAlgorithm's request of it,
-and `documentation` the table for its users. Every limit here is CreateAlgorithm's, so that a declaration that stands
-can be published.
+The running program checks its job with it, `tritonforge.sagemaker.jobs.marketplace` makes CreateAlgorithm's request of
+it, and `documentation` the table for its users. Every limit here is CreateAlgorithm's, so that a valid declaration can
+be published.
 """
 
 from __future__ import annotations

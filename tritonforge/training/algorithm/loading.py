@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from tritonforge.declarations import declared
 from tritonforge.errors import DefinitionError
+from tritonforge.module_loader import declared
 from tritonforge.training.algorithm.declaration import Algorithm
 
 __all__ = ["FILE", "find", "load"]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from tritonforge.errors import TritonForgeError
-from tritonforge.inference.transform.places import Place
 from tritonforge.training.job.channel import S3Data
 from tritonforge.training.job.copying import copy
 from tritonforge.training.job.entries import listing
 from tritonforge.training.job.folders import plain_files
+from tritonforge.transform.places import Place
 
 __all__ = ["Checkpoints"]
 

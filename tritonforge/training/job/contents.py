@@ -7,8 +7,8 @@ from collections.abc import Generator
 from typing import Final
 
 from tritonforge.errors import TritonForgeError
-from tritonforge.inference.transform.places import Found, Place, PlaceError
 from tritonforge.records import Buffer
+from tritonforge.transform.places import Found, Place, PlaceError
 
 __all__ = ["ChannelError", "StoppedError", "content"]
 

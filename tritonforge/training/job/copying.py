@@ -12,8 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from tritonforge.inference.transform.places import Folders, Found, Place
 from tritonforge.training.job.contents import ChannelError, StoppedError, content
+from tritonforge.transform.places import Folders, Found, Place
 
 __all__ = ["copy", "local_folder"]
 

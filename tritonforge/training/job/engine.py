@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import DefinitionError, TritonForgeError
-from tritonforge.inference.transform.places import Place, PlaceError
-from tritonforge.training.isolation import NO_LIMITS, Limits, Process, start
 from tritonforge.training.job import configuration
 from tritonforge.training.job.checkpoints import Checkpoints
 from tritonforge.training.job.contents import ChannelError, StoppedError
@@ -28,6 +26,8 @@ from tritonforge.training.job.metrics import Metrics
 from tritonforge.training.job.outcomes import FAILURE_LENGTH, Measured, Outcome, Phase, State, Why
 from tritonforge.training.job.preparing import Prepared, end, has_program, refusals
 from tritonforge.training.job.uploading import Pack, upload
+from tritonforge.training.sandbox import NO_LIMITS, Limits, Process, start
+from tritonforge.transform.places import Place, PlaceError
 
 __all__ = ["GRACE", "run"]
 

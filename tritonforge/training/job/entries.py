@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from tritonforge.errors import ManifestError
-from tritonforge.inference.transform.naming import relative_key
-from tritonforge.inference.transform.places import Found, Place, PlaceError
 from tritonforge.records import frame_recordio
 from tritonforge.records.manifest import manifest_uris
 from tritonforge.training.job.channel import Channel, S3Data
 from tritonforge.training.job.contents import ChannelError, StoppedError, content
 from tritonforge.training.manifest import Reference, attribute_names, order, parse, raw_lines, selected
+from tritonforge.transform.naming import relative_key
+from tritonforge.transform.places import Found, Place, PlaceError
 
 __all__ = ["Entries", "Entry", "Part", "collect", "listing"]
 

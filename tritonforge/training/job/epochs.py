@@ -13,11 +13,11 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from tritonforge.errors import EncodeError
-from tritonforge.inference.transform.places import Found, Place
 from tritonforge.records import Buffer, RecordError, frame_recordio, gunzip
 from tritonforge.training.job.channel import Channel, S3Data
 from tritonforge.training.job.contents import ChannelError, content
 from tritonforge.training.job.entries import Entries, Entry
+from tritonforge.transform.places import Found, Place
 
 __all__ = ["THREADS", "Ahead", "Epochs"]
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from tritonforge.training.isolation import PROGRAM, Bind
 from tritonforge.training.job import configuration
 from tritonforge.training.job.job import CHECKPOINTS, TrainingJob
 from tritonforge.training.job.outcomes import FAILURE_LENGTH
+from tritonforge.training.sandbox import PROGRAM, Bind
 
 __all__ = ["Folders", "plain_files"]
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tritonforge.inference.transform.places import Folders, Found, Place
 from tritonforge.records import Buffer
+from tritonforge.transform.places import Folders, Found, Place
 
 __all__ = ["ByScheme"]
 

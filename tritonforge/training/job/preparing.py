@@ -7,9 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tritonforge.inference.transform.places import Folders as LocalFolders
-from tritonforge.inference.transform.places import Place
-from tritonforge.training.isolation import Bind
 from tritonforge.training.job.channel import Channel, S3Data
 from tritonforge.training.job.contents import ChannelError
 from tritonforge.training.job.copying import copy, local_folder
@@ -18,6 +15,9 @@ from tritonforge.training.job.epochs import Epochs
 from tritonforge.training.job.feeding import Feeder
 from tritonforge.training.job.folders import Folders
 from tritonforge.training.job.job import TrainingJob
+from tritonforge.training.sandbox import Bind
+from tritonforge.transform.places import Folders as LocalFolders
+from tritonforge.transform.places import Place
 
 __all__ = ["Prepared", "end", "has_program", "refusals"]
 

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tritonforge.inference.transform.places import Place
 from tritonforge.training.job.folders import Folders, plain_files
 from tritonforge.training.job.job import TrainingJob
+from tritonforge.transform.places import Place
 
 __all__ = ["Pack", "upload"]
 

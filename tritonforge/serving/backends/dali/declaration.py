@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritonforge.dali_pipeline import DaliSignature, DaliTensor
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files.dali_pipeline import DaliSignature, DaliTensor
 from tritonforge.serving.backends.configuration import Configuration, Tensor
 
 __all__ = ["check", "complete"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge import dali_pipeline
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files import dali_pipeline
 from tritonforge.serving.backends import completion, configuration, requests
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.dali import declaration

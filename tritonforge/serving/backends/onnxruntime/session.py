@@ -12,8 +12,9 @@ import numpy as np
 
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
-from tritonforge.serving.backends import agreement, bfloat16
-from tritonforge.serving.backends.agreement import Provided
+from tritonforge.serving.backends import bfloat16
+from tritonforge.serving.backends import config_check as agreement
+from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
 

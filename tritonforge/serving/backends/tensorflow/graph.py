@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from tritonforge.datatypes import BY_CONFIG, TYPE_STRING, from_numpy
 from tritonforge.errors import ArtifactError
-from tritonforge.serving.backends import agreement
-from tritonforge.serving.backends.agreement import Provided
+from tritonforge.serving.backends import config_check as agreement
+from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
 

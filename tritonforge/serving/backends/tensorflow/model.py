@@ -16,7 +16,7 @@ _PACKAGES = Path(__file__).parent / "packages"
 if _PACKAGES.is_dir():
     sys.path.insert(0, str(_PACKAGES))
 
-from tritonforge import thrift  # noqa: E402 - found by the lines above
+from tritonforge import tf_memory as thrift  # noqa: E402 - found by the lines above
 from tritonforge.serving.backends import completion, configuration, requests, sequences  # noqa: E402 - found by the lines above
 from tritonforge.serving.backends.tensorflow import graph  # noqa: E402 - as above
 

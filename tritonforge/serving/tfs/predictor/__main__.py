@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tritonforge import thrift
+from tritonforge import tf_memory as thrift
 from tritonforge.errors import LaunchError
 from tritonforge.serving import ports
 from tritonforge.serving.listener import Listener, listening

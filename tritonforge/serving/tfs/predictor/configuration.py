@@ -15,7 +15,7 @@ from typing import Any, Final
 from google.protobuf import text_format
 
 from tritonforge.errors import LaunchError
-from tritonforge.messages import OPTIONAL, REPEATED, Field, message_class
+from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, Field, message_class
 
 __all__ = ["Batching", "ServableConfig", "batching", "models"]
 

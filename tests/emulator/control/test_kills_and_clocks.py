@@ -1,0 +1,113 @@
+"""Kill -9 at every write of the ledger, and clocks that are set: nothing is lost, nothing hangs, times stay in order.
+
+TRITONFORGE_KILLS=all kills at every write instead of at some of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tritonforge.emulator import Emulator
+from tritonforge.emulator.control.resource_store import Ledger
+from tritonforge.emulator.fakes import StandIn
+from tritonforge.emulator.front.journal import Journal
+from tritonforge.errors import LaunchError
+
+#: Writes of the scenario: made, in service, updating, traffic moved, rolling back, scaling, jobs under way and ended.
+SOME = (5, 10, 16, 22)
+
+
+def test_whatever_was_under_way_comes_to_its_end_after_a_kill() -> None:
+    """Endpoints serve again with the configuration that they had or were getting; jobs end with all their outputs."""
+    kills = range(1, 25) if os.environ.get("TRITONFORGE_KILLS") == "all" else SOME
+    command = [sys.executable, "-m", "tests.support.killed_emulators", *map(str, kills)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=1200)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [row["killed"] for row in rows] == list(kills)
+    for row in rows:
+        assert "error" not in row, row
+        endpoint = row.get("endpoint")
+        if endpoint:
+            assert (endpoint["status"], endpoint["answers"], endpoint["pending"]) == ("InService", True, False), row
+            assert endpoint["config"] in ("a", "b"), row
+            assert endpoint["instances"] in (2, 4), row
+        assert row["transform"] in (None, "Completed"), row
+        assert row["out"] == ([f"out/{index}.out" for index in range(3)] if row["transform"] else []), row
+        assert row["training"] in (None, "Completed"), row
+        assert row["trained"] == (["trained/j/output/model.tar.gz"] if row["training"] else []), row
+        assert row.get("ordered", True), row
+        assert row["left"] == [], row
+    assert any(row["writes"] == 0 for row in rows)  # they were killed
+
+
+def test_times_stay_in_order_however_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes back by a day, and one that goes on by a year: no change is before the one before it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    offset = 0.0
+    with Emulator(containers=StandIn(), speed=1000, clock=lambda: time.time() + offset) as emulator:
+
+        def act(operation: str, **request: Any) -> dict[str, Any]:
+            answer = emulator._plane.answer(operation, "us-east-1", json.dumps(request).encode())
+            assert answer.status == 200, answer.body
+            return dict(json.loads(answer.body or b"{}"))
+
+        def settled() -> dict[str, Any]:
+            for _ in range(1000):
+                found = act("DescribeEndpoint", EndpointName="e")
+                if found["EndpointStatus"] == "InService":
+                    return found
+                time.sleep(0.01)
+            raise AssertionError(found)
+
+        emulator._neighbours.client("s3", "us-east-1").put_object(Bucket=emulator.bucket, Key="m", Body=b"x")
+        container = {"Image": "my/triton:1", "ModelDataUrl": f"s3://{emulator.bucket}/m"}
+        image = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
+        act(
+            "CreateModel",
+            ModelName="m",
+            ExecutionRoleArn=emulator.role_arn,
+            PrimaryContainer={**container, "Image": image},
+        )
+        variant = {"VariantName": "v", "ModelName": "m", "InitialInstanceCount": 1, "InstanceType": "ml.m5.xlarge"}
+        act("CreateEndpointConfig", EndpointConfigName="c", ProductionVariants=[variant])
+        act("CreateEndpoint", EndpointName="e", EndpointConfigName="c")
+        moments = [settled()["CreationTime"]]
+        for jump in (-86_400.0, 365 * 86_400.0, 0.0):
+            offset = jump
+            changes = [{"VariantName": "v", "DesiredWeight": 2.0}]
+            act("UpdateEndpointWeightsAndCapacities", EndpointName="e", DesiredWeightsAndCapacities=changes)
+            moments.append(settled()["LastModifiedTime"])
+        assert moments == sorted(moments)
+
+
+def test_bodies_of_a_clock_that_was_set_back_replace_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal's files have numbers that go on where they were."""
+    journal = Journal(tmp_path)
+    (tmp_path / "bodies" / "1764400000000").write_bytes(b"kept")
+    journal.close()
+    monkeypatch.setattr(time, "time", lambda: 1.0)
+    again = Journal(tmp_path)
+    assert next(again._numbers) == 1764400000001
+    again.close()
+
+
+def test_a_damaged_resource_is_named(tmp_path: Path) -> None:
+    """In one sentence; what a killed process left of a write is no harm, and is removed."""
+    folder = tmp_path / "us-east-1" / "model"
+    folder.mkdir(parents=True)
+    (folder / "m.new").write_text("{")
+    Ledger(tmp_path)
+    assert not (folder / "m.new").exists()
+    (folder / "m.json").write_text("{")
+    with pytest.raises(LaunchError, match=r"m\.json: not a resource .* Remove the file"):
+        Ledger(tmp_path)

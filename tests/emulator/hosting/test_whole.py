@@ -1,0 +1,171 @@
+"""The whole emulator with boto3 on real servers: asynchronous inference, captured data, several models, a pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.emulator.hosting.conftest import archive, below, model, until
+from tritonforge.emulator import Emulator
+from tritonforge.emulator.hosting import Host, Limits
+
+pytestmark = pytest.mark.server
+
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
+BODY = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [2.5]}]}'
+KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+
+
+#: The `serve` of an image of one's own: the number of a text, as an inference request of Triton's.
+TO_REQUEST = """#!/usr/bin/env python3
+import http.server, json
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        self.answer(b"")
+    def do_POST(self):
+        number = float(self.rfile.read(int(self.headers["Content-Length"])))
+        tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [number]}
+        self.answer(json.dumps({"inputs": [tensor]}).encode())
+
+http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
+"""
+
+
+class Account:
+    """An emulated account: clients by service, and a way to make endpoints."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+
+    def __getattr__(self, service: str) -> Any:
+        return boto3.client(service.replace("_", "-"), endpoint_url=self.emulator.url, **KEYS)  # type: ignore[call-overload]
+
+    def serve(self, name: str, data: str, *, mode: str = "SingleModel", **settings: Any) -> None:
+        """An endpoint in service."""
+        container = {"Image": IMAGE, "ModelDataUrl": data, "Mode": mode}
+        self.serve_model(name, {"PrimaryContainer": container}, **settings)
+
+    def serve_model(self, name: str, model: Mapping[str, Any], **settings: Any) -> None:
+        """As `serve`, for any model."""
+        self.sagemaker.create_model(ModelName=name, ExecutionRoleArn=self.emulator.role_arn, **model)
+        variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **settings)
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+    def in_service(self, *names: str) -> None:
+        """Wait for endpoints."""
+        for name in names:
+            self.sagemaker.get_waiter("endpoint_in_service").wait(
+                EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+            )
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    """An account with four endpoints on the same archive: captured, asynchronous, multi-model, a pipeline."""
+    program = tmp_path_factory.mktemp("program")
+    (program / "serve").write_text(TO_REQUEST)
+    (program / "serve").chmod(0o755)
+    with Emulator(speed=1000.0, containers=Host(Limits(models=1)), images={"to-request:1": program}) as emulator:
+        made = Account(emulator)
+        bucket = f"s3://{emulator.bucket}"
+        made.s3.put_object(Bucket=emulator.bucket, Key="models/double.tar.gz", Body=archive(below("double", model())))
+        topic = made.sns.create_topic(Name="done")["TopicArn"]
+        capture = {
+            "InitialSamplingPercentage": 100,
+            "DestinationS3Uri": f"{bucket}/captured",
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+        }
+        output = {"S3OutputPath": f"{bucket}/out", "NotificationConfig": {"SuccessTopic": topic}}
+        archived = f"{bucket}/models/double.tar.gz"
+        made.serve("captured", archived, DataCaptureConfig=capture)
+        made.serve("queued", archived, AsyncInferenceConfig={"OutputConfig": output})
+        made.serve("several", f"{bucket}/models/", mode="MultiModel")
+        triton = {"Image": IMAGE, "ModelDataUrl": archived, "ContainerHostname": "triton"}
+        made.serve_model("pipeline", {"Containers": [{"Image": "to-request:1", "ContainerHostname": "text"}, triton]})
+        made.in_service("captured", "queued", "several", "pipeline")
+        yield made
+
+
+def answer(account: Account, name: str, **arguments: str) -> Any:
+    """The output of one inference."""
+    found = account.sagemaker_runtime.invoke_endpoint(
+        EndpointName=name, Body=BODY, ContentType="application/json", **arguments
+    )
+    return json.loads(found["Body"].read())["outputs"][0]["data"]
+
+
+def test_an_inference_is_captured(account: Account) -> None:
+    """Deleting the endpoint writes what waits; the line has both sides."""
+    assert answer(account, "captured", InferenceId="mine") == [5.0]
+    account.sagemaker.delete_endpoint(EndpointName="captured")
+
+    def keys() -> list[str]:
+        found = account.s3.list_objects_v2(Bucket=account.emulator.bucket, Prefix="captured/captured/v/")
+        return [each["Key"] for each in found.get("Contents", ())]
+
+    assert until(lambda: len(keys()) == 1)
+    text = account.s3.get_object(Bucket=account.emulator.bucket, Key=keys()[0])["Body"].read()
+    (record,) = map(json.loads, text.splitlines())
+    assert record["captureData"]["endpointInput"]["data"] == BODY.decode()
+    assert json.loads(record["captureData"]["endpointOutput"]["data"])["outputs"][0]["data"] == [5.0]
+    assert record["eventMetadata"]["inferenceId"] == "mine"
+
+
+def test_an_asynchronous_inference_ends_in_a_queue(account: Account) -> None:
+    """Input from S3, output to S3, and the message through SNS to SQS."""
+    topic = account.sns.list_topics()["Topics"][0]["TopicArn"]
+    queue = account.sqs.create_queue(QueueName="results")["QueueUrl"]
+    attributes = account.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+    account.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=attributes["QueueArn"])
+    account.s3.put_object(Bucket=account.emulator.bucket, Key="in.json", Body=BODY)
+    place = f"s3://{account.emulator.bucket}/in.json"
+    found = account.sagemaker_runtime.invoke_endpoint_async(
+        EndpointName="queued", InputLocation=place, ContentType="application/json"
+    )
+    received: list[dict[str, Any]] = []
+
+    def arrived() -> bool:
+        received.extend(account.sqs.receive_message(QueueUrl=queue).get("Messages", ()))
+        return bool(received)
+
+    assert until(arrived)
+    message = json.loads(json.loads(received[0]["Body"])["Message"])
+    assert (message["invocationStatus"], message["inferenceId"]) == ("Completed", found["InferenceId"])
+    key = found["OutputLocation"].removeprefix(f"s3://{account.emulator.bucket}/")
+    written = account.s3.get_object(Bucket=account.emulator.bucket, Key=key)
+    assert written["ContentType"] == "application/json"
+    assert json.loads(written["Body"].read())["outputs"][0]["data"] == [5.0]
+
+
+def test_several_models_are_behind_one_endpoint(account: Account) -> None:
+    """Archives below the prefix by their names, those that come later too."""
+    assert answer(account, "several", TargetModel="double.tar.gz") == [5.0]
+    client = account.sagemaker_runtime
+    refused: Callable[..., Any] = client.invoke_endpoint
+    with pytest.raises(client.exceptions.ClientError, match=r"Failed to download model data\(bucket: "):
+        refused(EndpointName="several", Body=BODY, TargetModel="later.tar.gz")
+    content = archive(below("later", model()))
+    account.s3.put_object(Bucket=account.emulator.bucket, Key="models/later.tar.gz", Body=content)
+    assert answer(account, "several", TargetModel="later.tar.gz") == [5.0]
+
+
+def test_a_pipeline_answers_with_what_triton_makes_of_the_first_container(account: Account) -> None:
+    """A container of one's own in front of a Triton; an error names the container that it came from."""
+    client = account.sagemaker_runtime
+    response = client.invoke_endpoint(EndpointName="pipeline", Body=b"2.5", ContentType="text/plain")
+    assert json.loads(response["Body"].read())["outputs"][0]["data"] == [5.0]
+    with pytest.raises(client.exceptions.ModelError, match="from text"):
+        client.invoke_endpoint(EndpointName="pipeline", Body=b"two", ContentType="text/plain")

@@ -1,0 +1,151 @@
+"""Whole runs of a deployment, as the command line makes them, and what they leave behind."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.endpoints import Deployment, Plan, plan, plan_removal
+from tritonforge.sagemaker.endpoints.apply import Progress, apply, check, judge, observe, read, settle
+from tritonforge.sagemaker.endpoints.desired import folder
+from tritonforge.sagemaker.endpoints.naming import DEPLOYMENT
+from tritonforge.sagemaker.endpoints.observed import Observed
+
+
+def make_repository(place: Path, *, size: int = 1000, seed: int = 0) -> Path:
+    """A repository of one model whose file has ``size`` bytes that do not compress."""
+    version = place / "echo" / "1"
+    version.mkdir(parents=True)
+    (place / "echo" / "config.pbtxt").write_text(
+        'name: "echo"\nbackend: "python"\nmax_batch_size: 8\ndynamic_batching { }\n'
+        'input [ { name: "IN" data_type: TYPE_FP32 dims: [ 4 ] } ]\n'
+        'output [ { name: "OUT" data_type: TYPE_FP32 dims: [ 4 ] } ]\n'
+    )
+    (version / "model.py").write_text(f"# {seed}\n")
+    (version / "weights.bin").write_bytes(random.Random(seed).randbytes(size))
+    return place
+
+
+def seen(session: Session, wanted: Deployment) -> Observed:
+    """What AWS has of a deployment."""
+    return observe(session, name=wanted.name, bucket=wanted.bucket, folder=folder(wanted))
+
+
+def deploy(
+    session: Session,
+    wanted: Deployment,
+    repository: Path,
+    *,
+    prune: int | None = None,
+    progress: Progress | None = None,
+    only_plan: bool = False,
+) -> Plan:
+    """Deploy; the plan that was carried out, or with ``only_plan`` only made."""
+    with read(repository) as material:
+        judge(wanted, {"": material}, region=session.region)
+        settle_first(session, wanted)
+        made = plan(wanted, {"": material.content}, seen(session, wanted), prune=prune)
+        check(made)
+        if not only_plan:
+            apply(made, session, materials={"": material}, progress=progress)
+    return made
+
+
+def settle_first(session: Session, wanted: Deployment) -> None:
+    """Wait for what another run has begun."""
+    from tritonforge.sagemaker.endpoints.apply import Silent
+
+    settle(session, wanted.name, Silent())
+
+
+def destroy(session: Session, wanted: Deployment) -> Plan:
+    """Remove a deployment."""
+    made = plan_removal(wanted.name, seen(session, wanted))
+    apply(made, session)
+    return made
+
+
+def operations(made: Plan) -> list[str]:
+    """The operations of a plan."""
+    return [step.operation for step in made.steps]
+
+
+def everything(session: Session, name: str) -> dict[str, list[str]]:
+    """Every resource of the account whose name holds this one, found without tritonforge's own observation."""
+    sagemaker, s3 = session.client("sagemaker"), session.client("s3")
+    scaling, cloudwatch = session.client("application-autoscaling"), session.client("cloudwatch")
+
+    def listed(client: Any, operation: str, member: str, **request: Any) -> list[Any]:
+        return [each for page in client.get_paginator(operation).paginate(**request) for each in page.get(member, ())]
+
+    targets = listed(scaling, "describe_scalable_targets", "ScalableTargets", ServiceNamespace="sagemaker")
+    alarms = listed(cloudwatch, "describe_alarms", "MetricAlarms")
+    models = listed(sagemaker, "list_models", "Models", NameContains=name)
+    configs = listed(sagemaker, "list_endpoint_configs", "EndpointConfigs", NameContains=name)
+    endpoints = listed(sagemaker, "list_endpoints", "Endpoints", NameContains=name)
+    found: dict[str, list[str]] = {
+        "models": [each["ModelName"] for each in models],
+        "configs": [each["EndpointConfigName"] for each in configs],
+        "endpoints": [each["EndpointName"] for each in endpoints],
+        "objects": [],
+        "half uploads": [],
+        "targets": [each["ResourceId"] for each in targets if f"/{name}/" in each["ResourceId"]],
+        "alarms": [each["AlarmName"] for each in alarms if f"/{name}/" in each["AlarmName"]],
+    }
+    for bucket in s3.list_buckets()["Buckets"]:
+        objects = listed(s3, "list_objects_v2", "Contents", Bucket=bucket["Name"])
+        found["objects"] += [each["Key"] for each in objects if f"/{name}/" in each["Key"]]
+        begun = listed(s3, "list_multipart_uploads", "Uploads", Bucket=bucket["Name"])
+        found["half uploads"] += [each["Key"] for each in begun if f"/{name}/" in each["Key"]]
+    return found
+
+
+def untagged(session: Session, name: str) -> list[str]:
+    """The resources of SageMaker whose name holds this one and that do not carry the deployment's tag."""
+    sagemaker = session.client("sagemaker")
+    arns = [each["ModelArn"] for each in sagemaker.list_models(NameContains=name)["Models"]]
+    arns += [e["EndpointConfigArn"] for e in sagemaker.list_endpoint_configs(NameContains=name)["EndpointConfigs"]]
+    arns += [each["EndpointArn"] for each in sagemaker.list_endpoints(NameContains=name)["Endpoints"]]
+    tags = {arn: {e["Key"]: e["Value"] for e in sagemaker.list_tags(ResourceArn=arn)["Tags"]} for arn in arns}
+    return [arn for arn, each in tags.items() if each.get(DEPLOYMENT) != name]
+
+
+class Told:
+    """Progress that is remembered."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.said: list[str] = []
+        self.details: list[str] = []
+        self.bytes: list[tuple[int, int | None]] = []
+
+    def begin(self, what: str) -> None:
+        """A step begins."""
+        self.begun.append(what)
+
+    def detail(self, text: str) -> None:
+        """Where it is at."""
+        self.details.append(text)
+
+    def moved(self, done: int, total: int | None) -> None:
+        """Bytes moved."""
+        self.bytes.append((done, total))
+
+    def say(self, sentence: str) -> None:
+        """A sentence."""
+        self.said.append(sentence)
+
+
+def writes(session: Session) -> list[str]:
+    """The calls that a session will have made that are none of reading, filled as they are made."""
+    made: list[str] = []
+
+    def sent(request: Any, event_name: str, **_: Any) -> None:
+        operation = event_name.rpartition(".")[2]
+        if not operation.startswith(("Get", "List", "Describe", "Head")):
+            made.append(operation)
+
+    session._boto.events.register("before-send", sent)
+    return made

@@ -1,0 +1,130 @@
+"""Plans of algorithms and model packages, held against what AWS has under their names; nothing is called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.sagemaker.jobs.training.jobs import IMAGE, ROLE
+from tritonforge.errors import DeploymentError, RequestError
+from tritonforge.sagemaker.endpoints.observed import Bucket
+from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
+from tritonforge.sagemaker.jobs.marketplace import Container, ModelPackage, Publication, Sample, planning, validation
+from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
+from tritonforge.sagemaker.jobs.marketplace.planning import Standing
+from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, Seen
+from tritonforge.sagemaker.plans.steps import Plan
+from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter
+
+SEEN = Seen(region="us-east-1", account="123456789012", bucket=Bucket(name="bucket", folder=DATA))
+
+DECLARED = Algorithm(
+    "counter",
+    hyperparameters=[HyperParameter("epochs", "Integer", default=1, minimum=1, maximum=9)],
+    channels=[Channel("train", required=True)],
+    training_instance_types=["ml.m5.large"],
+    transform_instance_types=["ml.m5.large"],
+    realtime_instance_types=["ml.m5.large"],
+    content_types=["text/plain"],
+)
+
+
+def publication(**changes: Any) -> Publication:
+    """An algorithm that is validated with data of this machine."""
+    profile = validation(DECLARED, channels={"train": Sample(uri="data")}, output="s3://bucket/v", transform="objects")
+    container = Container(image=IMAGE)
+    made = Publication(algorithm=DECLARED, training_image=IMAGE, inference=(container,), role=ROLE, profile=profile)
+    return replace(made, **changes)
+
+
+def content(digest: str, name: str) -> Content:
+    """Data of one file."""
+    key = f"{DATA}channels/{digest}/{name}"
+    return Content(key=key, parts=(Part(kind="data", prefix=key, digest=digest, files={key: 3}),))
+
+
+CONTENTS = {"train": content("1" * 64, "a"), planning.TRANSFORM: content("2" * 64, "b")}
+
+
+def plan(standing: Standing, wanted: Publication | None = None, *, replaces: bool = False) -> Plan:
+    """The plan of the algorithm."""
+    made = planning.algorithm(wanted or publication(), CONTENTS, SEEN, standing, replaces=replaces)
+    course.check(made, ALGORITHM)
+    return made
+
+
+def standing(status: str = "Completed", **changes: Any) -> Standing:
+    """AWS has the algorithm, but for what is changed."""
+    request = plan(Standing()).steps[-1].request
+    told = {**request, "AlgorithmArn": "arn", "AlgorithmStatus": status, "ProductId": "p", **changes}
+    return Standing(described=told)
+
+
+def operations(made: Plan) -> list[str]:
+    """The operations of a plan."""
+    return [step.operation for step in made.steps]
+
+
+def test_sample_data_go_up_before_the_algorithm() -> None:
+    """The profile has their addresses."""
+    made = plan(Standing())
+    assert operations(made) == ["PutObject", "PutObject", "CreateAlgorithm"]
+    (profile,) = made.steps[-1].request["ValidationSpecification"]["ValidationProfiles"]
+    training = profile["TrainingJobDefinition"]["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
+    transform = profile["TransformJobDefinition"]["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
+    assert training == f"s3://bucket/{CONTENTS['train'].key}"
+    assert transform == f"s3://bucket/{CONTENTS['transform'].key}"
+
+
+@pytest.mark.parametrize("status", ["Pending", "InProgress", "Completed"])
+def test_what_is_there_is_not_made_again(status: str) -> None:
+    """Members that AWS adds are no difference."""
+    assert operations(plan(standing(status))) == []
+
+
+def test_what_failed_or_is_about_to_go_is_made_anew() -> None:
+    """Failed, it is deleted first; Deleting, that is waited for."""
+    assert operations(plan(standing("Failed")))[-2:] == ["DeleteAlgorithm", "CreateAlgorithm"]
+    assert operations(plan(standing("Deleting")))[-1:] == ["CreateAlgorithm"]
+    assert "DeleteAlgorithm" not in operations(plan(standing("Deleting")))
+
+
+def test_another_one_of_the_name_is_in_the_way() -> None:
+    """What differs is named; it goes when that is asked for, and not while it is validated."""
+    there = standing(AlgorithmDescription="another", TrainingSpecification={"TrainingImage": "other:1"})
+    with pytest.raises(DeploymentError, match="counter exists with another TrainingSpecification; choose another name"):
+        plan(there)
+    assert operations(plan(there, replaces=True))[-2:] == ["DeleteAlgorithm", "CreateAlgorithm"]
+    assert there.described is not None
+    busy = Standing(described={**there.described, "AlgorithmStatus": "InProgress"})
+    with pytest.raises(DeploymentError, match="counter is InProgress, with another TrainingSpecification; wait"):
+        plan(busy, replaces=True)
+
+
+def test_everything_that_aws_would_refuse_is_said() -> None:
+    """The service model's constraints and the documented limits; nothing is called."""
+    wanted = publication(training_image="x" * 256, role="nobody")
+    with pytest.raises(RequestError) as caught:
+        course.check(planning.algorithm(wanted, CONTENTS, SEEN, Standing()), ALGORITHM)
+    for place in ("TrainingSpecification.TrainingImage", "ValidationSpecification.ValidationRole"):
+        assert place in str(caught.value)
+
+
+def test_a_model_of_this_machine_goes_up_with_its_package() -> None:
+    """Of an algorithm it is the source, of an image its container's; a group that is missing is created first."""
+    contents = {planning.MODEL: content("3" * 64, "model.tar.gz")}
+    address = f"s3://bucket/{contents['model'].key}"
+    source = ModelPackage(name="one", algorithm_name="counter")
+    made = planning.package(source, contents, SEEN, Standing())
+    course.check(made, MODEL_PACKAGE)
+    assert operations(made) == ["PutObject", "CreateModelPackage"]
+    (algorithm,) = made.steps[-1].request["SourceAlgorithmSpecification"]["SourceAlgorithms"]
+    assert algorithm == {"AlgorithmName": "counter", "ModelDataUrl": address}
+    version = ModelPackage(group="all", declared=DECLARED, containers=(Container(image=IMAGE),))
+    grouped = planning.package(version, contents, SEEN, Standing(has_group=False))
+    course.check(grouped, MODEL_PACKAGE)
+    assert operations(grouped) == ["CreateModelPackageGroup", "PutObject", "CreateModelPackage"]
+    (container,) = grouped.steps[-1].request["InferenceSpecification"]["Containers"]
+    assert container == {"Image": IMAGE, "ModelDataUrl": address}

@@ -1,0 +1,58 @@
+"""An emulated AWS for training jobs: its control plane is real, programs are only said to run, unless a file asks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.sagemaker.training.conftest import Account, served
+from tritonforge.emulator.control import loglines
+from tritonforge.emulator.fakes import StandIn, StandInTrainer
+from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.jobs import polling as looking
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def trainer() -> StandInTrainer:
+    """What stands in for programs in `desk`."""
+    return StandInTrainer()
+
+
+@pytest.fixture(scope="module")
+def desk(trainer: StandInTrainer) -> Iterator[Account]:
+    """An emulator whose jobs run nothing; boto3 finds it by the environment."""
+    yield from served(containers=StandIn(), trainer=trainer)
+
+
+@pytest.fixture
+def session(desk: Account) -> Iterator[Session]:
+    """A session of the emulated account."""
+    with Session(region_name="us-east-1", endpoint_url=desk.emulator.url) as made:
+        yield made
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test has."""
+    return f"learn-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulated job changes in milliseconds, so it is looked at as often."""
+    monkeypatch.setattr(looking, "_FIRST", 0.02)
+    monkeypatch.setattr(looking, "_LAST_PAUSE", 0.1)
+    monkeypatch.setattr(loglines, "_PERIOD", 0.02)  # the log is written within such a pause
+
+
+@pytest.fixture
+def gate(trainer: StandInTrainer) -> Iterator[Any]:
+    """Jobs do not end while this is clear."""
+    yield trainer.gate
+    trainer.gate.set()

@@ -1,0 +1,116 @@
+"""Faults on the way to AWS: they are got over, or end in one clear error, and nothing is left half done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sagemaker.endpoints.test_faults import FAULTS, fresh
+from tests.sagemaker.jobs.training.jobs import channel, job, pictures
+from tests.sagemaker.jobs.training.running import everything, learn, planned
+from tests.sagemaker.stopping import small_parts
+from tests.sagemaker.training.conftest import IMAGE, Account
+from tests.support.small_parts import PART
+from tritonforge.errors import ConnectError, DeploymentError
+from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.jobs.training.contents import DATA
+from tritonforge.training.job import TrainingJob
+
+
+class Faults:
+    """Puts a fault before chosen requests of a session, counting every request."""
+
+    def __init__(self, session: Session, kind: str) -> None:
+        self.sent = 0
+        self.fault = FAULTS[kind]
+        self.every = 0
+        self.always = ""
+        for service in ("sts", "sagemaker", "s3", "logs"):
+            session.client(service).meta.events.register("before-send", self)
+
+    def __call__(self, request: Any, event_name: str, **_: Any) -> Any:
+        """A fault, or None, which sends the request."""
+        _, service, operation = event_name.split(".")
+        self.sent += 1
+        chosen = operation == self.always or (self.every and self.sent % self.every == 0)
+        return self.fault(request, service) if chosen else None
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Botocore's back-off is a wait between attempts; how many attempts there are stays as it is."""
+    import time
+
+    slept = time.sleep
+    monkeypatch.setattr("botocore.retries.standard.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _parts() -> Iterator[None]:
+    """Uploads go in small parts."""
+    with small_parts():
+        yield
+
+
+@pytest.fixture
+def wanted(desk: Account, name: str, tmp_path: Path) -> TrainingJob:
+    """A job over data that go up in parts."""
+    folder = pictures(tmp_path / "data", "a.jpg", name)
+    (folder / "large").write_bytes(name.encode() * ((PART + 1000) // len(name) + 1))
+    return job(
+        name,
+        channel("training", folder),
+        RoleArn=desk.emulator.role_arn,
+        AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+        OutputDataConfig={"S3OutputPath": f"s3://{desk.bucket}/out"},
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(FAULTS))
+def test_one_fault_at_each_third_call_is_got_over(session: Session, wanted: TrainingJob, kind: str) -> None:
+    """The run is the same as without."""
+    with fresh(session) as faulty:
+        faults = Faults(faulty, kind)
+        faults.every = 3
+        assert learn(faulty, wanted).status == "Completed"
+        assert faults.sent > 15
+    plan = planned(session, wanted)
+    assert [step.operation for step in plan.steps] == ["CreateTrainingJob"]
+    left = everything(session, f"{DATA}channels/{plan.digests['training']}/")
+    assert (len(left["objects"]), len(left["half uploads"])) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind", "told"),
+    [
+        ("PutObject", "internal error", "PutObject"),
+        ("UploadPart", "reset", "PutObject"),
+        ("CompleteMultipartUpload", "timed out", "PutObject"),
+        ("CreateTrainingJob", "throttled", "CreateTrainingJob"),
+        ("CreateTrainingJob", "internal error", "CreateTrainingJob"),
+        ("ListObjectsV2", "no connection", "ListObjectsV2"),
+        ("DescribeTrainingJob", "internal error", "it goes on without us"),
+    ],
+)
+def test_a_call_that_always_fails_is_one_error_and_the_next_run_goes_on(
+    session: Session, wanted: TrainingJob, operation: str, kind: str, told: str
+) -> None:
+    """The error names the call; no half upload is left; another run ends well."""
+    with fresh(session) as faulty:
+        Faults(faulty, kind).always = operation
+        with pytest.raises((DeploymentError, ConnectError), match=told):
+            learn(faulty, wanted)
+    assert everything(session, DATA)["half uploads"] == []
+    assert learn(session, wanted).status == "Completed"
+
+
+def test_a_log_that_cannot_be_read_costs_the_job_nothing(session: Session, wanted: TrainingJob) -> None:
+    """It is a help beside the status."""
+    with fresh(session) as faulty:
+        Faults(faulty, "throttled").always = "DescribeLogStreams"
+        ended = learn(faulty, wanted)
+    assert (ended.status, ended.lines) == ("Completed", ())

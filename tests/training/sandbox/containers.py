@@ -1,0 +1,109 @@
+"""Containers for the tests of this room: started with their lines kept, and looked for when they should be gone."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tritonforge.training.sandbox import Process, start
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+_count = itertools.count()
+
+
+class Ran:
+    """A container and the lines that it wrote so far."""
+
+    def __init__(self, *command: str, **given: Any) -> None:
+        self.lines: list[str] = []
+        self.process: Process = start(command, log=self.lines.append, **given)
+
+    def end(self) -> tuple[int, list[str]]:
+        """Its exit status and its lines."""
+        return self.process.wait(60), self.lines
+
+
+def ran(*command: str, **given: Any) -> tuple[int, list[str]]:
+    """Run a command to its end."""
+    return Ran(*command, **given).end()
+
+
+def shell(script: str, **given: Any) -> tuple[int, list[str]]:
+    """Run a shell script to its end."""
+    return ran("sh", "-c", script, **given)
+
+
+def python(script: str, **given: Any) -> tuple[int, list[str]]:
+    """Run a Python script to its end."""
+    return ran("python3", "-c", script, **given)
+
+
+def until(true: Callable[[], object], seconds: float = 30) -> bool:
+    """Whether something came true in time."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def seconds() -> str:
+    """Seconds for `sleep` that nobody else on this machine sleeps for, so that it is found again by them."""
+    return f"{100_000 + os.getpid()}.{next(_count)}"
+
+
+def running(word: str) -> list[int]:
+    """The processes of this machine with a word among their arguments, zombies and this one's kin aside."""
+    found = []
+    for each in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if each.name.isdigit() and word.encode() in (each / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(each.name))
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that a process started, and theirs."""
+    parents: dict[int, int] = {}
+    for each in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if each.name.isdigit():
+                parents[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def gone(pids: set[int]) -> bool:
+    """Whether none of these processes is there any more, as a zombie either."""
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def mounts() -> str:
+    """What is mounted in this process's own namespace."""
+    return Path("/proc/self/mountinfo").read_text()
+
+
+def folders() -> set[str]:
+    """What lies where a container could leave something: of this room's own names only."""
+    return {each.name for place in ("/opt", "/") for each in Path(place).iterdir()}
+
+
+#: Starts a container in a process of its own, says its process id and its port, and waits.
+_STARTER = """
+import sys, time
+from tritonforge.training.sandbox import start
+process = start(["sleep", sys.argv[1]], publish=8080)
+print(process.pid, process.port, flush=True)
+time.sleep(600)
+"""
+STARTER = [sys.executable, "-c", _STARTER]

@@ -1,0 +1,241 @@
+"""Which resources satisfy a SearchExpression. This module does no I/O.
+
+Properties are those of the resource's shape in the service model (SearchRecord), written as paths: ``TrainingJobName``,
+``ModelArtifacts.S3ModelArtifacts``, ``InputDataConfig.ChannelName`` (of any element of the list),
+``HyperParameters.<name>``, ``Metrics.<name>``, ``Tags.<key>``. Source: the service model's documentation of Filter,
+NestedFilters and SearchExpression. Sentences without a source beside them are this project's.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tritonforge.emulator.control.failures import invalid
+
+__all__ = ["Property", "check", "find_property", "matches"]
+
+#: Filters, nested filters and subexpressions that an expression may have, all levels together. Source: API Search.
+_MOST: Final = 50
+
+_EXISTENCE: Final = frozenset({"Exists", "NotExists"})
+_ORDERED: Final = frozenset({"GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo"})
+_TEXT_ONLY: Final = frozenset({"Contains", "In"})
+
+#: Properties whose second part is a name of the user's own, with where it is found in the resource.
+_HYPERPARAMETERS: Final = "HyperParameters."
+_METRICS: Final = "Metrics."
+_TAGS: Final = "Tags."
+
+_NUMBERS: Final = frozenset({"integer", "long", "float", "double"})
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property of a resource: its path and ``kind``: text, number, timestamp, boolean or structure.
+
+    ``kind`` hyperparameter is a text that is compared as a number where both sides are numbers.
+    """
+
+    path: str
+    kind: str
+
+    def values(self, document: Mapping[str, Any]) -> list[Any]:
+        """The values that a resource has for it: several where a list is on the path."""
+        if self.path.startswith(_TAGS):
+            key = self.path[len(_TAGS) :]
+            return [tag["Value"] for tag in document.get("Tags") or () if tag["Key"] == key]
+        if self.path.startswith(_METRICS):
+            name = self.path[len(_METRICS) :]
+            metrics = document.get("FinalMetricDataList") or ()
+            return [metric["Value"] for metric in metrics if metric["MetricName"] == name]
+        if self.kind == "hyperparameter":
+            found = (document.get("HyperParameters") or {}).get(self.path[len(_HYPERPARAMETERS) :])
+            return [] if found is None else [found]
+        return list(_walk(document, self.path.split(".")))
+
+
+def find_property(shape: Any, path: str) -> Property:
+    """The property of a path in a resource's shape. Raises ApiError where the resource has none of this name."""
+    if path.startswith(_TAGS) and "Tags" in shape.members:
+        return Property(path, "text")
+    if path.startswith(_METRICS) and "FinalMetricDataList" in shape.members:
+        return Property(path, "number")
+    if path.startswith(_HYPERPARAMETERS) and "HyperParameters" in shape.members:
+        return Property(path, "hyperparameter")
+    at = shape
+    for part in path.split("."):
+        while at.type_name == "list":
+            at = at.member
+        if at.type_name == "map":
+            at = at.value
+        elif at.type_name == "structure" and part in at.members:
+            at = at.members[part]
+        else:
+            raise invalid(f"Unknown property name: {path}. {shape.name} has {', '.join(shape.members)}.")
+    while at.type_name == "list":
+        at = at.member
+    kinds = {"string": "text", "timestamp": "timestamp", "boolean": "boolean"}
+    return Property(path, "number" if at.type_name in _NUMBERS else kinds.get(at.type_name, "structure"))
+
+
+def check(shape: Any, expression: Mapping[str, Any]) -> None:
+    """Hold an expression against the rules of the API, before any resource is looked at.
+
+    Raises ApiError: an unknown property, an operator that the property does not have, a value that is missing or
+    cannot be read, too many conditions, an expression without any.
+    """
+    contained = []
+    for count, condition in enumerate(_conditions(expression), start=1):
+        if count > _MOST:  # the deepest nesting is no deeper than that
+            raise invalid(f"The search expression has more than {_MOST} conditions.")
+        if "Name" not in condition:
+            continue
+        found = find_property(shape, condition["Name"])
+        operator = condition.get("Operator") or "Equals"
+        if operator == "Contains":
+            contained.append(found.path)
+        _check_filter(found, operator, condition.get("Value"))
+    if len(contained) != len(set(contained)):
+        raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")  # the words are AWS's: API Filter
+
+
+def _conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every filter, nested filter and subexpression; the names in nested filters are whole paths.
+
+    Raises ApiError for an expression without a condition.
+    """
+    parts = [expression.get(name) or () for name in ("Filters", "NestedFilters", "SubExpressions")]
+    if not any(parts):
+        raise invalid("A search expression needs at least one filter, nested filter or subexpression.")
+    filters, nested, subexpressions = parts
+    yield from filters
+    for each in nested:
+        yield {"NestedPropertyName": each["NestedPropertyName"]}
+        for condition in each["Filters"]:
+            yield {**condition, "Name": _nested_path(each["NestedPropertyName"], condition["Name"])}
+    for each in subexpressions:
+        yield {}
+        yield from _conditions(each)
+
+
+def _nested_path(prefix: str, name: str) -> str:
+    """The path of a nested filter's name: AWS's examples write it whole; without the prefix it is added."""
+    return name if name.startswith(f"{prefix}.") else f"{prefix}.{name}"
+
+
+def _check_filter(found: Property, operator: str, value: str | None) -> None:
+    if operator in _EXISTENCE:
+        return
+    if value is None:
+        raise invalid(f"Filter {found.path}: operator {operator} needs a Value.")
+    if found.kind == "structure":
+        raise invalid(f"Filter {found.path}: the property is a structure; use Exists or NotExists, or name a member.")
+    if operator in _ORDERED and found.kind in ("text", "boolean"):
+        raise invalid(f"Filter {found.path}: operator {operator} is not supported for text properties.")
+    if operator in _TEXT_ONLY and found.kind not in ("text", "hyperparameter"):
+        raise invalid(f"Filter {found.path}: operator {operator} is supported for text properties only.")
+    if found.kind == "number" and _number(value) is None:
+        raise invalid(f"Filter {found.path}: {value!r} is not a number.")
+    if found.kind == "timestamp" and _seconds(value) is None:
+        raise invalid(f"Filter {found.path}: {value!r} is not a date and time of the form YYYY-mm-dd'T'HH:MM:SS.")
+
+
+def matches(shape: Any, expression: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether a resource satisfies an expression that `check` let through."""
+    results = [_satisfies(shape, condition, document) for condition in expression.get("Filters") or ()]
+    for each in expression.get("NestedFilters") or ():
+        prefix = each["NestedPropertyName"]
+        conditions = [{**one, "Name": _nested_path(prefix, one["Name"])} for one in each["Filters"]]
+        results.append(
+            any(
+                all(_satisfies(shape, one, _placed(prefix, element)) for one in conditions)
+                for element in _walk(document, prefix.split("."))
+            )
+        )
+    results += [matches(shape, each, document) for each in expression.get("SubExpressions") or ()]
+    return any(results) if expression.get("Operator") == "Or" else all(results)
+
+
+def _placed(prefix: str, element: Any) -> Mapping[str, Any]:
+    """One element of a list, at its place in an otherwise empty resource."""
+    document = element
+    for part in reversed(prefix.split(".")):
+        document = {part: document}
+    found: Mapping[str, Any] = document
+    return found
+
+
+def _satisfies(shape: Any, condition: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    found = find_property(shape, condition["Name"])
+    values = found.values(document)
+    operator = condition.get("Operator") or "Equals"
+    if operator in _EXISTENCE:
+        return bool(values) is (operator == "Exists")
+    wanted = str(condition["Value"])
+    if operator == "NotEquals":
+        return not any(_compare(found.kind, "Equals", value, wanted) for value in values)
+    return any(_compare(found.kind, operator, value, wanted) for value in values)
+
+
+def _compare(kind: str, operator: str, value: Any, wanted: str) -> bool:
+    left: Any
+    right: Any
+    if kind == "timestamp":
+        left, right = float(value), _seconds(wanted)
+    elif kind == "boolean":
+        left, right = str(value).lower(), wanted.lower()
+    elif kind == "number" or (kind == "hyperparameter" and operator not in _TEXT_ONLY):
+        left, right = _number(value), _number(wanted)
+        if left is None or right is None:
+            if operator in _ORDERED:
+                return False  # a hyperparameter that is no number
+            left, right = str(value), wanted
+        elif kind == "hyperparameter" and right == int(right) and "." not in wanted:
+            left = int(left)  # API Filter: compared with an integer, a decimal hyperparameter is taken as one
+    else:
+        left, right = str(value), wanted
+    if operator == "Contains":
+        return bool(right in left)
+    if operator == "In":
+        return str(left) in [part.strip() for part in str(right).split(",")]
+    return bool(
+        {
+            "Equals": left == right,
+            "GreaterThan": left > right,
+            "GreaterThanOrEqualTo": left >= right,
+            "LessThan": left < right,
+            "LessThanOrEqualTo": left <= right,
+        }[operator]
+    )
+
+
+def _walk(value: Any, path: Sequence[str]) -> Iterator[Any]:
+    """The values at the end of a path; a list on it, or at its end, stands for its elements."""
+    if isinstance(value, (list, tuple)):
+        for element in value:
+            yield from _walk(element, path)
+    elif not path:
+        if value is not None:
+            yield value
+    elif isinstance(value, Mapping) and path[0] in value:
+        yield from _walk(value[path[0]], path[1:])
+
+
+def _number(value: Any) -> float | None:
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if found == found and abs(found) != float("inf") else None  # not NaN, not infinite
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds since 1970 of an ISO 8601 date and time, UTC where it names no zone."""
+    try:
+        found = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=dt.timezone.utc)).timestamp()

@@ -1,0 +1,191 @@
+"""CreateTrainingJob, DescribeTrainingJob, ListTrainingJobs, StopTrainingJob, DeleteTrainingJob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from tritonforge.emulator.control import paging, tagging
+from tritonforge.emulator.control.failures import ApiError, invalid, taken_training, unknown_image
+from tritonforge.emulator.control.records import Training
+from tritonforge.emulator.control.registry import naming
+from tritonforge.emulator.control.request_context import Desk, Operation
+from tritonforge.emulator.control.training import compatibility as fitting
+from tritonforge.emulator.control.training import states
+from tritonforge.emulator.hosting import programs
+from tritonforge.training.job import TrainingJob
+from tritonforge.training.job.preparing import refusals
+
+__all__ = ["OPERATIONS", "create", "description"]
+
+_KIND: Final = "training-job"
+
+#: What Describe adds to a request that leaves it out. Source: API StoppingCondition ("The default value is 1 day"), and
+#: what DescribeTrainingJob's answers hold in public notebooks of aws/amazon-sagemaker-examples.
+_DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
+        "EnableNetworkIsolation": False,
+        "EnableInterContainerTrafficEncryption": False,
+        "EnableManagedSpotTraining": False,
+    }
+)
+
+
+def create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """CreateTrainingJob: the job is in the ledger, and under way."""
+    name = request["TrainingJobName"]
+    arn = desk.arn(_KIND, name)
+    tags = tagging.added((), request.get("Tags") or (), arn=arn)
+    kind, count = _instances(request)
+    desk.premises.role(desk.region, request["RoleArn"])
+    image, algorithm = _algorithm(desk, request)
+    if programs.folder(image, desk.images) is None:
+        raise unknown_image(image, programs.ADVICE)
+    for each in request.get("InputDataConfig") or ():
+        desk.premises.input(desk.region, each["DataSource"]["S3DataSource"], request["RoleArn"])
+    with desk.ledger.lock:
+        if desk.ledger.training(desk.region, name) is not None:
+            raise taken_training(arn)
+        desk.allow_training(kind, count, spot=bool(request.get("EnableManagedSpotTraining")))
+        kept = {key: value for key, value in request.items() if key != "Tags"}
+        made = states.created(name, arn, desk.now(), request=kept, image=image, algorithm=algorithm or {}, tags=tags)
+        desk.ledger.put(desk.region, _KIND, made)
+    desk.train(desk.region, name)
+    return {"TrainingJobArn": arn}
+
+
+def _instances(request: Mapping[str, Any]) -> tuple[str, int]:
+    """The type and the number of instances. Raises ApiError for what is not emulated; the sentences are ours."""
+    resources = request.get("ResourceConfig") or {}
+    if not request.get("AlgorithmSpecification") or not resources.get("InstanceType"):
+        raise invalid(
+            "tritonforge's emulator runs training jobs with AlgorithmSpecification and ResourceConfig.InstanceType; it "
+            "has no serverless jobs, no instance groups and no instance preferences."
+        )
+    refused = refusals(TrainingJob.from_request(request))
+    if refused:
+        raise invalid("; ".join(refused))
+    return str(resources["InstanceType"]), int(resources.get("InstanceCount") or 1)
+
+
+def _algorithm(desk: Desk, request: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+    """The image that a job runs, and the specification of the algorithm that it names."""
+    specification = request["AlgorithmSpecification"]
+    name = specification.get("AlgorithmName")
+    if not name:
+        return str(specification["TrainingImage"]), None
+    found = naming.algorithm(desk, name)
+    if found.status != "Completed" and not naming.validates(found, request):
+        raise invalid(f"Algorithm {found.arn} is {found.status}; a job needs one that is Completed.")  # ours
+    declared: Mapping[str, Any] = found.request["TrainingSpecification"]
+    misfits = list(fitting.problems(request, found.request))
+    if misfits:
+        raise invalid("; ".join(misfits))
+    return str(declared["TrainingImage"]), declared
+
+
+def _stop(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    with desk.ledger.lock:
+        job = desk.training(request["TrainingJobName"])
+        desk.ledger.put(desk.region, _KIND, states.stopping(job, desk.now(job.modified)))
+    desk.stop_training(desk.region, job.name)
+    return {}
+
+
+def _delete(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    with desk.ledger.lock:
+        job = desk.training(request["TrainingJobName"])
+        if job.status in states.UNDER_WAY:
+            # API DeleteTrainingJob: only in a terminal state, ResourceInUse else. The sentence is ours.
+            raise ApiError("ResourceInUse", f"The training job {job.arn} is {job.status}; stop it first.")
+        desk.ledger.remove(desk.region, _KIND, job.name)
+    return {}
+
+
+def _describe(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return description(desk.training(request["TrainingJobName"]))
+
+
+def description(job: Training) -> Mapping[str, Any]:
+    """The answer to DescribeTrainingJob."""
+    specification = job.request["AlgorithmSpecification"]
+    timed = states.seconds(job)
+    answer: dict[str, Any] = {
+        **_DEFAULTS,
+        **job.request,
+        # sagemaker-python-sdk, Estimator.attach, indexes it; also in the answers of aws/amazon-sagemaker-examples.
+        "OutputDataConfig": {"KmsKeyId": "", **job.request["OutputDataConfig"]},
+        # API AlgorithmSpecification: true where there are metric definitions, for images of one's own.
+        "AlgorithmSpecification": {
+            "EnableSageMakerMetricsTimeSeries": bool(specification.get("MetricDefinitions")),
+            **specification,
+        },
+        "TrainingJobName": job.name,
+        "TrainingJobArn": job.arn,
+        "ModelArtifacts": {"S3ModelArtifacts": TrainingJob.from_request(job.request).artifact_uri},
+        "TrainingJobStatus": job.status,
+        "SecondaryStatus": job.secondary,
+        "SecondaryStatusTransitions": states.transitions(job.phases),
+        "CreationTime": job.created,
+        "LastModifiedTime": job.modified,
+    }
+    if job.request.get("InputDataConfig"):
+        answer["InputDataConfig"] = [_described_channel(channel) for channel in job.request["InputDataConfig"]]
+    later: Mapping[str, Any] = {
+        "TrainingStartTime": job.began,
+        "TrainingEndTime": job.ended,
+        "FailureReason": job.failure or None,
+        "FinalMetricDataList": list(job.metrics) or None,
+        "TrainingTimeInSeconds": None if timed is None else timed[0],
+        "BillableTimeInSeconds": None if timed is None else timed[1],
+    }
+    return answer | {name: value for name, value in later.items() if value is not None}
+
+
+def _described_channel(channel: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A channel with its defaults. Source: the service model (Channel, S3DataSource)."""
+    source = channel["DataSource"]
+    if source.get("S3DataSource"):
+        source = {**source, "S3DataSource": {"S3DataDistributionType": "FullyReplicated", **source["S3DataSource"]}}
+    return {"CompressionType": "None", "RecordWrapperType": "None", **channel, "DataSource": source}
+
+
+def _list(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in ("WarmPoolStatusEquals", "TrainingPlanArnEquals"):
+        if request.get(name):
+            raise invalid(f"{name}: tritonforge's emulator keeps no warm pools and no training plans.")  # ours
+    chosen = paging.selected(
+        request,
+        [each for _, each in desk.ledger.trainings(desk.region)],
+        name=lambda each: each.name,
+        created=lambda each: each.created,
+        modified=lambda each: each.modified,
+        status=lambda each: each.status,
+        order="Ascending",
+    )
+    return paging.answer(request, chosen, "TrainingJobSummaries", _summary, name=lambda each: each.name)
+
+
+def _summary(job: Training) -> Mapping[str, Any]:
+    summary: dict[str, Any] = {
+        "TrainingJobName": job.name,
+        "TrainingJobArn": job.arn,
+        "CreationTime": job.created,
+        "LastModifiedTime": job.modified,
+        "TrainingJobStatus": job.status,
+        "SecondaryStatus": job.secondary,
+    }
+    return summary | ({} if job.ended is None else {"TrainingEndTime": job.ended})
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
+    {
+        "CreateTrainingJob": create,
+        "DescribeTrainingJob": _describe,
+        "ListTrainingJobs": _list,
+        "StopTrainingJob": _stop,
+        "DeleteTrainingJob": _delete,
+    }
+)

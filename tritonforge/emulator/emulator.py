@@ -1,0 +1,372 @@
+"""SageMaker on localhost as a context manager."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from tritonforge.emulator import environment, hosting, private_files, provisions
+from tritonforge.emulator.control import scaling
+from tritonforge.emulator.control.deployments import Deployments
+from tritonforge.emulator.control.dispatcher import Plane
+from tritonforge.emulator.control.loglines import LogLines
+from tritonforge.emulator.control.pipelines import Containers
+from tritonforge.emulator.control.preconditions import Premises
+from tritonforge.emulator.control.registry.validations import Validations
+from tritonforge.emulator.control.request_context import Desk
+from tritonforge.emulator.control.resource_store import Ledger
+from tritonforge.emulator.control.training import metrics
+from tritonforge.emulator.control.training.running import Trainer, Trainings
+from tritonforge.emulator.control.transforms import Transforms
+from tritonforge.emulator.front import policy_simulation, service_errors
+from tritonforge.emulator.front.certificates import CertificateAuthority
+from tritonforge.emulator.front.http_request import Incoming
+from tritonforge.emulator.front.journal import Journal
+from tritonforge.emulator.front.journaled_store import StoredObjects
+from tritonforge.emulator.front.moto_backend import Neighbours
+from tritonforge.emulator.front.proxy import ProxyServer
+from tritonforge.emulator.front.routes import DEFAULT_REGION, is_region, route
+from tritonforge.emulator.front.server import FrontServer
+from tritonforge.emulator.front.storage import Storage
+from tritonforge.emulator.hosting import programs
+from tritonforge.emulator.requests import MAXIMAL_BODY, Request, Response
+from tritonforge.emulator.runtime import Runtime
+from tritonforge.errors import LaunchError
+from tritonforge.escaping import terminal_line
+
+__all__ = ["Emulator"]
+
+#: Bytes of a request to any service but S3 and the runtime, far beyond what AWS takes.
+_LARGEST: Final = 64 * 2**20
+
+#: The log stream of what the platform itself has to say of an endpoint.
+_STREAM: Final = "platform"
+
+#: The session of the role that clients with the emulator's own keys are in, as in a SageMaker notebook.
+_SESSION: Final = "tritonforge"
+
+
+class Emulator:
+    """A SageMaker on this machine, running once the constructor returns; leave the ``with`` block to end it.
+
+    ``port`` 0 is any free one; the host is always 127.0.0.1. With ``state``, a folder, everything is there again after
+    a restart: control plane, S3, IAM, alarms; endpoints start their containers again, transform jobs go on where they
+    were, and training jobs start again from their checkpoints. ``speed`` divides every wait (a creation takes 3 s at
+    1.0 or as long as its container needs; a minute of a DeploymentConfig one second at 60).
+    ``images`` says of what release an image of your own is: ``{"<uri>": "24.09"}``, ``{"<uri>": "26.05+tensorflow"}``,
+    for TensorFlow Serving packages ``{"<uri>": "tensorflow-inference"}``, and for an algorithm its program folder, with
+    the executables `train` and `serve`: ``{"<uri>": "repos/detector"}``.
+    ``proxy_port`` is that of an HTTPS proxy for AWS's host names (0 is any free one, None is no proxy): with
+    `proxy_environment`, requests to any address of AWS are answered here, also those of code that has them hard-coded.
+    ``limits`` are the account's instances by type, ``{"ml.g5.xlarge": 1}``; types that are not named have none.
+    ``allowed_hosts`` are names that containers know this machine by (``host.docker.internal``, or with a port
+    ``emulator:4566``): requests for any other host but this address and ``localhost`` are refused, as are those of web
+    pages, which could run code here.
+    ``log`` is given one sentence for each thing that happens, never a header or a body. ``containers`` takes the place
+    of the module `hosting`: whatever has its ``start``; ``trainer`` that of `tritonforge.training.job.run`; ``clock``
+    gives the times of SageMaker's resources.
+
+    Signatures are not verified, IAM policies not evaluated, and the whole is for one account, that of moto. Metrics do
+    not drive autoscaling: a scalable target and its policies are kept, and DesiredInstanceCount changes when
+    UpdateEndpointWeightsAndCapacities says so. Instances share one container; instance types, VPC, KMS and
+    GenerateInferenceId are kept and described, and have no effect, nor has EnableNetworkIsolation: tritonserver shares
+    this machine's network, the programs of algorithms have none at all. Lines of logs, metric data, messages
+    in queues and multipart uploads that were not completed do not outlive the process, ``state`` or not.
+
+    Raises:
+        DefinitionError: an image is declared as a folder that is no program folder.
+        MissingExtraError: moto, or what a container needs, is not installed.
+        LaunchError: the port is taken, or another emulator runs in this process.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        proxy_port: int | None = None,
+        state: Path | str | None = None,
+        speed: float = 1.0,
+        images: Mapping[str, str | os.PathLike[str]] | None = None,
+        limits: Mapping[str, int] | None = None,
+        region: str = DEFAULT_REGION,
+        allowed_hosts: Sequence[str] = (),
+        log: Callable[[str], None] = lambda sentence: None,
+        containers: Containers | None = None,
+        trainer: Trainer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._images = programs.declared(images or {})
+        self._log = log = _without_control_characters(log)
+        self._speed = speed
+        self._limits = dict(limits or {})
+        self.region = region
+        self._runtimes: dict[str, Runtime] = {}
+        self._guard = threading.Lock()
+        self._stopped = False
+        with contextlib.ExitStack() as undo:
+            self._neighbours = Neighbours()
+            undo.callback(self._neighbours.close)
+            folder = None if state is None else Path(state).absolute()
+            if folder is not None:
+                private_files.make_state(folder)
+                journal = Journal(folder / "neighbours")
+                undo.callback(journal.close)
+                journal.replay(self._neighbours)
+                self._neighbours.keeper = journal
+            self._objects = StoredObjects(self._neighbours)
+            self._storage = Storage(self._neighbours, allowed_hosts=allowed_hosts)
+            self._files = private_files.container_files(folder)
+            undo.callback(shutil.rmtree, self._files, ignore_errors=True)
+            self._ledger = Ledger(None if folder is None else folder / "sagemaker", clock=clock)
+            self._premises = Premises(self._neighbours, self._objects)
+            self._lines = LogLines(self._neighbours)
+            undo.callback(self._lines.close)
+            undo.callback(self._close_runtimes)
+            self._server: FrontServer | None = None
+            undo.callback(self._answered)
+            self._deployments = Deployments(
+                self._ledger,
+                self._premises,
+                containers=hosting if containers is None else containers,
+                objects=self._objects,
+                folder=self._files,
+                images=self._images,
+                speed=speed,
+                invocations=self._runtime,
+                line=self._lines.write,
+                log=log,
+            )
+            undo.callback(self._deployments.close)
+            self._transforms = Transforms(
+                self._ledger,
+                containers=hosting if containers is None else containers,
+                objects=self._objects,
+                folder=self._files,
+                work=(self._files if folder is None else folder) / "transforms",
+                images=self._images,
+                speed=speed,
+                line=self._lines.write_of_job,
+                log=log,
+            )
+            undo.callback(self._transforms.close)
+            self._trainings = Trainings(
+                self._ledger,
+                trainer=_trainer() if trainer is None else trainer,
+                objects=self._objects,
+                work=(self._files if folder is None else folder) / "trainings",
+                images=self._images,
+                speed=speed,
+                line=self._lines.write_of_training,
+                measured=lambda *taken: metrics.published(self._neighbours, *taken),
+                log=log,
+            )
+            undo.callback(self._trainings.close)
+            self._validations = Validations(self._ledger, desk=self._desk, speed=speed, log=log)
+            undo.callback(self._validations.close)
+            self._plane = Plane(self._desk, log)
+            self._scaling = scaling.Gate(self._ledger)
+            try:
+                self._server = FrontServer(port, self._answer, allowed_hosts=allowed_hosts)
+            except OSError as error:
+                raise LaunchError(
+                    f"port {port} of 127.0.0.1 cannot be opened: {error.strerror}; choose another"
+                ) from error
+            undo.callback(self._server.stop)
+            self.role_arn = provisions.execution_role(self._neighbours, self.region)
+            self.bucket = provisions.default_bucket(self._neighbours, self.region)
+            self._neighbours.sign_in(self.role_arn, session=_SESSION, region=self.region)
+            clients = (self._files if folder is None else folder) / "clients"
+            self._sdk_config = environment.write_sdk_config(clients, bucket=self.bucket)
+            self._proxy = None if proxy_port is None else self._start_proxy(proxy_port, clients / "proxy", undo)
+            self._deployments.restore()
+            self._transforms.restore()
+            self._trainings.restore()
+            self._validations.restore()
+            self._server.start()
+            if self._proxy is not None:
+                self._proxy.start()
+            self._undo = undo.pop_all()
+
+    @property
+    def url(self) -> str:
+        """The one address of everything."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.port}"
+
+    @property
+    def account(self) -> str:
+        """The twelve digits of the account."""
+        return self._neighbours.account
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What unmodified code needs in its environment; any keys will do."""
+        return environment.client_environment(url=self.url, region=self.region, sdk_config=self._sdk_config)
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The address of the HTTPS proxy; None without one."""
+        return None if self._proxy is None else f"http://127.0.0.1:{self._proxy.port}"
+
+    @property
+    def proxy_environment(self) -> Mapping[str, str]:
+        """`environment`, and where there is a proxy what sends requests to all other addresses of AWS through it."""
+        if self._proxy is None:
+            return self.environment
+        authority = self._proxy.authority
+        proxied = environment.proxy_environment(
+            proxy_url=str(self.proxy_url), certificate=authority.certificate, bundle=authority.bundle
+        )
+        # Without the SDK's defaults, which the proxy makes needless: SDK 2 checks them anew at each of its steps, for
+        # 0.13 s.
+        return {name: value for name, value in self.environment.items() if name != environment.SDK_CONFIG} | proxied
+
+    def flush(self) -> None:
+        """Write what is gathered before it is written: captured data, and the lines of containers."""
+        for runtime in list(self._runtimes.values()):
+            runtime.flush()
+        self._lines.flush()
+
+    def stop(self) -> None:
+        """End the server and every container; may be called twice."""
+        with self._guard:
+            stopped, self._stopped = self._stopped, True
+        if not stopped:
+            self._undo.close()
+
+    def __enter__(self) -> Emulator:
+        """The emulator itself; it runs already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _answer(self, incoming: Incoming) -> Response:
+        if incoming.path == environment.ENVIRONMENT_PATH:
+            told = {"environment": dict(self.environment), "proxy_environment": dict(self.proxy_environment)}
+            return Response(200, [("Content-Type", "application/json")], json.dumps(told).encode())
+        found = route(incoming.method, incoming.path, incoming.query, incoming.headers)
+        try:
+            if not is_region(found.region):
+                return service_errors.response(incoming, "region", "Credential should be scoped to a valid region.")
+            if found.kind == "control":
+                if incoming.length > _LARGEST:
+                    return service_errors.response(incoming, "too large", f"a request may have {_LARGEST} bytes")
+                return self._plane.answer(found.operation, found.region, incoming.body())
+            if found.kind == "runtime":
+                return self._invoked(found.region, incoming)
+            if found.service == "sagemaker":  # SageMaker's own, and neither an operation nor a path of the runtime
+                return service_errors.unsupported(incoming, "unknown")
+            if self._storage.serves(found, incoming):
+                return self._storage.answer(incoming)
+            if incoming.length > _LARGEST:
+                return service_errors.response(incoming, "too large", f"a request may have {_LARGEST} bytes")
+            if found.service == scaling.SERVICE and (refused := self._scaling.refusal(found.region, incoming)):
+                return refused
+            if found.service == policy_simulation.SERVICE:
+                simulated = policy_simulation.answer(incoming, self._neighbours, found.region)
+                if simulated is not None:
+                    return simulated
+            return self._neighbours.answer(incoming)
+        except ConnectionError:
+            raise  # the client went away: there is nobody to answer
+        except Exception as error:
+            self._log(f"{found.service or 's3'} {service_errors.operation(incoming)}: {type(error).__name__}: {error}")
+            return service_errors.failure(incoming, error)
+
+    def _invoked(self, region: str, incoming: Incoming) -> Response:
+        large = incoming.length > MAXIMAL_BODY
+        request = Request(
+            method=incoming.method,
+            path=incoming.path,
+            headers=incoming.headers,
+            body=b"" if large else incoming.body(),
+            length=incoming.length,
+        )
+        response = self._runtime(region).answer(request)
+        if any(name.lower() == "x-amzn-requestid" for name, _ in response.headers):
+            return response
+        return Response(response.status, [*response.headers, ("x-amzn-RequestId", str(uuid.uuid4()))], response.body)
+
+    def _desk(self, region: str) -> Desk:
+        return Desk(
+            region=region,
+            account=self.account,
+            ledger=self._ledger,
+            premises=self._premises,
+            begin=self._deployments.begin,
+            transform=self._transforms.begin,
+            stop_transform=self._transforms.stop,
+            train=self._trainings.begin,
+            stop_training=self._trainings.stop,
+            validate=self._validations.begin,
+            images=self._images,
+            limits=self._limits,
+        )
+
+    def _runtime(self, region: str) -> Runtime:
+        with self._guard:
+            if region not in self._runtimes:
+                self._runtimes[region] = self._invocations(region)
+            return self._runtimes[region]
+
+    def _invocations(self, region: str) -> Runtime:
+        return Runtime(
+            lambda name: self._deployments.live(region, name),
+            objects=self._objects,
+            account=self.account,
+            region=region,
+            notify=lambda topic, message: self._notify(region, topic, message),
+            log=lambda endpoint, sentence: self._lines.write(region, endpoint, _STREAM, sentence),
+            speed=self._speed,
+        )
+
+    def _notify(self, region: str, topic: str, message: str) -> None:
+        from botocore.exceptions import ClientError
+
+        try:
+            self._neighbours.client("sns", region).publish(TopicArn=topic, Message=message)
+        except ClientError as error:
+            self._log(f"sns {topic}: {error}")
+
+    def _answered(self) -> None:
+        """Wait for what is being answered; the containers were ended by now, so nobody waits for one any more."""
+        if self._server is not None:
+            self._server.join()
+
+    def _start_proxy(self, port: int, folder: Path, undo: contextlib.ExitStack) -> ProxyServer:
+        assert self._server is not None
+        authority = CertificateAuthority(folder)
+        try:
+            proxy = ProxyServer(port, self._answer, authority=authority, front_port=self._server.port)
+        except OSError as error:
+            raise LaunchError(f"port {port} of 127.0.0.1 cannot be opened for the proxy: {error.strerror}") from error
+        undo.callback(proxy.join)
+        undo.callback(proxy.stop)
+        return proxy
+
+    def _close_runtimes(self) -> None:
+        for runtime in self._runtimes.values():
+            runtime.close()
+
+
+def _without_control_characters(log: Callable[[str], None]) -> Callable[[str], None]:
+    """Sentences repeat what clients sent, and end on a terminal."""
+    return lambda sentence: log(terminal_line(sentence))
+
+
+def _trainer() -> Trainer:
+    from tritonforge.training.job import run
+
+    return run

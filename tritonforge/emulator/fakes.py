@@ -1,0 +1,163 @@
+"""Containers and training jobs that run nothing: for tests of what lies around them, where real ones only take time.
+
+>>> with Emulator(containers=StandIn(), trainer=StandInTrainer(), speed=100) as aws:          # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from tritonforge.emulator.hosting import ContainerError, ContainerGoneError, Variant
+from tritonforge.emulator.objects import ObjectStore
+from tritonforge.emulator.requests import Answer
+from tritonforge.training.job import Measured, Outcome, Phase, TrainingJob
+from tritonforge.transform.places import Place
+
+__all__ = ["StandIn", "StandInContainer", "StandInTrainer"]
+
+#: Seconds between two looks at the gate.
+_GLANCE: Final = 0.005
+
+
+class StandInContainer:
+    """A container that answers every request with what it stands for."""
+
+    multi_model = False
+
+    def __init__(self, variant: Variant, ended: Callable[[StandInContainer], None]) -> None:
+        self.variant = variant
+        self.stopped = False
+        self._ended = ended
+
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+        """The variant's name, the image, the model's address, the body's length and the headers, as JSON."""
+        if self.stopped:
+            raise ContainerGoneError(f"the container of {self.variant.name} was stopped")
+        data = self.variant.container.model_data
+        answer = {
+            "variant": self.variant.name,
+            "image": self.variant.container.image,
+            "model": data.uri if data else "",
+            "bytes": len(body),
+            "headers": dict(headers),
+        }
+        return Answer(200, {"content-type": "application/json"}, json.dumps(answer).encode())
+
+    def get(self, path: str, *, timeout: float) -> Answer:
+        """200 without a body for /ping; no other path is known."""
+        if self.stopped:
+            raise ContainerGoneError(f"the container of {self.variant.name} was stopped")
+        return Answer(200 if path == "/ping" else 404, {}, b"")
+
+    def invoke_model(self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+        """As `invoke`."""
+        return self.invoke(body, headers, timeout=timeout)
+
+    def stop(self, *, drain: float = 30.0) -> None:
+        """It answers no more."""
+        if not self.stopped:
+            self.stopped = True
+            self._ended(self)
+
+
+class StandIn:
+    """Starts containers that run nothing, in place of the module `hosting`.
+
+    ``fails`` gives the FailureReason of a variant that is not to start, None for the others; ``seconds`` is what a
+    start takes, and none ends while ``gate`` is clear. ``started`` holds every container that was ever started,
+    ``running`` those that were not stopped.
+    """
+
+    def __init__(self, *, fails: Callable[[Variant], str | None] = lambda variant: None, seconds: float = 0.0) -> None:
+        self.fails = fails
+        self.seconds = seconds
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started: list[StandInContainer] = []
+        self.running: list[StandInContainer] = []
+
+    def start(
+        self,
+        variant: Variant,
+        *,
+        objects: ObjectStore,
+        folder: Path,
+        log: Callable[[str], None],
+        images: Mapping[str, str] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> StandInContainer:
+        """A container for a variant; raises ContainerError where ``fails`` says so, or ``cancelled`` is set."""
+        log(f"a stand-in for {variant.container.image} starts")
+        cancelled = cancelled or threading.Event()
+        cancelled.wait(self.seconds)
+        while not self.gate.is_set() and not cancelled.wait(_GLANCE):
+            continue
+        if cancelled.is_set():
+            raise ContainerError("The start was cancelled.")
+        reason = self.fails(variant)
+        if reason is not None:
+            log(reason)
+            raise ContainerError(reason)
+        container = StandInContainer(variant, self.running.remove)
+        self.started.append(container)
+        self.running.append(container)
+        return container
+
+
+class StandInTrainer:
+    """Runs no program, in place of `tritonforge.training.job.run`; the model is the job's hyperparameters as JSON.
+
+    ``ends`` gives the outcome of a job, None for those that complete; none ends while ``gate`` is clear, unless it is
+    stopped. ``started`` holds every job that was ever started. Each metric definition has a value of 0.5.
+    """
+
+    def __init__(self, *, ends: Callable[[TrainingJob], Outcome | None] = lambda job: None) -> None:
+        self.ends = ends
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started: list[TrainingJob] = []
+
+    def __call__(
+        self,
+        job: TrainingJob,
+        *,
+        program: Path,
+        place: Place,
+        work: Path,
+        pack: Callable[[Path, Path], None],
+        line: Callable[[str], None] | None = None,
+        metric: Callable[[Measured], None] | None = None,
+        phase: Callable[[Phase], None] | None = None,
+        stop: threading.Event | None = None,
+        kill: threading.Event | None = None,
+        arn: str = "",
+    ) -> Outcome:
+        """Go through the phases of a job."""
+        assert line is not None
+        assert metric is not None
+        assert phase is not None
+        assert stop is not None
+        self.started.append(job)
+        phase("Downloading")
+        phase("Training")
+        line(f"a stand-in for {program.name} trains {arn}")
+        for each in (job.algorithm and job.algorithm.metric_definitions) or ():
+            metric(Measured(each.name, 0.5, time.time()))
+        while not self.gate.is_set() and not stop.wait(_GLANCE):
+            continue
+        outcome = self.ends(job)
+        if outcome is not None:
+            return outcome
+        phase("Uploading")
+        folder = work / "model"
+        folder.mkdir(parents=True)
+        (folder / "model.json").write_text(json.dumps(job.hyperparameters or {}), encoding="utf-8")
+        archive = work / "model.tar.gz"
+        pack(folder, archive)
+        place.put(archive, job.artifact_uri)
+        return Outcome(state="Stopped" if stop.is_set() else "Completed", exit_code=0, artifact=job.artifact_uri)

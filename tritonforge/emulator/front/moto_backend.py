@@ -1,0 +1,224 @@
+"""The services beside SageMaker: S3, IAM, STS, autoscaling, logs, alarms and the rest, by moto in this process.
+
+Requests reach moto's own WSGI application, and so do those that the emulator itself makes (`Neighbours.client`): one
+door, through which the journal sees everything. moto keeps its state for the whole process and was not made for
+threads, so a service answers one request at a time, and a process holds one emulator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from tritonforge.emulator.front import missing_operations
+from tritonforge.emulator.front.http_request import Incoming
+from tritonforge.emulator.front.routes import route
+from tritonforge.emulator.requests import Response
+from tritonforge.errors import LaunchError, MissingExtraError
+
+__all__ = ["Keeper", "Neighbours"]
+
+#: What requests of the emulator's own are signed with; nobody verifies it.
+_KEYS: Final = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+
+#: A message to a topic may be delivered over HTTP to a listener that asks this emulator before it answers.
+_UNLOCKED: Final = "sns"
+
+#: Settings of the user's own that these requests must not follow: a profile, and variants of AWS's addresses.
+_IGNORED: Final = ("profile", "config_file", "credentials_file", "use_dualstack_endpoint", "use_fips_endpoint")
+
+#: What moto takes the access key of a request for that is not 20 characters long (BaseResponse.get_access_key).
+_OTHER_KEYS: Final = "AKIAEXAMPLE"
+
+_taken = threading.Lock()
+
+
+class Keeper(Protocol):
+    """What is told of every request before it is answered, and may keep it (`journal.Journal`)."""
+
+    def keeping(
+        self, incoming: Incoming, service: str
+    ) -> contextlib.AbstractContextManager[Callable[[Response], None]]:
+        """Around one request: its body is given what came out."""
+        ...
+
+
+class Neighbours:
+    """moto, behind one function. Raises MissingExtraError without moto, LaunchError where another one runs here."""
+
+    def __init__(self) -> None:
+        try:
+            from moto.core import DEFAULT_ACCOUNT_ID
+            from moto.moto_server.werkzeug_app import create_backend_app
+        except ImportError as error:
+            raise MissingExtraError("moto", extra="emulator") from error
+        if not _taken.acquire(blocking=False):
+            raise LaunchError("an emulator already runs in this process: stop it, or start this one in its own process")
+        self.account: str = DEFAULT_ACCOUNT_ID
+        self.keeper: Keeper | None = None
+        self._application = _application(create_backend_app)
+        self._locks: dict[str, threading.RLock] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._guard = threading.Lock()
+        self._session: Any = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything that moto holds."""
+        from moto.moto_api._internal.models import moto_api_backend
+
+        moto_api_backend.reset()
+
+    def sign_in(self, role_arn: str, *, session: str, region: str) -> None:
+        """Let GetCallerIdentity answer with a session of a role, for any key that does not have AWS's form.
+
+        AWS's SDK takes its ``get_execution_role()`` from there. AssumeRole chooses keys itself, so moto's own state is
+        set.
+        """
+        from moto.sts.models import sts_backends
+        from moto.utilities.utils import get_partition
+
+        backend = sts_backends[self.account][get_partition(region)]
+        assumed = backend.assume_role(region, session, role_arn, "", 3600, "")
+        assumed.access_key_id = _OTHER_KEYS
+
+    def close(self) -> None:
+        """Let another emulator in."""
+        self.clear()
+        _taken.release()
+
+    def answer(self, incoming: Incoming) -> Response:
+        """Moto's answer to a request, from any thread.
+
+        Raises NotImplementedError for an operation or a service that moto does not have.
+        """
+        service = route(incoming.method, incoming.path, incoming.query, incoming.headers).service or "s3"
+        if service == "s3" and missing_operations.asks_for_unknown_subresource(incoming):
+            raise NotImplementedError(f"moto does not know the subresource of {incoming.query}")
+        incoming.body()  # read before anyone is kept waiting for it
+        with self._turn(service):
+            if self.keeper is None:
+                return self.call(incoming)
+            with self.keeper.keeping(incoming, service) as keep:
+                response = self.call(incoming)
+                keep(response)
+                return response
+
+    def call(self, incoming: Incoming) -> Response:
+        """Moto's answer, unseen by the keeper. Raises as `answer`."""
+        started: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], failure: Any = None) -> Callable[[bytes], None]:
+            started[:] = [int(status.split(" ", 1)[0]), tuple(headers)]
+            return lambda piece: None
+
+        pieces = self._application(incoming.environ(), start_response)
+        try:
+            body = b"".join(pieces)
+        finally:
+            if hasattr(pieces, "close"):
+                pieces.close()
+        response = Response(started[0], started[1], body)
+        if missing_operations.is_unrouted(response):
+            raise NotImplementedError(f"moto has no rule for {incoming.method} {incoming.path}")
+        return response
+
+    def client(self, service: str, region: str) -> Any:
+        """A botocore client of a service whose requests stay in this process. Safe for use by many threads."""
+        with self._guard:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._made(service, region)
+            return self._clients[service, region]
+
+    def _made(self, service: str, region: str) -> Any:
+        import botocore.session
+        from botocore.config import Config
+
+        if self._session is None:
+            self._session = botocore.session.Session(session_vars=dict.fromkeys(_IGNORED, (None, None, None, None)))
+        once = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
+        made = self._session.create_client(
+            service, region_name=region, endpoint_url="http://127.0.0.1", config=once, **_KEYS
+        )
+        made.meta.events.register("before-send", self._carried)
+        return made
+
+    def _carried(self, request: Any, **_: Any) -> Any:
+        """Botocore's own request answered here: a handler of ``before-send`` that returns an answer is the network."""
+        from botocore.awsrequest import AWSResponse
+
+        body = request.body or b""
+        content = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else body.read()
+        url = urlsplit(request.url)
+        headers: Mapping[str, str] = {
+            **{
+                name: value.decode() if isinstance(value, bytes) else str(value)
+                for name, value in request.headers.items()
+            },
+            "Host": url.netloc,
+            "Content-Length": str(len(content)),
+        }
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        answered = self.answer(Incoming(request.method, target, headers, io.BytesIO(content), 80))
+        raw = _Raw(answered.body)
+        return AWSResponse(request.url, answered.status, _headers(answered), raw)
+
+    @contextlib.contextmanager
+    def _turn(self, service: str) -> Iterator[None]:
+        if service == _UNLOCKED:
+            yield
+            return
+        with self._guard:
+            lock = self._locks.setdefault("" if self.keeper else service, threading.RLock())
+        with lock:
+            yield
+
+
+def _application(create: Callable[[Any], Any]) -> Any:
+    """Moto's WSGI application, which prints nothing about a service that it does not have and raises instead."""
+    from moto.backends import list_of_moto_modules
+    from moto.moto_server import werkzeug_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+    werkzeug_app.RegexConverter = _whole_paths(werkzeug_app.RegexConverter)
+
+    class Services(DomainDispatcherApplication):  # type: ignore[misc]  # moto is without types
+        def get_backend_for_host(self, host: str | None) -> Any:
+            if host is None or host == "moto_api" or host in list_of_moto_modules():
+                return super().get_backend_for_host(host)
+            for backend, pattern in self.backend_url_patterns:
+                if pattern.match(f"http://{host}"):
+                    return backend
+            raise NotImplementedError(f"moto has no service at {host}")
+
+    return Services(create)
+
+
+def _whole_paths(converter: Any) -> Any:
+    """Moto's reader of paths, for which a key of S3 ends at a line feed, with keys that may have one."""
+    if converter.__name__ == "_WholePaths":
+        return converter
+
+    class _WholePaths(converter):  # type: ignore[misc]  # a class of moto's, which has no types
+        def __init__(self, url_map: Any, *items: Any) -> None:
+            super().__init__(url_map, f"(?s:{items[0]})")
+
+    return _WholePaths
+
+
+def _headers(response: Response) -> Any:
+    from botocore.compat import HTTPHeaders
+
+    return HTTPHeaders.from_pairs(response.headers)
+
+
+class _Raw(io.BytesIO):
+    """The body as botocore reads it from urllib3."""
+
+    def stream(self, amount: int = 65536, **_: Any) -> Iterator[bytes]:
+        while piece := self.read(amount):
+            yield piece

@@ -1,0 +1,293 @@
+"""The models of a multi-model container: loaded when they are first asked for, unloaded when room is needed.
+
+Triton's own SageMaker front end does the loading: ``POST /models``, ``DELETE /models/{hash}``, ``POST
+/models/{hash}/invoke``. SageMaker sends the target's name with each of them (X-Amzn-SageMaker-Target-Model), which
+Triton then knows the model by. Source: server/src/sagemaker_server.cc `SageMakerMMELoadModel`, server PR 6147.
+
+Triton matches the literal path ``/opt/ml/models/<hash>/model`` only for an archive with config.pbtxt at its root, whose
+repository is the folder above ``model``. That folder is named here instead, which is the same to Triton, so that no
+mount is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotDoneError
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from tritonforge.emulator.hosting.definitions import ContainerError, ContainerGoneError, ModelData, TargetModelError
+from tritonforge.emulator.hosting.download import download
+from tritonforge.emulator.objects import ObjectMissingError, ObjectStore, split
+from tritonforge.emulator.requests import Answer
+from tritonforge.errors import RequestError
+
+__all__ = ["Limits", "ModelCache", "model_directory"]
+
+#: Seconds that loading may take; the request that caused it waits no longer than its own time-out.
+#: Source: Amazon SageMaker, "Invoke a Multi-Model Endpoint".
+_LOAD_TIMEOUT: Final = 360.0
+
+#: Seconds that a model has for a request at least, however long its load took.
+_LEAST_TIME: Final = 1.0
+
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+_NO_ROOM: Final = 507
+
+#: How the front end recognises an ensemble (sagemaker_server.cc `platform_ensemble_regex_`).
+_ENSEMBLE: Final = re.compile(rb'platform:(\s)*"ensemble"')
+
+
+class Asked(Protocol):
+    """What carries requests to the container."""
+
+    def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+        """The container's answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What may be loaded at a time; None: as much as Triton takes, which answers 507 when it is out of memory."""
+
+    models: int | None = None
+    size: int | None = None
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """One target: being loaded until ``done`` has a result. ``users`` are the requests in flight.
+
+    While it is ``leaving``, nobody may use it, and whoever asks for the target waits until it is ``gone``.
+    """
+
+    target: str
+    name: str
+    done: Future[Answer | None] = field(default_factory=Future)
+    gone: threading.Event = field(default_factory=threading.Event)
+    leaving: bool = False
+    users: int = 0
+    used: int = 0
+    size: int = 0
+
+
+class ModelCache:
+    """The models of one container; for use by many threads.
+
+    ``prefix`` is where the archives lie. ``check`` is given an unpacked repository and the directory in it that is
+    served, and says what the declared image would refuse, "" when nothing.
+    """
+
+    def __init__(
+        self,
+        container: Asked,
+        prefix: str,
+        folder: Path,
+        *,
+        objects: ObjectStore,
+        check: Callable[[Path, str], str] = lambda repository, model: "",
+        caching: bool = True,
+        limits: Limits | None = None,
+        download_timeout: float = _LOAD_TIMEOUT,
+    ) -> None:
+        self._container = container
+        self._prefix = prefix if prefix.endswith("/") else f"{prefix}/"
+        self._folder = folder
+        self._objects = objects
+        self._check = check
+        self._caching = caching
+        self._limits = limits or Limits()
+        self._download_timeout = download_timeout
+        self._lock = threading.Lock()
+        self._models: dict[str, _Loaded] = {}
+        self._clock = 0
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The targets that are loaded, least recently used first."""
+        with self._lock:
+            ready = [each for each in self._models.values() if _is_ready(each)]
+        return tuple(each.target for each in sorted(ready, key=lambda each: each.used))
+
+    def invoke(self, target: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+        """The answer of a model, which is loaded before where it is not; its refusal to load is an answer too.
+
+        Raises:
+            TargetModelError: there is no such archive, or the model is not loaded within ``timeout`` seconds.
+        """
+        target = target.lstrip("/")
+        deadline = time.monotonic() + timeout
+        model, first = self._enter(target)
+        try:
+            if first:
+                # A thread of its own: the load goes on when this request's time is over.
+                threading.Thread(target=self._load, args=(model,), daemon=True, name="model-load").start()
+            try:
+                refused = model.done.result(timeout)
+            except NotDoneError as error:
+                raise TargetModelError(
+                    f"Model {target} is not ready for inference yet: it is being loaded.",
+                    status=429,
+                    code="ModelNotReadyException",
+                ) from error
+            if refused is not None:
+                return refused
+            sent = {**headers, "X-Amzn-SageMaker-Target-Model": target}
+            path = f"/models/{model.name}/invoke"
+            while True:
+                left = max(deadline - time.monotonic(), _LEAST_TIME)
+                answer = self._container.request("POST", path, body, sent, timeout=left)
+                if answer.status != _NO_ROOM or not self._evict(besides=model):
+                    return answer
+        finally:
+            self._leave(model)
+
+    def clear(self) -> None:
+        """Forget every model: the container was started anew and has none."""
+        with self._lock:
+            forgotten = [each for each in self._models.values() if _is_ready(each)]
+            for each in forgotten:
+                each.leaving = True
+        for each in forgotten:
+            self._forget(each)
+
+    def _enter(self, target: str) -> tuple[_Loaded, bool]:
+        while True:
+            with self._lock:
+                model = self._models.get(target)
+                first = model is None
+                if model is None:
+                    model = _Loaded(target, hashlib.sha256(target.encode()).hexdigest()[:32])
+                    self._models[target] = model
+                if not model.leaving:
+                    model.users += 1
+                    self._clock += 1
+                    model.used = self._clock
+                    return model, first
+            model.gone.wait()
+
+    def _leave(self, model: _Loaded) -> None:
+        with self._lock:
+            model.users -= 1
+            idle = model.users == 0 and self._models.get(model.target) is model
+            if self._caching or not idle or not _is_ready(model):
+                return
+            model.leaving = True
+        self._unload(model)
+
+    def _load(self, model: _Loaded) -> None:
+        """Bring one model in; its Future gets None, the answer that refused it, or the error."""
+        folder = self._folder / model.name
+        try:
+            refused = self._bring_in(model, folder)
+        except BaseException as error:  # whatever it is, it belongs to those who asked
+            self._forget(model)
+            model.done.set_exception(error)
+        else:
+            if refused is not None:
+                self._forget(model)
+            model.done.set_result(refused)
+
+    def _forget(self, model: _Loaded) -> None:
+        """Remove a model's files, and then itself, so that the next request loads it anew."""
+        model.leaving = True
+        shutil.rmtree(self._folder / model.name, ignore_errors=True)
+        with self._lock:
+            self._models.pop(model.target, None)
+        model.gone.set()
+
+    def _bring_in(self, model: _Loaded, folder: Path) -> Answer | None:
+        uri = self._prefix + model.target
+        try:
+            model.size = self._objects.head(uri).size
+        except (ObjectMissingError, RequestError) as error:
+            bucket, key = split(uri)
+            raise TargetModelError(
+                f"Failed to download model data(bucket: {bucket}, key: {key}). Please ensure that there is an object "
+                "located at the URL and that the role passed to CreateModel has permissions to download the model."
+            ) from error
+        repository = folder / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        repository.mkdir(parents=True)
+        try:
+            download(ModelData(uri=uri), repository, objects=self._objects, timeout=self._download_timeout)
+        except ContainerError as error:
+            raise TargetModelError(str(error)) from error
+        if (repository / "config.pbtxt").is_file():
+            repository = folder
+        if refusal := self._check(repository, model_directory(repository)):
+            return Answer(400, {"content-type": "application/json"}, json.dumps({"error": refusal}).encode())
+        self._make_room(model)
+        body = json.dumps({"model_name": model.name, "url": str(repository)}).encode()
+        headers = {"Content-Type": "application/json", "X-Amzn-SageMaker-Target-Model": model.target}
+        while True:
+            answer = self._container.request("POST", "/models", body, headers, timeout=_LOAD_TIMEOUT)
+            if answer.status in (_OK, _CONFLICT):
+                return None
+            if answer.status != _NO_ROOM or not self._evict(besides=model):
+                text = answer.body.replace(str(self._folder).encode(), b"/opt/ml/models")
+                return Answer(answer.status, answer.headers, text)
+
+    def _make_room(self, model: _Loaded) -> None:
+        """Unload models until the new one keeps within the limits, or only models in use are left."""
+        while True:
+            with self._lock:
+                loaded = [each for each in self._models.values() if _is_ready(each)]
+            count, size = len(loaded) + 1, sum(each.size for each in loaded) + model.size
+            within = (self._limits.models is None or count <= self._limits.models) and (
+                self._limits.size is None or size <= self._limits.size
+            )
+            if within or not self._evict(besides=model):
+                return
+
+    def _evict(self, *, besides: _Loaded) -> bool:
+        """Unload the model that was used least recently and is not in use; False where there is none."""
+        with self._lock:
+            idle = [
+                each for each in self._models.values() if _is_ready(each) and each.users == 0 and each is not besides
+            ]
+            if not idle:
+                return False
+            oldest = min(idle, key=lambda each: each.used)
+            oldest.leaving = True
+        self._unload(oldest)
+        return True
+
+    def _unload(self, model: _Loaded) -> None:
+        """Unload a model that is leaving."""
+        headers = {"X-Amzn-SageMaker-Target-Model": model.target}
+        try:
+            self._container.request("DELETE", f"/models/{model.name}", b"", headers, timeout=_LOAD_TIMEOUT)
+        except (ContainerGoneError, TimeoutError):
+            pass  # it ended, and its models with it
+        finally:
+            self._forget(model)
+
+
+def model_directory(repository: Path) -> str:
+    """The directory of an archive that Triton's front end serves: its ensemble, else the last that the folder lists."""
+    last, ensemble = "", ""
+    with os.scandir(repository) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                continue
+            last = entry.name
+            config = Path(entry.path) / "config.pbtxt"
+            if config.is_file() and _ENSEMBLE.search(config.read_bytes()):
+                ensemble = entry.name
+    return ensemble or last
+
+
+def _is_ready(model: _Loaded) -> bool:
+    return not model.leaving and model.done.done() and model.done.exception() is None and model.done.result() is None

@@ -1,0 +1,16 @@
+"""config.pbtxt as the server reads it: protobuf's text format with positions. No I/O."""
+
+from tritonforge.pbtxt.nodes import Document, Message, Node, Problem, ProblemKind
+from tritonforge.pbtxt.parser import MAXIMAL_CHARACTERS, MAXIMAL_PROBLEMS, MAXIMAL_TOKENS, parse
+
+__all__ = [
+    "MAXIMAL_CHARACTERS",
+    "MAXIMAL_PROBLEMS",
+    "MAXIMAL_TOKENS",
+    "Document",
+    "Message",
+    "Node",
+    "Problem",
+    "ProblemKind",
+    "parse",
+]

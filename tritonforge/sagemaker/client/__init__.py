@@ -1,0 +1,25 @@
+"""AWS: the session, S3 as a store, and the transports to SageMaker endpoints; boto3 is loaded when one is made."""
+
+from __future__ import annotations
+
+from tritonforge.sagemaker.client.asynchronous import AsyncTransport, Pending
+from tritonforge.sagemaker.client.errors import AwsError
+from tritonforge.sagemaker.client.locations import Location
+from tritonforge.sagemaker.client.session import Session
+from tritonforge.sagemaker.client.store import Store, Stored, Uploaded
+from tritonforge.sagemaker.client.sync import Difference, UploadedTree
+from tritonforge.sagemaker.client.transport import EndpointTransport
+
+__all__ = [
+    "AsyncTransport",
+    "AwsError",
+    "Difference",
+    "EndpointTransport",
+    "Location",
+    "Pending",
+    "Session",
+    "Store",
+    "Stored",
+    "Uploaded",
+    "UploadedTree",
+]

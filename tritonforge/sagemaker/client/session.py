@@ -1,0 +1,179 @@
+"""The session: who calls AWS, where, and how patiently; the only module that imports boto3, and not before it is made.
+
+Retries and back-off are botocore's "standard" mode. What AWS or the way to it refuses comes out as in `refusals`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any, Final
+
+from tritonforge.errors import EncodeError, MissingExtraError
+from tritonforge.sagemaker.client.errors import mapped
+
+__all__ = ["ATTEMPTS", "CONNECT_TIMEOUT", "FOR_EVER", "READ_TIMEOUT", "Session"]
+
+#: The first attempt and the repetitions of a call that AWS throttled or that got lost (botocore's own default is 3).
+ATTEMPTS: Final = 5
+#: Seconds to wait for a connection.
+CONNECT_TIMEOUT: Final = 10.0
+#: Seconds to wait for bytes: a model may take 60 s, and AWS asks for a socket timeout of 70 (botocore's service model,
+#: InvokeEndpoint).
+READ_TIMEOUT: Final = 70.0
+#: Seconds that stand for "no limit", which a session's own limit would take the place of: no call of AWS lasts a day.
+FOR_EVER: Final = 86_400.0
+
+
+class Session:
+    """An identity and a region on AWS, and clients for them that are made once; for use by several threads.
+
+    ``region_name``, ``profile_name`` and ``endpoint_url`` are boto3's own; what is None, boto3 finds itself (variables
+    such as ``AWS_PROFILE`` and ``AWS_ENDPOINT_URL``, ``~/.aws/config``, the instance's role). ``attempts`` counts the
+    first one; ``connect_timeout`` and ``read_timeout`` are in seconds.
+
+    Raises MissingExtraError where boto3 is not installed, EncodeError where the profile does not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        region_name: str | None = None,
+        profile_name: str | None = None,
+        endpoint_url: str | None = None,
+        attempts: int = ATTEMPTS,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        read_timeout: float = READ_TIMEOUT,
+    ) -> None:
+        try:
+            import boto3
+            from botocore.config import Config
+        except ImportError as error:
+            raise MissingExtraError("boto3", extra="aws") from error
+        self.endpoint_url = endpoint_url
+        self._attempts, self._connect_timeout, self._read_timeout = attempts, connect_timeout, read_timeout
+        self._config = Config
+        self._clients: dict[tuple[str, int, float], Any] = {}
+        self._lock = threading.RLock()
+        self._account: str | None = None
+        with mapped("boto3", "Session", profile_name or ""):
+            self._boto = boto3.session.Session(region_name=region_name, profile_name=profile_name)
+
+    def __repr__(self) -> str:
+        """The place; never who."""
+        return f"Session(region_name={self._boto.region_name!r}, endpoint_url={self.endpoint_url!r})"
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def region(self) -> str:
+        """The region's name, such as ``eu-west-1``; EncodeError where none is configured."""
+        name: str | None = self._boto.region_name
+        if not name:
+            raise EncodeError(
+                "no AWS region is configured; name one with --region or set AWS_DEFAULT_REGION, for example "
+                "AWS_DEFAULT_REGION=eu-west-1"
+            )
+        return name
+
+    @property
+    def partition(self) -> str:
+        """The first word of the region's ARNs: ``aws``, ``aws-cn``, ``aws-us-gov``."""
+        with mapped("boto3", "GetPartitionForRegion", self.region):
+            return str(self._boto.get_partition_for_region(self.region))
+
+    def account(self) -> str:
+        """The twelve digits of the caller's account, which STS is asked for once."""
+        if self._account is None:
+            self._account = str(self.call("sts", "GetCallerIdentity")["Account"])
+        return self._account
+
+    def client(self, service: str, *, attempts: int | None = None, read_timeout: float | None = None) -> Any:
+        """The boto3 client of a service, made once for each way of asking.
+
+        ``attempts`` and ``read_timeout`` (seconds) differ from the session's where they are given: an inference, for
+        one, is attempted once. Calls on it raise botocore's errors: make them through `call` and `pages`, or within
+        `asking`.
+        """
+        tries = self._attempts if attempts is None else attempts
+        patience = self._read_timeout if read_timeout is None else read_timeout
+        with self._lock:
+            found = self._clients.get((service, tries, patience))
+            if found is None:
+                with mapped(service, "client", ""), _endpoint_url_checked():
+                    found = self._boto.client(
+                        service,
+                        region_name=self.region,
+                        endpoint_url=self.endpoint_url,
+                        config=self._config(
+                            connect_timeout=self._connect_timeout,
+                            read_timeout=patience,
+                            retries={"mode": "standard", "total_max_attempts": tries},
+                            max_pool_connections=32,
+                        ),
+                    )
+                self._clients[service, tries, patience] = found
+            return found
+
+    def call(self, service: str, operation: str, /, *, resource: str = "", **request: Any) -> dict[str, Any]:
+        """What an operation answers; its name is AWS's, such as ``DescribeEndpoint``, and so are the request's members.
+
+        ``resource`` is what the error calls it; without one, the first member of the request that is a name. Raises
+        what `refusals.mapped` raises.
+        """
+        client = self.client(service)
+        with mapped(service, operation, resource or _named(request)):
+            answer: dict[str, Any] = getattr(client, _method(operation))(**request)
+        return answer
+
+    def pages(self, service: str, operation: str, /, *, resource: str = "", **request: Any) -> Iterator[dict[str, Any]]:
+        """The answers of an operation that pages, one after another; errors as of `call`."""
+        client = self.client(service)
+        with mapped(service, operation, resource or _named(request)):
+            yield from client.get_paginator(_method(operation)).paginate(**request)
+
+    def asking(self, service: str, operation: str, resource: str = "") -> AbstractContextManager[None]:
+        """A context in which botocore's errors become this project's, for calls made on a `client` by hand."""
+        return mapped(service, operation, resource)
+
+    def close(self) -> None:
+        """Close the connections of all clients."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+
+@contextmanager
+def _endpoint_url_checked() -> Iterator[None]:
+    """A context in which botocore's ValueError about an endpoint URL is an EncodeError."""
+    try:
+        yield
+    except ValueError as error:
+        if "endpoint" not in str(error).lower():
+            raise
+        raise EncodeError(f"{error}; write the endpoint URL as http://host:port or https://host") from error
+
+
+def _method(operation: str) -> str:
+    """The name of an operation's method: boto3's own rule."""
+    from botocore import xform_name
+
+    name: str = xform_name(operation)
+    return name
+
+
+def _named(request: Mapping[str, Any]) -> str:
+    """The name, address or id in a request."""
+    for member, value in request.items():
+        if isinstance(value, str) and member.endswith(("Name", "Bucket", "Arn", "ResourceId", "Id")):
+            return value
+    return ""

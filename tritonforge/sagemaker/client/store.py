@@ -1,0 +1,392 @@
+"""The store: S3, with uploads that are whole or not there at all.
+
+An upload carries the CRC-32 of the whole object (`checksums`), which S3 checks before the object appears and which is
+asked back afterwards, and the digest of what it holds as metadata, by which the next one is skipped. Parts go up in
+parallel (`transfers`); a lost part is sent again by botocore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+from urllib.parse import urlencode
+
+from tritonforge.errors import ConnectError, DeploymentError, EncodeError
+from tritonforge.sagemaker.client import downloads
+from tritonforge.sagemaker.client import sync as trees
+from tritonforge.sagemaker.client.checksums import crc32, pieces
+from tritonforge.sagemaker.client.downloads import Download
+from tritonforge.sagemaker.client.errors import AwsError
+from tritonforge.sagemaker.client.locations import Location
+from tritonforge.sagemaker.client.session import Session
+from tritonforge.sagemaker.client.sync import Difference, UploadedTree
+from tritonforge.sagemaker.client.transfers import Progress, Transfers
+
+__all__ = ["DIGEST", "Store", "Stored", "Uploaded"]
+
+#: The name under which S3 keeps an object's digest (``x-amz-meta-...``).
+DIGEST: Final = "tritonforge-digest"
+#: Bytes of a part; a file up to this size goes in one piece. s3transfer makes parts larger where 10 000 are too few.
+_PART: Final = 16 << 20
+_NOT_FOUND: Final = frozenset({"404", "NoSuchKey", "NotFound"})
+#: S3's codes for content that is not what its checksum says.
+_DAMAGED: Final = frozenset(
+    {"BadDigest", "IncompleteBody", "InvalidDigest", "InvalidPart", "XAmzContentChecksumMismatch"}
+)
+#: Keys in one DeleteObjects.
+_DELETED_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """An object in S3: ``digest`` as its upload told it, ``crc32`` as S3 keeps it (base64); None where it has none."""
+
+    uri: str
+    size: int
+    etag: str
+    digest: str | None = None
+    crc32: str | None = None
+    content_type: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """What an upload did: ``skipped`` where the object was there already; ``size`` in bytes.
+
+    ``verified`` is False only where the store keeps no checksum, or does not tell it to this caller; the size is right
+    even so.
+    """
+
+    uri: str
+    size: int
+    skipped: bool
+    verified: bool = True
+
+
+class Store:
+    """S3 through a session; for use by several threads.
+
+    ``kms_key`` encrypts what is uploaded, ``bucket_owner`` is the account that every bucket must belong to (S3 refuses
+    a bucket of somebody else), ``tags`` are put on objects. ``part_size`` is in bytes, ``threads`` is how many requests
+    go at once. All methods raise what `refusals.mapped` raises, and EncodeError for what is no address or no file.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        kms_key: str | None = None,
+        bucket_owner: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        part_size: int = _PART,
+        threads: int = 8,
+    ) -> None:
+        self.session = session
+        self.part_size = part_size
+        self.threads = threads
+        self._owner: dict[str, str] = {} if bucket_owner is None else {"ExpectedBucketOwner": bucket_owner}
+        self._attributes: dict[str, str] = {"Tagging": urlencode(tags)} if tags else {}
+        if kms_key is not None:
+            self._attributes |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+
+    def find(self, uri: str) -> Stored | None:
+        """The object at an address, None where there is none. Read-only."""
+        return self._head(Location.parse(uri))
+
+    def exists(self, uri: str, digest: str, *, size: int | None = None) -> bool:
+        """Whether the object is there with this digest, and this size in bytes where one is given. Read-only."""
+        found = self.find(uri)
+        return found is not None and found.digest == digest and size in (None, found.size)
+
+    def objects(self, uri: str) -> Iterator[Stored]:
+        """The objects whose key begins with the address's, in S3's order, without digests. Read-only.
+
+        A folder's address ends with ``/``.
+        """
+        location = Location.parse(uri)
+        for page in self.session.pages(
+            "s3", "ListObjectsV2", resource=uri, Bucket=location.bucket, Prefix=location.key, **self._owner
+        ):
+            for each in page.get("Contents", ()):
+                found = Location(location.bucket, each["Key"])
+                yield Stored(uri=str(found), size=int(each["Size"]), etag=str(each.get("ETag", "")).strip('"'))
+
+    def upload(
+        self,
+        path: Path,
+        uri: str,
+        *,
+        digest: str,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        progress: Progress | None = None,
+    ) -> Uploaded:
+        """Put a file at an address, unless it is there with the same digest and size.
+
+        ``digest`` is the identity of the content, such as a package's; ``progress`` is called with the bytes that went,
+        by one thread at a time: with a negative number where some go again, with all of them when skipped. Half uploads
+        of this address that a killed process left are removed once the object is there. When this fails, nothing that
+        it did is left. Raises DeploymentError where what arrived is not what was sent.
+        """
+        location = Location.parse(uri)
+        try:
+            size = path.stat().st_size
+            if self.exists(uri, digest, size=size):
+                self.clear(uri)
+                if progress is not None:
+                    progress(size)
+                return Uploaded(uri=uri, size=size, skipped=True)
+            checksum = crc32(pieces(path))
+        except OSError as error:
+            raise EncodeError(f"{path}: {error.strerror}") from error
+        verified = self.send(
+            str(path),
+            location,
+            size=size,
+            checksum=checksum,
+            digest=digest,
+            metadata=metadata,
+            content_type=content_type,
+            progress=progress,
+        )
+        return Uploaded(uri=uri, size=size, skipped=False, verified=verified)
+
+    def upload_tree(
+        self,
+        files: Mapping[str, Path],
+        uri: str,
+        *,
+        digests: Mapping[str, str] | None = None,
+        prune: bool = False,
+        progress: Progress | None = None,
+    ) -> UploadedTree:
+        """Put files below an address, each at its key; those that are there with the same digest and size are skipped.
+
+        ``digests`` are the files' own (``sha256:...``) where they are known, else they are computed; ``prune`` removes
+        the objects below the address that are none of these, when all files are there; ``progress`` as in `upload`.
+        """
+        return trees.upload(self, files, uri, digests=digests, prune=prune, progress=progress)
+
+    def difference(
+        self, files: Mapping[str, Path], uri: str, *, digests: Mapping[str, str] | None = None
+    ) -> Difference:
+        """What `upload_tree` would send, skip and remove. Read-only."""
+        return trees.difference(self, files, uri, digests=digests)
+
+    def put(self, content: Path | BinaryIO | bytes, uri: str, *, content_type: str) -> int:
+        """Put a file, a stream that can seek, or bytes at an address whatever is there; its size in bytes.
+
+        It is read twice, a part at a time: for its checksum, and to be sent.
+        """
+        if isinstance(content, Path):
+            try:
+                with content.open("rb") as file:
+                    return self.put(file, uri, content_type=content_type)
+            except OSError as error:
+                raise EncodeError(f"{content}: {error.strerror}") from error
+        stream: Any = io.BytesIO(content) if isinstance(content, bytes) else content
+        size = int(stream.seek(0, io.SEEK_END))
+        stream.seek(0)
+        checksum = crc32(iter(lambda: stream.read(self.part_size), b""))
+        stream.seek(0)
+        self.send(stream, Location.parse(uri), size=size, checksum=checksum, content_type=content_type)
+        return size
+
+    def get(self, uri: str, offset: int = 0) -> Download:
+        """The object at an address, to iterate over for its pieces; a cut connection is resumed, the sum checked.
+
+        With an ``offset`` it comes from that byte on, and there is no sum to check.
+        """
+        return Download(self.session, Location.parse(uri), extra=dict(self._owner), offset=offset)
+
+    def open(self, uri: str) -> BinaryIO:
+        """The object at an address as a stream to read once, with what `get` does for it; close it."""
+        return cast("BinaryIO", io.BufferedReader(downloads.Stream(self.get(uri)), buffer_size=1 << 20))
+
+    def download(self, uri: str, path: Path, *, progress: Progress | None = None) -> int:
+        """Write the object to a file, which appears when it is whole; its size in bytes."""
+        download = self.get(uri)
+        downloads.save(download, path, progress=progress)
+        return download.size
+
+    def delete(self, uri: str) -> None:
+        """Remove the object at an address; it need not be there."""
+        self._delete(Location.parse(uri), version=None)
+
+    def delete_all(self, uris: Sequence[str]) -> int:
+        """Remove objects of one bucket; how many. Raises DeploymentError for the first that S3 keeps."""
+        for start in range(0, len(uris), _DELETED_AT_ONCE):
+            batch = [Location.parse(each) for each in uris[start : start + _DELETED_AT_ONCE]]
+            bucket = batch[0].bucket
+            answer = self.session.call(
+                "s3",
+                "DeleteObjects",
+                resource=f"s3://{bucket}",
+                Bucket=bucket,
+                Delete={"Objects": [{"Key": each.key} for each in batch], "Quiet": True},
+                **self._owner,
+            )
+            for kept in answer.get("Errors", ()):
+                raise DeploymentError(
+                    f"s3 DeleteObjects of s3://{bucket}/{kept.get('Key')}: {kept.get('Code')}: {kept.get('Message')}; "
+                    "the object is still there"
+                )
+        return len(uris)
+
+    def halves(self, uri: str) -> tuple[tuple[str, str], ...]:
+        """The uploads whose key begins with the address's that were begun and not ended: address and id. Read-only."""
+        location = Location.parse(uri)
+        return tuple(
+            (str(Location(location.bucket, each["Key"])), str(each["UploadId"]))
+            for page in self.session.pages(
+                "s3", "ListMultipartUploads", resource=uri, Bucket=location.bucket, Prefix=location.key, **self._owner
+            )
+            for each in page.get("Uploads", ())
+        )
+
+    def abort_halves(self, uri: str) -> int:
+        """Remove the half uploads of `halves`; how many. One that still goes on in another process fails by it."""
+        return self._abort(self.halves(uri))
+
+    def clear(self, uri: str, *, below: bool = False) -> None:
+        """Remove half uploads of exactly this address, or of all ``below`` it, where that is allowed.
+
+        It is a courtesy that needs s3:ListBucketMultipartUploads: without it an upload is as good.
+        """
+        with contextlib.suppress(DeploymentError, ConnectError):
+            self._abort(tuple(each for each in self.halves(uri) if below or each[0] == uri))
+
+    def send(
+        self,
+        source: Any,
+        location: Location,
+        *,
+        size: int,
+        checksum: str,
+        digest: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        progress: Progress | None = None,
+        transfers: Transfers | None = None,
+    ) -> bool:
+        """Upload a file, named by a string, or a stream, whatever is there; whether S3 told its checksum afterwards."""
+        extra: dict[str, Any] = {
+            "ChecksumAlgorithm": "CRC32",
+            "ChecksumCRC32": checksum,
+            "Metadata": {**(metadata or {}), **({} if digest is None else {DIGEST: digest})},
+            **({} if content_type is None else {"ContentType": content_type}),
+            **self._attributes,
+            **self._owner,
+        }
+        try:
+            with self.session.asking("s3", "PutObject", str(location)):
+                if transfers is not None:
+                    transfers.send(source, location, extra=extra, progress=progress)
+                else:
+                    with Transfers(self.session, part_size=self.part_size, threads=self.threads) as own:
+                        own.send(source, location, extra=extra, progress=progress)
+        except AwsError as refusal:
+            if self._arrived(location, size=size, checksum=checksum, digest=digest):
+                return True
+            self.clear(str(location))
+            if refusal.code in _DAMAGED:
+                raise DeploymentError(
+                    f"{location}: S3 got other bytes than were meant ({refusal.code}: {refusal.message.rstrip('.')}): "
+                    "the file changed while it was read, or the way to S3 damages it; nothing was left there, run it "
+                    "again"
+                ) from refusal
+            raise
+        except OSError as error:
+            raise EncodeError(f"{source}: {error.strerror or error}; it was not sent to {location}") from error
+        if size > self.part_size:
+            self.clear(str(location))
+        return self._verified(location, size=size, checksum=checksum)
+
+    def _head(self, location: Location, *, with_checksum: bool = True) -> Stored | None:
+        try:
+            answer = self.session.call(
+                "s3",
+                "HeadObject",
+                resource=str(location),
+                Bucket=location.bucket,
+                Key=location.key,
+                **({"ChecksumMode": "ENABLED"} if with_checksum else {}),
+                **self._owner,
+            )
+        except AwsError as refusal:
+            if refusal.code in _NOT_FOUND:
+                return None
+            if with_checksum and refusal.denied:
+                # Of an object under a KMS key S3 tells the checksum only to who may decrypt it.
+                return self._head(location, with_checksum=False)
+            raise
+        # A checksum of checksums carries "-<parts>" behind it.
+        checksum = answer.get("ChecksumCRC32") or ""
+        whole = answer.get("ChecksumType") in (None, "FULL_OBJECT") and "-" not in checksum
+        return Stored(
+            uri=str(location),
+            size=int(answer["ContentLength"]),
+            etag=str(answer.get("ETag", "")).strip('"'),
+            digest=answer.get("Metadata", {}).get(DIGEST),
+            crc32=checksum if whole and checksum else None,
+            content_type=answer.get("ContentType"),
+            version=answer.get("VersionId"),
+        )
+
+    def _arrived(self, location: Location, *, size: int, checksum: str, digest: str | None) -> bool:
+        """Whether the object is there although the upload failed.
+
+        A CompleteMultipartUpload whose answer was lost is repeated by botocore and ends in NoSuchUpload; so does an
+        upload beside which another process was faster.
+        """
+        with contextlib.suppress(DeploymentError, ConnectError):
+            found = self._head(location)
+            return found is not None and (found.size, found.crc32, found.digest) == (size, checksum, digest)
+        return False
+
+    def _verified(self, location: Location, *, size: int, checksum: str) -> bool:
+        """Whether S3 tells the right checksum; raises DeploymentError, and removes the object, where it is another."""
+        found = self._head(location)
+        if found is None:
+            raise DeploymentError(f"{location}: the upload ended well, but S3 has no such object; was it deleted?")
+        if found.size == size and found.crc32 in (None, checksum):
+            return found.crc32 is not None
+        self._delete(location, version=found.version)
+        raise DeploymentError(
+            f"{location}: S3 holds other bytes than were sent ({found.size} with CRC-32 {found.crc32}, not {size} with "
+            f"{checksum}); the object was removed, run it again"
+        )
+
+    def _delete(self, location: Location, *, version: str | None) -> None:
+        self.session.call(
+            "s3",
+            "DeleteObject",
+            resource=str(location),
+            Bucket=location.bucket,
+            Key=location.key,
+            **({} if version is None else {"VersionId": version}),
+            **self._owner,
+        )
+
+    def _abort(self, halves: Sequence[tuple[str, str]]) -> int:
+        for uri, upload in halves:
+            location = Location.parse(uri)
+            try:
+                self.session.call(
+                    "s3",
+                    "AbortMultipartUpload",
+                    resource=uri,
+                    Bucket=location.bucket,
+                    Key=location.key,
+                    UploadId=upload,
+                    **self._owner,
+                )
+            except AwsError as refusal:
+                if refusal.code != "NoSuchUpload":
+                    raise
+        return len(halves)

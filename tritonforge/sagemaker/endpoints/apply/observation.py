@@ -1,0 +1,234 @@
+"""The observation: what AWS has of a deployment. Every call here only reads."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from tritonforge.sagemaker.client.errors import AwsError
+from tritonforge.sagemaker.client.locations import Location
+from tritonforge.sagemaker.client.session import Session
+from tritonforge.sagemaker.endpoints import naming, scaling
+from tritonforge.sagemaker.endpoints.observed import Bucket, HalfUpload, Observed, SeenConfig, SeenEndpoint, SeenModel
+
+__all__ = ["bucket_now", "endpoint_now", "is_missing", "observe"]
+
+_SAGEMAKER: Final = "sagemaker"
+_GONE: Final = "does not exist"
+_NO_BUCKET: Final = frozenset({"404", "NoSuchBucket", "NotFound"})
+
+
+def observe(session: Session, *, name: str, bucket: str | None, folder: str) -> Observed:
+    """Everything that AWS has under a deployment's name.
+
+    ``bucket`` is where the archives go, None for SageMaker's default one, which must then be the caller's own;
+    ``folder`` is the deployment's in it, with ``/`` at its end.
+
+    Raises:
+        DeploymentError, ConnectError, EncodeError: as `Session.call`.
+    """
+    account, region = session.account(), session.region
+    default = f"sagemaker-{region}-{account}"
+    models = _models(session, name)
+    endpoint = endpoint_now(session, name)
+    configs = _configs(session, name, endpoint)
+    chosen = bucket or default
+    owner = account if chosen == default else None
+    return Observed(
+        region=region,
+        account=account,
+        partition=session.partition,
+        bucket=bucket_now(session, chosen, folder, owner=owner),
+        others=tuple(
+            bucket_now(session, each, place, owner=None) for each, place in _elsewhere(models, name, chosen, folder)
+        ),
+        models=models,
+        configs=configs,
+        endpoint=endpoint,
+        targets=_scalable(session, name, "DescribeScalableTargets", "ScalableTargets"),
+        policies=_scalable(session, name, "DescribeScalingPolicies", "ScalingPolicies"),
+        alarms=_alarms(session, name),
+    )
+
+
+def is_missing(error: AwsError) -> bool:
+    """Whether AWS says that what was asked for is not there."""
+    if error.code in ("ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException"):
+        return True
+    # Of algorithms and model packages the sentence ends otherwise than of models and endpoints.
+    return error.code == "ValidationException" and ("Could not find" in error.message or _GONE in error.message)
+
+
+def endpoint_now(session: Session, name: str, *, with_tags: bool = True) -> SeenEndpoint | None:
+    """An endpoint as it is now; None where there is none."""
+    try:
+        found = session.call(_SAGEMAKER, "DescribeEndpoint", EndpointName=name)
+    except AwsError as error:
+        if is_missing(error):
+            return None
+        raise
+    pending = found.get("PendingDeploymentSummary") or {}
+    arn = str(found["EndpointArn"])
+    return SeenEndpoint(
+        name=name,
+        arn=arn,
+        status=str(found["EndpointStatus"]),
+        config=str(found.get("EndpointConfigName", "")),
+        pending=pending.get("EndpointConfigName"),
+        variants=tuple(found.get("ProductionVariants", ())),
+        tags=_tags(session, arn) if with_tags else {},
+        failure_reason=str(found.get("FailureReason") or ""),
+    )
+
+
+def _tags(session: Session, arn: str) -> dict[str, str]:
+    """The tags of a resource; none where it was deleted a moment ago."""
+    try:
+        return {
+            each["Key"]: each["Value"]
+            for page in session.pages(_SAGEMAKER, "ListTags", ResourceArn=arn)
+            for each in page.get("Tags", ())
+        }
+    except AwsError as error:
+        if is_missing(error):
+            return {}
+        raise
+
+
+def _models(session: Session, name: str) -> dict[str, SeenModel]:
+    found: dict[str, SeenModel] = {}
+    for page in session.pages(_SAGEMAKER, "ListModels", NameContains=name):
+        for each in page.get("Models", ()):
+            if not naming.is_model(name, each["ModelName"]):
+                continue
+            described = _described(session, "DescribeModel", "ModelName", each["ModelName"])
+            if described is None:
+                continue
+            containers = [described.get("PrimaryContainer"), *described.get("Containers", ())]
+            found[each["ModelName"]] = SeenModel(
+                name=each["ModelName"],
+                arn=each["ModelArn"],
+                data=tuple(url for container in containers if container for url in _data(container)),
+                tags=_tags(session, each["ModelArn"]),
+                created=_when(each.get("CreationTime")),
+            )
+    return found
+
+
+def _data(container: Mapping[str, Any]) -> Iterator[str]:
+    if container.get("ModelDataUrl"):
+        yield container["ModelDataUrl"]
+    source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
+    if source.get("S3Uri") and source["S3Uri"] != container.get("ModelDataUrl"):
+        yield source["S3Uri"]
+
+
+def _configs(session: Session, name: str, endpoint: SeenEndpoint | None) -> dict[str, SeenConfig]:
+    names: dict[str, Any] = {}
+    for page in session.pages(_SAGEMAKER, "ListEndpointConfigs", NameContains=name):
+        for each in page.get("EndpointConfigs", ()):
+            if naming.is_config(name, each["EndpointConfigName"]):
+                names[each["EndpointConfigName"]] = each
+    used = [] if endpoint is None else [each for each in (endpoint.config, endpoint.pending) if each]
+    for each in used:
+        names.setdefault(each, None)
+    found: dict[str, SeenConfig] = {}
+    for each in names:
+        described = _described(session, "DescribeEndpointConfig", "EndpointConfigName", each)
+        if described is None:
+            continue
+        arn = str(described["EndpointConfigArn"])
+        found[each] = SeenConfig(
+            name=each,
+            arn=arn,
+            variants=(*described.get("ProductionVariants", ()), *described.get("ShadowProductionVariants", ())),
+            tags=_tags(session, arn),
+            created=_when(described.get("CreationTime")),
+        )
+    return found
+
+
+def _described(session: Session, operation: str, member: str, name: str) -> dict[str, Any] | None:
+    """What a description says; None where the thing was deleted between its listing and this."""
+    try:
+        return session.call(_SAGEMAKER, operation, **{member: name})
+    except AwsError as error:
+        if is_missing(error):
+            return None
+        raise
+
+
+def _when(time: Any) -> str:
+    if isinstance(time, dt.datetime):
+        return time.astimezone(dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return "" if time is None else str(time)
+
+
+def _elsewhere(models: Mapping[str, SeenModel], name: str, bucket: str, folder: str) -> Sequence[tuple[str, str]]:
+    """The other buckets and folders in which archives of this deployment's models lie: .../NAME/DIGEST/..."""
+    found: set[tuple[str, str]] = set()
+    for model in models.values():
+        if model.tags.get(naming.DEPLOYMENT) != name:
+            continue
+        for url in model.data:
+            if not url.startswith("s3://"):
+                continue
+            place = Location.parse(url)
+            above, slash, _ = place.key.rpartition(f"{name}/")
+            candidate = f"{above}{name}/"
+            if slash and above[-1:] in ("", "/") and naming.is_object(f"{place.key}-", candidate):
+                found.add((place.bucket, candidate))
+    return sorted(found - {(bucket, folder)})
+
+
+def bucket_now(session: Session, name: str, folder: str, *, owner: str | None) -> Bucket:
+    """What lies below a folder of a bucket now; ``owner`` is the account that the bucket must belong to."""
+    expected = {} if owner is None else {"ExpectedBucketOwner": owner}
+    place = f"s3://{name}/{folder}"
+    objects: dict[str, int] = {}
+    try:
+        for page in session.pages("s3", "ListObjectsV2", resource=place, Bucket=name, Prefix=folder, **expected):
+            objects |= {each["Key"]: int(each["Size"]) for each in page.get("Contents", ())}
+    except AwsError as error:
+        if error.code in _NO_BUCKET:
+            return Bucket(name=name, folder=folder, exists=False)
+        raise
+    return Bucket(
+        name=name,
+        folder=folder,
+        objects=objects,
+        half_uploads=tuple(_half_uploads(session, name, folder, place, expected)),
+    )
+
+
+def _half_uploads(
+    session: Session, name: str, folder: str, place: str, expected: Mapping[str, str]
+) -> Iterator[HalfUpload]:
+    try:
+        for page in session.pages("s3", "ListMultipartUploads", resource=place, Bucket=name, Prefix=folder, **expected):
+            for each in page.get("Uploads", ()):
+                yield HalfUpload(bucket=name, key=each["Key"], upload_id=each["UploadId"])
+    except AwsError as error:
+        if not error.denied:  # a courtesy: who may not list them deploys as well
+            raise
+
+
+def _scalable(session: Session, name: str, operation: str, member: str) -> tuple[Mapping[str, Any], ...]:
+    """Targets or policies of the endpoint's variants; the service cannot be asked for a beginning."""
+    beginning = scaling.resource_id(name, "")
+    return tuple(
+        each
+        for page in session.pages("application-autoscaling", operation, ServiceNamespace=scaling.NAMESPACE)
+        for each in page.get(member, ())
+        if str(each["ResourceId"]).startswith(beginning)
+    )
+
+
+def _alarms(session: Session, name: str) -> tuple[Mapping[str, Any], ...]:
+    beginning = scaling.alarm_name(name, "", "").rstrip("/") + "/"
+    return tuple(
+        each
+        for page in session.pages("cloudwatch", "DescribeAlarms", AlarmNamePrefix=beginning)
+        for each in page.get("MetricAlarms", ())
+    )

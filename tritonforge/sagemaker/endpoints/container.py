@@ -1,0 +1,162 @@
+"""The container that serves a repository: image, machine image (AMI), environment. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tritonforge import triton as images
+from tritonforge.errors import DefinitionError
+from tritonforge.sagemaker.endpoints.content import Content
+from tritonforge.sagemaker.endpoints.deployment import Variant
+from tritonforge.triton import Image
+from tritonforge.triton.tfs import images as tfs_images
+
+__all__ = ["Chosen", "ami", "choose_image", "environment", "vcpus"]
+
+#: Drivers of the GPU machine images and the newest CUDA that they run without the image's own compatibility library.
+#: Source: service model of SageMaker, ``ProductionVariant.InferenceAmiVersion``.
+_AMIS: Final = (
+    ((12, 2), "al2-ami-sagemaker-inference-gpu-2", "535"),
+    ((12, 4), "al2-ami-sagemaker-inference-gpu-3-1", "550"),
+    ((13, 0), "al2023-ami-sagemaker-inference-gpu-4-1", "580"),
+)
+_FIRST_CUDA: Final = (12, 0)
+
+#: Triton's own default of --sagemaker-thread-count (server/src/command_line_parser.cc), and where more gains nothing.
+_THREADS: Final = 8
+_MOST_THREADS: Final = 64
+_MOST_COPIERS: Final = 4
+
+_SIZE: Final = re.compile(r"(?P<times>\d*)xlarge")
+_DEFAULT: Final = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
+_THREAD_COUNT: Final = "SAGEMAKER_TRITON_THREAD_COUNT"
+_COPIERS: Final = "SAGEMAKER_TRITON_BUFFER_MANAGER_THREAD_COUNT"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An image: its URI, and what is known of it; None for one of SageMaker's TensorFlow Serving images."""
+
+    uri: str
+    image: Image | None
+
+
+def choose_image(variant: Variant, region: str) -> Chosen:
+    """The image of a variant in a region.
+
+    Of a release without a variant of its own (``"24.09"``, ``"tensorflow-inference:2.19"``) the CPU image is taken
+    where the instances have no GPU.
+
+    Raises:
+        DefinitionError: no image is given, it is unknown, or AWS does not publish it in the region.
+    """
+    name = variant.image
+    if name is None:
+        raise DefinitionError(
+            "which Triton image is it to run on? Give image='24.09' (--image 24.09), the last on SageMaker with a "
+            "TensorFlow backend, or a newer one; or 'tensorflow-inference:2.19' for a TensorFlow Serving package"
+        )
+    if tfs_images.is_named(name):
+        return Chosen(variant.image_uri or tfs_images.uri(name, region, cpu=_without_gpu(variant)), None)
+    try:
+        image = images.find(name)
+    except DefinitionError as error:
+        if "/" not in name:
+            raise
+        raise DefinitionError(
+            f"{error}; of an image of your own say which release it is made from, and where it lies: "
+            f"image='24.09' (--image), image_uri={name!r} (--image-uri)"
+        ) from error
+    reference = name.partition("+")[0]
+    if reference in images.CATALOGUE and _without_gpu(variant):
+        image = replace(image, cpu=True)
+    if variant.image_uri is not None:
+        return Chosen(variant.image_uri, image)
+    if "/" in reference:
+        return Chosen(reference, image)
+    if image.added:
+        raise DefinitionError(
+            f"image {name!r}: AWS publishes none with {', '.join(sorted(image.added))}; build your own, and say where "
+            "it lies: image_uri=... (--image-uri)"
+        )
+    return Chosen(images.uri(image, region), image)
+
+
+def _without_gpu(variant: Variant) -> bool:
+    if variant.serverless_config is not None:
+        return True
+    return variant.instance_type is not None and images.gpu_family(variant.instance_type) is None
+
+
+def ami(variant: Variant, image: Image | None) -> tuple[str | None, str]:
+    """The machine image for a variant, None to leave it to SageMaker, and why."""
+    if variant.inference_ami_version is not None:
+        return variant.inference_ami_version, "as given"
+    if variant.instance_type is None or images.gpu_family(variant.instance_type) is None:
+        return None, "the instances have no NVIDIA GPU"
+    if image is None:
+        return None, "the CUDA of TensorFlow Serving's images is not stated, so it is left to SageMaker"
+    if image.cpu:
+        return None, "the image is for the CPU"
+    if image.cuda is None:
+        return None, f"the CUDA of Triton {image.release} is not stated, so it is left to SageMaker"
+    wanted = tuple(int(part) for part in image.cuda.split(".")[:2])
+    if wanted < _FIRST_CUDA:
+        return None, f"CUDA {image.cuda} runs on every driver that SageMaker has"
+    for newest, name, driver in _AMIS:
+        if wanted <= newest:
+            return name, f"the image has CUDA {image.cuda}, driver {driver} runs up to {_dotted(newest)}"
+    newest, name, driver = _AMIS[-1]
+    return name, (
+        f"the image has CUDA {image.cuda}, which the newest driver that SageMaker has ({driver}, CUDA "
+        f"{_dotted(newest)}) runs by CUDA's compatibility within a major version"
+    )
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+def vcpus(instance_type: str) -> int | None:
+    """The vCPUs of an instance type by its size: large has 2, xlarge 4, Nxlarge 4 N; None for other sizes.
+
+    Source: EC2's tables of instance types, which keep to it but for a few old ones (c4.8xlarge has 36).
+    """
+    size = instance_type.rpartition(".")[2]
+    if size in ("medium", "large"):
+        return 2
+    match = _SIZE.fullmatch(size)
+    return None if match is None else 4 * int(match["times"] or 1)
+
+
+def environment(
+    variant: Variant, content: Content | None, image: Image | None, *, multi_model: bool
+) -> Mapping[str, str]:
+    """The container's environment: what the repository and the instances ask for, then what the user gave.
+
+    A TensorFlow Serving image is given what the user gave, and nothing else.
+
+    SAGEMAKER_TRITON_DEFAULT_MODEL_NAME is the repository's entry; a multi-model container has none.
+
+    SAGEMAKER_TRITON_THREAD_COUNT: the front end's threads parse requests and write answers, while inference itself is
+    asynchronous; so a thread for each vCPU is as many as can work at once. Set where that is more than the 8 that
+    Triton has by itself.
+
+    SAGEMAKER_TRITON_BUFFER_MANAGER_THREAD_COUNT: threads that gather the requests of a batch into one pinned buffer in
+    parallel (backend_input_collector.cc: from 2 on, and only where the copy is through pinned memory). Set where the
+    instances have a GPU and a model of the repository collects batches.
+    """
+    if image is None:
+        return dict(variant.environment)
+    found: dict[str, str] = {}
+    if content is not None and content.default_model is not None and not multi_model:
+        found[_DEFAULT] = content.default_model
+    cpus = None if variant.instance_type is None else vcpus(variant.instance_type)
+    if cpus is not None and cpus > _THREADS:
+        found[_THREAD_COUNT] = str(min(cpus, _MOST_THREADS))
+    if cpus is not None and content is not None and content.batches and not image.cpu and not _without_gpu(variant):
+        found[_COPIERS] = str(min(_MOST_COPIERS, max(2, cpus // 2)))
+    return {**found, **variant.environment}

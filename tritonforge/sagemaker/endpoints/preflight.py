@@ -1,0 +1,71 @@
+"""The judgement of the repositories before they go to AWS: what the image, its `serve` script and Triton refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tritonforge.errors import DefinitionError, ValidationError
+from tritonforge.sagemaker.endpoints.container import choose_image, environment
+from tritonforge.sagemaker.endpoints.deployment import Deployment
+from tritonforge.sagemaker.endpoints.local_sources import Material
+from tritonforge.sagemaker.package import prepare
+from tritonforge.validation.findings import Finding
+
+__all__ = ["judge"]
+
+
+def judge(deployment: Deployment, materials: Mapping[str, Material], *, region: str) -> list[Finding]:
+    """Every finding of every variant's repository for its image, instances and environment; none of them refuses.
+
+    Raises:
+        ValidationError: a repository would be refused, or its model ends; ``findings`` has everything that was found.
+        DefinitionError: the image is not to be had, or is not for what the repository is.
+    """
+    found: dict[tuple[str, str], Finding] = {}
+    errors = False
+    for variant in (*deployment.production(), *deployment.shadows()):
+        if variant.model_data_url is not None:
+            continue
+        image = choose_image(variant, region).image
+        names = materials if deployment.multi_model else [variant.repository or ""]
+        for name in names:
+            material = materials.get(name)
+            if material is None:
+                continue
+            variables = environment(variant, material.content, image, multi_model=deployment.multi_model)
+            judged = prepare(
+                material.folder,
+                image=None if image is None else image.text,
+                instance_type=variant.instance_type,
+                gpus=None if variant.serverless_config is None else 0,
+                environment=variables,
+                multi_model=deployment.multi_model,
+            )
+            _check_kind(material, is_package=judged.is_tfs_package, for_triton=image is not None)
+            findings = judged.findings
+            for each in findings:
+                found[each.code, f"{name}/{each.path}:{each.line}:{each.message}"] = each
+                errors = errors or each.severity == "error"
+    every = list(found.values())
+    if errors:
+        refused = [each for each in every if each.severity == "error"]
+        listed = "\n".join(f"  {each.code} {each.path}: {each.message}" for each in refused)
+        raise ValidationError(
+            f"the repository would not run there ({len(refused)} errors); see tritonforge explain CODE:\n{listed}",
+            findings=every,
+        )
+    return every
+
+
+def _check_kind(material: Material, *, is_package: bool, for_triton: bool) -> None:
+    """Raise DefinitionError where the image is one of the other kind: Triton's, or TensorFlow Serving's."""
+    if is_package and for_triton:
+        raise DefinitionError(
+            f"{material.folder}: this is a package for TensorFlow Serving, which no Triton image takes; give "
+            "image='tensorflow-inference:2.19' (--image tensorflow-inference:2.19)"
+        )
+    if not is_package and not for_triton:
+        raise DefinitionError(
+            f"{material.folder}: this is a model repository of Triton's, which no TensorFlow Serving image takes; give "
+            "image='24.09' (--image 24.09)"
+        )

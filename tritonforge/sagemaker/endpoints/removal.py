@@ -1,0 +1,212 @@
+"""What a deployment no longer needs: its old generations, its half uploads, or all of it. No I/O.
+
+Only what carries the deployment's tag is removed, and in S3 only keys of the form that it gives: DIGEST/... below its
+own folder. Objects go before the models that name them, so that a removal that was stopped finds them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from tritonforge.sagemaker.endpoints import naming, targets
+from tritonforge.sagemaker.endpoints.desired import Desired
+from tritonforge.sagemaker.endpoints.observed import IN_TRANSITION, Observed, SeenConfig, SeenEndpoint, SeenModel, mine
+from tritonforge.sagemaker.plans.steps import Generation, Plan, Step
+
+__all__ = ["belongs", "delete_endpoint", "half_uploads", "old_generations", "plan_removal", "prune", "wait_deleted"]
+
+#: What one DeleteObjects takes. Source: API DeleteObjects.
+_AT_ONCE: Final = 1000
+
+
+def plan_removal(name: str, observed: Observed) -> Plan:
+    """The steps that remove everything of a deployment; what else there is under its name is noted, and stays."""
+    steps: list[Step] = []
+    notes: list[str] = []
+    configs, models = _own(name, observed)
+    endpoint = observed.endpoint
+    if endpoint is not None and not belongs(endpoint, observed, name):
+        notes.append(
+            f"the endpoint {name} does not carry the tag {naming.DEPLOYMENT}={name}: it is not ours, and stays"
+        )
+    else:
+        steps += _remove_endpoint(name, observed)
+    steps += [_delete_config(each, "it is removed") for each in configs]
+    steps += half_uploads(observed)
+    for bucket in observed.buckets:
+        keys = [key for key in sorted(bucket.objects) if naming.is_object(key, bucket.folder)]
+        steps += _delete_objects(bucket.name, keys, "it is removed")
+    steps += [_delete_model(each, "it is removed") for each in models]
+    left = sorted(
+        f"s3://{bucket.name}/{key}"
+        for bucket in observed.buckets
+        for key in bucket.objects
+        if not naming.is_object(key, bucket.folder)
+    )
+    notes += [f"{each} is not tritonforge's, and stays" for each in left]
+    return Plan(name=name, region=observed.region, account=observed.account, steps=tuple(steps), notes=tuple(notes))
+
+
+def belongs(endpoint: SeenEndpoint, observed: Observed, name: str) -> bool:
+    """Whether an endpoint is the deployment's: by its tag, or, where somebody took that off, by its configuration."""
+    if mine(endpoint.tags, name):
+        return True
+    config = observed.configs.get(endpoint.config)
+    foreign = naming.DEPLOYMENT in endpoint.tags
+    return not foreign and config is not None and naming.is_config(name, config.name) and mine(config.tags, name)
+
+
+def _remove_endpoint(name: str, observed: Observed) -> Iterator[Step]:
+    why = "it is removed"
+    alarms = sorted(each["AlarmName"] for each in observed.alarms)
+    if alarms:
+        yield targets.delete_alarms(alarms, why)
+    for target in observed.targets:
+        yield targets.deregister(target, why)
+    endpoint = observed.endpoint
+    if endpoint is None:
+        return
+    if endpoint.status in IN_TRANSITION - {"Deleting"}:
+        yield _wait_settled(name, f"it is {endpoint.status}, and can be deleted when that is over")
+    if endpoint.status != "Deleting":
+        yield delete_endpoint(name, why)
+    yield wait_deleted(name, "so that nothing uses what follows")
+
+
+def _own(name: str, observed: Observed) -> tuple[list[SeenConfig], list[SeenModel]]:
+    """The configurations and models that carry the deployment's tag, the newest first."""
+    configs = [each for each in observed.configs.values() if mine(each.tags, name)]
+    models = [each for each in observed.models.values() if mine(each.tags, name)]
+    configs.sort(key=lambda each: (each.created, each.name), reverse=True)
+    models.sort(key=lambda each: (each.created, each.name), reverse=True)
+    return configs, models
+
+
+def old_generations(name: str, observed: Observed, *, kept: Collection[str]) -> tuple[Generation, ...]:
+    """The configurations of the deployment but for those that are ``kept``, the newest first."""
+    configs, _ = _own(name, observed)
+    return tuple(
+        Generation(name=each.name, created=each.created, models=tuple(sorted(each.models)))
+        for each in configs
+        if each.name not in kept
+    )
+
+
+def prune(name: str, wanted: Desired, observed: Observed, *, keep: int) -> list[Step]:
+    """Remove all old generations but the newest ``keep``: configurations, then objects, then models."""
+    configs, models = _own(name, observed)
+    old = [each for each in configs if each.name != wanted.config_name]
+    going = old[keep:]
+    used = set(wanted.models)
+    for each in old[:keep]:
+        used |= each.models
+    unused = [each for each in models if each.name not in used]
+    urls = {url for each in observed.models.values() if each.name in used for url in each.data}
+    needed = {key for upload in wanted.uploads for key in upload.keys}
+    steps = [_delete_config(each, "it is an old generation") for each in going]
+    for bucket in observed.buckets:
+        place = f"s3://{bucket.name}/"
+        keys = [
+            key
+            for key in sorted(bucket.objects)
+            if naming.is_object(key, bucket.folder)
+            and not (bucket.name == wanted.bucket and key in needed)
+            and not any(f"{place}{key}".startswith(url) for url in urls)
+        ]
+        steps += _delete_objects(bucket.name, keys, "no generation that is kept uses it")
+    steps += [_delete_model(each, "no generation that is kept uses it") for each in unused]
+    return steps
+
+
+def half_uploads(observed: Observed) -> Iterator[Step]:
+    """Abort what was begun and not finished: nobody can use its parts, and they are paid for."""
+    for bucket in observed.buckets:
+        for each in bucket.half_uploads:
+            yield Step(
+                action="delete",
+                service="s3",
+                operation="AbortMultipartUpload",
+                kind="half upload",
+                name=f"s3://{each.bucket}/{each.key}",
+                request={"Bucket": each.bucket, "Key": each.key, "UploadId": each.upload_id},
+                why="it was begun and never finished",
+            )
+
+
+def delete_endpoint(name: str, why: str) -> Step:
+    """Delete an endpoint."""
+    return Step(
+        action="delete",
+        service="sagemaker",
+        operation="DeleteEndpoint",
+        kind="endpoint",
+        name=name,
+        request={"EndpointName": name},
+        why=why,
+    )
+
+
+def wait_deleted(name: str, why: str) -> Step:
+    """Wait until an endpoint is no more."""
+    return Step(
+        action="wait",
+        service="sagemaker",
+        operation="DescribeEndpoint",
+        kind="endpoint",
+        name=name,
+        request={"EndpointName": name},
+        why=why,
+        until="deleted",
+    )
+
+
+def _wait_settled(name: str, why: str) -> Step:
+    return Step(
+        action="wait",
+        service="sagemaker",
+        operation="DescribeEndpoint",
+        kind="endpoint",
+        name=name,
+        request={"EndpointName": name},
+        why=why,
+        until="settled",
+    )
+
+
+def _delete_config(config: SeenConfig, why: str) -> Step:
+    return Step(
+        action="delete",
+        service="sagemaker",
+        operation="DeleteEndpointConfig",
+        kind="endpoint configuration",
+        name=config.name,
+        request={"EndpointConfigName": config.name},
+        why=why,
+    )
+
+
+def _delete_model(model: SeenModel, why: str) -> Step:
+    return Step(
+        action="delete",
+        service="sagemaker",
+        operation="DeleteModel",
+        kind="model",
+        name=model.name,
+        request={"ModelName": model.name},
+        why=why,
+    )
+
+
+def _delete_objects(bucket: str, keys: Sequence[str], why: str) -> Iterator[Step]:
+    for start in range(0, len(keys), _AT_ONCE):
+        some = keys[start : start + _AT_ONCE]
+        yield Step(
+            action="delete",
+            service="s3",
+            operation="DeleteObjects",
+            kind="object",
+            name=f"s3://{bucket}/{some[0]}" + (f" and {len(some) - 1} more" if len(some) > 1 else ""),
+            request={"Bucket": bucket, "Delete": {"Objects": [{"Key": key} for key in some], "Quiet": True}},
+            why=why,
+        )

@@ -1,0 +1,46 @@
+"""The observation: the bucket of a training job, and what of its data is there. Every call here only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tritonforge.sagemaker.client.session import Session
+from tritonforge.sagemaker.endpoints.apply.observation import bucket_now
+from tritonforge.sagemaker.endpoints.observed import Bucket, HalfUpload
+from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Seen
+
+__all__ = ["bucket_name", "observe"]
+
+
+def bucket_name(session: Session, bucket: str | None) -> str:
+    """The bucket that was named, or SageMaker's own of the account and the region."""
+    return bucket or f"sagemaker-{session.region}-{session.account()}"
+
+
+def observe(session: Session, contents: Mapping[str, Content], *, bucket: str | None = None) -> Seen:
+    """What AWS has of a job's data.
+
+    Raises:
+        DeploymentError, ConnectError, EncodeError: as `Session.call`.
+    """
+    name, default = bucket_name(session, bucket), bucket is None
+    owner = session.account() if default else None
+    objects: dict[str, int] = {}
+    halves: list[HalfUpload] = []
+    exists = True
+    for prefix in sorted({_listed(part.prefix) for each in contents.values() for part in each.parts} or {DATA}):
+        found = bucket_now(session, name, prefix, owner=owner)
+        exists = exists and found.exists
+        objects |= found.objects
+        halves += found.half_uploads
+    return Seen(
+        region=session.region,
+        account=session.account(),
+        bucket=Bucket(name=name, folder=DATA, exists=exists, objects=objects, half_uploads=tuple(halves)),
+        default=default,
+    )
+
+
+def _listed(prefix: str) -> str:
+    """What is listed for a part: files of many manifests lie together."""
+    return f"{DATA}objects/" if prefix == DATA else prefix

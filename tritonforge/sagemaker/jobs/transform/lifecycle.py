@@ -1,0 +1,108 @@
+"""The course of a job on SageMaker: checked before any call, created, watched to its end, stopped if asked. An edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tritonforge.sagemaker.client.errors import AwsError
+from tritonforge.sagemaker.client.session import Session
+from tritonforge.sagemaker.endpoints.apply import Material, Progress, apply
+from tritonforge.sagemaker.jobs import checking
+from tritonforge.sagemaker.jobs import creation as sending
+from tritonforge.sagemaker.jobs import polling as looking
+from tritonforge.sagemaker.jobs.kinds import TRANSFORM
+from tritonforge.sagemaker.jobs.log_tail import Lines
+from tritonforge.sagemaker.jobs.transform import limits
+from tritonforge.sagemaker.plans.steps import Plan
+
+__all__ = ["Ended", "check", "create", "stop", "watch"]
+
+#: The part of the log in which SageMaker itself writes; the rest is the containers'.
+_DATA_LOG: Final = "/data-log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a job ended: its status, AWS's reason where it failed, and what SageMaker bills, in seconds an instance."""
+
+    name: str
+    arn: str
+    status: str
+    reason: str
+    seconds: float
+
+
+def check(plan: Plan) -> None:
+    """Hold every request of a plan against what AWS takes; calls nothing.
+
+    Raises:
+        RequestError: with everything that AWS would refuse, one a line.
+        MissingExtraError: botocore, which carries the service models, is not installed.
+    """
+    checking.check(plan, TRANSFORM, limits.exceeded)
+
+
+def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], progress: Progress) -> str:
+    """Carry out a plan up to the job's creation; the job's name.
+
+    Raises:
+        RequestError: AWS would refuse a request; nothing was called.
+        DeploymentError, ConnectError: AWS refused a call; what was done before it stays.
+    """
+    check(plan)
+    (job,) = (step for step in plan.steps if step.operation == TRANSFORM.create)
+    apply(
+        replace(plan, steps=tuple(step for step in plan.steps if step is not job)),
+        session,
+        materials=materials,
+        progress=progress,
+    )
+    progress.begin(f"create transform job {job.name}")
+    sending.send(session, TRANSFORM, job.name, job.request, late=_is_late)
+    return job.name
+
+
+def watch(session: Session, name: str, *, progress: Progress, line: Callable[[str], None] = lambda text: None) -> Ended:
+    """Look at a job until it has ended; ``line`` is given the lines of its log as they come.
+
+    Raises:
+        DeploymentError, ConnectError: AWS does not tell how the job is.
+    """
+    found = looking.until_ended(
+        session,
+        TRANSFORM,
+        name,
+        progress=progress,
+        phase=_phase,
+        lines=Lines(session, TRANSFORM.group, name, wanted=lambda stream: stream.endswith(_DATA_LOG)),
+        line=line,
+    )
+    return Ended(
+        name=name,
+        arn=str(found["TransformJobArn"]),
+        status=str(found["TransformJobStatus"]),
+        reason=str(found.get("FailureReason", "")),
+        seconds=looking.between(found.get("TransformStartTime"), found.get("TransformEndTime")),
+    )
+
+
+def stop(session: Session, name: str) -> bool:
+    """Ask SageMaker to stop a job; False where it had ended already.
+
+    Raises:
+        DeploymentError, ConnectError: AWS refused the call.
+    """
+    return looking.stop(session, TRANSFORM, name)
+
+
+def _is_late(error: AwsError) -> bool:
+    """Whether SageMaker does not find a model that was created a moment ago."""
+    return "Could not find model" in error.message
+
+
+def _phase(found: Mapping[str, Any]) -> str:
+    if found["TransformJobStatus"] == "InProgress" and "TransformStartTime" not in found:
+        return " (its instances start)"
+    return ""

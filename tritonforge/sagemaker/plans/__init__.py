@@ -1,0 +1,1 @@
+"""AWS requests planned as values, shown, and sent in order."""

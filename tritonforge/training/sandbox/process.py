@@ -1,0 +1,391 @@
+"""A program run as ``docker run`` would run it, without Docker: namespaces, a root of its own, the same signals.
+
+`start` gives a `Process`. It ends with this Python process, however that ends, and leaves nothing behind: no process,
+no mount, no folder (see `keeper`, `init` and `root`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import site
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import IO, Any, Final
+
+from tritonforge.errors import TritonForgeError
+from tritonforge.training.sandbox import kernel, limits
+from tritonforge.training.sandbox import messages as sentences
+from tritonforge.training.sandbox.init import Container
+from tritonforge.training.sandbox.root import SYSTEM, Bound
+
+__all__ = ["PROGRAM", "SHARED_MEMORY", "Bind", "BindError", "IsolationError", "Process", "environment", "start"]
+
+#: Where a program folder lies in a container; the first place on PATH, as in the Dockerfiles of SageMaker's guide.
+PROGRAM: Final = "/opt/program"
+
+#: Bytes of /dev/shm: what docker run gives unless it is told otherwise (--shm-size).
+SHARED_MEMORY: Final = 64 * 2**20
+
+_HOST: Final = "127.0.0.1"
+
+#: Bytes of a line of the log; a longer one is given in pieces. CloudWatch Logs takes no longer event.
+_LONGEST_LINE: Final = 256 * 2**10
+
+#: Starts `keeper` with the standard library and this tritonforge, and nothing else of this environment.
+_KEEPER: Final = (
+    "import sys; sys.path.append(sys.argv[1]); from tritonforge.training.sandbox.keeper import main; sys.exit(main())"
+)
+
+#: Folders of this machine that every container has, see `root`.
+_SHOWN: Final = tuple(Path("/", name) for name in SYSTEM)
+
+_NONE: Final[Mapping[str, str]] = {}
+
+
+class IsolationError(TritonForgeError):
+    """This machine does not allow a container's namespaces, or its port."""
+
+
+class BindError(IsolationError):
+    """What a container is to be given is not there, or has no place in it."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A folder or file of this machine, ``source``, that is at ``target`` (an absolute path) in the container."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+class Process:
+    """A running container; made by `start`. Leaving the ``with`` block, or `kill`, ends it at once.
+
+    ``pid`` is the container's first process as this machine numbers it; ``port`` a loopback port of this machine that
+    leads to the published one, None when none is; ``isolates`` says in sentences what is isolated and what is not,
+    ``limited`` what is limited, and by what.
+    """
+
+    def __init__(
+        self,
+        keeper: subprocess.Popen[bytes],
+        output: IO[bytes],
+        log: Callable[[str], None],
+        *,
+        pid: int,
+        port: int | None,
+        isolates: tuple[str, ...],
+        limited: tuple[str, ...] = (),
+    ) -> None:
+        self.pid = pid
+        self.port = port
+        self.isolates = isolates
+        self.limited = limited
+        self._keeper = keeper
+        self._returncode: int | None = None
+        self._wrong: BaseException | None = None
+        self._ended = threading.Event()
+        self._said = threading.Lock()
+        reading = threading.Thread(target=self._read, args=(output, log), daemon=True)
+        reading.start()
+        threading.Thread(target=self._listen, args=(reading,), daemon=True).start()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, as `wait` gives it; None while the command runs."""
+        return self._returncode if self._ended.is_set() else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the command's end: its exit status, 128 + n where signal n ended it.
+
+        When this returns, the last line went to ``log``. What ``log`` raised is raised here.
+
+        Raises:
+            TimeoutError: it still runs after ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._ended.wait(1.0 if deadline is None else max(0.0, min(1.0, deadline - time.monotonic()))):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"the container still runs after {timeout:g} s")
+        if self._wrong is not None:
+            raise self._wrong
+        assert self._returncode is not None
+        return self._returncode
+
+    def terminate(self, grace: float) -> int:
+        """SIGTERM to the command; when it still runs ``grace`` seconds later, SIGKILL to all of the container."""
+        self._say(b"terminate\n")
+        try:
+            return self.wait(grace)
+        except TimeoutError:
+            return self.kill()
+
+    def kill(self) -> int:
+        """SIGKILL to all of the container; gives the exit status, 137 unless the command had ended before."""
+        self._say(b"kill\n")
+        if not self._ended.wait(10):
+            self._keeper.kill()  # and the kernel kills the container with it
+        self._ended.wait()
+        return self._returncode or 0
+
+    def _say(self, word: bytes) -> None:
+        assert self._keeper.stdin is not None
+        with self._said, contextlib.suppress(OSError, ValueError):  # it has ended
+            self._keeper.stdin.write(word)
+            self._keeper.stdin.flush()
+
+    def _read(self, output: IO[bytes], log: Callable[[str], None]) -> None:
+        """Give the command's lines to ``log`` until the last process that could write one is gone."""
+        with output:
+            for line in iter(lambda: output.readline(_LONGEST_LINE), b""):
+                if self._wrong is None:
+                    try:
+                        log(line.decode(errors="replace").removesuffix("\n"))
+                    except BaseException as error:  # told by `wait`; the command must not hang meanwhile
+                        self._wrong = error
+
+    def _listen(self, reading: threading.Thread) -> None:
+        """Take the keeper's last word, and let go of it."""
+        keeper = self._keeper
+        assert keeper.stdout is not None
+        assert keeper.stdin is not None
+        with keeper.stdout:
+            for line in keeper.stdout:
+                self._returncode = json.loads(line)["returncode"]
+        keeper.wait()
+        if self._returncode is None:
+            self._returncode = 137  # the keeper was killed, and the container with it
+        reading.join()
+        with self._said, contextlib.suppress(OSError):
+            keeper.stdin.close()
+        self._ended.set()
+
+
+def start(
+    command: Sequence[str],
+    *,
+    binds: Sequence[Bind] = (),
+    files: Mapping[str, str] = _NONE,
+    environment: Mapping[str, str] = _NONE,
+    publish: int | None = None,
+    port: int = 0,
+    network: bool = False,
+    hostname: str = "algo-1",
+    directory: str = "/",
+    shared_memory: int = SHARED_MEMORY,
+    limit: limits.Limits = limits.NO_LIMITS,
+    log: Callable[[str], None] = lambda line: None,
+) -> Process:
+    """Start a command in a container of its own; returns when it runs.
+
+    Args:
+        command: executed as it is, without a shell (the exec form of ENTRYPOINT); found on the container's PATH. One
+            that is not there ends with status 127, one that cannot be executed with 126, as docker run has it, and says
+            so in the log.
+        binds: what of this machine's folders the container has where; mount points need not exist on this machine.
+        files: texts by the absolute path that they are at, read-only; no file of this machine is made for them.
+        environment: added to `environment`'s variables; nothing else is inherited.
+        publish: a port of the container that a loopback port of this machine leads to. The program must listen on every
+            address (0.0.0.0), as it must in a container; one that listens on 127.0.0.1 is not reached.
+        port: that port of this machine; 0 is any free one.
+        network: this machine's network instead of loopback only; ``publish`` is then a port of this machine itself.
+        hostname: the container's name; a training job's hosts are algo-1, algo-2, ...
+        directory: where the command starts, WORKDIR.
+        shared_memory: the size of /dev/shm in bytes.
+        limit: of memory, CPU and processes; `Process.limited` says what enforces each.
+        log: called with each line of the command's output and errors, by a thread, without the line's end.
+
+    Raises:
+        BindError: a bind's source is not there, or its target is none.
+        IsolationError: this machine does not allow the namespaces or the port, or a mount point cannot be had.
+    """
+    if platform.system() != "Linux":
+        raise IsolationError(
+            f"this machine is {platform.system()}, and only Linux has such namespaces; use Docker here"
+        )
+    bound = [_bound(each) for each in (*_interpreter(), *binds)]
+    variables = {**_environment(hostname), **environment}
+    names = {"/etc/resolv.conf": _resolver()} if network else {}
+    prepared = limits.prepare(limit)
+    container: Container = {
+        "command": list(command),
+        "environment": variables,
+        "directory": directory,
+        "binds": bound,
+        "files": {_target(path): text for path, text in {**names, **files}.items()},
+        "hostname": hostname,
+        "network": network,
+        "shared_memory": shared_memory,
+        "user_namespace": not kernel.is_administrator(),
+        "publish": publish or 0,
+        "limits": prepared.enforced,
+    }
+    with contextlib.ExitStack() as stack:
+        unstarted = stack.enter_context(contextlib.ExitStack())
+        unstarted.callback(limits.release, prepared.enforced)
+        listener = _listener(port) if publish is not None and not network else None
+        if listener is not None:
+            stack.enter_context(listener)
+        read, write = os.pipe()
+        output = os.fdopen(read, "rb")
+        listening = -1 if listener is None else listener.fileno()
+        try:
+            keeper = subprocess.Popen(  # noqa: S603 - this Python, with a module of this package
+                [sys.executable, "-S", "-I", "-c", _KEEPER, str(_package()), str(write), str(listening)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[write] if listener is None else [write, listening],
+                start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which then says what to do
+                cwd="/",
+            )
+        finally:
+            os.close(write)
+        pid = _first_word(keeper, output, container)
+        unstarted.pop_all()  # the keeper does it from here on
+        reached = None if publish is None else publish if listener is None else listener.getsockname()[1]
+        return Process(
+            keeper,
+            output,
+            log,
+            pid=pid,
+            port=reached,
+            isolates=(
+                *sentences.isolated(network=network),
+                *prepared.sentences,
+                *sentences.shared(network=network, limit=limit),
+            ),
+            limited=prepared.sentences,
+        )
+
+
+def environment(hostname: str = "algo-1") -> dict[str, str]:
+    """The variables that every container has: nothing of this process's own environment.
+
+    PATH begins with the program folder and goes on with the folder of this Python, so that ``python3`` has the packages
+    that an image would have.
+    """
+    places = [PROGRAM, str(Path(sys.executable).parent)]
+    places += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    return {
+        "PATH": ":".join(places),
+        "PYTHONPATH": str(_package()),
+        "PYTHONUNBUFFERED": "1",  # lines when they are written, as SageMaker's images have it
+        "LANG": "C.UTF-8",
+        "HOME": "/tmp",  # noqa: S108 - the container's own, which the program may write to
+        "HOSTNAME": hostname,
+    }
+
+
+_environment = environment
+
+
+def _package() -> Path:
+    """The folder that holds tritonforge."""
+    return Path(__file__).resolve().parents[3]
+
+
+def _interpreter() -> list[Bind]:
+    """This Python and its packages, where the container's system folders do not have them."""
+    named = {Path(sys.prefix), Path(sys.base_prefix), _package() / "tritonforge", *_package_folders()}
+    # A link's name is needed as well as what it leads to; what lies in another one of them is shown with that.
+    needed = {
+        each
+        for each in named | {each.resolve() for each in named}
+        if each.exists() and not any(place in (each, *each.parents) for place in _SHOWN)
+    }
+    found = sorted(each for each in needed if needed.isdisjoint(each.parents))
+    return [Bind(each, str(each), read_only=True) for each in found]
+
+
+def _package_folders() -> Iterator[Path]:
+    """Folders of packages outside of this Python: the user's own, and those that are installed as editable.
+
+    Source: the documentation of Python's module site, for .pth files.
+    """
+    users = Path(site.getusersitepackages())
+    if site.ENABLE_USER_SITE:
+        yield users
+    for folder in (*site.getsitepackages(), *([str(users)] if site.ENABLE_USER_SITE else [])):
+        for file in Path(folder).glob("*.pth"):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                for line in file.read_text(encoding="utf-8").splitlines():
+                    path = Path(line.strip())
+                    if path.is_absolute() and path.is_dir() and path != _package():
+                        yield path
+
+
+def _resolver() -> str:
+    """The machine's resolv.conf, which may be a link to where a container has nothing."""
+    try:
+        return Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _bound(bind: Bind) -> Bound:
+    source = Path(os.path.realpath(bind.source))
+    if not source.exists():
+        raise BindError(f"{bind.source} does not exist; it is to be {bind.target} in the container")
+    return {"source": str(source), "target": _target(bind.target), "read_only": bind.read_only}
+
+
+def _target(path: str) -> str:
+    pure = PurePosixPath(path)
+    if not pure.is_absolute() or ".." in pure.parts or len(pure.parts) < 2:
+        raise BindError(f"{path!r} is no absolute path below /; in a container it is one like /opt/ml/model")
+    return str(pure)
+
+
+def _listener(port: int) -> socket.socket:
+    """A listening socket of this machine's network, on loopback."""
+    try:
+        return socket.create_server((_HOST, port), backlog=512)
+    except (OSError, OverflowError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise IsolationError(f"port {port} on {_HOST} is in use; choose another one (0: any free)") from error
+        raise IsolationError(f"port {port} on {_HOST} cannot be opened: {error}; choose another one") from error
+
+
+def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: Container) -> int:
+    """Hand the keeper its container, and give the process id that it says; without one nothing is left of either."""
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    message: dict[str, Any] = {"refused": "the keeper ended before the container began"}
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            keeper.stdin.write(json.dumps(container).encode() + b"\n")
+            keeper.stdin.flush()
+        if line := keeper.stdout.readline():
+            message = json.loads(line)
+    finally:  # an interruption (Ctrl-C) comes by here as well
+        if "pid" not in message:
+            keeper.kill()
+            keeper.wait()
+            for each in (keeper.stdin, keeper.stdout, output):
+                with contextlib.suppress(BrokenPipeError):
+                    each.close()
+    if "pid" not in message:
+        raise IsolationError(sentences.refusal(message["refused"], root=os.geteuid() == 0))
+    return int(message["pid"])

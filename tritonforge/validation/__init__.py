@@ -1,0 +1,1 @@
+"""Validate a model repository: findings, rules, the runner, and autofix."""

@@ -1,0 +1,174 @@
+"""Write what `tritonforge.validation.autofix` mends into a repository on disk, once it is sure to help."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tritonforge.errors import ArtifactError
+from tritonforge.validation.autofix import mended, with_files
+from tritonforge.validation.findings import Finding
+from tritonforge.validation.tree import MAXIMAL_TEXT, Tree
+
+__all__ = ["Mended", "mend"]
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What was written, as unified diffs, and the tree as it is now."""
+
+    diffs: Sequence[str]
+    tree: Tree
+
+
+def mend(repository: Path, tree: Tree, judge: Callable[[Tree], Sequence[Finding]]) -> Mended:
+    """Mend a repository; a file is written only when the whole then has fewer findings and none that is new.
+
+    Raises:
+        ArtifactError: a file cannot be written, is read-only or changed since it was read; those before it are whole.
+    """
+    files = mended(tree)
+    if not files:
+        return Mended((), tree)
+    after = with_files(tree, files)
+    before = {_identity(each) for each in judge(tree)}
+    found = {_identity(each) for each in judge(after)}
+    if not found < before:
+        return Mended((), tree)
+    diffs = [_diff(repository, path, tree, content) for path, content in files.items()]
+    _write(repository, tree, files)
+    return Mended(tuple(diffs), after)
+
+
+def _identity(finding: Finding) -> tuple[str, str, str]:
+    """A finding without its place: lines move when lines are put in."""
+    return finding.code, finding.path, finding.message
+
+
+def _diff(repository: Path, path: str, tree: Tree, content: bytes) -> str:
+    entry = tree.entry(path)
+    old = entry.content.decode() if entry is not None and entry.content is not None else ""
+    if entry is None and not content:
+        return f"+++ {repository / path} (new, empty)\n"
+    lines = difflib.unified_diff(
+        old.splitlines(keepends=True),
+        content.decode().splitlines(keepends=True),
+        f"{repository / path}",
+        f"{repository / path} (mended)",
+    )
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _write(repository: Path, tree: Tree, files: Mapping[str, bytes]) -> None:
+    """Write the files, each of which must still be what was judged; nothing is written through a link."""
+    with _locked(repository) as root:
+        for path, content in files.items():
+            parent, _, name = path.rpartition("/")
+            real = tree.real(path)  # a link inside the repository stays one, and the file behind it is written
+            if real is None:
+                above = tree.real(parent) if parent else ""
+                real = path if above is None else f"{above}/{name}"
+            entry = tree.entry(path)
+            try:
+                with _directory(root, real.split("/")[:-1]) as folder:
+                    expected = entry.content if entry is not None else None
+                    _replace(folder, real.rpartition("/")[2], content, expected=expected)
+            except OSError as error:
+                raise ArtifactError(f"{repository / path}: cannot be written: {_reason(error)}") from error
+            except _ChangedError as error:
+                raise ArtifactError(f"{repository / path}: {error}") from error
+
+
+class _ChangedError(Exception):
+    """A file is not what was judged, or may not be replaced."""
+
+
+@contextmanager
+def _locked(repository: Path) -> Iterator[int]:
+    """The repository, opened; two runs do not write into it at once."""
+    try:
+        root = os.open(repository, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ArtifactError(f"{repository}: cannot be read: {_reason(error)}") from error
+    try:
+        fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield root
+    except BlockingIOError as error:
+        raise ArtifactError(f"{repository}: another --fix is writing into it. Run --fix again later.") from error
+    finally:
+        os.close(root)
+
+
+@contextmanager
+def _directory(root: int, parts: Sequence[str]) -> Iterator[int]:
+    """A directory below ``root``, made where it is missing; none of its parts may be a link."""
+    here = os.dup(root)
+    try:
+        for part in parts:
+            try:
+                below = os.open(part, _FOLDER, dir_fd=here)
+            except FileNotFoundError:
+                os.mkdir(part, dir_fd=here)
+                below = os.open(part, _FOLDER, dir_fd=here)
+            os.close(here)
+            here = below
+        yield here
+    finally:
+        os.close(here)
+
+
+def _replace(folder: int, name: str, content: bytes, *, expected: bytes | None) -> None:
+    """Put a file into a directory, whole or not at all, if it has the expected content (None: is missing)."""
+    mode, found = _read(folder, name)
+    if found != expected:
+        raise _ChangedError("it changed while it was judged, so nothing was written to it. Run --fix again.")
+    if mode is not None and not mode & stat.S_IWUSR:
+        raise _ChangedError(f"it is read-only, so it was not changed. Run: chmod u+w {name}")
+    partial = f".{name[:200]}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = os.open(partial, flags, 0o666, dir_fd=folder)
+    try:
+        with open(opened, "wb") as file:  # noqa: PTH123 - a descriptor has no path
+            file.write(content)
+            if mode is not None:
+                os.fchmod(opened, mode)
+            file.flush()
+            os.fsync(opened)
+        if _read(folder, name)[1] != expected:  # a write in between is as near as the system lets it be noticed
+            raise _ChangedError("it changed while it was judged, so nothing was written to it. Run --fix again.")
+        os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial, dir_fd=folder)
+        raise
+
+
+def _read(folder: int, name: str) -> tuple[int | None, bytes | None]:
+    """The mode and the content of a regular file; None for both where there is no file."""
+    try:
+        opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return None, None
+    with open(opened, "rb") as file:  # noqa: PTH123 - a descriptor has no path
+        found = os.fstat(opened)
+        if not stat.S_ISREG(found.st_mode):
+            return stat.S_IMODE(found.st_mode), None
+        return stat.S_IMODE(found.st_mode), file.read(MAXIMAL_TEXT + 1)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return "a part of its path is a link or a file by now"
+    return error.strerror or str(error)

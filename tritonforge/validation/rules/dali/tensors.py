@@ -1,0 +1,300 @@
+"""The inputs and outputs of a DALI pipeline against those of its configuration. No I/O.
+
+Inputs are matched by name, outputs by position. Only what the pipeline declares is compared: ``dtype``, ``ndim`` and
+``layout`` of an external source, ``output_dtype`` and ``output_ndim`` of the pipeline; a declared shape has a rank but
+no sizes. Source: dali_backend/src/config_tools/config_tools.cc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from tritonforge.model_files.dali_pipeline import DaliSignature, DaliTensor
+from tritonforge.validation.findings import Finding
+from tritonforge.validation.rules.catalogue import Rule
+from tritonforge.validation.rules.context import Context, ModelView, TensorView
+
+__all__ = ["RULES", "check", "check_max_batch_size"]
+
+_TOOLS: Final = "dali_backend/src/config_tools/config_tools.cc"
+_ABSENT: Final = "TYPE_INVALID"
+
+#: How many names a sentence lists.
+_LISTED: Final = 20
+
+UNKNOWN_INPUT: Final = Rule(
+    code="E503",
+    severity="error",
+    refused_by="triton",
+    summary="Configuration file contains config for <n> but such input is not present in the pipeline.",
+    source=f"{_TOOLS} ValidateAgainstTooManyInputs",
+    why="An input of the configuration is the external source of the same name.",
+    bad='fn.external_source(name="IMAGE")   input { name: "DALI_INPUT_0" }',
+    good='fn.external_source(name="DALI_INPUT_0")   input { name: "DALI_INPUT_0" }',
+)
+MISSING_INPUT: Final = Rule(
+    code="E504",
+    severity="error",
+    refused_by="triton",
+    summary='Missing config for "<n>" input.',
+    source=f"{_TOOLS} ValidateInputs",
+    why="Without auto-completion every external source needs its input in the configuration.",
+    bad='fn.external_source(name="A"), fn.external_source(name="B")   input { name: "A" }',
+    good='fn.external_source(name="A")   input { name: "A" }',
+)
+DATA_TYPE: Final = Rule(
+    code="E505",
+    severity="error",
+    refused_by="triton",
+    summary='Mismatch of data_type config for "<n>".\nData type defined in config: <X>\n'
+    "Data type defined in pipeline: <Y>",
+    source=f"{_TOOLS} ProcessDtypeConfig",
+    why="The backend casts nothing: the types must be equal where the pipeline declares one.",
+    bad='fn.external_source(name="A", dtype=types.UINT8)   input { name: "A" data_type: TYPE_FP32 }',
+    good='fn.external_source(name="A", dtype=types.UINT8)   input { name: "A" data_type: TYPE_UINT8 }',
+)
+RANK: Final = Rule(
+    code="E506",
+    severity="error",
+    refused_by="triton",
+    summary='Mismatch in number of dimensions for "<n>"\nNumber of dimensions defined in config: <A>\n'
+    "Number of dimensions defined in pipeline: <B>",
+    source=f"{_TOOLS} MatchShapes",
+    why="dims has one number for each dimension of a sample; with max_batch_size: 0 one more in front, the batch.",
+    bad='fn.external_source(name="A", ndim=1)   input { name: "A" dims: [-1, -1] }',
+    good='fn.external_source(name="A", ndim=1)   input { name: "A" dims: [-1] }',
+)
+OUTPUT_COUNT: Final = Rule(
+    code="E507",
+    severity="error",
+    refused_by="triton",
+    summary="The number of outputs specified in the DALI pipeline and the configuration file do not match.\n"
+    "Model config outputs: <A>\nPipeline outputs: <B>",
+    source=f"{_TOOLS} AutofillOutputsConfig, ValidateOutputs",
+    why="Outputs go by position. With auto-completion fewer may be written, without it the numbers must be equal.",
+    bad='return images   output [{ name: "A" }, { name: "B" }]',
+    good='return images, labels   output [{ name: "A" }, { name: "B" }]',
+)
+MISSING_DATA_TYPE: Final = Rule(
+    code="E508",
+    severity="error",
+    refused_by="triton",
+    summary='Missing data_type config for "<n>"',
+    source=f"{_TOOLS} ProcessDtypeConfig",
+    why="Neither the configuration nor the pipeline says the type, and the backend does not run the pipeline to see.",
+    bad='return fn.resize(images)   output { name: "A" dims: [-1, -1, 3] }',
+    good='return fn.resize(images)   output { name: "A" data_type: TYPE_UINT8 dims: [-1, -1, 3] }',
+)
+MISSING_DIMS: Final = Rule(
+    code="E509",
+    severity="error",
+    refused_by="triton",
+    summary='Missing dims config for "<n>"',
+    source=f"{_TOOLS} ValidateShapeConfig; core model_config_utils.cc ValidateIOShape",
+    why="Neither the configuration nor the pipeline says how many dimensions there are.",
+    bad='fn.external_source(name="A", dtype=types.UINT8)   input { name: "A" data_type: TYPE_UINT8 }',
+    good='fn.external_source(name="A", dtype=types.UINT8, ndim=1)   input { name: "A" data_type: TYPE_UINT8 }',
+)
+FOREIGN_TYPE: Final = Rule(
+    code="E512",
+    severity="error",
+    refused_by="triton",
+    summary="DALI tensor <n> has an element type that Triton's DALI cannot carry",
+    source=f"{_TOOLS} to_triton_config",
+    why="The backend knows the integers, floats and BOOL. It calls any other type of DALI TYPE_INVALID, which then "
+    "equals nothing in the configuration.",
+    bad="pipeline_def(output_dtype=types.INTERP_TYPE)",
+    good="pipeline_def(output_dtype=types.INT32)",
+)
+NO_BATCH_SIZE: Final = Rule(
+    code="W505",
+    severity="warning",
+    refused_by=None,
+    summary="max_batch_size is left out: DALI batches as the pipeline says, Triton reads 0 until DALI completes it",
+    source="dali_backend/src/dali_model.h (max_batch_size is read from the text of config.pbtxt)",
+    why="Left out and zero are not the same to DALI: zero means unbatched, with one more dimension in front. With "
+    "--disable-auto-complete-config Triton and DALI then disagree.",
+    bad='backend: "dali"',
+    good='backend: "dali" max_batch_size: 256',
+)
+OUTPUT_ORDER: Final = Rule(
+    code="W506",
+    severity="warning",
+    refused_by=None,
+    summary="the output has the name of another output of the pipeline: outputs are matched by position",
+    source="dali_backend docs, config auto-complete; dali_model.h ReadOutputsOrder",
+    why="The first output of the configuration is the first that the pipeline returns, whatever they are called.",
+    bad='pipeline outputs images, labels   output [{ name: "labels" }, { name: "images" }]',
+    good='pipeline outputs images, labels   output [{ name: "images" }, { name: "labels" }]',
+)
+
+RULES: Final = (
+    UNKNOWN_INPUT,
+    MISSING_INPUT,
+    DATA_TYPE,
+    RANK,
+    OUTPUT_COUNT,
+    MISSING_DATA_TYPE,
+    MISSING_DIMS,
+    FOREIGN_TYPE,
+    NO_BATCH_SIZE,
+    OUTPUT_ORDER,
+)
+
+
+def check_max_batch_size(_context: Context, model: ModelView) -> Iterator[Finding]:
+    """Advice where a configuration leaves max_batch_size out."""
+    if model.has_config and not model.document.has("max_batch_size"):
+        yield NO_BATCH_SIZE.finding(
+            NO_BATCH_SIZE.summary,
+            path=model.config_path,
+            node=model.place(model.document.one("backend")),
+            help="write the pipeline's max_batch_size",
+        )
+
+
+def check(context: Context, model: ModelView, signature: DaliSignature, *, path: str) -> Iterator[Finding]:
+    """Hold the pipeline in ``path`` against the model's configuration."""
+    comparison = _Comparison(context, model, path)
+    yield from comparison.inputs(signature.inputs)
+    yield from comparison.outputs(signature.outputs)
+
+
+class _Comparison:
+    """One model's configuration, to be held against one pipeline."""
+
+    def __init__(self, context: Context, model: ModelView, path: str) -> None:
+        self._completes = context.auto_complete
+        self._model = model
+        self._path = path
+        batch_size = model.document.one("max_batch_size")
+        self._batch_dimensions = 1 if batch_size is not None and batch_size.value == 0 else 0
+        split = model.document.entries("parameters").get("split_along_outer_axis")
+        value = split.message("value") if split is not None else None
+        self._split = frozenset(value.text("string_value").split(":")) if value is not None else frozenset()
+
+    def inputs(self, declared: tuple[DaliTensor, ...]) -> Iterator[Finding]:
+        names = [each.name for each in declared]
+        known = frozenset(names)
+        listed = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+        configured = {tensor.name: tensor for tensor in self._model.inputs}
+        for name, tensor in configured.items():
+            if name and name not in known:
+                yield UNKNOWN_INPUT.finding(
+                    f"Configuration file contains config for {name} but such input is not present in the pipeline.",
+                    path=self._model.config_path,
+                    node=tensor.node.one("name"),
+                    help=f"the external sources of {self._path} are: {listed or 'none'}",
+                )
+        for each in declared:
+            if each.name in configured:
+                yield from self._tensor("input", configured[each.name], each, ndim=each.ndim)
+            elif not self._completes:
+                yield MISSING_INPUT.finding(
+                    f'Missing config for "{each.name}" input.',
+                    path=self._model.config_path,
+                    node=self._model.place(self._model.document.one("input")),
+                    help="add the input, or let the server complete the configuration",
+                )
+            else:
+                yield from self._unwritten("input", each, each.ndim)
+
+    def outputs(self, declared: tuple[DaliTensor, ...]) -> Iterator[Finding]:
+        configured = self._model.outputs
+        if len(configured) > len(declared) or (len(configured) < len(declared) and not self._completes):
+            yield OUTPUT_COUNT.finding(
+                "The number of outputs specified in the DALI pipeline and the configuration file do not match.\n"
+                f"Model config outputs: {len(configured)}\nPipeline outputs: {len(declared)}",
+                path=self._model.config_path,
+                node=self._model.place(*(tensor.node for tensor in configured[len(declared) :])),
+                help=f"{self._path} returns {len(declared)}",
+            )
+            return
+        positions = {each.name: index for index, each in enumerate(declared)}
+        for index, each in enumerate(declared):
+            ndim = each.ndim - 1 if each.ndim is not None and each.name in self._split else each.ndim
+            if index >= len(configured):
+                yield from self._unwritten("output", each, ndim)
+                continue
+            tensor = configured[index]
+            order = "outputs are matched by position: this one is the pipeline's " + _ordinal(index)
+            yield from self._tensor("output", tensor, each, ndim=ndim, help=order)
+            if positions.get(tensor.name, index) != index:
+                yield OUTPUT_ORDER.finding(
+                    f"output {tensor.name} has the name of the pipeline's {_ordinal(positions[tensor.name])} output, "
+                    f"but outputs are matched by position: it is the {_ordinal(index)}",
+                    path=self._model.config_path,
+                    node=tensor.node.one("name"),
+                    help="write the outputs in the order in which the pipeline returns them",
+                )
+
+    def _tensor(
+        self,
+        kind: str,
+        tensor: TensorView,
+        declared: DaliTensor,
+        *,
+        ndim: int | None,
+        help: str = "",  # noqa: A002 - the finding's own name
+    ) -> Iterator[Finding]:
+        """One tensor that both sides have; where the backend completes, its sentence on types has DALI's own name."""
+        data_type = tensor.data_type
+        name = declared.name if self._completes else tensor.name
+        if data_type == _ABSENT:
+            if declared.data_type is None and self._completes:
+                yield MISSING_DATA_TYPE.finding(
+                    f'Missing data_type config for "{tensor.name}"',
+                    path=self._model.config_path,
+                    node=tensor.node,
+                    help="write its data_type, or declare it in the pipeline",
+                )
+        elif declared.data_type is not None and data_type != declared.data_type:
+            yield DATA_TYPE.finding(
+                f'Mismatch of data_type config for "{name}".\nData type defined in config: {data_type}\n'
+                f"Data type defined in pipeline: {declared.data_type}",
+                path=self._model.config_path,
+                node=tensor.node.one("data_type"),
+                help=help or f"write data_type: {declared.data_type}, or change the pipeline",
+            )
+        if not tensor.dims:
+            if ndim is None and self._completes:
+                yield MISSING_DIMS.finding(
+                    f"model {kind} '{tensor.name}' must specify 'dims' for {self._model.name}",
+                    path=self._model.config_path,
+                    node=tensor.node,
+                    help="write its dims, or declare ndim in the pipeline",
+                )
+        elif ndim is not None and len(tensor.dims) != ndim + self._batch_dimensions:
+            yield RANK.finding(
+                f'Mismatch in number of dimensions for "{tensor.name}"\n'
+                f"Number of dimensions defined in config: {len(tensor.dims)}\n"
+                f"Number of dimensions defined in pipeline: {ndim + self._batch_dimensions}",
+                path=self._model.config_path,
+                node=tensor.node.get("dims")[0],
+                help=help or ("max_batch_size: 0 puts the batch in front of dims" if self._batch_dimensions else ""),
+            )
+
+    def _unwritten(self, kind: str, declared: DaliTensor, ndim: int | None) -> Iterator[Finding]:
+        """One tensor that auto-completion adds to the configuration, as far as the pipeline declares it."""
+        config = self._model.has_config
+        place = self._model.place(self._model.document.one(kind)) if config else None
+        path = self._model.config_path if config else self._path
+        if declared.data_type is None:
+            yield MISSING_DATA_TYPE.finding(
+                f'Missing data_type config for "{declared.name}"',
+                path=path,
+                node=place,
+                help=f"write this {kind} into the configuration, or declare its type in the pipeline",
+            )
+        elif ndim is None:
+            yield MISSING_DIMS.finding(
+                f'Missing dims config for "{declared.name}"',
+                path=path,
+                node=place,
+                help=f"write this {kind} into the configuration, or declare its ndim in the pipeline",
+            )
+
+
+def _ordinal(index: int) -> str:
+    return ("first", "second", "third")[index] if index < 3 else f"{index + 1}th"
