@@ -14,8 +14,7 @@ from definition import declared
 from earlier import SETTINGS, WEIGHTS, arrays_of
 
 from tritonforge import File
-from tritonforge.repository.artifacts import ArtifactMaker
-from tritonforge.repository.artifacts import artifact_content as make
+from tritonforge.repository.artifacts import ArtifactMaker, make
 from tritonforge.repository.build import RECORD, build
 from tritonforge.repository.definition.loading import Definitions
 from tritonforge.repository.definition.models import Model

@@ -40,10 +40,10 @@ from pathlib import Path
 import numpy as np
 
 from tests.support.photographs import photographs_and_crops
-from tritonforge import thrift
+from tritonforge import tf_memory
 from tritonforge.model_files.dali_pipeline import on_cpu
 
-thrift.without_keras()
+tf_memory.without_keras()
 import nvidia.dali as dali
 import tensorflow as tf
 

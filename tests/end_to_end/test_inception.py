@@ -15,7 +15,7 @@ from tests.support.conversion import Silent
 from tests.support.image_requests import REQUESTS, Ensemble
 from tests.support.instances import instances
 from tests.support.photographs import photographs_and_crops
-from tritonforge import tf_memory as thrift
+from tritonforge import tf_memory
 from tritonforge.inference.client import Client
 from tritonforge.model_files.dali_pipeline import on_cpu
 from tritonforge.repository.conversion import Conversion, converted
@@ -53,7 +53,7 @@ def expected(inception: Path) -> np.ndarray[Any, Any]:
     with tf.compat.v1.Session(graph=graph) as session:
         found: np.ndarray[Any, Any] = session.run(f"{SOFTMAX}:0", {"input:0": pixels.as_array()})
     del session, graph, definition
-    thrift.give_back()  # the server needs as much again
+    tf_memory.give_back()  # the server needs as much again
     return found
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tritonforge import tf_memory as thrift
+from tritonforge import tf_memory
 
-thrift.without_keras()
+tf_memory.without_keras()
 
 import tensorflow as tf  # noqa: E402 - Keras is not needed here, and takes a third of the start
 

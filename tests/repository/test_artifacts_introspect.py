@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.model_files import introspection as introspect
 from tritonforge.model_files import saved_model
-from tritonforge.repository.artifacts import Signature, TensorInfo
+from tritonforge.repository.artifacts import Signature, TensorInfo, introspect
 
 if TYPE_CHECKING:
     from pathlib import Path

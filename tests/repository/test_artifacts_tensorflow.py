@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.model_files import introspection as introspect
-from tritonforge.repository.artifacts import TensorInfo
+from tritonforge.repository.artifacts import TensorInfo, introspect
 from tritonforge.repository.artifacts.tensorflow_model import write_graphdef, write_saved_model
 from tritonforge.repository.definition import Input, Output, TensorFlow
 

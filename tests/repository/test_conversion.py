@@ -51,7 +51,7 @@ class Told:
 @pytest.fixture(scope="module", autouse=True)
 def forked() -> Iterator[None]:
     """Conversions run in forks of one process; end_to_end/test_digits.py runs one in a process of its own."""
-    imports = "from tritonforge import thrift; thrift.without_keras(); import onnxruntime, tensorflow, tf2onnx"
+    imports = "from tritonforge import tf_memory; tf_memory.without_keras(); import onnxruntime, tensorflow, tf2onnx"
     with FrameworkProcess(imports) as process, process.forks():
         yield
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritonforge import tf_memory as thrift
+from tritonforge import tf_memory
 
 SIZE = 32
 CLASSES = 10
@@ -244,7 +244,7 @@ def make_sequences(repository: Path) -> None:
 
 def main() -> None:
     """Make the zoo."""
-    thrift.without_keras()  # it is not needed here, and takes a third of TensorFlow's start
+    tf_memory.without_keras()  # it is not needed here, and takes a third of TensorFlow's start
     repository = Path(sys.argv[1]) / "zoo"
     make_pictures(repository)
     make_savedmodels(repository)

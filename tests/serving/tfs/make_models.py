@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tritonforge import tf_memory as thrift
+from tritonforge import tf_memory
 
-thrift.without_keras()  # it is not needed here, and takes a third of TensorFlow's start
+tf_memory.without_keras()  # it is not needed here, and takes a third of TensorFlow's start
 
 import tensorflow as tf  # noqa: E402 - after the line above
 

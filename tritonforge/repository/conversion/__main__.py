@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tritonforge import tf_memory as thrift
+from tritonforge import tf_memory
 from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.model_files.introspection import introspect
 from tritonforge.model_files.signature import ONNX, TensorInfo
@@ -28,7 +28,7 @@ def main() -> int:
 
     def work(parent: Parent) -> Any:
         began = time.monotonic()
-        thrift.without_keras()
+        tf_memory.without_keras()
         try:
             import onnxruntime  # noqa: F401 - whether both are there, before the long work
             import tensorflow as tf  # noqa: F401
@@ -36,7 +36,7 @@ def main() -> int:
             raise MissingExtraError(error.name or "tensorflow", extra="local") from error
         model = original.load(job)
         Path(job.target).write_bytes(translation.translated(job, model))
-        thrift.give_back()  # before both models are run, which takes as much again
+        tf_memory.give_back()  # before both models are run, which takes as much again
         _check(job)
         return _compared(job, model, parent, began).to_json()
 

@@ -16,13 +16,13 @@ _PACKAGES = Path(__file__).parent / "packages"
 if _PACKAGES.is_dir():
     sys.path.insert(0, str(_PACKAGES))
 
-from tritonforge import tf_memory as thrift  # noqa: E402 - found by the lines above
+from tritonforge import tf_memory  # noqa: E402 - found by the lines above
 from tritonforge.serving.backends import completion, configuration, requests, sequences  # noqa: E402 - found by the lines above
 from tritonforge.serving.backends.tensorflow import graph  # noqa: E402 - as above
 
 __all__ = ["TritonPythonModel"]
 
-thrift.without_keras()
+tf_memory.without_keras()
 
 
 class TritonPythonModel:
@@ -47,7 +47,7 @@ class TritonPythonModel:
             self._graph.warm_up(self._configuration)
             sequence = self._configuration.sequence
             self._states = sequences.SequenceStates(self._configuration, time.monotonic) if sequence else None
-        thrift.give_back()
+        tf_memory.give_back()
 
     def execute(self, asked: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tritonforge import tf_memory as thrift
+from tritonforge import tf_memory
 from tritonforge.errors import LaunchError
 from tritonforge.serving import ports
 from tritonforge.serving.listener import Listener, listening
@@ -38,7 +38,7 @@ def main() -> int:
     except LaunchError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    thrift.without_keras()
+    tf_memory.without_keras()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(arguments.tensorflow_intra_op_parallelism)
