@@ -29,7 +29,7 @@ TritonForgeError
    └─ AwsError        AWS answered a call with an error; .service .operation .code .message (sagemaker.client)
 
 A message says where, what, and what to do. Foreign errors are mapped where they enter, with ``raise ... from``.
-``exit_code`` is what the command line ends with: 2 when the input is to be mended, 1 when the job failed.
+``exit_code`` is what the command line ends with: 2 for invalid input or usage, 1 when the job failed.
 """
 
 from __future__ import annotations

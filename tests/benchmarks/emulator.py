@@ -20,7 +20,7 @@ import urllib3
 from botocore.config import Config
 from serving import build, noise
 
-from tritonforge import triton as images
+from tritonforge import triton
 from tritonforge.emulator import Emulator, hosting
 from tritonforge.inference.wire import encode_request, pad_batch, sagemaker_headers
 from tritonforge.sagemaker import package
@@ -135,7 +135,7 @@ def create(emulator: Emulator) -> None:
         ModelName=NAME,
         ExecutionRoleArn=emulator.role_arn,
         PrimaryContainer={
-            "Image": images.uri(images.find("24.09"), emulator.region),
+            "Image": triton.uri(triton.find("24.09"), emulator.region),
             "ModelDataUrl": f"s3://{emulator.bucket}/model.tar.gz",
             "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "digits"},
         },

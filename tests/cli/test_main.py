@@ -38,7 +38,7 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_bad_input_is_one_sentence_and_an_exit_code(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never a traceback; 2 when the input is to be mended, 1 when the job failed."""
+    """Never a traceback; 2 for invalid input, 1 when the job failed."""
     arguments, code, sentence = BAD_INPUT[case]
     monkeypatch.chdir(ROOT)
     done = tritonforge(*arguments)

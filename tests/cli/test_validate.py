@@ -221,11 +221,11 @@ def test_the_function_judges_folders_and_repositories_alike(good: Path, bad: Pat
     assert [each for each in package.validate(resolve({"all": ensemble})) if each.refused_by] == []
 
 
-def test_a_rule_is_explained_with_a_bad_and_a_mended_example() -> None:
+def test_a_rule_is_explained_with_a_wrong_and_a_correct_example() -> None:
     """And an unknown code is answered with those that are there."""
     done = tritonforge("explain", "e213")
     assert done.returncode == 0
-    for part in ("E213", "Triton refuses it", "wrong:", "mended:", "source: "):
+    for part in ("E213", "Triton refuses it", "wrong:", "correct:", "source: "):
         assert part in done.stdout
     unknown = tritonforge("explain", "E999")
     assert unknown.returncode == 2

@@ -116,7 +116,7 @@ def ask(emulator: Emulator, head: str) -> bytes:
 @pytest.mark.parametrize(
     "head",
     [
-        "CONNECT pypi.org:443 HTTP/1.1\r\nHost: pypi.org:443",
+        "CONNECT www.example.org:443 HTTP/1.1\r\nHost: www.example.org:443",
         "CONNECT amazonaws.com.evil.org:443 HTTP/1.1",
         "CONNECT sts.us-east-1.amazonaws.com:8443 HTTP/1.1",
         "CONNECT sts.us-east-1.amazonaws.com:22 HTTP/1.1",

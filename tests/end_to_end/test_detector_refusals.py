@@ -31,7 +31,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """The sentence of a training that fails as its input is to be mended, before it loads TensorFlow.
+    """The sentence of a training that fails for invalid input, before it loads TensorFlow.
 
     Each runs in a copy of one process that has imported what the program imports.
     """

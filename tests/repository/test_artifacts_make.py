@@ -18,9 +18,18 @@ import pytest
 import tritonforge
 from tests.support.framework_children import FrameworkProcess
 from tritonforge.errors import ArtifactError, MissingExtraError
-from tritonforge.model_files import dali_pipeline
-from tritonforge.repository.artifacts import ArtifactMaker, Signature, TensorInfo, download, make, make_in_child
+from tritonforge.model_files import dali_pipeline, introspection, saved_model, signature
+from tritonforge.repository.artifacts import (
+    ArtifactMaker,
+    Signature,
+    TensorInfo,
+    child_process,
+    download,
+    make,
+    make_in_child,
+)
 from tritonforge.repository.artifacts.child_process import error_from_json, error_to_json
+from tritonforge.repository.artifacts.fingerprint import builder_modules
 from tritonforge.repository.definition import (
     S3,
     Dali,
@@ -553,3 +562,9 @@ def test_a_pipeline_that_the_cpu_cannot_run_is_told_when_it_is_made(tmp_path: Pa
     )
     with pytest.raises(ArtifactError, match=r"^flow: its pipeline cannot run on the CPU: .*OpticalFlow"):
         make(model, tmp_path / "1", base=tmp_path, report=silent)
+
+
+def test_a_change_of_any_module_that_makes_or_reads_a_model_file_remakes_artifacts() -> None:
+    """What a build remembers of a file was read by these modules, also by those outside the package of artifacts."""
+    modules = (child_process, dali_pipeline, introspection, saved_model, signature)
+    assert {Path(str(module.__file__)) for module in modules} <= set(builder_modules())

@@ -14,8 +14,7 @@ import pytest
 
 from tritonforge import TYPE_FP32, Input, Output, TensorFlow
 from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
-from tritonforge.repository.build import RECORD, Built, build
-from tritonforge.repository.build import replacement as swap
+from tritonforge.repository.build import RECORD, Built, build, replacement
 from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.repository.definition.models import Model
 
@@ -252,7 +251,7 @@ def test_a_killed_build_leaves_the_old_tree_whole(definition: Path, tmp_path: Pa
 
 def test_two_builds_of_one_destination_do_not_meet(definition: Path, tmp_path: Path) -> None:
     """The second of two builds at once is refused in one sentence."""
-    with swap.staging(tmp_path / "out"), pytest.raises(DefinitionError, match="another build is writing it"):
+    with replacement.staging(tmp_path / "out"), pytest.raises(DefinitionError, match="another build is writing it"):
         run(definition, tmp_path / "out")
 
 
@@ -260,7 +259,7 @@ def test_without_an_exchange_of_names_a_build_still_arrives(
     definition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a file system that cannot exchange names, two renames do; killed between them, the next build recovers."""
-    monkeypatch.setattr(swap, "_exchange", lambda left, right: False)
+    monkeypatch.setattr(replacement, "_exchange", lambda left, right: False)
     out = tmp_path / "out"
     run(definition, out)
     (definition / "b.py").write_text("# new\n")

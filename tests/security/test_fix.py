@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.validation import autofix_writer as mending
+from tritonforge.validation import autofix_writer
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.report import validate
 from tritonforge.validation.tree import Tree
@@ -37,10 +37,10 @@ def repository(tmp_path: Path) -> Path:
 
 
 def fix(repository: Path, between: Callable[[], object] = lambda: None) -> None:
-    """Read, let something happen, and mend."""
+    """Read, let something happen, and apply the fixes."""
     tree = read_tree(repository)
     between()
-    mending.mend(repository, tree, findings)
+    autofix_writer.apply_fixes(repository, tree, findings)
 
 
 def _edited(repository: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(repository: Path, monkeypatch: py
 
 
 def test_a_link_inside_the_repository_stays_one(repository: Path) -> None:
-    """The file behind it is mended."""
+    """The file behind it is fixed."""
     (repository / "leaf/config.pbtxt").rename(repository / "leaf/real.pbtxt")
     (repository / "leaf/config.pbtxt").symlink_to("real.pbtxt")
     fix(repository)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.serving.backends import completion
-from tritonforge.serving.backends import config_check as agreement
+from tritonforge.serving.backends import completion, config_check
 from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration, read_config
 from tritonforge.serving.backends.dali import diagnosis
@@ -75,8 +74,8 @@ COUNT = "unable to load model 'm', configuration expects 0 inputs, model provide
 
 def agree(config: Configuration) -> None:
     """Both checks, against a model with x [-1,2] and y [-1,-1]."""
-    agreement.check(config, X, Y)
-    agreement.check_shapes(config, X, Y)
+    config_check.check(config, X, Y)
+    config_check.check_shapes(config, X, Y)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +122,9 @@ def test_a_configuration_has_to_agree_with_the_file(config: Configuration, messa
 def test_a_configuration_may_leave_inputs_of_a_graph_out() -> None:
     """But it cannot have more than the graph."""
     config = configuration([("x", FP32, [2])], [("y", FP32, [-1])])
-    agreement.check(config, {**X, "z": Provided(FP32, (-1,))}, Y, all_inputs=False)
+    config_check.check(config, {**X, "z": Provided(FP32, (-1,))}, Y, all_inputs=False)
     with pytest.raises(ArtifactError, match="configuration expects 1 inputs, model provides at most 0"):
-        agreement.check(config, {}, Y, all_inputs=False)
+        config_check.check(config, {}, Y, all_inputs=False)
 
 
 def test_a_model_that_cannot_batch_is_not_batched() -> None:
@@ -133,7 +132,7 @@ def test_a_model_that_cannot_batch_is_not_batched() -> None:
     with pytest.raises(
         ArtifactError, match="for the model to support batching the shape should have at least 1 dimension"
     ):
-        agreement.check_shapes(configuration([("x", FP32, [2])], []), {"x": Provided(FP32, (1, 2))}, {})
+        config_check.check_shapes(configuration([("x", FP32, [2])], []), {"x": Provided(FP32, (1, 2))}, {})
 
 
 def test_parameters_are_whole_numbers() -> None:

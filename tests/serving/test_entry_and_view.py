@@ -8,8 +8,7 @@ import pytest
 from google.protobuf import text_format
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving import entry, ports
-from tritonforge.serving import repository_overlay as view
+from tritonforge.serving import entry, ports, repository_overlay
 from tritonforge.serving.server import Server
 from tritonforge.triton.schema import ModelConfig, new_model_config
 
@@ -87,22 +86,22 @@ def test_the_view_moves_gpu_instances_to_the_cpu(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder.parent / "config.pbtxt").write_text(text)
     (tmp_path / "repository" / "cpu").mkdir()
-    configs = view.configs(tmp_path / "repository")
-    assert {name for name, each in configs.items() if view.uses_gpu(each)} == {"gpu"}
-    texts = view.rewritten(tmp_path / "repository", configs, to_cpu=True)
+    configs = repository_overlay.configs(tmp_path / "repository")
+    assert {name for name, each in configs.items() if repository_overlay.uses_gpu(each)} == {"gpu"}
+    texts = repository_overlay.rewritten(tmp_path / "repository", configs, to_cpu=True)
     assert set(texts) == {"gpu"}
-    made = view.overlay(tmp_path / "repository", tmp_path / "view", texts)
-    moved = view.configs(made)["gpu"]
+    made = repository_overlay.overlay(tmp_path / "repository", tmp_path / "view", texts)
+    moved = repository_overlay.configs(made)["gpu"]
     expected = "instance_group { kind: KIND_CPU count: %d }"
     assert moved == config('backend: "x" ' + "".join(expected % count for count in (3, 2, 1)))
     assert (made / "gpu" / "1").samefile(folder)
     assert (made / "cpu").is_dir()
     assert "KIND_GPU" in (folder.parent / "config.pbtxt").read_text()
-    view.move_to_cpu(tmp_path / "repository")
-    assert view.configs(tmp_path / "repository") == {**configs, "gpu": moved}
+    repository_overlay.move_to_cpu(tmp_path / "repository")
+    assert repository_overlay.configs(tmp_path / "repository") == {**configs, "gpu": moved}
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])
 def test_hidden_gpus_are_no_gpus(visible: str) -> None:
     """CUDA_VISIBLE_DEVICES hides all of them."""
-    assert not view.has_gpu({"CUDA_VISIBLE_DEVICES": visible})
+    assert not repository_overlay.has_gpu({"CUDA_VISIBLE_DEVICES": visible})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.serving.backends import config_check as agreement
+from tritonforge.serving.backends import config_check
 from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration, read_config
 from tritonforge.serving.backends.sequences import Sequence, SequenceStates
@@ -130,9 +130,9 @@ def test_controls_and_states_are_compared_with_the_file(
     """They count as inputs, in the words of onnxruntime_backend."""
     config = configuration(Path("m"), state(), controls=(CONTROL,))
     if reason is None:
-        agreement.check(config, inputs, outputs)
-        agreement.check_shapes(config, inputs, outputs)
+        config_check.check(config, inputs, outputs)
+        config_check.check_shapes(config, inputs, outputs)
         return
     with pytest.raises(ArtifactError) as caught:
-        agreement.check(config, inputs, outputs)
+        config_check.check(config, inputs, outputs)
     assert reason in str(caught.value)

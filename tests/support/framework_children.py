@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import pytest
 
-from tritonforge.repository.artifacts import child_process as child
+from tritonforge.repository.artifacts import child_process
 
 
 class _Child:
@@ -68,7 +68,7 @@ class FrameworkProcess:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno()), imports],
                 pass_fds=[theirs.fileno()],
-                env=child._environment(),
+                env=child_process._environment(),
                 stderr=subprocess.DEVNULL,
             )
 
@@ -88,7 +88,7 @@ class FrameworkProcess:
             return _Child(self._ours, command, stderr, env)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(child, "subprocess", SimpleNamespace(Popen=start, PIPE=subprocess.PIPE))
+            patch.setattr(child_process, "subprocess", SimpleNamespace(Popen=start, PIPE=subprocess.PIPE))
             yield
 
 

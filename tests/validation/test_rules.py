@@ -28,14 +28,13 @@ from tests.validation.fixtures import (
     x,
 )
 from tritonforge.validation.findings import Finding, verdict
-from tritonforge.validation.rules import advisories as blind_spots
-from tritonforge.validation.rules import ensemble, layout, model, shell, text
+from tritonforge.validation.rules import advisories, ensemble, layout, model, shell, text
 from tritonforge.validation.rules.catalogue import rules_by_code
 from tritonforge.validation.rules.python_model import source_error
 from tritonforge.validation.runner import validate
 from tritonforge.validation.tree import DIRECTORY, Entry, Tree, link
 
-OWN = {rule.code: rule for room in (layout, shell, text, model, ensemble, blind_spots) for rule in room.RULES}
+OWN = {rule.code: rule for room in (layout, shell, text, model, ensemble, advisories) for rule in room.RULES}
 
 #: What a finding brings with it: the server's own summary of a text it refuses, the ensembles of a model that fails,
 #: and advice that no neighbour of the bad repository can avoid.

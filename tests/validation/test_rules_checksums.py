@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.validation.fixtures import e, m, x
-from tritonforge.validation import tree_reader as reading
+from tritonforge.validation import tree_reader
 from tritonforge.validation.findings import verdict
 from tritonforge.validation.report import validate as validate_folder
 from tritonforge.validation.rules import checksums
@@ -92,13 +92,13 @@ def folder_of(path: Path, config: str) -> Path:
 
 def test_the_reader_sums_what_a_configuration_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are not kept, but summed in blocks; more than the limit is not read."""
-    monkeypatch.setattr(reading, "_BLOCK", 3)
+    monkeypatch.setattr(tree_reader, "_BLOCK", 3)
     folder = folder_of(tmp_path, agent("MD5:1/weights"))
     entry = read_tree(folder).entry("m/1/weights")
     assert entry is not None
     assert (entry.content, entry.md5) == (None, SUM)
     assert validate_folder(folder) == []
-    monkeypatch.setattr(reading, "MAXIMAL_SUMMED", 6)
+    monkeypatch.setattr(tree_reader, "MAXIMAL_SUMMED", 6)
     assert [each.code for each in validate_folder(folder)] == ["E127"]
 
 

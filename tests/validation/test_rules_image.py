@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.validation.views import Files, codes, context, only
-from tritonforge import triton as images
+from tritonforge import triton
 from tritonforge.errors import DefinitionError
 from tritonforge.triton import changes
 from tritonforge.validation.rules import image_rules as image
@@ -125,7 +125,7 @@ def test_an_ensemble_needs_no_backend() -> None:
 )
 def test_fields_are_refused_before_their_release_only(text: str, field: str, first: str) -> None:
     """A dated field or value is refused by the newest image before its release, and not by the first that has it."""
-    known = list(images.CATALOGUE)
+    known = list(triton.CATALOGUE)
     new = min(release for release in known if release >= first)
     old = max(release for release in known if release < first)
     files = {"m/config.pbtxt": f'backend: "python"\n{text}'}

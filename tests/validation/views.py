@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tritonforge import triton as images
+from tritonforge import triton
 from tritonforge.model_files import dali_pipeline
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.context import Context
@@ -17,7 +17,7 @@ Files = Mapping[str, "str | bytes | Entry"]
 
 def context(files: Files, *, image: str | None = None, **options: Any) -> Context:
     """A context over these files."""
-    return build(Tree.of(files), image=images.find(image) if image else None, **options)
+    return build(Tree.of(files), image=triton.find(image) if image else None, **options)
 
 
 def codes(check: Callable[[Context], Iterator[Finding]], files: Files, **options: Any) -> list[str]:

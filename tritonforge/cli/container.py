@@ -23,8 +23,7 @@ from tritonforge.cli.terminal import err, out, shown
 from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import log_line
 from tritonforge.training.algorithm.failure_file import MOST
-from tritonforge.training.sandbox import Limits, Process, start, volumes
-from tritonforge.training.sandbox import messages as sentences
+from tritonforge.training.sandbox import Limits, Process, messages, start, volumes
 
 __all__ = ["run"]
 
@@ -314,7 +313,7 @@ def _stop(process: Process, grace: float, signals: _Signals) -> int:
 
 def _tell(*, network: bool, limit: Limits) -> None:
     """What is not isolated, before anything runs."""
-    for sentence in sentences.shared(network=network, limit=limit):
+    for sentence in messages.shared(network=network, limit=limit):
         err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
 
 

@@ -27,8 +27,7 @@ from tritonforge.sagemaker.endpoints.apply import Material, judge, observe, read
 from tritonforge.sagemaker.endpoints.desired import folder
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.naming import job_name, plain
-from tritonforge.sagemaker.jobs.transform import lifecycle as course
-from tritonforge.sagemaker.jobs.transform import planning
+from tritonforge.sagemaker.jobs.transform import lifecycle, planning
 from tritonforge.sagemaker.jobs.transform.places import S3Objects
 from tritonforge.transform.job import MAX_PAYLOAD_IN_MB, TransformJob
 
@@ -127,20 +126,20 @@ def on_sagemaker(job: TransformJob, model: Path, *, report: str, **flags: Any) -
     place = {"profile_name": flags["profile"], "endpoint_url": flags["endpoint_url"]}
     with steps() as progress, Session(region_name=flags["region"], **place) as session:
         with _planned(job, model, session, progress, flags) as made:
-            course.check(made.plan)
+            lifecycle.check(made.plan)
             progress.end()
             show(made.plan, as_json=as_json, only_plan=flags["only_plan"], said=made.said)
             if flags["only_plan"]:
                 return 0
             agreed(yes=flags["yes"], json_wanted=as_json)
-            course.create(made.plan, session, materials=made.materials, progress=progress)
+            lifecycle.create(made.plan, session, materials=made.materials, progress=progress)
         if flags["no_wait"]:
             progress.end()
             _tell({"job": job.name, "state": "InProgress"}, as_json=as_json)
             return 0
 
-        def watch() -> course.Ended:
-            return course.watch(session, job.name, progress=progress, line=told_line)
+        def watch() -> lifecycle.Ended:
+            return lifecycle.watch(session, job.name, progress=progress, line=told_line)
 
         ended = watched(session, TRANSFORM, job.name, progress, watch)
     if ended is None:

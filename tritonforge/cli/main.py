@@ -50,7 +50,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     rows=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 done; 1 the job ran and failed, validate refused, or --check found a difference; "
-    "2 the input is to be mended; 3 only for deploy --plan --detailed-exitcode: there is something to do; "
+    "2 invalid input or usage; 3 only for deploy --plan --detailed-exitcode: there is something to do; "
     "130 interrupted.",
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print it.")

@@ -85,11 +85,10 @@ def publish(
 
     With --sample SageMaker validates it: it trains on the sample, and with --transform asks the model for its objects.
     The plan is shown first; a second run does nothing. Exit codes: 0 Completed; 1 AWS refused, or the validation
-    failed; 2 the input is to be mended.
+    failed; 2 invalid input or usage.
     """
     from tritonforge.sagemaker.jobs.kinds import ALGORITHM
-    from tritonforge.sagemaker.jobs.marketplace import Container, Publication, planning, validation
-    from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
+    from tritonforge.sagemaker.jobs.marketplace import Container, Publication, lifecycle, planning, validation
 
     declared = load(program)
     declared = declared if name is None else replace(declared, name=name)
@@ -123,7 +122,7 @@ def publish(
             replace(wanted, role=role or None, profile=profile(_output(flags, seen, declared.name))),
             {each: material.content for each, material in found.items()},
             seen,
-            course.observe(session, ALGORITHM, declared.name),
+            lifecycle.observe(session, ALGORITHM, declared.name),
             replaces=flags["replaces"],
         )
 
@@ -154,8 +153,14 @@ def package(
     """
     from tritonforge.errors import DefinitionError
     from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
-    from tritonforge.sagemaker.jobs.marketplace import Container, ModelPackage, Profile, planning, specification
-    from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
+    from tritonforge.sagemaker.jobs.marketplace import (
+        Container,
+        ModelPackage,
+        Profile,
+        lifecycle,
+        planning,
+        specification,
+    )
     from tritonforge.sagemaker.jobs.marketplace.samples import transform_job
 
     if (algorithm is None) == (inference_image is None):
@@ -169,7 +174,7 @@ def package(
     def plan(session: Session, role: str, found: Mapping[str, Material], seen: Seen) -> Plan:
         declared = here
         if declared is None and flags["transform"]:
-            described = course.observe(session, ALGORITHM, algorithm or "").described
+            described = lifecycle.observe(session, ALGORITHM, algorithm or "").described
             if described is None:
                 raise DefinitionError(f"there is no algorithm {algorithm}; publish it first")
             declared = specification.algorithm(described)
@@ -193,10 +198,10 @@ def package(
             tags=assigned(flags["tags"], "--tag") or None,
         )
         contents = {each: material.content for each, material in found.items()}
-        standing = course.observe(session, MODEL_PACKAGE, "" if group else name, group=name if group else None)
+        standing = lifecycle.observe(session, MODEL_PACKAGE, "" if group else name, group=name if group else None)
         made = planning.package(wanted, contents, seen, standing, replaces=flags["replaces"])
         if group and standing.has_group and made.steps:
-            there = course.version(session, name, made.steps[-1].request)
+            there = lifecycle.version(session, name, made.steps[-1].request)
             return made if there is None else replace(made, steps=(), notes=(f"it is {there['ModelPackageArn']}",))
         return made
 
@@ -226,7 +231,7 @@ def _carried(
     from tritonforge.cli.watching import show, watched
     from tritonforge.sagemaker.client import Session
     from tritonforge.sagemaker.endpoints.apply import role_arn
-    from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
+    from tritonforge.sagemaker.jobs.marketplace import lifecycle
     from tritonforge.sagemaker.jobs.training.local_data import materials
     from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
 
@@ -239,7 +244,7 @@ def _carried(
             progress.begin("look at what AWS has")
             contents = {each: material.content for each, material in found.items()}
             made = plan(session, role, found, observe(session, contents, bucket=flags["bucket"]))
-            course.check(made, kind)
+            lifecycle.check(made, kind)
             progress.end()
             show(made, as_json=as_json, only_plan=flags["only_plan"])
             if flags["only_plan"]:
@@ -247,7 +252,7 @@ def _carried(
             arn = name
             if made.steps:
                 agreed(yes=flags["yes"], json_wanted=as_json)
-                arn = course.create(made, kind, session, materials=found, progress=progress)
+                arn = lifecycle.create(made, kind, session, materials=found, progress=progress)
             elif made.notes:
                 arn = made.notes[0].removeprefix("it is ")
         if flags["no_wait"]:
@@ -263,12 +268,12 @@ def _carried(
 
 
 def _watch(session: Session, kind: Kind, name: str, progress: Steps) -> Any:
-    from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
+    from tritonforge.sagemaker.jobs.marketplace import lifecycle
 
     def phase(part: str, status: str) -> None:
         err.print(f"  {escape(part)}: {escape(status)}")
 
-    return course.watch(session, kind, name, progress=progress, phase=phase)
+    return lifecycle.watch(session, kind, name, progress=progress, phase=phase)
 
 
 def _output(flags: Mapping[str, Any], seen: Seen, name: str) -> str:

@@ -34,8 +34,7 @@ from tritonforge.sagemaker.package import pack
 from tritonforge.training.algorithm.loading import find
 from tritonforge.training.job import CheckpointConfig, Measured, MetricDefinition, Outcome, Phase, TrainingJob, run
 from tritonforge.training.job.places import ByScheme
-from tritonforge.training.sandbox import NO_LIMITS
-from tritonforge.training.sandbox import messages as sentences
+from tritonforge.training.sandbox import NO_LIMITS, messages
 
 __all__ = ["train"]
 
@@ -117,7 +116,7 @@ def train(
         place = ByScheme(lambda: fleet.objects(flags))
         with signals() as stop, _shown() as display:
             stop.working = True
-            for sentence in sentences.shared(network=network, limit=limit):
+            for sentence in messages.shared(network=network, limit=limit):
                 err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
             outcome = run(
                 local,

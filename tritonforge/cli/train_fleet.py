@@ -22,8 +22,7 @@ from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints.apply import role_arn
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.naming import job_name
-from tritonforge.sagemaker.jobs.training import lifecycle as course
-from tritonforge.sagemaker.jobs.training import planning
+from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.fleet import INSTANCE, VOLUME, Fleet, held, is_image
 from tritonforge.sagemaker.jobs.training.local_data import materials
 from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
@@ -105,7 +104,7 @@ def on_sagemaker(job: TrainingJob, program: Path, *, report: str, **flags: Any) 
     job = _fleet(job, program, declared, flags).job(job, declared)
     if declared is not None:
         held(job, declared)
-    course.check(planning.sketch(job))
+    lifecycle.check(planning.sketch(job))
     place = {"profile_name": flags["profile"], "endpoint_url": flags["endpoint_url"]}
     with steps() as progress, Session(region_name=flags["region"], **place) as session:
         job = replace(job, role_arn=role_arn(session, job.role_arn))
@@ -115,13 +114,13 @@ def on_sagemaker(job: TrainingJob, program: Path, *, report: str, **flags: Any) 
             progress.begin("look at what AWS has")
             contents = {name: each.content for name, each in found.items()}
             plan, job = planning.plan(job, contents, observe(session, contents, bucket=flags["bucket"]))
-            course.check(plan)
+            lifecycle.check(plan)
             progress.end()
             show(plan, as_json=as_json, only_plan=flags["only_plan"])
             if flags["only_plan"]:
                 return 0
             agreed(yes=flags["yes"], json_wanted=as_json)
-            course.create(plan, session, materials=found, progress=progress)
+            lifecycle.create(plan, session, materials=found, progress=progress)
         if flags["no_wait"]:
             progress.end()
             _tell({"job": job.name, "state": "InProgress"}, as_json=as_json)
@@ -166,27 +165,27 @@ def _check_target(target: Path) -> None:
         raise click.UsageError(f"-o {target}: {there} may not be written to; name another folder")
 
 
-def _watched(session: Session, name: str, progress: Steps) -> course.Ended | None:
+def _watched(session: Session, name: str, progress: Steps) -> lifecycle.Ended | None:
     def phase(status: str, message: str) -> None:
         err.print(f"  {escape(status)}{': ' if message else ''}{escape(message)}")
 
-    def watch() -> course.Ended:
-        return course.watch(session, name, progress=progress, line=told_line, phase=phase)
+    def watch() -> lifecycle.Ended:
+        return lifecycle.watch(session, name, progress=progress, line=told_line, phase=phase)
 
     return watched(session, TRAINING, name, progress, watch)
 
 
-def _fetched(session: Session, ended: course.Ended, target: Path | None, progress: Steps) -> Path | None:
+def _fetched(session: Session, ended: lifecycle.Ended, target: Path | None, progress: Steps) -> Path | None:
     """The model, in the folder that was named; None where there is none, or it was not asked for."""
     if target is None or ended.artifact is None:
         return None
     path = target if ended.artifact.endswith("/") else target / _MODEL
     progress.begin(f"fetch {ended.artifact}")
-    course.download(session, ended.artifact, path, progress=progress)
+    lifecycle.download(session, ended.artifact, path, progress=progress)
     return path
 
 
-def _told(ended: course.Ended, fetched: Path | None) -> dict[str, Any]:
+def _told(ended: lifecycle.Ended, fetched: Path | None) -> dict[str, Any]:
     return {
         "job": ended.name,
         "state": ended.status,

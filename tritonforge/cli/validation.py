@@ -167,9 +167,9 @@ def _asked(repository: Path, found: Validated, auto_complete: bool) -> ServerVer
 
 
 def _fixed(repository: Path, found: Validated, judge: Callable[[Path | Tree], Validated], form: str) -> Validated:
-    from tritonforge.validation.autofix_writer import mend
+    from tritonforge.validation.autofix_writer import apply_fixes
 
-    done = mend(repository, found.tree, lambda tree: judge(tree).findings)
+    done = apply_fixes(repository, found.tree, lambda tree: judge(tree).findings)
     for diff in done.diffs:
         echo(diff, nl=False, err=form != "text")
     return judge(repository) if done.diffs else found
@@ -179,7 +179,7 @@ def _fixed(repository: Path, found: Validated, judge: Callable[[Path | Tree], Va
 @click.argument("code", required=False)
 @click.option("--table", is_flag=True, help="Print every rule as a table in Markdown.")
 def explain(code: str | None, table: bool) -> int:
-    """Print what the rule CODE means, why it is there, and a bad and a mended example."""
+    """Print what the rule CODE means, why it is there, and a wrong and a correct example."""
     if table == (code is not None):
         raise click.UsageError("give the code of a rule, or --table for all of them")
     if code is None:
@@ -188,10 +188,11 @@ def explain(code: str | None, table: bool) -> int:
     rule = rules_by_code().get(code.upper())
     if rule is None:
         near = [known for known in rules_by_code() if known.startswith(code.upper()[:2])]
-        raise click.UsageError(f"there is no rule {code!r}; there are {', '.join(near or rules_by_code())}")
+        rules = f"there are {', '.join(near)}" if near else "tritonforge explain --table lists all rules"
+        raise click.UsageError(f"there is no rule {code!r}; {rules}")
     click.secho(f"{rule.code}  {rule.severity}, {_REFUSED[rule.refused_by]}", bold=True)
     echo(f"\n  {rule.summary}\n\n{rule.why}\n")
-    for heading, example in (("wrong", rule.bad), ("mended", rule.good)):
+    for heading, example in (("wrong", rule.bad), ("correct", rule.good)):
         click.secho(f"{heading}:", bold=True)
         echo("".join(f"    {line}\n" for line in example.strip("\n").splitlines()))
     echo(f"source: {rule.source}")

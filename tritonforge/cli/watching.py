@@ -15,7 +15,7 @@ from tritonforge.cli.terminal import Steps, err, out
 from tritonforge.escaping import terminal_line
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Plan, render, to_json
-from tritonforge.sagemaker.jobs import polling as looking
+from tritonforge.sagemaker.jobs import polling
 from tritonforge.sagemaker.jobs.kinds import Kind
 
 __all__ = ["COLOURS", "show", "told_line", "watched"]
@@ -60,7 +60,7 @@ def watched(session: Session, kind: Kind, name: str, progress: Steps, watch: Cal
         if not kind.stop or not sys.stdin.isatty() or not _agreed(f"Stop the {kind.noun} {name} too?"):
             err.print(f"[yellow]note:[/yellow] the {kind.noun} {escape(name)} goes on without us")
             return None
-        looking.stop(session, kind, name)
+        polling.stop(session, kind, name)
         progress.begin(f"stop {kind.noun} {name}")
         return watch()
 

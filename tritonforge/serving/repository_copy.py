@@ -19,7 +19,7 @@ from typing import Any, Final
 from google.protobuf import text_format
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving import repository_overlay as view
+from tritonforge.serving import repository_overlay
 from tritonforge.serving.harmless_config import disarm, is_plain_name
 from tritonforge.triton.schema import new_model_config
 
@@ -129,7 +129,7 @@ class _Copier:
             if os.path.lexists(source / _CONFIG) and not (source / _CONFIG).is_dir():
                 self.copy.hidden.add(name)
                 self.copy.note(name, f"its {_CONFIG} is not a file of at most {_LARGEST_CONFIG >> 20} MiB")
-        elif (parsed := view.parse(content)) is None:
+        elif (parsed := repository_overlay.parse(content)) is None:
             if b"\\" in content or b"/" in content or b".." in content:
                 self.copy.hidden.add(name)
                 self.copy.note(name, f"its {_CONFIG} is refused by protobuf's Python parser")

@@ -18,8 +18,7 @@ from types import TracebackType
 from typing import Final
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving import entry, installation, ports, restrictions, serverlog, shell_safety
-from tritonforge.serving import repository_overlay as view
+from tritonforge.serving import entry, installation, ports, repository_overlay, restrictions, serverlog, shell_safety
 from tritonforge.serving import stand_in as stand_ins
 from tritonforge.serving.model_death import ModelDeath, death_of, is_unhealthy, load_failures
 from tritonforge.serving.server_process import ChildExit, Supervised
@@ -97,7 +96,7 @@ class Server:
         if not repository.is_dir():
             raise LaunchError(f"{repository} is not a directory; give the folder that holds the models' folders")
         found = installation.find()
-        configs = view.configs(repository)
+        configs = repository_overlay.configs(repository)
         if not configs and not multi_model:
             raise LaunchError(f"{repository} has no model; expected {repository}/<model>/config.pbtxt")
         everything = default_model is None and models is None and not multi_model
@@ -253,15 +252,15 @@ class Server:
     def _viewed(self, served: Mapping[str, ModelConfig], *, only: Collection[str] | None) -> Path:
         """The repository that tritonserver is given: of the models ``only`` these, None for all."""
         folder = self._process.folder / "repository"
-        moved = sorted(name for name, config in served.items() if view.uses_gpu(config))
-        to_cpu = bool(moved) and not view.has_gpu()
+        moved = sorted(name for name, config in served.items() if repository_overlay.uses_gpu(config))
+        to_cpu = bool(moved) and not repository_overlay.has_gpu()
         if to_cpu:
             names = ", ".join(moved)
             self.warnings = (f"this machine has no GPU: instances of {names} that ask for one are served on the CPU",)
-        texts = view.rewritten(self.repository, served, to_cpu=to_cpu)
+        texts = repository_overlay.rewritten(self.repository, served, to_cpu=to_cpu)
         if texts or only is not None:
-            return view.overlay(self.repository, folder, texts, only=only)
-        return view.plain(self.repository, folder)
+            return repository_overlay.overlay(self.repository, folder, texts, only=only)
+        return repository_overlay.plain(self.repository, folder)
 
     def _arguments(
         self,
@@ -290,7 +289,7 @@ class Server:
             arguments += restrictions.arguments(
                 secrets.token_hex(16), explicit=loaded is not None, allow_client_shm=self._allow_client_shm
             )
-        if any(view.uses_cache(config) for config in served.values()):
+        if any(repository_overlay.uses_cache(config) for config in served.values()):
             arguments.append(f"--cache-config=local,size={_CACHE_SIZE}")
         if loaded is not None:
             arguments.append("--model-control-mode=explicit")

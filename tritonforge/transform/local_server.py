@@ -20,8 +20,7 @@ import urllib3
 from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.inference.client import Client
 from tritonforge.records import Buffer
-from tritonforge.serving import entry
-from tritonforge.serving import repository_overlay as view
+from tritonforge.serving import entry, repository_overlay
 from tritonforge.serving.server import Server
 from tritonforge.transform.asker import GoneError, HttpAsker, Reply
 from tritonforge.transform.gathering import Gathering
@@ -154,7 +153,7 @@ class LocalServer:
     def _check_default_model(self) -> None:
         """Refuse a repository of several models before it is loaded: each request goes to the default model."""
         if Path(self._repository).is_dir() and self._default_model is None:
-            configs = view.configs(Path(self._repository))
+            configs = repository_overlay.configs(Path(self._repository))
             if entry.choose(configs, None) is None:
                 names = ", ".join(entry.candidates(configs))
                 raise LaunchError(f"{self._repository} has several models: {names}; name one with --default-model")

@@ -14,7 +14,7 @@ from typing import Final
 from tritonforge.pbtxt import Document, Node, parse
 from tritonforge.validation.tree import Entry, Tree
 
-__all__ = ["mended", "with_files"]
+__all__ = ["find_fixes", "with_files"]
 
 #: The file that keeps an ensemble's empty version directory in git and in tar archives. Triton loads an ensemble only
 #: where a version directory is (model_lifecycle.cc `VersionsToLoad`), and never looks into it.
@@ -23,7 +23,7 @@ _STRING: Final = r"(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
 _STRINGS: Final = re.compile(rf"{_STRING}(?:\s*{_STRING})*")
 
 
-def mended(tree: Tree) -> Mapping[str, bytes]:
+def find_fixes(tree: Tree) -> Mapping[str, bytes]:
     """The files that should be there, by path; none where nothing has a certain answer."""
     files: dict[str, bytes] = {}
     for model in tree.subdirectories():

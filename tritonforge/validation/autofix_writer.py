@@ -1,4 +1,4 @@
-"""Write what `tritonforge.validation.autofix` mends into a repository on disk, once it is sure to help."""
+"""Apply the fixes of `tritonforge.validation.autofix` to a repository on disk, if they help."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import ArtifactError
-from tritonforge.validation.autofix import mended, with_files
+from tritonforge.validation.autofix import find_fixes, with_files
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.tree import MAXIMAL_TEXT, Tree
 
-__all__ = ["Mended", "mend"]
+__all__ = ["AppliedFixes", "apply_fixes"]
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class AppliedFixes:
     """What was written, as unified diffs, and the tree as it is now."""
 
     diffs: Sequence[str]
     tree: Tree
 
 
-def mend(repository: Path, tree: Tree, judge: Callable[[Tree], Sequence[Finding]]) -> Mended:
+def apply_fixes(repository: Path, tree: Tree, judge: Callable[[Tree], Sequence[Finding]]) -> AppliedFixes:
     """Mend a repository; a file is written only when the whole then has fewer findings and none that is new.
 
     Raises:
         ArtifactError: a file cannot be written, is read-only or changed since it was read; those before it are whole.
     """
-    files = mended(tree)
+    files = find_fixes(tree)
     if not files:
-        return Mended((), tree)
+        return AppliedFixes((), tree)
     after = with_files(tree, files)
     before = {_identity(each) for each in judge(tree)}
     found = {_identity(each) for each in judge(after)}
     if not found < before:
-        return Mended((), tree)
+        return AppliedFixes((), tree)
     diffs = [_diff(repository, path, tree, content) for path, content in files.items()]
     _write(repository, tree, files)
-    return Mended(tuple(diffs), after)
+    return AppliedFixes(tuple(diffs), after)
 
 
 def _identity(finding: Finding) -> tuple[str, str, str]:
@@ -66,7 +66,7 @@ def _diff(repository: Path, path: str, tree: Tree, content: bytes) -> str:
         old.splitlines(keepends=True),
         content.decode().splitlines(keepends=True),
         f"{repository / path}",
-        f"{repository / path} (mended)",
+        f"{repository / path} (fixed)",
     )
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from tritonforge import triton as images
+from tritonforge import triton
 from tritonforge.validation.findings import Finding, ordered
 from tritonforge.validation.rules import (
     addresses,
@@ -14,6 +14,7 @@ from tritonforge.validation.rules import (
     checksums,
     dali,
     ensemble,
+    image_rules,
     layout,
     model,
     releases,
@@ -24,7 +25,6 @@ from tritonforge.validation.rules import (
     tfs,
     views,
 )
-from tritonforge.validation.rules import image_rules as images_room
 from tritonforge.validation.rules.catalogue import OF_BACKENDS
 from tritonforge.validation.rules.context import Context, ModelView
 from tritonforge.validation.rules.ensemble import Failure, Judge
@@ -61,7 +61,7 @@ def validate(
         tree,
         auto_complete=auto_complete,
         target=target,
-        image=images.find(image) if image is not None else None,
+        image=triton.find(image) if image is not None else None,
         gpus=gpus,
         load=tuple(load) if load is not None else None,
         config_name=config_name,
@@ -107,7 +107,7 @@ def _findings(context: Context) -> Iterator[Finding]:
     for view in judged:
         if view.is_ensemble and failures.get(view.name, Failure("", "")).stage == "poll":
             yield from loaded[view.name]
-    for room in (addresses, advisories, requests, images_room, releases, dali, shell, sagemaker):
+    for room in (addresses, advisories, requests, image_rules, releases, dali, shell, sagemaker):
         yield from room.check(context)
 
 

@@ -268,15 +268,15 @@ def test_a_repository_that_changes_under_the_plan_is_noticed(
     session: Session, wanted: Deployment, repository: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What goes up is what was planned, or nothing."""
-    from tritonforge.sagemaker.plans import executor as execution
+    from tritonforge.sagemaker.plans import executor
 
-    checked = execution.check
+    checked = executor.check
 
     def late(made: object) -> None:
         (repository / "echo" / "1" / "model.py").write_text("# another\n")
         checked(made)  # type: ignore[arg-type]  # the plan
 
-    monkeypatch.setattr(execution, "check", late)
+    monkeypatch.setattr(executor, "check", late)
     with pytest.raises(DeploymentError, match="has changed since the plan was made"):
         deploy(session, wanted, repository)
     assert everything(session, name)["objects"] == []

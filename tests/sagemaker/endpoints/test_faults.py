@@ -207,9 +207,9 @@ def test_a_configuration_that_aws_does_not_see_yet_is_asked_for_again(
     session: Session, wanted: Deployment, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CreateEndpoint reads what CreateEndpointConfig wrote from a table that is late (API CreateEndpoint)."""
-    from tritonforge.sagemaker.plans import executor as execution
+    from tritonforge.sagemaker.plans import executor
 
-    monkeypatch.setattr(execution, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(executor, "_PAUSES", (0.0, 0.0, 0.0))
     refused = []
     with fresh(session) as late:
 
@@ -232,9 +232,9 @@ def test_what_was_never_there_is_not_asked_for_again(
     session: Session, wanted: Deployment, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A role that does not exist is one error at once."""
-    from tritonforge.sagemaker.plans import executor as execution
+    from tritonforge.sagemaker.plans import executor
 
-    monkeypatch.setattr(execution.time, "sleep", lambda seconds: pytest.fail("it waited"))
+    monkeypatch.setattr(executor.time, "sleep", lambda seconds: pytest.fail("it waited"))
     absent = wanted.with_settings(execution_role_arn="arn:aws:iam::123456789012:role/absent")
     with pytest.raises(DeploymentError, match=r"CreateModel of .*absent"):
         deploy(session, absent, repository)

@@ -18,11 +18,8 @@ from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
 from tritonforge.sagemaker.endpoints.apply import Silent, observe, read
 from tritonforge.sagemaker.endpoints.desired import folder
-from tritonforge.sagemaker.jobs import creation as sending
-from tritonforge.sagemaker.jobs import naming
-from tritonforge.sagemaker.jobs import polling as looking
-from tritonforge.sagemaker.jobs.transform import lifecycle as course
-from tritonforge.sagemaker.jobs.transform import limits, planning
+from tritonforge.sagemaker.jobs import creation, naming, polling
+from tritonforge.sagemaker.jobs.transform import lifecycle, limits, planning
 from tritonforge.transform import Resources, TransformInput, TransformJob, TransformOutput
 
 CONFIG = """
@@ -67,7 +64,7 @@ def created(account: Any, session: Session, name: str, objects: dict[str, bytes]
     account.model(name)
     plan = planning.plan_existing(job(account, name, **changes), region="us-east-1", account="123456789012")
     told = Told()
-    assert course.create(plan, session, materials={}, progress=told) == name
+    assert lifecycle.create(plan, session, materials={}, progress=told) == name
     return told
 
 
@@ -75,7 +72,7 @@ def test_a_job_comes_to_its_end(account: Any, session: Session) -> None:
     """Status and seconds are told, and the lines of SageMaker's own log as they come."""
     told = created(account, session, "watched", {"a": b"x"}, MaxPayloadInMB=2)
     lines: list[str] = []
-    ended = course.watch(session, "watched", progress=told, line=lines.append)
+    ended = lifecycle.watch(session, "watched", progress=told, line=lines.append)
     assert (ended.name, ended.status, ended.reason) == ("watched", "Completed", "")
     assert ended.arn == "arn:aws:sagemaker:us-east-1:123456789012:transform-job/watched"
     assert ended.seconds >= 0.0
@@ -88,7 +85,7 @@ def test_a_failure_is_read_back_with_its_lines(account: Any, session: Session) -
     """FailureReason and the log's last lines, although they come after the status."""
     created(account, session, "failed", {"a": b"x", "b": b"refuse"}, ModelClientConfig={"InvocationsMaxRetries": 0})
     lines: list[str] = []
-    ended = course.watch(session, "failed", progress=Silent(), line=lines.append)
+    ended = lifecycle.watch(session, "failed", progress=Silent(), line=lines.append)
     assert ended.status == "Failed"
     assert ended.reason.startswith("ClientError: See job logs for more information")
     assert sum("MaxConcurrentTransforms=1" in line for line in lines) == 1
@@ -111,10 +108,10 @@ def test_lines_that_come_after_the_status_are_waited_for(
 
     created(account, session, "late-lines", {"a": b"break"}, ModelClientConfig={"InvocationsMaxRetries": 0})
     account.ended("late-lines")
-    monkeypatch.setattr(course, "Lines", Late)
-    monkeypatch.setattr(looking, "_LAST_PAUSE", 0.0)
+    monkeypatch.setattr(lifecycle, "Lines", Late)
+    monkeypatch.setattr(polling, "_LAST_PAUSE", 0.0)
     lines: list[str] = []
-    course.watch(session, "late-lines", progress=Silent(), line=lines.append)
+    lifecycle.watch(session, "late-lines", progress=Silent(), line=lines.append)
     assert lines == ["the cause", "its last line"]
 
 
@@ -123,13 +120,13 @@ def test_a_job_is_stopped_once(account: Any, session: Session) -> None:
     account.containers.gate.clear()
     try:
         created(account, session, "interrupted", {"a": b"wait"})
-        assert course.stop(session, "interrupted") is True
+        assert lifecycle.stop(session, "interrupted") is True
     finally:
         account.containers.gate.set()
-    assert course.watch(session, "interrupted", progress=Silent()).status == "Stopped"
-    assert course.stop(session, "interrupted") is False
+    assert lifecycle.watch(session, "interrupted", progress=Silent()).status == "Stopped"
+    assert lifecycle.stop(session, "interrupted") is False
     with pytest.raises(DeploymentError, match="Requested resource not found"):
-        course.stop(session, "never-there")
+        lifecycle.stop(session, "never-there")
 
 
 def test_every_field_is_checked_before_any_call(account: Any) -> None:
@@ -145,7 +142,7 @@ def test_every_field_is_checked_before_any_call(account: Any) -> None:
         resources=Resources(instance_type="ml.none.large", instance_count=101),
     )
     with pytest.raises(RequestError) as caught:
-        course.check(planning.plan_existing(wrong, region="us-east-1", account="123456789012"))
+        lifecycle.check(planning.plan_existing(wrong, region="us-east-1", account="123456789012"))
     text = str(caught.value)
     for place in ("TransformJobName", "Accept", "InstanceType", "InstanceCount", "Environment", "= 150"):
         assert place in text
@@ -158,7 +155,7 @@ def test_the_other_requests_of_a_plan_are_checked_too(account: Any) -> None:
     request = {"ModelName": "a_b", "PrimaryContainer": {"Image": "i"}}
     model = replace(plan.steps[0], operation="CreateModel", kind="model", name="a_b", request=request)
     with pytest.raises(RequestError, match="CreateModel a_b: ModelName is 'a_b'"):
-        course.check(replace(plan, steps=(model, *plan.steps)))
+        lifecycle.check(replace(plan, steps=(model, *plan.steps)))
 
 
 def test_a_job_whose_answer_was_lost_is_found_again(
@@ -167,23 +164,23 @@ def test_a_job_whose_answer_was_lost_is_found_again(
     """A second call says that the name is taken: by the very job that was asked for; not by another one."""
     created(account, session, "lost", {"a": b"x"})
     again = planning.plan_existing(job(account, "lost"), region="us-east-1", account="123456789012")
-    assert course.create(again, session, materials={}, progress=Silent()) == "lost"
+    assert lifecycle.create(again, session, materials={}, progress=Silent()) == "lost"
     other = planning.plan_existing(job(account, "lost", MaxPayloadInMB=3), region="us-east-1", account="123456789012")
     with pytest.raises(DeploymentError, match="ResourceInUse"):
-        course.create(other, session, materials={}, progress=Silent())
+        lifecycle.create(other, session, materials={}, progress=Silent())
 
 
 def test_a_model_that_appears_late(account: Any, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """SageMaker reads its tables late: the job is tried again until its model is found."""
-    monkeypatch.setattr(sending, "_PAUSES", (0.1, 0.3, 0.6, 1.0))
+    monkeypatch.setattr(creation, "_PAUSES", (0.1, 0.3, 0.6, 1.0))
     account.put({"late/in/a": b"x"})
     timer = threading.Timer(0.3, account.model, ["late"])
     timer.start()
     plan = planning.plan_existing(job(account, "late"), region="us-east-1", account="123456789012")
-    assert course.create(plan, session, materials={}, progress=Silent()) == "late"
+    assert lifecycle.create(plan, session, materials={}, progress=Silent()) == "late"
     timer.join()
     with pytest.raises(DeploymentError, match="Could not find model"):
-        course.create(
+        lifecycle.create(
             planning.plan_existing(job(account, "never"), region="us-east-1", account="123456789012"),
             session,
             materials={},
@@ -217,13 +214,13 @@ def test_a_repository_becomes_archive_model_and_job(account: Any, session: Sessi
         first, named = planned(wanted)
         assert [step.operation for step in first.steps] == ["PutObject", "CreateModel", "CreateTransformJob"]
         assert named.model_name.startswith("planned-")
-        course.create(first, session, materials={"": material}, progress=Silent())
+        lifecycle.create(first, session, materials={"": material}, progress=Silent())
         second, again = planned(TransformJob.from_request({**wanted.to_request(), "TransformJobName": "planned-2"}))
         assert [step.operation for step in second.steps] == ["CreateTransformJob"]
         assert again.model_name == named.model_name
-        course.create(second, session, materials={"": material}, progress=Silent())
+        lifecycle.create(second, session, materials={"": material}, progress=Silent())
     for name in ("planned-1", "planned-2"):
-        assert course.watch(session, name, progress=Silent()).status == "Completed"
+        assert lifecycle.watch(session, name, progress=Silent()).status == "Completed"
         described = account.sagemaker.describe_transform_job(TransformJobName=name)
         assert described["TransformResources"] == {"InstanceType": "ml.c5.2xlarge", "InstanceCount": 2}
     model = account.sagemaker.describe_model(ModelName=named.model_name)

@@ -55,7 +55,7 @@ def deploy(
     is shown, and carried out when you agree. Names carry digests, so a second run does nothing, and one that was
     interrupted goes on.
 
-    Exit codes: 0 done, or nothing to do; 1 AWS or the endpoint refused; 2 the input is to be mended; 3 only with
+    Exit codes: 0 done, or nothing to do; 1 AWS or the endpoint refused; 2 invalid input or usage; 3 only with
     --plan --detailed-exitcode: there is something to do.
     """
     if detailed_exitcode and not only_plan:

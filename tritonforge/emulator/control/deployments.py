@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from tritonforge.emulator.control import delays as pauses
-from tritonforge.emulator.control import fleet, states
+from tritonforge.emulator.control import delays, fleet, states
 from tritonforge.emulator.control.fleet import Fleet
 from tritonforge.emulator.control.pipelines import Containers
 from tritonforge.emulator.control.preconditions import Premises
@@ -91,7 +90,7 @@ class Deployments:
         self._line = line
         self._log = log
         self._closing = threading.Event()
-        self._pauses = pauses.Pauses(speed, self._closing)
+        self._pauses = delays.Pauses(speed, self._closing)
         self._fleets: dict[tuple[str, str], _Fleets] = {}
         self._live: dict[tuple[str, str], LiveEndpoint] = {}
         self._threads: set[threading.Thread] = set()
@@ -174,11 +173,11 @@ class Deployments:
         try:
             green = self._started(region, endpoint, endpoint.pending.models, _all(endpoint.pending))
         except ContainerError as error:
-            self._rest(begun, pauses.CREATION)
+            self._rest(begun, delays.CREATION)
             self._fail(region, endpoint.name, str(error))
             return
         self._fleets[region, endpoint.name] = _Fleets(green)
-        self._rest(begun, pauses.CREATION)
+        self._rest(begun, delays.CREATION)
         self._change(region, endpoint.name, lambda now, found: states.in_service(found, now))
         self._log(f"endpoint {endpoint.name} InService")
 
@@ -209,9 +208,9 @@ class Deployments:
             try:
                 fleets.green = self._started(region, endpoint, endpoint.pending.models, _all(endpoint.pending))
             except ContainerError as error:
-                self._rest(begun, pauses.CREATION)
+                self._rest(begun, delays.CREATION)
                 raise _UndoneError(str(error)) from error
-            self._rest(begun, pauses.CREATION)
+            self._rest(begun, delays.CREATION)
             self._change(region, endpoint.name, lambda now, found: states.begun(found, now))
             self._shift(region, endpoint.name, steps, time.monotonic() - begun)
         except _UndoneError as error:
@@ -268,11 +267,11 @@ class Deployments:
         self._show(region, name)
         if green is not None:
             green.stop()
-        self._pause(pauses.ROLLBACK)
+        self._pause(delays.ROLLBACK)
         self._change(region, name, lambda now, found: states.rolled_back(found, now))
 
     def _scale(self, region: str, endpoint: Endpoint) -> None:
-        self._pause(pauses.SCALING)
+        self._pause(delays.SCALING)
         self._flush(region, endpoint.name)
         self._change(region, endpoint.name, lambda now, found: states.in_service(found, now))
         self._log(f"endpoint {endpoint.name} InService with new weights")
@@ -284,7 +283,7 @@ class Deployments:
         fleets = self._fleets.pop((region, endpoint.name), None)
         if fleets is not None:
             fleets.blue.stop()
-        self._pause(pauses.DELETION)
+        self._pause(delays.DELETION)
         self._invocations(region).forget(endpoint.name)
         with self._ledger.lock:
             self._ledger.remove(region, _KIND, endpoint.name)

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tritonforge.emulator.control import delays as pauses
-from tritonforge.emulator.control import transform_states
+from tritonforge.emulator.control import delays, transform_states
 from tritonforge.emulator.control.pipelines import Containers, InferencePipeline, RunningContainer, start_model
 from tritonforge.emulator.control.records import Transform
 from tritonforge.emulator.control.resource_store import Ledger
@@ -161,8 +160,8 @@ class Transforms:
         except ContainerError as error:
             return f"ClientError: {error}"
         try:
-            waits = pauses.Pauses(self._speed, work.stop)
-            waits.wait(pauses.CREATION - waits.scaled(time.monotonic() - begun))
+            waits = delays.Pauses(self._speed, work.stop)
+            waits.wait(delays.CREATION - waits.scaled(time.monotonic() - begun))
             if work.stop.is_set():
                 return ""
             self._change(region, job.name, transform_states.began)

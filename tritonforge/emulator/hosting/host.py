@@ -32,8 +32,7 @@ from tritonforge.emulator.objects import ObjectStore
 from tritonforge.emulator.private_files import make_private
 from tritonforge.emulator.requests import Answer
 from tritonforge.errors import LaunchError, TritonForgeError
-from tritonforge.serving import folders, shell_safety
-from tritonforge.serving import repository_overlay as view
+from tritonforge.serving import folders, repository_overlay, shell_safety
 from tritonforge.triton import instance_family
 from tritonforge.triton.changes import SERVE_VARIABLES
 from tritonforge.triton.stub_arguments import is_word
@@ -286,13 +285,13 @@ def _models(
     if not is_word(str(place)):  # Triton reads the models there, and their paths reach a shell
         place = folders.make(temporary.prefix("models"))
         closing.callback(shutil.rmtree, place, ignore_errors=True)
-    has_gpu = view.has_gpu()
+    has_gpu = repository_overlay.has_gpu()
 
     def check(repository: Path, model: str) -> str:
         reason = _refusal(variant, repository, served, [model] if model else [], {}, exempt=(_DIRECTORY_NAME,))
-        reason = reason or "; ".join(shell_safety.problems(repository, view.configs(repository)))
+        reason = reason or "; ".join(shell_safety.problems(repository, repository_overlay.configs(repository)))
         if not reason:
-            view.rewrite(repository, to_cpu=not has_gpu)
+            repository_overlay.rewrite(repository, to_cpu=not has_gpu)
         return reason
 
     return ModelCache(
@@ -334,8 +333,8 @@ def _hold_to_release(
 ) -> None:
     loaded = [each.partition("=")[2] for each in outcome.arguments if each.startswith("--load-model=")]
     reason = _refusal(variant, repository, served, loaded, variant.container.environment)
-    if not reason and not view.has_gpu():
-        view.move_to_cpu(repository)
+    if not reason and not repository_overlay.has_gpu():
+        repository_overlay.move_to_cpu(repository)
     if reason:
         log(f"error: creating server: {reason}")
         raise _unhealthy(variant, f"Triton {served.release} refuses the repository: {reason}")

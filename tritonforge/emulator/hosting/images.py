@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tritonforge import triton as images
+from tritonforge import triton
 from tritonforge.emulator.hosting.definitions import ContainerError
 from tritonforge.errors import DefinitionError
 from tritonforge.triton.tfs import layout
@@ -76,7 +76,7 @@ def served_as(uri: str, declared: Mapping[str, str]) -> Served:
     """
     words = declared.get(uri, uri).split("+") if uri in declared else [uri]
     try:
-        return Served(images.find(words[0]).tag, frozenset(words[1:]))
+        return Served(triton.find(words[0]).tag, frozenset(words[1:]))
     except DefinitionError as error:
         known = uri in declared or "tritonserver" in uri
         detail = (

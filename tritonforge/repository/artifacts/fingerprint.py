@@ -20,7 +20,7 @@ from tritonforge.repository.artifacts.reached_code import reached_code
 from tritonforge.repository.definition.models import Dali, Model
 from tritonforge.repository.definition.sources import S3, Artifact, Download, File, Function
 
-__all__ = ["fingerprint"]
+__all__ = ["builder_modules", "fingerprint"]
 
 #: Distributions whose version can change what a function makes; DALI's is one of three, by CUDA version.
 _FRAMEWORKS = (
@@ -113,11 +113,16 @@ def _versions() -> dict[str, str]:
     return installed
 
 
+def builder_modules() -> list[Path]:
+    """Return the files of the modules that make artifacts and of those that read model files, sorted by package."""
+    package = Path(__file__).parent
+    return [*sorted(package.glob("*.py")), *sorted((package.parents[1] / "model_files").glob("*.py"))]
+
+
 @lru_cache(maxsize=1)
 def _maker() -> str:
-    """The digest of the modules that make artifacts: when they change, their results may."""
-    package = Path(__file__).parent
+    """The digest of the modules that make artifacts and read them back: when they change, their results may."""
     digest = hashlib.sha256()
-    for path in (*sorted(package.glob("*.py")), package.parents[1] / "model_files" / "dali_pipeline.py"):
+    for path in builder_modules():
         digest.update(path.read_bytes())
     return digest.hexdigest()

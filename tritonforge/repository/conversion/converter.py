@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge import triton as images
+from tritonforge import triton
 from tritonforge.errors import ArtifactError, DefinitionError, PbtxtError, ValidationError
 from tritonforge.model_files.signature import DALI, GRAPHDEF, SAVEDMODEL
 from tritonforge.repository import config as text
@@ -64,7 +64,7 @@ def converted(repository: Path, destination: Path, *, image: str, progress: Prog
         ValidationError: Triton refuses the repository, before or after; nothing is written.
         MissingExtraError: TensorFlow, tf2onnx or ONNX Runtime is not installed.
     """
-    chosen = images.find(image)
+    chosen = triton.find(image)
     repository, destination = Path(os.path.abspath(repository)), Path(os.path.abspath(destination))  # noqa: PTH100  # resolve() would follow a link that is the target
     _check_apart(repository, destination)
     tree = _tree(repository)

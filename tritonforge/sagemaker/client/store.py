@@ -16,8 +16,7 @@ from typing import Any, BinaryIO, Final, cast
 from urllib.parse import urlencode
 
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
-from tritonforge.sagemaker.client import downloads
-from tritonforge.sagemaker.client import sync as trees
+from tritonforge.sagemaker.client import downloads, sync
 from tritonforge.sagemaker.client.checksums import crc32, pieces
 from tritonforge.sagemaker.client.downloads import Download
 from tritonforge.sagemaker.client.errors import AwsError
@@ -170,13 +169,13 @@ class Store:
         ``digests`` are the files' own (``sha256:...``) where they are known, else they are computed; ``prune`` removes
         the objects below the address that are none of these, when all files are there; ``progress`` as in `upload`.
         """
-        return trees.upload(self, files, uri, digests=digests, prune=prune, progress=progress)
+        return sync.upload(self, files, uri, digests=digests, prune=prune, progress=progress)
 
     def difference(
         self, files: Mapping[str, Path], uri: str, *, digests: Mapping[str, str] | None = None
     ) -> Difference:
         """What `upload_tree` would send, skip and remove. Read-only."""
-        return trees.difference(self, files, uri, digests=digests)
+        return sync.difference(self, files, uri, digests=digests)
 
     def put(self, content: Path | BinaryIO | bytes, uri: str, *, content_type: str) -> int:
         """Put a file, a stream that can seek, or bytes at an address whatever is there; its size in bytes.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tritonforge import triton as images
+from tritonforge import triton
 from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.endpoints.content import Content
 from tritonforge.sagemaker.endpoints.deployment import Variant
@@ -62,7 +62,7 @@ def choose_image(variant: Variant, region: str) -> Chosen:
     if tfs_images.is_named(name):
         return Chosen(variant.image_uri or tfs_images.uri(name, region, cpu=_without_gpu(variant)), None)
     try:
-        image = images.find(name)
+        image = triton.find(name)
     except DefinitionError as error:
         if "/" not in name:
             raise
@@ -71,7 +71,7 @@ def choose_image(variant: Variant, region: str) -> Chosen:
             f"image='24.09' (--image), image_uri={name!r} (--image-uri)"
         ) from error
     reference = name.partition("+")[0]
-    if reference in images.CATALOGUE and _without_gpu(variant):
+    if reference in triton.CATALOGUE and _without_gpu(variant):
         image = replace(image, cpu=True)
     if variant.image_uri is not None:
         return Chosen(variant.image_uri, image)
@@ -82,20 +82,20 @@ def choose_image(variant: Variant, region: str) -> Chosen:
             f"image {name!r}: AWS publishes none with {', '.join(sorted(image.added))}; build your own, and say where "
             "it lies: image_uri=... (--image-uri)"
         )
-    return Chosen(images.uri(image, region), image)
+    return Chosen(triton.uri(image, region), image)
 
 
 def _without_gpu(variant: Variant) -> bool:
     if variant.serverless_config is not None:
         return True
-    return variant.instance_type is not None and images.gpu_family(variant.instance_type) is None
+    return variant.instance_type is not None and triton.gpu_family(variant.instance_type) is None
 
 
 def ami(variant: Variant, image: Image | None) -> tuple[str | None, str]:
     """The machine image for a variant, None to leave it to SageMaker, and why."""
     if variant.inference_ami_version is not None:
         return variant.inference_ami_version, "as given"
-    if variant.instance_type is None or images.gpu_family(variant.instance_type) is None:
+    if variant.instance_type is None or triton.gpu_family(variant.instance_type) is None:
         return None, "the instances have no NVIDIA GPU"
     if image is None:
         return None, "the CUDA of TensorFlow Serving's images is not stated, so it is left to SageMaker"

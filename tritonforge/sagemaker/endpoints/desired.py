@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tritonforge import triton as images
+from tritonforge import triton
 from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.endpoints import naming, scaling
 from tritonforge.sagemaker.endpoints.container import Chosen, ami, choose_image, environment
@@ -156,7 +156,7 @@ def _variant(
             "(--instance-type), or serverless_config"
         )
     if variant.instance_type is not None:
-        images.instance_family(variant.instance_type)
+        triton.instance_family(variant.instance_type)
     chosen = choose_image(variant, place.region)
     request = _model(place, variant, chosen, uploads)
     models[request["ModelName"]] = request

@@ -13,7 +13,7 @@ __all__ = ["HyperparameterError", "InputError", "RefusalError", "StoppedError"]
 
 
 class InputError(TritonForgeError):
-    """What the job was given is to be mended: its settings, its channels, or the data in them."""
+    """The input of the job is invalid: its settings, its channels, or the data in them."""
 
     exit_code = 2
 

@@ -1,7 +1,7 @@
 """A training program's frame: what the job says is read and checked, `train` runs, and how it ended is told. An edge.
 
-Exit codes: 0 trained, or stopped by SIGTERM in good order; 1 the algorithm failed; 2 what the job gave it is to be
-mended (hyperparameters, channels, data); 130 interrupted from the keyboard. What failed is one sentence, the same in
+Exit codes: 0 trained, or stopped by SIGTERM in good order; 1 the algorithm failed; 2 invalid input of the
+job (hyperparameters, channels, data); 130 interrupted from the keyboard. What failed is one sentence, the same in
 /opt/ml/output/failure and as the last line of stderr.
 """
 

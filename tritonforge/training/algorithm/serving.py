@@ -58,8 +58,8 @@ def serve(
     meanwhile, and until it has returned, and ``ready`` says so where it is given, pings get 503. ``close`` is called at
     the end. ``host`` and ``port`` are `address`'s where they are None.
 
-    ``answer`` raises RefusalError for a request that it does not take; every TritonForgeError whose input is to be
-    mended is answered with 400, an error of a server behind with its status, everything else with 500.
+    ``answer`` raises RefusalError for a request that it does not take; a TritonForgeError for invalid input is
+    answered with 400, an error of a server behind with its status, everything else with 500.
 
     Exit codes: 0 after SIGTERM; what ``load`` raised has its own, 1 where it is no TritonForgeError.
     """
@@ -168,7 +168,7 @@ def _answered(answer: Answering, request: Request) -> Reply:
     except ServerError as error:
         return _refused(error.status, error.message or str(error))
     except TritonForgeError as error:
-        unfit = error.exit_code == 2  # the house's code for input that is to be mended
+        unfit = error.exit_code == 2  # invalid input
         return _refused(HTTPStatus.BAD_REQUEST if unfit else HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
     except Exception as error:
         traceback.print_exception(error)

@@ -24,8 +24,7 @@ from types import TracebackType
 from typing import IO, Any, Final
 
 from tritonforge.errors import TritonForgeError
-from tritonforge.training.sandbox import kernel, limits
-from tritonforge.training.sandbox import messages as sentences
+from tritonforge.training.sandbox import kernel, limits, messages
 from tritonforge.training.sandbox.init import Container
 from tritonforge.training.sandbox.root import SYSTEM, Bound
 
@@ -272,9 +271,9 @@ def start(
             pid=pid,
             port=reached,
             isolates=(
-                *sentences.isolated(network=network),
+                *messages.isolated(network=network),
                 *prepared.sentences,
-                *sentences.shared(network=network, limit=limit),
+                *messages.shared(network=network, limit=limit),
             ),
             limited=prepared.sentences,
         )
@@ -387,5 +386,5 @@ def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: C
                 with contextlib.suppress(BrokenPipeError):
                     each.close()
     if "pid" not in message:
-        raise IsolationError(sentences.refusal(message["refused"], root=os.geteuid() == 0))
+        raise IsolationError(messages.refusal(message["refused"], root=os.geteuid() == 0))
     return int(message["pid"])

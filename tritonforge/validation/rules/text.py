@@ -131,7 +131,7 @@ def poll(context: Context, view: ModelView) -> Iterator[Finding]:
             line=first.line,
             column=first.column,
             message=f"failed to read text proto from <repo>/{path}",
-            help=f"mend line {first.line}{more}{at_least}",
+            help=f"correct line {first.line}{more}{at_least}",
         )
     for problem in problems:
         rule = _BY_KIND[problem.kind]

@@ -11,7 +11,7 @@ from tests.sagemaker.jobs.training.programs import declared
 from tests.sagemaker.training.conftest import Account, served
 from tritonforge.emulator.fakes import StandIn, StandInTrainer
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.jobs import polling as looking
+from tritonforge.sagemaker.jobs import polling
 
 
 @pytest.fixture(scope="module")
@@ -42,4 +42,4 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulated validation changes in milliseconds, so it is looked at as often."""
-    monkeypatch.setattr(looking, "_FIRST", 0.02)
+    monkeypatch.setattr(polling, "_FIRST", 0.02)

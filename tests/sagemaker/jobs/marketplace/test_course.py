@@ -10,10 +10,9 @@ from tests.sagemaker.training.conftest import IMAGE, Account
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints.apply import Silent
-from tritonforge.sagemaker.jobs import creation as sending
+from tritonforge.sagemaker.jobs import creation
 from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
-from tritonforge.sagemaker.jobs.marketplace import Publication, Sample, planning, validation
-from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
+from tritonforge.sagemaker.jobs.marketplace import Publication, Sample, lifecycle, planning, validation
 from tritonforge.sagemaker.jobs.training.observation import observe
 from tritonforge.training.algorithm import Algorithm, Channel
 
@@ -35,16 +34,16 @@ def published(session: Session, desk: Account, algorithm: Algorithm, *, replaces
     wanted = Publication(
         algorithm=algorithm, training_image=IMAGE, role=desk.emulator.role_arn, profile=profile, tags={"team": "vision"}
     )
-    standing = course.observe(session, ALGORITHM, algorithm.name)
+    standing = lifecycle.observe(session, ALGORITHM, algorithm.name)
     return planning.algorithm(wanted, {}, observe(session, {}), standing, replaces=replaces)
 
 
 def test_an_algorithm_is_validated_and_not_made_twice(session: Session, desk: Account) -> None:
     """The parts of its validation are told as they go on; a second plan is empty."""
     plan = published(session, desk, declared("twice"))
-    arn = course.create(plan, ALGORITHM, session, materials={}, progress=Silent())
+    arn = lifecycle.create(plan, ALGORITHM, session, materials={}, progress=Silent())
     parts: list[tuple[str, str]] = []
-    ended = course.watch(
+    ended = lifecycle.watch(
         session, ALGORITHM, arn, progress=Silent(), phase=lambda part, status: parts.append((part, status))
     )
     assert (ended.name, ended.arn, ended.status, ended.reasons) == ("twice", arn, "Completed", ())
@@ -56,19 +55,19 @@ def test_an_algorithm_whose_answer_was_lost_is_found_again(session: Session, des
     """The same plan once more: AWS says that the name is taken, by what was asked for; another one is in the way."""
     plan = published(session, desk, declared("lost"))
     other = published(session, desk, declared("lost", "another"))
-    arn = course.create(plan, ALGORITHM, session, materials={}, progress=Silent())
-    assert course.create(plan, ALGORITHM, session, materials={}, progress=Silent()) == arn
+    arn = lifecycle.create(plan, ALGORITHM, session, materials={}, progress=Silent())
+    assert lifecycle.create(plan, ALGORITHM, session, materials={}, progress=Silent()) == arn
     with pytest.raises(DeploymentError, match="already existing"):
-        course.create(other, ALGORITHM, session, materials={}, progress=Silent())
+        lifecycle.create(other, ALGORITHM, session, materials={}, progress=Silent())
 
 
 def test_another_algorithm_takes_the_name_over(
     session: Session, desk: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SageMaker may take a while to forget the old one: the new one is asked for until it has."""
-    monkeypatch.setattr(sending, "_PAUSES", (0.01, 0.01, 0.01))
-    course.create(published(session, desk, declared("over")), ALGORITHM, session, materials={}, progress=Silent())
-    course.watch(session, ALGORITHM, "over", progress=Silent())
+    monkeypatch.setattr(creation, "_PAUSES", (0.01, 0.01, 0.01))
+    lifecycle.create(published(session, desk, declared("over")), ALGORITHM, session, materials={}, progress=Silent())
+    lifecycle.watch(session, ALGORITHM, "over", progress=Silent())
     plan = published(session, desk, declared("over", "new"), replaces=True)
     assert [step.operation for step in plan.steps] == ["DeleteAlgorithm", "CreateAlgorithm"]
     call, refused = session.call, []
@@ -84,17 +83,17 @@ def test_another_algorithm_takes_the_name_over(
         return call(service, operation, **request)
 
     monkeypatch.setattr(session, "call", late)
-    course.create(plan, ALGORITHM, session, materials={}, progress=Silent())
+    lifecycle.create(plan, ALGORITHM, session, materials={}, progress=Silent())
     assert len(refused) == 2
-    assert course.watch(session, ALGORITHM, "over", progress=Silent()).status == "Completed"
-    found = course.observe(session, ALGORITHM, "over").described
+    assert lifecycle.watch(session, ALGORITHM, "over", progress=Silent()).status == "Completed"
+    found = lifecycle.observe(session, ALGORITHM, "over").described
     assert found is not None
     assert found["AlgorithmDescription"] == "new"
 
 
 def test_nothing_is_there_of_another_name(session: Session, desk: Account) -> None:
     """Neither an algorithm, nor a package, nor a group."""
-    assert course.observe(session, ALGORITHM, "nothing").described is None
-    found = course.observe(session, MODEL_PACKAGE, "nothing", group="none")
+    assert lifecycle.observe(session, ALGORITHM, "nothing").described is None
+    found = lifecycle.observe(session, MODEL_PACKAGE, "nothing", group="none")
     assert (found.described, found.has_group) == (None, False)
-    assert course.version(session, "none", {}) is None
+    assert lifecycle.version(session, "none", {}) is None

@@ -11,8 +11,15 @@ from tests.sagemaker.jobs.training.jobs import IMAGE, ROLE
 from tritonforge.errors import DeploymentError, RequestError
 from tritonforge.sagemaker.endpoints.observed import Bucket
 from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
-from tritonforge.sagemaker.jobs.marketplace import Container, ModelPackage, Publication, Sample, planning, validation
-from tritonforge.sagemaker.jobs.marketplace import lifecycle as course
+from tritonforge.sagemaker.jobs.marketplace import (
+    Container,
+    ModelPackage,
+    Publication,
+    Sample,
+    lifecycle,
+    planning,
+    validation,
+)
 from tritonforge.sagemaker.jobs.marketplace.planning import Standing
 from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, Seen
 from tritonforge.sagemaker.plans.steps import Plan
@@ -51,7 +58,7 @@ CONTENTS = {"train": content("1" * 64, "a"), planning.TRANSFORM: content("2" * 6
 def plan(standing: Standing, wanted: Publication | None = None, *, replaces: bool = False) -> Plan:
     """The plan of the algorithm."""
     made = planning.algorithm(wanted or publication(), CONTENTS, SEEN, standing, replaces=replaces)
-    course.check(made, ALGORITHM)
+    lifecycle.check(made, ALGORITHM)
     return made
 
 
@@ -107,7 +114,7 @@ def test_everything_that_aws_would_refuse_is_said() -> None:
     """The service model's constraints and the documented limits; nothing is called."""
     wanted = publication(training_image="x" * 256, role="nobody")
     with pytest.raises(RequestError) as caught:
-        course.check(planning.algorithm(wanted, CONTENTS, SEEN, Standing()), ALGORITHM)
+        lifecycle.check(planning.algorithm(wanted, CONTENTS, SEEN, Standing()), ALGORITHM)
     for place in ("TrainingSpecification.TrainingImage", "ValidationSpecification.ValidationRole"):
         assert place in str(caught.value)
 
@@ -118,13 +125,13 @@ def test_a_model_of_this_machine_goes_up_with_its_package() -> None:
     address = f"s3://bucket/{contents['model'].key}"
     source = ModelPackage(name="one", algorithm_name="counter")
     made = planning.package(source, contents, SEEN, Standing())
-    course.check(made, MODEL_PACKAGE)
+    lifecycle.check(made, MODEL_PACKAGE)
     assert operations(made) == ["PutObject", "CreateModelPackage"]
     (algorithm,) = made.steps[-1].request["SourceAlgorithmSpecification"]["SourceAlgorithms"]
     assert algorithm == {"AlgorithmName": "counter", "ModelDataUrl": address}
     version = ModelPackage(group="all", declared=DECLARED, containers=(Container(image=IMAGE),))
     grouped = planning.package(version, contents, SEEN, Standing(has_group=False))
-    course.check(grouped, MODEL_PACKAGE)
+    lifecycle.check(grouped, MODEL_PACKAGE)
     assert operations(grouped) == ["CreateModelPackageGroup", "PutObject", "CreateModelPackage"]
     (container,) = grouped.steps[-1].request["InferenceSpecification"]["Containers"]
     assert container == {"Image": IMAGE, "ModelDataUrl": address}

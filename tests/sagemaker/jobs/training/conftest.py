@@ -13,7 +13,7 @@ from tests.sagemaker.training.conftest import Account, served
 from tritonforge.emulator.control import loglines
 from tritonforge.emulator.fakes import StandIn, StandInTrainer
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.jobs import polling as looking
+from tritonforge.sagemaker.jobs import polling
 
 _numbers = itertools.count()
 
@@ -46,8 +46,8 @@ def name() -> str:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulated job changes in milliseconds, so it is looked at as often."""
-    monkeypatch.setattr(looking, "_FIRST", 0.02)
-    monkeypatch.setattr(looking, "_LAST_PAUSE", 0.1)
+    monkeypatch.setattr(polling, "_FIRST", 0.02)
+    monkeypatch.setattr(polling, "_LAST_PAUSE", 0.1)
     monkeypatch.setattr(loglines, "_PERIOD", 0.02)  # the log is written within such a pause
 
 

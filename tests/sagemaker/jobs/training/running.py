@@ -6,8 +6,7 @@ from typing import Any
 
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints.apply import Progress, Silent
-from tritonforge.sagemaker.jobs.training import lifecycle as course
-from tritonforge.sagemaker.jobs.training import planning
+from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.local_data import materials
 from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
 from tritonforge.sagemaker.plans.steps import Plan
@@ -21,11 +20,11 @@ def planned(session: Session, job: TrainingJob) -> Plan:
         return planning.plan(job, contents, observe(session, contents))[0]
 
 
-def learn(session: Session, job: TrainingJob, *, progress: Progress | None = None) -> course.Ended:
+def learn(session: Session, job: TrainingJob, *, progress: Progress | None = None) -> lifecycle.Ended:
     """Bring a job to its end."""
     told = progress or Silent()
     create(session, job, progress=told)
-    return course.watch(session, job.name, progress=told)
+    return lifecycle.watch(session, job.name, progress=told)
 
 
 def create(session: Session, job: TrainingJob, *, progress: Progress) -> None:
@@ -33,7 +32,7 @@ def create(session: Session, job: TrainingJob, *, progress: Progress) -> None:
     with materials(job, bucket=bucket_name(session, None)) as found:
         contents = {name: each.content for name, each in found.items()}
         plan, job = planning.plan(job, contents, observe(session, contents))
-        course.create(plan, session, materials=found, progress=progress)
+        lifecycle.create(plan, session, materials=found, progress=progress)
 
 
 def everything(session: Session, below: str) -> dict[str, list[str]]:

@@ -9,8 +9,7 @@ import pytest
 from tests.sagemaker.jobs.training.jobs import IMAGE, channel, job, request
 from tritonforge.errors import RequestError
 from tritonforge.sagemaker.endpoints.observed import Bucket
-from tritonforge.sagemaker.jobs.training import lifecycle as course
-from tritonforge.sagemaker.jobs.training import limits, planning
+from tritonforge.sagemaker.jobs.training import lifecycle, limits, planning
 from tritonforge.sagemaker.jobs.training.contents import DATA, Seen
 from tritonforge.sagemaker.plans.steps import Plan
 
@@ -26,7 +25,7 @@ def plan(*channels: dict[str, Any], name: str = "n", **changes: Any) -> Plan:
 def refusal(*channels: dict[str, Any], **changes: Any) -> list[str]:
     """Why it is refused, line by line."""
     with pytest.raises(RequestError) as caught:
-        course.check(plan(*channels, **changes))
+        lifecycle.check(plan(*channels, **changes))
     first, *lines = str(caught.value).splitlines()
     assert first == "AWS would refuse this job:"
     return lines
@@ -34,7 +33,7 @@ def refusal(*channels: dict[str, Any], **changes: Any) -> list[str]:
 
 def test_a_job_that_is_right_passes() -> None:
     """The one that all others here differ from."""
-    course.check(plan())
+    lifecycle.check(plan())
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from tritonforge.emulator.fakes import StandInTrainer
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints.apply import Silent
-from tritonforge.sagemaker.jobs import polling as looking
-from tritonforge.sagemaker.jobs.training import lifecycle as course
+from tritonforge.sagemaker.jobs import polling
+from tritonforge.sagemaker.jobs.training import lifecycle
 from tritonforge.training.job import Outcome, TrainingJob
 
 LOSS = {"Name": "loss", "Regex": r"loss=([0-9.]+)"}
@@ -49,7 +49,7 @@ def test_a_job_comes_to_its_end_and_its_model_here(
     metrics: list[tuple[str, float]] = []
     lines: list[str] = []
     learn(session, wanted, progress=told)
-    ended = course.watch(
+    ended = lifecycle.watch(
         session,
         wanted.name,
         progress=told,
@@ -69,13 +69,13 @@ def test_a_job_comes_to_its_end_and_its_model_here(
     ]
     assert ended.artifact == f"s3://{desk.bucket}/out/{wanted.name}/output/model.tar.gz"
     path = tmp_path / "here" / "model.tar.gz"
-    assert course.download(session, ended.artifact, path, progress=Silent()) == (path,)
+    assert lifecycle.download(session, ended.artifact, path, progress=Silent()) == (path,)
     with tarfile.open(path) as archive:
         content = archive.extractfile("model.json")
         assert content is not None
         assert json.load(content) == {"epochs": "3"}
     with pytest.raises(DeploymentError, match="the model is not there"):
-        course.download(session, f"{ended.artifact}.absent", path, progress=Silent())
+        lifecycle.download(session, f"{ended.artifact}.absent", path, progress=Silent())
 
 
 def test_a_second_job_sends_nothing_again(session: Session, wanted: TrainingJob) -> None:
@@ -110,10 +110,10 @@ def test_lines_that_come_after_the_end_are_waited_for(
             return next(looks)
 
     learn(session, wanted)
-    monkeypatch.setattr(course, "Lines", Late)
-    monkeypatch.setattr(looking, "_LAST_PAUSE", 0.0)
+    monkeypatch.setattr(lifecycle, "Lines", Late)
+    monkeypatch.setattr(polling, "_LAST_PAUSE", 0.0)
     metrics: list[float] = []
-    ended = course.watch(session, wanted.name, progress=Silent(), metric=lambda _, value: metrics.append(value))
+    ended = lifecycle.watch(session, wanted.name, progress=Silent(), metric=lambda _, value: metrics.append(value))
     assert ended.lines == ("epoch 1 loss=0.25", "loss=0.125")
     assert metrics == [0.5, 0.25, 0.125, 0.5]  # the first and the last are AWS's own
 
@@ -132,9 +132,9 @@ def test_the_last_lines_of_a_failure_are_waited_for_longer(
     late = SimpleNamespace(new=lambda: next(looks))
     monkeypatch.setattr(trainer, "ends", lambda _: Outcome(state=state, failure="", exit_code=int(state == "Failed")))
     learn(session, wanted)
-    monkeypatch.setattr(course, "Lines", lambda *_: late)
-    monkeypatch.setattr(looking, "_LAST_PAUSE", 0.0)
-    assert course.watch(session, wanted.name, progress=Silent()).lines == told
+    monkeypatch.setattr(lifecycle, "Lines", lambda *_: late)
+    monkeypatch.setattr(polling, "_LAST_PAUSE", 0.0)
+    assert lifecycle.watch(session, wanted.name, progress=Silent()).lines == told
 
 
 def test_a_job_is_stopped_once(desk: Account, session: Session, wanted: TrainingJob, gate: Any) -> None:
@@ -142,13 +142,13 @@ def test_a_job_is_stopped_once(desk: Account, session: Session, wanted: Training
     gate.clear()
     create(session, wanted, progress=Silent())
     desk.until(wanted.name, lambda found: found["SecondaryStatus"] == "Training")
-    assert course.stop(session, wanted.name) is True
-    ended = course.watch(session, wanted.name, progress=Silent())
+    assert lifecycle.stop(session, wanted.name) is True
+    ended = lifecycle.watch(session, wanted.name, progress=Silent())
     assert (ended.status, ended.reason) == ("Stopped", "")
     assert ended.artifact is not None
-    assert course.stop(session, wanted.name) is False
+    assert lifecycle.stop(session, wanted.name) is False
     with pytest.raises(DeploymentError, match="not found"):
-        course.stop(session, "never-there")
+        lifecycle.stop(session, "never-there")
 
 
 def test_a_job_that_was_stopped_by_its_own_limit_says_so(
@@ -187,17 +187,17 @@ def test_a_file_that_changes_under_the_plan_is_noticed(session: Session, wanted:
 def test_a_model_of_files_comes_as_a_folder(desk: Account, session: Session, tmp_path: Path) -> None:
     """OutputDataConfig.CompressionType NONE leaves files below a prefix."""
     desk.put({"plain/model/a": b"1", "plain/model/b/c": b"2"})
-    found = course.download(session, f"s3://{desk.bucket}/plain/model/", tmp_path / "m", progress=Silent())
+    found = lifecycle.download(session, f"s3://{desk.bucket}/plain/model/", tmp_path / "m", progress=Silent())
     assert sorted(found) == [tmp_path / "m/a", tmp_path / "m/b/c"]
     assert (tmp_path / "m/b/c").read_bytes() == b"2"
     with pytest.raises(DeploymentError, match="there are no files of the model"):
-        course.download(session, f"s3://{desk.bucket}/plain/none/", tmp_path / "m", progress=Silent())
+        lifecycle.download(session, f"s3://{desk.bucket}/plain/none/", tmp_path / "m", progress=Silent())
 
 
 def test_spot_instances_that_are_taken_away_and_given_again() -> None:
     """Every transition is told, also a status that comes twice; so are messages that change in place."""
     phases: list[tuple[str, str]] = []
-    watched = course._Watched(lambda _: None, lambda *now: phases.append(now), lambda *_: None)
+    watched = lifecycle._Watched(lambda _: None, lambda *now: phases.append(now), lambda *_: None)
 
     def seen(*transitions: tuple[str, str]) -> Mapping[str, Any]:
         told = [{"Status": status, "StatusMessage": message} for status, message in transitions]
@@ -213,7 +213,7 @@ def test_spot_instances_that_are_taken_away_and_given_again() -> None:
 def test_metrics_of_an_algorithm_without_definitions_are_those_that_aws_tells() -> None:
     """AWS's own algorithms log in ways of theirs; FinalMetricDataList has the values as they come."""
     metrics: list[tuple[str, float]] = []
-    watched = course._Watched(lambda _: None, lambda *_: None, lambda *now: metrics.append(now))
+    watched = lifecycle._Watched(lambda _: None, lambda *_: None, lambda *now: metrics.append(now))
     for value in (0.5, 0.5, 0.25):
         shown = watched.described(
             {"SecondaryStatus": "Training", "FinalMetricDataList": [{"MetricName": "mAP", "Value": value}]}

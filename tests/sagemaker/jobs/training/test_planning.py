@@ -12,8 +12,7 @@ import pytest
 from tests.sagemaker.jobs.training.jobs import channel, job, manifest, pictures
 from tritonforge.errors import DefinitionError, DeploymentError
 from tritonforge.sagemaker.endpoints.observed import Bucket, HalfUpload
-from tritonforge.sagemaker.jobs.training import lifecycle as course
-from tritonforge.sagemaker.jobs.training import planning
+from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.contents import DATA, Seen
 from tritonforge.sagemaker.jobs.training.local_data import Material, materials
 from tritonforge.sagemaker.plans.steps import Plan
@@ -33,7 +32,7 @@ def planned(one: TrainingJob, there: Seen | None = None) -> tuple[Plan, Training
     with materials(one, bucket=BUCKET) as found:
         contents = {name: each.content for name, each in found.items()}
         made, placed = planning.plan(one, contents, there or seen())
-        course.check(made)
+        lifecycle.check(made)
         return made, placed, dict(found)
 
 

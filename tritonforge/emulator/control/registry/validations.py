@@ -12,8 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from tritonforge.emulator.control import delays as pauses
-from tritonforge.emulator.control import models, transform_jobs
+from tritonforge.emulator.control import delays, models, transform_jobs
 from tritonforge.emulator.control.failures import ApiError
 from tritonforge.emulator.control.records import Registered, Training, Transform
 from tritonforge.emulator.control.registry import naming, profiles
@@ -113,7 +112,7 @@ class Validations:
         assert found is not None
         if found.status != "Pending":
             return found
-        pauses.Pauses(self._speed, self._closing).wait(pauses.CREATION)
+        delays.Pauses(self._speed, self._closing).wait(delays.CREATION)
         prefix = f"{name.replace('/', '-')[:_PREFIX].rstrip('-')}-{secrets.token_hex(4)}"
         names = {each: f"{prefix}-{each}" for each in ("training", "model", "transform")}
         return self._change(region, kind, name, lambda each, now: profiles.begun(each, names, now))

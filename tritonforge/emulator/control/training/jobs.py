@@ -11,8 +11,7 @@ from tritonforge.emulator.control.failures import ApiError, invalid, taken_train
 from tritonforge.emulator.control.records import Training
 from tritonforge.emulator.control.registry import naming
 from tritonforge.emulator.control.request_context import Desk, Operation
-from tritonforge.emulator.control.training import compatibility as fitting
-from tritonforge.emulator.control.training import states
+from tritonforge.emulator.control.training import compatibility, states
 from tritonforge.emulator.hosting import programs
 from tritonforge.training.job import TrainingJob
 from tritonforge.training.job.preparing import refusals
@@ -80,7 +79,7 @@ def _algorithm(desk: Desk, request: Mapping[str, Any]) -> tuple[str, Mapping[str
     if found.status != "Completed" and not naming.validates(found, request):
         raise invalid(f"Algorithm {found.arn} is {found.status}; a job needs one that is Completed.")  # ours
     declared: Mapping[str, Any] = found.request["TrainingSpecification"]
-    misfits = list(fitting.problems(request, found.request))
+    misfits = list(compatibility.problems(request, found.request))
     if misfits:
         raise invalid("; ".join(misfits))
     return str(declared["TrainingImage"]), declared

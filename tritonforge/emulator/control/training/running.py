@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-from tritonforge.emulator.control import delays as pauses
+from tritonforge.emulator.control import delays
 from tritonforge.emulator.control.records import Training
 from tritonforge.emulator.control.resource_store import Ledger
 from tritonforge.emulator.control.threads import Task, Threads
-from tritonforge.emulator.control.training import compatibility as fitting
-from tritonforge.emulator.control.training import states
+from tritonforge.emulator.control.training import compatibility, states
 from tritonforge.emulator.control.training.metrics import Metrics
 from tritonforge.emulator.hosting import programs
 from tritonforge.emulator.jobs.place import EmulatedPlace
@@ -157,7 +156,7 @@ class Trainings:
         program = programs.folder(job.image, self._images)
         if program is None:
             return _failed(f"ClientError: Requested image {job.image} not found. {programs.ADVICE}")
-        if not pauses.Pauses(self._speed, work.stop).wait(pauses.CREATION):
+        if not delays.Pauses(self._speed, work.stop).wait(delays.CREATION):
             return states.stopped
         stream = f"{job.name}/algo-1-{int(time.time())}"
         metrics = Metrics(
@@ -172,7 +171,7 @@ class Trainings:
 
         try:
             outcome = self._trainer(
-                TrainingJob.from_request(fitting.completed(job.request, job.algorithm)),
+                TrainingJob.from_request(compatibility.completed(job.request, job.algorithm)),
                 program=program,
                 place=EmulatedPlace(self._objects, folder),
                 work=folder / "work",

@@ -13,10 +13,7 @@ from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.endpoints.apply import Progress, apply
 from tritonforge.sagemaker.endpoints.apply.observation import is_missing
-from tritonforge.sagemaker.jobs import checking
-from tritonforge.sagemaker.jobs import creation as sending
-from tritonforge.sagemaker.jobs import marketplace as algorithms
-from tritonforge.sagemaker.jobs import polling as looking
+from tritonforge.sagemaker.jobs import checking, creation, marketplace, polling
 from tritonforge.sagemaker.jobs.kinds import MODEL_PACKAGE, Kind
 from tritonforge.sagemaker.jobs.marketplace.planning import Standing
 from tritonforge.sagemaker.jobs.matching import holds
@@ -48,7 +45,7 @@ def check(plan: Plan, kind: Kind) -> None:
     Raises:
         RequestError: with everything that AWS would refuse, one a line.
     """
-    checking.check(plan, kind, algorithms.exceeded)
+    checking.check(plan, kind, marketplace.exceeded)
 
 
 def observe(session: Session, kind: Kind, name: str, *, group: str | None = None) -> Standing:
@@ -104,8 +101,8 @@ def create(plan: Plan, kind: Kind, session: Session, *, materials: Mapping[str, 
     )
     progress.begin(f"create {kind.noun} {made.name}")
     deletes = any(step.action == "delete" and step.kind == kind.noun for step in plan.steps)
-    answer = sending.send(
-        session, kind, made.name, made.request, late=lambda error: deletes and sending.is_taken(error)
+    answer = creation.send(
+        session, kind, made.name, made.request, late=lambda error: deletes and creation.is_taken(error)
     )
     return str(answer[kind.arn])
 
@@ -134,7 +131,7 @@ def watch(
                 phase(part, status)
         return "".join(f", {part} {status}" for part, status in told.items())
 
-    found = looking.until_ended(session, kind, name, progress=progress, phase=described)
+    found = polling.until_ended(session, kind, name, progress=progress, phase=described)
     return Ended(
         name=name.rpartition("/")[2] if name.startswith("arn:") else name,
         arn=str(found[kind.arn]),

@@ -14,9 +14,7 @@ from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
 from tritonforge.sagemaker.endpoints.apply import Progress, apply
 from tritonforge.sagemaker.endpoints.apply.uploading import counted
-from tritonforge.sagemaker.jobs import checking
-from tritonforge.sagemaker.jobs import creation as sending
-from tritonforge.sagemaker.jobs import polling as looking
+from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.log_tail import Lines
 from tritonforge.sagemaker.jobs.training import limits, uploading
@@ -79,7 +77,7 @@ def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], p
         progress=progress,
     )
     progress.begin(f"create training job {job.name}")
-    sending.send(session, TRAINING, job.name, job.request, late=lambda error: False)
+    creation.send(session, TRAINING, job.name, job.request, late=lambda error: False)
     return job.name
 
 
@@ -101,7 +99,7 @@ def watch(
         DeploymentError, ConnectError: AWS does not tell how the job is.
     """
     watched = _Watched(line, phase, metric)
-    found = looking.until_ended(
+    found = polling.until_ended(
         session,
         TRAINING,
         name,
@@ -133,7 +131,7 @@ def stop(session: Session, name: str) -> bool:
     Raises:
         DeploymentError, ConnectError: AWS refused the call.
     """
-    return looking.stop(session, TRAINING, name)
+    return polling.stop(session, TRAINING, name)
 
 
 def download(session: Session, artifact: str, target: Path, *, progress: Progress) -> tuple[Path, ...]:

@@ -9,9 +9,7 @@ from typing import Any, Final
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.endpoints.apply import Material, Progress, apply
-from tritonforge.sagemaker.jobs import checking
-from tritonforge.sagemaker.jobs import creation as sending
-from tritonforge.sagemaker.jobs import polling as looking
+from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.log_tail import Lines
 from tritonforge.sagemaker.jobs.transform import limits
@@ -60,7 +58,7 @@ def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], p
         progress=progress,
     )
     progress.begin(f"create transform job {job.name}")
-    sending.send(session, TRANSFORM, job.name, job.request, late=_is_late)
+    creation.send(session, TRANSFORM, job.name, job.request, late=_is_late)
     return job.name
 
 
@@ -70,7 +68,7 @@ def watch(session: Session, name: str, *, progress: Progress, line: Callable[[st
     Raises:
         DeploymentError, ConnectError: AWS does not tell how the job is.
     """
-    found = looking.until_ended(
+    found = polling.until_ended(
         session,
         TRANSFORM,
         name,
@@ -84,7 +82,7 @@ def watch(session: Session, name: str, *, progress: Progress, line: Callable[[st
         arn=str(found["TransformJobArn"]),
         status=str(found["TransformJobStatus"]),
         reason=str(found.get("FailureReason", "")),
-        seconds=looking.between(found.get("TransformStartTime"), found.get("TransformEndTime")),
+        seconds=polling.between(found.get("TransformStartTime"), found.get("TransformEndTime")),
     )
 
 
@@ -94,7 +92,7 @@ def stop(session: Session, name: str) -> bool:
     Raises:
         DeploymentError, ConnectError: AWS refused the call.
     """
-    return looking.stop(session, TRANSFORM, name)
+    return polling.stop(session, TRANSFORM, name)
 
 
 def _is_late(error: AwsError) -> bool:

@@ -12,8 +12,7 @@ import numpy as np
 
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
-from tritonforge.serving.backends import bfloat16
-from tritonforge.serving.backends import config_check as agreement
+from tritonforge.serving.backends import bfloat16, config_check
 from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
@@ -132,8 +131,8 @@ def check(config: Configuration, session: Session) -> None:
             f"model '{config.name}' has BF16 tensors and the string input '{texts[0]}': ONNX Runtime's Python package "
             "does not carry both in one request"
         )
-    agreement.check(config, session.inputs, session.outputs)
-    agreement.check_shapes(config, session.inputs, session.outputs)
+    config_check.check(config, session.inputs, session.outputs)
+    config_check.check_shapes(config, session.inputs, session.outputs)
 
 
 def _provided(tensors: Sequence[Any]) -> dict[str, Provided]:

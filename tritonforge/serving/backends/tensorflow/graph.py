@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tritonforge.datatypes import BY_CONFIG, TYPE_STRING, from_numpy
 from tritonforge.errors import ArtifactError
-from tritonforge.serving.backends import config_check as agreement
+from tritonforge.serving.backends import config_check
 from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
@@ -143,7 +143,7 @@ def _load_graphdef(config: Configuration, session: Any, path: Any) -> Graph:
     # Any node can be an output; a wrong name is answered with the nodes that nothing else uses.
     outputs = {each.name: tensors[each.name] for each in config.outputs if each.name in tensors}
     ends = {name: tensor for name, tensor in tensors.items() if not tensor.consumers() and name not in placeholders}
-    agreement.check(config, _all_provided(placeholders), _all_provided({**ends, **outputs}), all_inputs=False)
+    config_check.check(config, _all_provided(placeholders), _all_provided({**ends, **outputs}), all_inputs=False)
     return Graph(session, placeholders, outputs)
 
 
@@ -165,8 +165,8 @@ def _load_savedmodel(config: Configuration, session: Any, folder: Any) -> Graph:
         {name: _provided(tf.dtypes.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape)) for name, info in each}
         for each in (chosen.inputs.items(), chosen.outputs.items())
     ]
-    agreement.check(config, provided[0], provided[1])
-    agreement.check_shapes(config, provided[0], provided[1])
+    config_check.check(config, provided[0], provided[1])
+    config_check.check_shapes(config, provided[0], provided[1])
     return Graph(session, inputs, outputs)
 
 
