@@ -28,6 +28,7 @@ LEVELS = {name: level for level, names in enumerate(PACKAGES) for name in names}
 #: Modules that touch the machine: files, processes, sockets, frameworks. Every other module is pure.
 EDGES = (
     "tritonforge.building",
+    "tritonforge.files",
     "tritonforge.cli",
     "tritonforge.module_loader",
     "tritonforge.serving",

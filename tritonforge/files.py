@@ -1,0 +1,100 @@
+"""Files: SHA-256, atomic writes, and the text of an operating system error."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+__all__ = ["CHUNK", "Readable", "describe_error", "hash_file", "hash_stream", "replace_file",
+           "sync_directory", "write_file"]  # fmt: skip
+
+#: Bytes that are read at a time: large enough that calls do not count, small enough for the processor's cache.
+CHUNK: Final = 1 << 20
+
+
+class Readable(Protocol):
+    """What `hash_stream` reads: an open binary file, a socket's file, a member of an archive."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, empty at the end."""
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hash_stream(file)
+
+
+def hash_stream(stream: Readable) -> str:
+    """Return the SHA-256 of all that a stream still has to read, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def replace_file(path: Path, *, mode: int | None = None, sync: bool = True) -> Iterator[IO[bytes]]:
+    """Write a file that appears under its name when the context ends, with its whole content or not at all.
+
+    The content is written to a hidden file beside ``path``, which then takes the name. If the context raises, an
+    existing file keeps its content and nothing is left behind.
+
+    Args:
+        path: the file to write; its directory must exist.
+        mode: the permissions of the new file; if None those that `open` gives to a new file (0o666 less the umask).
+        sync: bring the content to the disk before the file takes its name, so that a power failure cannot leave an
+            empty file. False for what can be made again.
+
+    Raises OSError.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(partial, flags, 0o666 if mode is None else mode)
+    file = os.fdopen(descriptor, "wb")
+    try:
+        yield file
+        file.flush()
+        if mode is not None:
+            os.fchmod(descriptor, mode)  # whatever the umask
+        if sync:
+            os.fsync(descriptor)
+        file.close()
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # what is left in its buffer on a full disk
+            file.close()
+
+
+def write_file(path: Path, content: bytes, *, mode: int | None = None, sync: bool = True) -> None:
+    """Write bytes to a file as `replace_file` does. Raises OSError."""
+    with replace_file(path, mode=mode, sync=sync) as file:
+        file.write(content)
+
+
+def sync_directory(path: Path) -> None:
+    """Bring a directory's entries to the disk, where its file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the operating system's text for an error, such as "No space left on device", without number and path.
+
+    An error without such a text gives its message, one without a message the name of its type.
+    """
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text) or type(error).__name__
