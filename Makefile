@@ -41,9 +41,9 @@ test: setup .venv/peers/installed
 test-all: setup .venv/peers/installed
 	@$(PYTEST)
 
-# The inner loop: no server and no framework is started.
+# The inner loop: no server, no framework and no other program is started.
 test-fast: setup
-	@$(PYTEST) -m "not server and not framework and not long"
+	@$(PYTEST) -m "not server and not framework and not process and not long"
 
 lint: setup
 	$(BIN)/ruff check .
