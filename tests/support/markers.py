@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,7 @@ def check_markers(item: pytest.Item) -> Iterator[None]:
     finally:
         _events = None
     if events and (record := os.environ.get("TRITONFORGE_RECORD_MARKERS")):
-        with open(record, "a", encoding="utf-8") as file:
+        with Path(record).open("a", encoding="utf-8") as file:
             file.write(f"{item.nodeid}\t{events[0]}\n".replace("\n", " ").rstrip() + "\n")
     elif events:
         pytest.fail(f"{item.nodeid}: {events[0]}", pytrace=False)
