@@ -1,6 +1,7 @@
 """The architecture, checked by reading every import: who may import whom, which modules are pure, how long they are."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -98,70 +99,92 @@ IMPURE = {
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base", "handler"}
 
 
-def modules() -> dict[str, ast.Module]:
-    """Every module of the package, parsed, by its dotted name."""
-    found = {}
+def parse_modules() -> dict[str, ast.Module]:
+    """Return every module of the package, parsed, by its dotted name."""
+    parsed = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        found[name] = ast.parse(path.read_text())
-    return found
+        parsed[name] = ast.parse(path.read_text())
+    return parsed
 
 
-MODULES = modules()
-
-
-def imports(tree: ast.Module) -> set[str]:
-    """Every module that is imported anywhere in a tree, except for type checking only."""
-    found: set[str] = set()
+def list_imports(tree: ast.Module) -> set[str]:
+    """Return every module that is imported anywhere in a tree, except for type checking only."""
+    names: set[str] = set()
     skipped: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            skipped |= {id(each) for each in ast.walk(node)}
+            skipped |= {id(child) for child in ast.walk(node)}
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-def level(module: str) -> int:
+def package_level(module: str) -> int:
     """Return the level of a module's package; modules outside the packages are at the bottom."""
     return LEVELS.get(module.split(".")[1], len(PACKAGES)) if "." in module else len(PACKAGES)
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in PUBLIC])
-def test_imports_run_downwards(name: str) -> None:
-    """A module imports its own package and those below."""
-    imported = {
-        each for each in imports(MODULES[name]) if each.split(".")[0] == "tritonforge" and each != "tritonforge"
+@functools.cache
+def imports_by_module() -> dict[str, set[str]]:
+    """Return what each module imports; read once, when the first test needs it."""
+    return {name: list_imports(tree) for name, tree in parse_modules().items()}
+
+
+def module_file(name: str) -> Path:
+    """Return the file of a module."""
+    path = ROOT.joinpath(*name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def test_imports_run_downwards() -> None:
+    upward = {
+        f"{name} imports {imported}"
+        for name, names in imports_by_module().items()
+        if name not in PUBLIC
+        for imported in names
+        if imported.startswith("tritonforge.") and package_level(imported) < package_level(name)
     }
-    assert not {each for each in imported if level(each) < level(name)}
+    assert not upward
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(EDGES)])
-def test_pure_modules_touch_nothing(name: str) -> None:
+def test_pure_modules_touch_nothing() -> None:
     """A module that is not an edge imports no file system, process, socket, clock or framework."""
-    assert not {each.split(".")[0] for each in imports(MODULES[name])} & IMPURE
+    impure = {
+        f"{name} imports {imported}"
+        for name, names in imports_by_module().items()
+        if not name.startswith(EDGES)
+        for imported in names
+        if imported.split(".")[0] in IMPURE
+    }
+    assert not impure
 
 
 def test_boto3_is_imported_in_one_module() -> None:
-    """Only tritonforge.sagemaker.client.session knows boto3."""
-    found = {name for name, tree in MODULES.items() if any(each.split(".")[0] == "boto3" for each in imports(tree))}
-    assert found <= {"tritonforge.sagemaker.client.session"}
+    importers = {
+        name for name, names in imports_by_module().items() if any(part.split(".")[0] == "boto3" for part in names)
+    }
+    assert importers <= {"tritonforge.sagemaker.client.session"}
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_modules_are_short_and_named_by_a_noun(name: str) -> None:
-    """A module has at most about 400 lines and none of the names that say nothing."""
-    path = PACKAGE.parent / Path(*name.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    assert len(file.read_text().splitlines()) <= 400
-    assert path.stem not in FORBIDDEN_NAMES
+def test_modules_are_short_and_named_by_a_noun() -> None:
+    """A module has at most 400 lines and none of the names that say nothing."""
+    files = [module_file(name) for name in imports_by_module()]
+    assert not {path: count for path in files if (count := len(path.read_text().splitlines())) > 400}
+    assert not [path for path in files if path.stem in FORBIDDEN_NAMES]
 
 
+def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a new interpreter."""
+    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.process
 def test_importing_tritonforge_loads_no_framework() -> None:
     """`import tritonforge` and its help load neither a framework nor numpy nor grpc."""
     script = (
@@ -169,13 +192,13 @@ def test_importing_tritonforge_loads_no_framework() -> None:
         "heavy = {'tensorflow', 'nvidia', 'onnxruntime', 'boto3', 'grpc', 'numpy', 'google', 'rich', 'urllib3'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert run_python(script).stdout.strip() == "[]"
 
 
+@pytest.mark.process
 def test_every_module_imports_without_a_framework() -> None:
     """No module loads TensorFlow, DALI, ONNX Runtime, boto3 or grpc when it is imported: in one process, one by one."""
-    names = [name for name in MODULES if "backends" not in name and not name.endswith("__main__")]
+    names = [name for name in imports_by_module() if "backends" not in name and not name.endswith("__main__")]
     script = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
@@ -184,5 +207,5 @@ def test_every_module_imports_without_a_framework() -> None:
         "    if heavy:\n"
         "        sys.exit(f'{name} loads {sorted(heavy)}')"
     )
-    done = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True, check=False)
+    done = run_python(script, *names)
     assert done.returncode == 0, done.stderr
