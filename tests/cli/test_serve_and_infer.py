@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sklearn
 import urllib3
 
 from tests import conftest
 from tests.conftest import ROOT
 from tests.sagemaker.package.conftest import lay
 from tests.support.command import tritonforge
+from tests.support.photographs import CHINA
 from tests.support.picture_models import DIGITS, write_repository
 
 pytestmark = pytest.mark.server
-
-PHOTOGRAPH = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
 
 
 class Serving:
@@ -70,7 +68,7 @@ def serving(digits: Path) -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def reference(serving: Serving) -> Any:
     """The classes of the photograph, as `infer` tells them for the address of SageMaker's front end."""
-    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--json")
+    done = tritonforge("infer", serving.urls["sagemaker"], str(CHINA), "--json")
     return json.loads(done.stdout)["answers"][0]["outputs"]
 
 
@@ -116,7 +114,7 @@ def test_every_address_answers_the_same(serving: Serving, reference: Any, addres
     """The same classes from each front end, in either form."""
     url = serving.urls[address]
     extra = [] if address == "sagemaker" else ["--model", "digits"]
-    done = tritonforge("infer", url, str(PHOTOGRAPH), "--json", form, *extra)
+    done = tritonforge("infer", url, str(CHINA), "--json", form, *extra)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)["answers"][0]
     assert answer["outputs"] == reference
@@ -129,9 +127,9 @@ def test_every_address_answers_the_same(serving: Serving, reference: Any, addres
 
 def test_a_person_reads_scores_indices_and_labels(serving: Serving) -> None:
     """Each image with its best classes, one a line."""
-    done = conftest.tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--top", "2")
+    done = conftest.tritonforge("infer", serving.urls["sagemaker"], str(CHINA), "--top", "2")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith(f"{PHOTOGRAPH}  ")
+    assert lines[0].startswith(f"{CHINA}  ")
     assert len(lines) == 3
     score, index, label = lines[1].split()
     assert 0 < float(score) <= 1
@@ -140,7 +138,7 @@ def test_a_person_reads_scores_indices_and_labels(serving: Serving) -> None:
 
 def test_numbers_come_as_they_are_with_top_0(serving: Serving) -> None:
     """All ten probabilities."""
-    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), "--top", "0", "--json")
+    done = tritonforge("infer", serving.urls["sagemaker"], str(CHINA), "--top", "0", "--json")
     told = json.loads(done.stdout)["answers"][0]["outputs"]["PROBABILITIES"]
     assert (told["datatype"], told["shape"], len(told["data"])) == ("FP32", [10], 10)
     assert abs(sum(told["data"]) - 1) < 1e-5
@@ -148,23 +146,23 @@ def test_numbers_come_as_they_are_with_top_0(serving: Serving) -> None:
 
 def test_an_image_that_is_none_is_told_and_the_others_are_answered(serving: Serving, no_image: Path) -> None:
     """Exit code 1, the server's sentence for the one file, the answers for the others."""
-    done = tritonforge("infer", serving.urls["sagemaker"], str(PHOTOGRAPH), str(no_image), str(PHOTOGRAPH))
+    done = tritonforge("infer", serving.urls["sagemaker"], str(CHINA), str(no_image), str(CHINA))
     assert done.returncode == 1
-    assert done.stdout.count(str(PHOTOGRAPH)) == 2
+    assert done.stdout.count(str(CHINA)) == 2
     assert f"error: {no_image}: the server answered 400" in done.stderr
     assert "dear model" in done.stderr
 
 
 def test_a_model_must_be_named_where_models_have_names(serving: Serving) -> None:
     """Triton's own address needs --model, and the sentence says so."""
-    done = tritonforge("infer", serving.urls["http"], str(PHOTOGRAPH))
+    done = tritonforge("infer", serving.urls["http"], str(CHINA))
     assert done.returncode == 2
     assert "--model" in done.stderr
 
 
 def test_an_unknown_model_is_told_in_tritons_words(serving: Serving) -> None:
     """Triton's sentence and status arrive."""
-    done = tritonforge("infer", serving.urls["http"], str(PHOTOGRAPH), "--model", "nobody")
+    done = tritonforge("infer", serving.urls["http"], str(CHINA), "--model", "nobody")
     assert done.returncode == 1
     assert "Request for unknown model: 'nobody' is not found" in done.stderr
 

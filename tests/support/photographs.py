@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from pathlib import Path
 
-import sklearn
 from PIL import Image
 
-_FOLDER = Path(sklearn.__file__).parent / "datasets" / "images"
+
+def _find_photographs() -> Path:
+    spec = importlib.util.find_spec("sklearn")  # importing scikit-learn itself takes a second
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "datasets" / "images"
+
+
+#: The directory of the photographs.
+FOLDER = _find_photographs()
+#: The smaller photograph.
+CHINA = FOLDER / "china.jpg"
 
 #: scikit-learn's two photographs, as JPEG.
-PHOTOGRAPHS = [(_FOLDER / name).read_bytes() for name in ("china.jpg", "flower.jpg")]
+PHOTOGRAPHS = [(FOLDER / name).read_bytes() for name in ("china.jpg", "flower.jpg")]
 
 
 def photographs_and_crops() -> list[bytes]:

@@ -7,13 +7,11 @@ from typing import Any
 
 import boto3
 import pytest
-import sklearn
 
 from tests.support.command import tritonforge
 from tests.support.picture_models import DIGITS, write_repository
 from tritonforge.emulator import Emulator
 
-PHOTOGRAPH = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
 

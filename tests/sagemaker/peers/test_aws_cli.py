@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place
+from tests.sagemaker.peers.conftest import IMAGE, Place
 from tests.support.peers import Peers
+from tests.support.photographs import CHINA
 
 pytestmark = pytest.mark.server
 
@@ -18,7 +19,7 @@ def digit(tmp_path_factory: pytest.TempPathFactory) -> str:
     from PIL import Image
 
     path = tmp_path_factory.mktemp("digit") / "digit.png"
-    Image.open(PHOTOGRAPH).crop((0, 0, 64, 64)).save(path)
+    Image.open(CHINA).crop((0, 0, 64, 64)).save(path)
     return str(path)
 
 

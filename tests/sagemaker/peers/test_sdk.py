@@ -6,8 +6,9 @@ from pathlib import Path
 import botocore.exceptions
 import pytest
 
-from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place
+from tests.sagemaker.peers.conftest import IMAGE, Place
 from tests.support.peers import Peers
+from tests.support.photographs import CHINA
 
 pytestmark = pytest.mark.server
 
@@ -17,7 +18,7 @@ def test_sagemaker_core_makes_waits_asks_and_deletes(place: Place, peers: Peers,
     from PIL import Image
 
     picture = tmp_path / "digit.png"
-    Image.open(PHOTOGRAPH).crop((0, 0, 64, 64)).save(picture)
+    Image.open(CHINA).crop((0, 0, 64, 64)).save(picture)
     script = Path(__file__).with_name("core_steps.py")
     said = peers.sdk_3(place.emulator, script, place.package, place.emulator.role_arn, IMAGE, str(picture))
     told = json.loads(said[said.index('{"names"') :])  # after what the SDK draws while it waits

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.sagemaker.peers.conftest import IMAGE, PHOTOGRAPH, Place, packaged
+from tests.sagemaker.peers.conftest import IMAGE, Place, packaged
 from tests.support.peers import Peers
+from tests.support.photographs import CHINA
 from tests.support.picture_models import INCEPTION, write_repository
 from tritonforge.emulator import Emulator
 from tritonforge.inference.client import Client
@@ -46,14 +47,14 @@ def expected(repository: Path) -> np.ndarray:
         Server(repository, sagemaker_port=0, http_port=None, grpc_port=None, metrics_port=None) as server,
         Client(server.sagemaker_url or "") as client,
     ):
-        return client.infer_raw(PHOTOGRAPH.read_bytes()).outputs["OUTPUT"].reshape(-1)
+        return client.infer_raw(CHINA.read_bytes()).outputs["OUTPUT"].reshape(-1)
 
 
 def test_the_code_of_the_post_runs_from_create_model_to_both_invocations(
     place: Place, peers: Peers, expected: np.ndarray
 ) -> None:
     """CreateModel to InvokeEndpoint as JSON and as binary+json: both answer what the ensemble answers."""
-    arguments = (place.package, place.emulator.role_arn, IMAGE, str(PHOTOGRAPH))
+    arguments = (place.package, place.emulator.role_arn, IMAGE, str(CHINA))
     told = json.loads(peers.boto3(place.emulator, HERE / "seed_ensemble.py", *arguments))
     assert [arn.rpartition(":")[2].partition("/")[0] for arn in told["arns"]] == [
         "model",
@@ -70,7 +71,7 @@ def test_the_steps_of_the_notebook_run_with_their_own_request_building(
     place: Place, peers: Peers, repository: Path, expected: np.ndarray
 ) -> None:
     """The notebook packs with tar, polls and builds its requests itself; the endpoint answers all the same."""
-    arguments = (str(repository), place.emulator.role_arn, str(PHOTOGRAPH))
+    arguments = (str(repository), place.emulator.role_arn, str(CHINA))
     told = json.loads(peers.boto3(place.emulator, HERE / "notebook_steps.py", *arguments))
     assert told["statuses"] == ["Creating", "InService"]
     np.testing.assert_allclose(told["json"], expected, atol=1e-5)
