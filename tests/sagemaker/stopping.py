@@ -144,7 +144,7 @@ def main() -> None:
     session = Session(endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name=os.environ["AWS_DEFAULT_REGION"])
     for service in _SERVICES:
         session.client(service)
-        service_model.service(service)
+        service_model.load_service(service)
     waiting._FIRST = 0.02  # type: ignore[misc]  # the emulated endpoint changes in milliseconds
     with small_parts():
         _run_tasks(session)

@@ -154,7 +154,9 @@ def malformed_requests(seed: int, count: int, *, bucket: str) -> Iterator[Malfor
 
 def _control(chance: random.Random) -> Malformed:
     known = sorted(OPERATIONS)
-    operation = chance.choice(known) if chance.random() < 0.95 else chance.choice(service_model.operations("sagemaker"))
+    operation = (
+        chance.choice(known) if chance.random() < 0.95 else chance.choice(service_model.list_operations("sagemaker"))
+    )
     target = f"SageMaker.{operation}" if chance.random() < 0.98 else f"SageMaker.{chance.choice(_TEXTS)}"
     headers = {"X-Amz-Target": target, "Content-Type": chance.choice(_TYPES) if chance.random() < 0.2 else _TYPES[0]}
     if chance.random() < 0.3:
@@ -163,7 +165,7 @@ def _control(chance: random.Random) -> Malformed:
         return Malformed("POST", "/", headers, chance.choice(_BODIES))
     # What is there stays there.
     names = ["none", "x"] if operation.startswith("Delete") else ["there", "there", "none", "x"]
-    text = _document(chance, service_model.operation("sagemaker", operation).input_shape, names)
+    text = _document(chance, service_model.find_operation("sagemaker", operation).input_shape, names)
     body = text.encode("utf-8", "surrogatepass")
     if chance.random() < 0.05 and body:
         body = body[: chance.randrange(len(body))]

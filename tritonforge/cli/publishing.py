@@ -134,11 +134,11 @@ def requests(
 def _check(operation: str, request: Mapping[str, Any]) -> None:
     """Raise RequestError for what AWS would refuse."""
     from tritonforge.sagemaker import service_model
-    from tritonforge.sagemaker.jobs.marketplace import exceeded
+    from tritonforge.sagemaker.limits import check_limits
 
-    service_model.check("sagemaker", operation, request)
-    if limits := exceeded(operation, request):
-        listed = "\n".join(f"  {each.place}: {each.sentence}" for each in limits)
+    service_model.check_request("sagemaker", operation, request)
+    if violations := check_limits(operation, request):
+        listed = "\n".join(f"  {violation.place}: {violation.sentence}" for violation in violations)
         raise RequestError(f"{operation}: AWS would refuse this request:\n{listed}")
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from tritonforge.cli.assignments import assigned, attributed
 from tritonforge.cli.terminal import err
 from tritonforge.errors import MissingExtraError, RequestError
-from tritonforge.sagemaker import service_model, shapes
+from tritonforge.sagemaker import service_model
 from tritonforge.training.job import (
     AlgorithmSpecification,
     Channel,
@@ -163,7 +163,8 @@ def _read(file: Path) -> TrainingJob:
     else:
         request.setdefault("OutputDataConfig", {"S3OutputPath": ""})
     try:
-        found = shapes.problems(service_model.operation("sagemaker", "CreateTrainingJob").input_shape, request)
+        shape = service_model.find_operation("sagemaker", "CreateTrainingJob").input_shape
+        found = service_model.check_shape(shape, request)
     except MissingExtraError as error:
         err.print(
             f"[yellow]note:[/yellow] {escape(str(file))} is not held against AWS's own model: {escape(str(error))}"
@@ -176,5 +177,5 @@ def _read(file: Path) -> TrainingJob:
         and not (each.kind == "pattern" and each.path[-1] in _ADDRESSES)
     ]
     if broken:
-        raise RequestError(f"{file}: AWS would refuse this request:\n{shapes.summary(broken)}")
+        raise RequestError(f"{file}: AWS would refuse this request:\n{service_model.describe_violations(broken)}")
     return TrainingJob.from_request(cast("dict[str, Any]", request))

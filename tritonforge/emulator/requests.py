@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from tritonforge.triton.service_limits import REAL_TIME_BODY
+
 __all__ = [
     "MAXIMAL_BODY",
     "Answer",
@@ -22,9 +24,8 @@ __all__ = [
     "Response",
 ]
 
-#: Bytes that a real-time request may have. Source: Amazon SageMaker, "Model Hosting FAQs"; the service model's own
-#: figure of 6 291 456 is older, and AWS no longer holds requests to it.
-MAXIMAL_BODY: Final = 25 * 1024 * 1024
+#: Bytes that a real-time request may have.
+MAXIMAL_BODY: Final = REAL_TIME_BODY.value
 
 
 @dataclass(frozen=True, slots=True)

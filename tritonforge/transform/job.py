@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 from tritonforge.errors import RequestError
 from tritonforge.records import AssembleWith, BatchStrategy, SplitType
 from tritonforge.transform import jsonpath
+from tritonforge.triton.service_limits import TRANSFORM_PAYLOAD
 
 __all__ = [
     "MAX_PAYLOAD_IN_MB",
@@ -35,8 +36,8 @@ DataType: TypeAlias = Literal["S3Prefix", "ManifestFile"]
 CompressionType: TypeAlias = Literal["None", "Gzip"]
 JoinSource: TypeAlias = Literal["None", "Input"]
 
-#: Source: API_CreateTransformJob, `MaxPayloadInMB`: at most 100, also times `MaxConcurrentTransforms`.
-MAX_PAYLOAD_IN_MB: Final = 100
+#: Megabytes of a request, also times `MaxConcurrentTransforms`.
+MAX_PAYLOAD_IN_MB: Final = TRANSFORM_PAYLOAD.value
 
 #: Content types that data processing knows. Source: SageMaker developer guide, "Associate Prediction Results with Input
 #: Records".

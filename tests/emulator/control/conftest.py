@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.fakes import StandIn
 from tritonforge.emulator.hosting import Variant
-from tritonforge.sagemaker import service_model, shapes
+from tritonforge.sagemaker import service_model
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
@@ -30,8 +30,8 @@ def checked(parsed: Any, model: Any, http_response: Any, **_: Any) -> None:
     """Hold the answer, as it was sent, against the output of the service model: no member may be wrong or unknown."""
     if http_response.status_code < 300 and model.output_shape is not None:
         sent = json.loads(http_response.content or b"{}")
-        found = shapes.problems(model.output_shape, sent)
-        assert not found, f"{model.name}: {shapes.summary(found)}"
+        found = service_model.check_shape(model.output_shape, sent)
+        assert not found, f"{model.name}: {service_model.describe_violations(found)}"
 
 
 class Account:
@@ -133,4 +133,4 @@ def refused() -> Callable[..., tuple[str, str]]:
 @pytest.fixture(scope="session")
 def outputs() -> Any:
     """The service model's operations, by name."""
-    return lambda name: service_model.operation("sagemaker", name)
+    return lambda name: service_model.find_operation("sagemaker", name)

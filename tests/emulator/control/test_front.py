@@ -103,7 +103,7 @@ def test_an_operation_without_output_has_an_empty_body(account: Any) -> None:
 
 def test_every_operation_that_is_emulated_is_one_of_aws_s() -> None:
     """No operation has a name that the service model does not have."""
-    assert set(OPERATIONS) <= set(service_model.operations("sagemaker"))
+    assert set(OPERATIONS) <= set(service_model.list_operations("sagemaker"))
 
 
 def test_it_listens_on_loopback_only(account: Any) -> None:

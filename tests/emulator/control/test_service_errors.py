@@ -75,7 +75,7 @@ def test_the_subresources_that_moto_overlooks_are_known() -> None:
     from moto.s3 import responses
 
     source = inspect.getsource(responses)
-    model = service_model.service("s3")
+    model = service_model.load_service("s3")
     targets = [model.operation_model(name).http["requestUri"].partition("?")[2] for name in model.operation_names]
     named = {part.partition("=")[0] for target in targets for part in target.split("&")} - {"", "x-id", "select-type"}
     overlooked = {name for name in named if f'"{name}"' not in source and f"'{name}'" not in source}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sagemaker.algorithms.published import PACKAGE_REQUEST, REQUEST
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.jobs.marketplace import exceeded
+from tritonforge.sagemaker.limits import check_limits
 
 HYPER = ("TrainingSpecification", "SupportedHyperParameters")
 PROFILE = ("ValidationSpecification", "ValidationProfiles", 0)
@@ -38,8 +38,8 @@ def changed(request: dict[str, Any], *changes: tuple[tuple[str | int, ...], obje
 
 def told(operation: str, request: dict[str, Any]) -> list[str]:
     """The places and sentences; the service model itself has nothing against the request."""
-    service_model.check("sagemaker", operation, request)
-    return [f"{each.place}: {each.sentence}" for each in exceeded(operation, request)]
+    service_model.check_request("sagemaker", operation, request)
+    return [f"{each.place}: {each.sentence}" for each in check_limits(operation, request)]
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,3 @@ def test_limits_of_create_model_package(
     """The same for model packages, of a name or of a group."""
     found = told("CreateModelPackage", changed(PACKAGE_REQUEST, *changes))
     assert [each for each in found if sentence in each], found
-
-
-def test_other_operations_have_no_limits_here() -> None:
-    """Their limits are in rooms of their own."""
-    assert exceeded("CreateModel", {}) == ()

@@ -30,10 +30,10 @@ from tritonforge.sagemaker.jobs.marketplace import (
     Profile,
     Publication,
     Sample,
-    exceeded,
     specification,
     validation,
 )
+from tritonforge.sagemaker.limits import check_limits
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric, Objective
 from tritonforge.training.algorithm.loading import load
 from tritonforge.training.job import AlgorithmSpecification, CheckpointConfig, Output, TrainingJob
@@ -42,15 +42,15 @@ from tritonforge.training.job import AlgorithmSpecification, CheckpointConfig, O
 def test_create_algorithm_is_exact() -> None:
     """Every member of the declaration is where CreateAlgorithm wants it, in its words, and AWS's model takes it."""
     assert ALGORITHM.to_request() == REQUEST
-    service_model.check("sagemaker", "CreateAlgorithm", REQUEST)
-    assert exceeded("CreateAlgorithm", REQUEST) == ()
+    service_model.check_request("sagemaker", "CreateAlgorithm", REQUEST)
+    assert check_limits("CreateAlgorithm", REQUEST) == ()
 
 
 def test_create_model_package_is_exact() -> None:
     """A model of an algorithm, validated by the same transform job."""
     assert PACKAGE.to_request() == PACKAGE_REQUEST
-    service_model.check("sagemaker", "CreateModelPackage", PACKAGE_REQUEST)
-    assert exceeded("CreateModelPackage", PACKAGE_REQUEST) == ()
+    service_model.check_request("sagemaker", "CreateModelPackage", PACKAGE_REQUEST)
+    assert check_limits("CreateModelPackage", PACKAGE_REQUEST) == ()
 
 
 def test_a_version_of_a_group_has_containers_of_its_own() -> None:
@@ -87,8 +87,8 @@ def test_a_version_of_a_group_has_containers_of_its_own() -> None:
             "SupportedResponseMIMETypes": ["application/json"],
         },
     }
-    service_model.check("sagemaker", "CreateModelPackage", request)
-    assert exceeded("CreateModelPackage", request) == ()
+    service_model.check_request("sagemaker", "CreateModelPackage", request)
+    assert check_limits("CreateModelPackage", request) == ()
     assert ModelPackage.from_request(request).to_request() == request
 
 
@@ -119,8 +119,8 @@ def test_the_detector_can_be_published() -> None:
         certify_for_marketplace=True,
     )
     request = publication.to_request()
-    service_model.check("sagemaker", "CreateAlgorithm", request)
-    assert exceeded("CreateAlgorithm", request) == ()
+    service_model.check_request("sagemaker", "CreateAlgorithm", request)
+    assert check_limits("CreateAlgorithm", request) == ()
     assert Publication.from_request(request).algorithm == declared
 
 
@@ -264,8 +264,8 @@ def test_any_declaration_is_taken_by_aws_and_read_back(declared: Algorithm | Non
     assume(declared is not None)
     assert declared is not None
     request = Publication(algorithm=declared, training_image="x", inference=[Container(image="x")]).to_request()
-    service_model.check("sagemaker", "CreateAlgorithm", request)
-    assert exceeded("CreateAlgorithm", request) == ()
+    service_model.check_request("sagemaker", "CreateAlgorithm", request)
+    assert check_limits("CreateAlgorithm", request) == ()
     assert specification.algorithm(request) == declared
 
 
@@ -318,4 +318,4 @@ def test_a_plain_sample_comes_as_its_channel_says() -> None:
         "ContentType": "application/x-recordio",
         "InputMode": "File",
     }
-    service_model.check("sagemaker", "CreateAlgorithm", request)
+    service_model.check_request("sagemaker", "CreateAlgorithm", request)

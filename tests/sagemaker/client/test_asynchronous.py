@@ -109,7 +109,7 @@ def twice(array: Any) -> Callable[[Incoming], Reply]:
 
 def test_a_small_request_goes_inline(queue: Queue, session: Session) -> None:
     """The installed botocore takes up to 128 000 bytes so: nothing is put to S3 but the answer."""
-    members = service_model.operation("sagemaker-runtime", "InvokeEndpointAsync").input_shape.members
+    members = service_model.find_operation("sagemaker-runtime", "InvokeEndpointAsync").input_shape.members
     assert members["Body"].metadata["max"] == 128_000
     response = client_of(session, prefix=None, options={"inference_id": "i1"}).infer({"x": X})
     assert response["y"].tolist() == [[2, 4]]
@@ -143,7 +143,7 @@ def test_an_older_botocore_sends_everything_by_s3(
     queue: Queue, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where AWS's model has no inline body, small requests go by S3 too; without a place for them that is an error."""
-    shape = service_model.operation("sagemaker-runtime", "InvokeEndpointAsync").input_shape
+    shape = service_model.find_operation("sagemaker-runtime", "InvokeEndpointAsync").input_shape
     monkeypatch.delitem(shape.members, "Body")
     client_of(session).infer({"x": X})
     assert "inputlocation" in queue.seen[0][0]

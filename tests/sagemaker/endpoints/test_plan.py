@@ -394,7 +394,7 @@ def test_what_aws_would_refuse_is_refused_before_any_call(fields: dict[str, Any]
     ("policy", "sentence"),
     [
         (BlueGreen(type="CANARY", size="60%"), "1 to 50 %"),
-        (BlueGreen(type="CANARY"), "needs CanarySize"),
+        (BlueGreen(type="CANARY"), "requires CanarySize"),
         (BlueGreen(type="LINEAR", size="5%"), "10 to 50 %"),
         (Rolling(maximum_batch_size="4%"), "5 to 50 %"),
         (

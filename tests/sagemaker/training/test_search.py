@@ -29,7 +29,7 @@ JOB = {
 
 def shape() -> Any:
     """The record of a training job in the service model."""
-    return service_model.service("sagemaker").shape_for("TrainingJob")
+    return service_model.load_service("sagemaker").shape_for("TrainingJob")
 
 
 def where(name: str, value: str | None = None, operator: str | None = None) -> dict[str, str]:
@@ -188,7 +188,7 @@ def test_every_kind_that_the_emulator_keeps_is_found(desk: Any) -> None:
     assert package["ModelPackage"]["ModelPackageArn"] == arn
     group = where("ModelPackageGroupName", "searched", "Equals")
     assert names(search("ModelPackageGroup", group), "ModelPackageGroup", "ModelPackageGroupName") == ["searched"]
-    for kind in service_model.operation("sagemaker", "Search").input_shape.members["Resource"].enum:
+    for kind in service_model.find_operation("sagemaker", "Search").input_shape.members["Resource"].enum:
         sagemaker.search(Resource=kind)
     assert not sagemaker.search(Resource="Experiment")["Results"]
 

@@ -19,7 +19,7 @@ from tritonforge.emulator.fakes import StandIn, StandInContainer
 from tritonforge.emulator.hosting import ContainerError, ContainerGoneError, UnhealthyError, Variant
 from tritonforge.emulator.objects import ObjectStore
 from tritonforge.emulator.requests import Answer
-from tritonforge.sagemaker import shapes
+from tritonforge.sagemaker import service_model
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 GROUP = "/aws/sagemaker/TransformJobs"
@@ -101,8 +101,8 @@ class Echoes(StandIn):
 def checked(parsed: Any, model: Any, http_response: Any, **_: Any) -> None:
     """Hold the answer, as it was sent, against the output of the service model: no member may be wrong or unknown."""
     if http_response.status_code < 300 and model.output_shape is not None:
-        found = shapes.problems(model.output_shape, json.loads(http_response.content or b"{}"))
-        assert not found, f"{model.name}: {shapes.summary(found)}"
+        found = service_model.check_shape(model.output_shape, json.loads(http_response.content or b"{}"))
+        assert not found, f"{model.name}: {service_model.describe_violations(found)}"
 
 
 class Account:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.transform.conftest import IMAGE
 from tritonforge.errors import DefinitionError, DeploymentError, RequestError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
 from tritonforge.sagemaker.endpoints.apply import Silent, observe, read
 from tritonforge.sagemaker.endpoints.desired import folder
 from tritonforge.sagemaker.jobs import creation, naming, polling
-from tritonforge.sagemaker.jobs.transform import lifecycle, limits, planning
+from tritonforge.sagemaker.jobs.transform import lifecycle, planning
+from tritonforge.sagemaker.limits import check_limits
 from tritonforge.transform import Resources, TransformInput, TransformJob, TransformOutput
 
 CONFIG = """
@@ -251,6 +250,5 @@ def test_names_of_jobs() -> None:
 def test_instances_have_a_limit(account: Any, count: int) -> None:
     """A hundred, and not one more."""
     request = account.request("n", TransformResources={"InstanceType": "ml.m5.xlarge", "InstanceCount": count})
-    found = limits.exceeded("CreateTransformJob", request)
+    found = check_limits("CreateTransformJob", request)
     assert [each.place for each in found] == ["TransformResources.InstanceCount"] * (count > 100)
-    assert limits.exceeded("CreateModel", json.loads(json.dumps({"Image": IMAGE}))) == ()

@@ -11,7 +11,7 @@ from tritonforge.errors import RequestError
 from tritonforge.sagemaker import service_model
 from tritonforge.training.job import TrainingJob
 
-SHAPE = service_model.operation("sagemaker", "CreateTrainingJob").input_shape
+SHAPE = service_model.find_operation("sagemaker", "CreateTrainingJob").input_shape
 
 #: Seed 4's job as the API has it: an augmented manifest in Pipe mode, image then label.
 SEED: dict[str, Any] = {
@@ -101,7 +101,7 @@ def test_the_seeds_request_is_typed_and_nothing_is_said_against_it() -> None:
     assert job.channels[0].data.attribute_names == ("source-ref", "sthakur-groundtruth-demo")
     assert job.mode(job.channels[0]) == "Pipe"
     assert job.artifact_uri == "s3://sthakur/models/cars/output/model.tar.gz"
-    assert service_model.check("sagemaker", "CreateTrainingJob", job.to_request()) is None
+    assert service_model.check_request("sagemaker", "CreateTrainingJob", job.to_request()) is None
 
 
 def test_a_member_that_a_later_model_adds_is_carried() -> None:

@@ -27,9 +27,7 @@ from tritonforge.emulator.control.request_context import Desk, Operation
 from tritonforge.emulator.control.training import jobs
 from tritonforge.emulator.requests import Response
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.endpoints import limits
-from tritonforge.sagemaker.jobs.training import limits as training_limits
-from tritonforge.sagemaker.jobs.transform import limits as transform_limits
+from tritonforge.sagemaker.limits import check_limits
 
 __all__ = ["OPERATIONS", "Plane"]
 
@@ -49,9 +47,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     }
 )
 
-#: What the documentation says in words. Algorithms and model packages ask for theirs themselves: AWS has sentences of
-#: its own for what comes before them.
-_LIMITS: Final = (limits, transform_limits, training_limits)
+#: Operations that check the documented limits themselves: AWS has sentences of its own for what comes before them.
+_CHECKED_LATER: Final = frozenset({"CreateAlgorithm", "CreateModelPackage"})
 
 #: Operations that change nothing, and are not worth a sentence when they succeed.
 _READING: Final = ("Describe", "List", "Search")
@@ -86,16 +83,16 @@ class Plane:
     def _answered(self, operation: str, region: str, body: bytes) -> Mapping[str, Any]:
         act = OPERATIONS.get(operation)
         if act is None:
-            known = operation in service_model.operations("sagemaker")
+            known = operation in service_model.list_operations("sagemaker")
             raise not_emulated(operation) if known else unknown_operation(operation)
         return act(self._desk(region), _request(operation, body))
 
 
 def _request(operation: str, body: bytes) -> Mapping[str, Any]:
-    request = serialization.read(operation, service_model.operation("sagemaker", operation).input_shape, body)
-    exceeded = [limit for each in _LIMITS for limit in each.exceeded(operation, request)]
-    if exceeded:
-        raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
+    request = serialization.read(operation, service_model.find_operation("sagemaker", operation).input_shape, body)
+    violations = () if operation in _CHECKED_LATER else check_limits(operation, request)
+    if violations:
+        raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
     return request
 
 

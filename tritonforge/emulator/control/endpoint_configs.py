@@ -11,7 +11,7 @@ from tritonforge.emulator.control.arns import KINDS
 from tritonforge.emulator.control.failures import already_exists, invalid
 from tritonforge.emulator.control.records import Resource
 from tritonforge.emulator.control.request_context import Desk, Operation
-from tritonforge.sagemaker.endpoints import limits
+from tritonforge.sagemaker.limits import check_limits
 
 __all__ = ["OPERATIONS"]
 
@@ -34,9 +34,9 @@ def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
             elif not request.get("ExecutionRoleArn"):
                 # hashicorp/terraform-provider-aws pull request 44977 tells the rule; the sentence is ours.
                 raise invalid(f"ExecutionRoleArn is required: variant {each['VariantName']} has no ModelName.")
-        found = list(limits.create_endpoint_config(request, models))
-        if found:
-            raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in found))
+        violations = check_limits("CreateEndpointConfig", request, models=models)
+        if violations:
+            raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
         kept = {key: value for key, value in request.items() if key != "Tags"}
         desk.ledger.put(desk.region, _KIND, Resource(name=name, arn=arn, created=desk.now(), request=kept, tags=tags))
     return {"EndpointConfigArn": arn}

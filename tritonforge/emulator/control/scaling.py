@@ -17,7 +17,7 @@ from tritonforge.emulator.control.resource_store import Ledger
 from tritonforge.emulator.front.http_request import Incoming
 from tritonforge.emulator.requests import Response
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.endpoints import limits
+from tritonforge.sagemaker.limits import check_limits
 
 __all__ = ["SERVICE", "Gate"]
 
@@ -51,11 +51,11 @@ class Gate:
 
     def _check(self, operation: str, region: str, body: bytes) -> None:
         request: Mapping[str, Any] = serialization.read(
-            operation, service_model.operation(SERVICE, operation).input_shape, body
+            operation, service_model.find_operation(SERVICE, operation).input_shape, body
         )
-        exceeded = limits.exceeded(operation, request)
-        if exceeded:
-            raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
+        violations = check_limits(operation, request)
+        if violations:
+            raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
         if request["ServiceNamespace"] == "sagemaker":
             self._variant(region, request["ResourceId"])
 

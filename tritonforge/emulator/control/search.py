@@ -95,7 +95,7 @@ _RECORDS: Final[Mapping[str, Callable[[Desk], Iterable[Mapping[str, Any]]]]] = M
 def _search(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     kind = request["Resource"]
     member = _MEMBERS.get(kind, kind)
-    records = service_model.operation("sagemaker", "Search").output_shape.members["Results"].member.members
+    records = service_model.find_operation("sagemaker", "Search").output_shape.members["Results"].member.members
     shape = records.get(member)
     if shape is None:  # Image and ImageVersion have no record of their own in the service model
         return {"Results": [], "TotalHits": {"Value": 0, "Relation": "EqualTo"}}

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tritonforge.emulator.control.failures import invalid
+from tritonforge.triton.service_limits import SEARCH_FILTERS
 
 __all__ = ["Property", "check", "find_property", "matches"]
-
-#: Filters, nested filters and subexpressions that an expression may have, all levels together. Source: API Search.
-_MOST: Final = 50
 
 _EXISTENCE: Final = frozenset({"Exists", "NotExists"})
 _ORDERED: Final = frozenset({"GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo"})
@@ -89,8 +87,8 @@ def check(shape: Any, expression: Mapping[str, Any]) -> None:
     """
     contained = []
     for count, condition in enumerate(_conditions(expression), start=1):
-        if count > _MOST:  # the deepest nesting is no deeper than that
-            raise invalid(f"The search expression has more than {_MOST} conditions.")
+        if count > SEARCH_FILTERS.value:  # the deepest nesting is no deeper than that
+            raise invalid(f"The search expression has more than {SEARCH_FILTERS.value} conditions.")
         if "Name" not in condition:
             continue
         found = find_property(shape, condition["Name"])

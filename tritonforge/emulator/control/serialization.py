@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from tritonforge.emulator.control.failures import invalid, malformed
-from tritonforge.sagemaker import shapes
+from tritonforge.sagemaker import service_model
 
 __all__ = ["read"]
 
@@ -32,12 +32,12 @@ def read(operation: str, shape: Any, body: bytes) -> dict[str, Any]:
     ValidationException with every constraint that is broken.
     """
     request = _document(operation, body)
-    found = shapes.problems(shape, request)
+    found = service_model.check_shape(shape, request)
     for each in found:
         if each.kind in ("type", "unknown"):
-            raise malformed(f"{each.place or 'The request'}: {each.constraint}")
+            raise malformed(f"{each.place or 'The request'}: {each.sentence}")
     if found:
-        raise invalid(shapes.sentence(found))
+        raise invalid(service_model.format_service_message(found))
     return {name: _typed(shape.members[name], value, name) for name, value in request.items() if value is not None}
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from tritonforge.emulator.control.failures import ApiError, invalid
+from tritonforge.triton.service_limits import TAGS
 
 __all__ = ["MOST", "added", "listed", "removed"]
 
-#: The tags that a resource may have. Source: the service model's TagList.
-MOST: Final = 50
+#: The tags that a resource may have.
+MOST: Final = TAGS.value
 
 Tags = tuple[tuple[str, str], ...]
 

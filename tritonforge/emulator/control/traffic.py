@@ -3,7 +3,7 @@
 Sources: the service model's documentation of BlueGreenUpdatePolicy, TrafficRoutingConfig and RollingUpdatePolicy, and
 "Deployment guardrails" in SageMaker's developer guide. After every shift the new fleet bakes for WaitIntervalInSeconds
 while the rollback alarms are watched; before the old fleet ends TerminationWaitInSeconds are waited, watched too.
-What a policy may say is `tritonforge.sagemaker.endpoints.limits`' to judge.
+What a policy may say is `tritonforge.sagemaker.limits`' to judge.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tritonforge.triton.service_limits import UPDATE_TIME
+
 __all__ = ["DEFAULT_TIMEOUT", "Bake", "Plan", "Shift", "plan"]
 
 #: Seconds that a deployment without MaximumExecutionTimeoutInSeconds may take: the longest that AWS takes for one.
-DEFAULT_TIMEOUT: Final = 28800
+DEFAULT_TIMEOUT: Final = UPDATE_TIME.value
 
 
 @dataclass(frozen=True, slots=True)

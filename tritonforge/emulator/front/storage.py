@@ -12,11 +12,10 @@ from tritonforge.emulator.front.moto_backend import Neighbours
 from tritonforge.emulator.front.routes import Route
 from tritonforge.emulator.front.storage_names import Problem
 from tritonforge.emulator.requests import Response
+from tritonforge.triton.service_limits import S3_OBJECT
 
 __all__ = ["Storage"]
 
-#: Bytes that one request may put. Source: Amazon S3 user guide, "Uploading objects".
-_LARGEST: Final = 5 * 2**30
 _TOO_LARGE: Final = Problem("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
 
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -38,7 +37,7 @@ class Storage:
         """S3's answer; raises what moto raises."""
         incoming.address(storage_names.bucket_of_host(incoming.headers.get("host", ""), self._allowed_hosts))
         found = storage_names.problem(incoming.path)
-        if found is None and incoming.length > _LARGEST:
+        if found is None and incoming.length > S3_OBJECT.value:
             found = _TOO_LARGE
         if found is not None:
             body = f"<Error><Code>{found.code}</Code><Message>{escape(found.message)}</Message></Error>"

@@ -11,11 +11,12 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from tritonforge.triton.service_limits import S3_KEY
+
 __all__ = ["Problem", "bucket_of_host", "problem", "readable"]
 
 _BUCKET: Final = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS: Final = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
-_LONGEST_KEY: Final = 1024
 
 #: What XML 1.0 cannot carry, or turns into something else; S3 writes a character reference.
 _UNREADABLE: Final = re.compile(rb"[\x00-\x08\x0b-\x1f]")
@@ -55,7 +56,7 @@ def problem(path: str) -> Problem | None:
         return None
     if not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
         return Problem("InvalidBucketName", "The specified bucket is not valid.")
-    if len(key.encode()) > _LONGEST_KEY:
+    if len(key.encode()) > S3_KEY.value:
         return Problem("KeyTooLongError", "Your key is too long")
     depth = 0
     for part in key.split("/"):

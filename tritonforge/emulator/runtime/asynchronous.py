@@ -16,11 +16,9 @@ from tritonforge.emulator.requests import Answer, AsyncInference, LiveEndpoint, 
 from tritonforge.emulator.runtime import notices
 from tritonforge.emulator.runtime.invocation import ask
 from tritonforge.errors import RequestError
+from tritonforge.triton.service_limits import ASYNCHRONOUS_BODY
 
 __all__ = ["Backlog", "Job"]
-
-#: Bytes that the input of an asynchronous inference may have. Source: Amazon SageMaker, "Model Hosting FAQs".
-_MAXIMAL_INPUT: Final = 2**30
 
 _OK: Final = 200
 _UNAVAILABLE: Final = 503
@@ -147,7 +145,7 @@ class Backlog:
     def _input(self, job: Job) -> bytes:
         if not job.input_location:
             return job.body
-        if self._objects.head(job.input_location).size > _MAXIMAL_INPUT:
+        if self._objects.head(job.input_location).size > ASYNCHRONOUS_BODY.value:
             raise ObjectMissingError(f"{job.input_location} is larger than 1 GB")
         return self._objects.read(job.input_location)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from tritonforge.sagemaker import service_model, shapes
+from tritonforge.sagemaker import service_model
 
 __all__ = ["parameters", "problems"]
 
@@ -21,20 +21,20 @@ def parameters(operation: str, headers: Mapping[str, str]) -> dict[str, str]:
 @lru_cache(maxsize=1024)
 def problems(operation: str, values: tuple[tuple[str, str], ...]) -> str:
     """AWS's sentence about values that the model does not allow; "" when it allows all of them."""
-    given = service_model.operation("sagemaker-runtime", operation).input_shape.members
-    found: list[shapes.Problem] = []
+    given = service_model.find_operation("sagemaker-runtime", operation).input_shape.members
+    found: list[service_model.Violation] = []
     for name, value in values:
         shape = given[name]
         typed: Any = value
         if shape.type_name in ("integer", "long"):
             typed = int(value) if re.fullmatch(r"[+-]?[0-9]{1,18}", value) else value
-        found += shapes.problems(shape, typed, path=(name,))
-    return shapes.sentence(found) if found else ""
+        found += service_model.check_shape(shape, typed, path=(name,))
+    return service_model.format_service_message(found) if found else ""
 
 
 @lru_cache(maxsize=8)
 def _members(operation: str) -> dict[str, tuple[str, Any]]:
-    shape = service_model.operation("sagemaker-runtime", operation).input_shape
+    shape = service_model.find_operation("sagemaker-runtime", operation).input_shape
     return {
         member.serialization["name"].lower(): (name, member)
         for name, member in shape.members.items()

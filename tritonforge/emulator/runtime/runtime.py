@@ -21,6 +21,7 @@ from tritonforge.emulator.runtime.invocation import CUSTOM_ATTRIBUTES, ask
 from tritonforge.emulator.runtime.parameters import parameters, problems
 from tritonforge.emulator.runtime.recorder import Recorder
 from tritonforge.emulator.runtime.weights import Balance, Sampling
+from tritonforge.triton.service_limits import INLINE_BODY, SERVERLESS_BODY
 
 __all__ = ["Runtime"]
 
@@ -30,10 +31,6 @@ _OPERATIONS: Final[Mapping[str, str]] = {
     "async-invocations": "InvokeEndpointAsync",
     "invocations-response-stream": "InvokeEndpointWithResponseStream",
 }
-
-#: Bytes of a request to a serverless endpoint, and of one that carries an asynchronous inference's input itself.
-_SERVERLESS_BODY: Final = 4 * 1024 * 1024
-_INLINE_BODY: Final = 128_000
 
 #: Seconds that a container has for one synchronous inference. Source: developer guide, "Custom Inference Code with
 #: Hosting Services": containers must respond within 60 seconds.
@@ -154,7 +151,7 @@ class Runtime:
             if "TargetVariant" in given:
                 return refusals.refused(f"Variant {given['TargetVariant']} of endpoint {endpoint.name} not found.")
             return refusals.refused(f"Endpoint {endpoint.name} has no variant with a weight above 0.")
-        limit = _SERVERLESS_BODY if variant.serverless else MAXIMAL_BODY
+        limit = SERVERLESS_BODY.value if variant.serverless else MAXIMAL_BODY
         if request.size > limit:
             too_large = refusals.oversize(
                 request.size, limit, serverless=variant.serverless, request_id=str(uuid.uuid4())
@@ -231,8 +228,8 @@ class Runtime:
         location = given.get("InputLocation", "")
         if bool(location) == bool(request.size):
             return refusals.refused("Exactly one of InputLocation and Body must be given.")
-        if request.size > _INLINE_BODY:
-            return refusals.refused(f"Body must not be larger than {_INLINE_BODY} bytes; give an InputLocation.")
+        if request.size > INLINE_BODY.value:
+            return refusals.refused(f"Body must not be larger than {INLINE_BODY.value} bytes; give an InputLocation.")
         now = dt.datetime.now(dt.timezone.utc)
         inference_id = given.get("InferenceId") or str(uuid.uuid4())
         name = str(uuid.uuid4())

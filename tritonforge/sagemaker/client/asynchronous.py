@@ -110,7 +110,9 @@ class AsyncTransport:
         self._inline = _inline_limit() if inline else 0
         self._sleep, self._clock = sleep, clock
         members("InvokeEndpointAsync", endpoint_name, self.options)
-        service_model.check("sagemaker-runtime", "InvokeEndpointAsync", {"EndpointName": endpoint_name, **self._limits})
+        service_model.check_request(
+            "sagemaker-runtime", "InvokeEndpointAsync", {"EndpointName": endpoint_name, **self._limits}
+        )
         self._runtime = self.session.client(
             "sagemaker-runtime", attempts=1, read_timeout=FOR_EVER if timeout is None else timeout
         )
@@ -268,7 +270,7 @@ class _Buffers(io.RawIOBase):
 
 def _inline_limit() -> int:
     """Bytes that the installed botocore takes as ``Body`` of InvokeEndpointAsync, 0 where it has no such member."""
-    body = service_model.operation("sagemaker-runtime", "InvokeEndpointAsync").input_shape.members.get("Body")
+    body = service_model.find_operation("sagemaker-runtime", "InvokeEndpointAsync").input_shape.members.get("Body")
     return 0 if body is None else int(body.metadata.get("max", 0))
 
 

@@ -78,7 +78,7 @@ def members(operation: str, endpoint_name: str, options: Mapping[str, str]) -> d
 
     Raises EncodeError for an option that the operation does not have, RequestError for a value that AWS would refuse.
     """
-    shape = service_model.operation("sagemaker-runtime", operation).input_shape
+    shape = service_model.find_operation("sagemaker-runtime", operation).input_shape
     known = shape.members
     request = {"EndpointName": endpoint_name}
     for option, value in options.items():
@@ -88,7 +88,7 @@ def members(operation: str, endpoint_name: str, options: Mapping[str, str]) -> d
             raise EncodeError(f"sagemaker://{endpoint_name}: {operation} has no option {option!r}; it has {able}")
         request[member] = value
     body = {"Body": b""} if "Body" in shape.required_members else {}
-    service_model.check("sagemaker-runtime", operation, {**request, **body})
+    service_model.check_request("sagemaker-runtime", operation, {**request, **body})
     return request
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from tritonforge.errors import RequestError
-from tritonforge.sagemaker import service_model, shapes
-from tritonforge.sagemaker.endpoints import limits
+from tritonforge.sagemaker import service_model
+from tritonforge.sagemaker.limits import check_limits
 from tritonforge.sagemaker.plans.rendering import SENSITIVE, masked
 from tritonforge.sagemaker.plans.steps import Plan, resolved
 
@@ -28,20 +28,17 @@ def check(plan: Plan) -> None:
     }
     for step in plan.steps:
         request = resolved(step.request, None)
-        shape = service_model.operation(step.service, step.operation).input_shape
-        found = tuple(_discreet(each, request) for each in shapes.problems(shape, request))
-        said = shapes.summary(found).splitlines() if found else []
-        if step.operation == "CreateEndpointConfig":
-            exceeded = tuple(limits.create_endpoint_config(request, models))
-        else:
-            exceeded = limits.exceeded(step.operation, request)
-        said += [f"{each.place}: {each.sentence}" for each in exceeded]
+        shape = service_model.find_operation(step.service, step.operation).input_shape
+        found = tuple(_discreet(each, request) for each in service_model.check_shape(shape, request))
+        said = service_model.describe_violations(found).splitlines() if found else []
+        context = {"models": models} if step.operation == "CreateEndpointConfig" else {}
+        said += [f"{each.place}: {each.sentence}" for each in check_limits(step.operation, request, **context)]
         lines += [f"{step.operation} {step.name}: {line}" for line in said]
     if lines:
         raise RequestError("AWS would refuse this:\n" + "\n".join(lines))
 
 
-def _discreet(problem: shapes.Problem, request: Mapping[str, Any]) -> shapes.Problem:
+def _discreet(problem: service_model.Violation, request: Mapping[str, Any]) -> service_model.Violation:
     """A problem without the value where that is a secret."""
     shown: Any = masked(request)
     for part in problem.path:

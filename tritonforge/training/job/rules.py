@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, get_args
 
 from tritonforge.training.job.channel import Channel, DataType, InputMode, S3Data
+from tritonforge.triton.service_limits import TRAINING_TIME
 
 if TYPE_CHECKING:
     from tritonforge.training.job.job import TrainingJob
 
 __all__ = ["problems"]
 
-_MAX_RUNTIME: Final = 28 * 24 * 60 * 60
 #: Source: API_Channel, `ChannelName`; the name is that of a folder.
 _CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9.\-_]+")
 _STORES: Final = "S3DataSource, FileSystemDataSource or DatasetSource"
@@ -143,8 +143,9 @@ def _stopping(job: TrainingJob) -> Iterator[str]:
     condition = job.stopping_condition
     longest = None if condition is None else condition.max_wait_time_in_seconds
     # Source: API_StoppingCondition.
-    if job.max_runtime > _MAX_RUNTIME:
-        yield f"MaxRuntimeInSeconds is {job.max_runtime}; it cannot be more than {_MAX_RUNTIME}, which is 28 days"
+    longest_run = TRAINING_TIME.value
+    if job.max_runtime > longest_run:
+        yield f"MaxRuntimeInSeconds is {job.max_runtime}; it cannot be more than {longest_run}, which is 28 days"
     if job.enable_managed_spot_training and longest is None:
         yield "EnableManagedSpotTraining needs StoppingCondition.MaxWaitTimeInSeconds, at least MaxRuntimeInSeconds"
     if longest is not None and longest < job.max_runtime:

@@ -9,8 +9,9 @@ import pytest
 from tests.sagemaker.jobs.training.jobs import IMAGE, channel, job, request
 from tritonforge.errors import RequestError
 from tritonforge.sagemaker.endpoints.observed import Bucket
-from tritonforge.sagemaker.jobs.training import lifecycle, limits, planning
+from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.contents import DATA, Seen
+from tritonforge.sagemaker.limits import check_limits
 from tritonforge.sagemaker.plans.steps import Plan
 
 SPOT = {"EnableManagedSpotTraining": True}
@@ -104,7 +105,7 @@ def test_a_field_that_aws_would_refuse(changes: dict[str, Any], place: str, sent
 
 def test_models_go_to_s3_only() -> None:
     """The service model's pattern lets https through."""
-    found = limits.exceeded("CreateTrainingJob", request("n", OutputDataConfig={"S3OutputPath": "https://b/c"}))
+    found = check_limits("CreateTrainingJob", request("n", OutputDataConfig={"S3OutputPath": "https://b/c"}))
     assert [each.place for each in found] == ["OutputDataConfig.S3OutputPath"]
     assert "write s3://" in found[0].sentence
 
@@ -142,8 +143,3 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         "ResourceConfig.InstanceType",
         "EnableManagedSpotTraining",
     ]
-
-
-def test_other_operations_have_no_limits_here() -> None:
-    """They have theirs elsewhere."""
-    assert limits.exceeded("CreateModel", {}) == ()

@@ -13,7 +13,7 @@ from tritonforge.emulator.control.records import Registered
 from tritonforge.emulator.control.registry import naming, profiles
 from tritonforge.emulator.control.request_context import Desk, Operation
 from tritonforge.emulator.hosting import programs
-from tritonforge.sagemaker.jobs.marketplace import algorithm_limits as limits
+from tritonforge.sagemaker.limits import check_limits
 
 __all__ = ["OPERATIONS"]
 
@@ -24,9 +24,9 @@ def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     name = request["AlgorithmName"]
     arn = desk.arn(_KIND, name)
     tags = tagging.added((), request.get("Tags") or (), arn=arn)
-    exceeded = limits.exceeded("CreateAlgorithm", request)
-    if exceeded:
-        raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
+    violations = check_limits("CreateAlgorithm", request)
+    if violations:
+        raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
     validation = request.get("ValidationSpecification")
     if validation:
         desk.premises.role(desk.region, validation["ValidationRole"])

@@ -13,7 +13,8 @@ from tritonforge.emulator.control.failures import already_exists, conflict, inva
 from tritonforge.emulator.control.records import Registered
 from tritonforge.emulator.control.registry import naming, profiles
 from tritonforge.emulator.control.request_context import Desk, Operation
-from tritonforge.sagemaker.jobs.marketplace import algorithm_limits as limits
+from tritonforge.sagemaker.limits import check_limits
+from tritonforge.triton.service_limits import ADDITIONAL_SPECIFICATIONS
 
 __all__ = ["OPERATIONS", "description"]
 
@@ -23,18 +24,15 @@ _KIND: Final = naming.PACKAGE
 #: Model".
 _UNDECIDED: Final = "PendingManualApproval"
 
-#: Specifications that a package may have besides its own. Source: API UpdateModelPackage.
-_MOST_ADDITIONAL: Final = 15
-
 #: What the caller said of a request that is not told again.
 _NOT_TOLD: Final = frozenset({"Tags", "ClientToken", "ModelPackageName", "ModelPackageGroupName"})
 
 
 def _create(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
     name, group = _names(desk, request)
-    exceeded = limits.exceeded("CreateModelPackage", request)
-    if exceeded:
-        raise invalid("; ".join(f"{each.place}: {each.sentence}" for each in exceeded))
+    violations = check_limits("CreateModelPackage", request)
+    if violations:
+        raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
     inference = _inference(desk, request)
     validation = request.get("ValidationSpecification")
     if validation:
@@ -192,9 +190,9 @@ def _update(desk: Desk, request: Mapping[str, Any]) -> Mapping[str, Any]:
         added = request.get("AdditionalInferenceSpecificationsToAdd") or ()
         if added:
             additional = [*(kept.get("AdditionalInferenceSpecifications") or ()), *added]
-            if len(additional) > _MOST_ADDITIONAL:
+            if len(additional) > ADDITIONAL_SPECIFICATIONS.value:
                 raise invalid(
-                    f"A model package has at most {_MOST_ADDITIONAL} AdditionalInferenceSpecifications."
+                    f"A model package has at most {ADDITIONAL_SPECIFICATIONS.value} AdditionalInferenceSpecifications."
                 )  # ours
             kept["AdditionalInferenceSpecifications"] = additional
         inference = request.get("InferenceSpecification") or found.inference

@@ -6,10 +6,9 @@ and its service model does not hold.
 
 from __future__ import annotations
 
-from tritonforge.sagemaker.jobs.marketplace.algorithm_limits import exceeded
 from tritonforge.sagemaker.jobs.marketplace.profile import Profile
 from tritonforge.sagemaker.jobs.marketplace.publication import ModelPackage, Publication
 from tritonforge.sagemaker.jobs.marketplace.samples import Sample, validation
 from tritonforge.sagemaker.jobs.marketplace.specification import Container
 
-__all__ = ["Container", "ModelPackage", "Profile", "Publication", "Sample", "exceeded", "validation"]
+__all__ = ["Container", "ModelPackage", "Profile", "Publication", "Sample", "validation"]

@@ -13,7 +13,7 @@ from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.endpoints.apply import Progress, apply
 from tritonforge.sagemaker.endpoints.apply.observation import is_missing
-from tritonforge.sagemaker.jobs import checking, creation, marketplace, polling
+from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import MODEL_PACKAGE, Kind
 from tritonforge.sagemaker.jobs.marketplace.planning import Standing
 from tritonforge.sagemaker.jobs.matching import holds
@@ -45,7 +45,7 @@ def check(plan: Plan, kind: Kind) -> None:
     Raises:
         RequestError: with everything that AWS would refuse, one a line.
     """
-    checking.check(plan, kind, marketplace.exceeded)
+    checking.check(plan, kind)
 
 
 def observe(session: Session, kind: Kind, name: str, *, group: str | None = None) -> Standing:

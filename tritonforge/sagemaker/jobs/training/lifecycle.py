@@ -17,7 +17,7 @@ from tritonforge.sagemaker.endpoints.apply.uploading import counted
 from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.log_tail import Lines
-from tritonforge.sagemaker.jobs.training import limits, uploading
+from tritonforge.sagemaker.jobs.training import uploading
 from tritonforge.sagemaker.jobs.training.local_data import Material
 from tritonforge.sagemaker.plans.steps import Plan
 from tritonforge.training.job.job import MetricDefinition
@@ -58,7 +58,7 @@ def check(plan: Plan) -> None:
         RequestError: with everything that AWS would refuse, one a line.
         MissingExtraError: botocore, which carries the service models, is not installed.
     """
-    checking.check(plan, TRAINING, limits.exceeded)
+    checking.check(plan, TRAINING)
 
 
 def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], progress: Progress) -> str:

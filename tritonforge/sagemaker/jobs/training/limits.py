@@ -1,7 +1,7 @@
 """Limits of training jobs that AWS documents and its service model does not hold. This module does no I/O.
 
 What a job's own values say against each other is `TrainingJob.problems`; here are the places of these values in the
-request, and what belongs to SageMaker's machines. The form is that of `tritonforge.sagemaker.endpoints.limits`.
+request, and what belongs to SageMaker's machines. `tritonforge.sagemaker.limits` names the check.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.errors import RequestError
-from tritonforge.sagemaker.endpoints.limits import Limit
 from tritonforge.sagemaker.jobs.kinds import TRAINING
+from tritonforge.sagemaker.service_model import Violation
 from tritonforge.training.job.job import TrainingJob
 
-__all__ = ["create_training_job", "exceeded"]
+__all__ = ["create_training_job"]
 
 #: Where the fields that `TrainingJob.problems` begins its sentences with lie in the request.
 _PLACES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -34,19 +34,14 @@ _CHANNEL: Final = re.compile(r"channel (\S+): ")
 _WITHOUT_DISK: Final = frozenset({"c5", "p2"})
 
 
-def exceeded(operation: str, request: Mapping[str, Any]) -> tuple[Limit, ...]:
-    """Every documented limit that a request exceeds; nothing for other operations than CreateTrainingJob."""
-    return tuple(create_training_job(request)) if operation == TRAINING.create else ()
-
-
-def create_training_job(request: Mapping[str, Any]) -> Iterator[Limit]:
+def create_training_job(request: Mapping[str, Any]) -> Iterator[Violation]:
     """``CreateTrainingJob``; the request is taken to satisfy the service model."""
     try:
         problems = TrainingJob.from_request(request).problems()
     except RequestError:  # a member is missing or of another shape, which the service model says
         return
     for sentence in problems:
-        yield Limit(_place(sentence, request), sentence)
+        yield Violation(_place(sentence, request), sentence)
     yield from _machines(request)
     yield from _addresses(request)
 
@@ -60,36 +55,36 @@ def _place(sentence: str, request: Mapping[str, Any]) -> tuple[str | int, ...]:
     return _PLACES.get(name, tuple(name.split(".")))
 
 
-def _machines(request: Mapping[str, Any]) -> Iterator[Limit]:
+def _machines(request: Mapping[str, Any]) -> Iterator[Violation]:
     resources = request.get("ResourceConfig")
     if resources is None:
         if "ServerlessJobConfig" not in request:
-            yield Limit(("ResourceConfig",), "ResourceConfig is missing; it says on which instances the job runs")
+            yield Violation(("ResourceConfig",), "ResourceConfig is missing; it says on which instances the job runs")
         return
     groups = [resources, *(resources.get("InstanceGroups") or ())]
     for kind in (str(each["InstanceType"]) for each in groups if each.get("InstanceType")):
         if kind.split(".")[1:2] and kind.split(".")[1] in _WITHOUT_DISK and not resources.get("VolumeSizeInGB"):
-            yield Limit(
+            yield Violation(
                 ("ResourceConfig", "VolumeSizeInGB"), f"VolumeSizeInGB is missing; {kind} has no disk of its own"
             )
     if resources.get("KeepAlivePeriodInSeconds") and request.get("EnableManagedSpotTraining"):
         # Source: SageMaker developer guide, "Train Using SageMaker Managed Warm Pools", considerations.
-        yield Limit(
+        yield Violation(
             ("ResourceConfig", "KeepAlivePeriodInSeconds"),
             "KeepAlivePeriodInSeconds keeps instances that EnableManagedSpotTraining gives back; use one of the two",
         )
 
 
-def _addresses(request: Mapping[str, Any]) -> Iterator[Limit]:
+def _addresses(request: Mapping[str, Any]) -> Iterator[Violation]:
     for path in (("OutputDataConfig", "S3OutputPath"), ("CheckpointConfig", "S3Uri")):
         uri = (request.get(path[0]) or {}).get(path[1])
         if isinstance(uri, str) and not uri.startswith("s3://"):
             # The service model's pattern lets https through; API OutputDataConfig shows s3:// only. The rule is ours.
-            yield Limit(path, f"{path[-1]} is {uri!r}; write s3://bucket/prefix")
+            yield Violation(path, f"{path[-1]} is {uri!r}; write s3://bucket/prefix")
     for index, channel in enumerate(request.get("InputDataConfig") or ()):
         uri = ((channel.get("DataSource") or {}).get("S3DataSource") or {}).get("S3Uri")
         if isinstance(uri, str) and not uri.startswith("s3://"):
-            yield Limit(
+            yield Violation(
                 ("InputDataConfig", index, "DataSource", "S3DataSource", "S3Uri"),
                 f"S3Uri is {uri!r}; write s3://bucket/prefix",
             )

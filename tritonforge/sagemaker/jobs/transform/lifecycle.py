@@ -12,7 +12,6 @@ from tritonforge.sagemaker.endpoints.apply import Material, Progress, apply
 from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.log_tail import Lines
-from tritonforge.sagemaker.jobs.transform import limits
 from tritonforge.sagemaker.plans.steps import Plan
 
 __all__ = ["Ended", "check", "create", "stop", "watch"]
@@ -39,7 +38,7 @@ def check(plan: Plan) -> None:
         RequestError: with everything that AWS would refuse, one a line.
         MissingExtraError: botocore, which carries the service models, is not installed.
     """
-    checking.check(plan, TRANSFORM, limits.exceeded)
+    checking.check(plan, TRANSFORM)
 
 
 def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], progress: Progress) -> str:

@@ -1,8 +1,8 @@
 """Limits of transform jobs that AWS documents and its service model does not hold. This module does no I/O.
 
-`tritonforge.sagemaker.endpoints.limits` has those of the other operations, in the same form. What a job's own values
-say against each other is `TransformJob.problems`; here are the places of these values in the request, what belongs to
-SageMaker's machines, and what a model must be to be used in a batch.
+`tritonforge.sagemaker.limits` names the check. What a job's own values say against each other is
+`TransformJob.problems`; here are the places of these values in the request, what belongs to SageMaker's machines, and
+what a model must be to be used in a batch.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.errors import RequestError
-from tritonforge.sagemaker.endpoints.limits import Limit
+from tritonforge.sagemaker.service_model import Violation
 from tritonforge.transform.job import TransformJob
+from tritonforge.triton.service_limits import TRANSFORM_INSTANCES
 
-__all__ = ["MOST_INSTANCES", "create_transform_job", "exceeded", "model"]
-
-#: API TransformResources.InstanceCount: "the maximum is 100" in the documentation of the service model.
-MOST_INSTANCES: Final = 100
+__all__ = ["create_transform_job", "model"]
 
 #: Where the fields that `TransformJob.problems` begins its sentences with lie in the request.
 _PLACES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -38,35 +36,31 @@ _PLACES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 _WORD: Final = re.compile(r"[A-Za-z0-9]+")
 
 
-def exceeded(operation: str, request: Mapping[str, Any]) -> tuple[Limit, ...]:
-    """Every documented limit that a request exceeds; nothing for other operations than CreateTransformJob."""
-    return tuple(create_transform_job(request)) if operation == "CreateTransformJob" else ()
-
-
-def create_transform_job(request: Mapping[str, Any]) -> Iterator[Limit]:
+def create_transform_job(request: Mapping[str, Any]) -> Iterator[Violation]:
     """``CreateTransformJob``; the request is taken to satisfy the service model."""
     try:
         problems = TransformJob.from_request(request).problems()
     except RequestError as error:  # a field that is younger than this version
-        yield Limit(("CreateTransformJob",), str(error))
+        yield Violation(("CreateTransformJob",), str(error))
         return
     for sentence in problems:
         word = _WORD.match(sentence)
         name = word.group() if word else "TransformJob"
-        yield Limit(_PLACES.get(name, (name,)), sentence)
+        yield Violation(_PLACES.get(name, (name,)), sentence)
     count = (request.get("TransformResources") or {}).get("InstanceCount")
-    if isinstance(count, int) and count > MOST_INSTANCES:
-        yield Limit(
-            ("TransformResources", "InstanceCount"), f"InstanceCount is {count}; it cannot exceed {MOST_INSTANCES}"
+    if isinstance(count, int) and count > TRANSFORM_INSTANCES.value:
+        yield Violation(
+            ("TransformResources", "InstanceCount"),
+            f"InstanceCount is {count}; it cannot exceed {TRANSFORM_INSTANCES.value}",
         )
     for path in (("TransformOutput", "S3OutputPath"), ("DataCaptureConfig", "DestinationS3Uri")):
         uri = (request.get(path[0]) or {}).get(path[1])
         if isinstance(uri, str) and not uri.startswith("s3://"):
             # The service model's pattern lets https through; API TransformOutput shows s3:// only. The rule is ours.
-            yield Limit(path, f"{path[-1]} is {uri!r}; write s3://bucket/prefix")
+            yield Violation(path, f"{path[-1]} is {uri!r}; write s3://bucket/prefix")
 
 
-def model(request: Mapping[str, Any]) -> Iterator[Limit]:
+def model(request: Mapping[str, Any]) -> Iterator[Violation]:
     """What keeps a model (its ``CreateModel`` request) out of batch transform."""
     containers = [request.get("PrimaryContainer"), *(request.get("Containers") or ())]
     for container in containers:
@@ -75,11 +69,11 @@ def model(request: Mapping[str, Any]) -> Iterator[Limit]:
         if container.get("ModelDataSource"):
             # API ContainerDefinition.ModelDataSource: "Currently you cannot use ModelDataSource in conjunction with
             # SageMaker batch transform".
-            yield Limit(
+            yield Violation(
                 ("ModelName",),
                 "a model with ModelDataSource cannot be used with batch transform; give its container ModelDataUrl, "
                 "one model.tar.gz",
             )
         if container.get("Mode") == "MultiModel":
             # A job's requests carry no TargetModel. The rule is ours.
-            yield Limit(("ModelName",), "a multi-model container cannot be used with batch transform")
+            yield Violation(("ModelName",), "a multi-model container cannot be used with batch transform")

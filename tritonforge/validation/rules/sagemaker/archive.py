@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tritonforge.datatypes import BY_CONFIG
+from tritonforge.triton.service_limits import REAL_TIME_BODY, TRANSFORM_VOLUME
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.catalogue import Rule
 from tritonforge.validation.rules.context import Context, ModelView
@@ -17,12 +18,6 @@ from tritonforge.validation.rules.context import Context, ModelView
 __all__ = ["RULES", "check", "default_model", "model_directories"]
 
 _SERVE: Final = "triton-inference-server/server docker/sagemaker/serve"
-
-#: The largest body of a real-time request. Source: Amazon SageMaker "Model Hosting FAQs".
-MAXIMAL_REQUEST: Final = 25 * 1024 * 1024
-
-#: The volume of a batch transform instance that holds the model. Source: Amazon SageMaker batch transform guide.
-TRANSFORM_VOLUME: Final = 30 * 1024**3
 
 #: Where counting bytes ends: no tensor is larger, and the product of hostile dims stays a small number.
 _MAXIMAL_COUNT: Final = 2**63
@@ -184,7 +179,7 @@ def check(context: Context) -> Iterator[Finding]:
     if default is not None and default in context.models:
         yield from _request(context.models[default])
     size = sum(entry.size for entry in context.tree.entries.values() if entry.kind == "file")
-    if size > TRANSFORM_VOLUME:
+    if size > TRANSFORM_VOLUME.value:
         yield LARGE_REPOSITORY.finding(
             f"the repository has {size / 1024**3:.1f} GB: batch transform has 30 GB for a model",
             path="",
@@ -270,7 +265,7 @@ def _request(model: ModelView) -> Iterator[Finding]:
             if item > _MAXIMAL_COUNT:
                 break
         size += item
-    if size > MAXIMAL_REQUEST:
+    if size > REAL_TIME_BODY.value:
         yield LARGE_REQUEST.finding(
             f"one item of the inputs of {model.name} has {size / 1024**2:.1f} MB: InvokeEndpoint carries 25 MB",
             path=model.config_path,

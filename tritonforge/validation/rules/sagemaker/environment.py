@@ -11,6 +11,7 @@ from typing import Final
 
 from tritonforge.triton import Image
 from tritonforge.triton.changes import SERVE_VARIABLES
+from tritonforge.triton.service_limits import ENVIRONMENT_ENTRIES, ENVIRONMENT_KEY, ENVIRONMENT_SIZE, ENVIRONMENT_VALUE
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.catalogue import Rule
 
@@ -19,9 +20,6 @@ __all__ = ["RULES", "check_environment"]
 _SERVE: Final = "triton-inference-server/server docker/sagemaker/serve"
 _CREATE_MODEL: Final = "SageMaker API, CreateModel: ContainerDefinition.Environment"
 
-_MAXIMAL_ENTRIES: Final = 100
-_MAXIMAL_LENGTH: Final = 1024
-_MAXIMAL_TOTAL: Final = 32 * 1024
 _KEY: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 _INFERENCE_TYPES: Final = ("infer", "generate", "generate_stream")
@@ -106,17 +104,17 @@ def check_environment(environment: Mapping[str, str], *, image: Image | None = N
     SAGEMAKER_TRITON_DEFAULT_MODEL_NAME is judged with the repository (`Context.load`).
     """
     size = sum(len(key) + len(value) for key, value in environment.items())
-    if len(environment) > _MAXIMAL_ENTRIES or size > _MAXIMAL_TOTAL:
+    if len(environment) > ENVIRONMENT_ENTRIES.value or size > ENVIRONMENT_SIZE.value:
         yield TOO_MANY.finding(
             f"the environment has {len(environment)} variables of {size} characters: at most 100 and 32 KB are allowed",
             path="",
             field="Environment",
         )
     for key, value in sorted(environment.items()):
-        field = f"Environment.{key[:_MAXIMAL_LENGTH]}"
-        if not _KEY.fullmatch(key) or len(key) > _MAXIMAL_LENGTH:
+        field = f"Environment.{key[: ENVIRONMENT_KEY.value]}"
+        if not _KEY.fullmatch(key) or len(key) > ENVIRONMENT_KEY.value:
             yield KEY.finding(KEY.summary, path="", field=field, help="use letters, digits and '_'")
-        if len(value) > _MAXIMAL_LENGTH:
+        if len(value) > ENVIRONMENT_VALUE.value:
             yield VALUE.finding(
                 f"the value of {key} has {len(value)} characters: 1024 are allowed", path="", field=field
             )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tritonforge.sagemaker.endpoints import limits
+from tritonforge.sagemaker.limits import OPERATIONS, check_limits
 
 IMAGE = {"Image": "1.dkr/x:1"}
 PREFIX = {"S3Uri": "s3://b/k/", "S3DataType": "S3Prefix", "CompressionType": "None"}
@@ -168,7 +168,7 @@ BAD = [
         "UpdateEndpoint",
         update(TrafficRoutingConfiguration={"Type": "ALL_AT_ONCE", "CanarySize": share(10)}),
         "DeploymentConfig.BlueGreenUpdatePolicy.TrafficRoutingConfiguration.CanarySize",
-        "goes with Type CANARY",
+        "requires Type CANARY",
     ),
     (
         "CreateEndpoint",
@@ -206,7 +206,7 @@ BAD = [
 @pytest.mark.parametrize(("operation", "request_"), GOOD)
 def test_a_request_within_the_limits_passes(operation: str, request_: dict[str, Any]) -> None:
     """Nothing is said of it."""
-    assert limits.exceeded(operation, request_) == ()
+    assert check_limits(operation, request_) == ()
 
 
 @pytest.mark.parametrize(("operation", "request_", "place", "words"), BAD)
@@ -214,7 +214,7 @@ def test_a_request_beyond_a_limit_is_told_where(
     operation: str, request_: dict[str, Any], place: str, words: str
 ) -> None:
     """Exactly one limit, at its place."""
-    (found,) = limits.exceeded(operation, request_)
+    (found,) = check_limits(operation, request_)
     assert found.place == place
     assert words in found.sentence
 
@@ -231,6 +231,13 @@ def test_a_request_beyond_a_limit_is_told_where(
 def test_a_serverless_variant_does_not_take_every_model(more: dict[str, Any], words: str) -> None:
     """What depends on the model is judged where the models are known."""
     request = config(serverless())
-    (found,) = limits.create_endpoint_config(request, {"m": {**model(), **more}})
+    (found,) = check_limits("CreateEndpointConfig", request, models={"m": {**model(), **more}})
     assert words in found.sentence
-    assert list(limits.create_endpoint_config(request)) == []
+    assert check_limits("CreateEndpointConfig", request) == ()
+
+
+def test_every_operation_names_a_check_and_its_source() -> None:
+    for operation, documented in OPERATIONS.items():
+        assert callable(documented.load_check()), operation
+        assert documented.source.startswith(("API ", "DG ")), operation
+    assert check_limits("DescribeEndpoint", {}) == ()

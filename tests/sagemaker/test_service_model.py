@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritonforge.errors import RequestError
-from tritonforge.sagemaker import service_model, shapes
+from tritonforge.sagemaker import service_model
 
 VARIANT = {"VariantName": "AllTraffic", "ModelName": "m", "InstanceType": "ml.g4dn.xlarge", "InitialInstanceCount": 1}
 CONFIG: dict[str, Any] = {"EndpointConfigName": "c", "ProductionVariants": [VARIANT]}
@@ -16,8 +16,8 @@ CONFIG: dict[str, Any] = {"EndpointConfigName": "c", "ProductionVariants": [VARI
 
 def found(operation: str, request: dict[str, Any], service: str = "sagemaker") -> list[tuple[str, str]]:
     """The places and kinds of what is wrong with a request."""
-    shape = service_model.operation(service, operation).input_shape
-    return [(each.place, each.kind) for each in shapes.problems(shape, request)]
+    shape = service_model.find_operation(service, operation).input_shape
+    return [(each.place, each.kind) for each in service_model.check_shape(shape, request)]
 
 
 def test_a_right_request_has_no_problem() -> None:
@@ -79,13 +79,15 @@ def test_a_number_is_held_against_its_bounds_also_when_it_is_large() -> None:
 
 def test_the_service_says_it_in_its_own_words() -> None:
     """The sentence has AWS's count, its dotted place with indices from 1, and its constraint."""
-    shape = service_model.operation("sagemaker", "CreateEndpointConfig").input_shape
+    shape = service_model.find_operation("sagemaker", "CreateEndpointConfig").input_shape
     request = {**CONFIG, "ProductionVariants": [{**VARIANT, "VariantName": "a_b"}]}
-    assert shapes.sentence(shapes.problems(shape, request)) == (
+    assert service_model.format_service_message(service_model.check_shape(shape, request)) == (
         "1 validation error detected: Value 'a_b' at 'productionVariants.1.member.variantName' failed to satisfy "
         "constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
     )
-    assert shapes.sentence(shapes.problems(shape, {"ProductionVariants": [VARIANT]})).startswith(
+    assert service_model.format_service_message(
+        service_model.check_shape(shape, {"ProductionVariants": [VARIANT]})
+    ).startswith(
         "1 validation error detected: Value null at 'endpointConfigName' failed to satisfy constraint: Member must not"
     )
 
@@ -93,7 +95,7 @@ def test_the_service_says_it_in_its_own_words() -> None:
 def test_all_problems_are_told_at_once() -> None:
     """`check` raises one error that names every broken constraint."""
     with pytest.raises(RequestError) as raised:
-        service_model.check("sagemaker", "CreateModel", {"ModelName": "a b", "ExecutionRoleArn": "me"})
+        service_model.check_request("sagemaker", "CreateModel", {"ModelName": "a b", "ExecutionRoleArn": "me"})
     text = str(raised.value)
     assert "ModelName is 'a b'" in text
     assert text.count("ExecutionRoleArn is 'me'") == 2  # too short, and no ARN
@@ -102,7 +104,7 @@ def test_all_problems_are_told_at_once() -> None:
 def test_an_operation_that_botocore_does_not_know_is_said_so() -> None:
     """An unknown operation names what to upgrade."""
     with pytest.raises(RequestError, match="CreateNothing"):
-        service_model.operation("sagemaker", "CreateNothing")
+        service_model.find_operation("sagemaker", "CreateNothing")
 
 
 def test_a_timestamp_may_be_what_boto3_takes() -> None:
@@ -114,10 +116,10 @@ def test_a_timestamp_may_be_what_boto3_takes() -> None:
 def test_every_pattern_of_the_models_compiles() -> None:
     """No pattern of the services that are used is one that the checker cannot read."""
     for name in ("sagemaker", "sagemaker-runtime", "application-autoscaling"):
-        model = service_model.service(name)
+        model = service_model.load_service(name)
         for shape in map(model.shape_for, model.shape_names):
             if pattern := shape.metadata.get("pattern"):
-                shapes._compiled(pattern)
+                service_model._compile(pattern)
 
 
 def test_a_slow_pattern_ends() -> None:
@@ -128,7 +130,7 @@ def test_a_slow_pattern_ends() -> None:
         metadata = {"pattern": r"(a|aa)+$"}  # noqa: RUF012 - as botocore's shapes have it
         enum: tuple[str, ...] = ()
 
-    assert [each.kind for each in shapes.problems(Shape(), "a" * 200_000 + "!")] == ["pattern"]
+    assert [each.kind for each in service_model.check_shape(Shape(), "a" * 200_000 + "!")] == ["pattern"]
 
 
 _json = st.recursive(
@@ -141,7 +143,7 @@ _json = st.recursive(
 @given(st.dictionaries(st.sampled_from(["EndpointConfigName", "ProductionVariants", "Tags", "Nonsense"]), _json))
 def test_any_json_gives_problems_or_none(request: dict[str, Any]) -> None:
     """The checker never raises, whatever it is given."""
-    shape = service_model.operation("sagemaker", "CreateEndpointConfig").input_shape
-    for each in shapes.problems(shape, request):
+    shape = service_model.find_operation("sagemaker", "CreateEndpointConfig").input_shape
+    for each in service_model.check_shape(shape, request):
         assert each.place
-    shapes.sentence(shapes.problems(shape, request))
+    service_model.format_service_message(service_model.check_shape(shape, request))
