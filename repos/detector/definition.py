@@ -29,7 +29,7 @@ from tritonforge import (
     Tensor,
     TensorFlow,
 )
-from tritonforge.training.detection import suppression
+from tritonforge.training.detection import boxes
 
 
 def declared(
@@ -82,7 +82,7 @@ def declared(
         dynamic_batching=DynamicBatching(),
         parameters={"iou": OVERLAP, "score": THRESHOLD},
         artifact=File(path="postprocess.py"),
-        files={"suppression.py": File(path=str(suppression.__file__)), "labels.txt": lines},
+        files={"boxes.py": File(path=str(boxes.__file__)), "labels.txt": lines},
     )
     raw = network(decode(Tensor("IMAGE"), to="pixels"), to=["all_boxes", "all_scores"])
     found = postprocess(*raw)

@@ -30,7 +30,7 @@ class TritonPythonModel:
         self._most = int(self._most)
         self._labels = np.asarray((_FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines(), dtype=object)
         sys.dont_write_bytecode = True  # the model directory stays as it is; on SageMaker it is read only
-        spec = importlib.util.spec_from_file_location("suppression", _FOLDER / "suppression.py")
+        spec = importlib.util.spec_from_file_location("boxes", _FOLDER / "boxes.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         self._suppress = module.suppress

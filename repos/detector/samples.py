@@ -28,9 +28,8 @@ from locations import assign, count
 from tritonforge.errors import ManifestError
 from tritonforge.training.algorithm import ChannelInput, InputError
 from tritonforge.training.manifest import read_annotations
-from tritonforge.training.manifest.boxes import Boxes, read_boxes
-from tritonforge.training.manifest.labels import METADATA, names_of
-from tritonforge.training.manifest.values import read_json
+from tritonforge.training.manifest.labels import METADATA, Boxes, names_of, read_boxes
+from tritonforge.training.manifest.lines import read_json
 
 __all__ = ["Samples", "read", "split"]
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge.training.algorithm.channels import ChannelInput
+from tritonforge.training.algorithm.container import ChannelInput
 
 Row = dict[str, Any]
 
@@ -33,9 +33,9 @@ import sys, threading
 from pathlib import Path
 from tritonforge.transform import Folders
 from tritonforge.training.job import Channel, S3Data, Source
-from tritonforge.training.job.entries import collect
+from tritonforge.training.job.epochs import collect
 from tritonforge.training.job.epochs import Epochs
-from tritonforge.training.job.feeding import Feeder
+from tritonforge.training.job.channel_setup import Feeder
 folder, names, ended = Path(sys.argv[1]), tuple(sys.argv[2:]), threading.Event()
 data = S3Data(uri=str(folder / "manifest"), data_type="AugmentedManifestFile", attribute_names=names)
 channel = Channel(name="train", source=Source(s3=data), record_wrapper_type="RecordIO")

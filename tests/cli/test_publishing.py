@@ -11,7 +11,7 @@ from tests.conftest import ROOT, tritonforge
 from tritonforge.cli.main import main
 from tritonforge.sagemaker.jobs.marketplace import ModelPackage, Publication
 from tritonforge.training.algorithm import markdown
-from tritonforge.training.algorithm.loading import load
+from tritonforge.training.algorithm.program import load
 
 DECLARED = ROOT / "tests" / "training" / "sandbox" / "programs" / "declared"
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"

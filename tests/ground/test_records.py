@@ -26,7 +26,7 @@ from tritonforge.records import (
     frame_tfrecord,
     split,
 )
-from tritonforge.records.checksum import crc32c, masked
+from tritonforge.records.framing import crc32c, masked
 
 Item = TypeVar("Item")
 MAGIC = bytes.fromhex("0a23d7ce")
@@ -410,16 +410,16 @@ def test_answers_are_assembled() -> None:
 
 def test_the_missing_checksum_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without google-crc32c the error is the command that installs it; other split types do without."""
-    from tritonforge.records import checksum
+    from tritonforge.records import framing
 
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
-    checksum._extend.cache_clear()
+    framing._extend.cache_clear()
     try:
         with pytest.raises(MissingExtraError, match=r"pip install .*\[transform\]'"):
             frame_tfrecord(b"x")
         assert payloads(split([PART], "RecordIO")) == [b"good"]
     finally:
-        checksum._extend.cache_clear()
+        framing._extend.cache_clear()
 
 
 def test_the_room_is_light() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.training.sandbox.request_gate import Refused, RequestGate
+from tritonforge.training.sandbox.relay import Refused, RequestGate
 
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: localhost:80\r\n"
 REQUESTS = [

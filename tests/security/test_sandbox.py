@@ -12,7 +12,7 @@ import pytest
 from tests.training.sandbox.containers import python, shell
 from tritonforge.cli.limit_flags import parse_memory
 from tritonforge.training.sandbox import Bind, Limits, limits, start
-from tritonforge.training.sandbox.leavings import strip_privileges
+from tritonforge.training.sandbox.root import strip_privileges
 
 #: As a program would ask for them: this checkout, which may be in a home directory, and what only root may read.
 HIDDEN = (

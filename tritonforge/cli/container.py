@@ -22,8 +22,9 @@ from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import err, out, shown
 from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import log_line
-from tritonforge.training.algorithm.failure_file import MOST
-from tritonforge.training.sandbox import Limits, Process, messages, start, volumes
+from tritonforge.training.algorithm.termination import MOST
+from tritonforge.training.sandbox import Limits, Process, start, volumes
+from tritonforge.training.sandbox.process import describe_sharing
 
 __all__ = ["run"]
 
@@ -313,7 +314,7 @@ def _stop(process: Process, grace: float, signals: _Signals) -> int:
 
 def _tell(*, network: bool, limit: Limits) -> None:
     """What is not isolated, before anything runs."""
-    for sentence in messages.shared(network=network, limit=limit):
+    for sentence in describe_sharing(network=network, limit=limit):
         err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
 
 

@@ -26,8 +26,8 @@ from tritonforge.training.manifest import (
     read_annotations,
     read_detector,
 )
-from tritonforge.training.manifest.labelled import LABEL, SOURCE, Labelled
-from tritonforge.training.manifest.values import read_json
+from tritonforge.training.manifest.labels import LABEL, SOURCE, Labelled
+from tritonforge.training.manifest.lines import read_json
 from tritonforge.transform.places import Folders, Place, PlaceError
 
 __all__ = [

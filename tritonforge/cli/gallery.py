@@ -24,9 +24,16 @@ from tritonforge.cli.writing import written
 from tritonforge.errors import ManifestError, TritonForgeError
 from tritonforge.training.contact_sheet import Fonts, Shot, draw_sheet
 from tritonforge.training.manifest import Line, Problem, kind, label_names, parse
-from tritonforge.training.manifest.boxes import Box, ImageSize, readable_boxes
-from tritonforge.training.manifest.labelled import SOURCE
-from tritonforge.training.manifest.labels import boxes_of, class_names, classes_of, metadata_of
+from tritonforge.training.manifest.labels import (
+    SOURCE,
+    Box,
+    ImageSize,
+    boxes_of,
+    class_names,
+    classes_of,
+    metadata_of,
+    readable_boxes,
+)
 
 __all__ = ["show"]
 

@@ -41,10 +41,9 @@ from tritonforge.training.manifest import (
     read,
     side,
 )
-from tritonforge.training.manifest.detector import gaps
-from tritonforge.training.manifest.labelled import LABEL
-from tritonforge.training.manifest.labels import classes_of
-from tritonforge.training.manifest.values import json_text
+from tritonforge.training.manifest.detection_formats import gaps
+from tritonforge.training.manifest.labels import LABEL, classes_of
+from tritonforge.training.manifest.lines import json_text
 
 __all__ = ["manifest"]
 

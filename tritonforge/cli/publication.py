@@ -16,7 +16,7 @@ from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.printing import echo
 from tritonforge.cli.publishing import samples_of
 from tritonforge.cli.terminal import Steps, err, out, steps
-from tritonforge.training.algorithm.loading import load
+from tritonforge.training.algorithm.program import load
 
 if TYPE_CHECKING:
     from tritonforge.sagemaker.client import Session

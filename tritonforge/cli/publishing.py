@@ -12,8 +12,8 @@ import click
 from tritonforge.cli.assignments import assigned, attributed
 from tritonforge.cli.printing import echo
 from tritonforge.errors import RequestError
-from tritonforge.training.algorithm.documentation import markdown
-from tritonforge.training.algorithm.loading import load
+from tritonforge.training.algorithm.declaration import markdown
+from tritonforge.training.algorithm.program import load
 
 if TYPE_CHECKING:
     from tritonforge.sagemaker.jobs.marketplace import Profile, Sample

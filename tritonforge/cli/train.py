@@ -31,10 +31,11 @@ from tritonforge.repository.artifacts.download import cache_folder
 from tritonforge.sagemaker.jobs.naming import job_name, plain
 from tritonforge.sagemaker.jobs.training.fleet import held
 from tritonforge.sagemaker.package import pack
-from tritonforge.training.algorithm.loading import find
+from tritonforge.training.algorithm.program import find
 from tritonforge.training.job import CheckpointConfig, Measured, MetricDefinition, Outcome, Phase, TrainingJob, run
-from tritonforge.training.job.places import ByScheme
-from tritonforge.training.sandbox import NO_LIMITS, messages
+from tritonforge.training.job.objects import ByScheme
+from tritonforge.training.sandbox import NO_LIMITS
+from tritonforge.training.sandbox.process import describe_sharing
 
 __all__ = ["train"]
 
@@ -116,7 +117,7 @@ def train(
         place = ByScheme(lambda: fleet.objects(flags))
         with signals() as stop, _shown() as display:
             stop.working = True
-            for sentence in messages.shared(network=network, limit=limit):
+            for sentence in describe_sharing(network=network, limit=limit):
                 err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
             outcome = run(
                 local,

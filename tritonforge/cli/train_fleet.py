@@ -27,7 +27,7 @@ from tritonforge.sagemaker.jobs.training.fleet import INSTANCE, VOLUME, Fleet, h
 from tritonforge.sagemaker.jobs.training.local_data import materials
 from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
 from tritonforge.training.algorithm import Algorithm
-from tritonforge.training.algorithm.loading import find
+from tritonforge.training.algorithm.program import find
 from tritonforge.training.job import TrainingJob
 
 __all__ = ["check_unused", "fleet_flags", "on_sagemaker"]

@@ -27,7 +27,7 @@ from tritonforge.training.job import (
     StoppingCondition,
     TrainingJob,
 )
-from tritonforge.training.job.channel import InputMode, RecordWrapperType
+from tritonforge.training.job.training_job import InputMode, RecordWrapperType
 
 __all__ = ["job_flags", "job_of"]
 

@@ -9,13 +9,10 @@ everything before it was given out. `frame_tfrecord` and `frame_recordio` write 
 
 from __future__ import annotations
 
-from tritonforge.records.batching import AssembleWith, Batch, assemble, batches
-from tritonforge.records.compression import gunzip
 from tritonforge.records.example import Feature, FeatureValue, example_decode, example_encode
-from tritonforge.records.record import MAX_RECORD, BatchStrategy, Buffer, Record, RecordError, SplitType
-from tritonforge.records.recordio import frame_recordio
-from tritonforge.records.splitting import split
-from tritonforge.records.tfrecord import frame_tfrecord
+from tritonforge.records.framing import frame_recordio, frame_tfrecord
+from tritonforge.records.splitting import AssembleWith, Batch, assemble, batches, split
+from tritonforge.records.stream import MAX_RECORD, BatchStrategy, Buffer, Record, RecordError, SplitType, gunzip
 
 __all__ = [
     "MAX_RECORD",

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from tritonforge.errors import DecodeError, EncodeError
-from tritonforge.records.record import Buffer
+from tritonforge.records.stream import Buffer
 from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, Field, message_class
 
 __all__ = ["Feature", "FeatureValue", "example_decode", "example_encode"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from tritonforge.errors import ManifestError
-from tritonforge.records.record import Buffer
+from tritonforge.records.stream import Buffer
 
 __all__ = ["Element", "manifest_elements", "manifest_uris", "shown"]
 

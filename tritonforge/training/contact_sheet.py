@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tritonforge.errors import MissingExtraError, TritonForgeError
-from tritonforge.training.manifest.boxes import Box, ImageSize
+from tritonforge.training.manifest.labels import Box, ImageSize
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont

@@ -35,7 +35,7 @@ from tritonforge.sagemaker.jobs.marketplace import (
 )
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric, Objective
-from tritonforge.training.algorithm.loading import load
+from tritonforge.training.algorithm.program import load
 from tritonforge.training.job import AlgorithmSpecification, CheckpointConfig, Output, TrainingJob
 
 

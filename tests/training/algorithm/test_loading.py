@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tritonforge.errors import DefinitionError
-from tritonforge.training.algorithm.loading import find, load
+from tritonforge.training.algorithm.program import find, load
 
 
 def test_a_declaration_may_import_what_lies_beside_it(tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.training.algorithm.layout import program, started, until
-from tritonforge.errors import EncodeError, LaunchError, ServerError
+from tritonforge.errors import EncodeError, LaunchError, RefusalError, ServerError
 from tritonforge.serving.listener import Reply, Request
 from tritonforge.training.algorithm import serving
-from tritonforge.training.algorithm.failures import RefusalError
 
 SERVER = """
     import sys, time

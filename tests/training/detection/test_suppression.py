@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.training.detection import intersection_over_union, suppress, suppression
+from tritonforge.training.detection import boxes as boxes_module
+from tritonforge.training.detection import intersection_over_union, suppress
 
 BOXES = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [0, 0, 10, 9.9]], np.float32)
 
@@ -81,7 +82,7 @@ def test_the_file_needs_numpy_alone() -> None:
     """It is copied into model repositories, where there is no tritonforge."""
     script = (
         "import importlib.util, sys\n"
-        f"spec = importlib.util.spec_from_file_location('alone', {str(Path(str(suppression.__file__)))!r})\n"
+        f"spec = importlib.util.spec_from_file_location('alone', {str(Path(str(boxes_module.__file__)))!r})\n"
         "module = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(module)\n"
         "print(len(module.suppress([[0, 0, 1, 1]], [[0.5]])[0]), 'tritonforge' in sys.modules)"

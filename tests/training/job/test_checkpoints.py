@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.job.jobs import Memory, trained
 from tritonforge.training.job import CheckpointConfig
-from tritonforge.training.job.checkpoints import Checkpoints
+from tritonforge.training.job.opt_ml import Checkpoints
 from tritonforge.transform import PlaceError
 
 JOB = {"checkpoint_config": CheckpointConfig(uri="s3://b/checkpoints")}

@@ -12,7 +12,7 @@ import pytest
 
 from tests.training.job.jobs import Memory, channel, trained
 from tritonforge.records import frame_recordio
-from tritonforge.training.job.places import ByScheme
+from tritonforge.training.job.objects import ByScheme
 from tritonforge.training.manifest import order
 
 #: Reads two epochs, and keeps them.

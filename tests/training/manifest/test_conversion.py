@@ -28,8 +28,8 @@ from tritonforge.training.manifest import (
     read_annotations,
     read_detector,
 )
-from tritonforge.training.manifest.detector import document_name, gaps
-from tritonforge.training.manifest.labelled import file_name
+from tritonforge.training.manifest.detection_formats import document_name, gaps
+from tritonforge.training.manifest.labels import file_name
 
 FOLDER = "s3://bucket/train/images"
 

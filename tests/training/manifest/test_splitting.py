@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tritonforge.errors import DefinitionError, ManifestError
 from tritonforge.training.manifest import Line, side
-from tritonforge.training.manifest.splitting import place_of
+from tritonforge.training.manifest.lines import place_of
 
 
 def of(number: int, **more: str) -> Line:

@@ -12,16 +12,14 @@
 
 from __future__ import annotations
 
-from tritonforge.training.algorithm.channels import ChannelInput, Epoch
+from tritonforge.errors import HyperparameterError, InputError, RefusalError, StoppedError
 from tritonforge.training.algorithm.checkpoints import Checkpoint, Checkpoints
-from tritonforge.training.algorithm.container import Container, Resources
-from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective
-from tritonforge.training.algorithm.documentation import markdown
-from tritonforge.training.algorithm.failures import HyperparameterError, InputError, RefusalError, StoppedError
+from tritonforge.training.algorithm.container import ChannelInput, Container, Epoch, Resources
+from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective, markdown
 from tritonforge.training.algorithm.hyperparameters import HyperParameter, Values
 from tritonforge.training.algorithm.program import run
 from tritonforge.training.algorithm.serving import Reply, Request, serve
-from tritonforge.training.algorithm.stopping import Stopping
+from tritonforge.training.algorithm.termination import Stopping
 
 __all__ = [
     "Algorithm",

@@ -1,4 +1,10 @@
-"""Hyperparameters: declared once, read from the strings that SageMaker gives. This module does no I/O.
+"""What CreateAlgorithm lets a text be: its length and its characters, as the ends of sentences. No I/O.
+
+Source: botocore's model of SageMaker: EntityDescription and ParameterName are letters, marks, separators, symbols,
+numbers and punctuation (no control characters); the patterns ``.*`` of the others are Java's, whose dot is no end of a
+line (java.util.regex.Pattern, "Line terminators").
+
+Hyperparameters: declared once, read from the strings that SageMaker gives. This module does no I/O.
 
 SageMaker's words: a hyperparameter is Integer, Continuous, Categorical or FreeText, and its value always a string of at
 most 2500 characters. The SageMaker SDKs send some of them as JSON, so that ``adam`` comes with quotes around it; both
@@ -16,12 +22,43 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from tritonforge.errors import DefinitionError
+from tritonforge.errors import DefinitionError, HyperparameterError
 from tritonforge.field_types import check_fields
-from tritonforge.training.algorithm.constraints import described, lined
-from tritonforge.training.algorithm.failures import HyperparameterError
 
-__all__ = ["FLAG", "HyperParameter", "ParameterType", "Value", "Values", "nearest", "read"]
+__all__ = [
+    "FLAG",
+    "LONGEST_DESCRIPTION",
+    "HyperParameter",
+    "ParameterType",
+    "Value",
+    "Values",
+    "described",
+    "lined",
+    "nearest",
+    "read_values",
+]
+
+#: Source: botocore's model of SageMaker, EntityDescription.
+LONGEST_DESCRIPTION: Final = 1024
+
+_ENDS: Final = "\n\r\u0085\u2028\u2029"
+
+
+def described(description: str) -> Iterator[str]:
+    """What is wrong with a description."""
+    if len(description) > LONGEST_DESCRIPTION:
+        yield f"a description has at most {LONGEST_DESCRIPTION} characters, found {len(description)}"
+    if any(unicodedata.category(each).startswith("C") for each in description):
+        yield "a description is one line without control characters"
+
+
+def lined(what: str, text: str, *, most: int, least: int = 0) -> Iterator[str]:
+    """What is wrong with a text of one line; ``what`` begins the sentence."""
+    if not least <= len(text) <= most:
+        yield f"{what} has {least} to {most} characters, found {len(text)}"
+    if any(each in text for each in _ENDS):
+        yield f"{what} is one line, found {text[:60]!r}"
+
 
 #: Source: API_HyperParameterSpecification, `Type`.
 ParameterType: TypeAlias = Literal["Integer", "Continuous", "Categorical", "FreeText"]
@@ -229,7 +266,7 @@ class Values(Mapping[str, Value]):
         return value
 
 
-def read(declared: Sequence[HyperParameter], given: Mapping[str, str]) -> Values:
+def read_values(declared: Sequence[HyperParameter], given: Mapping[str, str]) -> Values:
     """The values of a run from SageMaker's strings; names that SageMaker reserves are passed over.
 
     Raises:

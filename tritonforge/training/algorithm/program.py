@@ -1,4 +1,8 @@
-"""A training program's frame: what the job says is read and checked, `train` runs, and how it ended is told. An edge.
+"""The declaration of a program folder: its algorithm.py is imported, and the Algorithm that it binds is found. An edge.
+
+A program folder need not have one: its `train` and `serve` may be of any language.
+
+A training program's frame: what the job says is read and checked, `train` runs, and how it ended is told. An edge.
 
 Exit codes: 0 trained, or stopped by SIGTERM in good order; 1 the algorithm failed; 2 invalid input of the
 job (hyperparameters, channels, data); 130 interrupted from the keyboard. What failed is one sentence, the same in
@@ -16,15 +20,40 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
-from tritonforge.errors import TritonForgeError
+from tritonforge.errors import DefinitionError, StoppedError, TritonForgeError
+from tritonforge.module_loader import declared
 from tritonforge.training.algorithm.container import Container
 from tritonforge.training.algorithm.declaration import Algorithm
-from tritonforge.training.algorithm.failure_file import FailureFile, shortened
-from tritonforge.training.algorithm.failures import StoppedError
 from tritonforge.training.algorithm.hyperparameters import Values
-from tritonforge.training.algorithm.stopping import Stopping
+from tritonforge.training.algorithm.termination import FailureFile, Stopping, shortened
 
-__all__ = ["FAILED", "INTERRUPTED", "TRAINED", "Train", "run", "sentence"]
+__all__ = ["FAILED", "FILE", "INTERRUPTED", "TRAINED", "Train", "find", "load", "run", "sentence"]
+
+#: The file of a program folder that declares its algorithm.
+FILE: Final = "algorithm.py"
+
+
+def load(program: Path | str) -> Algorithm:
+    """The algorithm that a program folder declares: what ``algorithm.py`` binds to the name ``algorithm``.
+
+    Raises:
+        DefinitionError: there is no such file or no such name, or an error while it is imported (with file and line).
+    """
+    file = (Path(program) / FILE).resolve()
+    if not file.is_file():
+        raise DefinitionError(
+            f"{program}: there is no {FILE} in it; declare there what it takes: algorithm = Algorithm(...)"
+        )
+    found = getattr(declared(file, "it only declares an algorithm"), "algorithm", None)
+    if not isinstance(found, Algorithm):
+        raise DefinitionError(f"{program}/{FILE}: it binds no algorithm; write algorithm = Algorithm(...)")
+    return found
+
+
+def find(program: Path | str) -> Algorithm | None:
+    """The algorithm that a program folder declares, None where it has no ``algorithm.py``; errors as of `load`."""
+    return load(program) if (Path(program) / FILE).is_file() else None
+
 
 #: A training program: it gets its container, its hyperparameters, and the flag that tells it to stop.
 Train: TypeAlias = Callable[[Container, Values, Stopping], None]

@@ -18,11 +18,10 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
-from tritonforge.errors import LaunchError, ServerError, TritonForgeError
+from tritonforge.errors import LaunchError, RefusalError, ServerError, TritonForgeError
 from tritonforge.serving.listener import Answering, Listener, Reply, Request, listening
 from tritonforge.training.algorithm.container import BASE
-from tritonforge.training.algorithm.failures import RefusalError
-from tritonforge.training.algorithm.stopping import Stopping
+from tritonforge.training.algorithm.termination import Stopping
 
 __all__ = ["PORT", "Reply", "Request", "address", "contract", "serve"]
 

@@ -12,12 +12,12 @@ from tritonforge.training.detection.boxes import (
     intersection_over_union,
     normalised,
     pixels,
+    suppress,
     to_rows_first,
     to_sizes,
 )
 from tritonforge.training.detection.precision import Detected, Precision, Truth, mean_average_precision
 from tritonforge.training.detection.response import CONTENT_TYPE, Accepted, accepted, answer, check_content_type
-from tritonforge.training.detection.suppression import suppress
 
 __all__ = [
     "CONTENT_TYPE",

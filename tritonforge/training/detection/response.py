@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tritonforge.training.algorithm.failures import RefusalError
+from tritonforge.errors import RefusalError
 from tritonforge.training.detection.boxes import to_rows_first
 
 __all__ = ["CONTENT_TYPE", "JSON", "Accepted", "accepted", "answer", "check_content_type"]

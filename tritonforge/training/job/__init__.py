@@ -5,21 +5,26 @@
 
 from __future__ import annotations
 
-from tritonforge.training.job.channel import Channel, S3Data, ShuffleConfig, Source
 from tritonforge.training.job.engine import run
-from tritonforge.training.job.job import (
+from tritonforge.training.job.training_job import (
     AlgorithmSpecification,
+    Channel,
     CheckpointConfig,
     InstanceGroup,
+    Measured,
     MetricDefinition,
+    Outcome,
     Output,
+    Phase,
     Resources,
     RetryStrategy,
+    S3Data,
+    ShuffleConfig,
+    Source,
     StoppingCondition,
     Tag,
     TrainingJob,
 )
-from tritonforge.training.job.outcomes import Measured, Outcome, Phase
 
 __all__ = [
     "AlgorithmSpecification",

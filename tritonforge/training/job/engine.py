@@ -1,4 +1,6 @@
-"""The engine: a training job run to its end on this machine, on any place, used by the command line and the emulator.
+"""Metrics: values that are read off the lines of a program's log. This module does no I/O.
+
+The engine: a training job run to its end on this machine, on any place, used by the command line and the emulator.
 
     Starting -> Downloading (channels, checkpoints) -> Training (the program, its pipes fed) -> Uploading (the model)
 
@@ -9,27 +11,58 @@ the program says of the pipe that broke is never taken for the cause.
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import DefinitionError, TritonForgeError
-from tritonforge.training.job import configuration
-from tritonforge.training.job.checkpoints import Checkpoints
-from tritonforge.training.job.contents import ChannelError, StoppedError
-from tritonforge.training.job.folders import Folders
-from tritonforge.training.job.job import TrainingJob
-from tritonforge.training.job.metrics import Metrics
-from tritonforge.training.job.outcomes import FAILURE_LENGTH, Measured, Outcome, Phase, State, Why
-from tritonforge.training.job.preparing import Prepared, end, has_program, refusals
-from tritonforge.training.job.uploading import Pack, upload
+from tritonforge.training.job.channel_setup import Prepared, end, has_program
+from tritonforge.training.job.objects import ChannelError, StoppedError
+from tritonforge.training.job.opt_ml import HOST, Checkpoints, Folders, Pack, build_command, build_environment, upload
+from tritonforge.training.job.rules import refusals
+from tritonforge.training.job.training_job import (
+    FAILURE_LENGTH,
+    Measured,
+    MetricDefinition,
+    Outcome,
+    Phase,
+    State,
+    TrainingJob,
+    Why,
+)
 from tritonforge.training.sandbox import NO_LIMITS, Limits, Process, start
 from tritonforge.transform.places import Place, PlaceError
 
-__all__ = ["GRACE", "run"]
+__all__ = ["GRACE", "Metrics", "run"]
+
+
+class Metrics:
+    """A job's metric definitions, and the last value of each; what a definition finds in a line is its first group."""
+
+    def __init__(self, definitions: Sequence[MetricDefinition]) -> None:
+        self._expressions = [(each.name, re.compile(each.regex)) for each in definitions]
+        self.last: dict[str, Measured] = {}
+
+    def read(self, line: str, seconds: float) -> Iterator[Measured]:
+        """The values in a line that was read at ``seconds`` since 1970; what is no number is passed over.
+
+        >>> metrics = Metrics([MetricDefinition(name="loss", regex="loss=([0-9.]+)")])
+        >>> [each.value for each in metrics.read("epoch 1 loss=0.5", 0.0)]
+        [0.5]
+        """
+        for name, expression in self._expressions:
+            for match in expression.finditer(line):
+                try:
+                    value = float(match[1])
+                except (TypeError, ValueError):  # a group that took no part, or text
+                    continue
+                self.last[name] = measured = Measured(name, value, seconds)
+                yield measured
+
 
 #: Seconds between SIGTERM and SIGKILL. Source: API_StoppingCondition.
 GRACE: Final = 120.0
@@ -191,11 +224,11 @@ class _Course:
         """Run the program to its end; why it was stopped, "" where it ended by itself."""
         began = time.monotonic()
         with start(
-            configuration.command(self._job),
+            build_command(self._job),
             binds=[*self._folders.binds(program), *prepared.binds],
-            environment=configuration.environment(self._job, arn),
+            environment=build_environment(self._job, arn),
             network=network and not self._job.enable_network_isolation,
-            hostname=configuration.HOST,
+            hostname=HOST,
             limit=limit,
             log=self._read,
         ) as process:

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, get_args
 
-from tritonforge.training.job.channel import Channel, DataType, InputMode, S3Data
+from tritonforge.training.job.training_job import Channel, DataType, InputMode, S3Data
 from tritonforge.triton.service_limits import TRAINING_TIME
 
 if TYPE_CHECKING:
-    from tritonforge.training.job.job import TrainingJob
+    from tritonforge.training.job.training_job import TrainingJob
 
 __all__ = ["problems"]
 
@@ -167,3 +167,27 @@ def _checkpoints(job: TrainingJob) -> Iterator[str]:
     taken = any(f"{folder}/".startswith(f"/opt/ml/{each}/") for each in ("input", "model", "output", "code"))
     if not path.startswith("/") or ".." in path.split("/") or folder in ("", "/opt", "/opt/ml") or taken:
         yield f"CheckpointConfig.LocalPath is {path!r}; it must be an absolute path apart from SageMaker's own folders"
+
+
+def refusals(job: TrainingJob) -> tuple[str, ...]:
+    """What SageMaker may do and this machine does not, a sentence each."""
+    found = []
+    resources = job.resources
+    count = (resources and resources.instance_count) or 1
+    for group in (resources and resources.instance_groups) or ():
+        count = max(count, group.instance_count, len((resources and resources.instance_groups) or ()))
+    if count > 1:
+        found.append(f"the job asks for {count} instances; on this machine it has one, so set InstanceCount to 1")
+    names = {each.name for each in job.channels or ()}
+    for channel in job.channels or ():
+        name, _, number = channel.name.rpartition("_")
+        if number.isdigit() and name in names:
+            found.append(f"channel {channel.name}: its folder would be where epoch {number} of {name} is; rename it")
+        if channel.data is None:
+            found.append(f"channel {channel.name}: only S3DataSource can be read on this machine")
+        elif channel.data.data_type == "AugmentedManifestFile" and channel.compression_type == "Gzip":
+            found.append(
+                f"channel {channel.name}: what CompressionType Gzip means for an augmented manifest is not documented; "
+                "leave it unset"
+            )
+    return tuple(found)

@@ -10,17 +10,50 @@ where it is read, and a `Problem` for each thing where it is checked.
 
 from __future__ import annotations
 
-from tritonforge.training.manifest.annotations import annotations_document, annotations_problems, read_annotations
-from tritonforge.training.manifest.boxes import Box, Boxes, ImageSize
-from tritonforge.training.manifest.checking import Check, Problem, line_problems
-from tritonforge.training.manifest.classic import augmented, classic_problems, classic_uris
-from tritonforge.training.manifest.detector import detector_document, detector_problems, read_detector
-from tritonforge.training.manifest.labelled import Labelled, labelled, line_of
-from tritonforge.training.manifest.labels import Kind, boxes_of, class_names, kind, label_names
-from tritonforge.training.manifest.line import Line, parse, raw_lines, read
-from tritonforge.training.manifest.selection import Reference, Selected, Value, attribute_names, order, selected
-from tritonforge.training.manifest.splitting import Side, side
-from tritonforge.training.manifest.values import Json
+from tritonforge.training.manifest.checking import (
+    Check,
+    Problem,
+    augmented,
+    classic_problems,
+    classic_uris,
+    line_problems,
+)
+from tritonforge.training.manifest.detection_formats import (
+    annotations_document,
+    annotations_problems,
+    detector_document,
+    detector_problems,
+    read_annotations,
+    read_detector,
+)
+from tritonforge.training.manifest.labels import (
+    Box,
+    Boxes,
+    ImageSize,
+    Kind,
+    Labelled,
+    boxes_of,
+    class_names,
+    kind,
+    label_names,
+    labelled,
+    line_of,
+)
+from tritonforge.training.manifest.lines import (
+    Json,
+    Line,
+    Reference,
+    Selected,
+    Side,
+    Value,
+    attribute_names,
+    order,
+    parse,
+    raw_lines,
+    read,
+    selected,
+    side,
+)
 
 __all__ = [
     "Box",

@@ -2,38 +2,51 @@
 
 A label that a line does not have is no problem, unless a job asks for it: Ground Truth writes a line for each image
 from the beginning, and its label later. Source: SageMaker developer guide, "Labeling job output data".
+
+Classic manifests: lists of objects without labels, checked, and joined with labels to augmented ones. No I/O.
+
+What they list is read by `tritonforge.records.manifest`, as batch transform reads them. Source: botocore's model of
+SageMaker, `S3DataSource.S3Uri`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tritonforge.errors import ManifestError
 from tritonforge.records import Buffer
-from tritonforge.training.manifest.boxes import Fault, is_count, is_number, read_boxes
+from tritonforge.records.manifest import manifest_elements, manifest_uris, shown
 from tritonforge.training.manifest.labels import (
     METADATA,
+    SOURCE,
+    Fault,
     Kind,
     class_names,
     class_number,
     classes_of,
+    is_count,
+    is_number,
     kind,
     label_names,
     metadata_of,
+    read_boxes,
 )
-from tritonforge.training.manifest.line import LONGEST, Line, parse, raw_lines
-from tritonforge.training.manifest.selection import selected
-from tritonforge.training.manifest.values import Json
+from tritonforge.training.manifest.lines import LONGEST, Json, Line, parse, raw_lines, reference_fault, selected
 
-__all__ = ["Check", "LabelCount", "Problem", "line_problems", "problem_of", "reference_fault"]
-
-#: A whole address of an object. Source: botocore's model of SageMaker, `S3Uri`.
-_S3: Final = re.compile(r"s3://[^/]+/.+", re.DOTALL)
-_LONGEST_URI: Final = 1024
+__all__ = [
+    "Check",
+    "LabelCount",
+    "Problem",
+    "augmented",
+    "classic_problems",
+    "classic_uris",
+    "line_problems",
+    "problem_of",
+]
 
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -145,19 +158,6 @@ def line_problems(line: Line, *, names: Sequence[str] = (), local: bool = False)
         metadata = line.attributes.get(name + METADATA)
         for path, what in _metadata(metadata, found, value):
             yield Problem(line.number, name + METADATA, f"{path}: {what}" if path else what)
-
-
-def reference_fault(value: Json, *, local: bool = False) -> str:
-    """What is wrong with the address of an object, "" for a good one."""
-    if not isinstance(value, str) or not value:
-        return "must be the address of an object, s3://bucket/key"
-    if len(value) > _LONGEST_URI:
-        return f"the address has {len(value)} characters, more than {_LONGEST_URI}"
-    if _S3.fullmatch(value) or (local and "://" not in value):
-        return ""
-    if value.startswith("s3://"):
-        return f"{value} is no address of an object; expected s3://bucket/key"
-    return f"{value:.200} is not on S3, from where SageMaker reads; expected s3://bucket/key (--local takes paths)"
 
 
 def _classification(value: Json, _: Mapping[str, Json]) -> Iterator[Fault]:
@@ -286,3 +286,69 @@ def _confidences(confidences: Json, value: Json) -> Iterator[Fault]:
 
 def _is_confidence(value: Json) -> bool:
     return is_number(value) and isinstance(value, (int, float)) and 0 <= value <= 1
+
+
+_END: Final = object()
+
+
+def classic_uris(chunks: Iterable[Buffer]) -> Iterator[str]:
+    """The addresses that a classic manifest lists, as its text arrives. Raises ManifestError where it is none."""
+    for uri, _ in manifest_uris(chunks):
+        yield uri
+
+
+def classic_problems(chunks: Iterable[Buffer], *, local: bool = False) -> Iterator[Problem]:
+    """Everything that is wrong with a classic manifest, each with its line.
+
+    SageMaker wants one prefix, with a bucket, at the beginning: all objects of a manifest lie in one bucket.
+    """
+    prefix: str | None = None
+    count = 0
+    try:
+        for line, value in manifest_elements(chunks):
+            count += 1
+            if isinstance(value, dict):
+                told = value.get("prefix")
+                if set(value) != {"prefix"} or not isinstance(told, str):
+                    yield Problem(line, "", f'{shown(value)} is neither a key nor {{"prefix": "s3://bucket/folder/"}}')
+                elif count > 1:
+                    yield Problem(line, "prefix", "SageMaker reads one prefix, which is the first element")
+                else:
+                    fault = reference_fault(f"{told}x" if told else told, local=local)
+                    if fault:
+                        yield Problem(line, "prefix", f"{told!r:.200} is no prefix on S3; expected s3://bucket/folder/")
+                prefix = told if isinstance(told, str) else ""
+            elif not isinstance(value, str) or not value:
+                yield Problem(line, "", f"{shown(value)} is no key; expected the rest of an address, as a text")
+            else:
+                if count == 1:
+                    yield Problem(line, "prefix", 'the manifest must begin with {"prefix": "s3://bucket/folder/"}')
+                if len(prefix or "") + len(value) > 1024:
+                    yield Problem(line, "", "the address has more than 1024 characters")
+    except ManifestError as error:
+        yield problem_of(error)
+        return
+    if not count:
+        yield Problem(None, "", "the manifest is empty")
+    elif count == 1 and prefix is not None:
+        yield Problem(None, "", "the manifest lists no object")
+
+
+def augmented(
+    uris: Iterable[str], labels: Iterable[Json] | Callable[[str], Json], *, label: str = "label"
+) -> Iterator[Line]:
+    """The lines of an augmented manifest: each address with its label, from a list beside it, or from a function of it.
+
+    Raises ManifestError where the two lists are of different lengths, after what they have together.
+    """
+    if label == SOURCE:
+        raise ManifestError("the label needs a name of its own", attribute=label)
+    given = None if callable(labels) else iter(labels)
+    number = 0
+    for number, uri in enumerate(uris, 1):
+        value: Any = labels(uri) if callable(labels) else next(given, _END) if given is not None else _END
+        if value is _END:
+            raise ManifestError(f"there are {number - 1} labels, and more objects; {uri} has none", attribute=label)
+        yield Line(number, {SOURCE: uri, label: value})
+    if given is not None and next(given, _END) is not _END:
+        raise ManifestError(f"there are more labels than objects, of which there are {number}", attribute=label)

@@ -1,19 +1,206 @@
-"""Labels: what the attributes of a line say of its image, as Ground Truth writes it. No I/O.
+"""Boxes: labelled rectangles of an image, in whole pixels or parts of them, and what can be wrong with them. No I/O.
+
+As Ground Truth writes them: ``{"image_size": [{"width", "height", "depth"}], "annotations": [{"class_id", "left",
+"top", "width", "height"}]}``. Source: SageMaker developer guide, "Labeling job output data", bounding box job output.
+
+Labels: what the attributes of a line say of its image, as Ground Truth writes it. No I/O.
 
 A label is an attribute beside which ``<name>-metadata`` tells its type; boxes are known by their shape as well. What is
 of no known type passes through unharmed. Source: SageMaker developer guide, "Labeling job output data".
+
+A labelled image: its boxes and the names of their classes, in whatever file they stand. No I/O.
+
+What every conversion goes through: a line becomes one, and it becomes a line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from tritonforge.training.manifest.boxes import Boxes, read_boxes
-from tritonforge.training.manifest.line import Line
-from tritonforge.training.manifest.values import Json
+from tritonforge.errors import ManifestError
+from tritonforge.training.manifest.lines import Json, Line, reference_fault
 
-__all__ = ["METADATA", "Kind", "boxes_of", "class_names", "classes_of", "kind", "label_names", "metadata_of"]
+__all__ = [
+    "LABEL",
+    "METADATA",
+    "SOURCE",
+    "Box",
+    "Boxes",
+    "Fault",
+    "ImageSize",
+    "Kind",
+    "Labelled",
+    "boxes_of",
+    "class_names",
+    "classes_of",
+    "faults",
+    "file_name",
+    "is_count",
+    "is_number",
+    "joined",
+    "kind",
+    "label_names",
+    "labelled",
+    "line_of",
+    "metadata_of",
+    "read_boxes",
+    "readable_boxes",
+    "written_boxes",
+]
+
+#: Numbers up to here are exact in every reader of JSON. Source: RFC 8259, section 6.
+_LARGEST: Final = 2**53
+
+#: Parts of a pixel by which a sum of two numbers may be off, as they are binary fractions.
+_ROUNDING: Final = 1e-6
+
+
+class Fault(NamedTuple):
+    """What is wrong inside a value: where in it, "" for all of it, and what."""
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSize:
+    """The size of an image in pixels, and its channels."""
+
+    width: int
+    height: int
+    depth: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle, in pixels from the upper left corner of its image, and the class of what is in it."""
+
+    class_id: int
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        """The first pixel to the right of it."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> float:
+        """The first pixel below it."""
+        return self.top + self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """The boxes of an image, none for one that shows nothing of any class."""
+
+    size: ImageSize
+    boxes: tuple[Box, ...] = ()
+
+
+def read_boxes(value: Json) -> tuple[Boxes | None, list[Fault]]:
+    """The boxes of a value, or everything that is wrong with it: one of the two is empty."""
+    if not isinstance(value, dict):
+        return None, [Fault("", 'must be {"image_size": [...], "annotations": [...]}')]
+    found: list[Fault] = []
+    size = _size(value.get("image_size"), found)
+    annotations = value.get("annotations")
+    boxes = []
+    if not isinstance(annotations, list):
+        found.append(Fault("annotations", "must be a list of boxes"))
+        annotations = []
+    for index, each in enumerate(annotations):
+        path = f"annotations[{index}]"
+        box = _box(each, path, found)
+        if box is not None:
+            boxes.append(box)
+            found += [Fault(path, what) for what in faults(box, size)]
+    if found or size is None:
+        return None, found
+    return Boxes(size, tuple(boxes)), []
+
+
+def readable_boxes(value: Json) -> tuple[ImageSize | None, tuple[Box, ...]]:
+    """As much of a value as can be read, for who looks at what is wrong: boxes outside of the image, too."""
+    if not isinstance(value, dict):
+        return None, ()
+    annotations = value.get("annotations")
+    given: list[Any] = annotations if isinstance(annotations, list) else []
+    boxes = (_box(each, "", []) for each in given)
+    return _size(value.get("image_size"), []), tuple(box for box in boxes if box is not None)
+
+
+def written_boxes(boxes: Boxes) -> dict[str, Any]:
+    """The value that Ground Truth writes for boxes."""
+    size = boxes.size
+    return {
+        "image_size": [{"width": size.width, "height": size.height, "depth": size.depth}],
+        "annotations": [
+            {"class_id": box.class_id, "left": box.left, "top": box.top, "width": box.width, "height": box.height}
+            for box in boxes.boxes
+        ],
+    }
+
+
+def faults(box: Box, size: ImageSize | None) -> Iterator[str]:
+    """What is wrong with a box in an image: it must have an area, and lie inside."""
+    if box.width <= 0 or box.height <= 0:
+        yield f"the box is empty: {number(box.width)} x {number(box.height)} pixels"
+    if box.left < 0 or box.top < 0:
+        yield f"the box begins outside the image, at ({number(box.left)}, {number(box.top)})"
+    if size is not None and box.width > 0 and box.right > size.width + _ROUNDING:
+        yield f"the box reaches to x={number(box.right)}, outside the image, which is {size.width} pixels wide"
+    if size is not None and box.height > 0 and box.bottom > size.height + _ROUNDING:
+        yield f"the box reaches to y={number(box.bottom)}, outside the image, which is {size.height} pixels high"
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number of at most 2**53, which true and false are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
+
+
+def is_count(value: object, least: int = 0) -> bool:
+    """Whether a value is a whole number of at least this, and at most 2**53."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST
+
+
+def number(value: float) -> str:
+    """A number as a message shows it."""
+    return f"{value:.10g}"
+
+
+def _size(value: Json, found: list[Fault]) -> ImageSize | None:
+    if value is None:
+        found.append(Fault("image_size", "the size of the image is missing"))
+        return None
+    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
+        found.append(Fault("image_size", 'must be a list of one {"width": ..., "height": ..., "depth": ...}'))
+        return None
+    size = value[0]
+    wrong = [name for name in ("width", "height") if not is_count(size.get(name), 1)]
+    if "depth" in size and not is_count(size["depth"], 1):
+        wrong.append("depth")
+    found += [Fault(f"image_size[0].{name}", "must be a whole number of at least 1") for name in wrong]
+    return None if wrong else ImageSize(size["width"], size["height"], size.get("depth", 3))
+
+
+def _box(value: Json, path: str, found: list[Fault]) -> Box | None:
+    if not isinstance(value, dict):
+        found.append(Fault(path, "must be an object with class_id, left, top, width and height"))
+        return None
+    before = len(found)
+    if not is_count(value.get("class_id")):
+        found.append(Fault(f"{path}.class_id", "must be a whole number of at least 0"))
+    sides = [name for name in ("left", "top", "width", "height") if not is_number(value.get(name))]
+    found += [Fault(f"{path}.{name}", "must be a number of pixels") for name in sides]
+    if len(found) > before:
+        return None
+    return Box(value["class_id"], value["left"], value["top"], value["width"], value["height"])
+
 
 METADATA: Final = "-metadata"
 
@@ -109,3 +296,70 @@ def class_number(value: Json) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+#: The attribute that names the image, and the one that a label gets where nothing is said; both as AWS's pages have it.
+SOURCE: Final = "source-ref"
+LABEL: Final = "bounding-box"
+
+_TYPE: Final = "groundtruth/object-detection"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """An image by its address, its boxes, and the names of classes, which need not be all."""
+
+    source: str
+    boxes: Boxes
+    names: Mapping[int, str] = field(default_factory=dict)
+
+
+def labelled(line: Line, label: str) -> Labelled | None:
+    """The labelled image of a line, None where the line does not have the label (yet).
+
+    Raises ManifestError with the line and the attribute: boxes that are empty or outside of their image, an image
+    without its size, a line that names no image.
+    """
+    boxes = boxes_of(line, label)
+    if boxes is None:
+        return None
+    source = line.attributes.get(SOURCE)
+    if not isinstance(source, str) or reference_fault(source, local=True):
+        raise line.error(SOURCE, reference_fault(source, local=True) or "the line names no image")
+    return Labelled(source, boxes, class_names(line, label))
+
+
+def line_of(image: Labelled, number: int, *, label: str = LABEL) -> Line:
+    """The line of an augmented manifest for an image.
+
+    Its metadata have the type and the names of the classes. Who labelled it, and when, are not known, nor how sure
+    anybody is; so those are not there.
+    """
+    metadata: dict[str, Any] = {"class-map": {str(key): image.names[key] for key in sorted(image.names)}}
+    if not image.names:
+        metadata = {}
+    attributes: dict[str, Any] = {SOURCE: image.source, label: written_boxes(image.boxes)}
+    attributes[label + METADATA] = {**metadata, "type": _TYPE}
+    return Line(number, attributes)
+
+
+def file_name(source: str, images: str = "") -> str:
+    """What an image is called below a folder; without one, the last part of its address.
+
+    Raises ManifestError where the image does not lie below the folder.
+
+    >>> file_name("s3://b/train/a/1.jpg", "s3://b/train"), file_name("s3://b/train/a/1.jpg")
+    ('a/1.jpg', '1.jpg')
+    """
+    if not images:
+        return source.rstrip("/").rpartition("/")[2]
+    folder = images.rstrip("/") + "/"
+    name = source[len(folder) :]
+    if not source.startswith(folder) or not name:
+        raise ManifestError(f"{source} does not lie below {folder}", attribute=SOURCE)
+    return name
+
+
+def joined(name: str, images: str) -> str:
+    """The address of an image below a folder; the reverse of `file_name`."""
+    return f"{images.rstrip('/')}/{name}" if images else name

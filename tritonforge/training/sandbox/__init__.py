@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from tritonforge.training.sandbox.limits import NO_LIMITS, Limits
-from tritonforge.training.sandbox.process import (
-    PROGRAM,
-    SHARED_MEMORY,
-    Bind,
-    BindError,
-    IsolationError,
-    Process,
-    environment,
-    start,
-)
+from tritonforge.training.sandbox.process import SHARED_MEMORY, Process, start
+from tritonforge.training.sandbox.volumes import PROGRAM, Bind, BindError, IsolationError, environment
 
 __all__ = [
     "NO_LIMITS",

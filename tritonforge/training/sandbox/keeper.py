@@ -1,4 +1,9 @@
-"""The keeper of one container: a small process between a `Process` and the container, which outlives neither.
+"""The first process of a container: it makes the root, starts the command, and buries what the command leaves behind.
+
+It is process 1 of its namespace: when it ends the kernel kills whatever else runs there. The signals that it is sent go
+on to the command, and to nothing else; it ends with the command, and with the command's status (128 + n for signal n).
+
+The keeper of one container: a small process between a `Process` and the container, which outlives neither.
 
 It makes the namespaces and forks the container's first process (`init`) into them. It stays outside of the container's
 process, mount and file system namespaces, but in its network: so it can hold a listening socket of this machine and
@@ -15,15 +20,131 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NoReturn, TypedDict
 
-from tritonforge.training.sandbox import init, kernel, leavings, limits, relay
+from tritonforge.training.sandbox import kernel, limits
+from tritonforge.training.sandbox.relay import serve_relay
+from tritonforge.training.sandbox.root import Bound, build_root, strip_privileges
 
-__all__ = ["main"]
+__all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "ContainerSpec", "main", "run_first_process"]
+
+#: The statuses of docker run for a command that cannot be executed, and for one that is not there.
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
+
+#: What is passed on to the command.
+_PASSED: Final = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+)
+
+
+class ContainerSpec(TypedDict):
+    """What to run, and in what; one line of JSON from the `Process` to its keeper."""
+
+    command: list[str]
+    environment: dict[str, str]
+    directory: str
+    binds: list[Bound]
+    files: dict[str, str]  # texts by path, read-only
+    hostname: str
+    network: bool  # of this machine, instead of loopback only
+    shared_memory: int  # bytes
+    user_namespace: bool
+    publish: int  # the container's port; 0: none
+    limits: limits.Enforced
+
+
+def run_first_process(container: ContainerSpec, *, keeper: int, report: int, output: int) -> NoReturn:
+    """Be process 1 of the container until its command has ended; called in a fresh child of the keeper.
+
+    Args:
+        container: what to run.
+        keeper: the read end of a pipe whose other end only the keeper has.
+        report: where one line goes when the command runs, or what the kernel refused.
+        output: the command's standard output and error.
+    """
+    try:
+        kernel.die_with_parent()
+        if select.select([keeper], [], [], 0)[0]:  # the end of the pipe: the keeper was killed before the line above
+            os._exit(1)
+        limits.enter(container["limits"])  # before anything of this machine's is out of sight
+        kernel.own_mounts()
+        address = "127.0.0.1" if container["network"] else kernel.ADDRESS
+        hosts = f"127.0.0.1 localhost\n::1 localhost\n{address} {container['hostname']}\n"
+        files = {"/etc/hosts": hosts, **container["files"]}
+        build_root(container["binds"], files, shared_memory=container["shared_memory"])
+        os.chdir(container["directory"])
+        # Before the fork, so that none is lost: they wait until `_serve` takes them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*_PASSED, signal.SIGCHLD})
+        command = os.fork()
+    except OSError as error:
+        _report(report, {"refused": str(error)})
+        os._exit(1)
+    if command == 0:
+        _execute(container, output)
+    os.close(output)
+    _report(report, {"started": command})
+    os.close(report)
+    _serve(command)
+
+
+def _execute(container: ContainerSpec, output: int) -> NoReturn:
+    """Become the command, in exec form: no shell reads it."""
+    os.setsid()
+    program = container["command"][0]
+    status = NOT_EXECUTABLE
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        kernel.limit_rights()
+        for number in range(1, signal.NSIG):
+            with contextlib.suppress(OSError, ValueError):  # KILL and STOP, and what the C library keeps for itself
+                signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, and execve would hand that on
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        os.umask(0o022)
+        os.execvpe(program, container["command"], container["environment"])  # noqa: S606 - the exec form: no shell
+    except FileNotFoundError:
+        status = NOT_FOUND
+        sentence = f"{program}: not found on the container's PATH, or the interpreter of its first line is not there"
+    except PermissionError:
+        sentence = f"{program}: not executable; run: chmod 755 {program}"
+    except OSError as error:
+        sentence = f"{program}: {error.strerror}; a script begins with #! and its interpreter"
+    os.write(2, f"{sentence}\n".encode())
+    os._exit(status)
+
+
+def _serve(command: int) -> NoReturn:
+    """Pass signals on and bury the dead until the command has ended."""
+    while True:
+        number = signal.sigwait({*_PASSED, signal.SIGCHLD})
+        if number != signal.SIGCHLD:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(command, number)
+            continue
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == command:
+                    code = os.waitstatus_to_exitcode(ended[1])
+                    os._exit(code if code >= 0 else 128 - code)
+
+
+def _report(report: int, message: dict[str, str | int]) -> None:
+    with contextlib.suppress(OSError):  # the keeper is gone, and this process with it in a moment
+        os.write(report, json.dumps(message).encode() + b"\n")
+
 
 #: Seconds between two looks at whether the parent is still there: a forked child of it may hold our input open.
 _LOOK: Final = 1.0
@@ -46,7 +167,7 @@ def main() -> int:
     line = commands.readline()
     if not line:  # it was called off, or killed, before it said what to run
         return 1
-    container: init.Container = json.loads(line)
+    container: ContainerSpec = json.loads(line)
     kept, alive = os.pipe()  # `alive` stays open here as long as this process lives
     reported, report = os.pipe()
     try:
@@ -54,14 +175,14 @@ def main() -> int:
         pid = os.fork()
     except OSError as error:
         limits.release(container["limits"])
-        _say({"refused": str(error)})
+        _report_to_process({"refused": str(error)})
         return 1
     if pid == 0:
         for descriptor in (alive, reported, *([listening] if listening >= 0 else [])):
             os.close(descriptor)
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(0, 1)
-        init.run(container, keeper=kept, report=report, output=output)
+        run_first_process(container, keeper=kept, report=report, output=output)
     for descriptor in (kept, report, output):
         os.close(descriptor)
     with os.fdopen(reported, "rb") as messages:
@@ -69,20 +190,20 @@ def main() -> int:
     if "refused" in message:
         os.waitpid(pid, 0)
         limits.release(container["limits"])
-        _say(message)
+        _report_to_process(message)
         return 1
-    _say({"pid": pid})
+    _report_to_process({"pid": pid})
     listener = socket.socket(fileno=listening) if listening >= 0 else None
     code = asyncio.run(_keep(pid, parent, listener, container["publish"]))
     limits.release(container["limits"])
     for bound in container["binds"]:
         if not bound["read_only"]:
-            leavings.strip_privileges(bound["source"])
-    _say({"returncode": code})
+            strip_privileges(bound["source"])
+    _report_to_process({"returncode": code})
     return 0
 
 
-def _namespaces(container: init.Container) -> None:
+def _namespaces(container: ContainerSpec) -> None:
     """Put this process's children, and its own sockets, where the container will be."""
     wanted = {"pids": kernel.PID, "IPC": kernel.IPC, "the host name": kernel.UTS}
     if not container["network"]:
@@ -111,7 +232,7 @@ async def _keep(pid: int, parent: int, listener: socket.socket | None, port: int
             _signal(pid, signal.SIGTERM)
 
     loop.add_reader(0, told)
-    relaying = None if listener is None else asyncio.create_task(relay.serve(listener, (kernel.ADDRESS, port)))
+    relaying = None if listener is None else asyncio.create_task(serve_relay(listener, (kernel.ADDRESS, port)))
     while not ended.is_set():
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(ended.wait(), _LOOK)
@@ -128,6 +249,6 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _say(message: Mapping[str, object]) -> None:
+def _report_to_process(message: Mapping[str, object]) -> None:
     with contextlib.suppress(OSError):  # nobody listens when the Process's own process was killed
         os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")

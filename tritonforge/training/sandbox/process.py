@@ -1,4 +1,6 @@
-"""A program run as ``docker run`` would run it, without Docker: namespaces, a root of its own, the same signals.
+"""What a container isolates and what it does not, in sentences for people; and what to do when it is refused.
+
+A program run as ``docker run`` would run it, without Docker: namespaces, a root of its own, the same signals.
 
 `start` gives a `Process`. It ends with this Python process, however that ends, and leaves nothing behind: no process,
 no mount, no folder (see `keeper`, `init` and `root`).
@@ -11,27 +13,79 @@ import errno
 import json
 import os
 import platform
-import site
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Final
 
-from tritonforge.errors import TritonForgeError
-from tritonforge.training.sandbox import kernel, limits, messages
-from tritonforge.training.sandbox.init import Container
-from tritonforge.training.sandbox.root import SYSTEM, Bound
+from tritonforge.training.sandbox import kernel, limits, volumes
+from tritonforge.training.sandbox.keeper import ContainerSpec
+from tritonforge.training.sandbox.limits import NO_LIMITS, Limits
+from tritonforge.training.sandbox.volumes import (
+    Bind,
+    IsolationError,
+    bind_interpreter,
+    package_folder,
+    read_resolver,
+    resolve_bind,
+    resolve_target,
+)
 
-__all__ = ["PROGRAM", "SHARED_MEMORY", "Bind", "BindError", "IsolationError", "Process", "environment", "start"]
+__all__ = ["SHARED_MEMORY", "Process", "describe_isolation", "describe_sharing", "explain_refusal", "start"]
 
-#: Where a program folder lies in a container; the first place on PATH, as in the Dockerfiles of SageMaker's guide.
-PROGRAM: Final = "/opt/program"
+
+def describe_isolation(*, network: bool) -> tuple[str, ...]:
+    """What is the container's own; ``network``: it was given this machine's network."""
+    return (
+        "its processes see only each other, and all end with the command",
+        *([] if network else ["its network is loopback only: nothing outside, and no server of this machine"]),
+        "of this machine's files it has the system's (/usr, /lib, parts of /etc), this Python, and what is bound",
+        "home directories and all other data are hidden",
+        "its files are read-only, except for what is bound writable; new files in other places are kept in memory",
+        "it leaves no file with a set-user-ID or set-group-ID bit",
+        "its environment, host name, IPC and devices are its own, and root has the rights that docker run leaves it",
+    )
+
+
+def describe_sharing(*, network: bool, limit: Limits = NO_LIMITS) -> tuple[str, ...]:
+    """What the container shares with this machine, where one of an image would not, or differs in."""
+    unlimited = [
+        name
+        for name, value in (
+            ("memory (--memory)", limit.memory),
+            ("CPU (--cpus)", limit.cpus),
+            ("processes (--pids-limit)", limit.pids),
+        )
+        if value is None
+    ]
+    return (
+        "the system's files, this Python and its packages are this machine's, readable, instead of an image's",
+        "the kernel and the users are this machine's; there is no GPU",
+        *([f"without a limit: {', '.join(unlimited)}"] if unlimited else []),
+        *(
+            ["the network is this machine's: it can call out, and its ports are this machine's ports"]
+            if network
+            else []
+        ),
+        "a SIGTERM that the command does not handle ends it; in a container it is process 1, and would ignore that",
+    )
+
+
+def explain_refusal(what: str, *, root: bool) -> str:
+    """The sentence for a start that the kernel refused; ``root``: the user is root already."""
+    advice = (
+        "inside a container give it the right to (docker run --privileged, or --security-opt seccomp=unconfined "
+        "--cap-add SYS_ADMIN)"
+        if root
+        else "run as root, or let users make namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+        "kernel.apparmor_restrict_unprivileged_userns=0)"
+    )
+    return f"the container cannot be isolated on this machine, so nothing was run: {what}; {advice}"
+
 
 #: Bytes of /dev/shm: what docker run gives unless it is told otherwise (--shm-size).
 SHARED_MEMORY: Final = 64 * 2**20
@@ -45,30 +99,6 @@ _LONGEST_LINE: Final = 256 * 2**10
 _KEEPER: Final = (
     "import sys; sys.path.append(sys.argv[1]); from tritonforge.training.sandbox.keeper import main; sys.exit(main())"
 )
-
-#: Folders of this machine that every container has, see `root`.
-_SHOWN: Final = tuple(Path("/", name) for name in SYSTEM)
-
-_NONE: Final[Mapping[str, str]] = {}
-
-
-class IsolationError(TritonForgeError):
-    """This machine does not allow a container's namespaces, or its port."""
-
-
-class BindError(IsolationError):
-    """What a container is to be given is not there, or has no place in it."""
-
-    exit_code = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Bind:
-    """A folder or file of this machine, ``source``, that is at ``target`` (an absolute path) in the container."""
-
-    source: Path
-    target: str
-    read_only: bool = False
 
 
 class Process:
@@ -186,8 +216,8 @@ def start(
     command: Sequence[str],
     *,
     binds: Sequence[Bind] = (),
-    files: Mapping[str, str] = _NONE,
-    environment: Mapping[str, str] = _NONE,
+    files: Mapping[str, str] = MappingProxyType({}),
+    environment: Mapping[str, str] = MappingProxyType({}),
     publish: int | None = None,
     port: int = 0,
     network: bool = False,
@@ -224,16 +254,16 @@ def start(
         raise IsolationError(
             f"this machine is {platform.system()}, and only Linux has such namespaces; use Docker here"
         )
-    bound = [_bound(each) for each in (*_interpreter(), *binds)]
-    variables = {**_environment(hostname), **environment}
-    names = {"/etc/resolv.conf": _resolver()} if network else {}
+    bound = [resolve_bind(each) for each in (*bind_interpreter(), *binds)]
+    variables = {**volumes.environment(hostname), **environment}
+    names = {"/etc/resolv.conf": read_resolver()} if network else {}
     prepared = limits.prepare(limit)
-    container: Container = {
+    container: ContainerSpec = {
         "command": list(command),
         "environment": variables,
         "directory": directory,
         "binds": bound,
-        "files": {_target(path): text for path, text in {**names, **files}.items()},
+        "files": {resolve_target(path): text for path, text in {**names, **files}.items()},
         "hostname": hostname,
         "network": network,
         "shared_memory": shared_memory,
@@ -252,7 +282,7 @@ def start(
         listening = -1 if listener is None else listener.fileno()
         try:
             keeper = subprocess.Popen(  # noqa: S603 - this Python, with a module of this package
-                [sys.executable, "-S", "-I", "-c", _KEEPER, str(_package()), str(write), str(listening)],
+                [sys.executable, "-S", "-I", "-c", _KEEPER, str(package_folder()), str(write), str(listening)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=[write] if listener is None else [write, listening],
@@ -271,90 +301,12 @@ def start(
             pid=pid,
             port=reached,
             isolates=(
-                *messages.isolated(network=network),
+                *describe_isolation(network=network),
                 *prepared.sentences,
-                *messages.shared(network=network, limit=limit),
+                *describe_sharing(network=network, limit=limit),
             ),
             limited=prepared.sentences,
         )
-
-
-def environment(hostname: str = "algo-1") -> dict[str, str]:
-    """The variables that every container has: nothing of this process's own environment.
-
-    PATH begins with the program folder and goes on with the folder of this Python, so that ``python3`` has the packages
-    that an image would have.
-    """
-    places = [PROGRAM, str(Path(sys.executable).parent)]
-    places += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-    return {
-        "PATH": ":".join(places),
-        "PYTHONPATH": str(_package()),
-        "PYTHONUNBUFFERED": "1",  # lines when they are written, as SageMaker's images have it
-        "LANG": "C.UTF-8",
-        "HOME": "/tmp",  # noqa: S108 - the container's own, which the program may write to
-        "HOSTNAME": hostname,
-    }
-
-
-_environment = environment
-
-
-def _package() -> Path:
-    """The folder that holds tritonforge."""
-    return Path(__file__).resolve().parents[3]
-
-
-def _interpreter() -> list[Bind]:
-    """This Python and its packages, where the container's system folders do not have them."""
-    named = {Path(sys.prefix), Path(sys.base_prefix), _package() / "tritonforge", *_package_folders()}
-    # A link's name is needed as well as what it leads to; what lies in another one of them is shown with that.
-    needed = {
-        each
-        for each in named | {each.resolve() for each in named}
-        if each.exists() and not any(place in (each, *each.parents) for place in _SHOWN)
-    }
-    found = sorted(each for each in needed if needed.isdisjoint(each.parents))
-    return [Bind(each, str(each), read_only=True) for each in found]
-
-
-def _package_folders() -> Iterator[Path]:
-    """Folders of packages outside of this Python: the user's own, and those that are installed as editable.
-
-    Source: the documentation of Python's module site, for .pth files.
-    """
-    users = Path(site.getusersitepackages())
-    if site.ENABLE_USER_SITE:
-        yield users
-    for folder in (*site.getsitepackages(), *([str(users)] if site.ENABLE_USER_SITE else [])):
-        for file in Path(folder).glob("*.pth"):
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                for line in file.read_text(encoding="utf-8").splitlines():
-                    path = Path(line.strip())
-                    if path.is_absolute() and path.is_dir() and path != _package():
-                        yield path
-
-
-def _resolver() -> str:
-    """The machine's resolv.conf, which may be a link to where a container has nothing."""
-    try:
-        return Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _bound(bind: Bind) -> Bound:
-    source = Path(os.path.realpath(bind.source))
-    if not source.exists():
-        raise BindError(f"{bind.source} does not exist; it is to be {bind.target} in the container")
-    return {"source": str(source), "target": _target(bind.target), "read_only": bind.read_only}
-
-
-def _target(path: str) -> str:
-    pure = PurePosixPath(path)
-    if not pure.is_absolute() or ".." in pure.parts or len(pure.parts) < 2:
-        raise BindError(f"{path!r} is no absolute path below /; in a container it is one like /opt/ml/model")
-    return str(pure)
 
 
 def _listener(port: int) -> socket.socket:
@@ -367,7 +319,7 @@ def _listener(port: int) -> socket.socket:
         raise IsolationError(f"port {port} on {_HOST} cannot be opened: {error}; choose another one") from error
 
 
-def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: Container) -> int:
+def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: ContainerSpec) -> int:
     """Hand the keeper its container, and give the process id that it says; without one nothing is left of either."""
     assert keeper.stdin is not None
     assert keeper.stdout is not None
@@ -386,5 +338,5 @@ def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: C
                 with contextlib.suppress(BrokenPipeError):
                     each.close()
     if "pid" not in message:
-        raise IsolationError(messages.refusal(message["refused"], root=os.geteuid() == 0))
+        raise IsolationError(explain_refusal(message["refused"], root=os.geteuid() == 0))
     return int(message["pid"])

@@ -5,18 +5,24 @@ Home directories and all other data of the machine are not in it, unless they ar
 Nothing of it touches the machine: it is built inside a mount namespace, in memory, and goes with it. The root is a
 tmpfs that shows each folder of the old root; where a mount point is needed and missing, the folder that it belongs into
 becomes a tmpfs too, which shows what was there. (The way to begin, pivoting onto a tmpfs twice, is bubblewrap's.)
+
+What a container leaves in folders of this machine: no file that gives who executes it another user's rights.
+
+Inside the container such files have no effect (its mounts are nosuid); on this machine they would.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
 
 from tritonforge.training.sandbox import kernel
 
-__all__ = ["SYSTEM", "Bound", "build"]
+__all__ = ["SYSTEM", "Bound", "build_root", "strip_privileges"]
 
 #: Device files that every program may expect (docker run gives the same).
 _DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero")
@@ -158,7 +164,7 @@ class _Root:
         return False
 
 
-def build(binds: Sequence[Bound], files: Mapping[str, str], *, shared_memory: int) -> None:
+def build_root(binds: Sequence[Bound], files: Mapping[str, str], *, shared_memory: int) -> None:
     """Make this process's root the container's; the caller has a mount namespace of its own, and new PIDs.
 
     ``files`` are texts by their path in the container; ``shared_memory`` is the size of /dev/shm in bytes.
@@ -233,3 +239,41 @@ def _make(path: Path, *, folder: bool) -> None:
         _at(_NEW, path).mkdir(mode=0o755)
     else:
         _at(_NEW, path).touch(mode=0o644)
+
+
+_PRIVILEGES: Final = stat.S_ISUID | stat.S_ISGID
+
+
+def strip_privileges(path: str) -> None:
+    """Take the set-user-ID and set-group-ID bits off every regular file at or below ``path``; no link is followed.
+
+    What cannot be read or changed is left as it is.
+    """
+    if not Path(path).is_dir():
+        _strip(path, None)
+        return
+    for _, _, names, folder in os.fwalk(path, follow_symlinks=False):
+        for name in names:
+            _strip(name, folder)
+
+
+def _strip(name: str, folder: int | None) -> None:
+    with contextlib.suppress(OSError):
+        if not _has_privileges(os.stat(name, dir_fd=folder, follow_symlinks=False)):
+            return
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            opened = os.open(name, flags, dir_fd=folder)
+        except PermissionError:  # its owner may always change it, and read it then
+            os.chmod(name, 0o600, dir_fd=folder)
+            opened = os.open(name, flags, dir_fd=folder)
+        try:
+            found = os.fstat(opened)
+            if _has_privileges(found):
+                os.fchmod(opened, stat.S_IMODE(found.st_mode) & ~_PRIVILEGES)
+        finally:
+            os.close(opened)
+
+
+def _has_privileges(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and bool(found.st_mode & _PRIVILEGES)

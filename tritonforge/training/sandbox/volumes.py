@@ -8,20 +8,145 @@ Source: SageMaker developer guide, "Create algorithm images", steps 2: "Build an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+import site
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
-from tritonforge.training.sandbox.process import PROGRAM, Bind, BindError
+from tritonforge.errors import TritonForgeError
+from tritonforge.training.sandbox.root import SYSTEM, Bound
 
-__all__ = ["Volumes", "program_bind", "serving", "training"]
+__all__ = [
+    "PROGRAM",
+    "Bind",
+    "BindError",
+    "IsolationError",
+    "Volumes",
+    "bind_interpreter",
+    "environment",
+    "package_folder",
+    "program_bind",
+    "read_resolver",
+    "resolve_bind",
+    "resolve_target",
+    "serving",
+    "training",
+]
+
+#: Where a program folder lies in a container; the first place on PATH, as in the Dockerfiles of SageMaker's guide.
+PROGRAM: Final = "/opt/program"
+
+
+#: Folders of this machine that every container has, see `root`.
+_SHOWN: Final = tuple(Path("/", name) for name in SYSTEM)
+
+
+class IsolationError(TritonForgeError):
+    """This machine does not allow a container's namespaces, or its port."""
+
+
+class BindError(IsolationError):
+    """What a container is to be given is not there, or has no place in it."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A folder or file of this machine, ``source``, that is at ``target`` (an absolute path) in the container."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+def environment(hostname: str = "algo-1") -> dict[str, str]:
+    """The variables that every container has: nothing of this process's own environment.
+
+    PATH begins with the program folder and goes on with the folder of this Python, so that ``python3`` has the packages
+    that an image would have.
+    """
+    places = [PROGRAM, str(Path(sys.executable).parent)]
+    places += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    return {
+        "PATH": ":".join(places),
+        "PYTHONPATH": str(package_folder()),
+        "PYTHONUNBUFFERED": "1",  # lines when they are written, as SageMaker's images have it
+        "LANG": "C.UTF-8",
+        "HOME": "/tmp",  # noqa: S108 - the container's own, which the program may write to
+        "HOSTNAME": hostname,
+    }
+
+
+def package_folder() -> Path:
+    """The folder that holds tritonforge."""
+    return Path(__file__).resolve().parents[3]
+
+
+def bind_interpreter() -> list[Bind]:
+    """This Python and its packages, where the container's system folders do not have them."""
+    named = {Path(sys.prefix), Path(sys.base_prefix), package_folder() / "tritonforge", *_package_folders()}
+    # A link's name is needed as well as what it leads to; what lies in another one of them is shown with that.
+    needed = {
+        each
+        for each in named | {each.resolve() for each in named}
+        if each.exists() and not any(place in (each, *each.parents) for place in _SHOWN)
+    }
+    found = sorted(each for each in needed if needed.isdisjoint(each.parents))
+    return [Bind(each, str(each), read_only=True) for each in found]
+
+
+def _package_folders() -> Iterator[Path]:
+    """Folders of packages outside of this Python: the user's own, and those that are installed as editable.
+
+    Source: the documentation of Python's module site, for .pth files.
+    """
+    users = Path(site.getusersitepackages())
+    if site.ENABLE_USER_SITE:
+        yield users
+    for folder in (*site.getsitepackages(), *([str(users)] if site.ENABLE_USER_SITE else [])):
+        for file in Path(folder).glob("*.pth"):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                for line in file.read_text(encoding="utf-8").splitlines():
+                    path = Path(line.strip())
+                    if path.is_absolute() and path.is_dir() and path != package_folder():
+                        yield path
+
+
+def read_resolver() -> str:
+    """The machine's resolv.conf, which may be a link to where a container has nothing."""
+    try:
+        return Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def resolve_bind(bind: Bind) -> Bound:
+    """Check a bind and resolve its source. Raises BindError."""
+    source = Path(os.path.realpath(bind.source))
+    if not source.exists():
+        raise BindError(f"{bind.source} does not exist; it is to be {bind.target} in the container")
+    return {"source": str(source), "target": resolve_target(bind.target), "read_only": bind.read_only}
+
+
+def resolve_target(path: str) -> str:
+    """Check a path of the container: absolute, without "..", and not the root. Raises BindError."""
+    pure = PurePosixPath(path)
+    if not pure.is_absolute() or ".." in pure.parts or len(pure.parts) < 2:
+        raise BindError(f"{path!r} is no absolute path below /; in a container it is one like /opt/ml/model")
+    return str(pure)
+
+
+_NONE: Final[Mapping[str, str]] = {}
+
 
 _INPUT: Final = "/opt/ml/input"
 _CONFIG: Final = f"{_INPUT}/config"
-_NONE: Final[Mapping[str, str]] = {}
 
 #: One host, as in a job on one instance. Source: SageMaker developer guide, "Distributed Training Configuration".
 _RESOURCES: Final = {

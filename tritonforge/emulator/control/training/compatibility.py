@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tritonforge.errors import DefinitionError
+from tritonforge.errors import DefinitionError, InputError
 from tritonforge.sagemaker.jobs.marketplace import specification
 from tritonforge.training.algorithm.declaration import Algorithm
-from tritonforge.training.algorithm.failures import InputError
 from tritonforge.training.job import TrainingJob
 
 __all__ = ["completed", "problems"]

@@ -14,7 +14,7 @@ from tritonforge.emulator.control.request_context import Desk, Operation
 from tritonforge.emulator.control.training import compatibility, states
 from tritonforge.emulator.hosting import programs
 from tritonforge.training.job import TrainingJob
-from tritonforge.training.job.preparing import refusals
+from tritonforge.training.job.rules import refusals
 
 __all__ = ["OPERATIONS", "create", "description"]
 

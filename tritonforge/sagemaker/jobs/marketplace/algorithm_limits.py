@@ -10,15 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from tritonforge.errors import DefinitionError, RequestError
+from tritonforge.errors import DefinitionError, InputError, RequestError
 from tritonforge.sagemaker.jobs.marketplace import specification
 from tritonforge.sagemaker.jobs.marketplace.profile import Profile
 from tritonforge.sagemaker.jobs.transform import limits as transform_limits
 from tritonforge.sagemaker.service_model import Violation
 from tritonforge.training.algorithm.declaration import Algorithm
-from tritonforge.training.algorithm.failures import InputError
-from tritonforge.training.job.job import TrainingJob
 from tritonforge.training.job.rules import metric_problem
+from tritonforge.training.job.training_job import TrainingJob
 from tritonforge.transform.job import TransformJob
 from tritonforge.triton.service_limits import PACKAGE_ENVIRONMENT_ENTRIES
 

@@ -17,8 +17,7 @@ from tritonforge.sagemaker.jobs.matching import member_that_differs
 from tritonforge.sagemaker.jobs.training.contents import Content, Seen
 from tritonforge.sagemaker.jobs.training.planning import is_local, placed, uploads
 from tritonforge.sagemaker.plans.steps import Plan, Step
-from tritonforge.training.job.channel import Channel, S3Data, Source
-from tritonforge.training.job.job import Output, TrainingJob
+from tritonforge.training.job.training_job import Channel, Output, S3Data, Source, TrainingJob
 
 __all__ = ["MODEL", "TRANSFORM", "Standing", "algorithm", "data", "package"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tritonforge.errors import DefinitionError, RequestError
-from tritonforge.training.job.job import TrainingJob
+from tritonforge.training.job.training_job import TrainingJob
 from tritonforge.transform.job import TransformJob
 
 __all__ = ["Profile"]

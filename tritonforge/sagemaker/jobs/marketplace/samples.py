@@ -10,8 +10,16 @@ from tritonforge.sagemaker.jobs.marketplace.profile import Profile
 from tritonforge.training.algorithm.declaration import Algorithm, InputMode
 from tritonforge.training.algorithm.declaration import Channel as DeclaredChannel
 from tritonforge.training.algorithm.hyperparameters import nearest
-from tritonforge.training.job.channel import Channel, S3Data, Source
-from tritonforge.training.job.job import AlgorithmSpecification, Output, Resources, StoppingCondition, TrainingJob
+from tritonforge.training.job.training_job import (
+    AlgorithmSpecification,
+    Channel,
+    Output,
+    Resources,
+    S3Data,
+    Source,
+    StoppingCondition,
+    TrainingJob,
+)
 from tritonforge.transform.job import Resources as TransformResources
 from tritonforge.transform.job import TransformInput, TransformJob, TransformOutput
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tritonforge.errors import DefinitionError
+from tritonforge.errors import DefinitionError, InputError
 from tritonforge.training.algorithm.declaration import Algorithm, Offered
-from tritonforge.training.algorithm.failures import InputError
-from tritonforge.training.job.job import (
+from tritonforge.training.job.training_job import (
     AlgorithmSpecification,
     MetricDefinition,
     Resources,

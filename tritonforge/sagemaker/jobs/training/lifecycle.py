@@ -20,9 +20,9 @@ from tritonforge.sagemaker.jobs.log_tail import Lines
 from tritonforge.sagemaker.jobs.training import uploading
 from tritonforge.sagemaker.jobs.training.local_data import Material
 from tritonforge.sagemaker.plans.steps import Plan
-from tritonforge.training.job.job import MetricDefinition
-from tritonforge.training.job.metrics import Metrics
+from tritonforge.training.job.engine import Metrics
 from tritonforge.training.job.rules import metric_problem
+from tritonforge.training.job.training_job import MetricDefinition
 
 __all__ = ["Ended", "check", "create", "download", "stop", "watch"]
 

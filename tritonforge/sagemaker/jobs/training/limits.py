@@ -14,7 +14,7 @@ from typing import Any, Final
 from tritonforge.errors import RequestError
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.service_model import Violation
-from tritonforge.training.job.job import TrainingJob
+from tritonforge.training.job.training_job import TrainingJob
 
 __all__ = ["create_training_job"]
 

@@ -21,8 +21,7 @@ from tritonforge.sagemaker.client.checksums import pieces, sha256
 from tritonforge.sagemaker.client.locations import Location
 from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, channel_prefix, manifest_key, object_key
 from tritonforge.sagemaker.jobs.training.planning import is_local, local_channels
-from tritonforge.training.job.channel import Channel, S3Data
-from tritonforge.training.job.job import TrainingJob
+from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob
 from tritonforge.training.manifest import Reference, Selected, read, selected
 from tritonforge.transform.places import Folders, PlaceError
 

@@ -3,6 +3,8 @@
 ``<channel>_0`` and the one after it are there before the program starts; a FIFO goes when its epoch is over. A reader
 may close before the end: then the next epoch is its next one. Source: SageMaker developer guide, "How Amazon SageMaker
 Provides Training Information"; pipe(7), fifo(7).
+
+Channels made ready: copied (File), shown (FastFile), or with a feeder (Pipe), before the program starts. An edge.
 """
 
 from __future__ import annotations
@@ -16,15 +18,21 @@ import termios
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.records import Buffer
-from tritonforge.training.job.contents import StoppedError
-from tritonforge.training.job.epochs import THREADS, Ahead, Epochs
+from tritonforge.training.job.epochs import THREADS, Ahead, Epochs, collect, listing
+from tritonforge.training.job.objects import ChannelError, StoppedError, copy, local_folder
+from tritonforge.training.job.opt_ml import Folders
+from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob
+from tritonforge.training.sandbox import Bind
+from tritonforge.transform.places import Folders as LocalFolders
+from tritonforge.transform.places import Place
 
-__all__ = ["Feeder"]
+__all__ = ["Feeder", "Prepared", "end", "has_program"]
 
 #: Bytes of the FIFO where the kernel gives it so many (pipe(7), /proc/sys/fs/pipe-max-size), and F_SETPIPE_SZ.
 _SIZE: Final = 1 << 20
@@ -159,3 +167,70 @@ def _write(pipe: int, pieces: Sequence[Buffer]) -> None:
             written -= len(left.pop(0))
         if written:
             left[0] = left[0][written:]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """The channels of a job, ready: what the container has bound besides /opt/ml, and the feeders of its pipes."""
+
+    binds: list[Bind] = field(default_factory=list)
+    feeders: list[Feeder] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def prepare(
+        self,
+        job: TrainingJob,
+        folders: Folders,
+        place: Place,
+        *,
+        stop: threading.Event,
+        ended: threading.Event,
+        failed: Callable[[str], None],
+    ) -> None:
+        """Make every channel ready; ``stop`` gives that up, ``ended`` ends the feeders, ``failed`` is told of theirs.
+
+        Raises ChannelError, which names the channel; StoppedError; OSError.
+        """
+        for channel in job.channels or ():
+            data = channel.data
+            if data is None:
+                continue  # `refusals` says so
+            try:
+                if job.mode(channel) == "Pipe":
+                    path = folders.scratch / f"entries-{len(self.feeders)}"
+                    entries = collect(channel, data, place, path, stop)
+                    epochs = Epochs(channel, data, entries, place, ended)
+                    # Files of this machine are read faster than a thread is asked for one.
+                    ahead = entries.is_far or not isinstance(place, LocalFolders)
+                    self.feeders.append(Feeder(epochs, folders.data, failed=failed, ahead=ahead))
+                else:
+                    self._files(channel, data, folders, place, stop=stop, shown=job.mode(channel) == "FastFile")
+            except ChannelError as error:
+                raise ChannelError(f"channel {channel.name}: {error}") from error
+
+    def _files(
+        self, channel: Channel, data: S3Data, folders: Folders, place: Place, *, stop: threading.Event, shown: bool
+    ) -> None:
+        target = folders.data / channel.name
+        target.mkdir()
+        source = local_folder(place, data.uri) if shown else None
+        found = any(source.iterdir()) if source else copy(listing(data, place, stop), place, target, stop)
+        if not found:
+            raise ChannelError(f"{data.uri}: there is nothing in it")
+        if shown:
+            self.binds.append(Bind(source or target, f"/opt/ml/input/data/{channel.name}", read_only=True))
+            if source is None:
+                self.notes.append(f"channel {channel.name}: FastFile was copied before the program started")
+
+
+def end(feeders: Sequence[Feeder], ended: threading.Event) -> None:
+    """End all feeders."""
+    ended.set()
+    for each in feeders:
+        each.end()
+
+
+def has_program(program: Path) -> bool:
+    """Whether a program folder has an executable train."""
+    path = program / "train"
+    return path.is_file() and bool(path.stat().st_mode & 0o111)

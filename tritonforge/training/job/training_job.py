@@ -1,8 +1,15 @@
-"""A training job as a value: every field of CreateTrainingJob. This module does no I/O.
+"""Channels: the named inputs of a training job as values. This module does no I/O.
+
+Fields keep the API's names in snake_case; None is a member that the request leaves out. Source: API_Channel,
+API_S3DataSource, API_ShuffleConfig. For a job on this machine ``uri`` may be a path.
+
+A training job as a value: every field of CreateTrainingJob. This module does no I/O.
 
 Fields keep the API's names in snake_case, and None is a member that the request leaves out, so that
 ``TrainingJob.from_request(request).to_request() == request``; members without a field of their own are carried. For a
 job on this machine the addresses may be paths; `problems` tells what the API's schema cannot say.
+
+Outcomes: how a training job ended, and the values of its metrics. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -11,24 +18,91 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from tritonforge.training.job.channel import CHANNEL, Channel, InputMode
-from tritonforge.training.job.members import Structure
-
 __all__ = [
     "CHECKPOINTS",
     "DAY",
+    "FAILURE_LENGTH",
     "AlgorithmSpecification",
+    "Channel",
     "CheckpointConfig",
+    "CompressionType",
+    "DataType",
+    "Distribution",
+    "InputMode",
     "InstanceGroup",
+    "Measured",
     "MetricDefinition",
     "ModelCompression",
+    "Outcome",
     "Output",
+    "Phase",
+    "RecordWrapperType",
     "Resources",
     "RetryStrategy",
+    "S3Data",
+    "ShuffleConfig",
+    "Source",
+    "State",
     "StoppingCondition",
     "Tag",
     "TrainingJob",
+    "Why",
 ]
+
+InputMode: TypeAlias = Literal["Pipe", "File", "FastFile"]
+#: Of the API's values these three are data of a training job; Converse is for jobs without a container.
+DataType: TypeAlias = Literal["S3Prefix", "ManifestFile", "AugmentedManifestFile"]
+Distribution: TypeAlias = Literal["FullyReplicated", "ShardedByS3Key"]
+CompressionType: TypeAlias = Literal["None", "Gzip"]
+RecordWrapperType: TypeAlias = Literal["None", "RecordIO"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffleConfig:
+    """The seed of a channel's order; in Pipe mode every epoch has an order of its own."""
+
+    seed: int
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Data:
+    """Objects: all below a prefix, of a manifest, or the lines of an augmented one (``attribute_names`` of each)."""
+
+    uri: str
+    data_type: DataType = "S3Prefix"
+    distribution: Distribution | None = None
+    attribute_names: tuple[str, ...] | None = None
+    instance_group_names: tuple[str, ...] | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a channel's data are: ``s3``, or another store, which is carried only (a file system, a data set)."""
+
+    s3: S3Data | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One named input. ``input_mode`` None is the job's own."""
+
+    name: str
+    source: Source
+    content_type: str | None = None
+    compression_type: CompressionType | None = None
+    record_wrapper_type: RecordWrapperType | None = None
+    input_mode: InputMode | None = None
+    shuffle: ShuffleConfig | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> S3Data | None:
+        """The S3 data of the channel, None where they are somewhere else."""
+        return self.source.s3
+
 
 ModelCompression: TypeAlias = Literal["GZIP", "NONE"]
 
@@ -154,12 +228,15 @@ class TrainingJob:
     @classmethod
     def from_request(cls, request: Mapping[str, Any]) -> TrainingJob:
         """The job of a CreateTrainingJob request; raises RequestError where a member is missing or of another shape."""
-        return _JOB.read(request)
+        from tritonforge.training.job.request_shape import read_request  # it reads this class
+
+        return read_request(request)
 
     def to_request(self) -> dict[str, Any]:
         """The CreateTrainingJob request of this job."""
-        request = _JOB.write(self)
-        return {name: value for name, value in request.items() if value != "" or name not in _NAMES}
+        from tritonforge.training.job.request_shape import write_request  # it reads this class
+
+        return write_request(self)
 
     def problems(self) -> tuple[str, ...]:
         """What the documentation forbids and the API's schema cannot say, a sentence each; empty when all is well."""
@@ -194,97 +271,46 @@ class TrainingJob:
         return "/".join(each for each in (self.output.uri.rstrip("/"), self.name, "output") if each)
 
 
-#: Members that the API requires, and a job on this machine leaves empty.
-_NAMES: Final = ("TrainingJobName", "RoleArn")
+#: As `TrainingJobStatus` at the end of a job.
+State: TypeAlias = Literal["Completed", "Failed", "Stopped"]
 
-_METRIC: Final = Structure(MetricDefinition, {"Name": "name", "Regex": "regex"}, required=("Name", "Regex"))
+#: As a job's `SecondaryStatus` while it runs. Source: API_DescribeTrainingJob.
+Phase: TypeAlias = Literal["Starting", "Downloading", "Training", "Stopping", "Uploading"]
 
-_TAG: Final = Structure(Tag, {"Key": "key", "Value": "value"}, required=("Key", "Value"))
+#: Why a job was stopped: somebody asked for it, or its time was up (`SecondaryStatus` MaxRuntimeExceeded).
+Why: TypeAlias = Literal["", "stop", "MaxRuntimeExceeded"]
 
-_GROUP: Final = Structure(
-    InstanceGroup,
-    {
-        "InstanceType": "instance_type",
-        "InstanceCount": "instance_count",
-        "InstanceGroupName": "instance_group_name",
-    },
-    required=("InstanceType", "InstanceCount", "InstanceGroupName"),
-)
+#: Characters of the failure file that are told. Source: SageMaker developer guide, "How Amazon SageMaker Processes
+#: Training Output".
+FAILURE_LENGTH: Final = 1024
 
-_ALGORITHM: Final = Structure(
-    AlgorithmSpecification,
-    {
-        "TrainingImage": "training_image",
-        "AlgorithmName": "algorithm_name",
-        "TrainingInputMode": "training_input_mode",
-        "MetricDefinitions": "metric_definitions",
-        "EnableSageMakerMetricsTimeSeries": "enable_sagemaker_metrics_time_series",
-        "ContainerEntrypoint": "container_entrypoint",
-        "ContainerArguments": "container_arguments",
-    },
-    required=("TrainingInputMode",),
-    lists={"MetricDefinitions": _METRIC},
-)
 
-_RESOURCES: Final = Structure(
-    Resources,
-    {
-        "InstanceType": "instance_type",
-        "InstanceCount": "instance_count",
-        "VolumeSizeInGB": "volume_size_in_gb",
-        "VolumeKmsKeyId": "volume_kms_key_id",
-        "KeepAlivePeriodInSeconds": "keep_alive_period_in_seconds",
-        "InstanceGroups": "instance_groups",
-    },
-    lists={"InstanceGroups": _GROUP},
-)
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metric's value in a line of the log; ``seconds`` is when the line was read, since 1970."""
 
-_STOPPING: Final = Structure(
-    StoppingCondition,
-    {
-        "MaxRuntimeInSeconds": "max_runtime_in_seconds",
-        "MaxWaitTimeInSeconds": "max_wait_time_in_seconds",
-        "MaxPendingTimeInSeconds": "max_pending_time_in_seconds",
-    },
-)
+    name: str
+    value: float
+    seconds: float
 
-_JOB: Final = Structure(
-    TrainingJob,
-    {
-        "TrainingJobName": "name",
-        "HyperParameters": "hyperparameters",
-        "AlgorithmSpecification": "algorithm",
-        "RoleArn": "role_arn",
-        "InputDataConfig": "channels",
-        "OutputDataConfig": "output",
-        "ResourceConfig": "resources",
-        "StoppingCondition": "stopping_condition",
-        "CheckpointConfig": "checkpoint_config",
-        "EnableManagedSpotTraining": "enable_managed_spot_training",
-        "EnableNetworkIsolation": "enable_network_isolation",
-        "Environment": "environment",
-        "Tags": "tags",
-        "RetryStrategy": "retry_strategy",
-    },
-    required=("OutputDataConfig",),
-    structures={
-        "AlgorithmSpecification": _ALGORITHM,
-        "OutputDataConfig": Structure(
-            Output,
-            {"S3OutputPath": "uri", "CompressionType": "compression_type", "KmsKeyId": "kms_key_id"},
-            required=("S3OutputPath",),
-        ),
-        "ResourceConfig": _RESOURCES,
-        "StoppingCondition": _STOPPING,
-        "CheckpointConfig": Structure(
-            CheckpointConfig, {"S3Uri": "uri", "LocalPath": "local_path"}, required=("S3Uri",)
-        ),
-        "RetryStrategy": Structure(
-            RetryStrategy, {"MaximumRetryAttempts": "maximum_retry_attempts"}, required=("MaximumRetryAttempts",)
-        ),
-    },
-    lists={
-        "InputDataConfig": CHANNEL,
-        "Tags": Structure(Tag, {"Key": "key", "Value": "value"}, required=("Key", "Value")),
-    },
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of a training job.
+
+    ``failure`` is one sentence, empty unless ``state`` is Failed: the failure file's first 1024 characters, or
+    ``ClientError: ...`` where the data were wrong. ``exit_code`` is the program's, 128 + n where signal n
+    ended it, None where it was not started. ``seconds`` is how long it ran, ``metrics`` the last value of each.
+    ``artifact`` and ``output_data`` are the addresses of the model and of what was in output/data, None where there
+    is none. ``notes`` are sentences that must not be missed.
+    """
+
+    state: State
+    failure: str = ""
+    why_stopped: Why = ""
+    exit_code: int | None = None
+    seconds: float = 0.0
+    metrics: Mapping[str, Measured] = field(default_factory=dict)
+    artifact: str | None = None
+    output_data: str | None = None
+    notes: tuple[str, ...] = ()
