@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all test-fast lint bench clean
+.PHONY: setup demo test test-all test-fast test-core coverage lint bench clean
 
 setup: .venv/installed
 
@@ -29,6 +29,7 @@ PEERS_PIP := .venv/peers/bin/python -m pip install --quiet --disable-pip-version
 	@$(PEERS_PIP) --no-deps --upgrade --target .venv/peers/sagemaker-2 -r $(PEERS)/sagemaker-2.txt
 	@touch $@
 
+FAST := "not server and not framework and not process and not long"
 PYTEST := $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 demo: setup
@@ -43,7 +44,18 @@ test-all: setup .venv/peers/installed
 
 # The inner loop: no server, no framework and no other program is started.
 test-fast: setup
-	@$(PYTEST) -m "not server and not framework and not process and not long"
+	@$(PYTEST) -m $(FAST)
+
+# What runs without a framework and a server, on any Python from 3.10 on: make test-core PYTHON=python3.14
+CORE := .venv/core-$(notdir $(PYTHON))
+test-core:
+	@test -x $(CORE)/bin/python || $(PYTHON) -m venv $(CORE)
+	@$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check '.[test-core]'
+	@$(CORE)/bin/python -m pytest --numprocesses=2 -m $(FAST) tests/ground tests/inference tests/validation
+
+# Branches of the pure packages that the fast tests run; fails below the number that pyproject.toml states.
+coverage: setup
+	@$(PYTEST) -m $(FAST) --cov --cov-branch --cov-report=term:skip-covered
 
 lint: setup
 	$(BIN)/ruff check .

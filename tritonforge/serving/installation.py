@@ -58,6 +58,11 @@ def find() -> Installation:
         )
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
+        if sys.version_info >= (3, 13):
+            raise LaunchError(
+                f"tritonserver's wheel supports Python 3.10 to 3.12, but this is Python {platform.python_version()}. "
+                "Install tritonforge[local] in an environment of Python 3.12."
+            )
         raise MissingExtraError("nvidia-pytriton", extra="local")
     package = Path(spec.submodule_search_locations[0])
     root = package / "tritonserver"
