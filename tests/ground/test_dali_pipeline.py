@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import tritonforge
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files import dali_pipeline
-from tritonforge.model_files.dali_pipeline import DaliTensor
+from tritonforge.model_files.signature import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,8 +154,8 @@ def test_builds_in_two_folders_are_byte_equal(tmp_path: Path) -> None:
 def test_the_signature_says_what_the_pipeline_declares(written: bytes) -> None:
     """Inputs by name with type and rank, outputs in their order; what is left open is None."""
     declared = dali_pipeline.signature(written)
-    assert declared.inputs == (DaliTensor("ENCODED", "TYPE_UINT8", 1), DaliTensor("SCALE", "TYPE_FP32", 0))
-    assert [(each.data_type, each.ndim) for each in declared.outputs] == [(None, None), (None, None)]
+    assert declared.inputs == (TensorSpec("ENCODED", "TYPE_UINT8", (-1, -1)), TensorSpec("SCALE", "TYPE_FP32", (-1,)))
+    assert [(tensor.data_type, tensor.shape) for tensor in declared.outputs] == [(None, None), (None, None)]
 
 
 def test_the_signature_reads_declared_outputs_and_layouts() -> None:
@@ -168,8 +168,8 @@ def test_the_signature_reads_declared_outputs_and_layouts() -> None:
         images = fn.external_source(name="IMAGES", device="cpu", layout="HWC")
         pipe.set_outputs(fn.cast(images, dtype=types.INT16))
     declared = dali_pipeline.signature(pipe.serialize())
-    assert declared.inputs == (DaliTensor("IMAGES", None, 3, "HWC"),)
-    assert [(each.data_type, each.ndim) for each in declared.outputs] == [("TYPE_INT16", 3)]
+    assert declared.inputs == (TensorSpec("IMAGES", None, (-1, -1, -1, -1)),)
+    assert [(tensor.data_type, tensor.shape) for tensor in declared.outputs] == [("TYPE_INT16", (-1, -1, -1, -1))]
 
 
 def test_the_type_numbers_are_those_of_the_installed_dali() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tritonforge.repository.artifacts import Signature, TensorInfo, check, complete
+from tritonforge.repository.artifacts import Signature, TensorSpec, check, complete
 from tritonforge.repository.definition import (
     Control,
     ControlInput,
@@ -21,8 +21,8 @@ from tritonforge.repository.definition import (
 )
 
 FOUND = Signature(
-    [TensorInfo("image", "TYPE_FP32", (-1, 224, 224, 3))],
-    [TensorInfo("classes", "TYPE_INT64", (-1,)), TensorInfo("probabilities", "TYPE_FP32", (-1, 1001))],
+    [TensorSpec("image", "TYPE_FP32", (-1, 224, 224, 3))],
+    [TensorSpec("classes", "TYPE_INT64", (-1,)), TensorSpec("probabilities", "TYPE_FP32", (-1, 1001))],
 )
 
 
@@ -51,7 +51,7 @@ def test_a_variable_extent_agrees_with_any(dims: list[int]) -> None:
 
 def test_a_variable_extent_of_the_file_agrees_with_any() -> None:
     """-1 in the file agrees with a fixed extent of the definition."""
-    found = Signature([TensorInfo("image", "TYPE_FP32", (-1, -1, -1, 3))], FOUND.outputs)
+    found = Signature([TensorSpec("image", "TYPE_FP32", (-1, -1, -1, 3))], FOUND.outputs)
     assert check(model(), found) == []
 
 
@@ -93,7 +93,7 @@ def test_each_difference_is_named_with_both_values(stated: dict[str, object], se
 
 def test_an_input_that_the_definition_forgot_is_named() -> None:
     """A SavedModel needs all its inputs; a GraphDef may have more placeholders."""
-    inputs = [*FOUND.inputs, TensorInfo("scale", "TYPE_FP32", (-1, 1))]
+    inputs = [*FOUND.inputs, TensorSpec("scale", "TYPE_FP32", (-1, 1))]
     assert check(model(), Signature(inputs, FOUND.outputs)) == [
         "resnet: its file needs input 'scale', but the definition states image"
     ]
@@ -102,7 +102,7 @@ def test_an_input_that_the_definition_forgot_is_named() -> None:
 
 def test_a_file_with_a_fixed_batch_cannot_be_batched() -> None:
     """max_batch_size above 0 needs an open first extent."""
-    found = Signature([TensorInfo("image", "TYPE_FP32", (1, 224, 224, 3))], FOUND.outputs)
+    found = Signature([TensorSpec("image", "TYPE_FP32", (1, 224, 224, 3))], FOUND.outputs)
     assert check(model(), found) == [
         (
             "resnet: input 'image' cannot be batched: max_batch_size is 8, but its file has shape [1, 224, 224, 3], "
@@ -126,8 +126,8 @@ def test_a_reshape_is_what_the_file_sees() -> None:
 def test_dali_outputs_are_matched_by_their_order() -> None:
     """DALI names its outputs itself; number, type and rank are compared."""
     found = Signature(
-        [TensorInfo("IN", "TYPE_UINT8", (-1, -1))],
-        [TensorInfo("__Resize_1", "TYPE_FP32", (-1, -1, -1, -1))],
+        [TensorSpec("IN", "TYPE_UINT8", (-1, -1))],
+        [TensorSpec("__Resize_1", "TYPE_FP32", (-1, -1, -1, -1))],
         positional_outputs=True,
     )
     dali = Dali(
@@ -170,7 +170,7 @@ def test_complete_gives_a_batched_scalar_its_reshape() -> None:
 
 def test_complete_leaves_open_what_the_file_leaves_open() -> None:
     """An undeclared type or rank stays None, for the caller to ask about."""
-    filled = complete(Onnx("net"), Signature([TensorInfo("x")], [TensorInfo("y", "TYPE_FP32")]))
+    filled = complete(Onnx("net"), Signature([TensorSpec("x")], [TensorSpec("y", "TYPE_FP32")]))
     assert (filled.input[0].data_type, filled.input[0].dims) == (None, None)
     assert (filled.output[0].data_type, filled.output[0].dims) == ("TYPE_FP32", None)
 
@@ -190,19 +190,19 @@ SEQUENCE = SequenceBatching(
 )
 OF_SEQUENCES = Signature(
     [
-        TensorInfo("x", "TYPE_FP32", (-1, 3)),
-        TensorInfo("start", "TYPE_FP32", (-1, 1)),
-        TensorInfo("id", "TYPE_UINT64", (-1, 1)),
-        TensorInfo("before", "TYPE_INT32", (-1, 2)),
+        TensorSpec("x", "TYPE_FP32", (-1, 3)),
+        TensorSpec("start", "TYPE_FP32", (-1, 1)),
+        TensorSpec("id", "TYPE_UINT64", (-1, 1)),
+        TensorSpec("before", "TYPE_INT32", (-1, 2)),
     ],
-    [TensorInfo("y", "TYPE_FP32", (-1, 3)), TensorInfo("after", "TYPE_INT32", (-1, 2))],
+    [TensorSpec("y", "TYPE_FP32", (-1, 3)), TensorSpec("after", "TYPE_INT32", (-1, 2))],
 )
 
 
-def without(name: str, *, changed: TensorInfo | None = None) -> Signature:
+def without(name: str, *, changed: TensorSpec | None = None) -> Signature:
     """The file of sequences without a tensor, or with another one instead."""
 
-    def tensors(given: Sequence[TensorInfo]) -> list[TensorInfo]:
+    def tensors(given: Sequence[TensorSpec]) -> list[TensorSpec]:
         kept = [changed if tensor.name == name else tensor for tensor in given]
         return [tensor for tensor in kept if tensor is not None]
 
@@ -229,16 +229,16 @@ def test_controls_and_states_belong_to_the_file() -> None:
     [
         (without("start"), "m: the definition states control input 'start', but its file has x, id, before"),
         (
-            without("id", changed=TensorInfo("id", "TYPE_INT64", (-1, 1))),
+            without("id", changed=TensorSpec("id", "TYPE_INT64", (-1, 1))),
             "m: control input 'id' is stated as TYPE_UINT64, but its file has TYPE_INT64",
         ),
         (
-            without("start", changed=TensorInfo("start", "TYPE_FP32", (-1, 2))),
+            without("start", changed=TensorSpec("start", "TYPE_FP32", (-1, 2))),
             "m: control input 'start' is stated with dims [1] (with the batch [-1, 1]), but its file has shape [-1, 2]",
         ),
         (without("after"), "m: the definition states state output 'after', but its file has y"),
         (
-            without("before", changed=TensorInfo("before", "TYPE_INT32", (-1, 3))),
+            without("before", changed=TensorSpec("before", "TYPE_INT32", (-1, 3))),
             "m: state input 'before' is stated with dims [2] (with the batch [-1, 2]), but its file has shape [-1, 3]",
         ),
     ],

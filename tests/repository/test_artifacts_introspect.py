@@ -9,7 +9,7 @@ import pytest
 
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files import saved_model
-from tritonforge.repository.artifacts import Signature, TensorInfo, introspect
+from tritonforge.repository.artifacts import Signature, TensorSpec, introspect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,15 +51,15 @@ def saved(tf: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_saved_model_is_read_without_tensorflow(saved: Path) -> None:
     """Inputs and outputs of serving_default, sorted by name, with their full shapes."""
     assert introspect(saved, "tensorflow_savedmodel") == Signature(
-        [TensorInfo("a", "TYPE_STRING", (-1,)), TensorInfo("b", "TYPE_FP32", (-1, 4))],
-        [TensorInfo("length", "TYPE_INT32", (-1,)), TensorInfo("sum", "TYPE_FP32", (-1,))],
+        [TensorSpec("a", "TYPE_STRING", (-1,)), TensorSpec("b", "TYPE_FP32", (-1, 4))],
+        [TensorSpec("length", "TYPE_INT32", (-1,)), TensorSpec("sum", "TYPE_FP32", (-1,))],
     )
 
 
 def test_another_signature_can_be_chosen(saved: Path) -> None:
     """TF_SIGNATURE_DEF names it; an unknown rank is None."""
     found = introspect(saved, "tensorflow_savedmodel", signature="other")
-    assert found.inputs == (TensorInfo("any", "TYPE_FP16", None),)
+    assert found.inputs == (TensorSpec("any", "TYPE_FP16", None),)
 
 
 def test_what_a_saved_model_has_not_is_told(saved: Path) -> None:
@@ -89,8 +89,8 @@ def test_a_graphdef_gives_placeholders_and_the_outputs_asked_for(tf: Any, tmp_pa
     path.write_bytes(graph.as_graph_def().SerializeToString())
     found = introspect(path, "tensorflow_graphdef", outputs=["Predictions/Softmax"])
     assert found == Signature(
-        [TensorInfo("input", "TYPE_FP32", (-1, 6)), TensorInfo("training", "TYPE_BOOL", ())],
-        [TensorInfo("Predictions/Softmax", "TYPE_FP32", (-1, 3))],
+        [TensorSpec("input", "TYPE_FP32", (-1, 6)), TensorSpec("training", "TYPE_BOOL", ())],
+        [TensorSpec("Predictions/Softmax", "TYPE_FP32", (-1, 3))],
         all_inputs=False,
     )
     with pytest.raises(
@@ -117,7 +117,7 @@ def test_an_onnx_file_gives_its_graph(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph), path)
     assert introspect(path, "onnxruntime_onnx") == Signature(
-        [TensorInfo("x", "TYPE_FP32", (-1, 4))], [TensorInfo("y", "TYPE_FP32", None)]
+        [TensorSpec("x", "TYPE_FP32", (-1, 4))], [TensorSpec("y", "TYPE_FP32", None)]
     )
 
 
@@ -132,7 +132,7 @@ def test_a_dali_pipeline_has_the_batch_before_its_dimensions(tmp_path: Path) -> 
     path = tmp_path / "model.dali"
     path.write_bytes(pipe.serialize())
     found = introspect(path, "dali")
-    assert found.inputs == (TensorInfo("IN", "TYPE_UINT8", (-1, -1)),)
+    assert found.inputs == (TensorSpec("IN", "TYPE_UINT8", (-1, -1)),)
     assert [(each.data_type, each.shape) for each in found.outputs] == [("TYPE_FP32", (-1, -1))]
     assert found.positional_outputs
 

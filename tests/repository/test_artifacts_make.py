@@ -22,7 +22,7 @@ from tritonforge.model_files import dali_pipeline, introspection, saved_model, s
 from tritonforge.repository.artifacts import (
     ArtifactMaker,
     Signature,
-    TensorInfo,
+    TensorSpec,
     child_process,
     download,
     make,
@@ -230,8 +230,8 @@ def test_a_graphdef_is_the_same_twice_and_has_the_stated_names(
 
     said: list[str] = []
     folder, signature = made_twice(processes, definitions, "frozen", tmp_path, said)
-    assert signature.inputs == (TensorInfo("image", "TYPE_FP32", (-1, 8, 8, 3)),)
-    assert signature.outputs == (TensorInfo("a/b/Softmax", "TYPE_FP32", (-1, 5)),)
+    assert signature.inputs == (TensorSpec("image", "TYPE_FP32", (-1, 8, 8, 3)),)
+    assert signature.outputs == (TensorSpec("a/b/Softmax", "TYPE_FP32", (-1, 5)),)
     assert said == ["frozen: seeded random weights, never trained: its labels mean nothing"] * 2
     data = (folder / "model.graphdef").read_bytes()
     assert str(tmp_path).encode() not in data
@@ -250,7 +250,7 @@ def test_a_saved_model_is_the_same_twice_and_loads(
     import tensorflow as tf
 
     folder, signature = made_twice(processes, definitions, "saved", tmp_path)
-    assert signature.outputs == (TensorInfo("p", "TYPE_FP32", (-1, 5)),)
+    assert signature.outputs == (TensorSpec("p", "TYPE_FP32", (-1, 5)),)
     assert {"saved_model.pb", "fingerprint.pb", "variables/variables.index"} <= set(tree(folder / "model.savedmodel"))
     assert str(definitions[1].parent).encode() not in (folder / "model.savedmodel" / "saved_model.pb").read_bytes()
     serve = tf.saved_model.load(str(folder / "model.savedmodel")).signatures["serving_default"]
@@ -267,7 +267,7 @@ def test_a_module_with_a_table_keeps_it(definitions: tuple[Path, Path], tmp_path
     folder = tmp_path / "1"
     signature = make_in_child(definitions[0], "pair", folder, report=silent)
     assert signature is not None
-    assert signature.inputs == (TensorInfo("number", "TYPE_FP32", (-1, 2)), TensorInfo("word", "TYPE_STRING", (-1,)))
+    assert signature.inputs == (TensorSpec("number", "TYPE_FP32", (-1, 2)), TensorSpec("word", "TYPE_STRING", (-1,)))
     serve = tf.saved_model.load(str(folder / "model.savedmodel")).signatures["serving_default"]
     answer = serve(word=tf.constant(["two", "ten"]), number=tf.ones([2, 2]))
     assert answer["looked_up"].numpy().tolist() == [2, -1]
@@ -283,7 +283,7 @@ def test_a_pipeline_is_the_same_twice_and_holds_no_path(
     assert dali_pipeline.needs_gpu(data)
     assert b"definition.py" not in data
     assert dali_pipeline.parse(data).batch_size == 4
-    assert signature.inputs == (TensorInfo("encoded", "TYPE_UINT8", (-1, -1)),)
+    assert signature.inputs == (TensorSpec("encoded", "TYPE_UINT8", (-1, -1)),)
     assert [(each.data_type, each.shape) for each in signature.outputs] == [("TYPE_FP32", (-1, -1, -1, -1))]
 
 
@@ -312,7 +312,7 @@ def test_a_pipeline_for_the_cpu_runs_here(definitions: tuple[Path, Path], tmp_pa
 def test_an_onnx_model_from_a_function(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """A version other than 1 is named; its tensors are those of the ModelProto."""
     signature = make_in_child(definitions[0], "onnx_model", tmp_path / "7", report=silent, version=7)
-    assert signature == Signature([TensorInfo("x", "TYPE_FP32", (-1, 2))], [TensorInfo("y", "TYPE_FP32", (-1, 2))])
+    assert signature == Signature([TensorSpec("x", "TYPE_FP32", (-1, 2))], [TensorSpec("y", "TYPE_FP32", (-1, 2))])
     assert (tmp_path / "7" / "model.onnx").is_file()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.repository.artifacts import TensorInfo, introspect
+from tritonforge.repository.artifacts import TensorSpec, introspect
 from tritonforge.repository.artifacts.tensorflow_model import write_graphdef, write_saved_model
 from tritonforge.repository.definition import Input, Output, TensorFlow
 
@@ -68,7 +68,7 @@ def test_an_input_that_is_an_output_too_has_both_names(tf: Any, tmp_path: Path) 
     path = tmp_path / "model.graphdef"
     write_graphdef(lambda x: x, graphdef("same"), path)
     assert introspect(path, "tensorflow_graphdef", outputs=["same"]).outputs == (
-        TensorInfo("same", "TYPE_FP32", (-1, 3)),
+        TensorSpec("same", "TYPE_FP32", (-1, 3)),
     )
 
 
@@ -78,7 +78,7 @@ def test_what_a_keras_model_knows_need_not_be_stated(tf: Any, tmp_path: Path) ->
     out = tf.keras.layers.Add(name="total")([left, tf.keras.ops.cast(right, "float32")])
     write_saved_model(tf.keras.Model([left, right], out), TensorFlow("net", max_batch_size=2), tmp_path / "saved")
     found = introspect(tmp_path / "saved", "tensorflow_savedmodel")
-    assert found.inputs == (TensorInfo("left", "TYPE_FP32", (-1, 2)), TensorInfo("right", "TYPE_INT32", (-1, 2)))
+    assert found.inputs == (TensorSpec("left", "TYPE_FP32", (-1, 2)), TensorSpec("right", "TYPE_INT32", (-1, 2)))
     assert [(each.data_type, each.shape) for each in found.outputs] == [("TYPE_FP32", (-1, 2))]
 
 
@@ -87,8 +87,8 @@ def test_without_batching_dims_are_the_whole_shape(tf: Any, tmp_path: Path) -> N
     model = TensorFlow("net", input=[Input("x", "TYPE_INT64", [-1, 4])], output=[Output("y")])
     write_saved_model(lambda x: tf.reduce_sum(x), model, tmp_path / "saved")
     found = introspect(tmp_path / "saved", "tensorflow_savedmodel")
-    assert found.inputs == (TensorInfo("x", "TYPE_INT64", (-1, 4)),)
-    assert found.outputs == (TensorInfo("y", "TYPE_INT64", ()),)
+    assert found.inputs == (TensorSpec("x", "TYPE_INT64", (-1, 4)),)
+    assert found.outputs == (TensorSpec("y", "TYPE_INT64", ()),)
 
 
 @pytest.mark.parametrize(

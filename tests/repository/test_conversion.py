@@ -17,7 +17,7 @@ from tests.support.framework_children import FrameworkProcess
 from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
 from tritonforge.inference.client import Client
 from tritonforge.model_files.introspection import introspect
-from tritonforge.model_files.signature import GRAPHDEF, ONNX, SAVEDMODEL, TensorInfo
+from tritonforge.model_files.signature import GRAPHDEF, ONNX, SAVEDMODEL, TensorSpec
 from tritonforge.repository import config as text
 from tritonforge.repository.conversion import Conversion, converted, original, translation, weights
 from tritonforge.repository.conversion.job import Job
@@ -116,15 +116,15 @@ def test_the_repository_loads_on_the_image_without_tensorflow(zoo: Path, convers
 def test_names_types_and_shapes_are_those_of_the_configuration(conversion: Conversion) -> None:
     """Slashes in a node's name stay, NHWC stays NHWC, an input that nothing reads is there."""
     found = introspect(conversion.repository / "named/3/model.onnx", ONNX)
-    assert found.inputs == (TensorInfo("input", "TYPE_FP32", (-1, 15, 17, 3)),)
+    assert found.inputs == (TensorSpec("input", "TYPE_FP32", (-1, 15, 17, 3)),)
     assert found.outputs == (
-        TensorInfo(SOFTMAX, "TYPE_FP32", (-1, 10)),
-        TensorInfo("average", "TYPE_FP32", (-1, 1)),
+        TensorSpec(SOFTMAX, "TYPE_FP32", (-1, 10)),
+        TensorSpec("average", "TYPE_FP32", (-1, 1)),
     )
     found = introspect(conversion.repository / "saved/1/model.onnx", ONNX)
     assert found.inputs == (
-        TensorInfo("pixels", "TYPE_FP32", (-1, 16, 16, 3)),
-        TensorInfo("unused", "TYPE_INT32", (-1, 1)),
+        TensorSpec("pixels", "TYPE_FP32", (-1, 16, 16, 3)),
+        TensorSpec("unused", "TYPE_INT32", (-1, 1)),
     )
     assert {each.name: (each.data_type, each.shape) for each in found.outputs} == {
         "classes": ("TYPE_INT64", (-1,)),
@@ -225,8 +225,8 @@ def test_equal_constants_are_merged_the_same_way_each_time(digits: Path) -> None
     """The trained network has them, and the converter's sets would keep now one, now the other of two."""
     import onnx
 
-    given = (TensorInfo("pixels", "TYPE_FP32", (-1, 32, 32, 3)),)
-    wanted = (TensorInfo("probabilities", "TYPE_FP32", (-1, 10)),)
+    given = (TensorSpec("pixels", "TYPE_FP32", (-1, 32, 32, 3)),)
+    wanted = (TensorSpec("probabilities", "TYPE_FP32", (-1, 10)),)
     path = str(digits / "classify/1/model.graphdef")
     job = Job("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
     model = original.load(job)
@@ -243,7 +243,7 @@ def test_the_weights_that_copies_share_come_out_as_they_would(digits: Path, monk
     import onnx
     from tf2onnx.graph import Graph, Node
 
-    given, wanted = (TensorInfo("pixels", "TYPE_FP32", (-1, 32, 32, 3)),), (TensorInfo("probabilities", "TYPE_FP32"),)
+    given, wanted = (TensorSpec("pixels", "TYPE_FP32", (-1, 32, 32, 3)),), (TensorSpec("probabilities", "TYPE_FP32"),)
     path = str(digits / "classify/1/model.graphdef")
     job = Job("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
     model = original.load(job)
@@ -326,7 +326,7 @@ def test_a_decoder_is_found_before_the_long_work(made: Path) -> None:
     assert model.closed == ("DecodeJpeg",)
     with pytest.raises(ArtifactError, match="images/1: ONNX has no equal of the TensorFlow op DecodeJpeg; keep Tens"):
         translation.translated(images, model)
-    dice = Job("dice", 1, GRAPHDEF, str(folder / "dice/1/model.graphdef"), "", 18, outputs=(TensorInfo("y"),))
+    dice = Job("dice", 1, GRAPHDEF, str(folder / "dice/1/model.graphdef"), "", 18, outputs=(TensorSpec("y"),))
     assert original.load(dice).closed == ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tritonforge.model_files.signature import TensorInfo
+from tritonforge.model_files.signature import TensorSpec
 from tritonforge.repository import config as text
 from tritonforge.repository.conversion import configuration, samples, translation
 from tritonforge.repository.conversion.comparison import Difference, difference, problem
@@ -71,14 +71,14 @@ def test_what_schedulers_feed_a_model_counts_among_its_tensors() -> None:
         """
     )
     assert configuration.inputs(config) == (
-        TensorInfo("x", "TYPE_INT32", (-1,)),
-        TensorInfo("START"),
-        TensorInfo("before", FP32, (-1, 3)),
-        TensorInfo("n", FP32),
+        TensorSpec("x", "TYPE_INT32", (-1,)),
+        TensorSpec("START"),
+        TensorSpec("before", FP32, (-1, 3)),
+        TensorSpec("n", FP32),
     )
     assert configuration.outputs(config) == (
-        TensorInfo("y", FP32, (-1, 2, -1)),
-        TensorInfo("after", FP32, (-1, 3)),
+        TensorSpec("y", FP32, (-1, 2, -1)),
+        TensorSpec("after", FP32, (-1, 3)),
     )
 
 
@@ -125,7 +125,7 @@ def test_the_shape_to_ask_with_is_as_precise_as_both_sides_have_it(
     """An extent that either side states is taken; the batch stays open where the model batches."""
     batched = expected[:1] == (-1,)
     assert (
-        translation.narrowed(TensorInfo("x", FP32, stated), TensorInfo("x", FP32, found), batched=batched) == expected
+        translation.narrowed(TensorSpec("x", FP32, stated), TensorSpec("x", FP32, found), batched=batched) == expected
     )
 
 
@@ -196,7 +196,7 @@ def test_photographs_come_in_the_inputs_size_layout_and_range(
     shape: tuple[int, ...], data_type: str, expected: tuple[int, ...]
 ) -> None:
     """One and four of them; 0 to 1 as FP32, 0 to 255 as UINT8; no two alike."""
-    made = [case for case in samples.cases(job(), [TensorInfo("x", data_type, shape)], say=print) if case.size == 4]
+    made = [case for case in samples.cases(job(), [TensorSpec("x", data_type, shape)], say=print) if case.size == 4]
     assert [case.what for case in made] == ["random", "photographs"]
     array = made[1].arrays["x"]
     assert (array.shape, array.dtype) == (expected, np.float32 if data_type == FP32 else np.uint8)
@@ -206,16 +206,16 @@ def test_photographs_come_in_the_inputs_size_layout_and_range(
 
 def test_a_fixed_batch_and_small_batches_are_kept_to() -> None:
     """A model of batch 1 is asked single inputs; one that takes two at most, two."""
-    fixed = samples.cases(job(0), [TensorInfo("x", FP32, (1, 16, 16, 3))], say=print)
+    fixed = samples.cases(job(0), [TensorSpec("x", FP32, (1, 16, 16, 3))], say=print)
     assert [(case.size, case.arrays["x"].shape) for case in fixed] == [(1, (1, 16, 16, 3))] * 2
-    two = samples.cases(job(2), [TensorInfo("x", "TYPE_INT64", (-1, -1))], say=print)
+    two = samples.cases(job(2), [TensorSpec("x", "TYPE_INT64", (-1, -1))], say=print)
     assert [case.arrays["x"].shape for case in two] == [(1, 16), (2, 16)]
     assert all(samples.zeros(case).arrays["x"].max() == 0 for case in two)
 
 
 def test_random_inputs_are_the_same_each_time() -> None:
     """A fixed seed: a comparison can be done again."""
-    tensors = [TensorInfo("x", FP32, (-1, 7)), TensorInfo("t", "TYPE_STRING", (-1, 1))]
+    tensors = [TensorSpec("x", FP32, (-1, 7)), TensorSpec("t", "TYPE_STRING", (-1, 1))]
     first, second = (samples.cases(job(), tensors, say=print) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert all((one.arrays[name] == other.arrays[name]).all() for name in ("x", "t"))
@@ -228,7 +228,7 @@ def test_a_pipeline_that_does_not_run_here_is_told_and_photographs_are_scaled(tm
     broken.write_bytes(b"no pipeline")
     said: list[str] = []
     asked = job(x=Pipeline(str(broken), 0))
-    made = samples.cases(asked, [TensorInfo("x", FP32, (-1, 16, 16, 3))], say=said.append)
+    made = samples.cases(asked, [TensorSpec("x", FP32, (-1, 16, 16, 3))], say=said.append)
     assert "photographs" in {case.what for case in made}
     assert len(said) == 1
     assert "DALI pipeline does not run here (this is not a serialised DALI pipeline" in said[0]
@@ -238,7 +238,7 @@ def test_jobs_and_facts_survive_their_way_as_json() -> None:
     """What the parent asks and what the child answers arrive as they were."""
     asked = Job(
         "m", 2, "tensorflow_savedmodel", "/a b", "/c", 18, 4,
-        inputs=(TensorInfo("x", FP32, (-1, 2)),), pipelines={"x": Pipeline("/d", 1)},
+        inputs=(TensorSpec("x", FP32, (-1, 2)),), pipelines={"x": Pipeline("/d", 1)},
     )  # fmt: skip
     assert Job.from_text(asked.to_text()) == asked
     facts = Converted("m", 2, 18, "tf2onnx 1", 0, 5, 0.1, 0.2, 0.3, 0, 1.5)

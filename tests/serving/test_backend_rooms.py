@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files.signature import Signature, TensorSpec
 from tritonforge.serving.backends import completion, config_check
-from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration, read_config
 from tritonforge.serving.backends.dali import diagnosis
 
@@ -60,7 +60,8 @@ def configuration(inputs: list[Any], outputs: list[Any], *, batch: int = 4, **re
     return read_config(given, Path("m", "1"))
 
 
-X, Y = {"x": Provided(FP32, (-1, 2))}, {"y": Provided(FP32, (-1, -1))}
+X, Y = TensorSpec("x", FP32, (-1, 2)), TensorSpec("y", FP32, (-1, -1))
+MODEL = Signature([X], [Y])
 
 
 SHAPES = "model 'm', tensor '{}': the model expects 2 dimensions (shape {}) but the model configuration specifies {}"
@@ -70,12 +71,6 @@ COMPLETE = (
 )
 TYPE = "unable to load model 'm', configuration expects datatype TYPE_INT8 for input 'x', model provides TYPE_FP32"
 COUNT = "unable to load model 'm', configuration expects 0 inputs, model provides 1"
-
-
-def agree(config: Configuration) -> None:
-    """Both checks, against a model with x [-1,2] and y [-1,-1]."""
-    config_check.check(config, X, Y)
-    config_check.check_shapes(config, X, Y)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +83,7 @@ def agree(config: Configuration) -> None:
 )
 def test_a_configuration_that_fits_is_accepted(config: Configuration) -> None:
     """A model's -1 takes any extent of an input; outputs may be left out."""
-    agree(config)
+    config_check.check(config, MODEL)
 
 
 @pytest.mark.parametrize(
@@ -115,16 +110,16 @@ def test_a_configuration_that_fits_is_accepted(config: Configuration) -> None:
 def test_a_configuration_has_to_agree_with_the_file(config: Configuration, message: str) -> None:
     """Names, types and shapes, in the words of Triton's own backends."""
     with pytest.raises(ArtifactError) as caught:
-        agree(config)
+        config_check.check(config, MODEL)
     assert str(caught.value) == message
 
 
 def test_a_configuration_may_leave_inputs_of_a_graph_out() -> None:
     """But it cannot have more than the graph."""
     config = configuration([("x", FP32, [2])], [("y", FP32, [-1])])
-    config_check.check(config, {**X, "z": Provided(FP32, (-1,))}, Y, all_inputs=False)
+    config_check.check(config, Signature([X, TensorSpec("z", FP32, (-1,))], [Y], all_inputs=False))
     with pytest.raises(ArtifactError, match="configuration expects 1 inputs, model provides at most 0"):
-        config_check.check(config, {}, Y, all_inputs=False)
+        config_check.check(config, Signature([], [Y], all_inputs=False))
 
 
 def test_a_model_that_cannot_batch_is_not_batched() -> None:
@@ -132,7 +127,7 @@ def test_a_model_that_cannot_batch_is_not_batched() -> None:
     with pytest.raises(
         ArtifactError, match="for the model to support batching the shape should have at least 1 dimension"
     ):
-        config_check.check_shapes(configuration([("x", FP32, [2])], []), {"x": Provided(FP32, (1, 2))}, {})
+        config_check.check(configuration([("x", FP32, [2])], []), Signature([TensorSpec("x", FP32, (1, 2))], []))
 
 
 def test_parameters_are_whole_numbers() -> None:
@@ -181,7 +176,7 @@ class FakeConfig:
 def test_batching_is_completed_from_what_is_given(config: FakeConfig, batched: bool) -> None:
     """A batch dimension among the dims says that the model does not batch."""
     before = config.as_dict()["max_batch_size"]
-    assert completion.set_batching(config, {**X, **Y}) is batched
+    assert completion.set_batching(config, MODEL) is batched
     assert config.as_dict()["max_batch_size"] == ((before or 4) if batched else 0)
     assert ("dynamic_batching" in config.as_dict()) is (batched and not before)
 
@@ -189,7 +184,7 @@ def test_batching_is_completed_from_what_is_given(config: FakeConfig, batched: b
 def test_batching_that_cannot_be_is_refused() -> None:
     """A batch size for a model of fixed extents, and dims that contradict each other."""
     with pytest.raises(ArtifactError, match="specified max-batch 8 but model signature does not support batching"):
-        completion.set_batching(FakeConfig(8), {"x": Provided(FP32, (1, 2))})
+        completion.set_batching(FakeConfig(8), Signature([TensorSpec("x", FP32, (1, 2))], []))
     mixed = FakeConfig(0, input=[("x", FP32, [2])], output=[("y", FP32, [5, 2])])
     with pytest.raises(ArtifactError, match="are contradicting each other"):
-        completion.set_batching(mixed, {**X, **Y})
+        completion.set_batching(mixed, MODEL)

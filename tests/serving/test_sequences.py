@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files.signature import Signature, TensorSpec
 from tritonforge.serving.backends import config_check
-from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration, read_config
 from tritonforge.serving.backends.sequences import Sequence, SequenceStates
 
@@ -94,45 +94,37 @@ def test_an_initial_state_that_is_too_short_is_refused(tmp_path: Path, data_type
 
 
 CONTROL = {"name": "c", "control": [{"kind": "CONTROL_SEQUENCE_START", "int32_false_true": [0, 1]}]}
-X, C = Provided("TYPE_FP32", (-1, 1)), Provided("TYPE_INT32", (-1, 1))
+X, C = TensorSpec("x", "TYPE_FP32", (-1, 1)), TensorSpec("c", "TYPE_INT32", (-1, 1))
+S, T = TensorSpec("s", "TYPE_INT32", (-1, 2)), TensorSpec("t", "TYPE_INT32", (-1, 2))
 
 
 @pytest.mark.parametrize(
     ("inputs", "outputs", "reason"),
     [
-        ({"x": X, "c": C, "s": Provided("TYPE_INT32", (-1, 2))}, {"t": Provided("TYPE_INT32", (-1, 2))}, None),
+        ([X, C, S], [T], None),
+        ([X, S], [], "configuration specified sequence control 'c', but model does not provide that input"),
         (
-            {"x": X, "s": Provided("TYPE_INT32", (-1, 2))},
-            {},
-            "configuration specified sequence control 'c', but model does not provide that input",
-        ),
-        (
-            {"x": X, "c": Provided("TYPE_FP32", (-1, 1))},
-            {},
+            [X, TensorSpec("c", "TYPE_FP32", (-1, 1))],
+            [],
             "sequence control 'c', the model expects data-type TYPE_FP32 but the model configuration specifies",
         ),
         (
-            {"x": X, "c": Provided("TYPE_INT32", (-1, 2))},
-            {},
+            [X, TensorSpec("c", "TYPE_INT32", (-1, 2))],
+            [],
             "sequence control 'c' in model has dims [2] but dims [1] is expected",
         ),
-        ({"x": X, "c": C}, {}, "configuration expects 3 inputs, model provides 2"),
-        (
-            {"x": X, "c": C, "s": Provided("TYPE_INT32", (-1, 2))},
-            {"u": X},
-            "unexpected inference output 't', allowed outputs are: u",
-        ),
+        ([X, C], [], "configuration expects 3 inputs, model provides 2"),
+        ([X, C, S], [TensorSpec("u")], "unexpected inference output 't', allowed outputs are: u"),
     ],
 )
 def test_controls_and_states_are_compared_with_the_file(
-    inputs: dict[str, Provided], outputs: dict[str, Provided], reason: str | None
+    inputs: list[TensorSpec], outputs: list[TensorSpec], reason: str | None
 ) -> None:
     """They count as inputs, in the words of onnxruntime_backend."""
     config = configuration(Path("m"), state(), controls=(CONTROL,))
     if reason is None:
-        config_check.check(config, inputs, outputs)
-        config_check.check_shapes(config, inputs, outputs)
+        config_check.check(config, Signature(inputs, outputs))
         return
     with pytest.raises(ArtifactError) as caught:
-        config_check.check(config, inputs, outputs)
+        config_check.check(config, Signature(inputs, outputs))
     assert reason in str(caught.value)

@@ -7,7 +7,6 @@ it does not know are kept as they are. The layout was read from the descriptor i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -16,6 +15,7 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files.signature import Signature, TensorSpec
 from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, REQUIRED, Field, message_class
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ __all__ = [
     "CPU_ONLY",
     "DATA_TYPES",
     "NUMBERS",
-    "DaliSignature",
-    "DaliTensor",
     "needs_gpu",
     "on_cpu",
     "parse",
@@ -77,29 +75,6 @@ _GPU: Final = frozenset({"gpu", "mixed"})
 _UNDECLARED: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
-class DaliTensor:
-    """What a pipeline declares about one input or output.
-
-    ``data_type`` is a config name (``TYPE_UINT8``), ``ndim`` counts the dimensions of one sample, ``layout`` is DALI's
-    letters (``HWC``); each is None where the pipeline leaves it open. Triton matches inputs by ``name``, outputs by
-    position: an output's name is DALI's own.
-    """
-
-    name: str
-    data_type: str | None = None
-    ndim: int | None = None
-    layout: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DaliSignature:
-    """The inputs of a pipeline in the order of the file, and its outputs in the order of their positions."""
-
-    inputs: tuple[DaliTensor, ...]
-    outputs: tuple[DaliTensor, ...]
-
-
 def parse(data: bytes) -> PipelineDef:
     """The `PipelineDef` message in the bytes of a ``model.dali``; raises ArtifactError when they hold none."""
     message = _pipeline_class()()
@@ -118,20 +93,17 @@ def parse(data: bytes) -> PipelineDef:
     return message
 
 
-def signature(data: bytes) -> DaliSignature:
-    """What the pipeline declares about its inputs and outputs; raises ArtifactError for a type Triton cannot carry."""
+def signature(data: bytes) -> Signature:
+    """Return what a pipeline declares about its inputs, in the order of the file, and its outputs by position.
+
+    DALI declares the dimensions of one sample; the batch comes before them, also with ``max_batch_size`` 0. Extents are
+    not declared, and an output's name is DALI's own. Raises ArtifactError for a type that Triton's DALI cannot carry.
+    """
     message = parse(data)
-    return DaliSignature(
-        tuple(_input(operator) for operator in message.op if operator.name in _INPUT_OPERATORS),
-        tuple(
-            DaliTensor(
-                output.name,
-                _data_type(output.name, output.dtype),
-                output.ndim if output.ndim >= 0 else (len(output.layout) or None),
-                output.layout or None,
-            )
-            for output in message.pipe_outputs
-        ),
+    return Signature(
+        [_input(operator) for operator in message.op if operator.name in _INPUT_OPERATORS],
+        [_tensor(output.name, output.dtype, output.ndim, output.layout) for output in message.pipe_outputs],
+        positional_outputs=True,
     )
 
 
@@ -206,27 +178,25 @@ def _texts(message: PipelineDef) -> Iterator[object]:
                 yield from argument.strings
 
 
-def _input(operator: Any) -> DaliTensor:
-    """An input operator; its output carries the name that requests use, its arguments what it declares."""
+def _input(operator: Any) -> TensorSpec:
+    """Return an input operator's tensor; its output carries the name that requests use, its arguments the rest."""
     arguments = {argument.name: argument for argument in operator.args}
+
+    def integer(name: str) -> int:
+        values = arguments[name].ints if name in arguments else ()
+        return values[0] if values else _UNDECLARED
+
     name = operator.output[0].name if operator.output else operator.inst_name
-    number = arguments["dtype"].ints if "dtype" in arguments else ()
-    ndim = arguments["ndim"].ints if "ndim" in arguments else ()
     layout = "".join(arguments["layout"].strings) if "layout" in arguments else ""
-    return DaliTensor(
-        name,
-        _data_type(name, number[0] if number else _UNDECLARED),
-        ndim[0] if ndim else (len(layout) or None),
-        layout or None,
-    )
+    return _tensor(name, integer("dtype"), integer("ndim"), layout)
 
 
-def _data_type(name: str, number: int) -> str | None:
-    if number == _UNDECLARED:
-        return None
-    if number not in DATA_TYPES:
+def _tensor(name: str, number: int, ndim: int, layout: str) -> TensorSpec:
+    if number != _UNDECLARED and number not in DATA_TYPES:
         raise ArtifactError(f"DALI tensor {name!r} has DALI's element type {number}, which Triton's DALI cannot carry")
-    return DATA_TYPES[number]
+    rank = ndim if ndim >= 0 else len(layout)
+    shape = (-1,) * (1 + rank) if rank or ndim == 0 else None
+    return TensorSpec(name, None if number == _UNDECLARED else DATA_TYPES[number], shape)
 
 
 def _serialised(message: PipelineDef) -> bytes:

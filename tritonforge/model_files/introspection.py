@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.model_files import dali_pipeline, saved_model
-from tritonforge.model_files.signature import DALI, GRAPHDEF, KINDS, ONNX, SAVEDMODEL, Signature, TensorInfo
+from tritonforge.model_files.signature import DALI, GRAPHDEF, KINDS, ONNX, SAVEDMODEL, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,26 +68,13 @@ def introspect(
         if kind == SAVEDMODEL:
             return saved_model.read(data, tag=tag, signature=signature)
         if kind == DALI:
-            return _dali(data)
+            return dali_pipeline.signature(data)
         if kind == ONNX:
             return _onnx(data)
         assert kind == GRAPHDEF
         return _graphdef(data, outputs)
     except ArtifactError as error:
         raise ArtifactError(f"{file}: {error}") from error
-
-
-def _dali(data: bytes) -> Signature:
-    """DALI declares the dimensions of one sample; the batch comes before them, also with ``max_batch_size`` 0."""
-    declared = dali_pipeline.signature(data)
-
-    def info(tensor: dali_pipeline.DaliTensor) -> TensorInfo:
-        shape = None if tensor.ndim is None else (-1,) * (1 + tensor.ndim)
-        return TensorInfo(tensor.name, tensor.data_type, shape)
-
-    return Signature(
-        [info(each) for each in declared.inputs], [info(each) for each in declared.outputs], positional_outputs=True
-    )
 
 
 def _onnx(data: bytes) -> Signature:
@@ -111,7 +98,7 @@ def _onnx(data: bytes) -> Signature:
     )
 
 
-def _onnx_tensor(value: Any) -> TensorInfo:
+def _onnx_tensor(value: Any) -> TensorSpec:
     if value.type.WhichOneof("value") != "tensor_type":
         raise ArtifactError(f"{value.name!r} is a {value.type.WhichOneof('value')}; Triton carries tensors only")
     tensor = value.type.tensor_type
@@ -120,7 +107,7 @@ def _onnx_tensor(value: Any) -> TensorInfo:
     shape = None
     if tensor.HasField("shape"):
         shape = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else -1 for dim in tensor.shape.dim]
-    return TensorInfo(value.name, _ONNX_TYPES[tensor.elem_type], shape)
+    return TensorSpec(value.name, _ONNX_TYPES[tensor.elem_type], shape)
 
 
 def _graphdef(data: bytes, outputs: Sequence[str]) -> Signature:
@@ -155,7 +142,7 @@ def _graphdef(data: bytes, outputs: Sequence[str]) -> Signature:
     )
 
 
-def _graph_tensor(operation: Any) -> TensorInfo:
+def _graph_tensor(operation: Any) -> TensorSpec:
     if not operation.outputs:
         raise ArtifactError(f"node {operation.name!r} is a {operation.type}, which gives no tensor")
     tensor = operation.outputs[0]
@@ -163,7 +150,7 @@ def _graph_tensor(operation: Any) -> TensorInfo:
     if number not in saved_model.DATA_TYPES:
         raise ArtifactError(f"tensor {operation.name!r} is {tensor.dtype.name}, which Triton cannot carry")
     shape = None if tensor.shape.rank is None else [-1 if dim is None else int(dim) for dim in tensor.shape.as_list()]
-    return TensorInfo(operation.name, saved_model.DATA_TYPES[number], shape)
+    return TensorSpec(operation.name, saved_model.DATA_TYPES[number], shape)
 
 
 def _closest(name: str, names: list[str]) -> str:

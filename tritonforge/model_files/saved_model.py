@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
-from tritonforge.model_files.signature import Signature, TensorInfo
+from tritonforge.model_files.signature import Signature, TensorSpec
 from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, Field, message_class
 
 if TYPE_CHECKING:
@@ -102,15 +102,15 @@ def read(data: bytes, *, tag: str = "serve", signature: str = "serving_default")
     return Signature(_tensors(chosen.inputs), _tensors(chosen.outputs))
 
 
-def _tensors(entries: Any) -> list[TensorInfo]:
+def _tensors(entries: Any) -> list[TensorSpec]:
     return [_tensor(entry.key, entry.value) for entry in sorted(entries, key=lambda entry: str(entry.key))]
 
 
-def _tensor(name: str, info: Any) -> TensorInfo:
+def _tensor(name: str, info: Any) -> TensorSpec:
     if info.dtype not in DATA_TYPES:
         raise ArtifactError(f"tensor {name!r} has TensorFlow's element type {info.dtype}, which Triton cannot carry")
     shape = None if info.tensor_shape.unknown_rank else [int(dim.size) for dim in info.tensor_shape.dim]
-    return TensorInfo(name, DATA_TYPES[info.dtype], shape)
+    return TensorSpec(name, DATA_TYPES[info.dtype], shape)
 
 
 @lru_cache(maxsize=1)

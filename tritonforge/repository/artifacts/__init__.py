@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tritonforge.model_files.introspection import introspect
-from tritonforge.model_files.signature import Signature, TensorInfo
+from tritonforge.model_files.signature import Signature, TensorSpec
 from tritonforge.repository.artifacts.artifact_builder import ArtifactMaker
 from tritonforge.repository.artifacts.artifact_content import make
 from tritonforge.repository.artifacts.child_process import make_in_child
@@ -13,7 +13,7 @@ from tritonforge.repository.artifacts.signature_check import check, complete
 __all__ = [
     "ArtifactMaker",
     "Signature",
-    "TensorInfo",
+    "TensorSpec",
     "check",
     "complete",
     "fingerprint",

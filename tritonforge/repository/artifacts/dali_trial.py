@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from tritonforge.datatypes import BY_CONFIG, TYPE_UINT8
 from tritonforge.model_files import dali_pipeline
+from tritonforge.model_files.signature import Difference, Signature, TensorSpec, compare_signatures
+from tritonforge.repository.artifacts.signature_check import build_specs
 from tritonforge.repository.definition.models import Dali
-from tritonforge.repository.definition.tensors import Input, Output
+from tritonforge.repository.definition.tensors import Input
 
 __all__ = ["compare_outputs"]
 
@@ -24,14 +26,6 @@ __all__ = ["compare_outputs"]
 _EXTENTS: Final = ((320, 288), (272, 352))
 #: The extent of a sample that has one dimension: a second of sound, for example.
 _LENGTHS: Final = (16_000, 12_000)
-
-
-@dataclass(frozen=True, slots=True)
-class _Observed:
-    """One output of one run: a config name of its element type, and the shape of one sample."""
-
-    data_type: str | None
-    shape: tuple[int, ...]
 
 
 def compare_outputs(model: Dali, data: bytes) -> list[str]:
@@ -56,46 +50,50 @@ def compare_outputs(model: Dali, data: bytes) -> list[str]:
         # DALI and its plugins raise what they like: the samples are no proof against a pipeline.
         except Exception:
             return []
-    return list(_differences(model, runs))
+    batched = model.max_batch_size > 0
+    stated = Signature((), build_specs(model.output, batched=batched))
+    found = Signature((), [_merge(first, second) for first, second in zip(*runs, strict=True)], positional_outputs=True)
+    differences = compare_signatures(stated, found, batched=batched)
+    return [sentence for difference in differences for sentence in _describe(difference, model)]
 
 
-def _run(pipeline_class: Any, data: bytes, samples: dict[str, Any]) -> list[_Observed]:
+def _run(pipeline_class: Any, data: bytes, samples: dict[str, Any]) -> list[TensorSpec]:
+    """Return each output of one run, with the shape of a batch."""
     options = {"batch_size": 1, "num_threads": 1, "device_id": None, "prefetch_queue_depth": 1}
     pipeline = pipeline_class.deserialize(serialized_pipeline=data, exec_async=False, exec_pipelined=False, **options)
     for name, sample in samples.items():
         pipeline.feed_input(name, [sample])
-    observed = []
-    for output in pipeline.run():
-        sample = output.as_cpu().at(0)
-        data_types = [name for name, number in dali_pipeline.NUMBERS.items() if number == int(output.dtype)]
-        observed.append(_Observed(data_types[0] if data_types else None, tuple(int(size) for size in sample.shape)))
-    return observed
+    specs = []
+    for index, output in enumerate(pipeline.run()):
+        shape = [int(size) for size in output.as_cpu().at(0).shape]
+        specs.append(TensorSpec(str(index), dali_pipeline.DATA_TYPES.get(int(output.dtype)), [-1, *shape]))
+    return specs
 
 
-def _differences(model: Dali, runs: Sequence[Sequence[_Observed]]) -> Iterator[str]:
-    if any(len(run) != len(model.output) for run in runs):
-        return  # told already, in the words of the agreement
-    for place, stated in enumerate(model.output):
-        found = [run[place] for run in runs]
-        where = f"{model.name}: output {stated.name!r}"
-        data_type = found[0].data_type
-        if stated.data_type is not None and data_type is not None and stated.data_type != data_type:
-            yield f"{where} is stated as {stated.data_type}, but its pipeline gives {data_type}"
-        dims = _sample_dims(model, stated)
-        if dims is None or len({len(each.shape) for each in found}) > 1:
-            continue
-        shape = tuple(
-            sizes[0] if len(set(sizes)) == 1 else -1 for sizes in zip(*(each.shape for each in found), strict=True)
-        )
-        same = len(dims) == len(shape) and all(a == b or -1 in (a, b) for a, b in zip(dims, shape, strict=True))
-        if not same:
-            batch = [] if model.max_batch_size > 0 else [-1]
-            said = "reshape" if stated.reshape is not None else "dims"
-            varies = " (-1 varies with the input)" if -1 in shape else ""
-            yield f"{where} is stated with {said} {[*batch, *dims]}, but its pipeline gives {[*batch, *shape]}{varies}"
+def _merge(first: TensorSpec, second: TensorSpec) -> TensorSpec:
+    """Return what two runs have in common: extents that depend on the sample are open, and so is a rank that does."""
+    left, right = first.shape or (), second.shape or ()
+    if len(left) != len(right):
+        return replace(first, shape=None)
+    return replace(first, shape=[a if a == b else -1 for a, b in zip(left, right, strict=True)])
 
 
-def _sample_dims(model: Dali, tensor: Input | Output) -> tuple[int, ...] | None:
+def _describe(difference: Difference, model: Dali) -> Iterator[str]:
+    stated, found = difference.stated, difference.found
+    if stated is None or found is None:
+        return  # another number of outputs, which `signature_check` reports
+    where = f"{model.name}: output {stated.name!r}"
+    if difference.kind == "data_type":
+        yield f"{where} is stated as {stated.data_type}, but its pipeline gives {found.data_type}"
+        return
+    batched = model.max_batch_size > 0
+    dims, shape = (list(spec.shape or ())[1 if batched else 0 :] for spec in (stated, found))
+    reshaped = any(tensor.name == stated.name and tensor.reshape is not None for tensor in model.output)
+    varies = " (-1 varies with the input)" if -1 in list(found.shape or ())[1:] else ""
+    yield (f"{where} is stated with {'reshape' if reshaped else 'dims'} {dims}, but its pipeline gives {shape}{varies}")
+
+
+def _sample_dims(model: Dali, tensor: Input) -> tuple[int, ...] | None:
     """The dims of one sample: with ``max_batch_size`` 0 the batch is the first of the dims."""
     dims = tensor.reshape if tensor.reshape is not None else tensor.dims
     if dims is None:

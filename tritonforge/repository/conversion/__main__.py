@@ -15,7 +15,7 @@ from typing import Any
 from tritonforge import tf_memory
 from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.model_files.introspection import introspect
-from tritonforge.model_files.signature import ONNX, TensorInfo
+from tritonforge.model_files.signature import ONNX, Signature, TensorSpec, compare_signatures
 from tritonforge.repository.artifacts.child_channel import Parent, answer
 from tritonforge.repository.conversion import comparison, original, samples, translation
 from tritonforge.repository.conversion.facts import TOLERANCES, Converted
@@ -44,17 +44,17 @@ def main() -> int:
 
 
 def _check(job: Job) -> None:
-    """Hold the file's names and types against the configuration, as ONNX Runtime's backend will."""
+    """Compare the file's names and types with the configuration, as ONNX Runtime's backend will."""
     found = introspect(Path(job.target), ONNX)
-    for kind, stated, there in (("input", job.inputs, found.inputs), ("output", job.outputs, found.outputs)):
-        types = {each.name: each.data_type for each in there}
-        for each in stated:
-            if each.name not in types:
-                raise ArtifactError(f"{job.name}: its ONNX model has no {kind} {each.name!r}")
-            if each.data_type not in (None, types[each.name]):
-                raise ArtifactError(
-                    f"{job.name}: {kind} {each.name!r} is {types[each.name]}, config.pbtxt says {each.data_type}"
-                )
+    for difference in compare_signatures(Signature(job.inputs, job.outputs), found, batched=False):
+        stated = difference.stated
+        if difference.kind == "unknown" and stated is not None:
+            raise ArtifactError(f"{job.name}: its ONNX model has no {difference.direction} {stated.name!r}")
+        if difference.kind == "data_type" and stated is not None and difference.found is not None:
+            raise ArtifactError(
+                f"{job.name}: {difference.direction} {stated.name!r} is {difference.found.data_type}, config.pbtxt "
+                f"says {stated.data_type}"
+            )
 
 
 def _compared(job: Job, model: original.Original, parent: Parent, began: float) -> Converted:
@@ -66,7 +66,7 @@ def _compared(job: Job, model: original.Original, parent: Parent, began: float) 
     ask = _session(job)
     stated = {each.name: each for each in job.inputs}
     inputs = [
-        TensorInfo(
+        TensorSpec(
             each.name,
             each.data_type,
             translation.narrowed(stated.get(each.name), each, batched=job.max_batch_size > 0) or (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tritonforge.model_files.signature import ONNX, TensorInfo
+from tritonforge.model_files.signature import ONNX, TensorSpec
 from tritonforge.triton.schema import ModelConfig, model_config_pb2, new_model_config
 
 __all__ = ["Source", "for_onnxruntime", "inputs", "outputs", "parameter", "sources"]
@@ -77,47 +77,47 @@ def parameter(config: ModelConfig, key: str, default: str = "") -> str:
     return str(parameters[key].string_value) if key in parameters else default
 
 
-def inputs(config: ModelConfig) -> tuple[TensorInfo, ...]:
+def inputs(config: ModelConfig) -> tuple[TensorSpec, ...]:
     """Every input that the server feeds the model: those of ``input``, and what its schedulers add."""
     return tuple(_inputs(config))
 
 
-def outputs(config: ModelConfig) -> tuple[TensorInfo, ...]:
+def outputs(config: ModelConfig) -> tuple[TensorSpec, ...]:
     """Every output that the server reads from the model: those of ``output``, and the states it keeps."""
     return tuple(_outputs(config))
 
 
-def _inputs(config: Any) -> Iterator[TensorInfo]:
+def _inputs(config: Any) -> Iterator[TensorSpec]:
     for each in config.input:
         yield _tensor(config, each)
     for control in config.sequence_batching.control_input:
-        yield TensorInfo(control.name)
+        yield TensorSpec(control.name)
     for state in config.sequence_batching.state:
         yield _state(config, state.input_name, state)
     for added in config.batch_input:
         for name in added.target_name:
-            yield TensorInfo(name, _type(added.data_type))
+            yield TensorSpec(name, _type(added.data_type))
 
 
-def _outputs(config: Any) -> Iterator[TensorInfo]:
+def _outputs(config: Any) -> Iterator[TensorSpec]:
     for each in config.output:
         yield _tensor(config, each)
     for state in config.sequence_batching.state:
         yield _state(config, state.output_name, state)
 
 
-def _tensor(config: Any, tensor: Any) -> TensorInfo:
+def _tensor(config: Any, tensor: Any) -> TensorSpec:
     if tensor.HasField("reshape"):
         dims = tuple(tensor.reshape.shape)
     elif tensor.dims:
         dims = tuple(tensor.dims)
     else:
-        return TensorInfo(tensor.name, _type(tensor.data_type))
-    return TensorInfo(tensor.name, _type(tensor.data_type), _whole(config, dims))
+        return TensorSpec(tensor.name, _type(tensor.data_type))
+    return TensorSpec(tensor.name, _type(tensor.data_type), _whole(config, dims))
 
 
-def _state(config: Any, name: str, state: Any) -> TensorInfo:
-    return TensorInfo(name, _type(state.data_type), _whole(config, tuple(state.dims)))
+def _state(config: Any, name: str, state: Any) -> TensorSpec:
+    return TensorSpec(name, _type(state.data_type), _whole(config, tuple(state.dims)))
 
 
 def _whole(config: Any, dims: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from tritonforge.model_files.signature import TensorInfo
+from tritonforge.model_files.signature import TensorSpec
 
 __all__ = ["Job", "Pipeline"]
 
@@ -38,8 +38,8 @@ class Job:
     max_batch_size: int = 0
     tag: str = "serve"
     signature: str = ""
-    inputs: tuple[TensorInfo, ...] = ()
-    outputs: tuple[TensorInfo, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
     pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
 
     @property
@@ -56,6 +56,6 @@ class Job:
         """The job that `to_text` gave."""
         value = json.loads(text)
         for key in ("inputs", "outputs"):
-            value[key] = tuple(TensorInfo(**each) for each in value[key])
+            value[key] = tuple(TensorSpec(**each) for each in value[key])
         value["pipelines"] = {name: Pipeline(**each) for name, each in value["pipelines"].items()}
         return cls(**value)

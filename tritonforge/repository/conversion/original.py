@@ -12,7 +12,7 @@ from typing import Any
 
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files import saved_model
-from tritonforge.model_files.signature import GRAPHDEF, TensorInfo
+from tritonforge.model_files.signature import GRAPHDEF, TensorSpec
 from tritonforge.repository.conversion.job import Job
 
 __all__ = ["Original", "RefusedError", "load"]
@@ -198,14 +198,14 @@ def _names(node: Any) -> Iterator[str]:
             yield str(each.name)
 
 
-def _info(name: str, tensor: Any) -> TensorInfo:
+def _info(name: str, tensor: Any) -> TensorSpec:
     number = int(tensor.dtype.base_dtype.as_datatype_enum)
     if number not in saved_model.DATA_TYPES:
         raise ArtifactError(f"tensor {name!r} is {tensor.dtype.name}, which Triton cannot carry")
     shape = (
         None if tensor.shape.rank is None else [-1 if each is None else int(each) for each in tensor.shape.as_list()]
     )
-    return TensorInfo(name, saved_model.DATA_TYPES[number], shape)
+    return TensorSpec(name, saved_model.DATA_TYPES[number], shape)
 
 
 def _first_line(error: Exception) -> str:

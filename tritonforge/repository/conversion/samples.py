@@ -19,7 +19,7 @@ import numpy as np
 from tritonforge.datatypes import BY_CONFIG, TYPE_BOOL, TYPE_STRING, TYPE_UINT8
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files import dali_pipeline
-from tritonforge.model_files.signature import TensorInfo
+from tritonforge.model_files.signature import TensorSpec
 from tritonforge.repository.conversion.job import Job, Pipeline
 
 __all__ = ["Case", "cases", "zeros"]
@@ -43,7 +43,7 @@ class Case:
     arrays: Mapping[str, np.ndarray[Any, Any]]
 
 
-def cases(job: Job, inputs: Sequence[TensorInfo], *, say: Callable[[str], None]) -> list[Case]:
+def cases(job: Job, inputs: Sequence[TensorSpec], *, say: Callable[[str], None]) -> list[Case]:
     """The questions for a model with these inputs (whole shapes); ``say`` is told what could not be asked."""
     sizes = _sizes(job, inputs)
     random = np.random.default_rng(0)
@@ -65,13 +65,13 @@ def zeros(case: Case) -> Case:
     return replace(case, arrays=arrays)
 
 
-def _sizes(job: Job, inputs: Sequence[TensorInfo]) -> tuple[int, ...]:
+def _sizes(job: Job, inputs: Sequence[TensorSpec]) -> tuple[int, ...]:
     batched = job.max_batch_size > 0 or all(each.shape is not None and each.shape[:1] == (-1,) for each in inputs)
     several = min(_SEVERAL, job.max_batch_size or _SEVERAL)
     return (1, several) if batched and several > 1 else (1,)
 
 
-def _extents(tensor: TensorInfo, size: int) -> tuple[int, ...]:
+def _extents(tensor: TensorSpec, size: int) -> tuple[int, ...]:
     """The shape to make for a batch of ``size``: the first open extent is the batch's."""
     shape = tuple(tensor.shape or ())
     opened = shape[:1] == (-1,)
@@ -80,7 +80,7 @@ def _extents(tensor: TensorInfo, size: int) -> tuple[int, ...]:
     return (size, *made[1:]) if opened else tuple(made)
 
 
-def _axes(tensor: TensorInfo) -> tuple[int, ...]:
+def _axes(tensor: TensorSpec) -> tuple[int, ...]:
     """The axes of an image's height and width, none when the input takes no image: NHWC or NCHW, N may be absent."""
     shape = tuple(tensor.shape or ())
     if len(shape) not in (3, 4) or tensor.data_type in (TYPE_STRING, TYPE_BOOL):
@@ -91,7 +91,7 @@ def _axes(tensor: TensorInfo) -> tuple[int, ...]:
     return (first + 1, first + 2) if shape[first] in _COLOURS else ()
 
 
-def _random(tensor: TensorInfo, size: int, random: np.random.Generator) -> np.ndarray[Any, Any]:
+def _random(tensor: TensorSpec, size: int, random: np.random.Generator) -> np.ndarray[Any, Any]:
     shape = _extents(tensor, size)
     if tensor.data_type == TYPE_STRING:
         texts = [str(number).encode() for number in random.integers(0, 10, int(np.prod(shape)))]
@@ -106,7 +106,7 @@ def _random(tensor: TensorInfo, size: int, random: np.random.Generator) -> np.nd
     return random.standard_normal(shape).astype(dtype)
 
 
-def _shown(job: Job, inputs: Sequence[TensorInfo], say: Callable[[str], None]) -> dict[str, np.ndarray[Any, Any]]:
+def _shown(job: Job, inputs: Sequence[TensorSpec], say: Callable[[str], None]) -> dict[str, np.ndarray[Any, Any]]:
     """Four photographs as each input takes them, for the inputs that take any."""
     wanted = [each for each in inputs if each.name in job.pipelines or _axes(each)]
     files = _photographs() if wanted else []
@@ -158,7 +158,7 @@ def _through(pipeline: Pipeline, files: Sequence[bytes]) -> np.ndarray[Any, Any]
     return array
 
 
-def _scaled(tensor: TensorInfo, files: Sequence[bytes]) -> np.ndarray[Any, Any]:
+def _scaled(tensor: TensorSpec, files: Sequence[bytes]) -> np.ndarray[Any, Any]:
     from PIL import Image
 
     shape, axes = _extents(tensor, 1), _axes(tensor)

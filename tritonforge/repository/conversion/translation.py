@@ -16,7 +16,7 @@ from typing import Any
 
 from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.model_files import saved_model
-from tritonforge.model_files.signature import GRAPHDEF, TensorInfo
+from tritonforge.model_files.signature import GRAPHDEF, TensorSpec
 from tritonforge.repository.conversion import weights
 from tritonforge.repository.conversion.job import Job
 from tritonforge.repository.conversion.original import Original
@@ -75,7 +75,7 @@ def translated(job: Job, original: Original) -> bytes:
     return data
 
 
-def narrowed(stated: TensorInfo | None, found: TensorInfo, *, batched: bool) -> tuple[int, ...] | None:
+def narrowed(stated: TensorSpec | None, found: TensorSpec, *, batched: bool) -> tuple[int, ...] | None:
     """The whole shape of a tensor as precise as the configuration and the graph together have it; None for neither."""
     shapes = [tuple(each.shape) for each in (stated, found) if each is not None and each.shape is not None]
     if not shapes:
@@ -201,7 +201,7 @@ def _describe(graph: Any, job: Job, original: Original) -> None:
             field.append(onnx.helper.make_tensor_value_info(each.name, number, extents))
 
 
-def _shape(stated: TensorInfo | None, found: TensorInfo, *, exact: bool, batched: bool) -> tuple[int, ...] | None:
+def _shape(stated: TensorSpec | None, found: TensorSpec, *, exact: bool, batched: bool) -> tuple[int, ...] | None:
     """The shape to write: of an output the configuration's, of an input the graph's own, which may take more.
 
     ONNX Runtime's backend wants an output's shape to be what is configured, extent by extent
@@ -216,7 +216,7 @@ def _shape(stated: TensorInfo | None, found: TensorInfo, *, exact: bool, batched
     return (-1, *tuple(shape)[1:]) if batched and shape else tuple(shape)
 
 
-def _number(tensor: TensorInfo) -> int:
+def _number(tensor: TensorSpec) -> int:
     import onnx
     import tensorflow as tf
 

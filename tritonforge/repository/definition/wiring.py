@@ -17,9 +17,10 @@ from typing import Protocol
 from tritonforge.datatypes import BY_CONFIG
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields, describe
+from tritonforge.model_files.signature import shapes_agree
 from tritonforge.repository.definition.tensors import Input, Output, check_dims, describe_data_type, frozen
 
-__all__ = ["Servable", "Step", "Tensor", "Tensors", "agree", "call"]
+__all__ = ["Servable", "Step", "Tensor", "Tensors", "call"]
 
 
 class Servable(Protocol):
@@ -165,11 +166,6 @@ def call(
     return tensors[0] if len(tensors) == 1 else Tensors(tensors)
 
 
-def agree(left: Sequence[int], right: Sequence[int]) -> bool:
-    """Whether two shapes have the same rank and no axis on which two fixed extents differ."""
-    return len(left) == len(right) and all(a == b or -1 in (a, b) for a, b in zip(left, right, strict=True))
-
-
 def _check_arguments(
     model: Servable, positional: Sequence[object], named: Mapping[str, object], to: object, version: object
 ) -> None:
@@ -251,9 +247,9 @@ def _check_edge(tensor: Tensor, model: Servable, target: Input) -> None:
     read = tuple(target.dims)
     full = _full(dims, batch)
     full_read = _full(read, model.max_batch_size)
-    if not agree(dims, read) and not agree(full, full_read):
+    if not shapes_agree(dims, read) and not shapes_agree(full, full_read):
         raise DefinitionError(f"{tensor} has dims {list(full)}, but {where} has dims {list(full_read)}{_note(batch)}")
-    if batch > 0 and model.max_batch_size == 0 and not (agree(full, read) and read[0] == -1):
+    if batch > 0 and model.max_batch_size == 0 and not (shapes_agree(full, read) and read[0] == -1):
         raise DefinitionError(
             f"{tensor} is batched (max_batch_size {batch}, dims {list(dims)}), but {where} is not (max_batch_size 0, "
             f'dims {list(read)}): it would answer one image and fail on two; give "{model.name}" a max_batch_size, or '

@@ -7,12 +7,12 @@ and tells that process nothing but the configuration; where the model lies is fo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
-from tritonforge.serving.backends.config_check import Provided
+from tritonforge.model_files.signature import UNSUPPORTED, Signature
 from tritonforge.serving.backends.configuration import Configuration, read_config
 
 __all__ = ["DEFAULT_MAX_BATCH_SIZE", "configuration", "is_complete", "reported", "set_batching", "set_tensors"]
@@ -53,24 +53,26 @@ def is_complete(config: Any) -> bool:
     return bool(parts.get("input")) and bool(parts.get("output")) and given
 
 
-def set_tensors(config: Any, inputs: Mapping[str, Provided], outputs: Mapping[str, Provided], *, batched: bool) -> None:
+def set_tensors(config: Any, signature: Signature, *, batched: bool) -> None:
     """Add the inputs and outputs that are missing, and the types and dims of those that are there without."""
     parts = config.as_dict()
-    for key, add, provided in (("input", config.add_input, inputs), ("output", config.add_output, outputs)):
-        present = {each["name"]: each for each in parts.setdefault(key, [])}
-        # A configuration that names some outputs wants these alone.
-        names = provided if not present or key == "input" else [name for name in provided if name in present]
-        for name in names:
-            found = provided[name]
-            there = present.get(name, {"data_type": "TYPE_INVALID", "dims": []})
-            if found.data_type is None or found.shape is None:
-                continue  # the file does not say; the configuration has to
-            if there["data_type"] == "TYPE_INVALID" or not (there["dims"] or "reshape" in there):
-                dims = list(found.shape[1:] if batched else found.shape)
-                add({"name": name, "data_type": found.data_type, "dims": there["dims"] or dims or [1]})
+    for key, add, tensors in (
+        ("input", config.add_input, signature.inputs),
+        ("output", config.add_output, signature.outputs),
+    ):
+        present = {stated["name"]: stated for stated in parts.setdefault(key, [])}
+        for tensor in tensors:
+            if present and key == "output" and tensor.name not in present:
+                continue  # a configuration that names some outputs has these alone
+            stated = present.get(tensor.name, {"data_type": "TYPE_INVALID", "dims": []})
+            if tensor.data_type in (None, UNSUPPORTED) or tensor.shape is None:
+                continue  # the configuration has to state what the file does not
+            if stated["data_type"] == "TYPE_INVALID" or not (stated["dims"] or "reshape" in stated):
+                dims = list(tensor.shape[1:] if batched else tensor.shape)
+                add({"name": tensor.name, "data_type": tensor.data_type, "dims": stated["dims"] or dims or [1]})
 
 
-def set_batching(config: Any, provided: Mapping[str, Provided]) -> bool:
+def set_batching(config: Any, signature: Signature) -> bool:
     """Decide whether the model batches, and set ``max_batch_size`` and the dynamic batcher where it does.
 
     A model can batch when every first dimension is -1. ``dims`` that are given decide: with the batch dimension among
@@ -81,7 +83,8 @@ def set_batching(config: Any, provided: Mapping[str, Provided]) -> bool:
     """
     parts = config.as_dict()
     name, asked = parts["name"], int(parts["max_batch_size"])
-    can = all(each.shape is not None and each.shape[:1] == (-1,) for each in provided.values())
+    shapes = {tensor.name: tensor.shape for tensor in (*signature.inputs, *signature.outputs)}
+    can = all(shape is not None and tuple(shape[:1]) == (-1,) for shape in shapes.values())
     if asked > 0:
         if not can:
             raise ArtifactError(
@@ -90,7 +93,7 @@ def set_batching(config: Any, provided: Mapping[str, Provided]) -> bool:
             )
         return True
     given = {each["name"]: each["dims"] for each in (*parts.get("input", ()), *parts.get("output", ())) if each["dims"]}
-    hints = {len(dims) < len(provided[tensor].shape or ()) for tensor, dims in given.items() if tensor in provided}
+    hints = {len(dims) < len(shapes[name] or ()) for name, dims in given.items() if name in shapes}
     if len(hints) > 1:
         raise ArtifactError(
             f"unable to autofill for '{name}', model tensor configurations are contradicting each other in terms of "

@@ -7,130 +7,124 @@ any extent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files.signature import UNSUPPORTED, Difference, Signature, TensorSpec, compare_signatures
 from tritonforge.serving.backends.configuration import Configuration, Tensor
 
-__all__ = ["Provided", "check", "check_shapes"]
+__all__ = ["build_specs", "check", "read_signature"]
 
 
-@dataclass(frozen=True, slots=True)
-class Provided:
-    """One input or output as the model's file has it; None where Triton has no such type, or the file does not say."""
-
-    data_type: str | None
-    shape: tuple[int, ...] | None
+def read_signature(config: Configuration) -> Signature:
+    """Return the inputs and outputs of a configuration, controls and states among them."""
+    states = [TensorSpec(state.output.name, state.output.data_type) for state in config.states]
+    return Signature(build_specs(config.all_inputs), [*build_specs(config.outputs), *states])
 
 
-def check(
-    config: Configuration,
-    inputs: Mapping[str, Provided],
-    outputs: Mapping[str, Provided],
-    *,
-    all_inputs: bool = True,
-) -> None:
-    """Compare names, counts and element types; ``all_inputs`` where the configuration must have every input.
+def build_specs(tensors: Sequence[Tensor]) -> list[TensorSpec]:
+    """Return tensors of a configuration as they are compared."""
+    return [TensorSpec(tensor.name, tensor.data_type, tensor.shape) for tensor in tensors]
 
-    Control inputs and states count as inputs of the file, as in onnxruntime.cc `ModelInstanceState`.
+
+def check(config: Configuration, found: Signature, *, shapes: bool = True) -> None:
+    """Compare a configuration with a model's file.
+
+    Names, numbers, element types and (with ``shapes``) shapes are compared. A -1 of the file takes any extent of an
+    input; an output is exactly what the file has. Control inputs and states count as inputs of the file, as in
+    onnxruntime.cc `ModelInstanceState`.
 
     Raises:
-        ArtifactError: the first disagreement.
+        ArtifactError: the first difference, in the words of Triton's backends.
     """
-    _check_controls(config, inputs)
+    stated = read_signature(config)
+    controls = {tensor.name for tensor in config.controls}
+    exact = controls | {tensor.name for tensor in config.outputs}
+    differences = list(compare_signatures(stated, found, batched=config.batched, exact=exact))
+    for difference in differences:
+        if difference.stated is not None and difference.stated.name in controls:
+            _refuse_control(config, difference)
+    if any(difference.kind in ("unknown", "missing") and difference.direction == "input" for difference in differences):
+        _check_count(config, found)
+    for difference in differences:
+        if difference.kind in ("unknown", "data_type"):
+            _refuse_tensor(config, difference, found)
+    for difference in differences if shapes else ():
+        if difference.kind in ("batch", "shape"):
+            _refuse_shape(config, difference)
+
+
+def _refuse_control(config: Configuration, difference: Difference) -> None:
+    """Raise ArtifactError for a control input: it is in the file, with one element a request and the stated type."""
+    stated, found = difference.stated, difference.found
+    assert stated is not None
+    if found is None:
+        raise ArtifactError(
+            f"configuration specified sequence control '{stated.name}', but model does not provide that input"
+        )
+    where = f"unable to load model '{config.name}', sequence control '{stated.name}'"
+    if difference.kind == "data_type":
+        raise ArtifactError(
+            f"{where}, the model expects data-type {found.data_type} but the model configuration specifies "
+            f"data-type {stated.data_type}"
+        )
+    dims = tuple(found.shape or ())[1:] if config.batched else tuple(found.shape or ())
+    if dims != (1,):
+        raise ArtifactError(f"{where} in model has dims {_text(dims)} but dims [1] is expected")
+
+
+def _check_count(config: Configuration, found: Signature) -> None:
     count = len(config.all_inputs)
-    if (all_inputs and count != len(inputs)) or count > len(inputs):
-        provides = "provides" if all_inputs else "provides at most"
+    if (found.all_inputs and count != len(found.inputs)) or count > len(found.inputs):
+        provides = "provides" if found.all_inputs else "provides at most"
         raise ArtifactError(
             f"unable to load model '{config.name}', configuration expects {count} inputs, "
-            f"model {provides} {len(inputs)}"
+            f"model {provides} {len(found.inputs)}"
         )
-    for kind, configured, provided in (
-        ("input", config.inputs, inputs),
-        ("output", config.outputs, outputs),
-        ("input", [state.input for state in config.states], inputs),
-        ("output", [state.output for state in config.states], outputs),
-    ):
-        for tensor in configured:
-            if tensor.name not in provided:
-                raise ArtifactError(
-                    f"unexpected inference {kind} '{tensor.name}', allowed {kind}s are: {', '.join(sorted(provided))}"
-                )
-            found = provided[tensor.name].data_type
-            if found is None:
-                raise ArtifactError(
-                    f"unsupported datatype '{tensor.data_type}' for tensor '{tensor.name}' for model '{config.name}': "
-                    "Triton has no element type for what the file holds"
-                )
-            if found != tensor.data_type:
-                raise ArtifactError(
-                    f"unable to load model '{config.name}', configuration expects datatype {tensor.data_type} for "
-                    f"{kind} '{tensor.name}', model provides {found}"
-                )
 
 
-def _check_controls(config: Configuration, inputs: Mapping[str, Provided]) -> None:
-    """Control inputs are in the file, with one element a request and the type that the configuration says."""
-    for tensor in config.controls:
-        if tensor.name not in inputs:
-            raise ArtifactError(
-                f"configuration specified sequence control '{tensor.name}', but model does not provide that input"
-            )
-        found = inputs[tensor.name]
-        where = f"unable to load model '{config.name}', sequence control '{tensor.name}'"
-        if found.shape is not None:
-            dims = found.shape[1:] if config.batched else found.shape
-            if dims != (1,):
-                raise ArtifactError(f"{where} in model has dims {_text(dims)} but dims [1] is expected")
-        if found.data_type is not None and found.data_type != tensor.data_type:
-            raise ArtifactError(
-                f"{where}, the model expects data-type {found.data_type} but the model configuration specifies "
-                f"data-type {tensor.data_type}"
-            )
+def _refuse_tensor(config: Configuration, difference: Difference, signature: Signature) -> None:
+    kind, stated, found = difference.direction, difference.stated, difference.found
+    assert stated is not None
+    if found is None:
+        provided = signature.inputs if kind == "input" else signature.outputs
+        raise ArtifactError(
+            f"unexpected inference {kind} '{stated.name}', allowed {kind}s are: "
+            f"{', '.join(sorted(tensor.name for tensor in provided))}"
+        )
+    if found.data_type == UNSUPPORTED:
+        raise ArtifactError(
+            f"unsupported datatype '{stated.data_type}' for tensor '{stated.name}' for model '{config.name}': "
+            "Triton has no element type for what the file holds"
+        )
+    raise ArtifactError(
+        f"unable to load model '{config.name}', configuration expects datatype {stated.data_type} for "
+        f"{kind} '{stated.name}', model provides {found.data_type}"
+    )
 
 
-def check_shapes(config: Configuration, inputs: Mapping[str, Provided], outputs: Mapping[str, Provided]) -> None:
-    """Compare shapes: a model's -1 takes any extent of an input, and an output is exactly what the model says.
-
-    Raises:
-        ArtifactError: the first disagreement.
-    """
-    for tensor in (*config.inputs, *(state.input for state in config.states)):
-        _check_shape(config, tensor, inputs[tensor.name].shape, exact=False)
-    for tensor in config.outputs:
-        _check_shape(config, tensor, outputs[tensor.name].shape, exact=True)
-
-
-def _check_shape(config: Configuration, tensor: Tensor, shape: Sequence[int] | None, *, exact: bool) -> None:
-    if shape is None or _is_scalar(config, tensor, shape):
-        return
-    where = f"model '{config.name}', tensor '{tensor.name}': "
-    if config.batched and (not shape or shape[0] != -1):
+def _refuse_shape(config: Configuration, difference: Difference) -> None:
+    stated, found = difference.stated, difference.found
+    assert stated is not None
+    assert found is not None
+    shape, given = tuple(found.shape or ()), tuple(stated.shape or ())
+    where = f"model '{config.name}', tensor '{stated.name}': "
+    if difference.kind == "batch":
         raise ArtifactError(
             f"{where}for the model to support batching the shape should have at least 1 dimension and the first "
             f"dimension must be -1; but shape expected by the model is {_text(shape)}"
         )
-    same = len(shape) == len(tensor.shape) and all(
-        model == given or (model == -1 and not exact) for model, given in zip(shape, tensor.shape, strict=True)
+    how = (
+        "an initial batch dimension because max_batch_size > 0 followed by the explicit tensor shape, making "
+        f"complete shape {_text(given)}"
+        if config.batched
+        else f"shape {_text(given)}"
     )
-    if not same:
-        how = (
-            "an initial batch dimension because max_batch_size > 0 followed by the explicit tensor shape, making "
-            f"complete shape {_text(tensor.shape)}"
-            if config.batched
-            else f"shape {_text(tensor.shape)}"
-        )
-        raise ArtifactError(
-            f"{where}the model expects {len(shape)} dimensions (shape {_text(shape)}) but the model configuration "
-            f"specifies {len(tensor.shape)} dimensions ({how})"
-        )
-
-
-def _is_scalar(config: Configuration, tensor: Tensor, shape: Sequence[int]) -> bool:
-    """A tensor without dimensions is configured as one element, since ``dims`` cannot be empty."""
-    return not config.batched and not shape and tensor.shape == (1,)
+    raise ArtifactError(
+        f"{where}the model expects {len(shape)} dimensions (shape {_text(shape)}) but the model configuration "
+        f"specifies {len(given)} dimensions ({how})"
+    )
 
 
 def _text(shape: Sequence[int]) -> str:
-    return "[" + ",".join(str(each) for each in shape) + "]"
+    return "[" + ",".join(map(str, shape)) + "]"

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
+from tritonforge.model_files.signature import shapes_agree
 from tritonforge.pbtxt import Message, Node
 from tritonforge.triton import changes
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.labels import compare_labels
 from tritonforge.validation.rules.catalogue import Rule, advice
 from tritonforge.validation.rules.context import Context, ModelView, TensorView
-from tritonforge.validation.rules.ensemble.consistency import agree
 from tritonforge.validation.rules.ensemble.steps import Step, steps
 from tritonforge.validation.rules.model.report import shape
 
@@ -260,7 +260,7 @@ def _mentions(view: ModelView, name: str, mentions: list[_Use]) -> Iterator[Find
     path, first = view.config_path, mentions[0]
     distinct = list({(each.dims, each.model.max_batch_size > 0): each for each in reversed(mentions)}.values())
     for left, right in combinations(distinct[::-1][:_COMPARED], 2):
-        same = agree(left.dims, right.dims) or agree(left.full, right.full)
+        same = shapes_agree(left.dims, right.dims) or shapes_agree(left.full, right.full)
         if not same and left is not first and right.tensor.data_type == left.tensor.data_type:
             words = (
                 f"ensemble tensor {name} is {shape(left.full)} in model {left.model.name} and {shape(right.full)} in "
@@ -273,9 +273,9 @@ def _mentions(view: ModelView, name: str, mentions: list[_Use]) -> Iterator[Find
         if use.model is view or use.model.max_batch_size > 0 or not use.dims:
             continue
         batching = [each for each in mentions if each.model.max_batch_size > 0 and each.dims]
-        if not batching or not any(agree(each.dims, use.dims) or agree(each.full, use.dims) for each in batching):
+        if not any(shapes_agree(dims, use.dims) for each in batching for dims in (each.dims, each.full)):
             continue
-        if not any(agree(each.full, use.dims) for each in batching):
+        if not any(shapes_agree(each.full, use.dims) for each in batching):
             if view.max_batch_size > 1:
                 words = (
                     f"batches of more than one request fail at {use.model.name}: its max_batch_size is 0 and ensemble "

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from tritonforge.model_files.signature import shapes_agree
 from tritonforge.pbtxt import Message
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.catalogue import Rule, advice
 from tritonforge.validation.rules.context import Context, ModelView, TensorView
-from tritonforge.validation.rules.ensemble.consistency import agree
 from tritonforge.validation.rules.ensemble.steps import Mapped, Step, steps, wanted
 from tritonforge.validation.rules.model.report import shape
 
@@ -174,9 +174,9 @@ def _feed(
 ) -> Iterator[Finding]:
     dims = given.reshape if given.reshape is not None else given.dims
     limit = model.max_batch_size
-    if agree(dims, tensor.dims):
+    if shapes_agree(dims, tensor.dims):
         own = dims
-    elif view.max_batch_size <= 0 < limit and agree(dims, (-1, *tensor.dims)):
+    elif view.max_batch_size <= 0 < limit and shapes_agree(dims, (-1, *tensor.dims)):
         own = dims[1:]
         if dims[0] == -1 or dims[0] > limit:
             which = "every request is" if dims[0] > limit else f"requests of more than {limit} are"

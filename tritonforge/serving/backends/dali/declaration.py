@@ -9,34 +9,49 @@ from __future__ import annotations
 from typing import Any
 
 from tritonforge.errors import ArtifactError
-from tritonforge.model_files.dali_pipeline import DaliSignature, DaliTensor
-from tritonforge.serving.backends.configuration import Configuration, Tensor
+from tritonforge.model_files.signature import UNSUPPORTED, Difference, Signature, TensorSpec, compare_signatures
+from tritonforge.serving.backends.config_check import build_specs
+from tritonforge.serving.backends.configuration import Configuration
 
 __all__ = ["check", "complete"]
 
 
-def check(config: Configuration, declared: DaliSignature) -> None:
-    """Compare inputs by name and outputs by position; raises ArtifactError with the first disagreement."""
-    inputs = {each.name: each for each in declared.inputs}
-    for tensor in config.inputs:
-        if tensor.name not in inputs:
-            raise ArtifactError(
-                f"Configuration file contains config for {tensor.name} but such input is not present in the pipeline."
-            )
-        _check_tensor(config, tensor, inputs[tensor.name])
-    for name in inputs:
-        if name not in {each.name for each in config.inputs}:
-            raise ArtifactError(f'Missing config for "{name}" input.')
-    if len(config.outputs) != len(declared.outputs):
-        raise ArtifactError(
+def check(config: Configuration, declared: Signature) -> None:
+    """Compare inputs by name and outputs by position; raises ArtifactError with the first difference."""
+    for tensor in (*config.inputs, *config.outputs):
+        if tensor.data_type == UNSUPPORTED:
+            raise ArtifactError(f'Missing data_type config for "{tensor.name}"')
+    # Of a shape only the number of dimensions is declared.
+    stated = Signature(build_specs(config.inputs), build_specs(config.outputs))
+    for difference in compare_signatures(stated, declared, batched=config.batched):
+        raise ArtifactError(_describe(difference, config, declared))
+
+
+def _describe(difference: Difference, config: Configuration, declared: Signature) -> str:
+    stated, found = difference.stated, difference.found
+    if difference.kind == "count":
+        return (
             "The number of outputs specified in the DALI pipeline and the configuration file do not match. "
             f"Model config outputs: {len(config.outputs)}, pipeline outputs: {len(declared.outputs)}"
         )
-    for tensor, output in zip(config.outputs, declared.outputs, strict=True):
-        _check_tensor(config, tensor, output)
+    if stated is None:
+        assert found is not None
+        return f'Missing config for "{found.name}" input.'
+    if found is None:
+        return f"Configuration file contains config for {stated.name} but such input is not present in the pipeline."
+    if difference.kind == "data_type":
+        return (
+            f'Mismatch of data_type config for "{stated.name}". Data type defined in config: {stated.data_type}. '
+            f"Data type defined in pipeline: {found.data_type}"
+        )
+    return (
+        f'Mismatch in number of dimensions for "{stated.name}". '
+        f"Number of dimensions defined in config: {len(stated.shape or ()) - 1}. "
+        f"Number of dimensions defined in pipeline: {len(found.shape or ()) - 1}"
+    )
 
 
-def complete(config: Any, declared: DaliSignature, batch_size: int | None) -> None:
+def complete(config: Any, declared: Signature, batch_size: int | None) -> None:
     """Fill in types and dims that the pipeline declares; ``batch_size`` where max_batch_size is to be set.
 
     Every input of a batched model takes samples of different sizes, and its requests are batched dynamically.
@@ -62,25 +77,8 @@ def complete(config: Any, declared: DaliSignature, batch_size: int | None) -> No
         config.set_dynamic_batching()
 
 
-def _fill(given: dict[str, Any], declared: DaliTensor, *, batched: bool) -> None:
+def _fill(given: dict[str, Any], declared: TensorSpec, *, batched: bool) -> None:
     if given["data_type"] == "TYPE_INVALID" and declared.data_type is not None:
         given["data_type"] = declared.data_type
-    if not given["dims"] and "reshape" not in given and declared.ndim is not None:
-        given["dims"] = [-1] * (declared.ndim + (0 if batched else 1))
-
-
-def _check_tensor(config: Configuration, tensor: Tensor, declared: DaliTensor) -> None:
-    if tensor.data_type == "TYPE_INVALID":
-        raise ArtifactError(f'Missing data_type config for "{tensor.name}"')
-    # A model that does not batch has the samples as the first of its dims.
-    ndim = len(tensor.dims) - (0 if config.batched else 1)
-    if declared.ndim is not None and ndim != declared.ndim:
-        raise ArtifactError(
-            f'Mismatch in number of dimensions for "{tensor.name}". Number of dimensions defined in config: {ndim}. '
-            f"Number of dimensions defined in pipeline: {declared.ndim}"
-        )
-    if declared.data_type is not None and tensor.data_type != declared.data_type:
-        raise ArtifactError(
-            f'Mismatch of data_type config for "{tensor.name}". Data type defined in config: {tensor.data_type}. '
-            f"Data type defined in pipeline: {declared.data_type}"
-        )
+    if not given["dims"] and "reshape" not in given and declared.shape is not None:
+        given["dims"] = list(declared.shape[1:] if batched else declared.shape)

@@ -20,9 +20,9 @@ class TritonPythonModel:
         """Fill in what the configuration leaves out."""
         if not completion.is_complete(config):
             with completion.reported():
-                loaded = session.load(completion.configuration(config))
-                batched = completion.set_batching(config, {**loaded.inputs, **loaded.outputs})
-                completion.set_tensors(config, loaded.inputs, loaded.outputs, batched=batched)
+                signature = session.load(completion.configuration(config)).signature
+                batched = completion.set_batching(config, signature)
+                completion.set_tensors(config, signature, batched=batched)
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
 from tritonforge.serving.backends import bfloat16, config_check
-from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
 
@@ -44,11 +44,10 @@ _ONNX_BFLOAT16: Final = 16  # onnx.TensorProto.BFLOAT16
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A loaded file: what it provides by name, and the session that runs it."""
+    """A loaded file: its inputs and outputs, and the session that runs it."""
 
     session: Any
-    inputs: Mapping[str, Provided]
-    outputs: Mapping[str, Provided]
+    signature: Signature
 
     def run(self, arrays: Arrays, wanted: Sequence[str]) -> Arrays:
         """The wanted outputs; raises RequestError with ONNX Runtime's own reason."""
@@ -79,8 +78,8 @@ class Session:
         return list(self.session.run_with_ort_values(list(wanted), values))
 
     def _is_bfloat16(self, name: str) -> bool:
-        provided = self.inputs.get(name) or self.outputs.get(name)
-        return provided is not None and provided.data_type == datatypes.TYPE_BF16
+        tensors = (*self.signature.inputs, *self.signature.outputs)
+        return any(tensor.name == name and tensor.data_type == datatypes.TYPE_BF16 for tensor in tensors)
 
 
 def load(config: Configuration) -> Session:
@@ -115,7 +114,7 @@ def load(config: Configuration) -> Session:
     # ONNX Runtime's errors derive from Exception itself and are made at run time.
     except Exception as error:
         raise ArtifactError(f"{path} is no model that this ONNX Runtime can run: {_reason(error)}") from error
-    return Session(session, _provided(session.get_inputs()), _provided(session.get_outputs()))
+    return Session(session, Signature(_specs(session.get_inputs()), _specs(session.get_outputs())))
 
 
 def check(config: Configuration, session: Session) -> None:
@@ -124,23 +123,23 @@ def check(config: Configuration, session: Session) -> None:
         for tensor in config.inputs:
             if tensor.optional:
                 raise ArtifactError(f"optional input '{tensor.name}' is not supported for models that support batching")
-    types = {each.data_type for each in (*session.inputs.values(), *session.outputs.values())}
-    texts = [name for name, each in session.inputs.items() if each.data_type == datatypes.TYPE_STRING]
+    signature = session.signature
+    types = {tensor.data_type for tensor in (*signature.inputs, *signature.outputs)}
+    texts = [tensor.name for tensor in signature.inputs if tensor.data_type == datatypes.TYPE_STRING]
     if datatypes.TYPE_BF16 in types and texts:
         raise ArtifactError(
             f"model '{config.name}' has BF16 tensors and the string input '{texts[0]}': ONNX Runtime's Python package "
             "does not carry both in one request"
         )
-    config_check.check(config, session.inputs, session.outputs)
-    config_check.check_shapes(config, session.inputs, session.outputs)
+    config_check.check(config, signature)
 
 
-def _provided(tensors: Sequence[Any]) -> dict[str, Provided]:
-    found = {}
-    for each in tensors:
-        shape = None if each.shape is None else tuple(size if isinstance(size, int) else -1 for size in each.shape)
-        found[each.name] = Provided(_DATA_TYPES.get(each.type), shape)
-    return found
+def _specs(tensors: Sequence[Any]) -> list[TensorSpec]:
+    specs = []
+    for tensor in tensors:
+        shape = None if tensor.shape is None else [size if isinstance(size, int) else -1 for size in tensor.shape]
+        specs.append(TensorSpec(tensor.name, _DATA_TYPES.get(tensor.type, UNSUPPORTED), shape))
+    return specs
 
 
 def _encoded(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

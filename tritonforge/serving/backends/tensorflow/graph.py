@@ -14,15 +14,12 @@ from typing import Any, Final
 
 from tritonforge.datatypes import BY_CONFIG, TYPE_STRING, from_numpy
 from tritonforge.errors import ArtifactError
+from tritonforge.model_files.signature import GRAPHDEF, SAVEDMODEL, UNSUPPORTED, Signature, TensorSpec
 from tritonforge.serving.backends import config_check
-from tritonforge.serving.backends.config_check import Provided
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
 
 __all__ = ["GRAPHDEF", "SAVEDMODEL", "Graph", "load", "signature"]
-
-GRAPHDEF: Final = "tensorflow_graphdef"
-SAVEDMODEL: Final = "tensorflow_savedmodel"
 
 #: Signatures that train or initialise and are never served. Source: tensorflow_backend_tf.cc.
 _NOT_SERVED: Final = ("train_op", "__saved_model_init_op", "__saved_model_train_op")
@@ -106,9 +103,8 @@ def load(config: Configuration) -> Graph:
         return loading(config, session, place)
 
 
-def signature(config: Configuration) -> tuple[dict[str, Provided], dict[str, Provided]]:
-    """Inputs and outputs of a SavedModel's signature, read from its protobuf; the graph is not loaded."""
-    import tensorflow as tf
+def signature(config: Configuration) -> Signature:
+    """Return the inputs and outputs of a SavedModel's signature, read from its protobuf; the graph is not loaded."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     message = saved_model_pb2.SavedModel()
@@ -116,14 +112,7 @@ def signature(config: Configuration) -> tuple[dict[str, Provided], dict[str, Pro
     tag = _tag(config)
     for meta in message.meta_graphs:
         if tag in meta.meta_info_def.tags:
-            chosen = _signature(config, meta.signature_def)
-            provided = []
-            for infos in (chosen.inputs, chosen.outputs):
-                shapes = {name: tf.TensorShape(info.tensor_shape) for name, info in infos.items()}
-                provided.append(
-                    {name: _provided(tf.dtypes.as_dtype(info.dtype), shapes[name]) for name, info in infos.items()}
-                )
-            return provided[0], provided[1]
+            return _saved_signature(_signature(config, meta.signature_def))
     raise ArtifactError(f"{_savedmodel_folder(config)}: expected '{tag}' tag")
 
 
@@ -143,7 +132,8 @@ def _load_graphdef(config: Configuration, session: Any, path: Any) -> Graph:
     # Any node can be an output; a wrong name is answered with the nodes that nothing else uses.
     outputs = {each.name: tensors[each.name] for each in config.outputs if each.name in tensors}
     ends = {name: tensor for name, tensor in tensors.items() if not tensor.consumers() and name not in placeholders}
-    config_check.check(config, _all_provided(placeholders), _all_provided({**ends, **outputs}), all_inputs=False)
+    found = Signature(_specs(placeholders), _specs({**ends, **outputs}), all_inputs=False)
+    config_check.check(config, found, shapes=False)
     return Graph(session, placeholders, outputs)
 
 
@@ -161,12 +151,7 @@ def _load_savedmodel(config: Configuration, session: Any, folder: Any) -> Graph:
     graph = session.graph
     inputs = {name: graph.get_tensor_by_name(info.name) for name, info in chosen.inputs.items()}
     outputs = {name: graph.get_tensor_by_name(info.name) for name, info in chosen.outputs.items()}
-    provided = [
-        {name: _provided(tf.dtypes.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape)) for name, info in each}
-        for each in (chosen.inputs.items(), chosen.outputs.items())
-    ]
-    config_check.check(config, provided[0], provided[1])
-    config_check.check_shapes(config, provided[0], provided[1])
+    config_check.check(config, _saved_signature(chosen))
     return Graph(session, inputs, outputs)
 
 
@@ -206,17 +191,29 @@ def _tag(config: Configuration) -> str:
     return config.parameters.get("TF_GRAPH_TAG", "serve")
 
 
-def _all_provided(tensors: Mapping[str, Any]) -> dict[str, Provided]:
-    return {name: _provided(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+def _saved_signature(chosen: Any) -> Signature:
+    import tensorflow as tf
+
+    def specs(infos: Any) -> list[TensorSpec]:
+        return [
+            _spec(name, tf.dtypes.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape))
+            for name, info in infos.items()
+        ]
+
+    return Signature(specs(chosen.inputs), specs(chosen.outputs))
 
 
-def _provided(dtype: Any, shape: Any) -> Provided:
-    """A TensorFlow element type and shape as Triton's; reference types of old graphs are their base types."""
+def _specs(tensors: Mapping[str, Any]) -> list[TensorSpec]:
+    return [_spec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items()]
+
+
+def _spec(name: str, dtype: Any, shape: Any) -> TensorSpec:
+    """Return a tensor with Triton's element type; reference types of old graphs are their base types."""
     datatype = None
     if dtype.base_dtype.is_numpy_compatible and dtype.base_dtype.name not in ("resource", "variant"):
         datatype = from_numpy(_numpy_type(dtype.base_dtype))
-    extents = None if shape.rank is None else tuple(-1 if each is None else int(each) for each in shape.as_list())
-    return Provided(None if datatype is None else datatype.config, extents)
+    extents = None if shape.rank is None else [-1 if extent is None else int(extent) for extent in shape.as_list()]
+    return TensorSpec(name, UNSUPPORTED if datatype is None else datatype.config, extents)
 
 
 def _numpy_type(dtype: Any) -> Any:

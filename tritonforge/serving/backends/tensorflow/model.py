@@ -33,9 +33,9 @@ class TritonPythonModel:
         """Fill in what the configuration of a SavedModel leaves out; a GraphDef's must be whole."""
         if config.as_dict().get("platform") != graph.GRAPHDEF and not completion.is_complete(config):
             with completion.reported():
-                inputs, outputs = graph.signature(completion.configuration(config))
-                batched = completion.set_batching(config, {**inputs, **outputs})
-                completion.set_tensors(config, inputs, outputs, batched=batched)
+                signature = graph.signature(completion.configuration(config))
+                batched = completion.set_batching(config, signature)
+                completion.set_tensors(config, signature, batched=batched)
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:

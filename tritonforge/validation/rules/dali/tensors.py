@@ -7,10 +7,11 @@ no sizes. Source: dali_backend/src/config_tools/config_tools.cc.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from tritonforge.model_files.dali_pipeline import DaliSignature, DaliTensor
+from tritonforge.model_files.signature import Difference, Signature, TensorSpec, compare_signatures
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.catalogue import Rule
 from tritonforge.validation.rules.context import Context, ModelView, TensorView
@@ -154,72 +155,127 @@ def check_max_batch_size(_context: Context, model: ModelView) -> Iterator[Findin
         )
 
 
-def check(context: Context, model: ModelView, signature: DaliSignature, *, path: str) -> Iterator[Finding]:
-    """Hold the pipeline in ``path`` against the model's configuration."""
-    comparison = _Comparison(context, model, path)
-    yield from comparison.inputs(signature.inputs)
-    yield from comparison.outputs(signature.outputs)
+def check(context: Context, model: ModelView, signature: Signature, *, path: str) -> Iterator[Finding]:
+    """Compare the pipeline in ``path`` with the model's configuration."""
+    yield from _Comparison(context, model, signature, path).run()
 
 
 class _Comparison:
-    """One model's configuration, to be held against one pipeline."""
+    """One model's configuration and one pipeline."""
 
-    def __init__(self, context: Context, model: ModelView, path: str) -> None:
+    def __init__(self, context: Context, model: ModelView, declared: Signature, path: str) -> None:
         self._completes = context.auto_complete
         self._model = model
         self._path = path
         batch_size = model.document.one("max_batch_size")
-        self._batch_dimensions = 1 if batch_size is not None and batch_size.value == 0 else 0
+        self._has_batch_in_dims = batch_size is not None and batch_size.value == 0
         split = model.document.entries("parameters").get("split_along_outer_axis")
         value = split.message("value") if split is not None else None
-        self._split = frozenset(value.text("string_value").split(":")) if value is not None else frozenset()
+        split_names = frozenset(value.text("string_value").split(":")) if value is not None else frozenset()
+        outputs = [
+            replace(tensor, shape=tensor.shape[1:]) if tensor.shape and tensor.name in split_names else tensor
+            for tensor in declared.outputs
+        ]
+        self._declared = replace(declared, outputs=outputs)
 
-    def inputs(self, declared: tuple[DaliTensor, ...]) -> Iterator[Finding]:
-        names = [each.name for each in declared]
-        known = frozenset(names)
-        listed = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
-        configured = {tensor.name: tensor for tensor in self._model.inputs}
-        for name, tensor in configured.items():
-            if name and name not in known:
-                yield UNKNOWN_INPUT.finding(
-                    f"Configuration file contains config for {name} but such input is not present in the pipeline.",
-                    path=self._model.config_path,
-                    node=tensor.node.one("name"),
-                    help=f"the external sources of {self._path} are: {listed or 'none'}",
-                )
-        for each in declared:
-            if each.name in configured:
-                yield from self._tensor("input", configured[each.name], each, ndim=each.ndim)
-            elif not self._completes:
-                yield MISSING_INPUT.finding(
-                    f'Missing config for "{each.name}" input.',
-                    path=self._model.config_path,
-                    node=self._model.place(self._model.document.one("input")),
-                    help="add the input, or let the server complete the configuration",
-                )
-            else:
-                yield from self._unwritten("input", each, each.ndim)
+    def run(self) -> Iterator[Finding]:
+        """Yield the findings: what differs, what auto-completion cannot complete, and a doubtful order of outputs."""
+        inputs = {tensor.name: tensor for tensor in self._model.inputs if tensor.name}
+        outputs = self._model.outputs
+        found = self._declared
+        if self._completes and len(outputs) < len(found.outputs):  # the others are completed
+            found = replace(found, outputs=found.outputs[: len(outputs)])
+        stated = Signature(
+            [self._spec(tensor) for tensor in inputs.values()],
+            # Two outputs of one name are two outputs, and are found again by their position.
+            [replace(self._spec(tensor), name=str(index)) for index, tensor in enumerate(outputs)],
+        )
+        for difference in compare_signatures(stated, found, batched=not self._has_batch_in_dims):
+            yield from self._describe(difference, inputs)
+        for tensor in self._declared.inputs:
+            if tensor.name in inputs:
+                yield from self._incomplete("input", inputs[tensor.name], tensor)
+            elif self._completes:
+                yield from self._unwritten("input", tensor)
+        if len(outputs) == len(found.outputs):
+            yield from self._outputs(outputs)
 
-    def outputs(self, declared: tuple[DaliTensor, ...]) -> Iterator[Finding]:
-        configured = self._model.outputs
-        if len(configured) > len(declared) or (len(configured) < len(declared) and not self._completes):
+    def _spec(self, tensor: TensorView) -> TensorSpec:
+        dims = tuple(tensor.dims)
+        shape = None if not dims else dims if self._has_batch_in_dims else (-1, *dims)
+        return TensorSpec(tensor.name, None if tensor.data_type == _ABSENT else tensor.data_type, shape)
+
+    def _describe(self, difference: Difference, inputs: Mapping[str, TensorView]) -> Iterator[Finding]:
+        stated, found, path = difference.stated, difference.found, self._model.config_path
+        if difference.kind == "count":
+            configured, declared = self._model.outputs, self._declared.outputs
             yield OUTPUT_COUNT.finding(
                 "The number of outputs specified in the DALI pipeline and the configuration file do not match.\n"
                 f"Model config outputs: {len(configured)}\nPipeline outputs: {len(declared)}",
-                path=self._model.config_path,
+                path=path,
                 node=self._model.place(*(tensor.node for tensor in configured[len(declared) :])),
                 help=f"{self._path} returns {len(declared)}",
             )
-            return
-        positions = {each.name: index for index, each in enumerate(declared)}
-        for index, each in enumerate(declared):
-            ndim = each.ndim - 1 if each.ndim is not None and each.name in self._split else each.ndim
+        elif stated is None:
+            assert found is not None
+            if not self._completes:
+                yield MISSING_INPUT.finding(
+                    f'Missing config for "{found.name}" input.',
+                    path=path,
+                    node=self._model.place(self._model.document.one("input")),
+                    help="add the input, or let the server complete the configuration",
+                )
+        elif found is None:
+            names = [tensor.name for tensor in self._declared.inputs]
+            listed = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+            yield UNKNOWN_INPUT.finding(
+                f"Configuration file contains config for {stated.name} but such input is not present in the pipeline.",
+                path=path,
+                node=inputs[stated.name].node.one("name"),
+                help=f"the external sources of {self._path} are: {listed or 'none'}",
+            )
+        elif difference.direction == "input":
+            yield self._mismatch(difference, inputs[stated.name], found)
+        else:
+            index = int(stated.name)
+            order = f"outputs are matched by position: this one is the pipeline's {_ordinal(index)}"
+            yield self._mismatch(difference, self._model.outputs[index], found, help=order)
+
+    def _mismatch(
+        self,
+        difference: Difference,
+        tensor: TensorView,
+        found: TensorSpec,
+        help: str = "",  # noqa: A002 - the finding's own name
+    ) -> Finding:
+        if difference.kind == "data_type":
+            # Where the backend completes, its sentence has DALI's own name.
+            name = found.name if self._completes else tensor.name
+            return DATA_TYPE.finding(
+                f'Mismatch of data_type config for "{name}".\nData type defined in config: {tensor.data_type}\n'
+                f"Data type defined in pipeline: {found.data_type}",
+                path=self._model.config_path,
+                node=tensor.node.one("data_type"),
+                help=help or f"write data_type: {found.data_type}, or change the pipeline",
+            )
+        rank = len(found.shape or ()) - (0 if self._has_batch_in_dims else 1)
+        return RANK.finding(
+            f'Mismatch in number of dimensions for "{tensor.name}"\n'
+            f"Number of dimensions defined in config: {len(tensor.dims)}\n"
+            f"Number of dimensions defined in pipeline: {rank}",
+            path=self._model.config_path,
+            node=tensor.node.get("dims")[0],
+            help=help or ("max_batch_size: 0 puts the batch in front of dims" if self._has_batch_in_dims else ""),
+        )
+
+    def _outputs(self, configured: Sequence[TensorView]) -> Iterator[Finding]:
+        positions = {tensor.name: index for index, tensor in enumerate(self._declared.outputs)}
+        for index, declared in enumerate(self._declared.outputs):
             if index >= len(configured):
-                yield from self._unwritten("output", each, ndim)
+                yield from self._unwritten("output", declared)
                 continue
             tensor = configured[index]
-            order = "outputs are matched by position: this one is the pipeline's " + _ordinal(index)
-            yield from self._tensor("output", tensor, each, ndim=ndim, help=order)
+            yield from self._incomplete("output", tensor, declared)
             if positions.get(tensor.name, index) != index:
                 yield OUTPUT_ORDER.finding(
                     f"output {tensor.name} has the name of the pipeline's {_ordinal(positions[tensor.name])} output, "
@@ -229,53 +285,26 @@ class _Comparison:
                     help="write the outputs in the order in which the pipeline returns them",
                 )
 
-    def _tensor(
-        self,
-        kind: str,
-        tensor: TensorView,
-        declared: DaliTensor,
-        *,
-        ndim: int | None,
-        help: str = "",  # noqa: A002 - the finding's own name
-    ) -> Iterator[Finding]:
-        """One tensor that both sides have; where the backend completes, its sentence on types has DALI's own name."""
-        data_type = tensor.data_type
-        name = declared.name if self._completes else tensor.name
-        if data_type == _ABSENT:
-            if declared.data_type is None and self._completes:
-                yield MISSING_DATA_TYPE.finding(
-                    f'Missing data_type config for "{tensor.name}"',
-                    path=self._model.config_path,
-                    node=tensor.node,
-                    help="write its data_type, or declare it in the pipeline",
-                )
-        elif declared.data_type is not None and data_type != declared.data_type:
-            yield DATA_TYPE.finding(
-                f'Mismatch of data_type config for "{name}".\nData type defined in config: {data_type}\n'
-                f"Data type defined in pipeline: {declared.data_type}",
+    def _incomplete(self, kind: str, tensor: TensorView, declared: TensorSpec) -> Iterator[Finding]:
+        """Yield findings for what neither the configuration nor the pipeline states of a tensor that both have."""
+        if not self._completes:
+            return
+        if tensor.data_type == _ABSENT and declared.data_type is None:
+            yield MISSING_DATA_TYPE.finding(
+                f'Missing data_type config for "{tensor.name}"',
                 path=self._model.config_path,
-                node=tensor.node.one("data_type"),
-                help=help or f"write data_type: {declared.data_type}, or change the pipeline",
+                node=tensor.node,
+                help="write its data_type, or declare it in the pipeline",
             )
-        if not tensor.dims:
-            if ndim is None and self._completes:
-                yield MISSING_DIMS.finding(
-                    f"model {kind} '{tensor.name}' must specify 'dims' for {self._model.name}",
-                    path=self._model.config_path,
-                    node=tensor.node,
-                    help="write its dims, or declare ndim in the pipeline",
-                )
-        elif ndim is not None and len(tensor.dims) != ndim + self._batch_dimensions:
-            yield RANK.finding(
-                f'Mismatch in number of dimensions for "{tensor.name}"\n'
-                f"Number of dimensions defined in config: {len(tensor.dims)}\n"
-                f"Number of dimensions defined in pipeline: {ndim + self._batch_dimensions}",
+        if not tensor.dims and declared.shape is None:
+            yield MISSING_DIMS.finding(
+                f"model {kind} '{tensor.name}' must specify 'dims' for {self._model.name}",
                 path=self._model.config_path,
-                node=tensor.node.get("dims")[0],
-                help=help or ("max_batch_size: 0 puts the batch in front of dims" if self._batch_dimensions else ""),
+                node=tensor.node,
+                help="write its dims, or declare ndim in the pipeline",
             )
 
-    def _unwritten(self, kind: str, declared: DaliTensor, ndim: int | None) -> Iterator[Finding]:
+    def _unwritten(self, kind: str, declared: TensorSpec) -> Iterator[Finding]:
         """One tensor that auto-completion adds to the configuration, as far as the pipeline declares it."""
         config = self._model.has_config
         place = self._model.place(self._model.document.one(kind)) if config else None
@@ -287,7 +316,7 @@ class _Comparison:
                 node=place,
                 help=f"write this {kind} into the configuration, or declare its type in the pipeline",
             )
-        elif ndim is None:
+        elif declared.shape is None:
             yield MISSING_DIMS.finding(
                 f'Missing dims config for "{declared.name}"',
                 path=path,

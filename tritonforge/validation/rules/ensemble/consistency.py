@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tritonforge.model_files.signature import shapes_agree
 from tritonforge.pbtxt import Node
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.context import Context, ModelView, TensorView
 from tritonforge.validation.rules.ensemble.steps import Step, report
 from tritonforge.validation.rules.model.report import shape
 
-__all__ = ["Flow", "agree", "check", "decoupled_flow"]
+__all__ = ["Flow", "check", "decoupled_flow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,6 @@ class _Kind:
     def possible_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes with the batch dimension that a completion may lead to."""
         return (self.full,) if self.has_known_batch_dimension else (self.full, (-1, *(self.dims or ())))
-
-
-def agree(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
-    """Whether two shapes are of one rank and equal where neither is variable."""
-    return len(left) == len(right) and all(a == b or a == -1 or b == -1 for a, b in zip(left, right, strict=True))
 
 
 def check(context: Context, view: ModelView, found: tuple[Step, ...]) -> Iterator[Finding]:
@@ -149,8 +145,8 @@ def _may_agree(first: _Kind, second: _Kind) -> bool:
     """Whether the shapes agree, or may once the backends have completed the models."""
     if first.dims is None or second.dims is None:
         return True
-    return agree(first.dims, second.dims) or any(
-        agree(left, right) for left in first.possible_shapes for right in second.possible_shapes
+    return shapes_agree(first.dims, second.dims) or any(
+        shapes_agree(left, right) for left in first.possible_shapes for right in second.possible_shapes
     )
 
 
