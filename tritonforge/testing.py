@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonforge.emulator import Emulator, environment
+from tritonforge.emulator import Emulator, client_environment
 
 __all__ = ["Emulator", "emulated", "sagemaker_emulator"]
 
@@ -42,7 +42,7 @@ def emulated(
     with Emulator(state=state, speed=speed, images=images or {}, proxy_port=0 if proxy else None) as emulator:
         before = dict(os.environ)
         # A profile would win over the variables, and name a real account.
-        ours = environment.merge(before, emulator.proxy_environment)
+        ours = client_environment.merge_environment(before, emulator.proxy_environment)
         changed = {name for name in {*before, *ours} if before.get(name) != ours.get(name)}
         _set(changed, ours)
         try:

@@ -39,9 +39,9 @@ class Started:
     """`hosting`, which remembers what it started."""
 
     def __init__(self) -> None:
-        self.running: list[hosting.Running] = []
+        self.running: list[hosting.HostedContainer] = []
 
-    def start(self, *arguments: Any, **settings: Any) -> hosting.Running:
+    def start(self, *arguments: Any, **settings: Any) -> hosting.HostedContainer:
         """Start a container."""
         self.running.append(hosting.start(*arguments, **settings))
         return self.running[-1]

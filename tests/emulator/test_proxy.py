@@ -18,18 +18,18 @@ from botocore.config import Config
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tritonforge.emulator import Emulator, environment
-from tritonforge.emulator.fakes import StandIn
-from tritonforge.emulator.front import certificates
-from tritonforge.emulator.front.certificates import CertificateAuthority
-from tritonforge.emulator.front.hosts import AwsHost, is_aws_host, parse_host
+from tritonforge.emulator import Emulator, client_environment
+from tritonforge.emulator.fakes import FakeContainers
+from tritonforge.emulator.front import https_proxy
+from tritonforge.emulator.front.http_request import AwsHost, is_aws_host, parse_host
+from tritonforge.emulator.front.https_proxy import CertificateAuthority
 
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """An emulator with a proxy, and its state in a folder."""
     state = tmp_path_factory.mktemp("state")
-    with Emulator(proxy_port=0, state=state, containers=StandIn(), speed=1000) as running:
+    with Emulator(proxy_port=0, state=state, containers=FakeContainers(), speed=1000) as running:
         yield running
 
 
@@ -155,12 +155,12 @@ def test_the_certificate_authority_can_speak_for_aws_only(tmp_path: Path) -> Non
     authority = CertificateAuthority(tmp_path)
     with pytest.raises(ValueError, match="not a host name of AWS"):
         authority.context("example.com")
-    key = certificates._new_key()
-    forged = certificates._sign(
+    key = https_proxy._make_key()
+    forged = https_proxy._sign(
         "example.com", key.public_key(), issuer=authority._root, issuer_key=authority._root_key, authority=False
     )
     file = tmp_path / "forged.pem"
-    file.write_bytes(forged.public_bytes(serialization.Encoding.PEM) + certificates._pem_of_key(key))
+    file.write_bytes(forged.public_bytes(serialization.Encoding.PEM) + https_proxy._encode_key(key))
     forging = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     forging.load_cert_chain(file)
     assert handshake(authority, authority.context("iam.amazonaws.com"), "iam.amazonaws.com") == ""
@@ -198,13 +198,13 @@ def test_private_keys_are_their_owners_and_a_kept_authority_stays(emulator: Emul
 
 def test_the_environment_takes_out_what_leads_elsewhere() -> None:
     """A profile, foreign credentials and addresses of single services go; hosts reached directly stay so."""
-    ours = environment.proxy_environment(
+    ours = client_environment.build_proxy_environment(
         proxy_url="http://127.0.0.1:1", certificate=Path("/ca.pem"), bundle=Path("/ca-bundle.pem")
     )
     before = {"PATH": "/bin", "AWS_PROFILE": "prod", "AWS_ENDPOINT_URL_S3": "http://x", "NO_PROXY": "a.org, 127.0.0.1"}
-    merged = environment.merge(before, ours)
+    merged = client_environment.merge_environment(before, ours)
     assert merged["PATH"] == "/bin"
-    assert not environment.conflicting(merged)
+    assert not client_environment.list_conflicting(merged)
     assert merged["NO_PROXY"] == merged["no_proxy"] == "a.org,127.0.0.1,localhost,::1"
     assert merged["HTTPS_PROXY"] == merged["https_proxy"] == "http://127.0.0.1:1"
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.malformed_requests import Malformed, malformed_requests
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn, StandInTrainer
+from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 COUNT = int(os.environ.get("TRITONFORGE_FUZZ_REQUESTS", "1000"))
@@ -58,7 +58,7 @@ def wire() -> Iterator[Wire]:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         sentences: list[str] = []
-        containers, trainer = StandIn(), StandInTrainer()
+        containers, trainer = FakeContainers(), FakeTrainer()
         with Emulator(containers=containers, trainer=trainer, speed=1000, log=sentences.append) as emulator:
             made = Wire(emulator, sentences)
             assert made.ask(Malformed("PUT", f"/{emulator.bucket}/there", {}, bytes(100)))[0] == 200

@@ -15,8 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn
-from tritonforge.emulator.front.storage_names import bucket_of_host, problem, readable
+from tritonforge.emulator.fakes import FakeContainers
+from tritonforge.emulator.front.s3_front import check_path, escape_control_characters, parse_bucket_host
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
@@ -30,7 +30,7 @@ IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.
 )
 def test_a_name_that_no_bucket_has_is_refused(path: str) -> None:
     """Names that lead out of a folder among them; encoded ones too."""
-    found = problem(path)
+    found = check_path(path)
     assert found is not None
     assert found.code == "InvalidBucketName"
 
@@ -50,7 +50,7 @@ def test_a_name_that_no_bucket_has_is_refused(path: str) -> None:
 )
 def test_a_key_that_leads_out_of_its_bucket_or_is_no_text_is_refused(key: str, code: str) -> None:
     """As S3 answers."""
-    found = problem(f"/bucket/{key}")
+    found = check_path(f"/bucket/{key}")
     assert found is not None
     assert found.code == code
 
@@ -60,21 +60,23 @@ def test_a_key_that_leads_out_of_its_bucket_or_is_no_text_is_refused(key: str, c
 )
 def test_every_other_key_is_taken(key: str) -> None:
     """Control characters too."""
-    assert problem(f"/bucket/{key}") is None
+    assert check_path(f"/bucket/{key}") is None
 
 
 def test_the_bucket_is_read_from_the_host() -> None:
     """Below localhost, and below a name that is allowed for containers."""
-    assert bucket_of_host("models.localhost:4566", ()) == "models"
-    assert bucket_of_host("a.b.Emulator.internal:4566", ["emulator.internal:4566"]) == "a.b"
-    assert [bucket_of_host(host, ["emulator"]) for host in ("127.0.0.1:1", "localhost:1", "emulator:1", "")] == [""] * 4
+    assert parse_bucket_host("models.localhost:4566", ()) == "models"
+    assert parse_bucket_host("a.b.Emulator.internal:4566", ["emulator.internal:4566"]) == "a.b"
+    assert [parse_bucket_host(host, ["emulator"]) for host in ("127.0.0.1:1", "localhost:1", "emulator:1", "")] == [
+        ""
+    ] * 4
 
 
 def test_a_listing_of_control_characters_is_an_xml_document() -> None:
     """References of XML 1.1, as S3 writes them; line feeds between the elements stay."""
-    document = readable(b"<a>\n<Key>\x00\x01\x1b\r</Key></a>")
+    document = escape_control_characters(b"<a>\n<Key>\x00\x01\x1b\r</Key></a>")
     assert document == b"<a>\n<Key>&#x0;&#x1;&#x1B;&#xD;</Key></a>"
-    assert readable("<Key>é\t\n</Key>".encode()) == "<Key>é\t\n</Key>".encode()
+    assert escape_control_characters("<Key>é\t\n</Key>".encode()) == "<Key>é\t\n</Key>".encode()
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,9 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         state = tmp_path_factory.mktemp("emulator") / "deep" / "state"
-        with Emulator(containers=StandIn(), speed=1000, state=state, allowed_hosts=["emulator.internal"]) as made:
+        with Emulator(
+            containers=FakeContainers(), speed=1000, state=state, allowed_hosts=["emulator.internal"]
+        ) as made:
             made.state = state  # type: ignore[attr-defined]  # for the tests below
             yield made
     os.umask(before)
@@ -158,10 +162,10 @@ def test_nobody_else_may_read_the_state(emulator: Emulator) -> None:
 
 def test_a_folder_of_the_users_keeps_its_mode(tmp_path: Path) -> None:
     """Only what the emulator makes in it is closed."""
-    from tritonforge.emulator import private_files
+    from tritonforge.emulator import emulated_s3
 
     tmp_path.chmod(0o755)
     (tmp_path / "sagemaker").mkdir(mode=0o755)
-    private_files.make_state(tmp_path)
+    emulated_s3.make_state_folder(tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "sagemaker").stat().st_mode) == 0o700

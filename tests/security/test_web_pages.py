@@ -21,7 +21,7 @@ import pytest
 
 from tests.training.sandbox.containers import until
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn
+from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.serving.listener import Listener, Reply, listening
 from tritonforge.training.sandbox import start
 
@@ -60,7 +60,7 @@ def emulator() -> Iterator[Emulator]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
-        with Emulator(containers=StandIn(), speed=1000, allowed_hosts=["emulator"]) as made:
+        with Emulator(containers=FakeContainers(), speed=1000, allowed_hosts=["emulator"]) as made:
             yield made
 
 

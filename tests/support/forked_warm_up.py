@@ -10,7 +10,7 @@ from botocore.loaders import JSONFileLoader
 
 import tritonforge.cli.emulation  # noqa: F401 - for those who run the command
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn, StandInTrainer
+from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 
 for _name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[_name]
@@ -20,4 +20,4 @@ _read = functools.cache(lambda path: _load(JSONFileLoader(), path))
 JSONFileLoader.load_file = lambda self, file_path: _read(file_path)  # type: ignore[method-assign]
 
 with tempfile.TemporaryDirectory() as _folder:
-    Emulator(state=_folder, containers=StandIn(), trainer=StandInTrainer()).stop()
+    Emulator(state=_folder, containers=FakeContainers(), trainer=FakeTrainer()).stop()

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.control.resource_store import Ledger
-from tritonforge.emulator.fakes import StandIn, StandInTrainer
+from tritonforge.emulator.control.resource_store import ResourceStore
+from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 CANARY = {
@@ -47,16 +47,16 @@ class Account:
     def __init__(self, state: Path, program: Path) -> None:
         self.emulator = Emulator(
             state=state,
-            containers=StandIn(fails=lambda variant: variant.container.environment.get("FAILS")),
-            trainer=StandInTrainer(),
+            containers=FakeContainers(fails=lambda variant: variant.container.environment.get("FAILS")),
+            trainer=FakeTrainer(),
             speed=100,
             images={"my/algorithm:1": program},
         )
-        self.s3 = self.emulator._neighbours.client("s3", "us-east-1")
+        self.s3 = self.emulator._moto.client("s3", "us-east-1")
 
     def act(self, operation: str, **request: Any) -> dict[str, Any] | None:
         """The answer of an operation, None where it is refused."""
-        answer = self.emulator._plane.answer(operation, "us-east-1", json.dumps(request).encode())
+        answer = self.emulator._dispatcher.answer(operation, "us-east-1", json.dumps(request).encode())
         return json.loads(answer.body or b"{}") if answer.status == 200 else None
 
     def endpoint(self) -> dict[str, Any] | None:
@@ -160,7 +160,7 @@ def killed(state: Path, program: Path, number: int) -> int:
         return counted
 
     for name in ("put", "remove"):
-        setattr(Ledger, name, counting(getattr(Ledger, name)))
+        setattr(ResourceStore, name, counting(getattr(ResourceStore, name)))
     scenario(account)
     account.emulator.stop()
     return count

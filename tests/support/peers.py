@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.conftest import ROOT
 from tests.support.forked_scripts import Forks
-from tritonforge.emulator import Emulator, environment
+from tritonforge.emulator import Emulator, client_environment
 
 PEERS = ROOT / ".venv" / "peers" / "bin"
 #: A folder with AWS's SageMaker SDK 2; without it on PYTHONPATH the environment has version 3.
@@ -79,7 +79,11 @@ class Peers:
     def sdk_3(self, emulator: Emulator, script: Path, *arguments: str, proxy: bool = False) -> str:
         """Run a script on SageMaker SDK 3, and return its output; with ``proxy``, through the emulator's proxy."""
         own = own_variables()
-        variables = environment.merge(own, emulator.proxy_environment) if proxy else {**own, **emulator.environment}
+        variables = (
+            client_environment.merge_environment(own, emulator.proxy_environment)
+            if proxy
+            else {**own, **emulator.environment}
+        )
         return _output(self._sdk_3, variables, script, *arguments)
 
 
@@ -94,7 +98,7 @@ def run_sdk_2(emulator: Emulator, *scripts: tuple[str, ...], folder: Path | None
 
     ``folder`` is the working directory. Returns the exit code and what was printed on either stream.
     """
-    variables = environment.merge(own_variables(), emulator.proxy_environment)
+    variables = client_environment.merge_environment(own_variables(), emulator.proxy_environment)
     variables["PYTHONPATH"] = os.pathsep.join(map(str, (_QUICK, SDK_2)))
     listed = [[str(_SCRIPTS / name), *arguments] for name, *arguments in scripts]
     done = subprocess.run(

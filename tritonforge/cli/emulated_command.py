@@ -43,7 +43,7 @@ def run(command: Sequence[str], variables: Mapping[str, str]) -> int:
 
     SIGTERM and SIGHUP are passed on to the command. SIGINT is as well, unless the terminal has sent it to both.
     """
-    from tritonforge.emulator import environment
+    from tritonforge.emulator import client_environment
 
     process: subprocess.Popen[bytes] | None = None
     early: list[int] = []
@@ -57,7 +57,7 @@ def run(command: Sequence[str], variables: Mapping[str, str]) -> int:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
-        process = subprocess.Popen(command, env=environment.merge(os.environ, variables))  # noqa: S603 - the user's own
+        process = subprocess.Popen(command, env=client_environment.merge_environment(os.environ, variables))  # noqa: S603 - the user's own
         for number in early:
             process.send_signal(number)
         code = process.wait()
@@ -85,9 +85,9 @@ def environment_of(port: int) -> dict[str, str]:
     """
     import urllib3
 
-    from tritonforge.emulator import environment
+    from tritonforge.emulator import client_environment
 
-    url = f"http://127.0.0.1:{port}{environment.ENVIRONMENT_PATH}"
+    url = f"http://127.0.0.1:{port}{client_environment.ENVIRONMENT_PATH}"
     try:
         with urllib3.PoolManager(retries=False, timeout=_TIMEOUT) as pool:
             answer = pool.request("GET", url)

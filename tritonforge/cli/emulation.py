@@ -227,11 +227,11 @@ def _print_environment(port: int, form: str) -> None:
 
     Raises LaunchError where none does.
     """
-    from tritonforge.emulator import environment
+    from tritonforge.emulator import client_environment
 
     ours = emulated_command.environment_of(port)
-    removed = environment.conflicting(os.environ)
-    merged = environment.merge(os.environ, ours)
+    removed = client_environment.list_conflicting(os.environ)
+    merged = client_environment.merge_environment(os.environ, ours)
     if form == "json":
         echo(json.dumps({"environment": {name: merged[name] for name in ours}, "unset": removed}))
         return

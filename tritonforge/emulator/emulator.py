@@ -14,31 +14,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from tritonforge.emulator import environment, hosting, private_files, provisions
-from tritonforge.emulator.control import scaling
-from tritonforge.emulator.control.deployments import Deployments
-from tritonforge.emulator.control.dispatcher import Plane
-from tritonforge.emulator.control.loglines import LogLines
-from tritonforge.emulator.control.pipelines import Containers
-from tritonforge.emulator.control.preconditions import Premises
-from tritonforge.emulator.control.registry.validations import Validations
-from tritonforge.emulator.control.request_context import Desk
-from tritonforge.emulator.control.resource_store import Ledger
-from tritonforge.emulator.control.training import metrics
-from tritonforge.emulator.control.training.running import Trainer, Trainings
-from tritonforge.emulator.control.transforms import Transforms
-from tritonforge.emulator.front import policy_simulation, service_errors
-from tritonforge.emulator.front.certificates import CertificateAuthority
-from tritonforge.emulator.front.http_request import Incoming
-from tritonforge.emulator.front.journal import Journal
-from tritonforge.emulator.front.journaled_store import StoredObjects
-from tritonforge.emulator.front.moto_backend import Neighbours
-from tritonforge.emulator.front.proxy import ProxyServer
-from tritonforge.emulator.front.routes import DEFAULT_REGION, is_region, route
-from tritonforge.emulator.front.server import FrontServer
-from tritonforge.emulator.front.storage import Storage
-from tritonforge.emulator.hosting import programs
-from tritonforge.emulator.requests import MAXIMAL_BODY, Request, Response
+from tritonforge.emulator import client_environment, emulated_s3, hosting
+from tritonforge.emulator.control import cloudwatch, dispatcher
+from tritonforge.emulator.control.cloudwatch import LogWriter
+from tritonforge.emulator.control.deployments import DeploymentRunner
+from tritonforge.emulator.control.dispatcher import Dispatcher
+from tritonforge.emulator.control.fleet import Containers
+from tritonforge.emulator.control.preconditions import Preconditions
+from tritonforge.emulator.control.request_context import RequestContext
+from tritonforge.emulator.control.resource_store import ResourceStore
+from tritonforge.emulator.control.training_runner import Trainer, TrainingRunner
+from tritonforge.emulator.control.transform_runner import TransformRunner
+from tritonforge.emulator.control.validation_runner import ValidationRunner
+from tritonforge.emulator.front import moto_backend, service_errors
+from tritonforge.emulator.front.http_request import DEFAULT_REGION, HttpRequest, is_region, parse_route
+from tritonforge.emulator.front.http_server import HttpServer
+from tritonforge.emulator.front.https_proxy import CertificateAuthority, ProxyServer
+from tritonforge.emulator.front.moto_backend import MotoBackend
+from tritonforge.emulator.front.request_journal import Journal
+from tritonforge.emulator.front.s3_front import JournaledS3, S3Front
+from tritonforge.emulator.hosting import program_containers
+from tritonforge.emulator.interfaces import MAX_BODY, Request, Response
 from tritonforge.emulator.runtime import Runtime
 from tritonforge.errors import LaunchError
 from tritonforge.escaping import terminal_line
@@ -46,7 +42,7 @@ from tritonforge.escaping import terminal_line
 __all__ = ["Emulator"]
 
 #: Bytes of a request to any service but S3 and the runtime, far beyond what AWS takes.
-_LARGEST: Final = 64 * 2**20
+_MAX_REQUEST: Final = 64 * 2**20
 
 #: The log stream of what the platform itself has to say of an endpoint.
 _STREAM: Final = "platform"
@@ -104,8 +100,8 @@ class Emulator:
         trainer: Trainer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._images = programs.declared(images or {})
-        self._log = log = _without_control_characters(log)
+        self._images = program_containers.resolve_programs(images or {})
+        self._log = log = _escape_log(log)
         self._speed = speed
         self._limits = dict(limits or {})
         self.region = region
@@ -113,29 +109,29 @@ class Emulator:
         self._guard = threading.Lock()
         self._stopped = False
         with contextlib.ExitStack() as undo:
-            self._neighbours = Neighbours()
-            undo.callback(self._neighbours.close)
+            self._moto = MotoBackend()
+            undo.callback(self._moto.close)
             folder = None if state is None else Path(state).absolute()
             if folder is not None:
-                private_files.make_state(folder)
+                emulated_s3.make_state_folder(folder)
                 journal = Journal(folder / "neighbours")
                 undo.callback(journal.close)
-                journal.replay(self._neighbours)
-                self._neighbours.keeper = journal
-            self._objects = StoredObjects(self._neighbours)
-            self._storage = Storage(self._neighbours, allowed_hosts=allowed_hosts)
-            self._files = private_files.container_files(folder)
+                journal.replay(self._moto)
+                self._moto.recorder = journal
+            self._objects = JournaledS3(self._moto)
+            self._storage = S3Front(self._moto, allowed_hosts=allowed_hosts)
+            self._files = emulated_s3.make_container_folder(folder)
             undo.callback(shutil.rmtree, self._files, ignore_errors=True)
-            self._ledger = Ledger(None if folder is None else folder / "sagemaker", clock=clock)
-            self._premises = Premises(self._neighbours, self._objects)
-            self._lines = LogLines(self._neighbours)
+            self._store = ResourceStore(None if folder is None else folder / "sagemaker", clock=clock)
+            self._preconditions = Preconditions(self._moto, self._objects)
+            self._lines = LogWriter(self._moto)
             undo.callback(self._lines.close)
             undo.callback(self._close_runtimes)
-            self._server: FrontServer | None = None
+            self._server: HttpServer | None = None
             undo.callback(self._answered)
-            self._deployments = Deployments(
-                self._ledger,
-                self._premises,
+            self._deployments = DeploymentRunner(
+                self._store,
+                self._preconditions,
                 containers=hosting if containers is None else containers,
                 objects=self._objects,
                 folder=self._files,
@@ -146,8 +142,8 @@ class Emulator:
                 log=log,
             )
             undo.callback(self._deployments.close)
-            self._transforms = Transforms(
-                self._ledger,
+            self._transforms = TransformRunner(
+                self._store,
                 containers=hosting if containers is None else containers,
                 objects=self._objects,
                 folder=self._files,
@@ -158,34 +154,34 @@ class Emulator:
                 log=log,
             )
             undo.callback(self._transforms.close)
-            self._trainings = Trainings(
-                self._ledger,
-                trainer=_trainer() if trainer is None else trainer,
+            self._trainings = TrainingRunner(
+                self._store,
+                trainer=_import_trainer() if trainer is None else trainer,
                 objects=self._objects,
                 work=(self._files if folder is None else folder) / "trainings",
                 images=self._images,
                 speed=speed,
                 line=self._lines.write_of_training,
-                measured=lambda *taken: metrics.published(self._neighbours, *taken),
+                measured=lambda *taken: cloudwatch.publish_metrics(self._moto, *taken),
                 log=log,
             )
             undo.callback(self._trainings.close)
-            self._validations = Validations(self._ledger, desk=self._desk, speed=speed, log=log)
+            self._validations = ValidationRunner(self._store, context=self._context, speed=speed, log=log)
             undo.callback(self._validations.close)
-            self._plane = Plane(self._desk, log)
-            self._scaling = scaling.Gate(self._ledger)
+            self._dispatcher = Dispatcher(self._context, log)
+            self._scaling = dispatcher.AutoscalingGate(self._store)
             try:
-                self._server = FrontServer(port, self._answer, allowed_hosts=allowed_hosts)
+                self._server = HttpServer(port, self._answer, allowed_hosts=allowed_hosts)
             except OSError as error:
                 raise LaunchError(
                     f"port {port} of 127.0.0.1 cannot be opened: {error.strerror}; choose another"
                 ) from error
             undo.callback(self._server.stop)
-            self.role_arn = provisions.execution_role(self._neighbours, self.region)
-            self.bucket = provisions.default_bucket(self._neighbours, self.region)
-            self._neighbours.sign_in(self.role_arn, session=_SESSION, region=self.region)
+            self.role_arn = client_environment.create_execution_role(self._moto, self.region)
+            self.bucket = client_environment.create_default_bucket(self._moto, self.region)
+            self._moto.sign_in(self.role_arn, session=_SESSION, region=self.region)
             clients = (self._files if folder is None else folder) / "clients"
-            self._sdk_config = environment.write_sdk_config(clients, bucket=self.bucket)
+            self._sdk_config = client_environment.write_sdk_config(clients, bucket=self.bucket)
             self._proxy = None if proxy_port is None else self._start_proxy(proxy_port, clients / "proxy", undo)
             self._deployments.restore()
             self._transforms.restore()
@@ -205,12 +201,14 @@ class Emulator:
     @property
     def account(self) -> str:
         """The twelve digits of the account."""
-        return self._neighbours.account
+        return self._moto.account
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What unmodified code needs in its environment; any keys will do."""
-        return environment.client_environment(url=self.url, region=self.region, sdk_config=self._sdk_config)
+        return client_environment.build_client_environment(
+            url=self.url, region=self.region, sdk_config=self._sdk_config
+        )
 
     @property
     def proxy_url(self) -> str | None:
@@ -223,12 +221,14 @@ class Emulator:
         if self._proxy is None:
             return self.environment
         authority = self._proxy.authority
-        proxied = environment.proxy_environment(
+        proxied = client_environment.build_proxy_environment(
             proxy_url=str(self.proxy_url), certificate=authority.certificate, bundle=authority.bundle
         )
         # Without the SDK's defaults, which the proxy makes needless: SDK 2 checks them anew at each of its steps, for
         # 0.13 s.
-        return {name: value for name, value in self.environment.items() if name != environment.SDK_CONFIG} | proxied
+        return {
+            name: value for name, value in self.environment.items() if name != client_environment.SDK_CONFIG
+        } | proxied
 
     def flush(self) -> None:
         """Write what is gathered before it is written: captured data, and the lines of containers."""
@@ -252,41 +252,43 @@ class Emulator:
     ) -> None:
         self.stop()
 
-    def _answer(self, incoming: Incoming) -> Response:
-        if incoming.path == environment.ENVIRONMENT_PATH:
+    def _answer(self, incoming: HttpRequest) -> Response:
+        if incoming.path == client_environment.ENVIRONMENT_PATH:
             told = {"environment": dict(self.environment), "proxy_environment": dict(self.proxy_environment)}
             return Response(200, [("Content-Type", "application/json")], json.dumps(told).encode())
-        found = route(incoming.method, incoming.path, incoming.query, incoming.headers)
+        found = parse_route(incoming.method, incoming.path, incoming.query, incoming.headers)
         try:
             if not is_region(found.region):
-                return service_errors.response(incoming, "region", "Credential should be scoped to a valid region.")
+                return service_errors.build_error(incoming, "region", "Credential should be scoped to a valid region.")
             if found.kind == "control":
-                if incoming.length > _LARGEST:
-                    return service_errors.response(incoming, "too large", f"a request may have {_LARGEST} bytes")
-                return self._plane.answer(found.operation, found.region, incoming.body())
+                if incoming.length > _MAX_REQUEST:
+                    return service_errors.build_error(incoming, "too large", f"a request may have {_MAX_REQUEST} bytes")
+                return self._dispatcher.answer(found.operation, found.region, incoming.body())
             if found.kind == "runtime":
                 return self._invoked(found.region, incoming)
             if found.service == "sagemaker":  # SageMaker's own, and neither an operation nor a path of the runtime
-                return service_errors.unsupported(incoming, "unknown")
+                return service_errors.build_unsupported(incoming, "unknown")
             if self._storage.serves(found, incoming):
                 return self._storage.answer(incoming)
-            if incoming.length > _LARGEST:
-                return service_errors.response(incoming, "too large", f"a request may have {_LARGEST} bytes")
-            if found.service == scaling.SERVICE and (refused := self._scaling.refusal(found.region, incoming)):
+            if incoming.length > _MAX_REQUEST:
+                return service_errors.build_error(incoming, "too large", f"a request may have {_MAX_REQUEST} bytes")
+            if found.service == dispatcher.AUTOSCALING and (refused := self._scaling.refusal(found.region, incoming)):
                 return refused
-            if found.service == policy_simulation.SERVICE:
-                simulated = policy_simulation.answer(incoming, self._neighbours, found.region)
+            if found.service == moto_backend.IAM:
+                simulated = moto_backend.simulate_policy(incoming, self._moto, found.region)
                 if simulated is not None:
                     return simulated
-            return self._neighbours.answer(incoming)
+            return self._moto.answer(incoming)
         except ConnectionError:
             raise  # the client went away: there is nobody to answer
         except Exception as error:
-            self._log(f"{found.service or 's3'} {service_errors.operation(incoming)}: {type(error).__name__}: {error}")
-            return service_errors.failure(incoming, error)
+            self._log(
+                f"{found.service or 's3'} {service_errors.find_operation(incoming)}: {type(error).__name__}: {error}"
+            )
+            return service_errors.build_failure(incoming, error)
 
-    def _invoked(self, region: str, incoming: Incoming) -> Response:
-        large = incoming.length > MAXIMAL_BODY
+    def _invoked(self, region: str, incoming: HttpRequest) -> Response:
+        large = incoming.length > MAX_BODY
         request = Request(
             method=incoming.method,
             path=incoming.path,
@@ -299,12 +301,12 @@ class Emulator:
             return response
         return Response(response.status, [*response.headers, ("x-amzn-RequestId", str(uuid.uuid4()))], response.body)
 
-    def _desk(self, region: str) -> Desk:
-        return Desk(
+    def _context(self, region: str) -> RequestContext:
+        return RequestContext(
             region=region,
             account=self.account,
-            ledger=self._ledger,
-            premises=self._premises,
+            store=self._store,
+            preconditions=self._preconditions,
             begin=self._deployments.begin,
             transform=self._transforms.begin,
             stop_transform=self._transforms.stop,
@@ -336,7 +338,7 @@ class Emulator:
         from botocore.exceptions import ClientError
 
         try:
-            self._neighbours.client("sns", region).publish(TopicArn=topic, Message=message)
+            self._moto.client("sns", region).publish(TopicArn=topic, Message=message)
         except ClientError as error:
             self._log(f"sns {topic}: {error}")
 
@@ -361,12 +363,12 @@ class Emulator:
             runtime.close()
 
 
-def _without_control_characters(log: Callable[[str], None]) -> Callable[[str], None]:
+def _escape_log(log: Callable[[str], None]) -> Callable[[str], None]:
     """Sentences repeat what clients sent, and end on a terminal."""
     return lambda sentence: log(terminal_line(sentence))
 
 
-def _trainer() -> Trainer:
+def _import_trainer() -> Trainer:
     from tritonforge.training.job import run
 
     return run

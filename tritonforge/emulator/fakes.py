@@ -12,29 +12,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from tritonforge.emulator.emulated_s3 import EmulatedS3
 from tritonforge.emulator.hosting import ContainerError, ContainerGoneError, Variant
-from tritonforge.emulator.objects import ObjectStore
-from tritonforge.emulator.requests import Answer
+from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.training.job import Measured, Outcome, Phase, TrainingJob
 from tritonforge.transform.places import Place
 
-__all__ = ["StandIn", "StandInContainer", "StandInTrainer"]
+__all__ = ["FakeContainer", "FakeContainers", "FakeTrainer"]
 
 #: Seconds between two looks at the gate.
-_GLANCE: Final = 0.005
+_PERIOD: Final = 0.005
 
 
-class StandInContainer:
+class FakeContainer:
     """A container that answers every request with what it stands for."""
 
     multi_model = False
 
-    def __init__(self, variant: Variant, ended: Callable[[StandInContainer], None]) -> None:
+    def __init__(self, variant: Variant, ended: Callable[[FakeContainer], None]) -> None:
         self.variant = variant
         self.stopped = False
         self._ended = ended
 
-    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
         """The variant's name, the image, the model's address, the body's length and the headers, as JSON."""
         if self.stopped:
             raise ContainerGoneError(f"the container of {self.variant.name} was stopped")
@@ -46,15 +46,17 @@ class StandInContainer:
             "bytes": len(body),
             "headers": dict(headers),
         }
-        return Answer(200, {"content-type": "application/json"}, json.dumps(answer).encode())
+        return ContainerResponse(200, {"content-type": "application/json"}, json.dumps(answer).encode())
 
-    def get(self, path: str, *, timeout: float) -> Answer:
+    def get(self, path: str, *, timeout: float) -> ContainerResponse:
         """200 without a body for /ping; no other path is known."""
         if self.stopped:
             raise ContainerGoneError(f"the container of {self.variant.name} was stopped")
-        return Answer(200 if path == "/ping" else 404, {}, b"")
+        return ContainerResponse(200 if path == "/ping" else 404, {}, b"")
 
-    def invoke_model(self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke_model(
+        self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+    ) -> ContainerResponse:
         """As `invoke`."""
         return self.invoke(body, headers, timeout=timeout)
 
@@ -65,7 +67,7 @@ class StandInContainer:
             self._ended(self)
 
 
-class StandIn:
+class FakeContainers:
     """Starts containers that run nothing, in place of the module `hosting`.
 
     ``fails`` gives the FailureReason of a variant that is not to start, None for the others; ``seconds`` is what a
@@ -78,24 +80,24 @@ class StandIn:
         self.seconds = seconds
         self.gate = threading.Event()
         self.gate.set()
-        self.started: list[StandInContainer] = []
-        self.running: list[StandInContainer] = []
+        self.started: list[FakeContainer] = []
+        self.running: list[FakeContainer] = []
 
     def start(
         self,
         variant: Variant,
         *,
-        objects: ObjectStore,
+        objects: EmulatedS3,
         folder: Path,
         log: Callable[[str], None],
         images: Mapping[str, str] | None = None,
         cancelled: threading.Event | None = None,
-    ) -> StandInContainer:
+    ) -> FakeContainer:
         """A container for a variant; raises ContainerError where ``fails`` says so, or ``cancelled`` is set."""
         log(f"a stand-in for {variant.container.image} starts")
         cancelled = cancelled or threading.Event()
         cancelled.wait(self.seconds)
-        while not self.gate.is_set() and not cancelled.wait(_GLANCE):
+        while not self.gate.is_set() and not cancelled.wait(_PERIOD):
             continue
         if cancelled.is_set():
             raise ContainerError("The start was cancelled.")
@@ -103,13 +105,13 @@ class StandIn:
         if reason is not None:
             log(reason)
             raise ContainerError(reason)
-        container = StandInContainer(variant, self.running.remove)
+        container = FakeContainer(variant, self.running.remove)
         self.started.append(container)
         self.running.append(container)
         return container
 
 
-class StandInTrainer:
+class FakeTrainer:
     """Runs no program, in place of `tritonforge.training.job.run`; the model is the job's hyperparameters as JSON.
 
     ``ends`` gives the outcome of a job, None for those that complete; none ends while ``gate`` is clear, unless it is
@@ -148,7 +150,7 @@ class StandInTrainer:
         line(f"a stand-in for {program.name} trains {arn}")
         for each in (job.algorithm and job.algorithm.metric_definitions) or ():
             metric(Measured(each.name, 0.5, time.time()))
-        while not self.gate.is_set() and not stop.wait(_GLANCE):
+        while not self.gate.is_set() and not stop.wait(_PERIOD):
             continue
         outcome = self.ends(job)
         if outcome is not None:

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn
+from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.emulator.hosting import Variant
 from tritonforge.sagemaker import service_model
 
@@ -37,7 +37,7 @@ def checked(parsed: Any, model: Any, http_response: Any, **_: Any) -> None:
 class Account:
     """The emulator, its clients, and short ways to what most tests begin with."""
 
-    def __init__(self, emulator: Emulator, containers: StandIn, sentences: list[str]) -> None:
+    def __init__(self, emulator: Emulator, containers: FakeContainers, sentences: list[str]) -> None:
         self.emulator = emulator
         self.containers = containers
         self.sentences = sentences
@@ -105,7 +105,7 @@ class Account:
 @pytest.fixture(scope="module")
 def account() -> Iterator[Account]:
     """One emulator for a file's tests: every test uses names of its own."""
-    containers = StandIn(fails=reason)
+    containers = FakeContainers(fails=reason)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)

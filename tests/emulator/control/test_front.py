@@ -16,8 +16,8 @@ from botocore.config import Config
 
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.control.dispatcher import OPERATIONS
-from tritonforge.emulator.fakes import StandIn
-from tritonforge.emulator.front.routes import Route, route
+from tritonforge.emulator.fakes import FakeContainers
+from tritonforge.emulator.front.http_request import Route, parse_route
 from tritonforge.errors import LaunchError
 from tritonforge.sagemaker import service_model
 
@@ -63,7 +63,7 @@ def test_a_request_says_whom_it_is_for(
     method: str, path: str, query: str, headers: dict[str, str], expected: Route
 ) -> None:
     """By its target, its path and the scope of its signature; a bucket may be named "endpoints"."""
-    assert route(method, path, query, headers) == expected
+    assert parse_route(method, path, query, headers) == expected
 
 
 def raw(account: Any, body: bytes, target: str) -> tuple[int, http.client.HTTPMessage, Any]:
@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_is_one_clear_error() -> None:
 def test_one_process_holds_one_emulator(account: Any) -> None:
     """Moto's state is the process's."""
     with pytest.raises(LaunchError, match="already runs"):
-        Emulator(containers=StandIn())
+        Emulator(containers=FakeContainers())
 
 
 def test_s3_path_style_and_virtual_host(account: Any) -> None:

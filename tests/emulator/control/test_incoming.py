@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.emulator.front.http_request import Incoming
+from tritonforge.emulator.front.http_request import HttpRequest
 
 
-def incoming(content: bytes, target: str = "/", **headers: str) -> Incoming:
+def incoming(content: bytes, target: str = "/", **headers: str) -> HttpRequest:
     """A request with a body on the wire."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Incoming("PUT", target, named, io.BytesIO(content), 80)
+    return HttpRequest("PUT", target, named, io.BytesIO(content), 80)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.sampled_from([b"", b";name=value"]))
@@ -20,7 +20,7 @@ def test_chunks_put_together_are_the_body(pieces: list[bytes], extension: bytes)
     """Whatever the pieces; what follows the body is left for the next request."""
     framed = b"".join(b"%x%s\r\n%s\r\n" % (len(each), extension, each) for each in pieces)
     stream = io.BytesIO(framed + b"0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1")
-    found = Incoming("PUT", "/", {"Transfer-Encoding": "chunked"}, stream, 80)
+    found = HttpRequest("PUT", "/", {"Transfer-Encoding": "chunked"}, stream, 80)
     assert found.body() == b"".join(pieces)
     assert stream.read() == b"GET / HTTP/1.1"
     assert found.length == -1
@@ -43,7 +43,7 @@ def test_a_client_that_goes_away_is_noticed(content: bytes, headers: dict[str, s
 def test_a_body_is_discarded_once() -> None:
     """What nobody asked for is read to its end, and what was asked for is kept."""
     stream = io.BytesIO(b"abcdef")
-    request = Incoming("PUT", "/", {"Content-Length": "4"}, stream, 80)
+    request = HttpRequest("PUT", "/", {"Content-Length": "4"}, stream, 80)
     request.discard()
     assert stream.read() == b"ef"
     kept = incoming(b"abcd", Content_Length="4")
@@ -58,7 +58,7 @@ def test_what_wsgi_is_told() -> None:
     environ = request.environ()
     assert environ["PATH_INFO"] == "/b/é/x".encode().decode("latin-1")
     assert (environ["RAW_URI"], environ["QUERY_STRING"]) == ("/b/%C3%A9%2Fx?list-type=2", "list-type=2")
-    named = Incoming("PUT", "/", {"x-amz-meta-my_key": "v", "x_other": "w"}, io.BytesIO(), 80).environ()
+    named = HttpRequest("PUT", "/", {"x-amz-meta-my_key": "v", "x_other": "w"}, io.BytesIO(), 80).environ()
     assert named["HTTP_X_AMZ_META_MY_KEY"] == "v"
     assert "HTTP_X_OTHER" not in named
     assert named["moto.preserved_header_names"] == {"HTTP_X_AMZ_META_MY_KEY": "x-amz-meta-my_key"}

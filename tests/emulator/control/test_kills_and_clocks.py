@@ -17,9 +17,9 @@ import pytest
 
 from tests.conftest import ROOT
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.control.resource_store import Ledger
-from tritonforge.emulator.fakes import StandIn
-from tritonforge.emulator.front.journal import Journal
+from tritonforge.emulator.control.resource_store import ResourceStore
+from tritonforge.emulator.fakes import FakeContainers
+from tritonforge.emulator.front.request_journal import Journal
 from tritonforge.errors import LaunchError
 
 #: Writes of the scenario: made, in service, updating, traffic moved, rolling back, scaling, jobs under way and ended.
@@ -54,10 +54,10 @@ def test_times_stay_in_order_however_the_clock_is_set(monkeypatch: pytest.Monkey
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     offset = 0.0
-    with Emulator(containers=StandIn(), speed=1000, clock=lambda: time.time() + offset) as emulator:
+    with Emulator(containers=FakeContainers(), speed=1000, clock=lambda: time.time() + offset) as emulator:
 
         def act(operation: str, **request: Any) -> dict[str, Any]:
-            answer = emulator._plane.answer(operation, "us-east-1", json.dumps(request).encode())
+            answer = emulator._dispatcher.answer(operation, "us-east-1", json.dumps(request).encode())
             assert answer.status == 200, answer.body
             return dict(json.loads(answer.body or b"{}"))
 
@@ -69,7 +69,7 @@ def test_times_stay_in_order_however_the_clock_is_set(monkeypatch: pytest.Monkey
                 time.sleep(0.01)
             raise AssertionError(found)
 
-        emulator._neighbours.client("s3", "us-east-1").put_object(Bucket=emulator.bucket, Key="m", Body=b"x")
+        emulator._moto.client("s3", "us-east-1").put_object(Bucket=emulator.bucket, Key="m", Body=b"x")
         container = {"Image": "my/triton:1", "ModelDataUrl": f"s3://{emulator.bucket}/m"}
         image = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
         act(
@@ -106,8 +106,8 @@ def test_a_damaged_resource_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "us-east-1" / "model"
     folder.mkdir(parents=True)
     (folder / "m.new").write_text("{")
-    Ledger(tmp_path)
+    ResourceStore(tmp_path)
     assert not (folder / "m.new").exists()
     (folder / "m.json").write_text("{")
     with pytest.raises(LaunchError, match=r"m\.json: not a resource .* Remove the file"):
-        Ledger(tmp_path)
+        ResourceStore(tmp_path)

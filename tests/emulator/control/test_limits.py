@@ -8,7 +8,7 @@ import boto3
 import pytest
 
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn
+from tritonforge.emulator.fakes import FakeContainers
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def sagemaker() -> Iterator[Any]:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         limits = {"ml.m5.xlarge": 3, "ml.g5.xlarge": 0}
-        with Emulator(containers=StandIn(), speed=200, limits=limits, region="eu-central-1") as emulator:
+        with Emulator(containers=FakeContainers(), speed=200, limits=limits, region="eu-central-1") as emulator:
             for name, value in emulator.environment.items():
                 patch.setenv(name, value)
             client = boto3.client("sagemaker")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.emulator.control import arns, paging
-from tritonforge.emulator.control.failures import ApiError
+from tritonforge.emulator.control import paging, resources
+from tritonforge.emulator.control.api_errors import ApiError
 
 ITEMS = st.lists(
     st.tuples(st.text("abc-", min_size=1, max_size=6), st.integers(0, 5)), unique_by=lambda each: each[0], max_size=30
@@ -28,7 +28,7 @@ QUESTIONS = st.fixed_dictionaries(
 
 def chosen(request: dict[str, Any], items: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """The items that a request selects."""
-    return paging.selected(request, items, name=lambda each: each[0], created=lambda each: each[1])
+    return paging.select_items(request, items, name=lambda each: each[0], created=lambda each: each[1])
 
 
 @given(ITEMS, QUESTIONS)
@@ -38,7 +38,7 @@ def test_pages_put_together_are_the_list(items: Any, question: Any) -> None:
     found: list[Any] = []
     request = dict(question)
     while True:
-        shown, token = paging.page(request, chosen(request, items), name=lambda each: each[0])
+        shown, token = paging.take_page(request, chosen(request, items), name=lambda each: each[0])
         assert len(shown) <= question.get("MaxResults", paging.DEFAULT_PAGE)
         found += shown
         if token is None:
@@ -64,11 +64,11 @@ def test_a_page_goes_on_after_what_it_ended_with() -> None:
     """Items that appear or vanish before the mark shift nothing."""
     request = {"SortBy": "Name", "SortOrder": "Ascending", "MaxResults": 2}
     items = [("b", 0), ("c", 0), ("d", 0), ("e", 0)]
-    _, token = paging.page(request, chosen(request, items), name=lambda each: each[0])
+    _, token = paging.take_page(request, chosen(request, items), name=lambda each: each[0])
     request["NextToken"] = token
-    shown, _ = paging.page(request, chosen(request, [("a", 0), *items]), name=lambda each: each[0])
+    shown, _ = paging.take_page(request, chosen(request, [("a", 0), *items]), name=lambda each: each[0])
     assert [each[0] for each in shown] == ["d", "e"]
-    shown, _ = paging.page(request, chosen(request, [("b", 0), ("d", 0), ("e", 0)]), name=lambda each: each[0])
+    shown, _ = paging.take_page(request, chosen(request, [("b", 0), ("d", 0), ("e", 0)]), name=lambda each: each[0])
     assert [each[0] for each in shown] == ["e"]  # the mark itself is gone: its place counts
 
 
@@ -77,23 +77,23 @@ def test_a_token_that_was_not_given_is_refused(token: str) -> None:
     """Whatever text it is; an empty one is none."""
     request = {"NextToken": token}
     if not token:
-        assert paging.page(request, [1], name=str) == ([1], None)
+        assert paging.take_page(request, [1], name=str) == ([1], None)
         return
     with pytest.raises(ApiError, match="NextToken"):
-        paging.page(request, [1], name=str)
+        paging.take_page(request, [1], name=str)
 
 
 def test_a_token_is_for_one_question() -> None:
     """With another filter it means nothing."""
-    _, token = paging.page({"MaxResults": 1}, ["a", "b"], name=str)
+    _, token = paging.take_page({"MaxResults": 1}, ["a", "b"], name=str)
     with pytest.raises(ApiError, match="NextToken"):
-        paging.page({"NextToken": token, "NameContains": "b"}, ["a", "b"], name=str)
+        paging.take_page({"NextToken": token, "NameContains": "b"}, ["a", "b"], name=str)
 
 
 def test_arns_have_small_letters_and_a_partition() -> None:
     """As ListEndpoints shows them; China and GovCloud have partitions of their own."""
-    made = arns.arn("endpoint", "DEMO-ep", region="cn-north-1", account="123456789012")
+    made = resources.build_arn("endpoint", "DEMO-ep", region="cn-north-1", account="123456789012")
     assert made == "arn:aws-cn:sagemaker:cn-north-1:123456789012:endpoint/demo-ep"
-    assert arns.parse(made) == arns.Arn("cn-north-1", "123456789012", "endpoint", "demo-ep")
-    assert arns.parse("arn:aws:s3:::bucket") is None
-    assert arns.partition("us-gov-west-1") == "aws-us-gov"
+    assert resources.parse_arn(made) == resources.Arn("cn-north-1", "123456789012", "endpoint", "demo-ep")
+    assert resources.parse_arn("arn:aws:s3:::bucket") is None
+    assert resources.find_partition("us-gov-west-1") == "aws-us-gov"

@@ -17,14 +17,14 @@ from botocore.config import Config
 
 from tests.support.forked import Forked
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn
-from tritonforge.emulator.front.journal import changes, compacted
+from tritonforge.emulator.fakes import FakeContainers
+from tritonforge.emulator.front.request_journal import compact, is_change
 from tritonforge.errors import LaunchError
 
 
 def _serve(state: Path, seconds: float) -> None:
     """Run an emulator until the process is killed, and print its address."""
-    emulator = Emulator(state=state, containers=StandIn(seconds=seconds), speed=100)
+    emulator = Emulator(state=state, containers=FakeContainers(seconds=seconds), speed=100)
     sys.stdout.write(f"{emulator.url}\n")
     sys.stdout.flush()
     time.sleep(600)
@@ -222,26 +222,26 @@ def test_a_folder_belongs_to_one_emulator(serve: Any, tmp_path: Path) -> None:
     """A second one is told so, and the first is not disturbed."""
     serve()
     with pytest.raises(LaunchError, match="belongs to an emulator that is running"):
-        Emulator(state=tmp_path / "state", containers=StandIn())
+        Emulator(state=tmp_path / "state", containers=FakeContainers())
 
 
 def test_a_line_that_was_cut_off_is_no_harm(tmp_path: Path) -> None:
     """The process was killed while it wrote the last request: its client has had no answer."""
-    with Emulator(state=tmp_path, containers=StandIn()) as emulator:
+    with Emulator(state=tmp_path, containers=FakeContainers()) as emulator:
         bucket = emulator.bucket
     file = tmp_path / "neighbours" / "requests.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole + whole.splitlines()[-1][:50])
-    with Emulator(state=tmp_path, containers=StandIn()) as emulator:
+    with Emulator(state=tmp_path, containers=FakeContainers()) as emulator:
         assert emulator.bucket == bucket
     file.write_bytes(b"{\n" + whole)
     with pytest.raises(LaunchError, match="line 1"):
-        Emulator(state=tmp_path, containers=StandIn())
+        Emulator(state=tmp_path, containers=FakeContainers())
 
 
 def test_a_clean_stop_leaves_nothing_behind(tmp_path: Path) -> None:
     """No thread, no container, no port, no folder of containers; the next one starts from the ledger."""
-    containers = StandIn()
+    containers = FakeContainers()
     before = {each.name for each in threading.enumerate()}
     with Emulator(state=tmp_path / "state", containers=containers, speed=100) as emulator:
         client = boto3.client(
@@ -279,7 +279,7 @@ def _dial(url: str) -> None:
 
 def test_no_credential_is_kept(tmp_path: Path) -> None:
     """Neither the signature of a request nor that of a presigned URL is in the folder."""
-    with Emulator(state=tmp_path, containers=StandIn()) as emulator:
+    with Emulator(state=tmp_path, containers=FakeContainers()) as emulator:
         s3 = boto3.client(
             "s3",
             region_name="us-east-1",
@@ -295,7 +295,7 @@ def test_no_credential_is_kept(tmp_path: Path) -> None:
     assert "KEYID" not in text
     assert "TOKEN" not in text
     assert "Signature" not in text
-    with Emulator(state=tmp_path, containers=StandIn()) as emulator:
+    with Emulator(state=tmp_path, containers=FakeContainers()) as emulator:
         s3 = boto3.client(
             "s3", region_name="us-east-1", endpoint_url=emulator.url, aws_access_key_id="a", aws_secret_access_key="b"
         )
@@ -324,7 +324,7 @@ def test_what_is_kept(
     service: str, method: str, path: str, query: str, headers: dict[str, str], body: bytes, kept: bool
 ) -> None:
     """What changes something, in each protocol."""
-    assert changes(method, path, query, headers, body, service) is kept
+    assert is_change(method, path, query, headers, body, service) is kept
 
 
 def entry(method: str, path: str, query: str = "", **more: Any) -> dict[str, Any]:
@@ -336,16 +336,16 @@ def test_what_no_longer_matters_is_dropped() -> None:
     """Objects that were replaced or deleted, uploads that were given up; nothing once objects were copied."""
     put, again, gone = entry("PUT", "/b/k"), entry("PUT", "/b/k"), entry("DELETE", "/b/k")
     bucket, tags = entry("PUT", "/b"), entry("PUT", "/b/k", "tagging=")
-    assert compacted([bucket, put, tags, again]) == [bucket, again]
-    assert compacted([bucket, put, again, tags]) == [bucket, again, tags]
-    assert compacted([bucket, put, gone]) == [bucket, gone]
+    assert compact([bucket, put, tags, again]) == [bucket, again]
+    assert compact([bucket, put, again, tags]) == [bucket, again, tags]
+    assert compact([bucket, put, gone]) == [bucket, gone]
     begun, part = (
         entry("POST", "/b/k", "uploads=", upload="u"),
         entry("PUT", "/b/k", "partNumber=1&uploadId=u", upload="u"),
     )
     done, aborted = entry("POST", "/b/k", "uploadId=u", upload="u"), entry("DELETE", "/b/k", "uploadId=u", upload="u")
-    assert compacted([begun, part, done]) == [begun, part, done]
-    assert compacted([begun, part]) == []
-    assert compacted([begun, part, aborted]) == []
+    assert compact([begun, part, done]) == [begun, part, done]
+    assert compact([begun, part]) == []
+    assert compact([begun, part, aborted]) == []
     copied = entry("PUT", "/b/other", headers={"x-amz-copy-source": "/b/k"})
-    assert compacted([put, copied, again]) == [put, copied, again]
+    assert compact([put, copied, again]) == [put, copied, again]

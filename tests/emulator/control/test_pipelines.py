@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tritonforge.emulator.control.pipelines import InferencePipeline
+from tritonforge.emulator.control.fleet import InferencePipeline
 from tritonforge.emulator.hosting import ContainerGoneError, ContainerTimeoutError
-from tritonforge.emulator.requests import Answer
+from tritonforge.emulator.interfaces import ContainerResponse
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 INVALID = "ValidationException"
@@ -30,21 +30,23 @@ class Step:
         self.target = ""
         self.stopped = False
 
-    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
         """Answer with the body and the name, as text/<name>."""
         self.headers = headers
         if self.error is not None:
             raise self.error
-        return Answer(self.status, {"content-type": f"text/{self.name}"}, body + self.name.encode())
+        return ContainerResponse(self.status, {"content-type": f"text/{self.name}"}, body + self.name.encode())
 
-    def invoke_model(self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke_model(
+        self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+    ) -> ContainerResponse:
         """As `invoke`."""
         self.target = target_model
         return self.invoke(body, headers, timeout=timeout)
 
-    def get(self, path: str, *, timeout: float) -> Answer:
+    def get(self, path: str, *, timeout: float) -> ContainerResponse:
         """Answer a ping with the status."""
-        return Answer(self.status, {}, self.name.encode())
+        return ContainerResponse(self.status, {}, self.name.encode())
 
     def stop(self, *, drain: float = 30.0) -> None:
         """Note it."""

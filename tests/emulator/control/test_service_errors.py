@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tritonforge.emulator.front.missing_operations import UNKNOWN_SUBRESOURCES
+from tritonforge.emulator.front.moto_backend import UNKNOWN_SUBRESOURCES
 from tritonforge.sagemaker import service_model
 
 #: Service, operation, arguments; status, code, and how the sentence names the operation.

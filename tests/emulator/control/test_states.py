@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritonforge.emulator.control import states
-from tritonforge.emulator.control.descriptions import endpoint as described
-from tritonforge.emulator.control.failures import ApiError
+from tritonforge.emulator.control import endpoint_states
+from tritonforge.emulator.control.api_errors import ApiError
+from tritonforge.emulator.control.endpoints import describe_endpoint as described
 from tritonforge.emulator.control.records import Endpoint, Resource, from_json, to_json
 
-STATUSES = set(states.NEXT)
+STATUSES = set(endpoint_states.NEXT)
 
 
 def config(name: str, variants: Mapping[str, tuple[float, int]]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ CONFIGS = st.builds(
 
 def fresh(configuration: Mapping[str, Any]) -> Endpoint:
     """An endpoint that was just asked for."""
-    return states.created("e", "arn", 1.0, config=configuration, models=MODELS, policy=None)
+    return endpoint_states.create("e", "arn", 1.0, config=configuration, models=MODELS, policy=None)
 
 
 #: What a client may ask for, and what the worker may find, by name.
@@ -55,28 +55,28 @@ def happened(endpoint: Endpoint, event: str, configuration: Mapping[str, Any], n
     """The endpoint after an event; a worker reports only what its status allows."""
     under_way = endpoint.status == "Updating"
     if event == "update":
-        return states.updating(endpoint, now, config=configuration, models=MODELS, policy=None)
+        return endpoint_states.begin_update(endpoint, now, config=configuration, models=MODELS, policy=None)
     if event == "reweigh":
         changes = [{"VariantName": each.name, "DesiredWeight": 2.0} for each in endpoint.variants]
-        return states.reweighed(endpoint, changes, now)
+        return endpoint_states.with_weights(endpoint, changes, now)
     if event == "delete":
-        return states.deleting(endpoint, now)
+        return endpoint_states.begin_deletion(endpoint, now)
     if event == "begun" and under_way and endpoint.pending:
-        return states.begun(endpoint, now)
+        return endpoint_states.mark_started(endpoint, now)
     if event == "shift" and under_way and endpoint.pending:
-        return states.shifted(endpoint, 0.5, now)
+        return endpoint_states.shift_traffic(endpoint, 0.5, now)
     if event == "bake":
-        return states.staged(endpoint, "Baking", now)
-    if event == "up" and "InService" in states.NEXT[endpoint.status] and endpoint.status != "RollingBack":
-        return states.in_service(endpoint, now)
+        return endpoint_states.enter_stage(endpoint, "Baking", now)
+    if event == "up" and "InService" in endpoint_states.NEXT[endpoint.status] and endpoint.status != "RollingBack":
+        return endpoint_states.enter_service(endpoint, now)
     if event == "fail" and endpoint.status in ("Creating", "SystemUpdating"):
-        return states.failed(endpoint, "why", now)
+        return endpoint_states.fail(endpoint, "why", now)
     if event == "roll back" and under_way and endpoint.pending:
-        return states.rolling_back(endpoint, "why", now)
+        return endpoint_states.begin_rollback(endpoint, "why", now)
     if event == "rolled back" and endpoint.status == "RollingBack":
-        return states.rolled_back(endpoint, now)
+        return endpoint_states.finish_rollback(endpoint, now)
     if event == "restart":
-        return states.started_again(endpoint, now)
+        return endpoint_states.mark_restarted(endpoint, now)
     return endpoint
 
 
@@ -93,7 +93,7 @@ def test_no_sequence_of_events_leads_off_the_map(first: Any, events: list[tuple[
             assert event in ("update", "reweigh", "delete")
             assert before.status != "InService"
             continue
-        assert endpoint.status == before.status or endpoint.status in states.NEXT[before.status]
+        assert endpoint.status == before.status or endpoint.status in endpoint_states.NEXT[before.status]
         assert endpoint.modified >= before.modified
         if endpoint.status in ("InService", "Failed"):
             assert endpoint.pending is None
@@ -113,9 +113,14 @@ def test_no_sequence_of_events_leads_off_the_map(first: Any, events: list[tuple[
 @given(CONFIGS, CONFIGS)
 def test_an_update_that_fails_leaves_what_was(old: Any, new: Any) -> None:
     """After the way back everything is as before, but for the reason and the time."""
-    before = states.in_service(fresh(old), 2.0)
-    back = states.updating(before, 3.0, config=new, models=MODELS, policy={"x": 1})
-    back = states.rolled_back(states.rolling_back(states.shifted(states.begun(back, 4.0), 0.5, 5.0), "why", 6.0), 7.0)
+    before = endpoint_states.enter_service(fresh(old), 2.0)
+    back = endpoint_states.begin_update(before, 3.0, config=new, models=MODELS, policy={"x": 1})
+    back = endpoint_states.finish_rollback(
+        endpoint_states.begin_rollback(
+            endpoint_states.shift_traffic(endpoint_states.mark_started(back, 4.0), 0.5, 5.0), "why", 6.0
+        ),
+        7.0,
+    )
     assert back.failure == "why"
     assert {**to_json(back), "failure": "", "modified": 0} == {**to_json(before), "modified": 0}
 
@@ -125,16 +130,16 @@ def test_only_what_is_in_service_can_be_changed(status: str) -> None:
     """Every other status refuses updates and new weights."""
     endpoint = from_json(Endpoint, {**to_json(fresh(config("c", {"a": (1.0, 1)}))), "status": status})
     with pytest.raises(ApiError, match="Cannot update"):
-        states.updating(endpoint, 2.0, config=config("d", {"a": (1.0, 1)}), models=MODELS, policy=None)
+        endpoint_states.begin_update(endpoint, 2.0, config=config("d", {"a": (1.0, 1)}), models=MODELS, policy=None)
     with pytest.raises(ApiError, match="Cannot update"):
-        states.reweighed(endpoint, [], 2.0)
+        endpoint_states.with_weights(endpoint, [], 2.0)
 
 
 def test_a_wrong_turn_is_a_mistake_of_ours() -> None:
     """A transition that is not drawn raises, and never passes."""
     endpoint = fresh(config("c", {"a": (1.0, 1)}))
     with pytest.raises(ValueError, match="Creating to Updating"):
-        states.resumed(endpoint, 2.0)
+        endpoint_states.resume_update(endpoint, 2.0)
 
 
 def test_a_document_of_a_later_version_can_be_read() -> None:

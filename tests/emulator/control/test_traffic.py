@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.emulator.control.traffic import DEFAULT_TIMEOUT, Bake, Shift, plan
+from tritonforge.emulator.traffic import DEFAULT_TIMEOUT, Bake, Shift, plan_shifts
 
 
 def sized(kind: str, value: int) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def blue_green(kind: str, wait: int, **more: Any) -> dict[str, Any]:
 )
 def test_a_policy_as_steps(config: Any, instances: int, steps: Any) -> None:
     """Each kind of policy, with sizes in percent and in instances."""
-    assert plan(config, instances=instances).steps == steps
+    assert plan_shifts(config, instances=instances).steps == steps
 
 
 def test_alarms_and_the_time_limit_are_carried() -> None:
@@ -58,9 +58,9 @@ def test_alarms_and_the_time_limit_are_carried() -> None:
         **blue_green("ALL_AT_ONCE", 1, MaximumExecutionTimeoutInSeconds=700),
         "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}, {"AlarmName": "b"}]},
     }
-    found = plan(config, instances=1)
+    found = plan_shifts(config, instances=1)
     assert (found.alarms, found.timeout, found.waits) == (("a", "b"), 700.0, 1.0)
-    assert plan(None, instances=1).timeout == DEFAULT_TIMEOUT
+    assert plan_shifts(None, instances=1).timeout == DEFAULT_TIMEOUT
 
 
 SIZES = st.one_of(
@@ -83,7 +83,7 @@ POLICIES = st.one_of(
 @given(POLICIES, st.integers(1, 60))
 def test_every_policy_ends_with_all_of_the_traffic(config: Any, instances: int) -> None:
     """Shares grow strictly to 1 and stay above 0, whatever the size and the fleet; waits are as often as shifts."""
-    steps = plan(config, instances=instances).steps
+    steps = plan_shifts(config, instances=instances).steps
     shares = [step.share for step in steps if isinstance(step, Shift)]
     assert all(0 < share <= 1 for share in shares)
     assert shares == sorted(set(shares))

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tritonforge.emulator.objects import ObjectStore
-from tritonforge.emulator.requests import Answer, LiveEndpoint, LiveVariant, Request
+from tritonforge.emulator.emulated_s3 import EmulatedS3
+from tritonforge.emulator.interfaces import ContainerResponse, LiveEndpoint, LiveVariant, Request
 from tritonforge.emulator.runtime import Runtime
 
 ACCOUNT = "424242424242"
@@ -58,7 +58,7 @@ def archive(files: Mapping[str, str]) -> bytes:
 class Bucket:
     """An emulated bucket of one test."""
 
-    objects: ObjectStore
+    objects: EmulatedS3
     uri: str
 
     def put(self, key: str, content: bytes) -> str:
@@ -74,7 +74,7 @@ class Bucket:
 @pytest.fixture
 def bucket() -> Iterator[Bucket]:
     """A bucket of its own in an account of the tests' own."""
-    objects = ObjectStore(ACCOUNT)
+    objects = EmulatedS3(ACCOUNT)
     name = f"bucket-{uuid.uuid4()}"
     objects._backend.create_bucket(name, REGION)
     yield Bucket(objects, f"s3://{name}")
@@ -85,17 +85,21 @@ def bucket() -> Iterator[Bucket]:
 class MadeUp:
     """A container that answers what it is told to; ``seen`` is what reached it."""
 
-    answer: Callable[[bytes], Answer] = lambda body: Answer(200, {"content-type": "application/json"}, b'{"ok":true}')
+    answer: Callable[[bytes], ContainerResponse] = lambda body: ContainerResponse(
+        200, {"content-type": "application/json"}, b'{"ok":true}'
+    )
     multi_model: bool = False
     seen: list[tuple[bytes, Mapping[str, str], float]] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
 
-    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
         """As a single-model container."""
         self.seen.append((body, headers, timeout))
         return self.answer(body)
 
-    def invoke_model(self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke_model(
+        self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+    ) -> ContainerResponse:
         """As a multi-model container."""
         self.targets.append(target_model)
         return self.invoke(body, headers, timeout=timeout)

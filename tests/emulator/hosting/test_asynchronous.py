@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from tests.emulator.hosting.conftest import Bucket, Client, MadeUp, live, until
 from tritonforge.emulator.hosting import ContainerGoneError
-from tritonforge.emulator.requests import Answer, AsyncInference, LiveEndpoint
+from tritonforge.emulator.interfaces import AsyncInference, ContainerResponse, LiveEndpoint
 
 Ask = Callable[..., Client]
 
@@ -49,7 +49,7 @@ class Told:
 
 def test_an_input_in_s3_becomes_an_output_in_s3(bucket: Bucket, ask: Ask) -> None:
     """202 at once with the places; the result has the container's bytes and type; the success topic is told."""
-    container = MadeUp(lambda body: Answer(200, {"content-type": "text/csv"}, body + b"!"))
+    container = MadeUp(lambda body: ContainerResponse(200, {"content-type": "text/csv"}, body + b"!"))
     told = Told()
     client = ask(live(container, asynchronous=settings(bucket)), notify=told)
     given = bucket.put("in.bin", b"\0input")
@@ -103,7 +103,9 @@ def test_a_model_s_error_goes_to_the_failure_path(bucket: Bucket, ask: Ask) -> N
     """The container's own words in S3, the reason in the message, nothing at the output's place."""
     said = b'{"error":"bad input"}'
     told = Told()
-    client = ask(live(MadeUp(lambda body: Answer(400, {}, said)), asynchronous=settings(bucket)), notify=told)
+    client = ask(
+        live(MadeUp(lambda body: ContainerResponse(400, {}, said)), asynchronous=settings(bucket)), notify=told
+    )
     found = client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
     topic, message = told.one()
     assert (topic, message["invocationStatus"]) == ("bad", "Failed")
@@ -118,7 +120,7 @@ def test_responses_are_in_messages_only_where_asked_for(bucket: Bucket, ask: Ask
     """IncludeInferenceResponseIn names the topics; a response above 128 KB is left out."""
     sizes = iter([10, 128 * 1024 + 1])
     told = Told()
-    container = MadeUp(lambda body: Answer(200, {}, b"x" * next(sizes)))
+    container = MadeUp(lambda body: ContainerResponse(200, {}, b"x" * next(sizes)))
     client = ask(live(container, asynchronous=settings(bucket, include_response=frozenset({include}))), notify=told)
     client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
     assert until(lambda: len(told.messages) == 1)
@@ -160,7 +162,7 @@ def test_no_more_run_at_a_time_than_the_configuration_says(bucket: Bucket, ask: 
     most = [0, 0]
     lock = threading.Lock()
 
-    def answer(body: bytes) -> Answer:
+    def answer(body: bytes) -> ContainerResponse:
         with lock:
             most[0] += 1
             most[1] = max(most)
@@ -168,7 +170,7 @@ def test_no_more_run_at_a_time_than_the_configuration_says(bucket: Bucket, ask: 
         leave.wait(30)
         with lock:
             most[0] -= 1
-        return Answer(200, {}, b"")
+        return ContainerResponse(200, {}, b"")
 
     told = Told()
     client = ask(live(MadeUp(answer), asynchronous=settings(bucket, concurrency=2)), notify=told)
@@ -185,9 +187,9 @@ def test_no_more_run_at_a_time_than_the_configuration_says(bucket: Bucket, ask: 
 
 def test_a_request_that_waited_too_long_expires(bucket: Bucket, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """RequestTTLSeconds counts from the call to the turn; the container does not see it."""
-    from tritonforge.emulator.runtime import asynchronous
+    from tritonforge.emulator import asynchronous_inference
 
-    monkeypatch.setattr(asynchronous, "_monotonic", lambda: time.monotonic() + 61)
+    monkeypatch.setattr(asynchronous_inference, "_monotonic", lambda: time.monotonic() + 61)
     told = Told()
     container = MadeUp()
     client = ask(live(container, asynchronous=settings(bucket)), notify=told)
@@ -201,10 +203,10 @@ def test_a_container_that_is_started_again_is_waited_for(bucket: Bucket, ask: As
     """The job is not lost while its container is away."""
     away = [True]
 
-    def answer(body: bytes) -> Answer:
+    def answer(body: bytes) -> ContainerResponse:
         if away.pop() if away else False:
             raise ContainerGoneError("away")
-        return Answer(200, {}, b"back")
+        return ContainerResponse(200, {}, b"back")
 
     told = Told()
     client = ask(live(MadeUp(answer), asynchronous=settings(bucket)), notify=told)
@@ -216,7 +218,9 @@ def test_a_container_that_is_started_again_is_waited_for(bucket: Bucket, ask: As
 def test_a_deleted_endpoint_s_jobs_are_dropped(bucket: Bucket, ask: Ask) -> None:
     """What waits comes to nothing, silently."""
     leave = threading.Event()
-    container = MadeUp(lambda body: Answer(200, {}, b"") if leave.wait(30) else Answer(500, {}, b""))
+    container = MadeUp(
+        lambda body: ContainerResponse(200, {}, b"") if leave.wait(30) else ContainerResponse(500, {}, b"")
+    )
     told = Told()
     client = ask(live(container, asynchronous=settings(bucket, concurrency=1)), notify=told)
     for _ in range(3):

@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.emulator.hosting.conftest import Bucket, Client, MadeUp, live, until
-from tritonforge.emulator.requests import Answer, Capture
-from tritonforge.emulator.runtime.capture import Exchange, line
-from tritonforge.emulator.runtime.weights import Balance, Sampling
+from tritonforge.emulator.data_capture import CapturedExchange, write_line
+from tritonforge.emulator.interfaces import Capture, ContainerResponse
+from tritonforge.emulator.traffic import Sampler, VariantBalancer
 
 BOTH = frozenset({"Input", "Output"})
 TEXTS = {"csv_types": frozenset({"text/csv"}), "json_types": frozenset({"application/json"})}
 
 
-def exchange(**changes: Any) -> Exchange:
+def exchange(**changes: Any) -> CapturedExchange:
     """One invocation with CSV in and out."""
     usual: dict[str, Any] = {
         "event_id": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
@@ -33,13 +33,13 @@ def exchange(**changes: Any) -> Exchange:
         "output": b"0.0254181120544672",
         "output_type": "text/csv; charset=utf-8",
     }
-    return Exchange(**{**usual, **changes})
+    return CapturedExchange(**{**usual, **changes})
 
 
 def test_a_line_is_the_documented_one() -> None:
     """The developer guide's example, to the letter."""
     capture = Capture(percentage=100, destination="s3://b", modes=BOTH, **TEXTS)
-    assert line(exchange(), capture) == (
+    assert write_line(exchange(), capture) == (
         '{"captureData":{"endpointInput":{"observedContentType":"text/csv","mode":"INPUT","data":"69,0,153.7\\n",'
         '"encoding":"CSV"},"endpointOutput":{"observedContentType":"text/csv; charset=utf-8","mode":"OUTPUT",'
         '"data":"0.0254181120544672","encoding":"CSV"}},"eventMetadata":{"eventId":'
@@ -63,7 +63,7 @@ def test_a_body_is_text_only_where_its_type_is_listed(
 ) -> None:
     """CaptureContentTypeHeader says which types are CSV or JSON; everything else, and what is no text, is base 64."""
     capture = Capture(percentage=100, destination="s3://b", modes=frozenset({"Input"}), **types)
-    record = json.loads(line(exchange(input=body, input_type=content_type), capture))
+    record = json.loads(write_line(exchange(input=body, input_type=content_type), capture))
     assert set(record["captureData"]) == {"endpointInput"}
     side = record["captureData"]["endpointInput"]
     assert (side["data"], side["encoding"], side["observedContentType"]) == (data, encoding, content_type)
@@ -72,7 +72,7 @@ def test_a_body_is_text_only_where_its_type_is_listed(
 def test_ids_and_attributes_of_the_caller_are_kept() -> None:
     """InferenceId and CustomAttributes stand in the metadata where they were given."""
     capture = Capture(percentage=100, destination="s3://b", modes=BOTH)
-    record = json.loads(line(exchange(inference_id="i", custom_attributes="a=1"), capture))
+    record = json.loads(write_line(exchange(inference_id="i", custom_attributes="a=1"), capture))
     assert record["eventMetadata"]["inferenceId"] == "i"
     assert record["eventMetadata"]["customAttributes"] == ["a=1"]
 
@@ -93,14 +93,14 @@ def test_the_configuration_is_read_as_it_was_given() -> None:
 @given(st.integers(0, 100), st.integers(1, 500))
 def test_samples_are_as_many_as_the_percentage_says(percentage: int, count: int) -> None:
     """After any number of requests the samples are the share, rounded down."""
-    sampling = Sampling()
-    assert sum(sampling.takes(percentage) for _ in range(count)) == count * percentage // 100
+    sampling = Sampler()
+    assert sum(sampling.should_take(percentage) for _ in range(count)) == count * percentage // 100
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=5).filter(any), st.integers(1, 60))
 def test_shares_are_never_off_by_a_request(weights: list[int], count: int) -> None:
     """At every moment each variant has its share to within one request, and weight 0 has none."""
-    balance = Balance()
+    balance = VariantBalancer()
     taken = [0] * len(weights)
     for asked in range(1, count + 1):
         taken[balance.choose(weights)] += 1
@@ -112,7 +112,7 @@ def test_shares_are_never_off_by_a_request(weights: list[int], count: int) -> No
 def test_without_a_weight_nothing_is_chosen() -> None:
     """All weights 0 is an error of the caller's."""
     with pytest.raises(ValueError, match="no weight"):
-        Balance().choose((0.0, 0.0))
+        VariantBalancer().choose((0.0, 0.0))
 
 
 def captured(bucket: Bucket) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def captured(bucket: Bucket) -> list[dict[str, Any]]:
 def test_files_lie_by_endpoint_variant_and_hour(bucket: Bucket, ask: Callable[..., Client]) -> None:
     """A flush writes one file a variant, with a line for each sampled request; errors are not captured."""
     capture = Capture(percentage=50, destination=f"{bucket.uri}/captured", modes=BOTH, **TEXTS)
-    broken = MadeUp(lambda body: Answer(400 if body == b"bad" else 200, {"content-type": "text/csv"}, b"1"))
+    broken = MadeUp(lambda body: ContainerResponse(400 if body == b"bad" else 200, {"content-type": "text/csv"}, b"1"))
     client = ask(live(broken, capture=capture))
     for body in (b"a", b"b", b"bad", b"c", b"d"):
         expected = pytest.raises(client.boto3.exceptions.ModelError) if body == b"bad" else nullcontext()

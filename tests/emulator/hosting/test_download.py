@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.emulator.hosting.conftest import Bucket, archive
+from tritonforge.emulator.emulated_s3 import ObjectMissingError, split_uri
 from tritonforge.emulator.hosting import ContainerError, ModelData
-from tritonforge.emulator.hosting.download import download
-from tritonforge.emulator.hosting.images import served_as
-from tritonforge.emulator.objects import ObjectMissingError, split
+from tritonforge.emulator.hosting.container_definitions import download_model
+from tritonforge.emulator.hosting.container_images import resolve_image
 from tritonforge.errors import RequestError
 from tritonforge.validation.findings import Finding
 
@@ -23,7 +23,7 @@ def get(
 ) -> list[str]:
     """Download into a folder; gives the files."""
     folder.mkdir()
-    download(data, folder, objects=bucket.objects, timeout=timeout, **settings)
+    download_model(data, folder, objects=bucket.objects, timeout=timeout, **settings)
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -100,10 +100,10 @@ def test_objects_are_read_piece_by_piece(bucket: Bucket) -> None:
 
 def test_addresses_are_read_in_every_form_that_sagemaker_takes(bucket: Bucket) -> None:
     """s3://, and https:// with the bucket in the host or in the path; other text is refused."""
-    assert split("s3://b/k/x") == split("https://s3.eu-west-1.amazonaws.com/b/k/x") == ("b", "k/x")
-    assert split("https://b.s3.eu-west-1.amazonaws.com/k/x") == ("b", "k/x")
+    assert split_uri("s3://b/k/x") == split_uri("https://s3.eu-west-1.amazonaws.com/b/k/x") == ("b", "k/x")
+    assert split_uri("https://b.s3.eu-west-1.amazonaws.com/k/x") == ("b", "k/x")
     with pytest.raises(RequestError, match="write s3://bucket/key"):
-        split("model.tar.gz")
+        split_uri("model.tar.gz")
     with pytest.raises(ObjectMissingError, match="no bucket"):
         bucket.objects.put("s3://no-such-bucket/x", b"")
     assert bucket.objects.has_bucket(bucket.uri)
@@ -113,9 +113,9 @@ def test_addresses_are_read_in_every_form_that_sagemaker_takes(bucket: Bucket) -
 def test_an_image_stands_for_a_release() -> None:
     """A known image by its tag, another as it was declared, with the backends that it adds."""
     ecr = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3-cpu"
-    assert (served_as(ecr, {}).tag, served_as(ecr, {}).release) == ("24.09-py3-cpu", "24.09")
+    assert (resolve_image(ecr, {}).tag, resolve_image(ecr, {}).release) == ("24.09-py3-cpu", "24.09")
     mine = "1.dkr.ecr.us-east-1.amazonaws.com/mine:7"
-    served = served_as(mine, {mine: "26.05+tensorflow"})
+    served = resolve_image(mine, {mine: "26.05+tensorflow"})
     assert (served.tag, served.added) == ("26.05-py3", {"tensorflow"})
 
     def missing(backend: str) -> Finding:
@@ -125,6 +125,6 @@ def test_an_image_stands_for_a_release() -> None:
     assert not served.refuses(missing("tensorflow"))
     assert served.refuses(missing("vllm"))
     with pytest.raises(ContainerError, match=r"Declare the release .*--image"):
-        served_as(mine, {})
+        resolve_image(mine, {})
     with pytest.raises(ContainerError, match=r"99\.99"):
-        served_as(ecr.replace("24.09", "99.99"), {})
+        resolve_image(ecr.replace("24.09", "99.99"), {})

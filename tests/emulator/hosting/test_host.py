@@ -19,8 +19,8 @@ from tritonforge.emulator.hosting import (
     ContainerDefinition,
     ContainerError,
     ContainerGoneError,
+    HostedContainer,
     ModelData,
-    Running,
     Variant,
     start,
 )
@@ -54,9 +54,9 @@ TELLS_CONFIG = CONFIG.replace('"y" data_type: TYPE_FP32', '"y" data_type: TYPE_S
 
 
 @pytest.fixture
-def run(bucket: Bucket, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def run(bucket: Bucket, tmp_path: Path) -> Iterator[Callable[..., HostedContainer]]:
     """Starts a container on files that it puts into S3; its lines are gathered in ``log``, an attribute of ours."""
-    started: list[Running] = []
+    started: list[HostedContainer] = []
     lines: list[str] = []
 
     def begin(
@@ -68,7 +68,7 @@ def run(bucket: Bucket, tmp_path: Path) -> Iterator[Callable[..., Running]]:
         serverless: bool = False,
         startup_timeout: float = 60.0,
         **settings: Any,
-    ) -> Running:
+    ) -> HostedContainer:
         data = None
         if files is not None:
             content = files if isinstance(files, bytes) else archive(files)
@@ -100,21 +100,23 @@ def run(bucket: Bucket, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     assert list(tmp_path.iterdir()) == []
 
 
-def refused(run: Callable[..., Running], *arguments: Any, **settings: Any) -> str:
+def refused(run: Callable[..., HostedContainer], *arguments: Any, **settings: Any) -> str:
     """The FailureReason of a container that does not start."""
     with pytest.raises(ContainerError) as caught:
         run(*arguments, **settings)
     return str(caught.value)
 
 
-def output(running: Running, body: bytes = BODY) -> Any:
+def output(running: HostedContainer, body: bytes = BODY) -> Any:
     """The first element of the answer's output."""
     answer = running.invoke(body, {"Content-Type": "application/json"}, timeout=30)
     assert answer.status == 200, answer.body
     return json.loads(answer.body)["outputs"][0]["data"][0]
 
 
-def test_a_container_serves_its_archive_with_its_environment(run: Callable[..., Running], bucket: Bucket) -> None:
+def test_a_container_serves_its_archive_with_its_environment(
+    run: Callable[..., HostedContainer], bucket: Bucket
+) -> None:
     """Download, serve script, tritonserver with the container's variables and flags; the model asks for a GPU."""
     gpu = f"{TELLS_CONFIG} instance_group {{ kind: KIND_GPU }}"
     running = run(
@@ -134,7 +136,7 @@ def test_a_container_serves_its_archive_with_its_environment(run: Callable[..., 
     assert not any(str(Path.home()) in line or "container-0/model" in line for line in log)
 
 
-def test_only_the_default_model_is_loaded(run: Callable[..., Running]) -> None:
+def test_only_the_default_model_is_loaded(run: Callable[..., HostedContainer]) -> None:
     """A broken neighbour does no harm, unless it is asked for as well."""
     files = {**below("good", model()), **below("bad", model(BROKEN))}
     environment = {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "good"}
@@ -143,7 +145,7 @@ def test_only_the_default_model_is_loaded(run: Callable[..., Running]) -> None:
     assert "the weights are missing" in refused(run, files, environment=more)
 
 
-def test_a_failed_start_names_the_ping_and_the_reason(run: Callable[..., Running]) -> None:
+def test_a_failed_start_names_the_ping_and_the_reason(run: Callable[..., HostedContainer]) -> None:
     """AWS's sentence, then the serve script's or Triton's own; nothing is left of the container."""
     assert refused(run, below("a", model(BROKEN))) == (
         f"{PING}model 'a' did not load: RuntimeError: the weights are missing"
@@ -156,7 +158,7 @@ def test_a_failed_start_names_the_ping_and_the_reason(run: Callable[..., Running
     assert any("the weights are missing" in line for line in log)
 
 
-def test_the_repository_is_held_to_the_image_s_release(run: Callable[..., Running]) -> None:
+def test_the_repository_is_held_to_the_image_s_release(run: Callable[..., HostedContainer]) -> None:
     """What the local tritonserver would load but the declared image would not does not start."""
     tensorflow = below("m", {"config.pbtxt": 'platform: "tensorflow_savedmodel"', "1/model.savedmodel/x": ""})
     newer = IMAGE.replace("24.09", "25.04")
@@ -172,7 +174,7 @@ def test_the_repository_is_held_to_the_image_s_release(run: Callable[..., Runnin
     )
 
 
-def test_a_start_has_its_time_and_can_be_called_off(run: Callable[..., Running]) -> None:
+def test_a_start_has_its_time_and_can_be_called_off(run: Callable[..., HostedContainer]) -> None:
     """ContainerStartupHealthCheckTimeoutInSeconds; an endpoint that is deleted while it starts."""
     slow = below("slow", model("import time\ntime.sleep(60)"))
     assert refused(run, slow, startup_timeout=1.5) == f"{PING}It was not ready within 1.5 seconds."
@@ -183,7 +185,7 @@ def test_a_start_has_its_time_and_can_be_called_off(run: Callable[..., Running])
     assert time.monotonic() - began < 45
 
 
-def test_a_dead_container_is_started_again(run: Callable[..., Running]) -> None:
+def test_a_dead_container_is_started_again(run: Callable[..., HostedContainer]) -> None:
     """Its requests fail, later ones find it away, and then it is there again."""
     running = run(below("tells", model(TELLS, TELLS_CONFIG)))
     errors: list[Exception] = []
@@ -224,7 +226,7 @@ def test_a_dead_container_is_started_again(run: Callable[..., Running]) -> None:
     assert "The container ended: model 'tells': its Python process ended by signal SIGKILL" in log
 
 
-def test_a_stop_lets_requests_in_flight_end(run: Callable[..., Running]) -> None:
+def test_a_stop_lets_requests_in_flight_end(run: Callable[..., HostedContainer]) -> None:
     """The answer of a request that is under way comes before the container goes, also after Triton's own patience."""
     running = run(below("tells", model(TELLS, TELLS_CONFIG)))
     said: list[str] = []
@@ -240,7 +242,7 @@ def test_a_stop_lets_requests_in_flight_end(run: Callable[..., Running]) -> None
 
 
 def test_a_multi_model_container_loads_and_unloads_on_triton(
-    run: Callable[..., Running], bucket: Bucket, ask: Callable[..., RuntimeClient]
+    run: Callable[..., HostedContainer], bucket: Bucket, ask: Callable[..., RuntimeClient]
 ) -> None:
     """Both layouts of archives, an ensemble, a limit of two, a model that does not load: over boto3's own client."""
     ensemble = f"""

@@ -12,8 +12,8 @@ import pytest
 
 from tests.emulator.hosting.conftest import Bucket, archive, below, folder_of, model
 from tritonforge.emulator.hosting import ContainerGoneError, TargetModelError
-from tritonforge.emulator.hosting.multi_model import Limits, ModelCache, model_directory
-from tritonforge.emulator.requests import Answer
+from tritonforge.emulator.hosting.multi_model import Limits, ModelCache, find_model_directory
+from tritonforge.emulator.interfaces import ContainerResponse
 
 TARGET = "X-Amzn-SageMaker-Target-Model"
 
@@ -25,12 +25,14 @@ class Front:
         self.room = room
         self.loaded: dict[str, str] = {}
         self.events: list[str] = []
-        self.refuse: dict[str, Answer] = {}
+        self.refuse: dict[str, ContainerResponse] = {}
         self.hold = threading.Event()
         self.hold.set()
         self._lock = threading.Lock()
 
-    def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def request(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+    ) -> ContainerResponse:
         """The front end's answer."""
         target = headers[TARGET]
         if method == "POST" and path == "/models":
@@ -41,22 +43,22 @@ class Front:
                 if target in self.refuse:
                     return self.refuse[target]
                 if asked["model_name"] in self.loaded:
-                    return Answer(409, {}, b"")
+                    return ContainerResponse(409, {}, b"")
                 if len(self.loaded) >= self.room:
                     self.events.append("507")
-                    return Answer(507, {}, b'{"error":"out of memory"}')
+                    return ContainerResponse(507, {}, b'{"error":"out of memory"}')
                 self.events.append(f"load {target}")
                 self.loaded[asked["model_name"]] = asked["url"]
-                return Answer(200, {}, b"")
+                return ContainerResponse(200, {}, b"")
         name = path.split("/")[2]
         with self._lock:
             if name not in self.loaded:
-                return Answer(404, {}, b"")
+                return ContainerResponse(404, {}, b"")
             if method == "DELETE":
                 self.events.append(f"unload {target}")
                 del self.loaded[name]
-                return Answer(200, {}, b"")
-        return Answer(200, {}, target.encode() + b" " + body)
+                return ContainerResponse(200, {}, b"")
+        return ContainerResponse(200, {}, target.encode() + b" " + body)
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def make(archives: Bucket, tmp_path: Path) -> Callable[..., ModelCache]:
     return cache
 
 
-def ask(cache: ModelCache, target: str, *, timeout: float = 30.0) -> Answer:
+def ask(cache: ModelCache, target: str, *, timeout: float = 30.0) -> ContainerResponse:
     """One request for a target."""
     return cache.invoke(target, b"x", {"Content-Type": "t"}, timeout=timeout)
 
@@ -162,7 +164,9 @@ def test_a_model_in_use_is_never_unloaded(make: Callable[..., ModelCache]) -> No
     entered, leave = threading.Event(), threading.Event()
 
     class Busy(Front):
-        def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+        def request(
+            self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+        ) -> ContainerResponse:
             if path.endswith("/invoke") and headers[TARGET] == "a.tar.gz" and not leave.is_set():
                 entered.set()
                 leave.wait(30)
@@ -184,7 +188,7 @@ def test_a_model_in_use_is_never_unloaded(make: Callable[..., ModelCache]) -> No
 def test_a_refusal_to_load_is_passed_on_and_tried_again(make: Callable[..., ModelCache], tmp_path: Path) -> None:
     """Triton's status and words, with the container's paths; nothing is left of the attempt."""
     front = Front()
-    front.refuse["a.tar.gz"] = Answer(400, {}, f'{{"error":"in {tmp_path}/x"}}'.encode())
+    front.refuse["a.tar.gz"] = ContainerResponse(400, {}, f'{{"error":"in {tmp_path}/x"}}'.encode())
     cache = make(front)
     answer = ask(cache, "a.tar.gz")
     assert (answer.status, answer.body) == (400, b'{"error":"in /opt/ml/models/x"}')
@@ -250,7 +254,7 @@ def test_a_container_that_was_started_anew_loads_again(make: Callable[..., Model
     assert front.events == ["load a.tar.gz"] * 2
 
     class Gone(Front):
-        def request(self, *arguments: object, **named: object) -> Answer:
+        def request(self, *arguments: object, **named: object) -> ContainerResponse:
             raise ContainerGoneError("away")
 
     with pytest.raises(ContainerGoneError):
@@ -287,7 +291,9 @@ def test_a_model_that_is_being_unloaded_is_loaded_again_afterwards(make: Callabl
     leaving, leave = threading.Event(), threading.Event()
 
     class Slow(Front):
-        def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+        def request(
+            self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+        ) -> ContainerResponse:
             if method == "DELETE" and not leave.is_set():
                 leaving.set()
                 leave.wait(30)
@@ -318,6 +324,6 @@ def test_the_ensemble_of_an_archive_is_what_is_served(tmp_path: Path) -> None:
         files = {"x": ""}
         for name in names:
             files |= below(name, {"config.pbtxt": 'platform: "ensemble"'} if name == chosen else model())
-        assert model_directory(folder_of(tmp_path / chosen, files)) == chosen
-    assert model_directory(folder_of(tmp_path / "o", below("only", model()))) == "only"
-    assert model_directory(folder_of(tmp_path / "n", {"x": ""})) == ""
+        assert find_model_directory(folder_of(tmp_path / chosen, files)) == chosen
+    assert find_model_directory(folder_of(tmp_path / "o", below("only", model()))) == "only"
+    assert find_model_directory(folder_of(tmp_path / "n", {"x": ""})) == ""

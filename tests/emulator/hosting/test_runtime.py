@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from tests.emulator.hosting.conftest import ACCOUNT, Client, MadeUp, live
 from tritonforge.emulator.hosting import ContainerGoneError, TargetModelError
-from tritonforge.emulator.requests import MAXIMAL_BODY, Answer, LiveEndpoint, LiveVariant, Request
+from tritonforge.emulator.interfaces import MAX_BODY, ContainerResponse, LiveEndpoint, LiveVariant, Request
 
 Ask = Callable[..., Client]
 
@@ -29,7 +29,7 @@ def test_an_inference_goes_there_and_back(ask: Ask) -> None:
     """Body, content type, Accept and custom attributes reach the container, and nothing that is SageMaker's alone."""
     binary = "application/vnd.sagemaker-triton.binary+json;json-header-size=2"
     answered = {"content-type": f"{binary}0", "x-amzn-sagemaker-custom-attributes": "trace=2", "server": "x"}
-    container = MadeUp(lambda body: Answer(200, answered, b"\0\xffback"))
+    container = MadeUp(lambda body: ContainerResponse(200, answered, b"\0\xffback"))
     client = ask(live(container))
     found = client.boto3.invoke_endpoint(
         EndpointName="e",
@@ -54,20 +54,20 @@ def test_an_inference_goes_there_and_back(ask: Ask) -> None:
 def test_a_container_s_error_is_a_model_error(ask: Ask, status: int, kind: str, code: str) -> None:
     """424 with the container's status and its own words, and where its log is."""
     said = '{"error":"unexpected inference input"}'
-    answer = refusal(ask(live(MadeUp(lambda body: Answer(status, {}, said.encode())))))
+    answer = refusal(ask(live(MadeUp(lambda body: ContainerResponse(status, {}, said.encode())))))
     assert answer[:2] == ("ModelError", 424)
     assert answer[2].startswith(f'Received {kind} error ({status}) from primary with message "{said}". See https://')
     assert f"in account {ACCOUNT} for more information." in answer[2]
     assert (answer[3]["OriginalStatusCode"], answer[3]["OriginalMessage"]) == (status, said)
     assert answer[3]["LogStreamArn"].endswith(":log-group:/aws/sagemaker/Endpoints/e")
-    client = ask(live(MadeUp(lambda body: Answer(status, {}, b""))))
+    client = ask(live(MadeUp(lambda body: ContainerResponse(status, {}, b""))))
     response = client.runtime.answer(Request("POST", "/endpoints/e/invocations", {}, b"{}"))
     assert json.loads(response.body)["ErrorCode"] == code
 
 
 def test_a_long_error_is_not_passed_on_whole(ask: Ask) -> None:
     """AWS says that it could not load the body; what is passed on keeps within a bound."""
-    answer = refusal(ask(live(MadeUp(lambda body: Answer(500, {}, b"x" * 100_000)))))
+    answer = refusal(ask(live(MadeUp(lambda body: ContainerResponse(500, {}, b"x" * 100_000)))))
     assert answer[2].startswith("Received server error (500) from primary and could not load the entire response body.")
     assert len(answer[3]["OriginalMessage"]) == 32 * 1024
 
@@ -75,7 +75,7 @@ def test_a_long_error_is_not_passed_on_whole(ask: Ask) -> None:
 def raising(error: Exception) -> MadeUp:
     """A container that never answers."""
 
-    def answer(body: bytes) -> Answer:
+    def answer(body: bytes) -> ContainerResponse:
         raise error
 
     return MadeUp(answer)
@@ -122,10 +122,10 @@ def test_parameters_are_held_against_the_service_model(ask: Ask) -> None:
 def test_a_body_of_25_mb_is_taken_and_one_byte_more_is_not(ask: Ask) -> None:
     """413 without a code, as AWS; the length alone decides, the body need not be read."""
     client = ask(live(MadeUp()))
-    assert client.boto3.invoke_endpoint(EndpointName="e", Body=bytes(MAXIMAL_BODY))["Body"].read() == b'{"ok":true}'
-    code, status, message, _ = refusal(client, Body=bytes(MAXIMAL_BODY + 1))
+    assert client.boto3.invoke_endpoint(EndpointName="e", Body=bytes(MAX_BODY))["Body"].read() == b'{"ok":true}'
+    code, status, message, _ = refusal(client, Body=bytes(MAX_BODY + 1))
     assert (code, status, message) == ("413", 413, "HTTP content length exceeded 26214400 bytes.")
-    unread = Request("POST", "/endpoints/e/invocations", {}, b"", length=MAXIMAL_BODY + 1)
+    unread = Request("POST", "/endpoints/e/invocations", {}, b"", length=MAX_BODY + 1)
     assert client.runtime.answer(unread).status == 413
 
 
@@ -216,7 +216,7 @@ def test_the_answer_of_a_container_that_does_not_stream_comes_in_parts(ask: Ask,
     """As on AWS: the parts joined are the container's answer, with its own content type; small ones are one part."""
     body = bytes(index % 251 for index in range(size))
     answered = {"content-type": "application/json", "x-amzn-sagemaker-custom-attributes": "trace=2"}
-    container = MadeUp(lambda _: Answer(200, answered, body))
+    container = MadeUp(lambda _: ContainerResponse(200, answered, body))
     found = ask(live(container)).boto3.invoke_endpoint_with_response_stream(
         EndpointName="e", Body=b"{}", ContentType="text/csv", Accept="application/jsonlines"
     )
@@ -230,7 +230,7 @@ def test_the_answer_of_a_container_that_does_not_stream_comes_in_parts(ask: Ask,
 
 def test_an_error_before_a_stream_is_no_stream(ask: Ask) -> None:
     """The container's error is a ModelError with its status, as without a stream."""
-    refusing = MadeUp(lambda body: Answer(400, {}, b"no"))
+    refusing = MadeUp(lambda body: ContainerResponse(400, {}, b"no"))
     with pytest.raises(ClientError) as caught:
         ask(live(refusing)).boto3.invoke_endpoint_with_response_stream(EndpointName="e", Body=b"{}")
     found = caught.value.response
@@ -251,7 +251,7 @@ def test_a_shadow_gets_copies_that_nobody_waits_for(ask: Ask) -> None:
     """The answer is the production variant's; half the weight is half the requests."""
     from tests.emulator.hosting.conftest import until
 
-    shadow = MadeUp(lambda body: Answer(500, {}, b""))
+    shadow = MadeUp(lambda body: ContainerResponse(500, {}, b""))
     shadows = (LiveVariant(name="s", weight=0.5, container=shadow),)
     client = ask(live(MadeUp(), shadows=shadows))
     for _ in range(4):

@@ -5,7 +5,7 @@ The repository of multi-model mode stood for a scratch folder there; here it is 
 
 import pytest
 
-from tritonforge.emulator.hosting.serve_script import Listing, run
+from tritonforge.emulator.hosting.container_images import FolderListing, run_serve_script
 
 START = "--allow-sagemaker=true --allow-http=false --model-control-mode=explicit --model-repository=/opt/ml/model/"
 NAMESPACING = "--model-namespacing=true"
@@ -13,8 +13,8 @@ OFF = "--allow-grpc=false --allow-metrics=false --log-verbose=true"
 SHM = "--backend-config=python,shm-default-byte-size=16777216 --backend-config=python,shm-growth-byte-size=1048576"
 USUAL = f"{START} {NAMESPACING} {OFF} {SHM} --load-model="
 MULTI = f"{USUAL.removesuffix(' --load-model=')}".replace("/opt/ml/model/", "/tmp/sagemaker")
-ONE = Listing(("m1",))
-TWO = Listing(("m2", "m1"))
+ONE = FolderListing(("m1",))
+TWO = FolderListing(("m2", "m1"))
 DEFAULT = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
 WARNING = (
     "WARNING: No SAGEMAKER_TRITON_DEFAULT_MODEL_NAME provided.",
@@ -60,7 +60,7 @@ ALL_ARGUMENTS = (
 
 #: environment, what lies in the folder, what was printed, the exit status or tritonserver's arguments
 RECORDED = {
-    "an empty folder": ({}, Listing(), ("ERROR: No model found in model repository",), 1),
+    "an empty folder": ({}, FolderListing(), ("ERROR: No model found in model repository",), 1),
     "one directory": ({}, ONE, WARNING, f"{USUAL}m1"),
     "default model": ({DEFAULT: "m1"}, ONE, (), f"{USUAL}m1"),
     "a default model that is not there": (
@@ -71,25 +71,25 @@ RECORDED = {
     ),
     "two directories": ({}, TWO, several("m2", "m1"), 1),
     "two directories, default m2": ({DEFAULT: "m2"}, TWO, (), f"{USUAL}m2"),
-    "a model and code/": ({}, Listing(("code", "m1")), several("code", "m1"), 1),
+    "a model and code/": ({}, FolderListing(("code", "m1")), several("code", "m1"), 1),
     "config.pbtxt at the top": (
         {},
-        Listing(("1",), has_config=True),
+        FolderListing(("1",), has_config=True),
         ("ERROR: Incorrect directory structure.", "       Model directory needs to contain the top level folder"),
         1,
     ),
-    "a hidden directory": ({}, Listing((".git", "m1")), several(".git", "m1"), 1),
-    "a link to a directory": ({}, Listing(("m1",), ("linked",)), WARNING, f"{USUAL}m1"),
+    "a hidden directory": ({}, FolderListing((".git", "m1")), several(".git", "m1"), 1),
+    "a link to a directory": ({}, FolderListing(("m1",), ("linked",)), WARNING, f"{USUAL}m1"),
     "multi-model": (
         {"SAGEMAKER_MULTI_MODEL": "true"},
-        Listing(),
+        FolderListing(),
         ('Triton is running in SageMaker MME mode. Using Triton ping mode: "live"',),
         MULTI,
     ),
     "multi-model, misspelt": ({"SAGEMAKER_MULTI_MODEL": "True"}, ONE, WARNING, f"{USUAL}m1"),
     "multi-model, another ping mode": (
         {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_TRITON_OVERRIDE_PING_MODE": "ready"},
-        Listing(),
+        FolderListing(),
         ('Triton is running in SageMaker MME mode. Using Triton ping mode: "ready"',),
         MULTI,
     ),
@@ -112,7 +112,7 @@ RECORDED = {
 def test_the_script_is_followed_to_the_letter(name: str) -> None:
     """Printed lines, exit status, arguments and their order are those of the script."""
     environment, listing, printed, expected = RECORDED[name]
-    outcome = run(environment, listing)
+    outcome = run_serve_script(environment, listing)
     assert outcome.output == printed
     if isinstance(expected, int):
         assert (outcome.exit_code, outcome.arguments) == (expected, ())
@@ -122,8 +122,8 @@ def test_the_script_is_followed_to_the_letter(name: str) -> None:
 
 def test_the_default_model_is_exported() -> None:
     """The script sets the variable for tritonserver where it found the model by itself; none in multi-model mode."""
-    assert run({}, ONE).exports == {DEFAULT: "m1"}
-    assert run({"SAGEMAKER_MULTI_MODEL": "true"}, ONE).exports == {}
+    assert run_serve_script({}, ONE).exports == {DEFAULT: "m1"}
+    assert run_serve_script({"SAGEMAKER_MULTI_MODEL": "true"}, ONE).exports == {}
 
 
 def test_older_scripts_do_not_read_newer_variables() -> None:
@@ -132,8 +132,11 @@ def test_older_scripts_do_not_read_newer_variables() -> None:
         "SAGEMAKER_TRITON_INFERENCE_TYPE": "foo",
         "SAGEMAKER_TRITON_ADDITIONAL_ARGS": "--exit-on-error=false",
     }
-    assert run(environment, ONE, release="25.04").exit_code == 1
-    of_2409, of_2301 = run(environment, ONE, release="24.09"), run(environment, ONE, release="23.01")
+    assert run_serve_script(environment, ONE, release="25.04").exit_code == 1
+    of_2409, of_2301 = (
+        run_serve_script(environment, ONE, release="24.09"),
+        run_serve_script(environment, ONE, release="23.01"),
+    )
     assert "--exit-on-error=false" in of_2409.arguments
     assert of_2301.exit_code == 0
     assert "--exit-on-error=false" not in of_2301.arguments
@@ -142,13 +145,15 @@ def test_older_scripts_do_not_read_newer_variables() -> None:
 def test_values_are_split_at_blanks_as_the_shell_does() -> None:
     """What follows a blank in a value is an argument of its own: a habit in the wild for older images."""
     environment = {"SAGEMAKER_TRITON_LOG_INFO": "false --load-model=encoder"}
-    assert {"--log-info=false", "--load-model=encoder", "--load-model=m1"} <= set(run(environment, ONE).arguments)
+    assert {"--log-info=false", "--load-model=encoder", "--load-model=m1"} <= set(
+        run_serve_script(environment, ONE).arguments
+    )
 
 
 def test_the_error_is_one_sentence() -> None:
     """The reason joins the lines of the error; without one it is empty."""
-    assert run({}, TWO).reason == (
+    assert run_serve_script({}, TWO).reason == (
         "More than 1 model directory found in model repository. Either provide a single directory or set "
         "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME to run the ensemble backend. Directories found in model repository: m2 m1"
     )
-    assert run({}, ONE).reason == ""
+    assert run_serve_script({}, ONE).reason == ""

@@ -12,7 +12,7 @@ import pytest
 
 from tests.sagemaker.endpoints.running import make_repository
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn
+from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
 from tritonforge.sagemaker.endpoints.apply import waiting
@@ -27,7 +27,7 @@ def _reason(variant: Any) -> str | None:
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
     """SageMaker on localhost, faster than AWS, for all tests of this room."""
-    with Emulator(speed=1000.0, containers=StandIn(fails=_reason)) as running:
+    with Emulator(speed=1000.0, containers=FakeContainers(fails=_reason)) as running:
         before = {name: os.environ.get(name) for name in running.environment}
         os.environ.update(running.environment)
         yield running

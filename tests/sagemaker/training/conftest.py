@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from tests.sagemaker.transform.conftest import checked
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn, StandInTrainer
+from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 
 PROGRAM = Path(__file__).with_name("counter")
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/counter:1"
@@ -160,15 +160,15 @@ def account() -> Iterator[Account]:
 
 
 @pytest.fixture(scope="module")
-def trainer() -> StandInTrainer:
+def trainer() -> FakeTrainer:
     """What stands in for the engine in `desk`."""
-    return StandInTrainer()
+    return FakeTrainer()
 
 
 @pytest.fixture(scope="module")
-def desk(trainer: StandInTrainer) -> Iterator[Account]:
+def desk(trainer: FakeTrainer) -> Iterator[Account]:
     """An emulator whose jobs and containers run nothing."""
-    yield from served(containers=StandIn(), trainer=trainer, limits={"ml.c5.xlarge": 1})
+    yield from served(containers=FakeContainers(), trainer=trainer, limits={"ml.c5.xlarge": 1})
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
-from tritonforge.emulator.control.failures import ApiError
-from tritonforge.emulator.control.search_expressions import check, matches
+from tritonforge.emulator.control.api_errors import ApiError
+from tritonforge.emulator.control.search_expressions import check_expression, is_match
 from tritonforge.sagemaker import service_model
 
 JOB = {
@@ -71,8 +71,8 @@ def where(name: str, value: str | None = None, operator: str | None = None) -> d
 def test_a_filter_compares_a_property_as_its_type(condition: dict[str, str], expected: bool) -> None:
     """Texts, numbers, timestamps, hyperparameters, metrics, tags and elements of lists."""
     expression = {"Filters": [condition]}
-    check(shape(), expression)
-    assert matches(shape(), expression, JOB) is expected
+    check_expression(shape(), expression)
+    assert is_match(shape(), expression, JOB) is expected
 
 
 def test_nested_filters_hold_for_one_element() -> None:
@@ -81,19 +81,19 @@ def test_nested_filters_hold_for_one_element() -> None:
     for bucket, expected in (("cats", True), ("dogs", False)):
         filters = [where("InputDataConfig.ChannelName", "train"), where(uri, bucket, "Contains")]
         expression = {"NestedFilters": [{"NestedPropertyName": "InputDataConfig", "Filters": filters}]}
-        check(shape(), expression)
-        assert matches(shape(), expression, JOB) is expected
+        check_expression(shape(), expression)
+        assert is_match(shape(), expression, JOB) is expected
         flat = {"Filters": filters}
-        assert matches(shape(), flat, JOB)
+        assert is_match(shape(), flat, JOB)
 
 
 def test_subexpressions_are_joined_by_and_or_or() -> None:
     """(name and failed) or (vision's): And is the default."""
     both = {"Filters": [where("TrainingJobName", "jobs-1"), where("TrainingJobStatus", "Failed")]}
     expression = {"SubExpressions": [both, {"Filters": [where("Tags.team", "vision")]}]}
-    check(shape(), expression)
-    assert not matches(shape(), expression, JOB)
-    assert matches(shape(), {**expression, "Operator": "Or"}, JOB)
+    check_expression(shape(), expression)
+    assert not is_match(shape(), expression, JOB)
+    assert is_match(shape(), {**expression, "Operator": "Or"}, JOB)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_subexpressions_are_joined_by_and_or_or() -> None:
 def test_an_expression_that_breaks_a_rule_is_refused(expression: dict[str, Any], sentence: str) -> None:
     """Before any resource is looked at."""
     with pytest.raises(ApiError) as caught:
-        check(shape(), expression)
+        check_expression(shape(), expression)
     assert caught.value.code == "ValidationException"
     assert sentence in caught.value.message
 

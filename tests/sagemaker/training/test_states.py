@@ -6,22 +6,25 @@ import itertools
 
 import pytest
 
-from tritonforge.emulator.control.failures import ApiError
-from tritonforge.emulator.control.records import Registered, Training, from_json, to_json
-from tritonforge.emulator.control.registry import profiles
-from tritonforge.emulator.control.training import states
+from tritonforge.emulator.control import registry_entries, training_states
+from tritonforge.emulator.control.api_errors import ApiError
+from tritonforge.emulator.control.records import RegistryEntry, TrainingRecord, from_json, to_json
 
 
-def job(*, began: float | None = None) -> Training:
+def job(*, began: float | None = None) -> TrainingRecord:
     """A job as it was created, at 100."""
-    made = states.created("j", "arn", 100.0, request={"a": 1}, image="i", algorithm={}, tags=(("k", "v"),))
-    return made if began is None else states.entered(states.began(made, began), "Training", began)
+    made = training_states.create("j", "arn", 100.0, request={"a": 1}, image="i", algorithm={}, tags=(("k", "v"),))
+    return (
+        made
+        if began is None
+        else training_states.enter_phase(training_states.mark_started(made, began), "Training", began)
+    )
 
 
 def test_secondary_statuses_follow_one_another() -> None:
     """Each ends when the next begins; one that is there already is not begun twice."""
-    found = states.entered(states.entered(job(), "Downloading", 101.0), "Downloading", 102.0)
-    found = states.completed(states.entered(found, "Training", 103.0), 109.0)
+    found = training_states.enter_phase(training_states.enter_phase(job(), "Downloading", 101.0), "Downloading", 102.0)
+    found = training_states.complete(training_states.enter_phase(found, "Training", 103.0), 109.0)
     assert [each.status for each in found.phases] == ["Starting", "Downloading", "Training", "Completed"]
     assert all(one.until == other.since for one, other in itertools.pairwise(found.phases))
     assert found.phases[-1].until == 109.0
@@ -30,15 +33,15 @@ def test_secondary_statuses_follow_one_another() -> None:
 
 def test_a_clock_that_goes_back_gives_no_negative_phase() -> None:
     """The clock of a machine may be set back while a job is under way."""
-    found = states.entered(job(), "Training", 90.0)
+    found = training_states.enter_phase(job(), "Training", 90.0)
     assert found.phases[0].until == 100.0
 
 
 def test_a_stopping_job_has_no_further_phase() -> None:
     """Uploading is not told of a job that is being stopped; it ends Stopped, whatever its program did."""
-    found = states.entered(states.stopping(job(began=101.0), 102.0), "Uploading", 103.0)
+    found = training_states.enter_phase(training_states.begin_stop(job(began=101.0), 102.0), "Uploading", 103.0)
     assert (found.status, found.secondary) == ("Stopping", "Stopping")
-    found = states.stopped(found, 104.0)
+    found = training_states.stop(found, 104.0)
     assert (found.status, found.secondary) == ("Stopped", "Stopped")
 
 
@@ -46,13 +49,13 @@ def test_a_stopping_job_has_no_further_phase() -> None:
 def test_an_ended_job_does_not_change(end: str) -> None:
     """It cannot be stopped any more, nor end twice."""
     to = {
-        "Completed": states.completed,
-        "Failed": lambda found, now: states.failed(found, "r", now),
-        "Stopped": states.stopped,
+        "Completed": training_states.complete,
+        "Failed": lambda found, now: training_states.fail(found, "r", now),
+        "Stopped": training_states.stop,
     }
     ended = to[end](job(), 101.0)
     with pytest.raises(ApiError, match=f"the training job is in status {end}"):
-        states.stopping(ended, 102.0)
+        training_states.begin_stop(ended, 102.0)
     for each in to.values():
         with pytest.raises(ValueError, match="does not go from"):
             each(ended, 102.0)
@@ -60,70 +63,77 @@ def test_an_ended_job_does_not_change(end: str) -> None:
 
 def test_what_is_billed_is_the_time_at_work() -> None:
     """Training time runs from the start of work to the end; what was interrupted and started again is not billed."""
-    found = states.started_again(job(began=101.0), 110.0)
+    found = training_states.mark_restarted(job(began=101.0), 110.0)
     assert [each.status for each in found.phases] == ["Starting", "Training", "Interrupted", "Starting"]
-    found = states.completed(states.entered(states.began(found, 130.0), "Training", 130.0), 140.0)
-    assert states.seconds(found) == (39, 19)
-    assert states.seconds(job(began=101.0)) is None
-    assert states.seconds(states.failed(job(), "r", 140.0)) is None
-    assert states.seconds(states.completed(job(began=101.0), 101.1)) == (1, 1)
+    found = training_states.complete(
+        training_states.enter_phase(training_states.mark_started(found, 130.0), "Training", 130.0), 140.0
+    )
+    assert training_states.count_seconds(found) == (39, 19)
+    assert training_states.count_seconds(job(began=101.0)) is None
+    assert training_states.count_seconds(training_states.fail(job(), "r", 140.0)) is None
+    assert training_states.count_seconds(training_states.complete(job(began=101.0), 101.1)) == (1, 1)
 
 
 def test_a_job_that_did_not_begin_is_not_interrupted() -> None:
     """After a restart it is Starting as before."""
-    assert states.started_again(job(), 110.0) == job()
-    stopping = states.stopping(job(began=101.0), 102.0)
-    assert states.started_again(stopping, 110.0) == stopping
+    assert training_states.mark_restarted(job(), 110.0) == job()
+    stopping = training_states.begin_stop(job(began=101.0), 102.0)
+    assert training_states.mark_restarted(stopping, 110.0) == stopping
 
 
 def test_the_last_value_of_a_metric_is_kept() -> None:
     """FinalMetricDataList has one entry a metric."""
-    found = states.measured(states.measured(states.measured(job(), "a", 1.0, 101.0), "b", 2.0, 102.0), "a", 3.0, 103.0)
+    found = training_states.record_metric(
+        training_states.record_metric(training_states.record_metric(job(), "a", 1.0, 101.0), "b", 2.0, 102.0),
+        "a",
+        3.0,
+        103.0,
+    )
     assert {each["MetricName"]: each["Value"] for each in found.metrics} == {"a": 3.0, "b": 2.0}
     assert len(found.metrics) == 2
 
 
 def test_a_long_reason_is_cut() -> None:
     """FailureReason has 1024 characters at most."""
-    reason = states.failed(job(), "x" * 2000, 101.0).failure
+    reason = training_states.fail(job(), "x" * 2000, 101.0).failure
     assert (len(reason), reason[-5:]) == (1024, "x ...")
 
 
 def test_documents_come_back_as_they_were() -> None:
     """What the ledger writes is what it reads."""
-    found = states.measured(job(began=101.0), "a", 1.0, 101.0)
-    assert from_json(Training, to_json(found)) == found
-    made = Registered(
+    found = training_states.record_metric(job(began=101.0), "a", 1.0, 101.0)
+    assert from_json(TrainingRecord, to_json(found)) == found
+    made = RegistryEntry(
         name="g/1", arn="a", created=1.0, modified=1.0, status="Pending", request={}, group="g", version=1
     )
-    assert from_json(Registered, to_json(made)) == made
+    assert from_json(RegistryEntry, to_json(made)) == made
 
 
 def test_the_life_of_a_validation() -> None:
     """Pending, InProgress, then Completed or Failed with the reason of its profile."""
     request = {"ValidationSpecification": {"ValidationProfiles": [{"ProfileName": "p"}]}}
-    made = Registered(
+    made = RegistryEntry(
         name="a",
         arn="a",
         created=1.0,
         modified=1.0,
         status="Pending",
         request=request,
-        validations=profiles.not_started(request),
+        validations=registry_entries.list_validations(request),
     )
     assert made.validations == ({"Name": "p", "Status": "NotStarted"},)
-    begun = profiles.begun(made, {"training": "t"}, 2.0)
+    begun = registry_entries.begin(made, {"training": "t"}, 2.0)
     assert (begun.status, begun.jobs) == ("InProgress", {"training": "t"})
     assert begun.validations == ({"Name": "p", "Status": "InProgress"},)
-    assert profiles.completed(begun, 3.0).validations == ({"Name": "p", "Status": "Completed"},)
-    failed = profiles.failed(begun, "why", 3.0)
+    assert registry_entries.complete(begun, 3.0).validations == ({"Name": "p", "Status": "Completed"},)
+    failed = registry_entries.fail(begun, "why", 3.0)
     assert failed.validations == ({"Name": "p", "Status": "Failed", "FailureReason": "why"},)
     with pytest.raises(ValueError, match="does not go from Failed to Completed"):
-        profiles.completed(failed, 4.0)
+        registry_entries.complete(failed, 4.0)
 
 
 def test_a_validation_that_is_skipped() -> None:
     """SkipModelValidation All leaves the profile out."""
     request = {"ValidationSpecification": {"ValidationProfiles": [{"ProfileName": "p"}]}, "SkipModelValidation": "All"}
-    assert profiles.of(request) is None
-    assert profiles.not_started(request) == ()
+    assert registry_entries.find_profile(request) is None
+    assert registry_entries.list_validations(request) == ()

@@ -15,10 +15,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import StandIn, StandInContainer
+from tritonforge.emulator.emulated_s3 import EmulatedS3
+from tritonforge.emulator.fakes import FakeContainer, FakeContainers
 from tritonforge.emulator.hosting import ContainerError, ContainerGoneError, UnhealthyError, Variant
-from tritonforge.emulator.objects import ObjectStore
-from tritonforge.emulator.requests import Answer
+from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.sagemaker import service_model
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
@@ -26,10 +26,10 @@ GROUP = "/aws/sagemaker/TransformJobs"
 SPEED = 500.0
 
 
-class Echo(StandInContainer):
+class Echo(FakeContainer):
     """Answers with the body in capitals; ``refuse``, ``break``, ``slow``, ``pause``, ``wait`` in a body do so."""
 
-    def __init__(self, variant: Variant, ended: Callable[[StandInContainer], None], gate: threading.Event) -> None:
+    def __init__(self, variant: Variant, ended: Callable[[FakeContainer], None], gate: threading.Event) -> None:
         super().__init__(variant, ended)
         self.gate = gate
         self.seen: list[tuple[bytes, Mapping[str, str], float]] = []
@@ -37,7 +37,7 @@ class Echo(StandInContainer):
         self.most_in_flight = 0
         self.lock = threading.Lock()
 
-    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
         """The body in capitals."""
         body = b"".join(body) if isinstance(body, Iterator) else bytes(body)  # type: ignore[arg-type]  # chunked
         with self.lock:
@@ -56,30 +56,30 @@ class Echo(StandInContainer):
             if b"slow" in body:
                 raise TimeoutError(f"no answer within {timeout:g} s")
             if b"refuse" in body:
-                return Answer(400, {"content-type": "application/json"}, b'{"error": "this is no record"}')
+                return ContainerResponse(400, {"content-type": "application/json"}, b'{"error": "this is no record"}')
             if b"break" in body:
-                return Answer(500, {}, b"a bug")
-            return Answer(200, {"content-type": "text/plain"}, body.upper())
+                return ContainerResponse(500, {}, b"a bug")
+            return ContainerResponse(200, {"content-type": "text/plain"}, body.upper())
         finally:
             with self.lock:
                 self.in_flight -= 1
 
-    def get(self, path: str, *, timeout: float) -> Answer:
+    def get(self, path: str, *, timeout: float) -> ContainerResponse:
         """/execution-parameters where the model's environment has them."""
         told = self.variant.container.environment.get("PARAMETERS")
         if path == "/execution-parameters" and told:
-            return Answer(200, {"content-type": "application/json"}, told.encode())
+            return ContainerResponse(200, {"content-type": "application/json"}, told.encode())
         return super().get(path, timeout=timeout)
 
 
-class Echoes(StandIn):
+class Echoes(FakeContainers):
     """Starts such containers; ``UNHEALTHY`` and ``MISSING`` in a model's environment keep one from starting."""
 
     def start(
         self,
         variant: Variant,
         *,
-        objects: ObjectStore,
+        objects: EmulatedS3,
         folder: Path,
         log: Callable[[str], None],
         images: Mapping[str, str] | None = None,

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from tritonforge.emulator.control.batch_container import BatchModelClient
 from tritonforge.emulator.hosting import ContainerError, ContainerGoneError
-from tritonforge.emulator.hosting.images import serving_package
-from tritonforge.emulator.jobs.asker import ContainerAsker
-from tritonforge.emulator.requests import Answer
+from tritonforge.emulator.hosting.container_images import is_tensorflow_serving
+from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import ConnectError
 from tritonforge.transform import GoneError
 
@@ -32,48 +32,48 @@ ECR = "763104351884.dkr.ecr.us-west-2.amazonaws.com"
 )
 def test_which_images_run_packages(image: str, declared: Mapping[str, str], expected: bool) -> None:
     """Those of AWS's two repositories, and what a user declares as such."""
-    assert serving_package(image, declared) is expected
+    assert is_tensorflow_serving(image, declared) is expected
 
 
 @pytest.mark.parametrize("tag", ["1.13.1-gpu", "2.1.0-cpu"])
 def test_images_that_were_never_there(tag: str) -> None:
     """The older repository ends with 1.12; the sentence says where the image is."""
     with pytest.raises(ContainerError, match=r"from 1\.13\.0 on the repository is tensorflow-inference"):
-        serving_package(f"520713654638.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tensorflow-serving:{tag}", {})
+        is_tensorflow_serving(f"520713654638.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tensorflow-serving:{tag}", {})
 
 
 class Moody:
     """A container that does in turn what it is told to; an Exception is raised, the last mood stays."""
 
-    def __init__(self, *moods: Answer | Exception) -> None:
+    def __init__(self, *moods: ContainerResponse | Exception) -> None:
         self.moods = list(moods)
 
-    def _next(self) -> Answer:
+    def _next(self) -> ContainerResponse:
         mood = self.moods.pop(0) if len(self.moods) > 1 else self.moods[0]
         if isinstance(mood, Exception):
             raise mood
         return mood
 
-    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
         """The next mood."""
         return self._next()
 
-    def get(self, path: str, *, timeout: float) -> Answer:
+    def get(self, path: str, *, timeout: float) -> ContainerResponse:
         """The next mood."""
         return self._next()
 
 
 def test_what_a_container_does_is_told_to_the_engine() -> None:
     """A container that may have seen the request, one that has not, and one that is too slow are three things."""
-    asker = ContainerAsker(Moody(ContainerGoneError("it ended", in_flight=True)))
+    asker = BatchModelClient(Moody(ContainerGoneError("it ended", in_flight=True)))
     with pytest.raises(GoneError) as gone:
         asker.ask(b"", {}, timeout=1)
     assert gone.value.received
-    asker = ContainerAsker(Moody(ContainerGoneError("it is away")))
+    asker = BatchModelClient(Moody(ContainerGoneError("it is away")))
     with pytest.raises(GoneError) as gone:
         asker.ask(b"", {}, timeout=1)
     assert not gone.value.received
-    asker = ContainerAsker(Moody(TimeoutError("no answer within 1 s")))
+    asker = BatchModelClient(Moody(TimeoutError("no answer within 1 s")))
     with pytest.raises(ConnectError) as slow:
         asker.ask(b"", {}, timeout=1)
     assert not isinstance(slow.value, GoneError)
@@ -84,7 +84,7 @@ def test_what_a_container_does_is_told_to_the_engine() -> None:
 )
 def test_whose_fault_a_failure_is(status: int, refused: bool, broke: bool) -> None:
     """4xx is the client's, 5xx the container's."""
-    asker = ContainerAsker(Moody(Answer(status, {"a": "b"}, b"body")))
+    asker = BatchModelClient(Moody(ContainerResponse(status, {"a": "b"}, b"body")))
     reply = asker.ask(b"", {}, timeout=1)
     assert (reply.status, reply.headers, reply.body) == (status, {"a": "b"}, b"body")
     assert (asker.refused, asker.broke) == (refused, broke)
@@ -93,27 +93,29 @@ def test_whose_fault_a_failure_is(status: int, refused: bool, broke: bool) -> No
 @pytest.mark.parametrize(
     ("answer", "parameters"),
     [
-        (Answer(200, {}, b'{"MaxPayloadInMB": 5}'), {"MaxPayloadInMB": 5}),
-        (Answer(400, {}, b'{"MaxPayloadInMB": 5}'), None),
-        (Answer(404, {}, b""), None),
-        (Answer(200, {}, b"<html>"), None),
-        (Answer(200, {}, b"[5]"), None),
+        (ContainerResponse(200, {}, b'{"MaxPayloadInMB": 5}'), {"MaxPayloadInMB": 5}),
+        (ContainerResponse(400, {}, b'{"MaxPayloadInMB": 5}'), None),
+        (ContainerResponse(404, {}, b""), None),
+        (ContainerResponse(200, {}, b"<html>"), None),
+        (ContainerResponse(200, {}, b"[5]"), None),
         (ContainerGoneError("away"), None),
         (TimeoutError(), None),
     ],
 )
-def test_execution_parameters(answer: Answer | Exception, parameters: object) -> None:
+def test_execution_parameters(answer: ContainerResponse | Exception, parameters: object) -> None:
     """An object of JSON with status 200, and nothing else."""
-    assert ContainerAsker(Moody(answer)).execution_parameters() == parameters
+    assert BatchModelClient(Moody(answer)).execution_parameters() == parameters
 
 
 def test_a_container_that_comes_back_is_waited_for() -> None:
     """Until /ping says 200; not for ever, and not when the job is stopped."""
     away = ContainerGoneError("away")
     never = threading.Event()
-    ContainerAsker(Moody(away, TimeoutError(), Answer(503, {}, b""), Answer(200, {}, b""))).recover(never)
+    BatchModelClient(
+        Moody(away, TimeoutError(), ContainerResponse(503, {}, b""), ContainerResponse(200, {}, b""))
+    ).recover(never)
     with pytest.raises(ConnectError, match=r"did not come back within 0\.2 s"):
-        ContainerAsker(Moody(away), patience=0.2).recover(never)
+        BatchModelClient(Moody(away), patience=0.2).recover(never)
     stopped = threading.Event()
     stopped.set()
-    ContainerAsker(Moody(away)).recover(stopped)
+    BatchModelClient(Moody(away)).recover(stopped)

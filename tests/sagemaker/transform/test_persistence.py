@@ -16,7 +16,7 @@ from tests.sagemaker.transform.conftest import Echo, Echoes
 from tests.support.forked import Forked
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.hosting import Variant
-from tritonforge.emulator.requests import Answer
+from tritonforge.emulator.interfaces import ContainerResponse
 
 BUCKET = "sagemaker-us-east-1-123456789012"
 OBJECTS = 120
@@ -27,7 +27,7 @@ class _Slow(Echo):
 
     seen_file: Path
 
-    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
         """The body in capitals, after a while."""
         with self.seen_file.open("ab") as file:
             file.write(bytes(body) + b"\n")

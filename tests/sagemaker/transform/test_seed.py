@@ -339,9 +339,9 @@ def test_a_container_that_is_killed_costs_no_output(
     account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host starts it again, and the job goes on to its end with every output there."""
-    running: list[hosting.Running] = []
+    running: list[hosting.HostedContainer] = []
 
-    def started(*arguments: Any, **settings: Any) -> hosting.Running:
+    def started(*arguments: Any, **settings: Any) -> hosting.HostedContainer:
         running.append(start(*arguments, **settings))
         return running[-1]
 

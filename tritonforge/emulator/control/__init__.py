@@ -1,9 +1,6 @@
-"""SageMaker's control plane: models, endpoints, transform jobs and their tags.
+"""SageMaker's control plane: the operations on its resources, and the threads that do what takes time.
 
-`training` has training jobs, `registry` algorithms, model packages and what validates them.
-
-The rooms that only compute (`arns`, `descriptions`, `documents`, `failures`, `paging`, `states`, `tagging`, `traffic`)
-do no I/O; `plane` answers requests, `deployments` runs what takes time, `ledger` keeps what must outlive the process.
+`dispatcher` answers requests with the operations of one module for each kind of resource. `resource_store` stores what
+outlives the process. The runners (`deployments`, `transform_runner`, `training_runner`, `validation_runner`) bring
+resources from one status to the next.
 """
-
-from __future__ import annotations

@@ -1,47 +1,145 @@
-"""The control plane's door: a request of the JSON protocol comes in, an answer or one of AWS's errors goes out.
+"""The body of a request of the JSON protocol, read into values of the types that the service model says.
 
-Order as on AWS: the operation is known, the body is JSON, its members have the model's types, then lengths, patterns
-and enumerations (one sentence for all of them), then what the documentation says in words, then what is there.
+Source: AWS's JSON protocols 1.0 and 1.1 (Smithy); what a service refuses here it answers with SerializationException.
+This module does no I/O.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import math
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from tritonforge.emulator.control import (
-    endpoint_configs,
+    algorithms,
     endpoints,
+    model_packages,
     models,
     search,
-    serialization,
     tags,
+    training_jobs,
     transform_jobs,
 )
-from tritonforge.emulator.control.failures import ApiError, invalid, not_emulated, unknown_operation
-from tritonforge.emulator.control.registry import algorithms, groups, packages
-from tritonforge.emulator.control.request_context import Desk, Operation
-from tritonforge.emulator.control.training import jobs
-from tritonforge.emulator.requests import Response
+from tritonforge.emulator.control.api_errors import ApiError, invalid, malformed, not_emulated, unknown_operation
+from tritonforge.emulator.control.request_context import Operation, RequestContext
+from tritonforge.emulator.control.resource_store import ResourceStore
+from tritonforge.emulator.front.http_request import HttpRequest
+from tritonforge.emulator.interfaces import Response
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.limits import check_limits
 
-__all__ = ["OPERATIONS", "Plane"]
+__all__ = ["AUTOSCALING", "OPERATIONS", "AutoscalingGate", "Dispatcher", "read_request"]
+
+#: Objects and arrays within one another; the service model's deepest input has about a dozen.
+_MAX_DEPTH: Final = 64
+
+#: The seconds since 1970 that a date of four digits' year can say.
+_EARLIEST: Final = dt.datetime(1, 1, 1, tzinfo=dt.timezone.utc).timestamp()
+_LATEST: Final = dt.datetime(9999, 12, 31, tzinfo=dt.timezone.utc).timestamp()
+
+
+def read_request(operation: str, shape: Any, body: bytes) -> dict[str, Any]:
+    """The request of an operation whose input is ``shape``; members that are null are left out, times are seconds.
+
+    Raises ApiError: SerializationException for what is no JSON or has another type than the model's, else
+    ValidationException with every constraint that is broken.
+    """
+    request = _parse_json(operation, body)
+    found = service_model.check_shape(shape, request)
+    for each in found:
+        if each.kind in ("type", "unknown"):
+            raise malformed(f"{each.place or 'The request'}: {each.sentence}")
+    if found:
+        raise invalid(service_model.format_service_message(found))
+    return {name: _convert(shape.members[name], value, name) for name, value in request.items() if value is not None}
+
+
+def _parse_json(operation: str, body: bytes) -> Any:
+    try:
+        document = json.loads(body.decode("utf-8") or "{}", parse_constant=_reject_constant, parse_float=_parse_number)
+        _check_document(document)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise malformed(f"The request of {operation} is no JSON: {reason}") from None
+    return document
+
+
+def _reject_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _parse_number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.20} is larger than any number of this protocol")
+    return value
+
+
+def _check_document(document: Any) -> None:
+    """Refuse what is nested too deeply, and texts that no encoding can carry; raises ValueError."""
+    waiting = [(document, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"it is nested more than {_MAX_DEPTH} deep")
+        if isinstance(value, str):
+            value.encode("utf-8")  # raises UnicodeEncodeError, which is a ValueError, for half of a surrogate pair
+        elif isinstance(value, dict):
+            waiting += [(each, depth + 1) for pair in value.items() for each in pair]
+        elif isinstance(value, list):
+            waiting += [(each, depth + 1) for each in value]
+
+
+def _convert(shape: Any, value: Any, place: str) -> Any:
+    """A value that fits its shape, with its times as seconds since 1970 and without members that are null."""
+    kind = shape.type_name
+    if kind == "timestamp":
+        return _parse_time(value, place)
+    if kind == "structure" and isinstance(value, Mapping):
+        return {
+            name: _convert(shape.members[name], each, f"{place}.{name}")
+            for name, each in value.items()
+            if each is not None
+        }
+    if kind == "list":
+        return [_convert(shape.member, each, place) for each in value]
+    if kind == "map" and isinstance(value, Mapping):
+        return {name: _convert(shape.value, each, place) for name, each in value.items()}
+    return value
+
+
+def _parse_time(value: Any, place: str) -> float:
+    """A time as the protocol sends it, a number, or as ISO 8601 writes it."""
+    seconds: float
+    try:
+        if isinstance(value, str):
+            read_as = dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
+            seconds = (read_as if read_as.tzinfo else read_as.replace(tzinfo=dt.timezone.utc)).timestamp()
+        else:
+            seconds = float(value)
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    if not _EARLIEST <= seconds <= _LATEST:
+        raise malformed(f"{place}: expected a time, in seconds since 1970 or as ISO 8601 writes it")
+    return seconds
+
 
 #: Every operation that is emulated. A resource to come brings its own module, and its row here.
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     {
         **models.OPERATIONS,
-        **endpoint_configs.OPERATIONS,
-        **endpoints.OPERATIONS,
+        **endpoints.CONFIG_OPERATIONS,
+        **endpoints.ENDPOINT_OPERATIONS,
         **transform_jobs.OPERATIONS,
-        **jobs.OPERATIONS,
+        **training_jobs.OPERATIONS,
         **algorithms.OPERATIONS,
-        **packages.OPERATIONS,
-        **groups.OPERATIONS,
+        **model_packages.PACKAGE_OPERATIONS,
+        **model_packages.GROUP_OPERATIONS,
         **tags.OPERATIONS,
         **search.OPERATIONS,
     }
@@ -56,14 +154,14 @@ _READING: Final = ("Describe", "List", "Search")
 _JSON: Final = "application/x-amz-json-1.1"
 
 #: AWS's code and sentence for what is its own fault (the API reference's "Common Errors", InternalFailure).
-_OURS: Final = "InternalFailure"
+_INTERNAL: Final = "InternalFailure"
 
 
-class Plane:
-    """Answers SageMaker's operations; ``desk`` gives the desk of a region, ``log`` takes sentences for the person."""
+class Dispatcher:
+    """Answers SageMaker's operations; ``context`` returns the context of a region, ``log`` takes sentences."""
 
-    def __init__(self, desk: Callable[[str], Desk], log: Callable[[str], None]) -> None:
-        self._desk = desk
+    def __init__(self, context: Callable[[str], RequestContext], log: Callable[[str], None]) -> None:
+        self._context = context
         self._log = log
 
     def answer(self, operation: str, region: str, body: bytes) -> Response:
@@ -72,33 +170,89 @@ class Plane:
             found = self._answered(operation, region, body)
         except ApiError as error:
             self._log(f"{operation} {error.status} {error.code}: {error.message}")
-            return _response(error.status, {"__type": error.code, "message": error.message}, error.code)
+            return _write_response(error.status, {"__type": error.code, "message": error.message}, error.code)
         except Exception as error:  # whatever is wrong here must reach the client as AWS's own failures do
             self._log(f"{operation} 500 {type(error).__name__}: {error}")
-            return _response(500, {"__type": _OURS, "message": f"tritonforge's emulator failed: {error}"}, _OURS)
+            return _write_response(
+                500, {"__type": _INTERNAL, "message": f"tritonforge's emulator failed: {error}"}, _INTERNAL
+            )
         if not operation.startswith(_READING):
             self._log(f"{operation} 200")
-        return _response(200, found)
+        return _write_response(200, found)
 
     def _answered(self, operation: str, region: str, body: bytes) -> Mapping[str, Any]:
         act = OPERATIONS.get(operation)
         if act is None:
             known = operation in service_model.list_operations("sagemaker")
             raise not_emulated(operation) if known else unknown_operation(operation)
-        return act(self._desk(region), _request(operation, body))
+        return act(self._context(region), _read_checked(operation, body))
 
 
-def _request(operation: str, body: bytes) -> Mapping[str, Any]:
-    request = serialization.read(operation, service_model.find_operation("sagemaker", operation).input_shape, body)
+def _read_checked(operation: str, body: bytes) -> Mapping[str, Any]:
+    request = read_request(operation, service_model.find_operation("sagemaker", operation).input_shape, body)
     violations = () if operation in _CHECKED_LATER else check_limits(operation, request)
     if violations:
         raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
     return request
 
 
-def _response(status: int, document: Mapping[str, Any], code: str = "") -> Response:
+def _write_response(status: int, document: Mapping[str, Any], code: str = "") -> Response:
     body = json.dumps(document).encode() if document or status >= 400 else b""
     headers = [("Content-Type", _JSON), ("x-amzn-RequestId", str(uuid.uuid4()))]
     if code:
         headers.append(("x-amzn-ErrorType", code))
     return Response(status, headers, body)
+
+
+AUTOSCALING: Final = "application-autoscaling"
+
+#: What ``X-Amz-Target`` begins with for the service.
+_AUTOSCALING_TARGET: Final = "AnyScaleFrontendService."
+
+_CHECKED: Final = frozenset({"RegisterScalableTarget", "PutScalingPolicy"})
+_RESOURCE: Final = re.compile(r"endpoint/(?P<endpoint>[^/]+)/variant/(?P<variant>[^/]+)")
+
+
+class AutoscalingGate:
+    """Refuses what the real service refuses for ``sagemaker`` and moto would keep."""
+
+    def __init__(self, store: ResourceStore) -> None:
+        self._store = store
+
+    def refusal(self, region: str, incoming: HttpRequest) -> Response | None:
+        """The error for a request; None for one that moto may answer."""
+        operation = incoming.headers.get("x-amz-target", "").removeprefix(_AUTOSCALING_TARGET)
+        if operation not in _CHECKED:
+            return None
+        try:
+            self._check(operation, region, incoming.body())
+        except ApiError as error:
+            document = json.dumps({"__type": error.code, "message": error.message}).encode()
+            headers = [("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-ErrorType", error.code)]
+            return Response(error.status, headers, document)
+        return None
+
+    def _check(self, operation: str, region: str, body: bytes) -> None:
+        request: Mapping[str, Any] = read_request(
+            operation, service_model.find_operation(AUTOSCALING, operation).input_shape, body
+        )
+        violations = check_limits(operation, request)
+        if violations:
+            raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
+        if request["ServiceNamespace"] == "sagemaker":
+            self._variant(region, request["ResourceId"])
+
+    def _variant(self, region: str, resource: str) -> None:
+        """The sentences are ours; application-autoscaling checks the same."""
+        named = _RESOURCE.fullmatch(resource)
+        if named is None:
+            if resource.startswith("inference-component/"):
+                raise invalid(f"tritonforge's emulator has no inference components, and so no {resource}.")
+            raise invalid(f"Resource ID {resource} is not of the form endpoint/<endpoint>/variant/<variant>.")
+        endpoint = self._store.endpoint(region, named["endpoint"])
+        if endpoint is None:
+            raise invalid(f'Could not find endpoint "{named["endpoint"]}" of resource ID {resource}.')
+        variants = [each.name for each in endpoint.variants]
+        if named["variant"] not in variants:
+            there = f"its variants are {', '.join(variants)}" if variants else f"it is {endpoint.status}"
+            raise invalid(f'Endpoint "{endpoint.name}" has no variant "{named["variant"]}"; {there}.')

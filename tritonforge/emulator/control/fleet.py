@@ -1,21 +1,201 @@
-"""The containers behind one configuration of an endpoint: one for each variant, whatever its instance count."""
+"""Models of several containers: an inference pipeline, or containers that requests address by their hostname.
+
+In Serial mode, which is the default, a request passes through the containers in their order; in Direct mode it names
+one of them. Sources: SageMaker developer guide, "Inference pipelines in Amazon SageMaker AI" and "Multi-container
+endpoints"; the names container-1, container-2 and that FailureReason has them: amazon-sagemaker-examples issue 1072.
+"""
 
 from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from tritonforge.emulator.control.pipelines import Containers, InferencePipeline, RunningContainer, start_model
-from tritonforge.emulator.control.records import VariantNow
-from tritonforge.emulator.hosting import ContainerDefinition, ContainerError, Variant
-from tritonforge.emulator.objects import ObjectStore
-from tritonforge.emulator.requests import Container, LiveVariant
+from tritonforge.emulator.control.records import VariantState
+from tritonforge.emulator.emulated_s3 import EmulatedS3
+from tritonforge.emulator.hosting import (
+    ContainerDefinition,
+    ContainerError,
+    ContainerGoneError,
+    ContainerTimeoutError,
+    Variant,
+    list_container_definitions,
+)
+from tritonforge.emulator.interfaces import Container, ContainerResponse, LiveVariant
 
-__all__ = ["Fleet", "Started", "start"]
+__all__ = [
+    "Containers",
+    "Fleet",
+    "InferencePipeline",
+    "RunningContainer",
+    "RunningVariant",
+    "start_fleet",
+    "start_model",
+]
+
+_OK: Final = 200
+_ACCEPT: Final = "accept"
+_CONTENT_TYPE: Final = "content-type"
+
+
+class RunningContainer(Container, Protocol):
+    """A container that can be ended, and asked for more than inferences."""
+
+    def get(self, path: str, *, timeout: float) -> ContainerResponse:
+        """The container's answer to a GET; raises as ``invoke``."""
+        ...
+
+    def stop(self, *, drain: float = 30.0) -> None:
+        """End it once its requests in flight have ended, ``drain`` seconds at most; may be called twice."""
+        ...
+
+
+class Containers(Protocol):
+    """Who starts containers: the module `hosting`, or what a test puts in its place."""
+
+    def start(
+        self,
+        variant: Variant,
+        *,
+        objects: EmulatedS3,
+        folder: Path,
+        log: Callable[[str], None],
+        images: Mapping[str, str] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> RunningContainer:
+        """Start a variant's container; returns when it answers. Raises ContainerError with the FailureReason."""
+        ...
+
+
+class InferencePipeline:
+    """The running containers of a model, by name and in their order; a `RunningContainer` itself.
+
+    ``targets`` has them by hostname in Direct mode, and is empty in Serial mode.
+    """
+
+    def __init__(self, containers: Mapping[str, RunningContainer], *, direct: bool) -> None:
+        self._containers = dict(containers)
+        self.targets: Mapping[str, Container] = self._containers if direct else {}
+
+    @property
+    def multi_model(self) -> bool:
+        """Whether one of the containers has many models, so that requests must name a TargetModel."""
+        return any(container.multi_model for container in self._containers.values())
+
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
+        """Return the last container's answer, or the first one that is an error.
+
+        Raises ContainerGoneError and ContainerTimeoutError, which name the container. ``timeout`` in seconds is for all
+        containers together.
+        """
+        return self._pass_through("", body, headers, timeout=timeout)
+
+    def invoke_model(
+        self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+    ) -> ContainerResponse:
+        """As `invoke`, with a model of the container that has many."""
+        return self._pass_through(target_model, body, headers, timeout=timeout)
+
+    def get(self, path: str, *, timeout: float) -> ContainerResponse:
+        """Return the first container's answer to a GET that is not 200, or that of the first container."""
+        answers = [container.get(path, timeout=timeout) for container in self._containers.values()]
+        return next((answer for answer in answers if answer.status != _OK), answers[0])
+
+    def stop(self, *, drain: float = 30.0) -> None:
+        """End every container, the first one first, since it feeds the others."""
+        for container in self._containers.values():
+            container.stop(drain=drain)
+
+    def _pass_through(
+        self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+    ) -> ContainerResponse:
+        deadline = time.monotonic() + timeout
+        *_, last = self._containers
+        given = dict(headers)
+        accept = {name: given.pop(name) for name in list(given) if name.lower() == _ACCEPT}
+        answer = ContainerResponse(_OK, {}, body)
+        for name, container in self._containers.items():
+            # Only the last container is told what the client accepts: the others have their own default, such as
+            # SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT (amazon-sagemaker-examples issue 729).
+            sent = {**given, **accept} if name == last else given
+            left = max(deadline - time.monotonic(), 0.0)
+            try:
+                if container.multi_model:
+                    answer = container.invoke_model(target_model, answer.body, sent, timeout=left)
+                else:
+                    answer = container.invoke(answer.body, sent, timeout=left)
+            except TimeoutError as error:
+                raise ContainerTimeoutError(str(error), container=name) from error
+            except ContainerGoneError as error:
+                raise ContainerGoneError(str(error), in_flight=error.in_flight, container=name) from error
+            if answer.status != _OK:
+                return replace(answer, container=name)
+            given = {header: value for header, value in given.items() if header.lower() != _CONTENT_TYPE}
+            if _CONTENT_TYPE in answer.headers:
+                given["Content-Type"] = answer.headers[_CONTENT_TYPE]
+        return answer
+
+
+def start_model(
+    containers: Containers,
+    model: Mapping[str, Any],
+    variant: Variant,
+    *,
+    environment: Mapping[str, str] | None = None,
+    objects: EmulatedS3,
+    folder: Path,
+    log: Callable[[str, str], None],
+    images: Mapping[str, str],
+    cancelled: threading.Event,
+) -> RunningContainer:
+    """Start the containers of a model, one after the other, and return them as one.
+
+    ``variant`` has all but the container; ``environment`` is added to each container's. ``log`` is given the end of the
+    log stream's name, "" for a model of one container, and a line.
+
+    Raises:
+        ContainerError: a container did not start; nothing is left running.
+    """
+    definitions = list_container_definitions(model)
+    if not definitions:
+        raise ContainerError(f"Model {model.get('ModelName', '')} has no container.")
+    several = len(definitions) > 1
+    if sum(definition.get("Mode") == "MultiModel" for definition in definitions) > 1:
+        raise ContainerError(
+            f"Model {model.get('ModelName', '')} has several multi-model containers; a pipeline takes one."
+        )
+    started: dict[str, RunningContainer] = {}
+    try:
+        for number, definition in enumerate(definitions, start=1):
+            name = definition.get("ContainerHostname") or f"container-{number}"
+            container = ContainerDefinition.of(definition)
+            wanted = replace(
+                variant,
+                container=replace(container, environment={**container.environment, **(environment or {})}),
+                container_name=name if several else variant.container_name,
+            )
+            started[name] = containers.start(
+                wanted,
+                objects=objects,
+                folder=folder / name if several else folder,
+                log=lambda line, end=f"/{name}" if several else "": log(end, line),  # type: ignore[misc]  # binds it now
+                images=images,
+                cancelled=cancelled,
+            )
+    except BaseException:
+        for running in started.values():
+            running.stop(drain=0.0)
+        raise
+    if not several:
+        (only,) = started.values()
+        return only
+    mode = (model.get("InferenceExecutionConfig") or {}).get("Mode", "Serial")
+    return InferencePipeline(started, direct=mode == "Direct")
+
 
 #: AWS's limits where a variant names none: ContainerStartupHealthCheckTimeoutInSeconds, ModelDataDownloadTimeout.
 _STARTUP: Final = 240.0
@@ -23,7 +203,7 @@ _DOWNLOAD: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class RunningVariant:
     """A variant's container, and the name of its log stream."""
 
     name: str
@@ -35,10 +215,10 @@ class Started:
 class Fleet:
     """Running containers, by variant; `stop` ends all of them."""
 
-    def __init__(self, started: Sequence[Started]) -> None:
+    def __init__(self, started: Sequence[RunningVariant]) -> None:
         self.started = tuple(started)
 
-    def live(self, variants: Sequence[VariantNow], *, share: float, shadow: bool = False) -> tuple[LiveVariant, ...]:
+    def live(self, variants: Sequence[VariantState], *, share: float, shadow: bool = False) -> tuple[LiveVariant, ...]:
         """The variants as the runtime sees them, with ``share`` of the traffic between them.
 
         A share of 1 leaves the weights as they are.
@@ -52,7 +232,7 @@ class Fleet:
                 container=containers[each.name],
                 instances=max(each.desired_instances, 1),
                 serverless="ServerlessConfig" in each.config,
-                targets=_targets(containers[each.name]),
+                targets=_find_targets(containers[each.name]),
             )
             for each in variants
             if each.name in containers
@@ -64,13 +244,13 @@ class Fleet:
             each.container.stop(drain=drain)
 
 
-def start(
+def start_fleet(
     containers: Containers,
     endpoint: str,
-    variants: Sequence[tuple[VariantNow, bool]],
+    variants: Sequence[tuple[VariantState, bool]],
     *,
     models: Mapping[str, Any],
-    objects: ObjectStore,
+    objects: EmulatedS3,
     folder: Path,
     log: Callable[[str, str], None],
     images: Mapping[str, str],
@@ -80,33 +260,33 @@ def start(
 
     Raises ContainerError, with nothing left running.
     """
-    started: list[Started] = []
+    started: list[RunningVariant] = []
     try:
         for each, shadow in variants:
             stream = f"{each.name}/i-{secrets.token_hex(8)}0"
             running = start_model(
                 containers,
-                _model(each, models),
-                _variant(endpoint, each),
+                _find_model(each, models),
+                _to_variant(endpoint, each),
                 objects=objects,
                 folder=folder / f"{endpoint}-{each.name}-{secrets.token_hex(4)}",
                 log=lambda end, line, stream=stream: log(f"{stream}{end}", line),  # type: ignore[misc]  # binds it now
                 images=images,
                 cancelled=cancelled,
             )
-            started.append(Started(each.name, stream, running, shadow))
+            started.append(RunningVariant(each.name, stream, running, shadow))
     except BaseException:
         Fleet(started).stop(drain=0.0)
         raise
     return Fleet(started)
 
 
-def _targets(container: RunningContainer) -> Mapping[str, Container]:
+def _find_targets(container: RunningContainer) -> Mapping[str, Container]:
     """The containers that requests address by their hostname; empty but for models with Direct mode."""
     return container.targets if isinstance(container, InferencePipeline) else {}
 
 
-def _model(variant: VariantNow, models: Mapping[str, Any]) -> Mapping[str, Any]:
+def _find_model(variant: VariantState, models: Mapping[str, Any]) -> Mapping[str, Any]:
     """The model of a variant, as CreateModel has it."""
     name = variant.config.get("ModelName")
     if not name:
@@ -118,7 +298,7 @@ def _model(variant: VariantNow, models: Mapping[str, Any]) -> Mapping[str, Any]:
     return model
 
 
-def _variant(endpoint: str, variant: VariantNow) -> Variant:
+def _to_variant(endpoint: str, variant: VariantState) -> Variant:
     """A variant as its containers are started from it."""
     config = variant.config
     return Variant(

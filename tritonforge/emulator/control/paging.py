@@ -12,9 +12,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from tritonforge.emulator.control.failures import ApiError, invalid
+from tritonforge.emulator.control.api_errors import ApiError, invalid
 
-__all__ = ["DEFAULT_PAGE", "answer", "page", "selected"]
+__all__ = ["DEFAULT_PAGE", "build_page", "select_items", "take_page"]
 
 #: Items of a page that was asked for without MaxResults. Source: ListEndpoints, "This value defaults to 10".
 DEFAULT_PAGE: Final = 10
@@ -27,7 +27,7 @@ Order: TypeAlias = Literal["Ascending", "Descending"]
 _OF_THE_PAGE: Final = frozenset({"NextToken", "MaxResults"})
 
 
-def selected(
+def select_items(
     request: Mapping[str, Any],
     items: Sequence[_Item],
     *,
@@ -42,9 +42,9 @@ def selected(
     if request.get("NameContains"):
         wanted = str(request["NameContains"]).lower()
         found = [each for each in found if wanted in name(each).lower()]
-    found = _between(request, found, "CreationTime", created)
+    found = _filter_times(request, found, "CreationTime", created)
     if modified is not None:
-        found = _between(request, found, "LastModifiedTime", modified)
+        found = _filter_times(request, found, "LastModifiedTime", modified)
     if status is not None and request.get("StatusEquals"):
         found = [each for each in found if status(each) == request["StatusEquals"]]
     keys: dict[str, Callable[[_Item], Any]] = {"Name": name, "CreationTime": created}
@@ -55,7 +55,7 @@ def selected(
     return sorted(found, key=lambda each: (key(each), name(each)), reverse=backwards)
 
 
-def page(
+def take_page(
     request: Mapping[str, Any], items: Sequence[_Item], *, name: Callable[[_Item], str], most: int = DEFAULT_PAGE
 ) -> tuple[Sequence[_Item], str | None]:
     """The page that a request asks for, and the token of the next one.
@@ -66,16 +66,16 @@ def page(
     begin = 0
     token = request.get("NextToken")
     if token:
-        last = _read(token, request)
+        last = _read_token(token, request)
         names = [name(each) for each in items]
         begin = names.index(last["after"]) + 1 if last["after"] in names else min(int(last["index"]), len(items))
     shown = items[begin : begin + size]
     if not shown or begin + size >= len(items):
         return shown, None
-    return shown, _token({"after": name(shown[-1]), "index": begin + len(shown), "for": _question(request)})
+    return shown, _write_token({"after": name(shown[-1]), "index": begin + len(shown), "for": _hash_question(request)})
 
 
-def answer(
+def build_page(
     request: Mapping[str, Any],
     items: Sequence[_Item],
     member: str,
@@ -85,13 +85,15 @@ def answer(
 ) -> dict[str, Any]:
     """What a List call answers: a page of items as they are told, under ``member``, and the token of the next one.
 
-    Raises as `page`.
+    Raises as `take_page`.
     """
-    shown, token = page(request, items, name=name)
+    shown, token = take_page(request, items, name=name)
     return {member: [told(each) for each in shown], **({"NextToken": token} if token else {})}
 
 
-def _between(request: Mapping[str, Any], items: list[_Item], what: str, when: Callable[[_Item], float]) -> list[_Item]:
+def _filter_times(
+    request: Mapping[str, Any], items: list[_Item], what: str, when: Callable[[_Item], float]
+) -> list[_Item]:
     """Before is exclusive, after inclusive: the words of ListEndpoints' documentation."""
     before, after = request.get(f"{what}Before"), request.get(f"{what}After")
     if before is not None:
@@ -101,25 +103,25 @@ def _between(request: Mapping[str, Any], items: list[_Item], what: str, when: Ca
     return items
 
 
-def _question(request: Mapping[str, Any]) -> str:
+def _hash_question(request: Mapping[str, Any]) -> str:
     asked = {name: value for name, value in request.items() if name not in _OF_THE_PAGE}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _token(content: Mapping[str, Any]) -> str:
+def _write_token(content: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
 
 
-def _read(token: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _read_token(token: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         content = json.loads(base64.urlsafe_b64decode(token.encode()))
-        if content["for"] == _question(request) and isinstance(content["after"], str):
+        if content["for"] == _hash_question(request) and isinstance(content["after"], str):
             int(content["index"])
             return dict(content)
     except (ValueError, KeyError, TypeError):
         pass
-    raise _refused()
+    raise _invalid_token()
 
 
-def _refused() -> ApiError:
+def _invalid_token() -> ApiError:
     return invalid("Invalid NextToken: it was not given by this operation with these arguments.")  # ours

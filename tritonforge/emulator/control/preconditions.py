@@ -7,37 +7,37 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
-from tritonforge.emulator.control.failures import denied_data, invalid, missing_data, missing_input, unassumable
-from tritonforge.emulator.front.moto_backend import Neighbours
-from tritonforge.emulator.objects import ObjectMissingError, ObjectStore, split
+from tritonforge.emulator.control.api_errors import denied_data, invalid, missing_data, missing_input, unassumable
+from tritonforge.emulator.emulated_s3 import EmulatedS3, ObjectMissingError, split_uri
+from tritonforge.emulator.front.moto_backend import MotoBackend
 from tritonforge.errors import RequestError
 
-__all__ = ["Premises"]
+__all__ = ["Preconditions"]
 
 _PRINCIPAL: Final = "sagemaker.amazonaws.com"
 _ACTIONS: Final = frozenset({"sts:assumerole", "sts:*", "*"})
 _SCALING: Final = "application-autoscaling"
 
 
-class Premises:
+class Preconditions:
     """Questions to the services beside SageMaker; every one raises ApiError with AWS's sentence."""
 
-    def __init__(self, neighbours: Neighbours, objects: ObjectStore) -> None:
-        self._neighbours = neighbours
+    def __init__(self, moto: MotoBackend, objects: EmulatedS3) -> None:
+        self._moto = moto
         self._objects = objects
 
     def role(self, region: str, arn: str) -> None:
         """The role exists in this account and lets SageMaker assume it."""
         from botocore.exceptions import ClientError
 
-        if f"::{self._neighbours.account}:role/" not in arn:
+        if f"::{self._moto.account}:role/" not in arn:
             # The sentence is as remembered from AWS; no public source of it was at hand.
             raise invalid("RoleArn: Cross-account pass role is not allowed.")
         try:
-            found = self._neighbours.client("iam", region).get_role(RoleName=arn.rpartition("/")[2])["Role"]
+            found = self._moto.client("iam", region).get_role(RoleName=arn.rpartition("/")[2])["Role"]
         except ClientError:
             raise unassumable(arn) from None
-        if found["Arn"] != arn or not _trusts(found.get("AssumeRolePolicyDocument")):
+        if found["Arn"] != arn or not _is_trusted(found.get("AssumeRolePolicyDocument")):
             raise unassumable(arn)
 
     def data(self, region: str, container: Mapping[str, Any], role: str) -> None:
@@ -47,7 +47,7 @@ class Premises:
         if not uri:
             return
         try:
-            bucket, _ = split(uri)
+            bucket, _ = split_uri(uri)
         except RequestError:
             raise missing_data(uri) from None
         if not self._objects.has_bucket(uri) or self._home(bucket) != region:
@@ -67,7 +67,7 @@ class Premises:
         """There are objects below the prefix of a job's S3DataSource, or there is its manifest."""
         uri = source["S3Uri"]
         try:
-            bucket, _ = split(uri)
+            bucket, _ = split_uri(uri)
             if self._objects.has_bucket(uri) and self._home(bucket) == region:
                 if source["S3DataType"] == "S3Prefix":
                     if next(iter(self._objects.list(uri)), None) is not None:
@@ -80,7 +80,7 @@ class Premises:
         raise missing_input(uri, role, region)
 
     def _home(self, bucket: str) -> str:
-        found = self._neighbours.client("s3", "us-east-1").get_bucket_location(Bucket=bucket)
+        found = self._moto.client("s3", "us-east-1").get_bucket_location(Bucket=bucket)
         return found.get("LocationConstraint") or "us-east-1"
 
     def alarms(self, region: str, names: Sequence[str]) -> None:
@@ -96,7 +96,7 @@ class Premises:
     def _alarms(self, region: str, names: Sequence[str]) -> Iterable[Mapping[str, Any]]:
         if not names:
             return ()
-        found = self._neighbours.client("cloudwatch", region).describe_alarms(AlarmNames=list(names))
+        found = self._moto.client("cloudwatch", region).describe_alarms(AlarmNames=list(names))
         return [*found.get("MetricAlarms", ()), *found.get("CompositeAlarms", ())]
 
     def unscaled(self, region: str, endpoint: str) -> None:
@@ -104,7 +104,7 @@ class Premises:
 
         Source: stable-diffusion-aws-extension issue 161, where AWS says that it does so in the caller's name.
         """
-        client = self._neighbours.client(_SCALING, region)
+        client = self._moto.client(_SCALING, region)
         found = client.describe_scalable_targets(ServiceNamespace="sagemaker").get("ScalableTargets", ())
         for each in found:
             if each["ResourceId"].lower().startswith(f"endpoint/{endpoint.lower()}/"):
@@ -115,7 +115,7 @@ class Premises:
                 )
 
 
-def _trusts(policy: object) -> bool:
+def _is_trusted(policy: object) -> bool:
     """Whether a trust policy lets SageMaker assume the role; conditions are not looked at."""
     if isinstance(policy, str):
         try:
@@ -127,12 +127,12 @@ def _trusts(policy: object) -> bool:
         statements = [statements]
     for each in statements:
         principal = each.get("Principal", {})
-        services = ["*"] if principal == "*" else _several(principal.get("Service", ()))
-        actions = {str(action).lower() for action in _several(each.get("Action", ()))}
+        services = ["*"] if principal == "*" else _to_list(principal.get("Service", ()))
+        actions = {str(action).lower() for action in _to_list(each.get("Action", ()))}
         if each.get("Effect") == "Allow" and actions & _ACTIONS and {_PRINCIPAL, "*"} & set(services):
             return True
     return False
 
 
-def _several(value: Any) -> Sequence[str]:
+def _to_list(value: Any) -> Sequence[str]:
     return [value] if isinstance(value, str) else list(value)

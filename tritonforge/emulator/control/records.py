@@ -12,14 +12,14 @@ from typing import Any, TypeAlias, TypeVar
 
 __all__ = [
     "Endpoint",
-    "Pending",
+    "PendingDeployment",
     "Phase",
-    "Registered",
+    "RegistryEntry",
     "Resource",
-    "Stage",
-    "Training",
-    "Transform",
-    "VariantNow",
+    "TrainingRecord",
+    "TransformRecord",
+    "VariantStage",
+    "VariantState",
     "from_json",
     "to_json",
 ]
@@ -49,7 +49,7 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class VariantStage:
     """What a variant is at: Creating, Updating, ActivatingTraffic, Baking, Deleting; since when."""
 
     status: str
@@ -58,7 +58,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VariantNow:
+class VariantState:
     """A variant of an endpoint: the weight and the instances that it has and that were asked for.
 
     ``config`` is its ProductionVariant of the configuration, ``images`` (specified, resolved) by container.
@@ -71,17 +71,17 @@ class VariantNow:
     desired_weight: float = 1.0
     instances: int = 1
     desired_instances: int = 1
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[VariantStage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
+class PendingDeployment:
     """A deployment under way: PendingDeploymentSummary, and what it takes to start it again after a restart."""
 
     config_name: str
     started: float
-    variants: tuple[VariantNow, ...]
-    shadows: tuple[VariantNow, ...] = ()
+    variants: tuple[VariantState, ...]
+    shadows: tuple[VariantState, ...] = ()
     policy: Mapping[str, Any] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Any] = field(default_factory=dict)
@@ -99,16 +99,16 @@ class Endpoint:
     config_name: str
     config: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Any] = field(default_factory=dict)
-    variants: tuple[VariantNow, ...] = ()
-    shadows: tuple[VariantNow, ...] = ()
+    variants: tuple[VariantState, ...] = ()
+    shadows: tuple[VariantState, ...] = ()
     failure: str = ""
     policy: Mapping[str, Any] | None = None
-    pending: Pending | None = None
+    pending: PendingDeployment | None = None
     tags: Tags = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transform:
+class TransformRecord:
     """A transform job. ``model`` is a copy of the model's request: AWS lets the model be deleted under a job.
 
     ``began`` and ``ended`` are TransformStartTime and TransformEndTime, None before.
@@ -138,7 +138,7 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
+class TrainingRecord:
     """A training job.
 
     ``image`` is what runs, also where the request names an algorithm; ``algorithm`` is a copy of that one's
@@ -168,7 +168,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
+class RegistryEntry:
     """An algorithm or a model package: ``status`` is Pending, InProgress, Completed or Failed.
 
     ``inference`` is the InferenceSpecification that holds, of a model package that was made from an algorithm that
@@ -190,48 +190,53 @@ class Registered:
     tags: Tags = ()
 
 
-_Any: TypeAlias = Resource | Endpoint | Transform | Training | Registered
-_Kept = TypeVar("_Kept", Resource, Endpoint, Transform, Training, Registered)
+_Record: TypeAlias = Resource | Endpoint | TransformRecord | TrainingRecord | RegistryEntry
+_AnyRecord = TypeVar("_AnyRecord", Resource, Endpoint, TransformRecord, TrainingRecord, RegistryEntry)
 
 
-def to_json(value: _Any) -> dict[str, Any]:
+def to_json(value: _Record) -> dict[str, Any]:
     """The value as JSON carries it."""
     return asdict(value)
 
 
-def from_json(kind: type[_Kept], document: Mapping[str, Any]) -> _Kept:
+def from_json(kind: type[_AnyRecord], document: Mapping[str, Any]) -> _AnyRecord:
     """The value that `to_json` wrote; members that a later version wrote are left aside."""
     readers: Mapping[str, Any] = {
-        "variants": _variants,
-        "shadows": _variants,
-        "pending": _pending,
-        "phases": _phases,
+        "variants": _read_variants,
+        "shadows": _read_variants,
+        "pending": _read_pending,
+        "phases": _read_phases,
         "metrics": tuple,
         "validations": tuple,
     }
-    return kind(**_known(kind, document, readers))
+    return kind(**_read_fields(kind, document, readers))
 
 
-def _known(kind: Any, document: Mapping[str, Any], readers: Mapping[str, Any]) -> dict[str, Any]:
+def _read_fields(kind: Any, document: Mapping[str, Any], readers: Mapping[str, Any]) -> dict[str, Any]:
     found = {each.name: document[each.name] for each in fields(kind) if each.name in document}
     if "tags" in found:
         found["tags"] = tuple((key, value) for key, value in found["tags"])
     return {name: readers[name](value) if name in readers else value for name, value in found.items()}
 
 
-def _variants(documents: Sequence[Mapping[str, Any]]) -> tuple[VariantNow, ...]:
-    return tuple(VariantNow(**_known(VariantNow, each, {"images": tuple, "stages": _stages})) for each in documents)
+def _read_variants(documents: Sequence[Mapping[str, Any]]) -> tuple[VariantState, ...]:
+    return tuple(
+        VariantState(**_read_fields(VariantState, each, {"images": tuple, "stages": _read_stages}))
+        for each in documents
+    )
 
 
-def _stages(documents: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
-    return tuple(Stage(**_known(Stage, each, {})) for each in documents)
+def _read_stages(documents: Sequence[Mapping[str, Any]]) -> tuple[VariantStage, ...]:
+    return tuple(VariantStage(**_read_fields(VariantStage, each, {})) for each in documents)
 
 
-def _phases(documents: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
-    return tuple(Phase(**_known(Phase, each, {})) for each in documents)
+def _read_phases(documents: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
+    return tuple(Phase(**_read_fields(Phase, each, {})) for each in documents)
 
 
-def _pending(document: Mapping[str, Any] | None) -> Pending | None:
+def _read_pending(document: Mapping[str, Any] | None) -> PendingDeployment | None:
     if document is None:
         return None
-    return Pending(**_known(Pending, document, {"variants": _variants, "shadows": _variants}))
+    return PendingDeployment(
+        **_read_fields(PendingDeployment, document, {"variants": _read_variants, "shadows": _read_variants})
+    )

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from tritonforge.emulator.control import arns
-from tritonforge.emulator.control.failures import limit_exceeded, missing, missing_job
-from tritonforge.emulator.control.preconditions import Premises
-from tritonforge.emulator.control.records import Endpoint, Resource, Training, Transform
-from tritonforge.emulator.control.resource_store import Ledger
+from tritonforge.emulator.control import resources
+from tritonforge.emulator.control.api_errors import limit_exceeded, missing, missing_job
+from tritonforge.emulator.control.preconditions import Preconditions
+from tritonforge.emulator.control.records import Endpoint, Resource, TrainingRecord, TransformRecord
+from tritonforge.emulator.control.resource_store import ResourceStore
 
-__all__ = ["Begin", "Desk", "Operation", "Validate"]
+__all__ = ["Begin", "Operation", "RequestContext", "Validate"]
 
 #: Tells the deployments that an endpoint has work to do, by region and name; likewise of transform and training jobs.
 Begin: TypeAlias = Callable[[str, str], None]
@@ -22,13 +22,13 @@ Validate: TypeAlias = Callable[[str, str, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """One region's desk: the ledger, the neighbours' answers, the account's limits, the images that are declared."""
+class RequestContext:
+    """One region's context: the store, the moto' answers, the account's limits, the images that are declared."""
 
     region: str
     account: str
-    ledger: Ledger
-    premises: Premises
+    store: ResourceStore
+    preconditions: Preconditions
     begin: Begin
     transform: Begin
     stop_transform: Begin
@@ -40,11 +40,11 @@ class Desk:
 
     def now(self, after: float = 0.0) -> float:
         """The time of a change, as `Ledger.now`."""
-        return self.ledger.now(after)
+        return self.store.now(after)
 
     def arn(self, kind: str, name: str) -> str:
         """The ARN of a resource in this region."""
-        return arns.arn(kind, name, region=self.region, account=self.account)
+        return resources.build_arn(kind, name, region=self.region, account=self.account)
 
     def model(self, name: str) -> Resource:
         """The model of a name. Raises ApiError where there is none."""
@@ -56,29 +56,29 @@ class Desk:
 
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint of a name. Raises ApiError where there is none."""
-        found = self.ledger.endpoint(self.region, name)
+        found = self.store.endpoint(self.region, name)
         if found is None:
-            raise missing(arns.KINDS["endpoint"], self.arn("endpoint", name))
+            raise missing(resources.KINDS["endpoint"], self.arn("endpoint", name))
         return found
 
-    def job(self, name: str) -> Transform:
+    def job(self, name: str) -> TransformRecord:
         """The transform job of a name. Raises ApiError where there is none."""
-        found = self.ledger.transform(self.region, name)
+        found = self.store.transform(self.region, name)
         if found is None:
             raise missing_job()
         return found
 
-    def training(self, name: str) -> Training:
+    def training(self, name: str) -> TrainingRecord:
         """The training job of a name. Raises ApiError where there is none."""
-        found = self.ledger.training(self.region, name)
+        found = self.store.training(self.region, name)
         if found is None:
             raise missing_job()
         return found
 
     def _found(self, kind: str, name: str) -> Resource:
-        found = self.ledger.resource(self.region, kind, name)
+        found = self.store.resource(self.region, kind, name)
         if found is None:
-            raise missing(arns.KINDS[kind], self.arn(kind, name))
+            raise missing(resources.KINDS[kind], self.arn(kind, name))
         return found
 
     def allow(self, wanted: Mapping[str, int]) -> None:
@@ -87,7 +87,7 @@ class Desk:
         Raises ApiError (ResourceLimitExceeded).
         """
         used: dict[str, int] = {}
-        for _, endpoint in self.ledger.endpoints(self.region):
+        for _, endpoint in self.store.endpoints(self.region):
             if endpoint.status == "Failed":
                 continue
             pending = endpoint.pending.variants if endpoint.pending else ()
@@ -110,7 +110,7 @@ class Desk:
             return
         asked = [
             each.request["TransformResources"]
-            for _, each in self.ledger.transforms(self.region)
+            for _, each in self.store.transforms(self.region)
             if each.status in ("InProgress", "Stopping")
         ]
         used = sum(each["InstanceCount"] for each in asked if each["InstanceType"] == kind)
@@ -128,7 +128,7 @@ class Desk:
             return
         under_way = [
             each.request["ResourceConfig"]
-            for _, each in self.ledger.trainings(self.region)
+            for _, each in self.store.trainings(self.region)
             if each.status in ("InProgress", "Stopping") and bool(each.request.get("EnableManagedSpotTraining")) is spot
         ]
         used = sum(int(each.get("InstanceCount") or 1) for each in under_way if each["InstanceType"] == kind)
@@ -138,4 +138,4 @@ class Desk:
 
 
 #: An operation: what it answers to a request that satisfies the service model.
-Operation: TypeAlias = Callable[[Desk, Mapping[str, Any]], Mapping[str, Any]]
+Operation: TypeAlias = Callable[[RequestContext, Mapping[str, Any]], Mapping[str, Any]]

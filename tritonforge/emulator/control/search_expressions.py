@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tritonforge.emulator.control.failures import invalid
+from tritonforge.emulator.control.api_errors import invalid
 from tritonforge.triton.service_limits import SEARCH_FILTERS
 
-__all__ = ["Property", "check", "find_property", "matches"]
+__all__ = ["Property", "check_expression", "find_property", "is_match"]
 
 _EXISTENCE: Final = frozenset({"Exists", "NotExists"})
 _ORDERED: Final = frozenset({"GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo"})
@@ -79,14 +79,14 @@ def find_property(shape: Any, path: str) -> Property:
     return Property(path, "number" if at.type_name in _NUMBERS else kinds.get(at.type_name, "structure"))
 
 
-def check(shape: Any, expression: Mapping[str, Any]) -> None:
+def check_expression(shape: Any, expression: Mapping[str, Any]) -> None:
     """Hold an expression against the rules of the API, before any resource is looked at.
 
     Raises ApiError: an unknown property, an operator that the property does not have, a value that is missing or
     cannot be read, too many conditions, an expression without any.
     """
     contained = []
-    for count, condition in enumerate(_conditions(expression), start=1):
+    for count, condition in enumerate(_list_conditions(expression), start=1):
         if count > SEARCH_FILTERS.value:  # the deepest nesting is no deeper than that
             raise invalid(f"The search expression has more than {SEARCH_FILTERS.value} conditions.")
         if "Name" not in condition:
@@ -100,7 +100,7 @@ def check(shape: Any, expression: Mapping[str, Any]) -> None:
         raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")  # the words are AWS's: API Filter
 
 
-def _conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _list_conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Every filter, nested filter and subexpression; the names in nested filters are whole paths.
 
     Raises ApiError for an expression without a condition.
@@ -113,13 +113,13 @@ def _conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for each in nested:
         yield {"NestedPropertyName": each["NestedPropertyName"]}
         for condition in each["Filters"]:
-            yield {**condition, "Name": _nested_path(each["NestedPropertyName"], condition["Name"])}
+            yield {**condition, "Name": _join_path(each["NestedPropertyName"], condition["Name"])}
     for each in subexpressions:
         yield {}
-        yield from _conditions(each)
+        yield from _list_conditions(each)
 
 
-def _nested_path(prefix: str, name: str) -> str:
+def _join_path(prefix: str, name: str) -> str:
     """The path of a nested filter's name: AWS's examples write it whole; without the prefix it is added."""
     return name if name.startswith(f"{prefix}.") else f"{prefix}.{name}"
 
@@ -135,29 +135,29 @@ def _check_filter(found: Property, operator: str, value: str | None) -> None:
         raise invalid(f"Filter {found.path}: operator {operator} is not supported for text properties.")
     if operator in _TEXT_ONLY and found.kind not in ("text", "hyperparameter"):
         raise invalid(f"Filter {found.path}: operator {operator} is supported for text properties only.")
-    if found.kind == "number" and _number(value) is None:
+    if found.kind == "number" and _parse_number(value) is None:
         raise invalid(f"Filter {found.path}: {value!r} is not a number.")
-    if found.kind == "timestamp" and _seconds(value) is None:
+    if found.kind == "timestamp" and _parse_time(value) is None:
         raise invalid(f"Filter {found.path}: {value!r} is not a date and time of the form YYYY-mm-dd'T'HH:MM:SS.")
 
 
-def matches(shape: Any, expression: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
-    """Whether a resource satisfies an expression that `check` let through."""
-    results = [_satisfies(shape, condition, document) for condition in expression.get("Filters") or ()]
+def is_match(shape: Any, expression: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether a resource satisfies an expression that `check_expression` let through."""
+    results = [_is_satisfied(shape, condition, document) for condition in expression.get("Filters") or ()]
     for each in expression.get("NestedFilters") or ():
         prefix = each["NestedPropertyName"]
-        conditions = [{**one, "Name": _nested_path(prefix, one["Name"])} for one in each["Filters"]]
+        conditions = [{**one, "Name": _join_path(prefix, one["Name"])} for one in each["Filters"]]
         results.append(
             any(
-                all(_satisfies(shape, one, _placed(prefix, element)) for one in conditions)
+                all(_is_satisfied(shape, one, _place_element(prefix, element)) for one in conditions)
                 for element in _walk(document, prefix.split("."))
             )
         )
-    results += [matches(shape, each, document) for each in expression.get("SubExpressions") or ()]
+    results += [is_match(shape, each, document) for each in expression.get("SubExpressions") or ()]
     return any(results) if expression.get("Operator") == "Or" else all(results)
 
 
-def _placed(prefix: str, element: Any) -> Mapping[str, Any]:
+def _place_element(prefix: str, element: Any) -> Mapping[str, Any]:
     """One element of a list, at its place in an otherwise empty resource."""
     document = element
     for part in reversed(prefix.split(".")):
@@ -166,7 +166,7 @@ def _placed(prefix: str, element: Any) -> Mapping[str, Any]:
     return found
 
 
-def _satisfies(shape: Any, condition: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+def _is_satisfied(shape: Any, condition: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
     found = find_property(shape, condition["Name"])
     values = found.values(document)
     operator = condition.get("Operator") or "Equals"
@@ -182,11 +182,11 @@ def _compare(kind: str, operator: str, value: Any, wanted: str) -> bool:
     left: Any
     right: Any
     if kind == "timestamp":
-        left, right = float(value), _seconds(wanted)
+        left, right = float(value), _parse_time(wanted)
     elif kind == "boolean":
         left, right = str(value).lower(), wanted.lower()
     elif kind == "number" or (kind == "hyperparameter" and operator not in _TEXT_ONLY):
-        left, right = _number(value), _number(wanted)
+        left, right = _parse_number(value), _parse_number(wanted)
         if left is None or right is None:
             if operator in _ORDERED:
                 return False  # a hyperparameter that is no number
@@ -222,7 +222,7 @@ def _walk(value: Any, path: Sequence[str]) -> Iterator[Any]:
         yield from _walk(value[path[0]], path[1:])
 
 
-def _number(value: Any) -> float | None:
+def _parse_number(value: Any) -> float | None:
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -230,7 +230,7 @@ def _number(value: Any) -> float | None:
     return found if found == found and abs(found) != float("inf") else None  # not NaN, not infinite
 
 
-def _seconds(text: str) -> float | None:
+def _parse_time(text: str) -> float | None:
     """Seconds since 1970 of an ISO 8601 date and time, UTC where it names no zone."""
     try:
         found = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))

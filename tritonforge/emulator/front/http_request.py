@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from email.message import Message
 from io import BufferedIOBase
-from typing import Final
-from urllib.parse import unquote_to_bytes
+from typing import Final, Literal
+from urllib.parse import unquote, unquote_to_bytes
 
-__all__ = ["Incoming"]
+__all__ = [
+    "DEFAULT_REGION",
+    "TARGET",
+    "AwsHost",
+    "HttpRequest",
+    "Route",
+    "is_aws_host",
+    "is_region",
+    "list_suffixes",
+    "parse_host",
+    "parse_route",
+]
 
 #: Bytes of all chunks of a body: an object of S3 that is put at once (Amazon S3 user guide, "Uploading objects").
-_LARGEST: Final = 5 * 2**30
+_MAX_BODY: Final = 5 * 2**30
 
 #: The longest line that says the size of a chunk.
-_LINE: Final = 8192
+_MAX_LINE: Final = 8192
 
 #: Digits of a length, and of a chunk's size, that no machine has memory for.
 _DIGITS: Final = 16
@@ -24,7 +38,7 @@ _DIGITS: Final = 16
 _PIECE: Final = 1 << 20
 
 
-class Incoming:
+class HttpRequest:
     """A request from a socket, or one that is made in this process.
 
     ``target`` is as in the request line; ``length`` is the Content-Length, -1 where the body is chunked.
@@ -40,7 +54,7 @@ class Incoming:
             path = "/" + path.partition("://")[2].partition("/")[2]
         self.path = path
         self.port = port
-        self.items: tuple[tuple[str, str], ...] = tuple((name, _joined(value)) for name, value in headers.items())
+        self.items: tuple[tuple[str, str], ...] = tuple((name, _unfold(value)) for name, value in headers.items())
         self.headers: dict[str, str] = {}
         for name, value in self.items:
             key = name.lower()
@@ -67,7 +81,7 @@ class Incoming:
     def body(self) -> bytes:
         """The whole body, read once; gzip that the client's SDK put on it is taken off only by who asked for it."""
         if self._body is None:
-            self._body = _dechunked(self._stream) if self.chunked else _exactly(self._stream, self.length)
+            self._body = _read_chunks(self._stream) if self.chunked else _read_exactly(self._stream, self.length)
         return self._body
 
     def discard(self) -> None:
@@ -109,7 +123,7 @@ class Incoming:
             "wsgi.run_once": False,
         }
         preserved: dict[str, str] = {}
-        for name, value in _spelled(self.items):
+        for name, value in _select_headers(self.items):
             key = name.upper().replace("-", "_")
             if "_" in name:
                 preserved[f"HTTP_{key}"] = name
@@ -122,16 +136,16 @@ class Incoming:
         return found
 
 
-def _spelled(items: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+def _select_headers(items: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     """The headers that WSGI may carry: those with an underscore only where S3's metadata may have one."""
     return [(name, value) for name, value in items if "_" not in name or name.lower().startswith("x-amz-meta-")]
 
 
-def _joined(value: object) -> str:
+def _unfold(value: object) -> str:
     return str(value).replace("\r\n", "").replace("\n", "")
 
 
-def _exactly(stream: BufferedIOBase, length: int) -> bytes:
+def _read_exactly(stream: BufferedIOBase, length: int) -> bytes:
     if length <= 0:
         return b""
     body = stream.read(length)
@@ -140,22 +154,145 @@ def _exactly(stream: BufferedIOBase, length: int) -> bytes:
     return body
 
 
-def _dechunked(stream: BufferedIOBase) -> bytes:
+def _read_chunks(stream: BufferedIOBase) -> bytes:
     """The body of ``Transfer-Encoding: chunked`` (RFC 9112, section 7.1); trailers are read and left aside."""
     pieces = []
     total = 0
     while True:
-        digits = stream.readline(_LINE).split(b";", 1)[0].strip()
+        digits = stream.readline(_MAX_LINE).split(b";", 1)[0].strip()
         if not digits or digits.strip(b"0123456789abcdefABCDEF") or len(digits) > _DIGITS:
             raise ConnectionError("the client sent a chunk without its size")
         size = int(digits, 16)
         total += size
-        if total > _LARGEST:
-            raise ConnectionError(f"the client sent chunks of more than {_LARGEST} bytes")
+        if total > _MAX_BODY:
+            raise ConnectionError(f"the client sent chunks of more than {_MAX_BODY} bytes")
         if size == 0:
             break
-        pieces.append(_exactly(stream, size))
-        stream.readline(_LINE)
-    while stream.readline(_LINE) not in (b"\r\n", b"\n", b""):
+        pieces.append(_read_exactly(stream, size))
+        stream.readline(_MAX_LINE)
+    while stream.readline(_MAX_LINE) not in (b"\r\n", b"\n", b""):
         continue
     return b"".join(pieces)
+
+
+#: The region of a request that names none.
+DEFAULT_REGION: Final = "us-east-1"
+
+#: What ``X-Amz-Target`` begins with for SageMaker's control plane (the service model's ``targetPrefix``).
+TARGET: Final = "SageMaker."
+
+_SCOPE: Final = re.compile(r"Credential=[^/,\s]+/\d{8}/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)/")
+_REGION: Final = re.compile(r"[a-z]{2,4}(?:-[a-z]{1,20}){1,3}-[0-9]{1,2}")
+_RUNTIME: Final = re.compile(r"/endpoints/[^/]+/(?:invocations|async-invocations|invocations-response-stream)")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes: ``kind`` is control, runtime or neighbour; ``operation`` is set for the control plane."""
+
+    kind: Literal["control", "runtime", "neighbour"]
+    region: str
+    service: str = ""
+    operation: str = ""
+
+
+def parse_route(method: str, path: str, query: str, headers: Mapping[str, str]) -> Route:
+    """The route of a request; ``headers`` have lower-case names, ``path`` is as sent.
+
+    >>> route("POST", "/", "", {"x-amz-target": "SageMaker.ListModels"})
+    Route(kind='control', region='us-east-1', service='sagemaker', operation='ListModels')
+    """
+    region, service = _parse_scope(query, headers)
+    target = headers.get("x-amz-target", "")
+    if target.startswith(TARGET):
+        return Route("control", region, "sagemaker", target[len(TARGET) :])
+    if method == "POST" and service in ("sagemaker", "") and _RUNTIME.fullmatch(path):
+        return Route("runtime", region, "sagemaker")
+    return Route("neighbour", region, service)
+
+
+def is_region(name: str) -> bool:
+    """Whether a name has the form of AWS's regions: ``us-east-1``, ``us-gov-west-1``."""
+    return _REGION.fullmatch(name) is not None
+
+
+def _parse_scope(query: str, headers: Mapping[str, str]) -> tuple[str, str]:
+    text = headers.get("authorization", "")
+    if not text and "X-Amz-Credential=" in query:
+        text = unquote(query).replace("X-Amz-Credential=", "Credential=")
+    found = _SCOPE.search(text)
+    return (found["region"], found["service"].lower()) if found else (DEFAULT_REGION, "")
+
+
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_REGION_LABEL: Final = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d+")
+
+#: A label of S3's own: s3, s3-fips, s3-accelerate, s3-external-1, and s3-us-west-2, an older form of s3.us-west-2.
+_S3: Final = re.compile(r"s3(?:-(?:fips|accelerate|external-1|(?P<region>[a-z]{2,4}(?:-[a-z]+)+-\d+)))?")
+
+_MAX_NAME: Final = 253
+
+
+@dataclass(frozen=True, slots=True)
+class AwsHost:
+    """What a host name says: the service, the region, and the bucket of a virtual-hosted name of S3."""
+
+    service: str
+    region: str
+    bucket: str = ""
+
+
+@functools.cache
+def list_suffixes() -> tuple[str, ...]:
+    """The DNS suffixes of all partitions, longest first: ``amazonaws.com.cn``, ``amazonaws.com``, ``api.aws``, ..."""
+    from botocore.loaders import create_loader
+
+    partitions = create_loader().load_data("partitions")["partitions"]
+    outputs = [partition["outputs"] for partition in partitions]
+    found = {output[name] for output in outputs for name in ("dnsSuffix", "dualStackDnsSuffix") if output.get(name)}
+    return tuple(sorted(found, key=lambda suffix: (-len(suffix), suffix)))
+
+
+def is_aws_host(name: str) -> bool:
+    """Whether a name is a host name below one of AWS's DNS suffixes."""
+    return _split_labels(name) is not None
+
+
+def parse_host(name: str) -> AwsHost | None:
+    """What a host name of AWS stands for; None for other names.
+
+    >>> parse_host("models.s3.eu-west-1.amazonaws.com")
+    AwsHost(service='s3', region='eu-west-1', bucket='models')
+    >>> parse_host("sts.eu-west-1.amazonaws.com")
+    AwsHost(service='sts', region='eu-west-1', bucket='')
+    """
+    labels = _split_labels(name)
+    if labels is None:
+        return None
+    regions = [label for label in labels if _REGION_LABEL.fullmatch(label)]
+    region = regions[-1] if regions else DEFAULT_REGION
+    for index in range(len(labels) - 1, -1, -1):
+        found = _S3.fullmatch(labels[index])
+        if found is not None and _is_s3_suffix(labels[index + 1 :]):
+            return AwsHost("s3", found["region"] or region, ".".join(labels[:index]))
+    others = [label for label in labels if not _REGION_LABEL.fullmatch(label) and label != "dualstack"]
+    service = others[-1].removesuffix("-fips") if others else ""
+    return AwsHost(service, region)
+
+
+def _is_s3_suffix(labels: list[str]) -> bool:
+    """Whether labels may follow the label of S3 itself: ``dualstack``, and a region."""
+    rest = [label for label in labels if label != "dualstack"]
+    return len(rest) <= 1 and all(_REGION_LABEL.fullmatch(label) for label in rest)
+
+
+def _split_labels(name: str) -> list[str] | None:
+    """The labels of an AWS host name before the suffix; None for other names."""
+    name = name.lower().removesuffix(".")
+    if len(name) > _MAX_NAME:
+        return None
+    for suffix in list_suffixes():
+        if name.endswith(f".{suffix}"):
+            labels = name[: -len(suffix) - 1].split(".")
+            return labels if all(_LABEL.fullmatch(label) for label in labels) else None
+    return None

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
 
-from tritonforge.emulator.front import missing_operations
-from tritonforge.emulator.front.http_request import Incoming
-from tritonforge.emulator.front.routes import route
-from tritonforge.emulator.requests import Response
+from tritonforge.emulator.front import service_errors
+from tritonforge.emulator.front.http_request import HttpRequest, parse_route
+from tritonforge.emulator.interfaces import Response
 from tritonforge.errors import LaunchError, MissingExtraError
 
-__all__ = ["Keeper", "Neighbours"]
+__all__ = ["IAM", "MotoBackend", "RequestRecorder", "has_unknown_subresource", "is_unrouted", "simulate_policy"]
 
 #: What requests of the emulator's own are signed with; nobody verifies it.
 _KEYS: Final = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
@@ -37,17 +38,17 @@ _OTHER_KEYS: Final = "AKIAEXAMPLE"
 _taken = threading.Lock()
 
 
-class Keeper(Protocol):
+class RequestRecorder(Protocol):
     """What is told of every request before it is answered, and may keep it (`journal.Journal`)."""
 
-    def keeping(
-        self, incoming: Incoming, service: str
+    def record(
+        self, incoming: HttpRequest, service: str
     ) -> contextlib.AbstractContextManager[Callable[[Response], None]]:
         """Around one request: its body is given what came out."""
         ...
 
 
-class Neighbours:
+class MotoBackend:
     """moto, behind one function. Raises MissingExtraError without moto, LaunchError where another one runs here."""
 
     def __init__(self) -> None:
@@ -59,8 +60,8 @@ class Neighbours:
         if not _taken.acquire(blocking=False):
             raise LaunchError("an emulator already runs in this process: stop it, or start this one in its own process")
         self.account: str = DEFAULT_ACCOUNT_ID
-        self.keeper: Keeper | None = None
-        self._application = _application(create_backend_app)
+        self.recorder: RequestRecorder | None = None
+        self._application = _create_application(create_backend_app)
         self._locks: dict[str, threading.RLock] = {}
         self._clients: dict[tuple[str, str], Any] = {}
         self._guard = threading.Lock()
@@ -91,24 +92,24 @@ class Neighbours:
         self.clear()
         _taken.release()
 
-    def answer(self, incoming: Incoming) -> Response:
+    def answer(self, incoming: HttpRequest) -> Response:
         """Moto's answer to a request, from any thread.
 
         Raises NotImplementedError for an operation or a service that moto does not have.
         """
-        service = route(incoming.method, incoming.path, incoming.query, incoming.headers).service or "s3"
-        if service == "s3" and missing_operations.asks_for_unknown_subresource(incoming):
+        service = parse_route(incoming.method, incoming.path, incoming.query, incoming.headers).service or "s3"
+        if service == "s3" and has_unknown_subresource(incoming):
             raise NotImplementedError(f"moto does not know the subresource of {incoming.query}")
         incoming.body()  # read before anyone is kept waiting for it
         with self._turn(service):
-            if self.keeper is None:
+            if self.recorder is None:
                 return self.call(incoming)
-            with self.keeper.keeping(incoming, service) as keep:
+            with self.recorder.record(incoming, service) as keep:
                 response = self.call(incoming)
                 keep(response)
                 return response
 
-    def call(self, incoming: Incoming) -> Response:
+    def call(self, incoming: HttpRequest) -> Response:
         """Moto's answer, unseen by the keeper. Raises as `answer`."""
         started: list[Any] = []
 
@@ -123,7 +124,7 @@ class Neighbours:
             if hasattr(pieces, "close"):
                 pieces.close()
         response = Response(started[0], started[1], body)
-        if missing_operations.is_unrouted(response):
+        if is_unrouted(response):
             raise NotImplementedError(f"moto has no rule for {incoming.method} {incoming.path}")
         return response
 
@@ -163,9 +164,9 @@ class Neighbours:
             "Content-Length": str(len(content)),
         }
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        answered = self.answer(Incoming(request.method, target, headers, io.BytesIO(content), 80))
-        raw = _Raw(answered.body)
-        return AWSResponse(request.url, answered.status, _headers(answered), raw)
+        answered = self.answer(HttpRequest(request.method, target, headers, io.BytesIO(content), 80))
+        raw = _RawBody(answered.body)
+        return AWSResponse(request.url, answered.status, _to_botocore_headers(answered), raw)
 
     @contextlib.contextmanager
     def _turn(self, service: str) -> Iterator[None]:
@@ -173,18 +174,18 @@ class Neighbours:
             yield
             return
         with self._guard:
-            lock = self._locks.setdefault("" if self.keeper else service, threading.RLock())
+            lock = self._locks.setdefault("" if self.recorder else service, threading.RLock())
         with lock:
             yield
 
 
-def _application(create: Callable[[Any], Any]) -> Any:
+def _create_application(create: Callable[[Any], Any]) -> Any:
     """Moto's WSGI application, which prints nothing about a service that it does not have and raises instead."""
     from moto.backends import list_of_moto_modules
     from moto.moto_server import werkzeug_app
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
-    werkzeug_app.RegexConverter = _whole_paths(werkzeug_app.RegexConverter)
+    werkzeug_app.RegexConverter = _accept_line_feeds(werkzeug_app.RegexConverter)
 
     class Services(DomainDispatcherApplication):  # type: ignore[misc]  # moto is without types
         def get_backend_for_host(self, host: str | None) -> Any:
@@ -198,7 +199,7 @@ def _application(create: Callable[[Any], Any]) -> Any:
     return Services(create)
 
 
-def _whole_paths(converter: Any) -> Any:
+def _accept_line_feeds(converter: Any) -> Any:
     """Moto's reader of paths, for which a key of S3 ends at a line feed, with keys that may have one."""
     if converter.__name__ == "_WholePaths":
         return converter
@@ -210,15 +211,120 @@ def _whole_paths(converter: Any) -> Any:
     return _WholePaths
 
 
-def _headers(response: Response) -> Any:
+def _to_botocore_headers(response: Response) -> Any:
     from botocore.compat import HTTPHeaders
 
     return HTTPHeaders.from_pairs(response.headers)
 
 
-class _Raw(io.BytesIO):
+class _RawBody(io.BytesIO):
     """The body as botocore reads it from urllib3."""
 
     def stream(self, amount: int = 65536, **_: Any) -> Iterator[bytes]:
         while piece := self.read(amount):
             yield piece
+
+
+#: Subresources of S3 that moto does not know: it takes ``DELETE /bucket?analytics`` for DeleteBucket, and
+#: ``PUT /bucket/key?renameObject`` for PutObject. tests/emulator/test_service_errors.py compares them with
+#: the service model.
+UNKNOWN_SUBRESOURCES: Final = frozenset(
+    {
+        "abac",
+        "analytics",
+        "annotation",
+        "intelligent-tiering",
+        "metadataAnnotationTable",
+        "metadataConfiguration",
+        "metadataInventoryTable",
+        "metadataJournalTable",
+        "metadataTable",
+        "metrics",
+        "renameObject",
+        "requestPayment",
+        "session",
+        "torrent",
+    }
+)
+
+#: Bodies by which werkzeug answers a path or a method that moto's application has no rule for.
+_UNROUTED: Final = (b"<!doctype html>", b"Not Found")
+_STATUSES: Final = (404, 405)
+
+
+def has_unknown_subresource(incoming: HttpRequest) -> bool:
+    """Whether a request to S3 names a subresource that moto would overlook."""
+    return not UNKNOWN_SUBRESOURCES.isdisjoint(parse_qs(incoming.query, keep_blank_values=True))
+
+
+def is_unrouted(response: Response) -> bool:
+    """Whether an answer is that of moto's web framework, and not of a service."""
+    if response.status not in _STATUSES:
+        return False
+    content_type = next((value for name, value in response.headers if name.lower() == "content-type"), "")
+    return content_type.startswith("text/html") and response.body.lstrip().lower().startswith(
+        tuple(start.lower() for start in _UNROUTED)
+    )
+
+
+IAM: Final = "iam"
+
+_ACTION: Final = "SimulatePrincipalPolicy"
+_NAMESPACE: Final = "https://iam.amazonaws.com/doc/2010-05-08/"
+_PRINCIPAL: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(?P<kind>user|role|group)/(?:.*/)?(?P<name>[^/]+)")
+_MEMBER: Final = re.compile(r"(?P<list>\w+)\.member\.(?P<index>\d+)")
+
+
+def simulate_policy(incoming: HttpRequest, moto: MotoBackend, region: str) -> Response | None:
+    """The answer to SimulatePrincipalPolicy; None for every other request."""
+    form = parse_qs(incoming.body().decode("utf-8", "replace"), keep_blank_values=True)
+    if form.get("Action") != [_ACTION]:
+        return None
+    arn = form.get("PolicySourceArn", [""])[0]
+    actions = _read_members(form, "ActionNames")
+    if not arn or not actions:
+        return service_errors.write_error(
+            incoming, 400, "ValidationError", f"{_ACTION} needs PolicySourceArn and ActionNames."
+        )
+    found = _PRINCIPAL.fullmatch(arn)
+    if found is None:
+        return service_errors.write_error(incoming, 400, "InvalidInput", f"Invalid Entity Arn: {arn}")
+    if not _principal_exists(moto, region, found["kind"], found["name"], arn):
+        return service_errors.write_error(
+            incoming, 404, "NoSuchEntity", f"{found['kind'].title()} {arn} does not exist."
+        )
+    resources = _read_members(form, "ResourceArns") or ["*"]
+    members = "".join(_write_result(action, resource) for action in actions for resource in resources)
+    text = (
+        f'<{_ACTION}Response xmlns="{_NAMESPACE}"><{_ACTION}Result><IsTruncated>false</IsTruncated>'
+        f"<EvaluationResults>{members}</EvaluationResults></{_ACTION}Result></{_ACTION}Response>"
+    )
+    return Response(200, [("Content-Type", "text/xml")], text.encode())
+
+
+def _write_result(action: str, resource: str) -> str:
+    return (
+        f"<member><EvalActionName>{escape(action)}</EvalActionName><EvalResourceName>{escape(resource)}"
+        "</EvalResourceName><EvalDecision>allowed</EvalDecision><MatchedStatements/><MissingContextValues/></member>"
+    )
+
+
+def _read_members(form: Mapping[str, Sequence[str]], name: str) -> list[str]:
+    """A list of the query protocol, in its order."""
+    found = {}
+    for key, values in form.items():
+        member = _MEMBER.fullmatch(key)
+        if member is not None and member["list"] == name:
+            found[int(member["index"])] = values[0]
+    return [found[index] for index in sorted(found)]
+
+
+def _principal_exists(moto: MotoBackend, region: str, kind: str, name: str, arn: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    client = moto.client(IAM, region)
+    try:
+        found = getattr(client, f"get_{kind}")(**{f"{kind.title()}Name": name})[kind.title()]
+    except ClientError:
+        return False
+    return bool(found["Arn"] == arn)

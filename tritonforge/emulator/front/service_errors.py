@@ -16,13 +16,20 @@ from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from tritonforge.emulator.front.http_request import Incoming
-from tritonforge.emulator.front.routes import route
-from tritonforge.emulator.requests import Response
+from tritonforge.emulator.front.http_request import HttpRequest, parse_route
+from tritonforge.emulator.interfaces import Response
 from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import xml_text
 
-__all__ = ["Kind", "error", "failure", "operation", "protocol", "response", "unsupported"]
+__all__ = [
+    "ErrorKind",
+    "build_error",
+    "build_failure",
+    "build_unsupported",
+    "detect_protocol",
+    "find_operation",
+    "write_error",
+]
 
 Protocol: TypeAlias = Literal["json", "rest-json", "query", "ec2", "rest-xml", "s3", "cbor"]
 
@@ -35,11 +42,11 @@ _QUERY: Final = frozenset(
     | {"redshift", "sdb", "sns", "sts"}
 )
 #: Characters of what moto raised that an error repeats: it may hold the whole body.
-_LONGEST_REASON: Final = 1000
+_MAX_REASON: Final = 1000
 
 _FORM: Final = "application/x-www-form-urlencoded"
 
-Kind: TypeAlias = Literal["denied", "failed", "invalid", "region", "too large", "unknown", "unsupported"]
+ErrorKind: TypeAlias = Literal["denied", "failed", "invalid", "region", "too large", "unknown", "unsupported"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class _Codes:
     query: str
 
 
-_CODES: Final[Mapping[Kind, _Codes]] = MappingProxyType(
+_CODES: Final[Mapping[ErrorKind, _Codes]] = MappingProxyType(
     {
         "denied": _Codes(403, "AccessDeniedException", "AccessDenied", "AccessDenied"),
         "failed": _Codes(500, "InternalFailure", "InternalError", "InternalFailure"),
@@ -66,34 +73,36 @@ _CODES: Final[Mapping[Kind, _Codes]] = MappingProxyType(
 )
 
 
-def response(incoming: Incoming, kind: Kind, sentence: str) -> Response:
+def build_error(incoming: HttpRequest, kind: ErrorKind, sentence: str) -> Response:
     """An error with AWS's code of that kind, and the sentence."""
     codes = _CODES[kind]
-    form = protocol(incoming)
+    form = detect_protocol(incoming)
     code = codes.s3 if form == "s3" else codes.query if form in ("query", "ec2", "rest-xml") else codes.json
-    return error(incoming, codes.status, code, sentence)
+    return write_error(incoming, codes.status, code, sentence)
 
 
-def unsupported(incoming: Incoming, kind: Kind = "unsupported") -> Response:
+def build_unsupported(incoming: HttpRequest, kind: ErrorKind = "unsupported") -> Response:
     """The error for an operation that the emulator does not have; the sentence names the operation."""
-    service = _service(incoming) or "s3"
-    return response(incoming, kind, f"tritonforge's emulator does not implement {operation(incoming)} of {service}.")
+    service = _find_service(incoming) or "s3"
+    return build_error(
+        incoming, kind, f"tritonforge's emulator does not implement {find_operation(incoming)} of {service}."
+    )
 
 
-def failure(incoming: Incoming, raised: Exception) -> Response:
+def build_failure(incoming: HttpRequest, raised: Exception) -> Response:
     """The error of a request whose answering raised: moto raises whatever it likes for what it cannot read."""
     if isinstance(raised, NotImplementedError | ModuleNotFoundError):  # moto lacks the operation, or a package for it
-        return unsupported(incoming)
-    reason = f"{type(raised).__name__}: {raised}"[:_LONGEST_REASON]
+        return build_unsupported(incoming)
+    reason = f"{type(raised).__name__}: {raised}"[:_MAX_REASON]
     if isinstance(raised, OSError | MemoryError | TritonForgeError):  # this machine's fault, or ours
-        return response(incoming, "failed", f"tritonforge's emulator failed: {reason}")
-    return response(incoming, "invalid", f"moto cannot read this request: {reason}")
+        return build_error(incoming, "failed", f"tritonforge's emulator failed: {reason}")
+    return build_error(incoming, "invalid", f"moto cannot read this request: {reason}")
 
 
-def protocol(incoming: Incoming) -> Protocol:
+def detect_protocol(incoming: HttpRequest) -> Protocol:
     """The protocol of a request, by its headers, its path and the service that it is signed for."""
     headers = incoming.headers
-    service = _service(incoming)
+    service = _find_service(incoming)
     if headers.get("smithy-protocol") == "rpc-v2-cbor":
         return "cbor"
     if "x-amz-target" in headers:
@@ -101,16 +110,20 @@ def protocol(incoming: Incoming) -> Protocol:
     if headers.get("content-type", "").startswith(_FORM) or service in _QUERY:
         return "ec2" if service == "ec2" else "query"
     if service in ("", "s3"):
-        return "s3" if route(incoming.method, incoming.path, incoming.query, headers).kind != "runtime" else "rest-json"
+        return (
+            "s3"
+            if parse_route(incoming.method, incoming.path, incoming.query, headers).kind != "runtime"
+            else "rest-json"
+        )
     return "rest-xml" if service in _REST_XML else "rest-json"
 
 
-def operation(incoming: Incoming) -> str:
+def find_operation(incoming: HttpRequest) -> str:
     """The operation that a request asks for, by name where the protocol has it in the request, else method and path.
 
     Reads the body of a query protocol's request.
     """
-    kind = protocol(incoming)
+    kind = detect_protocol(incoming)
     if kind == "json":
         return incoming.headers["x-amz-target"].rpartition(".")[2]
     if kind == "cbor":
@@ -122,12 +135,12 @@ def operation(incoming: Incoming) -> str:
     return f"{incoming.method} {incoming.path}{query}"
 
 
-def error(incoming: Incoming, status: int, code: str, sentence: str) -> Response:
+def write_error(incoming: HttpRequest, status: int, code: str, sentence: str) -> Response:
     """An error of a service, with a code of its own."""
     request_id = str(uuid.uuid4())
-    kind = protocol(incoming)
+    kind = detect_protocol(incoming)
     if kind == "cbor":
-        document = _cbor({"__type": code, "message": sentence})
+        document = _encode_cbor({"__type": code, "message": sentence})
         headers = [("Content-Type", "application/cbor"), ("smithy-protocol", "rpc-v2-cbor")]
         return Response(status, [*headers, ("x-amzn-RequestId", request_id)], document)
     if kind in ("json", "rest-json"):
@@ -153,11 +166,11 @@ def error(incoming: Incoming, status: int, code: str, sentence: str) -> Response
     return Response(status, [("Content-Type", "text/xml"), ("x-amzn-RequestId", request_id)], content)
 
 
-def _service(incoming: Incoming) -> str:
-    return route(incoming.method, incoming.path, incoming.query, incoming.headers).service
+def _find_service(incoming: HttpRequest) -> str:
+    return parse_route(incoming.method, incoming.path, incoming.query, incoming.headers).service
 
 
-def _cbor(members: Mapping[str, str]) -> bytes:
+def _encode_cbor(members: Mapping[str, str]) -> bytes:
     """A map of texts (RFC 8949, sections 3 and 3.1); it has less than 24 members."""
     pieces = [bytes([0xA0 | len(members)])]
     for text in (text for pair in members.items() for text in pair):

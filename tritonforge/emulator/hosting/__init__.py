@@ -1,12 +1,12 @@
-"""What a SageMaker host does: it downloads a model, unpacks it, and runs its container, here a real tritonserver.
+"""The work of a SageMaker host: it downloads a model, unpacks it, and runs its container, here a real tritonserver.
 
-`start` gives a `Running`, or raises `ContainerError`, whose text is the endpoint's FailureReason; `Running.stop` ends
-it. `Host` is the same with `Limits` of what a multi-model container may have loaded.
+`start` returns a `HostedContainer` or raises `ContainerError`, whose text is the endpoint's FailureReason. `Host` does
+the same with `Limits` of the models that a multi-model container may have loaded.
 """
 
 from __future__ import annotations
 
-from tritonforge.emulator.hosting.definitions import (
+from tritonforge.emulator.hosting.container_definitions import (
     ContainerDefinition,
     ContainerError,
     ContainerGoneError,
@@ -15,9 +15,9 @@ from tritonforge.emulator.hosting.definitions import (
     TargetModelError,
     UnhealthyError,
     Variant,
-    container_definitions,
+    list_container_definitions,
 )
-from tritonforge.emulator.hosting.host import Host, Running, start
+from tritonforge.emulator.hosting.container_host import Host, HostedContainer, start
 from tritonforge.emulator.hosting.multi_model import Limits
 
 __all__ = [
@@ -26,12 +26,12 @@ __all__ = [
     "ContainerGoneError",
     "ContainerTimeoutError",
     "Host",
+    "HostedContainer",
     "Limits",
     "ModelData",
-    "Running",
     "TargetModelError",
     "UnhealthyError",
     "Variant",
-    "container_definitions",
+    "list_container_definitions",
     "start",
 ]

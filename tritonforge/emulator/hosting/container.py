@@ -14,24 +14,24 @@ from typing import Final, Protocol
 import urllib3
 from urllib3.exceptions import ClosedPoolError, HTTPError, NewConnectionError, ReadTimeoutError
 
-from tritonforge.emulator.hosting.definitions import ContainerGoneError
-from tritonforge.emulator.hosting.serve_script import Outcome
-from tritonforge.emulator.requests import Answer
+from tritonforge.emulator.hosting.container_definitions import ContainerGoneError
+from tritonforge.emulator.hosting.container_images import ScriptOutcome
+from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import LaunchError
 from tritonforge.serving.server import Server
 
-__all__ = ["Container", "Launched"]
+__all__ = ["Container", "RunningServer"]
 
 #: Connections that are kept open to a container; more requests at once open further ones for themselves.
 _CONNECTIONS: Final = 64
 
 #: Seconds between two looks at the log, and the longest pause before a container is started once more.
 _LOG_PERIOD: Final = 0.2
-_LONGEST_PAUSE: Final = 30.0
+_MAX_PAUSE: Final = 30.0
 
 #: Arguments of the script that are the local server's own business: ports, front ends, where the models lie, which of
 #: them are loaded. The script's default of verbose logging, several lines a request, is not taken over either.
-_OWN: Final = (
+_LOCAL_ARGUMENTS: Final = (
     "--allow-",
     "--grpc-port",
     "--http-port",
@@ -45,7 +45,7 @@ _OWN: Final = (
 _VERBOSE: Final = "--log-verbose=true"
 
 
-class Launched(Protocol):
+class RunningServer(Protocol):
     """A server that runs: `tritonforge.serving.server.Server`, or `tritonforge.serving.tfs.server.TfsServer`."""
 
     @property
@@ -73,7 +73,7 @@ class Container:
         repository: Path,
         folder: Path,
         *,
-        outcome: Outcome,
+        outcome: ScriptOutcome,
         environment: Mapping[str, str],
         log: Callable[[str], None],
         startup_timeout: float,
@@ -86,7 +86,7 @@ class Container:
         self._timeout = startup_timeout
         self.restarted: Callable[[], None] = lambda: None
         self._stopping = threading.Event()
-        self._server: Launched | None = None
+        self._server: RunningServer | None = None
         self._pool: urllib3.HTTPConnectionPool | None = None
         self._starts = 0
         self._watcher: threading.Thread | None = None
@@ -111,7 +111,9 @@ class Container:
         self._watcher = threading.Thread(target=self._watch, args=(server, follower), daemon=True, name="container")
         self._watcher.start()
 
-    def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def request(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+    ) -> ContainerResponse:
         """The container's answer, whatever its status.
 
         Raises:
@@ -142,7 +144,9 @@ class Container:
         if death is not None:
             in_flight = sent < death.ended
             raise ContainerGoneError(f"the container is being started again: {death.reason}", in_flight=in_flight)
-        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
+        return ContainerResponse(
+            response.status, {name.lower(): value for name, value in response.headers.items()}, response.data
+        )
 
     def stop(self) -> None:
         """End the container; may be called twice."""
@@ -153,7 +157,7 @@ class Container:
         if self._watcher is not None and self._watcher is not threading.current_thread():
             self._watcher.join(30)
 
-    def launched(self, log: Path, cancelled: threading.Event) -> tuple[Launched, str]:
+    def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
         """A server that was started, its log growing in a file, and its address; raises LaunchError."""
         loaded = [each.partition("=")[2] for each in self._outcome.arguments if each.startswith("--load-model=")]
         given = bool(self._environment.get("SAGEMAKER_TRITON_LOG_VERBOSE"))
@@ -168,7 +172,7 @@ class Container:
             metrics_port=None,
             log=log,
             unguessable=True,
-            arguments=_taken_over(self._outcome.arguments, verbose=given),
+            arguments=_select_arguments(self._outcome.arguments, verbose=given),
             environment=self._environment,
             startup_timeout=self._timeout,
             cancelled=cancelled,
@@ -184,12 +188,12 @@ class Container:
         if pool is not None:
             pool.close()
 
-    def _launch(self, cancelled: threading.Event) -> tuple[Launched, _Follower]:
+    def _launch(self, cancelled: threading.Event) -> tuple[RunningServer, _Follower]:
         self._starts += 1
         path = self._folder / f"container-{self._starts}.log"
         follower = _Follower(path, self._log)
         try:
-            server, address = self.launched(path, cancelled)
+            server, address = self.launch(path, cancelled)
         except BaseException:
             follower.end()
             raise
@@ -200,7 +204,7 @@ class Container:
             server.stop()
         return server, follower
 
-    def _watch(self, server: Launched, follower: _Follower) -> None:
+    def _watch(self, server: RunningServer, follower: _Follower) -> None:
         """Start the container again whenever it ends by itself, as SageMaker does; run by a thread of its own."""
         pause = 1.0
         while True:
@@ -212,10 +216,10 @@ class Container:
             self._hang_up()
             server.stop()
             follower.end()
-            if time.monotonic() - began > _LONGEST_PAUSE * 2:
+            if time.monotonic() - began > _MAX_PAUSE * 2:
                 pause = 1.0
             while not self._stopping.wait(pause):
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, _MAX_PAUSE)
                 try:
                     server, follower = self._launch(self._stopping)
                 except LaunchError as error:
@@ -260,5 +264,5 @@ class _Follower:
                 return
 
 
-def _taken_over(arguments: Sequence[str], *, verbose: bool) -> list[str]:
-    return [each for each in arguments if not each.startswith(_OWN) and (verbose or each != _VERBOSE)]
+def _select_arguments(arguments: Sequence[str], *, verbose: bool) -> list[str]:
+    return [each for each in arguments if not each.startswith(_LOCAL_ARGUMENTS) and (verbose or each != _VERBOSE)]

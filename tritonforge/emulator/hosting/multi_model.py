@@ -25,20 +25,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from tritonforge.emulator.hosting.definitions import ContainerError, ContainerGoneError, ModelData, TargetModelError
-from tritonforge.emulator.hosting.download import download
-from tritonforge.emulator.objects import ObjectMissingError, ObjectStore, split
-from tritonforge.emulator.requests import Answer
+from tritonforge.emulator.emulated_s3 import EmulatedS3, ObjectMissingError, split_uri
+from tritonforge.emulator.hosting.container_definitions import (
+    ContainerError,
+    ContainerGoneError,
+    ModelData,
+    TargetModelError,
+    download_model,
+)
+from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import RequestError
 
-__all__ = ["Limits", "ModelCache", "model_directory"]
+__all__ = ["Limits", "ModelCache", "find_model_directory"]
 
 #: Seconds that loading may take; the request that caused it waits no longer than its own time-out.
 #: Source: Amazon SageMaker, "Invoke a Multi-Model Endpoint".
 _LOAD_TIMEOUT: Final = 360.0
 
 #: Seconds that a model has for a request at least, however long its load took.
-_LEAST_TIME: Final = 1.0
+_MIN_TIMEOUT: Final = 1.0
 
 _OK: Final = 200
 _NOT_FOUND: Final = 404
@@ -49,10 +54,12 @@ _NO_ROOM: Final = 507
 _ENSEMBLE: Final = re.compile(rb'platform:(\s)*"ensemble"')
 
 
-class Asked(Protocol):
+class ContainerClient(Protocol):
     """What carries requests to the container."""
 
-    def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def request(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+    ) -> ContainerResponse:
         """The container's answer."""
         ...
 
@@ -66,7 +73,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class _Loaded:
+class _LoadedModel:
     """One target: being loaded until ``done`` has a result. ``users`` are the requests in flight.
 
     While it is ``leaving``, nobody may use it, and whoever asks for the target waits until it is ``gone``.
@@ -74,7 +81,7 @@ class _Loaded:
 
     target: str
     name: str
-    done: Future[Answer | None] = field(default_factory=Future)
+    done: Future[ContainerResponse | None] = field(default_factory=Future)
     gone: threading.Event = field(default_factory=threading.Event)
     leaving: bool = False
     users: int = 0
@@ -91,11 +98,11 @@ class ModelCache:
 
     def __init__(
         self,
-        container: Asked,
+        container: ContainerClient,
         prefix: str,
         folder: Path,
         *,
-        objects: ObjectStore,
+        objects: EmulatedS3,
         check: Callable[[Path, str], str] = lambda repository, model: "",
         caching: bool = True,
         limits: Limits | None = None,
@@ -110,7 +117,7 @@ class ModelCache:
         self._limits = limits or Limits()
         self._download_timeout = download_timeout
         self._lock = threading.Lock()
-        self._models: dict[str, _Loaded] = {}
+        self._models: dict[str, _LoadedModel] = {}
         self._clock = 0
 
     @property
@@ -120,7 +127,7 @@ class ModelCache:
             ready = [each for each in self._models.values() if _is_ready(each)]
         return tuple(each.target for each in sorted(ready, key=lambda each: each.used))
 
-    def invoke(self, target: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> Answer:
+    def invoke(self, target: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
         """The answer of a model, which is loaded before where it is not; its refusal to load is an answer too.
 
         Raises:
@@ -146,7 +153,7 @@ class ModelCache:
             sent = {**headers, "X-Amzn-SageMaker-Target-Model": target}
             path = f"/models/{model.name}/invoke"
             while True:
-                left = max(deadline - time.monotonic(), _LEAST_TIME)
+                left = max(deadline - time.monotonic(), _MIN_TIMEOUT)
                 answer = self._container.request("POST", path, body, sent, timeout=left)
                 if answer.status != _NO_ROOM or not self._evict(besides=model):
                     return answer
@@ -162,13 +169,13 @@ class ModelCache:
         for each in forgotten:
             self._forget(each)
 
-    def _enter(self, target: str) -> tuple[_Loaded, bool]:
+    def _enter(self, target: str) -> tuple[_LoadedModel, bool]:
         while True:
             with self._lock:
                 model = self._models.get(target)
                 first = model is None
                 if model is None:
-                    model = _Loaded(target, hashlib.sha256(target.encode()).hexdigest()[:32])
+                    model = _LoadedModel(target, hashlib.sha256(target.encode()).hexdigest()[:32])
                     self._models[target] = model
                 if not model.leaving:
                     model.users += 1
@@ -177,7 +184,7 @@ class ModelCache:
                     return model, first
             model.gone.wait()
 
-    def _leave(self, model: _Loaded) -> None:
+    def _leave(self, model: _LoadedModel) -> None:
         with self._lock:
             model.users -= 1
             idle = model.users == 0 and self._models.get(model.target) is model
@@ -186,7 +193,7 @@ class ModelCache:
             model.leaving = True
         self._unload(model)
 
-    def _load(self, model: _Loaded) -> None:
+    def _load(self, model: _LoadedModel) -> None:
         """Bring one model in; its Future gets None, the answer that refused it, or the error."""
         folder = self._folder / model.name
         try:
@@ -199,7 +206,7 @@ class ModelCache:
                 self._forget(model)
             model.done.set_result(refused)
 
-    def _forget(self, model: _Loaded) -> None:
+    def _forget(self, model: _LoadedModel) -> None:
         """Remove a model's files, and then itself, so that the next request loads it anew."""
         model.leaving = True
         shutil.rmtree(self._folder / model.name, ignore_errors=True)
@@ -207,12 +214,12 @@ class ModelCache:
             self._models.pop(model.target, None)
         model.gone.set()
 
-    def _bring_in(self, model: _Loaded, folder: Path) -> Answer | None:
+    def _bring_in(self, model: _LoadedModel, folder: Path) -> ContainerResponse | None:
         uri = self._prefix + model.target
         try:
             model.size = self._objects.head(uri).size
         except (ObjectMissingError, RequestError) as error:
-            bucket, key = split(uri)
+            bucket, key = split_uri(uri)
             raise TargetModelError(
                 f"Failed to download model data(bucket: {bucket}, key: {key}). Please ensure that there is an object "
                 "located at the URL and that the role passed to CreateModel has permissions to download the model."
@@ -221,13 +228,13 @@ class ModelCache:
         shutil.rmtree(folder, ignore_errors=True)
         repository.mkdir(parents=True)
         try:
-            download(ModelData(uri=uri), repository, objects=self._objects, timeout=self._download_timeout)
+            download_model(ModelData(uri=uri), repository, objects=self._objects, timeout=self._download_timeout)
         except ContainerError as error:
             raise TargetModelError(str(error)) from error
         if (repository / "config.pbtxt").is_file():
             repository = folder
-        if refusal := self._check(repository, model_directory(repository)):
-            return Answer(400, {"content-type": "application/json"}, json.dumps({"error": refusal}).encode())
+        if refusal := self._check(repository, find_model_directory(repository)):
+            return ContainerResponse(400, {"content-type": "application/json"}, json.dumps({"error": refusal}).encode())
         self._make_room(model)
         body = json.dumps({"model_name": model.name, "url": str(repository)}).encode()
         headers = {"Content-Type": "application/json", "X-Amzn-SageMaker-Target-Model": model.target}
@@ -237,9 +244,9 @@ class ModelCache:
                 return None
             if answer.status != _NO_ROOM or not self._evict(besides=model):
                 text = answer.body.replace(str(self._folder).encode(), b"/opt/ml/models")
-                return Answer(answer.status, answer.headers, text)
+                return ContainerResponse(answer.status, answer.headers, text)
 
-    def _make_room(self, model: _Loaded) -> None:
+    def _make_room(self, model: _LoadedModel) -> None:
         """Unload models until the new one keeps within the limits, or only models in use are left."""
         while True:
             with self._lock:
@@ -251,7 +258,7 @@ class ModelCache:
             if within or not self._evict(besides=model):
                 return
 
-    def _evict(self, *, besides: _Loaded) -> bool:
+    def _evict(self, *, besides: _LoadedModel) -> bool:
         """Unload the model that was used least recently and is not in use; False where there is none."""
         with self._lock:
             idle = [
@@ -264,7 +271,7 @@ class ModelCache:
         self._unload(oldest)
         return True
 
-    def _unload(self, model: _Loaded) -> None:
+    def _unload(self, model: _LoadedModel) -> None:
         """Unload a model that is leaving."""
         headers = {"X-Amzn-SageMaker-Target-Model": model.target}
         try:
@@ -275,7 +282,7 @@ class ModelCache:
             self._forget(model)
 
 
-def model_directory(repository: Path) -> str:
+def find_model_directory(repository: Path) -> str:
     """The directory of an archive that Triton's front end serves: its ensemble, else the last that the folder lists."""
     last, ensemble = "", ""
     with os.scandir(repository) as entries:
@@ -289,5 +296,5 @@ def model_directory(repository: Path) -> str:
     return ensemble or last
 
 
-def _is_ready(model: _Loaded) -> bool:
+def _is_ready(model: _LoadedModel) -> bool:
     return not model.leaving and model.done.done() and model.done.exception() is None and model.done.result() is None

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sagemaker.jobs.training.programs import declared
 from tests.sagemaker.training.conftest import Account, served
-from tritonforge.emulator.fakes import StandIn, StandInTrainer
+from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import polling
 
@@ -23,7 +23,7 @@ def account() -> Iterator[Account]:
 @pytest.fixture(scope="module")
 def desk() -> Iterator[Account]:
     """An emulator whose jobs run nothing."""
-    yield from served(containers=StandIn(), trainer=StandInTrainer())
+    yield from served(containers=FakeContainers(), trainer=FakeTrainer())
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.sagemaker.training.conftest import Account, served
-from tritonforge.emulator.control import loglines
-from tritonforge.emulator.fakes import StandIn, StandInTrainer
+from tritonforge.emulator.control import cloudwatch
+from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import polling
 
@@ -19,15 +19,15 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def trainer() -> StandInTrainer:
+def trainer() -> FakeTrainer:
     """What stands in for programs in `desk`."""
-    return StandInTrainer()
+    return FakeTrainer()
 
 
 @pytest.fixture(scope="module")
-def desk(trainer: StandInTrainer) -> Iterator[Account]:
+def desk(trainer: FakeTrainer) -> Iterator[Account]:
     """An emulator whose jobs run nothing; boto3 finds it by the environment."""
-    yield from served(containers=StandIn(), trainer=trainer)
+    yield from served(containers=FakeContainers(), trainer=trainer)
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulated job changes in milliseconds, so it is looked at as often."""
     monkeypatch.setattr(polling, "_FIRST", 0.02)
     monkeypatch.setattr(polling, "_LAST_PAUSE", 0.1)
-    monkeypatch.setattr(loglines, "_PERIOD", 0.02)  # the log is written within such a pause
+    monkeypatch.setattr(cloudwatch, "_PERIOD", 0.02)  # the log is written within such a pause
 
 
 @pytest.fixture
-def gate(trainer: StandInTrainer) -> Iterator[Any]:
+def gate(trainer: FakeTrainer) -> Iterator[Any]:
     """Jobs do not end while this is clear."""
     yield trainer.gate
     trainer.gate.set()

@@ -15,7 +15,7 @@ from tests.sagemaker.endpoints.running import Told
 from tests.sagemaker.jobs.training.jobs import channel, job, pictures
 from tests.sagemaker.jobs.training.running import create, learn, planned
 from tests.sagemaker.training.conftest import IMAGE, Account
-from tritonforge.emulator.fakes import StandInTrainer
+from tritonforge.emulator.fakes import FakeTrainer
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints.apply import Silent
@@ -85,7 +85,7 @@ def test_a_second_job_sends_nothing_again(session: Session, wanted: TrainingJob)
 
 
 def test_a_failure_is_read_back(
-    session: Session, wanted: TrainingJob, trainer: StandInTrainer, monkeypatch: pytest.MonkeyPatch
+    session: Session, wanted: TrainingJob, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FailureReason, and the log's last lines; there is no model, although AWS tells an address."""
     monkeypatch.setattr(trainer, "ends", lambda _: Outcome(state="Failed", failure="no labels", exit_code=1))
@@ -122,7 +122,7 @@ def test_lines_that_come_after_the_end_are_waited_for(
 def test_the_last_lines_of_a_failure_are_waited_for_longer(
     session: Session,
     wanted: TrainingJob,
-    trainer: StandInTrainer,
+    trainer: FakeTrainer,
     monkeypatch: pytest.MonkeyPatch,
     state: Literal["Failed", "Completed"],
     told: tuple[str, ...],
@@ -152,7 +152,7 @@ def test_a_job_is_stopped_once(desk: Account, session: Session, wanted: Training
 
 
 def test_a_job_that_was_stopped_by_its_own_limit_says_so(
-    session: Session, wanted: TrainingJob, trainer: StandInTrainer, monkeypatch: pytest.MonkeyPatch
+    session: Session, wanted: TrainingJob, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The status is Stopped as well; the secondary one tells them apart, and nothing was left."""
     monkeypatch.setattr(trainer, "ends", lambda _: Outcome(state="Stopped", why_stopped="MaxRuntimeExceeded"))

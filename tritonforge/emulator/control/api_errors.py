@@ -1,0 +1,202 @@
+"""The errors of the control plane: AWS's codes and sentences. This module does no I/O.
+
+Where a sentence is from is said beside it: *source* names who quotes AWS's own answer; *ours* is wording of this
+project, used where no answer of AWS's was found. A code and a status are those of the service model, or of AWS's
+"Common Errors".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "ApiError",
+    "already_exists",
+    "conflict",
+    "denied_data",
+    "does_not_exist",
+    "in_progress",
+    "invalid",
+    "job_ended",
+    "limit_exceeded",
+    "malformed",
+    "missing",
+    "missing_data",
+    "missing_input",
+    "missing_job",
+    "not_emulated",
+    "taken",
+    "taken_training",
+    "training_ended",
+    "unassumable",
+    "unknown_image",
+    "unknown_operation",
+    "variants_absent",
+]
+
+
+class ApiError(Exception):
+    """A request is refused: ``code`` is the error's type, ``status`` the HTTP status."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+def invalid(message: str) -> ApiError:
+    """The request breaks a rule; SageMaker's control plane has this code for nearly everything."""
+    return ApiError("ValidationException", message)
+
+
+def malformed(message: str) -> ApiError:
+    """The body is no JSON, or a member has another JSON type than the model's. The sentence is ours."""
+    return ApiError("SerializationException", message)
+
+
+def already_exists(kind: str, arn: str) -> ApiError:
+    """A name is taken. Source: aws/sagemaker-python-sdk issue 101, awslabs/spot-tagging-bot-for-digital-assets 2."""
+    return invalid(f'Cannot create already existing {kind} "{arn}".')
+
+
+def missing(kind: str, arn: str) -> ApiError:
+    """There is none of this name. Source: hashicorp/terraform-provider-aws issue 40048 (configuration)."""
+    return invalid(f'Could not find {kind} "{arn}".')
+
+
+def does_not_exist(kind: str, arn: str) -> ApiError:
+    """There is no algorithm, model package or group of this name, as the ARN's word for it.
+
+    Source: of groups, aws-controllers-k8s/code-generator, whose controllers match it; the others are likewise.
+    """
+    return invalid(f"{kind} {arn} does not exist.")
+
+
+def conflict(message: str) -> ApiError:
+    """Something else stands in the way: the service model's ConflictException. The sentences are ours."""
+    return ApiError("ConflictException", message)
+
+
+def missing_input(uri: str, role: str, region: str) -> ApiError:
+    """There is nothing to transform. Source: aws/amazon-sagemaker-examples issue 2414 (of CreateTransformJob)."""
+    bucket = uri.partition("://")[2].partition("/")[0]
+    return invalid(
+        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists in '
+        f'the selected region ({region}), that objects exist under that S3 prefix, and that the role "{role}" has '
+        f'"s3:ListBucket" permissions on bucket "{bucket}".'
+    )
+
+
+def missing_job() -> ApiError:
+    """There is no job of this name; jobs get another sentence than models, and it names nothing.
+
+    The code is ValidationException, although the service model lists ResourceNotFound: clients in public repositories
+    that stop transform jobs match this code together with this sentence.
+    """
+    return invalid("Requested resource not found.")
+
+
+def taken(arn: str) -> ApiError:
+    """A job's name is taken. Source: AWS's answer to a processing job, as quoted in a public post-mortem."""
+    return ApiError(
+        "ResourceInUse",
+        f"Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})",
+    )
+
+
+def taken_training(arn: str) -> ApiError:
+    """A training job's name is taken. Source: aws/amazon-sagemaker-examples pull request 3108."""
+    return ApiError(
+        "ResourceInUse",
+        "Training job names must be unique within an AWS account and region, and a training job with this name already "
+        f"exists ({arn})",
+    )
+
+
+def training_ended(status: str) -> ApiError:
+    """A training job that is not InProgress cannot be stopped. The sentence is that of transform jobs."""
+    return invalid(f"The request was rejected because the training job is in status {status}.")
+
+
+def unknown_image(uri: str, advice: str) -> ApiError:
+    """There is no such image.
+
+    Source: aws-samples/easy-amazon-sagemaker-deployments issue 4 (of CreateModel); the advice behind it is ours.
+    """
+    return invalid(f"Requested image {uri} not found. {advice}")
+
+
+def job_ended(status: str) -> ApiError:
+    """A job that is not InProgress cannot be stopped. Source: what clients in public repositories match."""
+    return invalid(f"The request was rejected because the transform job is in status {status}.")
+
+
+def in_progress(arn: str) -> ApiError:
+    """An endpoint is being worked on; updates and deletions get the same sentence.
+
+    That an endpoint stuck in Creating cannot be deleted: aws/amazon-sagemaker-examples issue 3432. The sentence is
+    known from memory of Stack Overflow 65678237, which that issue names; it could not be read again.
+    """
+    return invalid(f'Cannot update in-progress endpoint "{arn}".')
+
+
+def unassumable(role: str) -> ApiError:
+    """The role is missing, or does not trust SageMaker.
+
+    Source: awslabs/predictive-maintenance-using-machine-learning issue 3 (of CreateTransformJob).
+    """
+    return invalid(
+        f"Could not assume role {role}. Please ensure that the role exists and allows principal "
+        "'sagemaker.amazonaws.com' to assume the role."
+    )
+
+
+def missing_data(uri: str) -> ApiError:
+    """There is no object at a model's address. Source: aws-ia/ecs-blueprints issue 223."""
+    return invalid(f"Could not find model data at {uri}.")
+
+
+def denied_data(uri: str, role: str, region: str) -> ApiError:
+    """The bucket is missing, or lies in another region. Source: philschmid/llm-sagemaker-sample issue 2."""
+    return invalid(
+        f'Could not access model data at {uri}. Please ensure that the role "{role}" exists and that its trust '
+        'relationship policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". '
+        f'Also ensure that the role has "s3:GetObject" permissions and that the object is located in {region}. If your '
+        'Model uses multiple models or uncompressed models, please ensure that the role has "s3:ListBucket" permission.'
+    )
+
+
+def limit_exceeded(what: str, unit: str, *, limit: int, used: int, wanted: int) -> ApiError:
+    """An account's limit. Source: aws/amazon-sagemaker-examples issue 307."""
+    return ApiError(
+        "ResourceLimitExceeded",
+        f"The account-level service limit '{what}' is {limit} {unit}, with current utilization of {used} {unit} and a "
+        f"request delta of {wanted} {unit}. Please contact AWS support to request an increase for this limit.",
+    )
+
+
+def variants_absent(names: Iterable[str], config: str) -> ApiError:
+    """A change names variants that the endpoint does not have.
+
+    Source: moto's sagemaker, ``update_endpoint_weights_and_capacities``, which quotes AWS.
+    """
+    listed = ", ".join(f'"{name}"' for name in names)
+    return invalid(f'The variant name(s) {listed} is/are not present within endpoint configuration "{config}".')
+
+
+def unknown_operation(operation: str) -> ApiError:
+    """Neither AWS nor this knows the operation. Source: AWS's "Common Errors", UnknownOperationException."""
+    return ApiError("UnknownOperationException", f"The requested operation {operation} is not known.", status=404)
+
+
+def not_emulated(operation: str) -> ApiError:
+    """AWS knows the operation and this emulator does not: nothing is faked. The sentence is ours.
+
+    The code is that of AWS's "Common Errors"; 501 is a status that botocore does not retry.
+    """
+    return ApiError(
+        "UnknownOperationException",
+        f"tritonforge's emulator does not implement {operation} of sagemaker.",
+        status=501,
+    )

@@ -1,1 +1,0 @@
-"""Algorithms, model packages and their groups: what can be trained and deployed by name, once it is validated."""

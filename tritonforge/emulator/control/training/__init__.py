@@ -1,1 +1,0 @@
-"""Training jobs: their operations, their life, and the threads that run them."""

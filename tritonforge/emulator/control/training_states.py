@@ -1,0 +1,193 @@
+"""The life of a training job: which status follows which, and what changes with it. This module does no I/O.
+
+::
+
+    InProgress -> Completed | Failed | Stopping | Stopped        Stopping -> Stopped | Failed
+
+Statuses and secondary statuses are the service model's (TrainingJobStatus, SecondaryStatus, and what its documentation
+says of which goes with which). A job that comes to its end while it is Stopping is Stopped, with the model that it had
+by then (API StopTrainingJob); one whose time is over goes to Stopped by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from tritonforge.emulator.control.api_errors import training_ended
+from tritonforge.emulator.control.records import Phase, TrainingRecord
+
+__all__ = [
+    "NEXT",
+    "UNDER_WAY",
+    "begin_stop",
+    "complete",
+    "count_seconds",
+    "create",
+    "enter_phase",
+    "fail",
+    "list_transitions",
+    "mark_restarted",
+    "mark_started",
+    "record_metric",
+    "stop",
+]
+
+#: The statuses that may follow a status.
+NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "InProgress": frozenset({"Completed", "Failed", "Stopping", "Stopped"}),
+        "Stopping": frozenset({"Stopped", "Failed"}),
+        "Completed": frozenset(),
+        "Failed": frozenset(),
+        "Stopped": frozenset(),
+    }
+)
+
+#: The statuses in which something is still to be done.
+UNDER_WAY: Final = frozenset({"InProgress", "Stopping"})
+
+#: FailureReason is cut there (the service model's maximum).
+_REASON: Final = 1024
+
+#: The last message of each secondary status. Source: the service model (SecondaryStatusTransition.StatusMessage), and
+#: the lines "2019-08-08 18:54:50 Starting - ..." that AWS's SDK prints of them, as in aws/amazon-sagemaker-examples
+#: issue 842. Of Interrupted none was found: it is ours.
+_MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Starting": "Preparing the instances for training",
+        "Downloading": "Downloading input data",
+        "Training": "Training image download completed. Training in progress.",
+        "Uploading": "Uploading generated training model",
+        "Interrupted": "The training instances were interrupted",
+        "Completed": "Training job completed",
+        "Failed": "Training job failed",
+        "Stopping": "Stopping the training job",
+        "Stopped": "Training job stopped",
+        "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+        "MaxWaitTimeExceeded": "Training job runtime exceeded MaxWaitTimeInSeconds provided",
+    }
+)
+
+#: Secondary statuses that are an end, and have none themselves.
+_ENDS: Final = frozenset({"Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"})
+
+#: Secondary statuses in which an instance is paid for: TrainingStartTime is when the first of them begins.
+_AT_WORK: Final = frozenset({"Downloading", "Training", "Uploading"})
+
+
+def create(
+    name: str,
+    arn: str,
+    now: float,
+    *,
+    request: Mapping[str, Any],
+    image: str,
+    algorithm: Mapping[str, Any],
+    tags: tuple[tuple[str, str], ...],
+) -> TrainingRecord:
+    """A job as CreateTrainingJob leaves it."""
+    return TrainingRecord(
+        name=name,
+        arn=arn,
+        created=now,
+        modified=now,
+        status="InProgress",
+        request=request,
+        image=image,
+        algorithm=algorithm,
+        phases=(_build_phase("Starting", now),),
+        tags=tags,
+    )
+
+
+def enter_phase(job: TrainingRecord, secondary: str, now: float) -> TrainingRecord:
+    """A secondary status begins, if the job is in another one and not Stopping; the one before ends."""
+    if job.status != "InProgress" or job.secondary == secondary:
+        return job
+    return replace(job, phases=_append_phase(job, secondary, now), modified=now)
+
+
+def mark_started(job: TrainingRecord, now: float) -> TrainingRecord:
+    """Its instances work; after a restart they did so already."""
+    return job if job.began is not None else replace(job, began=now, modified=now)
+
+
+def mark_restarted(job: TrainingRecord, now: float) -> TrainingRecord:
+    """The emulator came back: what the job was at is lost, as where spot instances are taken away; it starts again."""
+    if job.status != "InProgress" or job.secondary == "Starting":
+        return job
+    interrupted = replace(job, phases=_append_phase(job, "Interrupted", now))
+    return replace(interrupted, phases=_append_phase(interrupted, "Starting", now), modified=now)
+
+
+def record_metric(job: TrainingRecord, metric: str, value: float, now: float) -> TrainingRecord:
+    """A metric has a new value, the one that FinalMetricDataList tells."""
+    kept = tuple(each for each in job.metrics if each["MetricName"] != metric)
+    return replace(job, metrics=(*kept, {"MetricName": metric, "Value": value, "Timestamp": now}))
+
+
+def complete(job: TrainingRecord, now: float) -> TrainingRecord:
+    """The program ended with 0, and its model is in S3."""
+    return _end(job, "Completed", "Completed", now)
+
+
+def fail(job: TrainingRecord, reason: str, now: float) -> TrainingRecord:
+    """The program failed, or the job could not begin."""
+    if len(reason) > _REASON:
+        reason = f"{reason[: _REASON - 4]} ..."
+    return replace(_end(job, "Failed", "Failed", now), failure=reason)
+
+
+def begin_stop(job: TrainingRecord, now: float) -> TrainingRecord:
+    """StopTrainingJob was asked for. Raises ApiError where the job is not InProgress."""
+    if "Stopping" not in NEXT[job.status]:
+        raise training_ended(job.status)
+    return replace(job, status="Stopping", phases=_append_phase(job, "Stopping", now), modified=now)
+
+
+def stop(job: TrainingRecord, now: float, *, secondary: str = "Stopped") -> TrainingRecord:
+    """It was stopped, or its time was over (``secondary`` MaxRuntimeExceeded)."""
+    return _end(job, "Stopped", secondary, now)
+
+
+def count_seconds(job: TrainingRecord) -> tuple[int, int] | None:
+    """TrainingTimeInSeconds and BillableTimeInSeconds of a job that has ended: whole seconds, 1 at least.
+
+    What is billed is the time in which instances were at work. None where the job never began or has not ended.
+    """
+    if job.began is None or job.ended is None:
+        return None
+    billed = sum((each.until or job.ended) - each.since for each in job.phases if each.status in _AT_WORK)
+    return max(1, round(job.ended - job.began)), max(1, round(billed))
+
+
+def _end(job: TrainingRecord, status: str, secondary: str, now: float) -> TrainingRecord:
+    if status not in NEXT[job.status]:
+        raise ValueError(f"a training job does not go from {job.status} to {status}")
+    return replace(job, status=status, phases=_append_phase(job, secondary, now), modified=now, ended=now)
+
+
+def _append_phase(job: TrainingRecord, secondary: str, now: float) -> tuple[Phase, ...]:
+    """The phases with one more. A phase that took less than the clock tells has no length, and no negative one."""
+    *before, last = job.phases
+    return (*before, replace(last, until=max(now, last.since)), _build_phase(secondary, now))
+
+
+def _build_phase(secondary: str, now: float) -> Phase:
+    return Phase(status=secondary, since=now, until=now if secondary in _ENDS else None, message=_MESSAGES[secondary])
+
+
+def list_transitions(phases: Sequence[Phase]) -> list[dict[str, Any]]:
+    """SecondaryStatusTransitions."""
+    return [
+        {
+            "Status": each.status,
+            "StartTime": each.since,
+            **({} if each.until is None else {"EndTime": each.until}),
+            "StatusMessage": each.message,
+        }
+        for each in phases
+    ]

@@ -1,0 +1,312 @@
+"""What the moto were told, so that they know it again after a restart: the requests themselves, in order.
+
+moto keeps its state in memory only. Every request that changed something is appended here, body and all, before its
+answer leaves, and is made again at the next start: with the same random numbers (moto's own seed), so that identifiers
+come out the same, and with moto's clock at the time of the request (not what it reads by ``time.time``: the dates of
+scalable targets). A process that is killed loses no answered request.
+
+Left out: what only reads; messages of SQS and SNS, log events and metric data, which do not outlive the process; parts
+of multipart uploads that were given up or never completed; signatures and session tokens. Objects that were overwritten
+or deleted since are dropped when the journal is read.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import io
+import itertools
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.parse import parse_qs
+
+from tritonforge.emulator.emulated_s3 import make_private_folder, open_private
+from tritonforge.emulator.front.http_request import HttpRequest, parse_route
+from tritonforge.emulator.front.moto_backend import MotoBackend
+from tritonforge.emulator.interfaces import Response
+from tritonforge.errors import LaunchError
+
+__all__ = ["Journal", "compact", "is_change"]
+
+#: The first word of operations that change nothing.
+_READING: Final = re.compile(
+    r"(?:Get|List|Describe|Head|Search|Lookup|Filter|Test|Simulate|Batch(?:Get|Check)|Validate|Estimate|Preview)"
+)
+
+#: Operations whose effect does not outlive the process.
+_PASSING: Final = frozenset(
+    {
+        *("PutLogEvents", "PutMetricData", "StartQuery", "StopQuery", "Publish", "PublishBatch"),
+        *("SendMessage", "SendMessageBatch", "ReceiveMessage", "DeleteMessage", "DeleteMessageBatch"),
+        *("ChangeMessageVisibility", "ChangeMessageVisibilityBatch", "PurgeQueue"),
+        *("AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "DecodeAuthorizationMessage"),
+        *("Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateRandom"),
+        *("GenerateMac", "VerifyMac", "Sign", "Verify"),
+    }
+)
+
+#: What a signature leaves in a request: in a presigned URL's query, and in the headers; kept nowhere.
+_SIGNED: Final = re.compile(
+    r"(?:X-Amz-(?:Algorithm|Credential|Date|Expires|SignedHeaders|Signature|Security-Token)"
+    r"|AWSAccessKeyId|Signature|Expires)=",
+    re.IGNORECASE,
+)
+_UNKEPT: Final = frozenset(
+    {"authorization", "connection", "content-length", "expect", "transfer-encoding", "x-amz-security-token"}
+)
+
+#: Bytes of a body that are written into the journal's line; larger ones get a file.
+_SHORT: Final = 16 * 1024
+
+_UPLOAD_ID: Final = re.compile(rb"<UploadId>(?P<id>[^<]+)</UploadId>")
+_CBOR: Final = re.compile(r"/service/[^/]+/operation/(?P<operation>\w+)")
+
+
+def is_change(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, service: str) -> bool:
+    """Whether a request may change what outlives the process."""
+    if service == "s3":
+        return method in ("PUT", "POST", "DELETE") and "select" not in parse_qs(query, keep_blank_values=True)
+    operation = headers.get("x-amz-target", "").rpartition(".")[2]
+    if found := _CBOR.fullmatch(path):
+        operation = found["operation"]
+    if not operation and headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        operation = parse_qs(body.decode("utf-8", "replace")).get("Action", [""])[0]
+    if not operation:
+        return method not in ("GET", "HEAD", "OPTIONS")
+    return operation not in _PASSING and _READING.match(operation) is None
+
+
+Entry = Mapping[str, Any]
+
+
+def compact(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that still matter: without uploads that came to nothing, and without objects that were replaced.
+
+    Objects are left alone as soon as one was copied or a bucket keeps versions: an old one may matter then.
+    """
+    finished = {
+        each["upload"]
+        for each in entries
+        if each.get("upload") and each["method"] == "POST" and "uploads" not in _parse_query(each)
+    }
+    kept = [each for each in entries if not each.get("upload") or each["upload"] in finished]
+    if any("x-amz-copy-source" in each["headers"] or "versioning" in _parse_query(each) for each in kept):
+        return kept
+    last: dict[str, int] = {}
+    for index, each in enumerate(kept):
+        if _is_whole_object(each):
+            last[each["path"]] = index
+    return [
+        each for index, each in enumerate(kept) if not (_is_object_request(each) and index < last.get(each["path"], -1))
+    ]
+
+
+def _parse_query(entry: Entry) -> Mapping[str, Sequence[str]]:
+    return parse_qs(entry["query"], keep_blank_values=True)
+
+
+def _is_object_request(entry: Entry) -> bool:
+    return bool(entry["service"] == "s3" and entry["path"].strip("/").count("/") > 0)
+
+
+def _is_whole_object(entry: Entry) -> bool:
+    """Whether a request writes or removes an object as a whole."""
+    return bool(
+        _is_object_request(entry) and entry["method"] in ("PUT", "DELETE") and not set(_parse_query(entry)) - {"x-id"}
+    )
+
+
+class Journal:
+    """A journal in a folder; a `moto.Keeper`. One process writes it at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._bodies = folder / "bodies"
+        make_private_folder(folder)
+        make_private_folder(self._bodies)
+        self._lock = _lock_folder(folder)
+        _install_clock()
+        self._file = folder / "requests.jsonl"
+        self._writing = threading.Lock()
+        kept = [int(path.name) for path in self._bodies.iterdir() if path.name.isdecimal()]
+        self._numbers = itertools.count(max(kept, default=0) + 1)
+        self._out: IO[bytes] | None = None
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        if self._out is not None:
+            self._out.close()
+        self._lock.close()
+
+    def replay(self, moto: MotoBackend) -> None:
+        """Make every request again, then write the journal anew without what no longer matters.
+
+        Raises LaunchError for a journal that cannot be read.
+        """
+        entries = compact(self._read())
+        uploads: dict[str, str] = {}
+        for each in entries:
+            old, query = each.get("upload", ""), each["query"]
+            if old in uploads:
+                query = query.replace(old, uploads[old])
+            _seed_random(each["seed"])
+            with _CLOCK.at(each["time"]):
+                response = moto.call(self._incoming(each, query))
+            if old and old not in uploads and (found := _UPLOAD_ID.search(response.body)):
+                uploads[old] = found["id"].decode()
+        _seed_random(int.from_bytes(os.urandom(8), "big"))
+        self._rewrite(entries)
+
+    @contextlib.contextmanager
+    def record(self, incoming: HttpRequest, service: str) -> Iterator[Callable[[Response], None]]:
+        """Around one request to the moto; what its body is given decides whether it is kept."""
+        body = incoming.body()
+        kept = is_change(incoming.method, incoming.path, incoming.query, incoming.headers, body, service)
+        if not kept:
+            yield lambda response: None
+            return
+        seed, now = int.from_bytes(os.urandom(6), "big"), time.time()
+        _seed_random(seed)
+
+        def keep(response: Response) -> None:
+            if response.status < 400:
+                self._append(incoming, service, response, seed=seed, now=now)
+
+        with _CLOCK.at(now):
+            yield keep
+
+    def _append(self, incoming: HttpRequest, service: str, response: Response, *, seed: int, now: float) -> None:
+        body = incoming.body()
+        headers = {name: value for name, value in incoming.items if name.lower() not in _UNKEPT}
+        named = parse_route(incoming.method, incoming.path, incoming.query, incoming.headers)
+        entry: dict[str, Any] = {
+            "time": now,
+            "seed": seed,
+            "service": service,
+            "method": incoming.method,
+            "path": incoming.path,
+            "query": "&".join(part for part in incoming.query.split("&") if not _SIGNED.match(part)),
+            "headers": headers,
+            "region": named.region,
+        }
+        if upload := _find_upload(incoming, service, response):
+            entry["upload"] = upload
+        with self._writing:
+            if len(body) <= _SHORT:
+                entry["body"] = base64.b64encode(body).decode()
+            else:
+                entry["file"] = f"{next(self._numbers)}"
+                unfinished = self._bodies / f"{entry['file']}.new"
+                with open_private(unfinished, "wb") as file:
+                    file.write(body)
+                unfinished.replace(self._bodies / entry["file"])
+            if self._out is None:
+                self._out = open_private(self._file, "ab")
+            self._out.write(json.dumps(entry).encode() + b"\n")
+            self._out.flush()
+
+    def _read(self) -> list[Entry]:
+        if not self._file.is_file():
+            return []
+        lines = self._file.read_bytes().split(b"\n")
+        entries: list[Entry] = []
+        for index, line in enumerate(lines):
+            if not line:
+                continue
+            try:
+                entries.append(json.loads(line))
+            except ValueError as error:
+                if index == len(lines) - 1:
+                    break  # the process was killed while it wrote this: its client has had no answer
+                raise LaunchError(f"{self._file}, line {index + 1}: not a request that was kept: {error}") from error
+        return entries
+
+    def _incoming(self, entry: Entry, query: str) -> HttpRequest:
+        body = (self._bodies / entry["file"]).read_bytes() if "file" in entry else base64.b64decode(entry["body"])
+        headers = {**entry["headers"], "Content-Length": str(len(body))}
+        scope = f"kept/20260101/{entry['region']}/{entry['service']}/aws4_request"
+        headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+        target = entry["path"] + (f"?{query}" if query else "")
+        return HttpRequest(entry["method"], target, headers, io.BytesIO(body), 80)
+
+    def _rewrite(self, entries: Sequence[Entry]) -> None:
+        unfinished = self._file.with_suffix(".new")
+        with open_private(unfinished, "wb") as file:
+            for each in entries:
+                file.write(json.dumps(each).encode() + b"\n")
+        unfinished.replace(self._file)
+        needed = {each["file"] for each in entries if "file" in each}
+        for path in self._bodies.iterdir():
+            if path.name not in needed:
+                path.unlink()
+
+
+def _find_upload(incoming: HttpRequest, service: str, response: Response) -> str:
+    """The multipart upload that a request belongs to; the one that it began."""
+    if service != "s3":
+        return ""
+    asked = parse_qs(incoming.query, keep_blank_values=True)
+    if "uploadId" in asked:
+        return asked["uploadId"][0]
+    if incoming.method == "POST" and "uploads" in asked and (found := _UPLOAD_ID.search(response.body)):
+        return found["id"].decode()
+    return ""
+
+
+def _seed_random(number: int) -> None:
+    from moto.moto_api._internal import mock_random
+
+    mock_random.seed(number)
+
+
+class _Clock(threading.local):
+    """What moto takes for its clock: the real one, but for a request that is kept or made again."""
+
+    now: dt.datetime | None = None
+
+    def __call__(self) -> dt.datetime:
+        return self.now or dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
+
+    @contextlib.contextmanager
+    def at(self, seconds: float) -> Iterator[None]:
+        """Stand still at a time, in seconds since 1970, for this thread."""
+        self.now = dt.datetime.fromtimestamp(seconds, dt.timezone.utc).replace(tzinfo=None)
+        try:
+            yield
+        finally:
+            self.now = None
+
+
+_CLOCK: Final = _Clock()
+
+
+def _install_clock() -> None:
+    """Put the clock where moto's modules have ``utcnow``; those that are loaded later find it in moto.core.utils."""
+    from moto.core.utils import utcnow
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("moto.") and getattr(module, "utcnow", None) is utcnow:
+            module.utcnow = _CLOCK  # type: ignore[attr-defined]  # moto reads the clock by this name only
+
+
+def _lock_folder(folder: Path) -> IO[bytes]:
+    """The folder's lock file, held until it is closed. Raises LaunchError where another process holds it."""
+    import fcntl
+
+    file: IO[bytes] = open_private(folder / "lock", "wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise LaunchError(
+            f"{folder} belongs to an emulator that is running; stop it, or choose another folder"
+        ) from error
+    return file

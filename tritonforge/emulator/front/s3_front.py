@@ -1,0 +1,151 @@
+"""The names of buckets and keys in requests to S3, held against S3's own rules. This module does no I/O.
+
+Sources: Amazon S3 user guide, "General purpose bucket naming rules", "Naming Amazon S3 objects" (keys of at most 1,024
+bytes of UTF-8; a key's ``..`` must not lead out of its bucket); "Error Responses" (codes and sentences).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+from xml.sax.saxutils import escape
+
+from tritonforge.emulator.emulated_s3 import EmulatedS3, ObjectMissingError, split_uri
+from tritonforge.emulator.front.http_request import HttpRequest, Route
+from tritonforge.emulator.front.moto_backend import MotoBackend
+from tritonforge.emulator.interfaces import Response
+from tritonforge.triton.service_limits import S3_KEY, S3_OBJECT
+
+__all__ = ["JournaledS3", "NameProblem", "S3Front", "check_path", "escape_control_characters", "parse_bucket_host"]
+
+_BUCKET: Final = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ADDRESS: Final = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
+
+#: What XML 1.0 cannot carry, or turns into something else; S3 writes a character reference.
+_UNREADABLE: Final = re.compile(rb"[\x00-\x08\x0b-\x1f]")
+
+
+class NameProblem(NamedTuple):
+    """Why S3 refuses a request: its code and its sentence; the status is 400."""
+
+    code: str
+    message: str
+
+
+def parse_bucket_host(host: str, allowed_hosts: Collection[str]) -> str:
+    """The bucket that a header Host has in front of a name of this machine; "" where it has none.
+
+    >>> bucket_of_host("models.localhost:4566", ())
+    'models'
+    """
+    name = re.sub(r":\d+$", "", host).lower().rstrip(".")
+    for known in ("localhost", *(re.sub(r":\d+$", "", each).lower() for each in allowed_hosts)):
+        if name.endswith(f".{known}"):
+            return name.removesuffix(f".{known}")
+    return ""
+
+
+def check_path(path: str) -> NameProblem | None:
+    """What is wrong with the bucket or the key of a request in path style; ``path`` is as sent.
+
+    >>> problem("/../x")
+    Problem(code='InvalidBucketName', message='The specified bucket is not valid.')
+    """
+    try:
+        bucket, _, key = unquote_to_bytes(path).decode("utf-8").removeprefix("/").partition("/")
+    except UnicodeDecodeError:
+        return NameProblem("InvalidURI", "Couldn't parse the specified URI.")
+    if not bucket and not key:
+        return None
+    if not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
+        return NameProblem("InvalidBucketName", "The specified bucket is not valid.")
+    if len(key.encode()) > S3_KEY.value:
+        return NameProblem("KeyTooLongError", "Your key is too long")
+    depth = 0
+    for part in key.split("/"):
+        depth += -1 if part == ".." else part not in ("", ".")
+        if depth < 0:
+            return NameProblem("InvalidURI", "Couldn't parse the specified URI.")
+    return None
+
+
+def escape_control_characters(document: bytes) -> bytes:
+    r"""An XML document of moto's with character references in place of control characters, but for line feeds.
+
+    >>> readable(b"<Key>\x01</Key>")
+    b'<Key>&#x1;</Key>'
+    """
+    return _UNREADABLE.sub(lambda found: b"&#x%X;" % found[0][0], document)
+
+
+_TOO_LARGE: Final = NameProblem("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
+
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+class S3Front:
+    """Answers requests to S3; ``allowed_hosts`` are those of `request_origin.refusal`."""
+
+    def __init__(self, moto: MotoBackend, *, allowed_hosts: Collection[str] = ()) -> None:
+        self._moto = moto
+        self._allowed_hosts = tuple(allowed_hosts)
+
+    def serves(self, found: Route, incoming: HttpRequest) -> bool:
+        """Whether a request is for S3: its signature says so, or it has none and no other service's form."""
+        other = "x-amz-target" in incoming.headers or incoming.headers.get("content-type", "").startswith(_FORM)
+        return found.service == "s3" or (found.service == "" and not other)
+
+    def answer(self, incoming: HttpRequest) -> Response:
+        """S3's answer; raises what moto raises."""
+        incoming.address(parse_bucket_host(incoming.headers.get("host", ""), self._allowed_hosts))
+        found = check_path(incoming.path)
+        if found is None and incoming.length > S3_OBJECT.value:
+            found = _TOO_LARGE
+        if found is not None:
+            body = f"<Error><Code>{found.code}</Code><Message>{escape(found.message)}</Message></Error>"
+            text = f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'
+            return Response(400, [("Content-Type", "application/xml")], text.encode())
+        response = self._moto.answer(incoming)
+        of_a_key = incoming.path.strip("/").count("/") > 0
+        is_xml = any(name.lower() == "content-type" and "xml" in value for name, value in response.headers)
+        if not is_xml or (of_a_key and incoming.method == "GET"):  # which may be what a user put there
+            return response
+        headers = [(name, value) for name, value in response.headers if name.lower() != "content-length"]
+        return Response(response.status, headers, escape_control_characters(response.body))
+
+
+class JournaledS3(EmulatedS3):
+    """The emulated S3: read in process, written as S3's own PutObject while a journal is kept."""
+
+    def __init__(self, moto: MotoBackend) -> None:
+        super().__init__(moto.account)
+        self._moto = moto
+
+    def put(self, uri: str, content: bytes, *, content_type: str = "application/octet-stream") -> None:
+        """Write an object; raises ObjectMissingError where there is no such bucket."""
+        if self._moto.recorder is None:
+            super().put(uri, content, content_type=content_type)
+            return
+        from botocore.exceptions import ClientError
+
+        bucket, key = split_uri(uri)
+        try:
+            self._moto.client("s3", "us-east-1").put_object(
+                Bucket=bucket, Key=key, Body=content, ContentType=content_type
+            )
+        except ClientError as error:
+            raise ObjectMissingError(f"there is no bucket {bucket!r}") from error
+
+    def delete(self, uri: str) -> None:
+        """Remove an object; it need not be there."""
+        if self._moto.recorder is None:
+            super().delete(uri)
+            return
+        from botocore.exceptions import ClientError
+
+        bucket, key = split_uri(uri)
+        with contextlib.suppress(ClientError):  # there is no such bucket
+            self._moto.client("s3", "us-east-1").delete_object(Bucket=bucket, Key=key)

@@ -1,0 +1,211 @@
+"""The container of an algorithm image: a program folder's `serve`, in namespaces of its own, in place of tritonserver.
+
+An image of one's own is declared to be a folder with the executables `train` and `serve`; in the container it lies at
+/opt/program, which is first on PATH. What SageMaker promises such a container is held: the model data are in
+/opt/ml/model, read-only; there is no network but the port 8080 that SageMaker asks; /ping must answer 200, each time
+within two seconds; SIGTERM comes 30 seconds before SIGKILL. Source: SageMaker developer guide, "Use Your Own Inference
+Code with Hosting Services".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from tritonforge.emulator.hosting.container import Container, RunningServer
+from tritonforge.emulator.hosting.container_images import ScriptOutcome
+from tritonforge.errors import DefinitionError, LaunchError, TritonForgeError
+from tritonforge.serving.tfs.server import start
+
+if TYPE_CHECKING:
+    from tritonforge.training.sandbox import Process
+
+__all__ = ["ADVICE", "ProgramContainer", "TensorFlowContainer", "find_program", "resolve_programs"]
+
+#: What to do about an image that nobody declared.
+ADVICE: Final = (
+    "It is not declared as a program folder, one with the executables train and serve: Emulator(images={uri: folder}), "
+    "or tritonforge emulate --image URI=FOLDER."
+)
+
+#: Seconds between two looks at /ping, and for each. Source: as above, "How Containers Should Respond to Health Check".
+_PERIOD: Final = 0.05
+_PING_TIMEOUT: Final = 2.0
+
+#: Seconds between SIGTERM and SIGKILL. Source: as above, "How SageMaker Runs Your Inference Image".
+_GRACE: Final = 30.0
+
+#: The port that SageMaker asks, and the variable that says so to a container that can listen on another.
+_PORT: Final = 8080
+
+_OK: Final = 200
+_PROGRAMS: Final = ("train", "serve")
+
+#: A release of Triton, as images are declared by; a folder of such a name is written with its path.
+_RELEASE: Final = re.compile(r"\d\d\.\d\d\b.*")
+_PATHS: Final = ("/", "./", "../", "~")
+
+
+def resolve_programs(images: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
+    """What images are declared as, with program folders as absolute paths.
+
+    Raises:
+        DefinitionError: a path leads to no folder, or to one with neither `train` nor `serve`.
+    """
+    found = {}
+    for uri, given in images.items():
+        value = os.fspath(given)
+        path = Path(value).expanduser()
+        if path.is_dir() and not _RELEASE.fullmatch(value):
+            found[uri] = str(_check_program(uri, path.absolute()))
+        elif value.startswith(_PATHS):
+            raise DefinitionError(f"the image {uri} is declared as {value}: there is no such folder")
+        else:
+            found[uri] = value
+    return found
+
+
+def find_program(uri: str, images: Mapping[str, str]) -> Path | None:
+    """The program folder that an image is declared as (see `resolve_programs`), None for other images."""
+    value = images.get(uri, "")
+    return Path(value) if value.startswith("/") else None
+
+
+def _check_program(uri: str, path: Path) -> Path:
+    there = [name for name in _PROGRAMS if (path / name).is_file()]
+    if not there:
+        raise DefinitionError(
+            f"the image {uri} is declared as {path}: it is no program folder, for it has neither train nor serve"
+        )
+    for name in there:
+        if not os.access(path / name, os.X_OK):
+            raise DefinitionError(f"{path / name}: it is not executable; run chmod 755 {path / name}")
+    return path
+
+
+class ProgramContainer(Container):
+    """As `Container`, for the `serve` of a program folder."""
+
+    def __init__(
+        self,
+        program: Path,
+        model: Path,
+        folder: Path,
+        *,
+        environment: Mapping[str, str],
+        log: Callable[[str], None],
+        startup_timeout: float,
+    ) -> None:
+        super().__init__(
+            model,
+            folder,
+            outcome=ScriptOutcome(()),
+            environment=environment,
+            log=log,
+            startup_timeout=startup_timeout,
+        )
+        self._program = program
+
+    def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
+        """The running program, once it answers /ping, and its address; raises LaunchError."""
+        from tritonforge.training.sandbox import Bind, start
+
+        try:
+            process = start(
+                ["serve"],
+                binds=[
+                    Bind(self._program, "/opt/program", read_only=True),
+                    Bind(self._repository, "/opt/ml/model", read_only=True),
+                ],
+                environment=self._environment,
+                publish=_PORT,
+                log=self._log,
+            )
+        except TritonForgeError as error:
+            raise LaunchError(f"serve was not started: {error}") from error
+        served = _RunningProgram(process)
+        try:
+            self._wait_for_ping(process, cancelled)
+        except BaseException:
+            served.stop()
+            raise
+        return served, f"http://127.0.0.1:{process.port}"
+
+    def _wait_for_ping(self, process: Process, cancelled: threading.Event) -> None:
+        deadline = time.monotonic() + self._timeout
+        with urllib3.PoolManager(retries=False, timeout=_PING_TIMEOUT) as pool:
+            said: Any = "nobody listens on port 8080"
+            while True:
+                try:
+                    said = pool.request("GET", f"http://127.0.0.1:{process.port}/ping").status
+                    if said == _OK:
+                        return
+                    said = f"it answers {said}"
+                except HTTPError as error:
+                    said = f"nobody answers on port 8080 ({type(error).__name__})"
+                if process.returncode is not None:
+                    raise LaunchError(f"serve ended with status {process.returncode} before /ping answered 200.")
+                if cancelled.wait(_PERIOD):
+                    raise LaunchError("the start was cancelled")
+                if time.monotonic() > deadline:
+                    raise LaunchError(f"/ping did not answer 200 within {self._timeout:g} s: {said}.")
+
+
+class _RunningProgram:
+    """A running program as `Container` watches over it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._stopping = threading.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, seen from outside."""
+        return self._process.pid
+
+    def wait(self) -> int:
+        """Wait until it has ended; raises LaunchError when it ended by itself."""
+        code = self._process.wait()
+        if not self._stopping.is_set():
+            raise LaunchError(f"serve ended with status {code}.")
+        return code
+
+    def stop(self) -> None:
+        """End it: SIGTERM, and SIGKILL 30 seconds later."""
+        self._stopping.set()
+        self._process.terminate(_GRACE)
+
+
+class TensorFlowContainer(Container):
+    """As `Container`, for a package as `tritonforge.serving.tfs` runs it."""
+
+    def __init__(
+        self,
+        package: Path,
+        folder: Path,
+        *,
+        environment: Mapping[str, str],
+        log: Callable[[str], None],
+        startup_timeout: float,
+    ) -> None:
+        super().__init__(
+            package,
+            folder,
+            outcome=ScriptOutcome(()),
+            environment=environment,
+            log=log,
+            startup_timeout=startup_timeout,
+        )
+
+    def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
+        """The package's server; raises LaunchError."""
+        server = start(self._repository, self._environment, log=log, startup_timeout=self._timeout, cancelled=cancelled)
+        return server, server.url
