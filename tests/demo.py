@@ -55,7 +55,7 @@ def served(repository: str) -> Iterator[str]:
     process = subprocess.Popen([TRITONFORGE, *arguments], cwd=ROOT)
     try:
         url = f"http://127.0.0.1:{ports['sagemaker']}"
-        with Client(url, flavour="sagemaker") as client:
+        with Client(url, front_end="sagemaker") as client:
             while not _is_ready(client):
                 if process.poll() is not None:
                     raise SystemExit(process.returncode)

@@ -36,6 +36,8 @@ EDGES = (
     "tritonforge.temporary",
     "tritonforge.tf_memory",
     "tritonforge.inference.client",
+    "tritonforge.inference.grpc_transport",
+    "tritonforge.inference.http_transport",
     "tritonforge.transform",
     "tritonforge.sagemaker.endpoints.apply",
     "tritonforge.sagemaker.client",

@@ -103,7 +103,7 @@ def load(url: str, batch: np.ndarray[Any, Any], requests: int) -> float:
     """Seconds that closed-loop clients need for so many requests."""
 
     def work(count: int) -> None:
-        with Client(url, flavour="sagemaker") as client:
+        with Client(url, front_end="sagemaker") as client:
             for _ in range(count):
                 client.infer({"INPUT": batch})
 

@@ -26,9 +26,9 @@ from tritonforge.inference.client import (
     TensorMetadata,
     UnnamedModelError,
 )
-from tritonforge.inference.client.grpc import GrpcTransport
-from tritonforge.inference.client.http import Address, SageMakerFrontEnd, TritonFrontEnd, coalesced
-from tritonforge.inference.client.metadata_probe import learn_inputs
+from tritonforge.inference.grpc_transport import GrpcTransport
+from tritonforge.inference.http_transport import Address, SageMakerTransport, TritonTransport, join_small_buffers
+from tritonforge.inference.metadata_probe import probe_inputs
 from tritonforge.inference.wire import (
     Class,
     Payload,
@@ -207,15 +207,15 @@ def test_large_tensors_arrive_whole() -> None:
 def test_coalesced_joins_small_neighbours_only() -> None:
     """Large buffers are passed on as they are, small ones between them are joined, in order."""
     large = bytes(20_000)
-    pieces = list(coalesced(Payload((b"a", b"b", large, b"c", large, large, b"d"), 1)))
+    pieces = list(join_small_buffers(Payload((b"a", b"b", large, b"c", large, large, b"d"), 1)))
     assert [bytes(piece) for piece in pieces] == [b"ab", large, b"c", large, large, b"d"]
     assert pieces[1] is large
-    assert sum(map(len, coalesced(Payload((bytes(9000),) * 4, 1)))) == 36_000
+    assert sum(map(len, join_small_buffers(Payload((bytes(9000),) * 4, 1)))) == 36_000
 
 
 def test_a_flavour_that_is_told_is_not_probed() -> None:
-    """``flavour`` saves the probe."""
-    with served(sagemaker()) as seen, Client(seen.url, flavour="sagemaker") as client:
+    """``front_end`` saves the probe."""
+    with served(sagemaker()) as seen, Client(seen.url, front_end="sagemaker") as client:
         client.infer({"x": X})
         assert seen.paths() == ["/invocations"]
 
@@ -229,7 +229,7 @@ def test_model_and_version_stand_in_the_path() -> None:
             client.infer({"x": X}, model="a b/c")
         assert seen.paths()[-1] == "/v2/models/a%20b%2Fc/infer"
         assert not client.ready("a b/c")
-    with served(lambda *_: (200, {}, b"")) as seen, Client(seen.url + "/proxy/", flavour="sagemaker") as client:
+    with served(lambda *_: (200, {}, b"")) as seen, Client(seen.url + "/proxy/", front_end="sagemaker") as client:
         assert client.ready()
         assert seen.paths() == ["/proxy/ping"]
 
@@ -250,7 +250,7 @@ def test_model_and_version_stand_in_the_path() -> None:
 def test_errors_keep_the_servers_sentence_and_status(status: int, body: bytes, sentence: str) -> None:
     """Whatever is not 200 is a ServerError, redirects too."""
     with served(lambda *_: (status, {"Location": "/elsewhere"}, body)) as seen:  # noqa: SIM117 - reads better
-        with Client(seen.url, flavour="sagemaker") as client, pytest.raises(ServerError) as caught:
+        with Client(seen.url, front_end="sagemaker") as client, pytest.raises(ServerError) as caught:
             client.infer({"x": X})
     assert (caught.value.status, caught.value.message) == (status, sentence)
     assert seen.paths() == ["/invocations"]
@@ -319,7 +319,7 @@ def test_the_only_model_of_a_server_needs_no_name() -> None:
 def test_an_answer_that_is_no_answer_is_a_decode_error() -> None:
     """What the peer sent in error is told apart from what it sent as an error."""
     with served(lambda *_: (200, {}, b"<html>")) as seen:
-        client = Client(seen.url, flavour="sagemaker")
+        client = Client(seen.url, front_end="sagemaker")
         with client, pytest.raises(DecodeError, match="not JSON"):
             client.infer({"x": X})
     with served(lambda *_: (200, {}, b'{"name":"m","inputs":5}')) as seen:
@@ -359,7 +359,7 @@ def test_an_inference_whose_answer_is_lost_is_not_sent_again() -> None:
     def reply(method: str, path: str, headers: dict[str, str], body: bytes) -> Reply | None:
         return None if cut[0] else triton(method, path, headers, body)
 
-    with served(reply) as seen, Client(seen.url, model="m", flavour="triton") as client:
+    with served(reply) as seen, Client(seen.url, model="m", front_end="triton") as client:
         client.infer({"x": X})
         cut[0] = True
         with pytest.raises(ConnectError, match=r"cut before the answer came .* was not sent again"):
@@ -374,7 +374,7 @@ def test_a_server_that_does_not_answer_is_a_connect_error() -> None:
     def reply(method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         asked.wait(10)
 
-    with served(reply) as seen, Client(seen.url, timeout=0.05, flavour="triton") as client:
+    with served(reply) as seen, Client(seen.url, timeout=0.05, front_end="triton") as client:
         with pytest.raises(ConnectError, match=r"/v2/health/ready gave no answer within 0.05 s"):
             client.ready()
         asked.set()
@@ -429,11 +429,11 @@ def test_metadata_from_a_sagemaker_front_end() -> None:
 def test_a_server_that_words_it_otherwise_gives_no_metadata() -> None:
     """An unknown sentence is quoted, and nothing is guessed from it."""
     with served(lambda *_: error(400, "nope")) as seen:
-        client = Client(seen.url, flavour="sagemaker")
-        with client, pytest.raises(DecodeError, match="does not tell the model's inputs: nope"):
+        client = Client(seen.url, front_end="sagemaker")
+        with client, pytest.raises(DecodeError, match="does not report the model's inputs: nope"):
             client.metadata()
     with served(lambda *_: error(500, "down")) as seen:
-        client = Client(seen.url, flavour="sagemaker")
+        client = Client(seen.url, front_end="sagemaker")
         with client, pytest.raises(ServerError, match="down"):
             client.metadata()
 
@@ -466,7 +466,7 @@ def test_inputs_are_learned_one_refusal_at_a_time() -> None:
                 return f"unexpected shape for input '{name}' for model 'm'. Expected [{dims}], got [1]. "
         raise AssertionError("the model ran")
 
-    assert learn_inputs(refusal) == tuple(TensorMetadata(name, *each) for name, each in wanted.items())
+    assert probe_inputs(refusal) == tuple(TensorMetadata(name, *each) for name, each in wanted.items())
     assert len(asked) == 1 + 2 + 3
 
 
@@ -574,8 +574,8 @@ def test_what_is_no_address_is_an_encode_error(url: str, sentence: str) -> None:
 
 def test_an_unknown_flavour_is_an_encode_error() -> None:
     """There are two front ends."""
-    with pytest.raises(EncodeError, match="flavour is 'kserve'; write one of 'sagemaker', 'triton'"):
-        Client("http://host", flavour="kserve")  # type: ignore[arg-type] # wrong on purpose
+    with pytest.raises(EncodeError, match="front_end is 'kserve'; write one of 'sagemaker', 'triton'"):
+        Client("http://host", front_end="kserve")  # type: ignore[arg-type] # wrong on purpose
 
 
 def test_without_grpc_the_error_is_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -614,15 +614,15 @@ class Huge(bytes):
 @pytest.mark.parametrize(
     "transport",
     [
-        lambda: TritonFrontEnd(Address("http://127.0.0.1:9", timeout=1, connections=1)),
-        lambda: SageMakerFrontEnd(Address("http://127.0.0.1:9", timeout=1, connections=1)),
+        lambda: TritonTransport(Address("http://127.0.0.1:9", timeout=1, connections=1)),
+        lambda: SageMakerTransport(Address("http://127.0.0.1:9", timeout=1, connections=1)),
         lambda: GrpcTransport("127.0.0.1:9", timeout=1),
     ],
 )
 def test_a_request_of_2_gib_is_refused_before_it_is_sent(transport: Callable[[], Any]) -> None:
     """It would end the server, or be misread; nothing is connected to, and no memory is asked for."""
     made = transport()
-    call = Call(Payload((b"{}", Huge()), 2), None if isinstance(made, SageMakerFrontEnd) else "m")
+    call = Call(Payload((b"{}", Huge()), 2), None if isinstance(made, SageMakerTransport) else "m")
     with pytest.raises(EncodeError, match="at most 2147483647; send less"):
         made.infer(call)
     made.close()

@@ -209,7 +209,7 @@ def test_inputs_are_learned_from_the_real_servers_refusals(server: Server) -> No
             assert asked._from_refusals(model).inputs == triton.metadata(model).inputs
     with (
         Client(str(server.sagemaker_url)) as sagemaker,
-        pytest.raises(DecodeError, match="does not tell the model's inputs"),
+        pytest.raises(DecodeError, match="does not report the model's inputs"),
     ):
         sagemaker.metadata()  # all inputs of this model are optional, so none is missing
 

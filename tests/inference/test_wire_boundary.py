@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritonforge.errors import DecodeError
-from tritonforge.inference.wire import decode_response, encode_request, encode_response, found_header_length
+from tritonforge.inference.wire import decode_response, encode_request, encode_response, find_header_length
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 TEXT = np.array([b'{"', b"\\", b"}]", "é".encode(), b"\xff"], dtype=object)
@@ -24,15 +24,15 @@ def test_a_body_tells_its_own_header(binary: bool | list[str]) -> None:
         encode_response(tensors, model_name='m"}{\\', id='}]\\"', binary=binary),
         encode_request(tensors, id="{[", binary=binary),
     ):
-        assert found_header_length(payload.body) == payload.header_length
+        assert find_header_length(payload.body) == payload.header_length
 
 
 def test_the_padding_of_a_header_belongs_to_it() -> None:
     """A header of a fixed size is filled with blanks; tensors that begin with blanks are none."""
-    assert found_header_length(encode_request({"x": X}, header_size=512).body) == 512
+    assert find_header_length(encode_request({"x": X}, header_size=512).body) == 512
     blanks = np.frombuffer(b"        ", dtype=np.float32)
     payload = encode_response({"x": blanks}, model_name="m")
-    assert found_header_length(payload.body) == payload.header_length
+    assert find_header_length(payload.body) == payload.header_length
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_padding_of_a_header_belongs_to_it() -> None:
 def test_what_does_not_delimit_itself_is_a_decode_error(body: bytes) -> None:
     """Too short, too long, no object, nested beyond reading."""
     with pytest.raises(DecodeError):
-        found_header_length(body)
+        find_header_length(body)
 
 
 @pytest.mark.parametrize("size", [65_530, 65_536, 65_537, 1_048_570, 1_100_000])
@@ -70,20 +70,20 @@ def test_a_large_header_is_found_however_it_is_cut(size: int, filler: str) -> No
     content = filler[1:] * size if string else filler * (size // len(filler))
     value = f'"{content[:size]}"' if string and "\\" not in filler else f'"{content}"' if string else f"[{content}0]"
     header = f'{{"a":{value},"outputs":[{{"parameters":{{"binary_data_size":3}}}}]}}'.encode()
-    assert found_header_length(header + b"{}\xff") == len(header)
+    assert find_header_length(header + b"{}\xff") == len(header)
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda tail: b'{"outputs":[]}' + tail))
 def test_any_bytes_give_a_length_or_a_decode_error(body: bytes) -> None:
     """Nothing else is raised, and a length lies in the body."""
     with contextlib.suppress(DecodeError):
-        assert 0 < found_header_length(body) <= len(body)
+        assert 0 < find_header_length(body) <= len(body)
 
 
 @given(st.binary(max_size=64))
 def test_any_tensor_is_found_behind_its_header(content: bytes) -> None:
     """Whatever the bytes of a tensor look like, the boundary is where the encoder put it."""
     payload = encode_response({"y": np.frombuffer(content, dtype=np.uint8)}, model_name="m")
-    length = found_header_length(payload.body)
+    length = find_header_length(payload.body)
     assert length == payload.header_length
     assert decode_response(payload.body, header_length=length)["y"].tobytes() == content

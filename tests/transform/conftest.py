@@ -17,10 +17,10 @@ from tritonforge.errors import ConnectError
 from tritonforge.records import frame_recordio, frame_tfrecord
 from tritonforge.transform import (
     Folders,
-    GoneError,
     ModelClient,
     Outcome,
     Reply,
+    ServerLostError,
     TransformInput,
     TransformJob,
     TransformOutput,
@@ -104,8 +104,8 @@ class Faults:
 
 REFUSAL = Reply(400, {"content-type": "application/json"}, b'{"error":"this is no image"}')
 BREAKDOWN = Reply(503, {}, b"")
-GONE = GoneError("the model's server ended before it answered", received=True)
-AWAY = GoneError("no server answers", received=False)
+GONE = ServerLostError("the model's server ended before it answered", received=True)
+AWAY = ServerLostError("no server answers", received=False)
 LATE = ConnectError("no answer came within 600 s")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tritonforge.errors import ConnectError
-from tritonforge.transform import GoneError, HttpAsker
+from tritonforge.transform import HttpAsker, ServerLostError
 
 
 class Container(ThreadingHTTPServer):
@@ -122,17 +122,17 @@ def test_a_stream_goes_in_chunks(container: Container, asker: HttpAsker) -> None
 
 
 def test_no_answer_in_time_is_no_end_of_the_server(container: Container, asker: HttpAsker) -> None:
-    """It may still work on it: ConnectError, and not GoneError."""
+    """It may still work on it: ConnectError, and not ServerLostError."""
     container.pause = 0.5
     with pytest.raises(ConnectError, match=r"no answer came within 0\.05 s") as caught:
         asker.ask(b"x", {}, timeout=0.05)
-    assert not isinstance(caught.value, GoneError)
+    assert not isinstance(caught.value, ServerLostError)
 
 
 def test_a_cut_connection_may_have_been_received(container: Container, asker: HttpAsker) -> None:
     """The server ended under the request."""
     container.hang_up = True
-    with pytest.raises(GoneError) as caught:
+    with pytest.raises(ServerLostError) as caught:
         asker.ask(b"x", {}, timeout=5)
     assert caught.value.received
     assert len(container.asked) == 1
@@ -144,7 +144,7 @@ def test_a_refused_connection_was_not_received() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     asker = HttpAsker(f"http://127.0.0.1:{port}", patience=0.2)
-    with pytest.raises(GoneError) as caught:
+    with pytest.raises(ServerLostError) as caught:
         asker.ask(b"x", {}, timeout=5)
     assert not caught.value.received
     with pytest.raises(ConnectError, match=r"did not come back within 0\.2 s"):

@@ -25,7 +25,7 @@ from tests.support.command import tritonforge
 from tests.support.picture_models import DIGITS, with_one_process, write_repository
 from tests.transform.conftest import Folder
 from tritonforge.inference.client import Client
-from tritonforge.inference.wire import decode_response, found_header_length
+from tritonforge.inference.wire import decode_response, find_header_length
 from tritonforge.transform import RAW, Outcome
 from tritonforge.transform.local_server import LocalServer
 
@@ -151,7 +151,7 @@ def test_outputs_do_not_depend_on_how_many_are_asked_at_once(
         assert folder.outputs() == expected
     key, content = next(iter(expected.items()))
     first = content if kind == "jpegs" else content[: content.index(b"\n{")]
-    response = decode_response(first, header_length=found_header_length(first))
+    response = decode_response(first, header_length=find_header_length(first))
     assert response["PROBABILITIES"].shape == (1, 10), key
 
 

@@ -18,7 +18,7 @@ from tests.support.forked_scripts import Forks
 from tests.transform.conftest import FRAMES, Folder
 from tests.transform.killed import Tool, outputs
 from tritonforge.errors import LaunchError
-from tritonforge.inference.wire import SAGEMAKER_BINARY_JSON, decode_response, encode_request, found_header_length
+from tritonforge.inference.wire import SAGEMAKER_BINARY_JSON, decode_response, encode_request, find_header_length
 from tritonforge.transform import RAW, Folders, Outcome, local_server, run
 from tritonforge.transform.local_server import LocalServer
 
@@ -109,7 +109,7 @@ def texts(output: bytes) -> list[tuple[bytes, int]]:
         line, _, rest = rest.partition(b"\n{")
         rest = b"{" + rest if rest else b""
         line = line.removesuffix(b"\n") if not rest else line
-        response = decode_response(line, header_length=found_header_length(line))
+        response = decode_response(line, header_length=find_header_length(line))
         found.append((response["TURNED"][0, 0], int(response["SIZE"][0, 0])))
     return found
 

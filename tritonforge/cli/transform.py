@@ -20,7 +20,7 @@ from tritonforge.cli import fleet
 from tritonforge.cli.printing import echo
 from tritonforge.cli.stopping import Stop, signals
 from tritonforge.cli.terminal import err, human_bytes, out, shown, steps
-from tritonforge.inference.client.http import Address, flavour_of
+from tritonforge.inference.http_transport import Address, detect_front_end
 from tritonforge.records import AssembleWith, BatchStrategy, SplitType
 from tritonforge.repository.artifacts.download import cache_folder
 from tritonforge.transform import (
@@ -266,7 +266,7 @@ def _front_end(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--url {url}: write http://host:port; SageMaker's models are asked with --on sagemaker")
     with closing(Address(url, timeout=_CONNECT_TIMEOUT, connections=1)) as address:
-        if flavour_of(address) == "triton":
+        if detect_front_end(address) == "triton":
             raise click.UsageError(
                 f"--url {url} is Triton's own HTTP port, which has no /invocations; use its SageMaker port (8080)"
             )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from tritonforge.datatypes import BY_WIRE
 from tritonforge.errors import EncodeError
-from tritonforge.inference.client.transports import TensorMetadata
+from tritonforge.inference.transports import TensorMetadata
 
 __all__ = ["convert_array", "convert_bytes", "convert_json", "convert_text", "fit_shape", "repeat_rows"]
 
@@ -40,17 +40,17 @@ def convert_json(value: object, tensor: TensorMetadata) -> Array:
     >>> convert_json([1, 2], TensorMetadata("x", "FP32", (-1, 2)))
     array([[1., 2.]], dtype=float32)
     """
-    leaves, shape = _flattened(value, tensor)
-    datatype = _datatype(tensor)
+    leaves, shape = _flatten(value, tensor)
+    datatype = _find_datatype(tensor)
     if datatype.size is None:
         array = np.empty(len(leaves), dtype=object)
-        array[:] = [_text(leaf, tensor) for leaf in leaves]
+        array[:] = [_convert_text(leaf, tensor) for leaf in leaves]
     elif datatype.wire == "BOOL":
-        array = np.array([_boolean(leaf, tensor) for leaf in leaves], dtype=np.bool_)
+        array = np.array([_convert_boolean(leaf, tensor) for leaf in leaves], dtype=np.bool_)
     elif datatype.dtype.kind in "iu":
-        array = _integers([_integer(leaf, tensor) for leaf in leaves], tensor)
+        array = _cast_integers([_convert_integer(leaf, tensor) for leaf in leaves], tensor)
     else:
-        array = _floats(np.array([_number(leaf, tensor) for leaf in leaves], dtype=np.float64), tensor)
+        array = _cast_floats(np.array([_convert_number(leaf, tensor) for leaf in leaves], dtype=np.float64), tensor)
     return fit_shape(array.reshape(shape), tensor)
 
 
@@ -70,7 +70,9 @@ def convert_text(text: str, tensor: TensorMetadata) -> Array:
     if tensor.datatype == "BYTES":
         return convert_json(value if isinstance(value, list) and _holds_text(value) else text, tensor)
     if value is None:
-        raise _unexpected(tensor, f"the text {_short(text)}, which is not JSON" if text.strip() else "an empty text")
+        raise _unexpected_error(
+            tensor, f"the text {_shorten(text)}, which is not JSON" if text.strip() else "an empty text"
+        )
     return convert_json(value, tensor)
 
 
@@ -90,7 +92,7 @@ def convert_bytes(content: bytes, tensor: TensorMetadata) -> Array:
     try:
         return convert_text(content.decode(), tensor)
     except UnicodeDecodeError:
-        raise _unexpected(
+        raise _unexpected_error(
             tensor, f"a file of {len(content)} bytes that is not JSON; encoded images go to inputs of UINT8 and BYTES"
         ) from None
 
@@ -101,10 +103,10 @@ def convert_array(array: Array, tensor: TensorMetadata) -> Array:
     Integers become wider or narrower integers and floats, floats become wider or narrower floats, where every value
     still fits (a float may be rounded, not become infinite). Raises EncodeError.
     """
-    datatype = _datatype(tensor)
+    datatype = _find_datatype(tensor)
     if datatype.size is None:
         if array.dtype.kind not in "SUO":
-            raise _unexpected(tensor, f"an array of {array.dtype}")
+            raise _unexpected_error(tensor, f"an array of {array.dtype}")
         return fit_shape(array.astype(object), tensor)
     target = datatype.dtype
     if array.dtype.kind == "V" and array.dtype.itemsize == 2 and datatype.wire == "BF16":
@@ -113,10 +115,10 @@ def convert_array(array: Array, tensor: TensorMetadata) -> Array:
     if array.dtype == target:
         return fit_shape(array, tensor)
     if target.kind in "iu" and kind in "iu":
-        return fit_shape(_integers(array, tensor), tensor)
+        return fit_shape(_cast_integers(array, tensor), tensor)
     if datatype.wire.startswith(("FP", "BF")) and kind in "iuf":
-        return fit_shape(_floats(array, tensor), tensor)
-    raise _unexpected(tensor, f"an array of {array.dtype}; cast it first")
+        return fit_shape(_cast_floats(array, tensor), tensor)
+    raise _unexpected_error(tensor, f"an array of {array.dtype}; cast it first")
 
 
 def fit_shape(array: Array, tensor: TensorMetadata, *, found: str = "") -> Array:
@@ -128,10 +130,10 @@ def fit_shape(array: Array, tensor: TensorMetadata, *, found: str = "") -> Array
     (1, 3)
     """
     wanted = tensor.shape
-    for shape in _candidates(array.shape, len(wanted)):
+    for shape in _list_shapes(array.shape, len(wanted)):
         if all(size in (-1, length) for size, length in zip(wanted, shape, strict=True)):
             return array.reshape(shape)
-    raise _unexpected(tensor, found or f"shape {list(array.shape)}")
+    raise _unexpected_error(tensor, found or f"shape {list(array.shape)}")
 
 
 def repeat_rows(array: Array, count: int, tensor: TensorMetadata) -> Array:
@@ -139,11 +141,11 @@ def repeat_rows(array: Array, count: int, tensor: TensorMetadata) -> Array:
     if array.ndim and array.shape[0] == count:
         return array
     if not array.ndim or array.shape[0] != 1:
-        raise _unexpected(tensor, f"{array.shape[0] if array.ndim else 0} rows for a batch of {count} images")
+        raise _unexpected_error(tensor, f"{array.shape[0] if array.ndim else 0} rows for a batch of {count} images")
     return np.repeat(array, count, axis=0)
 
 
-def _candidates(shape: tuple[int, ...], rank: int) -> Iterator[tuple[int, ...]]:
+def _list_shapes(shape: tuple[int, ...], rank: int) -> Iterator[tuple[int, ...]]:
     """The shapes of a rank that differ from this one in axes of length 1 only; the added ones first at the front."""
     if len(shape) >= rank:
         ones = [axis for axis, length in enumerate(shape) if length == 1]
@@ -155,25 +157,27 @@ def _candidates(shape: tuple[int, ...], rank: int) -> Iterator[tuple[int, ...]]:
         yield tuple(1 if axis in added else next(lengths) for axis in range(rank))
 
 
-def _datatype(tensor: TensorMetadata) -> Any:
+def _find_datatype(tensor: TensorMetadata) -> Any:
     datatype = BY_WIRE.get(tensor.datatype)
     if datatype is None:
         raise EncodeError(f"input {tensor.name!r}: {tensor.datatype!r} is not a KServe datatype")
     return datatype
 
 
-def _flattened(value: object, tensor: TensorMetadata) -> tuple[list[Any], tuple[int, ...]]:
+def _flatten(value: object, tensor: TensorMetadata) -> tuple[list[Any], tuple[int, ...]]:
     """The leaves of nested lists, row-major, and the shape."""
     level: list[Any] = [value]
     shape: list[int] = []
     while level and all(isinstance(entry, list) for entry in level):
         lengths = {len(entry) for entry in level}
         if len(lengths) != 1 or len(shape) >= 32:
-            raise _unexpected(tensor, "nested lists of different lengths" if len(lengths) != 1 else "too deep lists")
+            raise _unexpected_error(
+                tensor, "nested lists of different lengths" if len(lengths) != 1 else "too deep lists"
+            )
         shape.append(lengths.pop())
         level = list(itertools.chain.from_iterable(level))
     if any(isinstance(entry, list) for entry in level):
-        raise _unexpected(tensor, "a list with both values and lists")
+        raise _unexpected_error(tensor, "a list with both values and lists")
     return level, tuple(shape)
 
 
@@ -184,65 +188,65 @@ def _holds_text(value: list[Any]) -> bool:
     return bool(entries) and all(isinstance(entry, str) for entry in entries)
 
 
-def _text(leaf: object, tensor: TensorMetadata) -> bytes:
+def _convert_text(leaf: object, tensor: TensorMetadata) -> bytes:
     if not isinstance(leaf, str):
-        raise _unexpected(tensor, f"{_short(leaf)}; strings are quoted in JSON")
+        raise _unexpected_error(tensor, f"{_shorten(leaf)}; strings are quoted in JSON")
     try:
         return leaf.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise _unexpected(tensor, "text that is not Unicode") from None
+        raise _unexpected_error(tensor, "text that is not Unicode") from None
 
 
-def _boolean(leaf: object, tensor: TensorMetadata) -> bool:
+def _convert_boolean(leaf: object, tensor: TensorMetadata) -> bool:
     if isinstance(leaf, bool) or (isinstance(leaf, int) and leaf in (0, 1)):
         return bool(leaf)
-    raise _unexpected(tensor, f"{_short(leaf)}; write true or false")
+    raise _unexpected_error(tensor, f"{_shorten(leaf)}; write true or false")
 
 
-def _integer(leaf: object, tensor: TensorMetadata) -> int:
+def _convert_integer(leaf: object, tensor: TensorMetadata) -> int:
     if isinstance(leaf, bool) or not isinstance(leaf, (int, float)) or leaf != leaf or leaf in (math.inf, -math.inf):
-        raise _unexpected(tensor, _short(leaf))
+        raise _unexpected_error(tensor, _shorten(leaf))
     if leaf != int(leaf):
-        raise _unexpected(tensor, f"{leaf!r}, which is not a whole number")
+        raise _unexpected_error(tensor, f"{leaf!r}, which is not a whole number")
     return int(leaf)
 
 
-def _number(leaf: object, tensor: TensorMetadata) -> float:
+def _convert_number(leaf: object, tensor: TensorMetadata) -> float:
     if isinstance(leaf, str) and leaf in _SPECIAL:
         return _SPECIAL[leaf]
     if isinstance(leaf, bool) or not isinstance(leaf, (int, float)):
-        raise _unexpected(tensor, _short(leaf))
+        raise _unexpected_error(tensor, _shorten(leaf))
     try:
         return float(leaf)
     except OverflowError:
-        raise _unexpected(tensor, f"{_short(leaf)}, which it cannot hold") from None
+        raise _unexpected_error(tensor, f"{_shorten(leaf)}, which it cannot hold") from None
 
 
-def _integers(values: Sequence[int] | Array, tensor: TensorMetadata) -> Array:
-    target = _datatype(tensor).dtype
+def _cast_integers(values: Sequence[int] | Array, tensor: TensorMetadata) -> Array:
+    target = _find_datatype(tensor).dtype
     limits = np.iinfo(target)
     if len(values) if isinstance(values, list) else np.size(values):
-        lowest, highest = (int(min(values)), int(max(values))) if isinstance(values, list) else _limits(values)
+        lowest, highest = (int(min(values)), int(max(values))) if isinstance(values, list) else _find_limits(values)
         for value in (lowest, highest):
             if not limits.min <= value <= limits.max:
-                raise _unexpected(tensor, f"{_short(value)}, which it cannot hold")
+                raise _unexpected_error(tensor, f"{_shorten(value)}, which it cannot hold")
     return np.asarray(values).astype(target) if isinstance(values, np.ndarray) else np.array(values, dtype=target)
 
 
-def _limits(values: Any) -> tuple[int, int]:
+def _find_limits(values: Any) -> tuple[int, int]:
     return int(values.min()), int(values.max())
 
 
-def _floats(values: Array, tensor: TensorMetadata) -> Array:
+def _cast_floats(values: Array, tensor: TensorMetadata) -> Array:
     with np.errstate(over="ignore"):
-        converted: Array = values.astype(_datatype(tensor).dtype)
+        converted: Array = values.astype(_find_datatype(tensor).dtype)
     grown = np.isinf(converted.astype(np.float64)) & ~np.isinf(values.astype(np.float64))
     if grown.any():
-        raise _unexpected(tensor, f"{values[grown].reshape(-1)[0]!s}, which it cannot hold")
+        raise _unexpected_error(tensor, f"{values[grown].reshape(-1)[0]!s}, which it cannot hold")
     return converted
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     """A value in a message: JSON, at most 40 characters."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
         return "a huge integer"
@@ -253,5 +257,5 @@ def _short(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _unexpected(tensor: TensorMetadata, found: str) -> EncodeError:
+def _unexpected_error(tensor: TensorMetadata, found: str) -> EncodeError:
     return EncodeError(f"input {tensor.name!r}: expected {tensor.datatype} of shape {list(tensor.shape)}, got {found}")

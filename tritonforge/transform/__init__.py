@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from tritonforge.transform.asker import Asker, GoneError, HttpAsker, Reply
+from tritonforge.transform.asker import Asker, HttpAsker, Reply, ServerLostError
 from tritonforge.transform.engine import check, run
 from tritonforge.transform.forms import Form
 from tritonforge.transform.gathering import RAW, Gathering
@@ -35,7 +35,6 @@ __all__ = [
     "Form",
     "Found",
     "Gathering",
-    "GoneError",
     "HttpAsker",
     "JournalError",
     "ModelClient",
@@ -46,6 +45,7 @@ __all__ = [
     "Progress",
     "Reply",
     "Resources",
+    "ServerLostError",
     "TransformInput",
     "TransformJob",
     "TransformOutput",

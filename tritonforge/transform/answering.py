@@ -8,7 +8,7 @@ from typing import Any
 from tritonforge.errors import TritonForgeError
 from tritonforge.records import assemble
 from tritonforge.transform.asker import Reply
-from tritonforge.transform.asking import Asking, StoppedError, UnservedError
+from tritonforge.transform.asking import Asking, ServerUnavailableError, StoppedError
 from tritonforge.transform.course import Course, Task
 from tritonforge.transform.forms import json_lines, rows
 from tritonforge.transform.objects import Answered
@@ -64,7 +64,7 @@ class Answerer:
         if len(live) > 1 and not self._course.ended.is_set():
             try:
                 replies = self._asking.several([task.body for task in live])
-            except UnservedError as error:
+            except ServerUnavailableError as error:
                 self._course.end(str(error))
         told = dict(zip(map(id, live), replies or (), strict=False))
         for task in tasks:
@@ -78,7 +78,7 @@ class Answerer:
                 answered = self._answered(task, reply)
         except StoppedError:
             underway.interrupt()
-        except UnservedError as error:
+        except ServerUnavailableError as error:
             underway.interrupt()
             self._course.end(str(error))
         except TritonForgeError as error:

@@ -18,7 +18,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from tritonforge.errors import ConnectError
 from tritonforge.records import Buffer
 
-__all__ = ["Asker", "GoneError", "HttpAsker", "Reply"]
+__all__ = ["Asker", "HttpAsker", "Reply", "ServerLostError"]
 
 _OK: Final = 200
 
@@ -28,7 +28,7 @@ _PING_TIMEOUT: Final = 2.0
 _CONNECT_TIMEOUT: Final = 5.0
 
 
-class GoneError(ConnectError):
+class ServerLostError(ConnectError):
     """The model's server is not there, or ended before it answered.
 
     ``received`` says whether it may have begun to work on the request.
@@ -54,7 +54,7 @@ class Asker(Protocol):
     def ask(self, body: Buffer | Iterator[Buffer], headers: Mapping[str, str], *, timeout: float) -> Reply:
         """The answer to POST /invocations, sent once; an iterator goes by HTTP's chunked encoding.
 
-        Raises GoneError where the server is not there or ended, ConnectError where no answer came in time (seconds).
+        Raises ServerLostError if the server is not there or ended, ConnectError if no answer came in time (seconds).
         """
         ...
 
@@ -63,7 +63,7 @@ class Asker(Protocol):
         ...
 
     def recover(self, stop: threading.Event) -> None:
-        """Called after a GoneError: wait until the server answers again, and start it again where that is one's own.
+        """Called after a ServerLostError: wait until the server answers again; restart it where it is the job's own.
 
         Returns at once where it answers already, and when ``stop`` is set. Raises TritonForgeError where it will not
         come back; that ends the job.
@@ -148,7 +148,7 @@ class HttpAsker:
         except ReadTimeoutError as error:
             raise ConnectError(f"no answer came within {timeout:g} s") from error
         except (ConnectTimeoutError, NewConnectionError) as error:
-            raise GoneError(f"no server answers at {self.url}", received=False) from error
+            raise ServerLostError(f"no server answers at {self.url}", received=False) from error
         except (HTTPError, OSError) as error:
-            raise GoneError("the model's server ended before it answered", received=True) from error
+            raise ServerLostError("the model's server ended before it answered", received=True) from error
         return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)

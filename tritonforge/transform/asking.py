@@ -15,10 +15,10 @@ from typing import Final
 from tritonforge.errors import ConnectError, DecodeError, TritonForgeError
 from tritonforge.inference.wire import decode_error
 from tritonforge.records import Buffer
-from tritonforge.transform.asker import Asker, GoneError, Reply
+from tritonforge.transform.asker import Asker, Reply, ServerLostError
 from tritonforge.transform.gathering import Gathering
 
-__all__ = ["Asking", "RefusedError", "StoppedError", "UnservedError"]
+__all__ = ["Asking", "RefusedError", "ServerUnavailableError", "StoppedError"]
 
 _OK: Final = 200
 
@@ -40,7 +40,7 @@ class StoppedError(TritonForgeError):
     """The job was stopped before the record had its answer."""
 
 
-class UnservedError(TritonForgeError):
+class ServerUnavailableError(TritonForgeError):
     """The model's server ended, and does not come back."""
 
 
@@ -79,21 +79,21 @@ class Asking:
     def one(self, body: Callable[[], Buffer | Iterator[Buffer]]) -> Reply:
         """The answer of status 200 to one body, which is made anew for each attempt.
 
-        Raises RefusedError, StoppedError, UnservedError, and what ``body`` raises.
+        Raises RefusedError, StoppedError, ServerUnavailableError, and what ``body`` raises.
         """
         failed, unreached = 0, 0
         suspect = False
         while True:
             try:
                 reply = self._sent(body(), self._headers, alone=suspect)
-            except GoneError as error:
+            except ServerLostError as error:
                 if error.received:
                     suspect = True
                     failed += 1
                 else:
                     unreached += 1
                 if unreached > _UNREACHED:
-                    raise UnservedError(str(error)) from error
+                    raise ServerUnavailableError(str(error)) from error
                 reason = str(error)
             except ConnectError as error:
                 failed += 1
@@ -110,7 +110,10 @@ class Asking:
                 raise StoppedError(reason)
 
     def several(self, bodies: Sequence[Buffer]) -> list[Reply] | None:
-        """The answers to records that go as one request; None where they must go one by one. Raises UnservedError."""
+        """Return the answers to records that go as one request; None where they must go one by one.
+
+        Raises ServerUnavailableError.
+        """
         gathering = self.gathering
         if gathering is None or len(bodies) < 2:
             return None
@@ -149,13 +152,13 @@ class Asking:
                 pass
             try:
                 return self._asker.ask(body, headers, timeout=self._timeout)
-            except GoneError:
+            except ServerLostError:
                 # Whoever comes next would run into what is left of the server, and count that as a failure.
                 self._up.clear()
                 try:
                     self._asker.recover(self._stop)
                 except TritonForgeError as lost:
-                    raise UnservedError(str(lost)) from lost
+                    raise ServerUnavailableError(str(lost)) from lost
                 finally:
                     self._up.set()
                 raise

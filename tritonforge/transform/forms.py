@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tritonforge.errors import DecodeError
-from tritonforge.inference.wire import Response, decode_response, found_header_length, header_length
+from tritonforge.inference.wire import Response, decode_response, find_header_length, header_length
 
 __all__ = ["SUFFIXES", "Form", "decoded", "json_lines", "rows"]
 
@@ -37,7 +37,7 @@ def decoded(body: bytes, headers: Mapping[str, str]) -> Response:
     """
     length = header_length(headers, size=len(body))
     if length is None and not body.rstrip().endswith(b"}"):
-        length = found_header_length(body)
+        length = find_header_length(body)
     return decode_response(body, header_length=length)
 
 

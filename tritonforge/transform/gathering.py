@@ -33,7 +33,7 @@ __all__ = ["RAW", "Gathering"]
 RAW: Final = f"{SAGEMAKER_BINARY_JSON}0"
 
 #: How encoded images begin whose decoders stop at the image's own end, so that zeros may follow: JPEG, PNG. Source:
-#: see `tritonforge.inference.wire.images`.
+#: see `tritonforge.inference.wire.requests`.
 _IMAGES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 #: A batch of padded images has at most so many bytes for each byte of the images, and so many bytes in all.

@@ -22,7 +22,7 @@ from tritonforge.inference.client import Client
 from tritonforge.records import Buffer
 from tritonforge.serving import entry, repository_overlay
 from tritonforge.serving.server import Server
-from tritonforge.transform.asker import GoneError, HttpAsker, Reply
+from tritonforge.transform.asker import HttpAsker, Reply, ServerLostError
 from tritonforge.transform.gathering import Gathering
 
 __all__ = ["LocalServer"]
@@ -88,7 +88,7 @@ class LocalServer:
         reply = self._asker.ask(body, headers, timeout=timeout)
         if (death := server.death_behind(reply.status, reply.body)) is not None:
             # What was sent after the model died cannot be why it did.
-            raise GoneError("the model's process ended before it answered", received=sent < death.ended)
+            raise ServerLostError("the model's process ended before it answered", received=sent < death.ended)
         self._deaths = 0
         return reply
 
@@ -127,7 +127,7 @@ class LocalServer:
         if self._server.http_url is None or model is None:
             return None
         try:
-            with closing(Client(self._server.http_url, model=model, flavour="triton")) as client:
+            with closing(Client(self._server.http_url, model=model, front_end="triton")) as client:
                 inputs = client.metadata().inputs
         except TritonForgeError:
             return None

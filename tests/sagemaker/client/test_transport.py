@@ -208,9 +208,9 @@ def test_options_are_sagemakers_alone() -> None:
     with pytest.raises(EncodeError, match="http://host takes no option 'target_variant'"):
         Client("http://host", target_variant="blue")
     with pytest.raises(EncodeError, match="http://host knows no option 'inference_id'; those are SageMaker's"):
-        Client("http://host", flavour="sagemaker").infer({"x": X}, options={"inference_id": "1"})
+        Client("http://host", front_end="sagemaker").infer({"x": X}, options={"inference_id": "1"})
     with pytest.raises(EncodeError, match="http://host knows no option 'inference_id'"):
-        Client("http://host", flavour="triton", model="m").infer_raw(b"1", options={"inference_id": "1"})
+        Client("http://host", front_end="triton", model="m").infer_raw(b"1", options={"inference_id": "1"})
     with pytest.raises(EncodeError, match=r"grpc://127\.0\.0\.1:1 knows no option 'inference_id'"):
         Client("grpc://127.0.0.1:1", model="m").infer({"x": X}, options={"inference_id": "1"})
 

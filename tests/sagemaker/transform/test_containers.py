@@ -12,7 +12,7 @@ from tritonforge.emulator.hosting import ContainerError, ContainerGoneError
 from tritonforge.emulator.hosting.container_images import is_tensorflow_serving
 from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import ConnectError
-from tritonforge.transform import GoneError
+from tritonforge.transform import ServerLostError
 
 ECR = "763104351884.dkr.ecr.us-west-2.amazonaws.com"
 
@@ -66,17 +66,17 @@ class Moody:
 def test_what_a_container_does_is_told_to_the_engine() -> None:
     """A container that may have seen the request, one that has not, and one that is too slow are three things."""
     asker = BatchModelClient(Moody(ContainerGoneError("it ended", in_flight=True)))
-    with pytest.raises(GoneError) as gone:
+    with pytest.raises(ServerLostError) as gone:
         asker.ask(b"", {}, timeout=1)
     assert gone.value.received
     asker = BatchModelClient(Moody(ContainerGoneError("it is away")))
-    with pytest.raises(GoneError) as gone:
+    with pytest.raises(ServerLostError) as gone:
         asker.ask(b"", {}, timeout=1)
     assert not gone.value.received
     asker = BatchModelClient(Moody(TimeoutError("no answer within 1 s")))
     with pytest.raises(ConnectError) as slow:
         asker.ask(b"", {}, timeout=1)
-    assert not isinstance(slow.value, GoneError)
+    assert not isinstance(slow.value, ServerLostError)
 
 
 @pytest.mark.parametrize(

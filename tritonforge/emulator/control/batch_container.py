@@ -12,7 +12,7 @@ from tritonforge.emulator.hosting import ContainerGoneError
 from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import ConnectError
 from tritonforge.records import Buffer
-from tritonforge.transform.asker import GoneError, Reply
+from tritonforge.transform.asker import Reply, ServerLostError
 
 __all__ = ["BatchContainer", "BatchModelClient"]
 
@@ -64,7 +64,7 @@ class BatchModelClient:
             raise ConnectError(str(error)) from error
         except ContainerGoneError as error:
             self.broke = True
-            raise GoneError(str(error), received=error.in_flight) from error
+            raise ServerLostError(str(error), received=error.in_flight) from error
         self.broke = self.broke or answer.status >= _SERVER_ERROR
         self.refused = self.refused or _OK != answer.status < _SERVER_ERROR
         return Reply(answer.status, answer.headers, answer.body)

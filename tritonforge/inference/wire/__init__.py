@@ -7,14 +7,14 @@ bytes gives a result or DecodeError, nothing else.
 
 from __future__ import annotations
 
-from tritonforge.inference.wire.boundary import found_header_length
-from tritonforge.inference.wire.classification import Class, decode_class, decode_classes
 from tritonforge.inference.wire.documents import Parameter
-from tritonforge.inference.wire.headers import (
+from tritonforge.inference.wire.payloads import (
     INFERENCE_HEADER_CONTENT_LENGTH,
     JSON,
     OCTET_STREAM,
     SAGEMAKER_BINARY_JSON,
+    Payload,
+    find_header_length,
     header_length,
     sagemaker_content_type,
     sagemaker_header_length,
@@ -22,10 +22,24 @@ from tritonforge.inference.wire.headers import (
     triton_header_length,
     triton_headers,
 )
-from tritonforge.inference.wire.images import byte_batch, pad_batch
-from tritonforge.inference.wire.payloads import Payload
-from tritonforge.inference.wire.requests import Request, RequestedOutput, decode_request, encode_raw, encode_request
-from tritonforge.inference.wire.responses import Response, decode_error, decode_response, encode_response
+from tritonforge.inference.wire.requests import (
+    Request,
+    RequestedOutput,
+    byte_batch,
+    decode_request,
+    encode_raw,
+    encode_request,
+    pad_batch,
+)
+from tritonforge.inference.wire.responses import (
+    Class,
+    Response,
+    decode_class,
+    decode_classes,
+    decode_error,
+    decode_response,
+    encode_response,
+)
 
 __all__ = [
     "INFERENCE_HEADER_CONTENT_LENGTH",
@@ -47,7 +61,7 @@ __all__ = [
     "encode_raw",
     "encode_request",
     "encode_response",
-    "found_header_length",
+    "find_header_length",
     "header_length",
     "pad_batch",
     "sagemaker_content_type",

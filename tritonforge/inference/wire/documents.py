@@ -13,7 +13,7 @@ from tritonforge.errors import DecodeError, EncodeError
 
 __all__ = [
     "Parameter",
-    "checked_parameters",
+    "check_parameters",
     "dump",
     "is_unicode",
     "load",
@@ -61,7 +61,7 @@ def load(text: bytes | memoryview, *, what: str) -> dict[str, Any]:
     except ValueError as error:
         raise DecodeError(f"{what}: the {len(text)} bytes of the header are not JSON: {error}") from error
     if type(document) is not dict:
-        raise DecodeError(f"{what}: expected a JSON object, found {_kind(document)}")
+        raise DecodeError(f"{what}: expected a JSON object, found {_describe_kind(document)}")
     return document
 
 
@@ -87,7 +87,7 @@ def load_first(body: bytes | memoryview, *, what: str) -> tuple[dict[str, Any], 
                 continue
             raise DecodeError(f"{what}: its {len(view)} bytes do not begin with a JSON object: {error}") from error
     if type(document) is not dict:
-        raise DecodeError(f"{what}: expected a JSON object, found {_kind(document)}")
+        raise DecodeError(f"{what}: expected a JSON object, found {_describe_kind(document)}")
     return document, len(text[:end].encode("utf-8", "surrogateescape"))
 
 
@@ -113,7 +113,7 @@ def read_string(document: Mapping[str, Any], key: str, *, where: str, default: s
     """A member that is a string; ``default`` where it is missing."""
     value = document.get(key, default)
     if type(value) is not str or not is_unicode(value):
-        raise _unexpected(where, key, "a string of UTF-8", document)
+        raise _unexpected_error(where, key, "a string of UTF-8", document)
     return value
 
 
@@ -123,7 +123,7 @@ def read_unsigned(document: Mapping[str, Any], key: str, *, where: str) -> int |
     if value is None and key not in document:
         return None
     if type(value) is not int or value < 0:
-        raise _unexpected(where, key, "an unsigned integer", document)
+        raise _unexpected_error(where, key, "an unsigned integer", document)
     return value
 
 
@@ -131,14 +131,14 @@ def read_list(document: Mapping[str, Any], key: str, *, where: str) -> list[Any]
     """A member that is an array; missing is an error."""
     value = document.get(key)
     if type(value) is not list:
-        raise _unexpected(where, key, "an array", document)
+        raise _unexpected_error(where, key, "an array", document)
     return value
 
 
 def read_object(value: object, *, where: str) -> dict[str, Any]:
     """A value that is an object."""
     if type(value) is not dict:
-        raise DecodeError(f"{where}: expected a JSON object, found {_kind(value)}")
+        raise DecodeError(f"{where}: expected a JSON object, found {_describe_kind(value)}")
     return value
 
 
@@ -149,7 +149,7 @@ def read_shape(document: Mapping[str, Any], *, where: str) -> tuple[int, ...]:
         raise DecodeError(f"{where}: 'shape' has {len(shape)} dimensions; arrays have at most {_MOST_DIMENSIONS}")
     for each in shape:
         if type(each) is not int or not 0 <= each < _LARGEST_DIMENSION:
-            raise DecodeError(f"{where}: 'shape' must hold unsigned integers below 2**63, found {_short(each)}")
+            raise DecodeError(f"{where}: 'shape' must hold unsigned integers below 2**63, found {_shorten(each)}")
     return tuple(shape)
 
 
@@ -159,18 +159,18 @@ def read_parameters(document: Mapping[str, Any], *, where: str) -> dict[str, Par
     if value is None and "parameters" not in document:
         return {}
     if type(value) is not dict:
-        raise _unexpected(where, "parameters", "an object", document)
+        raise _unexpected_error(where, "parameters", "an object", document)
     for key, each in value.items():
         if type(each) not in (bool, int, float, str):
             raise DecodeError(
-                f"{where}: parameter {key!r} must be a boolean, a number or a string, found {_kind(each)}"
+                f"{where}: parameter {key!r} must be a boolean, a number or a string, found {_describe_kind(each)}"
             )
         if not is_unicode(key) or (type(each) is str and not is_unicode(each)):
             raise DecodeError(f"{where}: parameter {key!r} holds text that is not UTF-8")
     return value
 
 
-def checked_parameters(
+def check_parameters(
     parameters: Mapping[str, Parameter] | None, *, where: str, reserved: Mapping[str, str]
 ) -> dict[str, Parameter]:
     """The caller's parameters, checked; ``reserved`` maps a name that is taken to what to write instead."""
@@ -194,17 +194,17 @@ def checked_parameters(
     return checked
 
 
-def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _keep_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         members |= dict(reversed(pairs))
     return members
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_first_wins)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_keep_first)
 
 
-def _kind(value: object) -> str:
+def _describe_kind(value: object) -> str:
     if value is None:
         return "null"
     names = {
@@ -218,14 +218,14 @@ def _kind(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     if isinstance(value, (list, dict)):
-        return _kind(value)
+        return _describe_kind(value)
     text = ascii(value) if not isinstance(value, int) or value.bit_length() < 1000 else "a huge integer"
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _unexpected(where: str, key: str, expected: str, document: Mapping[str, Any]) -> DecodeError:
+def _unexpected_error(where: str, key: str, expected: str, document: Mapping[str, Any]) -> DecodeError:
     if key not in document:
         return DecodeError(f"{where}: {key!r} is missing; it must be {expected}")
-    return DecodeError(f"{where}: {key!r} must be {expected}, found {_short(document[key])}")
+    return DecodeError(f"{where}: {key!r} must be {expected}, found {_shorten(document[key])}")

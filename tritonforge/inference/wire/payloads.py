@@ -1,16 +1,135 @@
-"""A payload: the body of one request or response, as buffers to be sent one after another. This module does no I/O."""
+"""A payload: the body of a request or response, and the headers that state where its JSON ends. It does no I/O.
+
+A body is a JSON header and then the binary tensors, back to back in the order of their entries. Triton's own HTTP front
+end reads the size of the JSON header from ``Inference-Header-Content-Length`` and ignores the content type; the
+SageMaker front end reads it from the content type and ignores that header. Sources: ``GetInferenceHeaderLength`` in
+Triton's http_server.cc and sagemaker_server.cc. Where both are lost, the body itself has it (`find_header_length`).
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tritonforge.errors import DecodeError, EncodeError
-from tritonforge.inference.wire.documents import Parameter, dump, is_unicode
-from tritonforge.inference.wire.tensors import Array, Buffer, as_array, datatype_of, to_binary, to_json
+from tritonforge.inference.wire.documents import (
+    Parameter,
+    dump,
+    is_unicode,
+    load_first,
+    read_list,
+    read_object,
+    read_parameters,
+    read_shape,
+    read_string,
+    read_unsigned,
+)
+from tritonforge.inference.wire.tensors import (
+    Array,
+    Buffer,
+    as_array,
+    datatype_of,
+    from_binary,
+    from_json,
+    read_datatype,
+    to_binary,
+    to_json,
+)
 
-__all__ = ["Payload", "assembled", "encode_tensor", "in_binary", "split"]
+__all__ = [
+    "INFERENCE_HEADER_CONTENT_LENGTH",
+    "JSON",
+    "OCTET_STREAM",
+    "SAGEMAKER_BINARY_JSON",
+    "Payload",
+    "build_payload",
+    "choose_binary",
+    "encode_tensor",
+    "find_header_length",
+    "header_length",
+    "read_tensors",
+    "sagemaker_content_type",
+    "sagemaker_header_length",
+    "sagemaker_headers",
+    "split_body",
+    "triton_header_length",
+    "triton_headers",
+]
+
+
+INFERENCE_HEADER_CONTENT_LENGTH: Final = "Inference-Header-Content-Length"
+#: The literal that the SageMaker front end searches: no blank after ``;``, no capitals.
+SAGEMAKER_BINARY_JSON: Final = "application/vnd.sagemaker-triton.binary+json;json-header-size="
+JSON: Final = "application/json"
+OCTET_STREAM: Final = "application/octet-stream"
+
+#: What C's strtol reads: blanks, a sign, digits; what follows is ignored.
+_NUMBER: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,18})(?![0-9])")
+
+
+def sagemaker_content_type(payload: Payload) -> str:
+    """The content type of a payload for the SageMaker front end.
+
+    >>> sagemaker_content_type(Payload((b"an image",), 0))
+    'application/vnd.sagemaker-triton.binary+json;json-header-size=0'
+    """
+    return JSON if payload.is_json else f"{SAGEMAKER_BINARY_JSON}{payload.header_length}"
+
+
+def sagemaker_headers(payload: Payload) -> dict[str, str]:
+    """The headers of a payload for the SageMaker front end."""
+    return {"Content-Type": sagemaker_content_type(payload)}
+
+
+def triton_headers(payload: Payload) -> dict[str, str]:
+    """The headers of a payload for Triton's own HTTP front end."""
+    if payload.is_json:
+        return {"Content-Type": JSON}
+    return {"Content-Type": OCTET_STREAM, INFERENCE_HEADER_CONTENT_LENGTH: str(payload.header_length)}
+
+
+def sagemaker_header_length(content_type: str | None, *, size: int) -> int | None:
+    """The header length that a content type tells for a body of ``size`` bytes, None where all of it is JSON.
+
+    As the real server reads it: the literal at the start counts, later it is an error, and without it the body is JSON;
+    a sign, blanks before and anything after the number are let pass. Other than in Triton up to 2.69, where it reads as
+    0, a length that is no number is an error, as in later releases. Raises DecodeError.
+    """
+    at = (content_type or "").find(SAGEMAKER_BINARY_JSON)
+    if content_type is None or at < 0:
+        return None
+    if at > 0:
+        raise DecodeError(
+            f"expect MIME type for binary data starts with {SAGEMAKER_BINARY_JSON!r}, got: {content_type:.200}"
+        )
+    return _parse_length(content_type[len(SAGEMAKER_BINARY_JSON) :], what="json-header-size", size=size)
+
+
+def triton_header_length(value: str | None, *, size: int) -> int | None:
+    """The header length in ``Inference-Header-Content-Length``, None where it is missing; raises DecodeError."""
+    return None if value is None else _parse_length(value, what=INFERENCE_HEADER_CONTENT_LENGTH, size=size)
+
+
+def header_length(headers: Mapping[str, str], *, size: int) -> int | None:
+    """The header length that an answer's headers tell by either convention, None where all of the body is JSON.
+
+    The names of the headers count in any case. Raises DecodeError.
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    told = triton_header_length(lower.get(INFERENCE_HEADER_CONTENT_LENGTH.lower()), size=size)
+    return sagemaker_header_length(lower.get("content-type"), size=size) if told is None else told
+
+
+def _parse_length(text: str, *, what: str, size: int) -> int:
+    number = _NUMBER.match(text)
+    if number is None:
+        raise DecodeError(f"{what}: expected the size of the JSON header in bytes, found {text!r:.40}")
+    length = int(number[1])
+    if not 0 <= length <= size:
+        raise DecodeError(f"{what}: inference header size should be in range (0, {size}), got: {length}")
+    return length
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +159,7 @@ class Payload:
         return b"".join(self.buffers)
 
 
-def in_binary(names: Collection[str], binary: bool | Collection[str]) -> frozenset[str]:
+def choose_binary(names: Collection[str], binary: bool | Collection[str]) -> frozenset[str]:
     """The tensors that go in binary form: ``binary`` is one answer for all, or the names of those that do."""
     if isinstance(binary, bool):
         return frozenset(names if binary else ())
@@ -84,7 +203,7 @@ def encode_tensor(
     return entry
 
 
-def assembled(document: Mapping[str, Any], buffers: Sequence[Buffer], *, header_size: int | None) -> Payload:
+def build_payload(document: Mapping[str, Any], buffers: Sequence[Buffer], *, header_size: int | None) -> Payload:
     """The payload of a JSON document and its tensors; the header is padded with spaces to ``header_size`` bytes."""
     header = dump(document)
     if header_size is not None:
@@ -94,7 +213,7 @@ def assembled(document: Mapping[str, Any], buffers: Sequence[Buffer], *, header_
     return Payload((header, *buffers), len(header))
 
 
-def split(body: Buffer, header_length: int | None, *, what: str) -> tuple[memoryview | bytes, int]:
+def split_body(body: Buffer, header_length: int | None, *, what: str) -> tuple[memoryview | bytes, int]:
     """The JSON text at the start of the body, and where the binary tensors start; None means that all is JSON.
 
     Range and sentence: http_server.cc and sagemaker_server.cc, ``GetInferenceHeaderLength``.
@@ -104,3 +223,81 @@ def split(body: Buffer, header_length: int | None, *, what: str) -> tuple[memory
     if not 0 <= header_length <= len(body):
         raise DecodeError(f"{what}: the header size should be in range (0, {len(body)}), got: {header_length}")
     return memoryview(body)[:header_length], header_length
+
+
+def read_tensors(
+    body: Buffer, start: int, entries: list[object], *, role: str
+) -> tuple[dict[str, Array], dict[str, dict[str, Parameter]]]:
+    """The arrays of all entries, and the parameters of those that have some, by name.
+
+    ``body[start:]`` holds the binary tensors back to back in the order of the entries; ``role`` is "input" or "output".
+    Raises DecodeError.
+    """
+    arrays: dict[str, Array] = {}
+    all_parameters: dict[str, dict[str, Parameter]] = {}
+    at = start
+    for index, value in enumerate(entries):
+        where = f"{role}s[{index}]"
+        entry = read_object(value, where=where)
+        name = read_string(entry, "name", where=where)
+        where = f"{role} {name!r}" if name else where
+        if name in arrays:
+            raise DecodeError(f"{where}: the name stands twice among the {role}s")
+        datatype = read_datatype(read_string(entry, "datatype", where=where), where=where)
+        shape = read_shape(entry, where=where)
+        parameters = read_parameters(entry, where=where)
+        if "shared_memory_region" in parameters:
+            raise DecodeError(f"{where}: its data are in shared memory, not in the body")
+        size = read_unsigned(parameters, "binary_data_size", where=where)
+        if size is None:
+            arrays[name] = from_json(read_list(entry, "data", where=where), datatype, shape, where=where)
+        elif "data" in entry:
+            raise DecodeError(f"{where}: expected 'data' or 'binary_data_size', found both")
+        else:
+            del parameters["binary_data_size"]
+            if size > len(body) - at:
+                raise DecodeError(
+                    f"{where}: 'binary_data_size' is {size}, but {len(body) - at} bytes are left of the body"
+                )
+            arrays[name] = from_binary(body, at, at + size, datatype, shape, where=where)
+            at += size
+        if parameters:
+            all_parameters[name] = parameters
+    if at != len(body):
+        raise DecodeError(f"expected the body to end with the last {role}, found {len(body) - at} bytes after it")
+    return arrays, all_parameters
+
+
+_BLANKS: Final = b" \t\r\n"
+_OBJECT: Final = re.compile(rb"[ \t\r\n]*\{")
+
+
+def find_header_length(body: bytes) -> int:
+    r"""The length of the JSON header of a request or response, its own padding with blanks included.
+
+    It is the whole length where all of the body is JSON. Raises DecodeError, and nothing else, for any bytes.
+
+    >>> find_header_length(b'{"outputs":[{"parameters":{"binary_data_size":2}}]}\x00\x01')
+    51
+    """
+    if not _OBJECT.match(body):
+        raise DecodeError(f"the body is no JSON object: it begins with {body[:16]!r}")
+    document, end = load_first(body, what="the body")
+    tensors = sum(_read_binary_size(entry) for key in ("inputs", "outputs") for entry in _read_entries(document, key))
+    length = len(body) - tensors
+    if length < end or body[end:length].strip(_BLANKS):
+        raise DecodeError(
+            f"the body has {len(body)} bytes; its JSON ends after {end} and tells of {tensors} bytes of tensors"
+        )
+    return length
+
+
+def _read_entries(document: dict[str, Any], key: str) -> list[Any]:
+    entries = document.get(key)
+    return entries if isinstance(entries, list) else []
+
+
+def _read_binary_size(entry: object) -> int:
+    parameters = entry.get("parameters") if isinstance(entry, dict) else None
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    return size if type(size) is int and size > 0 else 0

@@ -1,4 +1,4 @@
-"""An inference request, as bytes and as a value. This module does no I/O.
+"""An inference request, as bytes and as a value, and images as its input. This module does no I/O.
 
 The body is a JSON header and then the binary tensors in the order of ``inputs``: KServe v2 "Inference Request JSON
 Object" with Triton's extensions for binary data, classification and parameters. The bytes equal tritonclient's.
@@ -10,10 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from tritonforge.errors import DecodeError, EncodeError
 from tritonforge.inference.wire.documents import (
     Parameter,
-    checked_parameters,
+    check_parameters,
     is_unicode,
     load,
     read_list,
@@ -21,19 +24,28 @@ from tritonforge.inference.wire.documents import (
     read_parameters,
     read_string,
 )
-from tritonforge.inference.wire.entries import read_tensors
-from tritonforge.inference.wire.payloads import Payload, assembled, encode_tensor, in_binary
-from tritonforge.inference.wire.payloads import split as split_body
+from tritonforge.inference.wire.payloads import (
+    Payload,
+    build_payload,
+    choose_binary,
+    encode_tensor,
+    read_tensors,
+    split_body,
+)
 from tritonforge.inference.wire.tensors import Array, Buffer
 
 __all__ = [
     "Request",
     "RequestedOutput",
+    "byte_batch",
     "decode_request",
+    "encode_images",
     "encode_raw",
     "encode_request",
+    "pad_batch",
     "sequence_parameters",
 ]
+
 
 _RESERVED: Final = {"binary_data_output": "say binary_output="}
 _RESERVED_INPUT: Final = {
@@ -114,17 +126,17 @@ def encode_request(
         raise EncodeError(f"input_parameters: {name!r} is none of the inputs {list(inputs)}")
     if binary_output is None:
         binary_output = binary if isinstance(binary, bool) else bool(binary)
-    requested = [_requested(each, binary_output) for each in outputs]
-    written = checked_parameters(parameters, where="the request", reserved=_RESERVED)
+    requested = [_encode_output(each, binary_output) for each in outputs]
+    written = check_parameters(parameters, where="the request", reserved=_RESERVED)
     document: dict[str, Any] = {"id": id} if id else {}
-    chosen = in_binary(inputs, binary)
+    chosen = choose_binary(inputs, binary)
     buffers: list[Buffer] = []
     document["inputs"] = [
         encode_tensor(
             name,
             value,
             binary=name in chosen,
-            parameters=checked_parameters(
+            parameters=check_parameters(
                 (input_parameters or {}).get(name), where=f"input {name!r}", reserved=_RESERVED_INPUT
             ),
             buffers=buffers,
@@ -139,7 +151,7 @@ def encode_request(
         written = {"binary_data_output": True, **written}
     if written:
         document["parameters"] = written
-    return assembled(document, buffers, header_size=header_size)
+    return build_payload(document, buffers, header_size=header_size)
 
 
 def encode_raw(body: Buffer | bytearray) -> Payload:
@@ -195,7 +207,7 @@ def sequence_parameters(sequence_id: int | str, *, start: bool, end: bool) -> di
     return {"sequence_id": sequence_id, "sequence_start": start, "sequence_end": end}
 
 
-def _requested(output: RequestedOutput | str, binary_output: bool) -> dict[str, Any]:
+def _encode_output(output: RequestedOutput | str, binary_output: bool) -> dict[str, Any]:
     if isinstance(output, str):
         output = RequestedOutput(output)
     parameters: dict[str, Parameter] = {}
@@ -203,7 +215,7 @@ def _requested(output: RequestedOutput | str, binary_output: bool) -> dict[str, 
         parameters["classification"] = output.classification
     if binary_output if output.binary_data is None else output.binary_data:
         parameters["binary_data"] = True
-    parameters |= checked_parameters(output.parameters, where=f"output {output.name!r}", reserved=_RESERVED_OUTPUT)
+    parameters |= check_parameters(output.parameters, where=f"output {output.name!r}", reserved=_RESERVED_OUTPUT)
     return {"name": output.name, "parameters": parameters} if parameters else {"name": output.name}
 
 
@@ -222,3 +234,49 @@ def _read_output(value: object, index: int) -> RequestedOutput:
     if type(binary_data) is not bool:
         raise DecodeError(f"output {name!r}: 'binary_data' must be a boolean, found {binary_data!r:.40}")
     return RequestedOutput(name, classification=classification, binary_data=binary_data, parameters=parameters)
+
+
+def pad_batch(images: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+    """The images as one UINT8 array of shape [N, longest], each row padded with zeros at its end.
+
+    >>> pad_batch([b"ab", b"c"]).tolist()
+    [[97, 98], [99, 0]]
+    """
+    _check_images(images)
+    batch = np.zeros((len(images), max(map(len, images))), dtype=np.uint8)
+    for row, image in zip(batch, images, strict=True):
+        row[: len(image)] = np.frombuffer(image, dtype=np.uint8)
+    return batch
+
+
+def byte_batch(images: Sequence[bytes], *, column: bool = True) -> npt.NDArray[Any]:
+    """The images as one object array for BYTES: shape [N, 1] (a batch of ``dims: [1]``), or [N] without ``column``."""
+    _check_images(images)
+    batch = np.empty(len(images), dtype=object)
+    batch[:] = [bytes(image) for image in images]
+    return batch.reshape(-1, 1) if column else batch
+
+
+def encode_images(images: Sequence[bytes], name: str, datatype: str, rank: int) -> npt.NDArray[Any]:
+    """Return the images for an input of this name, datatype and number of dimensions; raises EncodeError."""
+    if datatype == "BYTES":
+        return byte_batch(images, column=rank > 1)
+    if datatype != "UINT8":
+        raise EncodeError(
+            f"input {name!r}: expected {datatype}, got an encoded image, which only inputs of UINT8 and BYTES take. "
+            "Send decoded pixels as an array"
+        )
+    if rank == 1 and len(images) > 1:
+        raise EncodeError(f"input {name!r} has no batch dimension; send one image in a request")
+    batch = pad_batch(images)
+    return batch[0] if rank == 1 else batch
+
+
+def _check_images(images: Sequence[bytes]) -> None:
+    if isinstance(images, (bytes, bytearray, memoryview, str)) or not len(images):
+        raise EncodeError("expected a list of at least one encoded image, each as bytes")
+    for index, image in enumerate(images):
+        if not isinstance(image, (bytes, bytearray, memoryview)):
+            raise EncodeError(f"image {index}: expected the bytes of an encoded image, found {type(image).__name__}")
+        if not len(image):
+            raise EncodeError(f"image {index}: it has no bytes")

@@ -1,7 +1,9 @@
-"""An inference response, as bytes and as a value. This module does no I/O.
+"""An inference response, as bytes and as a value, and the classes in it. This module does no I/O.
 
 The body is a JSON header and then the binary tensors in the order of ``outputs``: KServe v2 "Inference Response JSON
-Object" with Triton's extension for binary data. The bytes equal Triton's.
+Object" with Triton's extension for binary data. The bytes equal Triton's. A classification answer has datatype BYTES
+and shape [batch, k], or [k] without a batch; each element is ``<score>:<index>`` and, where the model's output has a
+label file, ``:<label>``, which may hold colons (extension_classification.md).
 """
 
 from __future__ import annotations
@@ -10,21 +12,29 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy.typing as npt
+
 from tritonforge.errors import DecodeError
-from tritonforge.inference.wire.classification import Class, decode_classes
 from tritonforge.inference.wire.documents import (
     Parameter,
-    checked_parameters,
+    check_parameters,
     load,
     read_list,
     read_parameters,
     read_string,
 )
-from tritonforge.inference.wire.entries import read_tensors
-from tritonforge.inference.wire.payloads import Payload, assembled, encode_tensor, in_binary, split
+from tritonforge.inference.wire.payloads import (
+    Payload,
+    build_payload,
+    choose_binary,
+    encode_tensor,
+    read_tensors,
+    split_body,
+)
 from tritonforge.inference.wire.tensors import Array, Buffer
 
-__all__ = ["Response", "decode_error", "decode_response", "encode_response"]
+__all__ = ["Class", "Response", "decode_class", "decode_classes", "decode_error", "decode_response", "encode_response"]
+
 
 _RESERVED_OUTPUT: Final = {"binary_data_size": "say binary="}
 
@@ -86,15 +96,15 @@ def encode_response(
     document["model_name"] = model_name
     document["model_version"] = model_version
     if parameters:
-        document["parameters"] = checked_parameters(parameters, where="the response", reserved={})
-    chosen = in_binary(outputs, binary)
+        document["parameters"] = check_parameters(parameters, where="the response", reserved={})
+    chosen = choose_binary(outputs, binary)
     buffers: list[Buffer] = []
     document["outputs"] = [
         encode_tensor(
             name,
             value,
             binary=name in chosen,
-            parameters=checked_parameters(
+            parameters=check_parameters(
                 (output_parameters or {}).get(name), where=f"output {name!r}", reserved=_RESERVED_OUTPUT
             ),
             buffers=buffers,
@@ -102,7 +112,7 @@ def encode_response(
         )
         for name, value in outputs.items()
     ]
-    return assembled(document, buffers, header_size=None)
+    return build_payload(document, buffers, header_size=None)
 
 
 def decode_response(body: Buffer | bytearray, *, header_length: int | None = None) -> Response:
@@ -113,7 +123,7 @@ def decode_response(body: Buffer | bytearray, *, header_length: int | None = Non
     body that is Triton's ``{"error": ...}`` quotes its sentence.
     """
     source = body if isinstance(body, bytes) else memoryview(body).toreadonly().cast("B")
-    text, start = split(source, header_length, what="the response")
+    text, start = split_body(source, header_length, what="the response")
     document = load(text, what="the response")
     if "outputs" not in document and "error" in document:
         raise DecodeError(f"the response is an error: {read_string(document, 'error', where='the response')}")
@@ -143,3 +153,38 @@ def decode_error(body: Buffer) -> str:
         if isinstance(value, str):
             return value.encode("utf-8", "replace").decode()
     return str(body, "utf-8", "replace").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """One class: its ``score``, its ``index`` in the output, and its ``label``, empty where the model has none."""
+
+    score: float
+    index: int
+    label: str = ""
+
+
+def decode_class(text: bytes, *, where: str = "classification") -> Class:
+    """The class in ``<score>:<index>[:<label>]``; raises DecodeError.
+
+    >>> decode_class(b"0.900000:1:dog")
+    Class(score=0.9, index=1, label='dog')
+    """
+    score, _, rest = text.partition(b":")
+    index, _, label = rest.partition(b":")
+    try:
+        if not index.isdigit():
+            raise ValueError("the index is no number")
+        return Class(float(score), int(index), label.decode("utf-8", "replace"))
+    except ValueError as error:
+        raise DecodeError(f"{where}: expected '<score>:<index>[:<label>]', found {text!r:.60}") from error
+
+
+def decode_classes(array: npt.NDArray[Any], *, where: str = "classification") -> tuple[tuple[Class, ...], ...]:
+    """The classes of each batch entry, best first; ``array`` holds ``bytes``, shape [batch, k] or [k]."""
+    if array.dtype != object or array.ndim == 0:
+        raise DecodeError(
+            f"{where}: expected BYTES of shape [batch, k], found {array.dtype} of shape {list(array.shape)}"
+        )
+    rows = array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, 0)
+    return tuple(tuple(decode_class(each, where=where) for each in row) for row in rows.tolist())

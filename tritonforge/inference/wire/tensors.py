@@ -31,7 +31,7 @@ __all__ = [
     "datatype_of",
     "from_binary",
     "from_json",
-    "named_datatype",
+    "read_datatype",
     "to_binary",
     "to_json",
 ]
@@ -86,7 +86,7 @@ def datatype_of(name: str, array: Array) -> Datatype:
     return datatype
 
 
-def named_datatype(name: str, *, where: str) -> Datatype:
+def read_datatype(name: str, *, where: str) -> Datatype:
     """The datatype with this wire name; raises DecodeError."""
     datatype = BY_WIRE.get(name)
     if datatype is None:
@@ -101,7 +101,7 @@ def to_binary(name: str, array: Array, datatype: Datatype) -> list[Buffer]:
     between the lengths; small ones are joined.
     """
     if datatype.size is None:
-        return _bytes_to_binary(name, array)
+        return _encode_bytes(name, array)
     if array.size == 0:
         return []
     little = _DTYPES[datatype.wire]
@@ -119,7 +119,7 @@ def to_json(name: str, array: Array, datatype: Datatype) -> list[Any]:
     if datatype.size is not None:
         flat: list[Any] = array.reshape(-1).tolist()
         return flat
-    return [_text(name, index, each) for index, each in enumerate(_elements(name, array))]
+    return [_decode_element(name, index, each) for index, each in enumerate(_list_elements(name, array))]
 
 
 def from_binary(body: Buffer, start: int, stop: int, datatype: Datatype, shape: Sequence[int], *, where: str) -> Array:
@@ -129,23 +129,23 @@ def from_binary(body: Buffer, start: int, stop: int, datatype: Datatype, shape: 
     """
     count = math.prod(shape)
     if datatype.size is None:
-        array = _bytes_from_binary(body, start, stop, count, where=where)
+        array = _decode_bytes(body, start, stop, count, where=where)
     else:
         if stop - start != count * datatype.size:
             raise DecodeError(
-                f"{where}: expected {_number(count * datatype.size)} bytes for {datatype.wire} of shape "
-                f"{_shape(shape)}, found {stop - start}"
+                f"{where}: expected {_format_number(count * datatype.size)} bytes for {datatype.wire} of shape "
+                f"{_format_shape(shape)}, found {stop - start}"
             )
         if count == 0:
             array = np.empty(0, dtype=_DTYPES[datatype.wire])
         elif datatype.wire == "BOOL":
-            array = _booleans(np.frombuffer(body, dtype=np.uint8, count=count, offset=start))
+            array = _view_booleans(np.frombuffer(body, dtype=np.uint8, count=count, offset=start))
         else:
             # numpy has no view of bfloat16 in a buffer's format, so the view is taken of bytes and then renamed.
             view = np.frombuffer(body, dtype=np.uint8, count=stop - start, offset=start)
             array = view.view(_DTYPES[datatype.wire])
     array.flags.writeable = False
-    return _reshaped(array, shape, where=where)
+    return _reshape(array, shape, where=where)
 
 
 def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, where: str) -> Array:
@@ -157,10 +157,11 @@ def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, wher
     if datatype.wire in _BINARY_ONLY:
         raise DecodeError(f"{where}: {datatype.wire} has no JSON form; it must come in binary form")
     count = math.prod(shape)
-    flat = _flattened(data) if count else []
+    flat = _flatten(data) if count else []
     if len(flat) != count:
         raise DecodeError(
-            f"{where}: expected {_number(count)} elements for shape {_shape(shape)}, found {len(flat)} in 'data'"
+            f"{where}: expected {_format_number(count)} elements for shape {_format_shape(shape)}, "
+            f"found {len(flat)} in 'data'"
         )
     allowed, name = _JSON_TYPES.get(datatype.wire, _INTEGERS)
     if not set(map(type, flat)) <= allowed:
@@ -168,24 +169,24 @@ def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, wher
         raise DecodeError(f"{where}: 'data' of {datatype.wire} must hold {name}, found {odd!r:.40}")
     if datatype.size is None:
         try:
-            array = _object_array([each.encode("utf-8", "surrogateescape") for each in flat])
+            array = _make_object_array([each.encode("utf-8", "surrogateescape") for each in flat])
         except UnicodeEncodeError as error:
             raise DecodeError(f"{where}: 'data' holds text that is not Unicode: {error}") from error
     else:
-        array = _numbers(flat, datatype, where=where)
+        array = _convert_numbers(flat, datatype, where=where)
     array.flags.writeable = False
-    return _reshaped(array, shape, where=where)
+    return _reshape(array, shape, where=where)
 
 
-def _elements(name: str, array: Array) -> list[bytes]:
+def _list_elements(name: str, array: Array) -> list[bytes]:
     """The elements of a BYTES array as bytes, row-major; text is encoded as UTF-8."""
     elements: list[Any] = array.reshape(-1).tolist()
     if set(map(type, elements)) <= {bytes}:
         return elements
-    return [_element(name, index, each) for index, each in enumerate(elements)]
+    return [_encode_element(name, index, each) for index, each in enumerate(elements)]
 
 
-def _element(name: str, index: int, value: object) -> bytes:
+def _encode_element(name: str, index: int, value: object) -> bytes:
     if isinstance(value, str):
         try:
             return value.encode()
@@ -196,7 +197,7 @@ def _element(name: str, index: int, value: object) -> bytes:
     raise EncodeError(f"tensor {name!r}: element {index} is of type {type(value).__name__}; BYTES holds bytes and str")
 
 
-def _text(name: str, index: int, value: bytes) -> str:
+def _decode_element(name: str, index: int, value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
@@ -205,8 +206,8 @@ def _text(name: str, index: int, value: bytes) -> str:
         ) from error
 
 
-def _bytes_to_binary(name: str, array: Array) -> list[Buffer]:
-    elements = _elements(name, array)
+def _encode_bytes(name: str, array: Array) -> list[Buffer]:
+    elements = _list_elements(name, array)
     lengths = list(map(len, elements))
     if not lengths:
         return []
@@ -221,10 +222,10 @@ def _bytes_to_binary(name: str, array: Array) -> list[Buffer]:
     return list(pieces)
 
 
-def _bytes_from_binary(body: Buffer, start: int, stop: int, count: int, *, where: str) -> Array:
+def _decode_bytes(body: Buffer, start: int, stop: int, count: int, *, where: str) -> Array:
     if 4 * count > stop - start:
         raise DecodeError(
-            f"{where}: expected {_number(count)} elements of BYTES, at least {_number(4 * count)} bytes, "
+            f"{where}: expected {_format_number(count)} elements of BYTES, at least {_format_number(4 * count)} bytes, "
             f"found {stop - start} bytes"
         )
     elements: list[bytes] = []
@@ -242,13 +243,13 @@ def _bytes_from_binary(body: Buffer, start: int, stop: int, count: int, *, where
             at = begin + length
             append(body[begin:at])
     except struct.error as error:
-        raise DecodeError(f"{where}: {_fault(body, first, stop, count)}") from error
+        raise DecodeError(f"{where}: {_describe_fault(body, first, stop, count)}") from error
     if at != stop:
-        raise DecodeError(f"{where}: {_fault(body, first, stop, count)}")
-    return _object_array(elements)
+        raise DecodeError(f"{where}: {_describe_fault(body, first, stop, count)}")
+    return _make_object_array(elements)
 
 
-def _fault(body: Buffer, at: int, stop: int, count: int) -> str:
+def _describe_fault(body: Buffer, at: int, stop: int, count: int) -> str:
     """The first thing that is wrong with the BYTES tensor in ``body[at:stop]``."""
     for index in range(count):
         if stop - at < 4:
@@ -263,21 +264,21 @@ def _fault(body: Buffer, at: int, stop: int, count: int) -> str:
     return f"expected {count} elements of BYTES, found {stop - at} bytes after them"
 
 
-def _booleans(view: npt.NDArray[np.uint8]) -> Array:
+def _view_booleans(view: npt.NDArray[np.uint8]) -> Array:
     # Any byte but 0 is true in Triton, but numpy's own booleans must be 0 or 1.
     canonical = not view.size or int(view.max()) <= 1
     booleans: Array = view.view(np.bool_) if canonical else view.astype(np.bool_)
     return booleans
 
 
-def _numbers(flat: list[Any], datatype: Datatype, *, where: str) -> Array:
+def _convert_numbers(flat: list[Any], datatype: Datatype, *, where: str) -> Array:
     dtype = _DTYPES[datatype.wire]
     if flat and dtype.kind in "iu":
         limits = np.iinfo(dtype)
         lowest, highest = min(flat), max(flat)
         if lowest < limits.min or highest > limits.max:
             odd = lowest if lowest < limits.min else highest
-            raise DecodeError(f"{where}: {_number(odd)} in 'data' is outside of {datatype.wire}")
+            raise DecodeError(f"{where}: {_format_number(odd)} in 'data' is outside of {datatype.wire}")
     try:
         # A float that is too large becomes Infinity, as in Triton.
         with np.errstate(over="ignore"):
@@ -286,7 +287,7 @@ def _numbers(flat: list[Any], datatype: Datatype, *, where: str) -> Array:
         raise DecodeError(f"{where}: a number in 'data' is outside of {datatype.wire}") from error
 
 
-def _flattened(data: list[Any]) -> list[Any]:
+def _flatten(data: list[Any]) -> list[Any]:
     """The leaves of nested lists, in order, in time that grows with their number only."""
     if list not in set(map(type, data)):
         return data
@@ -306,23 +307,23 @@ def _flattened(data: list[Any]) -> list[Any]:
     return leaves
 
 
-def _object_array(elements: list[bytes]) -> Array:
+def _make_object_array(elements: list[bytes]) -> Array:
     array = np.empty(len(elements), dtype=object)
     array[:] = elements
     return array
 
 
-def _reshaped(array: Array, shape: Sequence[int], *, where: str) -> Array:
+def _reshape(array: Array, shape: Sequence[int], *, where: str) -> Array:
     try:
         return array.reshape(shape)
     except (ValueError, OverflowError) as error:
-        raise DecodeError(f"{where}: no array can have the shape {_shape(shape)}: {error}") from error
+        raise DecodeError(f"{where}: no array can have the shape {_format_shape(shape)}: {error}") from error
 
 
-def _shape(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _number(value: int) -> str:
+def _format_number(value: int) -> str:
     # Not in full: Python refuses to write integers of more than 4300 digits.
     return str(value) if value.bit_length() <= 128 else f"{'-' if value < 0 else ''}2**{value.bit_length() - 1} or more"

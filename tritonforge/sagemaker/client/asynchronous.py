@@ -24,7 +24,7 @@ from tritonforge.inference.wire import (
     SAGEMAKER_BINARY_JSON,
     Payload,
     decode_error,
-    found_header_length,
+    find_header_length,
     sagemaker_content_type,
     sagemaker_header_length,
 )
@@ -285,7 +285,7 @@ def _answer(body: bytes, content_type: str | None, pending: Pending) -> Answer:
     length = (
         sagemaker_header_length(content_type, size=len(body))
         if (content_type or "").startswith(SAGEMAKER_BINARY_JSON)
-        else found_header_length(body)
+        else find_header_length(body)
     )
     return Answer(body, length, {"inference_id": pending.inference_id, "output_location": pending.output})
 

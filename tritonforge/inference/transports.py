@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
 from tritonforge.errors import EncodeError, ServerError
-from tritonforge.inference.wire import Payload
+from tritonforge.inference.wire import Payload, Response
+from tritonforge.inference.wire.tensors import datatype_of
 
 __all__ = [
     "Answer",
@@ -27,7 +28,8 @@ __all__ = [
     "UnnamedModelError",
     "check_size",
     "choose_model",
-    "no_options",
+    "describe_outputs",
+    "refuse_options",
 ]
 
 #: How many models a message lists.
@@ -94,7 +96,7 @@ class Call:
     """One inference to be carried: the payload, and the model that it is for, where the address does not tell.
 
     ``model_version`` empty means the version that the model's policy chooses. ``options`` are a transport's own, for
-    this inference only; one that has none refuses them with `no_options`.
+    this inference only; one that has none refuses them with `refuse_options`.
     """
 
     payload: Payload
@@ -124,7 +126,7 @@ class TensorMetadata:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ModelMetadata:
     """A model's tensors, and ``source``, one phrase on where this knowledge is from.
 
@@ -137,11 +139,11 @@ class ModelMetadata:
     name: str
     inputs: tuple[TensorMetadata, ...]
     outputs: tuple[TensorMetadata, ...]
-    versions: tuple[str, ...] = ()
-    source: str
-    max_batch_size: int | None = None
-    decoupled: bool | None = None
-    labelled_outputs: tuple[str, ...] = ()
+    versions: tuple[str, ...] = field(default=(), kw_only=True)
+    source: str = field(kw_only=True)
+    max_batch_size: int | None = field(default=None, kw_only=True)
+    decoupled: bool | None = field(default=None, kw_only=True)
+    labelled_outputs: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 class Transport(Protocol):
@@ -196,6 +198,13 @@ class FunctionTransport:
         """Nothing is held."""
 
 
+def describe_outputs(response: Response) -> tuple[TensorMetadata, ...]:
+    """Return the outputs of a response as metadata, with the shapes that they have there."""
+    return tuple(
+        TensorMetadata(name, datatype_of(name, array).wire, array.shape) for name, array in response.outputs.items()
+    )
+
+
 def check_size(payload: Payload) -> None:
     """Refuse a request that Triton cannot take. Raises EncodeError."""
     if payload.size > _LARGEST:
@@ -204,7 +213,7 @@ def check_size(payload: Payload) -> None:
         )
 
 
-def no_options(call: Call, *, at: str) -> None:
+def refuse_options(call: Call, *, at: str) -> None:
     """Refuse a call's options, for a transport that has none; raises EncodeError."""
     if call.options:
         raise EncodeError(f"{at} knows no option {sorted(call.options)[0]!r}; those are SageMaker's")

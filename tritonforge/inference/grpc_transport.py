@@ -15,7 +15,7 @@ import numpy as np
 
 from tritonforge.datatypes import BY_WIRE
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, MissingExtraError, ServerError
-from tritonforge.inference.client.transports import (
+from tritonforge.inference.transports import (
     Answer,
     Call,
     DecoupledError,
@@ -23,10 +23,10 @@ from tritonforge.inference.client.transports import (
     TensorMetadata,
     check_size,
     choose_model,
-    no_options,
+    refuse_options,
 )
 from tritonforge.inference.wire import Parameter, Request, decode_request
-from tritonforge.inference.wire.payloads import assembled
+from tritonforge.inference.wire.payloads import build_payload
 from tritonforge.inference.wire.tensors import datatype_of, to_binary
 
 __all__ = ["GrpcTransport"]
@@ -75,7 +75,7 @@ class GrpcTransport:
 
     def infer(self, call: Call) -> Answer:
         """Carry one inference; the answer is in binary form, whatever was asked for."""
-        no_options(call, at=f"grpc://{self._address}")
+        refuse_options(call, at=f"grpc://{self._address}")
         check_size(call.payload)
         request = decode_request(call.payload.body, header_length=call.payload.header_length)
         message = self._message(call, request)
@@ -88,7 +88,7 @@ class GrpcTransport:
         ServerError.status is 0. (The header ``triton_grpc_error``, which asks for codes, is not sent: tritonserver 2.51
         ends itself after such an error.)
         """
-        no_options(call, at=f"grpc://{self._address}")
+        refuse_options(call, at=f"grpc://{self._address}")
         check_size(call.payload)
         request = decode_request(call.payload.body, header_length=call.payload.header_length)
         responses = self._stub.ModelStreamInfer(iter([self._message(call, request)]))
@@ -188,7 +188,7 @@ class GrpcTransport:
     def _answer(self, message: Any) -> Answer:
         contents = list(message.raw_output_contents)
         if not contents:
-            contents = [_packed(output) for output in message.outputs]
+            contents = [_pack_contents(output) for output in message.outputs]
         if len(contents) != len(message.outputs):
             raise DecodeError(
                 f"grpc://{self._address}: expected the contents of {len(message.outputs)} outputs, got {len(contents)}"
@@ -197,18 +197,18 @@ class GrpcTransport:
             "id": message.id,
             "model_name": message.model_name,
             "model_version": message.model_version,
-            "parameters": _parameters(message.parameters),
+            "parameters": _read_parameters(message.parameters),
             "outputs": [
                 {
                     "name": output.name,
                     "datatype": output.datatype,
                     "shape": list(output.shape),
-                    "parameters": {**_parameters(output.parameters), "binary_data_size": len(content)},
+                    "parameters": {**_read_parameters(output.parameters), "binary_data_size": len(content)},
                 }
                 for output, content in zip(message.outputs, contents, strict=True)
             ],
         }
-        payload = assembled(document, contents, header_size=None)
+        payload = build_payload(document, contents, header_size=None)
         return Answer(payload.body, payload.header_length)
 
     def _ask(self, method: Any, message: Any) -> Any:
@@ -261,7 +261,7 @@ def _set_parameters(target: Any, parameters: Mapping[str, Parameter]) -> None:
             target[key].string_param = value
 
 
-def _parameters(source: Any) -> dict[str, Parameter]:
+def _read_parameters(source: Any) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
     for key, value in source.items():
         kind = value.WhichOneof("parameter_choice")
@@ -270,7 +270,7 @@ def _parameters(source: Any) -> dict[str, Parameter]:
     return found
 
 
-def _packed(output: Any) -> bytes:
+def _pack_contents(output: Any) -> bytes:
     """A tensor whose elements a server wrote one by one, as ``raw_output_contents`` would hold it.
 
     KServe allows both (grpc_predict_v2.proto, ``InferTensorContents``); Triton writes raw contents only.

@@ -24,7 +24,7 @@ from urllib3.exceptions import (
 )
 
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
-from tritonforge.inference.client.transports import (
+from tritonforge.inference.transports import (
     Answer,
     Call,
     DecoupledError,
@@ -33,14 +33,22 @@ from tritonforge.inference.client.transports import (
     UnnamedModelError,
     check_size,
     choose_model,
-    no_options,
+    refuse_options,
 )
 from tritonforge.inference.wire import Payload, decode_error, header_length, sagemaker_headers, triton_headers
 
-__all__ = ["Address", "Flavour", "SageMakerFrontEnd", "TritonFrontEnd", "coalesced", "flavour_of"]
+__all__ = [
+    "Address",
+    "FrontEnd",
+    "SageMakerTransport",
+    "TritonTransport",
+    "create_transport",
+    "detect_front_end",
+    "join_small_buffers",
+]
 
 #: Which of Triton's two HTTP front ends answers at an address.
-Flavour = Literal["sagemaker", "triton"]
+FrontEnd = Literal["sagemaker", "triton"]
 
 _OK: Final = 200
 _NOT_FOUND: Final = 404
@@ -104,13 +112,13 @@ class Address:
                 method,
                 self._path + path,
                 # http.client sends whatever has a buffer; urllib3's types know bytes only.
-                body=None if payload is None else cast("Iterator[bytes]", coalesced(payload)),
+                body=None if payload is None else cast("Iterator[bytes]", join_small_buffers(payload)),
                 headers=headers,
                 retries=False,
                 redirect=False,
             )
         except (ConnectTimeoutError, NewConnectionError) as error:
-            raise ConnectError(f"no server answers at {self.url}: {_reason(error)}; is it running?") from error
+            raise ConnectError(f"no server answers at {self.url}: {_find_reason(error)}; is it running?") from error
         except ReadTimeoutError as error:
             raise ConnectError(
                 f"{self.url}{path} gave no answer within {self._timeout:g} s; the server may still work on it"
@@ -118,20 +126,20 @@ class Address:
         except (HTTPError, OSError) as error:
             if isinstance(error, SSLError):
                 raise ConnectError(
-                    f"{self.url}: TLS failed ({_reason(error)}); use http:// if the server has no TLS"
+                    f"{self.url}: TLS failed ({_find_reason(error)}); use http:// if the server has no TLS"
                 ) from error
-            if _speaks_http2(error):
+            if _is_http2(error):
                 raise ConnectError(
                     f"{self.url} is a gRPC port, which does not answer HTTP/1.1; use grpc://{self._pool.host}:"
                     f"{self._pool.port}"
                 ) from error
             raise ConnectError(
-                f"{self.url}{path}: the connection was cut before the answer came ({_reason(error)}); the server "
+                f"{self.url}{path}: the connection was cut before the answer came ({_find_reason(error)}); the server "
                 "may have received the request, so it was not sent again"
             ) from error
 
 
-class SageMakerFrontEnd:
+class SageMakerTransport:
     """Triton's SageMaker front end: ``POST /invocations``, ``GET /ping``; a SageMaker container answers alike.
 
     A model can be named in multi-model mode only (``POST /models/<name>/invoke``). There is no call for metadata.
@@ -142,7 +150,7 @@ class SageMakerFrontEnd:
 
     def infer(self, call: Call) -> Answer:
         """Carry one inference."""
-        no_options(call, at=self._address.url)
+        refuse_options(call, at=self._address.url)
         if call.model_version:
             raise EncodeError("the SageMaker front end serves one version of a model; leave model_version out")
         path = "/invocations" if call.model is None else f"/models/{quote(call.model, safe='')}/invoke"
@@ -153,7 +161,7 @@ class SageMakerFrontEnd:
                 "multi-model mode, leave the model out: /invocations asks its default model",
                 status=_NOT_FOUND,
             )
-        return _answer(response)
+        return _read_answer(response)
 
     def ready(self, model: str | None) -> bool:
         """Whether ``/ping`` says 200; in multi-model mode, with a model, whether it is loaded."""
@@ -169,7 +177,7 @@ class SageMakerFrontEnd:
         self._address.close()
 
 
-class TritonFrontEnd:
+class TritonTransport:
     """Triton's own HTTP front end: the KServe v2 API under ``/v2``."""
 
     def __init__(self, address: Address) -> None:
@@ -178,10 +186,10 @@ class TritonFrontEnd:
 
     def infer(self, call: Call) -> Answer:
         """Carry one inference."""
-        no_options(call, at=self._address.url)
+        refuse_options(call, at=self._address.url)
         version = f"/versions/{quote(call.model_version, safe='')}" if call.model_version else ""
         path = f"{self._model(call.model)}{version}/infer"
-        return _answer(self._address.post(path, call.payload, triton_headers(call.payload)))
+        return _read_answer(self._address.post(path, call.payload, triton_headers(call.payload)))
 
     def ready(self, model: str | None) -> bool:
         """Whether the server, or the model, is ready."""
@@ -196,7 +204,10 @@ class TritonFrontEnd:
             raise ServerError(decode_error(response.data), status=response.status)
         try:
             document = json.loads(response.data)
-            inputs, outputs = tuple(map(_tensor, document["inputs"])), tuple(map(_tensor, document["outputs"]))
+            inputs, outputs = (
+                tuple(map(_read_tensor, document["inputs"])),
+                tuple(map(_read_tensor, document["outputs"])),
+            )
             name, versions = str(document["name"]), tuple(map(str, document.get("versions", ())))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DecodeError(f"{self._address.url}{path}: the answer is not a model's metadata ({error!r})") from error
@@ -252,7 +263,12 @@ class TritonFrontEnd:
             raise UnnamedModelError(self._address.url, ()) from error
 
 
-def flavour_of(address: Address) -> Flavour:
+def create_transport(address: Address, front_end: FrontEnd) -> SageMakerTransport | TritonTransport:
+    """Return the transport for a front end."""
+    return TritonTransport(address) if front_end == "triton" else SageMakerTransport(address)
+
+
+def detect_front_end(address: Address) -> FrontEnd:
     """Return which front end answers at the address.
 
     Only Triton's own knows ``GET /v2``, KServe's server metadata. The SageMaker one answers it 400, and a container of
@@ -273,7 +289,7 @@ def flavour_of(address: Address) -> Flavour:
     return "sagemaker"
 
 
-def coalesced(payload: Payload) -> Iterator[bytes | memoryview]:
+def join_small_buffers(payload: Payload) -> Iterator[bytes | memoryview]:
     """The buffers in order, neighbours that are small joined, large ones as they are."""
     small: list[bytes | memoryview] = []
     size = 0
@@ -293,7 +309,7 @@ def coalesced(payload: Payload) -> Iterator[bytes | memoryview]:
         yield b"".join(small)
 
 
-def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
+def _read_answer(response: urllib3.BaseHTTPResponse) -> Answer:
     if response.status != _OK:
         sentence = decode_error(response.data)
         if response.status == _NOT_IMPLEMENTED and "decoupled" in sentence:
@@ -303,34 +319,34 @@ def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
     return Answer(response.data, header_length(response.headers, size=len(response.data)))
 
 
-def _tensor(entry: Mapping[str, object]) -> TensorMetadata:
+def _read_tensor(entry: Mapping[str, object]) -> TensorMetadata:
     shape = entry["shape"]
     if not isinstance(shape, list):
         raise TypeError("shape is no array")
     return TensorMetadata(str(entry["name"]), str(entry["datatype"]), tuple(int(each) for each in shape))
 
 
-def _reason(error: BaseException) -> str:
+def _find_reason(error: BaseException) -> str:
     """The system's own words where there are some, without urllib3's object names."""
     last = error
-    for last in _causes(error):
+    for last in _list_causes(error):
         if isinstance(last, OSError) and last.strerror:
             return last.strerror
-        if line := _status_line(last).strip():
+        if line := _get_status_line(last).strip():
             return f"it answered {line!a:.60}, which is not HTTP"
     return str(last) or type(last).__name__
 
 
-def _speaks_http2(error: BaseException) -> bool:
-    return any(_HTTP2_SETTINGS.match(_status_line(cause)) for cause in _causes(error))
+def _is_http2(error: BaseException) -> bool:
+    return any(_HTTP2_SETTINGS.match(_get_status_line(cause)) for cause in _list_causes(error))
 
 
-def _status_line(error: BaseException) -> str:
+def _get_status_line(error: BaseException) -> str:
     """What came where a status line should be; empty for any other error."""
     return str(getattr(error, "line", "")) if isinstance(error, http.client.BadStatusLine) else ""
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _list_causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what led to it, outermost first."""
     cause: BaseException | None = error
     while cause is not None:
