@@ -31,7 +31,7 @@ NAMES: Final = ("source-ref", "label")
 FEEDER: Final = """
 import sys, threading
 from pathlib import Path
-from tritonforge.transform import Folders
+from tritonforge.transform import LocalStore
 from tritonforge.training.job import Channel, S3Data, Source
 from tritonforge.training.job.epochs import collect
 from tritonforge.training.job.epochs import Epochs
@@ -39,8 +39,8 @@ from tritonforge.training.job.channel_setup import Feeder
 folder, names, ended = Path(sys.argv[1]), tuple(sys.argv[2:]), threading.Event()
 data = S3Data(uri=str(folder / "manifest"), data_type="AugmentedManifestFile", attribute_names=names)
 channel = Channel(name="train", source=Source(s3=data), record_wrapper_type="RecordIO")
-entries = collect(channel, data, Folders(), folder / "entries", ended)
-feeder = Feeder(Epochs(channel, data, entries, Folders(), ended), folder, failed=sys.exit, ahead=False)
+entries = collect(channel, data, LocalStore(), folder / "entries", ended)
+feeder = Feeder(Epochs(channel, data, entries, LocalStore(), ended), folder, failed=sys.exit, ahead=False)
 feeder.start()
 print("begun", flush=True)
 sys.stdin.read()

@@ -22,7 +22,15 @@ import make_pictures
 from serving import build, in_process, photographs
 
 from tritonforge.records import frame_tfrecord
-from tritonforge.transform import RAW, Folders, ModelClient, Outcome, TransformInput, TransformJob, TransformOutput
+from tritonforge.transform import (
+    RAW,
+    LocalStore,
+    ModelClientConfig,
+    Outcome,
+    TransformInput,
+    TransformJob,
+    TransformOutput,
+)
 from tritonforge.transform import run as transform
 from tritonforge.transform.local_server import LocalServer
 
@@ -39,27 +47,27 @@ RECORD_BYTES: Final = 100_000
 SCRIPT: Final = """
 import pathlib, sys, tempfile
 from tritonforge.cli.transform import few_arenas
-from tritonforge.transform import Folders, Found, Reply, TransformInput, TransformJob, TransformOutput, run
+from tritonforge.transform import LocalStore, StoredObject, Reply, TransformInput, TransformJob, TransformOutput, run
 few_arenas()
 path, times, kind = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 size = path.stat().st_size
-class Source(Folders):
+class Source(LocalStore):
     def list(self, prefix):
         if kind == "objects":
-            yield from (Found(f"in/{number:07}", size, "e") for number in range(times))
+            yield from (StoredObject(f"in/{number:07}", size, "e") for number in range(times))
         else:
-            yield Found("in/part", times * size, "e")
+            yield StoredObject("in/part", times * size, "e")
     def open(self, uri, offset=0):
         for _ in range(1 if kind == "objects" else times):
             yield from super().open(str(path))
-class Sink(Folders):
+class Sink(LocalStore):
     def put(self, content, uri):
         if isinstance(content, pathlib.Path):
             content.unlink()
 class Model:
-    def ask(self, body, headers, *, timeout):
+    def invoke(self, body, headers, *, timeout):
         return Reply(200, {}, bytes(body[:12_000]))
-    def execution_parameters(self):
+    def fetch_parameters(self):
         return None
 with tempfile.TemporaryDirectory() as folder:
     job = TransformJob(
@@ -67,7 +75,7 @@ with tempfile.TemporaryDirectory() as folder:
         output=TransformOutput(uri=folder + "/out", assemble_with="Line"),
         batch_strategy="SingleRecord", max_concurrent_transforms=8, max_payload_in_mb=1,
     )
-    outcome = run(job, source=Source(), sink=Sink(), asker=Model(), work=pathlib.Path(folder, "work"))
+    outcome = run(job, source=Source(), sink=Sink(), client=Model(), work=pathlib.Path(folder, "work"))
     assert outcome.state == "Completed" and outcome.size == times * size, outcome
 print(pathlib.Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 """
@@ -183,7 +191,7 @@ def job(
     import dataclasses
 
     shutil.rmtree(target, ignore_errors=True)
-    gathering = server.gathering()
+    gathering = server.probe_coalescer()
     assert gathering is not None
     if batch is not None:
         gathering = dataclasses.replace(gathering, max_batch=batch) if batch > 1 else None
@@ -194,13 +202,13 @@ def job(
             output=TransformOutput(uri=str(target)),
             batch_strategy="SingleRecord" if records else None,
             max_concurrent_transforms=concurrent,
-            model_client=ModelClient(invocations_max_retries=0),
+            model_client=ModelClientConfig(invocations_max_retries=0),
         ),
-        source=Folders(),
-        sink=Folders(),
-        asker=server,
+        source=LocalStore(),
+        sink=LocalStore(),
+        client=server,
         form="jsonl",
-        gathering=gathering,
+        coalescer=gathering,
         gather_always=always,
     )
     assert outcome.state == "Completed", outcome.reason

@@ -16,8 +16,8 @@ from tests.support.forked_scripts import Forks
 from tritonforge.errors import ConnectError
 from tritonforge.records import frame_recordio, frame_tfrecord
 from tritonforge.transform import (
-    Folders,
-    ModelClient,
+    LocalStore,
+    ModelClientConfig,
     Outcome,
     Reply,
     ServerLostError,
@@ -52,7 +52,7 @@ class Model:
         self.recovered = 0
         self.lock = threading.Lock()
 
-    def ask(self, body: Any, headers: Mapping[str, str], *, timeout: float) -> Reply:
+    def invoke(self, body: Any, headers: Mapping[str, str], *, timeout: float) -> Reply:
         """An answer, a moment later."""
         with self.lock:
             self.in_flight += 1
@@ -70,7 +70,7 @@ class Model:
             with self.lock:
                 self.in_flight -= 1
 
-    def execution_parameters(self) -> Mapping[str, Any] | None:
+    def fetch_parameters(self) -> Mapping[str, Any] | None:
         """What the test set."""
         return self.parameters
 
@@ -141,7 +141,7 @@ class Folder:
         target = {name: fields.pop(name) for name in ("accept", "assemble_with") if name in fields}
         retries = fields.pop("retries", None)
         if retries is not None:
-            fields["model_client"] = ModelClient(invocations_max_retries=retries)
+            fields["model_client"] = ModelClientConfig(invocations_max_retries=retries)
         return TransformJob(
             input=TransformInput(uri=fields.pop("uri", str(self.source)), **source),
             output=TransformOutput(uri=str(self.target), **target),
@@ -154,9 +154,9 @@ class Folder:
         """Run a job on these folders."""
         return run(
             self.job(**fields),
-            source=Folders(),
-            sink=Folders(),
-            asker=model,
+            source=LocalStore(),
+            sink=LocalStore(),
+            client=model,
             work=self.work if work else None,
             **(options or {}),
         )
@@ -180,5 +180,5 @@ def forks() -> Iterator[Forks]:
 def quick() -> Iterator[None]:
     """Retries without pauses."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tritonforge.transform.asking._PAUSE", 0.0)
+        patch.setattr("tritonforge.transform.model_client._RETRY_DELAY", 0.0)
         yield

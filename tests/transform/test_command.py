@@ -11,8 +11,8 @@ import pytest
 
 from tests import conftest
 from tests.support.command import tritonforge
+from tests.support.invocation_container import Container
 from tests.transform.conftest import FRAMES, Folder
-from tests.transform.test_asker import Container
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_another_job_over_the_same_output_is_refused_unless_afresh(folder: Folde
     container.hang_up = False
     refused = tritonforge(*command, "--form", "jsonl")
     assert refused.returncode == 2
-    assert "the progress of another job: its form was" in refused.stderr
+    assert "the progress of another job (expected format" in refused.stderr
     assert "--afresh" in refused.stderr
     assert tritonforge(*command, "--form", "container", "--accept", "x/y", "--afresh").returncode == 0
     assert [path.name for path in work.iterdir()] == ["mine"]
@@ -115,13 +115,13 @@ def test_another_job_over_the_same_output_is_refused_unless_afresh(folder: Folde
         (["IN", "OUT", "--url", "http://127.0.0.1:9", "--env", "A"], "write NAME=VALUE"),
         (["IN", "OUT", "--url", "URL", "--max-payload", "50", "--max-concurrent", "3"], "it cannot exceed 100 MB"),
         (["IN", "OUT", "--url", "URL", "--input-filter", "x"], "it must begin with $"),
-        (["IN/none", "OUT", "--url", "URL"], "no such file or folder"),
-        (["IN", "OUT", "--url", "URL"], "there is no object to transform"),
+        (["IN/none", "OUT", "--url", "URL"], "no such file or directory"),
+        (["IN", "OUT", "--url", "URL"], "no objects to transform"),
         # The input and the output are looked at before a server is waited for.
-        (["IN/none", "OUT", "--model", "nowhere"], "no such file or folder"),
-        (["IN/empty", "OUT", "--model", "nowhere"], "there is no object to transform"),
+        (["IN/none", "OUT", "--model", "nowhere"], "no such file or directory"),
+        (["IN/empty", "OUT", "--model", "nowhere"], "no objects to transform"),
         (["IN/full", "IN/full/1/out", "--model", "nowhere"], "lies inside of INPUT"),
-        (["IN/full", "IN/file/out", "--model", "nowhere"], "cannot be written"),
+        (["IN/full", "IN/file/out", "--model", "nowhere"], "cannot write"),
         (["IN/full/1", "OUT", "--model", "nowhere", "--manifest"], "the manifest must be a JSON array"),
     ],
 )

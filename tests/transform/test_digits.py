@@ -109,7 +109,7 @@ def transform(
     """The seed's job, with the strategy set that its Python example leaves out."""
     if source.name == "tfrecords":
         fields |= {"split_type": "TFRecord", "batch_strategy": "SingleRecord", "assemble_with": "Line"}
-    options = {"gathering": server.gathering() if gather else None, "form": form}
+    options = {"coalescer": server.probe_coalescer() if gather else None, "output_format": form}
     return folder.run(server, uri=str(source), content_type=RAW, max_payload_in_mb=1, options=options, **fields)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.forked_scripts import Forks
+from tests.support.invocation_container import Container
 from tests.transform.conftest import FRAMES, Folder, Model
 from tests.transform.killed import Tool, outputs
-from tests.transform.test_asker import Container
 
 RECORDS = 400
 
@@ -103,16 +103,16 @@ def test_what_was_done_before_a_crash_is_known_after_it(folder: Folder) -> None:
     """The journal tells of nothing that is not there: an output is on the disk before its row is."""
     folder.write({f"{number:03}": b"%d" % number for number in range(100)})
     order: list[tuple[str, str]] = []
-    from tritonforge.transform import Folders, run
+    from tritonforge.transform import LocalStore, run
     from tritonforge.transform.journal import Journal
 
-    class Sink(Folders):
+    class Sink(LocalStore):
         def put(self, content: Path | bytes, uri: str) -> None:
             super().put(content, uri)
             order.append(("put", Path(uri).name))
 
     with pytest.MonkeyPatch.context() as patch:
-        done = Journal.done
+        done = Journal.record_output
         lock = threading.Lock()
 
         def noted(self: Journal, key: str, records: int, size: int, *, at_once: bool = False) -> None:
@@ -120,8 +120,8 @@ def test_what_was_done_before_a_crash_is_known_after_it(folder: Folder) -> None:
                 order.append(("done", f"{key}.out"))
             done(self, key, records, size, at_once=at_once)
 
-        patch.setattr(Journal, "done", noted)
-        run(folder.job(max_concurrent_transforms=8), source=Folders(), sink=Sink(), asker=Model(), work=folder.work)
+        patch.setattr(Journal, "record_output", noted)
+        run(folder.job(max_concurrent_transforms=8), source=LocalStore(), sink=Sink(), client=Model(), work=folder.work)
     places = {entry: index for index, entry in enumerate(order)}
     assert len(places) == 200
     assert all(places["put", name] < places["done", name] for kind, name in order if kind == "done")

@@ -19,7 +19,7 @@ from tests.transform.conftest import FRAMES, Folder
 from tests.transform.killed import Tool, outputs
 from tritonforge.errors import LaunchError
 from tritonforge.inference.wire import SAGEMAKER_BINARY_JSON, decode_response, encode_request, find_header_length
-from tritonforge.transform import RAW, Folders, Outcome, local_server, run
+from tritonforge.transform import RAW, LocalStore, Outcome, local_server, run
 from tritonforge.transform.local_server import LocalServer
 
 pytestmark = pytest.mark.server
@@ -97,7 +97,7 @@ FIELDS: dict[str, Any] = {
 
 def turn(folder: Folder, server: LocalServer, *, gather: bool = False, **fields: Any) -> Outcome:
     """Run the job."""
-    options = {"gathering": server.gathering() if gather else None}
+    options = {"coalescer": server.probe_coalescer() if gather else None}
     return folder.run(server, options=options, **{**FIELDS, **fields})
 
 
@@ -137,10 +137,10 @@ def test_a_repository_of_several_models_needs_a_default_model(tmp_path: Path) ->
 
 def test_the_repository_says_how_records_are_gathered(server: LocalServer) -> None:
     """The model's one input, and its max_batch_size."""
-    gathering = server.gathering()
+    gathering = server.probe_coalescer()
     assert gathering is not None
     assert (gathering.name, gathering.datatype, gathering.max_batch) == ("TEXT", "BYTES", 16)
-    assert server.execution_parameters() is None
+    assert server.fetch_parameters() is None
 
 
 def test_a_bad_record_among_gathered_ones_fails_alone(folder: Folder, server: LocalServer) -> None:
@@ -201,7 +201,7 @@ def test_a_process_that_dies_is_not_seen_in_the_outputs(
     """The server is started again, and what it had in hand is sent again: as if nothing had been."""
     folder.write({f"{part}": b"".join(map(FRAMES["TFRecord"], RECORDS[part::3])) for part in range(3)})
     told: list[str] = []
-    with LocalServer(repository, environment={"PAUSE": "0.01"}, told=told.append) as server:
+    with LocalServer(repository, environment={"PAUSE": "0.01"}, on_restart=told.append) as server:
         assert turn(folder, server, max_concurrent_transforms=8).state == "Completed"
         expected = folder.outputs()
         for path in folder.target.iterdir():
@@ -248,9 +248,9 @@ def test_a_server_that_only_dies_ends_the_job(
     with LocalServer(repository) as server:
         outcome = run(
             folder.job(**{**FIELDS, "split_type": "None", "retries": 0}),
-            source=Folders(),
-            sink=Folders(),
-            asker=server,
+            source=LocalStore(),
+            sink=LocalStore(),
+            client=server,
         )
     assert outcome.state == "Failed"
     assert "tritonserver ended 3 times without an answer in between" in outcome.reason

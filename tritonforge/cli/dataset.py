@@ -28,7 +28,7 @@ from tritonforge.training.manifest import (
 )
 from tritonforge.training.manifest.labels import LABEL, SOURCE, Labelled
 from tritonforge.training.manifest.lines import read_json
-from tritonforge.transform.places import Folders, Place, PlaceError
+from tritonforge.transform.object_store import LocalStore, ObjectStore, StoreError
 
 __all__ = [
     "FORMS",
@@ -84,10 +84,10 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
-def place_for(uri: str, flags: Mapping[str, Any]) -> Place:
+def place_for(uri: str, flags: Mapping[str, Any]) -> ObjectStore:
     """Where an address is: this machine, or S3, whose client is loaded then only."""
     if not uri.startswith("s3://"):
-        return Folders()
+        return LocalStore()
     from tritonforge.cli import fleet
 
     return fleet.objects(flags)
@@ -126,7 +126,7 @@ class Dataset:
 
     path: str
     form: Form
-    place: Place
+    place: ObjectStore
     size: int | None = None
 
     def chunks(self, progress: Steps | None = None) -> Iterator[Buffer]:
@@ -139,7 +139,7 @@ class Dataset:
                 if progress is not None and done - told >= _MOVE:
                     progress.moved(done, self.size)
                     told = done
-        except PlaceError as error:
+        except StoreError as error:
             raise LocatedError(str(error)) from error
 
     def whole(self) -> bytes:
@@ -163,7 +163,7 @@ class Dataset:
             for found in self.place.list(self.path):
                 if found.uri.endswith(".json"):
                     yield found.uri, b"".join(self.place.open(found.uri))
-        except PlaceError as error:
+        except StoreError as error:
             raise LocatedError(str(error)) from error
 
     def images(self, folder: str, names: Mapping[int, str]) -> Iterator[Labelled]:
@@ -233,9 +233,9 @@ class Places:
         self._copies = copies
         self._local = place_for("", flags)
         self._flags = flags
-        self._s3: Place | None = None
+        self._s3: ObjectStore | None = None
 
-    def open(self, uri: str) -> tuple[Place, str]:
+    def open(self, uri: str) -> tuple[ObjectStore, str]:
         """The place of a picture, and its address there."""
         if self._copies and not self._copies.startswith("s3://"):
             parts = uri.partition("://")[2].split("/") if "://" in uri else uri.split("/")
@@ -243,7 +243,7 @@ class Places:
                 copy = Path(self._copies, *parts[start:])
                 if copy.is_file():
                     return self._local, str(copy)
-            raise PlaceError(f"{self._copies} has no copy of {uri}")
+            raise StoreError(f"{self._copies} has no copy of {uri}")
         if not uri.startswith("s3://"):
             beside = Path(self._beside, uri)  # as a training job of this machine finds it
             return self._local, str(beside) if beside.is_file() or not Path(uri).is_file() else uri
@@ -312,16 +312,16 @@ def _values(file: BinaryIO) -> Iterator[Json]:
         yield read_json(line, number=number)
 
 
-def _size(path: str, place: Place) -> int | None:
+def _size(path: str, place: ObjectStore) -> int | None:
     """The bytes of a file, None where there is none."""
     try:
         found = place.find(path)
-    except PlaceError as error:
+    except StoreError as error:
         raise LocatedError(str(error)) from error
     return None if found is None else found.size
 
 
-def _form(path: str, place: Place) -> Form:
+def _form(path: str, place: ObjectStore) -> Form:
     """What a file holds, by how it begins, and by its name where that is not enough."""
     head = b""
     try:
@@ -329,7 +329,7 @@ def _form(path: str, place: Place) -> Form:
             head += chunk
             if len(head) >= _HEAD:
                 break
-    except PlaceError as error:
+    except StoreError as error:
         raise LocatedError(str(error)) from error
     if b"\0" in head:
         raise LocatedError(

@@ -25,20 +25,20 @@ from tritonforge.records import AssembleWith, BatchStrategy, SplitType
 from tritonforge.repository.artifacts.download import cache_folder
 from tritonforge.transform import (
     RAW,
-    Asker,
     DataProcessing,
-    Folders,
-    Form,
-    HttpAsker,
+    HttpModelClient,
+    LocalStore,
     ModelClient,
+    ModelClientConfig,
+    ObjectStore,
     Outcome,
-    Place,
+    OutputFormat,
     TransformInput,
     TransformJob,
     TransformOutput,
+    build_container_environment,
     check,
-    container_environment,
-    forget,
+    remove_progress,
     run,
 )
 from tritonforge.transform import Progress as Course
@@ -100,7 +100,7 @@ def job_flags(command: _Command) -> _Command:
 def job_of(source: str, target: str, **flags: Any) -> TransformJob:
     """The job that the flags describe; a record of a TFRecord or RecordIO file goes without its frame by itself."""
     given = {name: flags.get(name) for name in ("input_filter", "output_filter", "join_source")}
-    client = ModelClient(
+    client = ModelClientConfig(
         invocations_timeout_in_seconds=flags.get("timeout"), invocations_max_retries=flags.get("retries")
     )
     split_type = cast("SplitType | None", flags.get("split_type"))
@@ -120,7 +120,7 @@ def job_of(source: str, target: str, **flags: Any) -> TransformJob:
         max_concurrent_transforms=flags.get("max_concurrent"),
         max_payload_in_mb=flags.get("max_payload"),
         batch_strategy=strategy,
-        model_client=None if client == ModelClient() else client,
+        model_client=None if client == ModelClientConfig() else client,
         environment=dict(_pair(each) for each in flags.get("environment") or ()) or None,
         data_processing=DataProcessing(**given) if any(given.values()) else None,
     )
@@ -134,7 +134,7 @@ def job_of(source: str, target: str, **flags: Any) -> TransformJob:
 @click.option("--default-model", metavar="NAME", help="The model to ask; default the only one, or the outermost.")
 @click.option(
     "--form",
-    type=click.Choice(get_args(Form)),
+    type=click.Choice(get_args(OutputFormat)),
     help="What is written of the answers: as they are (container), JSON lines, tables. Default: jsonl.",
 )
 @click.option(
@@ -156,7 +156,7 @@ def transform(
     model: Path | None,
     url: str | None,
     default_model: str | None,
-    form: Form | None,
+    form: OutputFormat | None,
     gather: str,
     work: Path | None,
     afresh: bool,
@@ -193,14 +193,14 @@ def transform(
         payload = flags.get("max_payload")
         flags["max_concurrent"] = min(_CONCURRENT, 100 // payload) if payload else _CONCURRENT
     job = job_of(source, target, **flags)
-    chosen: Form = form or ("jsonl" if job.data_processing is None else "container")
+    chosen: OutputFormat = form or ("jsonl" if job.data_processing is None else "container")
     folder = work or _work(source, target)
     _check_apart(source, target, folder)
     if url is not None:
         url = _front_end(url)
     if afresh:
-        forget(folder)
-    objects, outputs = _place(source, flags), _place(target, flags, halves=folder / "halves")
+        remove_progress(folder)
+    objects, outputs = _place(source, flags), _place(target, flags, partial=folder / "partial")
     check(job, source=objects, sink=outputs)
     with ExitStack() as stack:
         stop = stack.enter_context(signals())
@@ -212,18 +212,18 @@ def transform(
             job,
             source=objects,
             sink=outputs,
-            asker=asker,
+            client=asker,
             work=folder,
-            form=chosen,
-            gathering=gathering if gather != "never" else None,
-            gather_always=gather == "always",
-            identity=identity,
-            progress=progress,
+            output_format=chosen,
+            coalescer=gathering if gather != "never" else None,
+            always_coalesce=gather == "always",
+            model_identity=identity,
+            on_progress=progress,
             stop=stop.event,
         )
         stop.working = False
     if outcome.state == "Completed":
-        forget(folder)
+        remove_progress(folder)
     _report(outcome, target, report, folder)
     return {"Completed": 0, "Failed": 1, "Stopped": _STOPPED}[outcome.state]
 
@@ -231,11 +231,11 @@ def transform(
 @contextmanager
 def _server(
     model: Path | None, url: str | None, default_model: str | None, job: TransformJob, log: Path | None, stop: Stop
-) -> Iterator[tuple[Asker, Any]]:
+) -> Iterator[tuple[ModelClient, Any]]:
     """What answers, and how it takes several records at once."""
     connections = job.max_concurrent_transforms or 1
     if url is not None:
-        asker = HttpAsker(url, connections=connections)
+        asker = HttpModelClient(url, connections=connections)
         try:
             yield asker, None
         finally:
@@ -247,16 +247,16 @@ def _server(
         server = LocalServer(
             model,
             default_model=default_model,
-            environment=container_environment(job),
+            environment=build_container_environment(job),
             connections=connections,
             log=log,
             on_progress=progress.detail,
-            told=lambda sentence: err.print(f"[yellow]note:[/yellow] {escape(sentence)}"),
+            on_restart=lambda sentence: err.print(f"[yellow]note:[/yellow] {escape(sentence)}"),
         )
     with server:
         for warning in server.server.warnings:
             err.print(f"[yellow]note:[/yellow] {escape(warning)}")
-        yield server, server.gathering()
+        yield server, server.probe_coalescer()
 
 
 def _front_end(url: str) -> str:
@@ -303,8 +303,8 @@ def _draw(bar: Progress, task: TaskID, course: Course) -> None:
     )
 
 
-def _place(uri: str, flags: Mapping[str, Any], *, halves: Path | None = None) -> Place:
-    return fleet.objects(flags) if uri.startswith("s3://") else Folders(halves)
+def _place(uri: str, flags: Mapping[str, Any], *, partial: Path | None = None) -> ObjectStore:
+    return fleet.objects(flags) if uri.startswith("s3://") else LocalStore(partial)
 
 
 def _work(source: str, target: str) -> Path:

@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 from tritonforge import temporary
 from tritonforge.errors import MissingExtraError, RequestError, TritonForgeError
 from tritonforge.records import Buffer
-from tritonforge.transform.places import CHUNK, Found, PlaceError
+from tritonforge.transform.object_store import CHUNK, StoredObject, StoreError
 
 __all__ = [
     "EmulatedS3",
@@ -222,15 +222,15 @@ class JobStore:
         self._outputs = folder / _OUTPUTS
         self._lock = threading.Lock()
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         """The objects whose address begins with the prefix."""
         for each in self._objects.list(prefix):
-            yield _to_found(each)
+            yield _to_stored_object(each)
 
-    def find(self, uri: str) -> Found | None:
+    def find(self, uri: str) -> StoredObject | None:
         """The object at an address."""
         try:
-            return _to_found(self._objects.head(uri))
+            return _to_stored_object(self._objects.head(uri))
         except (ObjectMissingError, RequestError):
             return None
 
@@ -241,7 +241,7 @@ class JobStore:
                 while piece := stream.read(CHUNK):
                     yield piece
         except (ObjectMissingError, RequestError, OSError) as error:
-            raise PlaceError(f"{uri}: it cannot be read: {error}") from error
+            raise StoreError(f"{uri}: it cannot be read: {error}") from error
 
     def put(self, content: Path | bytes, uri: str) -> None:
         """Put an output, after its address is known to be this job's."""
@@ -252,7 +252,7 @@ class JobStore:
             try:
                 self._objects.put(uri, body)
             except (ObjectMissingError, RequestError) as error:
-                raise PlaceError(f"{uri}: the output cannot be written: {error}", hopeless=True) from error
+                raise StoreError(f"{uri}: the output cannot be written: {error}", permanent=True) from error
         if isinstance(content, Path):
             content.unlink()
 
@@ -261,9 +261,9 @@ class JobStore:
         try:
             there = self._objects.has_bucket(uri)
         except RequestError as error:
-            raise PlaceError(str(error), hopeless=True) from error
+            raise StoreError(str(error), permanent=True) from error
         if not there:
-            raise PlaceError(f"{uri}: outputs cannot be written there: there is no such bucket", hopeless=True)
+            raise StoreError(f"{uri}: outputs cannot be written there: there is no such bucket", permanent=True)
 
     def outputs(self) -> tuple[str, ...]:
         """The addresses of what the job has put, by earlier runs too; each once."""
@@ -279,8 +279,8 @@ class JobStore:
             self._objects.delete(uri)
 
 
-def _to_found(stored: S3Object) -> Found:
-    return Found(stored.uri, stored.size, stored.etag)
+def _to_stored_object(stored: S3Object) -> StoredObject:
+    return StoredObject(stored.uri, stored.size, stored.etag)
 
 
 def _read_uri(line: str) -> str:

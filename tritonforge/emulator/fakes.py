@@ -16,7 +16,7 @@ from tritonforge.emulator.emulated_s3 import EmulatedS3
 from tritonforge.emulator.hosting import ContainerError, ContainerGoneError, Variant
 from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.training.job import Measured, Outcome, Phase, TrainingJob
-from tritonforge.transform.places import Place
+from tritonforge.transform.object_store import ObjectStore
 
 __all__ = ["FakeContainer", "FakeContainers", "FakeTrainer"]
 
@@ -129,7 +129,7 @@ class FakeTrainer:
         job: TrainingJob,
         *,
         program: Path,
-        place: Place,
+        place: ObjectStore,
         work: Path,
         pack: Callable[[Path, Path], None],
         line: Callable[[str], None] | None = None,

@@ -1,57 +1,56 @@
-"""Batch transform: objects become records, records requests, answers objects again; on this machine and for SageMaker.
+"""Batch transform on this machine: objects become records, records become requests, responses become outputs.
 
-`run` takes a `TransformJob`, places where objects are, and what carries requests to the model; it gives an `Outcome`.
+`run` takes a `TransformJob`, the stores of its input and output, and the client of the model; it returns an `Outcome`.
 """
 
 from __future__ import annotations
 
-from tritonforge.transform.asker import Asker, HttpAsker, Reply, ServerLostError
 from tritonforge.transform.engine import check, run
-from tritonforge.transform.forms import Form
-from tritonforge.transform.gathering import RAW, Gathering
 from tritonforge.transform.job import (
     DataCapture,
     DataProcessing,
-    ModelClient,
+    ModelClientConfig,
     Resources,
     TransformInput,
     TransformJob,
     TransformOutput,
 )
-from tritonforge.transform.journal import JournalError, forget
-from tritonforge.transform.naming import Naming
-from tritonforge.transform.outcomes import Failure, Outcome, Progress
-from tritonforge.transform.places import Folders, Found, Place, PlaceError
-from tritonforge.transform.precedence import Effective, container_environment, resolved
+from tritonforge.transform.journal import JournalError, remove_progress
+from tritonforge.transform.model_client import HttpModelClient, ModelClient, Reply, ServerLostError
+from tritonforge.transform.object_store import LocalStore, ObjectStore, OutputNaming, StoredObject, StoreError
+from tritonforge.transform.output_formats import OutputFormat
+from tritonforge.transform.request_coalescer import RAW, RequestCoalescer
+from tritonforge.transform.run_state import Failure, Outcome, Progress
+from tritonforge.transform.settings import EffectiveSettings, build_container_environment, resolve_settings
 
 __all__ = [
     "RAW",
-    "Asker",
     "DataCapture",
     "DataProcessing",
-    "Effective",
+    "EffectiveSettings",
     "Failure",
-    "Folders",
-    "Form",
-    "Found",
-    "Gathering",
-    "HttpAsker",
+    "HttpModelClient",
     "JournalError",
+    "LocalStore",
     "ModelClient",
-    "Naming",
+    "ModelClientConfig",
+    "ObjectStore",
     "Outcome",
-    "Place",
-    "PlaceError",
+    "OutputFormat",
+    "OutputNaming",
     "Progress",
     "Reply",
+    "RequestCoalescer",
     "Resources",
     "ServerLostError",
+    "StoreError",
+    "StoredObject",
     "TransformInput",
     "TransformJob",
     "TransformOutput",
+    "build_container_environment",
     "check",
-    "container_environment",
-    "forget",
-    "resolved",
+    "remove_progress",
+    "resolve_settings",
     "run",
 ]

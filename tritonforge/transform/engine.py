@@ -1,9 +1,9 @@
-"""The engine: a transform job run to its end, on any place, against any server that speaks as SageMaker's containers.
+"""The engine: it runs a transform job to its end, on any object store and with any model client.
 
-    list -> read, split, batch (readers) -> window -> ask (max_concurrent threads) -> in order -> put (deliverers)
+    list -> read, split, batch (readers) -> in-flight limit -> invoke (max_concurrent threads) -> in order -> write
 
-Objects are begun in the order of the listing; of a job's input and output only the window is held in memory. What is
-finished is in the journal, from which the next run of the same job goes on.
+Objects begin in the order of the listing. Memory holds only what the in-flight limit admits. The journal records what
+is finished, and the next run of the same job continues from there.
 """
 
 from __future__ import annotations
@@ -17,200 +17,240 @@ from typing import Any, Final
 
 from tritonforge.errors import DecodeError, DefinitionError, TritonForgeError
 from tritonforge.records.manifest import manifest_uris
-from tritonforge.transform import tables
-from tritonforge.transform.answering import Answerer
-from tritonforge.transform.asker import Asker
-from tritonforge.transform.asking import Asking
-from tritonforge.transform.course import Course, Listed, Plan
-from tritonforge.transform.delivering import Deliverer
-from tritonforge.transform.forms import SUFFIXES, Form
-from tritonforge.transform.gathering import RAW, Gathering
+from tritonforge.transform.data_processing import Processing
 from tritonforge.transform.job import TransformJob
-from tritonforge.transform.joining import Processing
 from tritonforge.transform.journal import Journal
-from tritonforge.transform.naming import Naming, output_uri, relative_key
-from tritonforge.transform.outcomes import Outcome, Progress, State
-from tritonforge.transform.places import Place, PlaceError
-from tritonforge.transform.precedence import resolved
-from tritonforge.transform.reading import Reader
+from tritonforge.transform.model_client import ModelClient, RetryingInvoker
+from tritonforge.transform.object_store import (
+    ObjectStore,
+    OutputNaming,
+    StoreError,
+    build_output_uri,
+    build_relative_key,
+)
+from tritonforge.transform.output_formats import SUFFIXES, OutputFormat, check_parquet
+from tritonforge.transform.request_coalescer import RAW, RequestCoalescer
+from tritonforge.transform.run_state import InputObject, Outcome, Progress, RunPlan, RunState, State
+from tritonforge.transform.settings import resolve_settings
+from tritonforge.transform.workers import InvokeWorker, ObjectReader, OutputWriter
 
 __all__ = ["check", "run"]
 
-#: Seconds between two calls of ``progress``, and how soon a stop is seen.
+#: Seconds between two calls of ``on_progress``, and how soon a stop is noticed.
 _PERIOD: Final = 0.1
 
 #: More threads would wait for the disk, fewer for the network.
-_MOST_READERS: Final = 4
-_MOST_DELIVERERS: Final = 4
+_MAX_READERS: Final = 4
+_MAX_WRITERS: Final = 4
 
-_NOTHING: Final = "there is no object to transform: nothing is listed at the input's address"
+_NO_OBJECTS: Final = "no objects to transform: the listing of the input is empty"
+
+#: Members of a request that do not change a job's outputs.
+_IRRELEVANT: Final = (
+    "BatchStrategy", "DataCaptureConfig", "ExperimentConfig", "MaxConcurrentTransforms", "MaxPayloadInMB",
+    "ModelClientConfig", "Tags", "TransformJobName", "TransformResources",
+)  # fmt: skip
 
 
-def check(job: TransformJob, *, source: Place, sink: Place) -> None:
-    """Find out whether a job has work to do and a place for it, before a server is started for it; it writes nothing.
+def check(job: TransformJob, *, source: ObjectStore, sink: ObjectStore) -> None:
+    """Check before a server is started that a job has objects and that its outputs can be written.
 
     Raises:
-        DefinitionError: the job itself is wrong, or its input has no object.
-        PlaceError: the input cannot be listed, or outputs cannot be put.
-        DecodeError: the input is to be a manifest, and is none.
+        DefinitionError: the job is invalid, or its input has no object.
+        StoreError: the input cannot be listed, or outputs cannot be written.
+        DecodeError: the input should be a manifest but is not.
     """
-    if problems := job.problems():
-        raise DefinitionError("; ".join(problems))
+    _check_values(job)
     with closing(iter(_Listing(job, source, "relative", (0, 1)))) as listing:
         if next(listing, None) is None:
-            raise DefinitionError(f"{job.input.uri}: {_NOTHING}")
+            raise DefinitionError(f"{job.input.uri}: {_NO_OBJECTS}")
     sink.check(job.output.uri)
 
 
 def run(
     job: TransformJob,
     *,
-    source: Place,
-    sink: Place,
-    asker: Asker,
+    source: ObjectStore,
+    sink: ObjectStore,
+    client: ModelClient,
     work: Path | None = None,
-    form: Form = "container",
-    gathering: Gathering | None = None,
-    gather_always: bool = False,
-    naming: Naming = "relative",
+    output_format: OutputFormat = "container",
+    coalescer: RequestCoalescer | None = None,
+    always_coalesce: bool = False,
+    naming: OutputNaming = "relative",
     share: tuple[int, int] = (0, 1),
-    identity: str = "",
-    progress: Callable[[Progress], None] | None = None,
+    model_identity: str = "",
+    on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Outcome:
-    """Run a job, or what an earlier run of it left, and tell how it ended.
+    """Run a job, or what an earlier run left of it, and return its outcome. Failures of objects are in the outcome.
 
-    ``work`` is a folder for what is not finished yet; with the same folder the next run goes on there, however this one
-    ends. It may be removed once the job has Completed. Without it every run begins anew. ``form`` is what is written of
-    the answers. ``gathering`` says how the server takes several records at once, where it does; unless
-    ``gather_always``, it is given up when it changes an answer. ``share`` (i, n) runs every n-th object from the i-th
-    on, for one of n instances. ``identity`` is a text that changes when the model does: outputs of two models are not
-    mixed. ``progress`` is called ten times a second, ``stop`` ends the job once it is set.
+    Args:
+        job: the job.
+        source: the store of the input.
+        sink: the store of the outputs.
+        client: sends requests to the model.
+        work: a directory for unfinished work. The next run with the same directory continues there, however this one
+            ends. It may be removed once the job has completed. Without it every run starts from the beginning.
+        output_format: what is written of the responses.
+        coalescer: how the model accepts several records at once, None if it does not.
+        always_coalesce: coalesce even if that changes an answer; otherwise the job then sends records one by one.
+        naming: how outputs are named.
+        share: (i, n) runs every n-th object from the i-th on, for one of n instances.
+        model_identity: a text that changes when the model does, so that outputs of two models are never mixed.
+        on_progress: called ten times a second.
+        stop: ends the job once it is set.
 
-    What fails is told in the outcome. Raises DefinitionError where the job itself is wrong, or ``work`` is another
-    job's; JournalError where ``work`` cannot be used; MissingExtraError.
+    Raises:
+        DefinitionError: the job is invalid, or ``work`` belongs to another job.
+        JournalError: ``work`` cannot be used.
+        MissingExtraError: pyarrow is not installed and ``output_format`` is "parquet".
     """
-    if problems := job.problems():
-        raise DefinitionError("; ".join(problems))
-    if form == "parquet":
-        tables.check_parquet()
-    if form != "container" and job.data_processing is not None:
-        raise DefinitionError("DataProcessing works on what the container answers; leave the form as it is")
-    effective = resolved(job, asker.execution_parameters())
-    processing = Processing.of(job)
+    _check_values(job)
+    if output_format == "parquet":
+        check_parquet()
+    if output_format != "container" and job.data_processing is not None:
+        raise DefinitionError("DataProcessing applies to the container's answers: it requires the format container")
+    settings = resolve_settings(job, client.fetch_parameters())
+    processing = Processing.from_job(job)
     ended = threading.Event()
     notes: list[str] = []
-    raw = job.input.content_type == RAW and processing is None
-    asking = Asking(
-        asker,
+    is_raw = job.input.content_type == RAW and processing is None
+    invoker = RetryingInvoker(
+        client,
         content_type=job.input.content_type,
         accept=job.output.accept,
-        timeout=effective.timeout,
-        retries=effective.retries,
+        timeout=settings.timeout,
+        retries=settings.retries,
         stop=ended,
-        gathering=gathering if raw and not effective.chunked else None,
-        trusted=gather_always,
-        note=notes.append,
+        coalescer=coalescer if is_raw and not settings.chunked else None,
+        trusted=always_coalesce,
+        on_note=notes.append,
     )
-    plan = Plan(
-        effective=effective,
+    plan = RunPlan(
+        settings=settings,
         split_type=job.input.split_type or "None",
         compressed=job.input.compression_type == "Gzip",
         assemble_with=job.output.assemble_with or "None",
-        form=form,
+        output_format=output_format,
         processing=processing,
     )
-    described = {**_described(job), "form": form, "naming": naming, "share": list(share), "model": identity}
-    described |= {"strategy": effective.strategy, "payload": effective.max_payload, "chunked": effective.chunked}
-    with Journal(work, described) as journal:
-        before = journal.before()
+    # Everything that the outputs depend on.
+    description: dict[str, Any] = {
+        **{name: value for name, value in job.to_request().items() if name not in _IRRELEVANT},
+        "format": output_format,
+        "naming": naming,
+        "share": list(share),
+        "model": model_identity,
+        "strategy": settings.strategy,
+        "payload": settings.max_payload,
+        "chunked": settings.chunked,
+    }
+    with Journal(work, description) as journal:
+        before = journal.count_finished()
         listing = _Listing(job, source, naming, share)
-        course = Course(
+        state = RunState(
             plan,
-            listing=iter(listing),
+            objects=iter(listing),
             source=source,
             sink=sink,
-            target=lambda key: output_uri(key, job.output.uri, SUFFIXES[form]),
+            build_target=lambda key: build_output_uri(key, job.output.uri, SUFFIXES[output_format]),
             journal=journal,
-            gathered=1 if asking.gathering is None else asking.gathering.max_batch,
+            coalesced=1 if invoker.coalescer is None else invoker.coalescer.max_batch,
             ended=ended,
         )
-        total = _Total(_Listing(job, source, naming, share), ended) if progress is not None else None
+        total = _Total(_Listing(job, source, naming, share), ended) if on_progress is not None else None
         try:
             sink.check(job.output.uri)
-        except PlaceError as error:
-            course.end(str(error))
-        _work(course, asking, stop or threading.Event(), lambda: _tell(progress, course, before, total))
-        ended.set()  # the count of all objects may still go on
-        if course.broken is not None:
-            raise course.broken
-        return _outcome(course, listing, before, notes, stopped=stop is not None and stop.is_set())
+        except StoreError as error:
+            state.end(str(error))
+        _run_threads(
+            state, invoker, stop or threading.Event(), lambda: _report_progress(on_progress, state, before, total)
+        )
+        ended.set()  # ends the thread that counts all objects
+        if state.internal_error is not None:
+            raise state.internal_error
+        return _build_outcome(state, listing, before, notes, stopped=stop is not None and stop.is_set())
 
 
-def _work(course: Course, asking: Asking, stop: threading.Event, tell: Callable[[], None]) -> None:
-    """Start the threads, and wait for them; after a stop they finish what is under way."""
-    concurrent = course.plan.effective.max_concurrent
-    readers = _started("reader", Reader(course).work, min(_MOST_READERS, max(2, concurrent)))
-    askers = _started("asker", Answerer(course, asking).work, concurrent)
-    deliverers = _started("deliverer", Deliverer(course).work, min(_MOST_DELIVERERS, max(2, concurrent)))
+def _check_values(job: TransformJob) -> None:
+    if problems := job.find_problems():
+        raise DefinitionError("; ".join(problems))
+
+
+def _run_threads(
+    state: RunState, invoker: RetryingInvoker, stop: threading.Event, report_progress: Callable[[], None]
+) -> None:
+    """Start the threads and wait for them. After a stop they finish the requests in flight."""
+    concurrent = state.plan.settings.max_concurrent
+    readers = _start_threads("reader", ObjectReader(state).work, min(_MAX_READERS, max(2, concurrent)))
+    invokers = _start_threads("invoker", InvokeWorker(state, invoker).work, concurrent)
+    writers = _start_threads("writer", OutputWriter(state).work, min(_MAX_WRITERS, max(2, concurrent)))
     try:
-        for threads, end in ((readers, course.tasks.put), (askers, course.finished.put), (deliverers, None)):
-            following = len(askers) if threads is readers else len(deliverers)
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(_PERIOD)
-                    if stop.is_set():
-                        course.end()
-                    tell()
-            if end is not None:
-                for _ in range(following):
-                    end(None)
+        _join_threads(readers, state, stop, report_progress)
+        for _ in invokers:
+            state.tasks.put(None)
+        _join_threads(invokers, state, stop, report_progress)
+        for _ in writers:
+            state.completed.put(None)
+        _join_threads(writers, state, stop, report_progress)
     except BaseException:
-        course.end()  # the threads are daemons, and see it
+        state.end()  # the threads are daemons and notice it
         raise
-    tell()
+    report_progress()
 
 
-def _started(name: str, work: Callable[[], None], count: int) -> list[threading.Thread]:
+def _start_threads(name: str, work: Callable[[], None], count: int) -> list[threading.Thread]:
     threads = [threading.Thread(target=work, name=f"transform-{name}", daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     return threads
 
 
-class _Listing:
-    """The objects of a job, as they are listed; ``count`` is how many there were so far."""
+def _join_threads(
+    threads: list[threading.Thread], state: RunState, stop: threading.Event, report_progress: Callable[[], None]
+) -> None:
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(_PERIOD)
+            if stop.is_set():
+                state.end()
+            report_progress()
 
-    def __init__(self, job: TransformJob, source: Place, naming: Naming, share: tuple[int, int]) -> None:
+
+class _Listing:
+    """The objects of a job, in the order of the listing. ``count`` is how many were listed so far."""
+
+    def __init__(self, job: TransformJob, source: ObjectStore, naming: OutputNaming, share: tuple[int, int]) -> None:
         self._job = job
         self._source = source
         self._naming = naming
         self._share = share
         self.count = 0
 
-    def __iter__(self) -> Generator[Listed, None, None]:
+    def __iter__(self) -> Generator[InputObject, None, None]:
         index, instances = self._share
-        for number, listed in enumerate(self._all()):
+        for number, listed in enumerate(self._list_all()):
             self.count += 1
             if number % instances == index:
                 yield listed
 
-    def _all(self) -> Iterator[Listed]:
+    def _list_all(self) -> Iterator[InputObject]:
         uri = self._job.input.uri
         if self._job.input.data_type == "ManifestFile":
             try:
-                for each, prefix in manifest_uris(self._source.open(uri)):
-                    yield Listed(each, relative_key(each, prefix, self._naming), None)
+                for listed, prefix in manifest_uris(self._source.open(uri)):
+                    yield InputObject(listed, build_relative_key(listed, prefix, self._naming), None)
             except DecodeError as error:
                 raise DecodeError(f"{uri}: {error}") from error
             return
-        for found in self._source.list(uri):
-            if not (found.uri.endswith("/") and not found.size):  # S3's mark of an empty folder
-                yield Listed(found.uri, relative_key(found.uri, uri, self._naming), found)
+        for stored in self._source.list(uri):
+            if not (stored.uri.endswith("/") and not stored.size):  # S3's mark of an empty folder
+                yield InputObject(stored.uri, build_relative_key(stored.uri, uri, self._naming), stored)
 
 
 class _Total:
-    """How many objects there are and how large, counted beside the work."""
+    """Counts the objects and their sizes in a thread of its own."""
 
     def __init__(self, listing: _Listing, ended: threading.Event) -> None:
         self.objects: int | None = None
@@ -220,33 +260,36 @@ class _Total:
         threading.Thread(target=self._count, name="transform-total", daemon=True).start()
 
     def _count(self) -> None:
-        objects, size, known = 0, 0, True
+        objects, size, is_known = 0, 0, True
         try:
             with closing(iter(self._listing)) as listing:
                 for listed in listing:
                     objects += 1
-                    known = known and listed.found is not None
-                    size += 0 if listed.found is None else listed.found.size
+                    is_known = is_known and listed.stored is not None
+                    size += 0 if listed.stored is None else listed.stored.size
                     if self._ended.is_set():
                         return
         except TritonForgeError:
-            return  # the readers meet it too, and tell
-        self.objects, self.size = objects, size if known else None
+            return  # the readers meet it too, and report it
+        self.objects, self.size = objects, size if is_known else None
 
 
-def _tell(
-    progress: Callable[[Progress], None] | None, course: Course, before: tuple[int, int, int], total: _Total | None
+def _report_progress(
+    on_progress: Callable[[Progress], None] | None,
+    state: RunState,
+    before: tuple[int, int, int],
+    total: _Total | None,
 ) -> None:
-    if progress is None or total is None:
+    if on_progress is None or total is None:
         return
-    counts = course.counts
-    progress(
+    counts = state.counts
+    on_progress(
         Progress(
             objects=counts.objects,
             failed=counts.failed,
             records=counts.records,
             size=counts.size,
-            seconds=time.monotonic() - course.began,
+            seconds=time.monotonic() - state.started,
             objects_before=before[0],
             records_before=before[1],
             size_before=before[2],
@@ -256,44 +299,35 @@ def _tell(
     )
 
 
-def _outcome(
-    course: Course, listing: _Listing, before: tuple[int, int, int], notes: list[str], *, stopped: bool
+def _build_outcome(
+    state: RunState, listing: _Listing, before: tuple[int, int, int], notes: list[str], *, stopped: bool
 ) -> Outcome:
-    counts = course.counts
-    state: State = "Completed"
+    counts = state.counts
+    failures = tuple(sorted(counts.failures, key=lambda failure: failure.uri))
+    final: State = "Completed"
     reason = ""
-    if course.fatal:
-        state, reason = "Failed", course.fatal
-    elif course.unfinished and stopped:
-        state = "Stopped"
+    if state.fatal:
+        final, reason = "Failed", state.fatal
+    elif state.unfinished and stopped:
+        final = "Stopped"
     elif not listing.count:
-        state, reason = "Failed", _NOTHING
+        final, reason = "Failed", _NO_OBJECTS
     elif counts.failed:
-        first = min(counts.failures, key=lambda each: each.uri)
+        first = failures[0]
         where = f" at record {first.record}" if first.record is not None else ""
         objects = counts.objects + counts.failed + counts.skipped
-        state = "Failed"
+        final = "Failed"
         reason = f"{counts.failed} of {objects} objects failed; the first is {first.uri}{where}: {first.reason}"
     return Outcome(
-        state=state,
+        state=final,
         objects=counts.objects + counts.skipped,
         failed=counts.failed,
         records=counts.records,
         size=counts.size,
-        seconds=time.monotonic() - course.began,
+        seconds=time.monotonic() - state.started,
         objects_before=counts.skipped,
         records_before=before[1],
-        failures=tuple(sorted(counts.failures, key=lambda each: each.uri)),
+        failures=failures,
         reason=reason,
         notes=tuple(notes),
     )
-
-
-def _described(job: TransformJob) -> dict[str, Any]:
-    """What of a job its outputs depend on."""
-    request = job.to_request()
-    for name in ("MaxConcurrentTransforms", "ModelClientConfig", "TransformJobName", "TransformResources", "Tags"):
-        request.pop(name, None)
-    for name in ("DataCaptureConfig", "ExperimentConfig", "MaxPayloadInMB", "BatchStrategy"):
-        request.pop(name, None)
-    return request

@@ -1,7 +1,7 @@
-"""The journal: what a job has finished, so that the next run goes on from there. One SQLite database in a folder.
+"""The journal: what a job has finished, so that the next run continues from there. One SQLite database in a directory.
 
-A row is written after what it tells of has reached the disk, never before. It outlasts the end of this process at once,
-and a crash of the machine from the next second on; what such a crash makes to be done twice has the same output.
+A row is written after what it records has reached the disk, never before. It survives the end of this process at once,
+and a crash of the machine from the next second on. Work that is repeated after such a crash has the same output.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from typing import Any, Final
 
 from tritonforge import temporary
 from tritonforge.errors import DefinitionError, TritonForgeError
+from tritonforge.files import describe_error
 
-__all__ = ["Entry", "Journal", "JournalError", "forget"]
+__all__ = ["Journal", "JournalEntry", "JournalError", "remove_progress"]
 
-#: Seconds between two times that rows are brought to the disk.
+#: Seconds between two times that rows are flushed to the disk.
 _PERIOD: Final = 1.0
 
 _VERSION: Final = "1"
 
-_BEGUN, _DONE, _FAILED = range(3)
+_IN_PROGRESS, _DONE, _FAILED = range(3)
 
 
 class JournalError(TritonForgeError):
-    """The work folder cannot be used."""
+    """The work directory cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What is known of the object behind an output's key.
+class JournalEntry:
+    """The state of the object behind an output's key.
 
-    ``records``, ``offset`` and ``length`` say how far a begun one is: records whose answers are in the stage, where in
-    its content the next one starts, and how long the stage is.
+    For an object in progress, ``records`` counts those whose answers are in the spool, the next record starts at byte
+    ``offset`` of the content, and the spool is ``length`` bytes long.
     """
 
     uri: str
@@ -57,34 +58,36 @@ class Entry:
 
     @property
     def is_done(self) -> bool:
-        """Whether the output is where it belongs."""
+        """True if the output is written."""
         return self.state == _DONE
 
 
 class Journal:
-    """The journal of one job in a folder of its own; a context manager, for use by many threads.
+    """The journal of one job in a directory of its own; a context manager, safe for use by several threads.
 
-    ``folder`` None keeps it in a temporary one. ``job`` describes what the outputs depend on: a folder that was begun
-    with another description is refused. Raises JournalError, and DefinitionError for the folder of another job.
+    If ``directory`` is None it is temporary. ``job`` describes everything that the outputs depend on. Raises
+    JournalError, and DefinitionError for a directory that was used with another description.
     """
 
-    def __init__(self, folder: Path | None, job: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path | None, job: Mapping[str, Any]) -> None:
         self._lock = threading.Lock()
-        self._temporary = tempfile.TemporaryDirectory(prefix=temporary.prefix("transform")) if folder is None else None
-        self.folder = Path(self._temporary.name) if self._temporary is not None else folder or Path()
-        self.stages = self.folder / "stages"
-        self._held: int | None = None
+        self._temporary = (
+            tempfile.TemporaryDirectory(prefix=temporary.prefix("transform")) if directory is None else None
+        )
+        self.directory = Path(self._temporary.name) if self._temporary is not None else directory or Path()
+        self.spools = self.directory / "spools"
+        self._lock_file: int | None = None
         try:
-            self.stages.mkdir(parents=True, exist_ok=True)
-            self._hold()
+            self.spools.mkdir(parents=True, exist_ok=True)
+            self._lock_directory()
             self._rows = sqlite3.connect(
-                self.folder / "journal.sqlite", isolation_level=None, check_same_thread=False, timeout=30.0
+                self.directory / "journal.sqlite", isolation_level=None, check_same_thread=False, timeout=30.0
             )
             self._open(job)
         except (OSError, sqlite3.Error) as error:
             self._release()
             raise JournalError(
-                f"{self.folder}: the job's progress cannot be kept there ({error}); name another folder (--work)"
+                f"{self.directory}: cannot write: {describe_error(error)}. Name another directory (--work)"
             ) from error
         except BaseException:
             self._release()
@@ -98,57 +101,58 @@ class Journal:
     ) -> None:
         self.close()
 
-    def before(self) -> tuple[int, int, int]:
-        """How many objects earlier runs have finished, their records, and the size of their input in bytes."""
-        row = self._ask(
+    def count_finished(self) -> tuple[int, int, int]:
+        """Return the number of objects that earlier runs finished, of their records, and of their input bytes."""
+        row = self._query(
             "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(size), 0) FROM objects WHERE state = ?", (_DONE,)
         )
         assert row is not None
         return int(row[0]), int(row[1]), int(row[2])
 
-    def entry(self, key: str) -> Entry | None:
-        """What is known of the object behind this key."""
-        row = self._ask(
-            "SELECT uri, etag, state, run, records, size, offset, length FROM objects WHERE key = ?", (_bytes(key),)
+    def find(self, key: str) -> JournalEntry | None:
+        """Return the state of the object behind a key, None if it is not recorded."""
+        row = self._query(
+            "SELECT uri, etag, state, run, records, size, offset, length FROM objects WHERE key = ?",
+            (os.fsencode(key),),
         )
-        return None if row is None else Entry(os.fsdecode(row[0]), *row[1:])
+        return None if row is None else JournalEntry(os.fsdecode(row[0]), *row[1:])
 
     def begin(self, key: str, uri: str, etag: str) -> None:
-        """An object is begun, from its start."""
+        """Record that an object is started from its beginning."""
         self._write(
             "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, '', NULL)",
-            (_bytes(key), _bytes(uri), etag, _BEGUN, self.run),
+            (os.fsencode(key), os.fsencode(uri), etag, _IN_PROGRESS, self.run),
         )
 
     def resume(self, key: str) -> None:
-        """A begun object is taken up by this run."""
-        self._write("UPDATE objects SET run = ?, state = ? WHERE key = ?", (self.run, _BEGUN, _bytes(key)))
+        """Record that this run continues an object."""
+        self._write("UPDATE objects SET run = ?, state = ? WHERE key = ?", (self.run, _IN_PROGRESS, os.fsencode(key)))
 
-    def reached(self, key: str, records: int, offset: int, length: int) -> None:
-        """So many records of an object are answered, and their answers are on the disk: ``length`` bytes of stage."""
+    def record_progress(self, key: str, records: int, offset: int, length: int) -> None:
+        """Record how many records of an object are answered; their answers are the first ``length`` bytes on disk."""
         self._write(
             "UPDATE objects SET records = ?, offset = ?, length = ? WHERE key = ?",
-            (records, offset, length, _bytes(key)),
+            (records, offset, length, os.fsencode(key)),
         )
 
-    def done(self, key: str, records: int, size: int, *, at_once: bool = False) -> None:
-        """The output of an object is where it belongs, on the disk; ``at_once`` where it was a long way to it."""
+    def record_output(self, key: str, records: int, size: int, *, at_once: bool = False) -> None:
+        """Record that the output of an object is on the disk; ``at_once`` flushes the row, for an expensive output."""
         self._write(
             "UPDATE objects SET state = ?, records = ?, size = ?, offset = 0, length = 0 WHERE key = ?",
-            (_DONE, records, size, _bytes(key)),
+            (_DONE, records, size, os.fsencode(key)),
             at_once=at_once,
         )
 
-    def failed(self, key: str, reason: str, record: int | None) -> None:
-        """An object has no output; the next run begins it anew."""
+    def record_failure(self, key: str, reason: str, record: int | None) -> None:
+        """Record that an object has no output; the next run starts it again."""
         self._write(
             "UPDATE objects SET state = ?, reason = ?, record = ?, records = 0, offset = 0, length = 0 WHERE key = ?",
-            (_FAILED, reason, record, _bytes(key)),
+            (_FAILED, reason, record, os.fsencode(key)),
         )
 
     def close(self) -> None:
-        """Bring the last rows to the disk; a temporary journal is removed."""
-        if self._held is None:
+        """Flush the last rows to the disk; remove a temporary journal."""
+        if self._lock_file is None:
             return
         with self._lock, contextlib.suppress(sqlite3.Error):
             self._rows.close()
@@ -163,35 +167,36 @@ class Journal:
             "CREATE TABLE IF NOT EXISTS objects (key BLOB PRIMARY KEY, uri BLOB, etag TEXT, state INTEGER, run INTEGER,"
             " records INTEGER, size INTEGER, offset INTEGER, length INTEGER, reason TEXT, record INTEGER) WITHOUT ROWID"
         )
-        told = {"version": _VERSION, **{name: json.dumps(value, sort_keys=True) for name, value in job.items()}}
-        kept = dict(self._rows.execute("SELECT name, value FROM job"))
-        run = int(kept.pop("run", "0"))
-        if kept and kept != told:
-            changed = sorted(name for name in {*kept, *told} if kept.get(name) != told.get(name))[0]
+        values = {"version": _VERSION, **{name: json.dumps(value, sort_keys=True) for name, value in job.items()}}
+        stored = dict(self._rows.execute("SELECT name, value FROM job"))
+        run = int(stored.pop("run", "0"))
+        if stored and stored != values:
+            changed = sorted(name for name in {*stored, *values} if stored.get(name) != values.get(name))[0]
             raise DefinitionError(
-                f"{self.folder} holds the progress of another job: its {changed} was {kept.get(changed, 'not set')}, "
-                f"now it is {told.get(changed, 'not set')}; remove that folder (--afresh), or name another (--work)"
+                f"{self.directory}: holds the progress of another job (expected {changed} "
+                f"{stored.get(changed, 'not set')}, got {values.get(changed, 'not set')}). Start again (--afresh), or "
+                "name another directory (--work)"
             )
         self.run = run + 1
-        self._rows.executemany("INSERT OR REPLACE INTO job VALUES (?, ?)", [*told.items(), ("run", str(self.run))])
+        self._rows.executemany("INSERT OR REPLACE INTO job VALUES (?, ?)", [*values.items(), ("run", str(self.run))])
         self._written = time.monotonic()
 
-    def _hold(self) -> None:
-        """Keep other runs out of the folder; the kernel lets go when this process ends, however it ends."""
-        self._held = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _lock_directory(self) -> None:
+        """Keep other runs out of the directory; the kernel releases the lock when this process ends."""
+        self._lock_file = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise JournalError(f"{self.folder}: another run of this job is under way") from error
+            raise JournalError(f"{self.directory}: another run of this job is in progress") from error
 
     def _release(self) -> None:
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def _ask(self, statement: str, values: tuple[Any, ...]) -> Any:
+    def _query(self, statement: str, values: tuple[Any, ...]) -> Any:
         with self._lock:
             return self._rows.execute(statement, values).fetchone()
 
@@ -203,22 +208,17 @@ class Journal:
                     self._rows.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                     self._written = time.monotonic()
         except sqlite3.Error as error:
-            raise JournalError(f"{self.folder}: the job's progress cannot be kept there: {error}") from error
+            raise JournalError(f"{self.directory}: cannot write: {describe_error(error)}") from error
 
 
-def forget(folder: Path) -> None:
-    """Remove what a job kept in its work folder, and the folder where nothing else is in it; it need not be there."""
-    for path in folder.glob("journal.sqlite*"):
+def remove_progress(directory: Path) -> None:
+    """Remove what a job kept in its work directory, and the directory if nothing else is in it."""
+    for path in directory.glob("journal.sqlite*"):
         path.unlink(missing_ok=True)
-    (folder / "lock").unlink(missing_ok=True)
-    for path in (folder / "stages").glob("*"):
+    (directory / "lock").unlink(missing_ok=True)
+    for path in (directory / "spools").glob("*"):
         if re.fullmatch(r"[0-9a-f]{64}(\.parquet)?", path.name):
             path.unlink(missing_ok=True)
-    for each in (folder / "stages", folder / "halves", folder):
-        with contextlib.suppress(OSError):  # not there, or somebody has put something in
-            each.rmdir()
-
-
-def _bytes(text: str) -> bytes:
-    """A name as the file system has it, which is not always text."""
-    return os.fsencode(text)
+    for path in (directory / "spools", directory / "partial", directory):
+        with contextlib.suppress(OSError):  # it does not exist, or holds files of the user
+            path.rmdir()

@@ -67,15 +67,15 @@ def test_what_a_container_does_is_told_to_the_engine() -> None:
     """A container that may have seen the request, one that has not, and one that is too slow are three things."""
     asker = BatchModelClient(Moody(ContainerGoneError("it ended", in_flight=True)))
     with pytest.raises(ServerLostError) as gone:
-        asker.ask(b"", {}, timeout=1)
+        asker.invoke(b"", {}, timeout=1)
     assert gone.value.received
     asker = BatchModelClient(Moody(ContainerGoneError("it is away")))
     with pytest.raises(ServerLostError) as gone:
-        asker.ask(b"", {}, timeout=1)
+        asker.invoke(b"", {}, timeout=1)
     assert not gone.value.received
     asker = BatchModelClient(Moody(TimeoutError("no answer within 1 s")))
     with pytest.raises(ConnectError) as slow:
-        asker.ask(b"", {}, timeout=1)
+        asker.invoke(b"", {}, timeout=1)
     assert not isinstance(slow.value, ServerLostError)
 
 
@@ -85,7 +85,7 @@ def test_what_a_container_does_is_told_to_the_engine() -> None:
 def test_whose_fault_a_failure_is(status: int, refused: bool, broke: bool) -> None:
     """4xx is the client's, 5xx the container's."""
     asker = BatchModelClient(Moody(ContainerResponse(status, {"a": "b"}, b"body")))
-    reply = asker.ask(b"", {}, timeout=1)
+    reply = asker.invoke(b"", {}, timeout=1)
     assert (reply.status, reply.headers, reply.body) == (status, {"a": "b"}, b"body")
     assert (asker.refused, asker.broke) == (refused, broke)
 
@@ -104,7 +104,7 @@ def test_whose_fault_a_failure_is(status: int, refused: bool, broke: bool) -> No
 )
 def test_execution_parameters(answer: ContainerResponse | Exception, parameters: object) -> None:
     """An object of JSON with status 200, and nothing else."""
-    assert BatchModelClient(Moody(answer)).execution_parameters() == parameters
+    assert BatchModelClient(Moody(answer)).fetch_parameters() == parameters
 
 
 def test_a_container_that_comes_back_is_waited_for() -> None:

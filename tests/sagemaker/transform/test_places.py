@@ -16,7 +16,7 @@ from tritonforge.emulator.emulated_s3 import JobStore
 from tritonforge.sagemaker.client import Location, Session, Store
 from tritonforge.sagemaker.client.downloads import Download
 from tritonforge.sagemaker.jobs.transform.places import S3Objects
-from tritonforge.transform import PlaceError
+from tritonforge.transform import StoreError
 
 
 @pytest.fixture(params=["client", "emulator"])
@@ -50,7 +50,7 @@ def test_an_object_is_read_from_any_byte(place: Any, account: Any) -> None:
     chunks = place.open(uri)
     assert len(next(chunks)) < len(body)
     chunks.close()
-    with pytest.raises(PlaceError, match="read/none"):
+    with pytest.raises(StoreError, match="read/none"):
         list(place.open(f"s3://{account.bucket}/read/none"))
 
 
@@ -89,9 +89,9 @@ def test_outputs_are_put_over_what_is_there(place: Any, account: Any, tmp_path: 
 def test_a_bucket_that_is_not_there(place: Any) -> None:
     """No other object can be put there either."""
     for call in (lambda: place.check("s3://no-such-bucket/out"), lambda: place.put(b"", "s3://no-such-bucket/out/a")):
-        with pytest.raises(PlaceError) as caught:
+        with pytest.raises(StoreError) as caught:
             call()
-        assert caught.value.hopeless
+        assert caught.value.permanent
 
 
 def test_the_emulator_knows_what_a_job_has_put(account: Any, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from tritonforge.sagemaker import package
 from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.jobs.transform.places import S3Objects
 from tritonforge.serving.tfs.server import TfsServer
-from tritonforge.transform import RAW, Folders, HttpAsker, TransformInput, TransformJob, TransformOutput, run
+from tritonforge.transform import RAW, HttpModelClient, LocalStore, TransformInput, TransformJob, TransformOutput, run
 from tritonforge.transform.local_server import LocalServer
 
 pytestmark = pytest.mark.server
@@ -218,7 +218,7 @@ def test_tfrecords_through_the_handlers(
         batch_strategy="SingleRecord",
     )
     with TfsServer(handlers) as server:
-        outcome = run(job, source=Folders(), sink=Folders(), asker=HttpAsker(server.url))
+        outcome = run(job, source=LocalStore(), sink=LocalStore(), client=HttpModelClient(server.url))
     assert outcome.state == "Completed"
     for key, output in outputs.items():
         lines = (tmp_path / "out" / f"{key}.out").read_bytes().splitlines()
@@ -308,9 +308,9 @@ def test_jpeg_objects_through_a_triton_ensemble(account: Account, pictures: list
         LocalServer(digits) as server,
         Session(region_name="us-east-1", endpoint_url=account.emulator.url) as session,
     ):
-        first = run(here, source=Folders(), sink=Folders(), asker=server)
+        first = run(here, source=LocalStore(), sink=LocalStore(), client=server)
         place = S3Objects(Store(session))
-        second = run(over_s3, source=place, sink=place, asker=server)
+        second = run(over_s3, source=place, sink=place, client=server)
     assert (first.state, first.failed, second.state, second.failed) == ("Failed", 2, "Failed", 2)
     assert {key: (tmp_path / "out" / f"{key}.out").read_bytes() for key in good} == outputs
     assert {key: account.get(f"triton/here/{key}.out") for key in good} == outputs

@@ -22,7 +22,7 @@ from tritonforge.training.job import (
     TrainingJob,
     run,
 )
-from tritonforge.transform import Folders, Found, PlaceError
+from tritonforge.transform import LocalStore, StoredObject, StoreError
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -102,7 +102,7 @@ def trained(
     ran.outcome = run(
         TrainingJob(**described),
         program=program(folder, script),
-        place=Folders() if place is None else place,
+        place=LocalStore() if place is None else place,
         work=work,
         metric=ran.measured.append,
         **{"line": ran.lines.append, "phase": ran.phases.append, "pack": pack, "grace": 5.0, **given},
@@ -122,22 +122,22 @@ class Memory:
     def fault(self, uri: str, chunk: int) -> None:
         """Called before each chunk of an object."""
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         """As S3 lists."""
         for uri in sorted(self.objects):
             if uri.startswith(prefix):
-                yield Found(uri, len(self.objects[uri]), "e")
+                yield StoredObject(uri, len(self.objects[uri]), "e")
 
-    def find(self, uri: str) -> Found | None:
+    def find(self, uri: str) -> StoredObject | None:
         """As S3's HEAD."""
-        return Found(uri, len(self.objects[uri]), "e") if uri in self.objects else None
+        return StoredObject(uri, len(self.objects[uri]), "e") if uri in self.objects else None
 
     def open(self, uri: str, offset: int = 0, *, size: int = 1 << 16) -> Iterator[bytes]:
         """An object in chunks."""
         with self.lock:
             self.asked.append(uri)
         if uri not in self.objects:
-            raise PlaceError(f"{uri}: it cannot be read: 404")
+            raise StoreError(f"{uri}: it cannot be read: 404")
         content = self.objects[uri]
         for number, start in enumerate(range(offset, len(content), size)):
             self.fault(uri, number)

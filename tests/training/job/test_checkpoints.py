@@ -9,7 +9,7 @@ import pytest
 from tests.training.job.jobs import Memory, trained
 from tritonforge.training.job import CheckpointConfig
 from tritonforge.training.job.opt_ml import Checkpoints
-from tritonforge.transform import PlaceError
+from tritonforge.transform import StoreError
 
 JOB = {"checkpoint_config": CheckpointConfig(uri="s3://b/checkpoints")}
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_kept_is_a_note(tmp_path: Path) -> None:
     class Refusing(Memory):
         def put(self, content: Path | bytes, uri: str) -> None:
             if "checkpoints" in uri:
-                raise PlaceError(f"{uri}: denied")
+                raise StoreError(f"{uri}: denied")
 
     ran = trained(tmp_path, "echo 1 > checkpoints/1; echo 1 > model/1", place=Refusing({}), job=JOB)
     assert ran.outcome.state == "Completed"

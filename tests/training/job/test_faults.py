@@ -11,7 +11,7 @@ import pytest
 from tests.training.job.jobs import Memory, channel, trained
 from tritonforge.errors import DefinitionError
 from tritonforge.training.job import InstanceGroup, Resources
-from tritonforge.transform import PlaceError
+from tritonforge.transform import StoreError
 
 #: A program that reads an epoch, and takes what breaks for a fault of its own.
 READER = """
@@ -106,7 +106,7 @@ def test_a_read_that_is_cut_off_goes_on(tmp_path: Path) -> None:
         def fault(self, uri: str, chunk: int) -> None:
             if chunk == 2 and self.broken < 2:
                 self.broken += 1
-                raise PlaceError(f"{uri}: the connection was reset")
+                raise StoreError(f"{uri}: the connection was reset")
 
     content = bytes(range(256)) * 1024
     place = Breaking({"s3://b/in/a": content})
@@ -187,7 +187,7 @@ def test_a_store_that_takes_no_output_is_told_at_once(tmp_path: Path) -> None:
 
     class Closed(Memory):
         def check(self, uri: str) -> None:
-            raise PlaceError(f"{uri}: no such bucket", hopeless=True)
+            raise StoreError(f"{uri}: no such bucket", permanent=True)
 
     ran = trained(tmp_path, READER, place=Closed({}))
     assert ran.outcome.failure == f"ClientError: {tmp_path}/out: no such bucket"
@@ -198,7 +198,7 @@ def test_a_model_that_cannot_be_uploaded_is_a_failure(tmp_path: Path) -> None:
 
     class Lost(Memory):
         def put(self, content: Path | bytes, uri: str) -> None:
-            raise PlaceError(f"{uri}: the output cannot be written: denied")
+            raise StoreError(f"{uri}: the output cannot be written: denied")
 
     ran = trained(tmp_path, "echo x > model/x", place=Lost({}))
     assert "the model cannot be uploaded" in ran.outcome.failure

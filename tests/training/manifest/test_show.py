@@ -13,7 +13,7 @@ from PIL import Image
 from tests.training.manifest.conftest import Run, images
 from tests.training.manifest.samples import SEGMENTS, SPECIES, THINGS, text
 from tritonforge.cli import fleet
-from tritonforge.transform.places import Folders, Found
+from tritonforge.transform.object_store import LocalStore, StoredObject
 
 
 def test_a_sheet_of_copies_of_the_pictures(run: Run, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_paths_are_those_beside_the_manifest(run: Run, tmp_path: Path, monkeypat
     assert run("show", manifest, "-o", tmp_path / "s.png")[1].endswith("2 of 2 pictures\n")
 
 
-class Bucket(Folders):
+class Bucket(LocalStore):
     """S3 as a place, in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -103,10 +103,10 @@ class Bucket(Folders):
     def _path(self, uri: str) -> str:
         return f"{self._folder}/{uri.removeprefix('s3://')}"
 
-    def find(self, uri: str) -> Found | None:
+    def find(self, uri: str) -> StoredObject | None:
         """The object at an address."""
         found = super().find(self._path(uri))
-        return None if found is None else Found(uri, found.size, found.etag)
+        return None if found is None else StoredObject(uri, found.size, found.etag)
 
     def open(self, uri: str, offset: int = 0) -> Iterator[Any]:
         """Its bytes."""

@@ -12,7 +12,7 @@ from tritonforge.emulator.hosting import ContainerGoneError
 from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import ConnectError
 from tritonforge.records import Buffer
-from tritonforge.transform.asker import Reply, ServerLostError
+from tritonforge.transform.model_client import Reply, ServerLostError
 
 __all__ = ["BatchContainer", "BatchModelClient"]
 
@@ -54,7 +54,7 @@ class BatchModelClient:
         self.refused = False
         self.broke = False
 
-    def ask(self, body: Buffer | Iterator[Buffer], headers: Mapping[str, str], *, timeout: float) -> Reply:
+    def invoke(self, body: Buffer | Iterator[Buffer], headers: Mapping[str, str], *, timeout: float) -> Reply:
         """The answer to POST /invocations."""
         try:
             # urllib3 sends whatever has a buffer, and an iterator by chunked encoding; its types know bytes only.
@@ -69,7 +69,7 @@ class BatchModelClient:
         self.refused = self.refused or _OK != answer.status < _SERVER_ERROR
         return Reply(answer.status, answer.headers, answer.body)
 
-    def execution_parameters(self) -> Mapping[str, Any] | None:
+    def fetch_parameters(self) -> Mapping[str, Any] | None:
         """What GET /execution-parameters says with status 200; None else."""
         try:
             answer = self._container.get("/execution-parameters", timeout=_PARAMETERS_TIMEOUT)

@@ -23,7 +23,7 @@ from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import TritonForgeError
 from tritonforge.sagemaker import package
 from tritonforge.training.job import Measured, Outcome, Phase, TrainingJob
-from tritonforge.transform.places import Place
+from tritonforge.transform.object_store import ObjectStore
 
 __all__ = ["Trainer", "TrainingRunner"]
 
@@ -50,7 +50,7 @@ class Trainer(Protocol):
         job: TrainingJob,
         *,
         program: Path,
-        place: Place,
+        place: ObjectStore,
         work: Path,
         pack: Callable[[Path, Path], None],
         line: Callable[[str], None] | None = None,

@@ -32,8 +32,8 @@ from tritonforge.emulator.hosting import ContainerDefinition, ContainerError, Un
 from tritonforge.errors import TritonForgeError
 from tritonforge.records.manifest import manifest_uris
 from tritonforge.transform import Outcome, TransformJob, run
-from tritonforge.transform.outcomes import Failure
-from tritonforge.transform.precedence import Effective, container_environment, resolved
+from tritonforge.transform.run_state import Failure
+from tritonforge.transform.settings import EffectiveSettings, build_container_environment, resolve_settings
 
 __all__ = ["TransformRunner", "build_manifest", "build_stream_name", "write_failure", "write_settings"]
 
@@ -49,7 +49,7 @@ def build_stream_name(job: str, instance: str, began: float) -> str:
     return f"{job}/{instance}-{int(began)}"
 
 
-def write_settings(effective: Effective, now: dt.datetime) -> str:
+def write_settings(effective: EffectiveSettings, now: dt.datetime) -> str:
     """The line that a job begins with: the values that it runs with."""
     strategy = "SINGLE_RECORD" if effective.strategy == "SingleRecord" else "MULTI_RECORD"
     payload = 0 if effective.chunked else effective.max_payload // _MB
@@ -239,7 +239,7 @@ class TransformRunner:
                 instance_type=job.request["TransformResources"]["InstanceType"],
                 startup_timeout=_STARTUP,
             ),
-            environment=container_environment(TransformJob.from_request(job.request)),
+            environment=build_container_environment(TransformJob.from_request(job.request)),
             objects=self._objects,
             folder=self._folder / f"{job.name}-{secrets.token_hex(4)}",
             log=lambda end, line: self._line(region, f"{stream}{end}", line),
@@ -268,7 +268,7 @@ class TransformRunner:
     ) -> str:
         job = TransformJob.from_request(record.request)
         assert job.resources is not None
-        asker = BatchModelClient(container)
+        client = BatchModelClient(container)
         instances = min(job.resources.instance_count, _MAX_INSTANCES)
         streams = [
             stream,
@@ -277,12 +277,12 @@ class TransformRunner:
 
         def one(index: int) -> Outcome:
             log = f"{streams[index]}/data-log"
-            self._line(region, log, write_settings(resolved(job, asker.execution_parameters()), _now()))
+            self._line(region, log, write_settings(resolve_settings(job, client.fetch_parameters()), _now()))
             outcome = run(
                 job,
                 source=place,
                 sink=place,
-                asker=asker,
+                client=client,
                 work=folder / f"instance-{index + 1}",
                 share=(index, instances),
                 stop=stop,
@@ -302,7 +302,7 @@ class TransformRunner:
         if stop.is_set():
             return ""
         self._capture(record, job, place)
-        return _find_reason(outcomes, asker)
+        return _find_reason(outcomes, client)
 
     def _capture(self, record: TransformRecord, job: TransformJob, place: JobStore) -> None:
         """Write the manifests of the captured data: what came in, and what went out."""
@@ -345,12 +345,12 @@ class TransformRunner:
             self._store.put(region, _KIND, to(job, self._store.now(job.modified)))
 
 
-def _find_reason(outcomes: Sequence[Outcome], asker: BatchModelClient) -> str:
+def _find_reason(outcomes: Sequence[Outcome], client: BatchModelClient) -> str:
     """AWS's FailureReason, which leaves all else to the log, and in brackets what went wrong first."""
     failed = [each for each in outcomes if each.state == "Failed"]
     if not failed:
         return ""
-    kind = "AlgorithmError" if asker.broke and not asker.refused else "ClientError"
+    kind = "AlgorithmError" if client.broke and not client.refused else "ClientError"
     lost, all_ = sum(each.failed for each in outcomes), sum(each.failed + each.objects for each in outcomes)
     first = next((each.failures[0] for each in failed if each.failures), None)
     if first is None:

@@ -29,8 +29,7 @@ from tritonforge.training.job.objects import ChannelError, StoppedError, copy, l
 from tritonforge.training.job.opt_ml import Folders
 from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob
 from tritonforge.training.sandbox import Bind
-from tritonforge.transform.places import Folders as LocalFolders
-from tritonforge.transform.places import Place
+from tritonforge.transform.object_store import LocalStore, ObjectStore
 
 __all__ = ["Feeder", "Prepared", "end", "has_program"]
 
@@ -181,7 +180,7 @@ class Prepared:
         self,
         job: TrainingJob,
         folders: Folders,
-        place: Place,
+        place: ObjectStore,
         *,
         stop: threading.Event,
         ended: threading.Event,
@@ -201,7 +200,7 @@ class Prepared:
                     entries = collect(channel, data, place, path, stop)
                     epochs = Epochs(channel, data, entries, place, ended)
                     # Files of this machine are read faster than a thread is asked for one.
-                    ahead = entries.is_far or not isinstance(place, LocalFolders)
+                    ahead = entries.is_far or not isinstance(place, LocalStore)
                     self.feeders.append(Feeder(epochs, folders.data, failed=failed, ahead=ahead))
                 else:
                     self._files(channel, data, folders, place, stop=stop, shown=job.mode(channel) == "FastFile")
@@ -209,7 +208,14 @@ class Prepared:
                 raise ChannelError(f"channel {channel.name}: {error}") from error
 
     def _files(
-        self, channel: Channel, data: S3Data, folders: Folders, place: Place, *, stop: threading.Event, shown: bool
+        self,
+        channel: Channel,
+        data: S3Data,
+        folders: Folders,
+        place: ObjectStore,
+        *,
+        stop: threading.Event,
+        shown: bool,
     ) -> None:
         target = folders.data / channel.name
         target.mkdir()

@@ -35,7 +35,7 @@ from tritonforge.training.job.training_job import (
     Why,
 )
 from tritonforge.training.sandbox import NO_LIMITS, Limits, Process, start
-from tritonforge.transform.places import Place, PlaceError
+from tritonforge.transform.object_store import ObjectStore, StoreError
 
 __all__ = ["GRACE", "Metrics", "run"]
 
@@ -77,7 +77,7 @@ def run(
     job: TrainingJob,
     *,
     program: Path,
-    place: Place,
+    place: ObjectStore,
     work: Path,
     pack: Pack,
     line: Callable[[str], None] | None = None,
@@ -118,7 +118,7 @@ class _Course:
     def __init__(
         self,
         job: TrainingJob,
-        place: Place,
+        place: ObjectStore,
         work: Path,
         line: Callable[[str], None] | None,
         metric: Callable[[Measured], None] | None,
@@ -179,7 +179,7 @@ class _Course:
                     raise StoppedError
             except StoppedError:
                 return self._outcome("Stopped", why="stop")
-            except (ChannelError, PlaceError) as error:
+            except (ChannelError, StoreError) as error:
                 return self._failed(f"ClientError: {error}")
             except OSError as error:
                 return self._failed(f"ClientError: the input cannot be kept on this machine: {_told(error)}")

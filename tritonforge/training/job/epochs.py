@@ -28,8 +28,7 @@ from tritonforge.records.manifest import manifest_uris
 from tritonforge.training.job.objects import ChannelError, StoppedError, content
 from tritonforge.training.job.training_job import Channel, S3Data
 from tritonforge.training.manifest import Reference, attribute_names, order, parse, raw_lines, selected
-from tritonforge.transform.naming import relative_key
-from tritonforge.transform.places import Found, Place, PlaceError
+from tritonforge.transform.object_store import ObjectStore, StoredObject, StoreError, build_relative_key
 
 __all__ = ["THREADS", "Ahead", "Entries", "Entry", "Epochs", "Part", "collect", "listing"]
 
@@ -68,7 +67,7 @@ class Entries:
                 yield index + 1, marshal.load(file)  # noqa: S302 - this process wrote it
 
 
-def collect(channel: Channel, data: S3Data, place: Place, path: Path, ended: threading.Event) -> Entries:
+def collect(channel: Channel, data: S3Data, place: ObjectStore, path: Path, ended: threading.Event) -> Entries:
     """List a channel into a file. Raises ChannelError, StoppedError, and OSError where the file cannot be written."""
     seed = None if channel.shuffle is None else channel.shuffle.seed
     offsets: array[int] | None = None if seed is None else array("Q")
@@ -87,7 +86,7 @@ def collect(channel: Channel, data: S3Data, place: Place, path: Path, ended: thr
     return Entries(path, count, is_far, offsets, seed)
 
 
-def listing(data: S3Data, place: Place, ended: threading.Event) -> Iterator[tuple[Found | str, str]]:
+def listing(data: S3Data, place: ObjectStore, ended: threading.Event) -> Iterator[tuple[StoredObject | str, str]]:
     """The objects of a prefix, or of a manifest, each with its path below the channel's folder.
 
     Raises ChannelError where nothing can be listed, or the manifest is wrong.
@@ -96,18 +95,18 @@ def listing(data: S3Data, place: Place, ended: threading.Event) -> Iterator[tupl
         if data.data_type == "ManifestFile":
             with closing(content(place, data.uri, ended)) as chunks:
                 for uri, prefix in manifest_uris(chunks):
-                    yield uri, relative_key(uri, prefix)
+                    yield uri, build_relative_key(uri, prefix)
             return
         for found in place.list(data.uri):
             if not (found.uri.endswith("/") and not found.size):  # S3's mark of an empty folder
-                yield found, relative_key(found.uri, data.uri)
+                yield found, build_relative_key(found.uri, data.uri)
     except ManifestError as error:
         raise ChannelError(f"{data.uri}: {error}") from error
-    except PlaceError as error:
+    except StoreError as error:
         raise ChannelError(str(error)) from error
 
 
-def _entries(channel: Channel, data: S3Data, place: Place, ended: threading.Event) -> Iterator[Entry]:
+def _entries(channel: Channel, data: S3Data, place: ObjectStore, ended: threading.Event) -> Iterator[Entry]:
     if data.data_type != "AugmentedManifestFile":
         for found, _ in listing(data, place, ended):
             uri, size = (found, None) if isinstance(found, str) else (found.uri, found.size)
@@ -160,7 +159,7 @@ class Epochs:
     channel: Channel
     data: S3Data
     entries: Entries
-    place: Place
+    place: ObjectStore
     ended: threading.Event
 
     def stream(self, number: int, pool: ThreadPoolExecutor | None) -> Generator[Ahead, None, None]:
@@ -195,13 +194,13 @@ class Epochs:
                 continue
             uri, size = os.fsdecode(part[0]), part[1]
             try:
-                yield from self._object(uri if size is None else Found(uri, size, ""))
+                yield from self._object(uri if size is None else StoredObject(uri, size, ""))
             except ChannelError as error:
                 if self.data.data_type == "AugmentedManifestFile":
                     raise ChannelError(f"{self.data.uri}: line {number}: {error}") from error
                 raise
 
-    def _object(self, found: Found | str) -> Iterator[Buffer]:
+    def _object(self, found: StoredObject | str) -> Iterator[Buffer]:
         with closing(content(self.place, found, self.ended)) as chunks:
             try:
                 read: Iterator[Buffer] = gunzip(chunks) if self.channel.compression_type == "Gzip" else chunks

@@ -19,7 +19,7 @@ from typing import Final
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.records import Buffer
-from tritonforge.transform.places import Folders, Found, Place, PlaceError
+from tritonforge.transform.object_store import LocalStore, ObjectStore, StoredObject, StoreError
 
 __all__ = ["ByScheme", "ChannelError", "StoppedError", "content", "copy", "local_folder"]
 
@@ -38,7 +38,7 @@ class StoppedError(Exception):
     """The job is over; what was under way is given up."""
 
 
-def content(place: Place, found: Found | str, ended: threading.Event) -> Generator[Buffer, None, None]:
+def content(place: ObjectStore, found: StoredObject | str, ended: threading.Event) -> Generator[Buffer, None, None]:
     """The content of an object; a read that is cut off goes on where it was.
 
     ``found`` is an address, or the object as it was listed, which then has to be as long as it was. Raises ChannelError
@@ -57,9 +57,9 @@ def content(place: Place, found: Found | str, ended: threading.Event) -> Generat
             if size is None or offset >= size:
                 return
             problem = ChannelError(f"{uri}: it was cut off after {offset} of {size} bytes")
-        except PlaceError as error:
+        except StoreError as error:
             problem = error
-            if error.hopeless or _is_missing(place, uri):
+            if error.permanent or _is_missing(place, uri):
                 break
         if attempt < _TRIES - 1 and ended.wait(_PAUSE * 2**attempt):
             raise StoppedError
@@ -68,27 +68,27 @@ def content(place: Place, found: Found | str, ended: threading.Event) -> Generat
     raise ChannelError(str(problem)) from problem
 
 
-def _is_missing(place: Place, uri: str) -> bool:
+def _is_missing(place: ObjectStore, uri: str) -> bool:
     try:
         return place.find(uri) is None
-    except PlaceError:
+    except StoreError:
         return False
 
 
-class ByScheme(Folders):
-    """Folders of this machine, and a store for what begins with ``s3://``, opened when it is first asked for."""
+class ByScheme(LocalStore):
+    """LocalStore of this machine, and a store for what begins with ``s3://``, opened when it is first asked for."""
 
-    def __init__(self, store: Callable[[], Place]) -> None:
+    def __init__(self, store: Callable[[], ObjectStore]) -> None:
         super().__init__()
         self._store = store
-        self._opened: Place | None = None
+        self._opened: ObjectStore | None = None
         self._lock = threading.Lock()
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         """As `Place.list`."""
         return self._far().list(prefix) if _is_far(prefix) else super().list(prefix)
 
-    def find(self, uri: str) -> Found | None:
+    def find(self, uri: str) -> StoredObject | None:
         """As `Place.find`."""
         return self._far().find(uri) if _is_far(uri) else super().find(uri)
 
@@ -104,7 +104,7 @@ class ByScheme(Folders):
         """As `Place.check`."""
         return self._far().check(uri) if _is_far(uri) else super().check(uri)
 
-    def _far(self) -> Place:
+    def _far(self) -> ObjectStore:
         with self._lock:
             if self._opened is None:
                 self._opened = self._store()
@@ -119,7 +119,9 @@ _THREADS: Final = 8
 _WAITING: Final = 64
 
 
-def copy(listed: Iterable[tuple[Found | str, str]], place: Place, target: Path, ended: threading.Event) -> int:
+def copy(
+    listed: Iterable[tuple[StoredObject | str, str]], place: ObjectStore, target: Path, ended: threading.Event
+) -> int:
     """Copy objects to their paths below a folder; how many there were.
 
     Raises ChannelError for what cannot be read, or has a path that no file can have; StoppedError; OSError where the
@@ -144,13 +146,13 @@ def copy(listed: Iterable[tuple[Found | str, str]], place: Place, target: Path, 
     return count
 
 
-def local_folder(place: Place, uri: str) -> Path | None:
+def local_folder(place: ObjectStore, uri: str) -> Path | None:
     """The folder of this machine that an address is, None where it is none."""
     path = Path(uri)
-    return path if isinstance(place, Folders) and "://" not in uri and path.is_dir() else None
+    return path if isinstance(place, LocalStore) and "://" not in uri and path.is_dir() else None
 
 
-def _copied(place: Place, found: Found | str, path: Path, ended: threading.Event) -> None:
+def _copied(place: ObjectStore, found: StoredObject | str, path: Path, ended: threading.Event) -> None:
     uri = found if isinstance(found, str) else found.uri
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ def _copied(place: Place, found: Found | str, path: Path, ended: threading.Event
                 left = left[file.write(left) :]
 
 
-def _inside(target: Path, path: str, found: Found | str) -> Path:
+def _inside(target: Path, path: str, found: StoredObject | str) -> Path:
     parts = [each for each in path.split("/") if each and each != "."]
     if not parts or ".." in parts or "\0" in path:
         uri = found if isinstance(found, str) else found.uri

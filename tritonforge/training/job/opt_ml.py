@@ -32,7 +32,7 @@ from tritonforge.training.job.epochs import listing
 from tritonforge.training.job.objects import copy
 from tritonforge.training.job.training_job import CHECKPOINTS, FAILURE_LENGTH, S3Data, TrainingJob
 from tritonforge.training.sandbox import PROGRAM, Bind
-from tritonforge.transform.places import Place
+from tritonforge.transform.object_store import ObjectStore
 
 __all__ = [
     "HOST",
@@ -192,7 +192,7 @@ def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:
 Pack = Callable[[Path, Path], object]
 
 
-def upload(job: TrainingJob, folders: Folders, place: Place, pack: Pack) -> tuple[str | None, str | None]:
+def upload(job: TrainingJob, folders: Folders, place: ObjectStore, pack: Pack) -> tuple[str | None, str | None]:
     """Put the model and the output data at their addresses, None where there is none.
 
     Raises OSError, and TritonForgeError: of ``place``, or of ``pack``.
@@ -213,7 +213,7 @@ def upload(job: TrainingJob, folders: Folders, place: Place, pack: Pack) -> tupl
     return artifact, output
 
 
-def _packed(folder: Path, archive: Path, uri: str, place: Place, pack: Pack) -> None:
+def _packed(folder: Path, archive: Path, uri: str, place: ObjectStore, pack: Pack) -> None:
     pack(folder, archive)
     place.put(archive, uri)
     archive.unlink(missing_ok=True)
@@ -229,7 +229,7 @@ _Seen: TypeAlias = tuple[int, int, int]
 class Checkpoints:
     """Keeps a folder of this machine and an address alike; a context manager is around the program's run."""
 
-    def __init__(self, folder: Path, uri: str, place: Place, scratch: Path, *, period: float = _PERIOD) -> None:
+    def __init__(self, folder: Path, uri: str, place: ObjectStore, scratch: Path, *, period: float = _PERIOD) -> None:
         self._folder = folder
         self._uri = uri if uri.endswith("/") else f"{uri}/"
         self._place = place

@@ -23,7 +23,7 @@ from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, ch
 from tritonforge.sagemaker.jobs.training.planning import is_local, local_channels
 from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob
 from tritonforge.training.manifest import Reference, Selected, read, selected
-from tritonforge.transform.places import Folders, PlaceError
+from tritonforge.transform.object_store import LocalStore, StoreError
 
 __all__ = ["Material", "digests_of", "materials"]
 
@@ -57,7 +57,7 @@ def materials(job: TrainingJob, *, bucket: str) -> Iterator[Mapping[str, Materia
                 found[channel.name] = _read(channel, data, Path(scratch), bucket)
             except ManifestError as error:
                 raise DefinitionError(f"channel {channel.name}: {data.uri}: {error}") from error
-            except PlaceError as error:
+            except StoreError as error:
                 raise DefinitionError(f"channel {channel.name}: {error}") from error
             except OSError as error:
                 where = error.filename or data.uri
@@ -77,7 +77,7 @@ def _folder(channel: Channel, uri: str) -> Material:
     """A folder, whose files go below one prefix, or one file, which goes there too."""
     top = Path(uri)
     above = top if top.is_dir() else top.parent
-    files = [Path(each.uri) for each in Folders().list(uri)]
+    files = [Path(each.uri) for each in LocalStore().list(uri)]
     paths = {path.relative_to(above).as_posix(): path for path in files}
     if not paths:
         raise DefinitionError(f"channel {channel.name}: {uri}: the folder is empty; there is nothing to learn from")

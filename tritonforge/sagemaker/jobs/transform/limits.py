@@ -39,7 +39,7 @@ _WORD: Final = re.compile(r"[A-Za-z0-9]+")
 def create_transform_job(request: Mapping[str, Any]) -> Iterator[Violation]:
     """``CreateTransformJob``; the request is taken to satisfy the service model."""
     try:
-        problems = TransformJob.from_request(request).problems()
+        problems = TransformJob.from_request(request).find_problems()
     except RequestError as error:  # a field that is younger than this version
         yield Violation(("CreateTransformJob",), str(error))
         return

@@ -12,7 +12,7 @@ from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.locations import Location
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
-from tritonforge.transform.places import Found, PlaceError
+from tritonforge.transform.object_store import StoredObject, StoreError
 
 __all__ = ["S3Objects"]
 
@@ -31,21 +31,21 @@ class S3Objects:
     def __init__(self, store: Store | None = None) -> None:
         self._store = Store(Session()) if store is None else store
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         """The objects whose address begins with the prefix, in S3's order."""
         try:
             for each in self._store.objects(prefix):
-                yield Found(each.uri, each.size, each.etag)
+                yield StoredObject(each.uri, each.size, each.etag)
         except (DeploymentError, ConnectError, EncodeError) as error:
-            raise PlaceError(f"{prefix}: it cannot be listed: {error}", hopeless=True) from error
+            raise StoreError(f"{prefix}: it cannot be listed: {error}", permanent=True) from error
 
-    def find(self, uri: str) -> Found | None:
+    def find(self, uri: str) -> StoredObject | None:
         """The object at an address."""
         try:
             found = self._store.find(uri)
         except (DeploymentError, ConnectError, EncodeError) as error:
-            raise PlaceError(f"{uri}: {error}") from error
-        return None if found is None else Found(found.uri, found.size, found.etag)
+            raise StoreError(f"{uri}: {error}") from error
+        return None if found is None else StoredObject(found.uri, found.size, found.etag)
 
     def open(self, uri: str, offset: int = 0) -> Iterator[Buffer]:
         """The content of an object from a byte on."""
@@ -56,17 +56,17 @@ class S3Objects:
             finally:
                 download.close()
         except (DeploymentError, ConnectError, EncodeError) as error:
-            raise PlaceError(f"{uri}: it cannot be read: {error}") from error
+            raise StoreError(f"{uri}: it cannot be read: {error}") from error
 
     def put(self, content: Path | bytes, uri: str) -> None:
         """Put an output at an address, over what is there; a file is removed once it is there."""
         try:
             self._store.put(content, uri, content_type=_CONTENT_TYPE)
         except AwsError as error:
-            hopeless = error.denied or error.code in _NO_BUCKET
-            raise PlaceError(f"{uri}: the output cannot be written: {error}", hopeless=hopeless) from error
+            permanent = error.denied or error.code in _NO_BUCKET
+            raise StoreError(f"{uri}: the output cannot be written: {error}", permanent=permanent) from error
         except (DeploymentError, ConnectError, EncodeError) as error:
-            raise PlaceError(f"{uri}: the output cannot be written: {error}") from error
+            raise StoreError(f"{uri}: the output cannot be written: {error}") from error
         if isinstance(content, Path):
             content.unlink(missing_ok=True)
 
@@ -77,6 +77,6 @@ class S3Objects:
             self._store.session.call("s3", "HeadBucket", resource=uri, Bucket=bucket)
         except AwsError as error:
             if error.code in _NO_BUCKET:
-                raise PlaceError(f"{uri}: outputs cannot be written there: {error}", hopeless=True) from error
+                raise StoreError(f"{uri}: outputs cannot be written there: {error}", permanent=True) from error
         except (DeploymentError, ConnectError, EncodeError) as error:
-            raise PlaceError(f"{uri}: outputs cannot be written there: {error}", hopeless=True) from error
+            raise StoreError(f"{uri}: outputs cannot be written there: {error}", permanent=True) from error

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tritonforge.transform import stages
-from tritonforge.transform.stages import Stage, StageError
+from tritonforge.transform import object_progress
+from tritonforge.transform.object_progress import OutputSpool, SpoolError
 
 
 def test_what_came_after_the_last_row_is_cut_off(tmp_path: Path) -> None:
     """A killed run may have written more than it told."""
-    first = Stage(tmp_path, "a")
+    first = OutputSpool(tmp_path, "a")
     first.append([b"known "])
     length = first.sync()
     first.append([b"not yet known"])
     first.sync()
     first.close()
-    second = Stage(tmp_path, "a")
+    second = OutputSpool(tmp_path, "a")
     assert second.resume(length)
     second.append([b"again"])
     second.sync()
@@ -31,7 +31,7 @@ def test_what_came_after_the_last_row_is_cut_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize("left", [None, b"", b"shor"])
 def test_a_stage_that_is_not_there_is_begun_anew(tmp_path: Path, left: bytes | None) -> None:
     """Or one that is shorter than it should be, after a crash of the machine."""
-    stage = Stage(tmp_path, "a")
+    stage = OutputSpool(tmp_path, "a")
     if left is not None:
         stage.path.write_bytes(left)
     assert not stage.resume(5)
@@ -42,8 +42,8 @@ def test_a_stage_that_is_not_there_is_begun_anew(tmp_path: Path, left: bytes | N
 
 def test_small_outputs_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And large ones do not."""
-    monkeypatch.setattr(stages, "_IN_MEMORY", 10)
-    small, large = Stage(tmp_path, "small"), Stage(tmp_path, "large")
+    monkeypatch.setattr(object_progress, "_IN_MEMORY", 10)
+    small, large = OutputSpool(tmp_path, "small"), OutputSpool(tmp_path, "large")
     small.append([b"12345", b"67890"])
     assert list(tmp_path.iterdir()) == []
     assert small.finish() == b"1234567890"
@@ -64,9 +64,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeyp
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    stage = Stage(tmp_path, "a")
+    stage = OutputSpool(tmp_path, "a")
     stage.append([b"x"])
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StageError, match="the answers cannot be kept there: No space left on device"):
+    with pytest.raises(SpoolError, match="cannot write: No space left on device"):
         stage.sync()
     stage.discard()

@@ -9,8 +9,7 @@ import pytest
 
 from tritonforge.errors import DecodeError, DefinitionError
 from tritonforge.transform import DataProcessing, TransformInput, TransformJob, TransformOutput
-from tritonforge.transform.joining import Processing
-from tritonforge.transform.jsonpath import FilterError, JsonPath, problem
+from tritonforge.transform.data_processing import FilterError, JsonPath, Processing, find_path_problem
 
 DOCUMENT = {"id": 7, "features": [1, 2, 3, 4], "more": {"deep": ["a", {"b": True}]}, "odd name": None}
 
@@ -40,7 +39,7 @@ DOCUMENT = {"id": 7, "features": [1, 2, 3, 4], "more": {"deep": ["a", {"b": True
 )
 def test_paths_find_what_they_name(path: str, found: Any) -> None:
     """A slice goes up to its end, which is not part of it."""
-    assert JsonPath.parse(path).of(DOCUMENT) == found
+    assert JsonPath.parse(path).select(DOCUMENT) == found
 
 
 @pytest.mark.parametrize(
@@ -48,14 +47,14 @@ def test_paths_find_what_they_name(path: str, found: Any) -> None:
 )
 def test_what_is_not_there_is_an_error(path: str) -> None:
     """An index out of range, a missing member, a member of what has none."""
-    with pytest.raises(FilterError, match=r"there is no|has no"):
-        JsonPath.parse(path).of(DOCUMENT)
+    with pytest.raises(FilterError, match=r"no member|no element|has no|is not an array"):
+        JsonPath.parse(path).select(DOCUMENT)
 
 
 @pytest.mark.parametrize("path", ["", "id", "$id", "$.", "$..id", "$[", "$[]", "$[1,]", "$[?(@.x)]", "$['a'", "$[a]"])
 def test_what_is_no_path_is_refused(path: str) -> None:
     """Also what full JSONPath has and batch transform has not."""
-    assert problem(path)
+    assert find_path_problem(path)
     with pytest.raises(DefinitionError):
         JsonPath.parse(path)
 
@@ -63,7 +62,7 @@ def test_what_is_no_path_is_refused(path: str) -> None:
 def processing(content_type: str, *, lines: bool = True, **fields: Any) -> Processing:
     """The processing of a job."""
     split = "Line" if lines else "None"
-    found = Processing.of(
+    found = Processing.from_job(
         TransformJob(
             input=TransformInput(uri="in", content_type=content_type, split_type=split),  # type: ignore[arg-type]
             output=TransformOutput(uri="out", assemble_with=split),  # type: ignore[arg-type]
@@ -81,21 +80,21 @@ def test_no_processing_is_none() -> None:
         output=TransformOutput(uri="out"),
         data_processing=DataProcessing(input_filter="$", output_filter="$", join_source="None"),
     )
-    assert Processing.of(job) is None
+    assert Processing.from_job(job) is None
 
 
 def test_a_column_is_kept_from_the_model_and_joined_to_its_answer() -> None:
     """The developer guide's example of CSV: the id goes around the model."""
     found = processing("text/csv", input_filter="$[1:]", join_source="Input", output_filter="$[0,-1]")
     body = b'1,46,"a, b"\n2,47,c\n'
-    assert found.request(body) == b'46,"a, b"\n47,c\n'
-    assert found.output(body, b"0.5\n0.25\n") == b"1,0.5\n2,0.25"
+    assert found.filter_request(body) == b'46,"a, b"\n47,c\n'
+    assert found.join_response(body, b"0.5\n0.25\n") == b"1,0.5\n2,0.25"
 
 
 def test_json_gets_the_answer_as_a_member() -> None:
     """An object gets SageMakerOutput; what is none becomes SageMakerInput of a new one."""
     found = processing("application/jsonlines", join_source="Input")
-    joined = found.output(b'{"id":1}\n[2,3]', b'{"score":0.5}\n0.25\n')
+    joined = found.join_response(b'{"id":1}\n[2,3]', b'{"score":0.5}\n0.25\n')
     assert [json.loads(line) for line in joined.split(b"\n")] == [
         {"id": 1, "SageMakerOutput": {"score": 0.5}},
         {"SageMakerInput": [2, 3], "SageMakerOutput": 0.25},
@@ -112,29 +111,29 @@ def test_one_document_is_joined_as_a_whole() -> None:
         output_filter="$['id','SageMakerOutput']",
     )
     body = json.dumps(DOCUMENT, indent=1).encode()
-    assert found.request(body) == b"[1,2,3,4]"
-    assert json.loads(found.output(body, b'{"y":\n1}')) == {"id": 7, "SageMakerOutput": {"y": 1}}
+    assert found.filter_request(body) == b"[1,2,3,4]"
+    assert json.loads(found.join_response(body, b'{"y":\n1}')) == {"id": 7, "SageMakerOutput": {"y": 1}}
 
 
 def test_an_output_filter_alone_filters_the_answer() -> None:
     """Without a join it sees what the model said."""
     found = processing("application/jsonlines", output_filter="$.y")
-    assert found.output(b"{}\n{}\n", b'{"y":1}\n{"y":2}\n') == b"1\n2\n"
-    assert found.request(b"{}\n{}\n") == b"{}\n{}\n"
+    assert found.join_response(b"{}\n{}\n", b'{"y":1}\n{"y":2}\n') == b"1\n2\n"
+    assert found.filter_request(b"{}\n{}\n") == b"{}\n{}\n"
 
 
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (b"0.5\n", "answered 2 records with 1"),
-        (b"{\n}\n", "the answer is no JSON"),
-        (b"\xff\n1\n", "the answer is no JSON"),
+        (b"0.5\n", "cannot join 2 records with 1"),
+        (b"{\n}\n", "the answer is not JSON"),
+        (b"\xff\n1\n", "the answer is not JSON"),
     ],
 )
 def test_answers_that_cannot_be_joined_are_told(answer: bytes, sentence: str) -> None:
     """Too few of them, or no JSON."""
     with pytest.raises(DecodeError, match=sentence):
-        processing("application/jsonlines", join_source="Input").output(b"{}\n{}\n", answer)
+        processing("application/jsonlines", join_source="Input").join_response(b"{}\n{}\n", answer)
 
 
 def test_a_row_cannot_hold_a_list() -> None:
@@ -143,4 +142,4 @@ def test_a_row_cannot_hold_a_list() -> None:
     rows = Processing(
         rows=True, lines=True, input_filter=found.input_filter, output_filter=JsonPath.parse("$[*]"), join=True
     )
-    assert rows.output(b"1,2\n", b"3\n") == b"1,2,3"
+    assert rows.join_response(b"1,2\n", b"3\n") == b"1,2,3"

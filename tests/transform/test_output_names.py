@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tritonforge.transform.naming import Naming, output_uri, relative_key
+from tritonforge.transform.object_store import OutputNaming, build_output_uri, build_relative_key
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,9 @@ from tritonforge.transform.naming import Naming, output_uri, relative_key
         ("s3://b/x/in/1.jpg", "s3://b/x/in/1.jpg", "whole", "in/1.jpg"),
     ],
 )
-def test_outputs_are_called_after_the_key_below_the_prefix(uri: str, prefix: str, naming: Naming, key: str) -> None:
+def test_outputs_are_called_after_the_key_below_the_prefix(
+    uri: str, prefix: str, naming: OutputNaming, key: str
+) -> None:
     """A prefix is a folder, an object or the beginning of names; one example of AWS keeps its last part."""
-    assert relative_key(uri, prefix, naming) == key
-    assert output_uri(key, "s3://o/out/") == f"s3://o/out/{key}.out"
+    assert build_relative_key(uri, prefix, naming) == key
+    assert build_output_uri(key, "s3://o/out/") == f"s3://o/out/{key}.out"

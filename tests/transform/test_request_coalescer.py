@@ -13,10 +13,10 @@ from PIL import Image
 from tests.transform.conftest import FRAMES, Folder, Model
 from tritonforge.errors import DecodeError
 from tritonforge.inference.wire import decode_request, encode_response, sagemaker_header_length, sagemaker_headers
-from tritonforge.transform import RAW, Gathering, Reply
+from tritonforge.transform import RAW, Reply, RequestCoalescer
 
-TEXT = Gathering(name="EXAMPLE", datatype="BYTES", max_batch=8)
-IMAGES = Gathering(name="IMAGE", datatype="UINT8", max_batch=4)
+TEXT = RequestCoalescer(name="EXAMPLE", datatype="BYTES", max_batch=8)
+IMAGES = RequestCoalescer(name="IMAGE", datatype="UINT8", max_batch=4)
 
 
 def jpeg(number: int) -> bytes:
@@ -36,7 +36,7 @@ class Triton(Model):
         self.bad = bad
         self.batches: list[int] = []
 
-    def ask(self, body: Any, headers: Any, *, timeout: float) -> Reply:
+    def invoke(self, body: Any, headers: Any, *, timeout: float) -> Reply:
         """Answer a batch, and note how large it was."""
         data = bytes(body)
         length = sagemaker_header_length(headers["Content-Type"], size=len(data))
@@ -47,7 +47,7 @@ class Triton(Model):
             array = request.inputs[self.name]
             records = [bytes(row[0]) if array.dtype == object else row.tobytes() for row in array]
         self.batches.append(len(records))
-        super().ask(data, headers, timeout=timeout)
+        super().invoke(data, headers, timeout=timeout)
         if any(self.bad in record for record in records):
             return Reply(400, {}, b'{"error":"one of them is no image"}')
         # The padding of an image ends with zeros, which a decoder does not look at.
@@ -60,14 +60,14 @@ class Triton(Model):
         return Reply(200, {"content-type": sagemaker_headers(payload)["Content-Type"]}, payload.body)
 
 
-def run(folder: Folder, model: Triton, gathering: Gathering | None, **fields: Any) -> Any:
+def run(folder: Folder, model: Triton, gathering: RequestCoalescer | None, **fields: Any) -> Any:
     """A job over raw records."""
-    options = {"gathering": gathering, "gather_always": fields.pop("always", False)}
+    options = {"coalescer": gathering, "always_coalesce": fields.pop("always", False)}
     return folder.run(model, content_type=RAW, max_concurrent_transforms=2, retries=0, options=options, **fields)
 
 
 @pytest.mark.parametrize(("gathering", "most"), [(TEXT, 8), (IMAGES, 4)])
-def test_gathered_answers_are_those_of_records_alone(folder: Folder, gathering: Gathering, most: int) -> None:
+def test_gathered_answers_are_those_of_records_alone(folder: Folder, gathering: RequestCoalescer, most: int) -> None:
     """Byte by byte; and there are fewer requests, none of more records than the model takes."""
     folder.write({f"{number:02}": jpeg(number) for number in range(60)})
     alone = Triton(gathering.name, delay=0.002)
@@ -122,24 +122,24 @@ def test_only_raw_records_are_gathered(folder: Folder, content_type: str | None)
     """A request in JSON is the user's own."""
     folder.write({f"{number}": b"%d" % number for number in range(20)})
     model = Model(delay=0.002)
-    folder.run(model, content_type=content_type, max_concurrent_transforms=2, options={"gathering": TEXT})
+    folder.run(model, content_type=content_type, max_concurrent_transforms=2, options={"coalescer": TEXT})
     assert len(model.bodies) == 20
 
 
 def test_what_is_no_image_is_not_padded() -> None:
     """Zeros at its end would be part of it; text elements need no padding."""
-    assert not IMAGES.fits(b"plain text", [])
-    assert IMAGES.fits(jpeg(1), [jpeg(2)])
-    assert TEXT.fits(b"plain text", [b"more"])
+    assert not IMAGES.can_add(b"plain text", [])
+    assert IMAGES.can_add(jpeg(1), [jpeg(2)])
+    assert TEXT.can_add(b"plain text", [b"more"])
 
 
 def test_a_batch_is_not_mostly_padding() -> None:
     """A large image among small ones goes alone, and a full batch takes no more."""
     small, large = jpeg(1), b"\xff\xd8\xff" + bytes(10**6)
-    assert not IMAGES.fits(large, [small, small, small])
-    assert IMAGES.fits(large, [large])
-    assert not IMAGES.fits(small, [small] * 4)
-    assert not TEXT.fits(bytes(9 << 20), [bytes(9 << 20)])
+    assert not IMAGES.can_add(large, [small, small, small])
+    assert IMAGES.can_add(large, [large])
+    assert not IMAGES.can_add(small, [small] * 4)
+    assert not TEXT.can_add(bytes(9 << 20), [bytes(9 << 20)])
 
 
 def test_an_answer_without_a_row_for_each_record_is_an_error() -> None:
@@ -147,4 +147,4 @@ def test_an_answer_without_a_row_for_each_record_is_an_error() -> None:
     payload = encode_response({"x": np.zeros(3)}, model_name="m")
     headers = {"content-type": sagemaker_headers(payload)["Content-Type"]}
     with pytest.raises(DecodeError, match=re.escape("the shape [3] for a batch of 2")):
-        TEXT.answers(payload.body, headers, 2)
+        TEXT.split_response(payload.body, headers, 2)

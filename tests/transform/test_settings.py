@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tritonforge.records import MAX_RECORD
-from tritonforge.transform import ModelClient, TransformInput, TransformJob, TransformOutput
-from tritonforge.transform.precedence import container_environment, resolved
+from tritonforge.transform import ModelClientConfig, TransformInput, TransformJob, TransformOutput
+from tritonforge.transform.settings import build_container_environment, resolve_settings
 
 
 def job(**fields: Any) -> TransformJob:
@@ -35,29 +35,32 @@ def test_the_job_wins_over_the_container_and_that_over_the_defaults(
     given: TransformJob, told: Any, expected: tuple[int, str, int]
 ) -> None:
     """A concurrency of 0 is one that was not set; what is no value is passed over."""
-    found = resolved(given, told)
+    found = resolve_settings(given, told)
     assert (found.max_concurrent, found.strategy, found.max_payload) == expected
     assert not found.chunked
 
 
 def test_a_payload_of_0_is_chunked_and_has_the_largest_records() -> None:
     """MaxPayloadInMB 0 asks for HTTP's chunked encoding."""
-    found = resolved(job(max_payload_in_mb=0), TOLD)
+    found = resolve_settings(job(max_payload_in_mb=0), TOLD)
     assert found.chunked
     assert found.max_payload == MAX_RECORD
 
 
 def test_retries_and_time_outs_have_the_documented_defaults() -> None:
     """600 seconds and 3 retries; 0 retries are none."""
-    assert (resolved(job()).timeout, resolved(job()).retries) == (600.0, 3)
-    client = ModelClient(invocations_timeout_in_seconds=5, invocations_max_retries=0)
-    assert (resolved(job(model_client=client)).timeout, resolved(job(model_client=client)).retries) == (5.0, 0)
+    assert (resolve_settings(job()).timeout, resolve_settings(job()).retries) == (600.0, 3)
+    client = ModelClientConfig(invocations_timeout_in_seconds=5, invocations_max_retries=0)
+    assert (resolve_settings(job(model_client=client)).timeout, resolve_settings(job(model_client=client)).retries) == (
+        5.0,
+        0,
+    )
 
 
 def test_the_container_is_told_that_it_is_batch_and_what_the_job_set() -> None:
     """What was not set is not told; the job's own variables are there too, and win."""
-    assert container_environment(job()) == {"SAGEMAKER_BATCH": "true"}
-    told = container_environment(
+    assert build_container_environment(job()) == {"SAGEMAKER_BATCH": "true"}
+    told = build_container_environment(
         job(
             max_payload_in_mb=0,
             max_concurrent_transforms=4,

@@ -16,7 +16,7 @@ from tests.transform.conftest import FRAMES, Folder, Model
 from tritonforge.errors import DecodeError, DefinitionError, MissingExtraError
 from tritonforge.inference.wire import encode_response, sagemaker_headers
 from tritonforge.transform import DataProcessing, Reply
-from tritonforge.transform.forms import json_lines, rows
+from tritonforge.transform.output_formats import build_rows, format_json_line
 
 SCORES = np.array([[6.08312e-07, 9.68555e-07, 0.9], [0.1, 0.7, 0.2]], np.float32)
 
@@ -31,7 +31,7 @@ def reply(outputs: dict[str, Any], *, binary: bool = True) -> Reply:
 def test_one_vector_of_scores_has_the_seeds_names(binary: bool) -> None:
     """Probabilities as the shortest numbers that are the same float32, and the best class."""
     told = reply({"OUTPUT": SCORES[:1]}, binary=binary)
-    line = json_lines(told.body, told.headers)
+    line = format_json_line(told.body, told.headers)
     assert line == b'{"predictions":[{"probabilities":[6.08312e-07,9.68555e-07,0.9],"classes":2}]}'
     assert (np.float32(json.loads(line)["predictions"][0]["probabilities"]) == SCORES[0]).all()
 
@@ -39,7 +39,7 @@ def test_one_vector_of_scores_has_the_seeds_names(binary: bool) -> None:
 def test_several_outputs_keep_their_names() -> None:
     """As the SavedModels of TensorFlow's own examples have them."""
     told = reply({"classes": np.array([576]), "probabilities": SCORES[:1]})
-    assert json.loads(json_lines(told.body, told.headers)) == {
+    assert json.loads(format_json_line(told.body, told.headers)) == {
         "predictions": [{"classes": 576, "probabilities": [6.08312e-07, 9.68555e-07, 0.9]}]
     }
 
@@ -47,7 +47,7 @@ def test_several_outputs_keep_their_names() -> None:
 def test_a_batch_of_answers_is_one_line_with_as_many_predictions() -> None:
     """A request of several records has one answer."""
     told = reply({"OUTPUT": SCORES})
-    assert [each["classes"] for each in json.loads(json_lines(told.body, told.headers))["predictions"]] == [2, 1]
+    assert [each["classes"] for each in json.loads(format_json_line(told.body, told.headers))["predictions"]] == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -66,20 +66,20 @@ def test_a_batch_of_answers_is_one_line_with_as_many_predictions() -> None:
 def test_every_kind_of_tensor_is_json(array: Any, expected: Any) -> None:
     """Text that is no UTF-8 is marked so."""
     told = reply({"x": array, "y": np.zeros(1)})
-    (row,) = json.loads(json_lines(told.body, told.headers))["predictions"]
+    (row,) = json.loads(format_json_line(told.body, told.headers))["predictions"]
     assert row["x"] == (array[0].tolist() if expected is None else expected)
 
 
 def test_what_is_no_number_is_told_as_pythons_json_reads_it() -> None:
     """NaN and Infinity."""
     told = reply({"x": np.array([[np.nan, np.inf, -np.inf]], np.float32)})
-    assert b"[NaN,Infinity,-Infinity]" in json_lines(told.body, told.headers)
+    assert b"[NaN,Infinity,-Infinity]" in format_json_line(told.body, told.headers)
 
 
 def test_json_of_other_containers_loses_its_line_breaks() -> None:
     """TensorFlow Serving's answers are laid out over lines."""
     body = b'{\n    "predictions": [\n        {"classes": 576}\n    ]\n}\n'
-    assert json_lines(body, {"content-type": "application/json"}) == b'{"predictions":[{"classes":576}]}'
+    assert format_json_line(body, {"content-type": "application/json"}) == b'{"predictions":[{"classes":576}]}'
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"{", b"plain text", b'{"outputs":1}', b'{"model_name":"m"}'])
@@ -87,16 +87,18 @@ def test_json_of_other_containers_loses_its_line_breaks() -> None:
 def test_what_is_no_answer_is_one_error(body: bytes, headers: dict[str, str]) -> None:
     """Whatever the container says."""
     with pytest.raises(DecodeError):
-        json_lines(body, headers)
+        format_json_line(body, headers)
     with pytest.raises(DecodeError):
-        rows(body, headers)
+        build_rows(body, headers)
 
 
 def test_lines_are_written_one_for_each_record(folder: Folder) -> None:
     """With a newline, whatever AssembleWith says."""
     folder.write({"a": b"".join(map(FRAMES["TFRecord"], (b"1", b"2")))})
     model = Model(lambda body: reply({"p": SCORES[int(body) - 1 : int(body)]}))
-    outcome = folder.run(model, split_type="TFRecord", batch_strategy="SingleRecord", options={"form": "jsonl"})
+    outcome = folder.run(
+        model, split_type="TFRecord", batch_strategy="SingleRecord", options={"output_format": "jsonl"}
+    )
     assert outcome.state == "Completed"
     lines = folder.outputs()["a.out"].splitlines()
     assert [json.loads(line)["predictions"][0]["classes"] for line in lines] == [2, 1]
@@ -113,7 +115,7 @@ def _table(folder: Folder, form: str, monkeypatch: pytest.MonkeyPatch | None = N
         split_type="Line",
         batch_strategy="SingleRecord",
         max_concurrent_transforms=4,
-        options={"form": form},
+        options={"output_format": form},
     )
     assert outcome.state == "Completed", outcome.reason
     ((name, content),) = folder.outputs().items()
@@ -124,7 +126,7 @@ def _table(folder: Folder, form: str, monkeypatch: pytest.MonkeyPatch | None = N
 @pytest.mark.parametrize("in_memory", [10**9, 0], ids=["memory", "file"])
 def test_npy_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.MonkeyPatch, in_memory: int) -> None:
     """Numpy reads it; its columns are the outputs, by name."""
-    monkeypatch.setattr("tritonforge.transform.stages._IN_MEMORY", in_memory)
+    monkeypatch.setattr("tritonforge.transform.object_progress._IN_MEMORY", in_memory)
     table = np.load(io.BytesIO(_table(folder, "npy")))
     assert (table["x"] == ROWS).all()
     assert table["n"].tolist() == list(range(300))
@@ -133,8 +135,8 @@ def test_npy_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("in_memory", [10**9, 0], ids=["memory", "file"])
 def test_parquet_has_a_row_for_each_record(folder: Folder, monkeypatch: pytest.MonkeyPatch, in_memory: int) -> None:
     """Another reader, pyarrow, reads it, written in several groups of rows."""
-    monkeypatch.setattr("tritonforge.transform.stages._IN_MEMORY", in_memory)
-    monkeypatch.setattr("tritonforge.transform.tables._GROUP", 2000)
+    monkeypatch.setattr("tritonforge.transform.object_progress._IN_MEMORY", in_memory)
+    monkeypatch.setattr("tritonforge.transform.output_formats._ROW_GROUP", 2000)
     file = pq.ParquetFile(io.BytesIO(_table(folder, "parquet")))
     assert file.num_row_groups > 5
     table = file.read().to_pydict()
@@ -146,7 +148,9 @@ def test_tensors_of_several_dimensions_are_lists_of_lists(folder: Folder) -> Non
     """Each dimension has its own size."""
     folder.write({"a": b"1"})
     tensor = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)
-    assert folder.run(Model(lambda body: reply({"x": tensor})), options={"form": "parquet"}).state == "Completed"
+    assert (
+        folder.run(Model(lambda body: reply({"x": tensor})), options={"output_format": "parquet"}).state == "Completed"
+    )
     assert pq.read_table(io.BytesIO(folder.outputs()["a.parquet"])).to_pydict() == {"x": tensor.tolist()}
 
 
@@ -154,7 +158,7 @@ def test_tensors_of_several_dimensions_are_lists_of_lists(folder: Folder) -> Non
 def test_a_table_without_rows_can_be_read(folder: Folder, form: str) -> None:
     """An object without records has an output too."""
     folder.write({"a": b""})
-    assert folder.run(Model(), split_type="Line", options={"form": form}).state == "Completed"
+    assert folder.run(Model(), split_type="Line", options={"output_format": form}).state == "Completed"
     assert len(folder.outputs()[f"a.{form}"]) > 10
 
 
@@ -162,7 +166,7 @@ def test_rows_of_another_shape_fail_the_object(folder: Folder) -> None:
     """A table has one type for all rows; the record is told."""
     folder.write({"a": b"2\n2\n3\n"})
     model = Model(lambda body: reply({"x": np.zeros((1, int(body)))}))
-    outcome = folder.run(model, split_type="Line", batch_strategy="SingleRecord", options={"form": "npy"})
+    outcome = folder.run(model, split_type="Line", batch_strategy="SingleRecord", options={"output_format": "npy"})
     assert outcome.failures[0].record == 2
     assert "one type for all rows" in outcome.failures[0].reason
 
@@ -171,9 +175,9 @@ def test_text_is_no_table(folder: Folder) -> None:
     """The sentence names the form that takes it."""
     folder.write({"a": b"1"})
     model = Model(lambda body: reply({"x": np.array([[b"t"]], dtype=object)}))
-    outcome = folder.run(model, options={"form": "npy"})
+    outcome = folder.run(model, options={"output_format": "npy"})
     assert "output 'x' is text" in outcome.failures[0].reason
-    assert "ask for jsonl" in outcome.failures[0].reason
+    assert "choose jsonl" in outcome.failures[0].reason
 
 
 def test_a_table_goes_on_where_a_killed_run_was(folder: Folder) -> None:
@@ -190,9 +194,11 @@ def test_a_table_goes_on_where_a_killed_run_was(folder: Folder) -> None:
         return reply({"x": ROWS[int(body) : int(body) + 1]})
 
     fields = {"split_type": "Line", "batch_strategy": "SingleRecord"}
-    assert folder.run(Model(think), work=True, options={"form": "npy", "stop": stop}, **fields).state == "Stopped"
+    assert (
+        folder.run(Model(think), work=True, options={"output_format": "npy", "stop": stop}, **fields).state == "Stopped"
+    )
     rest = Model(lambda body: reply({"x": ROWS[int(body) : int(body) + 1]}))
-    assert folder.run(rest, work=True, options={"form": "npy"}, **fields).state == "Completed"
+    assert folder.run(rest, work=True, options={"output_format": "npy"}, **fields).state == "Completed"
     assert 20 < len(rest.bodies) < 60
     table = np.load(io.BytesIO(folder.outputs()["a.npy"]))
     assert (table["probabilities"] == ROWS[:60]).all()
@@ -202,24 +208,24 @@ def test_parquet_without_pyarrow_says_what_to_install(folder: Folder, monkeypatc
     """Before anything is asked."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install .*\[parquet\]'"):
-        folder.run(Model(), options={"form": "parquet"})
+        folder.run(Model(), options={"output_format": "parquet"})
 
 
 def test_data_processing_and_forms_do_not_mix(folder: Folder) -> None:
     """Filters work on what the container says."""
-    with pytest.raises(DefinitionError, match="leave the form"):
+    with pytest.raises(DefinitionError, match="requires the format container"):
         folder.run(
             Model(),
             content_type="application/json",
             data_processing=DataProcessing(output_filter="$.x"),
-            options={"form": "jsonl"},
+            options={"output_format": "jsonl"},
         )
 
 
 def test_a_stage_that_is_damaged_is_one_error(tmp_path: Path) -> None:
     """Nobody should have touched it."""
-    from tritonforge.transform import tables
+    from tritonforge.transform import output_formats
 
     (tmp_path / "stage").write_bytes(b"nothing of ours")
     with pytest.raises(DecodeError, match="the table that an earlier run began is damaged"):
-        tables.dtype_of(tmp_path / "stage")
+        output_formats.read_dtype(tmp_path / "stage")
