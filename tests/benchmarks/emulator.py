@@ -135,7 +135,7 @@ def create(emulator: Emulator) -> None:
         ModelName=NAME,
         ExecutionRoleArn=emulator.role_arn,
         PrimaryContainer={
-            "Image": triton.uri(triton.find("24.09"), emulator.region),
+            "Image": triton.build_image_uri(triton.find_image("24.09"), emulator.region),
             "ModelDataUrl": f"s3://{emulator.bucket}/model.tar.gz",
             "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "digits"},
         },

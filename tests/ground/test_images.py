@@ -12,8 +12,8 @@ import pytest
 
 from tritonforge import triton as images
 from tritonforge.errors import DefinitionError
-from tritonforge.triton import CATALOGUE, VARIANTS, Image, changes, find
-from tritonforge.triton.schema import model_config_pb2
+from tritonforge.triton import CATALOGUE, VARIANTS, Image, changes, find_image
+from tritonforge.triton.schema import load_model_config_pb2
 
 OREGON = "763104351884.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
@@ -36,8 +36,8 @@ OREGON = "763104351884.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tritonserver:24
 )
 def test_a_release_a_tag_and_a_uri_name_an_image(name: str, tag: str) -> None:
     """Every way to write an image finds it, and its tag finds it again."""
-    assert find(name).tag == tag
-    assert find(tag) == find(name)
+    assert find_image(name).tag == tag
+    assert find_image(tag) == find_image(name)
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_a_release_a_tag_and_a_uri_name_an_image(name: str, tag: str) -> None:
 def test_an_unknown_image_is_a_definition_error(name: str, words: str) -> None:
     """What names no known image, or an account that never held it, is refused in a sentence that says what is right."""
     with pytest.raises(DefinitionError, match=words):
-        find(name)
+        find_image(name)
 
 
 def test_the_facts_of_the_last_release_with_tensorflow_on_sagemaker() -> None:
     """24.09 is Triton 2.50.0 with DALI 1.39, ONNX Runtime 1.19.2, Python 3.10 and CUDA 12.4, and has TensorFlow."""
-    assert find("24.09") == Image(
+    assert find_image("24.09") == Image(
         release="24.09",
         triton="2.50.0",
         backends=CATALOGUE["25.04"].backends | {"tensorflow"},
@@ -76,7 +76,7 @@ def test_the_facts_of_the_last_release_with_tensorflow_on_sagemaker() -> None:
         python="3.10",
         cuda="12.4",
         min_compute_capability=6.0,
-        sagemaker=True,
+        sagemaker_regions="no-new-regions",
     )
 
 
@@ -104,18 +104,18 @@ def test_tensorflow_ends_with_25_02() -> None:
 )
 def test_what_an_image_holds(name: str, triton: str, backends: set[str] | None, onnxruntime: str | None) -> None:
     """Releases that were unknown once, and NVIDIA's images with few backends; the text of each finds it again."""
-    image = find(name)
+    image = find_image(name)
     assert (image.triton, image.onnxruntime) == (triton, onnxruntime)
     assert backends is None or (image.backends == backends and not image.sagemaker)
-    assert find(image.text) == image
+    assert find_image(image.text) == image
     assert image.tag == name.rpartition(":")[2] or not image.variant
 
 
 def test_aws_has_no_address_of_an_image_with_few_backends() -> None:
     """SageMaker takes such an image from a registry of the user's own only."""
-    assert all(images.regions(find(f"24.09-{variant}-py3")) == () for variant in VARIANTS)
+    assert all(images.list_regions(find_image(f"24.09-{variant}-py3")) == () for variant in VARIANTS)
     with pytest.raises(DefinitionError, match=r"AWS publishes no 24\.09-vllm-python-py3 for SageMaker"):
-        images.uri(find("24.09-vllm-python-py3"), "us-east-1")
+        images.build_image_uri(find_image("24.09-vllm-python-py3"), "us-east-1")
 
 
 def test_releases_without_a_branch_are_provisional() -> None:
@@ -125,9 +125,9 @@ def test_releases_without_a_branch_are_provisional() -> None:
 
 def test_what_is_not_stated_is_none() -> None:
     """Figures that no source gives are left open."""
-    assert (find("23.03").dali, find("23.02").cuda) == (None, None)
-    assert (find("26.08").dali, find("26.09").onnxruntime) == (None, None)
-    assert find("24.03").python is None
+    assert (find_image("23.03").dali, find_image("23.02").cuda) == (None, None)
+    assert (find_image("26.08").dali, find_image("26.09").onnxruntime) == (None, None)
+    assert find_image("24.03").python is None
 
 
 def test_the_catalogue_is_sorted_and_counts_up() -> None:
@@ -143,7 +143,7 @@ def test_the_catalogue_is_sorted_and_counts_up() -> None:
 )
 def test_regions_are_as_many_as_aws_lists(release: str, count: int) -> None:
     """The regions of a release are those of the SDK's image table, in number."""
-    assert len(images.regions(find(release))) == count
+    assert len(images.list_regions(find_image(release))) == count
 
 
 @pytest.mark.parametrize(
@@ -166,14 +166,14 @@ def test_regions_are_as_many_as_aws_lists(release: str, count: int) -> None:
 )
 def test_the_uri_of_an_image(name: str, region: str, expected: str) -> None:
     """Account, domain and tag follow the region, the release and the variant; the URI finds the image again."""
-    assert images.uri(find(name), region) == expected
-    assert find(expected) == find(name)
+    assert images.build_image_uri(find_image(name), region) == expected
+    assert find_image(expected) == find_image(name)
 
 
 def test_cpu_overrides_the_variant() -> None:
     """`cpu` asks for one variant whatever the image is."""
-    assert images.uri(find("24.09"), "us-west-2", cpu=True) == f"{OREGON}-cpu"
-    assert images.uri(find("24.09-py3-cpu"), "us-west-2", cpu=False) == OREGON
+    assert images.build_image_uri(find_image("24.09"), "us-west-2", cpu=True) == f"{OREGON}-cpu"
+    assert images.build_image_uri(find_image("24.09-py3-cpu"), "us-west-2", cpu=False) == OREGON
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_cpu_overrides_the_variant() -> None:
 def test_where_aws_has_no_image_there_is_no_uri(name: str, region: str, words: str) -> None:
     """A release or a region without the image is refused, and the sentence says where it is."""
     with pytest.raises(DefinitionError, match=words):
-        images.uri(find(name), region)
+        images.build_image_uri(find_image(name), region)
 
 
 @pytest.mark.parametrize(
@@ -206,16 +206,16 @@ def test_where_aws_has_no_image_there_is_no_uri(name: str, region: str, words: s
 )
 def test_old_gpus_end_with_turing(name: str, instance_type: str, expected: bool) -> None:
     """P2 and P3 are too old where 7.5 is asked for; where nothing is stated nothing is judged."""
-    assert images.too_old_gpu(find(name), instance_type) is expected
+    assert images.has_unsupported_gpu(find_image(name), instance_type) is expected
 
 
 def test_gpu_families() -> None:
     """GPU instances are told from the others, and text that is no instance type is refused."""
-    assert images.gpu_family("ml.p6-b200.48xlarge") == "p6-b200"
-    assert images.gpu_family("ml.inf2.xlarge") is None
+    assert images.find_gpu_family("ml.p6-b200.48xlarge") == "p6-b200"
+    assert images.find_gpu_family("ml.inf2.xlarge") is None
     for text in ("g5.xlarge", "ml.g5", "ml..xlarge", ""):
         with pytest.raises(DefinitionError, match="is not of the form"):
-            images.gpu_family(text)
+            images.find_gpu_family(text)
 
 
 def test_gpu_families_are_sagemakers() -> None:
@@ -223,27 +223,27 @@ def test_gpu_families_are_sagemakers() -> None:
     from botocore.loaders import Loader
 
     shapes = Loader().load_service_model("sagemaker", "service-2")["shapes"]
-    families = {images.instance_family(each) for each in shapes["ProductionVariantInstanceType"]["enum"]}
+    families = {images.parse_instance_family(each) for each in shapes["ProductionVariantInstanceType"]["enum"]}
     assert {"p2", "p3", "g4dn", "g5"} <= families
     assert {family for family in families if family[0] in "pg"} == {
-        family for family in families if images.gpu_family(f"ml.{family}.xlarge")
+        family for family in families if images.find_gpu_family(f"ml.{family}.xlarge")
     }
 
 
 @pytest.mark.parametrize("path", changes.FIELDS)
 def test_the_fields_exist(path: str) -> None:
     """Every dated field is a field of the schema."""
-    descriptor = model_config_pb2().ModelConfig.DESCRIPTOR
+    descriptor = load_model_config_pb2().ModelConfig.DESCRIPTOR
     for name in path.split("."):
         descriptor = descriptor.fields_by_name[name].message_type or descriptor.fields_by_name[name]
 
 
 def test_the_values_exist() -> None:
     """Every dated enum value is one of the schema, and every date a YY.MM."""
-    schema = model_config_pb2()
+    schema = load_model_config_pb2()
     names = set(schema.DataType.keys()) | set(schema.BatchInput.Kind.keys())
     assert names >= set(changes.VALUES)
-    for change in changes.rows():
+    for change in changes.list_changes():
         assert change.text
         assert change.source
         for release in (change.first, change.last):
@@ -255,7 +255,7 @@ def test_the_rows_of_the_table_name_rules() -> None:
     """Every code in the table of changes is a rule, and every constant of the module is in the table."""
     from tritonforge.validation.rules.catalogue import rules_by_code
 
-    assert {code for change in changes.rows() for code in change.rules} <= set(rules_by_code())
+    assert {code for change in changes.list_changes() for code in change.rules} <= set(rules_by_code())
     constants = {value for value in vars(changes).values() if isinstance(value, changes.Change)}
     assert constants == set(changes.CHANGES)
 
@@ -296,29 +296,29 @@ def test_the_module_is_light() -> None:
 )
 def test_a_plus_sign_adds_a_backend_to_a_release(name: str, added: set[str], tag: str) -> None:
     """An image of one's own is written as the release it is made from and what was added; nothing is added twice."""
-    image, base = find(name), find(tag)
+    image, base = find_image(name), find_image(tag)
     assert (image.added, image.tag) == (added, tag)
     assert image.backends == base.backends | added
-    assert find(image.text) == image
+    assert find_image(image.text) == image
     assert (image == base) is (not added)
 
 
 @pytest.mark.parametrize("name", ["26.05+", "26.05+Tensor Flow", "26.05++tensorflow", "26.05+../x"])
 def test_what_is_added_must_be_the_name_of_a_backend(name: str) -> None:
     """Anything else behind a plus sign is refused with an example that is right."""
-    with pytest.raises(DefinitionError, match=r"is no name of a backend; write for example 26\.05\+tensorflow"):
-        find(name)
+    with pytest.raises(DefinitionError, match=r"is not the name of a backend; write for example 26\.05\+tensorflow"):
+        find_image(name)
 
 
 def test_an_unknown_release_is_refused_with_added_backends_too() -> None:
     """What stands before the plus sign is looked up as ever."""
     with pytest.raises(DefinitionError, match="no Triton image"):
-        find("19.10+tensorflow")
+        find_image("19.10+tensorflow")
 
 
 def test_aws_has_no_address_of_an_image_with_added_backends() -> None:
     """The address of an image that only its maker can have is not made up."""
     with pytest.raises(DefinitionError, match="stage sagemaker-tensorflow"):
-        images.uri(find("26.05+tensorflow"), "us-east-1")
+        images.build_image_uri(find_image("26.05+tensorflow"), "us-east-1")
     with pytest.raises(DefinitionError, match="name the image that you made"):
-        images.uri(find("26.05+vllm"), "us-east-1")
+        images.build_image_uri(find_image("26.05+vllm"), "us-east-1")

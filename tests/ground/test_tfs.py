@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tritonforge.errors import DefinitionError
-from tritonforge.triton.tfs import images
-from tritonforge.triton.tfs.environment import Batching, problems, settings
-from tritonforge.triton.tfs.layout import ServedModel, find, is_package, serves_packages
+from tritonforge.triton.registries import build_tfs_image_uri, is_tfs_image_name
+from tritonforge.triton.tfs_container import Batching, find_problems, read_settings
+from tritonforge.triton.tfs_layout import ServedModel, find_models, is_package, is_tfs_image
 
 
 def test_models_are_numbered_folders_with_a_saved_model() -> None:
@@ -23,7 +23,7 @@ def test_models_are_numbered_folders_with_a_saved_model() -> None:
         "plain/saved_model.pb",
         "code/inference.py",
     ]
-    assert find(paths) == (
+    assert find_models(paths) == (
         ServedModel("here", "deep/down/here", {3: "deep/down/here/3"}),
         ServedModel(
             "resnet",
@@ -37,14 +37,14 @@ def test_models_are_numbered_folders_with_a_saved_model() -> None:
 
 def test_versions_at_the_top_are_of_the_model_named_model() -> None:
     """As AWS's own example packs it: the folder there is /opt/ml/model."""
-    assert find(["1538687370/saved_model.pb", "code/inference.py"]) == (
+    assert find_models(["1538687370/saved_model.pb", "code/inference.py"]) == (
         ServedModel("model", "", {1538687370: "1538687370"}),
     )
 
 
 def test_a_folder_without_models_has_none() -> None:
     """Nothing numbered, nothing found."""
-    assert find(["resnet/saved_model.pb", "1/model.savedmodel/saved_model.pb", "2/"]) == ()
+    assert find_models(["resnet/saved_model.pb", "1/model.savedmodel/saved_model.pb", "2/"]) == ()
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,20 @@ def test_packages_are_told_from_tritons_repositories(paths: list[str], expected:
 )
 def test_images_are_known_by_the_name_of_their_repository(image: str, expected: bool) -> None:
     """The containers' two names, with their kinds, from any registry."""
-    assert serves_packages(image) is expected
+    assert is_tfs_image(image) is expected
 
 
 def test_settings_have_the_containers_defaults() -> None:
     """What an empty environment means."""
-    found = settings({}, cpus=4)
+    found = read_settings({}, cpus=4)
     assert (found.batching, found.default_model, found.wait_time, found.workers) == (None, None, 60, 1)
     assert (found.instance_count, found.inter_op_parallelism, found.intra_op_parallelism) == (1, 0, 0)
-    assert settings({"SAGEMAKER_TFS_DEFAULT_MODEL_NAME": "None"}, cpus=4).default_model is None
+    assert read_settings({"SAGEMAKER_TFS_DEFAULT_MODEL_NAME": "None"}, cpus=4).default_model is None
     on = {"SAGEMAKER_TFS_ENABLE_BATCHING": "True"}
-    assert settings(on, cpus=4).batching == Batching(
+    assert read_settings(on, cpus=4).batching == Batching(
         max_batch_size=8, batch_timeout_micros=1000, num_batch_threads=4, max_enqueued_batches=4
     )
-    queue = settings({**on, "SAGEMAKER_BATCH": "true"}, cpus=4).batching
+    queue = read_settings({**on, "SAGEMAKER_BATCH": "true"}, cpus=4).batching
     assert queue is not None
     assert queue.max_enqueued_batches == 100_000_000
 
@@ -114,7 +114,7 @@ def test_settings_have_the_containers_defaults() -> None:
 )
 def test_values_that_end_the_container_are_named(name: str, value: str, sentence: str) -> None:
     """A sentence for the variable, and for it alone."""
-    found = problems({name: value, "OTHER": "x", "SAGEMAKER_TFS_INSTANCE_COUNT": " 2 "})
+    found = find_problems({name: value, "OTHER": "x", "SAGEMAKER_TFS_INSTANCE_COUNT": " 2 "})
     assert list(found) == [name]
     assert sentence in found[name]
 
@@ -131,8 +131,8 @@ def test_values_that_end_the_container_are_named(name: str, value: str, sentence
 )
 def test_an_image_is_where_aws_keeps_it(image: str, cpu: bool, tag: str) -> None:
     """Of a version alone the tag is made; a tag stays."""
-    assert images.is_named(image)
-    assert images.uri(image, "eu-south-1", cpu=cpu) == (
+    assert is_tfs_image_name(image)
+    assert build_tfs_image_uri(image, "eu-south-1", cpu=cpu) == (
         f"692866216735.dkr.ecr.eu-south-1.amazonaws.com/tensorflow-inference:{tag}"
     )
 
@@ -140,12 +140,12 @@ def test_an_image_is_where_aws_keeps_it(image: str, cpu: bool, tag: str) -> None
 def test_an_address_stays_as_it_is() -> None:
     """Also one of an account of one's own; other images are none of these."""
     address = "123456789012.dkr.ecr.us-west-2.amazonaws.com/tensorflow-inference:mine"
-    assert images.is_named(address)
-    assert images.uri(address, "eu-south-1", cpu=True) == address
-    assert not any(map(images.is_named, (None, "24.09", "tensorflow-inference", "sagemaker-tritonserver:24.09-py3")))
+    assert is_tfs_image_name(address)
+    assert build_tfs_image_uri(address, "eu-south-1", cpu=True) == address
+    assert not any(map(is_tfs_image_name, (None, "24.09", "tensorflow-inference", "sagemaker-tritonserver:24.09-py3")))
 
 
 def test_a_region_without_images_is_told() -> None:
     """With those that have some."""
     with pytest.raises(DefinitionError, match=r"no deep learning containers in 'moon-1', but in af-south-1, "):
-        images.uri("tensorflow-inference:2.19", "moon-1", cpu=True)
+        build_tfs_image_uri("tensorflow-inference:2.19", "moon-1", cpu=True)

@@ -45,7 +45,7 @@ from tritonforge import (
 )
 from tritonforge.errors import DefinitionError, PbtxtError
 from tritonforge.repository.config import read, to_config, write
-from tritonforge.triton.schema import model_config_pb2, new_model_config
+from tritonforge.triton.schema import load_model_config_pb2, new_model_config
 
 INTEGERS = {
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
@@ -377,7 +377,7 @@ def test_the_schema_is_tritonclients_own() -> None:
     """The loaded module is the one that tritonclient's grpc package would use."""
     import tritonclient.grpc.model_config_pb2 as theirs
 
-    assert theirs.ModelConfig is model_config_pb2().ModelConfig
+    assert theirs.ModelConfig is load_model_config_pb2().ModelConfig
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_the_schema_is_tritonclients_own() -> None:
 )
 def test_the_names_that_a_field_takes_are_the_schemas(made: type, field: str, message: str) -> None:
     """A name that a newer schema adds is missed here."""
-    descriptor = model_config_pb2().DESCRIPTOR.message_types_by_name[message.split(".")[0]]
+    descriptor = load_model_config_pb2().DESCRIPTOR.message_types_by_name[message.split(".")[0]]
     for part in message.split(".")[1:]:
         descriptor = descriptor.nested_types_by_name[part]
     known = descriptor.fields_by_name[field].enum_type.values_by_name

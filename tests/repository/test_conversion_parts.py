@@ -12,7 +12,7 @@ from tritonforge.repository.conversion.comparison import Difference, difference,
 from tritonforge.repository.conversion.facts import Converted
 from tritonforge.repository.conversion.job import Job, Pipeline
 from tritonforge.repository.conversion.opset import opset
-from tritonforge.triton import CATALOGUE, find
+from tritonforge.triton import CATALOGUE, find_image
 
 FP32 = "TYPE_FP32"
 
@@ -102,9 +102,9 @@ def test_the_step_that_makes_an_input_is_found_in_the_ensemble() -> None:
 
 def test_the_opset_is_the_newest_that_converter_and_image_take() -> None:
     """ONNX Runtime 1.14, of 23.03, is the first that runs opset 18; 14 is for the images before it."""
-    assert opset(find("26.05")) == 18
-    assert opset(find("26.09")) == 18
-    assert opset(find("21.08")) == 14
+    assert opset(find_image("26.05")) == 18
+    assert opset(find_image("26.09")) == 18
+    assert opset(find_image("21.08")) == 14
     assert {opset(image) for image in CATALOGUE.values() if image.release < "23.03"} == {14}
     assert {opset(image) for image in CATALOGUE.values() if image.release >= "23.03"} == {18}
 

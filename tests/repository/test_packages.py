@@ -15,7 +15,7 @@ from tritonforge.model_files import saved_model
 from tritonforge.repository.build.tfs_package import members
 from tritonforge.repository.definition.loading import load
 from tritonforge.repository.resolve import Folder, Made, resolve
-from tritonforge.triton.proto_messages import message_class
+from tritonforge.triton.schema import build_message_class
 from tritonforge.validation.rules import tfs
 from tritonforge.validation.runner import validate
 
@@ -30,7 +30,7 @@ def model(name: str = "net", **fields: Any) -> TensorFlow:
 
 def savedmodel(folder: Path) -> None:
     """A SavedModel with that signature, without TensorFlow: a protobuf of the fields that are read."""
-    made: Any = message_class("tensorflow_saved_model_test", saved_model._MESSAGES, "SavedModel")()
+    made: Any = build_message_class("tensorflow_saved_model_test", saved_model._MESSAGES, "SavedModel")()
     graph = made.meta_graphs.add()
     graph.meta_info_def.tags.append("serve")
     signature = graph.signature_def.add(key="serving_default").value

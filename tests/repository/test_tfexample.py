@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, message_class
+from tritonforge.triton.schema import OPTIONAL, REPEATED, build_message_class
 
 FILE = Path(__file__).parents[2] / "repos" / "resnet50_tfs" / "code" / "lib" / "tfexample.py"
 KEY = "image/encoded"
@@ -31,7 +31,7 @@ MESSAGES = {
     "Features": ((1, REPEATED, "Entry", "feature", None),),
     "Example": ((1, OPTIONAL, "Features", "features", None),),
 }
-EXAMPLE = message_class("tfexample_test", MESSAGES, "Example")
+EXAMPLE = build_message_class("tfexample_test", MESSAGES, "Example")
 
 #: Framed by TensorFlow's own writer.
 HELLO = bytes.fromhex("0500000000000000eab2043e68656c6c6fbb1f1c19")

@@ -16,7 +16,7 @@ from tritonforge.serving.tfs import configuration
 from tritonforge.serving.tfs.predictor import configuration as predictor_configuration
 from tritonforge.serving.tfs.predictor.rest import Api
 from tritonforge.serving.tfs.predictor.servable import Servable
-from tritonforge.triton.tfs.layout import ServedModel
+from tritonforge.triton.tfs_layout import ServedModel
 
 SIGNATURE = SimpleNamespace(inputs={"x": "float"}, outputs=("y",), run=lambda arrays: {"y": arrays["x"]})
 TEXTS = SimpleNamespace(inputs={"inputs": "string"}, outputs=("scores",), run=lambda arrays: {})

@@ -84,7 +84,7 @@ def _between_releases(local: list[Finding], files: Any, options: dict[str, Any])
         found = {each.code for each in _refusing(validate(Tree.of(files), image=release, **options))}
         explained = {
             code
-            for change in changes.rows()
+            for change in changes.list_changes()
             if change.applies_to(release) != change.applies_to(changes.REFERENCE)
             for code in change.rules
         }

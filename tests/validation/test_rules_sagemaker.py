@@ -166,7 +166,7 @@ def test_a_good_environment_gives_nothing() -> None:
         "_": "",
     }
     assert len(environment) == 100
-    assert list(check_environment(environment, image=triton.find("25.04"))) == []
+    assert list(check_environment(environment, image=triton.find_image("25.04"))) == []
 
 
 def test_the_whole_environment_has_32_kb() -> None:
@@ -190,5 +190,5 @@ def test_the_whole_environment_has_32_kb() -> None:
 )
 def test_variables_that_the_image_does_not_read(key: str, value: str, release: str, expected: list[str]) -> None:
     """An older script ignores a variable, whatever its value."""
-    found = check_environment({key: value}, image=triton.find(release))
+    found = check_environment({key: value}, image=triton.find_image(release))
     assert [finding.code for finding in found] == expected

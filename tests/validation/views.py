@@ -17,7 +17,7 @@ Files = Mapping[str, "str | bytes | Entry"]
 
 def context(files: Files, *, image: str | None = None, **options: Any) -> Context:
     """A context over these files."""
-    return build(Tree.of(files), image=triton.find(image) if image else None, **options)
+    return build(Tree.of(files), image=triton.find_image(image) if image else None, **options)
 
 
 def codes(check: Callable[[Context], Iterator[Finding]], files: Files, **options: Any) -> list[str]:

@@ -10,7 +10,7 @@ import click
 
 from tritonforge.cli.printing import echo
 from tritonforge.cli.reports import FORMATS, Judged, ServerVerdict
-from tritonforge.triton.changes import REFERENCE, rows
+from tritonforge.triton.changes import REFERENCE, list_changes
 from tritonforge.validation.report import Validated, validated
 from tritonforge.validation.rules.catalogue import rules_by_code
 from tritonforge.validation.tree import Tree
@@ -196,7 +196,7 @@ def explain(code: str | None, table: bool) -> int:
         click.secho(f"{heading}:", bold=True)
         echo("".join(f"    {line}\n" for line in example.strip("\n").splitlines()))
     echo(f"source: {rule.source}")
-    for change in rows():
+    for change in list_changes():
         if rule.code in change.rules:
             since, until = change.first or "the first release", change.last or "the newest"
             echo(f"releases {since} to {until}: {change.text}")
@@ -227,7 +227,7 @@ def rule_table() -> str:
         "| change | from | to | rules | source |",
         "|---|---|---|---|---|",
     ]
-    for change in rows():
+    for change in list_changes():
         row = (change.text, change.first or "", change.last or "", ", ".join(change.rules), change.source)
         lines.append("| " + " | ".join(_cell(each) for each in row) + " |")
     return "\n".join(lines) + "\n"

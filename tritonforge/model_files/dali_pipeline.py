@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import Signature, TensorSpec
-from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, REQUIRED, Field, message_class
+from tritonforge.triton.schema import OPTIONAL, REPEATED, REQUIRED, Field, build_message_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -206,7 +206,7 @@ def _serialised(message: PipelineDef) -> bytes:
 
 @lru_cache(maxsize=1)
 def _pipeline_class() -> Any:
-    return message_class("dali_proto", _MESSAGES, "PipelineDef")
+    return build_message_class("dali_proto", _MESSAGES, "PipelineDef")
 
 
 _MESSAGES: Final[Mapping[str, tuple[Field, ...]]] = MappingProxyType(

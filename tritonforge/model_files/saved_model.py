@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import Signature, TensorSpec
-from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, Field, message_class
+from tritonforge.triton.schema import OPTIONAL, REPEATED, Field, build_message_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,4 +115,4 @@ def _tensor(name: str, info: Any) -> TensorSpec:
 
 @lru_cache(maxsize=1)
 def _class() -> Any:
-    return message_class("tensorflow_saved_model", _MESSAGES, "SavedModel")
+    return build_message_class("tensorflow_saved_model", _MESSAGES, "SavedModel")

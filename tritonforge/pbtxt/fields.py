@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from tritonforge.triton.schema import model_config_pb2
+from tritonforge.triton.schema import load_model_config_pb2
 
 __all__ = ["BOOL", "ENUM", "FLOAT", "INTEGER", "MESSAGE", "STRING", "FieldSpec", "MessageSpec", "root"]
 
@@ -92,4 +92,4 @@ def _spec(descriptor: Any) -> MessageSpec:
 @lru_cache(maxsize=1)
 def root() -> MessageSpec:
     """`ModelConfig`."""
-    return _spec(model_config_pb2().ModelConfig.DESCRIPTOR)
+    return _spec(load_model_config_pb2().ModelConfig.DESCRIPTOR)

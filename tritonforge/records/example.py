@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from tritonforge.errors import DecodeError, EncodeError
 from tritonforge.records.stream import Buffer
-from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, Field, message_class
+from tritonforge.triton.schema import OPTIONAL, REPEATED, Field, build_message_class
 
 __all__ = ["Feature", "FeatureValue", "example_decode", "example_encode"]
 
@@ -44,7 +44,7 @@ _SCHEMA: Final[Mapping[str, Sequence[Field]]] = {
 
 @lru_cache(maxsize=1)
 def _example() -> Any:
-    return message_class("tensorflow", _SCHEMA, "Example")
+    return build_message_class("tensorflow", _SCHEMA, "Example")
 
 
 def example_encode(features: Mapping[str, FeatureValue]) -> bytes:

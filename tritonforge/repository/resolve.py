@@ -16,7 +16,7 @@ from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.package import TensorFlowServing
 from tritonforge.repository.definition.sources import File
 from tritonforge.triton.schema import ModelConfig
-from tritonforge.triton.tfs.layout import CODE
+from tritonforge.triton.tfs_layout import CODE
 from tritonforge.validation.autofix import GITKEEP
 
 if TYPE_CHECKING:

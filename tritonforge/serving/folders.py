@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import LaunchError
-from tritonforge.triton.stub_arguments import is_word, odd_characters
+from tritonforge.triton.backends import is_word, list_odd_characters
 
 __all__ = ["make", "places"]
 
@@ -53,7 +53,7 @@ def _problem(place: Path) -> str:
     """Why programs and libraries cannot be run from a folder; "" when they can."""
     path = str(place)
     if not is_word(path) or ":" in path:
-        return f"its path has the characters {odd_characters(path) or ':'}"
+        return f"its path has the characters {list_odd_characters(path) or ':'}"
     if len(path) > _LONGEST:
         return f"its path is longer than {_LONGEST} characters"
     try:

@@ -17,8 +17,8 @@ from typing import Final
 
 from google.protobuf import text_format
 
-from tritonforge.triton.schema import ModelConfig, model_config_pb2, new_model_config
-from tritonforge.triton.stub_arguments import is_word
+from tritonforge.triton.backends import is_word
+from tritonforge.triton.schema import ModelConfig, load_model_config_pb2, new_model_config
 
 __all__ = [
     "configs",
@@ -72,7 +72,7 @@ def has_gpu(environment: Mapping[str, str] = os.environ) -> bool:
 
 def uses_gpu(config: ModelConfig) -> bool:
     """Whether a model asks for a GPU: an instance group of KIND_GPU, or one that lists GPUs."""
-    kind_gpu = model_config_pb2().ModelInstanceGroup.KIND_GPU
+    kind_gpu = load_model_config_pb2().ModelInstanceGroup.KIND_GPU
     groups = config.instance_group  # type: ignore[attr-defined]  # a field of the message class made at run time
     return any(group.kind == kind_gpu or group.gpus for group in groups)
 
@@ -154,7 +154,7 @@ def _content(repository: Path, name: str) -> bytes | None:
 
 
 def _moved(config: ModelConfig) -> ModelConfig:
-    kinds = model_config_pb2().ModelInstanceGroup
+    kinds = load_model_config_pb2().ModelInstanceGroup
     moved = new_model_config()
     moved.CopyFrom(config)
     for group in moved.instance_group:  # type: ignore[attr-defined]  # a field of the message class made at run time

@@ -1,6 +1,6 @@
 """Names of a repository that must not reach the shell which starts Triton's Python stubs.
 
-Every backend here is a Python one, so every model but an ensemble has a stub; `tritonforge.triton.stub_arguments` says
+Every backend here is a Python one, so every model but an ensemble has a stub; `tritonforge.triton.backends` says
 what of a model its command holds. `tritonforge.validation.rules.shell` finds the same without a server (E118, W118).
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tritonforge.triton.backends import is_word, list_odd_characters
 from tritonforge.triton.schema import ModelConfig
-from tritonforge.triton.stub_arguments import is_word, odd_characters
 
 __all__ = ["problems"]
 
@@ -31,7 +31,7 @@ def problems(repository: Path, configs: Mapping[str, ModelConfig]) -> list[str]:
                 of_model = "" if text == name else f" of model '{_escaped(name)}'"
                 found.append(
                     f"{what} '{_escaped(text)}'{of_model} has characters that Triton's python backend passes to a "
-                    f"shell unquoted: {odd_characters(text)}; use letters, digits and _ . / + @ % : , = - (ASCII)"
+                    f"shell unquoted: {list_odd_characters(text)}; use letters, digits and _ . / + @ % : , = - (ASCII)"
                 )
     return found
 

@@ -1,22 +1,27 @@
-"""The Triton images: what each release holds, which of them AWS publishes for SageMaker, and under which URI.
+"""Facts about Triton as data: releases, images and registries, backends, changes between releases. No I/O.
 
-A figure that no source states is None, and nothing is judged by it. Nothing here does I/O.
+A figure that no source states is None, and no rule judges by it.
 """
 
-from tritonforge.triton.instances import gpu_family, instance_family, too_old_gpu
-from tritonforge.triton.names import find
-from tritonforge.triton.registries import account, regions, uri
-from tritonforge.triton.releases import CATALOGUE, VARIANTS, Image
+from tritonforge.triton.registries import build_image_uri, find_account, find_image, list_regions
+from tritonforge.triton.releases import (
+    CATALOGUE,
+    VARIANTS,
+    Image,
+    find_gpu_family,
+    has_unsupported_gpu,
+    parse_instance_family,
+)
 
 __all__ = [
     "CATALOGUE",
     "VARIANTS",
     "Image",
-    "account",
-    "find",
-    "gpu_family",
-    "instance_family",
-    "regions",
-    "too_old_gpu",
-    "uri",
+    "build_image_uri",
+    "find_account",
+    "find_gpu_family",
+    "find_image",
+    "has_unsupported_gpu",
+    "list_regions",
+    "parse_instance_family",
 ]

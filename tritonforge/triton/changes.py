@@ -14,43 +14,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-__all__ = [
-    "BACKEND_LOOKUP",
-    "BATCHING_LIBRARY_INSIDE",
-    "CHANGES",
-    "CONFIG_NAME",
-    "CORRELATION_TEXTS",
-    "DALI_PATH_CHARACTERS",
-    "DALI_WITHOUT_PYTHON",
-    "ELEMENT_COUNTS",
-    "EXCEPTIONS_CAUGHT",
-    "FIELDS",
-    "LABEL_FILE_INSIDE",
-    "LIBTORCH_NAMED",
-    "LLM_IMAGES",
-    "LOOKUP_OF_BOTH",
-    "LOOKUP_OF_LIBRARIES",
-    "LOOKUP_OF_PYTHON",
-    "MODEL_NAMES",
-    "MODEL_NAMES_WITH_DOTS",
-    "PASCAL",
-    "PING_MODE",
-    "REFERENCE",
-    "REQUESTED_ONCE",
-    "SERVE_VARIABLES",
-    "STUB_NAMES",
-    "TENSORFLOW",
-    "TENSORFLOW_IMAGE",
-    "TORCH_AOTI",
-    "TORCH_AOTI_FILE",
-    "TORCH_RUNTIME_FILE",
-    "TURING",
-    "VALUES",
-    "WHOLE_PATHS",
-    "Change",
-    "rows",
-]
-
 #: The release whose verdict counts where no image is given: the server of the package's `local` extra, Triton 2.51.0.
 REFERENCE: Final = "24.10"
 
@@ -308,40 +271,17 @@ SERVE_VARIABLES: Final[Mapping[str, Change]] = MappingProxyType(
     }
 )
 
-#: The changes that are no fields, values or variables, in the order of their releases.
-CHANGES: Final = (
-    PING_MODE,
-    LOOKUP_OF_LIBRARIES,
-    LOOKUP_OF_PYTHON,
-    LLM_IMAGES,
-    LOOKUP_OF_BOTH,
-    BACKEND_LOOKUP,
-    DALI_WITHOUT_PYTHON,
-    CONFIG_NAME,
-    PASCAL,
-    TURING,
-    CORRELATION_TEXTS,
-    TENSORFLOW,
-    TENSORFLOW_IMAGE,
-    DALI_PATH_CHARACTERS,
-    STUB_NAMES,
-    LABEL_FILE_INSIDE,
-    ELEMENT_COUNTS,
-    TORCH_AOTI,
-    MODEL_NAMES_WITH_DOTS,
-    MODEL_NAMES,
-    TORCH_AOTI_FILE,
-    LIBTORCH_NAMED,
-    TORCH_RUNTIME_FILE,
-    REQUESTED_ONCE,
-    WHOLE_PATHS,
-    BATCHING_LIBRARY_INSIDE,
-    EXCEPTIONS_CAUGHT,
+#: The changes of behaviour, in the order of their releases: every constant above.
+CHANGES: Final = tuple(
+    sorted(
+        (value for value in list(globals().values()) if isinstance(value, Change)),
+        key=lambda change: change.first or change.last or "",
+    )
 )
 
 
-def rows() -> Iterator[Change]:
-    """The whole table: changes of behaviour, fields, names of values, variables of the serve script."""
+def list_changes() -> Iterator[Change]:
+    """Yield the whole table: changes of behaviour, fields, names of values, variables of the serve script."""
     yield from CHANGES
     yield from FIELDS.values()
     yield from VALUES.values()

@@ -127,7 +127,7 @@ def validated(
             "the models, or allow an empty one with --allow-empty"
         )
     default_model = (environment or {}).get("SAGEMAKER_TRITON_DEFAULT_MODEL_NAME")
-    if gpus is None and instance_type is not None and triton.gpu_family(instance_type) is None:
+    if gpus is None and instance_type is not None and triton.find_gpu_family(instance_type) is None:
         gpus = 0
     findings = judge(
         tree,
@@ -141,7 +141,7 @@ def validated(
     if instance_type is not None and image is not None:
         findings += check_instance(image, instance_type)
     if environment is not None:
-        findings += check_environment(environment, image=None if image is None else triton.find(image))
+        findings += check_environment(environment, image=None if image is None else triton.find_image(image))
         if environment.get("SAGEMAKER_TRITON_INFERENCE_TYPE") in _GENERATE:
             findings = [each for each in findings if each.code != _DECOUPLED]
     applicable = _applicable(findings, exempt)

@@ -61,7 +61,7 @@ def validate(
         tree,
         auto_complete=auto_complete,
         target=target,
-        image=triton.find(image) if image is not None else None,
+        image=triton.find_image(image) if image is not None else None,
         gpus=gpus,
         load=tuple(load) if load is not None else None,
         config_name=config_name,

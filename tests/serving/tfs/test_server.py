@@ -23,7 +23,7 @@ from tritonforge.serving.tfs import server as module
 from tritonforge.serving.tfs.configuration import batching_parameters
 from tritonforge.serving.tfs.package import is_package
 from tritonforge.serving.tfs.server import TfsServer
-from tritonforge.triton.tfs.environment import settings
+from tritonforge.triton.tfs_container import read_settings
 
 BATCHING = {
     "SAGEMAKER_TFS_ENABLE_BATCHING": "true",
@@ -90,7 +90,7 @@ NAMES = ("max_batch_size", "batch_timeout_micros", "num_batch_threads", "max_enq
 )
 def test_the_environment_sets_the_batching(environment: dict[str, str], expected: tuple[int, ...]) -> None:
     """SAGEMAKER_TFS_* become the batching parameters, with the container's defaults."""
-    batching = settings(environment, cpus=5).batching
+    batching = read_settings(environment, cpus=5).batching
     assert batching is not None
     text = "".join(f"{name} {{ value: {value} }}\n" for name, value in zip(NAMES, expected, strict=True))
     assert batching_parameters(batching) == text

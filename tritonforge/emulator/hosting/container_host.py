@@ -30,9 +30,9 @@ from tritonforge.emulator.hosting.program_containers import ProgramContainer, Te
 from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.serving import folders, repository_overlay, shell_safety
-from tritonforge.triton import instance_family
+from tritonforge.triton import parse_instance_family
+from tritonforge.triton.backends import is_word
 from tritonforge.triton.changes import SERVE_VARIABLES
-from tritonforge.triton.stub_arguments import is_word
 from tritonforge.validation.report import validated
 
 __all__ = ["Host", "HostedContainer", "start"]
@@ -356,7 +356,7 @@ def _find_refusal(
 ) -> str:
     """What the declared image says against the repository, "" when nothing; of instance types only known ones count."""
     try:
-        instance_family(variant.instance_type)
+        parse_instance_family(variant.instance_type)
         instance_type: str | None = variant.instance_type
     except TritonForgeError:
         instance_type = None

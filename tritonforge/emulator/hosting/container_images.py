@@ -15,8 +15,8 @@ from typing import Final
 from tritonforge import triton
 from tritonforge.emulator.hosting.container_definitions import ContainerError
 from tritonforge.errors import DefinitionError
+from tritonforge.triton import tfs_layout
 from tritonforge.triton.changes import PING_MODE, SERVE_VARIABLES
-from tritonforge.triton.tfs import layout
 from tritonforge.validation.findings import Finding
 
 __all__ = [
@@ -65,7 +65,7 @@ def is_tensorflow_serving(uri: str, declared: Mapping[str, str]) -> bool:
     """
     if uri in declared:
         return declared[uri].partition(":")[0] == _PACKAGES
-    if not layout.serves_packages(uri):
+    if not tfs_layout.is_tfs_image(uri):
         return False
     found = _OLD_PACKAGES.search(uri)
     if found is not None and (int(found["major"]), int(found["minor"])) > _LAST_OLD:
@@ -84,7 +84,7 @@ def resolve_image(uri: str, declared: Mapping[str, str]) -> ServedImage:
     """
     words = declared.get(uri, uri).split("+") if uri in declared else [uri]
     try:
-        return ServedImage(triton.find(words[0]).tag, frozenset(words[1:]))
+        return ServedImage(triton.find_image(words[0]).tag, frozenset(words[1:]))
     except DefinitionError as error:
         known = uri in declared or "tritonserver" in uri
         detail = (

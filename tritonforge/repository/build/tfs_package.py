@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tritonforge.errors import ArtifactError
-from tritonforge.triton.tfs.layout import CODE, SAVED_MODEL
+from tritonforge.triton.tfs_layout import CODE, SAVED_MODEL
 
 __all__ = ["code_files", "members"]
 

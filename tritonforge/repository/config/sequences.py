@@ -9,7 +9,7 @@ from tritonforge import datatypes
 from tritonforge.repository.config.lowering import to_config
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.tensors import Input, Output
-from tritonforge.triton.schema import model_config_pb2
+from tritonforge.triton.schema import load_model_config_pb2
 
 __all__ = ["SequenceTensors", "sequence_tensors"]
 
@@ -47,7 +47,7 @@ def sequence_tensors(model: Model) -> SequenceTensors:
     sequence_batching = config.sequence_batching
 
     def data_type(number: int) -> str | None:
-        return None if number == 0 else str(model_config_pb2().DataType.Name(number))
+        return None if number == 0 else str(load_model_config_pb2().DataType.Name(number))
 
     controls = []
     for tensor in sequence_batching.control_input:

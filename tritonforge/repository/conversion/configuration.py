@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tritonforge.model_files.signature import ONNX, TensorSpec
-from tritonforge.triton.schema import ModelConfig, model_config_pb2, new_model_config
+from tritonforge.triton.schema import ModelConfig, load_model_config_pb2, new_model_config
 
 __all__ = ["Source", "for_onnxruntime", "inputs", "outputs", "parameter", "sources"]
 
@@ -125,7 +125,7 @@ def _whole(config: Any, dims: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _type(number: int) -> str | None:
-    names = model_config_pb2().DataType
+    names = load_model_config_pb2().DataType
     return str(names.Name(number)) if number else None
 
 

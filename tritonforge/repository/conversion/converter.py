@@ -64,7 +64,7 @@ def converted(repository: Path, destination: Path, *, image: str, progress: Prog
         ValidationError: Triton refuses the repository, before or after; nothing is written.
         MissingExtraError: TensorFlow, tf2onnx or ONNX Runtime is not installed.
     """
-    chosen = triton.find(image)
+    chosen = triton.find_image(image)
     repository, destination = Path(os.path.abspath(repository)), Path(os.path.abspath(destination))  # noqa: PTH100  # resolve() would follow a link that is the target
     _check_apart(repository, destination)
     tree = _tree(repository)

@@ -21,7 +21,7 @@ from tritonforge.repository.definition.settings import (
 from tritonforge.repository.definition.sources import Artifact, File, Function, as_file, as_source
 from tritonforge.repository.definition.tensors import Input, Output, frozen
 from tritonforge.repository.definition.wiring import Tensor, call
-from tritonforge.triton.stub_arguments import is_word, odd_characters
+from tritonforge.triton.backends import is_word, list_odd_characters
 
 __all__ = ["Dali", "Model", "Onnx", "PyTorch", "Python", "TensorFlow", "TensorRT"]
 
@@ -241,7 +241,7 @@ def check_word(text: str, where: str) -> None:
     if not is_word(text):
         raise DefinitionError(
             f"{where} is {text!r}, with characters that Triton's python backend passes to a shell unquoted: "
-            f"{odd_characters(text)}. Use letters, digits and _ . + @ % : , = - (ASCII)."
+            f"{list_odd_characters(text)}. Use letters, digits and _ . + @ % : , = - (ASCII)."
         )
 
 

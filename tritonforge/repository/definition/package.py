@@ -10,7 +10,7 @@ from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields
 from tritonforge.repository.definition.models import Model, TensorFlow
 from tritonforge.repository.definition.tensors import frozen
-from tritonforge.triton.tfs.layout import CODE
+from tritonforge.triton.tfs_layout import CODE
 
 __all__ = ["VERSION_FOLDER", "TensorFlowServing"]
 

@@ -12,7 +12,7 @@ from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.endpoints.content import Content
 from tritonforge.sagemaker.endpoints.deployment import Variant
 from tritonforge.triton import Image
-from tritonforge.triton.tfs import images as tfs_images
+from tritonforge.triton.registries import build_tfs_image_uri, is_tfs_image_name
 
 __all__ = ["Chosen", "ami", "choose_image", "environment", "vcpus"]
 
@@ -59,10 +59,10 @@ def choose_image(variant: Variant, region: str) -> Chosen:
             "which Triton image is it to run on? Give image='24.09' (--image 24.09), the last on SageMaker with a "
             "TensorFlow backend, or a newer one; or 'tensorflow-inference:2.19' for a TensorFlow Serving package"
         )
-    if tfs_images.is_named(name):
-        return Chosen(variant.image_uri or tfs_images.uri(name, region, cpu=_without_gpu(variant)), None)
+    if is_tfs_image_name(name):
+        return Chosen(variant.image_uri or build_tfs_image_uri(name, region, cpu=_without_gpu(variant)), None)
     try:
-        image = triton.find(name)
+        image = triton.find_image(name)
     except DefinitionError as error:
         if "/" not in name:
             raise
@@ -82,20 +82,20 @@ def choose_image(variant: Variant, region: str) -> Chosen:
             f"image {name!r}: AWS publishes none with {', '.join(sorted(image.added))}; build your own, and say where "
             "it lies: image_uri=... (--image-uri)"
         )
-    return Chosen(triton.uri(image, region), image)
+    return Chosen(triton.build_image_uri(image, region), image)
 
 
 def _without_gpu(variant: Variant) -> bool:
     if variant.serverless_config is not None:
         return True
-    return variant.instance_type is not None and triton.gpu_family(variant.instance_type) is None
+    return variant.instance_type is not None and triton.find_gpu_family(variant.instance_type) is None
 
 
 def ami(variant: Variant, image: Image | None) -> tuple[str | None, str]:
     """The machine image for a variant, None to leave it to SageMaker, and why."""
     if variant.inference_ami_version is not None:
         return variant.inference_ami_version, "as given"
-    if variant.instance_type is None or triton.gpu_family(variant.instance_type) is None:
+    if variant.instance_type is None or triton.find_gpu_family(variant.instance_type) is None:
         return None, "the instances have no NVIDIA GPU"
     if image is None:
         return None, "the CUDA of TensorFlow Serving's images is not stated, so it is left to SageMaker"

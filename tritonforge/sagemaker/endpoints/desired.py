@@ -156,7 +156,7 @@ def _variant(
             "(--instance-type), or serverless_config"
         )
     if variant.instance_type is not None:
-        triton.instance_family(variant.instance_type)
+        triton.parse_instance_family(variant.instance_type)
     chosen = choose_image(variant, place.region)
     request = _model(place, variant, chosen, uploads)
     models[request["ModelName"]] = request

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from google.protobuf import text_encoding
 
-from tritonforge.triton.tfs.environment import Batching, Settings
-from tritonforge.triton.tfs.layout import ServedModel
+from tritonforge.triton.tfs_container import Batching, Settings
+from tritonforge.triton.tfs_layout import ServedModel
 
 __all__ = ["batching_parameters", "command", "model_config"]
 

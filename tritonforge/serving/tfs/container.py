@@ -27,8 +27,8 @@ import urllib3
 from tritonforge.errors import LaunchError
 from tritonforge.serving import listener, ports
 from tritonforge.serving.tfs import configuration, package, python_environment, worker
-from tritonforge.triton.tfs import environment
-from tritonforge.triton.tfs.layout import CODE, INFERENCE, LIBRARY, ServedModel
+from tritonforge.triton import tfs_container
+from tritonforge.triton.tfs_layout import CODE, INFERENCE, LIBRARY, ServedModel
 
 __all__ = ["FAILED", "NOTE", "Job", "main"]
 
@@ -109,13 +109,13 @@ class _Container:
     """The processes of one package."""
 
     def __init__(self, job: Job) -> None:
-        problems = environment.problems(os.environ)
+        problems = tfs_container.find_problems(os.environ)
         if problems:
             raise LaunchError("; ".join(problems.values()))
         self._job = job
         self._folder = Path(job["folder"])
         self._package = package.read(Path(job["package"]))
-        self._settings = environment.settings(os.environ, cpus=os.cpu_count() or 1)
+        self._settings = tfs_container.read_settings(os.environ, cpus=os.cpu_count() or 1)
         self._default = package.default_model(self._package, self._settings.default_model)
         self._predictors: list[_Predictor] = []
         self._workers: list[subprocess.Popen[bytes]] = []

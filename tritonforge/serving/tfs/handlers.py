@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving.tfs.contract import Context
-from tritonforge.triton.tfs.distributions import distribution_of
+from tritonforge.triton.tfs_container import find_distribution
 
 if TYPE_CHECKING:
     import requests
@@ -139,7 +139,7 @@ def _not_imported(inference: Path, error: BaseException) -> str:
     said = f"{place}: it cannot be imported: {type(error).__name__}: {error}"
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return said
-    distribution = distribution_of(error.name.partition(".")[0])
+    distribution = find_distribution(error.name.partition(".")[0])
     if distribution is not None:
         return f"{said}; the container has it, here run: pip install {distribution}"
     return f"{said}; put it into {inference.with_name('lib')}, or name it in {inference.with_name('requirements.txt')}"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tritonforge.errors import LaunchError
-from tritonforge.triton.tfs import layout
-from tritonforge.triton.tfs.distributions import has_requirements
-from tritonforge.triton.tfs.layout import ServedModel
+from tritonforge.triton import tfs_layout as layout
+from tritonforge.triton.tfs_container import has_requirements
+from tritonforge.triton.tfs_layout import ServedModel
 
 __all__ = ["ServedPackage", "default_model", "is_package", "read"]
 
@@ -41,7 +41,7 @@ def read(folder: Path) -> ServedPackage:
     """
     if not folder.is_dir():
         raise LaunchError(f"{folder} is not a directory; give the folder that holds the SavedModel's numbered folder")
-    models = layout.find(_paths(folder))
+    models = layout.find_models(_paths(folder))
     if not models:
         raise LaunchError(
             f"{folder}: no SavedModel bundles found! A package holds <model>/<number>/{layout.SAVED_MODEL}; "

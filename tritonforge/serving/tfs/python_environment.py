@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tritonforge.errors import LaunchError
-from tritonforge.triton.tfs.distributions import DISTRIBUTIONS
+from tritonforge.triton.tfs_container import DISTRIBUTIONS
 
 __all__ = ["PACKAGE_PATH", "create", "install"]
 

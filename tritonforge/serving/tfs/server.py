@@ -32,8 +32,8 @@ from tritonforge.errors import ConnectError, LaunchError, MissingExtraError
 from tritonforge.serving import loopback, ports
 from tritonforge.serving.server_process import Supervised
 from tritonforge.serving.tfs import container, package, predictor
-from tritonforge.triton.tfs import environment as variables
-from tritonforge.triton.tfs.layout import LIBRARY, REQUIREMENTS
+from tritonforge.triton import tfs_container
+from tritonforge.triton.tfs_layout import LIBRARY, REQUIREMENTS
 
 __all__ = ["Answer", "TfsServer", "start"]
 
@@ -88,14 +88,14 @@ class TfsServer:
     ) -> None:
         self.folder = Path(folder).absolute()
         given = dict(environment or {})
-        if problems := variables.problems(given):
+        if problems := tfs_container.find_problems(given):
             raise LaunchError("; ".join(problems.values()))
         if given.get("SAGEMAKER_MULTI_MODEL", "false").lower() == "true":
             raise LaunchError(
                 "SAGEMAKER_MULTI_MODEL is true: multi-model containers of TensorFlow Serving are not run here"
             )
         found = package.read(self.folder)
-        chosen = variables.settings(given, cpus=os.cpu_count() or 1).default_model
+        chosen = tfs_container.read_settings(given, cpus=os.cpu_count() or 1).default_model
         self.default_model = package.default_model(found, chosen).name
         self.models: Mapping[str, tuple[int, ...]] = {each.name: tuple(each.versions) for each in found.models}
         if found.has_code:

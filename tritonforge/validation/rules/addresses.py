@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from tritonforge.triton.stub_arguments import is_word
+from tritonforge.triton.backends import is_word
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.catalogue import advice
 from tritonforge.validation.rules.context import Context

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tritonforge.pbtxt import Document, Message, Node
-from tritonforge.triton import CATALOGUE, Image, changes, find, gpu_family, too_old_gpu
+from tritonforge.triton import CATALOGUE, Image, changes, find_gpu_family, find_image, has_unsupported_gpu
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.backends import missing_backend
 from tritonforge.validation.rules.catalogue import Rule
@@ -123,18 +123,18 @@ def check(context: Context) -> Iterator[Finding]:
 def check_instance(image: Image | str, instance_type: str) -> Iterator[Finding]:
     """What is to be said of an image (or its tag or URI) on a SageMaker instance type.
 
-    For an instance type without GPUs (`tritonforge.triton.gpu_family` is None) validate with ``Context.gpus`` = 0.
+    For an instance type without GPUs (`tritonforge.triton.find_gpu_family` is None) validate with ``Context.gpus`` = 0.
     Raises DefinitionError for an unknown image, or text that is no instance type.
     """
-    chosen = find(image) if isinstance(image, str) else image
-    if too_old_gpu(chosen, instance_type):
+    chosen = find_image(image) if isinstance(image, str) else image
+    if has_unsupported_gpu(chosen, instance_type):
         yield OLD_GPU.finding(
             f"Triton {chosen.release} needs GPUs of compute capability {chosen.min_compute_capability} or later, "
             f"{instance_type} has older ones",
             path="",
             help="choose g4dn, g5 or later, or an image up to 24.10",
         )
-    if chosen.cpu and gpu_family(instance_type) is not None:
+    if chosen.cpu and find_gpu_family(instance_type) is not None:
         yield UNUSED_GPU.finding(
             f"image {chosen.tag} is for the CPU, {instance_type} has GPUs",
             path="",

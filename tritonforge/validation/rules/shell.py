@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tritonforge.pbtxt import Node
-from tritonforge.triton.stub_arguments import is_word, odd_characters
+from tritonforge.triton.backends import is_word, list_odd_characters
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.catalogue import Rule, advice
 from tritonforge.validation.rules.context import Context, ModelView
@@ -66,7 +66,7 @@ def check(context: Context) -> Iterator[Finding]:
             path = view.config_path if view.has_config else view.name
             yield rule.finding(
                 f"{what} '{_escaped(text)}' has characters that Triton's python backend passes to a shell unquoted: "
-                f"{odd_characters(text)}",
+                f"{list_odd_characters(text)}",
                 path=path,
                 node=node if node is not None or not view.has_config else view.place(),
                 help="use letters, digits and _ . / + @ % : , = - (ASCII) only",

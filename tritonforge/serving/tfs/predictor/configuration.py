@@ -15,7 +15,7 @@ from typing import Any, Final
 from google.protobuf import text_format
 
 from tritonforge.errors import LaunchError
-from tritonforge.triton.proto_messages import OPTIONAL, REPEATED, Field, message_class
+from tritonforge.triton.schema import OPTIONAL, REPEATED, Field, build_message_class
 
 __all__ = ["Batching", "ServableConfig", "batching", "models"]
 
@@ -67,7 +67,7 @@ class Batching:
 
 def models(text: str) -> tuple[ServableConfig, ...]:
     """The models of a ModelServerConfig in text format; raises LaunchError when it is none."""
-    config = _parsed(text, message_class("tensorflow_serving_models", _MODELS, "Config"), "model_config_file")
+    config = _parsed(text, build_message_class("tensorflow_serving_models", _MODELS, "Config"), "model_config_file")
     found = []
     for each in config.model_config_list.config:
         found.append(ServableConfig(each.name, each.base_path, tuple(each.model_version_policy.specific.versions)))
@@ -79,7 +79,7 @@ def models(text: str) -> tuple[ServableConfig, ...]:
 
 def batching(text: str) -> Batching:
     """The BatchingParameters of a text; raises LaunchError when it is none."""
-    kind = message_class("tensorflow_serving_batching", _BATCHING, "Parameters")
+    kind = build_message_class("tensorflow_serving_batching", _BATCHING, "Parameters")
     found = _parsed(text, kind, "batching_parameters_file")
     return Batching(
         max_batch_size=found.max_batch_size.value,

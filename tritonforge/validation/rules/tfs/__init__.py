@@ -1,7 +1,7 @@
 """Packages for SageMaker's TensorFlow Serving containers: their SavedModels, their code, their environment. No I/O.
 
 `check` judges a package; `check_environment` the environment that its container is started with. A tree is a package
-when `tritonforge.triton.tfs.layout.is_package` says so, and no other room's rules are for it then.
+when `tritonforge.triton.tfs_layout.is_package` says so, and no other room's rules are for it then.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from tritonforge.triton.tfs import environment as variables
-from tritonforge.triton.tfs.layout import is_package
+from tritonforge.triton import tfs_container
+from tritonforge.triton.tfs_layout import is_package
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.catalogue import Rule
 from tritonforge.validation.rules.context import Context
@@ -41,7 +41,7 @@ def check(context: Context) -> Iterator[Finding]:
 
 def check_environment(environment: Mapping[str, str], tree: Tree) -> Iterator[Finding]:
     """What the container would say of the environment that it is started with."""
-    for name, sentence in variables.problems(environment).items():
+    for name, sentence in tfs_container.find_problems(environment).items():
         yield definitions.E710.finding(sentence, path="", field=f"environment {name}", help="mend the value")
     default = environment.get(_DEFAULT_MODEL, "None")
     known = model_names(tree)

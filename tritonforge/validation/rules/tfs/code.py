@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from tritonforge.triton.tfs.layout import CODE, INFERENCE, LIBRARY, REQUIREMENTS
+from tritonforge.triton.tfs_layout import CODE, INFERENCE, LIBRARY, REQUIREMENTS
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.catalogue import Rule
 from tritonforge.validation.rules.tfs import definitions as rules

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from tritonforge.triton.tfs.layout import SAVED_MODEL, ServedModel, find
+from tritonforge.triton.tfs_layout import SAVED_MODEL, ServedModel, find_models
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.tfs import definitions as rules
 from tritonforge.validation.tree import Tree
@@ -24,7 +24,7 @@ _TRITON_FOLDER: Final = "model.savedmodel"
 
 
 def paths(tree: Tree) -> Iterator[str]:
-    """The paths of a tree as `tritonforge.triton.tfs.layout` takes them.
+    """The paths of a tree as `tritonforge.triton.tfs_layout` takes them.
 
     A link is what it leads to; behind one to a directory no further links are followed.
     """
@@ -43,7 +43,7 @@ def paths(tree: Tree) -> Iterator[str]:
 
 def models(tree: Tree) -> tuple[ServedModel, ...]:
     """The models of a package."""
-    return find(paths(tree))
+    return find_models(paths(tree))
 
 
 def check(tree: Tree) -> Iterator[Finding]:

@@ -22,9 +22,9 @@ __all__ = [
     "ROOT_MODEL",
     "SAVED_MODEL",
     "ServedModel",
-    "find",
+    "find_models",
     "is_package",
-    "serves_packages",
+    "is_tfs_image",
 ]
 
 #: The folder of the package's Python, its handlers, what is installed for them, and the modules that come with them.
@@ -36,12 +36,12 @@ LIBRARY: Final = "code/lib"
 #: The file that makes a folder a SavedModel.
 SAVED_MODEL: Final = "saved_model.pb"
 
-#: What a model is called whose versions lie at the top of the package: the folder there is /opt/ml/model.
+#: The name of a model whose versions are at the top of the package: the folder there is /opt/ml/model.
 ROOT_MODEL: Final = "model"
 
 #: No file system has longer names.
 _NUMBER: Final = re.compile(r"[0-9]{1,255}")
-#: What Triton's model directories have and packages for TensorFlow Serving have not.
+#: Triton's model directories have it, packages for TensorFlow Serving do not.
 _TRITON_CONFIG: Final = "config.pbtxt"
 _IMAGES: Final = re.compile(r"(^|/)(sagemaker-tensorflow-serving|tensorflow-inference)(-eia|-arm64)?[:@]")
 
@@ -50,9 +50,9 @@ _IMAGES: Final = re.compile(r"(^|/)(sagemaker-tensorflow-serving|tensorflow-infe
 class ServedModel:
     """One model as the container serves it.
 
-    ``name`` is what requests call it by, ``folder`` its path in the package ("" for the package itself). ``versions``
-    has each version's folder by its number; ``repeated`` are folders that give a number once more (``01`` beside
-    ``1``), ``unloadable`` those with a number and no ``saved_model.pb``, which are served, and fail, all the same.
+    ``name`` is its name in requests, ``folder`` its path in the package ("" for the package itself). ``versions``
+    has each version's folder by its number; ``repeated`` are folders that repeat a number (``01`` beside ``1``),
+    ``unloadable`` those with a number and no ``saved_model.pb``, which are served all the same, and fail.
     """
 
     name: str
@@ -62,10 +62,10 @@ class ServedModel:
     unloadable: tuple[str, ...] = ()
 
 
-def find(paths: Iterable[str]) -> tuple[ServedModel, ...]:
-    """The models among the paths of a package, sorted by folder; a path that ends in ``/`` is a directory's.
+def find_models(paths: Iterable[str]) -> tuple[ServedModel, ...]:
+    """Return the models among the paths of a package, sorted by folder; a path that ends in ``/`` is a directory's.
 
-    >>> find(["resnet/1/saved_model.pb", "resnet/1/variables/variables.index"])[0].versions[1]
+    >>> find_models(["resnet/1/saved_model.pb", "resnet/1/variables/variables.index"])[0].versions[1]
     'resnet/1'
     """
     directories: set[str] = set()
@@ -77,17 +77,17 @@ def find(paths: Iterable[str]) -> tuple[ServedModel, ...]:
         while folder and folder not in directories:
             directories.add(folder)
             folder = folder.rpartition("/")[0]
-    found = {folder.rpartition("/")[0] for folder in saved if _NUMBER.fullmatch(folder.rpartition("/")[2])}
-    numbered: dict[str, list[str]] = {folder: [] for folder in found}
+    parents = {folder.rpartition("/")[0] for folder in saved if _NUMBER.fullmatch(folder.rpartition("/")[2])}
+    numbered: dict[str, list[str]] = {folder: [] for folder in parents}
     for directory in sorted(directories):
         parent, _, name = directory.rpartition("/")
-        if parent in found and _NUMBER.fullmatch(name):
+        if parent in parents and _NUMBER.fullmatch(name):
             numbered[parent].append(directory)
-    return tuple(_model(folder, numbered[folder], saved) for folder in sorted(found))
+    return tuple(_build_model(folder, numbered[folder], saved) for folder in sorted(parents))
 
 
 def is_package(paths: Iterable[str]) -> bool:
-    """Whether these are the paths of a TensorFlow Serving package, well made or not, and of no Triton repository.
+    """Return True for the paths of a TensorFlow Serving package, valid or not, and False for those of Triton's.
 
     A package has SavedModels in numbered folders, or handlers in ``code/inference.py``, or is a bare SavedModel. A
     folder with a ``config.pbtxt`` in it or in one of its folders is Triton's, whatever else it holds.
@@ -103,25 +103,25 @@ def is_package(paths: Iterable[str]) -> bool:
     return package
 
 
-def serves_packages(image: str) -> bool:
-    """Whether a container image is one of SageMaker's for TensorFlow Serving, by the name of its repository.
+def is_tfs_image(image: str) -> bool:
+    """Return True if a container image is one of SageMaker's for TensorFlow Serving, by the name of its repository.
 
-    >>> serves_packages("763104351884.dkr.ecr.us-west-2.amazonaws.com/tensorflow-inference:2.20-cpu-py312")
+    >>> is_tfs_image("763104351884.dkr.ecr.us-west-2.amazonaws.com/tensorflow-inference:2.20-cpu-py312")
     True
     """
     return _IMAGES.search(image) is not None
 
 
-def _model(folder: str, numbered: list[str], saved: set[str]) -> ServedModel:
+def _build_model(folder: str, numbered: list[str], saved: set[str]) -> ServedModel:
     versions: dict[int, str] = {}
     repeated = []
-    # A folder without leading zeros comes first, as it is the one that bears the number's own name.
-    for directory in sorted(numbered, key=lambda each: (len(each), each)):
+    # A folder without leading zeros comes first: its name is the number itself.
+    for directory in sorted(numbered, key=lambda path: (len(path), path)):
         number = int(directory.rpartition("/")[2])
         if number in versions:
             repeated.append(directory)
         else:
             versions[number] = directory
     name = folder.rpartition("/")[2] or ROOT_MODEL
-    unloadable = tuple(each for each in numbered if each not in saved)
+    unloadable = tuple(directory for directory in numbered if directory not in saved)
     return ServedModel(name, folder, MappingProxyType(dict(sorted(versions.items()))), tuple(repeated), unloadable)

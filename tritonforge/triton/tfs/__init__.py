@@ -1,1 +1,0 @@
-"""Packages for SageMaker's TensorFlow Serving containers, as values: their layout and their environment. No I/O."""
