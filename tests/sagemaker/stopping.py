@@ -29,8 +29,9 @@ from tests.sagemaker.jobs.training import running as jobs
 from tests.support.small_parts import PART, accepted
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client import Session, Store
-from tritonforge.sagemaker.endpoints.apply import Silent, uploading, waiting
 from tritonforge.sagemaker.jobs.training import uploading as job_uploading
+from tritonforge.sagemaker.plans import executor
+from tritonforge.sagemaker.plans.plan import Silent
 
 #: How a process ends that was stopped, one that made fewer calls than that, and one in which an error was raised.
 STOPPED, DONE, BROKEN = 77, 0, 78
@@ -60,7 +61,7 @@ class SmallParts(Store):
 def small_parts() -> Iterator[None]:
     """Uploads of this process go in parts of `PART` bytes, and its emulator takes them."""
     with accepted(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uploading, "Store", SmallParts)
+        patch.setattr(executor, "Store", SmallParts)
         patch.setattr(job_uploading, "Store", SmallParts)
         yield
 
@@ -145,7 +146,7 @@ def main() -> None:
     for service in _SERVICES:
         session.client(service)
         service_model.load_service(service)
-    waiting._FIRST = 0.02  # type: ignore[misc]  # the emulated endpoint changes in milliseconds
+    executor._FIRST = 0.02  # type: ignore[misc]  # the emulated endpoint changes in milliseconds
     with small_parts():
         _run_tasks(session)
 

@@ -17,7 +17,7 @@ from tests.sagemaker.package.conftest import LEAF
 from tests.support.archives import END, header, pax
 from tritonforge.emulator import Emulator
 from tritonforge.errors import TritonForgeError
-from tritonforge.sagemaker.endpoints import local_sources
+from tritonforge.sagemaker.endpoints import local_repository
 
 MODEL = [header("leaf/config.pbtxt", LEAF.encode()), header("leaf/1/model.py", b"class TritonPythonModel:\n    pass\n")]
 LINK, DIRECTORY = {"type": tarfile.SYMTYPE}, {"type": tarfile.DIRTYPE}
@@ -49,7 +49,7 @@ def test_deploy_reads_hostile_archives(name: str, tmp_path: Path) -> None:
     """It is read as a package or refused in a sentence, before anything is sent; nothing is left or written outside."""
     path = tmp_path / "model.tar.gz"
     path.write_bytes(HOSTILE[name])
-    with contextlib.suppress(TritonForgeError), local_sources.read(path) as found:
+    with contextlib.suppress(TritonForgeError), local_repository.read(path) as found:
         assert name in ("records", "loop", "names", "empty")
         assert found.content.digest
     assert list(tmp_path.iterdir()) == [path]

@@ -23,8 +23,9 @@ from tritonforge.cli.watching import COLOURS, show, told_line, watched
 from tritonforge.repository.definition.loading import load
 from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.endpoints import Deployment, Plan
-from tritonforge.sagemaker.endpoints.apply import Material, judge, observe, read, role_arn
 from tritonforge.sagemaker.endpoints.desired import folder
+from tritonforge.sagemaker.endpoints.local_repository import Material, judge, read
+from tritonforge.sagemaker.endpoints.observation import observe, role_arn
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.naming import job_name, plain
 from tritonforge.sagemaker.jobs.transform import lifecycle, planning

@@ -230,7 +230,7 @@ def _carried(
     from tritonforge.cli.deployment.deploying import agreed
     from tritonforge.cli.watching import show, watched
     from tritonforge.sagemaker.client import Session
-    from tritonforge.sagemaker.endpoints.apply import role_arn
+    from tritonforge.sagemaker.endpoints.observation import role_arn
     from tritonforge.sagemaker.jobs.marketplace import lifecycle
     from tritonforge.sagemaker.jobs.training.local_data import materials
     from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe

@@ -19,7 +19,7 @@ from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.endpoints.apply import role_arn
+from tritonforge.sagemaker.endpoints.observation import role_arn
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.naming import job_name
 from tritonforge.sagemaker.jobs.training import lifecycle, planning

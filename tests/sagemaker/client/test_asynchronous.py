@@ -21,7 +21,7 @@ from tritonforge.inference.client import Client, ModelError, RelayError
 from tritonforge.inference.wire import decode_error, encode_request, encode_response, sagemaker_content_type
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client import AsyncTransport, Session, Store
-from tritonforge.sagemaker.client.asynchronous import RAW
+from tritonforge.sagemaker.client.async_transport import RAW
 from tritonforge.sagemaker.client.transport import from_url
 
 X = np.array([[1, 2]], dtype=np.float32)

@@ -23,7 +23,7 @@ from tests.sagemaker.client.faults import CutError, Incoming, Outgoing, Reply, W
 from tests.support.small_parts import PART, accepted
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
 from tritonforge.sagemaker.client import AwsError, Location, Session, Store
-from tritonforge.sagemaker.client.checksums import crc32, sha256
+from tritonforge.sagemaker.client.transfers import crc32, sha256
 
 MB = 1 << 20
 DIGEST = "sha256:" + "1" * 64

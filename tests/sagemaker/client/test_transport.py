@@ -35,8 +35,7 @@ from tritonforge.inference.wire import (
     sagemaker_headers,
 )
 from tritonforge.sagemaker.client import AsyncTransport, EndpointTransport, Session
-from tritonforge.sagemaker.client.invocations import EndpointAddress
-from tritonforge.sagemaker.client.transport import from_url
+from tritonforge.sagemaker.client.transport import EndpointAddress, from_url
 
 X = np.array([[1, 2]], dtype=np.float32)
 

@@ -15,7 +15,7 @@ from tritonforge.emulator import Emulator
 from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.endpoints.apply import waiting
+from tritonforge.sagemaker.plans import executor
 
 _numbers = itertools.count()
 
@@ -41,7 +41,7 @@ def emulator() -> Iterator[Emulator]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulated endpoint changes in milliseconds, so it is looked at as often."""
-    monkeypatch.setattr(waiting, "_FIRST", 0.02)
+    monkeypatch.setattr(executor, "_FIRST", 0.02)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 
 from botocore import xform_name
 
-from tritonforge.sagemaker.endpoints import naming
-from tritonforge.sagemaker.endpoints.observed import Bucket, HalfUpload, Observed, SeenConfig, SeenEndpoint, SeenModel
-from tritonforge.sagemaker.plans.steps import Plan, Step, resolved
+from tritonforge.sagemaker.endpoints import resources
+from tritonforge.sagemaker.endpoints.resources import Bucket, HalfUpload, Observed, SeenConfig, SeenEndpoint, SeenModel
+from tritonforge.sagemaker.plans.plan import Plan, Step, resolved
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
@@ -65,7 +65,7 @@ class Memory:
                     created=f"{model['created']:06}",
                 )
                 for each, model in self.models.items()
-                if naming.is_model(name, each)
+                if resources.is_model(name, each)
             },
             configs={
                 each: SeenConfig(
@@ -76,7 +76,7 @@ class Memory:
                     created=f"{config['created']:06}",
                 )
                 for each, config in self.configs.items()
-                if naming.is_config(name, each) or each in used
+                if resources.is_config(name, each) or each in used
             },
             endpoint=endpoint
             and SeenEndpoint(

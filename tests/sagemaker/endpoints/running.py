@@ -8,10 +8,12 @@ from typing import Any
 
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment, Plan, plan, plan_removal
-from tritonforge.sagemaker.endpoints.apply import Progress, apply, check, judge, observe, read, settle
 from tritonforge.sagemaker.endpoints.desired import folder
-from tritonforge.sagemaker.endpoints.naming import DEPLOYMENT
-from tritonforge.sagemaker.endpoints.observed import Observed
+from tritonforge.sagemaker.endpoints.local_repository import judge, read
+from tritonforge.sagemaker.endpoints.observation import observe
+from tritonforge.sagemaker.endpoints.resources import DEPLOYMENT, Observed
+from tritonforge.sagemaker.plans.executor import apply, check, settle
+from tritonforge.sagemaker.plans.plan import Progress
 
 
 def make_repository(place: Path, *, size: int = 1000, seed: int = 0) -> Path:
@@ -55,7 +57,7 @@ def deploy(
 
 def settle_first(session: Session, wanted: Deployment) -> None:
     """Wait for what another run has begun."""
-    from tritonforge.sagemaker.endpoints.apply import Silent
+    from tritonforge.sagemaker.plans.plan import Silent
 
     settle(session, wanted.name, Silent())
 

@@ -20,7 +20,7 @@ from tests.support.small_parts import PART
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Autoscaling, Deployment, TargetTracking
-from tritonforge.sagemaker.endpoints.apply import waiting
+from tritonforge.sagemaker.plans import executor
 
 SCALED = Autoscaling(
     min_capacity=1,
@@ -100,7 +100,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = time.sleep
     monkeypatch.setattr("botocore.retries.standard.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
-    monkeypatch.setattr(waiting, "_FIRST", 0.02)
+    monkeypatch.setattr(executor, "_FIRST", 0.02)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -207,8 +207,6 @@ def test_a_configuration_that_aws_does_not_see_yet_is_asked_for_again(
     session: Session, wanted: Deployment, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CreateEndpoint reads what CreateEndpointConfig wrote from a table that is late (API CreateEndpoint)."""
-    from tritonforge.sagemaker.plans import executor
-
     monkeypatch.setattr(executor, "_PAUSES", (0.0, 0.0, 0.0))
     refused = []
     with fresh(session) as late:
@@ -232,8 +230,6 @@ def test_what_was_never_there_is_not_asked_for_again(
     session: Session, wanted: Deployment, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A role that does not exist is one error at once."""
-    from tritonforge.sagemaker.plans import executor
-
     monkeypatch.setattr(executor.time, "sleep", lambda seconds: pytest.fail("it waited"))
     absent = wanted.with_settings(execution_role_arn="arn:aws:iam::123456789012:role/absent")
     with pytest.raises(DeploymentError, match=r"CreateModel of .*absent"):

@@ -35,8 +35,8 @@ from tritonforge.sagemaker.endpoints import (
     render,
     to_json,
 )
-from tritonforge.sagemaker.endpoints.apply import check
-from tritonforge.sagemaker.endpoints.naming import DEPLOYMENT
+from tritonforge.sagemaker.endpoints.resources import DEPLOYMENT
+from tritonforge.sagemaker.plans.executor import check
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/service-role/Endpoint"
 TRACKING = TargetTracking(target_value=70, predefined_metric_type="SageMakerVariantInvocationsPerInstance")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipapp
 import zlib
 from pathlib import Path
 
@@ -17,8 +18,7 @@ import pytest
 from tests.sagemaker.package.conftest import FILES, LEAF, lay
 from tritonforge.errors import PackageError
 from tritonforge.sagemaker.package import contents, inspect, write
-from tritonforge.sagemaker.package import writing as writing_module
-from tritonforge.sagemaker.package.compression import Gzip
+from tritonforge.sagemaker.package.writer import Gzip
 
 
 def names(archive: Path) -> list[str]:
@@ -112,7 +112,7 @@ def test_what_is_compressed_already_does_not_grow(tmp_path: Path) -> None:
 def test_it_is_no_larger_than_gzips(tmp_path: Path, kind: str) -> None:
     """At most 1.01 times what `tar czf` makes of text, of a small graph, and of weights."""
     rng = random.Random(2)
-    source = Path(writing_module.__file__).read_bytes()
+    source = Path(zipapp.__file__).read_bytes()
     data = {
         "text": b"".join(rng.choice(source.splitlines(keepends=True)) for _ in range(30_000)),
         "graph": source * 2 + rng.randbytes(30_000) + bytes(20_000),

@@ -14,11 +14,13 @@ import pytest
 from tritonforge.errors import DefinitionError, DeploymentError, RequestError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.endpoints.apply import Silent, observe, read
 from tritonforge.sagemaker.endpoints.desired import folder
+from tritonforge.sagemaker.endpoints.local_repository import read
+from tritonforge.sagemaker.endpoints.observation import observe
 from tritonforge.sagemaker.jobs import creation, naming, polling
 from tritonforge.sagemaker.jobs.transform import lifecycle, planning
 from tritonforge.sagemaker.limits import check_limits
+from tritonforge.sagemaker.plans.plan import Silent
 from tritonforge.transform import Resources, TransformInput, TransformJob, TransformOutput
 
 CONFIG = """

@@ -14,7 +14,7 @@ import pytest
 
 from tritonforge.emulator.emulated_s3 import JobStore
 from tritonforge.sagemaker.client import Location, Session, Store
-from tritonforge.sagemaker.client.downloads import Download
+from tritonforge.sagemaker.client.transfers import Download
 from tritonforge.sagemaker.jobs.transform.places import S3Objects
 from tritonforge.transform import StoreError
 

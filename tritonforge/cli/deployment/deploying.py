@@ -16,9 +16,11 @@ from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.escaping import terminal_line
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Plan, plan, render, to_json
-from tritonforge.sagemaker.endpoints.apply import apply, check, judge, observe, role_arn, settle
 from tritonforge.sagemaker.endpoints.desired import folder
-from tritonforge.sagemaker.endpoints.observed import IN_TRANSITION
+from tritonforge.sagemaker.endpoints.local_repository import judge
+from tritonforge.sagemaker.endpoints.observation import observe, role_arn
+from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION
+from tritonforge.sagemaker.plans.executor import apply, check, settle
 
 __all__ = ["agreed", "deploy"]
 

@@ -15,8 +15,9 @@ from tritonforge.cli.terminal import out, steps
 from tritonforge.repository.definition.loading import load
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment, plan_removal, render, to_json
-from tritonforge.sagemaker.endpoints.apply import apply, check, observe
 from tritonforge.sagemaker.endpoints.desired import folder
+from tritonforge.sagemaker.endpoints.observation import observe
+from tritonforge.sagemaker.plans.executor import apply, check
 
 __all__ = ["destroy"]
 

@@ -17,7 +17,7 @@ from tritonforge.cli.terminal import Steps
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.endpoints.apply import Material, read
+from tritonforge.sagemaker.endpoints.local_repository import Material, read
 
 __all__ = ["Subject", "deployment_of", "is_definition", "subject"]
 

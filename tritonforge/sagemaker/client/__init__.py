@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tritonforge.sagemaker.client.asynchronous import AsyncTransport, Pending
+from tritonforge.sagemaker.client.async_transport import AsyncTransport, Pending
 from tritonforge.sagemaker.client.errors import AwsError
-from tritonforge.sagemaker.client.locations import Location
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store, Stored, Uploaded
 from tritonforge.sagemaker.client.sync import Difference, UploadedTree
+from tritonforge.sagemaker.client.transfers import Location
 from tritonforge.sagemaker.client.transport import EndpointTransport
 
 __all__ = [

@@ -16,14 +16,11 @@ from typing import Any, BinaryIO, Final, cast
 from urllib.parse import urlencode
 
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
-from tritonforge.sagemaker.client import downloads, sync
-from tritonforge.sagemaker.client.checksums import crc32, pieces
-from tritonforge.sagemaker.client.downloads import Download
+from tritonforge.sagemaker.client import sync, transfers
 from tritonforge.sagemaker.client.errors import AwsError
-from tritonforge.sagemaker.client.locations import Location
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.sync import Difference, UploadedTree
-from tritonforge.sagemaker.client.transfers import Progress, Transfers
+from tritonforge.sagemaker.client.transfers import Download, Location, Progress, Transfers, crc32, pieces
 
 __all__ = ["DIGEST", "Store", "Stored", "Uploaded"]
 
@@ -205,12 +202,12 @@ class Store:
 
     def open(self, uri: str) -> BinaryIO:
         """The object at an address as a stream to read once, with what `get` does for it; close it."""
-        return cast("BinaryIO", io.BufferedReader(downloads.Stream(self.get(uri)), buffer_size=1 << 20))
+        return cast("BinaryIO", io.BufferedReader(transfers.Stream(self.get(uri)), buffer_size=1 << 20))
 
     def download(self, uri: str, path: Path, *, progress: Progress | None = None) -> int:
         """Write the object to a file, which appears when it is whole; its size in bytes."""
         download = self.get(uri)
-        downloads.save(download, path, progress=progress)
+        transfers.save(download, path, progress=progress)
         return download.size
 
     def delete(self, uri: str) -> None:

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tritonforge.errors import EncodeError
-from tritonforge.sagemaker.client.checksums import crc32, pieces, sha256
-from tritonforge.sagemaker.client.locations import Location
-from tritonforge.sagemaker.client.transfers import Progress, Transfers
+from tritonforge.sagemaker.client.transfers import Location, Progress, Transfers, crc32, pieces, sha256
 
 if TYPE_CHECKING:
     from tritonforge.sagemaker.client.store import Store

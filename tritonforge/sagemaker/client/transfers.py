@@ -1,16 +1,109 @@
-"""Transfers: AWS's own s3transfer under a session; a file's parts go in parallel, straight from the disk."""
+"""Transfers: the bytes of S3's objects on their way to and from this machine, each checked by its checksum.
+
+An address is a `Location`. Uploads go through AWS's own s3transfer, a file's parts in parallel and straight from the
+disk. A `Download` is resumed, however often the connection is cut (`tritonforge.sagemaker.client.retries`).
+
+S3 keeps a CRC-32 of a whole object however many parts it came in ("FULL_OBJECT"), rejects an upload that ends with
+another one, and returns it afterwards: one number from the disk here to the disk there. CRC64NVME and CRC32C would need
+the awscrt package; SHA-256 is kept for parts only, so that it depends on how a file was cut.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
+import os
+import re
+import tempfile
 import threading
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
-from tritonforge.sagemaker.client.locations import Location
+from tritonforge.errors import ConnectError, EncodeError
+from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 
-__all__ = ["Progress", "Transfers"]
+__all__ = ["Download", "Location", "Progress", "Transfers", "crc32", "pieces", "save", "sha256"]
+
+_URI: Final = re.compile(r"s3://([a-z0-9][a-z0-9.\-]{1,61}[a-z0-9])(?:/(.*))?", re.DOTALL)
+#: Bytes of UTF-8 in a key (S3 user guide, "Naming Amazon S3 objects").
+_KEY_LIMIT: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in S3: the bucket, and the key, empty for the whole bucket, ``/`` at its end for a folder.
+
+    >>> str(Location.parse("s3://models/digits/") / "1/model.onnx")
+    's3://models/digits/1/model.onnx'
+    """
+
+    bucket: str
+    key: str = ""
+
+    @classmethod
+    def parse(cls, uri: str) -> Location:
+        """The location that an address names; raises EncodeError."""
+        found = _URI.fullmatch(uri)
+        if found is None:
+            raise EncodeError(f"{uri!r} is no place in S3; write s3://bucket/key, the bucket's name in small letters")
+        key = found[2] or ""
+        if len(key.encode("utf-8", "surrogatepass")) > _KEY_LIMIT:
+            raise EncodeError(f"the key of {uri!r:.80} has more than {_KEY_LIMIT} bytes, which S3 does not take")
+        return cls(found[1], key)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    def __truediv__(self, below: str) -> Location:
+        """A location below this one."""
+        return Location.parse(f"{self.folder}{below}")
+
+    @property
+    def folder(self) -> Location:
+        """This location with ``/`` at its end, so that it holds what lies below and nothing beside it."""
+        return self if not self.key or self.key.endswith("/") else Location(self.bucket, f"{self.key}/")
+
+    def relative(self, key: str) -> str:
+        """What a key below this folder is called in it."""
+        return key.removeprefix(self.folder.key)
+
+
+#: Bytes read at a time.
+_FILE_PIECE: Final = 4 << 20
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    """A file's content, a piece at a time."""
+    with path.open("rb") as file:
+        while piece := file.read(_FILE_PIECE):
+            yield piece
+
+
+def crc32(content: Iterable[bytes | memoryview]) -> str:
+    """The CRC-32 as S3 writes it: four bytes, the highest first, in base64.
+
+    >>> crc32([b"12345", b"6789"])
+    'y/Q5Jg=='
+    """
+    value = 0
+    for piece in content:
+        value = zlib.crc32(piece, value)
+    return base64.b64encode(value.to_bytes(4, "big")).decode()
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's content: ``sha256:`` and 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for piece in pieces(path):
+        digest.update(piece)
+    return f"sha256:{digest.hexdigest()}"
+
 
 #: Called with bytes as they go, by one thread at a time; with a negative number where some go again.
 Progress = Callable[[int], None]
@@ -88,3 +181,128 @@ class Transfers:
         finally:
             with self._guard:
                 self._futures.discard(future)
+
+
+_PIECE: Final = 1 << 20
+#: S3's codes for a range that begins where the object ends.
+_BEYOND: Final = frozenset({"416", "InvalidRange"})
+#: How often reading goes on after a cut that brought nothing new.
+_RESUMED: Final = 3
+
+
+class Download:
+    """One object on its way here: ``size`` in bytes, ``content_type``; iterating gives its pieces, once.
+
+    With an ``offset`` the pieces begin at that byte; none come where the object ends there.
+
+    Raises AwsError where it is not there, ConnectError where it does not come whole or not as S3 keeps it.
+    """
+
+    def __init__(self, session: Session, location: Location, *, extra: dict[str, Any], offset: int = 0) -> None:
+        self._session, self._location, self._extra, self._offset = session, location, extra, offset
+        try:
+            answer = self._get({"Range": f"bytes={offset}-"} if offset else {})
+        except AwsError as refusal:
+            if not offset or refusal.code not in _BEYOND:
+                raise
+            answer = {"ContentLength": 0, "Body": io.BytesIO()}
+        self.size = offset + int(answer["ContentLength"])
+        self.content_type: str | None = answer.get("ContentType")
+        self._etag: str = answer.get("ETag", "")
+        self._body = answer["Body"]
+        checksum = answer.get("ChecksumCRC32") or ""
+        whole = not offset and answer.get("ChecksumType") in (None, "FULL_OBJECT") and "-" not in checksum
+        self._crc32 = checksum if whole else ""
+
+    def __iter__(self) -> Iterator[bytes]:
+        got, crc, fruitless = self._offset, 0, 0
+        while True:
+            came = 0
+            try:
+                with self._session.asking("s3", "GetObject", str(self._location)):
+                    while piece := self._body.read(_PIECE):
+                        came += len(piece)
+                        crc = zlib.crc32(piece, crc)
+                        yield piece
+            except ConnectError:
+                fruitless = 0 if came else fruitless + 1
+                if fruitless >= _RESUMED:
+                    raise
+            finally:
+                self._body.close()
+                got += came
+            if got >= self.size:
+                break
+            self._body = self._get({"Range": f"bytes={got}-", "IfMatch": self._etag})["Body"]
+        found = base64.b64encode(crc.to_bytes(4, "big")).decode()
+        if got != self.size or (self._crc32 and found != self._crc32):
+            raise ConnectError(
+                f"s3 GetObject of {self._location}: {got} bytes with CRC-32 {found} came, S3 keeps {self.size} with "
+                f"{self._crc32 or 'none'}; run it again"
+            )
+
+    def close(self) -> None:
+        """Give up what did not come yet."""
+        self._body.close()
+
+    def _get(self, more: dict[str, Any]) -> dict[str, Any]:
+        return self._session.call(
+            "s3",
+            "GetObject",
+            resource=str(self._location),
+            Bucket=self._location.bucket,
+            Key=self._location.key,
+            **self._extra,
+            **more,
+        )
+
+
+class Stream(io.RawIOBase):
+    """A download as a binary stream, to be wrapped in `io.BufferedReader`."""
+
+    def __init__(self, download: Download) -> None:
+        super().__init__()
+        self._download, self._pieces, self._rest = download, iter(download), memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes, 0 at the end."""
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, b""))
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        """Close the connection too."""
+        if not self.closed:
+            self._download.close()
+        super().close()
+
+
+def save(download: Download, path: Path, *, progress: Progress | None) -> None:
+    """Write a download to a file, which appears when it is whole and right; raises EncodeError where it cannot."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise EncodeError(f"{path}: {error.strerror}") from error
+    beside = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for piece in download:
+                file.write(piece)
+                if progress is not None:
+                    progress(len(piece))
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise EncodeError(f"{path}: {error.strerror}") from error
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise

@@ -1,23 +1,256 @@
 """The transport to a SageMaker endpoint: InvokeEndpoint, once for each inference.
 
-An inference is sent again only where SageMaker itself says that the model did not see it (`Endpoint.invoked`).
+``sagemaker://name?region=eu-west-1&target_variant=blue`` and ``Client("sagemaker://name", region="eu-west-1")`` are
+the same. An inference is sent again only if SageMaker itself reports that the model did not receive it
+(`Endpoint.invoke`).
 """
 
 from __future__ import annotations
 
+import random
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
-from tritonforge.errors import EncodeError
-from tritonforge.inference.client import Answer, Call, ModelMetadata, Transport
-from tritonforge.inference.wire import sagemaker_content_type, sagemaker_header_length
-from tritonforge.sagemaker.client.asynchronous import AsyncTransport
-from tritonforge.sagemaker.client.endpoints import PAUSES, Endpoint
-from tritonforge.sagemaker.client.invocations import REAL_TIME, SERVERLESS, SESSION, EndpointAddress, members, too_large
+from tritonforge.errors import ConnectError, EncodeError, TritonForgeError
+from tritonforge.inference.client import Answer, Call, ModelError, ModelMetadata, RelayError, Transport
+from tritonforge.inference.wire import decode_error, sagemaker_content_type, sagemaker_header_length
+from tritonforge.sagemaker import service_model
+from tritonforge.sagemaker.client.errors import AwsError, translated
 from tritonforge.sagemaker.client.session import FOR_EVER, READ_TIMEOUT, Session
 
-__all__ = ["EndpointTransport", "from_url"]
+__all__ = [
+    "ASYNCHRONOUS",
+    "PAUSES",
+    "REAL_TIME",
+    "SERVERLESS",
+    "SESSION",
+    "Endpoint",
+    "EndpointAddress",
+    "EndpointTransport",
+    "from_url",
+    "members",
+    "too_large",
+]
+
+#: Bytes of a body that a real-time endpoint takes: "25 MB" (Amazon SageMaker, "Model Hosting FAQs"). AWS's megabyte is
+#: 1 048 576 bytes here: what it called 6 MB stands as 6 291 456 in its service model (InvokeEndpoint, BodyBlob).
+REAL_TIME: Final = 25 << 20
+#: The same for a serverless endpoint, "4 MB", and for an asynchronous one, "1 GB" (both from the same page).
+SERVERLESS: Final = 4 << 20
+ASYNCHRONOUS: Final = 1 << 30
+
+#: Options that say who asks, and where, by the argument of `Session` that they are.
+SESSION: Final[Mapping[str, str]] = {
+    "region": "region_name",
+    "profile": "profile_name",
+    "endpoint_url": "endpoint_url",
+}
+#: Options that an inference carries, by the member of AWS's request that they are.
+_MEMBERS: Final[Mapping[str, str]] = {
+    "custom_attributes": "CustomAttributes",
+    "enable_explanations": "EnableExplanations",
+    "filename": "Filename",
+    "inference_component_name": "InferenceComponentName",
+    "inference_id": "InferenceId",
+    "prefix_aware_id": "PrefixAwareId",
+    "s3_output_path_extension": "S3OutputPathExtension",
+    "session_id": "SessionId",
+    "target_container_hostname": "TargetContainerHostname",
+    "target_model": "TargetModel",
+    "target_variant": "TargetVariant",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointAddress:
+    """An endpoint's name, and what its address says besides; raises EncodeError for what is no such address.
+
+    >>> EndpointAddress.parse("sagemaker://inception?target_variant=blue").options["target_variant"]
+    'blue'
+    """
+
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, url: str) -> EndpointAddress:
+        """The address in ``sagemaker://name?option=value&...``."""
+        scheme, _, rest = url.partition("://")
+        name, _, query = rest.partition("?")
+        name = name.rstrip("/")
+        if scheme != "sagemaker" or not name:
+            raise EncodeError(f"{url!r} is no endpoint; write sagemaker://endpoint-name")
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+        except ValueError as error:
+            raise EncodeError(f"{url!r}: after the ? come option=value pairs joined by &") from error
+        if len(dict(pairs)) != len(pairs):
+            raise EncodeError(f"{url!r} says an option twice")
+        return cls(name, dict(pairs))
+
+
+def members(operation: str, endpoint_name: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """The request of an operation on an endpoint, without its body, held against AWS's own service model.
+
+    Raises EncodeError for an option that the operation does not have, RequestError for a value that AWS would refuse.
+    """
+    shape = service_model.find_operation("sagemaker-runtime", operation).input_shape
+    known = shape.members
+    request = {"EndpointName": endpoint_name}
+    for option, value in options.items():
+        member = _MEMBERS.get(option, "")
+        if member not in known:
+            able = sorted(each for each, theirs in _MEMBERS.items() if theirs in known)
+            raise EncodeError(f"sagemaker://{endpoint_name}: {operation} has no option {option!r}; it has {able}")
+        request[member] = value
+    body = {"Body": b""} if "Body" in shape.required_members else {}
+    service_model.check_request("sagemaker-runtime", operation, {**request, **body})
+    return request
+
+
+def too_large(endpoint_name: str, size: int, limit: int, kind: str, *, instead: str) -> EncodeError:
+    """The error of a body above a limit."""
+    told = f"{limit >> 30} GB" if limit >= 1 << 30 else f"{limit >> 20} MB"
+    takes = f"{kind} takes {told} ({limit:,} bytes)"
+    return EncodeError(f"sagemaker://{endpoint_name}: the body has {size:,} bytes and {takes}; {instead}")
+
+
+#: Seconds before each repetition of a call that was not run; every pause is cut by up to half at random.
+PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: Codes by which SageMaker says that the model did not see a request: it was refused at the door, or the model is still
+#: being fetched or loaded. ServiceUnavailable and InternalFailure do not say so.
+_NOT_RUN: Final = frozenset({"ModelNotReadyException", "Throttling", "ThrottlingException", "TooManyRequestsException"})
+
+_BAD_REQUEST: Final = 400
+#: Seconds that asking for an endpoint's kind may take; it is a courtesy.
+_PATIENCE: Final = 10.0
+#: SageMaker's words, all of code ValidationError: for an endpoint that does not serve, and for one of another kind.
+_ABSENT: Final = re.compile(r"not found|could not find|does not exist|in ?service", re.IGNORECASE)
+_OTHER_KIND: Final = re.compile(r"inference type|asynchronous", re.IGNORECASE)
+
+
+class Endpoint:
+    """An endpoint's name, and the session by which it is reached; ``owned`` closes the session with it."""
+
+    def __init__(self, name: str, session: Session, *, owned: bool) -> None:
+        self.name = name
+        self.session = session
+        self._owned = owned
+        self._serverless: Mapping[str, bool] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address, for sentences."""
+        return f"sagemaker://{self.name}"
+
+    def ready(self) -> bool:
+        """Whether ``DescribeEndpoint`` says InService."""
+        return bool(self._described(self.session.client("sagemaker"))["EndpointStatus"] == "InService")
+
+    def is_serverless(self, variant: str | None) -> bool:
+        """Whether the variant, or every variant where none is named, is serverless.
+
+        False where that cannot be learned: who may invoke an endpoint need not be allowed to describe it. Asked once.
+        """
+        if self._serverless is None:
+            try:
+                told = self._described(self.session.client("sagemaker", attempts=1, read_timeout=_PATIENCE))
+            except TritonForgeError:
+                told = {}
+            self._serverless = {
+                each["VariantName"]: "CurrentServerlessConfig" in each for each in told.get("ProductionVariants", ())
+            }
+        if variant is not None:
+            return self._serverless.get(variant, False)
+        return bool(self._serverless) and all(self._serverless.values())
+
+    def invoked(
+        self,
+        operation: str,
+        invoke: Callable[[], dict[str, Any]],
+        *,
+        pauses: Sequence[float] = PAUSES,
+        sleep: Callable[[float], None],
+    ) -> dict[str, Any]:
+        """What an invocation answers.
+
+        boto3 itself would repeat one whose answer got lost, when it may have run already, so that ``invoke`` must be
+        one attempt. Here it is repeated, after ``pauses`` in seconds, where the code of SageMaker's error says that the
+        model did not see it. Raises as `asking`.
+        """
+        for attempt, pause in enumerate((*pauses, None), start=1):
+            try:
+                with self.asking(operation, attempts=attempt):
+                    answer = invoke()
+                break
+            except RelayError as error:
+                if pause is None or error.code not in _NOT_RUN:
+                    raise
+                sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - keeps clients apart, guards nothing
+        return answer
+
+    @contextmanager
+    def asking(self, operation: str, *, attempts: int = 1) -> Iterator[None]:
+        """A context in which botocore's errors become a transport's: `ModelError`, `RelayError`, ConnectError.
+
+        ``attempts`` is how many were made before. What is about credentials and permissions is worded as in `refusals`.
+        """
+        from botocore import exceptions
+
+        try:
+            yield
+        except (exceptions.ClientError, exceptions.BotoCoreError) as error:
+            told, secret = translated(error, service="sagemaker-runtime", operation=operation, resource=self.name)
+            if isinstance(told, AwsError):
+                told = self._refusal(error, told, attempts=attempts)
+            elif isinstance(told, ConnectError) and not isinstance(
+                error, (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError)
+            ):
+                told = ConnectError(f"{told}; the inference may have run, so it was not sent again")
+            raise told from (None if secret else error)
+
+    def close(self) -> None:
+        """Close the connections, where they are no one else's."""
+        if self._owned:
+            self.session.close()
+
+    def _described(self, client: Any) -> dict[str, Any]:
+        with self.session.asking("sagemaker", "DescribeEndpoint", self.name):
+            told: dict[str, Any] = client.describe_endpoint(EndpointName=self.name)
+        return told
+
+    def _refusal(self, error: Any, told: AwsError, *, attempts: int) -> ModelError | RelayError:
+        """A ModelError carries the container's own answer; every other error is SageMaker's own."""
+        response: Mapping[str, Any] = error.response
+        if told.code == "ModelError" and "OriginalStatusCode" in response:
+            sentence = decode_error(str(response.get("OriginalMessage") or "").encode()) or told.message
+            # 0 stands for a container that gave no answer in time.
+            status = int(response["OriginalStatusCode"]) or told.status or _BAD_REQUEST
+            return ModelError(sentence, status=status, log=str(response.get("LogStreamArn") or ""))
+        advice = told.advice
+        tries = "" if attempts == 1 else f"{attempts} attempts were made; "
+        if told.code == "ModelNotReadyException":
+            advice = f"{tries}the model is still being fetched or loaded, ask again later"
+        elif told.throttled:
+            advice = f"{tries}ask again later, more slowly, or give the endpoint more capacity"
+        elif told.code in ("ServiceUnavailable", "InternalFailure", "InternalDependencyException"):
+            advice = "the inference may have run, so it was not sent again"
+        elif told.code == "ValidationError" and _OTHER_KIND.search(told.message):
+            advice = "an asynchronous endpoint wants --async s3://bucket/prefix, a real-time one does not"
+        elif told.code == "ValidationError" and _ABSENT.search(told.message):
+            advice = (
+                f"check the name, the region ({self.session.region}) and the account, and that it is InService: "
+                f"aws sagemaker describe-endpoint --endpoint-name {self.name}"
+            )
+        words = f"{told.code}: {told.message.rstrip('.')}"
+        known = f" (request {told.request_id})" if told.request_id else ""
+        return RelayError(f"{words}{known}", status=told.status or _BAD_REQUEST, code=told.code, advice=advice)
+
 
 #: What the answer tells beside its body: botocore's member, and the name here.
 _PROVENANCE: Final[Mapping[str, str]] = {
@@ -111,6 +344,8 @@ def from_url(url: str, *, timeout: float | None = READ_TIMEOUT, **options: Any) 
 
     Raises EncodeError for what is none of these.
     """
+    from tritonforge.sagemaker.client.async_transport import AsyncTransport  # which uses this module
+
     address = EndpointAddress.parse(url)
     said: dict[str, Any] = dict(address.options)
     if "async" in said:

@@ -9,8 +9,7 @@ from typing import Final
 
 from tritonforge import triton
 from tritonforge.errors import DefinitionError
-from tritonforge.sagemaker.endpoints.content import Content
-from tritonforge.sagemaker.endpoints.deployment import Variant
+from tritonforge.sagemaker.endpoints.deployment import Content, Variant
 from tritonforge.triton import Image
 from tritonforge.triton.registries import build_tfs_image_uri, is_tfs_image_name
 

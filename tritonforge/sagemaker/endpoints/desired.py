@@ -9,11 +9,10 @@ from typing import Any, Final
 
 from tritonforge import triton
 from tritonforge.errors import DefinitionError
-from tritonforge.sagemaker.endpoints import naming, scaling
+from tritonforge.sagemaker.endpoints import resources
 from tritonforge.sagemaker.endpoints.container import Chosen, ami, choose_image, environment
-from tritonforge.sagemaker.endpoints.content import Content
-from tritonforge.sagemaker.endpoints.deployment import Deployment, Variant
-from tritonforge.sagemaker.endpoints.settings import given
+from tritonforge.sagemaker.endpoints.deployment import Content, Deployment, Variant
+from tritonforge.sagemaker.endpoints.policies import CONCURRENCY, INSTANCES, StepScaling, alarm_name, given, resource_id
 
 __all__ = ["Desired", "Upload", "bucket_name", "desired", "folder"]
 
@@ -69,7 +68,7 @@ def bucket_name(deployment: Deployment, *, region: str, account: str) -> str:
 
 def folder(deployment: Deployment) -> str:
     """The folder in the bucket below which everything of the deployment lies; ends with a slash."""
-    return naming.archive_key(deployment.prefix, deployment.name, "").rstrip("/") + "/"
+    return resources.archive_key(deployment.prefix, deployment.name, "").rstrip("/") + "/"
 
 
 def desired(
@@ -96,7 +95,7 @@ def desired(
     production = [_variant(place, each, uploads, models, notes) for each in deployment.production()]
     shadows = [_variant(place, each, uploads, models, notes) for each in deployment.shadows()]
     digests = {each.digest for each in contents.values()}
-    tags = naming.tags(deployment.name, deployment.tags, digest=digests.pop() if len(digests) == 1 else None)
+    tags = resources.tags(deployment.name, deployment.tags, digest=digests.pop() if len(digests) == 1 else None)
     config = _config(place, production, shadows, tags)
     targets, policies, alarms = _scaling(deployment)
     return Desired(
@@ -108,7 +107,7 @@ def desired(
         endpoint={
             "EndpointName": deployment.name,
             "EndpointConfigName": config["EndpointConfigName"],
-            "Tags": naming.tag_list(tags),
+            "Tags": resources.tag_list(tags),
         },
         deployment_config=None if deployment.deployment_config is None else deployment.deployment_config.request(),
         targets=targets,
@@ -212,13 +211,13 @@ def _model(place: _Place, variant: Variant, chosen: Chosen, uploads: dict[str, U
         VpcConfig=None if deployment.vpc_config is None else deployment.vpc_config.request(),
         EnableNetworkIsolation=deployment.enable_network_isolation or None,
     )
-    tags = naming.tags(
+    tags = resources.tags(
         deployment.name, deployment.tags, digest=None if variant.model_data_url is not None else f"sha256:{digest}"
     )
     return {
-        "ModelName": naming.model_name(deployment.name, digest, request),
+        "ModelName": resources.model_name(deployment.name, digest, request),
         **request,
-        "Tags": naming.tag_list(tags),
+        "Tags": resources.tag_list(tags),
     }
 
 
@@ -233,7 +232,7 @@ def _content(place: _Place, variant: Variant) -> Content:
 
 def _uploaded(place: _Place, source: str, content: Content, uploads: dict[str, Upload]) -> dict[str, Any]:
     deployment = place.deployment
-    key = naming.archive_key(deployment.prefix, deployment.name, content.hex)
+    key = resources.archive_key(deployment.prefix, deployment.name, content.hex)
     if not deployment.uncompressed:
         uploads[f"{key}{_ARCHIVE}"] = Upload(
             key=f"{key}{_ARCHIVE}", source=source, size=content.size, digest=content.digest
@@ -262,7 +261,7 @@ def _multi_model(place: _Place, uploads: dict[str, Upload]) -> tuple[dict[str, A
         raise DefinitionError(f"deployment {deployment.name}: a multi-model endpoint needs a repository")
     lines = (f"{target}\0{content.digest}\n" for target, content in sorted(place.contents.items()))
     digest = _sha256("".join(lines))
-    key = naming.archive_key(deployment.prefix, deployment.name, digest)
+    key = resources.archive_key(deployment.prefix, deployment.name, digest)
     for target, content in place.contents.items():
         name = f"{key}{target or deployment.name}.tar.gz"
         uploads[name] = Upload(key=name, source=target, size=content.size, digest=content.digest)
@@ -289,9 +288,9 @@ def _config(
         KmsKeyId=deployment.kms_key_id,
     )
     return {
-        "EndpointConfigName": naming.config_name(deployment.name, request),
+        "EndpointConfigName": resources.config_name(deployment.name, request),
         **request,
-        "Tags": naming.tag_list(tags),
+        "Tags": resources.tag_list(tags),
     }
 
 
@@ -304,13 +303,13 @@ def _scaling(
     for variant in deployment.production():
         if variant.autoscaling is None:
             continue
-        dimension = scaling.INSTANCES if variant.serverless_config is None else scaling.CONCURRENCY
-        resource = scaling.resource_id(deployment.name, variant.variant_name)
+        dimension = INSTANCES if variant.serverless_config is None else CONCURRENCY
+        resource = resource_id(deployment.name, variant.variant_name)
         targets.append(variant.autoscaling.target(resource, dimension))
         for policy, request in variant.autoscaling.scaling_policies(resource, dimension, endpoint=deployment.name):
             policies.append(request)
-            if isinstance(policy, scaling.StepScaling):
-                name = scaling.alarm_name(deployment.name, variant.variant_name, policy.metric)
+            if isinstance(policy, StepScaling):
+                name = alarm_name(deployment.name, variant.variant_name, policy.metric)
                 alarm = policy.alarm(name, deployment.name)
                 alarms[f"{resource} {request['PolicyName']}"] = alarm
     return tuple(targets), tuple(policies), alarms

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tritonforge.errors import DeploymentError
-from tritonforge.sagemaker.endpoints import naming, removal, targets
-from tritonforge.sagemaker.endpoints.content import Content
-from tritonforge.sagemaker.endpoints.deployment import Deployment
+from tritonforge.sagemaker.endpoints import removal, resources, scalable_targets
+from tritonforge.sagemaker.endpoints.deployment import Content, Deployment
 from tritonforge.sagemaker.endpoints.desired import Desired, desired
-from tritonforge.sagemaker.endpoints.observed import IN_TRANSITION, Observed, SeenConfig, SeenEndpoint
-from tritonforge.sagemaker.plans.steps import Change, Plan, Step
+from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION, Observed, SeenConfig, SeenEndpoint
+from tritonforge.sagemaker.plans.plan import Change, Plan, Step
 
 __all__ = ["create_bucket", "plan"]
 
@@ -42,7 +41,7 @@ def plan(
     if endpoint is not None and not removal.belongs(endpoint, observed, deployment.name):
         raise DeploymentError(
             f"the endpoint {deployment.name!r} exists and is not tritonforge's; choose another name, or hand it over "
-            f"with the tag {naming.DEPLOYMENT}={deployment.name}"
+            f"with the tag {resources.DEPLOYMENT}={deployment.name}"
         )
     steps = [
         *_bucket(wanted, observed),
@@ -51,7 +50,7 @@ def plan(
         *_models(wanted, observed),
         *_config(wanted, observed),
         *_endpoint(wanted, observed),
-        *targets.settle(wanted, observed),
+        *scalable_targets.settle(wanted, observed),
     ]
     kept = {wanted.config_name}
     old = removal.old_generations(deployment.name, observed, kept=kept)
@@ -178,7 +177,7 @@ def _endpoint(wanted: Desired, observed: Observed) -> Iterator[Step]:
         yield removal.wait_deleted(name, "it is being deleted")
         yield from _create(wanted, name, "the old one is deleted")
     elif seen.status == "Failed":
-        yield from targets.release(observed, None)
+        yield from scalable_targets.release(observed, None)
         reason = f": {seen.failure_reason}" if seen.failure_reason else ""
         yield removal.delete_endpoint(name, f"it has failed, and nothing else can be done with it{reason}")
         yield removal.wait_deleted(name, "so that the name is free")
@@ -228,9 +227,9 @@ def _change(wanted: Desired, observed: Observed, seen: SeenEndpoint) -> Iterator
 
 def _update(wanted: Desired, observed: Observed, seen: SeenEndpoint, current: str) -> Iterator[Step]:
     old = observed.configs.get(current)
-    yield from targets.release(observed, targets.retyped(old, wanted))
+    yield from scalable_targets.release(observed, scalable_targets.retyped(old, wanted))
     request: dict[str, Any] = {"EndpointName": seen.name, "EndpointConfigName": wanted.config_name}
-    if targets.keeps_counts(old, wanted, observed):
+    if scalable_targets.keeps_counts(old, wanted, observed):
         # Otherwise the new fleet starts with the configuration's count, however many instances the load needs now.
         request["RetainAllVariantProperties"] = True
         request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": "DesiredWeight"}]
@@ -239,7 +238,7 @@ def _update(wanted: Desired, observed: Observed, seen: SeenEndpoint, current: st
     why = "it has another configuration"
     if seen.status == "UpdateRollbackFailed":
         why = "its last update failed, and so did the way back"
-    elif old is not None and not naming.is_config(seen.name, old.name):
+    elif old is not None and not resources.is_config(seen.name, old.name):
         why = "somebody has pointed it to another configuration"
     yield Step(
         action="update",
@@ -284,7 +283,7 @@ def _drift(wanted: Desired, seen: SeenEndpoint) -> list[Change]:
         if weight is not None and not _near(float(weight), variant["InitialVariantWeight"]):
             changes.append(Change(f"{name}.DesiredWeight", weight, variant["InitialVariantWeight"]))
         count, initial = now.get("DesiredInstanceCount"), variant.get("InitialInstanceCount")
-        if targets.is_scaled(seen.name, variant, scaled) or count is None or initial is None:
+        if scalable_targets.is_scaled(seen.name, variant, scaled) or count is None or initial is None:
             continue
         if count != initial:
             changes.append(Change(f"{name}.DesiredInstanceCount", count, initial))

@@ -1,24 +1,46 @@
-"""How an endpoint moves from one configuration to the next: blue/green or rolling, and what rolls it back. No I/O.
+"""Policies of an endpoint: how it is updated and rolled back, and how its variants are scaled. No I/O.
 
-Sizes are a number of instances (``2``) or a share of the capacity (``"25%"``).
+Sizes are a number of instances (``2``) or a share of the capacity (``"25%"``). Source of the names and of the step
+policy that wakes an asynchronous endpoint: the SageMaker developer guide, "Automatic scaling of models" and "Autoscale
+an asynchronous endpoint".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields
-from tritonforge.sagemaker.endpoints.settings import given
 
-__all__ = ["BlueGreen", "Rolling", "Size", "UpdatePolicy"]
+__all__ = [
+    "CONCURRENCY",
+    "INSTANCES",
+    "NAMESPACE",
+    "Autoscaling",
+    "BlueGreen",
+    "Rolling",
+    "Size",
+    "StepScaling",
+    "TargetTracking",
+    "UpdatePolicy",
+    "alarm_name",
+    "given",
+    "resource_id",
+]
 
 Size: TypeAlias = int | str
 
 _SHARE: Final = re.compile(r"(\d+) ?%")
+
+
+def given(**members: Any) -> dict[str, Any]:
+    """The members of a request that are not None, sequences as lists."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in members.items() if value is not None
+    }
 
 
 def _capacity(size: Size | None) -> dict[str, Any] | None:
@@ -100,3 +122,181 @@ class Rolling:
 
 
 UpdatePolicy: TypeAlias = BlueGreen | Rolling
+
+
+NAMESPACE: Final = "sagemaker"
+#: What is scaled: the instances of a variant, or what a serverless one keeps warm.
+INSTANCES: Final = "sagemaker:variant:DesiredInstanceCount"
+CONCURRENCY: Final = "sagemaker:variant:DesiredProvisionedConcurrency"
+
+
+def resource_id(endpoint: str, variant: str) -> str:
+    """How application-autoscaling names a variant: ``endpoint/NAME/variant/NAME``."""
+    return f"endpoint/{endpoint}/variant/{variant}"
+
+
+def alarm_name(endpoint: str, variant: str, metric: str) -> str:
+    """The name of a step policy's alarm: ``tritonforge/ENDPOINT/VARIANT/METRIC``."""
+    return f"tritonforge/{endpoint}/{variant}/{metric}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetTracking:
+    """Keep a metric near ``target_value``: a predefined one, or one of your own by name.
+
+    Of your own: ``metric_name`` in ``namespace``; ``dimensions`` are the endpoint's name where left out, which is what
+    the metrics of an asynchronous endpoint have. Cooldowns are seconds.
+    """
+
+    target_value: float
+    predefined_metric_type: str | None = None
+    metric_name: str | None = None
+    namespace: str = "AWS/SageMaker"
+    statistic: str = "Average"
+    dimensions: Mapping[str, str] | None = None
+    scale_in_cooldown: int = 300
+    scale_out_cooldown: int = 300
+    disable_scale_in: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if (self.predefined_metric_type is None) == (self.metric_name is None):
+            raise DefinitionError("TargetTracking: give predefined_metric_type or metric_name, one of the two")
+
+    @property
+    def metric(self) -> str:
+        """The metric's name, predefined or own."""
+        return self.predefined_metric_type or self.metric_name or ""
+
+    def request(self, endpoint: str) -> dict[str, Any]:
+        """``TargetTrackingScalingPolicyConfiguration``."""
+        if self.predefined_metric_type is not None:
+            metric: dict[str, Any] = {
+                "PredefinedMetricSpecification": {"PredefinedMetricType": self.predefined_metric_type}
+            }
+        else:
+            metric = {
+                "CustomizedMetricSpecification": {
+                    "MetricName": self.metric_name,
+                    "Namespace": self.namespace,
+                    "Dimensions": _dimensions(self.dimensions, endpoint),
+                    "Statistic": self.statistic,
+                }
+            }
+        return {
+            "TargetValue": float(self.target_value),
+            **metric,
+            "ScaleInCooldown": self.scale_in_cooldown,
+            "ScaleOutCooldown": self.scale_out_cooldown,
+            "DisableScaleIn": self.disable_scale_in,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepScaling:
+    """Add instances when an alarm goes off; as it stands, it wakes an asynchronous endpoint that has scaled to zero.
+
+    The alarm is created too: ``metric_name`` compared with ``threshold`` over ``evaluation_periods`` of ``period``
+    seconds.
+    """
+
+    scaling_adjustment: int = 1
+    adjustment_type: str = "ChangeInCapacity"
+    cooldown: int = 300
+    metric_name: str = "HasBacklogWithoutCapacity"
+    namespace: str = "AWS/SageMaker"
+    statistic: str = "Average"
+    dimensions: Mapping[str, str] | None = None
+    comparison_operator: str = "GreaterThanOrEqualToThreshold"
+    threshold: float = 1.0
+    period: int = 60
+    evaluation_periods: int = 2
+    treat_missing_data: str = "missing"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric that the alarm watches."""
+        return self.metric_name
+
+    def request(self) -> dict[str, Any]:
+        """``StepScalingPolicyConfiguration``."""
+        return {
+            "AdjustmentType": self.adjustment_type,
+            "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": self.scaling_adjustment}],
+            "Cooldown": self.cooldown,
+            "MetricAggregationType": "Average",
+        }
+
+    def alarm(self, name: str, endpoint: str) -> dict[str, Any]:
+        """``PutMetricAlarm`` but for its actions, which name the policy."""
+        return {
+            "AlarmName": name,
+            "MetricName": self.metric_name,
+            "Namespace": self.namespace,
+            "Statistic": self.statistic,
+            "Dimensions": _dimensions(self.dimensions, endpoint),
+            "Period": self.period,
+            "EvaluationPeriods": self.evaluation_periods,
+            "DatapointsToAlarm": self.evaluation_periods,
+            "Threshold": float(self.threshold),
+            "ComparisonOperator": self.comparison_operator,
+            "TreatMissingData": self.treat_missing_data,
+        }
+
+
+Policy: TypeAlias = TargetTracking | StepScaling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autoscaling:
+    """The least and the most capacity of a variant, and the policies that choose between them."""
+
+    min_capacity: int
+    max_capacity: int
+    policies: Sequence[Policy]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        object.__setattr__(self, "policies", tuple(self.policies))
+        metrics = [each.metric for each in self.policies]
+        if len(set(metrics)) != len(metrics):
+            raise DefinitionError(f"Autoscaling: two policies watch one metric: {', '.join(sorted(metrics))}")
+
+    def target(self, resource: str, dimension: str) -> dict[str, Any]:
+        """``RegisterScalableTarget`` but for its tags."""
+        return {
+            "ServiceNamespace": NAMESPACE,
+            "ResourceId": resource,
+            "ScalableDimension": dimension,
+            "MinCapacity": self.min_capacity,
+            "MaxCapacity": self.max_capacity,
+        }
+
+    def scaling_policies(self, resource: str, dimension: str, *, endpoint: str) -> list[tuple[Policy, dict[str, Any]]]:
+        """Each policy with its ``PutScalingPolicy``; the name is that of the metric."""
+        found: list[tuple[Policy, dict[str, Any]]] = []
+        for policy in self.policies:
+            kind: Literal["TargetTrackingScaling", "StepScaling"]
+            if isinstance(policy, TargetTracking):
+                kind, configuration = "TargetTrackingScaling", policy.request(endpoint)
+                settings = {"TargetTrackingScalingPolicyConfiguration": configuration}
+            else:
+                kind, settings = "StepScaling", {"StepScalingPolicyConfiguration": policy.request()}
+            request = given(
+                PolicyName=f"{endpoint}-{policy.metric}",
+                ServiceNamespace=NAMESPACE,
+                ResourceId=resource,
+                ScalableDimension=dimension,
+                PolicyType=kind,
+                **settings,
+            )
+            found.append((policy, request))
+        return found
+
+
+def _dimensions(dimensions: Mapping[str, str] | None, endpoint: str) -> list[dict[str, str]]:
+    chosen = {"EndpointName": endpoint} if dimensions is None else dimensions
+    return [{"Name": name, "Value": value} for name, value in sorted(chosen.items())]

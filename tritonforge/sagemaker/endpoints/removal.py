@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from tritonforge.sagemaker.endpoints import naming, targets
+from tritonforge.sagemaker.endpoints import resources, scalable_targets
 from tritonforge.sagemaker.endpoints.desired import Desired
-from tritonforge.sagemaker.endpoints.observed import IN_TRANSITION, Observed, SeenConfig, SeenEndpoint, SeenModel, mine
-from tritonforge.sagemaker.plans.steps import Generation, Plan, Step
+from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION, Observed, SeenConfig, SeenEndpoint, SeenModel, mine
+from tritonforge.sagemaker.plans.plan import Generation, Plan, Step
 
 __all__ = ["belongs", "delete_endpoint", "half_uploads", "old_generations", "plan_removal", "prune", "wait_deleted"]
 
@@ -28,21 +28,21 @@ def plan_removal(name: str, observed: Observed) -> Plan:
     endpoint = observed.endpoint
     if endpoint is not None and not belongs(endpoint, observed, name):
         notes.append(
-            f"the endpoint {name} does not carry the tag {naming.DEPLOYMENT}={name}: it is not ours, and stays"
+            f"the endpoint {name} does not carry the tag {resources.DEPLOYMENT}={name}: it is not ours, and stays"
         )
     else:
         steps += _remove_endpoint(name, observed)
     steps += [_delete_config(each, "it is removed") for each in configs]
     steps += half_uploads(observed)
     for bucket in observed.buckets:
-        keys = [key for key in sorted(bucket.objects) if naming.is_object(key, bucket.folder)]
+        keys = [key for key in sorted(bucket.objects) if resources.is_object(key, bucket.folder)]
         steps += _delete_objects(bucket.name, keys, "it is removed")
     steps += [_delete_model(each, "it is removed") for each in models]
     left = sorted(
         f"s3://{bucket.name}/{key}"
         for bucket in observed.buckets
         for key in bucket.objects
-        if not naming.is_object(key, bucket.folder)
+        if not resources.is_object(key, bucket.folder)
     )
     notes += [f"{each} is not tritonforge's, and stays" for each in left]
     return Plan(name=name, region=observed.region, account=observed.account, steps=tuple(steps), notes=tuple(notes))
@@ -53,17 +53,17 @@ def belongs(endpoint: SeenEndpoint, observed: Observed, name: str) -> bool:
     if mine(endpoint.tags, name):
         return True
     config = observed.configs.get(endpoint.config)
-    foreign = naming.DEPLOYMENT in endpoint.tags
-    return not foreign and config is not None and naming.is_config(name, config.name) and mine(config.tags, name)
+    foreign = resources.DEPLOYMENT in endpoint.tags
+    return not foreign and config is not None and resources.is_config(name, config.name) and mine(config.tags, name)
 
 
 def _remove_endpoint(name: str, observed: Observed) -> Iterator[Step]:
     why = "it is removed"
     alarms = sorted(each["AlarmName"] for each in observed.alarms)
     if alarms:
-        yield targets.delete_alarms(alarms, why)
+        yield scalable_targets.delete_alarms(alarms, why)
     for target in observed.targets:
-        yield targets.deregister(target, why)
+        yield scalable_targets.deregister(target, why)
     endpoint = observed.endpoint
     if endpoint is None:
         return
@@ -110,7 +110,7 @@ def prune(name: str, wanted: Desired, observed: Observed, *, keep: int) -> list[
         keys = [
             key
             for key in sorted(bucket.objects)
-            if naming.is_object(key, bucket.folder)
+            if resources.is_object(key, bucket.folder)
             and not (bucket.name == wanted.bucket and key in needed)
             and not any(f"{place}{key}".startswith(url) for url in urls)
         ]

@@ -15,7 +15,7 @@ from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.jobs.kinds import Kind
 from tritonforge.sagemaker.jobs.log_tail import Lines
-from tritonforge.sagemaker.plans.progress import Progress
+from tritonforge.sagemaker.plans.plan import Progress
 
 __all__ = ["between", "stop", "until_ended"]
 

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from tritonforge.sagemaker.package.archive_stream import LIMITS, Limits
 from tritonforge.sagemaker.package.contents import Contents, contents, uncompressed
-from tritonforge.sagemaker.package.inspection import Inspection, inspect
-from tritonforge.sagemaker.package.judging import (
+from tritonforge.sagemaker.package.inspection import Inspection, inspect, unpack
+from tritonforge.sagemaker.package.members import Member, entries
+from tritonforge.sagemaker.package.package_report import (
     DEFAULT_MODEL,
     Judgement,
     check_repository,
@@ -16,11 +18,7 @@ from tritonforge.sagemaker.package.judging import (
     judge,
     prepare,
 )
-from tritonforge.sagemaker.package.limits import LIMITS, Limits
-from tritonforge.sagemaker.package.members import entries
-from tritonforge.sagemaker.package.names import Member
-from tritonforge.sagemaker.package.unpacking import unpack
-from tritonforge.sagemaker.package.writing import Package, pack, write
+from tritonforge.sagemaker.package.writer import Package, pack, write
 
 __all__ = [
     "DEFAULT_MODEL",

@@ -1,24 +1,99 @@
-"""The inspection of an archive: what it holds and what would come of it, without unpacking it anywhere."""
+"""The inspection of archives: what one holds, without unpacking it, and the unpacking into a directory.
+
+`Snapshot` collects the tree that the rules check, before a package is written or while an archive is read.
+
+Unpacking is all or nothing. The directory must be empty, files are created anew and never through a link, and links are
+created last; so nothing is written outside of it, whatever the archive contains.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Final
 
 from tritonforge.errors import PackageError
-from tritonforge.sagemaker.package.contents import digest
-from tritonforge.sagemaker.package.gunzip import Source
-from tritonforge.sagemaker.package.limits import LIMITS, Limits
-from tritonforge.sagemaker.package.listing import bare_directories
-from tritonforge.sagemaker.package.members import members, opened
-from tritonforge.sagemaker.package.names import Member
-from tritonforge.sagemaker.package.snapshot import Snapshot
-from tritonforge.validation.tree import Tree
+from tritonforge.sagemaker.package.archive_stream import LIMITS, Limits, Source
+from tritonforge.sagemaker.package.contents import Listing, bare_directories, digest
+from tritonforge.sagemaker.package.members import Content, Member, members, opened
+from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Tree, link
+from tritonforge.validation.tree_reader import with_sums
 
-__all__ = ["Inspection", "inspect"]
+__all__ = ["Inspection", "Snapshot", "inspect", "snapshot", "unpack"]
+
+#: What the rules look into, as `validation.tree_reader` reads it: texts, and the files in a model directory itself.
+_TEXTS: Final = (".pbtxt", ".txt", ".py")
+_PIPELINES: Final = (".dali",)
+_MAXIMAL_PIPELINE: Final = 16 << 20
+#: Bytes of content that are held at once; a file that does not fit any more is judged without its content.
+_MAXIMAL_CONTENT: Final = 32 << 20
+
+
+class Snapshot:
+    """A tree under way: entries are put with what reads their content, which is called only where rules look."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._held = 0
+        self._truncated = ""
+
+    def put(self, member: Member, read: Callable[[], bytes]) -> bytes | None:
+        """Put a member, and give its content if it was read."""
+        content = None
+        if member.kind == "directory":
+            entry = DIRECTORY
+        elif member.kind == "link":
+            entry = link(member.target)
+        elif member.kind == "hardlink":
+            entry = self._entries[member.target]
+        else:
+            content = read() if self._wanted(member) else None
+            entry = Entry("file", member.size, content=content)
+        self._entries[member.path] = entry
+        return content
+
+    def tree(self) -> Tree:
+        """The tree of what was put."""
+        return Tree(self._entries, truncated=self._truncated)
+
+    def _wanted(self, member: Member) -> bool:
+        if member.path.endswith((*_PIPELINES, "/dali.py")):
+            limit = _MAXIMAL_PIPELINE
+        elif member.path.endswith(_TEXTS) or member.path.count("/") == 1:
+            limit = MAXIMAL_TEXT
+        else:
+            return False
+        if member.size > limit:
+            return False
+        if self._held + member.size > _MAXIMAL_CONTENT:
+            self._truncated = f"its texts and pipelines have more than {_MAXIMAL_CONTENT >> 20} MiB"
+            return False
+        self._held += member.size
+        return True
+
+
+def snapshot(listed: Listing) -> Tree:
+    """The tree of what will be in a package."""
+    taken = Snapshot()
+    sources: dict[str, str] = {}
+    for item in listed.items:
+        taken.put(Member(item.path, item.kind, item.size), partial(_read, Path(item.source)))
+        sources[item.path] = str(item.source)
+    tree = taken.tree()
+    return Tree(with_sums(tree.entries, sources.__getitem__), truncated=tree.truncated)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PackageError(f"{path}: it cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +186,76 @@ class _Counted:
         data = self._file.read(size)
         self.size += len(data)
         return data
+
+
+def unpack(source: Source | Path, folder: Path, *, limits: Limits = LIMITS) -> None:
+    """Unpack an archive, from a file or from a stream, into a folder that is empty or not there yet.
+
+    Files get the mode 644, or 755 where the archive lets anybody execute them; times and owners are those of now.
+
+    Raises:
+        PackageError: as `members`, or the folder is not empty or cannot be written; what was unpacked is removed.
+        MissingExtraError: isal is not installed.
+    """
+    with opened(source) as (file, name), _emptied(folder):
+        links = []
+        for member, content in members(file, name=name, limits=limits):
+            if member.kind == "link":
+                links.append(member)
+            else:
+                _put(folder, member, content)
+        for member in links:
+            with _writing(folder, member):
+                (folder / member.path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                (folder / member.path).symlink_to(member.target)
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """The folder, empty; and as it was before, when the block ends with an error."""
+    with _writing(folder, None):
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise PackageError(f"{folder}: there is something in it; an archive is unpacked into an empty folder")
+    try:
+        yield
+    except BaseException:
+        for each in folder.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            else:
+                each.unlink()
+        if is_new:
+            folder.rmdir()
+        raise
+
+
+def _put(folder: Path, member: Member, content: Content) -> None:
+    """Make a directory, a file, or a hard link to a file before it."""
+    path = folder / member.path
+    with _writing(folder, member):
+        (path if member.kind == "directory" else path.parent).mkdir(mode=0o755, parents=True, exist_ok=True)
+        if member.kind == "hardlink":
+            os.link(folder / member.target, path, follow_symlinks=False)
+    if member.kind != "file":
+        return
+    with _writing(folder, member):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o755 if member.executable else 0o644)
+    with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor has no path
+        for piece in content:
+            with _writing(folder, member):
+                file.write(piece)
+        with _writing(folder, member):
+            file.flush()
+
+
+@contextmanager
+def _writing(folder: Path, member: Member | None) -> Iterator[None]:
+    """Errors of the file system, told of the member that was being put."""
+    try:
+        yield
+    except OSError as error:
+        place = folder / member.path if member is not None else folder
+        raise PackageError(f"{place}: it cannot be written: {error.strerror or error}") from error

@@ -9,11 +9,11 @@ import pytest
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.endpoints.apply import Silent
 from tritonforge.sagemaker.jobs import creation
 from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
 from tritonforge.sagemaker.jobs.marketplace import Publication, Sample, lifecycle, planning, validation
 from tritonforge.sagemaker.jobs.training.observation import observe
+from tritonforge.sagemaker.plans.plan import Silent
 from tritonforge.training.algorithm import Algorithm, Channel
 
 

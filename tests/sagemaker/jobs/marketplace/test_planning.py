@@ -9,7 +9,7 @@ import pytest
 
 from tests.sagemaker.jobs.training.jobs import IMAGE, ROLE
 from tritonforge.errors import DeploymentError, RequestError
-from tritonforge.sagemaker.endpoints.observed import Bucket
+from tritonforge.sagemaker.endpoints.resources import Bucket
 from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
 from tritonforge.sagemaker.jobs.marketplace import (
     Container,
@@ -22,7 +22,7 @@ from tritonforge.sagemaker.jobs.marketplace import (
 )
 from tritonforge.sagemaker.jobs.marketplace.planning import Standing
 from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, Seen
-from tritonforge.sagemaker.plans.steps import Plan
+from tritonforge.sagemaker.plans.plan import Plan
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter
 
 SEEN = Seen(region="us-east-1", account="123456789012", bucket=Bucket(name="bucket", folder=DATA))

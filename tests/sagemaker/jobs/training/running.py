@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.endpoints.apply import Progress, Silent
 from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.local_data import materials
 from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
-from tritonforge.sagemaker.plans.steps import Plan
+from tritonforge.sagemaker.plans.plan import Plan, Progress, Silent
 from tritonforge.training.job import TrainingJob
 
 

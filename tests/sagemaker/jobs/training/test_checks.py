@@ -8,11 +8,11 @@ import pytest
 
 from tests.sagemaker.jobs.training.jobs import IMAGE, channel, job, request
 from tritonforge.errors import RequestError
-from tritonforge.sagemaker.endpoints.observed import Bucket
+from tritonforge.sagemaker.endpoints.resources import Bucket
 from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.contents import DATA, Seen
 from tritonforge.sagemaker.limits import check_limits
-from tritonforge.sagemaker.plans.steps import Plan
+from tritonforge.sagemaker.plans.plan import Plan
 
 SPOT = {"EnableManagedSpotTraining": True}
 

@@ -18,9 +18,9 @@ from tests.sagemaker.training.conftest import IMAGE, Account
 from tritonforge.emulator.fakes import FakeTrainer
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.endpoints.apply import Silent
 from tritonforge.sagemaker.jobs import polling
 from tritonforge.sagemaker.jobs.training import lifecycle
+from tritonforge.sagemaker.plans.plan import Silent
 from tritonforge.training.job import Outcome, TrainingJob
 
 LOSS = {"Name": "loss", "Regex": r"loss=([0-9.]+)"}

@@ -15,8 +15,8 @@ from tests.sagemaker.stopping import Stopper, small_parts, stop_at_calls
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tests.support.small_parts import PART
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.endpoints.apply import Silent
 from tritonforge.sagemaker.jobs.training.contents import DATA
+from tritonforge.sagemaker.plans.plan import Silent
 
 #: The calls that a run makes at least; were there fewer, the test would have stopped none of the writing ones.
 LEAST = 11

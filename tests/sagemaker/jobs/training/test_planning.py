@@ -11,11 +11,11 @@ import pytest
 
 from tests.sagemaker.jobs.training.jobs import channel, job, manifest, pictures
 from tritonforge.errors import DefinitionError, DeploymentError
-from tritonforge.sagemaker.endpoints.observed import Bucket, HalfUpload
+from tritonforge.sagemaker.endpoints.resources import Bucket, HalfUpload
 from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.contents import DATA, Seen
 from tritonforge.sagemaker.jobs.training.local_data import Material, materials
-from tritonforge.sagemaker.plans.steps import Plan
+from tritonforge.sagemaker.plans.plan import Plan
 from tritonforge.training.job import TrainingJob
 
 BUCKET = "sagemaker-us-east-1-123456789012"

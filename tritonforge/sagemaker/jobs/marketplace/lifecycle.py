@@ -11,15 +11,15 @@ from typing import Any, Final
 
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
-from tritonforge.sagemaker.endpoints.apply import Progress, apply
-from tritonforge.sagemaker.endpoints.apply.observation import is_missing
+from tritonforge.sagemaker.endpoints.observation import is_missing
 from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import MODEL_PACKAGE, Kind
 from tritonforge.sagemaker.jobs.marketplace.planning import Standing
 from tritonforge.sagemaker.jobs.matching import holds
 from tritonforge.sagemaker.jobs.training import uploading
 from tritonforge.sagemaker.jobs.training.local_data import Material
-from tritonforge.sagemaker.plans.steps import Plan
+from tritonforge.sagemaker.plans.executor import apply
+from tritonforge.sagemaker.plans.plan import Plan, Progress
 
 __all__ = ["Ended", "check", "create", "observe", "version", "watch"]
 

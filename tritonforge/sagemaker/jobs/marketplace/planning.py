@@ -16,7 +16,7 @@ from tritonforge.sagemaker.jobs.marketplace import ModelPackage, Profile, Public
 from tritonforge.sagemaker.jobs.matching import member_that_differs
 from tritonforge.sagemaker.jobs.training.contents import Content, Seen
 from tritonforge.sagemaker.jobs.training.planning import is_local, placed, uploads
-from tritonforge.sagemaker.plans.steps import Plan, Step
+from tritonforge.sagemaker.plans.plan import Plan, Step
 from tritonforge.training.job.training_job import Channel, Output, S3Data, Source, TrainingJob
 
 __all__ = ["MODEL", "TRANSFORM", "Standing", "algorithm", "data", "package"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tritonforge.sagemaker.endpoints.observed import Bucket
+from tritonforge.sagemaker.endpoints.resources import Bucket
 
 __all__ = ["DATA", "MODELS", "Content", "Part", "Seen", "channel_prefix", "manifest_key", "object_key"]
 

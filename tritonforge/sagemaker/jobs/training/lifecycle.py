@@ -12,14 +12,13 @@ from typing import Any, Final
 from tritonforge.errors import DeploymentError, TritonForgeError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
-from tritonforge.sagemaker.endpoints.apply import Progress, apply
-from tritonforge.sagemaker.endpoints.apply.uploading import counted
 from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.log_tail import Lines
 from tritonforge.sagemaker.jobs.training import uploading
 from tritonforge.sagemaker.jobs.training.local_data import Material
-from tritonforge.sagemaker.plans.steps import Plan
+from tritonforge.sagemaker.plans.executor import apply, counted
+from tritonforge.sagemaker.plans.plan import Plan, Progress
 from tritonforge.training.job.engine import Metrics
 from tritonforge.training.job.rules import metric_problem
 from tritonforge.training.job.training_job import MetricDefinition

@@ -17,8 +17,7 @@ from typing import Any, Final
 from tritonforge import temporary
 from tritonforge.errors import DefinitionError, ManifestError
 from tritonforge.records.manifest import manifest_elements
-from tritonforge.sagemaker.client.checksums import pieces, sha256
-from tritonforge.sagemaker.client.locations import Location
+from tritonforge.sagemaker.client.transfers import Location, pieces, sha256
 from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, channel_prefix, manifest_key, object_key
 from tritonforge.sagemaker.jobs.training.planning import is_local, local_channels
 from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tritonforge.sagemaker.client.session import Session
-from tritonforge.sagemaker.endpoints.apply.observation import bucket_now
-from tritonforge.sagemaker.endpoints.observed import Bucket, HalfUpload
+from tritonforge.sagemaker.endpoints.observation import bucket_now
+from tritonforge.sagemaker.endpoints.resources import Bucket, HalfUpload
 from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Seen
 
 __all__ = ["bucket_name", "observe"]

@@ -14,7 +14,7 @@ from tritonforge.errors import DefinitionError, DeploymentError
 from tritonforge.sagemaker.endpoints.planning import create_bucket
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.training.contents import DATA, MODELS, Content, Part, Seen
-from tritonforge.sagemaker.plans.steps import Plan, Step
+from tritonforge.sagemaker.plans.plan import Plan, Step
 from tritonforge.training.job.training_job import Channel, TrainingJob
 
 __all__ = ["is_local", "local_channels", "placed", "plan", "sketch", "source", "uploads"]

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
-from tritonforge.sagemaker.endpoints.apply.uploading import counted
 from tritonforge.sagemaker.jobs.training.local_data import Material, digests_of
 from tritonforge.sagemaker.jobs.training.planning import source
-from tritonforge.sagemaker.plans.progress import Progress
-from tritonforge.sagemaker.plans.steps import Step
+from tritonforge.sagemaker.plans.executor import counted
+from tritonforge.sagemaker.plans.plan import Progress, Step
 
 __all__ = ["upload"]
 

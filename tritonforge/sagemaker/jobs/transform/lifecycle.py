@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
-from tritonforge.sagemaker.endpoints.apply import Material, Progress, apply
+from tritonforge.sagemaker.endpoints.local_repository import Material
 from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.log_tail import Lines
-from tritonforge.sagemaker.plans.steps import Plan
+from tritonforge.sagemaker.plans.executor import apply
+from tritonforge.sagemaker.plans.plan import Plan, Progress
 
 __all__ = ["Ended", "check", "create", "stop", "watch"]
 

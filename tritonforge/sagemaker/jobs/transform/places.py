@@ -9,9 +9,9 @@ from typing import Final
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
 from tritonforge.records import Buffer
 from tritonforge.sagemaker.client.errors import AwsError
-from tritonforge.sagemaker.client.locations import Location
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
+from tritonforge.sagemaker.client.transfers import Location
 from tritonforge.transform.object_store import StoredObject, StoreError
 
 __all__ = ["S3Objects"]

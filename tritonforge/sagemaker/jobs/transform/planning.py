@@ -11,12 +11,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tritonforge.errors import DefinitionError
-from tritonforge.sagemaker.endpoints.content import Content
-from tritonforge.sagemaker.endpoints.deployment import Deployment
-from tritonforge.sagemaker.endpoints.observed import Observed
+from tritonforge.sagemaker.endpoints.deployment import Content, Deployment
 from tritonforge.sagemaker.endpoints.planning import plan as plan_deployment
+from tritonforge.sagemaker.endpoints.resources import Observed
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
-from tritonforge.sagemaker.plans.steps import Plan, Step
+from tritonforge.sagemaker.plans.plan import Plan, Step
 from tritonforge.transform.job import Resources, TransformJob
 
 __all__ = ["fleet_job", "plan", "plan_existing"]

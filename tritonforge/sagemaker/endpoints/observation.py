@@ -1,18 +1,21 @@
-"""The observation: what AWS has of a deployment. Every call here only reads."""
+"""The observation of a deployment: its resources, its role and its log on AWS. Every call here only reads."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from tritonforge.errors import DefinitionError, TritonForgeError
 from tritonforge.sagemaker.client.errors import AwsError
-from tritonforge.sagemaker.client.locations import Location
 from tritonforge.sagemaker.client.session import Session
-from tritonforge.sagemaker.endpoints import naming, scaling
-from tritonforge.sagemaker.endpoints.observed import Bucket, HalfUpload, Observed, SeenConfig, SeenEndpoint, SeenModel
+from tritonforge.sagemaker.client.transfers import Location
+from tritonforge.sagemaker.endpoints import policies, resources
+from tritonforge.sagemaker.endpoints.resources import Bucket, HalfUpload, Observed, SeenConfig, SeenEndpoint, SeenModel
 
-__all__ = ["bucket_now", "endpoint_now", "is_missing", "observe"]
+__all__ = ["bucket_now", "endpoint_now", "is_missing", "last_lines", "observe", "role_arn"]
 
 _SAGEMAKER: Final = "sagemaker"
 _GONE: Final = "does not exist"
@@ -100,7 +103,7 @@ def _models(session: Session, name: str) -> dict[str, SeenModel]:
     found: dict[str, SeenModel] = {}
     for page in session.pages(_SAGEMAKER, "ListModels", NameContains=name):
         for each in page.get("Models", ()):
-            if not naming.is_model(name, each["ModelName"]):
+            if not resources.is_model(name, each["ModelName"]):
                 continue
             described = _described(session, "DescribeModel", "ModelName", each["ModelName"])
             if described is None:
@@ -128,7 +131,7 @@ def _configs(session: Session, name: str, endpoint: SeenEndpoint | None) -> dict
     names: dict[str, Any] = {}
     for page in session.pages(_SAGEMAKER, "ListEndpointConfigs", NameContains=name):
         for each in page.get("EndpointConfigs", ()):
-            if naming.is_config(name, each["EndpointConfigName"]):
+            if resources.is_config(name, each["EndpointConfigName"]):
                 names[each["EndpointConfigName"]] = each
     used = [] if endpoint is None else [each for each in (endpoint.config, endpoint.pending) if each]
     for each in used:
@@ -169,7 +172,7 @@ def _elsewhere(models: Mapping[str, SeenModel], name: str, bucket: str, folder: 
     """The other buckets and folders in which archives of this deployment's models lie: .../NAME/DIGEST/..."""
     found: set[tuple[str, str]] = set()
     for model in models.values():
-        if model.tags.get(naming.DEPLOYMENT) != name:
+        if model.tags.get(resources.DEPLOYMENT) != name:
             continue
         for url in model.data:
             if not url.startswith("s3://"):
@@ -177,7 +180,7 @@ def _elsewhere(models: Mapping[str, SeenModel], name: str, bucket: str, folder: 
             place = Location.parse(url)
             above, slash, _ = place.key.rpartition(f"{name}/")
             candidate = f"{above}{name}/"
-            if slash and above[-1:] in ("", "/") and naming.is_object(f"{place.key}-", candidate):
+            if slash and above[-1:] in ("", "/") and resources.is_object(f"{place.key}-", candidate):
                 found.add((place.bucket, candidate))
     return sorted(found - {(bucket, folder)})
 
@@ -216,19 +219,106 @@ def _half_uploads(
 
 def _scalable(session: Session, name: str, operation: str, member: str) -> tuple[Mapping[str, Any], ...]:
     """Targets or policies of the endpoint's variants; the service cannot be asked for a beginning."""
-    beginning = scaling.resource_id(name, "")
+    beginning = policies.resource_id(name, "")
     return tuple(
         each
-        for page in session.pages("application-autoscaling", operation, ServiceNamespace=scaling.NAMESPACE)
+        for page in session.pages("application-autoscaling", operation, ServiceNamespace=policies.NAMESPACE)
         for each in page.get(member, ())
         if str(each["ResourceId"]).startswith(beginning)
     )
 
 
 def _alarms(session: Session, name: str) -> tuple[Mapping[str, Any], ...]:
-    beginning = scaling.alarm_name(name, "", "").rstrip("/") + "/"
+    beginning = policies.alarm_name(name, "", "").rstrip("/") + "/"
     return tuple(
         each
         for page in session.pages("cloudwatch", "DescribeAlarms", AlarmNamePrefix=beginning)
         for each in page.get("MetricAlarms", ())
     )
+
+
+_MISSING: Final = "NoSuchEntity"
+
+
+def role_arn(session: Session, role: str) -> str:
+    """The ARN of a role that is given by ARN or by name; SageMaker's own console makes roles below ``service-role/``.
+
+    Where the caller may not read IAM the name is given back as it is, and stands for a role without a path.
+
+    Raises:
+        DefinitionError: the account has no such role.
+    """
+    if role.startswith("arn:") or not role:
+        return role
+    name = role.rpartition("/")[2]
+    try:
+        found = session.call("iam", "GetRole", RoleName=name)
+    except AwsError as error:
+        if error.code == _MISSING:
+            raise DefinitionError(
+                f"IAM has no role {name!r} in account {session.account()}; give the ARN or the name of one that it has"
+            ) from error
+        if error.denied:
+            return role
+        raise
+    return str(found["Role"]["Arn"])
+
+
+_STREAMS: Final = 2
+_LINES: Final = 15
+#: Lines come to CloudWatch some seconds after they were written: how often to look again, and the pause in seconds.
+_LOOKS: Final = 4
+_PAUSE: Final = 1.0
+
+
+def last_lines(session: Session, endpoint: str, *, since: float = 0.0) -> list[str]:
+    """The last lines of the newest streams, each stream with a heading; none where there are none to be had.
+
+    Looks again for a while where there is none after ``since`` (seconds since 1970). They are a help beside an error
+    that is told anyway, so nothing that goes wrong here hides that error.
+    """
+    group = f"/aws/sagemaker/Endpoints/{endpoint}"
+    found: list[str] = []
+    with contextlib.suppress(TritonForgeError, KeyError):
+        for look in range(_LOOKS):
+            streams = _streams(session, group)
+            if any(event.get("timestamp", 0) >= since * 1000 for _, events in streams for event in events):
+                break
+            if look < _LOOKS - 1:
+                time.sleep(_PAUSE)
+        for name, events in streams:
+            lines = [f"    {str(each.get('message', '')).rstrip()}" for each in events]
+            found.append("\n".join([f"the last lines of {group} {name}:", *lines]))
+    return found
+
+
+def _streams(session: Session, group: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The newest streams that have lines, and their last; none while there is no group yet."""
+    try:
+        answer = session.call(
+            "logs",
+            "DescribeLogStreams",
+            resource=group,
+            logGroupName=group,
+            orderBy="LastEventTime",
+            descending=True,
+            limit=_STREAMS,
+        )
+    except AwsError as error:
+        if error.code == "ResourceNotFoundException":
+            return []
+        raise
+    found: list[tuple[str, list[dict[str, Any]]]] = []
+    for stream in answer.get("logStreams", ()):
+        events = session.call(
+            "logs",
+            "GetLogEvents",
+            resource=group,
+            logGroupName=group,
+            logStreamName=stream["logStreamName"],
+            limit=_LINES,
+            startFromHead=False,
+        ).get("events", ())
+        if events:
+            found.append((stream["logStreamName"], list(events)))
+    return found

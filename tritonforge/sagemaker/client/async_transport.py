@@ -1,8 +1,8 @@
-"""The transport to an asynchronous endpoint: the request goes to S3, the answer comes to S3, and is waited for.
+"""The transport to an asynchronous endpoint: request and response go through S3, and the response is waited for.
 
-A body of up to 1 GB is uploaded a part at a time, whether it is a row of arrays or a file; a small one goes inline
-where the installed botocore knows how. The answer's object tells its content type; where it lost it, the body itself
-tells where its JSON ends.
+A body of up to 1 GB is uploaded in parts, whether it is a list of arrays or a file; a small one goes inline if the
+installed botocore supports it. The response's object has its content type; where that is lost, the end of its JSON is
+found in the body itself.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ from tritonforge.inference.wire import (
     sagemaker_header_length,
 )
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.client.endpoints import Endpoint
 from tritonforge.sagemaker.client.errors import AwsError
-from tritonforge.sagemaker.client.invocations import ASYNCHRONOUS, members, too_large
-from tritonforge.sagemaker.client.locations import Location
 from tritonforge.sagemaker.client.session import FOR_EVER, READ_TIMEOUT, Session
 from tritonforge.sagemaker.client.store import Store
+from tritonforge.sagemaker.client.transfers import Location
+from tritonforge.sagemaker.client.transport import ASYNCHRONOUS, Endpoint, members, too_large
 
 __all__ = ["RAW", "AsyncTransport", "Pending"]
 

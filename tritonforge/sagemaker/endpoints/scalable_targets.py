@@ -1,6 +1,6 @@
-"""The scaling of an endpoint's variants: what is registered, held against what is to be. No I/O.
+"""The scaling of an endpoint's variants: registered targets, policies and alarms against the desired ones. No I/O.
 
-Everything under ``endpoint/NAME/`` belongs to the endpoint, and so to the deployment.
+Everything below ``endpoint/NAME/`` belongs to the endpoint, and so to the deployment.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
-from tritonforge.sagemaker.endpoints import scaling
+from tritonforge.sagemaker.endpoints import policies
 from tritonforge.sagemaker.endpoints.desired import Desired
-from tritonforge.sagemaker.endpoints.observed import Observed, SeenConfig
-from tritonforge.sagemaker.plans.steps import Change, Later, Step
+from tritonforge.sagemaker.endpoints.resources import Observed, SeenConfig
+from tritonforge.sagemaker.plans.plan import Change, Later, Step
 
 __all__ = ["delete_alarms", "deregister", "is_scaled", "keeps_counts", "release", "retyped", "settle"]
 
@@ -36,7 +36,7 @@ _ALARM_FIELDS: Final = (
 def is_scaled(endpoint: str, variant: Mapping[str, Any], scaled: Collection[str]) -> bool:
     """Whether something else than the configuration says how many instances a variant has."""
     managed = variant.get("ManagedInstanceScaling") or {}
-    resource = scaling.resource_id(endpoint, variant["VariantName"])
+    resource = policies.resource_id(endpoint, variant["VariantName"])
     return resource in scaled or managed.get("Status") == "ENABLED"
 
 
@@ -65,7 +65,7 @@ def keeps_counts(old: SeenConfig | None, wanted: Desired, observed: Observed) ->
     now = {str(each["ResourceId"]) for each in observed.targets}
     then = {str(each["ResourceId"]) for each in wanted.targets}
     names = {each["VariantName"] for each in old.variants}
-    scaled = {name for name in names if scaling.resource_id(observed.endpoint.name, name) in now & then}
+    scaled = {name for name in names if policies.resource_id(observed.endpoint.name, name) in now & then}
     return bool(scaled) and not gone & scaled and names <= scaled
 
 
@@ -74,7 +74,7 @@ def release(observed: Observed, variants: Collection[str] | None) -> Iterator[St
     if observed.endpoint is None:
         return
     resources = (
-        None if variants is None else {scaling.resource_id(observed.endpoint.name, variant) for variant in variants}
+        None if variants is None else {policies.resource_id(observed.endpoint.name, variant) for variant in variants}
     )
     for target in observed.targets:
         if resources is None or target["ResourceId"] in resources:
@@ -116,7 +116,7 @@ def _released(wanted: Desired, observed: Observed) -> frozenset[str]:
     if current == wanted.config_name and seen.status != "UpdateRollbackFailed":
         return frozenset()
     names = retyped(observed.configs.get(current), wanted)
-    return frozenset(scaling.resource_id(seen.name, name) for name in names)
+    return frozenset(policies.resource_id(seen.name, name) for name in names)
 
 
 def _key(value: Mapping[str, Any]) -> tuple[str, str]:
