@@ -20,7 +20,7 @@ __all__ = ["SHARED_MEMORY", "create", "folder", "prefix", "sweep", "sweep_backen
 #: Where the python backend keeps the shared memory between tritonserver and its stubs.
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - not a place of ours for temporary files: POSIX shared memory
 
-#: Where temporary folders are made besides where TMPDIR says, see `tritonforge.serving.folders`.
+#: Where temporary folders are made besides where TMPDIR says, see `tritonforge.serving.shell_safety`.
 _PLACES: Final = (Path("/tmp"), Path("/var/tmp"), SHARED_MEMORY)  # noqa: S108 - swept, and never written to
 _FAMILY: Final = "tritonforge_"
 #: What Triton's python backend makes at each start, in /tmp whatever TMPDIR is, and leaves behind when it is killed.

@@ -105,7 +105,7 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def serving(assembled: Path, repository: Path) -> Iterator[Server]:
     """A tritonserver whose TensorFlow backend is the assembled folder, alone."""
-    prepare = installation.prepare
+    prepare = installation.prepare_folder
 
     def prepared(found: installation.Installation, folder: Path, **options: Any) -> Path:
         backends = prepare(found, folder, **options)

@@ -11,11 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from tritonforge.serving.listener import Listener, Reply, Request, listening
-from tritonforge.serving.tfs import configuration
-from tritonforge.serving.tfs.predictor import configuration as predictor_configuration
-from tritonforge.serving.tfs.predictor.rest import Api
-from tritonforge.serving.tfs.predictor.servable import Servable
+from tritonforge.serving.listener import Listener, Reply, Request, open_socket
+from tritonforge.serving.tfs import package, predictor
+from tritonforge.serving.tfs.predictor import RestApi
+from tritonforge.serving.tfs.servable import Servable
 from tritonforge.triton.tfs_layout import ServedModel
 
 SIGNATURE = SimpleNamespace(inputs={"x": "float"}, outputs=("y",), run=lambda arrays: {"y": arrays["x"]})
@@ -23,7 +22,7 @@ TEXTS = SimpleNamespace(inputs={"inputs": "string"}, outputs=("scores",), run=la
 TOY = SimpleNamespace(
     name="toy", version=1, error="", code=0, definitions={}, signatures={"serving_default": SIGNATURE, "t": TEXTS}
 )
-API = Api([cast(Servable, TOY)])
+API = RestApi([cast(Servable, TOY)])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_an_answer_that_fails_is_an_error_and_not_a_closed_connection() -> None:
             raise KeyError("x")
         return Reply(200, request.path.encode())
 
-    opened = listening("127.0.0.1", 0)
+    opened = open_socket("127.0.0.1", 0)
     made = Listener(opened, answer)
     thread = threading.Thread(target=made.run)
     thread.start()
@@ -94,8 +93,8 @@ def test_an_answer_that_fails_is_an_error_and_not_a_closed_connection() -> None:
 def test_a_folders_name_is_one_string_of_the_configuration(name: str) -> None:
     """Whatever characters it has."""
     model = ServedModel(name=name, folder=name, versions=(1,))
-    text = configuration.model_config([model], Path("/p"))
-    (found,) = predictor_configuration.models(text)
+    text = package.build_model_config([model], Path("/p"))
+    (found,) = predictor.parse_models(text)
     assert (found.name, found.base_path) == (name, f"/p/{name}")
     assert len(text.splitlines()) == 12
 

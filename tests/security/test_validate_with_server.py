@@ -15,9 +15,9 @@ import pytest
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving import confinement, repository_copy
+from tritonforge.serving.confinement import build_stub_arguments
 from tritonforge.serving.repository_copy import copy_repository
-from tritonforge.serving.server_check import judge
-from tritonforge.serving.stub_launcher import stub_arguments
+from tritonforge.serving.server_check import check_on_server
 
 pytestmark = pytest.mark.server
 
@@ -143,7 +143,7 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     for attack in ATTACKS:
         attack(attacker)
     before = {path: path.read_bytes() for path in sorted(attacker.repository.rglob("*")) if path.is_file()}
-    judge(attacker.repository, timeout=40)
+    check_on_server(attacker.repository, timeout=40)
     assert {path: path.read_bytes() for path in sorted(attacker.repository.rglob("*")) if path.is_file()} == before
     return {path.name for path in attacker.marks.iterdir()}
 
@@ -170,11 +170,12 @@ def test_the_launcher_of_stubs_takes_nothing_from_a_command_but_numbers() -> Non
         "stand-in",
         "DEFAULT",
     ]
-    assert stub_arguments(text, **settings) == arguments
+    assert build_stub_arguments(text, **settings) == arguments
     assert (
-        stub_arguments("source /evil/bin/activate && exec env LD_LIBRARY_PATH=/evil:$L" + text, **settings) == arguments
+        build_stub_arguments("source /evil/bin/activate && exec env LD_LIBRARY_PATH=/evil:$L" + text, **settings)
+        == arguments
     )
-    assert stub_arguments("touch /tmp/x", **settings) is None
+    assert build_stub_arguments("touch /tmp/x", **settings) is None
 
 
 def test_a_confined_process_opens_and_runs_nothing_else(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import pytest
 from tests.training.sandbox.containers import until
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.fakes import FakeContainers
-from tritonforge.serving.listener import Listener, Reply, listening
+from tritonforge.serving.listener import Listener, Reply, open_socket
 from tritonforge.training.sandbox import start
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
@@ -158,7 +158,7 @@ def test_a_page_asks_no_container_of_tensorflow_serving_or_an_algorithm(headers:
         calls.append(request.path)
         return Reply(200)
 
-    opened = listening("127.0.0.1", 0)
+    opened = open_socket("127.0.0.1", 0)
     port = opened.getsockname()[1]
     made = Listener(opened, answer)
     thread = threading.Thread(target=made.run)
@@ -176,7 +176,7 @@ def test_a_page_asks_no_container_of_tensorflow_serving_or_an_algorithm(headers:
 
 def test_a_listener_inside_a_container_is_reached_by_any_name() -> None:
     """SageMaker's names are not known there; a browser is refused all the same."""
-    opened = listening("0.0.0.0", 0)
+    opened = open_socket("0.0.0.0", 0)
     port = opened.getsockname()[1]
     made = Listener(opened, lambda request: Reply(200))
     thread = threading.Thread(target=made.run)

@@ -9,9 +9,9 @@ import pytest
 
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import Signature, TensorSpec
-from tritonforge.serving.backends import completion, config_check
-from tritonforge.serving.backends.configuration import Configuration, read_config
-from tritonforge.serving.backends.dali import diagnosis
+from tritonforge.serving.backends import config_check, configuration
+from tritonforge.serving.backends.configuration import Configuration, parse_config
+from tritonforge.serving.backends.dali import image_damage
 
 FP32, INT8 = "TYPE_FP32", "TYPE_INT8"
 
@@ -36,7 +36,7 @@ FP32, INT8 = "TYPE_FP32", "TYPE_INT8"
 )
 def test_damage_is_described(content: bytes, found: str | None) -> None:
     """By the bytes alone; padding is no damage."""
-    assert diagnosis.damage(content) == found
+    assert image_damage.describe_damage(content) == found
 
 
 def test_a_reason_of_dalis_is_one_line() -> None:
@@ -46,18 +46,21 @@ def test_a_reason_of_dalis_is_one_line() -> None:
         'pipeline definition with the following traceback:\n\n  File "/secret/x.py", line 1, in <module>\n\n'
         "encountered:\n\n{}\nCurrent pipeline object is no longer valid."
     )
-    assert diagnosis.cleaned(message.format("nvImageCodec failure: '#4'")) == "the image's format is not supported"
-    assert diagnosis.cleaned(message.format("Failed to decode sample #2 : ")) == "Failed to decode the sample"
+    assert (
+        image_damage.clean_message(message.format("nvImageCodec failure: '#4'"))
+        == "the image's format is not supported"
+    )
+    assert image_damage.clean_message(message.format("Failed to decode sample #2 : ")) == "Failed to decode the sample"
     reason = '[/opt/dali/x.cc:12] Assert on "a" failed: too big\nStacktrace (3 entries):\n[frame 0]: /usr/lib.so'
-    assert diagnosis.cleaned(reason) == 'Assert on "a" failed: too big'
-    assert diagnosis.cleaned("") == "DALI gave no reason"
+    assert image_damage.clean_message(reason) == 'Assert on "a" failed: too big'
+    assert image_damage.clean_message("") == "DALI gave no reason"
 
 
-def configuration(inputs: list[Any], outputs: list[Any], *, batch: int = 4, **rest: Any) -> Configuration:
+def make_configuration(inputs: list[Any], outputs: list[Any], *, batch: int = 4, **rest: Any) -> Configuration:
     """A configuration named m; tensors are (name, type, dims)."""
     tensors = [[{"name": n, "data_type": t, "dims": d} for n, t, d in each] for each in (inputs, outputs)]
     given = {"name": "m", "max_batch_size": batch, "input": tensors[0], "output": tensors[1], **rest}
-    return read_config(given, Path("m", "1"))
+    return parse_config(given, Path("m", "1"))
 
 
 X, Y = TensorSpec("x", FP32, (-1, 2)), TensorSpec("y", FP32, (-1, -1))
@@ -76,33 +79,33 @@ COUNT = "unable to load model 'm', configuration expects 0 inputs, model provide
 @pytest.mark.parametrize(
     "config",
     [
-        configuration([("x", FP32, [2])], [("y", FP32, [-1])]),
-        configuration([("x", FP32, [7, 2])], [("y", FP32, [-1, -1])], batch=0),
-        configuration([("x", FP32, [2])], []),
+        make_configuration([("x", FP32, [2])], [("y", FP32, [-1])]),
+        make_configuration([("x", FP32, [7, 2])], [("y", FP32, [-1, -1])], batch=0),
+        make_configuration([("x", FP32, [2])], []),
     ],
 )
 def test_a_configuration_that_fits_is_accepted(config: Configuration) -> None:
     """A model's -1 takes any extent of an input; outputs may be left out."""
-    config_check.check(config, MODEL)
+    config_check.check_tensors(config, MODEL)
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (configuration([], [("y", FP32, [-1])]), COUNT),
-        (configuration([("z", FP32, [2])], []), "unexpected inference input 'z', allowed inputs are: x"),
+        (make_configuration([], [("y", FP32, [-1])]), COUNT),
+        (make_configuration([("z", FP32, [2])], []), "unexpected inference input 'z', allowed inputs are: x"),
         (
-            configuration([("x", FP32, [2])], [("z", FP32, [2])]),
+            make_configuration([("x", FP32, [2])], [("z", FP32, [2])]),
             "unexpected inference output 'z', allowed outputs are: y",
         ),
-        (configuration([("x", INT8, [2])], []), TYPE),
-        (configuration([("x", FP32, [3])], []), SHAPES.format("x", "[-1,2]", COMPLETE.format("[-1,3]"))),
+        (make_configuration([("x", INT8, [2])], []), TYPE),
+        (make_configuration([("x", FP32, [3])], []), SHAPES.format("x", "[-1,2]", COMPLETE.format("[-1,3]"))),
         (
-            configuration([("x", FP32, [2])], [("y", FP32, [5])]),
+            make_configuration([("x", FP32, [2])], [("y", FP32, [5])]),
             SHAPES.format("y", "[-1,-1]", COMPLETE.format("[-1,5]")),
         ),
         (
-            configuration([("x", FP32, [2])], [("y", FP32, [-1])], batch=0),
+            make_configuration([("x", FP32, [2])], [("y", FP32, [-1])], batch=0),
             SHAPES.format("x", "[-1,2]", "1 dimensions (shape [2])"),
         ),
     ],
@@ -110,16 +113,16 @@ def test_a_configuration_that_fits_is_accepted(config: Configuration) -> None:
 def test_a_configuration_has_to_agree_with_the_file(config: Configuration, message: str) -> None:
     """Names, types and shapes, in the words of Triton's own backends."""
     with pytest.raises(ArtifactError) as caught:
-        config_check.check(config, MODEL)
+        config_check.check_tensors(config, MODEL)
     assert str(caught.value) == message
 
 
 def test_a_configuration_may_leave_inputs_of_a_graph_out() -> None:
     """But it cannot have more than the graph."""
-    config = configuration([("x", FP32, [2])], [("y", FP32, [-1])])
-    config_check.check(config, Signature([X, TensorSpec("z", FP32, (-1,))], [Y], all_inputs=False))
+    config = make_configuration([("x", FP32, [2])], [("y", FP32, [-1])])
+    config_check.check_tensors(config, Signature([X, TensorSpec("z", FP32, (-1,))], [Y], all_inputs=False))
     with pytest.raises(ArtifactError, match="configuration expects 1 inputs, model provides at most 0"):
-        config_check.check(config, Signature([], [Y], all_inputs=False))
+        config_check.check_tensors(config, Signature([], [Y], all_inputs=False))
 
 
 def test_a_model_that_cannot_batch_is_not_batched() -> None:
@@ -127,13 +130,15 @@ def test_a_model_that_cannot_batch_is_not_batched() -> None:
     with pytest.raises(
         ArtifactError, match="for the model to support batching the shape should have at least 1 dimension"
     ):
-        config_check.check(configuration([("x", FP32, [2])], []), Signature([TensorSpec("x", FP32, (1, 2))], []))
+        config_check.check_tensors(
+            make_configuration([("x", FP32, [2])], []), Signature([TensorSpec("x", FP32, (1, 2))], [])
+        )
 
 
 def test_parameters_are_whole_numbers() -> None:
     """Others are named with the model."""
     parameters = {"good": {"string_value": "3"}, "bad": {"string_value": "many"}, "low": {"string_value": "-1"}}
-    config = configuration([], [], parameters=parameters)
+    config = make_configuration([], [], parameters=parameters)
     assert config.number("good", 0) == 3
     assert config.number("absent", 7) == 7
     for name in ("bad", "low"):
@@ -176,7 +181,7 @@ class FakeConfig:
 def test_batching_is_completed_from_what_is_given(config: FakeConfig, batched: bool) -> None:
     """A batch dimension among the dims says that the model does not batch."""
     before = config.as_dict()["max_batch_size"]
-    assert completion.set_batching(config, MODEL) is batched
+    assert configuration.set_batching(config, MODEL) is batched
     assert config.as_dict()["max_batch_size"] == ((before or 4) if batched else 0)
     assert ("dynamic_batching" in config.as_dict()) is (batched and not before)
 
@@ -184,7 +189,7 @@ def test_batching_is_completed_from_what_is_given(config: FakeConfig, batched: b
 def test_batching_that_cannot_be_is_refused() -> None:
     """A batch size for a model of fixed extents, and dims that contradict each other."""
     with pytest.raises(ArtifactError, match="specified max-batch 8 but model signature does not support batching"):
-        completion.set_batching(FakeConfig(8), Signature([TensorSpec("x", FP32, (1, 2))], []))
+        configuration.set_batching(FakeConfig(8), Signature([TensorSpec("x", FP32, (1, 2))], []))
     mixed = FakeConfig(0, input=[("x", FP32, [2])], output=[("y", FP32, [5, 2])])
     with pytest.raises(ArtifactError, match="are contradicting each other"):
-        completion.set_batching(mixed, MODEL)
+        configuration.set_batching(mixed, MODEL)

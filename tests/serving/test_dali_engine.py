@@ -10,7 +10,7 @@ import pytest
 from tests.serving.conftest import images, jpeg
 from tests.serving.make_repository import dali_pipeline
 from tritonforge.serving.backends.dali.engine import Engine
-from tritonforge.serving.backends.requests import Question, RequestError
+from tritonforge.serving.backends.requests import BackendRequest, RequestError
 
 pytestmark = pytest.mark.framework
 
@@ -20,9 +20,9 @@ def engine(serialized: bytes, *, decodes_images: bool = True) -> Engine:
     return Engine(serialized, ("PIXELS",), batch_size=16, num_threads=1, device_id=None, decodes_images=decodes_images)
 
 
-def question(*files: bytes) -> Question:
+def question(*files: bytes) -> BackendRequest:
     """A request with these files as its batch."""
-    return Question({"IMAGE": images(*files)}, ("PIXELS",), len(files))
+    return BackendRequest({"IMAGE": images(*files)}, ("PIXELS",), len(files))
 
 
 def halves() -> bytes:

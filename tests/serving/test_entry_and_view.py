@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving import entry, ports, repository_overlay
+from tritonforge.serving import loopback, repository_overlay
 from tritonforge.serving.server import Server
 from tritonforge.triton.schema import ModelConfig, new_model_config
 
@@ -44,25 +44,27 @@ def test_the_entry_is_given_or_follows(
     """The named model, the only one, or the outermost ensemble; else there is none."""
     if chosen and " " in chosen:
         with pytest.raises(LaunchError, match=chosen):
-            entry.choose(configs, default)
+            repository_overlay.choose_default_model(configs, default)
     else:
-        assert entry.choose(configs, default) == chosen
+        assert repository_overlay.choose_default_model(configs, default) == chosen
 
 
 def test_the_candidates_are_the_outermost_ensembles_or_all_models() -> None:
     """What a user chooses from, sorted."""
     models = {"b": config(""), "a": config("")}
-    assert entry.candidates(models) == ("a", "b")
-    assert entry.candidates({**models, "f": ensemble("a"), "e": ensemble("f"), "d": ensemble("b")}) == ("d", "e")
-    assert entry.no_default_model(["b", "a"]).endswith("choose one with serve --model: a, b")
+    assert repository_overlay.list_default_candidates(models) == ("a", "b")
+    assert repository_overlay.list_default_candidates(
+        {**models, "f": ensemble("a"), "e": ensemble("f"), "d": ensemble("b")}
+    ) == ("d", "e")
+    assert repository_overlay.explain_missing_default(["b", "a"]).endswith("choose one with serve --model: a, b")
 
 
 def test_a_port_that_is_given_twice_is_refused() -> None:
     """Any free port and a front end that is off are never the same."""
-    twice = ports.held({"sagemaker": 0, "http": 9, "grpc": 9})
+    twice = loopback.hold_ports({"sagemaker": 0, "http": 9, "grpc": 9})
     with pytest.raises(LaunchError, match="port 9 is given to both http and grpc; choose another one with"), twice:
         raise AssertionError("held")
-    with ports.held({"sagemaker": 0, "http": 0, "grpc": None, "metrics": None}) as held:
+    with loopback.hold_ports({"sagemaker": 0, "http": 0, "grpc": None, "metrics": None}) as held:
         assert held["sagemaker"] != held["http"]
 
 
@@ -75,7 +77,7 @@ def test_a_repository_without_models_is_refused(tmp_path: Path) -> None:
 def test_steps_come_with_their_ensemble() -> None:
     """Through every level, and no other model."""
     configs = {"a": config(""), "b": config(""), "inner": ensemble("a"), "outer": ensemble("inner", "gone")}
-    assert set(entry.with_steps(configs, ["outer"])) == {"outer", "inner", "a"}
+    assert set(repository_overlay.select_models(configs, ["outer"])) == {"outer", "inner", "a"}
 
 
 def test_the_view_moves_gpu_instances_to_the_cpu(tmp_path: Path) -> None:
@@ -86,19 +88,19 @@ def test_the_view_moves_gpu_instances_to_the_cpu(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder.parent / "config.pbtxt").write_text(text)
     (tmp_path / "repository" / "cpu").mkdir()
-    configs = repository_overlay.configs(tmp_path / "repository")
-    assert {name for name, each in configs.items() if repository_overlay.uses_gpu(each)} == {"gpu"}
-    texts = repository_overlay.rewritten(tmp_path / "repository", configs, to_cpu=True)
+    configs = repository_overlay.read_configs(tmp_path / "repository")
+    assert {name for name, each in configs.items() if repository_overlay.has_gpu_instances(each)} == {"gpu"}
+    texts = repository_overlay.list_rewritten_configs(tmp_path / "repository", configs, to_cpu=True)
     assert set(texts) == {"gpu"}
-    made = repository_overlay.overlay(tmp_path / "repository", tmp_path / "view", texts)
-    moved = repository_overlay.configs(made)["gpu"]
+    made = repository_overlay.write_overlay(tmp_path / "repository", tmp_path / "view", texts)
+    moved = repository_overlay.read_configs(made)["gpu"]
     expected = "instance_group { kind: KIND_CPU count: %d }"
     assert moved == config('backend: "x" ' + "".join(expected % count for count in (3, 2, 1)))
     assert (made / "gpu" / "1").samefile(folder)
     assert (made / "cpu").is_dir()
     assert "KIND_GPU" in (folder.parent / "config.pbtxt").read_text()
     repository_overlay.move_to_cpu(tmp_path / "repository")
-    assert repository_overlay.configs(tmp_path / "repository") == {**configs, "gpu": moved}
+    assert repository_overlay.read_configs(tmp_path / "repository") == {**configs, "gpu": moved}
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tritonforge.serving.harmless_config import disarm
-from tritonforge.serving.repository_overlay import parse
-from tritonforge.serving.server_check import judge
+from tritonforge.serving.repository_copy import disarm
+from tritonforge.serving.repository_overlay import parse_config
+from tritonforge.serving.server_check import check_on_server
 
 X = 'input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] }'
 Y = 'output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }'
@@ -45,7 +45,7 @@ def test_what_a_backend_completes_is_left_open(tmp_path: Path) -> None:
         "of_dali": ensemble("dali"),
         "of_that": ensemble("of_dali"),
     }
-    found = judge(repository(tmp_path, models))
+    found = check_on_server(repository(tmp_path, models))
     assert (found.loads, found.messages) == (None, ())
     assert set(found.undecided) == {"dali", "own", "of_dali", "of_that"}
     assert "completes from the model's file" in found.undecided["own"]
@@ -62,7 +62,7 @@ def test_what_is_wrong_beside_it_is_refused(tmp_path: Path) -> None:
         "agent": f'backend: "python" {X} {Y} model_repository_agents {{ agents {{ name: "../x" }} }}',
         "lost": f'backend: "dali" runtime: "lost.so" {X} {Y}',
     }
-    found = judge(repository(tmp_path, models))
+    found = check_on_server(repository(tmp_path, models))
     assert found.loads is False
     assert set(found.undecided) == {"dali"}
     said = "\n".join(found.messages)
@@ -92,11 +92,11 @@ def test_what_is_wrong_beside_it_is_refused(tmp_path: Path) -> None:
 def test_a_configuration_is_disarmed(tmp_path: Path, text: str, left: str | None, noted: str) -> None:
     """What would be run, loaded, read or filled is taken out, and said where it may matter."""
     text = text.replace("%s", str(tmp_path))
-    config = parse(text.encode())
-    expected = parse((text if left is None else left).encode())
+    config = parse_config(text.encode())
+    expected = parse_config((text if left is None else left).encode())
     notes = disarm(config, tmp_path / "model", tmp_path / "copy")
     if "EXECUTION" in text and left == "":
-        expected = parse(b'backend: "python"')
+        expected = parse_config(b'backend: "python"')
     assert config == expected
     assert bool(notes) == bool(noted)
     assert noted in "".join(notes)

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from tritonforge.serving.listener import Listener, Reply, Request, listening
+from tritonforge.serving.listener import Listener, Reply, Request, open_socket
 
 
 @contextmanager
 def listener(*, largest: int = 1000) -> Iterator[tuple[int, Listener]]:
     """A listener that says what it was asked."""
-    opened = listening("127.0.0.1", 0)
+    opened = open_socket("127.0.0.1", 0)
     port = opened.getsockname()[1]
     made = Listener(opened, said, largest=largest)
     thread = threading.Thread(target=made.run)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving import loopback, ports
+from tritonforge.serving import loopback
 
 BIND = """
 import json, os, socket
@@ -59,14 +59,14 @@ def test_the_loopback_object_moves_any_address_to_loopback(tmp_path: Path) -> No
 
 def test_a_server_that_only_this_process_asks_has_an_address_that_no_page_finds() -> None:
     """Each time another one of 127.0.0.0/8, and its ports are held there."""
-    first, second = ports.unguessable_address(), ports.unguessable_address()
+    first, second = loopback.choose_unguessable_address(), loopback.choose_unguessable_address()
     assert first != second
     assert "127.0.0.1" not in (first, second)
-    with ports.held({"sagemaker": 0}, address=first) as found:
+    with loopback.hold_ports({"sagemaker": 0}, address=first) as found:
         port = found["sagemaker"] or 0
         with socket.create_server((first, port)):
-            assert ports.is_open(port, address=first)
-            assert not ports.is_open(port, address=second)
+            assert loopback.is_open(port, address=first)
+            assert not loopback.is_open(port, address=second)
 
 
 def test_no_part_of_the_loopback_object_is_writable_and_executable() -> None:
@@ -80,18 +80,21 @@ def test_no_part_of_the_loopback_object_is_writable_and_executable() -> None:
 
 def test_held_ports_are_free_ones_that_nobody_else_gets() -> None:
     """A port of 0 is chosen, None stays None, and a second holder is refused while a listener is not."""
-    with ports.held({"http": 0, "grpc": None}) as found:
+    with loopback.hold_ports({"http": 0, "grpc": None}) as found:
         port = found["http"]
         assert port
         assert found["grpc"] is None
         with socket.socket() as rude, pytest.raises(OSError, match="in use"):
             rude.bind(("127.0.0.1", port))
         with socket.create_server(("127.0.0.1", port)), pytest.raises(LaunchError, match=f"port {port} .*--http-port"):  # noqa: SIM117
-            with ports.held({"http": port}):
+            with loopback.hold_ports({"http": port}):
                 pass
 
 
 def test_a_port_that_cannot_be_is_refused() -> None:
     """Ports are 16 bits wide."""
-    with pytest.raises(LaunchError, match=r"port 70000 on 127\.0\.0\.1 cannot be opened"), ports.held({"http": 70000}):
+    with (
+        pytest.raises(LaunchError, match=r"port 70000 on 127\.0\.0\.1 cannot be opened"),
+        loopback.hold_ports({"http": 70000}),
+    ):
         pass

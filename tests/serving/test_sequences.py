@@ -11,10 +11,10 @@ import pytest
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import Signature, TensorSpec
 from tritonforge.serving.backends import config_check
-from tritonforge.serving.backends.configuration import Configuration, read_config
-from tritonforge.serving.backends.sequences import Sequence, SequenceStates
+from tritonforge.serving.backends.configuration import Configuration, parse_config
+from tritonforge.serving.backends.sequences import SequencePosition, SequenceStates
 
-START, NEXT, END = Sequence(5, True, False), Sequence(5, False, False), Sequence(5, False, True)
+START, NEXT, END = SequencePosition(5, True, False), SequencePosition(5, False, False), SequencePosition(5, False, True)
 
 
 def configuration(folder: Path, *states: dict[str, Any], controls: tuple[Any, ...] = (), **rest: Any) -> Configuration:
@@ -22,7 +22,7 @@ def configuration(folder: Path, *states: dict[str, Any], controls: tuple[Any, ..
     sequence = {"max_sequence_idle_microseconds": "1000000", "control_input": list(controls), "state": list(states)}
     x = {"name": "x", "data_type": "TYPE_FP32", "dims": ["1"]}
     given = {"name": "m", "max_batch_size": 2, "input": [x], "output": [], "sequence_batching": sequence, **rest}
-    return read_config(given, folder / "1")
+    return parse_config(given, folder / "1")
 
 
 def state(data_type: str = "TYPE_INT32", extents: tuple[str, ...] = ("2",), **initial: Any) -> dict[str, Any]:
@@ -34,16 +34,16 @@ def state(data_type: str = "TYPE_INT32", extents: tuple[str, ...] = ("2",), **in
 def test_a_state_lives_from_start_to_end() -> None:
     """It is kept between requests, replaced at a start, forgotten at an end, and never kept for padding."""
     states = SequenceStates(configuration(Path("m"), state()), lambda: 0.0)
-    padding = Sequence(0, False, False)
+    padding = SequencePosition(0, False, False)
 
-    def now(sequence: Sequence) -> Any:
+    def now(sequence: SequencePosition) -> Any:
         return states.inputs(sequence)["s"].tolist()
 
     assert states.output_names == ("t",)
     assert now(START) == [[0, 0]]
     states.update(START, {"t": np.array([[1, 2]], np.int32)})
     states.update(padding, {"t": np.array([[9, 9]], np.int32)})
-    assert (now(NEXT), now(padding), now(Sequence(6, False, False))) == ([[1, 2]], [[0, 0]], [[0, 0]])
+    assert (now(NEXT), now(padding), now(SequencePosition(6, False, False))) == ([[1, 2]], [[0, 0]], [[0, 0]])
     assert now(START) == [[0, 0]]
     states.update(END, {"t": np.array([[3, 4]], np.int32)})
     assert now(NEXT) == [[0, 0]]
@@ -54,11 +54,11 @@ def test_a_sequence_that_never_ends_is_forgotten() -> None:
     times = iter((0.0, 30.0, 100.0))
     states = SequenceStates(configuration(Path("m"), state()), lambda: next(times))
     states.update(START, {"t": np.array([[1, 2]], np.int32)})
-    states.update(Sequence(6, True, False), {"t": np.array([[3, 4]], np.int32)})
+    states.update(SequencePosition(6, True, False), {"t": np.array([[3, 4]], np.int32)})
     assert states.inputs(NEXT)["s"].tolist() == [[1, 2]]
-    states.update(Sequence(7, True, False), {"t": np.array([[3, 4]], np.int32)})
+    states.update(SequencePosition(7, True, False), {"t": np.array([[3, 4]], np.int32)})
     assert states.inputs(NEXT)["s"].tolist() == [[0, 0]]
-    assert states.inputs(Sequence(6, False, False))["s"].tolist() == [[0, 0]]
+    assert states.inputs(SequencePosition(6, False, False))["s"].tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_controls_and_states_are_compared_with_the_file(
     """They count as inputs, in the words of onnxruntime_backend."""
     config = configuration(Path("m"), state(), controls=(CONTROL,))
     if reason is None:
-        config_check.check(config, Signature(inputs, outputs))
+        config_check.check_tensors(config, Signature(inputs, outputs))
         return
     with pytest.raises(ArtifactError) as caught:
-        config_check.check(config, Signature(inputs, outputs))
+        config_check.check_tensors(config, Signature(inputs, outputs))
     assert reason in str(caught.value)

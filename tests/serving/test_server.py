@@ -21,7 +21,7 @@ import pytest
 
 from tests.serving.conftest import FREE
 from tritonforge.errors import LaunchError
-from tritonforge.serving import folders
+from tritonforge.serving import shell_safety
 from tritonforge.serving.server import ModelStatus, Server
 from tritonforge.serving.supervisor import SHARED_MEMORY
 
@@ -211,7 +211,7 @@ def test_a_folder_for_temporary_files_that_cannot_be_used_is_named(
 ) -> None:
     """With the character that is in the way, and the variable that names another."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a b"))
-    monkeypatch.setattr(folders, "_SYSTEM", ())
+    monkeypatch.setattr(shell_safety, "_SYSTEM", ())
     with pytest.raises(LaunchError, match=r"a b: its path has the characters ' '\); set TMPDIR to a writable one"):
         Server(echo, default_model="first", **FREE)
 
@@ -222,7 +222,7 @@ def test_a_full_disk_is_named(echo: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tritonforge.serving.installation.prepare", full)
+    monkeypatch.setattr("tritonforge.serving.installation.prepare_folder", full)
     before = traces(os.getpid())  # of the servers that other tests of this file share
     with pytest.raises(LaunchError, match="files of the server cannot be written there: No space left on device"):
         Server(echo, default_model="second", sagemaker_port=0, http_port=None, grpc_port=None, metrics_port=None)
@@ -308,7 +308,7 @@ def test_a_server_that_dies_is_reported_with_its_last_words(running: Server) -> 
     pids = family(running.pid)
     os.kill(running.pid, signal.SIGKILL)
     with pytest.raises(
-        LaunchError, match=r"ended by signal SIGKILL; its last words:\n(.*\n)*.*Started Metrics Service"
+        LaunchError, match=r"ended by signal SIGKILL; its log ends with:\n(.*\n)*.*Started Metrics Service"
     ):
         running.wait()
     assert running.returncode == -signal.SIGKILL
@@ -405,6 +405,6 @@ def test_a_start_can_be_called_off(tmp_path: Path) -> None:
     cancelled = threading.Event()
     threading.Timer(0.5, cancelled.set).start()
     began = time.monotonic()
-    with pytest.raises(LaunchError, match="called off"):
+    with pytest.raises(LaunchError, match="startup cancelled"):
         Server(tmp_path, **FREE, cancelled=cancelled)
     assert time.monotonic() - began < 45

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tritonforge.serving import serverlog
+from tritonforge.serving import server_log
 
 # ruff: noqa: E501  # lines as tritonserver writes them
 LOG = r"""E1121 03:28:58.163476 9430 server.cc:241] "CudaDriverHelper has not been initialized."
@@ -23,47 +23,50 @@ error: creating server: Internal - failed to load all models
 
 def test_reasons_are_tritons_without_its_prefixes() -> None:
     """One line a model: no status code, no Python traceback, nothing about CUDA."""
-    assert serverlog.reasons(LOG) == [
+    assert server_log.find_reasons(LOG) == [
         "model 'b' did not load: ValueError: a \"b\"; c",
         "model 'a' did not load: one two",
         "model 'c' did not load: failed to read text proto from /c/config.pbtxt",
         "in ensemble e, ensemble tensor x: inconsistent data type",
     ]
-    assert serverlog.reasons("error: creating server: Internal - failed\n") == ["failed"]
-    assert serverlog.reasons("") == []
+    assert server_log.find_reasons("error: creating server: Internal - failed\n") == ["failed"]
+    assert server_log.find_reasons("") == []
 
 
 def test_an_error_of_a_request_is_no_reason_why_a_server_did_not_start() -> None:
     """A request can come before the start is noticed; the python backend logs its error as one of the server."""
     failed = "Failed to process the request(s) for model 'm_0', message: NotImplementedError: <EMPTY MESSAGE>"
-    assert serverlog.reasons(f'E1129 14:58:01.123456 7 python_be.cc:1916] "{failed}"\n') == []
+    assert server_log.find_reasons(f'E1129 14:58:01.123456 7 python_be.cc:1916] "{failed}"\n') == []
 
 
 def test_a_missing_library_is_the_reason_for_all_else() -> None:
     """The stub of the python backend does not start without libpython."""
     stub = "/x/triton_python_backend_stub: error while loading shared libraries: libpython3.11.so.1.0: cannot open"
-    (reason,) = serverlog.reasons(f"{stub} shared object file\n{LOG}")
+    (reason,) = server_log.find_reasons(f"{stub} shared object file\n{LOG}")
     assert reason.startswith("libpython3.11.so.1.0 is missing")
 
 
 def test_progress_and_models_are_read_from_the_log() -> None:
     """Steps of the start as sentences, and the table of models."""
-    found = [step for line in LOG.splitlines() if (step := serverlog.progress(line))]
+    found = [step for line in LOG.splitlines() if (step := server_log.parse_progress(line))]
     assert found == ["loading my model version 3", "d is loaded"]
-    assert serverlog.models(LOG) == [("d", "1", "READY", ""), ("b", "1", "UNAVAILABLE", "Internal: ValueError: a")]
+    assert server_log.read_model_table(LOG) == [
+        ("d", "1", "READY", ""),
+        ("b", "1", "UNAVAILABLE", "Internal: ValueError: a"),
+    ]
 
 
 def test_a_port_in_use_is_read_from_the_log() -> None:
     """It is in tritonserver's own sentence."""
     assert (
-        serverlog.port_in_use("failed to start HTTP service: Unavailable - Socket '0.0.0.0:8080' already in use")
+        server_log.find_port_in_use("failed to start HTTP service: Unavailable - Socket '0.0.0.0:8080' already in use")
         == 8080
     )
-    assert serverlog.port_in_use(LOG) is None
+    assert server_log.find_port_in_use(LOG) is None
 
 
 def test_a_request_that_ended_the_server_is_named() -> None:
     """Triton aborts on 2 GiB of JSON; its log has the exception and a stack trace, and no request."""
     log = "terminate called after throwing an instance of 'std::length_error'\n  what():  vector::_M_default_append\n"
-    assert "2 GiB or more" in str(serverlog.crash(LOG + log))
-    assert serverlog.crash(LOG) is None
+    assert "2 GiB or more" in str(server_log.explain_crash(LOG + log))
+    assert server_log.explain_crash(LOG) is None

@@ -67,9 +67,9 @@ class Oracle:
     def __init__(self, folder: Path, *, real: Sequence[str] = ()) -> None:
         """``real`` names backends that are no stand-ins."""
         self.real = real
-        self._found = installation.find()
+        self._found = installation.find_installation()
         self._folder = folder
-        self._backends = installation.prepare(self._found, folder)
+        self._backends = installation.prepare_folder(self._found, folder)
         self.fast = shutil.which("cc") is not None
         for name in STAND_INS:
             if name not in real:
@@ -149,7 +149,7 @@ class Oracle:
             str(self._found.program), f"--model-repository={repository}", f"--backend-directory={self._backends}",
             "--allow-grpc=false", "--allow-metrics=false", "--allow-gpu-metrics=false", *arguments,
         ]  # fmt: skip
-        environment = installation.environment(self._found, self._folder, os.environ)
+        environment = installation.build_environment(self._found, self._folder, os.environ)
         log = self._folder / "log"
         with log.open("wb") as output:
             work = self._folder / "work"

@@ -17,9 +17,9 @@ from rich.table import Table
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, shown, steps
 from tritonforge.errors import LaunchError
-from tritonforge.serving.model_death import ModelDeath
-from tritonforge.serving.ports import given_twice
+from tritonforge.serving.loopback import describe_shared_port
 from tritonforge.serving.server import Server
+from tritonforge.serving.server_log import ModelDeath
 from tritonforge.serving.tfs.package import is_package
 from tritonforge.serving.tfs.server import TfsServer
 
@@ -182,7 +182,7 @@ def _check_ports(wanted: Mapping[str, int | None], *, packaged: bool) -> None:
     if packaged:
         if wanted["sagemaker"] is None:
             raise click.UsageError("--sagemaker-port off: a TensorFlow Serving package is served at this port only")
-    elif sentence := given_twice(wanted):
+    elif sentence := describe_shared_port(wanted):
         raise click.UsageError(sentence)
     elif all(wanted[name] is None for name in ("sagemaker", "http", "grpc")):
         raise click.UsageError("every port is off; leave one of --sagemaker-port, --http-port and --grpc-port on")

@@ -153,9 +153,9 @@ def _asked(repository: Path, found: Validated, auto_complete: bool) -> ServerVer
     if found.is_tfs_package:
         raise click.UsageError(f"--with-server asks Triton, and {repository} is a package for TensorFlow Serving")
     from tritonforge.cli.comparison import differences
-    from tritonforge.serving.server_check import judge
+    from tritonforge.serving.server_check import check_on_server
 
-    judgement = judge(repository, auto_complete=auto_complete)
+    judgement = check_on_server(repository, auto_complete=auto_complete)
     return ServerVerdict(
         loads=judgement.loads,
         messages=judgement.messages,

@@ -1,12 +1,18 @@
-"""A program that may open and execute named folders only, and memory within a limit: by Landlock, where Linux has it.
+"""Programs that keep the code of a repository from being run while a server checks it.
 
-``python -S -I confinement.py <rules> <program> <arguments>`` replaces itself by the program. The rules are JSON:
-``read`` are paths below which files may be read and executed, ``write`` those below which they may be written as well,
-``folders`` those below which empty folders may be made and removed. Everything else is closed to the program and all
-that it starts. Without Landlock (Linux before 5.13, or switched off) the limits alone hold. Only the standard library
-is used.
-
+``python -S -I confinement.py <rules> <program> <arguments>`` replaces itself by the program, which may open and execute
+named folders only, and has memory within a limit: by Landlock, where Linux has it. The rules are JSON: ``read`` are
+paths below which files may be read and executed, ``write`` those below which they may be written as well, ``folders``
+those below which empty folders may be made and removed. Everything else is closed to the program and all that it
+starts. Without Landlock (Linux before 5.13, or switched off) the limits alone hold.
 Source: Linux, Documentation/userspace-api/landlock.rst; include/uapi/linux/landlock.h.
+
+Under the name ``bash`` the same file starts one stub and nothing else. The python backend runs ``bash -c " exec <stub>
+<model file> <region> <size> <growth> <pid> <library> <handle> <name> <directory>"`` with strings of the repository in
+it (python_backend src/stub_launcher.cc, r24.10). No shell reads them here: of the whole text only the region, whose
+prefix is known, and numbers are used; the stub, the model's file and the names are those of the stand-in.
+
+Only the standard library is used.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import stat
 import struct
@@ -22,7 +29,8 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["confine", "main"]
+__all__ = ["build_stub_arguments", "confine", "run_confined", "start_stub"]
+
 
 _CREATE_RULESET: Final = 444
 _ADD_RULE: Final = 445
@@ -63,14 +71,14 @@ def confine(*, read: Iterable[str], write: Iterable[str], folders: Iterable[str]
     for paths, rights in ((read, reading), (write, handled), (folders, _READ_DIR | _MAKE_DIR | _REMOVE_DIR)):
         for path in paths:
             with contextlib.suppress(OSError):  # what is not there need not be opened
-                _allow(libc, ruleset, path, rights)
+                _allow_path(libc, ruleset, path, rights)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     done = libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
     os.close(ruleset)
     return bool(done)
 
 
-def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
+def _allow_path(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -80,7 +88,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
         os.close(descriptor)
 
 
-def main() -> int:
+def run_confined() -> int:
     """Confine this process and become the program."""
     for limit, value in _LIMITS:
         with contextlib.suppress(ValueError, OSError):  # a lower limit that is there already
@@ -90,5 +98,27 @@ def main() -> int:
     return 1
 
 
+def build_stub_arguments(command: str, *, stub: str, model: str, library: str, prefix: str) -> list[str] | None:
+    """The command line of the stand-in's stub for a text that bash was to run; None where it is not such a text."""
+    pattern = rf" ({re.escape(prefix)}[0-9a-fA-F-]+) (\d+) (\d+) (\d+) {re.escape(library)} (\d+) "
+    found = re.search(pattern, command)
+    if found is None:
+        return None
+    region, size, growth, parent, handle = found.groups()
+    return [stub, model, region, size, growth, parent, library, handle, "stand-in", "DEFAULT"]
+
+
+def start_stub() -> int:
+    """Replace this process by the stub."""
+    with open(f"{__file__}.json", encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes longer to import than this runs
+        settings = json.load(file)
+    arguments = build_stub_arguments(sys.argv[-1], **settings)
+    if arguments is None:
+        print(f"{sys.argv[-1]!r} is not the command of a stub", file=sys.stderr)  # noqa: T201 - into the server's log
+        return 1
+    os.execv(arguments[0], arguments)  # noqa: S606 - the stub, without a shell
+    return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start_stub() if os.path.basename(sys.argv[0]) == "bash" else run_confined())  # noqa: PTH119 - as above

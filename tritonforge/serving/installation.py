@@ -1,25 +1,41 @@
 """The installation: tritonserver in the nvidia-pytriton wheel, with the folder and environment it needs to run here.
 
 pytriton itself is never imported; the wheel is a carrier of files (facts of its layout: version 0.7.0).
+
+A stand-in installation replaces every model, whatever its backend, by one that opens no file. Three things keep the
+code of a checked repository from being run, each by itself: the server reads a copy without code (`repository_copy`),
+stubs start without a shell and on the stand-in's own model, and the kernel lets the server open and execute nothing
+but the installation and its own folder (`confinement`).
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import LaunchError, MissingExtraError
-from tritonforge.serving import loopback
+from tritonforge.serving import confinement, loopback
 
-__all__ = ["BACKENDS", "ENVIRONMENT", "Installation", "environment", "find", "prepare"]
+__all__ = [
+    "BACKENDS",
+    "ENVIRONMENT",
+    "Installation",
+    "build_environment",
+    "confine_command",
+    "find_installation",
+    "prepare_folder",
+    "prepare_stand_in",
+]
+
 
 #: The backends that tritonforge brings; each is a folder with a model.py (Triton's "python-based backends").
 BACKENDS: Final = ("dali", "onnxruntime", "tensorflow")
@@ -44,7 +60,7 @@ class Installation:
     libraries: Path
 
 
-def find() -> Installation:
+def find_installation() -> Installation:
     """The tritonserver of the installed nvidia-pytriton.
 
     Raises:
@@ -82,7 +98,7 @@ def find() -> Installation:
     return found
 
 
-def prepare(
+def prepare_folder(
     installation: Installation, folder: Path, *, backends: Sequence[str] = BACKENDS, address: str = "127.0.0.1"
 ) -> Path:
     """Lay out what tritonserver needs inside ``folder``; gives the backend directory.
@@ -112,7 +128,7 @@ def prepare(
     return directory
 
 
-def environment(
+def build_environment(
     installation: Installation, folder: Path, given: Mapping[str, str], *, added: Mapping[str, str] = _NONE
 ) -> dict[str, str]:
     """The environment variables of tritonserver and its stubs, from the ones ``given``, and those ``added`` to them."""
@@ -156,3 +172,84 @@ def _make_environment(folder: Path) -> None:
         str(Path(__file__).resolve().parents[2]),
     ]
     (packages / "tritonforge-serving.pth").write_text("\n".join(lines) + "\n")
+
+
+#: The backends of NVIDIA's server images that the stand-in takes the place of (triton server build.py, compose.py).
+STAND_IN_BACKENDS: Final = (
+    "dali",
+    "fil",
+    "onnxruntime",
+    "openvino",
+    "pytorch",
+    "tensorflow",
+    "tensorrt",
+    "tensorrtllm",
+    "vllm",
+)
+
+#: Where Python, its packages, and the libraries of the system lie; /proc and /sys tell tritonserver of the machine.
+_SYSTEM_FOLDERS: Final = (
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/lib32",
+    "/bin",
+    "/sbin",
+    "/etc",
+    "/opt/tritonserver",
+    "/proc",
+    "/sys",
+)
+_DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - POSIX shared memory, no temporary file
+#: Where the python backend makes an empty folder at every start (pb_env.cc `EnvironmentManager`).
+_ENVIRONMENTS_FOLDER: Final = "/tmp"  # noqa: S108
+
+
+def prepare_stand_in(found: Installation, folder: Path, *, prefix: str, backends: Collection[str]) -> Path:
+    """Lay out the stand-in inside ``folder``; gives the backend directory.
+
+    ``prefix`` begins the names of shared memory regions; ``backends`` are further backends to stand in for.
+    """
+    directory = prepare_folder(found, folder, backends=())
+    source = Path(__file__).parent / "backends" / "stand_in" / "model.py"
+    for name in sorted({*STAND_IN_BACKENDS, *backends} - {"python"}):
+        (directory / name).mkdir()
+        shutil.copyfile(source, directory / name / "model.py")
+    model = folder / "stand_in" / "1" / "model.py"
+    model.parent.mkdir(parents=True)
+    shutil.copyfile(source, model)
+    # execvp("bash", ...) finds it first on the PATH.
+    launcher = folder / ENVIRONMENT / "bin" / "bash"
+    python = folder / ENVIRONMENT / "bin" / "python3"
+    launcher.write_text(f"#!{python} -IS\n{Path(confinement.__file__).read_text(encoding='utf-8')}", encoding="utf-8")
+    launcher.chmod(0o700)
+    stub = directory / "python" / found.stub.name
+    settings = {"stub": str(stub), "model": str(model), "library": str(directory / "python"), "prefix": prefix}
+    launcher.with_name("bash.json").write_text(json.dumps(settings), encoding="utf-8")
+    return directory
+
+
+def confine_command(
+    program: Sequence[str], found: Installation, *, libraries: str, folder: Path, copy: Path, log: Path
+) -> list[str]:
+    """The command line that runs tritonserver confined to the installation, ``folder``, and the repository's copy.
+
+    ``libraries`` is the LD_LIBRARY_PATH that it gets.
+    """
+    packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    own = [sys.base_prefix, sys.prefix, sys.executable, str(found.program.parent.parent), str(found.libraries)]
+    rules = {
+        "read": [
+            str(copy),
+            *_SYSTEM_FOLDERS,
+            *libraries.split(os.pathsep),
+            *own,
+            *packages,
+            confinement.__file__,
+            *(str(Path(entry).resolve()) for entry in own),
+        ],
+        "write": [str(folder), str(log), _SHARED_MEMORY, *_DEVICES, *map(str, Path("/dev").glob("nvidia*"))],
+        "folders": [_ENVIRONMENTS_FOLDER],
+    }
+    return [sys.executable, "-S", "-I", confinement.__file__, json.dumps(rules), *program]

@@ -19,13 +19,13 @@ from urllib.parse import unquote
 
 from tritonforge import request_origin
 
-__all__ = ["LARGEST", "Answering", "Listener", "Reply", "Request", "listening", "read_away"]
+__all__ = ["LARGEST_BODY", "Listener", "Reply", "Request", "RequestHandler", "discard_input", "open_socket"]
 
 _JSON: Final = "application/json"
 #: The longest line of a chunked body's framing that is read.
 _LINE: Final = 1024
 #: Bytes of the largest body that is taken where nothing else is said: more than any payload of SageMaker's.
-LARGEST: Final = 2**30
+LARGEST_BODY: Final = 2**30
 #: Bytes that are read of a body that nobody wants, of one read of it, and seconds that the next one may take.
 _UNWANTED: Final = 2**28
 _PIECE: Final = 2**16
@@ -54,10 +54,10 @@ class Reply:
     reason: str = ""
 
 
-Answering: TypeAlias = Callable[[Request], Reply]
+RequestHandler: TypeAlias = Callable[[Request], Reply]
 
 
-def listening(host: str, port: int) -> socket.socket:
+def open_socket(host: str, port: int) -> socket.socket:
     """A socket that listens at an address, inherited by child processes; 0 is any free port."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -74,12 +74,12 @@ class Listener:
     address is in a container, and is reached by names that it does not know.
     """
 
-    def __init__(self, opened: socket.socket, answer: Answering, *, largest: int = LARGEST) -> None:
+    def __init__(self, opened: socket.socket, answer: RequestHandler, *, largest: int = LARGEST_BODY) -> None:
         class Handler(_Exchange):
             answering = staticmethod(answer)
             busy = _Busy()
             most = largest
-            port = _loopback_port(opened)
+            port = _find_loopback_port(opened)
 
         self._busy = Handler.busy
         self._server = ThreadingHTTPServer(opened.getsockname()[:2], Handler, bind_and_activate=False)
@@ -130,7 +130,7 @@ class _Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "tritonforge"
     disable_nagle_algorithm = True  # an answer is one write, and waits for nothing
-    answering: Answering
+    answering: RequestHandler
     busy: _Busy
     most: int
     port: int | None
@@ -146,14 +146,14 @@ class _Exchange(BaseHTTPRequestHandler):
     def _exchange(self) -> None:
         if sentence := request_origin.refusal(self.headers.items(), port=self.port, target=self.path):
             self.send_error(HTTPStatus.FORBIDDEN, sentence)
-            read_away(self.connection, self.rfile)
+            discard_input(self.connection, self.rfile)
             return
         try:
             body = self._body()
         except OverflowError:
             sentence = f"the body has more than the {self.most} bytes that are taken"
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
-            read_away(self.connection, self.rfile)
+            discard_input(self.connection, self.rfile)
             return
         if body is None:
             self.send_error(HTTPStatus.BAD_REQUEST, "the body is not framed as HTTP/1.1 wants it")
@@ -205,7 +205,7 @@ class _Exchange(BaseHTTPRequestHandler):
                 return None
 
     def _send(self, reply: Reply) -> None:
-        reason = reply.reason or _phrase(reply.status)
+        reason = reply.reason or _find_phrase(reply.status)
         headers = {"Content-Type": reply.content_type, **reply.headers, "Content-Length": str(len(reply.body))}
         if self.busy.ending:
             self.close_connection = True
@@ -219,7 +219,7 @@ class _Exchange(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-def read_away(connection: socket.socket, stream: BufferedIOBase) -> None:
+def discard_input(connection: socket.socket, stream: BufferedIOBase) -> None:
     """Read for a while what a refused client still sends; closed before that, the connection loses the reply."""
     try:
         connection.shutdown(socket.SHUT_WR)
@@ -231,13 +231,13 @@ def read_away(connection: socket.socket, stream: BufferedIOBase) -> None:
         pass  # the client is gone, or slow; it has the reply
 
 
-def _loopback_port(opened: socket.socket) -> int | None:
+def _find_loopback_port(opened: socket.socket) -> int | None:
     """The port of a socket that is bound to a loopback address; None for any other."""
     address, port = opened.getsockname()[:2]
     return int(port) if address.startswith("127.") or address == "::1" else None
 
 
-def _phrase(status: int) -> str:
+def _find_phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -1,29 +1,33 @@
-"""A copy of what tritonserver may see of a model repository: names, configurations, labels, sizes; nothing to run.
+"""A copy of a model repository with nothing to run: names, configurations, labels and sizes only.
 
 Model files are empty in the copy, links are what they lead to, pipes and devices are empty files, and libraries and
 programs that Triton would load are left out. The number of entries, bytes and seconds is bounded, whatever the
-repository holds.
+repository holds. A configuration is copied without what makes tritonserver run, load or read anything else (`disarm`):
+that cannot change what Triton's core reports about the rest; what it may change is noted.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from google.protobuf import text_format
 
+from tritonforge.datatypes import BY_CONFIG
 from tritonforge.errors import LaunchError
 from tritonforge.serving import repository_overlay
-from tritonforge.serving.harmless_config import disarm, is_plain_name
 from tritonforge.triton.schema import new_model_config
 
-__all__ = ["RepositoryCopy", "copy_repository", "read_regular"]
+__all__ = ["RepositoryCopy", "copy_repository", "disarm", "is_plain_name", "read_regular_file"]
+
 
 _CONFIG: Final = "config.pbtxt"
 #: Bytes of one configuration, and of all label, warm-up and initial-state files together.
@@ -36,10 +40,10 @@ _SECONDS: Final = 20.0
 _DEPTH: Final = 3
 
 #: Names that tritonserver loads or runs where they lie in a model's or a version's directory.
-_RUN: Final = ("triton_python_backend_stub", "triton_python_backend_utils.py", "batchstrategy.so")
-_ENVIRONMENTS: Final = "pb_exec_env_"
+_EXECUTED: Final = ("triton_python_backend_stub", "triton_python_backend_utils.py", "batchstrategy.so")
+_ENVIRONMENT_PREFIX: Final = "pb_exec_env_"
 #: What every parser refuses, for a text that only Python's is known to refuse.
-_REFUSED: Final = b"{"
+_INVALID_CONFIG: Final = b"{"
 
 
 @dataclass(slots=True)
@@ -71,7 +75,7 @@ def copy_repository(repository: Path, folder: Path) -> RepositoryCopy:
     folder.mkdir()
     copier = _Copier(repository, folder)
     try:
-        names = _listed(repository)
+        names = _list_names(repository)
     except OSError as error:
         raise LaunchError(f"{repository}: cannot be read: {error.strerror}") from error
     models = 0
@@ -118,22 +122,22 @@ class _Copier:
         config = self._config(name, source, target)
         skipped = self._libraries(config, source)
         self._names(source, target, depth=1, skipped=skipped)
-        for path, label in _read_files(config):
+        for path, label in _list_read_files(config):
             self._content(source / path, target / path, name, label)
 
     def _config(self, name: str, source: Path, target: Path) -> Any:
         """Write a model's configuration; gives the one that was read, empty where there is none that counts."""
-        content = read_regular(source / _CONFIG, _LARGEST_CONFIG)
+        content = read_regular_file(source / _CONFIG, _LARGEST_CONFIG)
         config: Any = new_model_config()
         if content is None:
             if os.path.lexists(source / _CONFIG) and not (source / _CONFIG).is_dir():
                 self.copy.hidden.add(name)
                 self.copy.note(name, f"its {_CONFIG} is not a file of at most {_LARGEST_CONFIG >> 20} MiB")
-        elif (parsed := repository_overlay.parse(content)) is None:
+        elif (parsed := repository_overlay.parse_config(content)) is None:
             if b"\\" in content or b"/" in content or b".." in content:
                 self.copy.hidden.add(name)
                 self.copy.note(name, f"its {_CONFIG} is refused by protobuf's Python parser")
-                content = _REFUSED
+                content = _INVALID_CONFIG
         else:
             config = parsed
             shown: Any = new_model_config()
@@ -154,28 +158,28 @@ class _Copier:
         own = shown.runtime or f"libtriton_{shown.backend}.so"
         if not is_plain_name(shown.backend) or "/" in own or own == "model.py":
             return
-        if any((place / own).exists() for place in (source, *_versions(source))):
+        if any((place / own).exists() for place in (source, *_list_versions(source))):
             self.copy.backends.add(shown.backend)
             shown.runtime = ""
 
     def _libraries(self, config: Any, source: Path) -> frozenset[str]:
         """The names of files that tritonserver would load or run for this model."""
-        for place in (source, *_versions(source)):
+        for place in (source, *_list_versions(source)):
             if (place / "batchstrategy.so").exists():
                 self.copy.note(source.name, "its batchstrategy.so is not loaded")
-        return frozenset((*_RUN, f"libtriton_{config.backend}.so", config.runtime or _RUN[0]))
+        return frozenset((*_EXECUTED, f"libtriton_{config.backend}.so", config.runtime or _EXECUTED[0]))
 
     def _names(self, source: Path, target: Path, *, depth: int, skipped: frozenset[str]) -> None:
         """Copy the names in a directory, and in those below it."""
         try:
-            names = _listed(source)
+            names = _list_names(source)
         except OSError as error:
             self.copy.note(source.relative_to(self._repository).parts[0], f"{source}: {error.strerror}")
             return
         for name in names:
             if (
                 name in skipped
-                or name.startswith(_ENVIRONMENTS)
+                or name.startswith(_ENVIRONMENT_PREFIX)
                 or (depth == 1 and name == _CONFIG and self._has(target))
             ):
                 continue
@@ -191,7 +195,7 @@ class _Copier:
         """Fill in a file whose content or size the server looks at."""
         if not target.is_file() or ".." in source.relative_to(self._repository).parts:
             return
-        content = read_regular(source, self._bytes)
+        content = read_regular_file(source, self._bytes)
         if content is None:
             self.copy.note(model, f"{label} cannot be read, or is larger than what is copied")
             return
@@ -199,7 +203,7 @@ class _Copier:
         target.write_bytes(content)
 
 
-def read_regular(path: Path, most: int) -> bytes | None:
+def read_regular_file(path: Path, most: int) -> bytes | None:
     """The content of a regular file of at most so many bytes; None for anything else, a pipe or a device."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -216,15 +220,15 @@ def read_regular(path: Path, most: int) -> bytes | None:
     return content if len(content) <= most else None
 
 
-def _listed(folder: Path) -> list[str]:
+def _list_names(folder: Path) -> list[str]:
     """The names in a directory, no more than are copied at all."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in itertools.islice(entries, _MOST_ENTRIES + 1))
 
 
-def _versions(model: Path) -> Iterator[Path]:
+def _list_versions(model: Path) -> Iterator[Path]:
     try:
-        names = _listed(model)
+        names = _list_names(model)
     except OSError:
         return
     for name in names:
@@ -232,7 +236,7 @@ def _versions(model: Path) -> Iterator[Path]:
             yield model / name
 
 
-def _read_files(config: Any) -> Iterator[tuple[str, str]]:
+def _list_read_files(config: Any) -> Iterator[tuple[str, str]]:
     """The files of a model that the server reads besides its configuration, by their paths in its directory."""
     files: dict[str, str] = {}
     for output in config.output:
@@ -249,3 +253,137 @@ def _read_files(config: Any) -> Iterator[tuple[str, str]]:
     for path, label in files.items():
         if "\0" not in path:
             yield path.lstrip("/"), label
+
+
+_ENVIRONMENT_PARAMETER: Final = "EXECUTION_ENV_PATH"
+_STRATEGY: Final = "TRITON_BATCH_STRATEGY_PATH"
+_MODEL_DIRECTORY: Final = "$$TRITON_MODEL_DIRECTORY"
+#: The agent that NVIDIA's images carry; every other one is looked for and not found, as on a server without it.
+_CHECKSUM: Final = "checksum"
+
+_LARGEST_TENSOR: Final = 64 * 2**20
+_MOST_INSTANCES: Final = 2
+_MOST_GROUPS: Final = 16
+_MOST_SLOTS: Final = 65536
+_MOST_WARMUPS: Final = 2
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name, put into a path, leads nowhere else."""
+    return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name) is not None and ".." not in name
+
+
+def disarm(config: Any, model: Path, copy: Path) -> list[str]:
+    """Change a ModelConfig in place; what was taken out and may matter to the verdict, one phrase each.
+
+    ``model`` is the model's directory, ``copy`` the directory that tritonserver is going to read in its place.
+    """
+    notes = [
+        *_disarm_parameters(config, model, copy),
+        *_disarm_backend(config),
+        *_disarm_agents(config),
+        *_disarm_files(config),
+        *_limit_sizes(config),
+    ]
+    for group in config.instance_group:
+        group.count = min(group.count, _MOST_INSTANCES)
+    for sample in config.model_warmup:
+        sample.count = min(sample.count, _MOST_WARMUPS)
+    return notes
+
+
+def _disarm_parameters(config: Any, model: Path, copy: Path) -> list[str]:
+    notes = []
+    if _ENVIRONMENT_PARAMETER in config.parameters:
+        given = config.parameters[_ENVIRONMENT_PARAMETER].string_value
+        python = config.backend in ("", "python")
+        exists = any(os.path.lexists(given.replace(_MODEL_DIRECTORY, str(place))) for place in (model, copy))
+        if exists or not python:  # a missing one is refused before anything is opened
+            del config.parameters[_ENVIRONMENT_PARAMETER]
+        if exists and python:
+            notes.append(f"{_ENVIRONMENT_PARAMETER} is not opened")
+    if _STRATEGY in config.parameters:
+        if config.HasField("sequence_batching"):  # refused, whatever the path is
+            config.parameters[_STRATEGY].string_value = ""
+        elif os.path.lexists(config.parameters[_STRATEGY].string_value):
+            del config.parameters[_STRATEGY]
+            notes.append(f"the library of {_STRATEGY} is not loaded")
+    return notes
+
+
+def _disarm_backend(config: Any) -> list[str]:
+    notes = []
+    if config.backend and not is_plain_name(config.backend):
+        config.backend = "python"
+        notes.append("a backend whose name is a path is not looked for")
+    parts = PurePosixPath(config.runtime).parts
+    if ".." in parts[1:] or parts[:1] == ("/",):
+        config.runtime = ""
+        notes.append("a runtime that leads out of the model's directory is not looked for")
+    elif config.runtime == f"libtriton_{config.backend}.so":
+        config.runtime = ""  # the default, which the stand-in is found by
+    return notes
+
+
+def _disarm_agents(config: Any) -> list[str]:
+    agents = config.model_repository_agents.agents
+    kept = [agent.name for agent in agents if agent.name != _CHECKSUM]
+    if len(kept) == len(agents):
+        return []
+    for index in reversed(range(len(agents))):
+        if agents[index].name == _CHECKSUM:
+            del agents[index]
+    return ["the checksum agent is not run"]
+
+
+def _disarm_files(config: Any) -> list[str]:
+    notes = []
+    for output in config.output:
+        if ".." in PurePosixPath(output.label_filename).parts:
+            output.label_filename = ""
+            notes.append("a label file outside of the model's directory is not read")
+    for sample in list(config.model_warmup):
+        names = [value.input_data_file for value in sample.inputs.values()]
+        if any(".." in PurePosixPath(name).parts for name in names):
+            config.model_warmup.remove(sample)
+            notes.append("warm-up data outside of the model's directory are not read")
+    for state in config.sequence_batching.state if config.HasField("sequence_batching") else ():
+        if any(".." in PurePosixPath(initial.data_file).parts for initial in state.initial_state):
+            del state.initial_state[:]
+            notes.append("an initial state outside of the model's directory is not read")
+    return notes
+
+
+def _limit_sizes(config: Any) -> list[str]:
+    """Tensors that tritonserver would make while it loads, and queues that it would fill."""
+    notes = []
+    enum = config.DESCRIPTOR.file.pool.FindEnumTypeByName("inference.DataType").values_by_number
+
+    def is_large(dims: Any, data_type: int, batch: int = 1) -> bool:
+        known = BY_CONFIG.get(enum[data_type].name) if data_type in enum else None
+        width = (known.size if known is not None else None) or 8
+        return bool(math.prod(abs(extent) for extent in dims) * width * max(batch, 1) > _LARGEST_TENSOR)
+
+    outputs = any(is_large(output.dims, output.data_type) for output in config.output)
+    for sample in list(config.model_warmup):
+        values = sample.inputs.values()
+        if outputs or any(is_large(value.dims, value.data_type, sample.batch_size) for value in values):
+            config.model_warmup.remove(sample)
+            notes.append("a warm-up with tensors of more than 64 MiB is not run")
+    if config.HasField("sequence_batching"):
+        batching = config.sequence_batching
+        for state in batching.state:
+            if any(is_large(initial.dims, initial.data_type) for initial in state.initial_state):
+                del state.initial_state[:]
+                notes.append("an initial state of more than 64 MiB is not made")
+        if max(config.max_batch_size, batching.oldest.max_candidate_sequences) > _MOST_SLOTS:
+            config.ClearField("sequence_batching")
+            notes.append(f"more than {_MOST_SLOTS} sequences are not tried")
+    levels = [config.dynamic_batching.priority_levels if config.HasField("dynamic_batching") else 0]
+    if max(levels) > _MOST_SLOTS:
+        config.ClearField("dynamic_batching")
+        notes.append(f"more than {_MOST_SLOTS} priority levels are not tried")
+    if len(config.instance_group) > _MOST_GROUPS:
+        del config.instance_group[_MOST_GROUPS:]
+        notes.append(f"of the instance groups {_MOST_GROUPS} are tried")
+    return notes

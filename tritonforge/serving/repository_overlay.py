@@ -1,11 +1,11 @@
-"""The view of a model repository that this machine can serve: the same models, with GPU instances moved to the CPU.
+"""The model repository as a local tritonserver reads it: its models, the default one, and an overlay without GPUs.
 
-A repository that is meant for a GPU says so in ``instance_group``, and Triton refuses it where there is none ("has kind
-KIND_GPU but no GPUs are available"). The repository itself is never touched: the view is a folder of links to it, in
-which only the config.pbtxt files that need it are written anew.
+A repository for a GPU has instance groups of KIND_GPU, which Triton refuses on a machine without one ("has kind
+KIND_GPU but no GPUs are available"). The repository itself is never changed: the overlay is a folder of links to it,
+in which only the config.pbtxt files that need it are rewritten.
 
-What is checked here must be what tritonserver reads: its own parser (C++) and protobuf's Python parser may differ where
-a text has escapes, or is refused by one of them. So such a text is written anew as well.
+What is checked here must be what tritonserver reads. Its own parser (C++) and protobuf's Python parser may differ where
+a text has escapes, or is refused by one of them, so such a text is rewritten as well.
 """
 
 from __future__ import annotations
@@ -17,29 +17,35 @@ from typing import Final
 
 from google.protobuf import text_format
 
+from tritonforge.errors import LaunchError
 from tritonforge.triton.backends import is_word
 from tritonforge.triton.schema import ModelConfig, load_model_config_pb2, new_model_config
 
 __all__ = [
-    "configs",
+    "choose_default_model",
+    "explain_missing_default",
     "has_gpu",
+    "has_gpu_instances",
+    "has_response_cache",
+    "link_plain_path",
+    "list_default_candidates",
+    "list_rewritten_configs",
     "move_to_cpu",
-    "overlay",
-    "parse",
-    "plain",
-    "rewrite",
-    "rewritten",
-    "uses_cache",
-    "uses_gpu",
+    "parse_config",
+    "read_configs",
+    "rewrite_configs",
+    "select_models",
+    "write_overlay",
 ]
+
 
 _CONFIG: Final = "config.pbtxt"
 
 #: A text that no parser takes, for one that only Python's refuses.
-_REFUSED: Final = "{"
+_INVALID_CONFIG: Final = "{"
 
 
-def configs(repository: Path) -> dict[str, ModelConfig]:
+def read_configs(repository: Path) -> dict[str, ModelConfig]:
     """The configuration of every model directory, sorted by name; empty where there is none that can be read.
 
     Whether a configuration is right is for Triton to say.
@@ -47,13 +53,13 @@ def configs(repository: Path) -> dict[str, ModelConfig]:
     found: dict[str, ModelConfig] = {}
     for folder in sorted(repository.iterdir()):
         if folder.is_dir():
-            content = _content(repository, folder.name)
-            message = None if content is None else parse(content)
+            content = _read_config(repository, folder.name)
+            message = None if content is None else parse_config(content)
             found[folder.name] = new_model_config() if message is None else message
     return found
 
 
-def parse(content: bytes) -> ModelConfig | None:
+def parse_config(content: bytes) -> ModelConfig | None:
     """A config.pbtxt as a message; None where Python's protobuf refuses it."""
     message = new_model_config()
     try:
@@ -70,19 +76,19 @@ def has_gpu(environment: Mapping[str, str] = os.environ) -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*")) or any(Path("/proc/driver/nvidia/gpus").glob("*"))
 
 
-def uses_gpu(config: ModelConfig) -> bool:
+def has_gpu_instances(config: ModelConfig) -> bool:
     """Whether a model asks for a GPU: an instance group of KIND_GPU, or one that lists GPUs."""
     kind_gpu = load_model_config_pb2().ModelInstanceGroup.KIND_GPU
     groups = config.instance_group  # type: ignore[attr-defined]  # a field of the message class made at run time
     return any(group.kind == kind_gpu or group.gpus for group in groups)
 
 
-def uses_cache(config: ModelConfig) -> bool:
+def has_response_cache(config: ModelConfig) -> bool:
     """Whether a model's responses are to be cached."""
     return bool(config.response_cache.enable)  # type: ignore[attr-defined]  # a field of a class made at run time
 
 
-def rewritten(repository: Path, models: Mapping[str, ModelConfig], *, to_cpu: bool) -> dict[str, str]:
+def list_rewritten_configs(repository: Path, models: Mapping[str, ModelConfig], *, to_cpu: bool) -> dict[str, str]:
     """The texts of the config.pbtxt files that are not to be read as they are, by model.
 
     With ``to_cpu`` instances of a GPU become those of the CPU: each group keeps its count; where it gives none it has
@@ -90,19 +96,21 @@ def rewritten(repository: Path, models: Mapping[str, ModelConfig], *, to_cpu: bo
     """
     texts: dict[str, str] = {}
     for name, config in models.items():
-        content = _content(repository, name)
+        content = _read_config(repository, name)
         if content is None:
             continue
-        if parse(content) is None:
-            texts[name] = _REFUSED
-        elif to_cpu and uses_gpu(config):
-            texts[name] = text_format.MessageToString(_moved(config))
+        if parse_config(content) is None:
+            texts[name] = _INVALID_CONFIG
+        elif to_cpu and has_gpu_instances(config):
+            texts[name] = text_format.MessageToString(_move_instances(config))
         elif b"\\" in content:
             texts[name] = text_format.MessageToString(config)
     return texts
 
 
-def overlay(repository: Path, folder: Path, texts: Mapping[str, str], *, only: Collection[str] | None = None) -> Path:
+def write_overlay(
+    repository: Path, folder: Path, texts: Mapping[str, str], *, only: Collection[str] | None = None
+) -> Path:
     """Make a view of ``repository`` in ``folder``: links, and the given texts as the config.pbtxt of their models.
 
     Of the folders it has those named in ``only``; None: all.
@@ -123,20 +131,22 @@ def overlay(repository: Path, folder: Path, texts: Mapping[str, str], *, only: C
     return folder
 
 
-def rewrite(repository: Path, *, to_cpu: bool) -> None:
+def rewrite_configs(repository: Path, *, to_cpu: bool) -> None:
     """Write the configurations anew that are not to be read as they are; for copies of a repository only."""
-    for name, text in rewritten(repository, configs(repository), to_cpu=to_cpu).items():
+    for name, text in list_rewritten_configs(repository, read_configs(repository), to_cpu=to_cpu).items():
         (repository / name / _CONFIG).write_text(text, encoding="utf-8")
 
 
 def move_to_cpu(repository: Path) -> None:
     """Write the configurations of a repository anew whose instances ask for a GPU; for copies only."""
-    for name, config in configs(repository).items():
-        if uses_gpu(config):
-            (repository / name / _CONFIG).write_text(text_format.MessageToString(_moved(config)), encoding="utf-8")
+    for name, config in read_configs(repository).items():
+        if has_gpu_instances(config):
+            (repository / name / _CONFIG).write_text(
+                text_format.MessageToString(_move_instances(config)), encoding="utf-8"
+            )
 
 
-def plain(repository: Path, link: Path) -> Path:
+def link_plain_path(repository: Path, link: Path) -> Path:
     """A path to the repository that reaches the stubs whole: its own, or ``link``, made for it."""
     if is_word(str(repository)):
         return repository
@@ -144,7 +154,7 @@ def plain(repository: Path, link: Path) -> Path:
     return link
 
 
-def _content(repository: Path, name: str) -> bytes | None:
+def _read_config(repository: Path, name: str) -> bytes | None:
     """The text of a model's config.pbtxt; None where there is none that can be read."""
     file = repository / name / _CONFIG
     try:
@@ -153,7 +163,7 @@ def _content(repository: Path, name: str) -> bytes | None:
         return None
 
 
-def _moved(config: ModelConfig) -> ModelConfig:
+def _move_instances(config: ModelConfig) -> ModelConfig:
     kinds = load_model_config_pb2().ModelInstanceGroup
     moved = new_model_config()
     moved.CopyFrom(config)
@@ -164,3 +174,77 @@ def _moved(config: ModelConfig) -> ModelConfig:
             for field in ("gpus", "secondary_devices", "profile"):
                 group.ClearField(field)
     return moved
+
+
+def list_default_candidates(configs: Mapping[str, ModelConfig]) -> tuple[str, ...]:
+    """The models that ``/invocations`` may be meant for: the ensembles that are not steps of others, else all models.
+
+    Raises:
+        LaunchError: there is no model.
+    """
+    if not configs:
+        raise LaunchError("there is no model in the repository")
+    if len(configs) == 1:
+        return tuple(configs)
+    steps = {step for config in configs.values() for step in _list_steps(config)}
+    ensembles = [name for name, config in configs.items() if _is_ensemble(config)]
+    outermost = [name for name in ensembles if name not in steps]
+    return tuple(sorted(outermost or configs))
+
+
+def choose_default_model(configs: Mapping[str, ModelConfig], default_model: str | None) -> str | None:
+    """The given model, else the only one of the `list_default_candidates`; None where there are several.
+
+    Raises:
+        LaunchError: there is no such model, or none at all.
+    """
+    if default_model is not None:
+        _check_known(configs, default_model)
+        return default_model
+    found = list_default_candidates(configs)
+    return found[0] if len(found) == 1 else None
+
+
+def explain_missing_default(names: Collection[str]) -> str:
+    """What stands for the default model where there is none; Triton's answer to ``/invocations`` quotes it.
+
+    tritonserver takes any text for the name of the default model, and looks the model up with each request: "Request
+    for unknown model: '...' is not found", status 404 (2.51). A single request so tells what to do.
+    """
+    return f"there is no default model; choose one with serve --model: {_join_names(names)}"
+
+
+def select_models(configs: Mapping[str, ModelConfig], names: Collection[str]) -> dict[str, ModelConfig]:
+    """Models of these names and, through their steps, all that ensembles among them need.
+
+    Raises:
+        LaunchError: there is no model of one of the names; a step without its model is for Triton to judge.
+    """
+    for name in names:
+        _check_known(configs, name)
+    found: dict[str, ModelConfig] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in configs and name not in found:
+            found[name] = configs[name]
+            waiting += _list_steps(configs[name])
+    return found
+
+
+def _check_known(configs: Mapping[str, ModelConfig], name: str) -> None:
+    if name not in configs:
+        raise LaunchError(f"there is no model '{name}' in the repository; it has {_join_names(configs)}")
+
+
+def _is_ensemble(config: ModelConfig) -> bool:
+    return bool(config.platform == "ensemble")  # type: ignore[attr-defined]  # a field of a class made at run time
+
+
+def _list_steps(config: ModelConfig) -> list[str]:
+    scheduling = config.ensemble_scheduling  # type: ignore[attr-defined]  # a field of a class made at run time
+    return [step.model_name for step in scheduling.step]
+
+
+def _join_names(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from tritonforge import temporary
 from tritonforge.errors import LaunchError
-from tritonforge.serving import folders
-from tritonforge.serving.repository_copy import RepositoryCopy, copy_repository, read_regular
+from tritonforge.serving import shell_safety
+from tritonforge.serving.repository_copy import RepositoryCopy, copy_repository, read_regular_file
 from tritonforge.serving.server import Server
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["ServerVerdict", "check_on_server"]
 
 _MODEL: Final = re.compile(r"^model '(?P<model>.+?)' did not load: (?P<reason>.+)$", re.DOTALL)
 _ENSEMBLE: Final = re.compile(r"(?:^|: )(?:in )?ensemble '?(?P<model>[^', ]+)'?[, ]")
@@ -41,7 +41,7 @@ _LARGEST_SOURCE: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class ServerVerdict:
     """What tritonserver said.
 
     ``loads`` is None where the stand-ins do not decide. ``messages`` are the server's own sentences, none when it
@@ -55,7 +55,7 @@ class Judgement:
     undecided: Mapping[str, str] = field(default_factory=dict)
 
 
-def judge(repository: Path, *, auto_complete: bool = True, timeout: float = 60.0) -> Judgement:
+def check_on_server(repository: Path, *, auto_complete: bool = True, timeout: float = 60.0) -> ServerVerdict:
     """Load a copy of the repository on a real tritonserver with stand-in backends, and stop it again.
 
     ``auto_complete`` off is ``--disable-auto-complete-config``, ``timeout`` is in seconds. No code of the repository
@@ -66,16 +66,16 @@ def judge(repository: Path, *, auto_complete: bool = True, timeout: float = 60.0
         LaunchError: the repository cannot be read, or is too large to be copied.
     """
     began = time.monotonic()
-    folder = folders.make(temporary.prefix("judge"))
+    folder = shell_safety.make_folder(temporary.prefix("judge"))
     try:
         copy = copy_repository(repository, folder / "repository")
-        completed = dict(_completed(repository, copy)) if auto_complete else {}
-        sentences = _load(copy, auto_complete=auto_complete, timeout=timeout)
+        completed = dict(_list_completed_models(repository, copy)) if auto_complete else {}
+        sentences = _load_copy(copy, auto_complete=auto_complete, timeout=timeout)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     undecided = {**completed, **{name: "; ".join(reasons) for name, reasons in copy.undecided.items()}}
-    steps = {name: _steps(config) for name, config in copy.configs.items()}
-    undecided |= _depending(steps, undecided)
+    steps = {name: _list_steps(config) for name, config in copy.configs.items()}
+    undecided |= _find_dependent_ensembles(steps, undecided)
     decided = []
     for model, sentence in sentences:
         if model not in undecided and sentence.startswith(_LATE):
@@ -86,10 +86,10 @@ def judge(repository: Path, *, auto_complete: bool = True, timeout: float = 60.0
             decided.append(sentence)
     open_ = len(decided) < len(sentences) or bool(copy.hidden)
     loads = False if decided else None if open_ else True
-    return Judgement(loads, tuple(dict.fromkeys(decided)), time.monotonic() - began, undecided)
+    return ServerVerdict(loads, tuple(dict.fromkeys(decided)), time.monotonic() - began, undecided)
 
 
-def _load(copy: RepositoryCopy, *, auto_complete: bool, timeout: float) -> list[tuple[str, str]]:
+def _load_copy(copy: RepositoryCopy, *, auto_complete: bool, timeout: float) -> list[tuple[str, str]]:
     """What the server says against the copy: the model that it is about ("" when none is named), and the sentence."""
     try:
         server = Server(
@@ -107,27 +107,27 @@ def _load(copy: RepositoryCopy, *, auto_complete: bool, timeout: float) -> list[
         if str(error).startswith(_LATE):
             return [("", str(error).splitlines()[0].partition(";")[0])]
         text = _AGENTS.sub("/opt/tritonserver/repoagents", str(error).replace(str(copy.folder), "<repo>"))
-        return [_attributed(line) for line in _BACKENDS.sub("<backends>", text).splitlines()]
+        return [_attribute_line(line) for line in _BACKENDS.sub("<backends>", text).splitlines()]
     server.stop()
     return []
 
 
-def _attributed(line: str) -> tuple[str, str]:
+def _attribute_line(line: str) -> tuple[str, str]:
     if found := _MODEL.match(line):
         return found["model"], found["reason"]
     found = _ENSEMBLE.search(line)
     return (found["model"] if found else "", line)
 
 
-def _completed(repository: Path, copy: RepositoryCopy) -> Iterator[tuple[str, str]]:
+def _list_completed_models(repository: Path, copy: RepositoryCopy) -> Iterator[tuple[str, str]]:
     """The models whose configuration a backend completes from the model's file, with what is missing in it."""
     for name, config in copy.configs.items():
-        missing = _missing(config)
-        if missing and _completes(repository / name, copy.folder / name, config):
+        missing = _describe_missing(config)
+        if missing and _is_completed_by_backend(repository / name, copy.folder / name, config):
             yield name, f"{missing}, which the backend completes from the model's file"
 
 
-def _missing(config: Any) -> str:
+def _describe_missing(config: Any) -> str:
     for kind, tensors in (("input", config.input), ("output", config.output)):
         if not tensors:
             return f"its configuration has no {kind}"
@@ -137,7 +137,7 @@ def _missing(config: Any) -> str:
     return ""
 
 
-def _completes(model: Path, copy: Path, config: Any) -> bool:
+def _is_completed_by_backend(model: Path, copy: Path, config: Any) -> bool:
     backend = config.backend or config.platform.partition("_")[0]
     names = {path.name for version in copy.iterdir() if version.is_dir() for path in version.iterdir()}
     if backend in _COMPLETING or (not backend and names & set(_FILES)):
@@ -145,15 +145,15 @@ def _completes(model: Path, copy: Path, config: Any) -> bool:
     if backend not in ("", "python"):
         return False
     file = config.default_model_filename or "model.py"
-    sources = (read_regular(model / version.name / file, _LARGEST_SOURCE) for version in copy.iterdir())
+    sources = (read_regular_file(model / version.name / file, _LARGEST_SOURCE) for version in copy.iterdir())
     return any(source is not None and _COMPLETES.search(source) for source in sources)
 
 
-def _steps(config: Any) -> Sequence[str]:
+def _list_steps(config: Any) -> Sequence[str]:
     return [step.model_name for step in config.ensemble_scheduling.step]
 
 
-def _depending(steps: Mapping[str, Sequence[str]], undecided: Mapping[str, str]) -> dict[str, str]:
+def _find_dependent_ensembles(steps: Mapping[str, Sequence[str]], undecided: Mapping[str, str]) -> dict[str, str]:
     """The ensembles that have an undecided step, at any depth."""
     found: dict[str, str] = {}
     while True:

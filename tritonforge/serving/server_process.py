@@ -1,7 +1,7 @@
-"""A process under supervision: it ends with this one, however this one ends, and leaves nothing behind.
+"""The launcher of local servers: a supervised process, with its log, readiness, end and clean-up.
 
-The `supervisor` stands between; see there for how. `tritonforge.serving.server` runs tritonserver this way, and
-`tritonforge.serving.tfs` its container.
+The process ends with this one, however this one ends, and leaves nothing behind: a `supervisor` runs it.
+`tritonforge.serving.server` starts tritonserver this way, and `tritonforge.serving.tfs.server` its container.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from types import TracebackType
+from typing import IO, Final, TypeVar
 
 from tritonforge import temporary
 from tritonforge.errors import LaunchError
-from tritonforge.serving import folders, serverlog, supervisor
+from tritonforge.files import describe_error
+from tritonforge.serving import shell_safety, supervisor
 
-__all__ = ["GRACE", "ChildExit", "Supervised", "how_it_ended"]
+__all__ = ["GRACE", "ChildExit", "LocalServer", "ServerProcess", "describe_exit"]
+
+_Self = TypeVar("_Self", bound="LocalServer")
 
 #: Seconds that the process gets between SIGTERM and SIGKILL, in-flight requests included.
 GRACE: Final = 10.0
@@ -38,9 +43,9 @@ _count = itertools.count()
 class ChildExit:
     """A child of the supervised process that ended, and that the process itself has not waited for.
 
-    ``command`` is the child's command line, empty where it was too short-lived to be read. ``status`` is its exit
-    status, or minus the number of the signal that ended it; ``out_of_memory`` says that the kernel's out-of-memory
-    killer was active at that time. ``ended`` is on the clock of `time.monotonic`, in seconds.
+    ``command`` is the child's command line, empty where it ended before it could be read. ``status`` is its exit
+    status, or minus the number of the signal that ended it; ``out_of_memory`` means that the kernel's out-of-memory
+    killer was active at that time. ``ended`` is a time of `time.monotonic`, in seconds.
     """
 
     command: tuple[str, ...]
@@ -50,15 +55,15 @@ class ChildExit:
     ended: float
 
     def is_unnoticed(self) -> bool:
-        """Whether the process still has not waited for the child, which is a zombie then."""
+        """Return True while the process has not waited for the child, which is then a zombie."""
         try:
             return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except (OSError, IndexError):
             return False
 
 
-def how_it_ended(status: int) -> str:
-    """An exit status, or minus a signal's number, as a part of a sentence."""
+def describe_exit(status: int) -> str:
+    """Return an exit status, or minus a signal's number, as a part of a sentence."""
     if status >= 0:
         return f"with exit status {status}"
     try:
@@ -67,12 +72,12 @@ def how_it_ended(status: int) -> str:
         return f"by signal {-status}"
 
 
-class Supervised:
+class ServerProcess:
     """One supervised process, with a temporary folder and a log of its own; `launch` it once, `stop` it any time.
 
-    ``log`` is written anew, or with ``keep_log`` appended to; without it the log lives as long as the folder, and its
-    last lines longer. ``on_child_exit``, where it is given, is called from a thread with each child that ended
-    unnoticed.
+    ``log`` is overwritten, or with ``keep_log`` appended to; without it the log is kept until the process is stopped.
+    ``on_child_exit``, where it is given, is called from a thread with each child that ended and that the process has
+    not waited for.
 
     Raises:
         LaunchError: the log cannot be written, or no temporary folder can be used.
@@ -86,7 +91,7 @@ class Supervised:
         on_child_exit: Callable[[ChildExit], None] | None = None,
     ) -> None:
         self.prefix = temporary.prefix(f"s{next(_count)}")
-        self.folder = folders.make(self.prefix)
+        self.folder = shell_safety.make_folder(self.prefix)
         self.log = self.folder / "process.log" if log is None else log.absolute()
         self.ended = threading.Event()
         self.pid: int | None = None
@@ -100,7 +105,7 @@ class Supervised:
                 pass
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
-            raise LaunchError(f"{self.log}: the log cannot be written: {error.strerror}") from error
+            raise LaunchError(f"{self.log}: cannot write: {describe_error(error)}") from error
 
     @property
     def supervisor_pid(self) -> int | None:
@@ -123,16 +128,16 @@ class Supervised:
             "grace": GRACE,
             "watch_children": self._on_child_exit is not None,
         }
-        # -S and -I: the supervisor needs the standard library only, and nothing of this environment. -X utf8: what it
-        # is sent holds paths of any bytes, whatever the locale.
+        # -S and -I: the supervisor needs the standard library only, and nothing of this environment. -X utf8: the job
+        # holds paths of any bytes, whatever the locale.
         process = subprocess.Popen(  # noqa: S603 - this Python, with a file of this package
             [sys.executable, "-S", "-I", "-X", "utf8", supervisor.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which then says stop
+            start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which then sends stop
         )
         self._supervisor = process
-        self._say(json.dumps(job).encode() + b"\n")
+        self._send(json.dumps(job).encode() + b"\n")
         assert process.stdout is not None
         started = threading.Event()
         threading.Thread(target=self._listen, args=(process.stdout, started), daemon=True).start()
@@ -140,7 +145,7 @@ class Supervised:
 
     def request_stop(self) -> None:
         """Ask the process to end, without waiting; `ended` is set when it has."""
-        self._say(b"stop\n")
+        self._send(b"stop\n")
 
     def stop(self) -> None:
         """End the process: nothing of it is left when this returns. May be called twice."""
@@ -154,7 +159,7 @@ class Supervised:
         self._last_log = self.read_log()
         if process is not None:
             assert process.stdin is not None
-            with contextlib.suppress(OSError):  # what could not be said to a supervisor that is gone
+            with contextlib.suppress(OSError):  # the supervisor is gone
                 process.stdin.close()
             try:
                 process.wait(5)
@@ -165,28 +170,28 @@ class Supervised:
         supervisor.remove_shared_memory(self.prefix)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def how_it_ended(self) -> str:
-        """The exit status or the signal, as a part of a sentence."""
-        return how_it_ended(self.returncode or 0)
+    def describe_exit(self) -> str:
+        """Return the exit status or the signal as a part of a sentence."""
+        return describe_exit(self.returncode or 0)
 
     def read_log(self) -> str:
-        """The log so far, also after the process was stopped."""
+        """Return the log so far, also after the process was stopped."""
         try:
             return self.log.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return self._last_log
 
     def log_tail(self, lines: int) -> str:
-        """The last lines of the log."""
-        return serverlog.tail(self.read_log(), lines)
+        """Return the last lines of the log."""
+        return "\n".join(self.read_log().splitlines()[-lines:])
 
-    def _say(self, message: bytes) -> None:
+    def _send(self, message: bytes) -> None:
         assert self._supervisor is not None
         assert self._supervisor.stdin is not None
         try:
             self._supervisor.stdin.write(message)
             self._supervisor.stdin.flush()
-        except (OSError, ValueError):  # the supervisor is gone, or was told to end; `_listen` notices
+        except (OSError, ValueError):  # the supervisor is gone or ending; `_listen` notices
             pass
 
     def _listen(self, messages: IO[bytes], started: threading.Event) -> None:
@@ -208,3 +213,78 @@ class Supervised:
             self.returncode = -signal.SIGKILL  # the supervisor was killed, and the process with it
         started.set()
         self.ended.set()
+
+
+class LocalServer:
+    """A server on this machine, in a `ServerProcess`: a context manager that ends it.
+
+    A subclass sets ``_process``, and defines `_is_ready` and `_explain_end`.
+    """
+
+    _process: ServerProcess
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None before the process started."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status of the process, or minus a signal's number; None while it runs."""
+        return self._process.returncode
+
+    def wait(self) -> int:
+        """Wait for the end of the process and return its exit status. Raises LaunchError unless `stop` ended it."""
+        while not self._process.ended.wait(1.0):
+            pass
+        if not self._process.stopped:
+            raise self._explain_end()
+        return self._process.returncode or 0
+
+    def log_tail(self, lines: int = 40) -> str:
+        """Return the last lines of the log, also after `stop`."""
+        return self._process.log_tail(lines)
+
+    def stop(self) -> None:
+        """End the server: no process, shared memory or temporary folder is left. May be called twice."""
+        self._process.stop()
+
+    def _wait_until_ready(
+        self,
+        name: str,
+        *,
+        timeout: float,
+        cancelled: threading.Event | None,
+        on_line: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Wait for `_is_ready`, and pass the lines of the log on; raises LaunchError. ``name`` is for messages."""
+        deadline = time.monotonic() + timeout
+        with self._process.log.open(encoding="utf-8", errors="replace") as log:
+            while True:
+                for line in log:
+                    on_line(line)
+                if self._process.ended.wait(0.02):
+                    raise self._explain_end()
+                if self._is_ready():
+                    return
+                if cancelled is not None and cancelled.is_set():
+                    raise LaunchError("startup cancelled")
+                if time.monotonic() > deadline:
+                    raise LaunchError(
+                        f"{name} was not ready after {timeout:g} s; its log ends with:\n{self.log_tail(15)}"
+                    )
+
+    def _is_ready(self) -> bool:
+        raise NotImplementedError
+
+    def _explain_end(self) -> LaunchError:
+        """Return why the process ended."""
+        raise NotImplementedError

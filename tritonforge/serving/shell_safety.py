@@ -1,42 +1,50 @@
-"""Names of a repository that must not reach the shell which starts Triton's Python stubs.
+"""Names and paths that must reach the shell which starts Triton's Python stubs unchanged.
 
-Every backend here is a Python one, so every model but an ensemble has a stub; `tritonforge.triton.backends` says
+Every backend here is a Python one, so every model but an ensemble has a stub; `tritonforge.triton.backends` has
 what of a model its command holds. `tritonforge.validation.rules.shell` finds the same without a server (E118, W118).
+
+Triton puts paths into a shell's command unquoted, the linker splits LD_LIBRARY_PATH at colons and semicolons, a stub
+reads ASCII only, and Linux cuts a script's ``#!`` line at 255 bytes. Where TMPDIR is not such a path, one of the
+system's own temporary folders is used instead; what is put there is small.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tritonforge.errors import LaunchError
 from tritonforge.triton.backends import is_word, list_odd_characters
 from tritonforge.triton.schema import ModelConfig
 
-__all__ = ["problems"]
+__all__ = ["find_unsafe_names", "list_temporary_roots", "make_folder"]
+
 
 _ENVIRONMENT: Final = "EXECUTION_ENV_PATH"
 _MODEL_DIRECTORY: Final = "$$TRITON_MODEL_DIRECTORY"
 
 
-def problems(repository: Path, configs: Mapping[str, ModelConfig]) -> list[str]:
+def find_unsafe_names(repository: Path, configs: Mapping[str, ModelConfig]) -> list[str]:
     """One sentence for each string that a shell would not take unchanged; none when the models can be served.
 
     ``repository`` is the folder that tritonserver reads, ``configs`` has the models that it may load, by directory.
     """
     found = []
     for name, config in configs.items():
-        for what, text in _strings(repository, name, config):
+        for what, text in _list_stub_arguments(repository, name, config):
             if not is_word(text):
-                of_model = "" if text == name else f" of model '{_escaped(name)}'"
+                of_model = "" if text == name else f" of model '{_escape(name)}'"
                 found.append(
-                    f"{what} '{_escaped(text)}'{of_model} has characters that Triton's python backend passes to a "
+                    f"{what} '{_escape(text)}'{of_model} has characters that Triton's python backend passes to a "
                     f"shell unquoted: {list_odd_characters(text)}; use letters, digits and _ . / + @ % : , = - (ASCII)"
                 )
     return found
 
 
-def _strings(repository: Path, name: str, message: ModelConfig) -> Iterator[tuple[str, str]]:
+def _list_stub_arguments(repository: Path, name: str, message: ModelConfig) -> Iterator[tuple[str, str]]:
     config: Any = message  # protobuf makes the class of ModelConfig at run time
     if config.platform == "ensemble":
         return
@@ -53,5 +61,52 @@ def _strings(repository: Path, name: str, message: ModelConfig) -> Iterator[tupl
             yield f"the real path of {_ENVIRONMENT}", str(path.resolve())
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return ascii(text)[1:-1]
+
+
+#: Where a folder may be made when TMPDIR cannot be used, in this order.
+_SYSTEM_ROOTS: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - mkdtemp makes a folder that no other user may enter
+
+_LONGEST_ROOT: Final = 150
+
+
+def list_temporary_roots() -> tuple[Path, ...]:
+    """Where temporary folders may lie, the preferred place first."""
+    return tuple(dict.fromkeys([Path(tempfile.gettempdir()), *map(Path, _SYSTEM_ROOTS)]))
+
+
+def make_folder(prefix: str) -> Path:
+    """A new folder, for this user alone.
+
+    Raises:
+        LaunchError: no place can be used; the message names TMPDIR.
+    """
+    problems = []
+    for place in list_temporary_roots():
+        problem = _find_root_problem(place)
+        if not problem:
+            try:
+                return Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            except OSError as error:
+                problem = error.strerror or str(error)
+        problems.append(f"{ascii(str(place))[1:-1]}: {problem}")
+    raise LaunchError(
+        f"no folder for temporary files can be used ({'; '.join(problems)}); set TMPDIR to a writable one whose path "
+        "has letters, digits and _ . / + @ % , = - (ASCII) only"
+    )
+
+
+def _find_root_problem(place: Path) -> str:
+    """Why programs and libraries cannot be run from a folder; "" when they can."""
+    path = str(place)
+    if not is_word(path) or ":" in path:
+        return f"its path has the characters {list_odd_characters(path) or ':'}"
+    if len(path) > _LONGEST_ROOT:
+        return f"its path is longer than {_LONGEST_ROOT} characters"
+    try:
+        if os.statvfs(place).f_flag & os.ST_NOEXEC:
+            return "programs cannot be run from it (mounted noexec)"
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

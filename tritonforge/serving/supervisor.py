@@ -78,9 +78,9 @@ def main() -> int:
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: None)
-    job: Job = json.loads(_line(sys.stdin.fileno()))
-    server = _start(job)
-    _say({"pid": server.pid})
+    job: Job = json.loads(_read_line(sys.stdin.fileno()))
+    server = _start_server(job)
+    _send({"pid": server.pid})
     returncode = None
     children = _Children(server.pid) if job["watch_children"] else None
     try:
@@ -94,12 +94,12 @@ def main() -> int:
                 break
             if children is not None:
                 for exited in children.look():
-                    _say(exited)
-        returncode = _stop(server, job["grace"])
+                    _send(exited)
+        returncode = _stop_server(server, job["grace"])
     finally:
-        _kill(server.pid)
+        _kill_group(server.pid)
         remove_shared_memory(job["shared_memory_prefix"])
-        _say({"returncode": returncode})
+        _send({"returncode": returncode})
         # The Server reads the log's last lines before it closes the pipe.
         while os.getppid() == parent:
             ready, _, _ = select.select([sys.stdin.fileno()], [], [], 1.0)
@@ -109,7 +109,7 @@ def main() -> int:
     return 0
 
 
-def _line(descriptor: int) -> bytes:
+def _read_line(descriptor: int) -> bytes:
     """The first line of a descriptor, read without reading past it into a buffer that `select` cannot see."""
     line = bytearray()
     while not line.endswith(b"\n"):
@@ -120,7 +120,7 @@ def _line(descriptor: int) -> bytes:
     return bytes(line)
 
 
-def _start(job: Job) -> subprocess.Popen[bytes]:
+def _start_server(job: Job) -> subprocess.Popen[bytes]:
     libc = ctypes.CDLL(None)
     supervisor = os.getpid()
 
@@ -142,18 +142,18 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
         )
 
 
-def _stop(server: subprocess.Popen[bytes], grace: float) -> int:
+def _stop_server(server: subprocess.Popen[bytes], grace: float) -> int:
     """End tritonserver: ask, wait, insist. It unloads its models at SIGTERM, and each stub ends its own framework."""
     deadline = time.monotonic() + grace
     if server.poll() is None:
         server.terminate()
     while server.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    _kill(server.pid)
+    _kill_group(server.pid)
     return server.wait()
 
 
-def _kill(group: int) -> None:
+def _kill_group(group: int) -> None:
     """SIGKILL to what is left of a process group; stubs outlive a tritonserver that crashed."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
@@ -167,7 +167,7 @@ class _Children:
         self._commands: dict[int, list[str]] = {}
         self._ended: dict[int, float] = {}
         self._reported: set[int] = set()
-        self._kills = _out_of_memory_kills()
+        self._kills = _count_memory_kills()
 
     def look(self) -> list[Mapping[str, object]]:
         """The children that had ended at the last look, and that nothing has waited for since; each once."""
@@ -203,7 +203,7 @@ class _Children:
         return pids
 
     def _exit(self, pid: int, code: int) -> Mapping[str, object]:
-        kills, self._kills = self._kills, _out_of_memory_kills()
+        kills, self._kills = self._kills, _count_memory_kills()
         killed = os.WIFSIGNALED(code) and os.WTERMSIG(code) == signal.SIGKILL
         return {
             "child": self._commands.get(pid, []),
@@ -220,7 +220,7 @@ def _read(path: str) -> bytes:
         return file.readall()
 
 
-def _out_of_memory_kills() -> int:
+def _count_memory_kills() -> int:
     """How many processes the kernel has killed for memory, as far as it is told; 0 where it is not.
 
     Sources: /proc/vmstat (the whole machine, Linux 4.13 and later), memory.events of this process's cgroup (version 2).
@@ -239,7 +239,7 @@ def _out_of_memory_kills() -> int:
     return total
 
 
-def _say(message: Mapping[str, object]) -> None:
+def _send(message: Mapping[str, object]) -> None:
     with contextlib.suppress(OSError):  # nobody listens when the Server was killed
         os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
 

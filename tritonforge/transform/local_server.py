@@ -20,7 +20,7 @@ import urllib3
 from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.inference.client import Client
 from tritonforge.records import Buffer
-from tritonforge.serving import entry, repository_overlay
+from tritonforge.serving import repository_overlay
 from tritonforge.serving.server import Server
 from tritonforge.transform.model_client import HttpModelClient, Reply, ServerLostError
 from tritonforge.transform.request_coalescer import RequestCoalescer
@@ -87,7 +87,7 @@ class LocalServer:
         """Send POST /invocations and return the response."""
         server, sent = self._server, time.monotonic()
         reply = self._client.invoke(body, headers, timeout=timeout)
-        if (death := server.death_behind(reply.status, reply.body)) is not None:
+        if (death := server.find_death(reply.status, reply.body)) is not None:
             # A request that was sent after the model died did not cause it.
             raise ServerLostError("the model's process ended before it answered", received=sent < death.ended)
         self._deaths = 0
@@ -156,9 +156,9 @@ class LocalServer:
     def _check_default_model(self) -> None:
         """Reject a repository of several models without a default before it is loaded: requests name no model."""
         if Path(self._repository).is_dir() and self._default_model is None:
-            configs = repository_overlay.configs(Path(self._repository))
-            if entry.choose(configs, None) is None:
-                names = ", ".join(entry.candidates(configs))
+            configs = repository_overlay.read_configs(Path(self._repository))
+            if repository_overlay.choose_default_model(configs, None) is None:
+                names = ", ".join(repository_overlay.list_default_candidates(configs))
                 raise LaunchError(
                     f"{self._repository}: contains several models: {names}. Choose one with --default-model"
                 )

@@ -11,7 +11,7 @@ import pytest
 
 from tests.serving.tfs.conftest import PASSING, Start, Write, told
 from tritonforge.errors import LaunchError, MissingExtraError
-from tritonforge.serving.tfs.handlers import load
+from tritonforge.serving.tfs.handlers import load_handler
 from tritonforge.serving.tfs.server import TfsServer
 
 TELLING = """
@@ -304,7 +304,7 @@ def test_handlers_that_cannot_be_imported_are_one_sentence(tmp_path: Path, code:
     inference.parent.mkdir()
     inference.write_text(code)
     with pytest.raises(LaunchError, match=sentence):
-        load(inference)
+        load_handler(inference)
 
 
 NOT_STARTED: list[tuple[str, str]] = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tritonforge.serving.tfs.contract import model_path
-from tritonforge.serving.tfs.conversion import convert, flattened
+from tritonforge.serving.tfs.handlers import build_model_path
+from tritonforge.serving.tfs.worker import convert_body, flatten_response
 
 JSON = "application/json"
 
@@ -41,7 +41,7 @@ CASES: list[tuple[str, str, str]] = [
 @pytest.mark.parametrize(("content_type", "body", "posted"), CASES)
 def test_bodies_become_what_the_container_makes_of_them(content_type: str, body: str, posted: str) -> None:
     """Heuristics and all."""
-    converted = convert(body.encode(), content_type)
+    converted = convert_body(body.encode(), content_type)
     assert converted is not None
     assert converted.decode() == posted
 
@@ -49,7 +49,7 @@ def test_bodies_become_what_the_container_makes_of_them(content_type: str, body:
 @pytest.mark.parametrize("content_type", [None, "", "image/jpeg", "text/plain; a=b", "application/jsonl"])
 def test_other_content_types_are_not_converted(content_type: str | None) -> None:
     """None is what 415 is answered for."""
-    assert convert(b"1", content_type) is None
+    assert convert_body(b"1", content_type) is None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_other_content_types_are_not_converted(content_type: str | None) -> None
 )
 def test_an_answer_is_one_line_where_json_is_accepted(accept: str | None, expected: bytes) -> None:
     """Only an Accept header that lists the type as it is counts."""
-    assert flattened(b'{\n"a": 1\n}', accept) == expected
+    assert flatten_response(b'{\n"a": 1\n}', accept) == expected
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_an_answer_is_one_line_where_json_is_accepted(accept: str | None, expect
 )
 def test_attributes_make_the_path(header: str | None, path: str) -> None:
     """What the header does not say is the default model, its latest version, and predict."""
-    assert model_path(header, "model") == path
+    assert build_model_path(header, "model") == path

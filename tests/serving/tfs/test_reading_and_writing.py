@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from tritonforge.serving.tfs.predictor import reading, writing
-from tritonforge.serving.tfs.predictor.refusals import Refusal
+from tritonforge.serving.tfs import predict_request, predict_response
+from tritonforge.serving.tfs.predict_request import StatusError
 
 ONE = {"x": "float"}
 TWO = {"a": "int32", "b": "string"}
@@ -26,10 +26,10 @@ TWO = {"a": "int32", "b": "string"}
 def read(body: str | bytes, types: dict[str, str]) -> tuple[dict[str, Any], str]:
     """The arrays of a body, by both ways where both may be taken; they must agree."""
     data = body.encode() if isinstance(body, str) else body
-    document = reading.parse(data)
-    slow, form = reading.arrays(document, types, plain=False)
+    document = predict_request.parse_request(data)
+    slow, form = predict_request.read_arrays(document, types, plain=False)
     if b"true" not in data and b"false" not in data:
-        quick, _ = reading.arrays(document, types, plain=True)
+        quick, _ = predict_request.read_arrays(document, types, plain=True)
         for name, array in slow.items():
             assert quick[name].dtype == array.dtype
             np.testing.assert_array_equal(quick[name], array)
@@ -135,17 +135,17 @@ def test_what_is_no_request_is_refused_in_tensorflow_servings_words(
     for plain in (False, True):
         if plain and ("true" in body or "false" in body):
             continue
-        with pytest.raises(Refusal) as raised:
-            reading.arrays(reading.parse(body.encode()), types, plain=plain)
+        with pytest.raises(StatusError) as raised:
+            predict_request.read_arrays(predict_request.parse_request(body.encode()), types, plain=plain)
         assert sentence in str(raised.value)
 
 
 def outcome(document: dict[str, Any] | bytes, kind: str, *, plain: bool) -> tuple[dict[str, Any], str]:
     """The arrays and the format of a request; where it is refused, no arrays and the sentence."""
     try:
-        parsed = reading.parse(document) if isinstance(document, bytes) else document
-        return reading.arrays(parsed, {"x": kind}, plain=plain)
-    except Refusal as refusal:
+        parsed = predict_request.parse_request(document) if isinstance(document, bytes) else document
+        return predict_request.read_arrays(parsed, {"x": kind}, plain=plain)
+    except StatusError as refusal:
         return {}, str(refusal)
 
 
@@ -165,7 +165,7 @@ JSON = st.recursive(
 
 @given(
     st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name"]), JSON, max_size=2),
-    st.sampled_from(sorted(reading.TYPES)),
+    st.sampled_from(sorted(predict_request.TYPES)),
 )
 def test_the_quick_way_agrees_with_the_thorough_one(document: dict[str, Any], kind: str) -> None:
     """For every document both give the same arrays, or both refuse."""
@@ -182,11 +182,11 @@ def test_the_quick_way_agrees_with_the_thorough_one(document: dict[str, Any], ki
 def test_rows_are_laid_out_as_tensorflow_serving_does() -> None:
     """One output is a list, several are objects; elements stand on one line."""
     assert (
-        writing.predictions({"y": np.float32([2.5, 3, 4.5])}, "row")
+        predict_response.write_predictions({"y": np.float32([2.5, 3, 4.5])}, "row")
         == b'{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}'
     )
     two = {"probabilities": np.float32([[0.25, 0.75]]), "classes": np.array([1])}
-    assert writing.predictions(two, "row").decode() == (
+    assert predict_response.write_predictions(two, "row").decode() == (
         "{\n"
         '    "predictions": [\n'
         "        {\n"
@@ -200,19 +200,23 @@ def test_rows_are_laid_out_as_tensorflow_serving_does() -> None:
 
 def test_columns_are_laid_out_as_tensorflow_serving_does() -> None:
     """Every element has its line."""
-    assert writing.predictions({"y": np.int32([[1], [2]])}, "columnar").decode() == (
+    assert predict_response.write_predictions({"y": np.int32([[1], [2]])}, "columnar").decode() == (
         '{\n    "outputs": [\n        [\n            1\n        ],\n        [\n            2\n        ]\n    ]\n}'
     )
-    told = writing.predictions({"b": np.array(True), "a": np.zeros((0, 2), np.float32)}, "columnar").decode()
+    told = predict_response.write_predictions(
+        {"b": np.array(True), "a": np.zeros((0, 2), np.float32)}, "columnar"
+    ).decode()
     assert told == '{\n    "outputs": {\n        "a": [],\n        "b": true\n    }\n}'
 
 
 def test_strings_and_bytes_are_told_apart_by_name() -> None:
     """An output whose name ends in ``_bytes`` is base64; another one is text, with what JSON wants escaped."""
     values = np.array([b'a"\\\n\x01\xc3\xa9'], object)
-    assert json.loads(writing.predictions({"text": values}, "row")) == {"predictions": ['a"\\\n\x01é']}
+    assert json.loads(predict_response.write_predictions({"text": values}, "row")) == {"predictions": ['a"\\\n\x01é']}
     encoded = base64.b64encode(values[0]).decode()
-    assert json.loads(writing.predictions({"x_bytes": values}, "row")) == {"predictions": [{"b64": encoded}]}
+    assert json.loads(predict_response.write_predictions({"x_bytes": values}, "row")) == {
+        "predictions": [{"b64": encoded}]
+    }
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,10 @@ def test_strings_and_bytes_are_told_apart_by_name() -> None:
 )
 def test_numbers_have_as_many_digits_as_they_need(value: Any, text: str) -> None:
     """Six, or all that give the number back."""
-    assert writing.predictions({"y": np.array([value])}, "row").decode() == f'{{\n    "predictions": [{text}\n    ]\n}}'
+    assert (
+        predict_response.write_predictions({"y": np.array([value])}, "row").decode()
+        == f'{{\n    "predictions": [{text}\n    ]\n}}'
+    )
 
 
 @given(
@@ -245,7 +252,7 @@ def test_numbers_have_as_many_digits_as_they_need(value: Any, text: str) -> None
 )
 def test_every_array_comes_back_from_what_is_written(array: np.ndarray[Any, Any], form: Any) -> None:
     """Whatever the shape and the numbers: JSON gives the same array back, bit for bit."""
-    told = json.loads(writing.predictions({"y": array}, form))
+    told = json.loads(predict_response.write_predictions({"y": array}, form))
     found = told["predictions" if form == "row" else "outputs"]
     np.testing.assert_array_equal(np.array(found, array.dtype).reshape(array.shape), array)
     assert not found or isinstance(found, list)
@@ -259,15 +266,15 @@ def test_what_json_cannot_carry_is_refused() -> None:
         ({"a": np.zeros(2), "b": np.zeros(3)}, "Tensor name: b has inconsistent batch size: 3 expecting: 2"),
         ({}, "Cannot convert empty tensor map to JSON"),
     ):
-        with pytest.raises(Refusal) as raised:
-            writing.predictions(outputs, "row")
+        with pytest.raises(StatusError) as raised:
+            predict_response.write_predictions(outputs, "row")
         assert sentence in str(raised.value)
 
 
 def test_results_of_classify_and_regress_are_laid_out() -> None:
     """Pairs of label and score, and plain values."""
-    told = writing.classifications([[(b"cat", 0.75), (b"", 0.25)]])
+    told = predict_response.write_classifications([[(b"cat", 0.75), (b"", 0.25)]])
     assert told == b'{\n    "results": [[["cat", 0.75], ["", 0.25]]\n    ]\n}'
-    assert writing.regressions(np.float32([[1], [2.5]])) == b'{\n    "results": [1.0, 2.5]\n}'
-    assert writing.error('no "x"') == b'{\n    "error": "no \\"x\\""\n}'
-    assert math.isnan(json.loads(writing.regressions(np.float32([np.nan])))["results"][0])
+    assert predict_response.write_regressions(np.float32([[1], [2.5]])) == b'{\n    "results": [1.0, 2.5]\n}'
+    assert predict_response.write_error('no "x"') == b'{\n    "error": "no \\"x\\""\n}'
+    assert math.isnan(json.loads(predict_response.write_regressions(np.float32([np.nan])))["results"][0])

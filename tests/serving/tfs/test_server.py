@@ -20,8 +20,7 @@ import pytest
 from tests.serving.tfs.conftest import PASSING, Start, Write, told
 from tritonforge.errors import ConnectError, LaunchError
 from tritonforge.serving.tfs import server as module
-from tritonforge.serving.tfs.configuration import batching_parameters
-from tritonforge.serving.tfs.package import is_package
+from tritonforge.serving.tfs.package import build_batching_parameters, is_package
 from tritonforge.serving.tfs.server import TfsServer
 from tritonforge.triton.tfs_container import read_settings
 
@@ -93,7 +92,7 @@ def test_the_environment_sets_the_batching(environment: dict[str, str], expected
     batching = read_settings(environment, cpus=5).batching
     assert batching is not None
     text = "".join(f"{name} {{ value: {value} }}\n" for name, value in zip(NAMES, expected, strict=True))
-    assert batching_parameters(batching) == text
+    assert build_batching_parameters(batching) == text
 
 
 def test_the_batching_reaches_the_model_server(start: Start) -> None:
@@ -281,7 +280,7 @@ def test_a_start_can_be_called_off(package: Write, tmp_path: Path) -> None:
     program.chmod(0o755)
     cancelled = threading.Event()
     threading.Timer(0.5, cancelled.set).start()
-    with pytest.raises(LaunchError, match="the start was called off"):
+    with pytest.raises(LaunchError, match="startup cancelled"):
         TfsServer(package(), program=program, cancelled=cancelled)
 
 
@@ -395,7 +394,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(start: Start) -> None:
 def test_a_hosts_hook_starts_what_answers(package: Write, model_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`start` is TfsServer for those who host models: a folder and an environment, a free port, answers as values."""
     monkeypatch.setenv("PATH", f"{model_server.parent}:{os.environ['PATH']}")
-    running = module.start(package({"inference.py": PASSING}), {"SAGEMAKER_BATCH": "true"})
+    running = module.start_container(package({"inference.py": PASSING}), {"SAGEMAKER_BATCH": "true"})
     try:
         assert running.ping().status == 200
         answer = running.invoke(b"abc", {"Accept": "a/b"}, timeout=30)

@@ -19,7 +19,7 @@ from tritonforge import request_origin
 from tritonforge.emulator.front import service_errors
 from tritonforge.emulator.front.http_request import HttpRequest
 from tritonforge.emulator.interfaces import Response
-from tritonforge.serving.listener import read_away
+from tritonforge.serving.listener import discard_input
 
 __all__ = ["HttpServer", "RequestHandler"]
 
@@ -87,7 +87,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._send(response, closing=True, reason=reason)
         self.wfile.flush()
-        read_away(self.connection, self.rfile)
+        discard_input(self.connection, self.rfile)
 
     def respond(self, incoming: HttpRequest) -> None:
         """Write the answer to a request."""

@@ -140,7 +140,7 @@ class Container:
             raise ContainerGoneError("the container does not listen") from error
         except (HTTPError, OSError) as error:
             raise ContainerGoneError("the container ended before it answered", in_flight=True) from error
-        death = server.death_behind(response.status, response.data) if isinstance(server, Server) else None
+        death = server.find_death(response.status, response.data) if isinstance(server, Server) else None
         if death is not None:
             in_flight = sent < death.ended
             raise ContainerGoneError(f"the container is being started again: {death.reason}", in_flight=in_flight)

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 from tritonforge.emulator.hosting.container import Container, RunningServer
 from tritonforge.emulator.hosting.container_images import ScriptOutcome
 from tritonforge.errors import DefinitionError, LaunchError, TritonForgeError
-from tritonforge.serving.tfs.server import start
+from tritonforge.serving.tfs.server import start_tfs_server
 
 if TYPE_CHECKING:
     from tritonforge.training.sandbox import Process
@@ -207,5 +207,7 @@ class TensorFlowContainer(Container):
 
     def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
         """The package's server; raises LaunchError."""
-        server = start(self._repository, self._environment, log=log, startup_timeout=self._timeout, cancelled=cancelled)
+        server = start_tfs_server(
+            self._repository, self._environment, log=log, startup_timeout=self._timeout, cancelled=cancelled
+        )
         return server, server.url

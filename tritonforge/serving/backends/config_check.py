@@ -13,7 +13,7 @@ from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import UNSUPPORTED, Difference, Signature, TensorSpec, compare_signatures
 from tritonforge.serving.backends.configuration import Configuration, Tensor
 
-__all__ = ["build_specs", "check", "read_signature"]
+__all__ = ["build_specs", "check_tensors", "read_signature"]
 
 
 def read_signature(config: Configuration) -> Signature:
@@ -27,7 +27,7 @@ def build_specs(tensors: Sequence[Tensor]) -> list[TensorSpec]:
     return [TensorSpec(tensor.name, tensor.data_type, tensor.shape) for tensor in tensors]
 
 
-def check(config: Configuration, found: Signature, *, shapes: bool = True) -> None:
+def check_tensors(config: Configuration, found: Signature, *, shapes: bool = True) -> None:
     """Compare a configuration with a model's file.
 
     Names, numbers, element types and (with ``shapes``) shapes are compared. A -1 of the file takes any extent of an
@@ -70,7 +70,7 @@ def _refuse_control(config: Configuration, difference: Difference) -> None:
         )
     dims = tuple(found.shape or ())[1:] if config.batched else tuple(found.shape or ())
     if dims != (1,):
-        raise ArtifactError(f"{where} in model has dims {_text(dims)} but dims [1] is expected")
+        raise ArtifactError(f"{where} in model has dims {_format_shape(dims)} but dims [1] is expected")
 
 
 def _check_count(config: Configuration, found: Signature) -> None:
@@ -112,19 +112,19 @@ def _refuse_shape(config: Configuration, difference: Difference) -> None:
     if difference.kind == "batch":
         raise ArtifactError(
             f"{where}for the model to support batching the shape should have at least 1 dimension and the first "
-            f"dimension must be -1; but shape expected by the model is {_text(shape)}"
+            f"dimension must be -1; but shape expected by the model is {_format_shape(shape)}"
         )
     how = (
         "an initial batch dimension because max_batch_size > 0 followed by the explicit tensor shape, making "
-        f"complete shape {_text(given)}"
+        f"complete shape {_format_shape(given)}"
         if config.batched
-        else f"shape {_text(given)}"
+        else f"shape {_format_shape(given)}"
     )
     raise ArtifactError(
-        f"{where}the model expects {len(shape)} dimensions (shape {_text(shape)}) but the model configuration "
+        f"{where}the model expects {len(shape)} dimensions (shape {_format_shape(shape)}) but the model configuration "
         f"specifies {len(given)} dimensions ({how})"
     )
 
 
-def _text(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return "[" + ",".join(map(str, shape)) + "]"

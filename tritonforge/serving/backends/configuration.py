@@ -1,22 +1,40 @@
-"""A model's configuration as a Triton stub hands it to a backend, made into values. This module does no I/O.
+"""A model's configuration as a Triton stub passes it to a backend: read, and completed from the model's file.
 
-Triton gives the configuration as JSON in the field names of model_config.proto, after its own normalisation, so that
+Triton passes the configuration as JSON in the field names of model_config.proto, after its own normalisation, so that
 fields with defaults are present. Shapes here are full: the batch dimension -1 comes first where the model batches, and
 ``reshape`` has replaced ``dims``, as Triton does for the tensors themselves.
+
+What a configuration leaves out is filled in as Triton's own backends do ("auto-complete"). Triton calls for it in a
+process of its own before it loads a model, unless ``--disable-auto-complete-config`` is given, and passes nothing but
+the configuration; the model's folder is found in the command line of that process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tritonforge.datatypes import TYPE_BF16, TYPE_BOOL, TYPE_FP32, TYPE_INT32
-from tritonforge.errors import ArtifactError
+from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
+from tritonforge.model_files.signature import UNSUPPORTED, Signature
 
-__all__ = ["Configuration", "State", "Tensor", "read", "read_config"]
+__all__ = [
+    "DEFAULT_MAX_BATCH_SIZE",
+    "Configuration",
+    "State",
+    "Tensor",
+    "is_complete",
+    "parse_config",
+    "read_arguments",
+    "read_incomplete_config",
+    "report_errors",
+    "set_batching",
+    "set_tensors",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +131,14 @@ class Configuration:
         return value
 
 
-def read(args: Mapping[str, str]) -> Configuration:
+def read_arguments(args: Mapping[str, str]) -> Configuration:
     """The configuration in the arguments of a `TritonPythonModel.initialize`."""
     folder = Path(args["model_repository"], args["model_version"])
     device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
-    return read_config(json.loads(args["model_config"]), folder, device=device)
+    return parse_config(json.loads(args["model_config"]), folder, device=device)
 
 
-def read_config(config: Mapping[str, Any], folder: Path, *, device: int | None = None) -> Configuration:
+def parse_config(config: Mapping[str, Any], folder: Path, *, device: int | None = None) -> Configuration:
     """The configuration in a ModelConfig's JSON form."""
     max_batch_size = int(config.get("max_batch_size", 0))
     batched = max_batch_size > 0
@@ -129,14 +147,16 @@ def read_config(config: Mapping[str, Any], folder: Path, *, device: int | None =
         folder=folder,
         platform=config.get("platform", ""),
         max_batch_size=max_batch_size,
-        inputs=tuple(_tensor(each, batched=batched) for each in config.get("input", ())),
-        outputs=tuple(_tensor(each, batched=batched) for each in config.get("output", ())),
+        inputs=tuple(_parse_tensor(each, batched=batched) for each in config.get("input", ())),
+        outputs=tuple(_parse_tensor(each, batched=batched) for each in config.get("output", ())),
         parameters={key: value.get("string_value", "") for key, value in config.get("parameters", {}).items()},
         default_model_filename=config.get("default_model_filename", ""),
         device=device,
         sequence="sequence_batching" in config,
-        controls=tuple(_controls(config.get("sequence_batching", {}), batched=batched)),
-        states=tuple(_state(state, batched=batched) for state in config.get("sequence_batching", {}).get("state", ())),
+        controls=tuple(_parse_controls(config.get("sequence_batching", {}), batched=batched)),
+        states=tuple(
+            _parse_state(state, batched=batched) for state in config.get("sequence_batching", {}).get("state", ())
+        ),
         sequence_idle_seconds=int(config.get("sequence_batching", {}).get("max_sequence_idle_microseconds", 0)) / 1e6,
     )
 
@@ -146,7 +166,7 @@ def read_config(config: Mapping[str, Any], folder: Path, *, device: int | None =
 _CONTROL_TYPES = {"int32_false_true": TYPE_INT32, "fp32_false_true": TYPE_FP32, "bool_false_true": TYPE_BOOL}
 
 
-def _controls(sequence_batching: Mapping[str, Any], *, batched: bool) -> Iterator[Tensor]:
+def _parse_controls(sequence_batching: Mapping[str, Any], *, batched: bool) -> Iterator[Tensor]:
     """The control inputs: one element each, of the type that its value pair or ``data_type`` says."""
     for tensor in sequence_batching.get("control_input", ()):
         for control in tensor.get("control", ()):
@@ -155,7 +175,7 @@ def _controls(sequence_batching: Mapping[str, Any], *, batched: bool) -> Iterato
             yield Tensor(tensor["name"], data_type, (1,), (-1, 1) if batched else (1,))
 
 
-def _state(state: Mapping[str, Any], *, batched: bool) -> State:
+def _parse_state(state: Mapping[str, Any], *, batched: bool) -> State:
     dims = tuple(int(extent) for extent in state.get("dims", ()))
     shape = (-1, *dims) if batched else dims
     # Without an initial state, Triton starts with an extent of 1 where it varies (sequence_state.cc `Initialize`).
@@ -169,7 +189,7 @@ def _state(state: Mapping[str, Any], *, batched: bool) -> State:
     )
 
 
-def _tensor(config: Mapping[str, Any], *, batched: bool) -> Tensor:
+def _parse_tensor(config: Mapping[str, Any], *, batched: bool) -> Tensor:
     reshape = config.get("reshape")
     dims = tuple(int(each) for each in (config["dims"] if reshape is None else reshape.get("shape", ())))
     return Tensor(
@@ -180,3 +200,97 @@ def _tensor(config: Mapping[str, Any], *, batched: bool) -> Tensor:
         optional=bool(config.get("optional", False)),
         ragged=bool(config.get("allow_ragged_batch", False)),
     )
+
+
+#: Triton's ``--backend-config=default-max-batch-size``.
+DEFAULT_MAX_BATCH_SIZE: Final = 4
+
+
+@contextlib.contextmanager
+def report_errors() -> Iterator[None]:
+    """Give this project's errors, and those of reading files, to Triton as the reason why a model does not load."""
+    import triton_python_backend_utils as pb_utils
+
+    try:
+        yield
+    except TritonForgeError as error:
+        raise pb_utils.TritonModelException(str(error)) from error
+    except ModuleNotFoundError as error:
+        raise pb_utils.TritonModelException(
+            str(MissingExtraError(error.name or "a framework", extra="local"))
+        ) from error
+    except FileNotFoundError as error:
+        raise pb_utils.TritonModelException(f"unable to find '{error.filename}'") from error
+
+
+def read_incomplete_config(config: Any) -> Configuration:
+    """The configuration that Triton wants completed (a `ModelConfig` of the stub), with the model's folder."""
+    # argv[1] of a stub is <model folder>/<version>/<file name> (python_backend src/stub_launcher.cc).
+    command = Path("/proc/self/cmdline").read_bytes().split(b"\0")
+    return parse_config(config.as_dict(), Path(command[1].decode()).parent)
+
+
+def is_complete(config: Any) -> bool:
+    """Whether every input and output is there with its name, type and dims."""
+    parts = config.as_dict()
+    tensors = [*parts.get("input", ()), *parts.get("output", ())]
+    given = all(each["data_type"] != "TYPE_INVALID" and (each["dims"] or "reshape" in each) for each in tensors)
+    return bool(parts.get("input")) and bool(parts.get("output")) and given
+
+
+def set_tensors(config: Any, signature: Signature, *, batched: bool) -> None:
+    """Add the inputs and outputs that are missing, and the types and dims of those that are there without."""
+    parts = config.as_dict()
+    for key, add, tensors in (
+        ("input", config.add_input, signature.inputs),
+        ("output", config.add_output, signature.outputs),
+    ):
+        present = {stated["name"]: stated for stated in parts.setdefault(key, [])}
+        for tensor in tensors:
+            if present and key == "output" and tensor.name not in present:
+                continue  # a configuration that names some outputs has these alone
+            stated = present.get(tensor.name, {"data_type": "TYPE_INVALID", "dims": []})
+            if tensor.data_type in (None, UNSUPPORTED) or tensor.shape is None:
+                continue  # the configuration has to state what the file does not
+            if stated["data_type"] == "TYPE_INVALID" or not (stated["dims"] or "reshape" in stated):
+                dims = list(tensor.shape[1:] if batched else tensor.shape)
+                add({"name": tensor.name, "data_type": tensor.data_type, "dims": stated["dims"] or dims or [1]})
+
+
+def set_batching(config: Any, signature: Signature) -> bool:
+    """Decide whether the model batches, and set ``max_batch_size`` and the dynamic batcher where it does.
+
+    A model can batch when every first dimension is -1. ``dims`` that are given decide: with the batch dimension among
+    them the model does not batch.
+
+    Raises:
+        ArtifactError: the configuration asks for batches and the model cannot, or its dims contradict each other.
+    """
+    parts = config.as_dict()
+    name, asked = parts["name"], int(parts["max_batch_size"])
+    shapes = {tensor.name: tensor.shape for tensor in (*signature.inputs, *signature.outputs)}
+    can = all(shape is not None and tuple(shape[:1]) == (-1,) for shape in shapes.values())
+    if asked > 0:
+        if not can:
+            raise ArtifactError(
+                f"unable to autofill for '{name}', configuration specified max-batch {asked} but model signature does "
+                "not support batching"
+            )
+        return True
+    given = {each["name"]: each["dims"] for each in (*parts.get("input", ()), *parts.get("output", ())) if each["dims"]}
+    hints = {len(dims) < len(shapes[name] or ()) for name, dims in given.items() if name in shapes}
+    if len(hints) > 1:
+        raise ArtifactError(
+            f"unable to autofill for '{name}', model tensor configurations are contradicting each other in terms of "
+            "whether batching is supported"
+        )
+    if not can or hints == {False}:
+        return False
+    config.set_max_batch_size(DEFAULT_MAX_BATCH_SIZE)
+    _set_dynamic_batching(config)
+    return True
+
+
+def _set_dynamic_batching(config: Any) -> None:
+    if "sequence_batching" not in config.as_dict():
+        config.set_dynamic_batching()

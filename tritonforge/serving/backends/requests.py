@@ -1,29 +1,46 @@
-"""The requests of one execution: arrays out of Triton, answers back into it, and batches of several requests between.
+"""The requests of one execution: arrays out of Triton, results back into it, and batches of several requests between.
 
-Triton's scheduler hands a backend one request, or with ``dynamic_batching`` several whose batch sizes add up to at most
-``max_batch_size``; one response must go back for each, in the same order. An error belongs to one request: when a batch
-fails, its requests run alone, so that the good ones are answered.
+Triton's scheduler passes a backend one request, or with ``dynamic_batching`` several whose batch sizes add up to at
+most ``max_batch_size``; one response must go back for each, in the same order. An error belongs to one request: when a
+batch fails, its requests run alone, so that the good ones are answered.
+
+The python backend gives every tensor but BF16 as a numpy array: numpy itself has no such type. DLPack carries it
+(``kDLBfloat``), so this module reads and makes DLPack capsules of memory on the CPU. Layout: dlpack.h 0.8,
+`DLManagedTensor`.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+import ml_dtypes
 import numpy as np
 
-from tritonforge.serving.backends import bfloat16
 from tritonforge.serving.backends.configuration import Configuration
-from tritonforge.serving.backends.sequences import Sequence as SequencePlace
+from tritonforge.serving.backends.sequences import SequencePosition as SequencePlace
 from tritonforge.serving.backends.sequences import SequenceStates
 
-__all__ = ["Answer", "Arrays", "Question", "RequestError", "Run", "in_batches", "respond"]
+__all__ = [
+    "BFLOAT16",
+    "Arrays",
+    "BackendRequest",
+    "RequestError",
+    "Result",
+    "RunModel",
+    "make_bfloat16_tensor",
+    "read_bfloat16",
+    "run_batch",
+    "run_in_groups",
+]
+
 
 Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
 
 #: Runs a model: arrays by input name and the names of the wanted outputs give arrays by output name.
-Run: TypeAlias = Callable[[Arrays, Sequence[str]], Arrays]
+RunModel: TypeAlias = Callable[[Arrays, Sequence[str]], Arrays]
 
 
 class RequestError(Exception):
@@ -35,11 +52,11 @@ class RequestError(Exception):
 
 
 #: Arrays by output name, or why there are none.
-Answer: TypeAlias = "Arrays | RequestError"
+Result: TypeAlias = "Arrays | RequestError"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class BackendRequest:
     """One request: arrays by input name, the wanted outputs, and the batch size (1 where the model does not batch).
 
     ``outputs`` are what the model must compute: the ``requested`` outputs, and those that are implicit states.
@@ -51,10 +68,10 @@ class Question:
     requested: tuple[str, ...] | None = None
 
 
-def respond(
+def run_batch(
     requests: Sequence[Any],
     configuration: Configuration,
-    answer: Callable[[Sequence[Question]], Sequence[Answer]],
+    answer: Callable[[Sequence[BackendRequest]], Sequence[Result]],
     *,
     states: SequenceStates | None = None,
 ) -> list[Any]:
@@ -66,7 +83,7 @@ def respond(
     import triton_python_backend_utils as pb_utils
 
     responses: list[Any] = [None] * len(requests)
-    questions: list[Question] = []
+    questions: list[BackendRequest] = []
     places: list[int] = []
     in_sequence: list[SequencePlace | None] = []
     for place, request in enumerate(requests):
@@ -76,60 +93,64 @@ def respond(
             error = pb_utils.TritonError("the request was cancelled", pb_utils.TritonError.CANCELLED)
             responses[place] = pb_utils.InferenceResponse(output_tensors=[], error=error)
             continue
-        question = _question(request, configuration)
+        question = _read_request(request, configuration)
         if states is not None and sequence is not None:
-            question = _with_states(question, configuration, states, sequence)
+            question = _add_states(question, configuration, states, sequence)
         questions.append(question)
         places.append(place)
         in_sequence.append(sequence)
     for place, question, sequence, answered in zip(places, questions, in_sequence, answer(questions), strict=True):
         if states is not None and sequence is not None and not isinstance(answered, RequestError):
             states.update(sequence, answered)
-        responses[place] = _response(question, answered)
+        responses[place] = _build_response(question, answered)
     return responses
 
 
-def _with_states(
-    question: Question, configuration: Configuration, states: SequenceStates, sequence: SequencePlace
-) -> Question:
+def _add_states(
+    question: BackendRequest, configuration: Configuration, states: SequenceStates, sequence: SequencePlace
+) -> BackendRequest:
     """The question with its state inputs, asked for the state outputs as well."""
     inputs = dict(question.inputs)
     if sequence.is_padding:  # Triton sends uninitialised memory
         controls = {tensor.name for tensor in configuration.controls}
-        inputs = {name: array if name in controls else _zeros(array) for name, array in inputs.items()}
+        inputs = {name: array if name in controls else _make_zeros(array) for name, array in inputs.items()}
     inputs.update(states.inputs(sequence))
     outputs = tuple(dict.fromkeys((*question.outputs, *states.output_names)))
     if sequence.is_padding and not outputs:
         outputs = tuple(tensor.name for tensor in configuration.outputs)
-    return Question(inputs, outputs, question.size, requested=question.outputs)
+    return BackendRequest(inputs, outputs, question.size, requested=question.outputs)
 
 
-def _zeros(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _make_zeros(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.full(array.shape, b"", dtype=object) if array.dtype == object else np.zeros_like(array)
 
 
-def in_batches(questions: Sequence[Question], run: Run, *, batched: bool, retry: bool = True) -> list[Answer]:
+def run_in_groups(
+    questions: Sequence[BackendRequest], run: RunModel, *, batched: bool, retry: bool = True
+) -> list[Result]:
     """Run questions of the same inputs and shapes as one batch, and split what comes back.
 
     A batch that fails runs again, each question alone, unless ``retry`` is False: a model that keeps state would take
     a step twice.
     """
     if not batched:
-        return [_alone(question, run) for question in questions]
+        return [_run_alone(question, run) for question in questions]
     groups: dict[Any, list[int]] = {}
     for place, question in enumerate(questions):
         key = tuple((name, array.shape[1:], array.dtype.str) for name, array in sorted(question.inputs.items()))
         groups.setdefault(key, []).append(place)
-    answers: list[Answer | None] = [None] * len(questions)
+    answers: list[Result | None] = [None] * len(questions)
     for places in groups.values():
-        for place, answered in zip(places, _together([questions[each] for each in places], run, retry), strict=True):
+        for place, answered in zip(
+            places, _run_together([questions[each] for each in places], run, retry), strict=True
+        ):
             answers[place] = answered
     return [each for each in answers if each is not None]
 
 
-def _together(questions: Sequence[Question], run: Run, retry: bool) -> list[Answer]:
+def _run_together(questions: Sequence[BackendRequest], run: RunModel, retry: bool) -> list[Result]:
     if len(questions) == 1:
-        return [_alone(questions[0], run)]
+        return [_run_alone(questions[0], run)]
     inputs = {name: np.concatenate([each.inputs[name] for each in questions]) for name in questions[0].inputs}
     wanted = tuple(dict.fromkeys(name for each in questions for name in each.outputs))
     try:
@@ -138,8 +159,8 @@ def _together(questions: Sequence[Question], run: Run, retry: bool) -> list[Answ
         for name, array in outputs.items():
             _check_batch(name, array, total)
     except RequestError as error:
-        return [_alone(question, run) if retry else error for question in questions]
-    answers: list[Answer] = []
+        return [_run_alone(question, run) if retry else error for question in questions]
+    answers: list[Result] = []
     start = 0
     for question in questions:
         stop = start + question.size
@@ -148,7 +169,7 @@ def _together(questions: Sequence[Question], run: Run, retry: bool) -> list[Answ
     return answers
 
 
-def _alone(question: Question, run: Run) -> Answer:
+def _run_alone(question: BackendRequest, run: RunModel) -> Result:
     try:
         return run(question.inputs, question.outputs)
     except RequestError as error:
@@ -163,18 +184,18 @@ def _check_batch(name: str, array: np.ndarray[Any, Any], size: int) -> None:
         )
 
 
-def _question(request: Any, configuration: Configuration) -> Question:
+def _read_request(request: Any, configuration: Configuration) -> BackendRequest:
     inputs = {}
     for tensor in request.inputs():
         name = tensor.name()
-        inputs[name] = bfloat16.array(tensor) if configuration.is_bfloat16(name) else tensor.as_numpy()
+        inputs[name] = read_bfloat16(tensor) if configuration.is_bfloat16(name) else tensor.as_numpy()
     size = next(iter(inputs.values())).shape[0] if configuration.batched and inputs else 1
     # In the order of Triton's C++ backends; the stub gives a set, whose order changes from process to process
     # (infer_request.h `original_requested_outputs_` is a std::set).
-    return Question(inputs, tuple(sorted(request.requested_output_names())), size)
+    return BackendRequest(inputs, tuple(sorted(request.requested_output_names())), size)
 
 
-def _response(question: Question, answered: Answer) -> Any:
+def _build_response(question: BackendRequest, answered: Result) -> Any:
     import triton_python_backend_utils as pb_utils
 
     if isinstance(answered, RequestError):
@@ -183,8 +204,92 @@ def _response(question: Question, answered: Answer) -> Any:
     tensors = []
     for name in question.outputs if question.requested is None else question.requested:
         array = answered[name]
-        if array.dtype == bfloat16.DTYPE:
-            tensors.append(bfloat16.tensor(name, array))
+        if array.dtype == BFLOAT16:
+            tensors.append(make_bfloat16_tensor(name, array))
         else:
             tensors.append(pb_utils.Tensor(name, np.ascontiguousarray(array)))
     return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
+
+_CPU: Final = 1  # kDLCPU
+_BFLOAT: Final = 4  # kDLBfloat
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+_Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class _DLManagedTensor(ctypes.Structure):
+    _fields_ = (("tensor", _DLTensor), ("context", ctypes.c_void_p), ("deleter", _Deleter))
+
+
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+_get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_get_pointer.restype, _get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+
+_CAPSULE_NAME: Final = b"dltensor"  # one object for good: a capsule keeps the pointer to its name
+
+#: What capsules point to, until their consumer calls the deleter.
+_exported: dict[int, tuple[Any, ...]] = {}
+
+
+_release = _Deleter(lambda address: _exported.pop(address, None) and None)
+
+
+def read_bfloat16(tensor: Any) -> np.ndarray[Any, Any]:
+    """A copy of a Triton tensor of BF16, as an array of ml_dtypes' bfloat16."""
+    capsule = tensor.to_dlpack()
+    description = _DLManagedTensor.from_address(_get_pointer(capsule, _CAPSULE_NAME)).tensor
+    shape = tuple(description.shape[axis] for axis in range(description.ndim))
+    count = int(np.prod(shape, dtype=np.int64))
+    if count == 0:
+        return np.empty(shape, BFLOAT16)
+    content = ctypes.string_at(description.data + description.byte_offset, count * BFLOAT16.itemsize)
+    return np.frombuffer(content, BFLOAT16).reshape(shape)
+
+
+class _Exporter:
+    """An object with the two methods of the DLPack protocol."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (_CPU, 0)
+
+    def __dlpack__(self, *, stream: object = None) -> object:
+        shape = (ctypes.c_int64 * self._array.ndim)(*self._array.shape)
+        managed = _DLManagedTensor()
+        managed.tensor.data = self._array.ctypes.data
+        managed.tensor.device_type = _CPU
+        managed.tensor.ndim = self._array.ndim
+        managed.tensor.code, managed.tensor.bits, managed.tensor.lanes = _BFLOAT, 16, 1
+        managed.tensor.shape = shape
+        managed.deleter = _release
+        address = ctypes.addressof(managed)
+        _exported[address] = (managed, shape, self._array)
+        return _new_capsule(address, _CAPSULE_NAME, None)
+
+
+def make_bfloat16_tensor(name: str, array: np.ndarray[Any, Any]) -> Any:
+    """A Triton tensor of an array of bfloat16."""
+    import triton_python_backend_utils as pb_utils
+
+    return pb_utils.Tensor.from_dlpack(name, _Exporter(np.ascontiguousarray(array)))

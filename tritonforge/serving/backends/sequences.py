@@ -20,7 +20,7 @@ from tritonforge.datatypes import BY_CONFIG, TYPE_STRING
 from tritonforge.errors import ArtifactError
 from tritonforge.serving.backends.configuration import Configuration, State
 
-__all__ = ["CorrelationId", "Sequence", "SequenceStates"]
+__all__ = ["CorrelationId", "SequencePosition", "SequenceStates"]
 
 CorrelationId: TypeAlias = "int | str"
 
@@ -35,7 +35,7 @@ _IDLE_MARGIN: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class SequencePosition:
     """The place of a request in its sequence.
 
     ``correlation_id`` is 0 or "" for a request that Triton adds to fill an idle batch slot.
@@ -46,7 +46,7 @@ class Sequence:
     is_end: bool
 
     @classmethod
-    def of(cls, request: Any) -> Sequence:
+    def of(cls, request: Any) -> SequencePosition:
         """Read the place of an `InferenceRequest` of the python backend."""
         flags = int(request.flags())
         return cls(request.correlation_id(), bool(flags & _START), bool(flags & _END))
@@ -73,7 +73,7 @@ class SequenceStates:
     def __post_init__(self) -> None:
         folder = self.configuration.folder.parent / "initial_state"
         self._initial = {
-            state.input.name: _initial_state(state, folder, batched=self.configuration.batched)
+            state.input.name: _read_initial_state(state, folder, batched=self.configuration.batched)
             for state in self.configuration.states
         }
 
@@ -82,13 +82,13 @@ class SequenceStates:
         """The outputs that the model must compute for every request."""
         return tuple(state.output.name for state in self.configuration.states)
 
-    def inputs(self, sequence: Sequence) -> _Arrays:
+    def inputs(self, sequence: SequencePosition) -> _Arrays:
         """Return the state inputs of a request: the initial ones at a start, else those of the request before it."""
         if sequence.is_padding or sequence.is_start or sequence.correlation_id not in self._kept:
             return self._initial
         return self._kept[sequence.correlation_id][1]
 
-    def update(self, sequence: Sequence, outputs: _Arrays) -> None:
+    def update(self, sequence: SequencePosition, outputs: _Arrays) -> None:
         """Keep the state outputs of an answered request for the next one of its sequence."""
         if not self.configuration.states or sequence.is_padding:
             return
@@ -109,13 +109,13 @@ class SequenceStates:
             del self._kept[correlation_id]
 
 
-def _initial_state(state: State, folder: Path, *, batched: bool) -> np.ndarray[Any, Any]:
+def _read_initial_state(state: State, folder: Path, *, batched: bool) -> np.ndarray[Any, Any]:
     shape = (1, *state.initial_dims) if batched else state.initial_dims
     count = int(np.prod(shape, dtype=np.int64))
     data_type = state.input.data_type
     data = None if state.initial_file is None else (folder / state.initial_file).read_bytes()
     if data_type == TYPE_STRING:
-        texts = [b""] * count if data is None else _texts(data, count, folder / str(state.initial_file))
+        texts = [b""] * count if data is None else _read_texts(data, count, folder / str(state.initial_file))
         return np.array(texts, dtype=object).reshape(shape)
     dtype = BY_CONFIG[data_type].dtype
     if data is None:
@@ -129,7 +129,7 @@ def _initial_state(state: State, folder: Path, *, batched: bool) -> np.ndarray[A
     return np.frombuffer(data[:size], dtype).reshape(shape)
 
 
-def _texts(data: bytes, count: int, path: Path) -> list[bytes]:
+def _read_texts(data: bytes, count: int, path: Path) -> list[bytes]:
     """Elements of TYPE_STRING: each a length as little-endian uint32, then that many bytes."""
     texts: list[bytes] = []
     start = 0

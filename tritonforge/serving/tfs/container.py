@@ -25,8 +25,8 @@ from typing import Any, Final, TypedDict
 import urllib3
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving import listener, ports
-from tritonforge.serving.tfs import configuration, package, python_environment, worker
+from tritonforge.serving import listener, loopback
+from tritonforge.serving.tfs import package, python_environment, worker
 from tritonforge.triton import tfs_container
 from tritonforge.triton.tfs_layout import CODE, INFERENCE, LIBRARY, ServedModel
 
@@ -72,7 +72,7 @@ class _Predictor:
 
     @property
     def address(self) -> str:
-        return f"http://{ports.HOST}:{self.rest_port}"
+        return f"http://{loopback.HOST}:{self.rest_port}"
 
     def start(self) -> None:
         self.process = subprocess.Popen(  # noqa: S603 - our own command
@@ -83,7 +83,7 @@ class _Predictor:
 def main() -> int:
     """Run until SIGTERM, or until it cannot go on."""
     job: Job = json.loads(sys.argv[1])
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, _request_stop)
     container = None
     try:
         container = _Container(job)
@@ -100,7 +100,7 @@ def main() -> int:
     return 0
 
 
-def _stop(*_: object) -> None:
+def _request_stop(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _Stop
 
@@ -114,9 +114,9 @@ class _Container:
             raise LaunchError("; ".join(problems.values()))
         self._job = job
         self._folder = Path(job["folder"])
-        self._package = package.read(Path(job["package"]))
+        self._package = package.read_package(Path(job["package"]))
         self._settings = tfs_container.read_settings(os.environ, cpus=os.cpu_count() or 1)
-        self._default = package.default_model(self._package, self._settings.default_model)
+        self._default = package.choose_default_model(self._package, self._settings.default_model)
         self._predictors: list[_Predictor] = []
         self._workers: list[subprocess.Popen[bytes]] = []
         self._opened: Any = None
@@ -129,12 +129,12 @@ class _Container:
         with ExitStack() as held:
             for number in range(self._settings.instance_count):
                 wanted: dict[str, int | None] = {"rest": 0, "grpc": 0 if self._job["grpc"] else None}
-                found = held.enter_context(ports.held(wanted))
+                found = held.enter_context(loopback.hold_ports(wanted))
                 predictor = self._predictor(number, found)
                 self._predictors.append(predictor)
                 predictor.start()
             self._wait_for_models()
-        self._opened = listener.listening(ports.HOST, self._job["port"])
+        self._opened = listener.open_socket(loopback.HOST, self._job["port"])
         self._workers = [self._worker() for _ in range(self._settings.workers)]
 
     def watch(self) -> None:
@@ -144,11 +144,11 @@ class _Container:
             time.sleep(_PAUSE)
             for predictor in self._predictors:
                 if predictor.process is not None and predictor.process.pid == pid:
-                    _tell(f"unexpected tensorflow serving exit (status: {status}). restarting.")
+                    _note(f"unexpected tensorflow serving exit (status: {status}). restarting.")
                     predictor.start()
             for index, each in enumerate(self._workers):
                 if each.pid == pid:
-                    _tell(f"unexpected gunicorn exit (status: {status}). restarting.")
+                    _note(f"unexpected gunicorn exit (status: {status}). restarting.")
                     self._workers[index] = self._worker()
 
     def stop(self) -> None:
@@ -166,25 +166,25 @@ class _Container:
     def _prepare_python(self) -> Path:
         """Create the handlers' environment with what requirements.txt names, and return its Python."""
         requirements = self._package.requirements
-        python = python_environment.create(self._folder, with_pip=requirements is not None)
+        python = python_environment.create_environment(self._folder, with_pip=requirements is not None)
         if (self._package.folder / LIBRARY).exists():
             if requirements is not None:
-                _tell(f"loading modules in {self._package.folder / LIBRARY}, ignoring requirements.txt")
+                _note(f"loading modules in {self._package.folder / LIBRARY}, ignoring requirements.txt")
         elif requirements is not None:
-            _tell(f"installing packages from {requirements}")
-            python_environment.install(
+            _note(f"installing packages from {requirements}")
+            python_environment.install_requirements(
                 python, requirements, environment=os.environ, on_line=_write, preexec=_die_with_container
             )
         return python
 
     def _predictor(self, number: int, found: dict[str, int | None]) -> _Predictor:
         models, batching = self._folder / "model-config.cfg", self._folder / "batching-config.cfg"
-        models.write_text(configuration.model_config(self._package.models, self._package.folder), encoding="utf-8")
+        models.write_text(package.build_model_config(self._package.models, self._package.folder), encoding="utf-8")
         if self._settings.batching is not None:
-            batching.write_text(configuration.batching_parameters(self._settings.batching), encoding="utf-8")
+            batching.write_text(package.build_batching_parameters(self._settings.batching), encoding="utf-8")
         rest_port = found["rest"]
         assert rest_port is not None
-        command = configuration.command(
+        command = package.build_command(
             self._job["program"],
             self._settings,
             grpc_port=found["grpc"] or 0,
@@ -193,7 +193,7 @@ class _Container:
             batching_file=batching,
         )
         if number == 0:
-            _tell(f"tensorflow serving command: {' '.join(command)}")
+            _note(f"tensorflow serving command: {' '.join(command)}")
         surroundings = dict(os.environ)
         if self._job["preload"]:
             surroundings["LD_PRELOAD"] = " ".join(filter(None, [self._job["preload"], os.environ.get("LD_PRELOAD")]))
@@ -206,9 +206,9 @@ class _Container:
         pool = urllib3.PoolManager(retries=False, timeout=5.0)
         for predictor in self._predictors:
             for model in self._package.models:
-                reasons = _settled(pool, predictor, model, deadline, self._settings.wait_time)
+                reasons = _wait_for_model(pool, predictor, model, deadline, self._settings.wait_time)
                 for reason in reasons:
-                    _tell(reason)
+                    _note(reason)
                 if reasons and model is self._default:
                     raise LaunchError("; ".join(reasons))
 
@@ -266,7 +266,7 @@ class _Container:
         }
 
 
-def _settled(
+def _wait_for_model(
     pool: urllib3.PoolManager, predictor: _Predictor, model: ServedModel, deadline: float, wait_time: int
 ) -> Sequence[str]:
     """Wait until a model is loaded; why it is not, one sentence a version.
@@ -303,7 +303,7 @@ def _die_with_container() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _tell(sentence: str) -> None:
+def _note(sentence: str) -> None:
     _write(f"{NOTE}{sentence}")
 
 

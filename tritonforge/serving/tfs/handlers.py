@@ -1,26 +1,131 @@
-"""The handlers of a package: ``code/inference.py``, imported as the container imports it.
+"""The handlers of a package (``code/inference.py``), imported as the container does, and the Context that they get.
 
 Source: aws/deep-learning-containers scripts/docker/tensorflow/inference/sagemaker/python_service.py `_import_handlers`,
-`_make_handler`, `default_handler` (images of TensorFlow Serving 2.20).
+`_make_handler`, `default_handler`; tfs_utils.py `parse_request`, `make_tfs_uri`; tensorflowServing.js `make_tfs_uri`,
+`parse_custom_attributes` (images of TensorFlow Serving 2.20).
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving.tfs.contract import Context
+from tritonforge.serving.listener import Request
 from tritonforge.triton.tfs_container import find_distribution
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Body", "Handler", "default", "load"]
+
+__all__ = [
+    "CUSTOM_ATTRIBUTES",
+    "Context",
+    "Handler",
+    "RequestBody",
+    "build_context",
+    "build_model_path",
+    "load_handler",
+    "parse_attributes",
+    "post_unchanged",
+]
+
+
+CUSTOM_ATTRIBUTES: Final = "x-amzn-sagemaker-custom-attributes"
+
+_ATTRIBUTE: Final = re.compile(r"(tfs-[a-z\-]+=[^,]+)")
+_MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_VERSION: Final = re.compile(r"[0-9]+")
+_METHODS: Final = ("predict", "classify", "regress")
+_JSON: Final = "application/json"
+
+
+class Context(NamedTuple):
+    """What a handler is told of a request, field by field as in the 2.20 container.
+
+    ``model_name``, ``model_version`` and ``method`` are what the custom attributes say, None where they do not.
+    ``rest_uri`` is the address to post the prediction request to, ``channel`` a gRPC channel to the same server (None
+    where it has no gRPC), ``content_length`` in bytes, ``timeout`` in seconds.
+    """
+
+    model_name: str | None
+    model_version: str | None
+    method: str | None
+    rest_uri: str
+    grpc_port: str
+    channel: Any
+    custom_attributes: str | None
+    request_content_type: str
+    accept_header: str
+    content_length: int | None
+    timeout: int
+
+
+def parse_attributes(header: str | None) -> dict[str, str]:
+    """The ``tfs-...=...`` pairs of a Custom-Attributes header."""
+    pairs = (tuple(each.split("=", 1)) for each in _ATTRIBUTE.findall(header or ""))
+    return dict(pairs)
+
+
+def build_model_path(header: str | None, default_model: str, *, with_method: bool = True) -> str:
+    """The path of TensorFlow Serving's REST API that a request with this Custom-Attributes header is meant for.
+
+    Raises:
+        ValueError: one of the attributes is none that the container takes; it answers 400 with this sentence.
+    """
+    found = parse_attributes(header)
+    name = found.get("tfs-model-name")
+    version = found.get("tfs-model-version")
+    method = found.get("tfs-method", "predict")
+    if name is not None and not _MODEL_NAME.fullmatch(name):
+        raise ValueError("invalid tfs-model-name")
+    if version is not None and not _VERSION.fullmatch(version):
+        raise ValueError("invalid tfs-model-version: must be a positive integer")
+    if method not in _METHODS:
+        raise ValueError("invalid tfs-method: must be one of predict|classify|regress")
+    path = f"/v1/models/{name or default_model}"
+    if version is not None:
+        path += f"/versions/{version}"
+    return f"{path}:{method}" if with_method else path
+
+
+def build_context(
+    request: Request,
+    *,
+    default_model: str,
+    rest_address: str,
+    grpc_port: str,
+    channel: Any,
+    timeout: int,
+) -> Context:
+    """The Context of a request; ``rest_address`` is that of TensorFlow Serving, ``http://host:port``.
+
+    Raises:
+        ValueError: as `build_model_path`.
+    """
+    headers: Mapping[str, str] = request.headers
+    header = headers.get(CUSTOM_ATTRIBUTES)
+    found = parse_attributes(header)
+    chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+    return Context(
+        model_name=found.get("tfs-model-name"),
+        model_version=found.get("tfs-model-version"),
+        method=found.get("tfs-method"),
+        rest_uri=rest_address + build_model_path(header, default_model),
+        grpc_port=grpc_port,
+        channel=channel,
+        custom_attributes=header,
+        request_content_type=headers.get("content-type") or _JSON,
+        accept_header=headers.get("accept") or _JSON,
+        content_length=None if chunked or "content-length" not in headers else int(headers["content-length"]),
+        timeout=timeout,
+    )
+
 
 #: Takes the request's stream and its Context, and gives the body and the content type of the answer.
 Handler: TypeAlias = Callable[[Any, Context], Any]
@@ -28,10 +133,10 @@ Handler: TypeAlias = Callable[[Any, Context], Any]
 _local = threading.local()
 
 
-class Body:
+class RequestBody:
     """A request's body as a handler sees it: it can be read once, and neither sought nor told a position.
 
-    It has what gunicorn's `Body` has (gunicorn/http/body.py), so that code which needs more fails here too.
+    It has what gunicorn's `RequestBody` has (gunicorn/http/body.py), so that code which needs more fails here too.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -56,7 +161,7 @@ class Body:
         """The lines that are left."""
         return list(self)
 
-    def __iter__(self) -> Body:
+    def __iter__(self) -> RequestBody:
         return self
 
     def __next__(self) -> bytes:
@@ -66,7 +171,7 @@ class Body:
         return line
 
 
-def load(inference: Path) -> Handler:
+def load_handler(inference: Path) -> Handler:
     """The handler of an ``inference.py``: its ``handler``, else its ``input_handler`` and ``output_handler`` as one.
 
     Raises:
@@ -82,26 +187,26 @@ def load(inference: Path) -> Handler:
     # Whatever a user's program raises is told in one line, with the place.
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        raise LaunchError(_not_imported(inference, error)) from error
+        raise LaunchError(_explain_import_error(inference, error)) from error
     if hasattr(module, "handler"):
         made: Handler = module.handler
         return made
     if hasattr(module, "input_handler") and hasattr(module, "output_handler"):
-        return _paired(module.input_handler, module.output_handler)
+        return _pair_handlers(module.input_handler, module.output_handler)
     raise LaunchError(
         f"{inference}: Handlers are not implemented correctly in user script: define handler(data, context), or "
         "input_handler(data, context) and output_handler(response, context)"
     )
 
 
-def default(data: Body, context: Context) -> Any:
+def post_unchanged(data: RequestBody, context: Context) -> Any:
     """The handler of a package that has code, but no ``inference.py``: the body is posted as it is."""
-    return _checked(_post(context, data.read().decode("utf-8"))).content, context.accept_header
+    return _check_status(_post(context, data.read().decode("utf-8"))).content, context.accept_header
 
 
-def _paired(input_handler: Callable[..., Any], output_handler: Callable[..., Any]) -> Handler:
-    def handler(data: Body, context: Context) -> Any:
-        return output_handler(_checked(_post(context, input_handler(data, context))), context)
+def _pair_handlers(input_handler: Callable[..., Any], output_handler: Callable[..., Any]) -> Handler:
+    def handler(data: RequestBody, context: Context) -> Any:
+        return output_handler(_check_status(_post(context, input_handler(data, context))), context)
 
     return handler
 
@@ -117,7 +222,7 @@ def _post(context: Context, data: Any) -> requests.Response:
     return answer
 
 
-def _checked(response: requests.Response) -> requests.Response:
+def _check_status(response: requests.Response) -> requests.Response:
     """A good answer; any other is raised with its status, before an output_handler sees it."""
     import falcon
 
@@ -129,7 +234,7 @@ def _checked(response: requests.Response) -> requests.Response:
     return response
 
 
-def _not_imported(inference: Path, error: BaseException) -> str:
+def _explain_import_error(inference: Path, error: BaseException) -> str:
     place = str(inference)
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == place]
     if isinstance(error, SyntaxError) and error.filename == place:

@@ -1,18 +1,33 @@
-"""A package on disk: its models, and whether it has code. An edge."""
+"""A package on disk, and the command and files that start tensorflow_model_server on it.
+
+The files are protobuf text format: ModelServerConfig (tensorflow_serving/config/model_server_config.proto) and
+BatchingParameters (servables/tensorflow/session_bundle_config.proto). Source: aws/deep-learning-containers
+scripts/docker/tensorflow/inference/sagemaker/serve.py `_create_tfs_config`, tfs_utils.py `tfs_command`.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from google.protobuf import text_encoding
+
 from tritonforge.errors import LaunchError
 from tritonforge.triton import tfs_layout as layout
-from tritonforge.triton.tfs_container import has_requirements
+from tritonforge.triton.tfs_container import Batching, Settings, has_requirements
 from tritonforge.triton.tfs_layout import ServedModel
 
-__all__ = ["ServedPackage", "default_model", "is_package", "read"]
+__all__ = [
+    "ServedPackage",
+    "build_batching_parameters",
+    "build_command",
+    "build_model_config",
+    "choose_default_model",
+    "is_package",
+    "read_package",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +45,10 @@ class ServedPackage:
 
 def is_package(folder: Path) -> bool:
     """Whether a folder is a package for TensorFlow Serving, well made or not, and no model repository of Triton's."""
-    return folder.is_dir() and layout.is_package(_paths(folder))
+    return folder.is_dir() and layout.is_package(_list_paths(folder))
 
 
-def read(folder: Path) -> ServedPackage:
+def read_package(folder: Path) -> ServedPackage:
     """The package in a folder.
 
     Raises:
@@ -41,7 +56,7 @@ def read(folder: Path) -> ServedPackage:
     """
     if not folder.is_dir():
         raise LaunchError(f"{folder} is not a directory; give the folder that holds the SavedModel's numbered folder")
-    models = layout.find_models(_paths(folder))
+    models = layout.find_models(_list_paths(folder))
     if not models:
         raise LaunchError(
             f"{folder}: no SavedModel bundles found! A package holds <model>/<number>/{layout.SAVED_MODEL}; "
@@ -54,7 +69,7 @@ def read(folder: Path) -> ServedPackage:
     return ServedPackage(folder, models, has_code, requirements)
 
 
-def default_model(package: ServedPackage, wanted: str | None) -> ServedModel:
+def choose_default_model(package: ServedPackage, wanted: str | None) -> ServedModel:
     """The model that requests are for which name none; of several the first by name, where SageMaker's order is chance.
 
     Raises:
@@ -69,7 +84,7 @@ def default_model(package: ServedPackage, wanted: str | None) -> ServedModel:
     raise LaunchError(f"SAGEMAKER_TFS_DEFAULT_MODEL_NAME is {wanted!r}; the package has {known}")
 
 
-def _paths(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+def _list_paths(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
     """The paths in a folder, links followed; ``above`` are the device and inode numbers of the folders around it."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
@@ -78,6 +93,68 @@ def _paths(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = 
     for each in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if each.is_dir():
             yield f"{prefix}{each.name}/"
-            yield from _paths(Path(each.path), f"{prefix}{each.name}/", (*above, here))
+            yield from _list_paths(Path(each.path), f"{prefix}{each.name}/", (*above, here))
         else:
             yield f"{prefix}{each.name}"
+
+
+def build_model_config(models: Iterable[ServedModel], package: Path) -> str:
+    """The text that names each model, its folder, and every version of it."""
+    parts = []
+    for model in models:
+        versions = "".join(f"        versions: {number}\n" for number in model.versions)
+        parts.append(
+            "  config: {\n"
+            f"    name: '{_quote(model.name)}'\n"
+            f"    base_path: '{_quote(str(package / model.folder))}'\n"
+            "    model_platform: 'tensorflow'\n"
+            "    model_version_policy: {\n"
+            "      specific: {\n"
+            f"{versions}"
+            "      }\n"
+            "    }\n"
+            "  }\n"
+        )
+    return "model_config_list: {\n" + "".join(parts) + "}\n"
+
+
+def build_batching_parameters(batching: Batching) -> str:
+    """The text of the batching parameters."""
+    values = {
+        "max_batch_size": batching.max_batch_size,
+        "batch_timeout_micros": batching.batch_timeout_micros,
+        "num_batch_threads": batching.num_batch_threads,
+        "max_enqueued_batches": batching.max_enqueued_batches,
+    }
+    return "".join(f"{name} {{ value: {value} }}\n" for name, value in values.items())
+
+
+def build_command(
+    program: Sequence[str],
+    settings: Settings,
+    *,
+    grpc_port: int,
+    rest_port: int,
+    model_config_file: Path,
+    batching_file: Path,
+) -> list[str]:
+    """The command line; ``program`` is tensorflow_model_server, or what stands in for it and takes its flags."""
+    made = [
+        *program,
+        f"--port={grpc_port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_config_file={model_config_file}",
+        "--max_num_load_retries=0",
+    ]
+    if settings.batching is not None:
+        made += ["--enable_batching=true", f"--batching_parameters_file={batching_file}"]
+    if settings.intra_op_parallelism:
+        made.append(f"--tensorflow_intra_op_parallelism={settings.intra_op_parallelism}")
+    if settings.inter_op_parallelism:
+        made.append(f"--tensorflow_inter_op_parallelism={settings.inter_op_parallelism}")
+    return made
+
+
+def _quote(text: str) -> str:
+    """A text between single quotes, escaped as the text format has it."""
+    return str(text_encoding.CEscape(os.fsencode(text), as_utf8=False))

@@ -21,7 +21,7 @@ from typing import Final
 from tritonforge.errors import LaunchError
 from tritonforge.triton.tfs_container import DISTRIBUTIONS
 
-__all__ = ["PACKAGE_PATH", "create", "install"]
+__all__ = ["PACKAGE_PATH", "create_environment", "install_requirements"]
 
 #: The folder below the environment's that holds a link to tritonforge, and nothing else: PYTHONPATH of the worker.
 PACKAGE_PATH: Final = "tritonforge-path"
@@ -30,10 +30,10 @@ _IMAGE_PACKAGES: Final = "image-packages"
 _ENVIRONMENT: Final = "python"
 
 
-def create(folder: Path, *, with_pip: bool) -> Path:
+def create_environment(folder: Path, *, with_pip: bool) -> Path:
     """Create the environment in ``folder`` and return its Python.
 
-    ``with_pip`` says whether `install` is to follow.
+    ``with_pip`` says whether `install_requirements` is to follow.
 
     Raises:
         LaunchError: the environment cannot be created.
@@ -57,7 +57,7 @@ def create(folder: Path, *, with_pip: bool) -> Path:
     return environment / "bin" / "python"
 
 
-def install(
+def install_requirements(
     python: Path,
     requirements: Path,
     *,
@@ -65,7 +65,7 @@ def install(
     on_line: Callable[[str], None],
     preexec: Callable[[], None] | None = None,
 ) -> None:
-    """Install a requirements file into the environment of ``python``, which `create` made.
+    """Install a requirements file into the environment of ``python``, which `create_environment` made.
 
     pip reads its own configuration and ``PIP_*`` of ``environment``; ``on_line`` is given its output. ``preexec`` runs
     in pip's process before it starts.

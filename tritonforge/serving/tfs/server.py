@@ -16,26 +16,24 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 import urllib3
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from tritonforge.errors import ConnectError, LaunchError, MissingExtraError
-from tritonforge.serving import loopback, ports
-from tritonforge.serving.server_process import Supervised
+from tritonforge.serving import loopback
+from tritonforge.serving.server_process import LocalServer, ServerProcess
 from tritonforge.serving.tfs import container, package, predictor
 from tritonforge.triton import tfs_container
 from tritonforge.triton.tfs_layout import LIBRARY, REQUIREMENTS
 
-__all__ = ["Answer", "TfsServer", "start"]
+__all__ = ["Answer", "TfsServer", "start_tfs_server"]
 
 #: The program of TensorFlow Serving, where it is installed (Debian package tensorflow-model-server).
 _PROGRAM: Final = "tensorflow_model_server"
@@ -56,7 +54,7 @@ class Answer:
     body: bytes
 
 
-class TfsServer:
+class TfsServer(LocalServer):
     """A running package, ready when the constructor returns; leave the ``with`` block, or call `stop`, to end it.
 
     ``folder`` is a package as SageMaker unpacks it: numbered SavedModels and ``code/``. ``port`` 0 is any free one, the
@@ -94,50 +92,32 @@ class TfsServer:
             raise LaunchError(
                 "SAGEMAKER_MULTI_MODEL is true: multi-model containers of TensorFlow Serving are not run here"
             )
-        found = package.read(self.folder)
+        found = package.read_package(self.folder)
         chosen = tfs_container.read_settings(given, cpus=os.cpu_count() or 1).default_model
-        self.default_model = package.default_model(found, chosen).name
+        self.default_model = package.choose_default_model(found, chosen).name
         self.models: Mapping[str, tuple[int, ...]] = {each.name: tuple(each.versions) for each in found.models}
         if found.has_code:
             _check_service()
-        command, self.predictor = _predictor(program)
+        command, self.predictor = _find_predictor(program)
         self.warnings: tuple[str, ...] = ()
-        self._process = Supervised(log=None if log is None else Path(log))
+        self._process = ServerProcess(log=None if log is None else Path(log))
         self._pool: urllib3.HTTPConnectionPool | None = None
         try:
-            with ports.held({"sagemaker": port}) as held:
+            with loopback.hold_ports({"sagemaker": port}) as held:
                 self._port = held["sagemaker"] or 0
                 if found.requirements is not None and not (self.folder / LIBRARY).exists():
                     on_progress(f"installing {REQUIREMENTS}")
-                self._launch(command, _surroundings(given), on_progress)
-                self._wait_until_ready(startup_timeout, cancelled or threading.Event())
+                self._launch(command, _build_environment(given), on_progress)
+                self._wait_until_ready("the container", timeout=startup_timeout, cancelled=cancelled)
         except BaseException:
             self.stop()
             raise
-        self._pool = urllib3.HTTPConnectionPool(ports.HOST, self._port, maxsize=64)
-
-    def __enter__(self) -> TfsServer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
+        self._pool = urllib3.HTTPConnectionPool(loopback.HOST, self._port, maxsize=64)
 
     @property
     def url(self) -> str:
         """The address, with ``/invocations`` and ``/ping``."""
-        return f"http://{ports.HOST}:{self._port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The process id of the container; None before it started."""
-        return self._process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """How the container ended: its exit status, or minus a signal's number; None while it runs."""
-        return self._process.returncode
+        return f"http://{loopback.HOST}:{self._port}"
 
     def request(
         self,
@@ -181,18 +161,6 @@ class TfsServer:
         """The container's answer to GET /ping; raises as `request`."""
         return self.request("GET", "/ping", timeout=timeout)
 
-    def wait(self) -> int:
-        """Wait until the container has ended; its exit status after `stop`, LaunchError when it ended by itself."""
-        while not self._process.ended.wait(1.0):
-            pass
-        if not self._process.stopped:
-            raise self._died()
-        return self._process.returncode or 0
-
-    def log_tail(self, lines: int = 40) -> str:
-        """The last lines of the container's log, also after it was stopped."""
-        return self._process.log_tail(lines)
-
     def stop(self) -> None:
         """End the container: no process and no temporary folder is left when this returns. May be called twice."""
         pool, self._pool = self._pool, None
@@ -223,36 +191,25 @@ class TfsServer:
         made.write_bytes(loopback.shared_object())
         return str(made)
 
-    def _wait_until_ready(self, timeout: float, cancelled: threading.Event) -> None:
-        deadline = time.monotonic() + timeout
-        with urllib3.HTTPConnectionPool(ports.HOST, self._port, retries=False, timeout=10.0) as pool:
-            while True:
-                if self._process.ended.wait(0.05):
-                    raise self._died()
-                try:
-                    if pool.request("GET", "/ping").status == HTTPStatus.OK:
-                        return
-                except HTTPError:
-                    pass  # it does not listen yet
-                if cancelled.is_set():
-                    raise LaunchError("the start was called off")
-                if time.monotonic() > deadline:
-                    raise LaunchError(
-                        f"the container was not ready after {timeout:g} s; its last words:\n{self.log_tail(15)}"
-                    )
+    def _is_ready(self) -> bool:
+        try:
+            with urllib3.HTTPConnectionPool(loopback.HOST, self._port, retries=False, timeout=10.0) as pool:
+                return bool(pool.request("GET", "/ping").status == HTTPStatus.OK)
+        except HTTPError:
+            return False  # it does not listen yet
 
-    def _died(self) -> LaunchError:
-        """Why the container ended, in the words of its log."""
+    def _explain_end(self) -> LaunchError:
+        """Return why the container ended, in the words of its log."""
         lines = self._process.read_log().splitlines()
         for line in reversed(lines):
             if line.startswith(container.FAILED):
                 with contextlib.suppress(ValueError):  # a handler printed the line
                     return LaunchError(str(json.loads(line.removeprefix(container.FAILED))))
-        last = "\n".join(lines[-15:])
-        return LaunchError(f"the container ended {self._process.how_it_ended()}; its last words:\n{last}")
+        tail = "\n".join(lines[-15:])
+        return LaunchError(f"the container ended {self._process.describe_exit()}; its log ends with:\n{tail}")
 
 
-def start(
+def start_tfs_server(
     folder: Path,
     environment: Mapping[str, str],
     *,
@@ -268,7 +225,7 @@ def start(
     return TfsServer(folder, environment=environment, log=log, startup_timeout=startup_timeout, cancelled=cancelled)
 
 
-def _predictor(program: Path | str | None) -> tuple[list[str], str]:
+def _find_predictor(program: Path | str | None) -> tuple[list[str], str]:
     """The command that predicts, and a phrase that says which it is."""
     found = shutil.which(str(program or _PROGRAM))
     if found is not None:
@@ -295,7 +252,7 @@ def _check_service() -> None:
             raise MissingExtraError(name, extra="local")
 
 
-def _surroundings(given: Mapping[str, str]) -> dict[str, str]:
+def _build_environment(given: Mapping[str, str]) -> dict[str, str]:
     """The container's environment: this machine's, less what is not for it, and what is given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
     return {

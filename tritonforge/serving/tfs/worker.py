@@ -1,8 +1,10 @@
 """A worker of the container: the process that imports the package's code, and answers /ping and /invocations.
 
 With code it is the container's Python service, a falcon application; without code its nginx, which converts JSON, JSON
-lines and CSV by itself. Started by `container`: ``python -m tritonforge.serving.tfs.worker JOB``. Source:
-aws/deep-learning-containers scripts/docker/tensorflow/inference/sagemaker/python_service.py, nginx.conf.template.
+lines and CSV to TensorFlow Serving's request by itself. These conversions are heuristics of the container, kept as they
+are: a request is recognised by its keys' names, JSON lines by a bracket after a bracket. Started by `container`:
+``python -m tritonforge.serving.tfs.worker JOB``. Source: aws/deep-learning-containers
+scripts/docker/tensorflow/inference/sagemaker/python_service.py, nginx.conf.template, tensorflowServing.js.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -23,11 +26,106 @@ from typing import Any, Final, TypedDict
 import urllib3
 
 from tritonforge.errors import LaunchError
-from tritonforge.serving.listener import Answering, Listener, Reply, Request
-from tritonforge.serving.tfs import conversion, handlers, python_environment
-from tritonforge.serving.tfs.contract import CUSTOM_ATTRIBUTES, context, model_path
+from tritonforge.serving.listener import Listener, Reply, Request, RequestHandler
+from tritonforge.serving.tfs import handlers, python_environment
+from tritonforge.serving.tfs.handlers import CUSTOM_ATTRIBUTES, build_context, build_model_path
 
-__all__ = ["Job", "main", "proxy", "python_service"]
+__all__ = [
+    "Job",
+    "convert_body",
+    "create_proxy",
+    "create_python_service",
+    "flatten_response",
+    "main",
+    "parse_media_type",
+]
+
+
+_JSON_TYPES: Final = ("application/json", "application/jsonlines", "application/jsons")
+_REQUEST: Final = re.compile(r'"(instances|inputs|examples)"\s*:')
+_LINES: Final = re.compile(r"[}\]]\s*[\[{]")
+_NESTED: Final = re.compile(r"\s*\[\s*\[")
+_LINE_BREAK: Final = re.compile(r"\r?\n")
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+def convert_body(body: bytes, content_type: str | None) -> bytes | None:
+    r"""The body to post to TensorFlow Serving; None for a content type that the container answers with 415.
+
+    >>> convert(b"1,2\n3,x", "text/csv")
+    b'{"instances":[[1,2],[3,"x"]]}'
+    """
+    kind = parse_media_type(content_type)
+    text = body.decode("utf-8", "replace")
+    if kind in _JSON_TYPES:
+        return _convert_json(text).encode()
+    return _convert_csv(text).encode() if kind == "text/csv" else None
+
+
+def parse_media_type(content_type: str | None) -> str:
+    """A content type without its parameters, in lower case; "" where there is none."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def flatten_response(body: bytes, accept: str | None) -> bytes:
+    """TensorFlow Serving's answer, on one line where the Accept header lists JSON or JSON lines."""
+    accepted = [each.strip() for each in (accept or "").split(",")]
+    wanted = "application/json" in accepted or "application/jsonlines" in accepted
+    return body.replace(b"\n", b"") if wanted else body
+
+
+def _convert_json(text: str) -> str:
+    if _REQUEST.search(text):
+        return text
+    if _LINES.search(text):
+        return _convert_json_lines(text)
+    return f'{{"instances":{text if _NESTED.match(text) else f"[{text}]"}}}'
+
+
+def _convert_json_lines(text: str) -> str:
+    lines = [line.strip() for line in _LINE_BREAK.split(text.strip())]
+    joined = lines[0] + "".join(f",{line}" for line in lines[1:] if line)
+    return f'{{"instances":{joined}}}' if len(lines) == 1 else f'{{"instances":[{joined}]}}'
+
+
+def _convert_csv(text: str) -> str:
+    lines = [line.strip() for line in _LINE_BREAK.split(text.strip())]
+    rows = []
+    for line in filter(None, lines):
+        fields = _split_fields(line)
+        values = ",".join(map(_convert_field, fields))
+        rows.append(values if len(fields) == 1 else f"[{values}]")
+    return f'{{"instances":[{",".join(rows)}]}}'
+
+
+def _split_fields(line: str) -> list[str]:
+    """The fields of a line of CSV; a quotation mark is doubled inside of quotes."""
+    if '"' not in line:
+        return line.split(",")
+    fields, current, quoted, index = [], "", False, 0
+    while index < len(line):
+        character = line[index]
+        if character == '"' and quoted and line[index + 1 : index + 2] == '"':
+            current += '"'
+            index += 1
+        elif character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            fields.append(current)
+            current = ""
+        else:
+            current += character
+        index += 1
+    return [*fields, current]
+
+
+def _convert_field(field: str) -> str:
+    """A field as JSON: a number where it reads as one, else a string."""
+    number = field.strip()
+    if _NUMBER.fullmatch(number):
+        return number
+    return '"' + field.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
 
 #: Seconds that the requests under way get when the worker is told to end.
 _DRAIN: Final = 5.0
@@ -55,7 +153,7 @@ def main() -> int:
         if job["python_service"]:
             _hide_tritonforge()
         try:
-            answer = python_service(job) if job["python_service"] else proxy(job)
+            answer = create_python_service(job) if job["python_service"] else create_proxy(job)
         except LaunchError as error:
             report.write(json.dumps({"failed": str(error)}) + "\n")
             return 1
@@ -75,12 +173,14 @@ def _hide_tritonforge() -> None:
         del sys.modules[name]
 
 
-def proxy(job: Job) -> Answering:
+def create_proxy(job: Job) -> RequestHandler:
     """The front end of a package without code, over the container's predictors."""
     pool = urllib3.PoolManager(maxsize=64, retries=False)
 
     def ask(method: str, request: Request, *, body: bytes | None = None) -> tuple[int, bytes]:
-        path = model_path(request.headers.get(CUSTOM_ATTRIBUTES), job["default_model"], with_method=method == "POST")
+        path = build_model_path(
+            request.headers.get(CUSTOM_ATTRIBUTES), job["default_model"], with_method=method == "POST"
+        )
         address, _ = random.choice(job["predictors"])  # noqa: S311 - any of them will do
         try:
             response = pool.request(method, address + path, body=body, headers={"Content-Type": _JSON})
@@ -96,23 +196,23 @@ def proxy(job: Job) -> Answering:
         return Reply(HTTPStatus.OK if available else HTTPStatus.BAD_GATEWAY)
 
     def invocations(request: Request) -> Reply:
-        converted = conversion.convert(request.body, request.headers.get("content-type"))
+        converted = convert_body(request.body, request.headers.get("content-type"))
         if converted is None:
-            kind = conversion.media_type(request.headers.get("content-type")) or "Unknown"
-            return _refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Unsupported Media Type: {kind}")
+            kind = parse_media_type(request.headers.get("content-type")) or "Unknown"
+            return _build_refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Unsupported Media Type: {kind}")
         status, body = ask("POST", request, body=converted)
-        return Reply(status, conversion.flattened(body, request.headers.get("accept")))
+        return Reply(status, flatten_response(body, request.headers.get("accept")))
 
     def answer(request: Request) -> Reply:
         try:
-            return _routed(request, ping, invocations)
+            return _route(request, ping, invocations)
         except ValueError as error:
-            return _refused(HTTPStatus.BAD_REQUEST, str(error))
+            return _build_refusal(HTTPStatus.BAD_REQUEST, str(error))
 
     return answer
 
 
-def python_service(job: Job) -> Answering:
+def create_python_service(job: Job) -> RequestHandler:
     """The container's Python service: the package's handlers in a falcon application.
 
     Raises:
@@ -120,8 +220,8 @@ def python_service(job: Job) -> Answering:
     """
     import falcon
 
-    handler = handlers.default if job["inference"] is None else handlers.load(Path(job["inference"]))
-    channels = {port: _channel(port) for _, port in job["predictors"]}
+    handler = handlers.post_unchanged if job["inference"] is None else handlers.load_handler(Path(job["inference"]))
+    channels = {port: _open_channel(port) for _, port in job["predictors"]}
 
     class Ping:
         def on_get(self, _: Any, response: Any) -> None:
@@ -132,7 +232,7 @@ def python_service(job: Job) -> Answering:
             address, port = random.choice(job["predictors"])  # noqa: S311 - any of them will do
             plain: Request = request.env["tritonforge.request"]
             try:
-                told = context(
+                told = build_context(
                     plain,
                     default_model=job["default_model"],
                     rest_address=address,
@@ -141,50 +241,50 @@ def python_service(job: Job) -> Answering:
                     timeout=job["timeout"],
                 )
             except ValueError as error:
-                _refuse(response, falcon.HTTP_400, str(error))
+                _set_refusal(response, falcon.HTTP_400, str(error))
                 return
-            kind = conversion.media_type(plain.headers.get("content-type"))
+            kind = parse_media_type(plain.headers.get("content-type"))
             if job["inference"] is None and kind and kind not in _CONVERTED:
-                _refuse(response, falcon.HTTP_415, f"Unsupported Media Type: {kind}")
+                _set_refusal(response, falcon.HTTP_415, f"Unsupported Media Type: {kind}")
                 return
             try:
-                _fill(response, handler(request.stream, told))
+                _set_body(response, handler(request.stream, told))
             except falcon.HTTPError:
                 raise
             # The contract: whatever else a handler raises is answered with 500 and its text.
             except Exception as error:
                 traceback.print_exc()
-                _refuse(response, falcon.HTTP_500, str(error))
+                _set_refusal(response, falcon.HTTP_500, str(error))
 
     application = falcon.App()
     application.add_route("/ping", Ping())
     application.add_route("/invocations", Invocations())
 
     def pass_on(request: Request) -> Reply:
-        return _through_wsgi(application, request)
+        return _call_wsgi(application, request)
 
-    return lambda request: _routed(request, pass_on, pass_on)
+    return lambda request: _route(request, pass_on, pass_on)
 
 
-def _routed(request: Request, ping: Answering, invocations: Answering) -> Reply:
+def _route(request: Request, ping: RequestHandler, invocations: RequestHandler) -> Reply:
     """The locations of nginx, which are prefixes of paths."""
     if request.path.startswith("/ping"):
         return ping(request)
     if request.path.startswith("/invocations"):
         return invocations(request)
-    return _refused(HTTPStatus.NOT_FOUND, "Not Found")
+    return _build_refusal(HTTPStatus.NOT_FOUND, "Not Found")
 
 
-def _refused(status: int, sentence: str) -> Reply:
+def _build_refusal(status: int, sentence: str) -> Reply:
     return Reply(status, json.dumps({"error": sentence}).encode())
 
 
-def _refuse(response: Any, status: str, sentence: str) -> None:
+def _set_refusal(response: Any, status: str, sentence: str) -> None:
     response.status = status
     response.data = json.dumps({"error": sentence}).encode()
 
 
-def _fill(response: Any, handled: Any) -> None:
+def _set_body(response: Any, handled: Any) -> None:
     body, content_type = handled
     if isinstance(body, str):
         body = body.encode()
@@ -194,7 +294,7 @@ def _fill(response: Any, handled: Any) -> None:
     response.content_type = content_type
 
 
-def _channel(port: str | None) -> Any:
+def _open_channel(port: str | None) -> Any:
     """The gRPC channel of a predictor; None where it has no gRPC, or this Python has not."""
     if port is None:
         return None
@@ -205,7 +305,7 @@ def _channel(port: str | None) -> Any:
     return grpc.insecure_channel(f"localhost:{port}")
 
 
-def _through_wsgi(application: Callable[..., Any], request: Request) -> Reply:
+def _call_wsgi(application: Callable[..., Any], request: Request) -> Reply:
     """One call of a WSGI application (PEP 3333)."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
@@ -217,7 +317,7 @@ def _through_wsgi(application: Callable[..., Any], request: Request) -> Reply:
         "SERVER_PROTOCOL": "HTTP/1.1",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
-        "wsgi.input": handlers.Body(request.body),
+        "wsgi.input": handlers.RequestBody(request.body),
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
 from tritonforge.errors import LaunchError, RefusalError, ServerError, TritonForgeError
-from tritonforge.serving.listener import Answering, Listener, Reply, Request, listening
+from tritonforge.serving.listener import Listener, Reply, Request, RequestHandler, open_socket
 from tritonforge.training.algorithm.container import BASE
 from tritonforge.training.algorithm.termination import Stopping
 
@@ -42,7 +42,7 @@ _LOOPBACK: Final = "127.0.0.1"
 
 
 def serve(
-    answer: Answering,
+    answer: RequestHandler,
     *,
     load: Callable[[], None] | None = None,
     ready: Callable[[], bool] | None = None,
@@ -86,11 +86,11 @@ def serve(
 
 
 def contract(
-    answer: Answering,
+    answer: RequestHandler,
     *,
     ready: Callable[[], bool] = lambda: True,
     execution_parameters: Mapping[str, Any] | None = None,
-) -> Answering:
+) -> RequestHandler:
     """SageMaker's contract around a function that answers: what a listener asks for every request."""
     methods = {"/ping": "GET", "/invocations": "POST"}
     if execution_parameters is not None:
@@ -152,13 +152,13 @@ class _Loading:
 
 def _opened(host: str, port: int) -> socket.socket:
     try:
-        return listening(host, port)
+        return open_socket(host, port)
     except OSError as error:
         sentence = f"{host}:{port} cannot be opened: {error.strerror}; choose another port with SAGEMAKER_BIND_TO_PORT"
         raise LaunchError(sentence) from error
 
 
-def _answered(answer: Answering, request: Request) -> Reply:
+def _answered(answer: RequestHandler, request: Request) -> Reply:
     """The answer, or the error that it came to."""
     try:
         return answer(request)

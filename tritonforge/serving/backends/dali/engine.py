@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from tritonforge.serving.backends.dali import diagnosis
-from tritonforge.serving.backends.requests import Answer, Arrays, Question, RequestError
+from tritonforge.serving.backends.dali import image_damage
+from tritonforge.serving.backends.requests import Arrays, BackendRequest, RequestError, Result
 
 __all__ = ["Engine"]
 
@@ -39,7 +39,7 @@ class Engine:
     decodes_images: bool
     _pipeline: Any = None
 
-    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+    def answer(self, questions: Sequence[BackendRequest]) -> list[Result]:
         """Run requests as one batch; those with bad samples get an error of their own."""
         if not questions:
             return []
@@ -50,7 +50,7 @@ class Engine:
         except Exception as error:
             if len(questions) == 1:
                 return [RequestError(self._explain(questions[0], error))]
-        answers: list[Answer | None] = [None] * len(questions)
+        answers: list[Result | None] = [None] * len(questions)
         for places in self._parts(questions):
             for place, answered in zip(places, self.answer([questions[each] for each in places]), strict=True):
                 answers[place] = answered
@@ -70,20 +70,20 @@ class Engine:
             )
         return self._pipeline
 
-    def _run(self, questions: Sequence[Question]) -> list[Arrays]:
+    def _run(self, questions: Sequence[BackendRequest]) -> list[Arrays]:
         pipeline = self.build()
         try:
             for name in questions[0].inputs:
                 pipeline.feed_input(name, [sample for question in questions for sample in question.inputs[name]])
             lists = pipeline.run()
-            sizes = [_count(question) for question in questions]
-            outputs = {name: _split(each, sizes) for name, each in zip(self.outputs, lists, strict=True)}
+            sizes = [_count_samples(question) for question in questions]
+            outputs = {name: _split_output(each, sizes) for name, each in zip(self.outputs, lists, strict=True)}
         except BaseException:
             self._pipeline = None
             raise
         return [{name: parts[place] for name, parts in outputs.items()} for place in range(len(questions))]
 
-    def _parts(self, questions: Sequence[Question]) -> list[list[int]]:
+    def _parts(self, questions: Sequence[BackendRequest]) -> list[list[int]]:
         """Places of questions to run apart: the sound ones together and each suspect alone, else two halves."""
         places = range(len(questions))
         suspects = {place for place in places if any(self._suspects(questions[place]))}
@@ -92,20 +92,20 @@ class Engine:
         middle = len(questions) // 2
         return [list(places[:middle]), list(places[middle:])]
 
-    def _explain(self, question: Question, error: Exception) -> str:
+    def _explain(self, question: BackendRequest, error: Exception) -> str:
         """One sentence: which input, which sample of the request, and what was wrong with it."""
-        count = _count(question)
+        count = _count_samples(question)
         sample, error = self._first_bad(question, error)
         which = f", sample {sample + 1} of {count}" if sample is not None and count > 1 else ""
         for name, array in question.inputs.items():
             if sample is not None and (damage := self._damage(array[sample])):
                 return f"input '{name}'{which} {damage}"
         names = ", ".join(f"'{name}'" for name in question.inputs)
-        return f"input {names}{which}: DALI cannot process it: {diagnosis.cleaned(str(error))}"
+        return f"input {names}{which}: DALI cannot process it: {image_damage.clean_message(str(error))}"
 
-    def _first_bad(self, question: Question, error: Exception) -> tuple[int | None, Exception]:
+    def _first_bad(self, question: BackendRequest, error: Exception) -> tuple[int | None, Exception]:
         """The first sample found that fails by itself, with DALI's error for it; None when all do well alone."""
-        count = _count(question)
+        count = _count_samples(question)
         if count <= 1:
             return (0 if count else None), error
         for sample in self._suspects(question):
@@ -122,31 +122,31 @@ class Engine:
                 return None, error
         return samples[0], found
 
-    def _failure(self, question: Question, samples: list[int]) -> Exception | None:
+    def _failure(self, question: BackendRequest, samples: list[int]) -> Exception | None:
         """DALI's error when only some samples of a request run."""
-        part = Question({name: array[samples] for name, array in question.inputs.items()}, (), len(samples))
+        part = BackendRequest({name: array[samples] for name, array in question.inputs.items()}, (), len(samples))
         try:
             self._run([part])
         except Exception as error:  # see `answer`
             return error
         return None
 
-    def _suspects(self, question: Question) -> list[int]:
+    def _suspects(self, question: BackendRequest) -> list[int]:
         """Samples that look damaged."""
-        samples = range(_count(question))
+        samples = range(_count_samples(question))
         return [each for each in samples if any(self._damage(array[each]) for array in question.inputs.values())]
 
     def _damage(self, sample: np.ndarray[Any, Any]) -> str | None:
         if not self.decodes_images or sample.ndim != 1 or sample.dtype != np.uint8:
             return None
-        return diagnosis.damage(sample.tobytes())
+        return image_damage.describe_damage(sample.tobytes())
 
 
-def _count(question: Question) -> int:
+def _count_samples(question: BackendRequest) -> int:
     return int(next(iter(question.inputs.values())).shape[0])
 
 
-def _split(output: Any, sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
+def _split_output(output: Any, sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
     """The samples of one output as one array a request, copied out of DALI's buffers, which the next run overwrites."""
     output = output.as_cpu()
     parts = []

@@ -1,4 +1,9 @@
-"""The ``dali`` backend's entry: Triton makes one `TritonPythonModel` for each instance of a model."""
+"""The ``dali`` backend: serialised NVIDIA DALI pipelines, on the CPU where there is no GPU.
+
+Triton makes one `TritonPythonModel` for each instance of a model. Of what a pipeline declares (``dtype=``, ``ndim=`` or
+``layout=`` of an external source, ``output_dtype`` and ``output_ndim`` of the pipeline) the configuration is checked
+and completed, with dali_backend's own messages (src/config_tools/config_tools.cc).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,14 @@ from typing import Any, Final
 
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files import dali_pipeline
-from tritonforge.serving.backends import completion, configuration, requests
+from tritonforge.model_files.signature import UNSUPPORTED, Difference, Signature, TensorSpec, compare_signatures
+from tritonforge.serving.backends import configuration, requests
+from tritonforge.serving.backends.config_check import build_specs
 from tritonforge.serving.backends.configuration import Configuration
-from tritonforge.serving.backends.dali import declaration
 from tritonforge.serving.backends.dali.engine import Engine
 
-__all__ = ["TritonPythonModel"]
+__all__ = ["TritonPythonModel", "check_signature", "complete_config"]
+
 
 #: Operators that read encoded images: fn.decoders.image and its kin, and their old names.
 _IMAGE_DECODER: Final = re.compile(r"decoders__Image|ImageDecoder|PeekImageShape")
@@ -30,22 +37,22 @@ class TritonPythonModel:
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
         """Fill in what the pipeline declares, and batch requests dynamically."""
-        with completion.reported():
-            given = completion.configuration(config)
-            data = _serialized(given)
-            batch_size = None if _states_batch_size(given.folder.parent) else dali_pipeline.parse(data).batch_size
-            declaration.complete(config, dali_pipeline.signature(data), batch_size)
+        with configuration.report_errors():
+            given = configuration.read_incomplete_config(config)
+            data = _read_pipeline(given)
+            batch_size = None if _has_max_batch_size(given.folder.parent) else dali_pipeline.parse(data).batch_size
+            complete_config(config, dali_pipeline.signature(data), batch_size)
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the model's file and build the pipeline."""
         import triton_python_backend_utils as pb_utils
 
-        with completion.reported():
-            self._configuration = config = configuration.read(args)
+        with configuration.report_errors():
+            self._configuration = config = configuration.read_arguments(args)
             config.refuse("split_along_outer_axis")
-            data = _serialized(config)
-            declaration.check(config, dali_pipeline.signature(data))
+            data = _read_pipeline(config)
+            check_signature(config, dali_pipeline.signature(data))
             if config.device is None and dali_pipeline.needs_gpu(data):
                 data = dali_pipeline.on_cpu(data)
                 pb_utils.Logger.log_warn(f"model '{config.name}': its pipeline is made for a GPU and runs on the CPU")
@@ -61,7 +68,7 @@ class TritonPythonModel:
 
     def execute(self, asked: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""
-        return requests.respond(asked, self._configuration, self._engine.answer)
+        return requests.run_batch(asked, self._configuration, self._engine.answer)
 
     def _build(self) -> None:
         try:
@@ -70,7 +77,7 @@ class TritonPythonModel:
             raise ArtifactError(f"Error while instantiating DALI pipeline: {error}") from error
 
 
-def _serialized(config: Configuration) -> bytes:
+def _read_pipeline(config: Configuration) -> bytes:
     path = config.file("model.dali")
     if not path.is_file():
         raise ArtifactError(
@@ -80,7 +87,7 @@ def _serialized(config: Configuration) -> bytes:
     return path.read_bytes()
 
 
-def _states_batch_size(model: Path) -> bool:
+def _has_max_batch_size(model: Path) -> bool:
     """Whether config.pbtxt has the field: without it the pipeline's own batch size counts, and 0 means no batching.
 
     Triton's configuration cannot tell the two apart; dali_backend reads the text as well.
@@ -90,3 +97,71 @@ def _states_batch_size(model: Path) -> bool:
     except OSError:
         return False
     return re.search(r"^\s*max_batch_size\s*:|[\s{;,]max_batch_size\s*:", text) is not None
+
+
+def check_signature(config: Configuration, declared: Signature) -> None:
+    """Compare inputs by name and outputs by position; raises ArtifactError with the first difference."""
+    for tensor in (*config.inputs, *config.outputs):
+        if tensor.data_type == UNSUPPORTED:
+            raise ArtifactError(f'Missing data_type config for "{tensor.name}"')
+    # Of a shape only the number of dimensions is declared.
+    stated = Signature(build_specs(config.inputs), build_specs(config.outputs))
+    for difference in compare_signatures(stated, declared, batched=config.batched):
+        raise ArtifactError(_describe(difference, config, declared))
+
+
+def _describe(difference: Difference, config: Configuration, declared: Signature) -> str:
+    stated, found = difference.stated, difference.found
+    if difference.kind == "count":
+        return (
+            "The number of outputs specified in the DALI pipeline and the configuration file do not match. "
+            f"Model config outputs: {len(config.outputs)}, pipeline outputs: {len(declared.outputs)}"
+        )
+    if stated is None:
+        assert found is not None
+        return f'Missing config for "{found.name}" input.'
+    if found is None:
+        return f"Configuration file contains config for {stated.name} but such input is not present in the pipeline."
+    if difference.kind == "data_type":
+        return (
+            f'Mismatch of data_type config for "{stated.name}". Data type defined in config: {stated.data_type}. '
+            f"Data type defined in pipeline: {found.data_type}"
+        )
+    return (
+        f'Mismatch in number of dimensions for "{stated.name}". '
+        f"Number of dimensions defined in config: {len(stated.shape or ()) - 1}. "
+        f"Number of dimensions defined in pipeline: {len(found.shape or ()) - 1}"
+    )
+
+
+def complete_config(config: Any, declared: Signature, batch_size: int | None) -> None:
+    """Fill in types and dims that the pipeline declares; ``batch_size`` where max_batch_size is to be set.
+
+    Every input of a batched model takes samples of different sizes, and its requests are batched dynamically.
+    """
+    parts = config.as_dict()
+    if batch_size:
+        config.set_max_batch_size(batch_size)
+    batched = int(parts["max_batch_size"]) > 0
+    inputs = {each["name"]: each for each in parts.setdefault("input", [])}
+    for tensor in declared.inputs:
+        if tensor.name not in inputs:
+            inputs[tensor.name] = {"name": tensor.name, "data_type": "TYPE_INVALID", "dims": []}
+            parts["input"].append(inputs[tensor.name])
+        _fill_in(inputs[tensor.name], tensor, batched=batched)
+        if batched:
+            inputs[tensor.name]["allow_ragged_batch"] = True
+    outputs = parts.setdefault("output", [])
+    for place, tensor in enumerate(declared.outputs):
+        if place == len(outputs):
+            outputs.append({"name": tensor.name, "data_type": "TYPE_INVALID", "dims": []})
+        _fill_in(outputs[place], tensor, batched=batched)
+    if batched and "sequence_batching" not in parts:
+        config.set_dynamic_batching()
+
+
+def _fill_in(given: dict[str, Any], declared: TensorSpec, *, batched: bool) -> None:
+    if given["data_type"] == "TYPE_INVALID" and declared.data_type is not None:
+        given["data_type"] = declared.data_type
+    if not given["dims"] and "reshape" not in given and declared.shape is not None:
+        given["dims"] = list(declared.shape[1:] if batched else declared.shape)

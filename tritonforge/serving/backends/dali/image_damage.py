@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["cleaned", "damage"]
+__all__ = ["clean_message", "describe_damage"]
 
 #: First bytes of the formats that DALI's image decoders know: "Supported formats" of `fn.decoders.image`.
 _FORMATS: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
@@ -39,7 +39,7 @@ _STATUSES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def damage(content: bytes) -> str | None:
+def describe_damage(content: bytes) -> str | None:
     """What looks wrong with the bytes of an image file, as the end of a sentence; None when they look whole.
 
     Zeros behind the image are padding, as in a batch of files of different sizes, and are passed over.
@@ -51,28 +51,28 @@ def damage(content: bytes) -> str | None:
         return f"holds {len(content)} zero bytes and no image"
     name = next((name for name, start in _FORMATS if start.match(content)), None)
     if name is None:
-        return f"is no image of a format that DALI decodes: it starts with {_start(content)}"
+        return f"is no image of a format that DALI decodes: it starts with {_describe_start(content)}"
     # A progressive JPEG ends with the marker EOI like any other; some cameras write more behind it.
     if (name == "JPEG" and b"\xff\xd9" not in image[-65536:]) or (name == "PNG" and b"IEND" not in image[-65536:]):
         return f"is a {name} that was cut off: its {len(image)} bytes do not come to the end of the image"
     return None
 
 
-def cleaned(message: str) -> str:
+def clean_message(message: str) -> str:
     """The reason in a message of DALI's, in one line, without its stack traces and its pipeline's last words."""
     text = message.split("encountered:")[-1]
     text = re.sub(r"Stacktrace \(.*|Current pipeline object is no longer valid\.?", "", text, flags=re.DOTALL)
     text = re.sub(r"\[/[^\]]*\]\s*|Critical error in pipeline:|C\+\+ context:.*", "", text)
     text = re.sub(r"sample #\d+", "the sample", text)  # its place in a batch that the sender does not see
-    text = re.sub(r"nvImageCodec failure: '#(\d+)'", lambda found: _status(found[1]), text)
+    text = re.sub(r"nvImageCodec failure: '#(\d+)'", lambda found: _describe_status(found[1]), text)
     return re.sub(r"\s+", " ", text).strip(" :.") or "DALI gave no reason"
 
 
-def _status(number: str) -> str:
+def _describe_status(number: str) -> str:
     return _STATUSES.get(number, f"nvImageCodec status {number}")
 
 
-def _start(content: bytes) -> str:
+def _describe_start(content: bytes) -> str:
     start = content[:16]
     if re.fullmatch(rb"[\x20-\x7e\s]+", start):
         return f"the text {start.decode('ascii')!r}"

@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from tritonforge.serving.tfs.predictor.reading import TYPES, Format
-from tritonforge.serving.tfs.predictor.refusals import Refusal
+from tritonforge.serving.tfs.predict_request import TYPES, Format, StatusError
 
-__all__ = ["classifications", "error", "predictions", "regressions"]
+__all__ = ["write_classifications", "write_error", "write_predictions", "write_regressions"]
 
 _INDENT: Final = b"    "
 #: Significant digits that give every number of a type back (std::numeric_limits::max_digits10).
@@ -37,117 +36,119 @@ _ESCAPES: Final = {
 _WRITTEN: Final = frozenset(np.dtype(each) for each in TYPES.values())
 
 
-def predictions(outputs: Mapping[str, np.ndarray[Any, Any]], form: Format) -> bytes:
+def write_predictions(outputs: Mapping[str, np.ndarray[Any, Any]], form: Format) -> bytes:
     """The answer to a predict request, in the format that the request had; outputs are sorted by name.
 
     Raises:
         Refusal: an output has a type that JSON does not carry, or, in row format, no batch or another one.
     """
     if not outputs:
-        raise Refusal("Cannot convert empty tensor map to JSON")
+        raise StatusError("Cannot convert empty tensor map to JSON")
     named = {name: outputs[name] for name in sorted(outputs)}
     for array in named.values():
         if array.dtype not in _WRITTEN:
-            raise Refusal(f"Failed to write JSON value for tensor type: {array.dtype.name}")
+            raise StatusError(f"Failed to write JSON value for tensor type: {array.dtype.name}")
     if form == "columnar":
-        return _object({"outputs": _columns(named)})
-    return _object({"predictions": _rows(named)})
+        return _write_object({"outputs": _write_columns(named)})
+    return _write_object({"predictions": _write_rows(named)})
 
 
-def classifications(results: Sequence[Sequence[tuple[bytes, float]]]) -> bytes:
+def write_classifications(results: Sequence[Sequence[tuple[bytes, float]]]) -> bytes:
     """The answer to a classify request: for each example its (label, score) pairs, scores as float32."""
     rows = []
     for result in results:
-        scores = _numbers(np.array([score for _, score in result], np.float32))
+        scores = _write_numbers(np.array([score for _, score in result], np.float32))
         pairs = zip((label for label, _ in result), scores, strict=True)
-        rows.append(b"[" + b", ".join(b"[" + _string(label) + b", " + score + b"]" for label, score in pairs) + b"]")
-    return _object({"results": _flat(rows)})
+        rows.append(
+            b"[" + b", ".join(b"[" + _write_string(label) + b", " + score + b"]" for label, score in pairs) + b"]"
+        )
+    return _write_object({"results": _write_list(rows)})
 
 
-def regressions(values: np.ndarray[Any, Any]) -> bytes:
+def write_regressions(values: np.ndarray[Any, Any]) -> bytes:
     """The answer to a regress request: one value an example, float32."""
-    return _object({"results": b"[" + b", ".join(_numbers(values.ravel())) + b"]"})
+    return _write_object({"results": b"[" + b", ".join(_write_numbers(values.ravel())) + b"]"})
 
 
-def error(message: str) -> bytes:
+def write_error(message: str) -> bytes:
     """The answer that says what is wrong."""
-    return _object({"error": _string(message.encode("utf-8", "surrogateescape"))})
+    return _write_object({"error": _write_string(message.encode("utf-8", "surrogateescape"))})
 
 
-def _rows(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+def _write_rows(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     size = -1
     for name, array in named.items():
         if array.ndim == 0:
-            raise Refusal(f"Tensor name: {name} has no shape information ")
+            raise StatusError(f"Tensor name: {name} has no shape information ")
         if size >= 0 and len(array) != size:
-            raise Refusal(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
+            raise StatusError(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
         size = len(array)
-    columns = {name: _lines(array, name) for name, array in named.items()}
+    columns = {name: _write_lines(array, name) for name, array in named.items()}
     if len(columns) == 1:
-        return _flat(next(iter(columns.values())))
+        return _write_list(next(iter(columns.values())))
     if not size:
         return b"[]"
     inside = _INDENT * 3
     objects = []
     for row in zip(*columns.values(), strict=True):
         members = zip(columns, row, strict=True)
-        told = b",\n".join(inside + _string(name.encode()) + b": " + value for name, value in members)
+        told = b",\n".join(inside + _write_string(name.encode()) + b": " + value for name, value in members)
         objects.append(_INDENT * 2 + b"{\n" + told + b"\n" + _INDENT * 2 + b"}")
     return b"[\n" + b",\n".join(objects) + b"\n" + _INDENT + b"]"
 
 
-def _flat(values: Sequence[bytes]) -> bytes:
+def _write_list(values: Sequence[bytes]) -> bytes:
     """A list whose elements stand on one line, and whose end has a line of its own."""
     return b"[" + b", ".join(values) + b"\n" + _INDENT + b"]" if values else b"[]"
 
 
-def _lines(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
+def _write_lines(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
     """Each element of the first dimension as JSON on one line."""
-    elements = _elements(array, name)
+    elements = _write_elements(array, name)
     for extent in reversed(array.shape[1:]):
         groups = len(elements) // extent if extent else int(np.prod(array.shape[: array.ndim - 1]))
         elements = [b"[" + b", ".join(elements[at * extent : (at + 1) * extent]) + b"]" for at in range(groups)]
     return elements
 
 
-def _columns(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+def _write_columns(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     if len(named) == 1:
         ((name, array),) = named.items()
-        return _spread(array.shape, iter(_elements(array, name)), 1)
+        return _write_nested(array.shape, iter(_write_elements(array, name)), 1)
     inside = _INDENT * 2
     told = []
     for name, array in named.items():
-        value = _spread(array.shape, iter(_elements(array, name)), 2)
-        told.append(inside + _string(name.encode()) + b": " + value)
+        value = _write_nested(array.shape, iter(_write_elements(array, name)), 2)
+        told.append(inside + _write_string(name.encode()) + b": " + value)
     return b"{\n" + b",\n".join(told) + b"\n" + _INDENT + b"}"
 
 
-def _spread(shape: Sequence[int], elements: Any, level: int) -> bytes:
+def _write_nested(shape: Sequence[int], elements: Any, level: int) -> bytes:
     """Nested lists with a line for each element."""
     if not shape:
         return bytes(next(elements))
     if not shape[0]:
         return b"[]"
     inside = _INDENT * (level + 1)
-    items = [inside + _spread(shape[1:], elements, level + 1) for _ in range(shape[0])]
+    items = [inside + _write_nested(shape[1:], elements, level + 1) for _ in range(shape[0])]
     return b"[\n" + b",\n".join(items) + b"\n" + _INDENT * level + b"]"
 
 
-def _elements(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
+def _write_elements(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
     """Every element as JSON, in order."""
     flat = array.ravel()
     if array.dtype == object:
         if name.endswith("_bytes"):
             return [b'{"b64": "' + base64.b64encode(each) + b'"}' for each in flat]
-        return [_string(each if isinstance(each, bytes) else str(each).encode()) for each in flat]
+        return [_write_string(each if isinstance(each, bytes) else str(each).encode()) for each in flat]
     if array.dtype == np.bool_:
         return [b"true" if each else b"false" for each in flat.tolist()]
     if array.dtype in _DIGITS:
-        return _numbers(flat)
+        return _write_numbers(flat)
     return [b"%d" % each for each in flat.tolist()]
 
 
-def _numbers(flat: np.ndarray[Any, Any]) -> list[bytes]:
+def _write_numbers(flat: np.ndarray[Any, Any]) -> list[bytes]:
     """Floats with six digits where these say all, else with all there are."""
     values = flat.tolist()
     short = [f"{each:g}" for each in values]
@@ -157,26 +158,26 @@ def _numbers(flat: np.ndarray[Any, Any]) -> list[bytes]:
     told = []
     for text, value, same in zip(short, values, exact.tolist(), strict=True):
         if not same and value == value and abs(value) != float("inf"):
-            told.append(_decimal(f"{value:.{digits}g}"))
+            told.append(_write_decimal(f"{value:.{digits}g}"))
         else:
-            told.append(_decimal(text))
+            told.append(_write_decimal(text))
     return told
 
 
-def _decimal(text: str) -> bytes:
+def _write_decimal(text: str) -> bytes:
     if text.endswith(("nan", "inf")):
         return {"nan": b"NaN", "-nan": b"NaN", "inf": b"Infinity", "-inf": b"-Infinity"}[text]
     return text.encode() if "." in text or "e" in text else text.encode() + b".0"
 
 
-def _string(data: bytes) -> bytes:
+def _write_string(data: bytes) -> bytes:
     """A JSON string; bytes beyond ASCII are passed on as they are."""
     return b'"' + _ESCAPED.sub(lambda found: _ESCAPES.get(found[0]) or b"\\u%04X" % ord(found[0]), data) + b'"'
 
 
-def _object(members: Mapping[str, bytes]) -> bytes:
+def _write_object(members: Mapping[str, bytes]) -> bytes:
     return (
         b"{\n"
-        + b",\n".join(_INDENT + _string(name.encode()) + b": " + value for name, value in members.items())
+        + b",\n".join(_INDENT + _write_string(name.encode()) + b": " + value for name, value in members.items())
         + b"\n}"
     )

@@ -1,7 +1,7 @@
-"""The reading of a predict request: JSON to arrays, by the rules and in the words of TensorFlow Serving. No I/O here.
+"""A predict request of TensorFlow Serving's REST API: JSON to arrays, by its rules and with its messages. No I/O here.
 
 Source: tensorflow/serving tensorflow_serving/util/json_tensor.cc (`FillPredictRequestFromJson` and what it calls) and
-g3doc/api_rest.md. What JSON itself is wrong with is told in the words of Python's reader.
+g3doc/api_rest.md. Errors of the JSON itself have the message of Python's reader.
 """
 
 from __future__ import annotations
@@ -16,9 +16,72 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from tritonforge.serving.tfs.predictor.refusals import UNIMPLEMENTED, Refusal
+__all__ = [
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "TYPES",
+    "UNIMPLEMENTED",
+    "UNKNOWN",
+    "Arrays",
+    "Format",
+    "StatusError",
+    "get_code_name",
+    "is_binary",
+    "parse_request",
+    "read_arrays",
+    "read_signature_name",
+    "shorten",
+]
 
-__all__ = ["TYPES", "Arrays", "Format", "arrays", "is_binary", "parse", "shown", "signature_name"]
+
+#: Codes of absl::Status, as numbers (google/rpc/code.proto).
+UNKNOWN: Final = 2
+INVALID_ARGUMENT: Final = 3
+NOT_FOUND: Final = 5
+UNIMPLEMENTED: Final = 12
+
+#: Code: its name, and the HTTP status of the answer (tensorflow_serving/model_servers/http_server.cc
+#: `ToHTTPStatusCode`).
+_CODES: Final = MappingProxyType(
+    {
+        0: ("OK", 200),
+        1: ("CANCELLED", 499),
+        UNKNOWN: ("UNKNOWN", 500),
+        INVALID_ARGUMENT: ("INVALID_ARGUMENT", 400),
+        4: ("DEADLINE_EXCEEDED", 504),
+        NOT_FOUND: ("NOT_FOUND", 404),
+        6: ("ALREADY_EXISTS", 409),
+        7: ("PERMISSION_DENIED", 403),
+        8: ("RESOURCE_EXHAUSTED", 429),
+        9: ("FAILED_PRECONDITION", 400),
+        10: ("ABORTED", 409),
+        11: ("OUT_OF_RANGE", 400),
+        UNIMPLEMENTED: ("UNIMPLEMENTED", 501),
+        13: ("INTERNAL", 500),
+        14: ("UNAVAILABLE", 503),
+        15: ("DATA_LOSS", 500),
+        16: ("UNAUTHENTICATED", 401),
+    }
+)
+
+
+class StatusError(Exception):  # an answer of the API, not a failure of this program
+    """What is answered as ``{"error": message}``; ``code`` is absl's."""
+
+    def __init__(self, message: str, *, code: int = INVALID_ARGUMENT) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the answer."""
+        return _CODES.get(self.code, _CODES[UNKNOWN])[1]
+
+
+def get_code_name(code: int) -> str:
+    """The name of a code."""
+    return _CODES.get(code, _CODES[UNKNOWN])[0]
+
 
 Arrays: TypeAlias = "dict[str, np.ndarray[Any, Any]]"
 Format: TypeAlias = Literal["row", "columnar"]
@@ -59,39 +122,39 @@ _MOST_DIMENSIONS: Final = 31
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse_request(body: bytes) -> dict[str, Any]:
     """The JSON object that a request is; what follows it is not looked at, as TensorFlow Serving does not."""
     text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").lstrip()
     if not text:
-        raise Refusal("JSON Parse error: The document is empty")
+        raise StatusError("JSON Parse error: The document is empty")
     try:
         document, _ = json.JSONDecoder().raw_decode(text)
     except json.JSONDecodeError as error:
-        raise Refusal(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
+        raise StatusError(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
     except (RecursionError, ValueError) as error:  # ValueError: a number of more digits than Python reads
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else "Number too big to be stored"
-        raise Refusal(f"JSON Parse error: {reason}") from error
+        raise StatusError(f"JSON Parse error: {reason}") from error
     if _SURROGATE.search(text):
         try:
             json.dumps(document, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise Refusal("JSON Parse error: The surrogate pair in string is invalid.") from error
+            raise StatusError("JSON Parse error: The surrogate pair in string is invalid.") from error
     if not isinstance(document, dict):
-        raise Refusal(f"JSON Value: {shown(document)} Is not object")
+        raise StatusError(f"JSON Value: {shorten(document)} Is not object")
     return document
 
 
-def signature_name(document: Mapping[str, Any]) -> str:
+def read_signature_name(document: Mapping[str, Any]) -> str:
     """The signature that a request names; "" where it names none."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise Refusal(
-            f"JSON Value: {shown(document)} not formatted correctly. 'signature_name' key must be a string value."
+        raise StatusError(
+            f"JSON Value: {shorten(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
     return name
 
 
-def arrays(document: Mapping[str, Any], types: Mapping[str, str], *, plain: bool) -> tuple[Arrays, Format]:
+def read_arrays(document: Mapping[str, Any], types: Mapping[str, str], *, plain: bool) -> tuple[Arrays, Format]:
     """The input arrays of a request in row or columnar format; ``types`` are those of the signature's inputs.
 
     ``plain`` says that the request's text has neither true nor false in it, so that numpy may read numbers at once.
@@ -100,25 +163,25 @@ def arrays(document: Mapping[str, Any], types: Mapping[str, str], *, plain: bool
         Refusal: with the sentence that TensorFlow Serving has for it.
     """
     if not types:
-        raise Refusal(f"Failed to get input map for signature: {signature_name(document) or 'DEFAULT'}")
+        raise StatusError(f"Failed to get input map for signature: {read_signature_name(document) or 'DEFAULT'}")
     if "instances" in document and "inputs" in document:
-        raise Refusal(
-            f"JSON Value: {shown(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
+        raise StatusError(
+            f"JSON Value: {shorten(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
             "keys to exist "
         )
     if "instances" in document:
         instances = document["instances"]
         if not isinstance(instances, list):
-            raise Refusal(f"JSON Value: {shown(document)} Expecting 'instances' to be an list/array")
+            raise StatusError(f"JSON Value: {shorten(document)} Expecting 'instances' to be an list/array")
         if not instances:
-            raise Refusal(f"JSON Value: {shown(document)} No values in 'instances' array")
-        return _rows(instances, types, plain=plain), "row"
+            raise StatusError(f"JSON Value: {shorten(document)} No values in 'instances' array")
+        return _read_rows(instances, types, plain=plain), "row"
     if "inputs" in document:
-        return _columns(document["inputs"], types, plain=plain), "columnar"
-    raise Refusal("Missing 'inputs' or 'instances' key")
+        return _read_columns(document["inputs"], types, plain=plain), "columnar"
+    raise StatusError("Missing 'inputs' or 'instances' key")
 
 
-def shown(value: Any) -> str:
+def shorten(value: Any) -> str:
     """A value as it is shown in an error, cut short."""
     return json.dumps(value, ensure_ascii=False)[:_SHOWN]
 
@@ -128,83 +191,86 @@ def is_binary(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def _rows(instances: Sequence[Any], types: Mapping[str, str], *, plain: bool) -> Arrays:
+def _read_rows(instances: Sequence[Any], types: Mapping[str, str], *, plain: bool) -> Arrays:
     if not isinstance(instances[0], dict) and len(types) > 1:
-        raise Refusal(
+        raise StatusError(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
     if not _is_object(instances[0]):
         for index, each in enumerate(instances):
             if _is_object(each):
-                raise Refusal(f"Expecting value/list but got object at item {index} of input list")
+                raise StatusError(f"Expecting value/list but got object at item {index} of input list")
         (name,) = types
-        return {name: _stacked(instances, types[name], name="", plain=plain)}
+        return {name: _stack_items(instances, types[name], name="", plain=plain)}
     for index, each in enumerate(instances):
         if not _is_object(each):
-            raise Refusal(f"Expecting object but got list at item {index} of input list")
+            raise StatusError(f"Expecting object but got list at item {index} of input list")
         for name in each:
             if name not in types:
-                raise Refusal(
+                raise StatusError(
                     f"Failed to process element: {index} key: {name} of 'instances' list. Error: INVALID_ARGUMENT: "
                     f"JSON object: does not have named input: {name}"
                 )
         if each.keys() != types.keys():
-            raise Refusal(
-                f"Failed to process element: {index} of 'instances' list. JSON object: {shown(each)} keys must be "
+            raise StatusError(
+                f"Failed to process element: {index} of 'instances' list. JSON object: {shorten(each)} keys must be "
                 f"equal to: {','.join(sorted(types))}"
             )
     return {
-        name: _stacked([each[name] for each in instances], kind, name=name, plain=plain) for name, kind in types.items()
+        name: _stack_items([each[name] for each in instances], kind, name=name, plain=plain)
+        for name, kind in types.items()
     }
 
 
-def _columns(given: Any, types: Mapping[str, str], *, plain: bool) -> Arrays:
+def _read_columns(given: Any, types: Mapping[str, str], *, plain: bool) -> Arrays:
     if not _is_object(given):
         if len(types) > 1:
-            raise Refusal(
+            raise StatusError(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
                 "tensorinfo_map"
             )
         (name,) = types
-        return {name: _array(given, types[name], plain=plain)}
+        return {name: _read_array(given, types[name], plain=plain)}
     for name in types:
         if name not in given:
-            raise Refusal(f"Missing named input: {name} in 'inputs' object.")
-    return {name: _array(given[name], kind, plain=plain) for name, kind in types.items()}
+            raise StatusError(f"Missing named input: {name} in 'inputs' object.")
+    return {name: _read_array(given[name], kind, plain=plain) for name, kind in types.items()}
 
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and not is_binary(value)
 
 
-def _stacked(items: Sequence[Any], kind: str, *, name: str, plain: bool) -> np.ndarray[Any, Any]:
+def _stack_items(items: Sequence[Any], kind: str, *, name: str, plain: bool) -> np.ndarray[Any, Any]:
     """Items of equal shape as one array with a dimension more."""
-    quick = _quick(items, kind) if plain else None
+    quick = _read_quickly(items, kind) if plain else None
     if quick is not None:
         return quick
     key = f" key: {name}" if name else ""
     made: list[np.ndarray[Any, Any]] = []
     for index, item in enumerate(items):
         try:
-            array = _array(item, kind, plain=False)
+            array = _read_array(item, kind, plain=False)
             if made and made[0].size != array.size:
-                raise Refusal(f"Expecting tensor size: {made[0].size} but got: {array.size}")
+                raise StatusError(f"Expecting tensor size: {made[0].size} but got: {array.size}")
             if made and made[0].shape != array.shape:
-                raise Refusal(f"Expecting shape {_listed(made[0].shape)} but got: {_listed(array.shape)}")
-        except Refusal as refusal:
-            raise Refusal(
+                raise StatusError(
+                    f"Expecting shape {_format_shape(made[0].shape)} but got: {_format_shape(array.shape)}"
+                )
+        except StatusError as refusal:
+            raise StatusError(
                 f"Failed to process element: {index}{key} of 'instances' list. Error: INVALID_ARGUMENT: {refusal}"
             ) from refusal
         made.append(array)
     return np.stack(made)
 
 
-def _array(value: Any, kind: str, *, plain: bool) -> np.ndarray[Any, Any]:
+def _read_array(value: Any, kind: str, *, plain: bool) -> np.ndarray[Any, Any]:
     """A value as an array of its own shape."""
     if kind not in TYPES:
-        raise Refusal(f"Conversion of JSON Value: {shown(value)} to type: {kind}", code=UNIMPLEMENTED)
-    quick = _quick(value, kind) if plain else None
+        raise StatusError(f"Conversion of JSON Value: {shorten(value)} to type: {kind}", code=UNIMPLEMENTED)
+    quick = _read_quickly(value, kind) if plain else None
     if quick is not None:
         return quick
     shape: list[int] = []
@@ -213,19 +279,21 @@ def _array(value: Any, kind: str, *, plain: bool) -> np.ndarray[Any, Any]:
         shape.append(len(first))
         first = first[0] if first else None
     if len(shape) > _MOST_DIMENSIONS:
-        raise Refusal(f"JSON Value: {shown(value)} has {len(shape)} dimensions; at most {_MOST_DIMENSIONS} are read")
+        raise StatusError(
+            f"JSON Value: {shorten(value)} has {len(shape)} dimensions; at most {_MOST_DIMENSIONS} are read"
+        )
     found: list[Any] = []
-    _collect(value, 0, shape, kind, found)
+    _collect_elements(value, 0, shape, kind, found)
     if kind == "string":
         array = np.empty(len(found), dtype=object)
         array[:] = found
         return array.reshape(shape)
     with np.errstate(over="ignore"):
-        wide = np.array(found, dtype=_widest(kind))
+        wide = np.array(found, dtype=_choose_wide_type(kind))
         return wide.astype(TYPES[kind]).reshape(shape)
 
 
-def _quick(value: Any, kind: str) -> np.ndarray[Any, Any] | None:
+def _read_quickly(value: Any, kind: str) -> np.ndarray[Any, Any] | None:
     """The array of a value that holds numbers only, the usual case; None where it must be looked at one by one."""
     if kind not in _FLOATS and kind not in _RANGES:
         return None
@@ -246,33 +314,33 @@ def _quick(value: Any, kind: str) -> np.ndarray[Any, Any] | None:
     return array.astype(TYPES[kind])
 
 
-def _collect(value: Any, level: int, shape: Sequence[int], kind: str, found: list[Any]) -> None:
+def _collect_elements(value: Any, level: int, shape: Sequence[int], kind: str, found: list[Any]) -> None:
     """Gather the elements of nested lists that have the shape of the first of each."""
     if not isinstance(value, list):
         if level != len(shape):
-            raise Refusal(
-                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} in the JSON DOM. Expected at "
+            raise StatusError(
+                f"JSON Value: {shorten(value)} found at incorrect level: {level + 1} in the JSON DOM. Expected at "
                 f"level: {len(shape)}"
             )
-        found.append(_element(value, kind))
+        found.append(_read_element(value, kind))
         return
     if level >= len(shape):
-        raise Refusal(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+        raise StatusError(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
     if len(value) != shape[level]:
-        raise Refusal(
+        raise StatusError(
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
         )
     for each in value:
-        _collect(each, level + 1, shape, kind, found)
+        _collect_elements(each, level + 1, shape, kind, found)
 
 
-def _element(value: Any, kind: str) -> Any:
+def _read_element(value: Any, kind: str) -> Any:
     """One element of a type."""
     if kind == "string":
         if isinstance(value, str):
             return value.encode("utf-8", "surrogatepass")
         if isinstance(value, dict):
-            return _binary(value)
+            return _decode_base64(value)
     elif kind == "bool":
         if isinstance(value, bool):
             return value
@@ -281,27 +349,27 @@ def _element(value: Any, kind: str) -> Any:
             return value
         if isinstance(value, int) and _RANGES[kind][0] <= value <= _RANGES[kind][1]:
             return value
-    raise Refusal(f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected type: {kind}")
+    raise StatusError(f"JSON Value: {shorten(value)} Type: {_name_json_type(value)} is not of expected type: {kind}")
 
 
-def _binary(value: Any) -> bytes:
+def _decode_base64(value: Any) -> bytes:
     if not is_binary(value):
-        raise Refusal(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
+        raise StatusError(f"JSON Value: {shorten(value)} not formatted correctly for base64 data")
     text = value["b64"]
     try:
         # absl's reader takes text without the padding, too.
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refusal("Unable to base64 decode") from error
+        raise StatusError("Unable to base64 decode") from error
 
 
-def _widest(kind: str) -> Any:
+def _choose_wide_type(kind: str) -> Any:
     if kind in _FLOATS:
         return np.float64
     return np.bool_ if kind == "bool" else np.uint64 if kind == "uint64" else np.int64
 
 
-def _json_type(value: Any) -> str:
+def _name_json_type(value: Any) -> str:
     if value is None:
         return "Null"
     if isinstance(value, bool):
@@ -312,5 +380,5 @@ def _json_type(value: Any) -> str:
     return "Number"
 
 
-def _listed(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return f"[{','.join(map(str, shape))}]"

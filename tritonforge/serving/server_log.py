@@ -1,21 +1,41 @@
-"""tritonserver's log, read for what a user wants to know: progress, and why it did not start. This module does no I/O.
+"""tritonserver's log, read for what a user needs: progress, why it did not start, which model ended. It does no I/O.
 
 A line is ``E1121 03:14:13.971427 4534 model_lifecycle.cc:642] "failed to load 'm' version 1: Internal: reason"``: a
 letter for the severity, the time, the process, the place in Triton's sources, and the message, quoted and escaped
 (server 24.10, common/src/logging.cc). Stubs write lines of their own kind between them.
+
+tritonserver 2.51 does not restart the Python process (stub) of a model: it answers 500 for the model, and 200 to health
+checks, from then on. So the end of a stub is reported as a `ModelDeath`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-__all__ = ["ModelStatus", "crash", "loading", "model_of_stub", "models", "port_in_use", "progress", "reasons", "tail"]
+from tritonforge.serving.server_process import ChildExit, describe_exit
+
+__all__ = [
+    "ModelDeath",
+    "ModelStatus",
+    "explain_crash",
+    "explain_load_failures",
+    "explain_model_death",
+    "find_port_in_use",
+    "find_reasons",
+    "find_stub_model",
+    "is_unhealthy",
+    "list_loading_models",
+    "parse_progress",
+    "read_model_table",
+]
+
 
 _LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<place>[\w.]+:\d+)\] ?(?P<message>.*)")
 _FAILED: Final = re.compile(r"failed to load '(?P<model>.+?)' version (?P<version>-?\d+): (?P<reason>.+)", re.DOTALL)
-_POLL: Final = re.compile(r"Poll failed for model directory '(?P<model>.+?)': (?P<reason>.+)", re.DOTALL)
+_POLL_FAILED: Final = re.compile(r"Poll failed for model directory '(?P<model>.+?)': (?P<reason>.+)", re.DOTALL)
 _SOCKET: Final = re.compile(r"Socket '[^']*:(?P<port>\d+)' already in use")
 _STUB: Final = re.compile(
     r"pb_stub\.cc:\d+\] +Failed to preinitialize Python stub: (?P<reason>.+?'(?P<path>[^']*)'.*|.+)"
@@ -47,12 +67,12 @@ class ModelStatus(NamedTuple):
     reason: str
 
 
-def progress(line: str) -> str | None:
+def parse_progress(line: str) -> str | None:
     """A line of the log as a step of the start, for a person; None for the others."""
     found = _LINE.match(line)
     if not found:
         return None
-    message = _unquoted(found["message"])
+    message = _unquote(found["message"])
     if loading := re.fullmatch(r"loading: (.+):(-?\d+)", message):
         return f"loading {loading[1]} version {loading[2]}"
     if loaded := re.fullmatch(r"successfully loaded '(.+)'", message):
@@ -60,7 +80,7 @@ def progress(line: str) -> str | None:
     return None
 
 
-def reasons(log: str) -> list[str]:
+def find_reasons(log: str) -> list[str]:
     """Why the server did not start, in Triton's own words without its prefixes; one sentence a model."""
     if missing := _LIBRARY.search(log):
         reason = (
@@ -73,25 +93,27 @@ def reasons(log: str) -> list[str]:
         model = "".join((stub["path"] or "").split("/")[-3:-2])
         found.setdefault(model, f"model '{model}' did not load: {stub['reason']}" if model else stub["reason"])
     others: list[str] = []
-    for severity, message in _messages(log):
+    for severity, message in _split_messages(log):
         if severity not in "EF":
             continue
-        for pattern in (_FAILED, _POLL):
+        for pattern in (_FAILED, _POLL_FAILED):
             if match := pattern.match(message):
-                found.setdefault(match["model"], f"model '{match['model']}' did not load: {_cleaned(match['reason'])}")
+                found.setdefault(
+                    match["model"], f"model '{match['model']}' did not load: {_clean_reason(match['reason'])}"
+                )
                 break
         else:
             if not message.startswith(_HARMLESS) and not any(word in message for word in _HARMLESS):
-                others.append(_cleaned(message))
+                others.append(_clean_reason(message))
     if found:
         # What comes beside the failure of a model is its echo, save that ensembles are judged in lines of their own.
         return [*found.values(), *(each for each in others if each.startswith("in ensemble "))]
     if others:
         return others
-    return [_cleaned(match["reason"] or match["other"]) for match in _FATAL.finditer(log)]
+    return [_clean_reason(match["reason"] or match["other"]) for match in _FATAL.finditer(log)]
 
 
-def crash(log: str) -> str | None:
+def explain_crash(log: str) -> str | None:
     """Why a server ended that was serving, where it is known which request did it; None for any other end.
 
     Triton 2.51 reads a body of JSON with a length of 32 bits and a sign (server/src/http_server.cc `EVRequestToJson`).
@@ -104,7 +126,7 @@ def crash(log: str) -> str | None:
     )
 
 
-def model_of_stub(command: Sequence[str], prefix: str) -> str:
+def find_stub_model(command: Sequence[str], prefix: str) -> str:
     """The model directory that a stub was started for, by its command line; "" where that does not say.
 
     ``prefix`` begins the name of the shared memory region, which follows the model's file among the stub's arguments
@@ -114,33 +136,28 @@ def model_of_stub(command: Sequence[str], prefix: str) -> str:
     return found[1] if found else ""
 
 
-def loading(log: str) -> list[str]:
+def list_loading_models(log: str) -> list[str]:
     """The models that began to load and did not end it."""
-    steps = [step for line in log.splitlines() if (step := progress(line))]
+    steps = [step for line in log.splitlines() if (step := parse_progress(line))]
     begun = dict.fromkeys(found[1] for step in steps if (found := re.fullmatch(r"loading (.+) version -?\d+", step)))
     done = {step.removesuffix(" is loaded") for step in steps}
-    failed = {found["model"] for _, message in _messages(log) if (found := _FAILED.match(message))}
+    failed = {found["model"] for _, message in _split_messages(log) if (found := _FAILED.match(message))}
     return [model for model in begun if model not in done | failed]
 
 
-def port_in_use(log: str) -> int | None:
+def find_port_in_use(log: str) -> int | None:
     """The port that tritonserver could not open."""
     found = _SOCKET.search(log)
     return int(found["port"]) if found else None
 
 
-def models(log: str) -> list[ModelStatus]:
+def read_model_table(log: str) -> list[ModelStatus]:
     """The model table that tritonserver prints when it starts."""
     rows = (_TABLE_ROW.match(line) for line in log.splitlines())
     return [ModelStatus(row["name"], row["version"], row["status"], row["rest"].strip(" :")) for row in rows if row]
 
 
-def tail(log: str, lines: int) -> str:
-    """The last lines of a log."""
-    return "\n".join(log.splitlines()[-lines:])
-
-
-def _messages(log: str) -> Iterator[tuple[str, str]]:
+def _split_messages(log: str) -> Iterator[tuple[str, str]]:
     """Severity and message of each entry; lines without a prefix belong to the entry before them."""
     entries: list[tuple[str, list[str]]] = []
     for line in log.splitlines():
@@ -150,10 +167,10 @@ def _messages(log: str) -> Iterator[tuple[str, str]]:
         elif entries and entries[-1][1][0].startswith('"') and not entries[-1][1][-1].endswith('"'):
             entries[-1][1].append(line)
     for severity, parts in entries:
-        yield severity, _unquoted("\n".join(parts))
+        yield severity, _unquote("\n".join(parts))
 
 
-def _unquoted(message: str) -> str:
+def _unquote(message: str) -> str:
     message = message.strip()
     if message.startswith('"') and message.endswith('"') and len(message) > 1:
         message = message[1:-1]
@@ -161,9 +178,54 @@ def _unquoted(message: str) -> str:
     return message
 
 
-def _cleaned(reason: str) -> str:
+def _clean_reason(reason: str) -> str:
     """A reason without the status code in front, the Python traceback behind, and line breaks."""
     reason = _PYTHON_AT.sub("", reason.strip())
     reason = _CODE.sub("", reason)
     reason = re.sub(r"^TritonModelException: ", "", reason)
     return re.sub(r"\s*\n\s*", " ", reason).strip(" ;")
+
+
+#: What tritonserver answers for such a model (python_backend src/python_be.cc).
+_UNHEALTHY: Final = re.compile(r"Stub process '.*' is not healthy")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDeath:
+    """The end of a model's process while the server ran: ``reason`` is a sentence, ``ended`` is monotonic time."""
+
+    model: str
+    reason: str
+    ended: float
+
+
+def explain_model_death(child: ChildExit, prefix: str) -> ModelDeath:
+    """The death of the model of a stub; ``prefix`` begins the names of the server's shared memory regions."""
+    model = find_stub_model(child.command, prefix)
+    return ModelDeath(model, f"{_name_model(model)}: its Python process ended {_describe_end(child)}", child.ended)
+
+
+def is_unhealthy(answer: str) -> bool:
+    """Whether an answer of the server says that a stub has died."""
+    return _UNHEALTHY.search(answer) is not None
+
+
+def explain_load_failures(child: ChildExit, sentences: Sequence[str], *, log: str, prefix: str) -> list[str]:
+    """Why models did not load, where a stub died meanwhile: "not healthy" alone explains nothing.
+
+    ``sentences`` are the server's own reasons, ``log`` is its log.
+    """
+    telling = [sentence for sentence in sentences if not is_unhealthy(sentence)]
+    model = find_stub_model(child.command, prefix) or " or ".join(list_loading_models(log))
+    if any(f"'{model}'" in sentence for sentence in telling):
+        return telling
+    return [*telling, f"{_name_model(model)} did not load: its Python process ended {_describe_end(child)}"]
+
+
+def _name_model(model: str) -> str:
+    return f"model '{model}'" if model else "a model"
+
+
+def _describe_end(child: ChildExit) -> str:
+    memory = " (the kernel's out-of-memory killer was at work)" if child.out_of_memory else ""
+    return describe_exit(child.status) + memory

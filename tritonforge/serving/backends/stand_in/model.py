@@ -42,11 +42,11 @@ class TritonPythonModel:
         for output in self._outputs:
             dims = output.get("reshape", {}).get("shape", output["dims"])
             shape = [*batch, *(max(1, int(extent)) for extent in dims)]
-            tensors.append(pb_utils.Tensor(output["name"], _zeros(shape, output["data_type"])))
+            tensors.append(pb_utils.Tensor(output["name"], _make_zeros(shape, output["data_type"])))
         return pb_utils.InferenceResponse(tensors)
 
 
-def _zeros(shape: Sequence[int], data_type: str) -> Any:
+def _make_zeros(shape: Sequence[int], data_type: str) -> Any:
     if data_type == "TYPE_STRING":
         return np.full(shape, b"", dtype=np.object_)
     # BF16 has no numpy type in Triton's own table; two bytes are two bytes to a warm-up that looks at nothing.

@@ -1,1 +1,0 @@
-"""The ``dali`` backend: serialised NVIDIA DALI pipelines, on the CPU where there is no GPU."""

@@ -1,1 +1,0 @@
-"""The ``onnxruntime`` backend: ONNX files."""

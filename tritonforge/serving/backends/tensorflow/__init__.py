@@ -1,1 +1,0 @@
-"""The ``tensorflow`` backend: SavedModels and frozen graphs."""

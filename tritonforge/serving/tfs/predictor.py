@@ -1,0 +1,260 @@
+"""The predictor that replaces TensorFlow Serving: TensorFlow in a process of its own, behind the same REST API.
+
+``python -m tritonforge.serving.tfs.predictor`` takes the flags and files that tensorflow_model_server is given by
+SageMaker's container (`package.build_command`). Requests are batched by the scheduler that TensorFlow Serving uses too
+(`servable`). It has no gRPC. Sources: tensorflow/serving tensorflow_serving/model_servers/http_rest_api_handler.cc,
+http_rest_api_util.cc, get_model_status_impl.cc; g3doc/api_rest.md; config/model_server_config.proto, servables/
+tensorflow/session_bundle_config.proto, sources/storage_path/file_system_storage_path_source.proto.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from google.protobuf import text_format
+
+from tritonforge import tf_memory
+from tritonforge.errors import LaunchError
+from tritonforge.serving import loopback
+from tritonforge.serving.listener import Listener, Reply, Request, open_socket
+from tritonforge.serving.tfs import predict_request, predict_response, servable
+from tritonforge.serving.tfs.predict_request import NOT_FOUND, StatusError, get_code_name
+from tritonforge.serving.tfs.servable import DEFAULT_SIGNATURE, Servable, Signature, load_servable
+from tritonforge.triton.schema import OPTIONAL, REPEATED, Field, build_message_class
+from tritonforge.triton.tfs_container import Batching
+
+__all__ = ["RestApi", "ServableConfig", "parse_batching", "parse_models"]
+
+
+def main() -> int:
+    """Load and answer until the process is ended."""
+    parser = argparse.ArgumentParser(prog="python -m tritonforge.serving.tfs.predictor", allow_abbrev=False)
+    parser.add_argument("--port", type=int, default=0, help="taken, and not used: there is no gRPC")
+    parser.add_argument("--rest_api_port", type=int, required=True)
+    parser.add_argument("--model_config_file", type=Path, required=True)
+    parser.add_argument("--max_num_load_retries", type=int, default=0)
+    parser.add_argument("--enable_batching", default="false")
+    parser.add_argument("--batching_parameters_file", type=Path)
+    parser.add_argument("--tensorflow_intra_op_parallelism", type=int, default=0)
+    parser.add_argument("--tensorflow_inter_op_parallelism", type=int, default=0)
+    arguments = parser.parse_args()
+    try:
+        models = parse_models(arguments.model_config_file.read_text(encoding="utf-8"))
+        batching = None
+        if arguments.enable_batching == "true":
+            batching = parse_batching(arguments.batching_parameters_file.read_text(encoding="utf-8"))
+    except LaunchError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    tf_memory.without_keras()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(arguments.tensorflow_intra_op_parallelism)
+    tf.config.threading.set_inter_op_parallelism_threads(arguments.tensorflow_inter_op_parallelism)
+    servables = [servable for model in models for servable in _load_versions(model, batching)]
+    Listener(open_socket(loopback.HOST, arguments.rest_api_port), RestApi(servables).answer).run()
+    return 0
+
+
+def _load_versions(model: ServableConfig, batching: Batching | None) -> list[Servable]:
+    """Every version of a model that is asked for and has a folder, whose name may have leading zeros."""
+    names = sorted((each.name for each in Path(model.base_path).iterdir()), reverse=True)
+    folders = {int(name): name for name in names if name.isdecimal()}
+    return [
+        load_servable(model.name, version, Path(model.base_path, folders[version]), batching)
+        for version in model.versions
+        if version in folders
+    ]
+
+
+_METHOD: Final = re.compile(
+    r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+    r":(?P<method>classify|regress|predict)",
+    re.IGNORECASE,
+)
+_STATUS: Final = re.compile(
+    r"/v1/models(?:/(?P<model>[^/:]+))?(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?(?P<metadata>/metadata)?",
+    re.IGNORECASE,
+)
+
+#: Digits of the largest version.
+_DIGITS: Final = 19
+
+
+class RestApi:
+    """Answers the API's requests for these servables, from many threads."""
+
+    def __init__(self, servables: Sequence[Servable]) -> None:
+        self._servables = {(each.name, each.version): each for each in servables}
+
+    def answer(self, request: Request) -> Reply:
+        """The answer to any request."""
+        if not request.path.lower().startswith("/v1/"):
+            return Reply(HTTPStatus.NOT_FOUND, b"<html><body>404 Not Found</body></html>", "text/html")
+        try:
+            return Reply(HTTPStatus.OK, self._answer(request))
+        except StatusError as refusal:
+            sentence, status = str(refusal), refusal.status
+        except RecursionError:  # lists within lists that JSON's reader still takes
+            sentence, status = "JSON Value: it is nested too deeply", HTTPStatus.BAD_REQUEST
+        return Reply(status, predict_response.write_error(sentence))
+
+    def _answer(self, request: Request) -> bytes:
+        if request.method == "POST" and (found := _METHOD.fullmatch(request.path)):
+            method = found["method"].lower()
+            document = predict_request.parse_request(request.body)
+            signature = self._signature(document, found["model"], found["version"], found["label"])
+            if method == "predict":
+                return _predict(document, signature, request.body)
+            told = servable.serialise_examples(document, method)
+            if method == "classify":
+                return predict_response.write_classifications(servable.classify(signature, told))
+            return predict_response.write_regressions(servable.regress(signature, told))
+        if request.method == "GET" and (found := _STATUS.fullmatch(request.path)):
+            if found["model"] is None:
+                raise StatusError("Missing model name in request.")
+            if found["metadata"]:
+                return _write_metadata(self._servable(found["model"], found["version"], found["label"]))
+            return self._status(found["model"], found["version"])
+        raise StatusError(f"Malformed request: {request.method} {request.path}")
+
+    def _signature(self, document: Mapping[str, Any], model: str, version: str | None, label: str | None) -> Signature:
+        name = predict_request.read_signature_name(document) or DEFAULT_SIGNATURE
+        signatures = self._servable(model, version, label).signatures
+        if name not in signatures:
+            raise StatusError(f'Serving signature name: "{name}" not found in signature def')
+        return signatures[name]
+
+    def _servable(self, model: str, version: str | None, label: str | None) -> Servable:
+        """The version that is asked for, or the highest that is loaded."""
+        if label is not None:
+            raise StatusError(f"Unrecognized servable version label: {label}")
+        loaded = {key[1]: each for key, each in self._servables.items() if key[0] == model and not each.error}
+        number = None if version is None else _parse_version(version)
+        if number is not None and number in loaded:
+            return loaded[number]
+        if number is not None or not loaded:
+            asked = f"Latest({model})" if number is None else f"Specific({model}, {number})"
+            raise StatusError(f"Servable not found for request: {asked}", code=NOT_FOUND)
+        return loaded[max(loaded)]
+
+    def _status(self, model: str, version: str | None) -> bytes:
+        found = {key[1]: each for key, each in self._servables.items() if key[0] == model}
+        asked = None if version is None else _parse_version(version)
+        if asked is not None and asked not in found:
+            raise StatusError(f"Could not find version {asked} of model {model}", code=NOT_FOUND)
+        if not found:
+            raise StatusError(f"Could not find any versions of model {model}", code=NOT_FOUND)
+        rows = [
+            {
+                "version": str(each.version),
+                "state": "END" if each.error else "AVAILABLE",
+                "status": {"error_code": get_code_name(each.code), "error_message": each.error},
+            }
+            for number, each in sorted(found.items(), reverse=True)
+            if asked is None or number == asked
+        ]
+        return json.dumps({"model_version_status": rows}, indent=1).encode() + b"\n"
+
+
+def _parse_version(version: str) -> int:
+    """A version of a path; TensorFlow Serving reads it into 64 bits (http_rest_api_util.cc `ParseModelInfo`)."""
+    if len(version) > _DIGITS or int(version) >= 2**63:
+        raise StatusError(f"Failed to convert version: {version:.40} to numeric.")
+    return int(version)
+
+
+def _predict(document: Mapping[str, Any], signature: Signature, body: bytes) -> bytes:
+    # JSON's true and false would pass for numbers with numpy, and are refused by the API.
+    plain = b"true" not in body and b"false" not in body
+    inputs, form = predict_request.read_arrays(document, signature.inputs, plain=plain)
+    return predict_response.write_predictions(signature.run(inputs), form)
+
+
+def _write_metadata(servable: Servable) -> bytes:
+    """The signatures of a servable: names, types and shapes are TensorFlow's own protobuf as JSON."""
+    told = {
+        "model_spec": {"name": servable.name, "signature_name": "", "version": str(servable.version)},
+        "metadata": {"signature_def": {"signature_def": dict(servable.definitions)}},
+    }
+    return json.dumps(told, indent=1).encode() + b"\n"
+
+
+_MODELS: Final[Mapping[str, tuple[Field, ...]]] = MappingProxyType(
+    {
+        "Specific": ((1, REPEATED, "int64", "versions", None),),
+        "Policy": ((102, OPTIONAL, "Specific", "specific", None),),
+        "Model": (
+            (1, OPTIONAL, "string", "name", None),
+            (2, OPTIONAL, "string", "base_path", None),
+            (4, OPTIONAL, "string", "model_platform", None),
+            (7, OPTIONAL, "Policy", "model_version_policy", None),
+        ),
+        "Models": ((1, REPEATED, "Model", "config", None),),
+        "Config": ((1, OPTIONAL, "Models", "model_config_list", None),),
+    }
+)
+_BATCHING: Final[Mapping[str, tuple[Field, ...]]] = MappingProxyType(
+    {
+        "Number": ((1, OPTIONAL, "int64", "value", None),),
+        "Parameters": (
+            (1, OPTIONAL, "Number", "max_batch_size", None),
+            (2, OPTIONAL, "Number", "batch_timeout_micros", None),
+            (3, OPTIONAL, "Number", "max_enqueued_batches", None),
+            (4, OPTIONAL, "Number", "num_batch_threads", None),
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServableConfig:
+    """One model: its name, its folder, and the versions of it that are served."""
+
+    name: str
+    base_path: str
+    versions: tuple[int, ...]
+
+
+def parse_models(text: str) -> tuple[ServableConfig, ...]:
+    """The models of a ModelServerConfig in text format; raises LaunchError when it is none."""
+    config = _parse_text(text, build_message_class("tensorflow_serving_models", _MODELS, "Config"), "model_config_file")
+    found = []
+    for each in config.model_config_list.config:
+        found.append(ServableConfig(each.name, each.base_path, tuple(each.model_version_policy.specific.versions)))
+        names = [model.name for model in found]
+        if names.count(each.name) > 1:
+            raise LaunchError(f"Illegal to list model {each.name} multiple times in config list")
+    return tuple(found)
+
+
+def parse_batching(text: str) -> Batching:
+    """The BatchingParameters of a text; raises LaunchError when it is none."""
+    kind = build_message_class("tensorflow_serving_batching", _BATCHING, "Parameters")
+    found = _parse_text(text, kind, "batching_parameters_file")
+    return Batching(
+        max_batch_size=found.max_batch_size.value,
+        batch_timeout_micros=found.batch_timeout_micros.value,
+        num_batch_threads=found.num_batch_threads.value,
+        max_enqueued_batches=found.max_enqueued_batches.value,
+    )
+
+
+def _parse_text(text: str, kind: Any, flag: str) -> Any:
+    try:
+        return text_format.Parse(text, kind())
+    except text_format.ParseError as error:
+        raise LaunchError(f"--{flag}: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
