@@ -211,7 +211,7 @@ def test_a_folder_for_temporary_files_that_cannot_be_used_is_named(
 ) -> None:
     """With the character that is in the way, and the variable that names another."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a b"))
-    monkeypatch.setattr(shell_safety, "_SYSTEM", ())
+    monkeypatch.setattr(shell_safety, "_SYSTEM_ROOTS", ())
     with pytest.raises(LaunchError, match=r"a b: its path has the characters ' '\); set TMPDIR to a writable one"):
         Server(echo, default_model="first", **FREE)
 
@@ -224,14 +224,14 @@ def test_a_full_disk_is_named(echo: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("tritonforge.serving.installation.prepare_folder", full)
     before = traces(os.getpid())  # of the servers that other tests of this file share
-    with pytest.raises(LaunchError, match="files of the server cannot be written there: No space left on device"):
+    with pytest.raises(LaunchError, match="cannot write the files of the server: No space left on device"):
         Server(echo, default_model="second", sagemaker_port=0, http_port=None, grpc_port=None, metrics_port=None)
     assert set(traces(os.getpid())) <= set(before)
 
 
 def test_a_log_that_cannot_be_written_is_named(echo: Path, tmp_path: Path) -> None:
     """The log in a folder that is not there."""
-    with pytest.raises(LaunchError, match=r"server\.log: the log cannot be written: No such file"):
+    with pytest.raises(LaunchError, match=r"server\.log: cannot write: No such file"):
         Server(echo, default_model="first", log=tmp_path / "none" / "server.log", **FREE)
 
 
@@ -334,7 +334,6 @@ def test_wait_returns_when_another_thread_stops_the_server(running: Server) -> N
 
 PARENT = """
 import sys, time
-from tritonforge.serving import folders
 from tritonforge.serving.server import Server
 server = Server(sys.argv[1], default_model="first", sagemaker_port=0, http_port=0, grpc_port=0, metrics_port=0)
 print(server.pid, server._process.supervisor_pid, server._process.folder, flush=True)
