@@ -19,7 +19,7 @@ TritonForgeError
 ├─ PackageError       a model archive is unsafe, damaged, or not what the image wants
 ├─ RequestError       a request breaks AWS's own service model, found before any call     (also ValueError)
 ├─ LaunchError        the local tritonserver did not start, or ended by itself
-├─ IsolationError     this machine refuses a container's namespaces, or its port       (training.sandbox)
+├─ SandboxError     this machine refuses a container's namespaces, or its port       (training.sandbox)
 │  └─ BindError       what the container is to be given is not there, or has no place in it
 ├─ InputError         a training job was given what cannot be trained on: settings, channels, data (training.algorithm)
 │  └─ HyperparameterError  hyperparameters are unknown, missing or wrong; .problems    (training.algorithm)

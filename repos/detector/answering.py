@@ -7,7 +7,7 @@ from pathlib import Path
 from tritonforge.inference.client import Client
 from tritonforge.serving.server import Server
 from tritonforge.training.algorithm import Container, InputError, RefusalError, Reply, Request
-from tritonforge.training.detection import accepted, answer, check_content_type
+from tritonforge.training.detection import build_answer, check_content_type, parse_accept
 
 __all__ = ["ENSEMBLE", "Detector"]
 
@@ -45,14 +45,14 @@ class Detector:
     def answer(self, request: Request) -> Reply:
         """The detections on one encoded image."""
         check_content_type(request.headers.get("content-type", ""))
-        form = accepted(request.headers.get("accept", ""))
+        form = parse_accept(request.headers.get("accept", ""))
         if not request.body:
             raise RefusalError("the body is empty; send one JPEG or PNG image")
         assert self._client is not None
         found = self._client.infer_images([request.body], outputs=_OUTPUTS)
         count = int(found["count"].reshape(-1)[0])
         boxes, classes, scores = (found[name][0][:count] for name in _OUTPUTS[1:])
-        return Reply(200, answer(boxes, classes, scores, labels=self._labels, form=form))
+        return Reply(200, build_answer(boxes, classes, scores, labels=self._labels, form=form))
 
     def close(self) -> None:
         """End the server."""

@@ -20,7 +20,7 @@ from network import boxes_of, losses, network, top_layers
 from samples import Samples, read, split
 
 from tritonforge.training.algorithm import Container, HyperparameterError, InputError, Stopping, Values
-from tritonforge.training.detection import Detected, Truth, mean_average_precision, suppress
+from tritonforge.training.detection import Detections, Truth, compute_mean_average_precision, suppress
 
 __all__ = ["Learner", "optimizer_of", "train"]
 
@@ -177,21 +177,21 @@ class Learner:
     def validate(self) -> tuple[float, float, float]:
         """(localization loss, classification loss, mean average precision at IoU 0.5) on the validation images."""
         sums = np.zeros(2)
-        found: list[Detected] = []
+        found: list[Detections] = []
         for start in range(0, len(self.validation), _STEP):
             places = np.arange(start, min(start + _STEP, len(self.validation)))
             pixels, wanted, targets = self.validation.batch(places, self.categories)
             localization, classification, boxes, scores = self._validate_step(pixels, wanted, targets)
             sums += np.asarray([localization, classification]) * len(places)
             for each, likely in zip(boxes.numpy(), scores.numpy(), strict=True):
-                found.append(Detected(*suppress(each, likely)))
+                found.append(Detections(*suppress(each, likely)))
         known = np.asarray(self.categories)
         truths = [
             Truth(boxes, np.searchsorted(known, ids))
             for boxes, ids in zip(self.validation.boxes, self.validation.ids, strict=True)
         ]
         localization, classification = sums / len(self.validation)
-        return float(localization), float(classification), mean_average_precision(truths, found).mean
+        return float(localization), float(classification), compute_mean_average_precision(truths, found).mean
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint."""

@@ -28,7 +28,7 @@ from locations import assign, count
 from tritonforge.errors import ManifestError
 from tritonforge.training.algorithm import ChannelInput, InputError
 from tritonforge.training.manifest import read_annotations
-from tritonforge.training.manifest.labels import METADATA, Boxes, names_of, read_boxes
+from tritonforge.training.manifest.labels import METADATA_SUFFIX, Boxes, read_boxes, read_class_map
 from tritonforge.training.manifest.lines import read_json
 
 __all__ = ["Samples", "read", "split"]
@@ -242,7 +242,7 @@ def _records(channel: ChannelInput) -> Iterator[_Raw]:
                     yield ready
                 ready, image = None, (f"{where}, an image,", record)
             elif ready is not None and "annotations" not in value:
-                ready = _Raw(ready.where, ready.data, ready.boxes, names_of(value.get("class-map")))
+                ready = _Raw(ready.where, ready.data, ready.boxes, read_class_map(value.get("class-map")))
             else:
                 raise InputError(f"{where} is a label without an image before it; {_ATTRIBUTES}")
     if image is not None:
@@ -252,8 +252,8 @@ def _records(channel: ChannelInput) -> Iterator[_Raw]:
 
 
 _ATTRIBUTES: Final = (
-    f'AttributeNames must be the image and its boxes, ["source-ref", "<label>"], and "<label>{METADATA}" where the '
-    "names of the classes are wanted"
+    f'AttributeNames must be the image and its boxes, ["source-ref", "<label>"], and "<label>{METADATA_SUFFIX}" where '
+    "the names of the classes are required"
 )
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from wire import compared, timed
 
-from tritonforge.records import batches, frame_recordio, frame_tfrecord, gunzip, split
+from tritonforge.records import build_batches, frame_recordio, frame_tfrecord, gunzip, split
 
 Row = dict[str, Any]
 
@@ -76,7 +76,7 @@ def run() -> list[Row]:
             ),
             compared(
                 "the same, as MultiRecord bodies of 6 MB, tf.data / ours",
-                lambda: last(batches(split(chunks_of(path), "TFRecord"), "MultiRecord", 6 * 2**20)),
+                lambda: last(build_batches(split(chunks_of(path), "TFRecord"), "MultiRecord", 6 * 2**20)),
                 read_by_tensorflow,
                 seconds=4,
             ),

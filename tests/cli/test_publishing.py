@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import ROOT, tritonforge
 from tritonforge.cli.main import main
 from tritonforge.sagemaker.jobs.marketplace import ModelPackage, Publication
-from tritonforge.training.algorithm import markdown
-from tritonforge.training.algorithm.program import load
+from tritonforge.training.algorithm import render_markdown
+from tritonforge.training.algorithm.program import load_algorithm
 
 DECLARED = ROOT / "tests" / "training" / "sandbox" / "programs" / "declared"
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -36,7 +36,7 @@ def run(capsys: pytest.CaptureFixture[str], *given: str) -> tuple[int, str, str]
 def test_show_prints_the_table() -> None:
     """The page of documentation, as Markdown; as JSON the specifications of CreateAlgorithm."""
     done = tritonforge("algorithm", "show", str(DECLARED))
-    assert (done.returncode, done.stdout) == (0, markdown(load(DECLARED)))
+    assert (done.returncode, done.stdout) == (0, render_markdown(load_algorithm(DECLARED)))
     report = json.loads(tritonforge("algorithm", "show", str(DECLARED), "--format=json").stdout)
     assert report["name"] == "lines"
     assert report["TrainingSpecification"]["TrainingChannels"][0]["SupportedInputModes"] == ["File", "Pipe"]
@@ -51,7 +51,7 @@ def test_the_requests_are_those_of_the_declaration() -> None:
     requests = json.loads(done.stdout)
     assert list(requests) == ["CreateAlgorithm", "CreateModelPackage"]
     algorithm = Publication.from_request(requests["CreateAlgorithm"])
-    assert algorithm.algorithm == load(DECLARED)
+    assert algorithm.algorithm == load_algorithm(DECLARED)
     assert algorithm.training_image == f"{REGISTRY}/lines-train:1"
     assert algorithm.certify_for_marketplace is True
     assert algorithm.profile is not None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tritonforge.records import frame_recordio
-from tritonforge.training.detection import Truth, normalised
+from tritonforge.training.detection import Truth, to_fractions
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "repos" / "detector"
@@ -159,7 +159,7 @@ def truth(folder: Path) -> tuple[list[bytes], list[Truth]]:
     images, truths = [], []
     for image in told["images"]:
         found = [each for each in told["annotations"] if each["image_id"] == image["id"]]
-        boxes = normalised([each["bbox"] for each in found], image["width"], image["height"])
+        boxes = to_fractions([each["bbox"] for each in found], image["width"], image["height"])
         truths.append(Truth(boxes, [each["category_id"] for each in found]))
         images.append((folder / "images" / image["file_name"]).read_bytes())
     return images, truths

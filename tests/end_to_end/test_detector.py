@@ -17,7 +17,7 @@ from tests.end_to_end import detection
 from tests.end_to_end.detection import running
 from tritonforge.inference.client import Client
 from tritonforge.serving.server import Server
-from tritonforge.training.detection import Detected, from_rows_first, intersection_over_union, mean_average_precision
+from tritonforge.training.detection import Detections, compute_iou, compute_mean_average_precision, from_rows_first
 from tritonforge.validation.report import validate
 
 pytestmark = [pytest.mark.server, pytest.mark.framework]
@@ -53,7 +53,7 @@ def test_heldout_digits_are_found_through_the_ensemble(server: Server, learned: 
     """Mean average precision at IoU 0.5 is at least 0.8 on pictures with other digits and other backgrounds."""
     images, truths = detection.truth(shared / "detector-heldout")
     labels = (learned / "model/detector/labels.txt").read_text().splitlines()
-    found: list[Detected] = []
+    found: list[Detections] = []
     with Client(str(server.http_url), model="detect") as client:
         for start in range(0, len(images), 20):
             answer = client.infer_images(images[start : start + 20])
@@ -62,8 +62,8 @@ def test_heldout_digits_are_found_through_the_ensemble(server: Server, learned: 
                 assert [name.decode() for name in names[:count]] == [labels[each] for each in classes[:count]]
                 assert not scores[count:].any()
                 assert (classes[count:] == -1).all()
-                found.append(Detected(boxes[:count], [int(name) for name in names[:count]], scores[:count]))
-    precision = mean_average_precision(truths, found)
+                found.append(Detections(boxes[:count], [int(name) for name in names[:count]], scores[:count]))
+    precision = compute_mean_average_precision(truths, found)
     assert sorted(precision.by_class) == [0, 1, 2]
     assert precision.mean >= 0.8, precision
 
@@ -80,7 +80,7 @@ def test_the_saved_model_that_takes_encoded_images_finds_the_same(server: Server
         for box, number, score in zip(*(ensemble[each][row] for each in ("boxes", "classes", "scores")), strict=True):
             if score > 0.5:  # each side resizes in its own way, which may turn what is less sure around
                 same = whole["detection_classes"][row][:count] == number
-                assert intersection_over_union([box], boxes[same]).max() > 0.8
+                assert compute_iou([box], boxes[same]).max() > 0.8
 
 
 def test_triton_loads_what_was_learned(learned: Path) -> None:
@@ -113,7 +113,7 @@ def test_predictor_code_of_the_seed_reads_the_answers(served: Path, shared: Path
         assert status == 200, body
         boxes, classes, scores, labels = parse_response(body)
         assert len(boxes) <= 5
-        sides = intersection_over_union(boxes[:1], truths[0].boxes)
+        sides = compute_iou(boxes[:1], truths[0].boxes)
         assert sides.max() >= 0.5
         assert int(labels[int(classes[0])]) == truths[0].classes[int(sides.argmax())]
         assert scores == sorted(scores, reverse=True)

@@ -21,12 +21,12 @@ from tritonforge.records import (
     Record,
     RecordError,
     assemble,
-    batches,
+    build_batches,
     frame_recordio,
     frame_tfrecord,
     split,
 )
-from tritonforge.records.framing import crc32c, masked
+from tritonforge.records.framing import compute_crc32c, mask_checksum
 
 Item = TypeVar("Item")
 MAGIC = bytes.fromhex("0a23d7ce")
@@ -72,14 +72,14 @@ def until_error(items: Iterable[Item]) -> tuple[list[Item], RecordError]:
 
 def test_checksums_are_those_of_the_catalogue() -> None:
     """CRC-32C has the check value of RFC 3720, in one piece, in views, and above the size that is copied at once."""
-    assert crc32c(b"123456789") == 0xE3069283
-    assert crc32c(bytes(32)) == 0x8A9136AA
-    assert crc32c(memoryview(bytearray(b"x123456789"))[1:]) == 0xE3069283
+    assert compute_crc32c(b"123456789") == 0xE3069283
+    assert compute_crc32c(bytes(32)) == 0x8A9136AA
+    assert compute_crc32c(memoryview(bytearray(b"x123456789"))[1:]) == 0xE3069283
     large = np.arange(300_001, dtype=np.uint32).tobytes()
-    extended = crc32c(bytes(large))
+    extended = compute_crc32c(bytes(large))
     assert extended == _slow_crc32c(large)
-    assert masked(0) == 0xA282EAD8
-    assert masked(0xFFFFFFFF) == 0xA282EAD7
+    assert mask_checksum(0) == 0xA282EAD8
+    assert mask_checksum(0xFFFFFFFF) == 0xA282EAD7
 
 
 def _slow_crc32c(data: bytes) -> int:
@@ -193,7 +193,7 @@ def test_an_unknown_split_type_is_refused_at_once(split_type: Any) -> None:
 def header(length: int) -> bytes:
     """The start of a TFRecord that claims so many bytes, with a good checksum."""
     size = struct.pack("<Q", length)
-    return size + struct.pack("<I", masked(crc32c(size)))
+    return size + struct.pack("<I", mask_checksum(compute_crc32c(size)))
 
 
 GOOD = frame_tfrecord(b"good")
@@ -294,7 +294,7 @@ def test_a_hostile_length_asks_for_no_memory() -> None:
     for length in (2**63, MAX_RECORD):
         assert peak(lambda length=length: until_error(split(hostile(length, 2**20), "TFRecord"))) < 3 * 2**20
     large = memoryview(bytes(8 * 2**20))
-    assert peak(lambda: crc32c(large)) < 2**20
+    assert peak(lambda: compute_crc32c(large)) < 2**20
     lines = lambda: until_error(split(itertools.repeat(bytes(2**16), 200), "Line", max_record=2**20))  # noqa: E731
     assert peak(lines) < 3 * 2**20
     whole = lambda: until_error(split(itertools.repeat(bytes(2**16)), "None", max_record=2**20))  # noqa: E731
@@ -321,14 +321,16 @@ def test_memory_does_not_grow_with_the_stream(split_type: Any, strategy: Any) ->
 
     def call() -> None:
         records = split((bytes(bytearray(block)) for _ in range(64)), split_type)
-        assert sum(batch.count for batch in batches(records, strategy, 2**20)) == 640
+        assert sum(batch.count for batch in build_batches(records, strategy, 2**20)) == 640
 
     assert peak(call) < 5 * 2**20
 
 
 def batched(records: Iterable[Record], strategy: Any, limit: int) -> list[tuple[bytes, int, int, int]]:
     """The batches with their bytes copied: body, number, count, offset."""
-    return [(bytes(each.body), each.number, each.count, each.offset) for each in batches(records, strategy, limit)]
+    return [
+        (bytes(each.body), each.number, each.count, each.offset) for each in build_batches(records, strategy, limit)
+    ]
 
 
 def test_single_records_go_without_their_framing() -> None:
@@ -337,7 +339,7 @@ def test_single_records_go_without_their_framing() -> None:
     assert batched(split([stream], "TFRecord"), "SingleRecord", 5) == [
         (b"one", 0, 1, 0), (b"", 1, 1, 19), (b"three", 2, 1, 35),
     ]  # fmt: skip
-    (batch,) = batches([Record(payload := memoryview(b"x"), b"framed", 0)], "SingleRecord", 1)
+    (batch,) = build_batches([Record(payload := memoryview(b"x"), b"framed", 0)], "SingleRecord", 1)
     assert batch == Batch(payload, 0, 1, 0)
     assert batch.body is payload
 
@@ -376,7 +378,7 @@ def test_lines_are_batched_with_their_newlines() -> None:
 def test_a_record_above_the_payload_is_one_error(strategy: Any, size: int, limit: int) -> None:
     """The records before it are given out; the error names its number, its byte and both sizes."""
     stream = frame_tfrecord(b"ok") + frame_tfrecord(b"good") + frame_tfrecord(b"ok")
-    found, error = until_error(batches(split([stream], "TFRecord"), strategy, limit))
+    found, error = until_error(build_batches(split([stream], "TFRecord"), strategy, limit))
     assert [(each.number, each.count) for each in found] == [(0, 1)]
     assert error.offset == 18
     assert str(error).startswith(f"record 1 at byte 18 has {size} bytes, more than the {limit} bytes")
@@ -386,7 +388,7 @@ def test_a_record_above_the_payload_is_one_error(strategy: Any, size: int, limit
 def test_what_was_read_before_damage_is_batched(strategy: Any) -> None:
     """A batch that is not full yet is given out before the error of the stream is."""
     stream = GOOD + GOOD + GOOD[:-1]
-    found, error = until_error(batches(split([stream], "TFRecord"), strategy, 1000))
+    found, error = until_error(build_batches(split([stream], "TFRecord"), strategy, 1000))
     assert sum(batch.count for batch in found) == 2
     assert error.offset == 40
 
@@ -395,7 +397,7 @@ def test_what_was_read_before_damage_is_batched(strategy: Any) -> None:
 def test_an_unknown_strategy_or_an_empty_payload_is_refused_at_once(strategy: Any, limit: int) -> None:
     """The call itself raises; nothing is read."""
     with pytest.raises(DefinitionError, match=r"strategy must be one of SingleRecord, MultiRecord|must be 1 byte"):
-        batches(iter(()), strategy, limit)
+        build_batches(iter(()), strategy, limit)
 
 
 def test_answers_are_assembled() -> None:

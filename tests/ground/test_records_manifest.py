@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritonforge.errors import DecodeError, ManifestError
-from tritonforge.records.manifest import Element, manifest_elements, manifest_uris
+from tritonforge.records.manifest import ManifestElement, read_manifest_elements, read_manifest_uris
 
 MANIFEST = json.dumps([{"prefix": "s3://b/ü/"}, "1.jpg", "a\n\u20ac/2.jpg", {"prefix": "s3://c/"}, "3.jpg"], indent=1)
 
@@ -21,7 +21,7 @@ def test_a_manifest_is_read_as_it_arrives(size: int, ascii_: bool) -> None:
     """Whatever the pieces are that it comes in, also where they cut a character or an escape."""
     data = json.dumps(json.loads(MANIFEST), ensure_ascii=ascii_, indent=1).encode()
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    assert list(manifest_uris(pieces)) == [
+    assert list(read_manifest_uris(pieces)) == [
         ("s3://b/ü/1.jpg", "s3://b/ü/"),
         ("s3://b/ü/a\n\u20ac/2.jpg", "s3://b/ü/"),
         ("s3://c/3.jpg", "s3://c/"),
@@ -39,7 +39,7 @@ def test_a_manifest_is_never_held_whole() -> None:
             yield f', "{number}"'.encode()
         yield b"]"
 
-    found = manifest_uris(pieces())  # type: ignore[arg-type]
+    found = read_manifest_uris(pieces())  # type: ignore[arg-type]
     assert next(found) == ("p/0", "p/")
     assert len(asked) <= 2
     assert sum(1 for _ in found) == 9_999
@@ -65,7 +65,7 @@ def test_a_manifest_is_never_held_whole() -> None:
 def test_a_manifest_that_is_none_is_one_error(data: bytes) -> None:
     """After what came before the damage."""
     with pytest.raises(ManifestError, match="the manifest"):
-        list(manifest_uris([data]))
+        list(read_manifest_uris([data]))
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
@@ -73,7 +73,7 @@ def test_any_bytes_are_a_manifest_or_one_error(data: bytes, size: int) -> None:
     """Nothing else comes out, and it ends."""
     pieces = [b'[{"prefix":"p"},', *(data[start : start + size] for start in range(0, len(data), size))]
     with contextlib.suppress(ManifestError):
-        list(manifest_uris(pieces))
+        list(read_manifest_uris(pieces))
 
 
 def test_large_pieces_may_end_anywhere() -> None:
@@ -81,16 +81,21 @@ def test_large_pieces_may_end_anywhere() -> None:
     keys = [f"folder/{number:06}" for number in range(20_000)]
     data = json.dumps([{"prefix": "p/"}, *keys]).encode()
     pieces = [data[start : start + 99_991] for start in range(0, len(data), 99_991)]
-    assert [uri for uri, _ in manifest_uris(pieces)] == [f"p/{key}" for key in keys]
+    assert [uri for uri, _ in read_manifest_uris(pieces)] == [f"p/{key}" for key in keys]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_each_element_has_its_line(size: int) -> None:
     """Counted from 1, where the element begins; also the error, which is a DecodeError that the user mends."""
     data = b'[\n\n {"prefix":\n "p/"}, "a",\r\n"b\\n"\n,\n 5 }'
-    found = manifest_elements([data[start : start + size] for start in range(0, len(data), size)])
+    found = read_manifest_elements([data[start : start + size] for start in range(0, len(data), size)])
     elements = [next(found) for _ in range(4)]
-    assert elements == [Element(3, {"prefix": "p/"}), Element(4, "a"), Element(5, "b\n"), Element(7, 5)]
+    assert elements == [
+        ManifestElement(3, {"prefix": "p/"}),
+        ManifestElement(4, "a"),
+        ManifestElement(5, "b\n"),
+        ManifestElement(7, 5),
+    ]
     with pytest.raises(DecodeError, match="line 7: the manifest is no JSON: expected , or ]") as error:
         next(found)
     assert isinstance(error.value, ManifestError)
@@ -112,5 +117,5 @@ def test_each_element_has_its_line(size: int) -> None:
 def test_what_is_wrong_is_said(data: bytes, what: str) -> None:
     """With its line, where one is to blame."""
     with pytest.raises(ManifestError) as error:
-        list(manifest_uris([data]))
+        list(read_manifest_uris([data]))
     assert str(error.value).startswith(what)

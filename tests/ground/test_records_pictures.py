@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.fixtures import make_pictures
 from tests.fixtures.make_pictures import Recipe, make, picture, read_manifest
-from tritonforge.records import example_decode, gunzip, split
+from tritonforge.records import decode_example, gunzip, split
 
 COUNT = 12
 
@@ -31,7 +31,7 @@ def pictures_in(folder: Path, form: Any, *, compress: bool = False) -> list[tupl
         for record in split(chunks, "None" if form == "JPEG" else form):
             payload = bytes(record.payload)
             if form == "TFRecord":
-                (payload,) = example_decode(payload)["image/encoded"]  # type: ignore[assignment]  # it is bytes
+                (payload,) = decode_example(payload)["image/encoded"]  # type: ignore[assignment]  # it is bytes
             found.append((key, record.number, payload))
     return found
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ground.draining import drained
-from tritonforge.records import Record, batches, frame_recordio, frame_tfrecord, gunzip, split
+from tritonforge.records import Record, build_batches, frame_recordio, frame_tfrecord, gunzip, split
 
 MAGIC = bytes.fromhex("0a23d7ce")
 
@@ -165,7 +165,7 @@ def test_batches_hold_every_record_once_and_in_order(
     for strategy, which in (("SingleRecord", 0), ("MultiRecord", 1)):
         bodies = [record[which] for record in records]
         good = next((index for index, body in enumerate(bodies) if len(body) > limit), len(bodies))
-        found, raised = drained(batches(split([stream], split_type), strategy, limit))  # type: ignore[arg-type]  # its names
+        found, raised = drained(build_batches(split([stream], split_type), strategy, limit))  # type: ignore[arg-type]  # its names
         assert (raised is None) == (error is None and good == len(bodies))
         at = 0
         for batch in found:

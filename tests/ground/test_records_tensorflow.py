@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.ground.draining import drained
-from tritonforge.records import example_decode, example_encode, frame_tfrecord, gunzip, split
+from tritonforge.records import decode_example, encode_example, frame_tfrecord, gunzip, split
 
 pytestmark = pytest.mark.framework
 
@@ -124,7 +124,7 @@ def test_our_examples_are_read_by_tensorflow() -> None:
     """Its message class and its parser of Examples give the same values."""
     import tensorflow as tf
 
-    encoded = example_encode(FEATURES)
+    encoded = encode_example(FEATURES)
     features = tf.train.Example.FromString(encoded).features.feature
     assert set(features) == set(FEATURES)
     for name, values in FEATURES.items():
@@ -154,7 +154,7 @@ def test_examples_of_bytes_are_the_bytes_that_tensorflow_writes() -> None:
     lists = {name: tf.train.BytesList(value=values) for name, values in texts.items()}
     features = {name: tf.train.Feature(bytes_list=each if each.value else None) for name, each in lists.items()}
     message = tf.train.Example(features=tf.train.Features(feature=features))
-    assert example_encode(texts) == message.SerializeToString(deterministic=True)
+    assert encode_example(texts) == message.SerializeToString(deterministic=True)
 
 
 def test_tensorflows_examples_are_read() -> None:
@@ -173,7 +173,7 @@ def test_tensorflows_examples_are_read() -> None:
     message = tf.train.Example(
         features=tf.train.Features(feature={name: feature(values) for name, values in FEATURES.items()})
     )
-    found = example_decode(message.SerializeToString())
+    found = decode_example(message.SerializeToString())
     for name, values in FEATURES.items():
         expected = np.float32(values).tolist() if name == "box" else values
         assert found[name] == tuple(expected), name

@@ -11,7 +11,7 @@ import pytest
 
 from tests.training.sandbox.containers import python, shell
 from tritonforge.cli.limit_flags import parse_memory
-from tritonforge.training.sandbox import Bind, Limits, limits, start
+from tritonforge.training.sandbox import Bind, Limits, limits, start_container
 from tritonforge.training.sandbox.root import strip_privileges
 
 #: As a program would ask for them: this checkout, which may be in a home directory, and what only root may read.
@@ -88,7 +88,9 @@ def test_memory_and_processes_are_limited(groups: bool, monkeypatch: pytest.Monk
     if not groups:
         monkeypatch.setattr(limits, "_hierarchies", dict)
     lines: list[str] = []
-    process = start(["python3", "-c", GREEDY], log=lines.append, limit=Limits(memory=150 << 20, cpus=0.9, pids=40))
+    process = start_container(
+        ["python3", "-c", GREEDY], log=lines.append, limit=Limits(memory=150 << 20, cpus=0.9, pids=40)
+    )
     assert process.wait(60) == 137
     memory, cpu, pids = process.limited
     assert memory.startswith("memory is limited to 157,286,400 bytes, ")

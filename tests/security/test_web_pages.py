@@ -23,7 +23,7 @@ from tests.training.sandbox.containers import until
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.serving.listener import Listener, Reply, open_socket
-from tritonforge.training.sandbox import start
+from tritonforge.training.sandbox import start_container
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 PAGE = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
@@ -194,7 +194,7 @@ def test_a_page_asks_no_published_port(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("content")
     command = ["python3", "-u", "-m", "http.server", "--protocol", "HTTP/1.1", "8080"]
     lines: list[str] = []
-    with start(command, publish=8080, log=lines.append) as process:
+    with start_container(command, publish=8080, log=lines.append) as process:
         port = process.port or 0
         assert until(lambda: any("Serving" in line for line in lines))
         for headers in (PAGE, REBOUND):

@@ -160,13 +160,13 @@ def test_a_record_without_an_image_costs_its_object_alone(
     folder: Folder, server: LocalServer, pictures: Path, kind: str, gather: bool
 ) -> None:
     """A text file among the JPEGs, an Example without an image: the model's own sentence, and where it stood."""
-    from tritonforge.records import example_encode, frame_tfrecord
+    from tritonforge.records import encode_example, frame_tfrecord
 
     if kind == "jpegs":
         files = {f"{index}.jpg": make_pictures.picture(index).data for index in range(20)} | {"note.txt": b"no image"}
     else:
         good = [make_pictures._example(index, make_pictures.picture(index)) for index in range(10)]
-        bad = [*good[:7], example_encode({"image/format": "JPEG"}), *good[7:]]
+        bad = [*good[:7], encode_example({"image/format": "JPEG"}), *good[7:]]
         files = {"good": b"".join(map(frame_tfrecord, good)), "bad": b"".join(map(frame_tfrecord, bad))}
     folder.write(files)
     outcome = transform(

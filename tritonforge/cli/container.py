@@ -22,8 +22,8 @@ from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import err, out, shown
 from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import log_line
-from tritonforge.training.algorithm.termination import MOST
-from tritonforge.training.sandbox import Limits, Process, start, volumes
+from tritonforge.training.algorithm.termination import FAILURE_LENGTH
+from tritonforge.training.sandbox import Limits, Process, start_container, volumes
 from tritonforge.training.sandbox.process import describe_sharing
 
 __all__ = ["run"]
@@ -120,7 +120,7 @@ def train(
     Its log is streamed. Ctrl-C sends SIGTERM, and SIGKILL after --stop-timeout, as SageMaker stops a job; again: at
     once. Exit codes: 0 trained; 1 failed, with the sentence of /opt/ml/output/failure; 130 interrupted.
     """
-    mounted = volumes.training(
+    mounted = volumes.build_training_volumes(
         program,
         input=given,
         model=model,
@@ -138,7 +138,7 @@ def train(
     limit = limits_of(memory, cpus, pids_limit)
     _tell(network=network, limit=limit)
     with _Signals() as signals:
-        process = start(
+        process = start_container(
             ["train"],
             binds=mounted.binds,
             files=mounted.files,
@@ -156,7 +156,7 @@ def train(
             code = _stop(process, grace, signals) if stopped else process.wait()
     sentence = ""
     if code and _fingerprint(failure) not in (None, before):
-        sentence = failure.read_text(encoding="utf-8", errors="replace")[:MOST].strip()
+        sentence = failure.read_text(encoding="utf-8", errors="replace")[:FAILURE_LENGTH].strip()
     if form == "json":
         report = {
             "exit_code": code,
@@ -222,13 +222,13 @@ def serve(
     """
     if network and port != 8080:
         raise click.UsageError("--network leaves the program's own port 8080 as it is; --port cannot change it")
-    mounted = volumes.serving(program, model=model)
+    mounted = volumes.build_serving_volumes(program, model=model)
     environment = assigned(variables, "--env")
     began = time.monotonic()
     limit = limits_of(memory, cpus, pids_limit)
     _tell(network=network, limit=limit)
     with _Signals() as signals:
-        process = start(
+        process = start_container(
             ["serve"],
             binds=mounted.binds,
             environment=environment,

@@ -18,15 +18,15 @@ from tritonforge.training.manifest import (
     Json,
     Line,
     Problem,
-    augmented,
-    classic_uris,
-    line_of,
-    raw_lines,
-    read,
+    build_augmented_lines,
+    build_line,
     read_annotations,
-    read_detector,
+    read_classic_uris,
+    read_detector_document,
+    read_lines,
+    split_lines,
 )
-from tritonforge.training.manifest.labels import LABEL, SOURCE, Labelled
+from tritonforge.training.manifest.labels import DEFAULT_LABEL, SOURCE_ATTRIBUTE, LabelledImage
 from tritonforge.training.manifest.lines import read_json
 from tritonforge.transform.object_store import LocalStore, ObjectStore, StoreError
 
@@ -166,36 +166,36 @@ class Dataset:
         except StoreError as error:
             raise LocatedError(str(error)) from error
 
-    def images(self, folder: str, names: Mapping[int, str]) -> Iterator[Labelled]:
+    def images(self, folder: str, names: Mapping[int, str]) -> Iterator[LabelledImage]:
         """The labelled images of annotations.json or of documents, below a folder; names of classes fill gaps."""
         if self.form == "annotations":
             yield from within(self.path, read_annotations(self.whole(), folder=folder, names=names))
             return
         count = 0
         for path, document in self.documents():
-            for image in within(path, (read_detector(each, folder=folder) for each in (document,))):
-                yield Labelled(image.source, image.boxes, {**names, **image.names})
+            for image in within(path, (read_detector_document(each, folder=folder) for each in (document,))):
+                yield LabelledImage(image.source, image.boxes, {**names, **image.names})
                 count += 1
         if not count:
             raise LocatedError(f"{self.path}: there is no .json document in it")
 
     def lines(
-        self, progress: Steps | None = None, *, folder: str = "", names: Mapping[int, str], label: str = LABEL
+        self, progress: Steps | None = None, *, folder: str = "", names: Mapping[int, str], label: str = DEFAULT_LABEL
     ) -> Iterator[Line]:
         """What the data set says as lines of an augmented manifest, whatever its form."""
         if self.form == "augmented":
-            yield from within(self.path, read(self.chunks(progress)))
+            yield from within(self.path, read_lines(self.chunks(progress)))
         elif self.form == "classic":
-            uris = within(self.path, classic_uris(self.chunks(progress)))
-            yield from (Line(number, {SOURCE: uri}) for number, uri in enumerate(uris, 1))
+            uris = within(self.path, read_classic_uris(self.chunks(progress)))
+            yield from (Line(number, {SOURCE_ATTRIBUTE: uri}) for number, uri in enumerate(uris, 1))
         else:
             for number, image in enumerate(self.images(folder, names), 1):
-                yield line_of(image, number, label=label)
+                yield build_line(image, number, label=label)
 
     def texts(self, folder: str, names: Mapping[int, str]) -> Iterator[tuple[int, bytes]]:
         """The number and the text of each line, not parsed; what has another form is written as lines."""
         if self.form == "augmented":
-            yield from within(self.path, raw_lines(self.chunks()))
+            yield from within(self.path, split_lines(self.chunks()))
             return
         for line in self.lines(folder=folder if self.form != "classic" else "", names=names):
             yield line.number, line.written()
@@ -279,7 +279,7 @@ def joined(uris: Iterator[str], labels: Path, label: str) -> Iterator[Line]:
     """The objects with the labels of a file, by its order or by their names."""
     if labels.suffix != ".csv":
         with labels.open("rb") as file:
-            yield from augmented(uris, within(str(labels), _values(file)), label=label)
+            yield from build_augmented_lines(uris, within(str(labels), _values(file)), label=label)
         return
     with labels.open(newline="", encoding="utf-8-sig") as text:
         try:
@@ -287,7 +287,7 @@ def joined(uris: Iterator[str], labels: Path, label: str) -> Iterator[Line]:
         except (csv.Error, UnicodeDecodeError) as error:
             raise LocatedError(f"{labels} is no CSV: {error}") from error
     if all(len(row) == 1 for row in rows):
-        yield from augmented(uris, [row[0] for row in rows], label=label)
+        yield from build_augmented_lines(uris, [row[0] for row in rows], label=label)
         return
     if not all(len(row) == 2 for row in rows):
         number = next(number for number, row in enumerate(rows, 1) if len(row) != 2)
@@ -304,7 +304,7 @@ def joined(uris: Iterator[str], labels: Path, label: str) -> Iterator[Line]:
                 return by_key[key]
         raise LocatedError(f"{labels} has no label for {uri}")
 
-    yield from augmented(uris, named, label=label)
+    yield from build_augmented_lines(uris, named, label=label)
 
 
 def _values(file: BinaryIO) -> Iterator[Json]:

@@ -22,17 +22,17 @@ from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import err, steps
 from tritonforge.cli.writing import written
 from tritonforge.errors import ManifestError, TritonForgeError
-from tritonforge.training.contact_sheet import Fonts, Shot, draw_sheet
-from tritonforge.training.manifest import Line, Problem, kind, label_names, parse
+from tritonforge.training.contact_sheet import Fonts, SheetImage, draw_sheet
+from tritonforge.training.manifest import Line, Problem, classify_label, find_labels, parse_line
 from tritonforge.training.manifest.labels import (
-    SOURCE,
+    SOURCE_ATTRIBUTE,
     Box,
     ImageSize,
-    boxes_of,
-    class_names,
-    classes_of,
-    metadata_of,
-    readable_boxes,
+    get_metadata,
+    list_classes,
+    read_class_names,
+    read_label_boxes,
+    read_valid_boxes,
 )
 
 __all__ = ["show"]
@@ -129,7 +129,7 @@ def show(
         *unknown,
         *(Problem(entry.number, label or "", told) for entry, (_, told) in zip(chosen, shots, strict=True) if told),
         *(
-            Problem(chosen[index].number, SOURCE if chosen[index].line is not None else "", told)
+            Problem(chosen[index].number, SOURCE_ATTRIBUTE if chosen[index].line is not None else "", told)
             for index, told in sheet.faults
         ),
     ]
@@ -188,7 +188,7 @@ def _chosen(
 
 def _entry(number: int, text: bytes) -> _Entry:
     try:
-        return _Entry(number, parse(text, number))
+        return _Entry(number, parse_line(text, number))
     except ManifestError as error:
         return _Entry(number, None, error)
 
@@ -211,7 +211,7 @@ def _unknown(label: str | None, entries: Sequence[_Entry]) -> list[Problem]:
     lines = [entry.line for entry in entries if entry.line is not None]
     if label is None or not lines or any(label in line.attributes for line in lines):
         return []
-    others = ", ".join(dict.fromkeys(name for line in lines for name in label_names(line)))
+    others = ", ".join(dict.fromkeys(name for line in lines for name in find_labels(line)))
     return [Problem(None, label, f"none of these lines has this label; they have {others or 'none'}")]
 
 
@@ -219,7 +219,7 @@ def _the_label(path: str, entries: Sequence[_Entry]) -> str | None:
     """The one label that the lines have; boxes before any other kind."""
     lines = [entry.line for entry in entries if entry.line is not None]
     for wanted in ("boxes", None):
-        found = dict.fromkeys(name for line in lines for name in label_names(line, "boxes" if wanted else None))
+        found = dict.fromkeys(name for line in lines for name in find_labels(line, "boxes" if wanted else None))
         if len(found) > 1:
             raise click.UsageError(f"{path} has the labels {', '.join(found)}; say which: --label NAME")
         if found:
@@ -231,9 +231,9 @@ def _fetched(entry: _Entry, places: dataset.Places) -> tuple[bytes | None, str]:
     """The bytes of a line's picture, or why there are none."""
     if entry.line is None:
         return None, entry.error.what if entry.error is not None else ""
-    uri = entry.line.attributes.get(SOURCE)
+    uri = entry.line.attributes.get(SOURCE_ATTRIBUTE)
     if not isinstance(uri, str) or not uri:
-        return None, f"the line has no {SOURCE}"
+        return None, f"the line has no {SOURCE_ATTRIBUTE}"
     try:
         place, address = places.open(uri)
         if place.find(address) is None:
@@ -250,28 +250,28 @@ def _fetched(entry: _Entry, places: dataset.Places) -> tuple[bytes | None, str]:
 
 def _shot(
     entry: _Entry, label: str | None, names: Mapping[int, str], data: bytes | None, failure: str
-) -> tuple[Shot, str]:
+) -> tuple[SheetImage, str]:
     """The cell of a line, and what is wrong with its label."""
     line = entry.line
     if line is None:
-        return Shot(f"line {entry.number}", failure=failure), ""
-    source = line.attributes.get(SOURCE)
+        return SheetImage(f"line {entry.number}", failure=failure), ""
+    source = line.attributes.get(SOURCE_ATTRIBUTE)
     caption = f"line {entry.number}  ·  {source.rpartition('/')[2] if isinstance(source, str) else '?'}"
     size: ImageSize | None = None
     boxes: tuple[Box, ...] = ()
     told = ""
     if label is None or label not in line.attributes:
         note = "not labelled"
-    elif kind(line, label) == "boxes" or isinstance(line.attributes[label], dict):
-        size, boxes = readable_boxes(line.attributes[label])
+    elif classify_label(line, label) == "boxes" or isinstance(line.attributes[label], dict):
+        size, boxes = read_valid_boxes(line.attributes[label])
         note = _note(Counter(box.class_id for box in boxes), names)
         try:
-            boxes_of(line, label)
+            read_label_boxes(line, label)
         except ManifestError as error:
             note = told = error.what
     else:
         note = _classes(line, label, names)
-    return Shot(caption, note, data, failure, boxes, size, alarming=bool(told)), told
+    return SheetImage(caption, note, data, failure, boxes, size, alarming=bool(told)), told
 
 
 def _note(counts: Counter[int], names: Mapping[int, str]) -> str:
@@ -284,10 +284,10 @@ def _note(counts: Counter[int], names: Mapping[int, str]) -> str:
 
 def _classes(line: Line, label: str, names: Mapping[int, str]) -> str:
     """What a label without boxes says."""
-    colours = metadata_of(line, label).get("internal-color-map")
+    colours = get_metadata(line, label).get("internal-color-map")
     if isinstance(colours, dict):
         return ", ".join(str(each.get("class-name")) for each in colours.values() if isinstance(each, dict))
-    numbers = classes_of(line, label)
+    numbers = list_classes(line, label)
     if not numbers:
         return f"{label}: {line.attributes[label]!s:.80}"
     return ", ".join(names.get(number, str(number)) for number in numbers)
@@ -297,7 +297,7 @@ def _names(entries: Sequence[_Entry], label: str | None) -> dict[int, str]:
     found: dict[int, str] = {}
     for entry in entries:
         if entry.line is not None and label is not None:
-            found.update(class_names(entry.line, label))
+            found.update(read_class_names(entry.line, label))
     return found
 
 

@@ -19,13 +19,13 @@ from tritonforge.cli.terminal import Steps, out, steps
 from tritonforge.errors import ManifestError, TritonForgeError
 from tritonforge.escaping import terminal_line
 from tritonforge.training.manifest import (
-    Check,
+    ManifestCheck,
     Problem,
-    annotations_problems,
-    attribute_names,
-    classic_problems,
-    detector_problems,
-    parse,
+    check_annotations,
+    check_attribute_names,
+    check_classic_manifest,
+    check_detector_document,
+    parse_line,
 )
 from tritonforge.training.manifest.checking import LabelCount
 
@@ -65,7 +65,7 @@ def check(
 
     Exit code 0: nothing is wrong; 1: something is; 2: it cannot be read, or the command is wrong.
     """
-    names = attribute_names(attributes.split(",")) if attributes else ()
+    names = check_attribute_names(attributes.split(",")) if attributes else ()
     if images and not objects:
         raise click.UsageError("--images says where --objects looks; give both")
     found = data_set(path, form, flags)
@@ -76,7 +76,7 @@ def check(
     count = 0
     with steps() as progress:
         progress.begin(f"checking {path}, {FORMS[found.form]}")
-        work = Check(found.chunks(progress), names=names, local=local) if found.form == "augmented" else None
+        work = ManifestCheck(found.chunks(progress), names=names, local=local) if found.form == "augmented" else None
         problems = ((path, each) for each in work) if work is not None else _problems(found, local, progress)
         if objects:
             problems = chain(problems, _missing(found, images or found.pictures(), progress, flags))
@@ -106,14 +106,14 @@ def check(
 def _problems(found: Dataset, local: bool, progress: Steps) -> Iterator[tuple[str, Problem]]:
     """The problems of what is no augmented manifest, each with its file."""
     if found.form == "classic":
-        yield from ((found.path, each) for each in classic_problems(found.chunks(progress), local=local))
+        yield from ((found.path, each) for each in check_classic_manifest(found.chunks(progress), local=local))
     elif found.form == "annotations":
-        yield from ((found.path, each) for each in annotations_problems(found.whole()))
+        yield from ((found.path, each) for each in check_annotations(found.whole()))
     else:
         count = 0
         for count, (path, document) in enumerate(found.documents(), 1):
             progress.detail(f"{count:,} documents")
-            yield from ((path, each) for each in detector_problems(document))
+            yield from ((path, each) for each in check_detector_document(document))
         if not count:
             raise LocatedError(f"{found.path}: there is no .json document in it")
 
@@ -142,7 +142,7 @@ def _references(found: Dataset, images: str) -> Iterator[tuple[int, str, str]]:
     """The addresses that a data set names: line, attribute, address."""
     for number, text in found.texts(images, {}):
         try:
-            attributes = parse(text, number).attributes
+            attributes = parse_line(text, number).attributes
         except ManifestError:
             continue
         for name, value in attributes.items():

@@ -30,20 +30,20 @@ from tritonforge.cli.terminal import Steps, err, steps
 from tritonforge.cli.writing import folder_written, written
 from tritonforge.errors import ManifestError
 from tritonforge.training.manifest import (
-    Labelled,
+    LabelledImage,
     Line,
-    Side,
-    annotations_document,
-    classic_uris,
-    detector_document,
-    label_names,
-    labelled,
-    read,
-    side,
+    Split,
+    assign_split,
+    build_annotations,
+    build_detector_document,
+    find_labels,
+    read_classic_uris,
+    read_labelled_image,
+    read_lines,
 )
-from tritonforge.training.manifest.detection_formats import gaps
-from tritonforge.training.manifest.labels import LABEL, classes_of
-from tritonforge.training.manifest.lines import json_text
+from tritonforge.training.manifest.detection_formats import find_class_gaps
+from tritonforge.training.manifest.labels import DEFAULT_LABEL, list_classes
+from tritonforge.training.manifest.lines import encode_json
 
 __all__ = ["manifest"]
 
@@ -68,7 +68,7 @@ manifest.add_command(show)
 @dataset.form_flag
 @click.option("--images", metavar="PREFIX", default="", help="Where the images lie: what is before their names.")
 @click.option(
-    "--label", metavar="NAME", help=f"The label's attribute; default: the only one, and {LABEL} in a new file."
+    "--label", metavar="NAME", help=f"The label's attribute; default: the only one, and {DEFAULT_LABEL} in a new file."
 )
 @click.option(
     "--labels",
@@ -125,13 +125,13 @@ def convert(
             pictures = tally.images(_pictures(found, progress, tally, images=images, label=label, names=names))
             folder = images if found.form == "augmented" else ""
             if to == "annotations":
-                document = next(within(path, (annotations_document(each, folder=folder) for each in (pictures,))))
+                document = next(within(path, (build_annotations(each, folder=folder) for each in (pictures,))))
                 with written(output) as file:
-                    file.write(json_text(document) + b"\n")
+                    file.write(encode_json(document) + b"\n")
             else:
                 with folder_written(output) as write:
                     for image in pictures:
-                        write(*next(within(path, (detector_document(each, folder=folder) for each in (image,)))))
+                        write(*next(within(path, (build_detector_document(each, folder=folder) for each in (image,)))))
         if write_class_names is not None:
             with written(write_class_names) as file:
                 file.write(json.dumps({str(key): tally.names[key] for key in sorted(tally.names)}).encode() + b"\n")
@@ -163,16 +163,16 @@ def split(
     if train.absolute() == validation.absolute():
         raise click.UsageError("--train and --validation must be two files")
     found = data_set(path, "augmented", flags)
-    sides: dict[Side, Counter[str]] = {"train": Counter(), "validation": Counter()}
-    counts: Counter[Side] = Counter()
+    sides: dict[Split, Counter[str]] = {"train": Counter(), "validation": Counter()}
+    counts: Counter[Split] = Counter()
     with steps() as progress, written(train) as learnt, written(validation) as judged:
         progress.begin(f"splitting {path}")
-        for line in within(path, read(found.chunks(progress))):
-            chosen = next(within(path, (side(each, fraction=fraction, seed=seed, by=by) for each in (line,))))
+        for line in within(path, read_lines(found.chunks(progress))):
+            chosen = next(within(path, (assign_split(each, fraction=fraction, seed=seed, by=by) for each in (line,))))
             (learnt if chosen == "train" else judged).write(line.text + b"\n")
             counts[chosen] += 1
-            for name in label_names(line):
-                sides[chosen].update(f"{name}: class {each}" for each in set(classes_of(line, name)))
+            for name in find_labels(line):
+                sides[chosen].update(f"{name}: class {each}" for each in set(list_classes(line, name)))
         if not counts:
             raise LocatedError(f"{path}: the manifest is empty")
     total = sum(counts.values())
@@ -202,12 +202,12 @@ class _Tally:
 
     def line(self, line: Line) -> None:
         self.count += 1
-        for name in label_names(line, "boxes"):
-            found = classes_of(line, name)
+        for name in find_labels(line, "boxes"):
+            found = list_classes(line, name)
             self.boxes += len(found)
             self.classes.update(found)
 
-    def images(self, images: Iterable[Labelled]) -> Iterator[Labelled]:
+    def images(self, images: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
         for image in images:
             self.count += 1
             self.boxes += len(image.boxes.boxes)
@@ -220,15 +220,15 @@ def _augmented(
     found: Dataset, progress: Steps, *, images: str, label: str | None, labels: Path | None, names: Mapping[int, str]
 ) -> Iterator[Line]:
     if found.form == "classic" and labels is not None:
-        uris = within(found.path, classic_uris(found.chunks(progress)))
+        uris = within(found.path, read_classic_uris(found.chunks(progress)))
         yield from within(found.path, dataset.joined(uris, labels, label or "label"))
     else:
-        yield from found.lines(progress, folder=images, names=names, label=label or LABEL)
+        yield from found.lines(progress, folder=images, names=names, label=label or DEFAULT_LABEL)
 
 
 def _pictures(
     found: Dataset, progress: Steps, tally: _Tally, *, images: str, label: str | None, names: Mapping[int, str]
-) -> Iterator[Labelled]:
+) -> Iterator[LabelledImage]:
     """The labelled images of a data set; lines without the label are counted, and left out."""
     if found.form != "augmented":
         yield from found.images(images, names)
@@ -240,14 +240,14 @@ def _pictures(
         image = None
         if chosen is not None:
             try:
-                image = labelled(line, chosen)
+                image = read_labelled_image(line, chosen)
             except ManifestError as error:
                 hint = f"; tritonforge manifest check {found.path} lists everything"
                 raise located(found.path, error, hint) from error
         if image is None:
             tally.left_out += 1
         else:
-            yield Labelled(image.source, image.boxes, {**names, **image.names})
+            yield LabelledImage(image.source, image.boxes, {**names, **image.names})
     if chosen is None or not tally.count:
         what = f"no line has the label {chosen}" if chosen else "no line has a label with boxes"
         raise LocatedError(f"{found.path}: {what}")
@@ -255,7 +255,7 @@ def _pictures(
 
 def the_label(path: str, line: Line) -> str | None:
     """The one label with boxes of a line, None where it has none."""
-    found = list(label_names(line, "boxes"))
+    found = list(find_labels(line, "boxes"))
     if len(found) > 1:
         raise click.UsageError(
             f"{path}:{line.number}: there are the labels {', '.join(found)}; say which: --label NAME"
@@ -267,7 +267,7 @@ def _tell_conversion(tally: _Tally, output: Path, to: str, report: str) -> None:
     notes = []
     if tally.left_out:
         notes.append(f"left out: {plural(tally.left_out, 'line')} without the label")
-    missing = gaps(tally.classes) if to == "detector" else []
+    missing = find_class_gaps(tally.classes) if to == "detector" else []
     if missing:
         notes.append(
             "the built-in detector wants classes numbered from 0 without gaps; "

@@ -16,7 +16,7 @@ from tritonforge.cli.deployment.flags import place_flags
 from tritonforge.cli.printing import echo
 from tritonforge.cli.publishing import samples_of
 from tritonforge.cli.terminal import Steps, err, out, steps
-from tritonforge.training.algorithm.program import load
+from tritonforge.training.algorithm.program import load_algorithm
 
 if TYPE_CHECKING:
     from tritonforge.sagemaker.client import Session
@@ -90,7 +90,7 @@ def publish(
     from tritonforge.sagemaker.jobs.kinds import ALGORITHM
     from tritonforge.sagemaker.jobs.marketplace import Container, Publication, lifecycle, planning, validation
 
-    declared = load(program)
+    declared = load_algorithm(program)
     declared = declared if name is None else replace(declared, name=name)
     if samples and not flags["role"]:
         raise click.UsageError("a validation runs as an IAM role; give --role")
@@ -169,7 +169,7 @@ def package(
         raise click.UsageError("--inference-image and --program go together")
     if flags["transform"] and not flags["role"]:
         raise click.UsageError("a validation runs as an IAM role; give --role")
-    here = None if program is None else load(program)
+    here = None if program is None else load_algorithm(program)
 
     def plan(session: Session, role: str, found: Mapping[str, Material], seen: Seen) -> Plan:
         declared = here

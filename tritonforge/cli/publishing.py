@@ -12,8 +12,8 @@ import click
 from tritonforge.cli.assignments import assigned, attributed
 from tritonforge.cli.printing import echo
 from tritonforge.errors import RequestError
-from tritonforge.training.algorithm.declaration import markdown
-from tritonforge.training.algorithm.program import load
+from tritonforge.training.algorithm.declaration import render_markdown
+from tritonforge.training.algorithm.program import load_algorithm
 
 if TYPE_CHECKING:
     from tritonforge.sagemaker.jobs.marketplace import Profile, Sample
@@ -31,9 +31,9 @@ def show(program: Path, form: str) -> int:
 
     As JSON these are the TrainingSpecification and the InferenceSpecification of CreateAlgorithm, without images.
     """
-    declared = load(program)
+    declared = load_algorithm(program)
     if form == "text":
-        echo(markdown(declared), nl=False)
+        echo(render_markdown(declared), nl=False)
         return 0
     from tritonforge.sagemaker.jobs.marketplace import specification
 
@@ -91,7 +91,7 @@ def requests(
 
     if (model_package is None) != (model_data is None):
         raise click.UsageError("--model-package and --model-data go together")
-    declared = load(program)
+    declared = load_algorithm(program)
     profile: Profile | None = None
     if samples:
         if output is None or role is None:

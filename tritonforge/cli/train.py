@@ -31,9 +31,17 @@ from tritonforge.repository.artifacts.download import cache_folder
 from tritonforge.sagemaker.jobs.naming import job_name, plain
 from tritonforge.sagemaker.jobs.training.fleet import held
 from tritonforge.sagemaker.package import pack
-from tritonforge.training.algorithm.program import find
-from tritonforge.training.job import CheckpointConfig, Measured, MetricDefinition, Outcome, Phase, TrainingJob, run
-from tritonforge.training.job.objects import ByScheme
+from tritonforge.training.algorithm.program import find_algorithm
+from tritonforge.training.job import (
+    CheckpointConfig,
+    MetricDefinition,
+    MetricValue,
+    Outcome,
+    Phase,
+    TrainingJob,
+    run_training_job,
+)
+from tritonforge.training.job.objects import SchemeStore
 from tritonforge.training.sandbox import NO_LIMITS
 from tritonforge.training.sandbox.process import describe_sharing
 
@@ -114,12 +122,12 @@ def train(
             output=job.output if target is None else replace(job.output, uri=str(kept.out)),
             checkpoint_config=job.checkpoint_config or CheckpointConfig(uri=str(kept.checkpoints)),
         )
-        place = ByScheme(lambda: fleet.objects(flags))
+        place = SchemeStore(lambda: fleet.objects(flags))
         with signals() as stop, _shown() as display:
             stop.working = True
             for sentence in describe_sharing(network=network, limit=limit):
                 err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
-            outcome = run(
+            outcome = run_training_job(
                 local,
                 program=program,
                 place=place,
@@ -149,7 +157,7 @@ def train(
 
 def _as_declared(job: TrainingJob, program: Path) -> TrainingJob:
     """The job held against what its program declares, with its metrics; as it is where that declares nothing."""
-    declared = find(program)
+    declared = find_algorithm(program)
     if declared is None:
         return job
     held(job, declared)
@@ -246,7 +254,7 @@ class _Shown:
         """A line of the program's log."""
         err.print(f"[dim]{escape(log_line(text))}[/dim]")
 
-    def metric(self, measured: Measured) -> None:
+    def metric(self, measured: MetricValue) -> None:
         """A metric has a value."""
         self._metrics[measured.name] = measured.value
         self._draw()

@@ -27,7 +27,7 @@ from tritonforge.sagemaker.jobs.training.fleet import INSTANCE, VOLUME, Fleet, h
 from tritonforge.sagemaker.jobs.training.local_data import materials
 from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
 from tritonforge.training.algorithm import Algorithm
-from tritonforge.training.algorithm.program import find
+from tritonforge.training.algorithm.program import find_algorithm
 from tritonforge.training.job import TrainingJob
 
 __all__ = ["check_unused", "fleet_flags", "on_sagemaker"]
@@ -96,7 +96,7 @@ def on_sagemaker(job: TrainingJob, program: Path, *, report: str, **flags: Any) 
         raise click.UsageError(
             f"PROGRAM {program}: there is no such folder; name the one that {flags['image_uri']} holds"
         )
-    declared = find(program) if program.is_dir() else None
+    declared = find_algorithm(program) if program.is_dir() else None
     target = Path(job.output.uri) if job.output.uri and planning.is_local(job.output.uri) else None
     if target is not None:
         _check_target(target)

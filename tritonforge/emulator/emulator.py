@@ -68,7 +68,7 @@ class Emulator:
     ``emulator:4566``): requests for any other host but this address and ``localhost`` are refused, as are those of web
     pages, which could run code here.
     ``log`` is given one sentence for each thing that happens, never a header or a body. ``containers`` takes the place
-    of the module `hosting`: whatever has its ``start``; ``trainer`` that of `tritonforge.training.job.run`; ``clock``
+    of the module `hosting`: whatever has its ``start``; ``trainer`` that of `run_training_job`; ``clock``
     gives the times of SageMaker's resources.
 
     Signatures are not verified, IAM policies not evaluated, and the whole is for one account, that of moto. Metrics do
@@ -369,6 +369,6 @@ def _escape_log(log: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _import_trainer() -> Trainer:
-    from tritonforge.training.job import run
+    from tritonforge.training.job import run_training_job
 
-    return run
+    return run_training_job

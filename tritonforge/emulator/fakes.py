@@ -15,7 +15,7 @@ from typing import Final
 from tritonforge.emulator.emulated_s3 import EmulatedS3
 from tritonforge.emulator.hosting import ContainerError, ContainerGoneError, Variant
 from tritonforge.emulator.interfaces import ContainerResponse
-from tritonforge.training.job import Measured, Outcome, Phase, TrainingJob
+from tritonforge.training.job import MetricValue, Outcome, Phase, TrainingJob
 from tritonforge.transform.object_store import ObjectStore
 
 __all__ = ["FakeContainer", "FakeContainers", "FakeTrainer"]
@@ -112,7 +112,7 @@ class FakeContainers:
 
 
 class FakeTrainer:
-    """Runs no program, in place of `tritonforge.training.job.run`; the model is the job's hyperparameters as JSON.
+    """Runs no program, in place of `run_training_job`; the model is the job's hyperparameters as JSON.
 
     ``ends`` gives the outcome of a job, None for those that complete; none ends while ``gate`` is clear, unless it is
     stopped. ``started`` holds every job that was ever started. Each metric definition has a value of 0.5.
@@ -133,7 +133,7 @@ class FakeTrainer:
         work: Path,
         pack: Callable[[Path, Path], None],
         line: Callable[[str], None] | None = None,
-        metric: Callable[[Measured], None] | None = None,
+        metric: Callable[[MetricValue], None] | None = None,
         phase: Callable[[Phase], None] | None = None,
         stop: threading.Event | None = None,
         kill: threading.Event | None = None,
@@ -149,7 +149,7 @@ class FakeTrainer:
         phase("Training")
         line(f"a stand-in for {program.name} trains {arn}")
         for each in (job.algorithm and job.algorithm.metric_definitions) or ():
-            metric(Measured(each.name, 0.5, time.time()))
+            metric(MetricValue(each.name, 0.5, time.time()))
         while not self.gate.is_set() and not stop.wait(_PERIOD):
             continue
         outcome = self.ends(job)

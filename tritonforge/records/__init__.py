@@ -9,9 +9,9 @@ everything before it was given out. `frame_tfrecord` and `frame_recordio` write 
 
 from __future__ import annotations
 
-from tritonforge.records.example import Feature, FeatureValue, example_decode, example_encode
+from tritonforge.records.example import Feature, FeatureValue, decode_example, encode_example
 from tritonforge.records.framing import frame_recordio, frame_tfrecord
-from tritonforge.records.splitting import AssembleWith, Batch, assemble, batches, split
+from tritonforge.records.splitting import AssembleWith, Batch, assemble, build_batches, split
 from tritonforge.records.stream import MAX_RECORD, BatchStrategy, Buffer, Record, RecordError, SplitType, gunzip
 
 __all__ = [
@@ -26,9 +26,9 @@ __all__ = [
     "RecordError",
     "SplitType",
     "assemble",
-    "batches",
-    "example_decode",
-    "example_encode",
+    "build_batches",
+    "decode_example",
+    "encode_example",
     "frame_recordio",
     "frame_tfrecord",
     "gunzip",

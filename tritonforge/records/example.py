@@ -16,7 +16,7 @@ from tritonforge.errors import DecodeError, EncodeError
 from tritonforge.records.stream import Buffer
 from tritonforge.triton.schema import OPTIONAL, REPEATED, Field, build_message_class
 
-__all__ = ["Feature", "FeatureValue", "example_decode", "example_encode"]
+__all__ = ["Feature", "FeatureValue", "decode_example", "encode_example"]
 
 #: What a feature holds, as it is decoded.
 Feature: TypeAlias = "tuple[bytes, ...] | tuple[int, ...] | tuple[float, ...]"
@@ -47,7 +47,7 @@ def _example() -> Any:
     return build_message_class("tensorflow", _SCHEMA, "Example")
 
 
-def example_encode(features: Mapping[str, FeatureValue]) -> bytes:
+def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
     """The features as one serialised Example, in the order of their names: equal features give equal bytes.
 
     Integers (and booleans) become an Int64List, other numbers a FloatList, bytes and text a BytesList; an empty
@@ -98,7 +98,7 @@ def _fill(feature: Any, value: Any) -> None:
         getattr(feature, kind).value.extend(plain)
 
 
-def example_decode(data: Buffer) -> dict[str, Feature]:
+def decode_example(data: Buffer) -> dict[str, Feature]:
     """The features of a serialised Example, each as a tuple; a feature of no kind is empty.
 
     Where a name stands twice the last one counts, as in any protobuf map. Raises DecodeError.

@@ -23,9 +23,17 @@ from struct import Struct
 from typing import Final
 
 from tritonforge.errors import EncodeError, MissingExtraError
-from tritonforge.records.stream import Buffer, Record, RecordError, Window, as_bytes_view, not_framed, too_large
+from tritonforge.records.stream import (
+    Buffer,
+    ChunkReader,
+    Record,
+    RecordError,
+    as_bytes_view,
+    make_size_error,
+    suggest_cause,
+)
 
-__all__ = ["crc32c", "frame_recordio", "frame_tfrecord", "masked", "read_recordio", "read_tfrecords"]
+__all__ = ["compute_crc32c", "frame_recordio", "frame_tfrecord", "mask_checksum", "read_recordio", "read_tfrecords"]
 
 #: google-crc32c reads ``bytes`` only. A view is copied in pieces of this size, which stay in the processor's cache.
 _PIECE: Final = 256 * 1024
@@ -44,7 +52,7 @@ def _extend() -> Callable[[int, bytes], int]:
     return function
 
 
-def crc32c(data: Buffer) -> int:
+def compute_crc32c(data: Buffer) -> int:
     """The CRC-32C of the data. Raises MissingExtraError where google-crc32c is not installed."""
     extend = _extend()
     if len(data) <= _PIECE:
@@ -55,7 +63,7 @@ def crc32c(data: Buffer) -> int:
     return crc
 
 
-def masked(crc: int) -> int:
+def mask_checksum(crc: int) -> int:
     """The checksum as a TFRecord stores it: rotated right by 15 bits, plus a constant."""
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
@@ -69,7 +77,7 @@ def frame_tfrecord(payload: Buffer) -> bytes:
     """The payload as one TFRecord. Raises MissingExtraError where google-crc32c is not installed."""
     payload = as_bytes_view(payload)
     length = _LENGTH.pack(len(payload))
-    checks = _CRC.pack(masked(crc32c(length))), _CRC.pack(masked(crc32c(payload)))
+    checks = _CRC.pack(mask_checksum(compute_crc32c(length))), _CRC.pack(mask_checksum(compute_crc32c(payload)))
     return b"".join((length, checks[0], payload, checks[1]))
 
 
@@ -79,25 +87,25 @@ def read_tfrecords(chunks: Iterable[Buffer], *, max_record: int, offset: int, nu
     Raises RecordError at the first record that is cut off, damaged, or has more than ``max_record`` bytes of data. A
     stream that ends inside of a header is cut off too; TensorFlow's reader takes that for the end without a word.
     """
-    window = Window(chunks, offset=offset)
+    window = ChunkReader(chunks, offset=offset)
     while reached := window.reach(_TFRECORD_HEADER.size):
         if reached < _TFRECORD_HEADER.size:
             raise _tfrecord_end(number, window.offset, reached, _TFRECORD_HEADER.size, "header")
         at = window.at
         length, stored = _TFRECORD_HEADER.unpack_from(window.view, at)
-        found = masked(crc32c(window.view[at : at + _LENGTH.size]))
+        found = mask_checksum(compute_crc32c(window.view[at : at + _LENGTH.size]))
         if found != stored:
-            hint = not_framed(window.view[at:], window.offset, "TFRecords")
+            hint = suggest_cause(window.view[at:], window.offset, "TFRecords")
             raise _mismatch(number, window.offset, "length", stored, found, hint)
         if length > max_record:
-            raise too_large(number, window.offset, max_record, size=length)
+            raise make_size_error(number, window.offset, max_record, size=length)
         size = _TFRECORD_HEADER.size + length + _CRC.size
         if (reached := window.reach(size)) < size:
             raise _tfrecord_end(number, window.offset, reached, size, f"{length} bytes of data")
         framed = window.view[window.at : window.at + size]
         payload = framed[_TFRECORD_HEADER.size : size - _CRC.size]
         (stored,) = _CRC.unpack_from(framed, size - _CRC.size)
-        found = masked(crc32c(payload))
+        found = mask_checksum(compute_crc32c(payload))
         if found != stored:
             raise _mismatch(number, window.offset, "data", stored, found, "they are damaged")
         start = window.offset
@@ -172,7 +180,7 @@ def read_recordio(chunks: Iterable[Buffer], *, max_record: int, offset: int, num
 
     Raises RecordError at the first record that is cut off, out of order, or has more than ``max_record`` bytes of data.
     """
-    window = Window(chunks, offset=offset)
+    window = ChunkReader(chunks, offset=offset)
     while window.reach(1):
         size, parts = _measure(window, number, max_record)
         framed = window.view[window.at : window.at + size]
@@ -203,7 +211,7 @@ def _joined(framed: memoryview) -> memoryview:
     return memoryview(payload)
 
 
-def _measure(window: Window, number: int, max_record: int) -> tuple[int, int]:
+def _measure(window: ChunkReader, number: int, max_record: int) -> tuple[int, int]:
     """How many bytes the next record has, all reached, and how many parts."""
     parts, size, data = 0, 0, -len(_SEPARATOR)
     while True:
@@ -214,7 +222,7 @@ def _measure(window: Window, number: int, max_record: int) -> tuple[int, int]:
         magic, field = _PART_HEADER.unpack_from(window.view, window.at + at)
         kind, length = field >> _LENGTH_BITS, field & _LENGTH_MASK
         if magic != _MAGIC:
-            hint = not_framed(window.view[window.at + at :], window.offset + at, "RecordIO")
+            hint = suggest_cause(window.view[window.at + at :], window.offset + at, "RecordIO")
             found = f"the magic number 0x{_MAGIC:08x}, found 0x{magic:08x}; {hint}"
             raise _recordio_error(number, window.offset, at, found)
         expected = (_MIDDLE, _LAST) if parts else (_WHOLE, _FIRST)
@@ -225,7 +233,7 @@ def _measure(window: Window, number: int, max_record: int) -> tuple[int, int]:
             )
         data += len(_SEPARATOR) + length
         if data > max_record:
-            raise too_large(number, window.offset, max_record, size=data if kind in (_WHOLE, _LAST) else None)
+            raise make_size_error(number, window.offset, max_record, size=data if kind in (_WHOLE, _LAST) else None)
         parts += 1
         size += length + -length % 4
         if (reached := window.reach(size)) < size:

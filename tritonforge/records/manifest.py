@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from tritonforge.errors import ManifestError
 from tritonforge.records.stream import Buffer
 
-__all__ = ["Element", "manifest_elements", "manifest_uris", "shown"]
+__all__ = ["ManifestElement", "describe_value", "read_manifest_elements", "read_manifest_uris"]
 
 _BLANKS: Final = " \t\r\n"
 
@@ -20,21 +20,21 @@ _BLANKS: Final = " \t\r\n"
 _LONGEST: Final = 16 * 1024
 
 
-class Element(NamedTuple):
+class ManifestElement(NamedTuple):
     """One element of the array, and the line that it begins on, counted from 1."""
 
     line: int
     value: object
 
 
-def manifest_uris(chunks: Iterable[Buffer]) -> Iterator[tuple[str, str]]:
+def read_manifest_uris(chunks: Iterable[Buffer]) -> Iterator[tuple[str, str]]:
     """The objects of a manifest, each with its prefix, as its text arrives; a manifest of any length.
 
     ``[{"prefix": "s3://bucket/folder/"}, "key", ...]``; an object with another prefix holds from there on. Raises
     ManifestError, after everything before the damage was given out.
     """
     prefix: str | None = None
-    for line, element in manifest_elements(chunks):
+    for line, element in read_manifest_elements(chunks):
         if isinstance(element, dict) and set(element) == {"prefix"} and isinstance(element["prefix"], str):
             prefix = element["prefix"]
         elif isinstance(element, str) and element and prefix is not None:
@@ -43,13 +43,13 @@ def manifest_uris(chunks: Iterable[Buffer]) -> Iterator[tuple[str, str]]:
             raise ManifestError('the manifest must begin with {"prefix": "s3://bucket/folder/"}', line=line)
         else:
             raise ManifestError(
-                f'the manifest holds {shown(element)}; expected a key, or {{"prefix": "..."}}', line=line
+                f'the manifest holds {describe_value(element)}; expected a key, or {{"prefix": "..."}}', line=line
             )
     if prefix is None:
         raise ManifestError("the manifest is empty")
 
 
-def manifest_elements(chunks: Iterable[Buffer]) -> Iterator[Element]:
+def read_manifest_elements(chunks: Iterable[Buffer]) -> Iterator[ManifestElement]:
     """The elements of one JSON array, read piece by piece, whatever they are. Raises ManifestError where it is none."""
     decoder = json.JSONDecoder()
     text = _Text(chunks)
@@ -73,14 +73,14 @@ def manifest_elements(chunks: Iterable[Buffer]) -> Iterator[Element]:
             break
         line = text.line()
         text.at = end
-        yield Element(line, element)
+        yield ManifestElement(line, element)
         separator = ","
     text.at += 1
     if text.next():
         raise text.error(f"the manifest goes on after its end, at character {text.position}")
 
 
-def shown(value: object) -> str:
+def describe_value(value: object) -> str:
     """A JSON value as a message shows it: at most 60 characters of its text."""
     try:
         return f"{json.dumps(value, ensure_ascii=False):.60}"

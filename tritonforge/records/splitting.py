@@ -23,10 +23,10 @@ from tritonforge.records.stream import (
     RecordError,
     SplitType,
     as_bytes_view,
-    too_large,
+    make_size_error,
 )
 
-__all__ = ["AssembleWith", "Batch", "assemble", "batches", "split"]
+__all__ = ["AssembleWith", "Batch", "assemble", "build_batches", "split"]
 
 
 def split(
@@ -68,7 +68,7 @@ def _whole(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: in
         else:
             gathered += chunk
         if len(first if gathered is None else gathered) > max_record:
-            raise too_large(number, offset, max_record)
+            raise make_size_error(number, offset, max_record)
     view = memoryview(gathered) if gathered is not None else first if first is not None else memoryview(b"")
     yield Record(view, view, offset, number)
 
@@ -82,7 +82,7 @@ def _lines(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: in
         if begun:
             piece = view[: end + 1] if end >= 0 else view
             if len(begun) + len(piece) - (end >= 0) > max_record:
-                raise too_large(number, offset, max_record)
+                raise make_size_error(number, offset, max_record)
             begun += piece
             if end < 0:
                 continue
@@ -95,14 +95,14 @@ def _lines(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: in
             end = data.find(b"\n", start)
         while end >= 0:
             if end - start > max_record:
-                raise too_large(number, offset, max_record)
+                raise make_size_error(number, offset, max_record)
             yield Record(view[start:end], view[start : end + 1], offset, number)
             offset += end + 1 - start
             number += 1
             start = end + 1
             end = data.find(b"\n", start)
         if len(data) - start > max_record:
-            raise too_large(number, offset, max_record)
+            raise make_size_error(number, offset, max_record)
         begun += view[start:]
     if begun:
         line = memoryview(begun)
@@ -133,7 +133,7 @@ class Batch:
     offset: int
 
 
-def batches(records: Iterable[Record], strategy: BatchStrategy, max_payload: int) -> Iterator[Batch]:
+def build_batches(records: Iterable[Record], strategy: BatchStrategy, max_payload: int) -> Iterator[Batch]:
     """The records as bodies of at most ``max_payload`` bytes, in order.
 
     SingleRecord gives each record's payload without its framing; MultiRecord joins as many framed records as fit.
@@ -153,7 +153,7 @@ def _single(records: Iterable[Record], max_payload: int) -> Iterator[Batch]:
     for record in records:
         size = len(record.payload)
         if size > max_payload:
-            raise too_large(record.number, record.offset, max_payload, size=size)
+            raise make_size_error(record.number, record.offset, max_payload, size=size)
         yield Batch(record.payload, record.number, 1, record.offset)
 
 
@@ -169,7 +169,7 @@ def _multiple(records: Iterable[Record], max_payload: int) -> Iterator[Batch]:
         except RecordError as error:
             record, failure = None, error
         if record is not None and len(record.framed) > max_payload:
-            failure = too_large(record.number, record.offset, max_payload, size=len(record.framed))
+            failure = make_size_error(record.number, record.offset, max_payload, size=len(record.framed))
             record = None
         if first is not None and (record is None or size + len(record.framed) > max_payload):
             yield Batch(first.framed if count == 1 else body, first.number, count, first.offset)

@@ -25,14 +25,14 @@ __all__ = [
     "MAX_RECORD",
     "BatchStrategy",
     "Buffer",
+    "ChunkReader",
     "Record",
     "RecordError",
     "SplitType",
-    "Window",
     "as_bytes_view",
     "gunzip",
-    "not_framed",
-    "too_large",
+    "make_size_error",
+    "suggest_cause",
 ]
 
 #: Anything with bytes in it; what is handed out stays valid, so what is handed in must not change afterwards.
@@ -75,7 +75,7 @@ class RecordError(DecodeError):
         self.offset = offset
 
 
-def too_large(number: int, offset: int, limit: int, *, size: int | None = None) -> RecordError:
+def make_size_error(number: int, offset: int, limit: int, *, size: int | None = None) -> RecordError:
     """The error of a record above ``limit`` bytes; ``size`` is None where its end was not seen."""
     found = f"has {size} bytes, more than" if size is not None else "has more than"
     return RecordError(
@@ -85,7 +85,7 @@ def too_large(number: int, offset: int, limit: int, *, size: int | None = None) 
     )
 
 
-def not_framed(head: Buffer, offset: int, what: str) -> str:
+def suggest_cause(head: Buffer, offset: int, what: str) -> str:
     """What to do where a record does not start as its format says; ``head`` is how it starts instead."""
     if not offset and bytes(head[:2]) == _GZIP:
         return "it starts as gzip does: set CompressionType to Gzip"
@@ -98,7 +98,7 @@ def as_bytes_view(chunk: Buffer) -> memoryview:
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
-class Window:
+class ChunkReader:
     """The bytes of a stream from a position on.
 
     ``reach`` brings bytes into the window, ``view[at:]`` shows them, ``advance`` moves on. ``offset`` is the position

@@ -18,7 +18,7 @@ from tritonforge.training.manifest.labels import Box, ImageSize
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["Fonts", "Sheet", "Shot", "colour", "draw_sheet"]
+__all__ = ["Fonts", "Sheet", "SheetImage", "choose_colour", "draw_sheet"]
 
 #: Pixels: of a cell's picture at most, between cells, and of a line of text.
 _WIDE: Final = 400
@@ -51,7 +51,7 @@ _STEP: Final = 0.6180339887498949
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class SheetImage:
     """One cell of a sheet: a picture's bytes, or why there are none, its boxes, and the two lines under it.
 
     ``size`` is what the picture's label says of it; an ``alarming`` note is one that must not be missed.
@@ -99,7 +99,7 @@ class Fonts:
         return font
 
 
-def colour(index: int) -> tuple[int, int, int]:
+def choose_colour(index: int) -> tuple[int, int, int]:
     """The colour of the class at an index, in red, green and blue of 0 to 255: far from those before it."""
     if index < len(_COLOURS):
         value = _COLOURS[index]
@@ -119,7 +119,12 @@ def _why(error: Exception) -> str:
 
 
 def draw_sheet(
-    shots: Sequence[Shot], *, title: str, names: Mapping[int, str], columns: int | None = None, font: str | None = None
+    shots: Sequence[SheetImage],
+    *,
+    title: str,
+    names: Mapping[int, str],
+    columns: int | None = None,
+    font: str | None = None,
 ) -> Sheet:
     """Draw shots side by side, with the classes that are on them explained at the top.
 
@@ -133,7 +138,7 @@ def draw_sheet(
     fonts = Fonts(font)
     columns = columns or _columns(len(shots))
     classes = sorted({box.class_id for shot in shots for box in shot.boxes})
-    colours = {number: colour(index) for index, number in enumerate(classes)}
+    colours = {number: choose_colour(index) for index, number in enumerate(classes)}
     width = columns * (_WIDE + _GAP) + _GAP
     legend = _Legend(fonts, [(colours[number], _name(names, number)) for number in classes], width - 2 * _GAP)
     top = _GAP + _TITLE + 10 + legend.height + _GAP
@@ -195,7 +200,7 @@ class _Legend:
             pen.text((left + x + 18, top + y), text, _INK, self._font)
 
 
-def _picture(shot: Shot) -> tuple[Image.Image, str]:
+def _picture(shot: SheetImage) -> tuple[Image.Image, str]:
     """The picture upright and in colour, and what does not fit its label; raises what Pillow raises."""
     from PIL import Image, ImageOps
 
@@ -224,7 +229,7 @@ def _place(
     pen: ImageDraw.ImageDraw,
     picture: Image.Image,
     corner: tuple[int, int],
-    shot: Shot,
+    shot: SheetImage,
     colours: Mapping[int, tuple[int, int, int]],
     names: Mapping[int, str],
     fonts: Fonts,

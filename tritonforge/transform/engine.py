@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tritonforge.errors import DecodeError, DefinitionError, TritonForgeError
-from tritonforge.records.manifest import manifest_uris
+from tritonforge.records.manifest import read_manifest_uris
 from tritonforge.transform.data_processing import Processing
 from tritonforge.transform.job import TransformJob
 from tritonforge.transform.journal import Journal
@@ -239,7 +239,7 @@ class _Listing:
         uri = self._job.input.uri
         if self._job.input.data_type == "ManifestFile":
             try:
-                for listed, prefix in manifest_uris(self._source.open(uri)):
+                for listed, prefix in read_manifest_uris(self._source.open(uri)):
                     yield InputObject(listed, build_relative_key(listed, prefix, self._naming), None)
             except DecodeError as error:
                 raise DecodeError(f"{uri}: {error}") from error

@@ -14,7 +14,7 @@ from typing import Any
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.files import describe_error
-from tritonforge.records import Buffer, Record, RecordError, assemble, batches, gunzip, split
+from tritonforge.records import Buffer, Record, RecordError, assemble, build_batches, gunzip, split
 from tritonforge.transform.model_client import Reply, RetryingInvoker, RunStoppedError, ServerUnavailableError
 from tritonforge.transform.object_progress import ObjectInProgress, RequestOutput
 from tritonforge.transform.object_store import StoredObject, StoreError
@@ -109,7 +109,7 @@ class ObjectReader:
                 number=progress.records,
             )
             try:
-                for batch in batches(position.follow(records), settings.strategy, settings.max_payload):
+                for batch in build_batches(position.follow(records), settings.strategy, settings.max_payload):
                     end = batch.offset + len(batch.body) if settings.strategy == "MultiRecord" else position.end
                     if progress.failure is not None:
                         return

@@ -35,7 +35,7 @@ from tritonforge.sagemaker.jobs.marketplace import (
 )
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric, Objective
-from tritonforge.training.algorithm.program import load
+from tritonforge.training.algorithm.program import load_algorithm
 from tritonforge.training.job import AlgorithmSpecification, CheckpointConfig, Output, TrainingJob
 
 
@@ -105,7 +105,7 @@ def test_requests_are_read_back() -> None:
 
 def test_the_detector_can_be_published() -> None:
     """What `repos/detector` declares is taken by AWS's own service model, with samples to validate it."""
-    declared = load(Path(__file__).parents[3] / "repos" / "detector")
+    declared = load_algorithm(Path(__file__).parents[3] / "repos" / "detector")
     sample = Sample(uri="s3://samples/boxes.manifest", attributes=("source-ref", "boxes"))
     profile = validation(
         declared, channels={"training": sample}, transform="s3://samples/images/", output="s3://samples/validated"

@@ -27,7 +27,7 @@ from tests.sagemaker.transform.conftest import IMAGE, Account, served
 from tests.support.peers import run_sdk_2
 from tests.support.picture_models import DIGITS, write_repository
 from tritonforge.emulator import hosting
-from tritonforge.records import example_encode, frame_tfrecord
+from tritonforge.records import encode_example, frame_tfrecord
 from tritonforge.sagemaker import package
 from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.jobs.transform.places import S3Objects
@@ -167,7 +167,7 @@ def test_tfrecords_through_the_handlers(
     """
     parts = {
         f"train-{part:05}-of-00004": b"".join(
-            frame_tfrecord(example_encode({"image/encoded": [body], "image/class/label": [part]}))
+            frame_tfrecord(encode_example({"image/encoded": [body], "image/class/label": [part]}))
             for body in pictures[part::4]
         )
         for part in range(4)

@@ -15,7 +15,7 @@ from tritonforge.training.algorithm import (
     InputError,
     Metric,
     Objective,
-    markdown,
+    render_markdown,
 )
 
 DETECTOR = Algorithm(
@@ -128,8 +128,8 @@ def test_an_algorithm_is_a_value() -> None:
 
 def test_its_page_is_markdown() -> None:
     """Every table has a row each, bars are escaped, and sections without rows are left out."""
-    assert markdown(DETECTOR) == PAGE
-    assert markdown(Algorithm("small")) == "# small\n"
+    assert render_markdown(DETECTOR) == PAGE
+    assert render_markdown(Algorithm("small")) == "# small\n"
 
 
 PAGE = r"""# detector

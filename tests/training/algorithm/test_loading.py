@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tritonforge.errors import DefinitionError
-from tritonforge.training.algorithm.program import find, load
+from tritonforge.training.algorithm.program import find_algorithm, load_algorithm
 
 
 def test_a_declaration_may_import_what_lies_beside_it(tmp_path: Path) -> None:
@@ -21,15 +21,15 @@ def test_a_declaration_may_import_what_lies_beside_it(tmp_path: Path) -> None:
             "from tritonforge.training.algorithm import Algorithm, HyperParameter\n"
             f"algorithm = Algorithm('{name}', hyperparameters=[HyperParameter('n', 'Integer', default=DEFAULT)])\n"
         )
-        found = load(folder)
+        found = load_algorithm(folder)
         assert (found.name, found.read({})["n"]) == (name, default)
 
 
 def test_a_program_of_another_language_declares_nothing(tmp_path: Path) -> None:
     """That is no error, until the declaration is needed."""
-    assert find(tmp_path) is None
+    assert find_algorithm(tmp_path) is None
     with pytest.raises(DefinitionError, match=r"there is no algorithm\.py in it"):
-        load(tmp_path)
+        load_algorithm(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_an_error_is_told_with_its_line(tmp_path: Path, text: str, sentence: str
     """One sentence, whatever the file raises."""
     (tmp_path / "algorithm.py").write_text(text)
     with pytest.raises(DefinitionError, match=sentence):
-        find(tmp_path)
+        find_algorithm(tmp_path)

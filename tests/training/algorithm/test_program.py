@@ -13,7 +13,7 @@ import pytest
 
 from tests.training.algorithm.layout import environment, laid_out, program, started, whole
 from tritonforge.training.algorithm import Stopping
-from tritonforge.training.algorithm.program import sentence
+from tritonforge.training.algorithm.program import describe_failure
 
 ALGORITHM = """
     algorithm = Algorithm(
@@ -230,7 +230,9 @@ def test_a_failure_file_that_cannot_be_written_is_told_too(tmp_path: Path) -> No
 def test_a_named_file_on_a_full_disk_is_named() -> None:
     """Where the error says which file, so does the sentence."""
     error = OSError(28, "No space left on device", "/opt/ml/model/weights")
-    assert sentence(error).startswith("the disk is full while /opt/ml/model/weights was written; give the job a larger")
+    assert describe_failure(error).startswith(
+        "the disk is full while /opt/ml/model/weights was written; give the job a larger"
+    )
 
 
 def test_the_program_is_told_its_job(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def raising(error: Exception) -> Reply:
     def answer(_: Request) -> Reply:
         raise error
 
-    return serving.contract(answer)(Request("POST", "/invocations", "", {}, b""))
+    return serving.apply_contract(answer)(Request("POST", "/invocations", "", {}, b""))
 
 
 @pytest.mark.parametrize(
@@ -182,12 +182,12 @@ def test_errors_are_json_with_one_sentence(
 
 def test_it_listens_everywhere_in_a_container_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SageMaker comes from outside of the container; on a developer's machine nobody comes from outside."""
-    monkeypatch.setattr(serving, "BASE", tmp_path)
-    assert serving.address({}) == ("0.0.0.0", 8080)
-    assert serving.address({"SAGEMAKER_BASE_DIR": "/tmp/ml"}) == ("127.0.0.1", 8080)
-    monkeypatch.setattr(serving, "BASE", tmp_path / "none")
-    assert serving.address({"SAGEMAKER_BIND_TO_PORT": "9000"}) == ("127.0.0.1", 9000)
-    assert serving.address({"SAGEMAKER_BIND_TO_PORT": "9000"}, host="::1", port=0) == ("::1", 0)
+    monkeypatch.setattr(serving, "OPT_ML", tmp_path)
+    assert serving.choose_address({}) == ("0.0.0.0", 8080)
+    assert serving.choose_address({"SAGEMAKER_BASE_DIR": "/tmp/ml"}) == ("127.0.0.1", 8080)
+    monkeypatch.setattr(serving, "OPT_ML", tmp_path / "none")
+    assert serving.choose_address({"SAGEMAKER_BIND_TO_PORT": "9000"}) == ("127.0.0.1", 9000)
+    assert serving.choose_address({"SAGEMAKER_BIND_TO_PORT": "9000"}, host="::1", port=0) == ("::1", 0)
     for wrong in ("http", "70000", "-1", "٣"):
         with pytest.raises(LaunchError, match=f"SAGEMAKER_BIND_TO_PORT is '{wrong}'; write a port from 0 to 65535"):
-            serving.address({"SAGEMAKER_BIND_TO_PORT": wrong})
+            serving.choose_address({"SAGEMAKER_BIND_TO_PORT": wrong})

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritonforge.training.detection import (
-    clipped,
+    clip_boxes,
+    compute_iou,
     from_rows_first,
     from_sizes,
-    intersection_over_union,
-    normalised,
-    pixels,
+    to_fractions,
+    to_pixels,
     to_rows_first,
     to_sizes,
 )
@@ -24,9 +24,9 @@ def test_forms_of_one_box() -> None:
     assert to_sizes(corners).tolist() == [[10, 20, 30, 40]]
     assert to_rows_first(corners).tolist() == [[20, 10, 60, 40]]
     assert from_rows_first([[20, 10, 60, 40]]).tolist() == corners
-    assert normalised(corners, 100, 200).tolist() == [[0.1, 0.1, 0.4, 0.3]]
-    assert pixels([[0.1, 0.1, 0.4, 0.3]], 100, 200).tolist() == corners
-    assert clipped([[-0.1, 0.2, 0.5, 1.3]]).tolist() == [[0.0, 0.2, 0.5, 1.0]]
+    assert to_fractions(corners, 100, 200).tolist() == [[0.1, 0.1, 0.4, 0.3]]
+    assert to_pixels([[0.1, 0.1, 0.4, 0.3]], 100, 200).tolist() == corners
+    assert clip_boxes([[-0.1, 0.2, 0.5, 1.3]]).tolist() == [[0.0, 0.2, 0.5, 1.0]]
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_forms_of_one_box() -> None:
 )
 def test_intersection_over_union_by_hand(one: list[float], other: list[float], shared: float) -> None:
     """Equal, half over, inside, touching, apart, empty, inside out."""
-    assert intersection_over_union([one], [other]) == pytest.approx(np.array([[shared]]))
+    assert compute_iou([one], [other]) == pytest.approx(np.array([[shared]]))
 
 
 def test_intersection_over_union_of_none() -> None:
     """No boxes share nothing, in the right shape."""
-    assert intersection_over_union(np.zeros((0, 4)), [[0, 0, 1, 1]]).shape == (0, 1)
+    assert compute_iou(np.zeros((0, 4)), [[0, 0, 1, 1]]).shape == (0, 1)
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 30)] * 4), min_size=1, max_size=5))
@@ -60,7 +60,7 @@ def test_intersection_over_union_counts_pixels(boxes: list[tuple[int, ...]]) -> 
         canvas = np.zeros((60, 60), bool)
         canvas[top:bottom, left:right] = True
         painted.append(canvas)
-    for one, row in enumerate(intersection_over_union(corners, corners)):
+    for one, row in enumerate(compute_iou(corners, corners)):
         for other, value in enumerate(row):
             union = (painted[one] | painted[other]).sum()
             counted = (painted[one] & painted[other]).sum() / union if union else 0.0

@@ -7,7 +7,7 @@ import pytest
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.training.algorithm import RefusalError
-from tritonforge.training.detection import Accepted, accepted, answer, check_content_type
+from tritonforge.training.detection import AnswerFormat, build_answer, check_content_type, parse_accept
 
 BOXES = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.75, 1.0]], np.float32)
 
@@ -15,22 +15,22 @@ BOXES = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.75, 1.0]], np.float32)
 @pytest.mark.parametrize(
     ("header", "form"),
     [
-        ("", Accepted()),
-        ("application/json", Accepted()),
-        ("*/*", Accepted()),
-        ("application/*;q=0.5", Accepted()),
-        ("application/json;verbose", Accepted(verbose=True)),
-        ("application/json;verbose;n_predictions=5", Accepted(True, 5)),
-        ("application/json; n_predictions=7 ;verbose", Accepted(True, 7)),
-        ("APPLICATION/JSON;N_Predictions=1", Accepted(False, 1)),
-        ("application/json; charset=utf-8", Accepted()),
-        ("text/html, application/json;verbose;q=0.8, */*;q=0.9;n_predictions=2", Accepted(False, 2)),
-        ("application/json;q=0, application/json;verbose", Accepted(verbose=True)),
+        ("", AnswerFormat()),
+        ("application/json", AnswerFormat()),
+        ("*/*", AnswerFormat()),
+        ("application/*;q=0.5", AnswerFormat()),
+        ("application/json;verbose", AnswerFormat(verbose=True)),
+        ("application/json;verbose;n_predictions=5", AnswerFormat(True, 5)),
+        ("application/json; n_predictions=7 ;verbose", AnswerFormat(True, 7)),
+        ("APPLICATION/JSON;N_Predictions=1", AnswerFormat(False, 1)),
+        ("application/json; charset=utf-8", AnswerFormat()),
+        ("text/html, application/json;verbose;q=0.8, */*;q=0.9;n_predictions=2", AnswerFormat(False, 2)),
+        ("application/json;q=0, application/json;verbose", AnswerFormat(verbose=True)),
     ],
 )
-def test_forms_that_can_be_asked_for(header: str, form: Accepted) -> None:
+def test_forms_that_can_be_asked_for(header: str, form: AnswerFormat) -> None:
     """Parameters in any order, media ranges by their weight."""
-    assert accepted(header) == form
+    assert parse_accept(header) == form
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_forms_that_can_be_asked_for(header: str, form: Accepted) -> None:
 def test_forms_that_cannot_are_refused_with_those_that_can(header: str, words: str) -> None:
     """406, what was asked for, and what may be."""
     with pytest.raises(RefusalError) as refused:
-        accepted(header)
+        parse_accept(header)
     assert refused.value.status == 406
     assert words in str(refused.value)
     assert "application/json;verbose" in str(refused.value)
@@ -67,7 +67,7 @@ def test_only_an_encoded_image_is_taken() -> None:
 
 def test_a_plain_answer() -> None:
     """Corners [xmin, ymin, xmax, ymax] as the notebook draws them, nothing else."""
-    document = json.loads(answer(BOXES, [1, 0], [0.9, 0.25], labels=["cat", "dog"]))
+    document = json.loads(build_answer(BOXES, [1, 0], [0.9, 0.25], labels=["cat", "dog"]))
     assert document == {
         "normalized_boxes": [[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.75, 1.0]],
         "classes": [1, 0],
@@ -77,7 +77,7 @@ def test_a_plain_answer() -> None:
 
 def test_a_verbose_answer_that_is_limited() -> None:
     """The limit holds for the predictions; labels and the model's own output are whole, rows first."""
-    document = json.loads(answer(BOXES, [1, 0], [0.9, 0.25], labels=["cat", "dog"], form=Accepted(True, 1)))
+    document = json.loads(build_answer(BOXES, [1, 0], [0.9, 0.25], labels=["cat", "dog"], form=AnswerFormat(True, 1)))
     assert document["normalized_boxes"] == [[0.1, 0.2, 0.3, 0.4]]
     assert (document["classes"], document["scores"]) == ([1], [0.9])
     assert document["labels"][document["classes"][0]] == "dog"
@@ -91,5 +91,5 @@ def test_a_verbose_answer_that_is_limited() -> None:
 
 def test_an_answer_without_detections() -> None:
     """Empty lists."""
-    document = json.loads(answer(np.zeros((0, 4)), [], [], labels=["cat"]))
+    document = json.loads(build_answer(np.zeros((0, 4)), [], [], labels=["cat"]))
     assert document == {"normalized_boxes": [], "classes": [], "scores": []}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritonforge.training.detection import boxes as boxes_module
-from tritonforge.training.detection import intersection_over_union, suppress
+from tritonforge.training.detection import compute_iou, suppress
 
 BOXES = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [0, 0, 10, 9.9]], np.float32)
 
@@ -56,7 +56,7 @@ def naive(boxes: Any, scores: Any, iou: float, least: float) -> list[tuple[int, 
         chosen: list[int] = []
         for place in sorted(range(len(boxes)), key=lambda place: (-scores[place, number], place)):
             if scores[place, number] >= least and all(
-                intersection_over_union([boxes[place]], [boxes[other]])[0, 0] <= iou for other in chosen
+                compute_iou([boxes[place]], [boxes[other]])[0, 0] <= iou for other in chosen
             ):
                 chosen.append(place)
         kept += [(number, place) for place in chosen]

@@ -13,14 +13,14 @@ from tritonforge.records import split
 from tritonforge.training.job import (
     AlgorithmSpecification,
     Channel,
-    Measured,
+    MetricValue,
     Outcome,
     Output,
     S3Data,
     ShuffleConfig,
     Source,
     TrainingJob,
-    run,
+    run_training_job,
 )
 from tritonforge.transform import LocalStore, StoredObject, StoreError
 
@@ -68,7 +68,7 @@ class Ran:
     outcome: Outcome
     model: Path
     lines: list[str] = field(default_factory=list)
-    measured: list[Measured] = field(default_factory=list)
+    measured: list[MetricValue] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
 
     def records(self, name: str) -> list[bytes]:
@@ -99,7 +99,7 @@ def trained(
     work = folder / "work"
     work.mkdir()
     ran = Ran(Outcome(state="Failed"), work / "ml" / "model")
-    ran.outcome = run(
+    ran.outcome = run_training_job(
         TrainingJob(**described),
         program=program(folder, script),
         place=LocalStore() if place is None else place,

@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.job.jobs import Memory, trained
 from tritonforge.training.job import CheckpointConfig
-from tritonforge.training.job.opt_ml import Checkpoints
+from tritonforge.training.job.opt_ml import CheckpointSync
 from tritonforge.transform import StoreError
 
 JOB = {"checkpoint_config": CheckpointConfig(uri="s3://b/checkpoints")}
@@ -66,12 +66,12 @@ def test_checkpoints_may_lie_anywhere(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> tuple[Checkpoints, Path, Memory]:
+def kept(tmp_path: Path) -> tuple[CheckpointSync, Path, Memory]:
     """A folder that is looked at every few milliseconds, and where it is kept."""
     place = Memory({})
     for name in ("checkpoints", "scratch"):
         (tmp_path / name).mkdir()
-    made = Checkpoints(tmp_path / "checkpoints", "s3://b/c", place, tmp_path / "scratch", period=0.02)
+    made = CheckpointSync(tmp_path / "checkpoints", "s3://b/c", place, tmp_path / "scratch", period=0.02)
     made.restore(threading.Event())
     made.start()
     return made, tmp_path / "checkpoints", place
@@ -85,7 +85,7 @@ def until(place: Memory, uri: str, content: bytes) -> None:
         time.sleep(0.005)
 
 
-def test_checkpoints_are_kept_as_they_appear(kept: tuple[Checkpoints, Path, Memory]) -> None:
+def test_checkpoints_are_kept_as_they_appear(kept: tuple[CheckpointSync, Path, Memory]) -> None:
     """New and changed files are copied while the program runs; one that goes stays where it was copied to."""
     checkpoints, folder, place = kept
     (folder / "1").write_bytes(b"one")
@@ -100,7 +100,7 @@ def test_checkpoints_are_kept_as_they_appear(kept: tuple[Checkpoints, Path, Memo
     assert checkpoints.problem == ""
 
 
-def test_a_file_that_is_being_written_is_not_kept_in_half(kept: tuple[Checkpoints, Path, Memory]) -> None:
+def test_a_file_that_is_being_written_is_not_kept_in_half(kept: tuple[CheckpointSync, Path, Memory]) -> None:
     """As long as a file changes from look to look it is not copied."""
     checkpoints, folder, place = kept
     seen: set[bytes] = set()

@@ -12,8 +12,8 @@ import pytest
 
 from tests.training.job.jobs import Memory, channel, trained
 from tritonforge.records import frame_recordio
-from tritonforge.training.job.objects import ByScheme
-from tritonforge.training.manifest import order
+from tritonforge.training.job.objects import SchemeStore
+from tritonforge.training.manifest import shuffle_order
 
 #: Reads two epochs, and keeps them.
 TWO = "cat input/data/train_0 > model/0; cat input/data/train_1 > model/1"
@@ -69,7 +69,7 @@ def test_a_shuffle_has_an_order_of_its_own_every_epoch(
     manifest, samples = pictures
     names = ["source-ref", "label"]
     ran = trained(tmp_path, TWO, channel(manifest, names=names, seed=3, record_wrapper_type="RecordIO"))
-    orders = [order(len(samples), seed=3, epoch=number) for number in (0, 1)]
+    orders = [shuffle_order(len(samples), seed=3, epoch=number) for number in (0, 1)]
     assert orders[0] != orders[1] != sorted(orders[1])
     for epoch, indices in enumerate(orders):
         assert ran.records(str(epoch)) == flat([samples[index] for index in indices])
@@ -149,7 +149,7 @@ def test_a_far_store_is_read_ahead_in_order(tmp_path: Path) -> None:
 
     place = Slow({f"s3://b/in/{number:03}": f"{number:03}".encode() for number in range(60)})
     one = channel("s3://b/in/")
-    ran = trained(tmp_path, "cat input/data/train_0 > model/0", one, place=ByScheme(lambda: place))
+    ran = trained(tmp_path, "cat input/data/train_0 > model/0", one, place=SchemeStore(lambda: place))
     assert (ran.model / "0").read_bytes() == b"".join(place.objects[f"s3://b/in/{each:03}"] for each in range(60))
     assert place.most > 2
 

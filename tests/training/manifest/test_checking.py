@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from tests.training.manifest.samples import ADJUSTED, CAR_LABEL, CARS, OTHERS, SEGMENTS, SPECIES, THINGS, text
 from tests.training.manifest.test_lines import values
-from tritonforge.training.manifest import Check, Problem, checking, kind, label_names, line_problems, parse
+from tritonforge.training.manifest import (
+    ManifestCheck,
+    Problem,
+    check_line,
+    checking,
+    classify_label,
+    find_labels,
+    parse_line,
+)
 
 ALL = [CARS, SPECIES, THINGS, SEGMENTS, ADJUSTED, *OTHERS]
 METADATA = f"{CAR_LABEL}-metadata"
@@ -21,7 +29,7 @@ METADATA = f"{CAR_LABEL}-metadata"
 
 def problems(line: dict[str, Any], **options: Any) -> list[tuple[str, str]]:
     """The attribute and the sentence of each problem of a line."""
-    return [(each.attribute, each.what) for each in line_problems(parse(text(line)[:-1], 1), **options)]
+    return [(each.attribute, each.what) for each in check_line(parse_line(text(line)[:-1], 1), **options)]
 
 
 @pytest.mark.parametrize("line", ALL)
@@ -32,7 +40,11 @@ def test_what_ground_truth_writes_is_right(line: dict[str, Any]) -> None:
 
 def test_labels_are_known_by_their_type_and_boxes_by_their_shape() -> None:
     """The metadata tell; without them, a number may be anything, and boxes look like boxes."""
-    found = {name: kind(parse(text(line)), name) for line in ALL[:5] for name in label_names(parse(text(line)))}
+    found = {
+        name: classify_label(parse_line(text(line)), name)
+        for line in ALL[:5]
+        for name in find_labels(parse_line(text(line)))
+    }
     assert found == {
         CAR_LABEL: "boxes",
         "species": "classification",
@@ -41,12 +53,12 @@ def test_labels_are_known_by_their_type_and_boxes_by_their_shape() -> None:
         "boxes": "boxes",
         "adjusted-boxes": "boxes",
     }
-    bare = parse(text({"source-ref": "s3://b/x", "label": "0", "b": CARS[CAR_LABEL], "c": {"annotations": []}}))
-    assert list(label_names(bare)) == ["b"]
+    bare = parse_line(text({"source-ref": "s3://b/x", "label": "0", "b": CARS[CAR_LABEL], "c": {"annotations": []}}))
+    assert list(find_labels(bare)) == ["b"]
     boxes = CARS[CAR_LABEL]
-    none = parse(text({"source": boxes, "source-ref": boxes, "x-metadata": boxes, "y-metadata": CARS[METADATA]}))
-    assert [kind(none, name) for name in ("source", "source-ref", "x-metadata", "y")] == [None] * 4
-    assert list(label_names(parse(text({**SPECIES, **THINGS})), "multi-label")) == ["things"]
+    none = parse_line(text({"source": boxes, "source-ref": boxes, "x-metadata": boxes, "y-metadata": CARS[METADATA]}))
+    assert [classify_label(none, name) for name in ("source", "source-ref", "x-metadata", "y")] == [None] * 4
+    assert list(find_labels(parse_line(text({**SPECIES, **THINGS})), "multi-label")) == ["things"]
 
 
 def cars(change: Callable[[Any, Any], object]) -> dict[str, Any]:
@@ -182,7 +194,7 @@ def test_all_problems_are_found_and_what_is_in_it_is_counted() -> None:
     bus = cars(lambda b, m: m.update({"class-map": {"0": "bus"}}))
     outside = cars(lambda b, m: (b["annotations"][0].update(left=-1), b["annotations"][1].update(width=0)))
     data = [text(CARS), b"{\n", text(outside, {"source-ref": "s3://b/unlabelled"}), text(bus)]
-    check = Check(data, names=("source-ref", CAR_LABEL))
+    check = ManifestCheck(data, names=("source-ref", CAR_LABEL))
     assert list(map(str, check)) == [
         "line 2: the line is no JSON: Expecting property name enclosed in double quotes at character 2",
         f"line 3: {CAR_LABEL}: annotations[0]: the box begins outside the image, at (-1, 458)",
@@ -193,12 +205,12 @@ def test_all_problems_are_found_and_what_is_in_it_is_counted() -> None:
     assert (check.lines, check.problems) == (5, 5)
     count = check.labels[CAR_LABEL]
     assert (count.kind, count.lines, count.classes) == ("boxes", 3, Counter({0: 12}))
-    assert list(Check(data[:1] + data[2:3])) == list(Check(data[:1] + data[2:3], names=("source-ref",)))
+    assert list(ManifestCheck(data[:1] + data[2:3])) == list(ManifestCheck(data[:1] + data[2:3], names=("source-ref",)))
 
 
 def test_an_empty_manifest_is_a_problem() -> None:
     """No line at all is no training data."""
-    assert list(Check([])) == [Problem(None, "", "the manifest is empty")]
+    assert list(ManifestCheck([])) == [Problem(None, "", "the manifest is empty")]
 
 
 def test_a_check_holds_no_more_than_a_line() -> None:
@@ -211,7 +223,7 @@ def test_a_check_holds_no_more_than_a_line() -> None:
             asked += 1
             yield text({"source-ref": "nowhere"})
 
-    for number, problem in enumerate(Check(chunks()), 1):
+    for number, problem in enumerate(ManifestCheck(chunks()), 1):
         assert problem.line == number
         assert asked - number <= 1
     assert asked == 2_000
@@ -224,7 +236,7 @@ def test_classes_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPa
         {**SPECIES, "species": str(number), "species-metadata": {**SPECIES["species-metadata"], "class-name": "x"}}
         for number in range(10)
     ]
-    check = Check([text(*lines)])
+    check = ManifestCheck([text(*lines)])
     assert list(check) == []
     assert (check.lines, check.labels["species"].lines) == (10, 10)
     assert len(check.labels["species"].names) == len(check.labels["species"].classes) == 3
@@ -232,7 +244,7 @@ def test_classes_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPa
 
 def test_a_line_that_is_too_long_ends_the_check() -> None:
     """And is told, as the last problem."""
-    found = list(Check([b"{\n", b"x" * 300, b"\n", text(CARS)], longest=200))
+    found = list(ManifestCheck([b"{\n", b"x" * 300, b"\n", text(CARS)], longest=200))
     assert [each.line for each in found] == [1, 2]
     assert found[1].what == "the line is longer than 200 bytes; nothing after it was read"
 
@@ -253,6 +265,6 @@ names = st.sampled_from(["b", "b-metadata", "c", "c-metadata", "x-ref", "x-ref-m
 @given(st.dictionaries(names, values | told | shaped))
 def test_any_line_is_checked_without_an_error(attributes: dict[str, Any]) -> None:
     """Whatever stands where a label or its metadata should."""
-    for problem in Check([text(attributes)]):
+    for problem in ManifestCheck([text(attributes)]):
         assert problem.line == 1
         assert problem.what

@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.manifest.samples import text
 from tritonforge.errors import ManifestError
-from tritonforge.training.manifest import Problem, augmented, classic_problems, classic_uris
+from tritonforge.training.manifest import Problem, build_augmented_lines, check_classic_manifest, read_classic_uris
 
 #: The one that seed 4 shows, without its dots.
 SEED = b"""[
@@ -23,30 +23,32 @@ URIS = ["s3://foo/relative/path/to/data-1", "s3://foo/relative/path/to/data-2"]
 
 def test_the_seeds_manifest_becomes_the_seeds_lines() -> None:
     """Both as seed 4 shows them, with labels "0" and "1" from a list, and from a function."""
-    assert list(classic_problems([SEED])) == []
-    assert list(classic_uris([SEED])) == URIS
+    assert list(check_classic_manifest([SEED])) == []
+    assert list(read_classic_uris([SEED])) == URIS
     expected = text(
         {"source-ref": "s3://foo/relative/path/to/data-1", "label": "0"},
         {"source-ref": "s3://foo/relative/path/to/data-2", "label": "1"},
     ).replace(b" ", b"")
-    assert b"".join(line.written() for line in augmented(classic_uris([SEED]), ["0", "1"])) == expected
-    by_name = augmented(URIS, lambda uri: str(int(uri[-1]) - 1))
+    assert b"".join(line.written() for line in build_augmented_lines(read_classic_uris([SEED]), ["0", "1"])) == expected
+    by_name = build_augmented_lines(URIS, lambda uri: str(int(uri[-1]) - 1))
     assert [line.number for line in by_name] == [1, 2]
-    assert b"".join(line.written() for line in augmented(URIS, lambda uri: str(int(uri[-1]) - 1))) == expected
+    assert (
+        b"".join(line.written() for line in build_augmented_lines(URIS, lambda uri: str(int(uri[-1]) - 1))) == expected
+    )
 
 
 def test_labels_and_objects_must_be_as_many() -> None:
     """What they have together comes first; then the error says which list is the longer one."""
-    lines = augmented(iter(URIS), ["0"])
+    lines = build_augmented_lines(iter(URIS), ["0"])
     assert next(lines).attributes == {"source-ref": URIS[0], "label": "0"}
     with pytest.raises(ManifestError, match=r"there are 1 labels, and more objects; .*data-2 has none"):
         next(lines)
     with pytest.raises(ManifestError, match="there are more labels than objects, of which there are 2"):
-        list(augmented(URIS, iter("0120")))
+        list(build_augmented_lines(URIS, iter("0120")))
     with pytest.raises(ManifestError, match="there are more labels than objects, of which there are 0"):
-        list(augmented([], ["0"]))
+        list(build_augmented_lines([], ["0"]))
     with pytest.raises(ManifestError, match="source-ref: the label needs a name of its own"):
-        next(augmented(URIS, ["0", "1"], label="source-ref"))
+        next(build_augmented_lines(URIS, ["0", "1"], label="source-ref"))
 
 
 KEY = "is no key; expected the rest of an address, as a text"
@@ -76,16 +78,16 @@ def test_all_problems_with_their_lines(lines: list[str], problems: list[tuple[An
     """Whatever the pieces are that it comes in; element n stands on line n + 1 here."""
     data = ("[\n" + ",\n".join(lines) + "\n]").encode()
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    assert list(classic_problems(pieces)) == [Problem(*each) for each in problems]
+    assert list(check_classic_manifest(pieces)) == [Problem(*each) for each in problems]
 
 
 def test_a_prefix_may_be_a_folder_of_this_machine_where_that_is_allowed() -> None:
     """As for references."""
-    assert list(classic_problems([b'[{"prefix": "data/"}, "a"]'], local=True)) == []
+    assert list(check_classic_manifest([b'[{"prefix": "data/"}, "a"]'], local=True)) == []
 
 
 def test_a_manifest_that_is_none_has_the_line_of_the_damage() -> None:
     """Also for who only reads it."""
     with pytest.raises(ManifestError, match="line 3: the manifest is no JSON") as error:
-        list(classic_uris([b'[\n{"prefix": "s3://b/"},\n"a', b'"x\n]']))
+        list(read_classic_uris([b'[\n{"prefix": "s3://b/"},\n"a', b'"x\n]']))
     assert error.value.line == 3

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tritonforge.errors import MissingExtraError, TritonForgeError
-from tritonforge.training.contact_sheet import Sheet, Shot, colour, draw_sheet
+from tritonforge.training.contact_sheet import Sheet, SheetImage, choose_colour, draw_sheet
 from tritonforge.training.manifest import Box, ImageSize
 
 GREY = (120, 120, 120)
@@ -25,7 +25,7 @@ def picture(width: int, height: int, form: str = "PNG", **options: object) -> by
     return buffer.getvalue()
 
 
-def drawn(*shots: Shot, names: dict[int, str] | None = None) -> tuple[Sheet, Image.Image]:
+def drawn(*shots: SheetImage, names: dict[int, str] | None = None) -> tuple[Sheet, Image.Image]:
     """A sheet in one column, and its pixels."""
     sheet = draw_sheet(shots, title="title", names=names or {}, columns=1)
     return sheet, Image.open(io.BytesIO(sheet.png)).convert("RGB")
@@ -46,10 +46,10 @@ def found(page: Image.Image, shade: tuple[int, int, int]) -> tuple[int, int, int
 
 def test_boxes_are_drawn_where_they_are() -> None:
     """A picture twice as large as its cell: a box in the middle of its lower half lies there on the page, too."""
-    shot = Shot("one", data=picture(800, 600), boxes=(Box(5, 200, 300, 400, 200),), size=ImageSize(800, 600))
+    shot = SheetImage("one", data=picture(800, 600), boxes=(Box(5, 200, 300, 400, 200),), size=ImageSize(800, 600))
     sheet, page = drawn(shot)
     assert (sheet.faults, sheet.shown) == ((), 1)
-    left, top, right, bottom = found(page, colour(0))
+    left, top, right, bottom = found(page, choose_colour(0))
     origin = found(page, GREY)
     assert (left - origin[0], right - origin[0]) == (100, 299)
     assert bottom - origin[1] == 249
@@ -60,31 +60,31 @@ def test_boxes_are_drawn_where_they_are() -> None:
 def test_each_class_has_its_colour_and_is_named() -> None:
     """The same class has one colour on every picture; the first dozen are far from each other."""
     boxes = (Box(7, 10, 40, 30, 30), Box(3, 60, 40, 30, 30))
-    _, page = drawn(Shot("a", data=picture(100, 100), boxes=boxes), names={3: "car", 7: "dog"})
-    first, second = found(page, colour(0)), found(page, colour(1))
+    _, page = drawn(SheetImage("a", data=picture(100, 100), boxes=boxes), names={3: "car", 7: "dog"})
+    first, second = found(page, choose_colour(0)), found(page, choose_colour(1))
     assert first[0] > second[2]  # class 3 comes first, and lies to the right
-    for one, other in combinations(map(colour, range(12)), 2):
+    for one, other in combinations(map(choose_colour, range(12)), 2):
         assert sum(abs(a - b) for a, b in zip(one, other, strict=True)) > 90, (one, other)
-    assert len({colour(index) for index in range(60)}) == 60
+    assert len({choose_colour(index) for index in range(60)}) == 60
 
 
 def test_classes_that_stand_close_are_written_beside_each_other() -> None:
     """Two boxes in one place have two labels that do not cover each other."""
     boxes = (Box(0, 40, 40, 20, 20), Box(1, 40, 40, 20, 20))
-    _, page = drawn(Shot("a", data=picture(100, 100), boxes=boxes))
-    assert min(len(pixels(page, colour(index))) for index in (0, 1)) > 150
+    _, page = drawn(SheetImage("a", data=picture(100, 100), boxes=boxes))
+    assert min(len(pixels(page, choose_colour(index))) for index in (0, 1)) > 150
 
 
 def test_a_picture_that_is_no_picture_is_shown_as_such() -> None:
     """Missing, cut off, of another kind: each is told, none ends the work."""
     cut = picture(64, 64, "JPEG")
     shots = [
-        Shot("good", data=picture(64, 64)),
-        Shot("missing", failure="s3://b/x is not there"),
-        Shot("cut", data=cut[: len(cut) // 2]),
-        Shot("text", data=b"hello"),
-        Shot("empty", data=b""),
-        Shot("program", data=b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        SheetImage("good", data=picture(64, 64)),
+        SheetImage("missing", failure="s3://b/x is not there"),
+        SheetImage("cut", data=cut[: len(cut) // 2]),
+        SheetImage("text", data=b"hello"),
+        SheetImage("empty", data=b""),
+        SheetImage("program", data=b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
     ]
     sheet, page = drawn(*shots)
     assert sheet.shown == 1
@@ -97,14 +97,16 @@ def test_a_picture_that_is_no_picture_is_shown_as_such() -> None:
 def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture of more pixels than Pillow thinks right is told, and not decoded."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
-    sheet = draw_sheet([Shot("a", data=picture(400, 400)), Shot("b", data=picture(500, 500))], title="t", names={})
+    sheet = draw_sheet(
+        [SheetImage("a", data=picture(400, 400)), SheetImage("b", data=picture(500, 500))], title="t", names={}
+    )
     assert sheet.shown == 0
     assert all("decompression bomb" in what for _, what in sheet.faults)
 
 
 def test_a_size_that_the_label_tells_wrong_is_told() -> None:
     """The picture is shown all the same."""
-    sheet, _ = drawn(Shot("a", data=picture(50, 40), size=ImageSize(40, 50)))
+    sheet, _ = drawn(SheetImage("a", data=picture(50, 40), size=ImageSize(40, 50)))
     assert sheet.shown == 1
     assert sheet.faults == ((0, "the picture has 50 x 40 pixels, its label says 40 x 50"),)
 
@@ -114,15 +116,15 @@ def test_a_picture_that_a_camera_turned_is_shown_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = picture(60, 40, "JPEG", exif=exif)
-    assert drawn(Shot("a", data=turned, size=ImageSize(40, 60)))[0].faults == ()
-    assert drawn(Shot("a", data=turned, size=ImageSize(60, 40)))[0].faults == ()
+    assert drawn(SheetImage("a", data=turned, size=ImageSize(40, 60)))[0].faults == ()
+    assert drawn(SheetImage("a", data=turned, size=ImageSize(60, 40)))[0].faults == ()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3000, 2), (2, 3000), (17, 900)])
 def test_any_size_and_any_box_is_drawn(size: tuple[int, int]) -> None:
     """Boxes outside, empty ones, names longer than the picture."""
     boxes = (Box(0, -5, -5, 2, 2), Box(1, 0, 0, *size), Box(2, 10**9, 10**9, 1, 1), Box(3, 0, 0, 0, -3))
-    sheet, page = drawn(Shot("c" * 500, "n" * 500, picture(*size), boxes=boxes), names={1: "name " * 300})
+    sheet, page = drawn(SheetImage("c" * 500, "n" * 500, picture(*size), boxes=boxes), names={1: "name " * 300})
     assert (sheet.shown, sheet.faults) == (1, ())
     assert (np.asarray(page)[:, 421:] == 255).all()  # nothing runs over into the margin
 
@@ -130,8 +132,8 @@ def test_any_size_and_any_box_is_drawn(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("box", [(0, 0, 100, 75), (0, 0, 9, 9), (91, 0, 9, 9), (0, 66, 9, 9), (91, 66, 9, 9)])
 def test_a_class_is_written_inside_of_its_picture(box: tuple[int, int, int, int]) -> None:
     """Wherever its box lies; a picture of 100 x 75 fills a cell, of which the frame is at (20, 93)."""
-    _, page = drawn(Shot("a", data=picture(100, 75), boxes=(Box(0, *box),)))
-    left, top, right, bottom = found(page, colour(0))
+    _, page = drawn(SheetImage("a", data=picture(100, 75), boxes=(Box(0, *box),)))
+    left, top, right, bottom = found(page, choose_colour(0))
     assert left >= 20
     assert top >= 93
     assert right < 420
@@ -142,7 +144,7 @@ def test_a_class_is_written_inside_of_its_picture(box: tuple[int, int, int, int]
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (13, 4)])
 def test_a_sheet_is_about_as_wide_as_it_is_high(count: int, columns: int) -> None:
     """In columns of 400 pixels with 20 between them, in rows under each other."""
-    sheet = draw_sheet([Shot("a", data=picture(8, 6))] * count, title="t", names={})
+    sheet = draw_sheet([SheetImage("a", data=picture(8, 6))] * count, title="t", names={})
     with Image.open(io.BytesIO(sheet.png)) as page:
         assert page.width == columns * 420 + 20
         rows = -(-count // columns)
@@ -155,7 +157,7 @@ def test_the_legend_goes_on_in_another_row() -> None:
     heights = []
     for name in ("a", "a name that is long " * 2):
         names = dict.fromkeys(range(9), name)
-        sheet = draw_sheet([Shot("a", data=picture(9, 9), boxes=boxes)], title="t", names=names, columns=2)
+        sheet = draw_sheet([SheetImage("a", data=picture(9, 9), boxes=boxes)], title="t", names=names, columns=2)
         with Image.open(io.BytesIO(sheet.png)) as page:
             heights.append(page.height)
     assert (heights[1] - heights[0]) % 21 == 0
@@ -166,11 +168,11 @@ def test_pillow_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) ->
     """With the command that installs it."""
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingExtraError, match="Pillow is not installed; run: pip install"):
-        draw_sheet([Shot("a")], title="", names={})
+        draw_sheet([SheetImage("a")], title="", names={})
 
 
 def test_a_file_that_is_no_font_is_named(tmp_path: Path) -> None:
     """By its path."""
     (tmp_path / "font.ttf").write_bytes(b"no font")
     with pytest.raises(TritonForgeError, match=r"font\.ttf: no font could be read"):
-        draw_sheet([Shot("a")], title="t", names={}, font=str(tmp_path / "font.ttf"))
+        draw_sheet([SheetImage("a")], title="t", names={}, font=str(tmp_path / "font.ttf"))

@@ -15,27 +15,27 @@ from tritonforge.errors import ManifestError
 from tritonforge.training.manifest import (
     Box,
     Boxes,
-    Check,
     ImageSize,
-    Labelled,
-    annotations_document,
-    annotations_problems,
-    detector_document,
-    detector_problems,
-    labelled,
-    line_of,
-    parse,
+    LabelledImage,
+    ManifestCheck,
+    build_annotations,
+    build_detector_document,
+    build_line,
+    check_annotations,
+    check_detector_document,
+    parse_line,
     read_annotations,
-    read_detector,
+    read_detector_document,
+    read_labelled_image,
 )
-from tritonforge.training.manifest.detection_formats import document_name, gaps
-from tritonforge.training.manifest.labels import file_name
+from tritonforge.training.manifest.detection_formats import find_class_gaps, name_detector_document
+from tritonforge.training.manifest.labels import relative_name
 
 FOLDER = "s3://bucket/train/images"
 
 
 @st.composite
-def pictures(draw: st.DrawFn, depth: int | None = None) -> list[Labelled]:
+def pictures(draw: st.DrawFn, depth: int | None = None) -> list[LabelledImage]:
     """Some images of a folder, with whole-numbered boxes inside of them."""
     stems = draw(st.lists(st.text("abü-1 ", min_size=1), max_size=4, unique=True))
     names = draw(st.dictionaries(st.integers(0, 5), st.text(min_size=1), max_size=3))
@@ -48,38 +48,38 @@ def pictures(draw: st.DrawFn, depth: int | None = None) -> list[Labelled]:
             wide, high = draw(st.integers(1, width - left)), draw(st.integers(1, height - top))
             boxes.append(Box(draw(st.integers(0, 90)), left, top, wide, high))
         size = ImageSize(width, height, depth or draw(st.integers(1, 4)))
-        made.append(Labelled(f"{FOLDER}/{stem}.jpg", Boxes(size, tuple(boxes)), names))
+        made.append(LabelledImage(f"{FOLDER}/{stem}.jpg", Boxes(size, tuple(boxes)), names))
     return made
 
 
 @given(pictures())
-def test_lines_hold_all_of_a_labelled_image(images: list[Labelled]) -> None:
+def test_lines_hold_all_of_a_labelled_image(images: list[LabelledImage]) -> None:
     """A line of it reads as the same image again; names of classes that are not on it are carried, too."""
     for number, image in enumerate(images, 1):
-        line = line_of(image, number)
-        assert labelled(parse(line.written(), number), "bounding-box") == image
+        line = build_line(image, number)
+        assert read_labelled_image(parse_line(line.written(), number), "bounding-box") == image
         used = {box.class_id for box in image.boxes.boxes}
         if not image.names or used <= set(image.names):
-            assert list(Check([line.written()])) == []
+            assert list(ManifestCheck([line.written()])) == []
 
 
 @given(pictures(depth=3))
-def test_annotations_json_and_back(images: list[Labelled]) -> None:
+def test_annotations_json_and_back(images: list[LabelledImage]) -> None:
     """All but the names of classes, which are handed in again, and the channels, of which there are three."""
-    document = json.dumps(annotations_document(images, folder=FOLDER))
-    assert list(annotations_problems(document)) == []
+    document = json.dumps(build_annotations(images, folder=FOLDER))
+    assert list(check_annotations(document)) == []
     names = images[0].names if images else None
     assert list(read_annotations(document, folder=FOLDER, names=names)) == images
 
 
 @given(pictures())
-def test_the_built_in_detectors_documents_and_back(images: list[Labelled]) -> None:
+def test_the_built_in_detectors_documents_and_back(images: list[LabelledImage]) -> None:
     """All of it."""
     for image in images:
-        name, document = detector_document(image, folder=FOLDER)
+        name, document = build_detector_document(image, folder=FOLDER)
         assert name.endswith(".json")
-        assert list(detector_problems(document)) == []
-        assert read_detector(document, folder=FOLDER) == image
+        assert list(check_detector_document(document)) == []
+        assert read_detector_document(document, folder=FOLDER) == image
 
 
 @given(st.binary(max_size=200) | st.recursive(
@@ -90,7 +90,7 @@ def test_the_built_in_detectors_documents_and_back(images: list[Labelled]) -> No
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_any_bytes_are_a_document_or_problems(data: bytes) -> None:
     """And where there are problems, reading raises the first of them."""
-    for problems, reader in ((annotations_problems, read_annotations), (detector_problems, read_detector)):
+    for problems, reader in ((check_annotations, read_annotations), (check_detector_document, read_detector_document)):
         found = list(problems(data))
         if found:
             with pytest.raises(ManifestError) as error:
@@ -102,9 +102,9 @@ def test_any_bytes_are_a_document_or_problems(data: bytes) -> None:
 
 def test_corners_become_sides_and_sides_corners() -> None:
     """Seed 4's first car in annotations.json, in the shape that the facts of JumpStart's detectors state."""
-    image = labelled(parse(text(CARS)), CAR_LABEL)
+    image = read_labelled_image(parse_line(text(CARS)), CAR_LABEL)
     assert image is not None
-    document = annotations_document([image])
+    document = build_annotations([image])
     assert document["images"] == [{"file_name": "SSDB00004.JPG", "height": 960, "width": 1280, "id": 0}]
     assert document["annotations"][0] == {"image_id": 0, "bbox": [378, 458, 540, 547], "category_id": 0}
     assert set(document) == {"images", "annotations"}
@@ -122,31 +122,31 @@ def test_the_developer_guides_document_is_read() -> None:
         ],
         "categories": [{"class_id": 0, "name": "dog"}, {"class_id": 1, "name": "cat"}],
     }
-    image = read_detector(json.dumps(document), folder="s3://your_bucket/train/")
+    image = read_detector_document(json.dumps(document), folder="s3://your_bucket/train/")
     assert image.source == "s3://your_bucket/train/your_image_directory/sample_image1.jpg"
     assert image.names == {0: "dog", 1: "cat"}
     assert image.boxes.boxes[1] == Box(1, 101, 185, 42, 130)
-    name, written = detector_document(image, folder="s3://your_bucket/train")
+    name, written = build_detector_document(image, folder="s3://your_bucket/train")
     assert name == "your_image_directory/sample_image1.json"
     assert json.loads(written) == document
-    assert image == read_detector(json.dumps({**document}), folder="s3://your_bucket/train")
+    assert image == read_detector_document(json.dumps({**document}), folder="s3://your_bucket/train")
     del document["categories"]
-    assert read_detector(json.dumps(document)).names == {}
+    assert read_detector_document(json.dumps(document)).names == {}
 
 
 def test_a_line_without_the_label_is_no_labelled_image() -> None:
     """It passes through; one that has it and names no image does not."""
-    assert labelled(parse(text(SPECIES)), CAR_LABEL) is None
-    line = parse(text({CAR_LABEL: CARS[CAR_LABEL]}), 4)
+    assert read_labelled_image(parse_line(text(SPECIES)), CAR_LABEL) is None
+    line = parse_line(text({CAR_LABEL: CARS[CAR_LABEL]}), 4)
     with pytest.raises(ManifestError, match="line 4: source-ref: must be the address of an object"):
-        labelled(line, CAR_LABEL)
+        read_labelled_image(line, CAR_LABEL)
 
 
 def test_a_line_that_is_wrong_is_named() -> None:
     """By number, attribute and box."""
     boxes = {**CARS[CAR_LABEL], "image_size": [{"width": 400, "height": 960}]}
     with pytest.raises(ManifestError, match=r"line 9: b: annotations\[0\]: the box reaches to x=540, outside") as error:
-        labelled(parse(text({"source-ref": "s3://b/x", "b": boxes}), 9), "b")
+        read_labelled_image(parse_line(text({"source-ref": "s3://b/x", "b": boxes}), 9), "b")
     assert (error.value.line, error.value.attribute) == (9, "b")
 
 
@@ -192,7 +192,7 @@ def document(change: Callable[[Any], object]) -> str:
 )  # fmt: skip
 def test_annotations_that_are_wrong(change: Callable[[Any], object], attribute: str, what: str) -> None:
     """Each is one problem that says where; and reading refuses the document."""
-    (found,) = list(annotations_problems(document(change)))
+    (found,) = list(check_annotations(document(change)))
     assert (found.line, found.attribute) == (None, attribute)
     assert found.what.startswith(what)
     with pytest.raises(ManifestError, match="^" + attribute.replace("[", r"\[")):
@@ -218,16 +218,16 @@ def test_documents_that_are_wrong(change: Callable[[Any], object], attribute: st
         "annotations": [{"class_id": 0, "left": 1, "top": 2, "width": 3, "height": 4}],
         "categories": [{"class_id": 0, "name": "a"}],
     }
-    assert list(detector_problems(json.dumps(value))) == []
+    assert list(check_detector_document(json.dumps(value))) == []
     change(value)
-    (found,) = list(detector_problems(json.dumps(value)))
+    (found,) = list(check_detector_document(json.dumps(value)))
     assert found.attribute == attribute
     assert found.what.startswith(what)
 
 
 def test_documents_that_are_no_json_say_the_line() -> None:
     """Both kinds."""
-    for problems in (annotations_problems, detector_problems):
+    for problems in (check_annotations, check_detector_document):
         (found,) = list(problems(b'{\n "images": [}'))
         assert (found.line, found.what) == (2, "the document is no JSON: Expecting value at character 13")
         (found,) = list(problems(b"[]"))
@@ -237,29 +237,29 @@ def test_documents_that_are_no_json_say_the_line() -> None:
 def test_names_of_images() -> None:
     """Below their folder; two images of one name, and one elsewhere, are refused."""
     boxes = Boxes(ImageSize(1, 1))
-    two = [Labelled("s3://b/x/a.jpg", boxes), Labelled("s3://b/y/a.jpg", boxes)]
-    assert [each["file_name"] for each in annotations_document(two, folder="s3://b/")["images"]] == [
+    two = [LabelledImage("s3://b/x/a.jpg", boxes), LabelledImage("s3://b/y/a.jpg", boxes)]
+    assert [each["file_name"] for each in build_annotations(two, folder="s3://b/")["images"]] == [
         "x/a.jpg",
         "y/a.jpg",
     ]
     with pytest.raises(ManifestError, match=r"s3://b/y/a.jpg and s3://b/x/a.jpg both would be called a.jpg"):
-        annotations_document(two)
+        build_annotations(two)
     with pytest.raises(ManifestError, match=r"s3://b/x/a.jpg twice would be called a.jpg"):
-        annotations_document(two[:1] * 2)
+        build_annotations(two[:1] * 2)
     for elsewhere in ("s3://b/xa.jpg", "s3://b/x/", "s3://c/x/a.jpg"):
         with pytest.raises(ManifestError, match="does not lie below s3://b/x/"):
-            file_name(elsewhere, "s3://b/x")
+            relative_name(elsewhere, "s3://b/x")
     for outside in ("s3://b/x/../../a.jpg", "s3://b/x//etc/a.jpg"):
         with pytest.raises(ManifestError, match="no path below a folder"):
-            detector_document(Labelled(outside, boxes), folder="s3://b/x")
-    assert document_name("b.c/a") == "b.c/a.json"
+            build_detector_document(LabelledImage(outside, boxes), folder="s3://b/x")
+    assert name_detector_document("b.c/a") == "b.c/a.json"
 
 
 def test_gaps_of_classes() -> None:
     """The built-in detector counts from 0 without gaps."""
-    assert gaps(set()) == gaps({0}) == gaps({0, 1, 2}) == []
-    assert gaps({1, 3}) == [0, 2]
-    assert gaps({10**9}) == list(range(10))
+    assert find_class_gaps(set()) == find_class_gaps({0}) == find_class_gaps({0, 1, 2}) == []
+    assert find_class_gaps({1, 3}) == [0, 2]
+    assert find_class_gaps({10**9}) == list(range(10))
 
 
 def test_a_sum_of_parts_of_pixels_may_be_off_by_rounding() -> None:
@@ -267,6 +267,6 @@ def test_a_sum_of_parts_of_pixels_may_be_off_by_rounding() -> None:
     value: dict[str, Any] = {"file": "a", "image_size": [{"width": 640, "height": 640, "depth": 1}]}
     left, width = 3 * 0.1 * 640, 7 * 0.1 * 640
     value["annotations"] = [{"class_id": 0, "left": left, "top": left, "width": width, "height": width}]
-    assert read_detector(json.dumps(value)).boxes.boxes[0].right > 640
+    assert read_detector_document(json.dumps(value)).boxes.boxes[0].right > 640
     value["annotations"][0].update(width=width + 0.001, height=width + 0.001)
-    assert len(list(detector_problems(json.dumps(value)))) == 2
+    assert len(list(check_detector_document(json.dumps(value)))) == 2

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.training.manifest.samples import ADJUSTED, CARS, OTHERS, SEGMENTS, SPECIES, THINGS, text
 from tritonforge.errors import DecodeError, ManifestError
-from tritonforge.training.manifest import Line, parse, read
+from tritonforge.training.manifest import Line, parse_line, read_lines
 
 ALL = [CARS, SPECIES, THINGS, SEGMENTS, ADJUSTED, *OTHERS]
 
@@ -29,7 +29,7 @@ def test_lines_are_read_whatever_the_pieces(size: int) -> None:
     """Numbers count from 1; attributes keep their order; the last line needs no line feed."""
     data = text(*ALL)[:-1]
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    lines = list(read(pieces))
+    lines = list(read_lines(pieces))
     assert [line.number for line in lines] == list(range(1, len(ALL) + 1))
     assert [list(line.attributes.items()) for line in lines] == [list(each.items()) for each in ALL]
     assert b"".join(line.text + b"\n" for line in lines) == data + b"\n"
@@ -40,14 +40,14 @@ def test_an_open_file_is_a_stream_of_chunks(tmp_path: Any) -> None:
     path = tmp_path / "m"
     path.write_bytes(text(CARS, SPECIES))
     with path.open("rb") as file:
-        assert [line.attributes for line in read(file)] == [CARS, SPECIES]
+        assert [line.attributes for line in read_lines(file)] == [CARS, SPECIES]
 
 
 def test_what_is_written_is_canonical() -> None:
     """No blanks, no escapes but those that JSON needs, the order as it was; and it reads as the same line."""
-    line = parse('{ "b" : [1, 2.50],\t"a": "\\u00fc\\n" }', 3)
+    line = parse_line('{ "b" : [1, 2.50],\t"a": "\\u00fc\\n" }', 3)
     assert line.written() == '{"b":[1,2.5],"a":"ü\\n"}\n'.encode()
-    assert parse(line.written(), 3) == line
+    assert parse_line(line.written(), 3) == line
 
 
 def test_a_manifest_is_never_held_whole() -> None:
@@ -60,7 +60,7 @@ def test_a_manifest_is_never_held_whole() -> None:
             asked += 1
             yield text({"source-ref": f"s3://b/{number}"})
 
-    for line in read(chunks()):
+    for line in read_lines(chunks()):
         assert asked - line.number <= 1
     assert asked == 5_000
 
@@ -88,7 +88,7 @@ def test_a_manifest_is_never_held_whole() -> None:
 )
 def test_damage_is_one_error_after_what_came_before(bad: bytes, what: str) -> None:
     """It has the number of its line, is the caller's to mend, and says what."""
-    found = read([text(CARS), bad + b"\n", text(SPECIES)])
+    found = read_lines([text(CARS), bad + b"\n", text(SPECIES)])
     assert next(found).attributes == CARS
     with pytest.raises(ManifestError) as error:
         next(found)
@@ -102,10 +102,10 @@ def test_damage_is_one_error_after_what_came_before(bad: bytes, what: str) -> No
 def test_what_is_allowed_at_the_border_is_read() -> None:
     """64 objects in each other, a whole surrogate pair, a line that ends in a carriage return."""
     deep = b'{"a":' * 64 + b"1" + b"}" * 64
-    assert parse(deep).text == deep
-    assert parse(deep[:-1] + b',"b":[]}').text.endswith(b'"b":[]}')  # more of them, and not deeper
-    assert parse(b'{"a": "\\ud83d\\ude00"}').attributes == {"a": "😀"}
-    assert parse(b'{"a": 1}\r').attributes == {"a": 1}
+    assert parse_line(deep).text == deep
+    assert parse_line(deep[:-1] + b',"b":[]}').text.endswith(b'"b":[]}')  # more of them, and not deeper
+    assert parse_line(b'{"a": "\\ud83d\\ude00"}').attributes == {"a": "😀"}
+    assert parse_line(b'{"a": 1}\r').attributes == {"a": 1}
 
 
 def test_a_line_without_end_is_an_error_before_memory_is_asked_for_it() -> None:
@@ -119,7 +119,7 @@ def test_a_line_without_end_is_an_error_before_memory_is_asked_for_it() -> None:
             asked += 1
             yield b"x" * 1000
 
-    found = read(chunks(), longest=10_000)
+    found = read_lines(chunks(), longest=10_000)
     assert next(found).attributes == CARS
     with pytest.raises(ManifestError, match="line 2: the line is longer than 10000 bytes; nothing after it was read"):
         next(found)
@@ -130,7 +130,7 @@ def test_a_line_without_end_is_an_error_before_memory_is_asked_for_it() -> None:
 def test_any_object_survives_a_round_trip(attributes: dict[str, Any]) -> None:
     """Also what no rule is known for: unknown keys, any text, any number."""
     line = Line(1, attributes)
-    (again,) = read([line.written()])
+    (again,) = read_lines([line.written()])
     assert again == line
     assert list(again.attributes) == list(attributes)
     assert json.dumps(again.attributes) == json.dumps(attributes)  # which tells 1 from 1.0 and True
@@ -140,5 +140,5 @@ def test_any_object_survives_a_round_trip(attributes: dict[str, Any]) -> None:
 def test_any_bytes_are_lines_or_one_error(data: bytes) -> None:
     """Nothing else comes out, and what came out can be written."""
     with contextlib.suppress(ManifestError):
-        for line in read([data[:50], data[50:]], longest=200):
+        for line in read_lines([data[:50], data[50:]], longest=200):
             assert line.written()

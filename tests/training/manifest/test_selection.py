@@ -10,17 +10,25 @@ from hypothesis import strategies as st
 
 from tests.training.manifest.samples import CAR_LABEL, CARS, text
 from tritonforge.errors import DefinitionError, ManifestError
-from tritonforge.training.manifest import Reference, Value, attribute_names, order, parse, read, selected
+from tritonforge.training.manifest import (
+    Reference,
+    Value,
+    check_attribute_names,
+    parse_line,
+    read_lines,
+    select_attributes,
+    shuffle_order,
+)
 
 
 def test_attributes_come_in_the_order_of_their_names() -> None:
     """Seed 4's line: the image as a reference, the label as JSON text; the metadata are not asked for."""
-    (line,) = read([text(CARS)])
-    reference, value = selected(line, ("source-ref", CAR_LABEL))
+    (line,) = read_lines([text(CARS)])
+    reference, value = select_attributes(line, ("source-ref", CAR_LABEL))
     assert reference == Reference("s3://sthakur/demo/images/SSDB00004.JPG")
     assert isinstance(value, Value)
     assert value.data.startswith(b'{"annotations":[{"class_id":0,"width":162,"top":458,"height":89,"left":378},')
-    assert selected(line, (CAR_LABEL, "source-ref")) == (value, reference)
+    assert select_attributes(line, (CAR_LABEL, "source-ref")) == (value, reference)
 
 
 @pytest.mark.parametrize(
@@ -38,45 +46,45 @@ def test_attributes_come_in_the_order_of_their_names() -> None:
 )
 def test_a_string_is_its_text_and_the_rest_is_json(json: str, data: bytes) -> None:
     """As the developer guide has it for ``is-a-cat``: 1 is streamed as "1"."""
-    assert selected(parse(f'{{"is-a-cat": {json}}}'), ["is-a-cat"]) == (Value(data),)
+    assert select_attributes(parse_line(f'{{"is-a-cat": {json}}}'), ["is-a-cat"]) == (Value(data),)
 
 
 def test_an_attribute_that_is_not_there_is_named_with_its_line() -> None:
     """Upper and lower case differ, and the nearest name is a hint."""
-    line = parse(b'{"source-ref":"s3://foo/relative/path/to/data-1","label":"0"}', 7)
+    line = parse_line(b'{"source-ref":"s3://foo/relative/path/to/data-1","label":"0"}', 7)
     with pytest.raises(ManifestError, match=r"line 7: Label: the line does not have it; did you mean label\?") as error:
-        selected(line, ["source-ref", "Label"])
+        select_attributes(line, ["source-ref", "Label"])
     assert (error.value.line, error.value.attribute) == (7, "Label")
-    failed = parse(b'{"source-ref":"s3://b/x","boxes-metadata":{"failure-reason":"ClientError: too large"}}', 8)
+    failed = parse_line(b'{"source-ref":"s3://b/x","boxes-metadata":{"failure-reason":"ClientError: too large"}}', 8)
     with pytest.raises(ManifestError, match=r"line 8: boxes: .* labelling failed: ClientError: too large"):
-        selected(failed, ["boxes"])
+        select_attributes(failed, ["boxes"])
 
 
 @pytest.mark.parametrize("value", ["1", '""', "null", '["s3://b/x"]'])
 def test_a_reference_must_be_an_address(value: str) -> None:
     """A name that ends in -ref is fetched, so that its value must be a text."""
     with pytest.raises(ManifestError, match=r"line 2: mask-ref: .* must be the address of an object"):
-        selected(parse(f'{{"mask-ref": {value}}}', 2), ["mask-ref"])
+        select_attributes(parse_line(f'{{"mask-ref": {value}}}', 2), ["mask-ref"])
 
 
 def test_the_names_of_a_job_are_checked() -> None:
     """1 to 16 names of 1 to 256 characters, and no single text in place of a list."""
-    assert attribute_names(["a" * 256] * 16) == ("a" * 256,) * 16
+    assert check_attribute_names(["a" * 256] * 16) == ("a" * 256,) * 16
     for wrong in ([], ["a"] * 17, [""], ["a" * 257], ["a\nb"], "source-ref"):
         with pytest.raises(DefinitionError, match="AttributeNames"):
-            attribute_names(wrong)
+            check_attribute_names(wrong)
 
 
 def test_the_order_is_what_its_description_says() -> None:
     """SHA-256 of seed/epoch/number, so that it is the same in any program, today and later."""
-    assert order(10, seed=1, epoch=0) == [5, 1, 2, 0, 4, 7, 6, 3, 9, 8]
+    assert shuffle_order(10, seed=1, epoch=0) == [5, 1, 2, 0, 4, 7, 6, 3, 9, 8]
     by_hand = sorted(range(1000), key=lambda each: hashlib.sha256(f"42/3/{each}".encode()).digest())
-    assert order(1000, seed=42, epoch=3) == by_hand
+    assert shuffle_order(1000, seed=42, epoch=3) == by_hand
 
 
 @given(st.integers(0, 200), st.integers(), st.integers(0, 5))
 def test_every_line_is_there_once(count: int, seed: int, epoch: int) -> None:
     """In another order in each epoch."""
-    assert sorted(order(count, seed=seed, epoch=epoch)) == list(range(count))
+    assert sorted(shuffle_order(count, seed=seed, epoch=epoch)) == list(range(count))
     if count > 20:
-        assert order(count, seed=seed, epoch=epoch) != order(count, seed=seed, epoch=epoch + 1)
+        assert shuffle_order(count, seed=seed, epoch=epoch) != shuffle_order(count, seed=seed, epoch=epoch + 1)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritonforge.errors import DefinitionError, ManifestError
-from tritonforge.training.manifest import Line, side
-from tritonforge.training.manifest.lines import place_of
+from tritonforge.training.manifest import Line, assign_split
+from tritonforge.training.manifest.lines import compute_split_position
 
 
 def of(number: int, **more: str) -> Line:
@@ -21,15 +21,17 @@ def of(number: int, **more: str) -> Line:
 def test_the_side_is_what_its_description_says() -> None:
     """The first 53 bits of SHA-256 of seed/key: the same for any program, today and later."""
     digest = hashlib.sha256(b"7/s3://b/1.jpg").hexdigest()
-    assert place_of(b"s3://b/1.jpg", 7) == (int(digest[:16], 16) >> 11) / 2**53
-    assert [number for number in range(12) if side(of(number), fraction=0.3) == "validation"] == [1, 3, 8, 11]
+    assert compute_split_position(b"s3://b/1.jpg", 7) == (int(digest[:16], 16) >> 11) / 2**53
+    assert [number for number in range(12) if assign_split(of(number), fraction=0.3) == "validation"] == [1, 3, 8, 11]
 
 
 def test_about_as_many_as_asked_for() -> None:
     """Of 10,000 images within three standard deviations, for several seeds, which give other splits."""
     chosen = []
     for seed in range(4):
-        sides = {number for number in range(10_000) if side(of(number), fraction=0.2, seed=seed) == "validation"}
+        sides = {
+            number for number in range(10_000) if assign_split(of(number), fraction=0.2, seed=seed) == "validation"
+        }
         assert abs(len(sides) - 2000) < 120
         chosen.append(sides)
     assert len(chosen[0] & chosen[1]) < 600
@@ -39,12 +41,12 @@ def test_about_as_many_as_asked_for() -> None:
 def test_only_the_image_decides(number: int, seed: int, one: float, other: float) -> None:
     """Not the label, nor the line; and what is for validation stays there when there is to be more of it."""
     low, high = sorted((one, other))
-    first = side(of(number), fraction=low, seed=seed)
-    assert side(Line(99, {"x": 1, **of(number, label="1").attributes}), fraction=low, seed=seed) == first
+    first = assign_split(of(number), fraction=low, seed=seed)
+    assert assign_split(Line(99, {"x": 1, **of(number, label="1").attributes}), fraction=low, seed=seed) == first
     if first == "validation":
-        assert side(of(number), fraction=high, seed=seed) == "validation"
-    assert side(of(number), fraction=0, seed=seed) == "train"
-    assert side(of(number), fraction=1, seed=seed) == "validation"
+        assert assign_split(of(number), fraction=high, seed=seed) == "validation"
+    assert assign_split(of(number), fraction=0, seed=seed) == "train"
+    assert assign_split(of(number), fraction=1, seed=seed) == "validation"
 
 
 def test_what_cannot_be_split() -> None:
@@ -52,8 +54,8 @@ def test_what_cannot_be_split() -> None:
     with pytest.raises(
         ManifestError, match="line 4: patient: the line does not have it, and it is what the split goes by"
     ):
-        side(of(3), fraction=0.2, by="patient")
-    assert {side(of(number, patient="7"), fraction=0.5, by="patient") for number in range(20)} == {"train"}
+        assign_split(of(3), fraction=0.2, by="patient")
+    assert {assign_split(of(number, patient="7"), fraction=0.5, by="patient") for number in range(20)} == {"train"}
     for wrong in (-0.1, 1.1, float("nan")):
         with pytest.raises(DefinitionError, match="must lie from 0 to 1"):
-            side(of(3), fraction=wrong)
+            assign_split(of(3), fraction=wrong)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tritonforge.training.sandbox import Process, start
+from tritonforge.training.sandbox import Process, start_container
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -23,7 +23,7 @@ class Ran:
 
     def __init__(self, *command: str, **given: Any) -> None:
         self.lines: list[str] = []
-        self.process: Process = start(command, log=self.lines.append, **given)
+        self.process: Process = start_container(command, log=self.lines.append, **given)
 
     def end(self) -> tuple[int, list[str]]:
         """Its exit status and its lines."""
@@ -101,8 +101,8 @@ def folders() -> set[str]:
 #: Starts a container in a process of its own, says its process id and its port, and waits.
 _STARTER = """
 import sys, time
-from tritonforge.training.sandbox import start
-process = start(["sleep", sys.argv[1]], publish=8080)
+from tritonforge.training.sandbox import start_container
+process = start_container(["sleep", sys.argv[1]], publish=8080)
 print(process.pid, process.port, flush=True)
 time.sleep(600)
 """

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.training.sandbox.containers import folders, mounts, python, ran, running, seconds, shell
-from tritonforge.training.sandbox import Bind, BindError, IsolationError, environment, start
+from tritonforge.training.sandbox import Bind, BindError, SandboxError, build_environment, start_container
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,12 @@ def test_the_environment_is_the_container_s_own(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     status, lines = ran("env", environment={"TRAINING_JOB_NAME": "job", "LANG": "C"})
     assert status == 0
-    assert dict(line.split("=", 1) for line in lines) == {**environment(), "TRAINING_JOB_NAME": "job", "LANG": "C"}
-    assert environment()["PATH"].startswith("/opt/program:")
+    assert dict(line.split("=", 1) for line in lines) == {
+        **build_environment(),
+        "TRAINING_JOB_NAME": "job",
+        "LANG": "C",
+    }
+    assert build_environment()["PATH"].startswith("/opt/program:")
 
 
 def test_python3_is_this_python_with_its_packages() -> None:
@@ -74,8 +78,8 @@ def test_a_checkout_and_an_environment_below_tmp_are_there_too(linked: str, tmp_
     venv = tmp_path / linked
     venv.symlink_to(sys.prefix)
     script = (
-        "from tritonforge.training.sandbox import start\n"
-        "start(['python3', '-c', 'import numpy, tritonforge; print(tritonforge.__file__)'], log=print).wait()"
+        "from tritonforge.training.sandbox import start_container\n"
+        "start_container(['python3', '-c', 'import numpy, tritonforge; print(tritonforge.__file__)'], log=print).wait()"
     )
     done = subprocess.run(
         [venv / "bin" / "python", "-c", script],
@@ -102,7 +106,7 @@ def test_what_the_log_raises_is_raised_by_wait() -> None:
     def log(line: str) -> None:
         raise ValueError(line)
 
-    process = start(["sh", "-c", "yes | head -c 300000"], log=log)
+    process = start_container(["sh", "-c", "yes | head -c 300000"], log=log)
     with pytest.raises(ValueError, match=r"^y$"):
         process.wait(60)
     assert process.returncode == 0
@@ -157,8 +161,8 @@ def place_is_below_tmp(place: Path | str) -> bool:
 
 def test_a_mount_point_inside_a_bound_folder_is_not_made(tmp_path: Path) -> None:
     """It would be a folder of the user's that changes; the sentence says which one lacks it."""
-    with pytest.raises(IsolationError, match="a mount point is wanted in /opt/ml, and the folder that is bound there"):
-        start(["true"], binds=[Bind(tmp_path, "/opt/ml"), Bind(tmp_path, "/opt/ml/input")])
+    with pytest.raises(SandboxError, match="a mount point is wanted in /opt/ml, and the folder that is bound there"):
+        start_container(["true"], binds=[Bind(tmp_path, "/opt/ml"), Bind(tmp_path, "/opt/ml/input")])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,13 +170,13 @@ def test_a_mount_point_inside_a_bound_folder_is_not_made(tmp_path: Path) -> None
 def test_targets_are_absolute_paths(target: str, tmp_path: Path) -> None:
     """Anything else is refused before anything runs."""
     with pytest.raises(BindError, match="is no absolute path below /"):
-        start(["true"], binds=[Bind(tmp_path, target)])
+        start_container(["true"], binds=[Bind(tmp_path, target)])
 
 
 def test_a_source_must_be_there(tmp_path: Path) -> None:
     """The sentence names it, and what it was to be."""
     with pytest.raises(BindError, match=r"nothing does not exist; it is to be /opt/ml/model in the container"):
-        start(["true"], binds=[Bind(tmp_path / "nothing", "/opt/ml/model")])
+        start_container(["true"], binds=[Bind(tmp_path / "nothing", "/opt/ml/model")])
 
 
 def test_shared_memory_has_the_size_that_is_asked_for() -> None:
@@ -262,12 +266,12 @@ def test_an_open_network_is_this_machine_s() -> None:
     """Only when it is asked for, and it is said."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        process = start(
+        process = start_container(
             ["python3", "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}))"], network=True
         )
         assert process.wait(60) == 0
     assert any("its ports are this machine's" in sentence for sentence in process.isolates)
-    closed = start(["true"])
+    closed = start_container(["true"])
     assert closed.wait(60) == 0
     assert any("loopback only" in sentence for sentence in closed.isolates)
     assert not any("its ports are this machine's" in sentence for sentence in closed.isolates)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.training.sandbox.containers import STARTER, Ran, folders, mounts, running, seconds, until
-from tritonforge.training.sandbox import start
+from tritonforge.training.sandbox import start_container
 
 #: Waits for SIGTERM with a child beside it, says whether the child was told as well, and ends with status 5.
 LISTENS = """
@@ -56,7 +56,7 @@ def test_terminate_kills_what_does_not_listen() -> None:
 
 def test_a_container_that_ended_may_be_told_again() -> None:
     """Its status stays what it was."""
-    process = start(["sh", "-c", "exit 3"])
+    process = start_container(["sh", "-c", "exit 3"])
     assert process.wait(30) == 3
     assert [process.terminate(1), process.kill(), process.wait()] == [3, 3, 3]
 
@@ -64,7 +64,7 @@ def test_a_container_that_ended_may_be_told_again() -> None:
 def test_wait_gives_up_in_time() -> None:
     """A container that goes on is no error of the container's; leaving its block ends it."""
     word = seconds()
-    with start(["sleep", word]) as process:
+    with start_container(["sleep", word]) as process:
         with pytest.raises(TimeoutError, match=r"^the container still runs after 0\.1 s$"):
             process.wait(0.1)
         assert running(word)
@@ -98,10 +98,10 @@ def test_kill_9_leaves_nothing_behind(victim: str) -> None:
 #: Whether this process's mounts are the same before a container, while it runs, and after it.
 SPREADING = """
 from pathlib import Path
-from tritonforge.training.sandbox import start
+from tritonforge.training.sandbox import start_container
 mounts = Path("/proc/self/mountinfo")
 before = mounts.read_text()
-with start(["sleep", "60"]):
+with start_container(["sleep", "60"]):
     during = mounts.read_text()
 print(before == during == mounts.read_text(), "shared:" in before)
 """

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from tests.training.sandbox.containers import Ran, until
-from tritonforge.training.sandbox import IsolationError, start
+from tritonforge.training.sandbox import SandboxError, start_container
 
 #: Answers with what it was sent, once the client has sent all of it (a half-closed connection).
 ECHO = """
@@ -62,7 +62,7 @@ def test_a_server_on_loopback_only_is_not_reached() -> None:
 
 def test_a_port_that_nobody_listens_on_is_closed_at_once() -> None:
     """A client hears so, and does not hang."""
-    with start(["sleep", "60"], publish=8080) as process:
+    with start_container(["sleep", "60"], publish=8080) as process:
         assert asked(process.port, b"abc") == b""
     with pytest.raises(ConnectionRefusedError):  # and with the container its port goes
         socket.create_connection(("127.0.0.1", process.port or 0))
@@ -72,9 +72,9 @@ def test_a_port_that_is_in_use_is_refused() -> None:
     """One sentence, before anything runs."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(IsolationError, match=rf"^port {port} on 127.0.0.1 is in use; choose another one"):
-            start(["true"], publish=8080, port=port)
-    with start(["python3", "-m", "http.server", "8080"], publish=8080, port=port) as process:
+        with pytest.raises(SandboxError, match=rf"^port {port} on 127.0.0.1 is in use; choose another one"):
+            start_container(["true"], publish=8080, port=port)
+    with start_container(["python3", "-m", "http.server", "8080"], publish=8080, port=port) as process:
         assert process.port == port
 
         def answered() -> bool:
@@ -90,7 +90,7 @@ def test_an_open_network_has_no_port_of_its_own() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     command = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
-    with start(command, publish=port, network=True) as process:
+    with start_container(command, publish=port, network=True) as process:
         assert process.port == port
 
         def listens() -> bool:

@@ -15,11 +15,12 @@ from tests.training.sandbox.containers import PROGRAMS
 ATTEMPT = """
 import sys
 from pathlib import Path
-from tritonforge.training.sandbox import Bind, IsolationError, start
+from tritonforge.training.sandbox import Bind, SandboxError, start_container
 try:
-    with start(["sh", "-c", sys.argv[2]], binds=[Bind(Path(sys.argv[1]), "/opt/ml/model")], log=print) as process:
+    bind = Bind(Path(sys.argv[1]), "/opt/ml/model")
+    with start_container(["sh", "-c", sys.argv[2]], binds=[bind], log=print) as process:
         sys.exit(process.wait())
-except IsolationError as error:
+except SandboxError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
 
@@ -53,7 +54,7 @@ def test_a_refusal_is_one_sentence_and_nothing_runs(kind: str, tmp_path: Path) -
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith(
-        "IsolationError: the container cannot be isolated on this machine, so nothing was run: unshare "
+        "SandboxError: the container cannot be isolated on this machine, so nothing was run: unshare "
     )
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []

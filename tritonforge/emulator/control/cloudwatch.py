@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tritonforge.emulator.front.moto_backend import MotoBackend
-from tritonforge.training.job import Measured
+from tritonforge.training.job import MetricValue
 
 __all__ = ["LogWriter", "MetricBuffer", "publish_metrics"]
 
@@ -104,16 +104,16 @@ class MetricBuffer:
 
     def __init__(
         self,
-        keep: Callable[[Mapping[str, Measured]], None],
-        publish: Callable[[list[Measured]], None],
+        keep: Callable[[Mapping[str, MetricValue]], None],
+        publish: Callable[[list[MetricValue]], None],
     ) -> None:
         self._keep = keep
         self._publish = publish
         self._guard = threading.Lock()
-        self._taken: list[Measured] = []
+        self._taken: list[MetricValue] = []
         self._written = time.monotonic()
 
-    def take(self, measured: Measured) -> None:
+    def take(self, measured: MetricValue) -> None:
         """A value that the log has told."""
         with self._guard:
             self._taken.append(measured)
@@ -131,7 +131,7 @@ class MetricBuffer:
             self._publish(taken)
 
 
-def publish_metrics(moto: MotoBackend, region: str, job: str, taken: list[Measured]) -> None:
+def publish_metrics(moto: MotoBackend, region: str, job: str, taken: list[MetricValue]) -> None:
     """Put values into CloudWatch; what is no number there (an infinite loss, say) is left out."""
     from botocore.exceptions import ClientError
 

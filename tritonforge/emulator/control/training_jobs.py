@@ -13,7 +13,7 @@ from tritonforge.emulator.control.request_context import Operation, RequestConte
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.training.job import TrainingJob
-from tritonforge.training.job.rules import refusals
+from tritonforge.training.job.rules import find_unsupported
 
 __all__ = ["OPERATIONS", "create_job", "describe_job"]
 
@@ -64,7 +64,7 @@ def _check_instances(request: Mapping[str, Any]) -> tuple[str, int]:
             "tritonforge's emulator runs training jobs with AlgorithmSpecification and ResourceConfig.InstanceType; it "
             "has no serverless jobs, no instance groups and no instance preferences."
         )
-    refused = refusals(TrainingJob.from_request(request))
+    refused = find_unsupported(TrainingJob.from_request(request))
     if refused:
         raise invalid("; ".join(refused))
     return str(resources["InstanceType"]), int(resources.get("InstanceCount") or 1)

@@ -22,7 +22,7 @@ from tritonforge.emulator.emulated_s3 import EmulatedS3, JobStore, make_private_
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import TritonForgeError
 from tritonforge.sagemaker import package
-from tritonforge.training.job import Measured, Outcome, Phase, TrainingJob
+from tritonforge.training.job import MetricValue, Outcome, Phase, TrainingJob
 from tritonforge.transform.object_store import ObjectStore
 
 __all__ = ["Trainer", "TrainingRunner"]
@@ -43,7 +43,7 @@ _End: TypeAlias = Callable[[TrainingRecord, float], TrainingRecord]
 
 
 class Trainer(Protocol):
-    """Who runs a job: `tritonforge.training.job.run`, or what a test puts in its place."""
+    """Who runs a job: `run_training_job`, or what a test puts in its place."""
 
     def __call__(
         self,
@@ -54,7 +54,7 @@ class Trainer(Protocol):
         work: Path,
         pack: Callable[[Path, Path], None],
         line: Callable[[str], None] | None = None,
-        metric: Callable[[Measured], None] | None = None,
+        metric: Callable[[MetricValue], None] | None = None,
         phase: Callable[[Phase], None] | None = None,
         stop: threading.Event | None = None,
         kill: threading.Event | None = None,
@@ -88,7 +88,7 @@ class TrainingRunner:
         images: Mapping[str, str],
         speed: float,
         line: Callable[[str, str, str], None],
-        measured: Callable[[str, str, list[Measured]], None],
+        measured: Callable[[str, str, list[MetricValue]], None],
         log: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -237,7 +237,7 @@ def _find_reason(outcome: Outcome) -> str:
     return f"AlgorithmError: {outcome.failure[: _MAX_REASON - len('AlgorithmError: ') - len(tail)]}{tail}"
 
 
-def _record_metrics(job: TrainingRecord, latest: Mapping[str, Measured]) -> TrainingRecord:
+def _record_metrics(job: TrainingRecord, latest: Mapping[str, MetricValue]) -> TrainingRecord:
     for each in latest.values():
         job = training_states.record_metric(job, each.name, each.value, round(each.seconds, 3))
     return job

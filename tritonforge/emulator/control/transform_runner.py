@@ -30,7 +30,7 @@ from tritonforge.emulator.control.resource_store import ResourceStore
 from tritonforge.emulator.emulated_s3 import EmulatedS3, JobStore, ObjectMissingError, make_private_folder
 from tritonforge.emulator.hosting import ContainerDefinition, ContainerError, UnhealthyError, Variant
 from tritonforge.errors import TritonForgeError
-from tritonforge.records.manifest import manifest_uris
+from tritonforge.records.manifest import read_manifest_uris
 from tritonforge.transform import Outcome, TransformJob, run
 from tritonforge.transform.run_state import Failure
 from tritonforge.transform.settings import EffectiveSettings, build_container_environment, resolve_settings
@@ -310,7 +310,7 @@ class TransformRunner:
         if job.data_capture is None or not outputs:
             return
         if job.input.data_type == "ManifestFile":
-            inputs = [uri for uri, _ in manifest_uris(place.open(job.input.uri))]
+            inputs = [uri for uri, _ in read_manifest_uris(place.open(job.input.uri))]
         else:
             inputs = [each.uri for each in place.list(job.input.uri)]
         for kind, uris in (("input", inputs), ("output", outputs)):

@@ -116,10 +116,10 @@ class ProgramContainer(Container):
 
     def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
         """The running program, once it answers /ping, and its address; raises LaunchError."""
-        from tritonforge.training.sandbox import Bind, start
+        from tritonforge.training.sandbox import Bind, start_container
 
         try:
-            process = start(
+            process = start_container(
                 ["serve"],
                 binds=[
                     Bind(self._program, "/opt/program", read_only=True),

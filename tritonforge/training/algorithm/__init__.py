@@ -15,7 +15,7 @@ from __future__ import annotations
 from tritonforge.errors import HyperparameterError, InputError, RefusalError, StoppedError
 from tritonforge.training.algorithm.checkpoints import Checkpoint, Checkpoints
 from tritonforge.training.algorithm.container import ChannelInput, Container, Epoch, Resources
-from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective, markdown
+from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective, render_markdown
 from tritonforge.training.algorithm.hyperparameters import HyperParameter, Values
 from tritonforge.training.algorithm.program import run
 from tritonforge.training.algorithm.serving import Reply, Request, serve
@@ -41,7 +41,7 @@ __all__ = [
     "StoppedError",
     "Stopping",
     "Values",
-    "markdown",
+    "render_markdown",
     "run",
     "serve",
 ]

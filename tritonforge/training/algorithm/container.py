@@ -33,9 +33,9 @@ from typing import Any, Final
 
 from tritonforge.errors import InputError
 from tritonforge.records import RecordError, split
-from tritonforge.training.algorithm.termination import TICK, Stopping
+from tritonforge.training.algorithm.termination import POLL_SECONDS, Stopping
 
-__all__ = ["BASE", "ChannelInput", "Container", "Epoch", "Resources"]
+__all__ = ["OPT_ML", "ChannelInput", "Container", "Epoch", "Resources"]
 
 #: Bytes of one read, and of the FIFO where the kernel gives it so many. Source: pipe(7), /proc/sys/fs/pipe-max-size.
 _CHUNK: Final = 2**20
@@ -115,7 +115,7 @@ class Epoch:
                 break
             except FileNotFoundError:
                 self.channel.stopping.raise_if_set()
-                self.channel.stopping.wait(TICK)
+                self.channel.stopping.wait(POLL_SECONDS)
             except OSError as error:
                 raise InputError(f"{self._where}: {self.path} cannot be opened: {error.strerror}") from error
         with contextlib.suppress(OSError):  # a regular file, or a kernel that gives no more
@@ -156,7 +156,7 @@ class Epoch:
             if chunk == b"" and (begun or [event for _, event in poll.poll(0)] == [select.POLLHUP]):
                 return
             self.channel.stopping.raise_if_set()
-            poll.poll(TICK * 1000)
+            poll.poll(POLL_SECONDS * 1000)
 
     def records(self) -> Iterator[bytes]:
         """The records of a stream that is wrapped in RecordIO, without their framing."""
@@ -192,7 +192,7 @@ class Epoch:
 
 
 #: Where SageMaker puts everything.
-BASE: Final = Path("/opt/ml")
+OPT_ML: Final = Path("/opt/ml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class Container:
 
         ``job_name`` is TRAINING_JOB_NAME, "" outside a training job. What waits for data ends when ``stopping`` is set.
         """
-        found = base or Path(os.environ.get("SAGEMAKER_BASE_DIR") or BASE)
+        found = base or Path(os.environ.get("SAGEMAKER_BASE_DIR") or OPT_ML)
         return cls(found, os.environ.get("TRAINING_JOB_NAME", ""), Stopping() if stopping is None else stopping)
 
     @property

@@ -20,10 +20,10 @@ from tritonforge.field_types import check_fields
 from tritonforge.training.algorithm.hyperparameters import (
     HyperParameter,
     Values,
-    described,
-    lined,
-    nearest,
-    read_values,
+    check_description,
+    check_text_line,
+    parse_values,
+    suggest_name,
 )
 
 __all__ = [
@@ -31,11 +31,11 @@ __all__ = [
     "Channel",
     "CompressionType",
     "InputMode",
+    "JobChannel",
     "Metric",
     "Objective",
     "ObjectiveType",
-    "Offered",
-    "markdown",
+    "render_markdown",
 ]
 
 #: Source: API_ChannelSpecification.
@@ -86,9 +86,9 @@ class Channel:
     def _problems(self) -> Iterator[str]:
         if not _CHANNEL_NAME.fullmatch(self.name):
             yield "a channel's name has 1 to 64 of the characters A-Z a-z 0-9 . - _"
-        yield from described(self.description)
+        yield from check_description(self.description)
         for each in self.content_types:
-            yield from lined("a content type", each, most=_LONGEST_CONTENT_TYPE)
+            yield from check_text_line("a content type", each, most=_LONGEST_CONTENT_TYPE)
         if not self.input_modes:
             yield f"a channel has at least one input mode of {', '.join(_MODES)}"
 
@@ -105,8 +105,8 @@ class Metric:
         _raise(f"metric {self.name!r}", self._problems())
 
     def _problems(self) -> Iterator[str]:
-        yield from lined("a metric's name", self.name, least=1, most=_LONGEST_METRIC)
-        yield from lined("a regex", self.regex, least=1, most=_LONGEST_REGEX)
+        yield from check_text_line("a metric's name", self.name, least=1, most=_LONGEST_METRIC)
+        yield from check_text_line("a regex", self.regex, least=1, most=_LONGEST_REGEX)
         try:
             groups = re.compile(self.regex).groups
         except (re.error, RecursionError, OverflowError) as error:
@@ -128,7 +128,7 @@ class Objective:
         check_fields(self)
 
 
-class Offered(Protocol):
+class JobChannel(Protocol):
     """A channel as a job offers it: its name, how it comes, and its content type ("" where the job states none)."""
 
     @property
@@ -179,9 +179,9 @@ class Algorithm:
         Raises:
             HyperparameterError: with every problem: unknown names, missing ones, wrong values.
         """
-        return read_values(self.hyperparameters, given)
+        return parse_values(self.hyperparameters, given)
 
-    def check(self, offered: Iterable[Offered]) -> None:
+    def check(self, offered: Iterable[JobChannel]) -> None:
         """Hold the channels of a job against the declared ones.
 
         Raises:
@@ -190,12 +190,12 @@ class Algorithm:
         if problems := list(self._channel_problems(list(offered))):
             raise InputError(f"the channels do not fit {self.name}: {'; '.join(problems)}")
 
-    def _channel_problems(self, offered: Sequence[Offered]) -> Iterator[str]:
+    def _channel_problems(self, offered: Sequence[JobChannel]) -> Iterator[str]:
         by_name = {each.name: each for each in self.channels}
         for each in offered:
             channel = by_name.get(each.name)
             if channel is None:
-                yield f"channel {each.name!r} is unknown{nearest(each.name, by_name)}"
+                yield f"channel {each.name!r} is unknown{suggest_name(each.name, by_name)}"
                 continue
             if each.mode not in channel.input_modes:
                 yield f"channel {each.name} comes in {each.mode} mode; give it as {' or '.join(channel.input_modes)}"
@@ -210,7 +210,7 @@ class Algorithm:
     def _problems(self) -> Iterator[str]:
         if not _NAME.fullmatch(self.name):
             yield "a name has 1 to 63 letters, digits and hyphens, and begins and ends with no hyphen"
-        yield from described(self.description)
+        yield from check_description(self.description)
         yield from _counted("hyperparameters", [each.name for each in self.hyperparameters], _MOST_HYPERPARAMETERS)
         yield from _counted("channels", [each.name for each in self.channels], _MOST_CHANNELS)
         yield from _counted("metrics", [each.name for each in self.metrics], _MOST_METRICS)
@@ -218,9 +218,9 @@ class Algorithm:
         metrics = {each.name for each in self.metrics}
         for objective in self.objectives:
             if objective.metric not in metrics:
-                yield f"objective {objective.metric!r} is no metric of it{nearest(objective.metric, metrics)}"
+                yield f"objective {objective.metric!r} is no metric of it{suggest_name(objective.metric, metrics)}"
         for kind in self.content_types:
-            yield from lined("a content type", kind, most=_LONGEST_CONTENT_TYPE)
+            yield from check_text_line("a content type", kind, most=_LONGEST_CONTENT_TYPE)
         for kind in self.response_types:
             if len(kind) > _LONGEST_RESPONSE_TYPE or not _RESPONSE_TYPE.fullmatch(kind):
                 yield f"response type {kind!r} is not like application/json"
@@ -244,7 +244,7 @@ def _normal(content_type: str, *, bare: bool = False) -> str:
     return "".join(text.split()).lower()
 
 
-def markdown(algorithm: Algorithm) -> str:
+def render_markdown(algorithm: Algorithm) -> str:
     """The page of an algorithm; a section without rows is left out. It ends with one newline."""
     return "\n\n".join(_sections(algorithm)) + "\n"
 

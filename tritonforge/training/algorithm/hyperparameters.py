@@ -32,10 +32,10 @@ __all__ = [
     "ParameterType",
     "Value",
     "Values",
-    "described",
-    "lined",
-    "nearest",
-    "read_values",
+    "check_description",
+    "check_text_line",
+    "parse_values",
+    "suggest_name",
 ]
 
 #: Source: botocore's model of SageMaker, EntityDescription.
@@ -44,7 +44,7 @@ LONGEST_DESCRIPTION: Final = 1024
 _ENDS: Final = "\n\r\u0085\u2028\u2029"
 
 
-def described(description: str) -> Iterator[str]:
+def check_description(description: str) -> Iterator[str]:
     """What is wrong with a description."""
     if len(description) > LONGEST_DESCRIPTION:
         yield f"a description has at most {LONGEST_DESCRIPTION} characters, found {len(description)}"
@@ -52,7 +52,7 @@ def described(description: str) -> Iterator[str]:
         yield "a description is one line without control characters"
 
 
-def lined(what: str, text: str, *, most: int, least: int = 0) -> Iterator[str]:
+def check_text_line(what: str, text: str, *, most: int, least: int = 0) -> Iterator[str]:
     """What is wrong with a text of one line; ``what`` begins the sentence."""
     if not least <= len(text) <= most:
         yield f"{what} has {least} to {most} characters, found {len(text)}"
@@ -165,13 +165,13 @@ class HyperParameter:
         return "" if self.minimum is None else f" from {self.minimum} to {self.maximum}"
 
     def _problems(self) -> Iterator[str]:
-        yield from lined("a name", self.name, least=1, most=_LONGEST_NAME)
+        yield from check_text_line("a name", self.name, least=1, most=_LONGEST_NAME)
         if any(unicodedata.category(each).startswith("C") for each in self.name):
             yield "a name has no control characters"
         if self.name.startswith(_RESERVED):
             yield f"names that begin with {' or '.join(_RESERVED)} are SageMaker's own"
-        yield from described(self.description)
-        yield from lined("a default", str(self.default or ""), most=_LONGEST_VALUE)
+        yield from check_description(self.description)
+        yield from check_text_line("a default", str(self.default or ""), most=_LONGEST_VALUE)
         yield from self._range_problems()
         yield from self._choice_problems()
         if self.tunable and self.type == "FreeText":
@@ -206,7 +206,7 @@ class HyperParameter:
             yield "its values are not all different"
         else:
             for each in self.values:
-                yield from lined("a value", each, most=_LONGEST_CHOICE)
+                yield from check_text_line("a value", each, most=_LONGEST_CHOICE)
 
     def _default_problem(self) -> Iterator[str]:
         if self.default is not None:
@@ -266,7 +266,7 @@ class Values(Mapping[str, Value]):
         return value
 
 
-def read_values(declared: Sequence[HyperParameter], given: Mapping[str, str]) -> Values:
+def parse_values(declared: Sequence[HyperParameter], given: Mapping[str, str]) -> Values:
     """The values of a run from SageMaker's strings; names that SageMaker reserves are passed over.
 
     Raises:
@@ -278,7 +278,7 @@ def read_values(declared: Sequence[HyperParameter], given: Mapping[str, str]) ->
     for name, text in given.items():
         if name not in by_name:
             if not name.startswith(_RESERVED):
-                problems.append(f"{_shown(name)} is unknown{nearest(name, by_name)}")
+                problems.append(f"{_shown(name)} is unknown{suggest_name(name, by_name)}")
             continue
         try:
             values[name] = by_name[name].read(text)
@@ -296,7 +296,7 @@ def read_values(declared: Sequence[HyperParameter], given: Mapping[str, str]) ->
     return Values({name: values[name] for name in by_name if name in values}, given=given.keys() & by_name.keys())
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the known one that looks most like it, or all of them."""
     names = sorted(known)
     return _meant(name, names) or (f"; known are {', '.join(names)}" if names else "; there are none")

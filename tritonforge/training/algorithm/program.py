@@ -25,34 +25,44 @@ from tritonforge.module_loader import declared
 from tritonforge.training.algorithm.container import Container
 from tritonforge.training.algorithm.declaration import Algorithm
 from tritonforge.training.algorithm.hyperparameters import Values
-from tritonforge.training.algorithm.termination import FailureFile, Stopping, shortened
+from tritonforge.training.algorithm.termination import FailureFile, Stopping, shorten_failure
 
-__all__ = ["FAILED", "FILE", "INTERRUPTED", "TRAINED", "Train", "find", "load", "run", "sentence"]
+__all__ = [
+    "DECLARATION_FILE",
+    "FAILED",
+    "INTERRUPTED",
+    "TRAINED",
+    "Train",
+    "describe_failure",
+    "find_algorithm",
+    "load_algorithm",
+    "run",
+]
 
 #: The file of a program folder that declares its algorithm.
-FILE: Final = "algorithm.py"
+DECLARATION_FILE: Final = "algorithm.py"
 
 
-def load(program: Path | str) -> Algorithm:
+def load_algorithm(program: Path | str) -> Algorithm:
     """The algorithm that a program folder declares: what ``algorithm.py`` binds to the name ``algorithm``.
 
     Raises:
         DefinitionError: there is no such file or no such name, or an error while it is imported (with file and line).
     """
-    file = (Path(program) / FILE).resolve()
+    file = (Path(program) / DECLARATION_FILE).resolve()
     if not file.is_file():
         raise DefinitionError(
-            f"{program}: there is no {FILE} in it; declare there what it takes: algorithm = Algorithm(...)"
+            f"{program}: there is no {DECLARATION_FILE} in it; declare there what it takes: algorithm = Algorithm(...)"
         )
     found = getattr(declared(file, "it only declares an algorithm"), "algorithm", None)
     if not isinstance(found, Algorithm):
-        raise DefinitionError(f"{program}/{FILE}: it binds no algorithm; write algorithm = Algorithm(...)")
+        raise DefinitionError(f"{program}/{DECLARATION_FILE}: it binds no algorithm; write algorithm = Algorithm(...)")
     return found
 
 
-def find(program: Path | str) -> Algorithm | None:
+def find_algorithm(program: Path | str) -> Algorithm | None:
     """The algorithm that a program folder declares, None where it has no ``algorithm.py``; errors as of `load`."""
-    return load(program) if (Path(program) / FILE).is_file() else None
+    return load_algorithm(program) if (Path(program) / DECLARATION_FILE).is_file() else None
 
 
 #: A training program: it gets its container, its hyperparameters, and the flag that tells it to stop.
@@ -96,7 +106,7 @@ def run(algorithm: Algorithm, train: Train, *, base: Path | None = None) -> NoRe
     sys.exit(code)
 
 
-def sentence(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """What one error comes to, for people: its own sentence where it is ours, else its kind, its text and its place."""
     if isinstance(error, TritonForgeError):
         return str(error)
@@ -135,7 +145,7 @@ def _told(error: BaseException, failure: FailureFile, stopping: Stopping) -> int
         return TRAINED
     if not isinstance(error, TritonForgeError | SystemExit):
         traceback.print_exception(error)
-    told = shortened(sentence(error))
+    told = shorten_failure(describe_failure(error))
     try:
         failure.write(told)
     except OSError as broken:

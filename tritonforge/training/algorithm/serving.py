@@ -20,13 +20,13 @@ from typing import Any, Final, NoReturn
 
 from tritonforge.errors import LaunchError, RefusalError, ServerError, TritonForgeError
 from tritonforge.serving.listener import Listener, Reply, Request, RequestHandler, open_socket
-from tritonforge.training.algorithm.container import BASE
+from tritonforge.training.algorithm.container import OPT_ML
 from tritonforge.training.algorithm.termination import Stopping
 
-__all__ = ["PORT", "Reply", "Request", "address", "contract", "serve"]
+__all__ = ["DEFAULT_PORT", "Reply", "Request", "apply_contract", "choose_address", "serve"]
 
 #: Source: SageMaker developer guide, "Use Your Own Inference Code with Hosting Services".
-PORT: Final = 8080
+DEFAULT_PORT: Final = 8080
 
 #: Seconds that requests under way get; SageMaker's SIGKILL comes 30 seconds after SIGTERM.
 _DRAIN: Final = 25.0
@@ -66,11 +66,11 @@ def serve(
     stopping.listen()
     loading = _Loading(load, stopping)
     try:
-        opened = _opened(*address(os.environ, host=host, port=port))
+        opened = _opened(*choose_address(os.environ, host=host, port=port))
     except LaunchError as error:
         _end(error)
     is_ready = loading.done if ready is None else lambda: loading.done() and ready()
-    answering = contract(answer, ready=is_ready, execution_parameters=execution_parameters)
+    answering = apply_contract(answer, ready=is_ready, execution_parameters=execution_parameters)
     listener = Listener(opened, answering, largest=_LARGEST)
     threading.Thread(target=listener.run, daemon=True).start()
     _say("serving on {}:{}".format(*opened.getsockname()))
@@ -85,7 +85,7 @@ def serve(
     sys.exit(0)
 
 
-def contract(
+def apply_contract(
     answer: RequestHandler,
     *,
     ready: Callable[[], bool] = lambda: True,
@@ -112,15 +112,17 @@ def contract(
     return lambda request: _answered(held, request)
 
 
-def address(environment: Mapping[str, str], *, host: str | None = None, port: int | None = None) -> tuple[str, int]:
+def choose_address(
+    environment: Mapping[str, str], *, host: str | None = None, port: int | None = None
+) -> tuple[str, int]:
     """Where to listen: 8080 or SAGEMAKER_BIND_TO_PORT; on loopback alone, but in a container on every address.
 
     A container is where /opt/ml is there and SAGEMAKER_BASE_DIR is not set. Raises LaunchError for what is no port.
     """
-    text = environment.get("SAGEMAKER_BIND_TO_PORT") or str(PORT)
+    text = environment.get("SAGEMAKER_BIND_TO_PORT") or str(DEFAULT_PORT)
     if port is None and not (text.isascii() and text.isdigit() and int(text) < 2**16):
         raise LaunchError(f"SAGEMAKER_BIND_TO_PORT is {text!r}; write a port from 0 to 65535")
-    inside = not environment.get("SAGEMAKER_BASE_DIR") and BASE.is_dir()
+    inside = not environment.get("SAGEMAKER_BASE_DIR") and OPT_ML.is_dir()
     return host or (_EVERYWHERE if inside else _LOOPBACK), int(text) if port is None else port
 
 

@@ -21,13 +21,13 @@ from typing import Final
 
 from tritonforge.errors import StoppedError
 
-__all__ = ["GRACE", "MOST", "FailureFile", "Stopping", "shortened"]
+__all__ = ["FAILURE_LENGTH", "STOP_SECONDS", "FailureFile", "Stopping", "shorten_failure"]
 
 #: Seconds between SIGTERM and SIGKILL for a training container. Source: API_StopTrainingJob.
-GRACE: Final = 120
+STOP_SECONDS: Final = 120
 
 #: Seconds between two looks at the flag while something is waited for.
-TICK: Final = 0.05
+POLL_SECONDS: Final = 0.05
 
 
 class Stopping:
@@ -60,7 +60,7 @@ class Stopping:
         """Wait until the program is told to stop, or seconds have passed; whether it is told."""
         until = time.monotonic() + seconds
         while not self._set and (left := until - time.monotonic()) > 0:
-            time.sleep(min(TICK, left))
+            time.sleep(min(POLL_SECONDS, left))
         return self._set
 
     def listen(self) -> None:
@@ -73,10 +73,10 @@ class Stopping:
 
 
 #: Characters of the file that SageMaker reads. Source: API_DescribeTrainingJob, `FailureReason`.
-MOST: Final = 1024
+FAILURE_LENGTH: Final = 1024
 
 #: Bytes that so many characters may have in UTF-8.
-_ROOM: Final = 4 * MOST
+_ROOM: Final = 4 * FAILURE_LENGTH
 
 
 class FailureFile:
@@ -101,7 +101,7 @@ class FailureFile:
 
     def write(self, sentence: str) -> None:
         """Write a sentence, `shortened`. Raises OSError when even this cannot be written."""
-        text = shortened(sentence).encode()
+        text = shorten_failure(sentence).encode()
         if self._room.exists():
             with self._room.open("r+b") as opened:
                 opened.write(text)
@@ -112,7 +112,7 @@ class FailureFile:
             self.path.write_bytes(text)
 
 
-def shortened(text: str) -> str:
+def shorten_failure(text: str) -> str:
     """A text as one line of at most 1024 characters that UTF-8 can say."""
     line = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
-    return line if len(line) <= MOST else f"{line[: MOST - 3]}..."
+    return line if len(line) <= FAILURE_LENGTH else f"{line[: FAILURE_LENGTH - 3]}..."

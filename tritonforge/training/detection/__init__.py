@@ -6,36 +6,42 @@ Arrays of boxes are [.., 4]. Unless a name says otherwise they are [xmin, ymin, 
 from __future__ import annotations
 
 from tritonforge.training.detection.boxes import (
-    clipped,
+    clip_boxes,
+    compute_iou,
     from_rows_first,
     from_sizes,
-    intersection_over_union,
-    normalised,
-    pixels,
     suppress,
+    to_fractions,
+    to_pixels,
     to_rows_first,
     to_sizes,
 )
-from tritonforge.training.detection.precision import Detected, Precision, Truth, mean_average_precision
-from tritonforge.training.detection.response import CONTENT_TYPE, Accepted, accepted, answer, check_content_type
+from tritonforge.training.detection.precision import Detections, Precision, Truth, compute_mean_average_precision
+from tritonforge.training.detection.response import (
+    CONTENT_TYPE,
+    AnswerFormat,
+    build_answer,
+    check_content_type,
+    parse_accept,
+)
 
 __all__ = [
     "CONTENT_TYPE",
-    "Accepted",
-    "Detected",
+    "AnswerFormat",
+    "Detections",
     "Precision",
     "Truth",
-    "accepted",
-    "answer",
+    "build_answer",
     "check_content_type",
-    "clipped",
+    "clip_boxes",
+    "compute_iou",
+    "compute_mean_average_precision",
     "from_rows_first",
     "from_sizes",
-    "intersection_over_union",
-    "mean_average_precision",
-    "normalised",
-    "pixels",
+    "parse_accept",
     "suppress",
+    "to_fractions",
+    "to_pixels",
     "to_rows_first",
     "to_sizes",
 ]

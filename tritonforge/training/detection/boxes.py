@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "clipped",
+    "clip_boxes",
+    "compute_iou",
     "from_rows_first",
     "from_sizes",
-    "intersection_over_union",
-    "normalised",
-    "pixels",
     "suppress",
+    "to_fractions",
+    "to_pixels",
     "to_rows_first",
     "to_sizes",
 ]
@@ -51,22 +51,22 @@ def from_rows_first(boxes: Any) -> Any:
     return np.asarray(boxes)[..., [1, 0, 3, 2]]
 
 
-def normalised(boxes: Any, width: float, height: float) -> Any:
+def to_fractions(boxes: Any, width: float, height: float) -> Any:
     """Corners in pixels to parts of an image of this size."""
     return np.asarray(boxes, np.float64) / (width, height, width, height)
 
 
-def pixels(boxes: Any, width: float, height: float) -> Any:
+def to_pixels(boxes: Any, width: float, height: float) -> Any:
     """Normalised corners to pixels of an image of this size, not rounded."""
     return np.asarray(boxes, np.float64) * (width, height, width, height)
 
 
-def clipped(boxes: Any) -> Any:
+def clip_boxes(boxes: Any) -> Any:
     """Normalised boxes without what lies outside of their image."""
     return np.clip(np.asarray(boxes), 0.0, 1.0)
 
 
-def intersection_over_union(one: Any, other: Any) -> Any:
+def compute_iou(one: Any, other: Any) -> Any:
     """How much each of [n, 4] shares with each of [m, 4]: [n, m], from 0 to 1; 0 where both are empty."""
     one, other = np.asarray(one, np.float64).reshape(-1, 4), np.asarray(other, np.float64).reshape(-1, 4)
     low = np.maximum(one[:, None, :2], other[None, :, :2])

@@ -14,9 +14,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from tritonforge.training.detection.boxes import intersection_over_union
+from tritonforge.training.detection.boxes import compute_iou
 
-__all__ = ["COCO_THRESHOLDS", "Detected", "Precision", "Truth", "average_precision", "mean_average_precision"]
+__all__ = [
+    "COCO_THRESHOLDS",
+    "Detections",
+    "Precision",
+    "Truth",
+    "compute_average_precision",
+    "compute_mean_average_precision",
+]
 
 #: The thresholds of COCO's main figure, mAP at IoU 0.50:0.05:0.95.
 COCO_THRESHOLDS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -34,7 +41,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Detected:
+class Detections:
     """What a detector found on one image: boxes [k, 4] in the same units as the truth's, classes [k], scores [k]."""
 
     boxes: Any
@@ -50,8 +57,8 @@ class Precision:
     by_class: Mapping[int, float]
 
 
-def mean_average_precision(
-    truths: Sequence[Truth], detected: Sequence[Detected], *, thresholds: Sequence[float] = (0.5,)
+def compute_mean_average_precision(
+    truths: Sequence[Truth], detected: Sequence[Detections], *, thresholds: Sequence[float] = (0.5,)
 ) -> Precision:
     """Average precision over images, which both sequences have in the same order.
 
@@ -72,7 +79,7 @@ def mean_average_precision(
     return Precision(float(np.mean(list(by_class.values()))) if by_class else 0.0, by_class)
 
 
-def average_precision(hits: Any, objects: int) -> float:
+def compute_average_precision(hits: Any, objects: int) -> float:
     """Average precision of detections, the likeliest first: ``hits`` [k] says which are right, of so many objects."""
     hits = np.asarray(hits, bool).reshape(-1)
     if not len(hits) or not objects:
@@ -85,7 +92,7 @@ def average_precision(hits: Any, objects: int) -> float:
     return float(np.mean(np.where(places < len(falling), falling[np.minimum(places, len(falling) - 1)], 0.0)))
 
 
-def _of_class(truths: Sequence[Truth], detected: Sequence[Detected], number: int, threshold: float) -> float:
+def _of_class(truths: Sequence[Truth], detected: Sequence[Detections], number: int, threshold: float) -> float:
     objects, hits, scores = 0, [np.zeros(0, bool)], [np.zeros(0)]
     for truth, found in zip(truths, detected, strict=True):
         there = np.asarray(truth.boxes, np.float64).reshape(-1, 4)[np.asarray(truth.classes).reshape(-1) == number]
@@ -97,12 +104,12 @@ def _of_class(truths: Sequence[Truth], detected: Sequence[Detected], number: int
         hits.append(_hits(boxes, there, threshold))
         scores.append(likely[order])
     order = np.argsort(-np.concatenate(scores), kind="stable")
-    return average_precision(np.concatenate(hits)[order], objects)
+    return compute_average_precision(np.concatenate(hits)[order], objects)
 
 
 def _hits(boxes: Any, there: Any, threshold: float) -> Any:
     """Which of the boxes, the likeliest first, find an object of one image that none before them has found."""
-    shared = intersection_over_union(boxes, there)
+    shared = compute_iou(boxes, there)
     free = np.ones(len(there), bool)
     hits = np.zeros(len(boxes), bool)
     for place in range(len(boxes)):

@@ -18,7 +18,7 @@ import numpy as np
 from tritonforge.errors import RefusalError
 from tritonforge.training.detection.boxes import to_rows_first
 
-__all__ = ["CONTENT_TYPE", "JSON", "Accepted", "accepted", "answer", "check_content_type"]
+__all__ = ["CONTENT_TYPE", "JSON", "AnswerFormat", "build_answer", "check_content_type", "parse_accept"]
 
 #: One encoded image a request. Source: as above.
 CONTENT_TYPE: Final = "application/x-image"
@@ -37,7 +37,7 @@ _DIGITS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AnswerFormat:
     """The form of an answer: ``verbose`` has labels and the model's own output, ``predictions`` limits the boxes."""
 
     verbose: bool = False
@@ -58,7 +58,7 @@ def check_content_type(content_type: str) -> None:
         )
 
 
-def accepted(accept: str) -> Accepted:
+def parse_accept(accept: str) -> AnswerFormat:
     """The form that an Accept header asks for; without one it is plain `application/json`.
 
     Of several media ranges, the first one with the largest ``q`` that can be answered is taken. Its parameters come in
@@ -68,8 +68,8 @@ def accepted(accept: str) -> Accepted:
         RefusalError: 406, where none can be answered.
     """
     if not accept.strip():
-        return Accepted()
-    chosen: tuple[float, Accepted] | None = None
+        return AnswerFormat()
+    chosen: tuple[float, AnswerFormat] | None = None
     problem = ""
     for each in accept.split(","):
         try:
@@ -86,7 +86,9 @@ def accepted(accept: str) -> Accepted:
     return chosen[1]
 
 
-def answer(boxes: Any, classes: Any, scores: Any, *, labels: Sequence[str], form: Accepted = Accepted()) -> bytes:
+def build_answer(
+    boxes: Any, classes: Any, scores: Any, *, labels: Sequence[str], form: AnswerFormat = AnswerFormat()
+) -> bytes:
     """The JSON document for one image.
 
     ``boxes`` are [k, 4], normalised corners, ``classes`` [k] places in ``labels``, ``scores`` [k]; the likeliest first.
@@ -113,7 +115,7 @@ def answer(boxes: Any, classes: Any, scores: Any, *, labels: Sequence[str], form
     return json.dumps(document).encode()
 
 
-def _form(media_range: str) -> tuple[float, Accepted]:
+def _form(media_range: str) -> tuple[float, AnswerFormat]:
     """The weight of a media range and the form that it asks for; raises ValueError with the reason, "" for its type."""
     name, *parameters = (part.strip() for part in media_range.split(";"))
     if name.lower() not in _RANGES:
@@ -132,7 +134,7 @@ def _form(media_range: str) -> tuple[float, Accepted]:
             raise ValueError(", since n_predictions is a whole number of at least 1")
         elif key != "charset" or value.strip('"').lower() != "utf-8":
             raise ValueError(f", since its parameter {parameter[:40]!r} is unknown")
-    return weight, Accepted(verbose, predictions)
+    return weight, AnswerFormat(verbose, predictions)
 
 
 def _numbers(values: Any) -> Any:

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from tritonforge.training.job.engine import run
+from tritonforge.training.job.engine import run_training_job
 from tritonforge.training.job.training_job import (
     AlgorithmSpecification,
     Channel,
     CheckpointConfig,
     InstanceGroup,
-    Measured,
     MetricDefinition,
+    MetricValue,
     Outcome,
     Output,
     Phase,
@@ -31,8 +31,8 @@ __all__ = [
     "Channel",
     "CheckpointConfig",
     "InstanceGroup",
-    "Measured",
     "MetricDefinition",
+    "MetricValue",
     "Outcome",
     "Output",
     "Phase",
@@ -44,5 +44,5 @@ __all__ = [
     "StoppingCondition",
     "Tag",
     "TrainingJob",
-    "run",
+    "run_training_job",
 ]

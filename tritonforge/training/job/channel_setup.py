@@ -24,14 +24,14 @@ from typing import Final
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.records import Buffer
-from tritonforge.training.job.epochs import THREADS, Ahead, Epochs, collect, listing
-from tritonforge.training.job.objects import ChannelError, StoppedError, copy, local_folder
-from tritonforge.training.job.opt_ml import Folders
+from tritonforge.training.job.epochs import THREADS, Ahead, EpochStreams, build_index, list_objects
+from tritonforge.training.job.objects import ChannelError, JobStoppedError, copy_objects, find_local_folder
+from tritonforge.training.job.opt_ml import JobFolders
 from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob
 from tritonforge.training.sandbox import Bind
 from tritonforge.transform.object_store import LocalStore, ObjectStore
 
-__all__ = ["Feeder", "Prepared", "end", "has_program"]
+__all__ = ["PipeWriter", "PreparedChannels", "has_train_program", "stop_writers"]
 
 #: Bytes of the FIFO where the kernel gives it so many (pipe(7), /proc/sys/fs/pipe-max-size), and F_SETPIPE_SZ.
 _SIZE: Final = 1 << 20
@@ -50,10 +50,10 @@ _DRAINING: Final = 0.01
 _LAST: Final = 0.3
 
 
-class Feeder:
+class PipeWriter:
     """Feeds one channel until `end`; ``failed`` is told in one sentence why it cannot go on."""
 
-    def __init__(self, epochs: Epochs, folder: Path, *, failed: Callable[[str], None], ahead: bool) -> None:
+    def __init__(self, epochs: EpochStreams, folder: Path, *, failed: Callable[[str], None], ahead: bool) -> None:
         self.name = epochs.channel.name
         self._epochs = epochs
         self._folder = folder
@@ -86,7 +86,7 @@ class Feeder:
                 self._feed(self._number)
                 self._make(self._number + 2)
                 self._number += 1
-        except StoppedError:
+        except JobStoppedError:
             pass
         except TritonForgeError as error:
             self._failed(f"channel {self.name}: {error}")
@@ -110,7 +110,7 @@ class Feeder:
             if self._is_wanted(pipe):
                 self._failed(f"channel {self.name}: {error}")
                 self._epochs.ended.wait(_LAST)
-                raise StoppedError from error
+                raise JobStoppedError from error
         finally:
             os.close(pipe)
             path.unlink(missing_ok=True)
@@ -169,17 +169,17 @@ def _write(pipe: int, pieces: Sequence[Buffer]) -> None:
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedChannels:
     """The channels of a job, ready: what the container has bound besides /opt/ml, and the feeders of its pipes."""
 
     binds: list[Bind] = field(default_factory=list)
-    feeders: list[Feeder] = field(default_factory=list)
+    feeders: list[PipeWriter] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def prepare(
         self,
         job: TrainingJob,
-        folders: Folders,
+        folders: JobFolders,
         place: ObjectStore,
         *,
         stop: threading.Event,
@@ -197,11 +197,11 @@ class Prepared:
             try:
                 if job.mode(channel) == "Pipe":
                     path = folders.scratch / f"entries-{len(self.feeders)}"
-                    entries = collect(channel, data, place, path, stop)
-                    epochs = Epochs(channel, data, entries, place, ended)
+                    entries = build_index(channel, data, place, path, stop)
+                    epochs = EpochStreams(channel, data, entries, place, ended)
                     # Files of this machine are read faster than a thread is asked for one.
                     ahead = entries.is_far or not isinstance(place, LocalStore)
-                    self.feeders.append(Feeder(epochs, folders.data, failed=failed, ahead=ahead))
+                    self.feeders.append(PipeWriter(epochs, folders.data, failed=failed, ahead=ahead))
                 else:
                     self._files(channel, data, folders, place, stop=stop, shown=job.mode(channel) == "FastFile")
             except ChannelError as error:
@@ -211,7 +211,7 @@ class Prepared:
         self,
         channel: Channel,
         data: S3Data,
-        folders: Folders,
+        folders: JobFolders,
         place: ObjectStore,
         *,
         stop: threading.Event,
@@ -219,8 +219,8 @@ class Prepared:
     ) -> None:
         target = folders.data / channel.name
         target.mkdir()
-        source = local_folder(place, data.uri) if shown else None
-        found = any(source.iterdir()) if source else copy(listing(data, place, stop), place, target, stop)
+        source = find_local_folder(place, data.uri) if shown else None
+        found = any(source.iterdir()) if source else copy_objects(list_objects(data, place, stop), place, target, stop)
         if not found:
             raise ChannelError(f"{data.uri}: there is nothing in it")
         if shown:
@@ -229,14 +229,14 @@ class Prepared:
                 self.notes.append(f"channel {channel.name}: FastFile was copied before the program started")
 
 
-def end(feeders: Sequence[Feeder], ended: threading.Event) -> None:
+def stop_writers(feeders: Sequence[PipeWriter], ended: threading.Event) -> None:
     """End all feeders."""
     ended.set()
     for each in feeders:
         each.end()
 
 
-def has_program(program: Path) -> bool:
+def has_train_program(program: Path) -> bool:
     """Whether a program folder has an executable train."""
     path = program / "train"
     return path.is_file() and bool(path.stat().st_mode & 0o111)

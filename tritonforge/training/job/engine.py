@@ -20,34 +20,42 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import DefinitionError, TritonForgeError
-from tritonforge.training.job.channel_setup import Prepared, end, has_program
-from tritonforge.training.job.objects import ChannelError, StoppedError
-from tritonforge.training.job.opt_ml import HOST, Checkpoints, Folders, Pack, build_command, build_environment, upload
-from tritonforge.training.job.rules import refusals
+from tritonforge.training.job.channel_setup import PreparedChannels, has_train_program, stop_writers
+from tritonforge.training.job.objects import ChannelError, JobStoppedError
+from tritonforge.training.job.opt_ml import (
+    HOST,
+    CheckpointSync,
+    JobFolders,
+    Pack,
+    build_command,
+    build_environment,
+    upload_outputs,
+)
+from tritonforge.training.job.rules import find_unsupported
 from tritonforge.training.job.training_job import (
     FAILURE_LENGTH,
-    Measured,
     MetricDefinition,
+    MetricValue,
     Outcome,
     Phase,
     State,
+    StopReason,
     TrainingJob,
-    Why,
 )
-from tritonforge.training.sandbox import NO_LIMITS, Limits, Process, start
+from tritonforge.training.sandbox import NO_LIMITS, Limits, Process, start_container
 from tritonforge.transform.object_store import ObjectStore, StoreError
 
-__all__ = ["GRACE", "Metrics", "run"]
+__all__ = ["STOP_SECONDS", "MetricReader", "run_training_job"]
 
 
-class Metrics:
+class MetricReader:
     """A job's metric definitions, and the last value of each; what a definition finds in a line is its first group."""
 
     def __init__(self, definitions: Sequence[MetricDefinition]) -> None:
         self._expressions = [(each.name, re.compile(each.regex)) for each in definitions]
-        self.last: dict[str, Measured] = {}
+        self.last: dict[str, MetricValue] = {}
 
-    def read(self, line: str, seconds: float) -> Iterator[Measured]:
+    def read(self, line: str, seconds: float) -> Iterator[MetricValue]:
         """The values in a line that was read at ``seconds`` since 1970; what is no number is passed over.
 
         >>> metrics = Metrics([MetricDefinition(name="loss", regex="loss=([0-9.]+)")])
@@ -60,12 +68,12 @@ class Metrics:
                     value = float(match[1])
                 except (TypeError, ValueError):  # a group that took no part, or text
                     continue
-                self.last[name] = measured = Measured(name, value, seconds)
+                self.last[name] = measured = MetricValue(name, value, seconds)
                 yield measured
 
 
 #: Seconds between SIGTERM and SIGKILL. Source: API_StoppingCondition.
-GRACE: Final = 120.0
+STOP_SECONDS: Final = 120.0
 
 #: Seconds until a stop, the end of the job's time, or an error in its data is seen.
 _PERIOD: Final = 0.1
@@ -73,7 +81,7 @@ _PERIOD: Final = 0.1
 _KILLED: Final = 128 + signal.SIGKILL
 
 
-def run(
+def run_training_job(
     job: TrainingJob,
     *,
     program: Path,
@@ -81,13 +89,13 @@ def run(
     work: Path,
     pack: Pack,
     line: Callable[[str], None] | None = None,
-    metric: Callable[[Measured], None] | None = None,
+    metric: Callable[[MetricValue], None] | None = None,
     phase: Callable[[Phase], None] | None = None,
     stop: threading.Event | None = None,
     kill: threading.Event | None = None,
     arn: str = "",
     network: bool = False,
-    grace: float = GRACE,
+    grace: float = STOP_SECONDS,
     limit: Limits = NO_LIMITS,
     limited: Callable[[str], None] | None = None,
 ) -> Outcome:
@@ -102,11 +110,11 @@ def run(
     of this run only, which the caller removes; /opt/ml is ``work/ml``.
 
     What fails in the job is told in the outcome. Raises DefinitionError where the job itself is wrong, or asks for
-    what cannot be done on this machine; IsolationError where programs cannot be isolated here.
+    what cannot be done on this machine; SandboxError where programs cannot be isolated here.
     """
-    if problems := (*job.problems(), *refusals(job)):
+    if problems := (*job.problems(), *find_unsupported(job)):
         raise DefinitionError("; ".join(problems))
-    if not (job.algorithm and job.algorithm.container_entrypoint) and not has_program(program):
+    if not (job.algorithm and job.algorithm.container_entrypoint) and not has_train_program(program):
         raise DefinitionError(f"{program} has no executable named train, which a program folder has (chmod +x train)")
     course = _Course(job, place, work, line, metric, phase, stop or threading.Event(), kill or threading.Event())
     return course.run(program.resolve(), pack, arn=arn, network=network, grace=grace, limit=limit, limited=limited)
@@ -121,14 +129,14 @@ class _Course:
         place: ObjectStore,
         work: Path,
         line: Callable[[str], None] | None,
-        metric: Callable[[Measured], None] | None,
+        metric: Callable[[MetricValue], None] | None,
         phase: Callable[[Phase], None] | None,
         stop: threading.Event,
         kill: threading.Event,
     ) -> None:
         self._job = job
         self._place = place
-        self._folders = Folders(work, job)
+        self._folders = JobFolders(work, job)
         self._line = line
         self._metric = metric
         self._phase = phase
@@ -139,10 +147,12 @@ class _Course:
         self._wrong: list[str] = []  # sentences of the data
         self._last = ""  # line of the log that says something
         definitions = () if job.algorithm is None else job.algorithm.metric_definitions or ()
-        self._metrics = Metrics(definitions)
+        self._metrics = MetricReader(definitions)
         config = job.checkpoint_config
         self._checkpoints = (
-            None if config is None else Checkpoints(self._folders.checkpoints, config.uri, place, self._folders.scratch)
+            None
+            if config is None
+            else CheckpointSync(self._folders.checkpoints, config.uri, place, self._folders.scratch)
         )
         self._exit_code: int | None = None
         self._seconds = 0.0
@@ -158,7 +168,7 @@ class _Course:
         limit: Limits,
         limited: Callable[[str], None] | None,
     ) -> Outcome:
-        prepared = Prepared()
+        prepared = PreparedChannels()
         self._tell("Starting")
         try:
             try:
@@ -176,8 +186,8 @@ class _Course:
                 if self._checkpoints is not None:
                     self._checkpoints.restore(self._stop)
                 if self._stop.is_set():
-                    raise StoppedError
-            except StoppedError:
+                    raise JobStoppedError
+            except JobStoppedError:
                 return self._outcome("Stopped", why="stop")
             except (ChannelError, StoreError) as error:
                 return self._failed(f"ClientError: {error}")
@@ -186,7 +196,7 @@ class _Course:
             self._tell("Training")
             why = self._train(program, prepared, arn=arn, network=network, grace=grace, limit=limit, limited=limited)
         finally:
-            end(prepared.feeders, self._ended)
+            stop_writers(prepared.feeders, self._ended)
             if self._checkpoints is not None:
                 self._checkpoints.end()
         notes = tuple(prepared.notes)
@@ -201,7 +211,7 @@ class _Course:
             return self._failed(self._folders.failure() or self._unsaid(), notes=notes)
         self._tell("Uploading")
         try:
-            artifact, output = upload(self._job, self._folders, self._place, pack)
+            artifact, output = upload_outputs(self._job, self._folders, self._place, pack)
         except TritonForgeError as error:
             return self._failed(f"ClientError: the model cannot be uploaded: {error}", notes=notes)
         except OSError as error:
@@ -213,17 +223,17 @@ class _Course:
     def _train(
         self,
         program: Path,
-        prepared: Prepared,
+        prepared: PreparedChannels,
         *,
         arn: str,
         network: bool,
         grace: float,
         limit: Limits,
         limited: Callable[[str], None] | None,
-    ) -> Why:
+    ) -> StopReason:
         """Run the program to its end; why it was stopped, "" where it ended by itself."""
         began = time.monotonic()
-        with start(
+        with start_container(
             build_command(self._job),
             binds=[*self._folders.binds(program), *prepared.binds],
             environment=build_environment(self._job, arn),
@@ -244,12 +254,14 @@ class _Course:
         self._seconds = time.monotonic() - began
         return why
 
-    def _watch(self, process: Process, deadline: float, grace: float) -> Why:
+    def _watch(self, process: Process, deadline: float, grace: float) -> StopReason:
         while True:
             with contextlib.suppress(TimeoutError):
                 process.wait(_PERIOD)
                 return ""
-            why: Why = "stop" if self._stop.is_set() else "MaxRuntimeExceeded" if time.monotonic() > deadline else ""
+            why: StopReason = (
+                "stop" if self._stop.is_set() else "MaxRuntimeExceeded" if time.monotonic() > deadline else ""
+            )
             if why or self._wrong:
                 self._tell("Stopping")
                 self._terminate(process, grace)
@@ -300,7 +312,7 @@ class _Course:
         state: State,
         *,
         failure: str = "",
-        why: Why = "",
+        why: StopReason = "",
         artifact: str | None = None,
         output: str | None = None,
         notes: tuple[str, ...] = (),

@@ -24,13 +24,20 @@ from typing import Final, TypeAlias
 
 from tritonforge.errors import EncodeError, ManifestError
 from tritonforge.records import Buffer, RecordError, frame_recordio, gunzip
-from tritonforge.records.manifest import manifest_uris
-from tritonforge.training.job.objects import ChannelError, StoppedError, content
+from tritonforge.records.manifest import read_manifest_uris
+from tritonforge.training.job.objects import ChannelError, JobStoppedError, read_object
 from tritonforge.training.job.training_job import Channel, S3Data
-from tritonforge.training.manifest import Reference, attribute_names, order, parse, raw_lines, selected
+from tritonforge.training.manifest import (
+    Reference,
+    check_attribute_names,
+    parse_line,
+    select_attributes,
+    shuffle_order,
+    split_lines,
+)
 from tritonforge.transform.object_store import ObjectStore, StoredObject, StoreError, build_relative_key
 
-__all__ = ["THREADS", "Ahead", "Entries", "Entry", "Epochs", "Part", "collect", "listing"]
+__all__ = ["THREADS", "Ahead", "ChannelIndex", "Entry", "EpochStreams", "Part", "build_index", "list_objects"]
 
 #: Bytes that are read from the file at once, in its order and in another one.
 _BUFFER: Final = 1 << 20
@@ -43,7 +50,7 @@ Entry: TypeAlias = tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Entries:
+class ChannelIndex:
     """The entries of a channel, in a file; ``is_far`` says that some of their objects are in another store."""
 
     path: Path
@@ -62,12 +69,12 @@ class Entries:
                 for index in range(self.count):
                     yield index + 1, marshal.load(file)  # noqa: S302 - this process wrote it
                 return
-            for index in order(self.count, seed=self.seed, epoch=number):
+            for index in shuffle_order(self.count, seed=self.seed, epoch=number):
                 file.seek(self.offsets[index])
                 yield index + 1, marshal.load(file)  # noqa: S302 - this process wrote it
 
 
-def collect(channel: Channel, data: S3Data, place: ObjectStore, path: Path, ended: threading.Event) -> Entries:
+def build_index(channel: Channel, data: S3Data, place: ObjectStore, path: Path, ended: threading.Event) -> ChannelIndex:
     """List a channel into a file. Raises ChannelError, StoppedError, and OSError where the file cannot be written."""
     seed = None if channel.shuffle is None else channel.shuffle.seed
     offsets: array[int] | None = None if seed is None else array("Q")
@@ -75,7 +82,7 @@ def collect(channel: Channel, data: S3Data, place: ObjectStore, path: Path, ende
     with path.open("wb", buffering=_BUFFER) as file:
         for entry in _entries(channel, data, place, ended):
             if ended.is_set():
-                raise StoppedError
+                raise JobStoppedError
             if offsets is not None:
                 offsets.append(offset)
             is_far = is_far or any(not isinstance(part, bytes) and b"://" in part[0] for part in entry)
@@ -83,18 +90,18 @@ def collect(channel: Channel, data: S3Data, place: ObjectStore, path: Path, ende
             count += 1
     if not count:
         raise ChannelError(f"{data.uri}: there is nothing in it")
-    return Entries(path, count, is_far, offsets, seed)
+    return ChannelIndex(path, count, is_far, offsets, seed)
 
 
-def listing(data: S3Data, place: ObjectStore, ended: threading.Event) -> Iterator[tuple[StoredObject | str, str]]:
+def list_objects(data: S3Data, place: ObjectStore, ended: threading.Event) -> Iterator[tuple[StoredObject | str, str]]:
     """The objects of a prefix, or of a manifest, each with its path below the channel's folder.
 
     Raises ChannelError where nothing can be listed, or the manifest is wrong.
     """
     try:
         if data.data_type == "ManifestFile":
-            with closing(content(place, data.uri, ended)) as chunks:
-                for uri, prefix in manifest_uris(chunks):
+            with closing(read_object(place, data.uri, ended)) as chunks:
+                for uri, prefix in read_manifest_uris(chunks):
                     yield uri, build_relative_key(uri, prefix)
             return
         for found in place.list(data.uri):
@@ -108,17 +115,17 @@ def listing(data: S3Data, place: ObjectStore, ended: threading.Event) -> Iterato
 
 def _entries(channel: Channel, data: S3Data, place: ObjectStore, ended: threading.Event) -> Iterator[Entry]:
     if data.data_type != "AugmentedManifestFile":
-        for found, _ in listing(data, place, ended):
+        for found, _ in list_objects(data, place, ended):
             uri, size = (found, None) if isinstance(found, str) else (found.uri, found.size)
             yield ((os.fsencode(uri), size),)
         return
     is_wrapped = channel.record_wrapper_type == "RecordIO"
-    names = attribute_names(data.attribute_names or ())
+    names = check_attribute_names(data.attribute_names or ())
     try:
-        with closing(content(place, data.uri, ended)) as chunks:
-            for number, text in raw_lines(chunks):
+        with closing(read_object(place, data.uri, ended)) as chunks:
+            for number, text in split_lines(chunks):
                 parts: list[Part] = []
-                for each in selected(parse(text, number), names):
+                for each in select_attributes(parse_line(text, number), names):
                     if isinstance(each, Reference):
                         parts.append((os.fsencode(_resolved(each.uri, data.uri)), None))
                     else:
@@ -153,12 +160,12 @@ Ahead: TypeAlias = "tuple[list[Buffer], Generator[Buffer, None, None] | None, bo
 
 
 @dataclass(frozen=True, slots=True)
-class Epochs:
+class EpochStreams:
     """The epochs of a channel: its entries as bytes, wrapped and decompressed as the channel says."""
 
     channel: Channel
     data: S3Data
-    entries: Entries
+    entries: ChannelIndex
     place: ObjectStore
     ended: threading.Event
 
@@ -201,7 +208,7 @@ class Epochs:
                 raise
 
     def _object(self, found: StoredObject | str) -> Iterator[Buffer]:
-        with closing(content(self.place, found, self.ended)) as chunks:
+        with closing(read_object(self.place, found, self.ended)) as chunks:
             try:
                 read: Iterator[Buffer] = gunzip(chunks) if self.channel.compression_type == "Gzip" else chunks
                 if not self._is_wrapped:

@@ -21,7 +21,7 @@ from tritonforge.errors import TritonForgeError
 from tritonforge.records import Buffer
 from tritonforge.transform.object_store import LocalStore, ObjectStore, StoredObject, StoreError
 
-__all__ = ["ByScheme", "ChannelError", "StoppedError", "content", "copy", "local_folder"]
+__all__ = ["ChannelError", "JobStoppedError", "SchemeStore", "copy_objects", "find_local_folder", "read_object"]
 
 #: How often an object is tried in all, and seconds before the second time; twice as many before each further one.
 _TRIES: Final = 3
@@ -34,11 +34,11 @@ class ChannelError(TritonForgeError):
     exit_code = 2
 
 
-class StoppedError(Exception):
+class JobStoppedError(Exception):
     """The job is over; what was under way is given up."""
 
 
-def content(place: ObjectStore, found: StoredObject | str, ended: threading.Event) -> Generator[Buffer, None, None]:
+def read_object(place: ObjectStore, found: StoredObject | str, ended: threading.Event) -> Generator[Buffer, None, None]:
     """The content of an object; a read that is cut off goes on where it was.
 
     ``found`` is an address, or the object as it was listed, which then has to be as long as it was. Raises ChannelError
@@ -51,7 +51,7 @@ def content(place: ObjectStore, found: StoredObject | str, ended: threading.Even
         try:
             for chunk in place.open(uri, offset):
                 if ended.is_set():
-                    raise StoppedError
+                    raise JobStoppedError
                 offset += len(chunk)
                 yield chunk
             if size is None or offset >= size:
@@ -62,7 +62,7 @@ def content(place: ObjectStore, found: StoredObject | str, ended: threading.Even
             if error.permanent or _is_missing(place, uri):
                 break
         if attempt < _TRIES - 1 and ended.wait(_PAUSE * 2**attempt):
-            raise StoppedError
+            raise JobStoppedError
     if _is_missing(place, uri):
         raise ChannelError(f"{uri}: there is no such object") from problem
     raise ChannelError(str(problem)) from problem
@@ -75,7 +75,7 @@ def _is_missing(place: ObjectStore, uri: str) -> bool:
         return False
 
 
-class ByScheme(LocalStore):
+class SchemeStore(LocalStore):
     """LocalStore of this machine, and a store for what begins with ``s3://``, opened when it is first asked for."""
 
     def __init__(self, store: Callable[[], ObjectStore]) -> None:
@@ -119,7 +119,7 @@ _THREADS: Final = 8
 _WAITING: Final = 64
 
 
-def copy(
+def copy_objects(
     listed: Iterable[tuple[StoredObject | str, str]], place: ObjectStore, target: Path, ended: threading.Event
 ) -> int:
     """Copy objects to their paths below a folder; how many there were.
@@ -133,7 +133,7 @@ def copy(
         try:
             for found, path in listed:
                 if ended.is_set():
-                    raise StoppedError
+                    raise JobStoppedError
                 waiting.append(pool.submit(_copied, place, found, _inside(target, path, found), ended))
                 count += 1
                 if len(waiting) > _WAITING:
@@ -146,7 +146,7 @@ def copy(
     return count
 
 
-def local_folder(place: ObjectStore, uri: str) -> Path | None:
+def find_local_folder(place: ObjectStore, uri: str) -> Path | None:
     """The folder of this machine that an address is, None where it is none."""
     path = Path(uri)
     return path if isinstance(place, LocalStore) and "://" not in uri and path.is_dir() else None
@@ -163,7 +163,7 @@ def _copied(place: ObjectStore, found: StoredObject | str, path: Path, ended: th
         if error.errno == errno.ENAMETOOLONG:
             raise ChannelError(f"{uri}: a part of its key is longer than a file's name may be") from error
         raise
-    with open(opened, "wb", buffering=0) as file, closing(content(place, found, ended)) as chunks:  # noqa: PTH123 - a descriptor
+    with open(opened, "wb", buffering=0) as file, closing(read_object(place, found, ended)) as chunks:  # noqa: PTH123 - a descriptor
         for chunk in chunks:
             left = memoryview(chunk)
             while left:

@@ -28,24 +28,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
 from tritonforge.errors import TritonForgeError
-from tritonforge.training.job.epochs import listing
-from tritonforge.training.job.objects import copy
-from tritonforge.training.job.training_job import CHECKPOINTS, FAILURE_LENGTH, S3Data, TrainingJob
+from tritonforge.training.job.epochs import list_objects
+from tritonforge.training.job.objects import copy_objects
+from tritonforge.training.job.training_job import CHECKPOINT_DIR, FAILURE_LENGTH, S3Data, TrainingJob
 from tritonforge.training.sandbox import PROGRAM, Bind
 from tritonforge.transform.object_store import ObjectStore
 
 __all__ = [
     "HOST",
-    "Checkpoints",
-    "Folders",
+    "CheckpointSync",
+    "JobFolders",
     "Pack",
     "build_command",
     "build_environment",
     "build_hyperparameters",
     "build_input_data",
     "build_resources",
-    "plain_files",
-    "upload",
+    "list_regular_files",
+    "upload_outputs",
 ]
 
 #: The one host of a job on this machine, called as SageMaker calls its first.
@@ -112,7 +112,7 @@ def build_command(job: TrainingJob) -> tuple[str, ...]:
 _BASE: Final = PurePosixPath("/opt/ml")
 
 
-class Folders:
+class JobFolders:
     """/opt/ml of one run below ``work``; `lay` makes it."""
 
     def __init__(self, work: Path, job: TrainingJob) -> None:
@@ -124,7 +124,7 @@ class Folders:
         self.output_data = self.base / "output" / "data"
         self.failure_file = self.base / "output" / "failure"
         config = job.checkpoint_config
-        local = PurePosixPath(CHECKPOINTS if config is None else config.local_path or CHECKPOINTS)
+        local = PurePosixPath(CHECKPOINT_DIR if config is None else config.local_path or CHECKPOINT_DIR)
         self._checkpoints_elsewhere = None if local.is_relative_to(_BASE) else str(local)
         self.checkpoints = (
             self.base / local.relative_to(_BASE) if self._checkpoints_elsewhere is None else work / "checkpoints"
@@ -173,7 +173,7 @@ class Folders:
             self.failure_file.write_text(sentence, encoding="utf-8")
 
 
-def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def list_regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """The regular files below a folder, each with its path from there on, sorted; links are left out."""
     waiting = [folder]
     found = []
@@ -192,7 +192,9 @@ def plain_files(folder: Path) -> Iterator[tuple[str, Path]]:
 Pack = Callable[[Path, Path], object]
 
 
-def upload(job: TrainingJob, folders: Folders, place: ObjectStore, pack: Pack) -> tuple[str | None, str | None]:
+def upload_outputs(
+    job: TrainingJob, folders: JobFolders, place: ObjectStore, pack: Pack
+) -> tuple[str | None, str | None]:
     """Put the model and the output data at their addresses, None where there is none.
 
     Raises OSError, and TritonForgeError: of ``place``, or of ``pack``.
@@ -201,7 +203,7 @@ def upload(job: TrainingJob, folders: Folders, place: ObjectStore, pack: Pack) -
     if any(folders.model.iterdir()):
         artifact = job.artifact_uri
         if job.output.compression_type == "NONE":
-            for path, file in plain_files(folders.model):
+            for path, file in list_regular_files(folders.model):
                 copied = folders.scratch / "file"
                 shutil.copyfile(file, copied, follow_symlinks=False)
                 place.put(copied, artifact + path)
@@ -226,7 +228,7 @@ _PERIOD: Final = 2.0
 _Seen: TypeAlias = tuple[int, int, int]
 
 
-class Checkpoints:
+class CheckpointSync:
     """Keeps a folder of this machine and an address alike; a context manager is around the program's run."""
 
     def __init__(self, folder: Path, uri: str, place: ObjectStore, scratch: Path, *, period: float = _PERIOD) -> None:
@@ -244,8 +246,8 @@ class Checkpoints:
     def restore(self, ended: threading.Event) -> int:
         """Copy what is kept into the folder: how many files. Raises ChannelError, StoppedError, OSError, PlaceError."""
         self._place.check(self._uri)
-        count = copy(listing(S3Data(uri=self._uri), self._place, ended), self._place, self._folder, ended)
-        self._kept = {path: _seen(file) for path, file in plain_files(self._folder)}
+        count = copy_objects(list_objects(S3Data(uri=self._uri), self._place, ended), self._place, self._folder, ended)
+        self._kept = {path: _seen(file) for path, file in list_regular_files(self._folder)}
         return count
 
     def start(self) -> None:
@@ -268,7 +270,7 @@ class Checkpoints:
 
     def _look(self, *, last: bool) -> None:
         try:
-            found = {path: _seen(file) for path, file in plain_files(self._folder)}
+            found = {path: _seen(file) for path, file in list_regular_files(self._folder)}
             for path, seen in found.items():
                 if self._kept.get(path) != seen and (last or self._before.get(path) == seen):
                     self._keep(path, seen)

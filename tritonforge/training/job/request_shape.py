@@ -30,7 +30,7 @@ from tritonforge.training.job.training_job import (
     TrainingJob,
 )
 
-__all__ = ["OPERATION", "Structure", "listed"]
+__all__ = ["OPERATION", "Structure", "read_list"]
 
 #: The operation that errors name.
 OPERATION: Final = "CreateTrainingJob"
@@ -59,16 +59,16 @@ class Structure(Generic[_Value]):
         found: dict[str, Any] = {}
         for name in self.required:
             if left.get(name) is None:
-                raise RequestError(f"{OPERATION}: {place(where, name)} is missing")
+                raise RequestError(f"{OPERATION}: {join_path(where, name)} is missing")
         for name, target in self.members.items():
             value = left.pop(name, None)
             if value is None:
                 continue
-            here = place(where, name)
+            here = join_path(where, name)
             if name in self.structures:
                 value = self.structures[name].read(value, here)
             elif name in self.lists:
-                value = listed(self.lists[name], value, here)
+                value = read_list(self.lists[name], value, here)
             elif isinstance(value, list | tuple):
                 value = tuple(value)
             elif isinstance(value, Mapping):
@@ -97,14 +97,14 @@ class Structure(Generic[_Value]):
         return written | copy.deepcopy(dict(carried))
 
 
-def listed(structure: Structure[_Value], given: object, where: str) -> tuple[_Value, ...]:
+def read_list(structure: Structure[_Value], given: object, where: str) -> tuple[_Value, ...]:
     """The values of a list of structures; raises RequestError where it is none."""
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
         raise RequestError(f"{OPERATION}: {where} must be a list, found {given!r:.60}")
     return tuple(structure.read(each, f"{where}[{index}]") for index, each in enumerate(given))
 
 
-def place(where: str, name: str) -> str:
+def join_path(where: str, name: str) -> str:
     """A member's place as boto3's users write it: ``InputDataConfig[0].ChannelName``."""
     return f"{where}.{name}" if where else name
 

@@ -13,19 +13,19 @@ from tritonforge.triton.service_limits import TRAINING_TIME
 if TYPE_CHECKING:
     from tritonforge.training.job.training_job import TrainingJob
 
-__all__ = ["problems"]
+__all__ = ["find_problems"]
 
 #: Source: API_Channel, `ChannelName`; the name is that of a folder.
 _CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9.\-_]+")
 _STORES: Final = "S3DataSource, FileSystemDataSource or DatasetSource"
 
 
-def problems(job: TrainingJob) -> tuple[str, ...]:
+def find_problems(job: TrainingJob) -> tuple[str, ...]:
     """Everything that the documentation says against a job, a sentence each, in the order of the request."""
     return (*_algorithm(job), *_channels(job), *_resources(job), *_stopping(job), *_checkpoints(job))
 
 
-def metric_problem(regex: str) -> str:
+def check_metric_regex(regex: str) -> str:
     """Why a metric's expression finds no value, empty where it can.
 
     The value is the first group. Source: SageMaker developer guide, "Define Training Metrics".
@@ -51,7 +51,7 @@ def _algorithm(job: TrainingJob) -> Iterator[str]:
         both = "both are" if algorithm.training_image is not None else "none is"
         yield f"AlgorithmSpecification takes either TrainingImage or AlgorithmName; {both} given"
     for definition in algorithm.metric_definitions or ():
-        if wrong := metric_problem(definition.regex):
+        if wrong := check_metric_regex(definition.regex):
             yield f"MetricDefinitions: the Regex of {definition.name}: {wrong}"
 
 
@@ -169,7 +169,7 @@ def _checkpoints(job: TrainingJob) -> Iterator[str]:
         yield f"CheckpointConfig.LocalPath is {path!r}; it must be an absolute path apart from SageMaker's own folders"
 
 
-def refusals(job: TrainingJob) -> tuple[str, ...]:
+def find_unsupported(job: TrainingJob) -> tuple[str, ...]:
     """What SageMaker may do and this machine does not, a sentence each."""
     found = []
     resources = job.resources

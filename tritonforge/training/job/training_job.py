@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 __all__ = [
-    "CHECKPOINTS",
-    "DAY",
+    "CHECKPOINT_DIR",
+    "DEFAULT_RUNTIME",
     "FAILURE_LENGTH",
     "AlgorithmSpecification",
     "Channel",
@@ -30,8 +30,8 @@ __all__ = [
     "Distribution",
     "InputMode",
     "InstanceGroup",
-    "Measured",
     "MetricDefinition",
+    "MetricValue",
     "ModelCompression",
     "Outcome",
     "Output",
@@ -43,10 +43,10 @@ __all__ = [
     "ShuffleConfig",
     "Source",
     "State",
+    "StopReason",
     "StoppingCondition",
     "Tag",
     "TrainingJob",
-    "Why",
 ]
 
 InputMode: TypeAlias = Literal["Pipe", "File", "FastFile"]
@@ -107,10 +107,10 @@ class Channel:
 ModelCompression: TypeAlias = Literal["GZIP", "NONE"]
 
 #: Source: API_CheckpointConfig, `LocalPath`.
-CHECKPOINTS: Final = "/opt/ml/checkpoints"
+CHECKPOINT_DIR: Final = "/opt/ml/checkpoints"
 
 #: Seconds that a job may run where its stopping condition says nothing. Source: API_StoppingCondition.
-DAY: Final = 24 * 60 * 60
+DEFAULT_RUNTIME: Final = 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,9 +240,9 @@ class TrainingJob:
 
     def problems(self) -> tuple[str, ...]:
         """What the documentation forbids and the API's schema cannot say, a sentence each; empty when all is well."""
-        from tritonforge.training.job.rules import problems  # it reads this class
+        from tritonforge.training.job.rules import find_problems  # it reads this class
 
-        return problems(self)
+        return find_problems(self)
 
     def mode(self, channel: Channel) -> InputMode:
         """How a channel's data come: its own mode, or the job's. Source: API_Channel, `InputMode`."""
@@ -253,7 +253,9 @@ class TrainingJob:
         """Seconds that the program may run."""
         condition = self.stopping_condition
         return (
-            DAY if condition is None or condition.max_runtime_in_seconds is None else condition.max_runtime_in_seconds
+            DEFAULT_RUNTIME
+            if condition is None or condition.max_runtime_in_seconds is None
+            else condition.max_runtime_in_seconds
         )
 
     @property
@@ -278,7 +280,7 @@ State: TypeAlias = Literal["Completed", "Failed", "Stopped"]
 Phase: TypeAlias = Literal["Starting", "Downloading", "Training", "Stopping", "Uploading"]
 
 #: Why a job was stopped: somebody asked for it, or its time was up (`SecondaryStatus` MaxRuntimeExceeded).
-Why: TypeAlias = Literal["", "stop", "MaxRuntimeExceeded"]
+StopReason: TypeAlias = Literal["", "stop", "MaxRuntimeExceeded"]
 
 #: Characters of the failure file that are told. Source: SageMaker developer guide, "How Amazon SageMaker Processes
 #: Training Output".
@@ -286,7 +288,7 @@ FAILURE_LENGTH: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MetricValue:
     """A metric's value in a line of the log; ``seconds`` is when the line was read, since 1970."""
 
     name: str
@@ -307,10 +309,10 @@ class Outcome:
 
     state: State
     failure: str = ""
-    why_stopped: Why = ""
+    why_stopped: StopReason = ""
     exit_code: int | None = None
     seconds: float = 0.0
-    metrics: Mapping[str, Measured] = field(default_factory=dict)
+    metrics: Mapping[str, MetricValue] = field(default_factory=dict)
     artifact: str | None = None
     output_data: str | None = None
     notes: tuple[str, ...] = ()

@@ -19,33 +19,41 @@ from typing import Any, Final
 
 from tritonforge.errors import ManifestError
 from tritonforge.records import Buffer
-from tritonforge.records.manifest import manifest_elements, manifest_uris, shown
+from tritonforge.records.manifest import describe_value, read_manifest_elements, read_manifest_uris
 from tritonforge.training.manifest.labels import (
-    METADATA,
-    SOURCE,
+    METADATA_SUFFIX,
+    SOURCE_ATTRIBUTE,
     Fault,
     Kind,
-    class_names,
-    class_number,
-    classes_of,
+    classify_label,
+    find_labels,
+    get_metadata,
     is_count,
     is_number,
-    kind,
-    label_names,
-    metadata_of,
+    list_classes,
+    parse_class_number,
     read_boxes,
+    read_class_names,
 )
-from tritonforge.training.manifest.lines import LONGEST, Json, Line, parse, raw_lines, reference_fault, selected
+from tritonforge.training.manifest.lines import (
+    MAX_LINE_BYTES,
+    Json,
+    Line,
+    check_reference,
+    parse_line,
+    select_attributes,
+    split_lines,
+)
 
 __all__ = [
-    "Check",
     "LabelCount",
+    "ManifestCheck",
     "Problem",
-    "augmented",
-    "classic_problems",
-    "classic_uris",
-    "line_problems",
-    "problem_of",
+    "build_augmented_lines",
+    "check_classic_manifest",
+    "check_line",
+    "describe_error_as_problem",
+    "read_classic_uris",
 ]
 
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
@@ -77,7 +85,7 @@ class LabelCount:
     names: dict[int, tuple[str, int]] = field(default_factory=dict)
 
 
-class Check:
+class ManifestCheck:
     """The check of one manifest: goes through its chunks once and gives every problem; then it knows what is in it.
 
     ``names`` are attributes that a job asks for, which every line must have. With ``local``, references may be paths of
@@ -85,7 +93,7 @@ class Check:
     """
 
     def __init__(
-        self, chunks: Iterable[Buffer], *, names: Sequence[str] = (), local: bool = False, longest: int = LONGEST
+        self, chunks: Iterable[Buffer], *, names: Sequence[str] = (), local: bool = False, longest: int = MAX_LINE_BYTES
     ) -> None:
         self._chunks = chunks
         self._names = tuple(names)
@@ -102,62 +110,62 @@ class Check:
 
     def _all(self) -> Iterator[Problem]:
         try:
-            for number, text in raw_lines(self._chunks, longest=self._longest):
+            for number, text in split_lines(self._chunks, longest=self._longest):
                 self.lines = number
                 try:
-                    line = parse(text, number)
+                    line = parse_line(text, number)
                 except ManifestError as error:
-                    yield problem_of(error)
+                    yield describe_error_as_problem(error)
                     continue
-                yield from line_problems(line, names=self._names, local=self._local)
+                yield from check_line(line, names=self._names, local=self._local)
                 yield from self._count(line)
         except ManifestError as error:  # a line that is too long, after which nothing can be read
-            yield problem_of(error)
+            yield describe_error_as_problem(error)
         if not self.lines:
             yield Problem(None, "", "the manifest is empty")
 
     def _count(self, line: Line) -> Iterator[Problem]:
-        for name in label_names(line):
-            found = kind(line, name)
+        for name in find_labels(line):
+            found = classify_label(line, name)
             assert found is not None
             count = self.labels.setdefault(name, LabelCount(found))
             count.lines += 1
             if len(count.classes) < _MOST_CLASSES:
-                count.classes.update(classes_of(line, name))
-            for number, called in class_names(line, name).items():
+                count.classes.update(list_classes(line, name))
+            for number, called in read_class_names(line, name).items():
                 if len(count.names) < _MOST_CLASSES:
                     before, where = count.names.setdefault(number, (called, line.number))
                     if before != called:
                         what = f"class {number} is called {called!r} here, and {before!r} on line {where}"
-                        yield Problem(line.number, name + METADATA, what)
+                        yield Problem(line.number, name + METADATA_SUFFIX, what)
 
 
-def problem_of(error: ManifestError) -> Problem:
+def describe_error_as_problem(error: ManifestError) -> Problem:
     """The problem that an error of reading tells."""
     return Problem(error.line, error.attribute, error.what)
 
 
-def line_problems(line: Line, *, names: Sequence[str] = (), local: bool = False) -> Iterator[Problem]:
+def check_line(line: Line, *, names: Sequence[str] = (), local: bool = False) -> Iterator[Problem]:
     """Everything that is wrong with a line on its own."""
     for name in names:
         if name not in line.attributes:
             try:
-                selected(line, (name,))
+                select_attributes(line, (name,))
             except ManifestError as error:
-                yield problem_of(error)
+                yield describe_error_as_problem(error)
     for name, value in line.attributes.items():
         if name.endswith("-ref"):
-            fault = reference_fault(value, local=local)
+            fault = check_reference(value, local=local)
             if fault:
                 yield Problem(line.number, name, fault)
-        found = kind(line, name)
+        found = classify_label(line, name)
         if found is None:
             continue
-        for path, what in _RULES[found](value, metadata_of(line, name)):
+        for path, what in _RULES[found](value, get_metadata(line, name)):
             yield Problem(line.number, name, f"{path}: {what}" if path else what)
-        metadata = line.attributes.get(name + METADATA)
+        metadata = line.attributes.get(name + METADATA_SUFFIX)
         for path, what in _metadata(metadata, found, value):
-            yield Problem(line.number, name + METADATA, f"{path}: {what}" if path else what)
+            yield Problem(line.number, name + METADATA_SUFFIX, f"{path}: {what}" if path else what)
 
 
 def _classification(value: Json, _: Mapping[str, Json]) -> Iterator[Fault]:
@@ -234,11 +242,11 @@ def _class_map(class_map: Json, value: Json) -> Iterator[Fault]:
         yield Fault("class-map", 'must be an object like {"0": "car"}')
         return
     for key, name in class_map.items():
-        if class_number(key) is None:
+        if parse_class_number(key) is None:
             yield Fault("class-map", f"{key!r} is no class; expected the text of a whole number")
         elif not isinstance(name, str) or not name:
             yield Fault(f"class-map.{key}", "must be the name of a class")
-    known = {class_number(key) for key in class_map}
+    known = {parse_class_number(key) for key in class_map}
     for each in _distinct(value):
         if each not in known:
             yield Fault("class-map", f"class {each} is not in it (it has {', '.join(list(class_map)[:20]) or 'none'})")
@@ -291,13 +299,13 @@ def _is_confidence(value: Json) -> bool:
 _END: Final = object()
 
 
-def classic_uris(chunks: Iterable[Buffer]) -> Iterator[str]:
+def read_classic_uris(chunks: Iterable[Buffer]) -> Iterator[str]:
     """The addresses that a classic manifest lists, as its text arrives. Raises ManifestError where it is none."""
-    for uri, _ in manifest_uris(chunks):
+    for uri, _ in read_manifest_uris(chunks):
         yield uri
 
 
-def classic_problems(chunks: Iterable[Buffer], *, local: bool = False) -> Iterator[Problem]:
+def check_classic_manifest(chunks: Iterable[Buffer], *, local: bool = False) -> Iterator[Problem]:
     """Everything that is wrong with a classic manifest, each with its line.
 
     SageMaker wants one prefix, with a bucket, at the beginning: all objects of a manifest lie in one bucket.
@@ -305,28 +313,32 @@ def classic_problems(chunks: Iterable[Buffer], *, local: bool = False) -> Iterat
     prefix: str | None = None
     count = 0
     try:
-        for line, value in manifest_elements(chunks):
+        for line, value in read_manifest_elements(chunks):
             count += 1
             if isinstance(value, dict):
                 told = value.get("prefix")
                 if set(value) != {"prefix"} or not isinstance(told, str):
-                    yield Problem(line, "", f'{shown(value)} is neither a key nor {{"prefix": "s3://bucket/folder/"}}')
+                    yield Problem(
+                        line, "", f'{describe_value(value)} is neither a key nor {{"prefix": "s3://bucket/folder/"}}'
+                    )
                 elif count > 1:
                     yield Problem(line, "prefix", "SageMaker reads one prefix, which is the first element")
                 else:
-                    fault = reference_fault(f"{told}x" if told else told, local=local)
+                    fault = check_reference(f"{told}x" if told else told, local=local)
                     if fault:
                         yield Problem(line, "prefix", f"{told!r:.200} is no prefix on S3; expected s3://bucket/folder/")
                 prefix = told if isinstance(told, str) else ""
             elif not isinstance(value, str) or not value:
-                yield Problem(line, "", f"{shown(value)} is no key; expected the rest of an address, as a text")
+                yield Problem(
+                    line, "", f"{describe_value(value)} is no key; expected the rest of an address, as a text"
+                )
             else:
                 if count == 1:
                     yield Problem(line, "prefix", 'the manifest must begin with {"prefix": "s3://bucket/folder/"}')
                 if len(prefix or "") + len(value) > 1024:
                     yield Problem(line, "", "the address has more than 1024 characters")
     except ManifestError as error:
-        yield problem_of(error)
+        yield describe_error_as_problem(error)
         return
     if not count:
         yield Problem(None, "", "the manifest is empty")
@@ -334,14 +346,14 @@ def classic_problems(chunks: Iterable[Buffer], *, local: bool = False) -> Iterat
         yield Problem(None, "", "the manifest lists no object")
 
 
-def augmented(
+def build_augmented_lines(
     uris: Iterable[str], labels: Iterable[Json] | Callable[[str], Json], *, label: str = "label"
 ) -> Iterator[Line]:
     """The lines of an augmented manifest: each address with its label, from a list beside it, or from a function of it.
 
     Raises ManifestError where the two lists are of different lengths, after what they have together.
     """
-    if label == SOURCE:
+    if label == SOURCE_ATTRIBUTE:
         raise ManifestError("the label needs a name of its own", attribute=label)
     given = None if callable(labels) else iter(labels)
     number = 0
@@ -349,6 +361,6 @@ def augmented(
         value: Any = labels(uri) if callable(labels) else next(given, _END) if given is not None else _END
         if value is _END:
             raise ManifestError(f"there are {number - 1} labels, and more objects; {uri} has none", attribute=label)
-        yield Line(number, {SOURCE: uri, label: value})
+        yield Line(number, {SOURCE_ATTRIBUTE: uri, label: value})
     if given is not None and next(given, _END) is not _END:
         raise ManifestError(f"there are more labels than objects, of which there are {number}", attribute=label)

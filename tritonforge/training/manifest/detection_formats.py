@@ -19,39 +19,39 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tritonforge.errors import ManifestError
-from tritonforge.records.manifest import shown
-from tritonforge.training.manifest.checking import Problem, problem_of
+from tritonforge.records.manifest import describe_value
+from tritonforge.training.manifest.checking import Problem, describe_error_as_problem
 from tritonforge.training.manifest.labels import (
-    SOURCE,
+    SOURCE_ATTRIBUTE,
     Box,
     Boxes,
     ImageSize,
-    Labelled,
-    faults,
-    file_name,
+    LabelledImage,
+    check_box,
+    encode_boxes,
     is_count,
     is_number,
-    joined,
+    join_source,
     read_boxes,
-    written_boxes,
+    relative_name,
 )
-from tritonforge.training.manifest.lines import Json, json_text, read_json
+from tritonforge.training.manifest.lines import Json, encode_json, read_json
 
 __all__ = [
-    "annotations_document",
-    "annotations_problems",
-    "detector_document",
-    "detector_problems",
-    "document_name",
-    "gaps",
+    "build_annotations",
+    "build_detector_document",
+    "check_annotations",
+    "check_detector_document",
+    "find_class_gaps",
+    "name_detector_document",
     "read_annotations",
-    "read_detector",
+    "read_detector_document",
 ]
 
 _COCO: Final = "this is COCO's format, whose boxes are [x, y, width, height]; here they are [xmin, ymin, xmax, ymax]"
 
 
-def annotations_document(images: Iterable[Labelled], *, folder: str = "") -> dict[str, Any]:
+def build_annotations(images: Iterable[LabelledImage], *, folder: str = "") -> dict[str, Any]:
     """The document of labelled images, which get their numbers as they come; it is held whole.
 
     ``folder`` is where the images lie, so that their names are below it; without one, a name is the last part of an
@@ -61,7 +61,7 @@ def annotations_document(images: Iterable[Labelled], *, folder: str = "") -> dic
     annotations: list[dict[str, Any]] = []
     seen: dict[str, str] = {}
     for number, image in enumerate(images):
-        name, size = file_name(image.source, folder), image.boxes.size
+        name, size = relative_name(image.source, folder), image.boxes.size
         other = seen.setdefault(name, image.source)
         if len(seen) <= number:
             what = "twice" if other == image.source else f"and {other} both"
@@ -76,7 +76,7 @@ def annotations_document(images: Iterable[Labelled], *, folder: str = "") -> dic
 
 def read_annotations(
     document: bytes | str, *, folder: str = "", names: Mapping[int, str] | None = None
-) -> Iterator[Labelled]:
+) -> Iterator[LabelledImage]:
     """The labelled images of a document, in its order, with their addresses below a folder.
 
     Raises ManifestError, with all that is wrong, before anything is given out.
@@ -91,15 +91,17 @@ def read_annotations(
         boxes[each["image_id"]].append(_box(each))
     for each in value["images"]:
         size = ImageSize(each["width"], each["height"])
-        yield Labelled(joined(each["file_name"], folder), Boxes(size, tuple(boxes[each["id"]])), dict(names or {}))
+        yield LabelledImage(
+            join_source(each["file_name"], folder), Boxes(size, tuple(boxes[each["id"]])), dict(names or {})
+        )
 
 
-def annotations_problems(document: bytes | str) -> Iterator[Problem]:
+def check_annotations(document: bytes | str) -> Iterator[Problem]:
     """Everything that is wrong with a document; the attribute says where, like ``annotations[3]``."""
     try:
         value = _parsed(document)
     except ManifestError as error:
-        yield problem_of(error)
+        yield describe_error_as_problem(error)
         return
     yield from _problems(value)
 
@@ -163,7 +165,7 @@ def _annotation(value: Mapping[str, Any], path: str, sizes: Mapping[int | str, I
     image, corners = value.get("image_id"), value.get("bbox")
     size = None
     if not isinstance(image, (int, str)) or not _is_id(image) or image not in sizes:
-        yield Problem(None, f"{path}.image_id", f"{shown(image)} is the id of no image")
+        yield Problem(None, f"{path}.image_id", f"{describe_value(image)} is the id of no image")
     else:
         size = sizes[image]
     if not is_count(value.get("category_id")):
@@ -172,7 +174,7 @@ def _annotation(value: Mapping[str, Any], path: str, sizes: Mapping[int | str, I
         yield Problem(None, f"{path}.bbox", "must be four numbers, [xmin, ymin, xmax, ymax]")
         return
     box = _box({"category_id": 0, "bbox": corners})
-    for what in faults(box, size):
+    for what in check_box(box, size):
         hint = (
             "; bbox is [xmin, ymin, xmax, ymax], not [x, y, width, height]" if min(box.width, box.height) <= 0 else ""
         )
@@ -188,23 +190,25 @@ def _is_id(value: object) -> bool:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
-def detector_document(image: Labelled, *, folder: str = "") -> tuple[str, bytes]:
+def build_detector_document(image: LabelledImage, *, folder: str = "") -> tuple[str, bytes]:
     """What the document of an image is called, and the document; ``folder`` is where the images lie.
 
     Raises ManifestError for an image that lies elsewhere.
     """
-    name = file_name(image.source, folder)
+    name = relative_name(image.source, folder)
     if {"", ".", ".."} & set(name.split("/")):
-        raise ManifestError(f"{image.source} would be called {name}, which is no path below a folder", attribute=SOURCE)
+        raise ManifestError(
+            f"{image.source} would be called {name}, which is no path below a folder", attribute=SOURCE_ATTRIBUTE
+        )
     document = {
         "file": name,
-        **written_boxes(image.boxes),
+        **encode_boxes(image.boxes),
         "categories": [{"class_id": number, "name": image.names[number]} for number in sorted(image.names)],
     }
-    return document_name(name), json_text(document) + b"\n"
+    return name_detector_document(name), encode_json(document) + b"\n"
 
 
-def document_name(name: str) -> str:
+def name_detector_document(name: str) -> str:
     """What the document of an image is called.
 
     >>> document_name("a.b/sample.image1.jpg"), document_name("a.b/sample")
@@ -215,7 +219,7 @@ def document_name(name: str) -> str:
     return f"{folder}{slash}{stem}.json"
 
 
-def read_detector(document: bytes | str, *, folder: str = "") -> Labelled:
+def read_detector_document(document: bytes | str, *, folder: str = "") -> LabelledImage:
     """The labelled image of a document. Raises ManifestError with the first thing that is wrong."""
     value, found = _read(document)
     if value is None or found:
@@ -223,15 +227,15 @@ def read_detector(document: bytes | str, *, folder: str = "") -> Labelled:
     boxes = read_boxes({key: value[key] for key in ("image_size", "annotations")})[0]
     assert boxes is not None
     names = {each["class_id"]: each["name"] for each in value.get("categories") or []}
-    return Labelled(joined(value["file"], folder), boxes, names)
+    return LabelledImage(join_source(value["file"], folder), boxes, names)
 
 
-def detector_problems(document: bytes | str) -> Iterator[Problem]:
+def check_detector_document(document: bytes | str) -> Iterator[Problem]:
     """Everything that is wrong with a document; the attribute says where in it."""
     yield from _read(document)[1]
 
 
-def gaps(classes: Mapping[int, object] | set[int]) -> list[int]:
+def find_class_gaps(classes: Mapping[int, object] | set[int]) -> list[int]:
     """The numbers that are missing for classes to be numbered from 0 without gaps, at most the first ten.
 
     >>> gaps({0, 2, 5})
@@ -250,7 +254,7 @@ def _read(document: bytes | str) -> tuple[dict[str, Any] | None, list[Problem]]:
     try:
         value = read_json(document, what="the document")
     except ManifestError as error:
-        return None, [problem_of(error)]
+        return None, [describe_error_as_problem(error)]
     if not isinstance(value, dict):
         return None, [Problem(None, "", 'the document must be an object, {"file": ..., "image_size": ..., ...}')]
     found = []

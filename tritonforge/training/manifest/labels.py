@@ -20,34 +20,34 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from tritonforge.errors import ManifestError
-from tritonforge.training.manifest.lines import Json, Line, reference_fault
+from tritonforge.training.manifest.lines import Json, Line, check_reference
 
 __all__ = [
-    "LABEL",
-    "METADATA",
-    "SOURCE",
+    "DEFAULT_LABEL",
+    "METADATA_SUFFIX",
+    "SOURCE_ATTRIBUTE",
     "Box",
     "Boxes",
     "Fault",
     "ImageSize",
     "Kind",
-    "Labelled",
-    "boxes_of",
-    "class_names",
-    "classes_of",
-    "faults",
-    "file_name",
+    "LabelledImage",
+    "build_line",
+    "check_box",
+    "classify_label",
+    "encode_boxes",
+    "find_labels",
+    "get_metadata",
     "is_count",
     "is_number",
-    "joined",
-    "kind",
-    "label_names",
-    "labelled",
-    "line_of",
-    "metadata_of",
+    "join_source",
+    "list_classes",
     "read_boxes",
-    "readable_boxes",
-    "written_boxes",
+    "read_class_names",
+    "read_label_boxes",
+    "read_labelled_image",
+    "read_valid_boxes",
+    "relative_name",
 ]
 
 #: Numbers up to here are exact in every reader of JSON. Source: RFC 8259, section 6.
@@ -118,13 +118,13 @@ def read_boxes(value: Json) -> tuple[Boxes | None, list[Fault]]:
         box = _box(each, path, found)
         if box is not None:
             boxes.append(box)
-            found += [Fault(path, what) for what in faults(box, size)]
+            found += [Fault(path, what) for what in check_box(box, size)]
     if found or size is None:
         return None, found
     return Boxes(size, tuple(boxes)), []
 
 
-def readable_boxes(value: Json) -> tuple[ImageSize | None, tuple[Box, ...]]:
+def read_valid_boxes(value: Json) -> tuple[ImageSize | None, tuple[Box, ...]]:
     """As much of a value as can be read, for who looks at what is wrong: boxes outside of the image, too."""
     if not isinstance(value, dict):
         return None, ()
@@ -134,7 +134,7 @@ def readable_boxes(value: Json) -> tuple[ImageSize | None, tuple[Box, ...]]:
     return _size(value.get("image_size"), []), tuple(box for box in boxes if box is not None)
 
 
-def written_boxes(boxes: Boxes) -> dict[str, Any]:
+def encode_boxes(boxes: Boxes) -> dict[str, Any]:
     """The value that Ground Truth writes for boxes."""
     size = boxes.size
     return {
@@ -146,16 +146,16 @@ def written_boxes(boxes: Boxes) -> dict[str, Any]:
     }
 
 
-def faults(box: Box, size: ImageSize | None) -> Iterator[str]:
+def check_box(box: Box, size: ImageSize | None) -> Iterator[str]:
     """What is wrong with a box in an image: it must have an area, and lie inside."""
     if box.width <= 0 or box.height <= 0:
-        yield f"the box is empty: {number(box.width)} x {number(box.height)} pixels"
+        yield f"the box is empty: {format_number(box.width)} x {format_number(box.height)} pixels"
     if box.left < 0 or box.top < 0:
-        yield f"the box begins outside the image, at ({number(box.left)}, {number(box.top)})"
+        yield f"the box begins outside the image, at ({format_number(box.left)}, {format_number(box.top)})"
     if size is not None and box.width > 0 and box.right > size.width + _ROUNDING:
-        yield f"the box reaches to x={number(box.right)}, outside the image, which is {size.width} pixels wide"
+        yield f"the box reaches to x={format_number(box.right)}, outside the image, which is {size.width} pixels wide"
     if size is not None and box.height > 0 and box.bottom > size.height + _ROUNDING:
-        yield f"the box reaches to y={number(box.bottom)}, outside the image, which is {size.height} pixels high"
+        yield f"the box reaches to y={format_number(box.bottom)}, outside the image, which is {size.height} pixels high"
 
 
 def is_number(value: object) -> bool:
@@ -168,7 +168,7 @@ def is_count(value: object, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """A number as a message shows it."""
     return f"{value:.10g}"
 
@@ -202,7 +202,7 @@ def _box(value: Json, path: str, found: list[Fault]) -> Box | None:
     return Box(value["class_id"], value["left"], value["top"], value["width"], value["height"])
 
 
-METADATA: Final = "-metadata"
+METADATA_SUFFIX: Final = "-metadata"
 
 Kind: TypeAlias = Literal["classification", "multi-label", "boxes", "segmentation"]
 
@@ -221,11 +221,11 @@ _KINDS: Final[Mapping[str, Kind]] = {
 _SOURCES: Final = ("source", "source-ref")
 
 
-def kind(line: Line, name: str) -> Kind | None:
+def classify_label(line: Line, name: str) -> Kind | None:
     """What kind of label an attribute is; None for what is no label, or of another kind."""
-    if name not in line.attributes or name.endswith(METADATA) or name in _SOURCES:
+    if name not in line.attributes or name.endswith(METADATA_SUFFIX) or name in _SOURCES:
         return None
-    told = metadata_of(line, name).get("type")
+    told = get_metadata(line, name).get("type")
     if isinstance(told, str):
         return _KINDS.get(told)
     value = line.attributes[name]
@@ -236,21 +236,21 @@ def kind(line: Line, name: str) -> Kind | None:
     return None
 
 
-def label_names(line: Line, wanted: Kind | None = None) -> Iterator[str]:
+def find_labels(line: Line, wanted: Kind | None = None) -> Iterator[str]:
     """The attributes of a line that are labels, of one kind or of any."""
     for name in line.attributes:
-        found = kind(line, name)
+        found = classify_label(line, name)
         if found is not None and wanted in (None, found):
             yield name
 
 
-def metadata_of(line: Line, name: str) -> Mapping[str, Any]:
+def get_metadata(line: Line, name: str) -> Mapping[str, Any]:
     """What ``<name>-metadata`` says of a label, nothing where it is not there."""
-    value = line.attributes.get(name + METADATA)
+    value = line.attributes.get(name + METADATA_SUFFIX)
     return value if isinstance(value, dict) else {}
 
 
-def boxes_of(line: Line, name: str) -> Boxes | None:
+def read_label_boxes(line: Line, name: str) -> Boxes | None:
     """The boxes of a label, None where the line does not have it. Raises ManifestError where it is no good label."""
     if name not in line.attributes:
         return None
@@ -261,16 +261,16 @@ def boxes_of(line: Line, name: str) -> Boxes | None:
     return boxes
 
 
-def class_names(line: Line, name: str) -> dict[int, str]:
+def read_class_names(line: Line, name: str) -> dict[int, str]:
     """The name of each class that the metadata of a label tells: its class map, or its one class."""
-    metadata = metadata_of(line, name)
-    if kind(line, name) == "classification":
-        classes, told = classes_of(line, name), metadata.get("class-name")
+    metadata = get_metadata(line, name)
+    if classify_label(line, name) == "classification":
+        classes, told = list_classes(line, name), metadata.get("class-name")
         return {classes[0]: told} if classes and isinstance(told, str) else {}
-    return names_of(metadata.get("class-map"))
+    return read_class_map(metadata.get("class-map"))
 
 
-def classes_of(line: Line, name: str) -> list[int]:
+def list_classes(line: Line, name: str) -> list[int]:
     """The classes of a label, one for each box; those that are no numbers left out."""
     value = line.attributes.get(name)
     given: list[Json] = [value]
@@ -280,18 +280,18 @@ def classes_of(line: Line, name: str) -> list[int]:
         given = [each.get("class_id") for each in listed if isinstance(each, dict)]
     elif isinstance(value, list):
         given = value
-    return [number for number in (class_number(each) for each in given) if number is not None]
+    return [number for number in (parse_class_number(each) for each in given) if number is not None]
 
 
-def names_of(class_map: Json) -> dict[int, str]:
+def read_class_map(class_map: Json) -> dict[int, str]:
     """A class map by number, without what is no number or no name."""
     if not isinstance(class_map, dict):
         return {}
-    numbered = ((class_number(key), name) for key, name in class_map.items())
+    numbered = ((parse_class_number(key), name) for key, name in class_map.items())
     return {number: name for number, name in numbered if number is not None and isinstance(name, str)}
 
 
-def class_number(value: Json) -> int | None:
+def parse_class_number(value: Json) -> int | None:
     """A class as a number: Ground Truth writes 0 as well as "0"."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
@@ -299,14 +299,14 @@ def class_number(value: Json) -> int | None:
 
 
 #: The attribute that names the image, and the one that a label gets where nothing is said; both as AWS's pages have it.
-SOURCE: Final = "source-ref"
-LABEL: Final = "bounding-box"
+SOURCE_ATTRIBUTE: Final = "source-ref"
+DEFAULT_LABEL: Final = "bounding-box"
 
 _TYPE: Final = "groundtruth/object-detection"
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledImage:
     """An image by its address, its boxes, and the names of classes, which need not be all."""
 
     source: str
@@ -314,22 +314,22 @@ class Labelled:
     names: Mapping[int, str] = field(default_factory=dict)
 
 
-def labelled(line: Line, label: str) -> Labelled | None:
+def read_labelled_image(line: Line, label: str) -> LabelledImage | None:
     """The labelled image of a line, None where the line does not have the label (yet).
 
     Raises ManifestError with the line and the attribute: boxes that are empty or outside of their image, an image
     without its size, a line that names no image.
     """
-    boxes = boxes_of(line, label)
+    boxes = read_label_boxes(line, label)
     if boxes is None:
         return None
-    source = line.attributes.get(SOURCE)
-    if not isinstance(source, str) or reference_fault(source, local=True):
-        raise line.error(SOURCE, reference_fault(source, local=True) or "the line names no image")
-    return Labelled(source, boxes, class_names(line, label))
+    source = line.attributes.get(SOURCE_ATTRIBUTE)
+    if not isinstance(source, str) or check_reference(source, local=True):
+        raise line.error(SOURCE_ATTRIBUTE, check_reference(source, local=True) or "the line names no image")
+    return LabelledImage(source, boxes, read_class_names(line, label))
 
 
-def line_of(image: Labelled, number: int, *, label: str = LABEL) -> Line:
+def build_line(image: LabelledImage, number: int, *, label: str = DEFAULT_LABEL) -> Line:
     """The line of an augmented manifest for an image.
 
     Its metadata have the type and the names of the classes. Who labelled it, and when, are not known, nor how sure
@@ -338,12 +338,12 @@ def line_of(image: Labelled, number: int, *, label: str = LABEL) -> Line:
     metadata: dict[str, Any] = {"class-map": {str(key): image.names[key] for key in sorted(image.names)}}
     if not image.names:
         metadata = {}
-    attributes: dict[str, Any] = {SOURCE: image.source, label: written_boxes(image.boxes)}
-    attributes[label + METADATA] = {**metadata, "type": _TYPE}
+    attributes: dict[str, Any] = {SOURCE_ATTRIBUTE: image.source, label: encode_boxes(image.boxes)}
+    attributes[label + METADATA_SUFFIX] = {**metadata, "type": _TYPE}
     return Line(number, attributes)
 
 
-def file_name(source: str, images: str = "") -> str:
+def relative_name(source: str, images: str = "") -> str:
     """What an image is called below a folder; without one, the last part of its address.
 
     Raises ManifestError where the image does not lie below the folder.
@@ -356,10 +356,10 @@ def file_name(source: str, images: str = "") -> str:
     folder = images.rstrip("/") + "/"
     name = source[len(folder) :]
     if not source.startswith(folder) or not name:
-        raise ManifestError(f"{source} does not lie below {folder}", attribute=SOURCE)
+        raise ManifestError(f"{source} does not lie below {folder}", attribute=SOURCE_ATTRIBUTE)
     return name
 
 
-def joined(name: str, images: str) -> str:
+def join_source(name: str, images: str) -> str:
     """The address of an image below a folder; the reverse of `file_name`."""
     return f"{images.rstrip('/')}/{name}" if images else name

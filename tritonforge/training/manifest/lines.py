@@ -29,27 +29,27 @@ from tritonforge.errors import DefinitionError, ManifestError
 from tritonforge.records import Buffer, RecordError, split
 
 __all__ = [
-    "LONGEST",
-    "MOST_NAMES",
+    "MAX_ATTRIBUTE_NAMES",
+    "MAX_LINE_BYTES",
     "Json",
     "Line",
     "Reference",
-    "Selected",
-    "Side",
+    "SelectedAttribute",
+    "Split",
     "Value",
-    "attribute_names",
+    "assign_split",
+    "check_attribute_names",
     "check_fraction",
-    "json_text",
-    "order",
-    "parse",
-    "place_of",
-    "raw_lines",
-    "read",
+    "check_reference",
+    "compute_split_position",
+    "encode_json",
+    "encode_value",
+    "parse_line",
     "read_json",
-    "reference_fault",
-    "selected",
-    "side",
-    "value_text",
+    "read_lines",
+    "select_attributes",
+    "shuffle_order",
+    "split_lines",
 ]
 
 #: A value of JSON. Read, never written to.
@@ -88,7 +88,7 @@ def read_json(text: bytes | str, *, what: str = "the line", number: int | None =
     return value
 
 
-def json_text(value: object) -> bytes:
+def encode_json(value: object) -> bytes:
     """A JSON value as text without blanks, in UTF-8."""
     return _ENCODER.encode(value).encode()
 
@@ -153,14 +153,14 @@ def _depth(value: Json) -> int:
 def _refuse_halves(value: Json, what: str, number: int | None) -> None:
     """Refuse halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
     try:
-        json_text(value)
+        encode_json(value)
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):x}"
         raise ManifestError(f"{what} holds {half}, half of a character", line=number) from error
 
 
 #: Bytes of the longest line that is read; what Ground Truth writes for a picture has some thousand.
-LONGEST: Final = 8 * 2**20
+MAX_LINE_BYTES: Final = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,24 +173,24 @@ class Line:
 
     def written(self) -> bytes:
         """The line in canonical form, with its line feed: no blanks, the attributes in their order, UTF-8."""
-        return json_text(self.attributes) + b"\n"
+        return encode_json(self.attributes) + b"\n"
 
     def error(self, attribute: str, what: str) -> ManifestError:
         """What is wrong with an attribute of this line."""
         return ManifestError(what, line=self.number, attribute=attribute)
 
 
-def read(chunks: Iterable[Buffer], *, longest: int = LONGEST) -> Iterator[Line]:
+def read_lines(chunks: Iterable[Buffer], *, longest: int = MAX_LINE_BYTES) -> Iterator[Line]:
     """The lines of an augmented manifest, one after another, as its bytes arrive; at most one chunk and line are held.
 
     The chunks may be cut anywhere; an open binary file is one, too. Raises ManifestError, after every line before the
     damage was given out, and whatever ``chunks`` raises.
     """
-    for number, text in raw_lines(chunks, longest=longest):
-        yield parse(text, number)
+    for number, text in split_lines(chunks, longest=longest):
+        yield parse_line(text, number)
 
 
-def raw_lines(chunks: Iterable[Buffer], *, longest: int = LONGEST) -> Iterator[tuple[int, bytes]]:
+def split_lines(chunks: Iterable[Buffer], *, longest: int = MAX_LINE_BYTES) -> Iterator[tuple[int, bytes]]:
     """The number and the bytes of each line, without its line feed; for who parses some of them, or later.
 
     Raises ManifestError for a line of more than ``longest`` bytes.
@@ -205,12 +205,12 @@ def raw_lines(chunks: Iterable[Buffer], *, longest: int = LONGEST) -> Iterator[t
         raise ManifestError(what, line=number + 1) from error
 
 
-def parse(text: bytes | str, number: int = 1) -> Line:
+def parse_line(text: bytes | str, number: int = 1) -> Line:
     """One line. Raises ManifestError where it is no JSON object in UTF-8, or can be read in two ways."""
     value = read_json(text, number=number)
     if isinstance(value, dict):
         return Line(number, value, text.encode() if isinstance(text, str) else bytes(text))
-    found = "an array; is this a classic manifest?" if isinstance(value, list) else f"{json_text(value).decode():.40}"
+    found = "an array; is this a classic manifest?" if isinstance(value, list) else f"{encode_json(value).decode():.40}"
     raise ManifestError(f"the line must be a JSON object, found {found}", line=number)
 
 
@@ -221,7 +221,7 @@ _S3: Final = re.compile(r"s3://[^/]+/.+", re.DOTALL)
 _LONGEST_URI: Final = 1024
 
 
-def reference_fault(value: Json, *, local: bool = False) -> str:
+def check_reference(value: Json, *, local: bool = False) -> str:
     """What is wrong with the address of an object, "" for a good one."""
     if not isinstance(value, str) or not value:
         return "must be the address of an object, s3://bucket/key"
@@ -235,7 +235,7 @@ def reference_fault(value: Json, *, local: bool = False) -> str:
 
 
 #: Source: botocore's model of SageMaker, `AttributeNames` and `AttributeName`.
-MOST_NAMES: Final = 16
+MAX_ATTRIBUTE_NAMES: Final = 16
 _LONGEST_NAME: Final = 256
 
 _REFERENCE: Final = "-ref"
@@ -255,17 +255,17 @@ class Value:
     data: bytes
 
 
-Selected: TypeAlias = "Reference | Value"
+SelectedAttribute: TypeAlias = "Reference | Value"
 
 
-def attribute_names(names: Sequence[str]) -> tuple[str, ...]:
+def check_attribute_names(names: Sequence[str]) -> tuple[str, ...]:
     """`AttributeNames` as a job may state them: 1 to 16, of 1 to 256 characters each.
 
     Their order is that of the stream, and upper and lower case differ. Raises DefinitionError.
     """
-    if isinstance(names, str) or not 1 <= len(names) <= MOST_NAMES:
+    if isinstance(names, str) or not 1 <= len(names) <= MAX_ATTRIBUTE_NAMES:
         found = repr(names) if isinstance(names, str) else f"{len(names)} of them"
-        raise DefinitionError(f"AttributeNames must be a list of 1 to {MOST_NAMES} names, found {found}")
+        raise DefinitionError(f"AttributeNames must be a list of 1 to {MAX_ATTRIBUTE_NAMES} names, found {found}")
     for name in names:
         if not 1 <= len(name) <= _LONGEST_NAME or "\n" in name:
             raise DefinitionError(
@@ -274,7 +274,7 @@ def attribute_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def selected(line: Line, names: Sequence[str]) -> tuple[Selected, ...]:
+def select_attributes(line: Line, names: Sequence[str]) -> tuple[SelectedAttribute, ...]:
     """What a job streams of a line, in the order of the names.
 
     Raises ManifestError, with the line and the attribute, for one that is not there, and for a reference that is no
@@ -283,16 +283,16 @@ def selected(line: Line, names: Sequence[str]) -> tuple[Selected, ...]:
     return tuple([_selected(line, name) for name in names])
 
 
-def value_text(value: Json) -> bytes:
+def encode_value(value: Json) -> bytes:
     """What is streamed of a value: a string's own text in UTF-8, anything else as JSON text without blanks.
 
     >>> value_text("0"), value_text(1), value_text({"a": [1, 2]})
     (b'0', b'1', b'{"a":[1,2]}')
     """
-    return value.encode() if isinstance(value, str) else json_text(value)
+    return value.encode() if isinstance(value, str) else encode_json(value)
 
 
-def order(count: int, *, seed: int, epoch: int) -> list[int]:
+def shuffle_order(count: int, *, seed: int, epoch: int) -> list[int]:
     """The order, after a shuffle, of ``count`` lines numbered from 0: all of them once.
 
     Line *i* is sorted by the SHA-256 of the text ``seed/epoch/i``, so that any language finds the same order again. An
@@ -309,12 +309,12 @@ def order(count: int, *, seed: int, epoch: int) -> list[int]:
     return sorted(range(count), key=key)
 
 
-def _selected(line: Line, name: str) -> Selected:
+def _selected(line: Line, name: str) -> SelectedAttribute:
     if name not in line.attributes:
         raise line.error(name, _missing(line, name))
     value = line.attributes[name]
     if not name.endswith(_REFERENCE):
-        return Value(value_text(value))
+        return Value(encode_value(value))
     if not isinstance(value, str) or not value:
         raise line.error(name, "the name ends in -ref, so that the value must be the address of an object")
     return Reference(value)
@@ -328,14 +328,14 @@ def _missing(line: Line, name: str) -> str:
     near = {each.lower(): each for each in line.attributes}
     matches = difflib.get_close_matches(name.lower(), list(near), n=1)
     hint = f"; did you mean {near[matches[0]]}?" if matches else ""
-    found = ", ".join(list(line.attributes)[:MOST_NAMES]) or "nothing"
+    found = ", ".join(list(line.attributes)[:MAX_ATTRIBUTE_NAMES]) or "nothing"
     return f"the line does not have it{hint} (it has {found})"
 
 
-Side: TypeAlias = Literal["train", "validation"]
+Split: TypeAlias = Literal["train", "validation"]
 
 
-def side(line: Line, *, fraction: float, seed: int = 0, by: str = "source-ref") -> Side:
+def assign_split(line: Line, *, fraction: float, seed: int = 0, by: str = "source-ref") -> Split:
     """The side of a line: about ``fraction`` of all lines are for validation.
 
     It follows from the seed and one attribute of the line, so that an image is always on the same side, whatever else
@@ -345,10 +345,10 @@ def side(line: Line, *, fraction: float, seed: int = 0, by: str = "source-ref") 
     check_fraction(fraction)
     if by not in line.attributes:
         raise line.error(by, "the line does not have it, and it is what the split goes by")
-    return "validation" if place_of(value_text(line.attributes[by]), seed) < fraction else "train"
+    return "validation" if compute_split_position(encode_value(line.attributes[by]), seed) < fraction else "train"
 
 
-def place_of(key: bytes, seed: int) -> float:
+def compute_split_position(key: bytes, seed: int) -> float:
     """Where in [0, 1) a key lies: the first 53 bits of the SHA-256 of the text ``seed/key``, as a part of 2**53."""
     digest = hashlib.sha256(f"{seed}/".encode() + key).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

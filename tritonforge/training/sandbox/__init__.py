@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tritonforge.training.sandbox.limits import NO_LIMITS, Limits
-from tritonforge.training.sandbox.process import SHARED_MEMORY, Process, start
-from tritonforge.training.sandbox.volumes import PROGRAM, Bind, BindError, IsolationError, environment
+from tritonforge.training.sandbox.process import SHARED_MEMORY, Process, start_container
+from tritonforge.training.sandbox.volumes import PROGRAM, Bind, BindError, SandboxError, build_environment
 
 __all__ = [
     "NO_LIMITS",
@@ -12,9 +12,9 @@ __all__ = [
     "SHARED_MEMORY",
     "Bind",
     "BindError",
-    "IsolationError",
     "Limits",
     "Process",
-    "environment",
-    "start",
+    "SandboxError",
+    "build_environment",
+    "start_container",
 ]

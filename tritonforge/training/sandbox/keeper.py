@@ -29,7 +29,7 @@ from typing import Final, NoReturn, TypedDict
 
 from tritonforge.training.sandbox import kernel, limits
 from tritonforge.training.sandbox.relay import serve_relay
-from tritonforge.training.sandbox.root import Bound, build_root, strip_privileges
+from tritonforge.training.sandbox.root import BindSpec, build_root, strip_privileges
 
 __all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "ContainerSpec", "main", "run_first_process"]
 
@@ -55,14 +55,14 @@ class ContainerSpec(TypedDict):
     command: list[str]
     environment: dict[str, str]
     directory: str
-    binds: list[Bound]
+    binds: list[BindSpec]
     files: dict[str, str]  # texts by path, read-only
     hostname: str
     network: bool  # of this machine, instead of loopback only
     shared_memory: int  # bytes
     user_namespace: bool
     publish: int  # the container's port; 0: none
-    limits: limits.Enforced
+    limits: limits.EnforcedLimits
 
 
 def run_first_process(container: ContainerSpec, *, keeper: int, report: int, output: int) -> NoReturn:
@@ -78,8 +78,8 @@ def run_first_process(container: ContainerSpec, *, keeper: int, report: int, out
         kernel.die_with_parent()
         if select.select([keeper], [], [], 0)[0]:  # the end of the pipe: the keeper was killed before the line above
             os._exit(1)
-        limits.enter(container["limits"])  # before anything of this machine's is out of sight
-        kernel.own_mounts()
+        limits.apply_limits(container["limits"])  # before anything of this machine's is out of sight
+        kernel.isolate_mounts()
         address = "127.0.0.1" if container["network"] else kernel.ADDRESS
         hosts = f"127.0.0.1 localhost\n::1 localhost\n{address} {container['hostname']}\n"
         files = {"/etc/hosts": hosts, **container["files"]}
@@ -108,7 +108,7 @@ def _execute(container: ContainerSpec, output: int) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        kernel.limit_rights()
+        kernel.drop_capabilities()
         for number in range(1, signal.NSIG):
             with contextlib.suppress(OSError, ValueError):  # KILL and STOP, and what the C library keeps for itself
                 signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, and execve would hand that on
@@ -174,7 +174,7 @@ def main() -> int:
         _namespaces(container)
         pid = os.fork()
     except OSError as error:
-        limits.release(container["limits"])
+        limits.release_limits(container["limits"])
         _report_to_process({"refused": str(error)})
         return 1
     if pid == 0:
@@ -189,13 +189,13 @@ def main() -> int:
         message = json.loads(messages.readline() or b'{"refused": "the container ended before its command began"}')
     if "refused" in message:
         os.waitpid(pid, 0)
-        limits.release(container["limits"])
+        limits.release_limits(container["limits"])
         _report_to_process(message)
         return 1
     _report_to_process({"pid": pid})
     listener = socket.socket(fileno=listening) if listening >= 0 else None
     code = asyncio.run(_keep(pid, parent, listener, container["publish"]))
-    limits.release(container["limits"])
+    limits.release_limits(container["limits"])
     for bound in container["binds"]:
         if not bound["read_only"]:
             strip_privileges(bound["source"])
@@ -214,7 +214,7 @@ def _namespaces(container: ContainerSpec) -> None:
         kernel.unshare(flag, what)
     socket.sethostname(container["hostname"])
     if not container["network"]:
-        kernel.loopback_up()
+        kernel.bring_up_loopback()
 
 
 async def _keep(pid: int, parent: int, listener: socket.socket | None, port: int) -> int:

@@ -28,14 +28,14 @@ __all__ = [
     "UTS",
     "Refused",
     "bind",
+    "bring_up_loopback",
     "detach",
     "die_with_parent",
+    "drop_capabilities",
     "enter_root",
-    "is_administrator",
-    "limit_rights",
-    "loopback_up",
+    "has_admin_capability",
+    "isolate_mounts",
     "mount",
-    "own_mounts",
     "protect",
     "unshare",
 ]
@@ -125,7 +125,7 @@ def unshare(namespaces: int, what: str) -> None:
             raise Refused("map this user to the namespace's root", error.errno or errno.EPERM) from error
 
 
-def own_mounts() -> None:
+def isolate_mounts() -> None:
     """A mount namespace of this process's own, from which nothing spreads to the one it came from."""
     unshare(MOUNT, "mounts")
     _mount("keep mounts private", None, Path("/"), None, _MS_REC | _MS_PRIVATE)
@@ -180,7 +180,7 @@ def die_with_parent() -> None:
     _control("die with the parent", _PR_SET_PDEATHSIG, _SIGKILL)
 
 
-def is_administrator() -> bool:
+def has_admin_capability() -> bool:
     """Whether this process may make namespaces and mounts without a user namespace of its own (CAP_SYS_ADMIN)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -189,7 +189,7 @@ def is_administrator() -> bool:
     return False
 
 
-def limit_rights() -> None:
+def drop_capabilities() -> None:
     """Leave programs that are executed from here on, root's too, with `CAPABILITIES` at most."""
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     for number in range(last + 1):
@@ -199,7 +199,7 @@ def limit_rights() -> None:
             )
 
 
-def loopback_up() -> None:
+def bring_up_loopback() -> None:
     """In a new network namespace: loopback up, with `ADDRESS` as a second address, and nothing else.
 
     Source: netdevice(7).

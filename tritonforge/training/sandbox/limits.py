@@ -17,7 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypedDict
 
-__all__ = ["NO_LIMITS", "Enforced", "Limits", "Prepared", "enter", "prepare", "release"]
+__all__ = [
+    "NO_LIMITS",
+    "EnforcedLimits",
+    "Limits",
+    "PreparedLimits",
+    "apply_limits",
+    "prepare_limits",
+    "release_limits",
+]
 
 _PREFIX: Final = "tritonforge-"
 #: Microseconds over which CPU time is counted: the kernel's default, which Docker keeps.
@@ -43,7 +51,7 @@ class Limits:
 NO_LIMITS: Final = Limits()
 
 
-class Enforced(TypedDict):
+class EnforcedLimits(TypedDict):
     """What a container's first process does to come under its limits; one value of `Container`."""
 
     groups: list[str]  # folders of control groups to enter
@@ -52,10 +60,10 @@ class Enforced(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedLimits:
     """Limits ready to be entered, and what enforces each of them, in sentences."""
 
-    enforced: Enforced
+    enforced: EnforcedLimits
     sentences: tuple[str, ...] = ()
 
 
@@ -69,12 +77,12 @@ class _Hierarchy:
     made: Path | None = field(default=None)
 
 
-def prepare(limits: Limits) -> Prepared:
+def prepare_limits(limits: Limits) -> PreparedLimits:
     """Make control groups with these limits, and say for each limit what will enforce it.
 
     What no control group can limit here is limited for each process (rlimits), or by a choice of processors.
     """
-    enforced: Enforced = {"groups": [], "rlimits": {}, "processors": []}
+    enforced: EnforcedLimits = {"groups": [], "rlimits": {}, "processors": []}
     said = []
     found = _hierarchies()
     wanted = {"memory": limits.memory, "cpu": limits.cpus, "pids": limits.pids}
@@ -87,10 +95,10 @@ def prepare(limits: Limits) -> Prepared:
             by = f"by a control group (cgroup v{hierarchy.version})"
         said.append(_sentence(controller, value, by, enforced))
     enforced["groups"] = sorted({str(each.made) for each in found.values() if each.made is not None})
-    return Prepared(enforced, tuple(said))
+    return PreparedLimits(enforced, tuple(said))
 
 
-def enter(enforced: Enforced) -> None:
+def apply_limits(enforced: EnforcedLimits) -> None:
     """Put this process, and what it starts, under the limits. Raises OSError."""
     for group in enforced["groups"]:
         Path(group, "cgroup.procs").write_text("0")  # the process that writes it
@@ -102,7 +110,7 @@ def enter(enforced: Enforced) -> None:
         resource.setrlimit(int(number), (value, value))
 
 
-def release(enforced: Enforced) -> None:
+def release_limits(enforced: EnforcedLimits) -> None:
     """Remove the control groups, once nothing runs in them any more."""
     deadline = time.monotonic() + _RELEASE_SECONDS
     for group in map(Path, enforced["groups"]):
@@ -115,7 +123,7 @@ def release(enforced: Enforced) -> None:
             time.sleep(0.01)
 
 
-def _sentence(controller: str, value: float, by: str, enforced: Enforced) -> str:
+def _sentence(controller: str, value: float, by: str, enforced: EnforcedLimits) -> str:
     """What enforces a limit; without a control group the next best is put into ``enforced``."""
     if controller == "memory":
         if not by:

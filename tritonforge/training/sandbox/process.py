@@ -27,15 +27,15 @@ from tritonforge.training.sandbox.keeper import ContainerSpec
 from tritonforge.training.sandbox.limits import NO_LIMITS, Limits
 from tritonforge.training.sandbox.volumes import (
     Bind,
-    IsolationError,
-    bind_interpreter,
-    package_folder,
+    SandboxError,
+    find_package_folder,
+    list_interpreter_binds,
     read_resolver,
     resolve_bind,
     resolve_target,
 )
 
-__all__ = ["SHARED_MEMORY", "Process", "describe_isolation", "describe_sharing", "explain_refusal", "start"]
+__all__ = ["SHARED_MEMORY", "Process", "describe_isolation", "describe_sharing", "explain_refusal", "start_container"]
 
 
 def describe_isolation(*, network: bool) -> tuple[str, ...]:
@@ -212,7 +212,7 @@ class Process:
         self._ended.set()
 
 
-def start(
+def start_container(
     command: Sequence[str],
     *,
     binds: Sequence[Bind] = (),
@@ -248,16 +248,14 @@ def start(
 
     Raises:
         BindError: a bind's source is not there, or its target is none.
-        IsolationError: this machine does not allow the namespaces or the port, or a mount point cannot be had.
+        SandboxError: this machine does not allow the namespaces or the port, or a mount point cannot be had.
     """
     if platform.system() != "Linux":
-        raise IsolationError(
-            f"this machine is {platform.system()}, and only Linux has such namespaces; use Docker here"
-        )
-    bound = [resolve_bind(each) for each in (*bind_interpreter(), *binds)]
-    variables = {**volumes.environment(hostname), **environment}
+        raise SandboxError(f"this machine is {platform.system()}, and only Linux has such namespaces; use Docker here")
+    bound = [resolve_bind(each) for each in (*list_interpreter_binds(), *binds)]
+    variables = {**volumes.build_environment(hostname), **environment}
     names = {"/etc/resolv.conf": read_resolver()} if network else {}
-    prepared = limits.prepare(limit)
+    prepared = limits.prepare_limits(limit)
     container: ContainerSpec = {
         "command": list(command),
         "environment": variables,
@@ -267,13 +265,13 @@ def start(
         "hostname": hostname,
         "network": network,
         "shared_memory": shared_memory,
-        "user_namespace": not kernel.is_administrator(),
+        "user_namespace": not kernel.has_admin_capability(),
         "publish": publish or 0,
         "limits": prepared.enforced,
     }
     with contextlib.ExitStack() as stack:
         unstarted = stack.enter_context(contextlib.ExitStack())
-        unstarted.callback(limits.release, prepared.enforced)
+        unstarted.callback(limits.release_limits, prepared.enforced)
         listener = _listener(port) if publish is not None and not network else None
         if listener is not None:
             stack.enter_context(listener)
@@ -282,7 +280,7 @@ def start(
         listening = -1 if listener is None else listener.fileno()
         try:
             keeper = subprocess.Popen(  # noqa: S603 - this Python, with a module of this package
-                [sys.executable, "-S", "-I", "-c", _KEEPER, str(package_folder()), str(write), str(listening)],
+                [sys.executable, "-S", "-I", "-c", _KEEPER, str(find_package_folder()), str(write), str(listening)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=[write] if listener is None else [write, listening],
@@ -315,8 +313,8 @@ def _listener(port: int) -> socket.socket:
         return socket.create_server((_HOST, port), backlog=512)
     except (OSError, OverflowError) as error:
         if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise IsolationError(f"port {port} on {_HOST} is in use; choose another one (0: any free)") from error
-        raise IsolationError(f"port {port} on {_HOST} cannot be opened: {error}; choose another one") from error
+            raise SandboxError(f"port {port} on {_HOST} is in use; choose another one (0: any free)") from error
+        raise SandboxError(f"port {port} on {_HOST} cannot be opened: {error}; choose another one") from error
 
 
 def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: ContainerSpec) -> int:
@@ -338,5 +336,5 @@ def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: C
                 with contextlib.suppress(BrokenPipeError):
                     each.close()
     if "pid" not in message:
-        raise IsolationError(explain_refusal(message["refused"], root=os.geteuid() == 0))
+        raise SandboxError(explain_refusal(message["refused"], root=os.geteuid() == 0))
     return int(message["pid"])

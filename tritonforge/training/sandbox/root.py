@@ -22,7 +22,7 @@ from typing import Final, TypedDict
 
 from tritonforge.training.sandbox import kernel
 
-__all__ = ["SYSTEM", "Bound", "build_root", "strip_privileges"]
+__all__ = ["SYSTEM", "BindSpec", "build_root", "strip_privileges"]
 
 #: Device files that every program may expect (docker run gives the same).
 _DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero")
@@ -80,7 +80,7 @@ _OLD: Final = Path("/old")
 _ROOT: Final = Path("/")
 
 
-class Bound(TypedDict):
+class BindSpec(TypedDict):
     """One folder or file of this machine, shown at a path of the container; both paths are absolute."""
 
     source: str
@@ -129,7 +129,7 @@ class _Root:
                 self.cover(here.parent)
             _make(here, folder=folder or here != path)
 
-    def bind(self, bound: Bound) -> None:
+    def bind(self, bound: BindSpec) -> None:
         """Show a folder or a file of the old root."""
         source, target = _at(_OLD, Path(bound["source"])), Path(bound["target"])
         self.place(target, folder=source.is_dir())
@@ -164,7 +164,7 @@ class _Root:
         return False
 
 
-def build_root(binds: Sequence[Bound], files: Mapping[str, str], *, shared_memory: int) -> None:
+def build_root(binds: Sequence[BindSpec], files: Mapping[str, str], *, shared_memory: int) -> None:
     """Make this process's root the container's; the caller has a mount namespace of its own, and new PIDs.
 
     ``files`` are texts by their path in the container; ``shared_memory`` is the size of /dev/shm in bytes.

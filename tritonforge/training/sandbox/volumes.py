@@ -19,23 +19,23 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from tritonforge.errors import TritonForgeError
-from tritonforge.training.sandbox.root import SYSTEM, Bound
+from tritonforge.training.sandbox.root import SYSTEM, BindSpec
 
 __all__ = [
     "PROGRAM",
     "Bind",
     "BindError",
-    "IsolationError",
+    "SandboxError",
     "Volumes",
-    "bind_interpreter",
-    "environment",
-    "package_folder",
-    "program_bind",
+    "bind_program",
+    "build_environment",
+    "build_serving_volumes",
+    "build_training_volumes",
+    "find_package_folder",
+    "list_interpreter_binds",
     "read_resolver",
     "resolve_bind",
     "resolve_target",
-    "serving",
-    "training",
 ]
 
 #: Where a program folder lies in a container; the first place on PATH, as in the Dockerfiles of SageMaker's guide.
@@ -46,11 +46,11 @@ PROGRAM: Final = "/opt/program"
 _SHOWN: Final = tuple(Path("/", name) for name in SYSTEM)
 
 
-class IsolationError(TritonForgeError):
+class SandboxError(TritonForgeError):
     """This machine does not allow a container's namespaces, or its port."""
 
 
-class BindError(IsolationError):
+class BindError(SandboxError):
     """What a container is to be given is not there, or has no place in it."""
 
     exit_code = 2
@@ -65,7 +65,7 @@ class Bind:
     read_only: bool = False
 
 
-def environment(hostname: str = "algo-1") -> dict[str, str]:
+def build_environment(hostname: str = "algo-1") -> dict[str, str]:
     """The variables that every container has: nothing of this process's own environment.
 
     PATH begins with the program folder and goes on with the folder of this Python, so that ``python3`` has the packages
@@ -75,7 +75,7 @@ def environment(hostname: str = "algo-1") -> dict[str, str]:
     places += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     return {
         "PATH": ":".join(places),
-        "PYTHONPATH": str(package_folder()),
+        "PYTHONPATH": str(find_package_folder()),
         "PYTHONUNBUFFERED": "1",  # lines when they are written, as SageMaker's images have it
         "LANG": "C.UTF-8",
         "HOME": "/tmp",  # noqa: S108 - the container's own, which the program may write to
@@ -83,14 +83,14 @@ def environment(hostname: str = "algo-1") -> dict[str, str]:
     }
 
 
-def package_folder() -> Path:
+def find_package_folder() -> Path:
     """The folder that holds tritonforge."""
     return Path(__file__).resolve().parents[3]
 
 
-def bind_interpreter() -> list[Bind]:
+def list_interpreter_binds() -> list[Bind]:
     """This Python and its packages, where the container's system folders do not have them."""
-    named = {Path(sys.prefix), Path(sys.base_prefix), package_folder() / "tritonforge", *_package_folders()}
+    named = {Path(sys.prefix), Path(sys.base_prefix), find_package_folder() / "tritonforge", *_package_folders()}
     # A link's name is needed as well as what it leads to; what lies in another one of them is shown with that.
     needed = {
         each
@@ -114,7 +114,7 @@ def _package_folders() -> Iterator[Path]:
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 for line in file.read_text(encoding="utf-8").splitlines():
                     path = Path(line.strip())
-                    if path.is_absolute() and path.is_dir() and path != package_folder():
+                    if path.is_absolute() and path.is_dir() and path != find_package_folder():
                         yield path
 
 
@@ -126,7 +126,7 @@ def read_resolver() -> str:
         return ""
 
 
-def resolve_bind(bind: Bind) -> Bound:
+def resolve_bind(bind: Bind) -> BindSpec:
     """Check a bind and resolve its source. Raises BindError."""
     source = Path(os.path.realpath(bind.source))
     if not source.exists():
@@ -170,7 +170,7 @@ class Volumes:
     made: tuple[str, ...] = ()
 
 
-def program_bind(program: Path, command: str) -> Bind:
+def bind_program(program: Path, command: str) -> Bind:
     """The program folder, read-only at /opt/program.
 
     Raises:
@@ -186,7 +186,7 @@ def program_bind(program: Path, command: str) -> Bind:
     return Bind(program, PROGRAM, read_only=True)
 
 
-def training(
+def build_training_volumes(
     program: Path,
     *,
     input: Path,  # noqa: A002 - SageMaker's word for it
@@ -203,7 +203,7 @@ def training(
     Raises:
         BindError: a folder is not there, or a file of the settings is not what it must be.
     """
-    binds = [program_bind(program, "train")]
+    binds = [bind_program(program, "train")]
     for folder in (input, model, output, checkpoints):
         if folder is not None and not folder.is_dir():
             raise BindError(f"{folder} is not a folder; make it first")
@@ -231,13 +231,13 @@ def training(
     return Volumes(tuple(binds), files, tuple(made))
 
 
-def serving(program: Path, *, model: Path) -> Volumes:
+def build_serving_volumes(program: Path, *, model: Path) -> Volumes:
     """The volumes of ``serve``: the model's folder, read-only.
 
     Raises:
         BindError: a folder is not there.
     """
-    bind = program_bind(program, "serve")
+    bind = bind_program(program, "serve")
     if not model.is_dir():
         raise BindError(f"{model} is not a folder; give the one that training left, unpacked")
     return Volumes((bind, Bind(model, "/opt/ml/model", read_only=True)))

@@ -16,7 +16,7 @@ from tritonforge.sagemaker.jobs.marketplace.profile import Profile
 from tritonforge.sagemaker.jobs.transform import limits as transform_limits
 from tritonforge.sagemaker.service_model import Violation
 from tritonforge.training.algorithm.declaration import Algorithm
-from tritonforge.training.job.rules import metric_problem
+from tritonforge.training.job.rules import check_metric_regex
 from tritonforge.training.job.training_job import TrainingJob
 from tritonforge.transform.job import TransformJob
 from tritonforge.triton.service_limits import PACKAGE_ENVIRONMENT_ENTRIES
@@ -127,7 +127,7 @@ def _metrics(training: Mapping[str, Any]) -> Iterator[Violation]:
     metrics = training.get("MetricDefinitions") or ()
     yield from _unique((_TRAINING, "MetricDefinitions"), "metric", metrics)
     for index, each in enumerate(metrics):
-        if sentence := metric_problem(each["Regex"]):
+        if sentence := check_metric_regex(each["Regex"]):
             yield Violation((_TRAINING, "MetricDefinitions", index, "Regex"), f"metric {each['Name']}: {sentence}")
     names = {each["Name"] for each in metrics}
     for index, each in enumerate(training.get("SupportedTuningJobObjectiveMetrics") or ()):

@@ -9,7 +9,7 @@ from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.jobs.marketplace.profile import Profile
 from tritonforge.training.algorithm.declaration import Algorithm, InputMode
 from tritonforge.training.algorithm.declaration import Channel as DeclaredChannel
-from tritonforge.training.algorithm.hyperparameters import nearest
+from tritonforge.training.algorithm.hyperparameters import suggest_name
 from tritonforge.training.job.training_job import (
     AlgorithmSpecification,
     Channel,
@@ -58,7 +58,7 @@ def validation(
     declared = {each.name: each for each in algorithm.channels}
     for each in channels:
         if each not in declared:
-            raise DefinitionError(f"sample data for channel {each!r}, which is unknown{nearest(each, declared)}")
+            raise DefinitionError(f"sample data for channel {each!r}, which is unknown{suggest_name(each, declared)}")
     missing = [each.name for each in algorithm.channels if each.required and each.name not in channels]
     if missing:
         raise DefinitionError(f"no sample data for channel {missing[0]}, which {algorithm.name} needs")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tritonforge.errors import DefinitionError, InputError
-from tritonforge.training.algorithm.declaration import Algorithm, Offered
+from tritonforge.training.algorithm.declaration import Algorithm, JobChannel
 from tritonforge.training.job.training_job import (
     AlgorithmSpecification,
     MetricDefinition,
@@ -125,7 +125,7 @@ def held(job: TrainingJob, declared: Algorithm) -> None:
     Raises:
         InputError: with everything that the program would refuse once it runs.
     """
-    offered: list[Offered] = [
+    offered: list[JobChannel] = [
         _Channel(each.name, job.mode(each), each.content_type or "") for each in job.channels or ()
     ]
     said = [

@@ -19,8 +19,8 @@ from tritonforge.sagemaker.jobs.training import uploading
 from tritonforge.sagemaker.jobs.training.local_data import Material
 from tritonforge.sagemaker.plans.executor import apply, counted
 from tritonforge.sagemaker.plans.plan import Plan, Progress
-from tritonforge.training.job.engine import Metrics
-from tritonforge.training.job.rules import metric_problem
+from tritonforge.training.job.engine import MetricReader
+from tritonforge.training.job.rules import check_metric_regex
 from tritonforge.training.job.training_job import MetricDefinition
 
 __all__ = ["Ended", "check", "create", "download", "stop", "watch"]
@@ -196,7 +196,7 @@ class _Watched:
     ) -> None:
         self._line, self._phase, self._metric = line, phase, metric
         self._transitions: dict[int, tuple[str, str]] = {}
-        self._reader: Metrics | None = None
+        self._reader: MetricReader | None = None
         self.metrics: dict[str, float] = {}
         self.lines: deque[str] = deque(maxlen=_LAST)
 
@@ -232,12 +232,12 @@ class _Watched:
             self._metric(name, value)
 
 
-def _reader(found: Mapping[str, Any]) -> Metrics:
+def _reader(found: Mapping[str, Any]) -> MetricReader:
     definitions = (found.get("AlgorithmSpecification") or {}).get("MetricDefinitions") or ()
-    return Metrics(
+    return MetricReader(
         [
             MetricDefinition(name=str(each["Name"]), regex=str(each["Regex"]))
             for each in definitions
-            if not metric_problem(str(each["Regex"]))
+            if not check_metric_regex(str(each["Regex"]))
         ]
     )

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from tritonforge import temporary
 from tritonforge.errors import DefinitionError, ManifestError
-from tritonforge.records.manifest import manifest_elements
+from tritonforge.records.manifest import read_manifest_elements
 from tritonforge.sagemaker.client.transfers import Location, pieces, sha256
 from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, channel_prefix, manifest_key, object_key
 from tritonforge.sagemaker.jobs.training.planning import is_local, local_channels
 from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob
-from tritonforge.training.manifest import Reference, Selected, read, selected
+from tritonforge.training.manifest import Reference, SelectedAttribute, read_lines, select_attributes
 from tritonforge.transform.object_store import LocalStore, StoreError
 
 __all__ = ["Material", "digests_of", "materials"]
@@ -102,8 +102,8 @@ def _augmented(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Ma
     local: dict[str, Path] = {}
     line = None
     with manifest.open("rb") as file:
-        for line in read(file):
-            for name, each in zip(names, selected(line, names), strict=True):
+        for line in read_lines(file):
+            for name, each in zip(names, select_attributes(line, names), strict=True):
                 if uri := _here(each):
                     path = _beside(manifest, uri)
                     if uri not in local and not path.is_file():
@@ -117,9 +117,9 @@ def _augmented(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Ma
     keys = {uri: _key(object_key(digests[uri], path.name)) for uri, path in local.items()}
     anew = _anew(channel, manifest, scratch)
     with manifest.open("rb") as file, anew.open("wb") as out:
-        for line in read(file):
+        for line in read_lines(file):
             attributes = dict(line.attributes)
-            for name, each in zip(names, selected(line, names), strict=True):
+            for name, each in zip(names, select_attributes(line, names), strict=True):
                 if uri := _here(each):
                     attributes[name] = f"s3://{bucket}/{keys[uri]}"
             out.write(type(line)(line.number, attributes).written())
@@ -137,7 +137,7 @@ def _classic(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Mate
     elements: list[Any] = []
     local: dict[str, dict[str, Path]] = {}  # by prefix, then by key
     prefix: str | None = None
-    for line, element in manifest_elements(pieces(manifest)):
+    for line, element in read_manifest_elements(pieces(manifest)):
         if isinstance(element, dict) and set(element) == {"prefix"} and isinstance(element["prefix"], str):
             prefix = element["prefix"]
         elif not isinstance(element, str) or not element or prefix is None:
@@ -193,7 +193,7 @@ def _manifest(channel: Channel, manifest: Path, files: Mapping[str, Path], diges
     )
 
 
-def _here(each: Selected) -> str:
+def _here(each: SelectedAttribute) -> str:
     """The path of a file here that is referred to, empty where it is none."""
     return each.uri if isinstance(each, Reference) and is_local(each.uri) else ""
 
