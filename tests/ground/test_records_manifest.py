@@ -96,7 +96,7 @@ def test_each_element_has_its_line(size: int) -> None:
         ManifestElement(5, "b\n"),
         ManifestElement(7, 5),
     ]
-    with pytest.raises(DecodeError, match="line 7: the manifest is no JSON: expected , or ]") as error:
+    with pytest.raises(DecodeError, match="line 7: the manifest is not JSON: expected , or ]") as error:
         next(found)
     assert isinstance(error.value, ManifestError)
     assert (error.value.line, error.value.exit_code) == (7, 2)
@@ -111,7 +111,7 @@ def test_each_element_has_its_line(size: int) -> None:
         (b'[{"prefix": 5}]', 'line 1: the manifest holds {"prefix": 5}; expected a key'),
         (b"[]", "the manifest is empty"),
         (b"{", "line 1: the manifest must be a JSON array"),
-        (b"\n[] 5", "line 2: the manifest goes on after its end, at character 4"),
+        (b"\n[] 5", "line 2: the manifest continues after its end, at character 4"),
     ],
 )
 def test_what_is_wrong_is_said(data: bytes, what: str) -> None:

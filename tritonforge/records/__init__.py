@@ -1,10 +1,10 @@
-"""Records: streams of bytes are split into them, they go into requests, and the answers become objects again. No I/O.
+"""Records: streams of bytes are split into records, joined into requests, and the responses assembled. No I/O.
 
-    chunks -> (`gunzip`) -> `split` -> `Record` -> `batches` -> `Batch` -> (requests, answers) -> `assemble`
+    chunks -> (`gunzip`) -> `split` -> `Record` -> `build_batches` -> `Batch` -> (requests, responses) -> `assemble`
 
 Everything is a stream with bounded memory. Damaged input is one RecordError with the byte offset, raised after
-everything before it was given out. `frame_tfrecord` and `frame_recordio` write what `split` reads; `example_encode` and
-`example_decode` are for what TFRecords mostly hold.
+everything before it was yielded. `frame_tfrecord` and `frame_recordio` write what `split` reads; `encode_example` and
+`decode_example` convert the usual content of TFRecords.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A `tf.train.Example`: named features, each a list of bytes, floats or integers. No TensorFlow, and no I/O here.
+"""A `tf.train.Example`: named features, each a list of bytes, floats or integers. Works without TensorFlow. No I/O.
 
 Source: TensorFlow, core/example/example.proto and feature.proto.
 """
@@ -18,10 +18,10 @@ from tritonforge.triton.schema import OPTIONAL, REPEATED, Field, build_message_c
 
 __all__ = ["Feature", "FeatureValue", "decode_example", "encode_example"]
 
-#: What a feature holds, as it is decoded.
+#: A decoded feature.
 Feature: TypeAlias = "tuple[bytes, ...] | tuple[int, ...] | tuple[float, ...]"
 
-#: What may be encoded: one value, or a sequence of values of one kind. Text goes as UTF-8.
+#: A feature to encode: one value, or a sequence of values of one kind. Text is encoded as UTF-8.
 FeatureValue: TypeAlias = "Buffer | str | int | float | Sequence[Buffer | str] | Sequence[int] | Sequence[float]"
 
 _TEXT: Final = (bytes, bytearray, memoryview, str)
@@ -43,55 +43,50 @@ _SCHEMA: Final[Mapping[str, Sequence[Field]]] = {
 
 
 @lru_cache(maxsize=1)
-def _example() -> Any:
+def _example_class() -> Any:
     return build_message_class("tensorflow", _SCHEMA, "Example")
 
 
 def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
-    """The features as one serialised Example, in the order of their names: equal features give equal bytes.
+    """Serialise features as one Example, in the order of their names: equal features give equal bytes.
 
     Integers (and booleans) become an Int64List, other numbers a FloatList, bytes and text a BytesList; an empty
-    sequence becomes a feature of no kind. Raises EncodeError.
+    sequence becomes a feature without a kind. Raises EncodeError.
     """
-    message = _example()()
-    for name in sorted(features):
-        _add(message, name, features[name])
+    message = _example_class()()
+    name = ""
+    try:
+        for name in sorted(features):
+            entry = message.features.feature.add(key=name.encode())
+            entry.value.SetInParent()
+            _fill_feature(entry.value, features[name])
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:  # of protobuf, and of _fill_feature
+        raise EncodeError(f"feature {name!r}: {error}") from error
     encoded: bytes = message.SerializeToString(deterministic=True)
     return encoded
 
 
-def _add(example: Any, name: str, value: Any) -> None:
-    """Add a feature to an Example message."""
-    try:
-        entry = example.features.feature.add(key=name.encode())
-        entry.value.SetInParent()
-        _fill(entry.value, value)
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:  # of protobuf, and of _fill
-        raise EncodeError(f"feature {name!r}: {error}") from error
-
-
-def _fill(feature: Any, value: Any) -> None:
-    """Put a value, or a sequence of values of one kind, into a Feature message."""
+def _fill_feature(feature: Any, value: Any) -> None:
     if isinstance(value, (*_TEXT, numbers.Real)):
         value = (value,)
     if not isinstance(value, Iterable):
         raise TypeError(f"expected a value or a sequence of values, found {type(value).__name__}")
     kinds: set[str] = set()
     plain: list[Any] = []
-    for each in value:
-        if isinstance(each, _TEXT):
+    for item in value:
+        if isinstance(item, _TEXT):
             kinds.add("bytes_list")
-            plain.append(each.encode() if isinstance(each, str) else bytes(each))
-        elif isinstance(each, numbers.Integral):
+            plain.append(item.encode() if isinstance(item, str) else bytes(item))
+        elif isinstance(item, numbers.Integral):
             kinds.add("int64_list")
-            plain.append(int(each))
-        elif isinstance(each, numbers.Real):
+            plain.append(int(item))
+        elif isinstance(item, numbers.Real):
             kinds.add("float_list")
-            plain.append(float(each))
+            plain.append(float(item))
         else:
-            raise TypeError(f"expected bytes, text or numbers, found {type(each).__name__}")
+            raise TypeError(f"expected bytes, text or numbers, found {type(item).__name__}")
     if kinds == {"int64_list", "float_list"}:
-        kinds = {"float_list"}  # protobuf makes the integers among them floats
+        kinds = {"float_list"}  # protobuf converts the integers among them to floats
     if len(kinds) > 1:
         raise TypeError(f"its values are of more than one kind: {', '.join(sorted(kinds))}")
     for kind in kinds:
@@ -99,24 +94,24 @@ def _fill(feature: Any, value: Any) -> None:
 
 
 def decode_example(data: Buffer) -> dict[str, Feature]:
-    """The features of a serialised Example, each as a tuple; a feature of no kind is empty.
+    """Parse the features of a serialised Example, each as a tuple; a feature without a kind is empty.
 
-    Where a name stands twice the last one counts, as in any protobuf map. Raises DecodeError.
+    Of features with the same name the last one counts, as in any protobuf map. Raises DecodeError.
     """
     try:
-        message = _example().FromString(bytes(data))
+        message = _example_class().FromString(bytes(data))
     except ProtobufDecodeError as error:
-        raise DecodeError(f"expected a serialised tf.train.Example, found {len(data)} bytes that are none") from error
+        raise DecodeError(f"expected a serialised tf.train.Example, found {len(data)} other bytes") from error
     features: dict[str, Feature] = {}
     for entry in message.features.feature:
         kinds = [kind for kind in _KINDS if entry.value.HasField(kind)]
         if len(kinds) > 1:
-            raise DecodeError(f"feature {_name(entry.key)!r} is of more than one kind: {', '.join(kinds)}")
-        features[_name(entry.key)] = tuple(getattr(entry.value, kinds[0]).value) if kinds else ()
+            raise DecodeError(f"feature {_decode_name(entry.key)!r} is of more than one kind: {', '.join(kinds)}")
+        features[_decode_name(entry.key)] = tuple(getattr(entry.value, kinds[0]).value) if kinds else ()
     return features
 
 
-def _name(key: bytes) -> str:
+def _decode_name(key: bytes) -> str:
     try:
         return key.decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Classic manifests: the objects that one JSON array lists, read as its text arrives. No I/O.
+"""Classic manifests: lists of objects in one JSON array, read as its text arrives. No I/O.
 
 ``[{"prefix": "s3://bucket/folder/"}, "key", ...]``. Source: API_S3DataSource and API_TransformS3DataSource, `S3Uri`.
 """
@@ -16,22 +16,21 @@ __all__ = ["ManifestElement", "describe_value", "read_manifest_elements", "read_
 
 _BLANKS: Final = " \t\r\n"
 
-#: Characters of the longest element of a manifest: a key has 1024 bytes, and JSON may write each as six characters.
+#: Characters of the longest element: a key has 1024 bytes, and JSON may write each as six characters.
 _LONGEST: Final = 16 * 1024
 
 
 class ManifestElement(NamedTuple):
-    """One element of the array, and the line that it begins on, counted from 1."""
+    """One element of the array, and the line where it begins, counted from 1."""
 
     line: int
     value: object
 
 
 def read_manifest_uris(chunks: Iterable[Buffer]) -> Iterator[tuple[str, str]]:
-    """The objects of a manifest, each with its prefix, as its text arrives; a manifest of any length.
+    """Yield the address and the prefix of each object of a manifest of any length, as its text arrives.
 
-    ``[{"prefix": "s3://bucket/folder/"}, "key", ...]``; an object with another prefix holds from there on. Raises
-    ManifestError, after everything before the damage was given out.
+    A further prefix applies to the keys after it. Raises ManifestError, after all objects before the damage.
     """
     prefix: str | None = None
     for line, element in read_manifest_elements(chunks):
@@ -50,16 +49,16 @@ def read_manifest_uris(chunks: Iterable[Buffer]) -> Iterator[tuple[str, str]]:
 
 
 def read_manifest_elements(chunks: Iterable[Buffer]) -> Iterator[ManifestElement]:
-    """The elements of one JSON array, read piece by piece, whatever they are. Raises ManifestError where it is none."""
+    """Yield the elements of one JSON array, whatever they are. Raises ManifestError for invalid JSON."""
     decoder = json.JSONDecoder()
-    text = _Text(chunks)
+    text = _TextReader(chunks)
     if text.next() != "[":
         raise ManifestError("the manifest must be a JSON array", line=text.line())
     text.at += 1
     separator = ""
     while (character := text.next()) != "]":
         if separator and character != separator:
-            raise text.error(f"the manifest is no JSON: expected , or ] at character {text.position}")
+            raise text.error(f"the manifest is not JSON: expected , or ] at character {text.position}")
         if separator:
             text.at += 1
             text.next()
@@ -68,8 +67,8 @@ def read_manifest_elements(chunks: Iterable[Buffer]) -> Iterator[ManifestElement
                 element, end = decoder.raw_decode(text.text, text.at)
             except (ValueError, RecursionError) as error:
                 if len(text.text) - text.at < _LONGEST and text.more():
-                    continue  # it may be cut by the end of the chunk
-                raise text.error(f"the manifest is no JSON at character {text.position}") from error
+                    continue  # the element may continue in the next chunk
+                raise text.error(f"the manifest is not JSON at character {text.position}") from error
             break
         line = text.line()
         text.at = end
@@ -77,25 +76,25 @@ def read_manifest_elements(chunks: Iterable[Buffer]) -> Iterator[ManifestElement
         separator = ","
     text.at += 1
     if text.next():
-        raise text.error(f"the manifest goes on after its end, at character {text.position}")
+        raise text.error(f"the manifest continues after its end, at character {text.position}")
 
 
 def describe_value(value: object) -> str:
-    """A JSON value as a message shows it: at most 60 characters of its text."""
+    """Return at most 60 characters of a JSON value, for a message."""
     try:
         return f"{json.dumps(value, ensure_ascii=False):.60}"
     except RecursionError:
         return "something nested too deep"
 
 
-class _Text:
-    """The characters of a stream from a place on; ``at`` is that place in what is held."""
+class _TextReader:
+    """The characters of a stream; ``at`` is the current position in ``text``, the part in memory."""
 
     def __init__(self, chunks: Iterable[Buffer]) -> None:
         self._chunks = iter(chunks)
-        self._cut = b""  # of a character that ends in the next chunk
-        self._passed = 0
-        self._lines, self._counted = 1, 0  # the line of the character before which lines were counted
+        self._cut = b""  # the start of a character that ends in the next chunk
+        self._passed = 0  # characters before `text`
+        self._lines, self._counted = 1, 0  # the line number at the position `_counted`
         self.text = ""
         self.at = 0
 
@@ -104,7 +103,7 @@ class _Text:
         return self._passed + self.at
 
     def line(self) -> int:
-        """The line of the place, counted from 1."""
+        """Return the line of the current position, counted from 1."""
         self._lines += self.text.count("\n", self._counted, self.at)
         self._counted = self.at
         return self._lines
@@ -113,7 +112,7 @@ class _Text:
         return ManifestError(message, line=self.line())
 
     def more(self) -> bool:
-        """Take the next chunk; False at the end."""
+        """Take the next chunk; return False at the end."""
         chunk = next(self._chunks, None)
         if chunk is None:
             if self._cut:
@@ -132,7 +131,7 @@ class _Text:
         return True
 
     def next(self) -> str:
-        """The next character that is no blank, "" at the end."""
+        """Move to the next character that is not blank and return it, "" at the end."""
         while True:
             while self.at < len(self.text):
                 if self.text[self.at] not in _BLANKS:

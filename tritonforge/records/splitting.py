@@ -1,9 +1,7 @@
-"""Splitting: a stream of chunks becomes records, by TFRecord or RecordIO framing, by lines, or not at all. No I/O here.
+"""Splitting a stream of chunks into records, and joining records into the bodies of requests. No I/O.
 
-What is a record follows from the stream alone: the same bytes in other chunks give the same records and the same error.
-At most one chunk and one record are held.
-
-Batching: records become the bodies of requests, and the answers one object again. This module does no I/O.
+Records follow from the stream alone: the same bytes in other chunks give the same records and the same error. At most
+one chunk and one record are in memory.
 """
 
 from __future__ import annotations
@@ -28,6 +26,9 @@ from tritonforge.records.stream import (
 
 __all__ = ["AssembleWith", "Batch", "assemble", "build_batches", "split"]
 
+#: Source: API_TransformOutput, `AssembleWith`.
+AssembleWith: TypeAlias = Literal["None", "Line"]
+
 
 def split(
     chunks: Iterable[Buffer],
@@ -37,24 +38,24 @@ def split(
     offset: int = 0,
     number: int = 0,
 ) -> Iterator[Record]:
-    r"""The records of a stream, one after another, as soon as they are there.
+    r"""Split a stream into records, each yielded as soon as it is complete.
 
-    Records are views of the chunks, so a chunk must not be written to again. A payload of more than ``max_record``
-    bytes is an error, found before memory is asked for it. ``offset`` and ``number`` say where in the stream the chunks
-    start, for one that is resumed.
+    Records are views of the chunks, so a chunk must not be modified afterwards. A payload of more than ``max_record``
+    bytes is an error, found before memory is allocated for it. ``offset`` and ``number`` are the position and the
+    number of the first record, for a stream that is resumed.
 
-    "Line" cuts at ``\n`` alone, so that ``\r`` stays in the payload; the payload is the line without its ``\n``, an
-    empty line is a record, and the last line needs no ``\n``. "None" gives the whole stream as one record, even an
+    "Line" splits at ``\n`` alone, so that ``\r`` stays in the payload; the payload is the line without its ``\n``, an
+    empty line is a record, and the last line needs no ``\n``. "None" yields the whole stream as one record, even an
     empty one.
 
-    Raises RecordError, after every record before the damage was given out; and whatever ``chunks`` raises.
+    Raises RecordError, after every record before the damage was yielded, and whatever ``chunks`` raises.
     """
     if split_type not in _READERS:
         raise DefinitionError(f"split_type must be one of {', '.join(_READERS)}, found {split_type!r}")
     return _READERS[split_type](chunks, max_record=max_record, offset=offset, number=number)
 
 
-def _whole(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: int) -> Iterator[Record]:
+def _read_whole(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: int) -> Iterator[Record]:
     first: memoryview | None = None
     gathered: bytearray | None = None
     for chunk in chunks:
@@ -62,10 +63,9 @@ def _whole(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: in
             continue
         if first is None:
             first = as_bytes_view(chunk)
-        elif gathered is None:
-            gathered = bytearray(first)
-            gathered += chunk
         else:
+            if gathered is None:
+                gathered = bytearray(first)
             gathered += chunk
         if len(first if gathered is None else gathered) > max_record:
             raise make_size_error(number, offset, max_record)
@@ -73,7 +73,7 @@ def _whole(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: in
     yield Record(view, view, offset, number)
 
 
-def _lines(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: int) -> Iterator[Record]:
+def _read_lines(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: int) -> Iterator[Record]:
     begun = bytearray()  # of a line that started in an earlier chunk; `offset` is where it starts
     for chunk in chunks:
         data = chunk if isinstance(chunk, bytes) else bytes(chunk)
@@ -110,21 +110,15 @@ def _lines(chunks: Iterable[Buffer], *, max_record: int, offset: int, number: in
 
 
 _READERS: Final[Mapping[str, Callable[..., Iterator[Record]]]] = MappingProxyType(
-    {"None": _whole, "Line": _lines, "RecordIO": read_recordio, "TFRecord": read_tfrecords}
+    {"None": _read_whole, "Line": _read_lines, "RecordIO": read_recordio, "TFRecord": read_tfrecords}
 )
-
-
-#: Source: API_TransformOutput, `AssembleWith`.
-AssembleWith: TypeAlias = Literal["None", "Line"]
-
-_NEWLINE: Final = b"\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The body of one request: ``count`` records, from record ``number`` on, which starts at byte ``offset``.
+    """The body of one request: ``count`` records, from record ``number`` at byte ``offset`` on.
 
-    ``body`` is a view of the stream's chunk where the batch has one record, else memory of its own.
+    ``body`` is a view of the stream's chunk if the batch has one record, else memory of its own.
     """
 
     body: Buffer
@@ -134,22 +128,22 @@ class Batch:
 
 
 def build_batches(records: Iterable[Record], strategy: BatchStrategy, max_payload: int) -> Iterator[Batch]:
-    """The records as bodies of at most ``max_payload`` bytes, in order.
+    """Join records into bodies of at most ``max_payload`` bytes, in order.
 
-    SingleRecord gives each record's payload without its framing; MultiRecord joins as many framed records as fit.
+    SingleRecord yields each record's payload without its framing; MultiRecord joins as many framed records as fit.
     Source: API_TransformInput, `SplitType`: padding is removed for SingleRecord, and not for MultiRecord.
 
     Raises RecordError for a record that does not fit alone, and what ``records`` raises: in both cases after the
-    records before were given out.
+    records before were yielded.
     """
     if strategy not in get_args(BatchStrategy):
         raise DefinitionError(f"strategy must be one of {', '.join(get_args(BatchStrategy))}, found {strategy!r}")
     if max_payload < 1:
         raise DefinitionError(f"max_payload must be 1 byte or more, found {max_payload}")
-    return (_single if strategy == "SingleRecord" else _multiple)(records, max_payload)
+    return (_batch_singly if strategy == "SingleRecord" else _batch_together)(records, max_payload)
 
 
-def _single(records: Iterable[Record], max_payload: int) -> Iterator[Batch]:
+def _batch_singly(records: Iterable[Record], max_payload: int) -> Iterator[Batch]:
     for record in records:
         size = len(record.payload)
         if size > max_payload:
@@ -157,9 +151,9 @@ def _single(records: Iterable[Record], max_payload: int) -> Iterator[Batch]:
         yield Batch(record.payload, record.number, 1, record.offset)
 
 
-def _multiple(records: Iterable[Record], max_payload: int) -> Iterator[Batch]:
+def _batch_together(records: Iterable[Record], max_payload: int) -> Iterator[Batch]:
     first: Record | None = None  # of the batch that is being filled
-    body = bytearray()  # empty while the first record is the only one, which is not copied
+    body = bytearray()  # empty while the batch has one record, which is not copied
     count = size = 0
     iterator = iter(records)
     while True:
@@ -189,18 +183,11 @@ def _multiple(records: Iterable[Record], max_payload: int) -> Iterator[Batch]:
 
 
 def assemble(parts: Iterable[Buffer], assemble_with: AssembleWith) -> Iterator[Buffer]:
-    r"""The answers of an object's requests as the pieces of its output, to be written one after another.
+    r"""Yield the pieces of an object's output, made of the responses to its requests.
 
-    "None" adds nothing, "Line" a ``\n`` after every answer. Source: API_TransformOutput, `AssembleWith`.
+    "None" adds nothing, "Line" a ``\n`` after every response. Source: API_TransformOutput, `AssembleWith`.
     """
     if assemble_with not in get_args(AssembleWith):
-        found = f"found {assemble_with!r}"
-        raise DefinitionError(f"assemble_with must be one of {', '.join(get_args(AssembleWith))}, {found}")
-    return _assembled(parts, assemble_with == "Line")
-
-
-def _assembled(parts: Iterable[Buffer], lines: bool) -> Iterator[Buffer]:
-    for part in parts:
-        yield part
-        if lines:
-            yield _NEWLINE
+        allowed = ", ".join(get_args(AssembleWith))
+        raise DefinitionError(f"assemble_with must be one of {allowed}, found {assemble_with!r}")
+    return (piece for part in parts for piece in ((part, b"\n") if assemble_with == "Line" else (part,)))

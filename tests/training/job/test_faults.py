@@ -69,7 +69,7 @@ def test_a_program_that_ends_well_on_a_broken_channel_has_failed_all_the_same(tm
 @pytest.mark.parametrize(
     ("manifest", "sentence"),
     [
-        (MANIFEST + b"{no json\n", "line 3: the line is no JSON"),
+        (MANIFEST + b"{no json\n", "line 3: the line is not JSON"),
         (MANIFEST.replace(b'"label":2', b'"lable":2'), "line 2: label: the line does not have it; did you mean lable?"),
         (b"", "there is nothing in it"),
         (b'[{"prefix":"s3://b/"},"1.jpg"]\n', "is this a classic manifest?"),

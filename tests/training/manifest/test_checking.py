@@ -196,7 +196,7 @@ def test_all_problems_are_found_and_what_is_in_it_is_counted() -> None:
     data = [text(CARS), b"{\n", text(outside, {"source-ref": "s3://b/unlabelled"}), text(bus)]
     check = ManifestCheck(data, names=("source-ref", CAR_LABEL))
     assert list(map(str, check)) == [
-        "line 2: the line is no JSON: Expecting property name enclosed in double quotes at character 2",
+        "line 2: the line is not JSON: Expecting property name enclosed in double quotes at character 2",
         f"line 3: {CAR_LABEL}: annotations[0]: the box begins outside the image, at (-1, 458)",
         f"line 3: {CAR_LABEL}: annotations[1]: the box is empty: 0 x 96 pixels",
         f"line 4: {CAR_LABEL}: the line does not have it (it has source-ref)",

@@ -70,7 +70,7 @@ KEY = "is no key; expected the rest of an address, as a text"
          [(4, "prefix", "SageMaker reads one prefix, which is the first element")]),
         (['{"prefix": "s3://b/"}', json.dumps("k" * 1019)], [(3, "", "the address has more than 1024 characters")]),
         (['{"prefix": "s3://b/"}', json.dumps("k" * 1017)], []),
-        (['{"prefix": "s3://b/"}', '"a" "b"'], [(3, "", "the manifest is no JSON: expected , or ] at character 29")]),
+        (['{"prefix": "s3://b/"}', '"a" "b"'], [(3, "", "the manifest is not JSON: expected , or ] at character 29")]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 5, 4096])
@@ -88,6 +88,6 @@ def test_a_prefix_may_be_a_folder_of_this_machine_where_that_is_allowed() -> Non
 
 def test_a_manifest_that_is_none_has_the_line_of_the_damage() -> None:
     """Also for who only reads it."""
-    with pytest.raises(ManifestError, match="line 3: the manifest is no JSON") as error:
+    with pytest.raises(ManifestError, match="line 3: the manifest is not JSON") as error:
         list(read_classic_uris([b'[\n{"prefix": "s3://b/"},\n"a', b'"x\n]']))
     assert error.value.line == 3

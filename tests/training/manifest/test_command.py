@@ -63,7 +63,7 @@ def test_each_problem_is_one_line(run: Run, tmp_path: Path) -> None:
     assert code == 1
     assert out.splitlines() == [
         f"{path}:1: more: the line does not have it (it has source-ref, {CAR_LABEL}, {CAR_LABEL}-metadata)",
-        f"{path}:2: the line is no JSON: Expecting property name enclosed in double quotes at character 2",
+        f"{path}:2: the line is not JSON: Expecting property name enclosed in double quotes at character 2",
         f"{path}:3: more: the line does not have it (it has source-ref, {CAR_LABEL}, {CAR_LABEL}-metadata)",
         f"{path}:3: {CAR_LABEL}: annotations[1]: {WIDE}",
         f"{path}:3: {CAR_LABEL}: annotations[2]: the box is empty: 61 x 0 pixels",
@@ -115,9 +115,9 @@ def test_the_report_for_machines(run: Run, tmp_path: Path) -> None:
         ("a.json", b'{"images": [],\n "annotations": [5]}', "annotations.json", ": annotations[0]: must be an object"),
         ("a.json", b'{"images": [], "annotations": [5]}', "annotations.json", ": annotations[0]: must be an object"),
         ("x.json", b'{"file": "", "image_size": [],\n"annotations": []}', "documents of the built", ": file: must be"),
-        ("x.json", b'{"images": ', "annotations.json", ":1: the document is no JSON"),
+        ("x.json", b'{"images": ', "annotations.json", ":1: the document is not JSON"),
         ("m.json", b'{"source-ref": "x"}\n{"a": 1}', "an augmented manifest", ":1: source-ref: x is not on S3"),
-        ("m", b'{"source-ref": ', "an augmented manifest", ":1: the line is no JSON"),
+        ("m", b'{"source-ref": ', "an augmented manifest", ":1: the line is not JSON"),
         ("m", b"", "an augmented manifest", ": the manifest is empty"),
     ],
 )
@@ -184,7 +184,7 @@ def test_what_is_wrong_ends_a_conversion_and_nothing_is_written(run: Run, tmp_pa
     target.write_bytes(b"kept")
     code, _, err = run("convert", path, "--to", "augmented", "-o", target)
     assert code == 2
-    assert f"error: {path}:2: the line is no JSON" in err
+    assert f"error: {path}:2: the line is not JSON" in err
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m", "out"]
     assert target.read_bytes() == b"kept"
     code, _, err = run("convert", path, "--to", "augmented", "-o", tmp_path / "none" / "x")
@@ -269,7 +269,7 @@ def test_a_classic_manifest_gets_its_labels(run: Run, tmp_path: Path) -> None:
         ("l.csv", "0\n1\n2\n", "classic: label: there are more labels than objects, of which there are 2"),
         ("l.csv", "a,0\n", "l.csv has no label for s3://foo/b"),
         ("l.csv", "a,0\nb,1,2\n", "l.csv: row 2 has 3 fields; expected key,label, or one label"),
-        ("l.jsonl", "0\nx\n", "l.jsonl:2: the line is no JSON"),
+        ("l.jsonl", "0\nx\n", "l.jsonl:2: the line is not JSON"),
     ],
 )
 def test_labels_that_do_not_fit(run: Run, tmp_path: Path, name: str, content: str, sentence: str) -> None:

@@ -229,7 +229,7 @@ def test_documents_that_are_no_json_say_the_line() -> None:
     """Both kinds."""
     for problems in (check_annotations, check_detector_document):
         (found,) = list(problems(b'{\n "images": [}'))
-        assert (found.line, found.what) == (2, "the document is no JSON: Expecting value at character 13")
+        assert (found.line, found.what) == (2, "the document is not JSON: Expecting value at character 13")
         (found,) = list(problems(b"[]"))
         assert found.what.startswith("the document must be an object")
 

@@ -70,8 +70,8 @@ def test_a_manifest_is_never_held_whole() -> None:
     [
         (b"", "the line is empty"),
         (b"  \t", "the line is empty"),
-        (b'{"a": 1', "the line is no JSON: Expecting ',' delimiter at character 8"),
-        (b'{"a": "1', "the line is no JSON: Unterminated string starting at character 7"),
+        (b'{"a": 1', "the line is not JSON: Expecting ',' delimiter at character 8"),
+        (b'{"a": "1', "the line is not JSON: Unterminated string starting at character 7"),
         (b"[1]", "must be a JSON object, found an array; is this a classic manifest?"),
         (b"17", "must be a JSON object, found 17"),
         (b'{"a": 1, "b": {"c": 1, "c": 2}}', "c: the line has it twice"),
