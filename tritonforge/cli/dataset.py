@@ -198,7 +198,7 @@ class Dataset:
             yield from within(self.path, split_lines(self.chunks()))
             return
         for line in self.lines(folder=folder if self.form != "classic" else "", names=names):
-            yield line.number, line.written()
+            yield line.number, line.to_bytes()
 
 
 def data_set(path: str, form: Form | None, flags: Mapping[str, Any]) -> Dataset:

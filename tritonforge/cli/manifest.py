@@ -119,7 +119,7 @@ def convert(
         if to == "augmented":
             with written(output) as file:
                 for line in _augmented(found, progress, images=images, label=label, labels=labels, names=names):
-                    file.write(line.written())
+                    file.write(line.to_bytes())
                     tally.line(line)
         else:
             pictures = tally.images(_pictures(found, progress, tally, images=images, label=label, names=names))

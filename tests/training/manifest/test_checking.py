@@ -113,7 +113,7 @@ def cars(change: Callable[[Any, Any], object]) -> dict[str, Any]:
         (lambda b, m: b["annotations"][0].update(class_id=3), METADATA,
          "class-map: class 3 is not in it (it has 0)"),
         (lambda b, m: m["class-map"].update(dog="1"), METADATA,
-         "class-map: 'dog' is no class; expected the text of a whole number"),
+         "class-map: 'dog' is not a class; expected the text of a whole number"),
         (lambda b, m: m["class-map"].update({"1": 2}), METADATA, "class-map.1: must be the name of a class"),
         (lambda b, m: m.update({"class-map": []}), METADATA, 'class-map: must be an object like {"0": "car"}'),
         (lambda b, m: m.update({"human-annotated": "maybe"}), METADATA, "human-annotated: must be yes or no"),
@@ -142,8 +142,8 @@ def test_boxes_that_are_wrong(change: Callable[[Any, Any], object], attribute: s
         ({**SEGMENTS, "city-streets-ref": "mask.png"}, "city-streets-ref",
          "mask.png is not on S3, from where SageMaker reads; expected s3://bucket/key (--local takes paths)"),
         ({**SEGMENTS, "city-streets-ref-metadata": {"type": "groundtruth/semantic-segmentation"}}, "city-streets-ref",
-         "its metadata must have an internal-color-map, which tells the class of each colour"),
-        ({"source-ref": "s3://bucket"}, "source-ref", "s3://bucket is no address of an object; expected s3://bucket/key"),
+         "its metadata must have an internal-color-map, with the class of each colour"),
+        ({"source-ref": "s3://bucket"}, "source-ref", "s3://bucket is not the address of an object; expected s3://bucket/key"),
         ({"source-ref": 5}, "source-ref", "must be the address of an object, s3://bucket/key"),
         ({"source-ref": "https://x/y"}, "source-ref",
          "https://x/y is not on S3, from where SageMaker reads; expected s3://bucket/key (--local takes paths)"),
@@ -231,7 +231,7 @@ def test_a_check_holds_no_more_than_a_line() -> None:
 
 def test_classes_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A manifest in which each line has a class of its own is checked in bounded memory, too."""
-    monkeypatch.setattr(checking, "_MOST_CLASSES", 3)
+    monkeypatch.setattr(checking, "_MAX_CLASSES", 3)
     lines = [
         {**SPECIES, "species": str(number), "species-metadata": {**SPECIES["species-metadata"], "class-name": "x"}}
         for number in range(10)

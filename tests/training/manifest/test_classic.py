@@ -29,11 +29,13 @@ def test_the_seeds_manifest_becomes_the_seeds_lines() -> None:
         {"source-ref": "s3://foo/relative/path/to/data-1", "label": "0"},
         {"source-ref": "s3://foo/relative/path/to/data-2", "label": "1"},
     ).replace(b" ", b"")
-    assert b"".join(line.written() for line in build_augmented_lines(read_classic_uris([SEED]), ["0", "1"])) == expected
+    assert (
+        b"".join(line.to_bytes() for line in build_augmented_lines(read_classic_uris([SEED]), ["0", "1"])) == expected
+    )
     by_name = build_augmented_lines(URIS, lambda uri: str(int(uri[-1]) - 1))
     assert [line.number for line in by_name] == [1, 2]
     assert (
-        b"".join(line.written() for line in build_augmented_lines(URIS, lambda uri: str(int(uri[-1]) - 1))) == expected
+        b"".join(line.to_bytes() for line in build_augmented_lines(URIS, lambda uri: str(int(uri[-1]) - 1))) == expected
     )
 
 
@@ -51,15 +53,15 @@ def test_labels_and_objects_must_be_as_many() -> None:
         next(build_augmented_lines(URIS, ["0", "1"], label="source-ref"))
 
 
-KEY = "is no key; expected the rest of an address, as a text"
+KEY = "is not a key; expected the rest of an address"
 
 
 @pytest.mark.parametrize(
     ("lines", "problems"),
     [
-        (['{"prefix": ""}', '"a"'], [(2, "prefix", "'' is no prefix on S3; expected s3://bucket/folder/")]),
-        (['{"prefix": "s3://"}', '"a"'], [(2, "prefix", "'s3://' is no prefix on S3; expected s3://bucket/folder/")]),
-        (['{"prefix": "/data/"}', '"a"'], [(2, "prefix", "'/data/' is no prefix on S3; expected s3://bucket/folder/")]),
+        (['{"prefix": ""}', '"a"'], [(2, "prefix", "'' is not a prefix on S3; expected s3://bucket/folder/")]),
+        (['{"prefix": "s3://"}', '"a"'], [(2, "prefix", "'s3://' is not a prefix on S3; expected s3://bucket/folder/")]),
+        (['{"prefix": "/data/"}', '"a"'], [(2, "prefix", "'/data/' is not a prefix on S3; expected s3://bucket/folder/")]),
         (['"a"', '"b"'], [(2, "prefix", 'the manifest must begin with {"prefix": "s3://bucket/folder/"}')]),
         (['{"prefix": "s3://b/"}'], [(None, "", "the manifest lists no object")]),
         ([], [(None, "", "the manifest is empty")]),

@@ -1,11 +1,11 @@
-"""Manifests: labelled data as SageMaker reads it, checked line by line, converted, and split. No I/O here.
+"""Manifests: labelled data as SageMaker reads it, checked line by line, converted, and split. No I/O.
 
-    chunks -> `read` -> `Line` -> `selected` -> `Reference` | `Value` -> the pipe of a training job
-                          |
-                          +-> `labelled` -> `Labelled` <-> annotations.json, the built-in detector's documents
+    chunks -> `read_lines` -> `Line` -> `select_attributes` -> `Reference` | `Value` -> the pipe of a training job
+                                |
+                                +-> `read_labelled_image` -> `LabelledImage` <-> `detection_formats`
 
-A line at a time, with bounded memory. A manifest that is wrong is one ManifestError with the line and the attribute
-where it is read, and a `Problem` for each thing where it is checked.
+Data are processed line by line in bounded memory. Reading an invalid manifest raises one ManifestError with its line
+and attribute; checking it yields every `Problem`.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""annotations.json: the labels of a folder of images in one document, as JumpStart's object detectors read it. No I/O.
+"""Formats of object detection data besides the augmented manifest, checked, read and built. No I/O.
 
+annotations.json holds the labels of a folder of images in one document, as JumpStart's object detectors read it:
 ``{"images": [{"file_name", "height", "width", "id"}], "annotations": [{"image_id", "bbox": [xmin, ymin, xmax, ymax],
-"category_id"}]}``, in pixels from the upper left corner. It looks like COCO's format and is not: COCO's boxes are
-``[x, y, width, height]``, and this has no names of classes. Source: SageMaker developer guide, "Object Detection -
-TensorFlow", and the model cards of ``tensorflow-od1-*``.
+"category_id"}]}``, in pixels from the upper left corner. It resembles COCO's format, but COCO's boxes are ``[x, y,
+width, height]``, and this format has no names of classes.
 
-The built-in detector's format: one JSON document for each image, in a channel beside that of the images. No I/O.
+The built-in detector reads one JSON document per image, in a channel beside that of the images: ``{"file",
+"image_size": [{"width", "height", "depth"}], "annotations": [{"class_id", "left", "top", "width", "height"}],
+"categories": [{"class_id", "name"}]}``. ``file`` is the path of the image in its channel, and the document is named
+after it. Classes are numbered from 0 without gaps; ``categories`` is optional.
 
-``{"file", "image_size": [{"width", "height", "depth"}], "annotations": [{"class_id", "left", "top", "width",
-"height"}], "categories": [{"class_id", "name"}]}``. ``file`` is the image below its channel, and the document is called
-after it. Classes are numbered without gaps, from 0; ``categories`` may be left out. Source: SageMaker developer guide,
+Sources: SageMaker developer guide, "Object Detection - TensorFlow", and the model cards of ``tensorflow-od1-*``;
 "Object Detection - MXNet", "Train with the Image Format".
 """
 
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 from tritonforge.errors import ManifestError
 from tritonforge.records.manifest import describe_value
-from tritonforge.training.manifest.checking import Problem, describe_error_as_problem
+from tritonforge.training.manifest.checking import Problem
 from tritonforge.training.manifest.labels import (
     SOURCE_ATTRIBUTE,
     Box,
@@ -52,20 +53,20 @@ _COCO: Final = "this is COCO's format, whose boxes are [x, y, width, height]; he
 
 
 def build_annotations(images: Iterable[LabelledImage], *, folder: str = "") -> dict[str, Any]:
-    """The document of labelled images, which get their numbers as they come; it is held whole.
+    """Build annotations.json of labelled images, numbered in their order.
 
-    ``folder`` is where the images lie, so that their names are below it; without one, a name is the last part of an
-    address. Raises ManifestError for an image that lies elsewhere, and for two of one name.
+    ``folder`` is where the images are, so that their names are relative to it; without one, a name is the last part of
+    an address. Raises ManifestError for an image outside the folder, and for two images of the same name.
     """
     pictures: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    seen: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for number, image in enumerate(images):
         name, size = relative_name(image.source, folder), image.boxes.size
-        other = seen.setdefault(name, image.source)
-        if len(seen) <= number:
+        other = sources.setdefault(name, image.source)
+        if len(sources) <= number:
             what = "twice" if other == image.source else f"and {other} both"
-            raise ManifestError(f"{image.source} {what} would be called {name}; say the folder that the images lie in")
+            raise ManifestError(f"{image.source} {what} would be called {name}; give the folder of the images")
         pictures.append({"file_name": name, "height": size.height, "width": size.width, "id": number})
         annotations += [
             {"image_id": number, "bbox": [box.left, box.top, box.right, box.bottom], "category_id": box.class_id}
@@ -77,70 +78,69 @@ def build_annotations(images: Iterable[LabelledImage], *, folder: str = "") -> d
 def read_annotations(
     document: bytes | str, *, folder: str = "", names: Mapping[int, str] | None = None
 ) -> Iterator[LabelledImage]:
-    """The labelled images of a document, in its order, with their addresses below a folder.
+    """Yield the labelled images of annotations.json in order, with their addresses below a folder.
 
-    Raises ManifestError, with all that is wrong, before anything is given out.
+    Raises ManifestError, with all problems, before anything is yielded.
     """
-    value = _parsed(document)
-    found = list(_problems(value))
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise ManifestError(f"{found[0].what}{more}", attribute=found[0].attribute)
-    boxes: dict[int | str, list[Box]] = {each["id"]: [] for each in value["images"]}
-    for each in value["annotations"]:
-        boxes[each["image_id"]].append(_box(each))
-    for each in value["images"]:
-        size = ImageSize(each["width"], each["height"])
-        yield LabelledImage(
-            join_source(each["file_name"], folder), Boxes(size, tuple(boxes[each["id"]])), dict(names or {})
-        )
+    value = _parse_annotations(document)
+    problems = list(_check_annotations(value))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ManifestError(f"{problems[0].what}{more}", attribute=problems[0].attribute)
+    boxes: dict[int | str, list[Box]] = {image["id"]: [] for image in value["images"]}
+    for annotation in value["annotations"]:
+        boxes[annotation["image_id"]].append(_build_box(annotation["category_id"], annotation["bbox"]))
+    for image in value["images"]:
+        size = ImageSize(image["width"], image["height"])
+        source = join_source(image["file_name"], folder)
+        yield LabelledImage(source, Boxes(size, tuple(boxes[image["id"]])), dict(names or {}))
 
 
 def check_annotations(document: bytes | str) -> Iterator[Problem]:
-    """Everything that is wrong with a document; the attribute says where, like ``annotations[3]``."""
+    """Yield everything that is wrong with annotations.json; the attribute is a path like ``annotations[3]``."""
     try:
-        value = _parsed(document)
+        value = _parse_annotations(document)
     except ManifestError as error:
-        yield describe_error_as_problem(error)
+        yield Problem.from_error(error)
         return
-    yield from _problems(value)
+    yield from _check_annotations(value)
 
 
-def _parsed(document: bytes | str) -> dict[str, Any]:
+def _parse_annotations(document: bytes | str) -> dict[str, Any]:
     value = read_json(document, what="the document")
     if not isinstance(value, dict):
         raise ManifestError('the document must be an object, {"images": [...], "annotations": [...]}')
     return value
 
 
-def _problems(value: dict[str, Any]) -> Iterator[Problem]:
+def _check_annotations(value: dict[str, Any]) -> Iterator[Problem]:
     if "categories" in value:
         yield Problem(None, "categories", _COCO)
+    if missing := [name for name in ("images", "annotations") if not isinstance(value.get(name), list)]:
+        yield from (Problem(None, name, "must be a list") for name in missing)
+        return
     sizes: dict[int | str, ImageSize | None] = {}
     files: dict[str, int] = {}
-    lists = ("images", "annotations")
-    if not all(isinstance(value.get(name), list) for name in lists):
-        yield from (Problem(None, name, "must be a list") for name in lists if not isinstance(value.get(name), list))
-        return
-    for index, each in enumerate(value["images"]):
+    for index, image in enumerate(value["images"]):
         path = f"images[{index}]"
-        if not isinstance(each, dict):
+        if not isinstance(image, dict):
             yield Problem(None, path, "must be an object with file_name, height, width and id")
             continue
-        yield from _image(each, path, sizes)
-        if isinstance(each.get("file_name"), str):
-            first = files.setdefault(each["file_name"], index)
+        yield from _check_image(image, path, sizes)
+        if isinstance(image.get("file_name"), str):
+            first = files.setdefault(image["file_name"], index)
             if first != index:
-                yield Problem(None, path, f"{each['file_name']} is images[{first}] already")
-    for index, each in enumerate(value["annotations"]):
+                yield Problem(None, path, f"{image['file_name']} is images[{first}] already")
+    for index, annotation in enumerate(value["annotations"]):
         path = f"annotations[{index}]"
-        if not isinstance(each, dict):
+        if not isinstance(annotation, dict):
             yield Problem(None, path, "must be an object with image_id, bbox and category_id")
             continue
-        yield from _annotation(each, path, sizes)
+        yield from _check_annotation(annotation, path, sizes)
 
 
-def _image(value: Mapping[str, Json], path: str, sizes: dict[int | str, ImageSize | None]) -> Iterator[Problem]:
+def _check_image(value: Mapping[str, Json], path: str, sizes: dict[int | str, ImageSize | None]) -> Iterator[Problem]:
+    """Check an image, and add its size to ``sizes``, None if it is invalid."""
     name, number = value.get("file_name"), value.get("id")
     if not isinstance(name, str) or not name:
         yield Problem(None, f"{path}.file_name", "must be the name of an image")
@@ -148,24 +148,23 @@ def _image(value: Mapping[str, Json], path: str, sizes: dict[int | str, ImageSiz
     for side in wrong:
         missing = "is missing" if side not in value else "must be a whole number of at least 1"
         yield Problem(None, f"{path}.{side}", f"the {side} of the image {missing}")
-    if not _is_id(number):
+    if not isinstance(number, (int, str)) or isinstance(number, bool):
         yield Problem(None, f"{path}.id", "must be a whole number or a text")
-        return
-    assert isinstance(number, (int, str))
-    if number in sizes:
+    elif number in sizes:
         yield Problem(None, f"{path}.id", f"{number!r} is the id of another image already")
-        return
-    width, height = value.get("width"), value.get("height")
-    sizes[number] = (
-        None if wrong or not isinstance(width, int) or not isinstance(height, int) else ImageSize(width, height)
-    )
+    else:
+        width, height = value.get("width"), value.get("height")
+        valid = not wrong and isinstance(width, int) and isinstance(height, int)
+        sizes[number] = ImageSize(width, height) if valid else None  # type: ignore[arg-type]  # checked in `valid`
 
 
-def _annotation(value: Mapping[str, Any], path: str, sizes: Mapping[int | str, ImageSize | None]) -> Iterator[Problem]:
+def _check_annotation(
+    value: Mapping[str, Any], path: str, sizes: Mapping[int | str, ImageSize | None]
+) -> Iterator[Problem]:
     image, corners = value.get("image_id"), value.get("bbox")
     size = None
-    if not isinstance(image, (int, str)) or not _is_id(image) or image not in sizes:
-        yield Problem(None, f"{path}.image_id", f"{describe_value(image)} is the id of no image")
+    if not isinstance(image, (int, str)) or isinstance(image, bool) or image not in sizes:
+        yield Problem(None, f"{path}.image_id", f"{describe_value(image)} is not the id of an image")
     else:
         size = sizes[image]
     if not is_count(value.get("category_id")):
@@ -173,33 +172,26 @@ def _annotation(value: Mapping[str, Any], path: str, sizes: Mapping[int | str, I
     if not isinstance(corners, list) or len(corners) != 4 or not all(map(is_number, corners)):
         yield Problem(None, f"{path}.bbox", "must be four numbers, [xmin, ymin, xmax, ymax]")
         return
-    box = _box({"category_id": 0, "bbox": corners})
+    box = _build_box(0, corners)
+    hint = "; bbox is [xmin, ymin, xmax, ymax], not [x, y, width, height]" if min(box.width, box.height) <= 0 else ""
     for what in check_box(box, size):
-        hint = (
-            "; bbox is [xmin, ymin, xmax, ymax], not [x, y, width, height]" if min(box.width, box.height) <= 0 else ""
-        )
         yield Problem(None, f"{path}.bbox", what + hint)
 
 
-def _box(value: Mapping[str, Any]) -> Box:
-    left, top, right, bottom = value["bbox"]
-    return Box(value["category_id"], left, top, right - left, bottom - top)
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
+def _build_box(class_id: int, corners: list[Any]) -> Box:
+    left, top, right, bottom = corners
+    return Box(class_id, left, top, right - left, bottom - top)
 
 
 def build_detector_document(image: LabelledImage, *, folder: str = "") -> tuple[str, bytes]:
-    """What the document of an image is called, and the document; ``folder`` is where the images lie.
+    """Build the name and the content of the built-in detector's document of an image below ``folder``.
 
-    Raises ManifestError for an image that lies elsewhere.
+    Raises ManifestError for an image outside the folder.
     """
     name = relative_name(image.source, folder)
     if {"", ".", ".."} & set(name.split("/")):
-        raise ManifestError(
-            f"{image.source} would be called {name}, which is no path below a folder", attribute=SOURCE_ATTRIBUTE
-        )
+        what = f"{image.source} would be called {name}, which is not a path below a folder"
+        raise ManifestError(what, attribute=SOURCE_ATTRIBUTE)
     document = {
         "file": name,
         **encode_boxes(image.boxes),
@@ -209,9 +201,9 @@ def build_detector_document(image: LabelledImage, *, folder: str = "") -> tuple[
 
 
 def name_detector_document(name: str) -> str:
-    """What the document of an image is called.
+    """Return the name of the document of an image.
 
-    >>> document_name("a.b/sample.image1.jpg"), document_name("a.b/sample")
+    >>> name_detector_document("a.b/sample.image1.jpg"), name_detector_document("a.b/sample")
     ('a.b/sample.image1.json', 'a.b/sample.json')
     """
     folder, slash, last = name.rpartition("/")
@@ -220,25 +212,25 @@ def name_detector_document(name: str) -> str:
 
 
 def read_detector_document(document: bytes | str, *, folder: str = "") -> LabelledImage:
-    """The labelled image of a document. Raises ManifestError with the first thing that is wrong."""
-    value, found = _read(document)
-    if value is None or found:
-        raise ManifestError(found[0].what, line=found[0].line, attribute=found[0].attribute)
+    """Read the labelled image of a document. Raises ManifestError with the first problem."""
+    value, problems = _read_detector_document(document)
+    if value is None or problems:
+        raise ManifestError(problems[0].what, line=problems[0].line, attribute=problems[0].attribute)
     boxes = read_boxes({key: value[key] for key in ("image_size", "annotations")})[0]
     assert boxes is not None
-    names = {each["class_id"]: each["name"] for each in value.get("categories") or []}
+    names = {category["class_id"]: category["name"] for category in value.get("categories") or []}
     return LabelledImage(join_source(value["file"], folder), boxes, names)
 
 
 def check_detector_document(document: bytes | str) -> Iterator[Problem]:
-    """Everything that is wrong with a document; the attribute says where in it."""
-    yield from _read(document)[1]
+    """Yield everything that is wrong with a document; the attribute is the path in it."""
+    yield from _read_detector_document(document)[1]
 
 
 def find_class_gaps(classes: Mapping[int, object] | set[int]) -> list[int]:
-    """The numbers that are missing for classes to be numbered from 0 without gaps, at most the first ten.
+    """Return the numbers, at most ten, that are missing for classes to be numbered from 0 without gaps.
 
-    >>> gaps({0, 2, 5})
+    >>> find_class_gaps({0, 2, 5})
     [1, 3, 4]
     """
     missing: list[int] = []
@@ -250,31 +242,31 @@ def find_class_gaps(classes: Mapping[int, object] | set[int]) -> list[int]:
     return missing
 
 
-def _read(document: bytes | str) -> tuple[dict[str, Any] | None, list[Problem]]:
+def _read_detector_document(document: bytes | str) -> tuple[dict[str, Any] | None, list[Problem]]:
     try:
         value = read_json(document, what="the document")
     except ManifestError as error:
-        return None, [describe_error_as_problem(error)]
+        return None, [Problem.from_error(error)]
     if not isinstance(value, dict):
         return None, [Problem(None, "", 'the document must be an object, {"file": ..., "image_size": ..., ...}')]
-    found = []
+    problems = []
     if not isinstance(value.get("file"), str) or not value["file"]:
-        found.append(Problem(None, "file", "must be the name of the image, below its channel"))
-    found += [Problem(None, path, what) for path, what in read_boxes(value)[1]]
-    found += list(_categories(value.get("categories")))
-    return value, found
+        problems.append(Problem(None, "file", "must be the name of the image, below its channel"))
+    problems += [Problem(None, path, what) for path, what in read_boxes(value)[1]]
+    problems += list(_check_categories(value.get("categories")))
+    return value, problems
 
 
-def _categories(value: object) -> Iterator[Problem]:
+def _check_categories(value: object) -> Iterator[Problem]:
     if value is None:
         return
     if not isinstance(value, list):
         yield Problem(None, "categories", 'must be a list of {"class_id": ..., "name": ...}')
         return
-    seen: dict[int, str] = {}
-    for index, each in enumerate(value):
+    names: dict[int, str] = {}
+    for index, item in enumerate(value):
         path = f"categories[{index}]"
-        if not isinstance(each, dict) or not is_count(each.get("class_id")) or not isinstance(each.get("name"), str):
+        if not isinstance(item, dict) or not is_count(item.get("class_id")) or not isinstance(item.get("name"), str):
             yield Problem(None, path, 'must be {"class_id": ..., "name": ...}')
-        elif seen.setdefault(each["class_id"], each["name"]) != each["name"]:
-            yield Problem(None, path, f"class {each['class_id']} is called {seen[each['class_id']]!r} already")
+        elif names.setdefault(item["class_id"], item["name"]) != item["name"]:
+            yield Problem(None, path, f"class {item['class_id']} is called {names[item['class_id']]!r} already")

@@ -107,7 +107,7 @@ def _augmented(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Ma
                 if uri := _here(each):
                     path = _beside(manifest, uri)
                     if uri not in local and not path.is_file():
-                        raise line.error(name, f"there is no file {path}")
+                        raise line.make_error(name, f"there is no file {path}")
                     local[uri] = path
     if line is None:
         raise ManifestError("the manifest is empty")
@@ -122,7 +122,7 @@ def _augmented(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Ma
             for name, each in zip(names, select_attributes(line, names), strict=True):
                 if uri := _here(each):
                     attributes[name] = f"s3://{bucket}/{keys[uri]}"
-            out.write(type(line)(line.number, attributes).written())
+            out.write(type(line)(line.number, attributes).to_bytes())
     return _manifest(
         channel,
         anew,
