@@ -51,9 +51,7 @@ def test_only_the_image_decides(number: int, seed: int, one: float, other: float
 
 def test_what_cannot_be_split() -> None:
     """A line without what the split goes by, and a fraction that is none."""
-    with pytest.raises(
-        ManifestError, match="line 4: patient: the line does not have it, and the split depends on it"
-    ):
+    with pytest.raises(ManifestError, match="line 4: patient: the line does not have it, and the split depends on it"):
         assign_split(of(3), fraction=0.2, by="patient")
     assert {assign_split(of(number, patient="7"), fraction=0.5, by="patient") for number in range(20)} == {"train"}
     for wrong in (-0.1, 1.1, float("nan")):
