@@ -93,7 +93,7 @@ def test_seed_1s_spelling_of_the_machines_file_is_read(tmp_path: Path) -> None:
         (b"{", "is not JSON: Expecting property name"),
         (b"\xff{}", "is not JSON: 'utf-8' codec can't decode byte 0xff"),
         (b"[1]", "holds [1]; write an object"),
-        (b"[" * 100_000, "is not JSON that anybody reads: it is nested too deep"),
+        (b"[" * 100_000, "is not JSON: it is nested too deep"),
     ],
 )
 def test_files_that_are_missing_or_broken_are_one_sentence(

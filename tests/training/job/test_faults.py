@@ -238,7 +238,7 @@ def test_a_folder_without_a_program_is_refused(tmp_path: Path) -> None:
     made = jobs.program(tmp_path, "true")
     (made / "train").chmod(0o644)
     with pytest.raises(DefinitionError, match="no executable named train"):
-        jobs.run(
+        jobs.run_training_job(
             jobs.TrainingJob(
                 algorithm=jobs.AlgorithmSpecification(training_input_mode="File", training_image="i"),
                 output=jobs.Output(uri="o"),

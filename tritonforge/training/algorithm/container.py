@@ -336,9 +336,9 @@ class Container:
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
         except ValueError as error:  # UnicodeDecodeError too
-            raise InputError(f"{path} is no JSON: {error}") from error
+            raise InputError(f"{path} is not JSON: {error}") from error
         except RecursionError as error:
-            raise InputError(f"{path} is no JSON that anybody reads: it is nested too deep") from error
+            raise InputError(f"{path} is not JSON: it is nested too deep") from error
         if not isinstance(found, dict):
             raise InputError(f"{path} holds {json.dumps(found)[:60]}; write an object")
         return found
