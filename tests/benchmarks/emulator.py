@@ -128,7 +128,7 @@ def create(emulator: Emulator) -> None:
     """An endpoint of the digits' ensemble."""
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "model.tar.gz"
-        package.write(build(NAME), archive)
+        package.write_package(build(NAME), archive)
         made(emulator, "s3").put_object(Bucket=emulator.bucket, Key="model.tar.gz", Body=archive.read_bytes())
     sagemaker = made(emulator, "sagemaker")
     sagemaker.create_model(

@@ -18,7 +18,7 @@ from tests.sagemaker.package.conftest import ENSEMBLE, FILES, LEAF, lay, member,
 from tests.support.command import tritonforge
 from tests.support.graphdefs import dense_layers
 from tritonforge.sagemaker.client import Session, Store
-from tritonforge.sagemaker.package import contents, inspect
+from tritonforge.sagemaker.package import inspect, read_contents
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def test_a_package_is_written_and_told(repository: Path, tmp_path: Path) -> None
     lines = done.stdout.splitlines()
     assert lines[0] == "  all answers  SAGEMAKER_TRITON_DEFAULT_MODEL_NAME=all"
     assert lines[1].startswith(f"packed {target}  ")
-    assert lines[1].endswith(contents(repository).digest)
+    assert lines[1].endswith(read_contents(repository).digest)
     assert "note: left out: .git/" in done.stderr
-    assert inspect(target).digest == contents(repository).digest
+    assert inspect(target).digest == read_contents(repository).digest
 
 
 def test_two_runs_have_the_same_bytes(repository: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_for_scripts_there_is_json(repository: Path, tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert told["package"] == str(tmp_path / "m.tar.gz")
     assert told["files"] == {path: len(content) for path, content in FILES.items()}
-    assert told["digest"] == contents(repository).digest
+    assert told["digest"] == read_contents(repository).digest
     assert told["size"] == (tmp_path / "m.tar.gz").stat().st_size
     assert told["environment"] == {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "all"}
     assert (told["default_model"], told["findings"], told["left_out"]) == ("all", [], [])
@@ -110,13 +110,13 @@ def test_inspect_shows_members_digest_and_default_model(repository: Path, tmp_pa
     done = tritonforge("package", "--inspect", str(target))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:4] == ["  all/", "  all/1/", "  all/1/.gitkeep  0 B", "  all/config.pbtxt  309 B"]
-    assert done.stdout.splitlines()[-2].endswith(contents(repository).digest)
+    assert done.stdout.splitlines()[-2].endswith(read_contents(repository).digest)
     assert done.stdout.splitlines()[-1] == "default model: all"
     program = [str(Path(sys.executable).with_name("tritonforge")), "package", "--inspect", "-", "--format", "json"]
     with target.open("rb") as file:
         piped = subprocess.run(program, stdin=file, capture_output=True, text=True, check=True)
     told = json.loads(piped.stdout)
-    assert (told["digest"], told["size"]) == (contents(repository).digest, target.stat().st_size)
+    assert (told["digest"], told["size"]) == (read_contents(repository).digest, target.stat().st_size)
     assert told["members"][2] == {
         "path": "all/1/.gitkeep",
         "kind": "file",
@@ -189,7 +189,7 @@ def test_tensorflow_models_are_converted_when_asked(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "classify/1: ONNX opset" in done.stderr
     assert "classify/1/model.onnx" in inspect(target).files
-    assert inspect(target).digest == contents(tmp_path / "layers-onnx").digest
+    assert inspect(target).digest == read_contents(tmp_path / "layers-onnx").digest
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
         session.call("s3", "CreateBucket", Bucket="models")
         yield url
         store = Store(session)
-        store.delete_all([each.uri for each in store.objects("s3://models/")])
+        store.delete_all([each.uri for each in store.list_objects("s3://models/")])
         session.call("s3", "DeleteBucket", Bucket="models")
     server.stop()
 
@@ -232,12 +232,12 @@ def test_uncompressed_puts_the_files_below_a_prefix(repository: Path, s3: str) -
     assert told["model_data_source"] == {
         "S3DataSource": {"S3Uri": "s3://models/r1/", "S3DataType": "S3Prefix", "CompressionType": "None"}
     }
-    assert (told["digest"], told["sent"]) == (contents(repository).digest, contents(repository).size)
+    assert (told["digest"], told["sent"]) == (read_contents(repository).digest, read_contents(repository).size)
     with Session(endpoint_url=s3) as session:
         stored = {
-            each.uri.removeprefix("s3://models/r1/"): each.size for each in Store(session).objects("s3://models/")
+            each.uri.removeprefix("s3://models/r1/"): each.size for each in Store(session).list_objects("s3://models/")
         }
-    assert stored == contents(repository).files
+    assert stored == read_contents(repository).files
     assert json.loads(tritonforge(*arguments).stdout)["sent"] == 0
 
 
@@ -249,11 +249,11 @@ def test_what_else_lies_below_the_prefix_is_not_mixed_in(repository: Path, s3: s
         refused = tritonforge(*arguments)
         assert refused.returncode == 1
         assert "what else lies there: old/config.pbtxt; give a prefix of its own, or --prune" in refused.stderr
-        assert [each.uri for each in Store(session).objects("s3://models/")] == ["s3://models/r1/old/config.pbtxt"]
+        assert [each.uri for each in Store(session).list_objects("s3://models/")] == ["s3://models/r1/old/config.pbtxt"]
         done = tritonforge(*arguments, "--prune")
         assert done.returncode == 0, done.stderr
         assert "note: removed: old/config.pbtxt" in done.stderr
-        assert len(list(Store(session).objects("s3://models/"))) == len(FILES)
+        assert len(list(Store(session).list_objects("s3://models/"))) == len(FILES)
 
 
 def test_a_refused_repository_is_not_put_anywhere(repository: Path, s3: str) -> None:
@@ -262,7 +262,7 @@ def test_a_refused_repository_is_not_put_anywhere(repository: Path, s3: str) -> 
     done = tritonforge("package", str(repository), "--uncompressed", "s3://models/r1/", "--endpoint-url", s3)
     assert done.returncode == 1
     with Session(endpoint_url=s3) as session:
-        assert list(Store(session).objects("s3://models/")) == []
+        assert list(Store(session).list_objects("s3://models/")) == []
 
 
 def test_the_archive_of_a_pipe_is_read_once(repository: Path, tmp_path: Path) -> None:

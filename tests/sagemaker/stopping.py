@@ -31,7 +31,7 @@ from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.jobs.training import uploading as job_uploading
 from tritonforge.sagemaker.plans import executor
-from tritonforge.sagemaker.plans.plan import Silent
+from tritonforge.sagemaker.plans.plan import SilentProgress
 
 #: How a process ends that was stopped, one that made fewer calls than that, and one in which an error was raised.
 STOPPED, DONE, BROKEN = 77, 0, 78
@@ -40,7 +40,7 @@ STOPPED, DONE, BROKEN = 77, 0, 78
 RUNS: dict[str, Callable[..., Any]] = {
     "deploy": deployments.deploy,
     "destroy": deployments.destroy,
-    "train": lambda session, job: jobs.create(session, job, progress=Silent()),
+    "train": lambda session, job: jobs.create(session, job, progress=SilentProgress()),
 }
 
 _ROOT = Path(__file__).parents[2]

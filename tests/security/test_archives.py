@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.sagemaker.package.conftest import FILES, lay
 from tests.support.archives import END, FORMS, header, pax
 from tritonforge.errors import PackageError
-from tritonforge.sagemaker.package import Limits, contents, entries, inspect, unpack
+from tritonforge.sagemaker.package import ArchiveLimits, inspect, list_members, read_contents, unpack
 
 #: Seconds of this process's CPU for one small archive; what was quadratic took minutes.
 CPU = 4.0
@@ -40,7 +40,7 @@ def test_an_extended_header_of_many_records_takes_linear_time() -> None:
     """A megabyte of records, a few kB in gzip."""
     hostile = archive(pax(b"5 a=\n" * 209_000), header("m/f", b"x"))
     began = cpu()
-    assert [member.path for member in entries(hostile)] == ["m/f"]
+    assert [member.path for member in list_members(hostile)] == ["m/f"]
     assert cpu() - began < CPU
 
 
@@ -76,7 +76,7 @@ ENDLESS = {
 @pytest.mark.parametrize(("parts", "sentence"), ENDLESS.values(), ids=ENDLESS)
 def test_what_is_repeated_is_counted(parts: list[bytes], sentence: str) -> None:
     """Whatever a header is of, and whatever links make of it: time and memory are bounded by the limits."""
-    limits = Limits(members=100, names=70_000 if "header" in sentence else 10_000, links=50, link_bytes=3000)
+    limits = ArchiveLimits(members=100, names=70_000 if "header" in sentence else 10_000, links=50, link_bytes=3000)
     with pytest.raises(PackageError, match=sentence):
         inspect(archive(*parts), limits=limits)
 
@@ -84,7 +84,7 @@ def test_what_is_repeated_is_counted(parts: list[bytes], sentence: str) -> None:
 def test_gzip_members_without_content_are_counted() -> None:
     """Twenty bytes each, and a decompressor for each."""
     with pytest.raises(PackageError, match="more gzip members than a compressor writes"):
-        list(entries(io.BytesIO(gzip.compress(b"") * 100_001 + archive(header("m")).getvalue())))
+        list(list_members(io.BytesIO(gzip.compress(b"") * 100_001 + archive(header("m")).getvalue())))
 
 
 #: What a program that takes names apart by different rules than ours would put elsewhere.
@@ -116,10 +116,10 @@ def test_what_users_tools_pack_is_read(make: Callable[[Path], bytes], tmp_path: 
     os.link(repository / "leaf/config.pbtxt", repository / "leaf/config.again")
     data = make(repository)
     unpack(io.BytesIO(data), tmp_path / "in")
-    assert contents(tmp_path / "in").digest == contents(repository).digest
+    assert read_contents(tmp_path / "in").digest == read_contents(repository).digest
     assert (tmp_path / "in/leaf/1/model.py").stat().st_mode & 0o7777 == 0o755
     read = inspect(io.BytesIO(data))
-    assert {path for path in read.files if "/._" not in path} == set(contents(repository).files)
+    assert {path for path in read.files if "/._" not in path} == set(read_contents(repository).files)
 
 
 PIECES = st.lists(
@@ -136,4 +136,4 @@ def test_any_extended_header_is_read_or_refused(content: bytes, kind: bytes) -> 
     """Whatever stands in it."""
     hostile = archive(header("h", content, type=kind), header("m/f", b"x"))
     with contextlib.suppress(PackageError):
-        assert all(".." not in member.path.split("/") for member in entries(hostile))
+        assert all(".." not in member.path.split("/") for member in list_members(hostile))

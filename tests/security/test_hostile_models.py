@@ -49,7 +49,7 @@ def test_deploy_reads_hostile_archives(name: str, tmp_path: Path) -> None:
     """It is read as a package or refused in a sentence, before anything is sent; nothing is left or written outside."""
     path = tmp_path / "model.tar.gz"
     path.write_bytes(HOSTILE[name])
-    with contextlib.suppress(TritonForgeError), local_repository.read(path) as found:
+    with contextlib.suppress(TritonForgeError), local_repository.open_repository(path) as found:
         assert name in ("records", "loop", "names", "empty")
         assert found.content.digest
     assert list(tmp_path.iterdir()) == [path]

@@ -23,9 +23,9 @@ from tritonforge.cli.watching import COLOURS, show, told_line, watched
 from tritonforge.repository.definition.loading import load
 from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.endpoints import Deployment, Plan
-from tritonforge.sagemaker.endpoints.desired import folder
-from tritonforge.sagemaker.endpoints.local_repository import Material, judge, read
-from tritonforge.sagemaker.endpoints.observation import observe, role_arn
+from tritonforge.sagemaker.endpoints.desired import deployment_folder
+from tritonforge.sagemaker.endpoints.local_repository import LocalRepository, check_repositories, open_repository
+from tritonforge.sagemaker.endpoints.observation import find_role_arn, observe
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.naming import job_name, plain
 from tritonforge.sagemaker.jobs.transform import lifecycle, planning
@@ -67,7 +67,7 @@ class _Planned:
     """A plan, the repository that it uploads, and what was found in it."""
 
     plan: Plan
-    materials: Mapping[str, Material]
+    materials: Mapping[str, LocalRepository]
     said: tuple[str, ...] = ()
 
 
@@ -169,7 +169,7 @@ def _planned(
         progress.begin(f"look for the model {model}")
         session.call("sagemaker", "DescribeModel", ModelName=str(model))
         job = replace(job, model_name=str(model))
-        yield _Planned(planning.plan_existing(job, region=session.region, account=session.account()), {})
+        yield _Planned(planning.plan_existing(job, region=session.region, account=session.get_account()), {})
         return
     definitions = load(model) if is_definition(model) else None
     deployment = deployment_of(definitions, name=None) or Deployment(
@@ -180,7 +180,7 @@ def _planned(
         built = Path("build") / definitions.folder.name
         build_definitions(definitions, built, on_progress=progress.on_build)
     assert job.resources is not None
-    role = role_arn(session, flags["role"] or deployment.execution_role_arn or "")
+    role = find_role_arn(session, flags["role"] or deployment.execution_role_arn or "")
     deployment = deployment.with_settings(
         image=flags["image"],
         image_uri=flags["image_uri"],
@@ -188,11 +188,11 @@ def _planned(
         instance_type=job.resources.instance_type,
         execution_role_arn=role or None,
     )
-    with read(built) as material:
+    with open_repository(built) as material:
         progress.begin("judge the repository for the image")
-        found = judge(deployment, {"": material}, region=session.region)
+        found = check_repositories(deployment, {"": material}, region=session.region)
         progress.begin("look at what AWS has")
-        seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=folder(deployment))
+        seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=deployment_folder(deployment))
         plan, _ = planning.plan(job, deployment, {"": material.content}, seen)
         yield _Planned(plan, {"": material}, tuple(f"{each.code} {each.path}: {each.message}" for each in found))
 

@@ -117,7 +117,7 @@ def package(
         return _inspect(source, asked, form)
     conversion = _converted(source, image, form) if tensorflow == "onnx" and image is not None else None
     repository = source if conversion is None else conversion.repository
-    judgement = packages.prepare(repository, dereference=dereference, **asked.as_arguments())
+    judgement = packages.check_package(repository, dereference=dereference, **asked.as_arguments())
     if judgement.refused:
         echo(_findings(repository, judgement, form))
         return 1
@@ -136,7 +136,7 @@ def _check_options(wrong: Mapping[str, bool]) -> None:
             raise click.UsageError(f"{options} does not go with the other options that are given")
 
 
-def _check_kind(repository: Path, judgement: packages.Judgement, *, tfs: bool, image: str | None) -> None:
+def _check_kind(repository: Path, judgement: packages.PackageReport, *, tfs: bool, image: str | None) -> None:
     """Raise where one kind of package was asked for and the folder is the other."""
     if tfs and not judgement.is_tfs_package:
         raise PackageError(
@@ -157,7 +157,7 @@ def _environment(variables: Sequence[str]) -> dict[str, str] | None:
     return {name: value for name, _, value in (each.partition("=") for each in variables)} if variables else None
 
 
-def _findings(repository: Path, judgement: packages.Judgement, form: str) -> str:
+def _findings(repository: Path, judgement: packages.PackageReport, form: str) -> str:
     """The report of `tritonforge validate`."""
     from tritonforge.cli.reports import FORMATS, Judged
 
@@ -169,7 +169,7 @@ def _findings(repository: Path, judgement: packages.Judgement, form: str) -> str
 def _write(repository: Path, destination: Path, *, dereference: bool) -> dict[str, Any]:
     with steps() as progress:
         progress.begin(f"packing {repository}")
-        done = packages.write(repository, destination, dereference=dereference, progress=progress.moved)
+        done = packages.write_package(repository, destination, dereference=dereference, progress=progress.moved)
     return {
         "package": str(destination),
         "digest": done.digest,
@@ -184,15 +184,15 @@ def _put(repository: Path, uri: str, place: _Place, *, prune: bool, dereference:
     from tritonforge.sagemaker.client.session import Session
     from tritonforge.sagemaker.client.store import Store
 
-    files = dict(packages.uncompressed(repository, dereference=dereference))
+    files = dict(packages.list_objects(repository, dereference=dereference))
     prefix = f"{uri.rstrip('/')}/"
     connected = Session(region_name=place.region, endpoint_url=place.endpoint_url, profile_name=place.profile)
     with connected as session, steps() as progress:
         store = Store(session)
         progress.begin(f"reading {repository}")
-        held = packages.contents(repository, dereference=dereference, progress=progress.moved)
+        held = packages.read_contents(repository, dereference=dereference, progress=progress.moved)
         digests = {path: f"sha256:{sha256}" for path, sha256 in held.hashes.items()}
-        stale = store.difference(files, prefix, digests=digests).stale
+        stale = store.compare_tree(files, prefix, digests=digests).stale
         if stale and not prune:
             raise click.ClickException(
                 f"{prefix}: SageMaker would put into the model folder what else lies there: {_listed(stale)}; give a "
@@ -238,7 +238,7 @@ def _converted(repository: Path, image: str, form: str) -> Conversion:
 def _report(
     repository: Path,
     told: Mapping[str, Any],
-    judgement: packages.Judgement,
+    judgement: packages.PackageReport,
     conversion: Conversion | None,
     form: str,
 ) -> None:
@@ -271,7 +271,7 @@ def _report(
     out.print(f"packed {where}  {human_bytes(told['size'])} of {unpacked}  {told['digest']}", markup=False)
 
 
-def _notes(told: Mapping[str, Any], judgement: packages.Judgement) -> Iterator[str]:
+def _notes(told: Mapping[str, Any], judgement: packages.PackageReport) -> Iterator[str]:
     if "+" in (told["image"] or ""):
         yield f"it is meant for an image of your own, {told['image']}: the Dockerfile's stage sagemaker-tensorflow"
     if told["left_out"]:
@@ -291,7 +291,7 @@ def _inspect(source: Path, asked: _Asked, form: str) -> int:
     """Show what an archive holds, and judge it where it is said for which image."""
     archive: BinaryIO | Path = sys.stdin.buffer if str(source) == "-" else source
     found = packages.inspect(archive)
-    judgement = packages.judge(found.tree, **asked.as_arguments())
+    judgement = packages.check_tree(found.tree, **asked.as_arguments())
     findings = judgement.findings if asked.image is not None else ()
     refused = bool(findings) and judgement.refused
     if form == "json":

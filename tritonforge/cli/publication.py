@@ -230,7 +230,7 @@ def _carried(
     from tritonforge.cli.deployment.deploying import agreed
     from tritonforge.cli.watching import show, watched
     from tritonforge.sagemaker.client import Session
-    from tritonforge.sagemaker.endpoints.observation import role_arn
+    from tritonforge.sagemaker.endpoints.observation import find_role_arn
     from tritonforge.sagemaker.jobs.marketplace import lifecycle
     from tritonforge.sagemaker.jobs.training.local_data import materials
     from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
@@ -238,7 +238,7 @@ def _carried(
     as_json = flags["form"] == "json"
     place = {"profile_name": flags["profile"], "endpoint_url": flags["endpoint_url"]}
     with steps() as progress, Session(region_name=flags["region"], **place) as session:
-        role = role_arn(session, flags["role"] or "")
+        role = find_role_arn(session, flags["role"] or "")
         progress.begin("read the data that lie here")
         with materials(data, bucket=bucket_name(session, flags["bucket"])) as found:
             progress.begin("look at what AWS has")

@@ -19,7 +19,7 @@ from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.endpoints.observation import role_arn
+from tritonforge.sagemaker.endpoints.observation import find_role_arn
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.naming import job_name
 from tritonforge.sagemaker.jobs.training import lifecycle, planning
@@ -107,7 +107,7 @@ def on_sagemaker(job: TrainingJob, program: Path, *, report: str, **flags: Any) 
     lifecycle.check(planning.sketch(job))
     place = {"profile_name": flags["profile"], "endpoint_url": flags["endpoint_url"]}
     with steps() as progress, Session(region_name=flags["region"], **place) as session:
-        job = replace(job, role_arn=role_arn(session, job.role_arn))
+        job = replace(job, role_arn=find_role_arn(session, job.role_arn))
         bucket = bucket_name(session, flags["bucket"])
         progress.begin("read the data that lie here")
         with materials(job, bucket=bucket) as found:

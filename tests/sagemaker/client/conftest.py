@@ -85,6 +85,6 @@ def bucket(direct: Session) -> Iterator[str]:
     direct.call("s3", "CreateBucket", Bucket="models", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     yield "s3://models"
     store = Store(direct)
-    store.abort_halves("s3://models/")
-    store.delete_all([each.uri for each in store.objects("s3://models/")])
+    store.abort_incomplete_uploads("s3://models/")
+    store.delete_all([each.uri for each in store.list_objects("s3://models/")])
     direct.call("s3", "DeleteBucket", Bucket="models")

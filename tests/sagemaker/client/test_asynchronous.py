@@ -98,7 +98,7 @@ def client_of(session: Session, **options: Any) -> Client:
 
 def keys(queue: Queue) -> list[str]:
     """What lies in the bucket."""
-    return sorted(each.uri.removeprefix("s3://models/") for each in queue.store.objects("s3://models/"))
+    return sorted(each.uri.removeprefix("s3://models/") for each in queue.store.list_objects("s3://models/"))
 
 
 def twice(array: Any) -> Callable[[Incoming], Reply]:

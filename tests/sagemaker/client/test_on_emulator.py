@@ -20,7 +20,7 @@ from tritonforge.emulator import Emulator
 from tritonforge.errors import EncodeError, ServerError
 from tritonforge.inference.client import Client, ModelError, RelayError
 from tritonforge.sagemaker.client import AsyncTransport, Session, Store
-from tritonforge.sagemaker.package import write
+from tritonforge.sagemaker.package import write_package
 
 pytestmark = pytest.mark.server
 
@@ -74,7 +74,7 @@ def there(emulator: Emulator) -> Iterator[Session]:
         for name, value in emulator.environment.items():
             patch.setenv(name, value)
         with Session(region_name=REGION, endpoint_url=emulator.url) as session:
-            session.account()
+            session.get_account()
             session.client("s3")
             session.client("sagemaker")
             yield session
@@ -228,7 +228,7 @@ def test_an_asynchronous_endpoint_answers_through_s3(
     with pytest.raises(ModelError, match="negative numbers have no price"):
         client.infer({"x": np.array([[-4]], dtype=np.float32)}, binary=binary)
     assert client.metadata().inputs[0].name == "x"
-    assert list(Store(there).objects(f"s3://{emulator.bucket}/later/in/")) == []
+    assert list(Store(there).list_objects(f"s3://{emulator.bucket}/later/in/")) == []
 
 
 def test_the_kinds_of_endpoint_are_told_apart(later: str, times: str, emulator: Emulator) -> None:
@@ -254,7 +254,7 @@ def test_forty_megabytes_go_by_s3(later: str, emulator: Emulator) -> None:
 def digits_endpoint(emulator: Emulator, there: Session, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """`repos/digits`, packaged, uploaded and served."""
     repository = with_one_process(digits, tmp_path_factory.mktemp("repositories") / "digits", "classify")
-    package = write(repository, tmp_path_factory.mktemp("package") / "model.tar.gz")
+    package = write_package(repository, tmp_path_factory.mktemp("package") / "model.tar.gz")
     uri = f"s3://{emulator.bucket}/digits/{package.digest.removeprefix('sha256:')}/model.tar.gz"
     done = Store(there).upload(package.path, uri, digest=package.digest)
     assert done.verified

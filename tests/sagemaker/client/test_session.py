@@ -23,7 +23,7 @@ from tritonforge.errors import (
     TritonForgeError,
 )
 from tritonforge.sagemaker.client import AwsError, Session
-from tritonforge.sagemaker.client.errors import mapped, translated
+from tritonforge.sagemaker.client.errors import map_errors, translate_error
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_place_and_account_are_told(offline: Session) -> None:
     assert Session(region_name="us-gov-west-1").partition == "aws-us-gov"
     with Stubber(offline.client("sts")) as stub:
         stub.add_response("get_caller_identity", {"Account": "123456789012"})
-        assert (offline.account(), offline.account()) == ("123456789012", "123456789012")
+        assert (offline.get_account(), offline.get_account()) == ("123456789012", "123456789012")
 
 
 def test_calls_and_pages_go_by_awss_names(offline: Session) -> None:
@@ -59,7 +59,7 @@ def test_calls_and_pages_go_by_awss_names(offline: Session) -> None:
         stub.add_response("list_models", {"Models": [], "NextToken": "2"}, {"NameContains": "d"})
         stub.add_response("list_models", {"Models": []}, {"NameContains": "d", "NextToken": "2"})
         stub.add_response("create_model", {"ModelArn": "arn:aws:sagemaker:eu-west-1:123456789012:model/d"})
-        assert len(list(offline.pages("sagemaker", "ListModels", NameContains="d"))) == 2
+        assert len(list(offline.paginate("sagemaker", "ListModels", NameContains="d"))) == 2
         assert offline.call("sagemaker", "CreateModel", ModelName="d")["ModelArn"].endswith("model/d")
 
 
@@ -143,7 +143,7 @@ SOURCES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("error", "sentence"), SOURCES, ids=[type(each[0]).__name__ for each in SOURCES])
 def test_missing_credentials_say_how_to_sign_in(error: Any, sentence: str) -> None:
     """One sentence, which says what to do and nothing that a credential's source printed."""
-    with pytest.raises(DeploymentError, match=sentence) as caught, mapped("s3", "GetObject", "s3://b/k"):
+    with pytest.raises(DeploymentError, match=sentence) as caught, map_errors("s3", "GetObject", "s3://b/k"):
         raise error
     assert str(caught.value).startswith("s3 GetObject of s3://b/k: ")
     assert "aws sso login" in str(caught.value)
@@ -161,7 +161,7 @@ def test_every_error_of_botocore_becomes_one_of_ours() -> None:
             error = kind(**dict.fromkeys(("endpoint_url", "error", "msg", "error_msg", "report", "proxy_url"), "x"))
         except (KeyError, TypeError):
             continue
-        told, _ = translated(error, service="s3", operation="PutObject", resource="s3://b/k")
+        told, _ = translate_error(error, service="s3", operation="PutObject", resource="s3://b/k")
         assert isinstance(told, TritonForgeError), kind
         assert "\n" not in str(told), kind
         found += 1
@@ -187,13 +187,13 @@ WAYS: list[tuple[Any, type[TritonForgeError], str]] = [
 @pytest.mark.parametrize(("error", "kind", "sentence"), WAYS, ids=[type(each[0]).__name__ for each in WAYS])
 def test_errors_on_the_way_are_told_apart(error: Any, kind: type[TritonForgeError], sentence: str) -> None:
     """No answer, no such request and no such place are three kinds of error."""
-    with pytest.raises(kind, match=sentence), mapped("s3", "GetObject", "s3://b/k"):
+    with pytest.raises(kind, match=sentence), map_errors("s3", "GetObject", "s3://b/k"):
         raise error
 
 
 def test_errors_of_others_pass() -> None:
     """Only botocore's errors are mapped."""
-    with pytest.raises(ValueError, match="mine"), mapped("s3", "GetObject"):
+    with pytest.raises(ValueError, match="mine"), map_errors("s3", "GetObject"):
         raise ValueError("mine")
 
 
@@ -228,7 +228,7 @@ def test_without_credentials_the_first_call_says_so(monkeypatch: pytest.MonkeyPa
         Session(endpoint_url=way.url) as session,
         pytest.raises(DeploymentError, match="sts GetCallerIdentity: there are no AWS credentials"),
     ):
-        session.account()
+        session.get_account()
     assert not way.seen
 
 

@@ -23,7 +23,7 @@ from tests.sagemaker.client.faults import CutError, Incoming, Outgoing, Reply, W
 from tests.support.small_parts import PART, accepted
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
 from tritonforge.sagemaker.client import AwsError, Location, Session, Store
-from tritonforge.sagemaker.client.transfers import crc32, sha256
+from tritonforge.sagemaker.client.transfers import compute_crc32, compute_digest
 
 MB = 1 << 20
 DIGEST = "sha256:" + "1" * 64
@@ -71,7 +71,7 @@ def test_a_large_file_goes_in_parts_and_is_whole(store: Store, bucket: str, larg
     assert found is not None
     assert (found.digest, found.crc32, found.content_type) == (
         DIGEST,
-        crc32([large.read_bytes()]),
+        compute_crc32([large.read_bytes()]),
         "application/gzip",
     )
     assert b"".join(store.get(uri)) == large.read_bytes()
@@ -170,7 +170,7 @@ def test_a_fault_that_passes_is_repeated(
     assert done.verified
     assert sum(told) == done.size
     assert b"".join(store.get(f"{bucket}/m")) == large.read_bytes()
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()
 
 
 @pytest.mark.parametrize(("method", "part"), STEPS[1:])
@@ -211,7 +211,7 @@ def test_a_fault_that_stays_is_one_error_and_leaves_nothing(
         store.upload(large, f"{bucket}/m", digest=DIGEST)
     assert "testing" not in str(caught.value)
     way.fault = lambda _: None
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()
     assert store.find(f"{bucket}/m") is None
 
 
@@ -250,7 +250,7 @@ def test_bytes_that_change_on_the_way_are_noticed(
         store.upload(path, f"{bucket}/m", digest=DIGEST)
     way.fault = lambda _: None
     assert store.find(f"{bucket}/m") is None
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()
 
 
 @pytest.mark.parametrize("code", ["BadDigest", "XAmzContentChecksumMismatch"])
@@ -262,7 +262,7 @@ def test_bytes_that_s3_refuses_are_one_error(
     way.fault = once(refused(400, code, "The checksum did not match."), method, part)
     with pytest.raises(DeploymentError, match=rf"s3://models/m: S3 got other bytes than were meant \({code}: .*again"):
         store.upload(large, f"{bucket}/m", digest=DIGEST)
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()
     assert store.find(f"{bucket}/m") is None
 
 
@@ -301,13 +301,16 @@ def test_half_uploads_of_a_killed_process_are_removed(store: Store, session: Ses
     for key in ("digits/m", "digits/m2", "other"):
         upload = client.create_multipart_upload(Bucket="models", Key=key)["UploadId"]
         client.upload_part(Bucket="models", Key=key, UploadId=upload, PartNumber=1, Body=b"half")
-    assert [uri for uri, _ in store.halves(f"{bucket}/digits/")] == [f"{bucket}/digits/m", f"{bucket}/digits/m2"]
+    assert [uri for uri, _ in store.list_incomplete_uploads(f"{bucket}/digits/")] == [
+        f"{bucket}/digits/m",
+        f"{bucket}/digits/m2",
+    ]
     store.upload(large, f"{bucket}/digits/m", digest=DIGEST)
-    assert [uri for uri, _ in store.halves(f"{bucket}/digits/")] == [f"{bucket}/digits/m2"]
+    assert [uri for uri, _ in store.list_incomplete_uploads(f"{bucket}/digits/")] == [f"{bucket}/digits/m2"]
     client.create_multipart_upload(Bucket="models", Key="digits/m")
     assert store.upload(large, f"{bucket}/digits/m", digest=DIGEST).skipped
-    assert store.abort_halves(f"{bucket}/digits/") == 1
-    assert [uri for uri, _ in store.halves(bucket + "/")] == [f"{bucket}/other"]
+    assert store.abort_incomplete_uploads(f"{bucket}/digits/") == 1
+    assert [uri for uri, _ in store.list_incomplete_uploads(bucket + "/")] == [f"{bucket}/other"]
 
 
 def test_two_processes_may_upload_the_same(store: Store, bucket: str, large: Path, way: Way) -> None:
@@ -320,7 +323,7 @@ def test_two_processes_may_upload_the_same(store: Store, bucket: str, large: Pat
 
     way.fault = fault
     assert store.upload(large, f"{bucket}/m", digest=DIGEST).verified
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()
 
 
 def test_an_upload_needs_no_permission_to_look_for_half_uploads(
@@ -332,7 +335,7 @@ def test_an_upload_needs_no_permission_to_look_for_half_uploads(
     )
     assert store.upload(large, f"{bucket}/m", digest=DIGEST).verified
     with pytest.raises(AwsError, match="permission s3:ListBucketMultipartUploads"):
-        store.halves(bucket + "/")
+        store.list_incomplete_uploads(bucket + "/")
 
 
 def test_a_checksum_that_may_not_be_seen_is_not_asked_for(store: Store, bucket: str, small: Path, way: Way) -> None:
@@ -385,7 +388,7 @@ def test_a_stream_is_put_from_its_start(store: Store, bucket: str, way: Way) -> 
     assert store.put(stream, f"{bucket}/m", content_type="application/json") == len(content)
     found = store.find(f"{bucket}/m")
     assert found is not None
-    assert (found.content_type, found.crc32, found.digest) == ("application/json", crc32([content]), None)
+    assert (found.content_type, found.crc32, found.digest) == ("application/json", compute_crc32([content]), None)
     assert b"".join(store.get(f"{bucket}/m")) == content
     store.put(b"", f"{bucket}/empty", content_type="text/plain")
     assert b"".join(store.get(f"{bucket}/empty")) == b""
@@ -499,7 +502,7 @@ def test_only_what_changed_of_a_tree_is_sent(store: Store, bucket: str, tree: di
     store.put(b"stale", f"{uri}/gone/1/model.onnx", content_type="x/y")
     store.put(b"beside", f"{bucket}/treehouse", content_type="x/y")
     tree["digits/config.pbtxt"].write_bytes(b"X" * len("digits/config.pbtxt"))
-    found = store.difference(tree, uri)
+    found = store.compare_tree(tree, uri)
     assert found.missing == ("digits/config.pbtxt",)
     assert found.stale == ("gone/1/model.onnx",)
     told.clear()
@@ -510,17 +513,17 @@ def test_only_what_changed_of_a_tree_is_sent(store: Store, bucket: str, tree: di
     third = store.upload_tree(tree, uri, prune=True)
     assert (third.sent, third.removed) == (0, ("gone/1/model.onnx",))
     assert way.calls("PUT") == puts
-    assert sorted(each.uri for each in store.objects(f"{bucket}/")) == sorted(
+    assert sorted(each.uri for each in store.list_objects(f"{bucket}/")) == sorted(
         [*(f"{uri}/{key}" for key in tree), f"{bucket}/treehouse"]
     )
 
 
 def test_known_digests_of_a_tree_are_believed(store: Store, bucket: str, tree: dict[str, Path]) -> None:
     """Digests that the build recorded save reading the files."""
-    digests = {key: sha256(path) for key, path in tree.items()}
+    digests = {key: compute_digest(path) for key, path in tree.items()}
     store.upload_tree(tree, bucket, digests=digests)
-    assert store.difference(tree, bucket).unchanged == tuple(sorted(tree))
-    assert store.difference(tree, bucket, digests={**digests, "other/config.pbtxt": "x"}).missing == (
+    assert store.compare_tree(tree, bucket).unchanged == tuple(sorted(tree))
+    assert store.compare_tree(tree, bucket, digests={**digests, "other/config.pbtxt": "x"}).missing == (
         "other/config.pbtxt",
     )
 
@@ -538,7 +541,7 @@ def test_an_error_in_a_tree_is_one_error_and_the_next_run_completes(
     way.fault = lambda _: None
     assert store.find(f"{bucket}/stale") is not None
     assert store.upload_tree(tree, bucket, prune=True).removed == ("stale",)
-    assert store.difference(tree, bucket).missing == ()
+    assert store.compare_tree(tree, bucket).missing == ()
 
 
 def test_an_error_in_a_tree_ends_what_goes_up_beside_it(
@@ -563,7 +566,7 @@ def test_an_error_in_a_tree_ends_what_goes_up_beside_it(
         store.upload_tree({"other/config.pbtxt": tree["other/config.pbtxt"], "z-large-one": large}, bucket)
     assert parting.is_set()
     way.fault = lambda _: None
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()
 
 
 def test_objects_are_removed_by_the_thousand(store: Store, bucket: str, way: Way) -> None:
@@ -604,8 +607,8 @@ def test_locations_join(uri: str, below: str, joined: str) -> None:
 
 def test_the_checksum_is_s3s_own() -> None:
     """CRC-32 of the published check value, in S3's form, however it is cut."""
-    assert crc32([b"123456789"]) == crc32([b"1234", memoryview(b"56789")]) == "y/Q5Jg=="
-    value: Any = crc32([])
+    assert compute_crc32([b"123456789"]) == compute_crc32([b"1234", memoryview(b"56789")]) == "y/Q5Jg=="
+    value: Any = compute_crc32([])
     assert value == "AAAAAA=="
 
 
@@ -632,9 +635,9 @@ def test_a_tree_that_is_stopped_takes_its_parts_back(store: Store, bucket: str, 
         _, told = process.communicate(timeout=30)
     assert b"KeyboardInterrupt" in told
     way.fault = lambda _: None
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()
     store.upload_tree({each.name: each for each in folder.iterdir()}, f"{bucket}/tree")
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()
 
 
 def test_a_file_that_goes_while_it_is_sent_is_named(store: Store, bucket: str, large: Path, way: Way) -> None:
@@ -649,7 +652,7 @@ def test_a_file_that_goes_while_it_is_sent_is_named(store: Store, bucket: str, l
         EncodeError, match=r"model\.tar\.gz: No such file or directory; it was not sent to s3://models/m"
     ):
         store.upload(large, f"{bucket}/m", digest=DIGEST)
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()
 
 
 @pytest.mark.parametrize(("number", "halves"), [(signal.SIGINT, 0), (signal.SIGKILL, 1)], ids=["Ctrl-C", "killed"])
@@ -677,6 +680,6 @@ def test_a_process_that_is_stopped_leaves_what_the_next_run_mends(
     assert number == signal.SIGKILL or b"KeyboardInterrupt" in told
     way.fault = lambda _: None
     assert store.find(f"{bucket}/m") is None
-    assert len(store.halves(bucket + "/")) == halves
+    assert len(store.list_incomplete_uploads(bucket + "/")) == halves
     assert store.upload(large, f"{bucket}/m", digest=DIGEST).verified
-    assert store.halves(bucket + "/") == ()
+    assert store.list_incomplete_uploads(bucket + "/") == ()

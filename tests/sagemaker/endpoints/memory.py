@@ -12,8 +12,15 @@ from typing import Any
 from botocore import xform_name
 
 from tritonforge.sagemaker.endpoints import resources
-from tritonforge.sagemaker.endpoints.resources import Bucket, HalfUpload, Observed, SeenConfig, SeenEndpoint, SeenModel
-from tritonforge.sagemaker.plans.plan import Plan, Step, resolved
+from tritonforge.sagemaker.endpoints.resources import (
+    IncompleteUpload,
+    Observed,
+    ObservedBucket,
+    ObservedConfig,
+    ObservedEndpoint,
+    ObservedModel,
+)
+from tritonforge.sagemaker.plans.plan import Plan, Step, resolve_outputs
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
@@ -57,7 +64,7 @@ class Memory:
             account=ACCOUNT,
             bucket=self._bucket(chosen, folder),
             models={
-                each: SeenModel(
+                each: ObservedModel(
                     name=each,
                     arn=f"{ARN}model/{each}",
                     data=tuple(filter(None, [_url(model["request"])])),
@@ -68,7 +75,7 @@ class Memory:
                 if resources.is_model(name, each)
             },
             configs={
-                each: SeenConfig(
+                each: ObservedConfig(
                     name=each,
                     arn=f"{ARN}endpoint-config/{each}",
                     variants=tuple(config["request"]["ProductionVariants"]),
@@ -79,7 +86,7 @@ class Memory:
                 if resources.is_config(name, each) or each in used
             },
             endpoint=endpoint
-            and SeenEndpoint(
+            and ObservedEndpoint(
                 name=name,
                 arn=f"{ARN}endpoint/{name}",
                 status=endpoint["status"],
@@ -96,14 +103,14 @@ class Memory:
             alarms=[a for a in self.alarms.values() if a["AlarmName"].startswith(f"tritonforge/{name}/")],
         )
 
-    def _bucket(self, name: str, folder: str) -> Bucket:
-        return Bucket(
+    def _bucket(self, name: str, folder: str) -> ObservedBucket:
+        return ObservedBucket(
             name=name,
             folder=folder,
             exists=name in self.buckets,
             objects={key: size for (b, key), size in self.objects.items() if b == name and key.startswith(folder)},
             half_uploads=[
-                HalfUpload(bucket=b, key=key, upload_id=i)
+                IncompleteUpload(bucket=b, key=key, upload_id=i)
                 for i, (b, key) in self.half_uploads.items()
                 if b == name and key.startswith(folder)
             ],
@@ -114,7 +121,7 @@ class Memory:
         answers: dict[str, Any] = {}
         for step in plan.steps[:stop]:
             answers[step.id] = (
-                getattr(self, f"_{xform_name(step.operation)}")(step, resolved(step.request, answers)) or {}
+                getattr(self, f"_{xform_name(step.operation)}")(step, resolve_outputs(step.request, answers)) or {}
             )
 
     def _create_bucket(self, _: Step, request: Any) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.endpoints import Deployment, Plan, plan, plan_removal
-from tritonforge.sagemaker.endpoints.desired import folder
-from tritonforge.sagemaker.endpoints.local_repository import judge, read
+from tritonforge.sagemaker.endpoints import Deployment, Plan, plan_deployment, plan_removal
+from tritonforge.sagemaker.endpoints.desired import deployment_folder
+from tritonforge.sagemaker.endpoints.local_repository import check_repositories, open_repository
 from tritonforge.sagemaker.endpoints.observation import observe
 from tritonforge.sagemaker.endpoints.resources import DEPLOYMENT, Observed
-from tritonforge.sagemaker.plans.executor import apply, check, settle
+from tritonforge.sagemaker.plans.executor import check_plan, execute, wait_until_settled
 from tritonforge.sagemaker.plans.plan import Progress
 
 
@@ -32,7 +32,7 @@ def make_repository(place: Path, *, size: int = 1000, seed: int = 0) -> Path:
 
 def seen(session: Session, wanted: Deployment) -> Observed:
     """What AWS has of a deployment."""
-    return observe(session, name=wanted.name, bucket=wanted.bucket, folder=folder(wanted))
+    return observe(session, name=wanted.name, bucket=wanted.bucket, folder=deployment_folder(wanted))
 
 
 def deploy(
@@ -45,27 +45,27 @@ def deploy(
     only_plan: bool = False,
 ) -> Plan:
     """Deploy; the plan that was carried out, or with ``only_plan`` only made."""
-    with read(repository) as material:
-        judge(wanted, {"": material}, region=session.region)
+    with open_repository(repository) as material:
+        check_repositories(wanted, {"": material}, region=session.region)
         settle_first(session, wanted)
-        made = plan(wanted, {"": material.content}, seen(session, wanted), prune=prune)
-        check(made)
+        made = plan_deployment(wanted, {"": material.content}, seen(session, wanted), prune=prune)
+        check_plan(made)
         if not only_plan:
-            apply(made, session, materials={"": material}, progress=progress)
+            execute(made, session, materials={"": material}, progress=progress)
     return made
 
 
 def settle_first(session: Session, wanted: Deployment) -> None:
     """Wait for what another run has begun."""
-    from tritonforge.sagemaker.plans.plan import Silent
+    from tritonforge.sagemaker.plans.plan import SilentProgress
 
-    settle(session, wanted.name, Silent())
+    wait_until_settled(session, wanted.name, SilentProgress())
 
 
 def destroy(session: Session, wanted: Deployment) -> Plan:
     """Remove a deployment."""
     made = plan_removal(wanted.name, seen(session, wanted))
-    apply(made, session)
+    execute(made, session)
     return made
 
 

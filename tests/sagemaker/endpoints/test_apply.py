@@ -190,7 +190,7 @@ def _renamed(session: Session, config: dict[str, object]) -> list[dict[str, obje
     variants = [dict(each) for each in config["ProductionVariants"]]  # type: ignore[attr-defined]  # a list of dicts
     for each in variants:
         data = session.client("s3")
-        bucket = f"sagemaker-{session.region}-{session.account()}"
+        bucket = f"sagemaker-{session.region}-{session.get_account()}"
         data.put_object(Bucket=bucket, Key="theirs/model.tar.gz", Body=b"theirs")
         role = session.client("iam").list_roles()["Roles"][0]["Arn"]
         sagemaker.create_model(
@@ -270,13 +270,13 @@ def test_a_repository_that_changes_under_the_plan_is_noticed(
     """What goes up is what was planned, or nothing."""
     from tritonforge.sagemaker.plans import executor
 
-    checked = executor.check
+    checked = executor.check_plan
 
     def late(made: object) -> None:
         (repository / "echo" / "1" / "model.py").write_text("# another\n")
         checked(made)  # type: ignore[arg-type]  # the plan
 
-    monkeypatch.setattr(executor, "check", late)
+    monkeypatch.setattr(executor, "check_plan", late)
     with pytest.raises(DeploymentError, match="has changed since the plan was made"):
         deploy(session, wanted, repository)
     assert everything(session, name)["objects"] == []

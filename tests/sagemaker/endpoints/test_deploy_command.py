@@ -16,7 +16,7 @@ from tritonforge.cli.main import cli
 from tritonforge.emulator import Emulator
 from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.package import write
+from tritonforge.sagemaker.package import write_package
 
 ROOT = Path(__file__).parents[3]
 
@@ -121,10 +121,10 @@ def test_an_archive_is_deployed_as_it_is(
 ) -> None:
     """The very file goes up, and the same repository as a folder is the same deployment."""
     archive = tmp_path / "model.tar.gz"
-    write(repository, archive)
+    write_package(repository, archive)
     run("deploy", archive, *flags, "--yes")
     (key,) = everything(session, name)["objects"]
-    bucket = f"sagemaker-{session.region}-{session.account()}"
+    bucket = f"sagemaker-{session.region}-{session.get_account()}"
     assert session.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read() == archive.read_bytes()
     assert "Nothing to do" in run("deploy", repository, *flags, "--yes").output
 

@@ -30,13 +30,13 @@ from tritonforge.sagemaker.endpoints import (
     TargetTracking,
     Variant,
     VpcConfig,
-    plan,
+    plan_deployment,
     plan_removal,
     render,
     to_json,
 )
 from tritonforge.sagemaker.endpoints.resources import DEPLOYMENT
-from tritonforge.sagemaker.plans.executor import check
+from tritonforge.sagemaker.plans.executor import check_plan
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/service-role/Endpoint"
 TRACKING = TargetTracking(target_value=70, predefined_metric_type="SageMakerVariantInvocationsPerInstance")
@@ -67,8 +67,8 @@ def planned(aws: Memory, wanted: Deployment, letter: str = "a", **options: Any) 
     """The plan for a deployment of one repository."""
     contents = {"": content(letter)}
     contents |= {each.repository: content(letter) for each in wanted.variants if each.repository}
-    found = plan(wanted, contents, aws.observe(wanted.name, bucket=wanted.bucket), **options)
-    check(found)
+    found = plan_deployment(wanted, contents, aws.observe(wanted.name, bucket=wanted.bucket), **options)
+    check_plan(found)
     return found
 
 
@@ -316,13 +316,13 @@ def test_a_named_bucket_must_exist() -> None:
 def test_secrets_are_shown_nowhere() -> None:
     """A variable that is named like a secret is masked in text, document and errors."""
     wanted = deployment(environment={"HF_TOKEN": "hf_abc", "LEVEL": "3", "DB_PASSWORD": "s3cret" * 400})
-    found = plan(wanted, {"": content()}, Memory().observe("digits"))
+    found = plan_deployment(wanted, {"": content()}, Memory().observe("digits"))
     shown = "\n".join(render(found)) + json.dumps(to_json(found))
     assert "hf_abc" not in shown
     assert "s3cret" not in shown
     assert '"LEVEL": "3"' in shown
     with pytest.raises(RequestError, match="DB_PASSWORD") as caught:
-        check(found)
+        check_plan(found)
     assert "s3cret" not in str(caught.value)
 
 
@@ -459,7 +459,7 @@ def test_the_image_of_a_bare_release_follows_the_instances() -> None:
     """Without a GPU the CPU image; the container's threads follow the vCPUs."""
 
     def container(**fields: Any) -> dict[str, Any]:
-        found = plan(deployment(**fields), {"": content(batches=True)}, Memory().observe("digits"))
+        found = plan_deployment(deployment(**fields), {"": content(batches=True)}, Memory().observe("digits"))
         return dict(next(s for s in found.steps if s.operation == "CreateModel").request["PrimaryContainer"])
 
     assert container()["Image"].endswith(":24.09-py3-cpu")
@@ -495,8 +495,8 @@ def test_a_multi_model_endpoint_has_one_container_and_an_archive_each() -> None:
     contents = {"cats": content("a"), "dogs": content("b")}
     wanted = deployment(multi_model=True)
     aws = Memory()
-    found = plan(wanted, contents, aws.observe("digits"))
-    check(found)
+    found = plan_deployment(wanted, contents, aws.observe("digits"))
+    check_plan(found)
     container = next(s for s in found.steps if s.operation == "CreateModel").request["PrimaryContainer"]
     assert container["Mode"] == "MultiModel"
     assert "Environment" not in container
@@ -504,8 +504,8 @@ def test_a_multi_model_endpoint_has_one_container_and_an_archive_each() -> None:
     assert sorted(key.rpartition("/")[2] for key in keys) == ["cats.tar.gz", "dogs.tar.gz"]
     assert all(f"s3://{found.steps[0].name}/{key}".startswith(container["ModelDataUrl"]) for key in keys)
     aws.apply(found)
-    assert plan(wanted, contents, aws.observe("digits")).steps == ()
-    changed = plan(wanted, {**contents, "dogs": content("c")}, aws.observe("digits"))
+    assert plan_deployment(wanted, contents, aws.observe("digits")).steps == ()
+    changed = plan_deployment(wanted, {**contents, "dogs": content("c")}, aws.observe("digits"))
     assert "UpdateEndpoint" in operations(changed)
 
 
@@ -514,13 +514,13 @@ def test_files_that_are_missing_of_an_uncompressed_repository_are_uploaded() -> 
     wanted = deployment(uncompressed=True)
     contents = {"": content(files={"m/config.pbtxt": 10, "m/1/model.onnx": 990})}
     aws = Memory()
-    found = plan(wanted, contents, aws.observe("digits"))
-    check(found)
+    found = plan_deployment(wanted, contents, aws.observe("digits"))
+    check_plan(found)
     assert found.upload_bytes == 1000
     key = next(s for s in found.steps if s.operation == "PutObject").request["Key"]
     aws.buckets.add(found.steps[0].name)
     aws.objects[found.steps[0].name, f"{key}m/config.pbtxt"] = 10
-    half = plan(wanted, contents, aws.observe("digits"))
+    half = plan_deployment(wanted, contents, aws.observe("digits"))
     assert half.upload_bytes == 990
     assert "1 of its 2 files" in half.steps[0].why
 

@@ -11,7 +11,7 @@ import pytest
 from tests.sagemaker.package.conftest import FILES, lay
 from tritonforge.errors import PackageError
 from tritonforge.repository.build.manifest import Entry, Record, digest, sha256_of
-from tritonforge.sagemaker.package import contents, uncompressed, write
+from tritonforge.sagemaker.package import list_objects, read_contents, write_package
 
 
 def recorded(repository: Path) -> Record:
@@ -29,17 +29,17 @@ def recorded(repository: Path) -> Record:
 
 def test_it_is_the_digest_of_the_build(repository: Path) -> None:
     """With a record and without, as the record says it."""
-    without = contents(repository).digest
-    assert recorded(repository).digest == without == contents(repository).digest
+    without = read_contents(repository).digest
+    assert recorded(repository).digest == without == read_contents(repository).digest
 
 
 def test_a_built_repository_keeps_its_digest(digits: Path, tmp_path: Path) -> None:
-    """`build`, `contents`, the package, and a copy without times all say the same."""
+    """`build`, `read_contents`, the package, and a copy without times all say the same."""
     record = Record.read(digits)
     assert record is not None
     shutil.copytree(digits, tmp_path / "copy", copy_function=shutil.copyfile)
-    packed = write(digits, tmp_path / "model.tar.gz")
-    assert {contents(digits).digest, contents(tmp_path / "copy").digest, packed.digest} == {record.digest}
+    packed = write_package(digits, tmp_path / "model.tar.gz")
+    assert {read_contents(digits).digest, read_contents(tmp_path / "copy").digest, packed.digest} == {record.digest}
 
 
 def test_an_unchanged_repository_is_not_read(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_an_unchanged_repository_is_not_read(repository: Path, monkeypatch: pyte
         return real(self, *arguments, **options)  # type: ignore[call-overload]  # as it was called
 
     monkeypatch.setattr(Path, "open", noted)
-    contents(repository)
+    read_contents(repository)
     assert set(opened) <= {".tritonforge.json"}
 
 
@@ -80,9 +80,9 @@ def test_a_change_is_noticed_beside_a_record(repository: Path, tmp_path: Path, c
             os.utime(repository / "leaf/elsewhere.py", ns=(status.st_atime_ns, status.st_mtime_ns))
             file.unlink()
             file.symlink_to("../elsewhere.py")
-    after = contents(repository).digest
+    after = read_contents(repository).digest
     (repository / ".tritonforge.json").unlink()
-    assert after == contents(repository).digest != before
+    assert after == read_contents(repository).digest != before
 
 
 def test_a_package_has_the_digest_of_its_own_bytes(repository: Path, tmp_path: Path) -> None:
@@ -92,9 +92,9 @@ def test_a_package_has_the_digest_of_its_own_bytes(repository: Path, tmp_path: P
     status = file.stat()
     file.write_bytes(bytes(status.st_size))
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    packed = write(repository, tmp_path / "model.tar.gz")
+    packed = write_package(repository, tmp_path / "model.tar.gz")
     (repository / ".tritonforge.json").unlink()
-    assert packed.digest == contents(repository).digest
+    assert packed.digest == read_contents(repository).digest
 
 
 def test_a_package_of_an_untouched_build_is_not_hashed_again(repository: Path, tmp_path: Path) -> None:
@@ -104,19 +104,19 @@ def test_a_package_of_an_untouched_build_is_not_hashed_again(repository: Path, t
     wrong = {**record.files, "leaf/1/model.py": replace(record.files["leaf/1/model.py"], sha256="0" * 64)}
     time.sleep(0.05)  # ticks of the file system's clock: the record must be younger than the files
     Record(digest(wrong), wrong).write(repository)
-    assert write(repository, tmp_path / "model.tar.gz").digest == digest(wrong)
+    assert write_package(repository, tmp_path / "model.tar.gz").digest == digest(wrong)
     time.sleep(0.05)
     file.chmod(0o600)
-    assert write(repository, tmp_path / "model.tar.gz").digest == record.digest
+    assert write_package(repository, tmp_path / "model.tar.gz").digest == record.digest
 
 
 def test_what_is_left_out_does_not_count(repository: Path) -> None:
     """Caches, records and hidden directories do not change the digest."""
-    before = contents(repository)
+    before = read_contents(repository)
     lay(
         repository, {".git/HEAD": "x", "leaf/1/__pycache__/a.pyc": "x", "leaf/1/assets/": "", ".tritonforge.json": "{}"}
     )
-    after = contents(repository)
+    after = read_contents(repository)
     assert (after.digest, after.files, after.hashes) == (before.digest, before.files, before.hashes)
     assert after.left_out == (".git/", ".tritonforge.json", "leaf/1/__pycache__/", "leaf/1/assets/")
 
@@ -124,21 +124,21 @@ def test_what_is_left_out_does_not_count(repository: Path) -> None:
 def test_progress_of_hashing_ends_at_the_sum(repository: Path) -> None:
     """Bytes of files, told by one thread at a time."""
     told: list[tuple[int, int]] = []
-    size = contents(repository, progress=lambda *each: told.append(each)).size
+    size = read_contents(repository, progress=lambda *each: told.append(each)).size
     assert told[-1] == (size, size)
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     """The sentence says what to give."""
     with pytest.raises(PackageError, match="nowhere: there is no such folder; give a built or hand-written"):
-        contents(tmp_path / "nowhere")
+        read_contents(tmp_path / "nowhere")
 
 
 def test_uncompressed_objects_are_the_files(repository: Path) -> None:
     """Keys are the paths below /opt/ml/model; links lead to the real file."""
     (repository / "leaf/2").symlink_to("1")
     lay(repository, {"leaf/1/model.savedmodel/assets/": "", ".git/HEAD": "x"})
-    objects = uncompressed(repository)
+    objects = list_objects(repository)
     assert [key for key, _ in objects] == [
         "all/1/.gitkeep",
         "all/config.pbtxt",
@@ -153,4 +153,4 @@ def test_an_empty_version_directory_cannot_be_uncompressed(repository: Path) -> 
     """S3 has no directories, so the ensemble would have no version there."""
     (repository / "all/1/.gitkeep").unlink()
     with pytest.raises(PackageError, match=r"all/1: the directory is empty, and S3 has no empty .* \.gitkeep into it"):
-        uncompressed(repository)
+        list_objects(repository)

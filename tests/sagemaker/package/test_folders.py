@@ -24,7 +24,7 @@ def test_hidden_files_and_empty_folders_are_packed(tmp_path: Path) -> None:
         names = archive.getnames()
     assert {".hidden", "assets/.DS_Store", "code/__pycache__/module.pyc", "weights~"} <= set(names)
     assert "variables/deep/empty" in names
-    package.write(folder, tmp_path / "repository.tar.gz")
+    package.write_package(folder, tmp_path / "repository.tar.gz")
     with tarfile.open(tmp_path / "repository.tar.gz") as archive:
         assert ".hidden" not in archive.getnames()
 

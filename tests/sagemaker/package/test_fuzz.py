@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from tests.sagemaker.package.conftest import member, packed, tar
 from tritonforge.errors import PackageError
-from tritonforge.sagemaker.package import Limits, contents, entries, inspect, unpack, write
+from tritonforge.sagemaker.package import ArchiveLimits, inspect, list_members, read_contents, unpack, write_package
 
 #: How many times as many examples are tried.
 TIMES = int(os.environ.get("TRITONFORGE_FUZZ", "1"))
 
-LIMITS = Limits(size=1 << 20, members=50, names=4096, header=8192, depth=8)
+LIMITS = ArchiveLimits(size=1 << 20, members=50, names=4096, header=8192, depth=8)
 #: Steps of hostile names: what leads up, away, nowhere, and to what other members are called.
 STEPS = st.sampled_from(["..", ".", "", *"abcdefghi" * 3, "\n", "é", "x" * 120, "\udcff"])
 NAMES = st.lists(STEPS, min_size=1, max_size=4).map("/".join)
@@ -72,7 +72,7 @@ def guarded() -> Iterator[Path]:
 def check(data: bytes) -> bool:
     """All readers take the archive or refuse it, alike; whether they take it."""
     with guarded() as folder:
-        refused = refusal(lambda: list(entries(io.BytesIO(data), limits=LIMITS)))
+        refused = refusal(lambda: list(list_members(io.BytesIO(data), limits=LIMITS)))
         assert refusal(lambda: unpack(io.BytesIO(data), folder, limits=LIMITS)) == refused
         assert folder.exists() == (refused is None)
         counted = refusal(lambda: inspect(io.BytesIO(data), limits=LIMITS))
@@ -119,7 +119,7 @@ def test_any_members(members: list[tuple[tarfile.TarInfo, bytes]], form: int) ->
     for each in members:
         with contextlib.suppress(UnicodeEncodeError, ValueError):
             archive = packed(*taken, each, form=form)
-            if refusal(lambda archive=archive: list(entries(archive, limits=LIMITS))) is None:
+            if refusal(lambda archive=archive: list(list_members(archive, limits=LIMITS))) is None:
                 taken.append(each)
     assert check(packed(*taken, form=form).getvalue())
     with contextlib.suppress(UnicodeEncodeError, ValueError):
@@ -162,10 +162,10 @@ def test_any_repository_comes_back(files: dict[str, bytes], cut: int) -> None:
             if not any(other != path and other.startswith(f"{path}/") for other in files):
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 (root / path).write_bytes(content)
-        done = write(root, Path(above) / "model.tar.gz")
+        done = write_package(root, Path(above) / "model.tar.gz")
         whole = zlib.decompress(done.path.read_bytes(), 31)
         many = b"".join(gzip.compress(whole[at : at + cut], 1) for at in range(0, len(whole), cut))
         for index, data in enumerate((done.path.read_bytes(), many)):
             unpack(io.BytesIO(data), Path(above) / str(index))
-            assert contents(Path(above) / str(index)).digest == done.digest == contents(root).digest
+            assert read_contents(Path(above) / str(index)).digest == done.digest == read_contents(root).digest
             assert inspect(io.BytesIO(data)).files == done.files

@@ -10,13 +10,13 @@ from tritonforge.errors import PackageError
 from tritonforge.inference.client import Client
 from tritonforge.sagemaker.package import (
     DEFAULT_MODEL,
-    Judgement,
-    default_model,
+    PackageReport,
+    check_package,
+    check_tree,
+    find_default_model,
     inspect,
-    judge,
-    prepare,
     unpack,
-    write,
+    write_package,
 )
 from tritonforge.serving.server import Server
 
@@ -31,15 +31,15 @@ class TritonPythonModel:
 OTHER = {"other/config.pbtxt": LEAF.replace("leaf", "other"), "other/1/model.py": ""}
 
 
-def codes(judgement: Judgement) -> list[str]:
+def codes(judgement: PackageReport) -> list[str]:
     """The codes of what was found."""
     return [each.code for each in judgement.findings]
 
 
 def test_an_ensemble_is_the_default_model(repository: Path) -> None:
     """It is named in the environment, and with that nothing is refused."""
-    judgement = prepare(repository, image="24.09")
-    assert judgement.default_model == "all" == default_model(repository)
+    judgement = check_package(repository, image="24.09")
+    assert judgement.default_model == "all" == find_default_model(repository)
     assert judgement.environment == {DEFAULT_MODEL: "all"}
     assert not judgement.refused
     assert codes(judgement) == []
@@ -49,24 +49,24 @@ def test_an_ensemble_is_the_default_model(repository: Path) -> None:
 def test_a_single_model_is_the_default_model(tmp_path: Path) -> None:
     """Whatever it is."""
     lay(tmp_path / "r", {"m/config.pbtxt": LEAF.replace("leaf", "m"), "m/1/model.py": ""})
-    assert default_model(tmp_path / "r") == "m"
+    assert find_default_model(tmp_path / "r") == "m"
 
 
 def test_the_only_outermost_ensemble_is_meant_as_in_serve(repository: Path) -> None:
     """A model beside it that nothing uses is in the archive, and is told to be idle."""
     lay(repository, OTHER)
-    judgement = prepare(repository, image="24.09")
+    judgement = check_package(repository, image="24.09")
     assert (judgement.default_model, judgement.idle, judgement.refused) == ("all", ("other",), False)
 
 
 def test_two_models_that_nothing_uses_are_refused(tmp_path: Path) -> None:
     """In the words of `serve`; naming one of them helps."""
     lay(tmp_path / "r", {**OTHER, "leaf/config.pbtxt": LEAF, "leaf/1/model.py": ""})
-    judgement = prepare(tmp_path / "r")
+    judgement = check_package(tmp_path / "r")
     assert (judgement.default_model, codes(judgement), judgement.refused) == (None, ["E403"], True)
-    chosen = prepare(tmp_path / "r", default_model="leaf")
+    chosen = check_package(tmp_path / "r", default_model="leaf")
     assert (chosen.environment, chosen.idle, chosen.refused) == ({DEFAULT_MODEL: "leaf"}, ("other",), False)
-    assert codes(prepare(tmp_path / "r", default_model="none")) == ["E112", "E404"]
+    assert codes(check_package(tmp_path / "r", default_model="none")) == ["E112", "E404"]
 
 
 def test_an_environment_that_is_not_in_the_package_is_refused(repository: Path) -> None:
@@ -76,18 +76,18 @@ def test_an_environment_that_is_not_in_the_package_is_refused(repository: Path) 
     text = config.read_text()
     for path in ("$$TRITON_MODEL_DIRECTORY/env.tar.gz", "$$TRITON_MODEL_DIRECTORY/../../env.tar.gz"):
         config.write_text(text + parameter % path)
-        judgement = prepare(repository, image="24.09")
+        judgement = check_package(repository, image="24.09")
         assert judgement.refused
         assert codes(judgement) == ["E295"]
     (repository / "leaf" / "env.tar.gz").touch()
     config.write_text(text + parameter % "$$TRITON_MODEL_DIRECTORY/env.tar.gz")
-    assert codes(prepare(repository, image="24.09")) == []
+    assert codes(check_package(repository, image="24.09")) == []
 
 
 def test_what_is_left_out_is_not_judged(repository: Path) -> None:
     """`serve` counts hidden directories and caches, which the package has not."""
     lay(repository, {".git/HEAD": "x", "__pycache__/a.pyc": "x"})
-    judgement = prepare(repository, image="24.09")
+    judgement = check_package(repository, image="24.09")
     assert codes(judgement) == []
     assert judgement.left_out == (".git/", "__pycache__/")
 
@@ -98,32 +98,32 @@ def test_links_are_judged_as_what_they_become(repository: Path) -> None:
     lay(repository, {".models/": ""})
     (repository.parent / "elsewhere").rename(repository / ".models/leaf")
     (repository / "leaf").symlink_to(".models/leaf")
-    assert codes(prepare(repository, image="24.09")) == []
+    assert codes(check_package(repository, image="24.09")) == []
 
 
 def test_it_is_judged_for_the_image_and_the_instance(repository: Path) -> None:
     """A TensorFlow model in an image without it is refused, and both ways out are named."""
     lay(repository, {"leaf/config.pbtxt": LEAF.replace('backend: "python"', 'platform: "tensorflow_graphdef"')})
     (repository / "leaf/1/model.py").rename(repository / "leaf/1/model.graphdef")
-    assert not prepare(repository, image="24.09").refused
-    refused = prepare(repository, image="26.05")
+    assert not check_package(repository, image="24.09").refused
+    refused = check_package(repository, image="26.05")
     [finding] = [each for each in refused.findings if each.code == "E601"]
     assert refused.refused
     assert "--tensorflow onnx" in finding.help
     assert "--tensorflow python-backend" in finding.help
-    assert not prepare(repository, image="26.05+tensorflow").refused
-    assert "E605" in codes(prepare(repository, image="26.05+tensorflow", instance_type="ml.p3.2xlarge"))
+    assert not check_package(repository, image="26.05+tensorflow").refused
+    assert "E605" in codes(check_package(repository, image="26.05+tensorflow", instance_type="ml.p3.2xlarge"))
 
 
 def test_an_archive_is_judged_as_its_repository(repository: Path, tmp_path: Path) -> None:
     """What `inspect` reads has the findings of what was written, and of the unpacked folder."""
     lay(repository, {"all/config.pbtxt": ENSEMBLE.replace("TYPE_FP32", "TYPE_FP16", 1)})
-    before = prepare(repository, image="24.09")
-    archive = write(repository, tmp_path / "model.tar.gz").path
+    before = check_package(repository, image="24.09")
+    archive = write_package(repository, tmp_path / "model.tar.gz").path
     assert codes(before) != []
-    assert judge(inspect(archive).tree, image="24.09").findings == before.findings
+    assert check_tree(inspect(archive).tree, image="24.09").findings == before.findings
     unpack(archive, tmp_path / "in")
-    assert prepare(tmp_path / "in", image="24.09").findings == before.findings
+    assert check_package(tmp_path / "in", image="24.09").findings == before.findings
 
 
 @pytest.mark.parametrize("path", ["definition.py", ""])
@@ -131,19 +131,19 @@ def test_a_definition_is_to_be_built_first(tmp_path: Path, path: str) -> None:
     """The sentence holds the command."""
     lay(tmp_path / "digits", {"definition.py": "", "leaf/config.pbtxt": LEAF})
     with pytest.raises(PackageError, match=r"this is a definition; build it first: tritonforge build .*build/digits"):
-        prepare(tmp_path / "digits" / path)
+        check_package(tmp_path / "digits" / path)
 
 
 def test_an_archive_in_the_place_of_a_repository_is_told(repository: Path, tmp_path: Path) -> None:
     """The sentence names --inspect."""
-    archive = write(repository, tmp_path / "model.tar.gz").path
+    archive = write_package(repository, tmp_path / "model.tar.gz").path
     with pytest.raises(PackageError, match="this is a file; give a model repository, or --inspect"):
-        prepare(archive)
+        check_package(archive)
 
 
 def test_a_multi_model_archive_of_an_ensemble_serves_it(repository: Path) -> None:
     """The front end finds it by its text; nothing needs to be in the environment."""
-    judgement = prepare(repository, image="24.09", multi_model=True)
+    judgement = check_package(repository, image="24.09", multi_model=True)
     assert (judgement.default_model, dict(judgement.environment), codes(judgement)) == ("all", {}, [])
 
 
@@ -162,7 +162,7 @@ def test_what_the_front_end_mistakes_is_refused_there(
 ) -> None:
     """For a single model these are warnings at most; on a multi-model endpoint another model would answer."""
     lay(repository, files)
-    judgement = prepare(repository, image="24.09", multi_model=True)
+    judgement = check_package(repository, image="24.09", multi_model=True)
     refused = {each.code for each in judgement.findings if each.refused_by == "sagemaker"}
     assert refused >= expected
     assert judgement.refused
@@ -171,7 +171,7 @@ def test_what_the_front_end_mistakes_is_refused_there(
 def test_several_models_without_an_ensemble_are_refused_in_one_multi_model_archive(tmp_path: Path) -> None:
     """Which of them answers follows from the file system."""
     lay(tmp_path / "r", {**OTHER, "leaf/config.pbtxt": LEAF, "leaf/1/model.py": ""})
-    judgement = prepare(tmp_path / "r", multi_model=True)
+    judgement = check_package(tmp_path / "r", multi_model=True)
     [finding] = judgement.findings
     assert finding.message == "a multi-model endpoint serves one of leaf, other, which one is not defined"
     assert (judgement.refused, judgement.default_model) == (True, None)
@@ -180,10 +180,10 @@ def test_several_models_without_an_ensemble_are_refused_in_one_multi_model_archi
 def test_a_model_at_the_top_is_an_archive_of_a_multi_model_endpoint(tmp_path: Path) -> None:
     """There the archive may be the inside of a model; a single-model endpoint refuses it."""
     lay(tmp_path / "m", {"config.pbtxt": LEAF, "1/model.py": "", "2/model.py": ""})
-    assert codes(prepare(tmp_path / "m", image="24.09", multi_model=True)) == []
-    assert "E401" in codes(prepare(tmp_path / "m", image="24.09"))
+    assert codes(check_package(tmp_path / "m", image="24.09", multi_model=True)) == []
+    assert "E401" in codes(check_package(tmp_path / "m", image="24.09"))
     lay(tmp_path / "m", {"config.pbtxt": LEAF.replace("TYPE_FP32", "TYPE_FP33", 1)})
-    wrong = prepare(tmp_path / "m", multi_model=True)
+    wrong = check_package(tmp_path / "m", multi_model=True)
     assert wrong.refused
     assert {each.path for each in wrong.findings} == {"config.pbtxt"}
     assert set(wrong.judged.texts) == {"config.pbtxt"}
@@ -193,9 +193,9 @@ def test_a_model_at_the_top_is_an_archive_of_a_multi_model_endpoint(tmp_path: Pa
 def test_what_comes_out_of_a_package_is_served(repository: Path, tmp_path: Path) -> None:
     """A real server loads the unpacked archive, and the default model that it was judged with answers."""
     lay(repository, {"leaf/1/model.py": DOUBLE})
-    unpack(write(repository, tmp_path / "model.tar.gz").path, tmp_path / "in")
+    unpack(write_package(repository, tmp_path / "model.tar.gz").path, tmp_path / "in")
     ports = {"sagemaker_port": 0, "http_port": None, "grpc_port": None, "metrics_port": None}
-    with Server(tmp_path / "in", default_model=default_model(repository), **ports) as server:
+    with Server(tmp_path / "in", default_model=find_default_model(repository), **ports) as server:
         assert {each.state for each in server.models()} == {"READY"}
         with Client(str(server.sagemaker_url)) as client:
             assert client.infer({"I": np.array([[1, 2]], "f4")})["O"].tolist() == [[2, 4]]
@@ -203,12 +203,12 @@ def test_what_comes_out_of_a_package_is_served(repository: Path, tmp_path: Path)
 
 def test_files_of_the_fixture_are_those_that_are_judged(repository: Path) -> None:
     """The texts that findings point into come with the judgement."""
-    assert set(prepare(repository).judged.models) == {path.partition("/")[0] for path in FILES}
+    assert set(check_package(repository).judged.models) == {path.partition("/")[0] for path in FILES}
 
 
 def test_a_host_without_gpus_refuses_what_needs_one(tmp_path: Path) -> None:
     """As a serverless endpoint has none; with the instance type unknown it is not refused."""
     needs_gpu = LEAF.replace("leaf", "m") + "instance_group { kind: KIND_GPU }\n"
     lay(tmp_path / "r", {"m/config.pbtxt": needs_gpu, "m/1/model.py": ""})
-    assert prepare(tmp_path / "r", image="24.09", gpus=0).refused
-    assert not prepare(tmp_path / "r", image="24.09").refused
+    assert check_package(tmp_path / "r", image="24.09", gpus=0).refused
+    assert not check_package(tmp_path / "r", image="24.09").refused

@@ -11,7 +11,15 @@ import pytest
 
 from tests.sagemaker.package.conftest import found, member, packed, tar
 from tritonforge.errors import PackageError
-from tritonforge.sagemaker.package import Limits, Member, contents, entries, inspect, unpack, write
+from tritonforge.sagemaker.package import (
+    ArchiveLimits,
+    Member,
+    inspect,
+    list_members,
+    read_contents,
+    unpack,
+    write_package,
+)
 
 Members = list[tuple[tarfile.TarInfo, bytes]]
 
@@ -84,8 +92,8 @@ REFUSED = {
 def test_what_would_do_harm_is_refused(
     members: list[tuple[tarfile.TarInfo, bytes]], sentence: str, tmp_path: Path
 ) -> None:
-    """By `entries`, `inspect` and `unpack` alike; nothing stays in the folder, nothing lies outside of it."""
-    for read in (lambda file: list(entries(file)), inspect, lambda file: unpack(file, tmp_path / "in")):
+    """By `list_members`, `inspect` and `unpack` alike; nothing stays in the folder, nothing lies outside of it."""
+    for read in (lambda file: list(list_members(file)), inspect, lambda file: unpack(file, tmp_path / "in")):
         with pytest.raises(PackageError, match=sentence):
             read(packed(*members))
     assert list(tmp_path.iterdir()) == []
@@ -144,15 +152,18 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "sentence"),
     [
-        (Limits(size=1_000_000), "zeros: it has 5000000 bytes; the limit is 1000000|it unpacks to more than 1000000"),
-        (Limits(ratio=100, ratio_from=1 << 20), "it unpacks to more than 100 times its own size"),
-        (Limits(members=2), "it has more than 2 members"),
-        (Limits(names=10), "its members' names have more than 10 bytes"),
-        (Limits(depth=1), "it lies more than 1 directories deep"),
+        (
+            ArchiveLimits(size=1_000_000),
+            "zeros: it has 5000000 bytes; the limit is 1000000|it unpacks to more than 1000000",
+        ),
+        (ArchiveLimits(ratio=100, ratio_from=1 << 20), "it unpacks to more than 100 times its own size"),
+        (ArchiveLimits(members=2), "it has more than 2 members"),
+        (ArchiveLimits(names=10), "its members' names have more than 10 bytes"),
+        (ArchiveLimits(depth=1), "it lies more than 1 directories deep"),
     ],
     ids=["size", "ratio", "members", "names", "depth"],
 )
-def test_bombs_are_refused(limits: Limits, sentence: str, tmp_path: Path) -> None:
+def test_bombs_are_refused(limits: ArchiveLimits, sentence: str, tmp_path: Path) -> None:
     """Whatever makes the small large: bytes, their ratio, the number, the names, the depth."""
     bomb = packed(member("m/1/zeros", bytes(5_000_000)), member("m/config.pbtxt"))
     with pytest.raises(PackageError, match=sentence):
@@ -164,7 +175,7 @@ def test_a_small_total_of_large_claims_is_refused(tmp_path: Path) -> None:
     """Many files below the limit are above it together."""
     many = [member(f"m/{index}", bytes(300_000)) for index in range(10)]
     with pytest.raises(PackageError, match="it unpacks to more than 1000000 bytes"):
-        unpack(packed(*many), tmp_path / "in", limits=Limits(size=1_000_000))
+        unpack(packed(*many), tmp_path / "in", limits=ArchiveLimits(size=1_000_000))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,18 +183,18 @@ def test_a_small_total_of_large_claims_is_refused(tmp_path: Path) -> None:
 def test_a_large_extended_header_is_refused_unread(kind: bytes) -> None:
     """Readers hold it in memory at once."""
     with pytest.raises(PackageError, match="an extended header has 50000000 bytes"):
-        list(entries(packed(member("x", bytes(50_000_000), type=kind))))
+        list(list_members(packed(member("x", bytes(50_000_000), type=kind))))
 
 
 def test_a_sparse_file_and_a_global_name_are_refused() -> None:
     """What readers expand or name differently."""
     with pytest.raises(PackageError, match="sparse"):
-        list(entries(packed(member("s", b"x", pax_headers={"GNU.sparse.major": "1"}))))
+        list(list_members(packed(member("s", b"x", pax_headers={"GNU.sparse.major": "1"}))))
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"path": "x"}) as archive:
         archive.addfile(*member("m"))
     with pytest.raises(PackageError, match="a global header names or sizes members"):
-        list(entries(io.BytesIO(gzip.compress(stream.getvalue()))))
+        list(list_members(io.BytesIO(gzip.compress(stream.getvalue()))))
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
@@ -205,33 +216,34 @@ def test_what_tar_packs_comes_out(form: str, repository: Path, tmp_path: Path) -
     unpack(tmp_path / "t.tar.gz", tmp_path / "in")
     assert found(tmp_path / "in") == found(repository)
     assert (tmp_path / "in/leaf/2").is_symlink()
-    assert inspect(tmp_path / "t.tar.gz").digest == contents(repository).digest == contents(tmp_path / "in").digest
+    digest = read_contents(repository).digest
+    assert inspect(tmp_path / "t.tar.gz").digest == digest == read_contents(tmp_path / "in").digest
 
 
 def test_several_gzip_members_are_one_archive(repository: Path, tmp_path: Path) -> None:
     """As parallel compressors write them, with an empty member between and zeros behind."""
     archive = tmp_path / "one.tar.gz"
-    write(repository, archive)
+    write_package(repository, archive)
     data = gzip.decompress(archive.read_bytes())
     parts = [gzip.compress(data[at : at + 700]) for at in range(0, len(data), 700)]
     unpack(io.BytesIO(gzip.compress(b"").join(parts) + bytes(1000)), tmp_path / "in")
-    assert contents(tmp_path / "in").digest == contents(repository).digest
+    assert read_contents(tmp_path / "in").digest == read_contents(repository).digest
 
 
 def test_a_round_trip_keeps_everything(repository: Path, tmp_path: Path) -> None:
     """What was packed comes out, programs as programs; packed again it has the same bytes."""
     (repository / "leaf/run.sh").write_text("#!/bin/sh\n")
-    first = write(repository, tmp_path / "first.tar.gz")
+    first = write_package(repository, tmp_path / "first.tar.gz")
     unpack(first.path, tmp_path / "in")
     assert (tmp_path / "in/leaf/run.sh").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "in/leaf/config.pbtxt").stat().st_mode & 0o777 == 0o644
-    second = write(tmp_path / "in", tmp_path / "second.tar.gz")
+    second = write_package(tmp_path / "in", tmp_path / "second.tar.gz")
     assert second.path.read_bytes() == first.path.read_bytes()
 
 
 def test_a_stream_is_read_piece_by_piece(repository: Path, tmp_path: Path) -> None:
     """The body of an S3 object cannot seek, and gives fewer bytes than asked for."""
-    data = write(repository, tmp_path / "model.tar.gz").path.read_bytes()
+    data = write_package(repository, tmp_path / "model.tar.gz").path.read_bytes()
 
     class Body:
         def __init__(self) -> None:
@@ -242,7 +254,7 @@ def test_a_stream_is_read_piece_by_piece(repository: Path, tmp_path: Path) -> No
             return given
 
     unpack(Body(), tmp_path / "in")
-    assert contents(tmp_path / "in").digest == contents(repository).digest
+    assert read_contents(tmp_path / "in").digest == read_contents(repository).digest
     assert inspect(Body()).size == len(data)
 
 
@@ -255,7 +267,7 @@ def test_members_are_what_they_are() -> None:
         member("m/again", linkname="./m/run", **HARD),
         member("m/link", linkname="run", **LINK),
     )
-    assert list(entries(archive)) == [
+    assert list(list_members(archive)) == [
         Member("m", "directory"),
         Member("m/run", "file", 2, executable=True),
         Member("m/again", "hardlink", target="m/run"),
@@ -280,7 +292,7 @@ def test_links_inside_are_unpacked_and_count_as_what_they_lead_to(tmp_path: Path
     unpack(archive, tmp_path / "in")
     assert (tmp_path / "in/n/1/weights").read_bytes() == b"w"
     (tmp_path / "in/nowhere").unlink()
-    assert contents(tmp_path / "in").digest == read.digest
+    assert read_contents(tmp_path / "in").digest == read.digest
 
 
 def test_links_that_hold_themselves_are_refused_when_counted() -> None:
@@ -294,12 +306,12 @@ def test_links_that_multiply_are_refused_when_counted() -> None:
     members = [member("d20/f", b"x")]
     members += [member(f"d{n}/{i}", linkname=f"../d{n + 1}", **LINK) for n in range(20) for i in range(10)]
     with pytest.raises(PackageError, match="its links make more of it than the limits of an archive allow"):
-        inspect(packed(*members), limits=Limits(members=1000))
+        inspect(packed(*members), limits=ArchiveLimits(members=1000))
 
 
 def test_a_folder_with_something_in_it_is_refused(repository: Path, tmp_path: Path) -> None:
     """Unpacking over something could write through its links; an empty one is filled, and emptied by an error."""
-    archive = write(repository, tmp_path / "model.tar.gz").path
+    archive = write_package(repository, tmp_path / "model.tar.gz").path
     with pytest.raises(PackageError, match="there is something in it"):
         unpack(archive, repository)
     (tmp_path / "empty").mkdir()
@@ -307,7 +319,7 @@ def test_a_folder_with_something_in_it_is_refused(repository: Path, tmp_path: Pa
         unpack(io.BytesIO(archive.read_bytes()[:-20]), tmp_path / "empty")
     assert list((tmp_path / "empty").iterdir()) == []
     unpack(archive, tmp_path / "empty")
-    assert contents(tmp_path / "empty").digest == contents(repository).digest
+    assert read_contents(tmp_path / "empty").digest == read_contents(repository).digest
 
 
 def test_a_missing_archive_is_one_sentence(tmp_path: Path) -> None:
@@ -324,7 +336,7 @@ def test_reading_takes_bounded_memory(tmp_path: Path) -> None:
     (repository / "m/1").mkdir(parents=True)
     with (repository / "m/1/zeros").open("wb") as file:
         file.truncate(500_000_000)
-    write(repository, tmp_path / "model.tar.gz")
+    write_package(repository, tmp_path / "model.tar.gz")
     script = (
         "import sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import Limits, inspect, unpack\n"
         "archive, limits = Path(sys.argv[1]), Limits(ratio=2000)\n"

@@ -17,7 +17,7 @@ import pytest
 
 from tests.sagemaker.package.conftest import FILES, LEAF, lay
 from tritonforge.errors import PackageError
-from tritonforge.sagemaker.package import contents, inspect, write
+from tritonforge.sagemaker.package import inspect, read_contents, write_package
 from tritonforge.sagemaker.package.writer import Gzip
 
 
@@ -29,7 +29,7 @@ def names(archive: Path) -> list[str]:
 
 def test_the_layout_is_the_images(repository: Path, tmp_path: Path) -> None:
     """Model directories at the top, sorted, without ``./``, and the file that keeps a version directory is there."""
-    done = write(repository, tmp_path / "model.tar.gz")
+    done = write_package(repository, tmp_path / "model.tar.gz")
     assert names(done.path) == [
         "all",
         "all/1",
@@ -47,13 +47,13 @@ def test_the_layout_is_the_images(repository: Path, tmp_path: Path) -> None:
 def test_gnu_tar_unpacks_what_was_written(repository: Path, tmp_path: Path) -> None:
     """The image's own `tar` gets the files as they were, without a word."""
     lay(repository, {"leaf/1/" + "long" * 40 + "/" + "name" * 50: b"x" * 3000, "leaf/1/größe": b"1"})
-    write(repository, tmp_path / "model.tar.gz")
+    write_package(repository, tmp_path / "model.tar.gz")
     (tmp_path / "out").mkdir()
     run = subprocess.run(
         ["tar", "xzf", "../model.tar.gz"], cwd=tmp_path / "out", capture_output=True, text=True, check=True
     )
     assert run.stderr == ""
-    assert contents(tmp_path / "out").digest == contents(repository).digest
+    assert read_contents(tmp_path / "out").digest == read_contents(repository).digest
 
 
 def test_the_bytes_do_not_depend_on_where_when_and_by_whom(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_the_bytes_do_not_depend_on_where_when_and_by_whom(tmp_path: Path) -> No
             os.utime(path, (index * 86_400, index * 86_400))
             if index and os.getuid() == 0:
                 os.chown(path, 12345, 54321)
-        archives.append(write(folder, tmp_path / f"{index}.tar.gz"))
+        archives.append(write_package(folder, tmp_path / f"{index}.tar.gz"))
     first, second = (each.path.read_bytes() for each in archives)
     assert first == second
     assert archives[0].digest == archives[1].digest
@@ -85,16 +85,16 @@ def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
     rng = random.Random(1)
     noise, text = rng.randbytes(1_200_000), " ".join(str(rng.random()) for _ in range(70_000)).encode()
     folder = lay(tmp_path / "r", {"m/config.pbtxt": LEAF, "m/1/a": noise, "m/1/b": text, "m/1/c": bytes(2_000_000)})
-    one = write(folder, tmp_path / "one.tar.gz", workers=1)
-    assert inspect(one.path).digest == one.digest == contents(folder).digest
+    one = write_package(folder, tmp_path / "one.tar.gz", workers=1)
+    assert inspect(one.path).digest == one.digest == read_contents(folder).digest
     for workers in (2, 64):
-        many = write(folder, tmp_path / "many.tar.gz", workers=workers)
+        many = write_package(folder, tmp_path / "many.tar.gz", workers=workers)
         assert one.path.read_bytes() == many.path.read_bytes(), workers
 
 
 def test_it_is_one_gzip_member_without_name_and_time(repository: Path, tmp_path: Path) -> None:
     """Readers that stop after the first member get everything."""
-    data = write(repository, tmp_path / "model.tar.gz").path.read_bytes()
+    data = write_package(repository, tmp_path / "model.tar.gz").path.read_bytes()
     assert data[:10] == b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
     whole = zlib.decompressobj(31)
     assert whole.decompress(data) == gzip.decompress(data)
@@ -105,7 +105,7 @@ def test_it_is_one_gzip_member_without_name_and_time(repository: Path, tmp_path:
 def test_what_is_compressed_already_does_not_grow(tmp_path: Path) -> None:
     """Four megabytes of noise stay four megabytes, but for tar's headers and 0.02 %."""
     folder = lay(tmp_path / "r", {"m/1/weights.gz": os.urandom(4_000_000)})
-    assert write(folder, tmp_path / "model.tar.gz").size < 4_000_000 * 1.0002 + 6 * 512
+    assert write_package(folder, tmp_path / "model.tar.gz").size < 4_000_000 * 1.0002 + 6 * 512
 
 
 @pytest.mark.parametrize("kind", ["text", "graph", "weights"])
@@ -119,14 +119,14 @@ def test_it_is_no_larger_than_gzips(tmp_path: Path, kind: str) -> None:
         "weights": b"".join(rng.gauss(0, 1).hex().encode()[4:8] + rng.randbytes(2) for _ in range(150_000)),
     }[kind]
     folder = lay(tmp_path / "r", {"m/1/data": data})
-    done = write(folder, tmp_path / "ours.tar.gz")
+    done = write_package(folder, tmp_path / "ours.tar.gz")
     subprocess.run(["tar", "czf", tmp_path / "gzip.tar.gz", "-C", folder, "m"], check=True)
     assert done.size <= 1.01 * (tmp_path / "gzip.tar.gz").stat().st_size
 
 
 def test_a_small_graph_with_weights_is_no_larger_than_gzips(digits: Path, tmp_path: Path) -> None:
     """Of 120 KB, in which a little text lies between weights, the smaller of two compressors is kept."""
-    done = write(digits, tmp_path / "ours.tar.gz")
+    done = write_package(digits, tmp_path / "ours.tar.gz")
     subprocess.run(["tar", "czf", tmp_path / "gzip.tar.gz", "-C", digits, "."], check=True)
     assert done.size <= 1.01 * (tmp_path / "gzip.tar.gz").stat().st_size
 
@@ -134,7 +134,7 @@ def test_a_small_graph_with_weights_is_no_larger_than_gzips(digits: Path, tmp_pa
 def test_blocks_refer_to_what_lies_before_them(tmp_path: Path) -> None:
     """Eight kilobytes of noise, 1500 times: each of the twelve blocks knows the end of the one before it."""
     folder = lay(tmp_path / "r", {"m/1/data": random.Random(3).randbytes(8_000) * 1500})
-    done = write(folder, tmp_path / "model.tar.gz")
+    done = write_package(folder, tmp_path / "model.tar.gz")
     assert done.size < 120_000
     assert inspect(done.path).digest == done.digest
 
@@ -145,7 +145,7 @@ def test_an_error_of_the_writing_thread_is_never_lost() -> None:
     class Sink(io.RawIOBase):
         calls = 0
 
-        def write(self, data: object) -> int:
+        def write_package(self, data: object) -> int:
             self.calls += 1
             if self.calls == 3:
                 raise OSError("once")
@@ -176,7 +176,7 @@ def test_leftovers_stay_out_and_are_named(repository: Path, tmp_path: Path) -> N
             "README.md": "kept",
         },
     )
-    done = write(repository, tmp_path / "model.tar.gz")
+    done = write_package(repository, tmp_path / "model.tar.gz")
     assert set(done.files) == {*FILES, "leaf/1/.settings", "README.md"}
     assert set(names(done.path)) & {"leaf/1/assets", ".git", "leaf/1/__pycache__"} == set()
     assert done.left_out == (
@@ -193,13 +193,13 @@ def test_leftovers_stay_out_and_are_named(repository: Path, tmp_path: Path) -> N
 
 def test_an_empty_version_directory_is_kept(repository: Path, tmp_path: Path) -> None:
     """An ensemble needs one, and the digest tells a repository that has it from one that has not."""
-    with_file = contents(repository).digest
+    with_file = read_contents(repository).digest
     (repository / "all/1/.gitkeep").unlink()
-    done = write(repository, tmp_path / "model.tar.gz")
+    done = write_package(repository, tmp_path / "model.tar.gz")
     assert "all/1" in names(done.path)
-    assert done.digest == contents(repository).digest == inspect(done.path).digest
+    assert done.digest == read_contents(repository).digest == inspect(done.path).digest
     (repository / "all/1").rmdir()
-    assert len({with_file, done.digest, contents(repository).digest}) == 3
+    assert len({with_file, done.digest, read_contents(repository).digest}) == 3
 
 
 def test_links_inside_become_what_they_lead_to(repository: Path, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_links_inside_become_what_they_lead_to(repository: Path, tmp_path: Path)
     (repository / "leaf/2").symlink_to("1")
     os.link(repository / "leaf/1/model.py", repository / "leaf/1/hard.py")
     (repository / "second").symlink_to("leaf", target_is_directory=True)
-    done = write(repository, tmp_path / "model.tar.gz")
+    done = write_package(repository, tmp_path / "model.tar.gz")
     with tarfile.open(done.path) as opened:
         assert {each.type for each in opened.getmembers()} == {tarfile.DIRTYPE, tarfile.REGTYPE}
     expected = FILES["leaf/1/model.py"]
@@ -222,11 +222,11 @@ def test_a_link_out_is_refused_unless_asked_for(repository: Path, tmp_path: Path
     (tmp_path / "weights").write_bytes(b"weights")
     (repository / "leaf/1/weights").symlink_to(tmp_path / "weights")
     with pytest.raises(PackageError, match=r"leaf/1/weights: it is a link out of the repository, to .*--dereference"):
-        write(repository, tmp_path / "model.tar.gz")
+        write_package(repository, tmp_path / "model.tar.gz")
     assert not (tmp_path / "model.tar.gz").exists()
-    done = write(repository, tmp_path / "model.tar.gz", dereference=True)
+    done = write_package(repository, tmp_path / "model.tar.gz", dereference=True)
     assert done.files["leaf/1/weights"] == 7
-    assert done.digest == contents(repository, dereference=True).digest
+    assert done.digest == read_contents(repository, dereference=True).digest
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_what_no_package_can_hold_is_refused(repository: Path, tmp_path: Path, m
     """One sentence names the file; nothing is written."""
     make(repository / "leaf/1/odd")  # type: ignore[operator]  # a function of a path
     with pytest.raises(PackageError, match=sentence):
-        write(repository, tmp_path / "model.tar.gz")
+        write_package(repository, tmp_path / "model.tar.gz")
     assert [each.name for each in tmp_path.iterdir()] == ["repository"]
 
 
@@ -252,7 +252,7 @@ def test_programs_may_be_executed_whatever_their_mode(repository: Path, tmp_path
     """The mode follows from the content, so that the digest says everything about the bytes."""
     lay(repository, {"leaf/stub": b"\x7fELF...", "leaf/run.sh": "#!/bin/sh\n", "leaf/text": "x"})
     (repository / "leaf/text").chmod(0o777)
-    with tarfile.open(write(repository, tmp_path / "model.tar.gz").path) as opened:
+    with tarfile.open(write_package(repository, tmp_path / "model.tar.gz").path) as opened:
         modes = {each.name: each.mode for each in opened.getmembers() if each.isfile()}
     assert [modes[path] for path in ("leaf/stub", "leaf/run.sh", "leaf/text")] == [0o755, 0o755, 0o644]
 
@@ -260,7 +260,7 @@ def test_programs_may_be_executed_whatever_their_mode(repository: Path, tmp_path
 def test_an_archive_inside_of_its_repository_is_refused(repository: Path) -> None:
     """It would hold itself."""
     with pytest.raises(PackageError, match="it lies inside the repository that it is to hold"):
-        write(repository, repository / "leaf" / "model.tar.gz")
+        write_package(repository, repository / "leaf" / "model.tar.gz")
 
 
 def test_a_file_that_changes_meanwhile_is_noticed(repository: Path, tmp_path: Path) -> None:
@@ -272,13 +272,13 @@ def test_a_file_that_changes_meanwhile_is_noticed(repository: Path, tmp_path: Pa
             file.write(b"more")
 
     with pytest.raises(PackageError, match="leaf/1/weights: it changed while it was packaged"):
-        write(repository, tmp_path / "model.tar.gz", progress=grow)
+        write_package(repository, tmp_path / "model.tar.gz", progress=grow)
 
     def shrink(done: int, total: int) -> None:
         os.truncate(repository / "leaf/1/weights", 10)
 
     with pytest.raises(PackageError, match="leaf/1/weights: it changed while it was packaged"):
-        write(repository, tmp_path / "model.tar.gz", progress=shrink)
+        write_package(repository, tmp_path / "model.tar.gz", progress=shrink)
     assert [each.name for each in tmp_path.iterdir()] == ["repository"]
 
 
@@ -291,11 +291,11 @@ def test_the_old_archive_stays_until_the_new_one_is_whole(repository: Path, tmp_
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        write(repository, target, progress=fail)
+        write_package(repository, target, progress=fail)
     assert target.read_bytes() == b"old"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model.tar.gz", "repository"]
-    write(repository, target)
-    assert inspect(target).digest == contents(repository).digest
+    write_package(repository, target)
+    assert inspect(target).digest == read_contents(repository).digest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -334,10 +334,10 @@ def test_without_nameless_files_an_error_leaves_nothing_either(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(repository, tmp_path / "model.tar.gz", progress=fail)
+        write_package(repository, tmp_path / "model.tar.gz", progress=fail)
     assert any(each.endswith(".partial") for each in seen)
     assert [each.name for each in tmp_path.iterdir()] == ["repository"]
-    assert inspect(write(repository, tmp_path / "model.tar.gz").path).digest == contents(repository).digest
+    assert inspect(write_package(repository, tmp_path / "model.tar.gz").path).digest == read_contents(repository).digest
 
 
 @pytest.mark.parametrize(
@@ -349,11 +349,11 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
 ) -> None:
     """A missing folder, or a folder in the place of the archive."""
     with pytest.raises(PackageError, match=sentence):
-        write(repository, tmp_path / destination)
+        write_package(repository, tmp_path / destination)
 
 
 def test_a_full_disk_is_one_sentence(repository: Path, tmp_path: Path) -> None:
-    """The error of the thread that writes comes out of `write`; a limit on files stands for the disk's end."""
+    """The error of the thread that writes comes out of `write_package`; a limit on files stands for the disk's end."""
     lay(repository, {"leaf/1/weights": os.urandom(30_000_000)})
     script = (
         "import resource, sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write\n"
@@ -391,7 +391,7 @@ def test_memory_does_not_grow_with_the_repository(tmp_path: Path) -> None:
 def test_progress_is_told_in_bytes_of_files(repository: Path, tmp_path: Path) -> None:
     """It ends at the sum of all files, and never goes back."""
     told: list[tuple[int, int]] = []
-    done = write(repository, tmp_path / "model.tar.gz", progress=lambda *each: told.append(each))
+    done = write_package(repository, tmp_path / "model.tar.gz", progress=lambda *each: told.append(each))
     total = sum(done.files.values())
     assert told[-1] == (total, total)
     assert [each for each, _ in told] == sorted(each for each, _ in told)

@@ -14,13 +14,13 @@ import pytest
 from tritonforge.errors import DefinitionError, DeploymentError, RequestError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.endpoints.desired import folder
-from tritonforge.sagemaker.endpoints.local_repository import read
+from tritonforge.sagemaker.endpoints.desired import deployment_folder
+from tritonforge.sagemaker.endpoints.local_repository import open_repository
 from tritonforge.sagemaker.endpoints.observation import observe
 from tritonforge.sagemaker.jobs import creation, naming, polling
 from tritonforge.sagemaker.jobs.transform import lifecycle, planning
 from tritonforge.sagemaker.limits import check_limits
-from tritonforge.sagemaker.plans.plan import Silent
+from tritonforge.sagemaker.plans.plan import SilentProgress
 from tritonforge.transform import Resources, TransformInput, TransformJob, TransformOutput
 
 CONFIG = """
@@ -31,7 +31,7 @@ output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }
 """
 
 
-class Told(Silent):
+class Told(SilentProgress):
     """What progress was told."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def test_a_failure_is_read_back_with_its_lines(account: Any, session: Session) -
     """FailureReason and the log's last lines, although they come after the status."""
     created(account, session, "failed", {"a": b"x", "b": b"refuse"}, ModelClientConfig={"InvocationsMaxRetries": 0})
     lines: list[str] = []
-    ended = lifecycle.watch(session, "failed", progress=Silent(), line=lines.append)
+    ended = lifecycle.watch(session, "failed", progress=SilentProgress(), line=lines.append)
     assert ended.status == "Failed"
     assert ended.reason.startswith("ClientError: See job logs for more information")
     assert sum("MaxConcurrentTransforms=1" in line for line in lines) == 1
@@ -112,7 +112,7 @@ def test_lines_that_come_after_the_status_are_waited_for(
     monkeypatch.setattr(lifecycle, "Lines", Late)
     monkeypatch.setattr(polling, "_LAST_PAUSE", 0.0)
     lines: list[str] = []
-    lifecycle.watch(session, "late-lines", progress=Silent(), line=lines.append)
+    lifecycle.watch(session, "late-lines", progress=SilentProgress(), line=lines.append)
     assert lines == ["the cause", "its last line"]
 
 
@@ -124,7 +124,7 @@ def test_a_job_is_stopped_once(account: Any, session: Session) -> None:
         assert lifecycle.stop(session, "interrupted") is True
     finally:
         account.containers.gate.set()
-    assert lifecycle.watch(session, "interrupted", progress=Silent()).status == "Stopped"
+    assert lifecycle.watch(session, "interrupted", progress=SilentProgress()).status == "Stopped"
     assert lifecycle.stop(session, "interrupted") is False
     with pytest.raises(DeploymentError, match="Requested resource not found"):
         lifecycle.stop(session, "never-there")
@@ -165,10 +165,10 @@ def test_a_job_whose_answer_was_lost_is_found_again(
     """A second call says that the name is taken: by the very job that was asked for; not by another one."""
     created(account, session, "lost", {"a": b"x"})
     again = planning.plan_existing(job(account, "lost"), region="us-east-1", account="123456789012")
-    assert lifecycle.create(again, session, materials={}, progress=Silent()) == "lost"
+    assert lifecycle.create(again, session, materials={}, progress=SilentProgress()) == "lost"
     other = planning.plan_existing(job(account, "lost", MaxPayloadInMB=3), region="us-east-1", account="123456789012")
     with pytest.raises(DeploymentError, match="ResourceInUse"):
-        lifecycle.create(other, session, materials={}, progress=Silent())
+        lifecycle.create(other, session, materials={}, progress=SilentProgress())
 
 
 def test_a_model_that_appears_late(account: Any, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,14 +178,14 @@ def test_a_model_that_appears_late(account: Any, session: Session, monkeypatch: 
     timer = threading.Timer(0.3, account.model, ["late"])
     timer.start()
     plan = planning.plan_existing(job(account, "late"), region="us-east-1", account="123456789012")
-    assert lifecycle.create(plan, session, materials={}, progress=Silent()) == "late"
+    assert lifecycle.create(plan, session, materials={}, progress=SilentProgress()) == "late"
     timer.join()
     with pytest.raises(DeploymentError, match="Could not find model"):
         lifecycle.create(
             planning.plan_existing(job(account, "never"), region="us-east-1", account="123456789012"),
             session,
             materials={},
-            progress=Silent(),
+            progress=SilentProgress(),
         )
 
 
@@ -206,22 +206,22 @@ def test_a_repository_becomes_archive_model_and_job(account: Any, session: Sessi
         instance_count=2,
     )
     deployment = Deployment(name="planned", image="24.09", execution_role_arn=account.emulator.role_arn)
-    with read(repository) as material:
+    with open_repository(repository) as material:
 
         def planned(one: TransformJob) -> tuple[Any, TransformJob]:
-            seen = observe(session, name="planned", bucket=None, folder=folder(deployment))
+            seen = observe(session, name="planned", bucket=None, folder=deployment_folder(deployment))
             return planning.plan(one, deployment, {"": material.content}, seen)
 
         first, named = planned(wanted)
         assert [step.operation for step in first.steps] == ["PutObject", "CreateModel", "CreateTransformJob"]
         assert named.model_name.startswith("planned-")
-        lifecycle.create(first, session, materials={"": material}, progress=Silent())
+        lifecycle.create(first, session, materials={"": material}, progress=SilentProgress())
         second, again = planned(TransformJob.from_request({**wanted.to_request(), "TransformJobName": "planned-2"}))
         assert [step.operation for step in second.steps] == ["CreateTransformJob"]
         assert again.model_name == named.model_name
-        lifecycle.create(second, session, materials={"": material}, progress=Silent())
+        lifecycle.create(second, session, materials={"": material}, progress=SilentProgress())
     for name in ("planned-1", "planned-2"):
-        assert lifecycle.watch(session, name, progress=Silent()).status == "Completed"
+        assert lifecycle.watch(session, name, progress=SilentProgress()).status == "Completed"
         described = account.sagemaker.describe_transform_job(TransformJobName=name)
         assert described["TransformResources"] == {"InstanceType": "ml.c5.2xlarge", "InstanceCount": 2}
     model = account.sagemaker.describe_model(ModelName=named.model_name)

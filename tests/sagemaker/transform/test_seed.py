@@ -262,7 +262,7 @@ def test_jpeg_objects_through_a_triton_ensemble(account: Account, pictures: list
     One object is no JPEG and one is above the limit: they have no output, the others have theirs.
     """
     digits = write_repository(tmp_path / "digits", DIGITS)
-    archive = package.write(digits, tmp_path / "digits.tar.gz").path
+    archive = package.write_package(digits, tmp_path / "digits.tar.gz").path
     account.put({"digits/model.tar.gz": archive.read_bytes()})
     objects = {f"{number:04}.jpg": body for number, body in enumerate(pictures)}
     objects |= {"corrupt.jpg": pictures[0][:200], "large.jpg": b"\xff" * (2**20 + 1)}
@@ -351,7 +351,7 @@ def test_a_container_that_is_killed_costs_no_output(
     version.mkdir(parents=True)
     (version / "model.py").write_text(REVERSE)
     (version.parent / "config.pbtxt").write_text(REVERSE_CONFIG)
-    archive = package.write(tmp_path / "models", tmp_path / "reverse.tar.gz").path
+    archive = package.write_package(tmp_path / "models", tmp_path / "reverse.tar.gz").path
     account.put({"reverse/model.tar.gz": archive.read_bytes()})
     objects = {f"{number:04}": f"object {number}".encode() for number in range(100)}
     account.put({f"killed/in/{key}": body for key, body in objects.items()})

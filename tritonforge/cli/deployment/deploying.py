@@ -15,12 +15,12 @@ from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.escaping import terminal_line
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.endpoints import Plan, plan, render, to_json
-from tritonforge.sagemaker.endpoints.desired import folder
-from tritonforge.sagemaker.endpoints.local_repository import judge
-from tritonforge.sagemaker.endpoints.observation import observe, role_arn
+from tritonforge.sagemaker.endpoints import Plan, plan_deployment, render, to_json
+from tritonforge.sagemaker.endpoints.desired import deployment_folder
+from tritonforge.sagemaker.endpoints.local_repository import check_repositories
+from tritonforge.sagemaker.endpoints.observation import find_role_arn, observe
 from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION
-from tritonforge.sagemaker.plans.executor import apply, check, settle
+from tritonforge.sagemaker.plans.executor import check_plan, execute, wait_until_settled
 
 __all__ = ["agreed", "deploy"]
 
@@ -84,7 +84,7 @@ def deploy(
             if not made.steps:
                 return 0
             agreed(yes=yes, json_wanted=json_wanted)
-            apply(made, session, materials=found.materials, progress=progress)
+            execute(made, session, materials=found.materials, progress=progress)
             progress.end()
             _done(made, json_wanted)
     return 0
@@ -92,7 +92,7 @@ def deploy(
 
 def _judged(found: Subject, session: Session, progress: Steps) -> list[str]:
     progress.begin("judge the repository for the image")
-    findings = judge(found.deployment, found.materials, region=session.region)
+    findings = check_repositories(found.deployment, found.materials, region=session.region)
     return [f"{each.code} {each.path}: {each.message}" for each in findings]
 
 
@@ -101,16 +101,16 @@ def _planned(found: Subject, session: Session, progress: Steps, *, wait: bool, p
     deployment = found.deployment
     contents = {name: material.content for name, material in found.materials.items()}
     progress.begin("look at what AWS has")
-    role = role_arn(session, deployment.execution_role_arn or "")
+    role = find_role_arn(session, deployment.execution_role_arn or "")
     deployment = deployment.with_settings(execution_role_arn=role or None)
-    seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=folder(deployment))
+    seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=deployment_folder(deployment))
     if wait and seen.endpoint is not None and seen.endpoint.status in IN_TRANSITION:
-        plan(deployment, contents, seen)  # somebody else's endpoint is not waited for
+        plan_deployment(deployment, contents, seen)  # somebody else's endpoint is not waited for
         progress.begin(f"wait for endpoint {deployment.name}: it is {seen.endpoint.status}")
-        settle(session, deployment.name, progress)
-        seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=folder(deployment))
-    made = plan(deployment, contents, seen, prune=prune)
-    check(made)
+        wait_until_settled(session, deployment.name, progress)
+        seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=deployment_folder(deployment))
+    made = plan_deployment(deployment, contents, seen, prune=prune)
+    check_plan(made)
     return made
 
 

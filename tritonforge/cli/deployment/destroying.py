@@ -15,9 +15,9 @@ from tritonforge.cli.terminal import out, steps
 from tritonforge.repository.definition.loading import load
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment, plan_removal, render, to_json
-from tritonforge.sagemaker.endpoints.desired import folder
+from tritonforge.sagemaker.endpoints.desired import deployment_folder
 from tritonforge.sagemaker.endpoints.observation import observe
-from tritonforge.sagemaker.plans.executor import apply, check
+from tritonforge.sagemaker.plans.executor import check_plan, execute
 
 __all__ = ["destroy"]
 
@@ -56,9 +56,9 @@ def destroy(
         Session(region_name=deployment.region, profile_name=profile, endpoint_url=endpoint_url) as session,
     ):
         progress.begin("look at what AWS has")
-        seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=folder(deployment))
+        seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=deployment_folder(deployment))
         made = plan_removal(deployment.name, seen)
-        check(made)
+        check_plan(made)
         progress.end()
         if not json_wanted:
             for line in render(made) if made.steps or made.notes else [f"There is nothing of {deployment.name}."]:
@@ -68,7 +68,7 @@ def destroy(
         if only_plan or not made.steps:
             return 0
         agreed(yes=yes, json_wanted=json_wanted)
-        apply(made, session, progress=progress)
+        execute(made, session, progress=progress)
         progress.end()
         if json_wanted:
             echo(json.dumps({**to_json(made), "applied": True}, indent=2))

@@ -17,7 +17,7 @@ from tritonforge.cli.terminal import Steps
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.endpoints.local_repository import Material, read
+from tritonforge.sagemaker.endpoints.local_repository import LocalRepository, open_repository
 
 __all__ = ["Subject", "deployment_of", "is_definition", "subject"]
 
@@ -27,7 +27,7 @@ class Subject:
     """A deployment, and its repositories by what it calls them."""
 
     deployment: Deployment
-    materials: Mapping[str, Material]
+    materials: Mapping[str, LocalRepository]
 
 
 def is_definition(path: Path) -> bool:
@@ -52,17 +52,17 @@ def subject(paths: Sequence[Path], flags: Mapping[str, Any], progress: Steps) ->
         raise click.UsageError("several paths are for --multi-model; for several variants use --variant NAME=PATH")
     base = first.folder if first is not None and not flags["variants"] else Path()
     with ExitStack() as open_archives:
-        materials: dict[str, Material] = {}
+        materials: dict[str, LocalRepository] = {}
         for path in paths:
             built = _built(path, definitions.get(path), progress)
             key = _target(path) if deployment.multi_model else ""
             if key in materials:
                 raise click.UsageError(f"two of the paths are named {key}; a multi-model endpoint needs two names")
-            materials[key] = open_archives.enter_context(read(built))
+            materials[key] = open_archives.enter_context(open_repository(built))
         for repository in _named(deployment):
             place = base / repository
             loaded = load(place) if is_definition(place) else None
-            materials[repository] = open_archives.enter_context(read(_built(place, loaded, progress)))
+            materials[repository] = open_archives.enter_context(open_repository(_built(place, loaded, progress)))
         yield Subject(deployment, materials)
 
 

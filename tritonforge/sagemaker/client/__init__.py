@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tritonforge.sagemaker.client.async_transport import AsyncTransport, Pending
+from tritonforge.sagemaker.client.async_transport import AsyncTransport, PendingInference
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
-from tritonforge.sagemaker.client.store import Store, Stored, Uploaded
+from tritonforge.sagemaker.client.store import S3Object, Store, UploadResult
 from tritonforge.sagemaker.client.sync import Difference, UploadedTree
 from tritonforge.sagemaker.client.transfers import Location
 from tritonforge.sagemaker.client.transport import EndpointTransport
@@ -16,10 +16,10 @@ __all__ = [
     "Difference",
     "EndpointTransport",
     "Location",
-    "Pending",
+    "PendingInference",
+    "S3Object",
     "Session",
     "Store",
-    "Stored",
-    "Uploaded",
+    "UploadResult",
     "UploadedTree",
 ]

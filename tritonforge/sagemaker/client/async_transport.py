@@ -33,9 +33,9 @@ from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import FOR_EVER, READ_TIMEOUT, Session
 from tritonforge.sagemaker.client.store import Store
 from tritonforge.sagemaker.client.transfers import Location
-from tritonforge.sagemaker.client.transport import ASYNCHRONOUS, Endpoint, members, too_large
+from tritonforge.sagemaker.client.transport import ASYNCHRONOUS, Endpoint, build_request, build_size_error
 
-__all__ = ["RAW", "AsyncTransport", "Pending"]
+__all__ = ["RAW", "AsyncTransport", "PendingInference"]
 
 #: The content type of a body that is the model's one input as it stands.
 RAW: Final = f"{SAGEMAKER_BINARY_JSON}0"
@@ -54,7 +54,7 @@ _FAILED_DEPENDENCY: Final = 424
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
+class PendingInference:
     """An inference that was sent: its id, where its answer or its failure will be, and where its request lies.
 
     ``failure`` is None where the endpoint's configuration has no ``S3FailurePath``, ``source`` where the request went
@@ -108,7 +108,7 @@ class AsyncTransport:
         self._limits = {member: value for member, value in limits.items() if value is not None}
         self._inline = _inline_limit() if inline else 0
         self._sleep, self._clock = sleep, clock
-        members("InvokeEndpointAsync", endpoint_name, self.options)
+        build_request("InvokeEndpointAsync", endpoint_name, self.options)
         service_model.check_request(
             "sagemaker-runtime", "InvokeEndpointAsync", {"EndpointName": endpoint_name, **self._limits}
         )
@@ -124,7 +124,7 @@ class AsyncTransport:
 
     def submit(
         self, body: Payload | Path, *, content_type: str | None = None, options: Mapping[str, str] | None = None
-    ) -> Pending:
+    ) -> PendingInference:
         """Send one inference, and do not wait.
 
         ``body`` is a payload, or a file, which is not read into memory; a file's ``content_type`` must be said (for a
@@ -137,10 +137,10 @@ class AsyncTransport:
         if content_type is None:
             raise EncodeError(f"{body}: say the content_type of a file")
         if size > ASYNCHRONOUS:
-            raise too_large(
+            raise build_size_error(
                 self.endpoint.name, size, ASYNCHRONOUS, "an asynchronous endpoint", instead="split the batch"
             )
-        request = members("InvokeEndpointAsync", self.endpoint.name, {**self.options, **(options or {})})
+        request = build_request("InvokeEndpointAsync", self.endpoint.name, {**self.options, **(options or {})})
         request |= {**self._limits, "ContentType": content_type}
         source = None
         if size <= self._inline:
@@ -148,21 +148,21 @@ class AsyncTransport:
         else:
             source = request["InputLocation"] = self._put(body, size, content_type)
         try:
-            told = self.endpoint.invoked(
+            told = self.endpoint.invoke(
                 "InvokeEndpointAsync", lambda: self._runtime.invoke_endpoint_async(**request), sleep=self._sleep
             )
         except RelayError:
             # SageMaker did not take the request, so that no one will read it.
             self._remove(source)
             raise
-        return Pending(
+        return PendingInference(
             inference_id=str(told.get("InferenceId") or request.get("InferenceId") or ""),
             output=str(told["OutputLocation"]),
             failure=told.get("FailureLocation") or None,
             source=source,
         )
 
-    def collect(self, pending: Pending) -> Answer:
+    def collect(self, pending: PendingInference) -> Answer:
         """Wait for the answer of an inference that was sent.
 
         Raises `ModelError` for what the model refused, `RelayError` for what SageMaker did, ConnectError where neither
@@ -221,7 +221,7 @@ class AsyncTransport:
             with contextlib.suppress(DeploymentError, ConnectError):
                 self.store.delete(source)
 
-    def _overdue(self, pending: Pending, denied: str) -> str:
+    def _overdue(self, pending: PendingInference, denied: str) -> str:
         untold = (
             ""
             if pending.failure
@@ -280,7 +280,7 @@ def _size(path: Path) -> int:
         raise EncodeError(f"{path}: {error.strerror}") from error
 
 
-def _answer(body: bytes, content_type: str | None, pending: Pending) -> Answer:
+def _answer(body: bytes, content_type: str | None, pending: PendingInference) -> Answer:
     length = (
         sagemaker_header_length(content_type, size=len(body))
         if (content_type or "").startswith(SAGEMAKER_BINARY_JSON)

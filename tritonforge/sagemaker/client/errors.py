@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError, RequestError, TritonForgeError
 
-__all__ = ["AwsError", "mapped", "translated"]
+__all__ = ["AwsError", "map_errors", "translate_error"]
 
 #: Errors of botocore that are about who asks, not about what is asked (botocore.exceptions).
 _CREDENTIALS: Final[Mapping[str, str]] = {
@@ -104,7 +104,7 @@ class AwsError(DeploymentError):
 
 
 @contextmanager
-def mapped(service: str, operation: str, resource: str = "") -> Iterator[None]:
+def map_errors(service: str, operation: str, resource: str = "") -> Iterator[None]:
     """Botocore's errors inside come out as this project's.
 
     AwsError for AWS's answers, ConnectError where there was none, RequestError for a request that botocore does not
@@ -115,12 +115,12 @@ def mapped(service: str, operation: str, resource: str = "") -> Iterator[None]:
     try:
         yield
     except (exceptions.ClientError, exceptions.BotoCoreError) as error:
-        told, secret = translated(error, service=service, operation=operation, resource=resource)
+        told, secret = translate_error(error, service=service, operation=operation, resource=resource)
         # A traceback shows what an error came from: not where that may quote the signed request.
         raise told from (None if secret else error)
 
 
-def translated(error: Any, *, service: str, operation: str, resource: str) -> tuple[TritonForgeError, bool]:
+def translate_error(error: Any, *, service: str, operation: str, resource: str) -> tuple[TritonForgeError, bool]:
     """The error in this project's words, and whether the words of the original must not be shown."""
     from botocore import exceptions
 

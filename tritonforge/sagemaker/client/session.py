@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from tritonforge.errors import EncodeError, MissingExtraError
-from tritonforge.sagemaker.client.errors import mapped
+from tritonforge.sagemaker.client.errors import map_errors
 
 __all__ = ["ATTEMPTS", "CONNECT_TIMEOUT", "FOR_EVER", "READ_TIMEOUT", "Session"]
 
@@ -58,7 +58,7 @@ class Session:
         self._clients: dict[tuple[str, int, float], Any] = {}
         self._lock = threading.RLock()
         self._account: str | None = None
-        with mapped("boto3", "Session", profile_name or ""):
+        with map_errors("boto3", "Session", profile_name or ""):
             self._boto = boto3.session.Session(region_name=region_name, profile_name=profile_name)
 
     def __repr__(self) -> str:
@@ -87,10 +87,10 @@ class Session:
     @property
     def partition(self) -> str:
         """The first word of the region's ARNs: ``aws``, ``aws-cn``, ``aws-us-gov``."""
-        with mapped("boto3", "GetPartitionForRegion", self.region):
+        with map_errors("boto3", "GetPartitionForRegion", self.region):
             return str(self._boto.get_partition_for_region(self.region))
 
-    def account(self) -> str:
+    def get_account(self) -> str:
         """The twelve digits of the caller's account, which STS is asked for once."""
         if self._account is None:
             self._account = str(self.call("sts", "GetCallerIdentity")["Account"])
@@ -100,15 +100,15 @@ class Session:
         """The boto3 client of a service, made once for each way of asking.
 
         ``attempts`` and ``read_timeout`` (seconds) differ from the session's where they are given: an inference, for
-        one, is attempted once. Calls on it raise botocore's errors: make them through `call` and `pages`, or within
-        `asking`.
+        one, is attempted once. Calls on it raise botocore's errors: make them through `call` and `paginate`, or within
+        `map_errors`.
         """
         tries = self._attempts if attempts is None else attempts
         patience = self._read_timeout if read_timeout is None else read_timeout
         with self._lock:
             found = self._clients.get((service, tries, patience))
             if found is None:
-                with mapped(service, "client", ""), _endpoint_url_checked():
+                with map_errors(service, "client", ""), _endpoint_url_checked():
                     found = self._boto.client(
                         service,
                         region_name=self.region,
@@ -130,19 +130,21 @@ class Session:
         what `refusals.mapped` raises.
         """
         client = self.client(service)
-        with mapped(service, operation, resource or _named(request)):
+        with map_errors(service, operation, resource or _named(request)):
             answer: dict[str, Any] = getattr(client, _method(operation))(**request)
         return answer
 
-    def pages(self, service: str, operation: str, /, *, resource: str = "", **request: Any) -> Iterator[dict[str, Any]]:
+    def paginate(
+        self, service: str, operation: str, /, *, resource: str = "", **request: Any
+    ) -> Iterator[dict[str, Any]]:
         """The answers of an operation that pages, one after another; errors as of `call`."""
         client = self.client(service)
-        with mapped(service, operation, resource or _named(request)):
+        with map_errors(service, operation, resource or _named(request)):
             yield from client.get_paginator(_method(operation)).paginate(**request)
 
-    def asking(self, service: str, operation: str, resource: str = "") -> AbstractContextManager[None]:
+    def map_errors(self, service: str, operation: str, resource: str = "") -> AbstractContextManager[None]:
         """A context in which botocore's errors become this project's, for calls made on a `client` by hand."""
-        return mapped(service, operation, resource)
+        return map_errors(service, operation, resource)
 
     def close(self) -> None:
         """Close the connections of all clients."""

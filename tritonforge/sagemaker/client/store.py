@@ -20,9 +20,9 @@ from tritonforge.sagemaker.client import sync, transfers
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.sync import Difference, UploadedTree
-from tritonforge.sagemaker.client.transfers import Download, Location, Progress, Transfers, crc32, pieces
+from tritonforge.sagemaker.client.transfers import Download, Location, OnBytes, Transfers, compute_crc32, read_pieces
 
-__all__ = ["DIGEST", "Store", "Stored", "Uploaded"]
+__all__ = ["DIGEST", "S3Object", "Store", "UploadResult"]
 
 #: The name under which S3 keeps an object's digest (``x-amz-meta-...``).
 DIGEST: Final = "tritonforge-digest"
@@ -38,8 +38,11 @@ _DELETED_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """An object in S3: ``digest`` as its upload told it, ``crc32`` as S3 keeps it (base64); None where it has none."""
+class S3Object:
+    """An object in S3.
+
+    ``digest`` is from its upload's metadata, ``crc32`` (base64) from S3; each is None if the object has none.
+    """
 
     uri: str
     size: int
@@ -51,7 +54,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uploaded:
+class UploadResult:
     """What an upload did: ``skipped`` where the object was there already; ``size`` in bytes.
 
     ``verified`` is False only where the store keeps no checksum, or does not tell it to this caller; the size is right
@@ -90,7 +93,7 @@ class Store:
         if kms_key is not None:
             self._attributes |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
 
-    def find(self, uri: str) -> Stored | None:
+    def find(self, uri: str) -> S3Object | None:
         """The object at an address, None where there is none. Read-only."""
         return self._head(Location.parse(uri))
 
@@ -99,18 +102,18 @@ class Store:
         found = self.find(uri)
         return found is not None and found.digest == digest and size in (None, found.size)
 
-    def objects(self, uri: str) -> Iterator[Stored]:
+    def list_objects(self, uri: str) -> Iterator[S3Object]:
         """The objects whose key begins with the address's, in S3's order, without digests. Read-only.
 
         A folder's address ends with ``/``.
         """
         location = Location.parse(uri)
-        for page in self.session.pages(
+        for page in self.session.paginate(
             "s3", "ListObjectsV2", resource=uri, Bucket=location.bucket, Prefix=location.key, **self._owner
         ):
             for each in page.get("Contents", ()):
                 found = Location(location.bucket, each["Key"])
-                yield Stored(uri=str(found), size=int(each["Size"]), etag=str(each.get("ETag", "")).strip('"'))
+                yield S3Object(uri=str(found), size=int(each["Size"]), etag=str(each.get("ETag", "")).strip('"'))
 
     def upload(
         self,
@@ -120,8 +123,8 @@ class Store:
         digest: str,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
-        progress: Progress | None = None,
-    ) -> Uploaded:
+        progress: OnBytes | None = None,
+    ) -> UploadResult:
         """Put a file at an address, unless it is there with the same digest and size.
 
         ``digest`` is the identity of the content, such as a package's; ``progress`` is called with the bytes that went,
@@ -133,14 +136,14 @@ class Store:
         try:
             size = path.stat().st_size
             if self.exists(uri, digest, size=size):
-                self.clear(uri)
+                self.remove_incomplete_uploads(uri)
                 if progress is not None:
                     progress(size)
-                return Uploaded(uri=uri, size=size, skipped=True)
-            checksum = crc32(pieces(path))
+                return UploadResult(uri=uri, size=size, skipped=True)
+            checksum = compute_crc32(read_pieces(path))
         except OSError as error:
             raise EncodeError(f"{path}: {error.strerror}") from error
-        verified = self.send(
+        verified = self.upload_content(
             str(path),
             location,
             size=size,
@@ -150,7 +153,7 @@ class Store:
             content_type=content_type,
             progress=progress,
         )
-        return Uploaded(uri=uri, size=size, skipped=False, verified=verified)
+        return UploadResult(uri=uri, size=size, skipped=False, verified=verified)
 
     def upload_tree(
         self,
@@ -159,20 +162,20 @@ class Store:
         *,
         digests: Mapping[str, str] | None = None,
         prune: bool = False,
-        progress: Progress | None = None,
+        progress: OnBytes | None = None,
     ) -> UploadedTree:
         """Put files below an address, each at its key; those that are there with the same digest and size are skipped.
 
         ``digests`` are the files' own (``sha256:...``) where they are known, else they are computed; ``prune`` removes
         the objects below the address that are none of these, when all files are there; ``progress`` as in `upload`.
         """
-        return sync.upload(self, files, uri, digests=digests, prune=prune, progress=progress)
+        return sync.upload_tree(self, files, uri, digests=digests, prune=prune, progress=progress)
 
-    def difference(
+    def compare_tree(
         self, files: Mapping[str, Path], uri: str, *, digests: Mapping[str, str] | None = None
     ) -> Difference:
         """What `upload_tree` would send, skip and remove. Read-only."""
-        return sync.difference(self, files, uri, digests=digests)
+        return sync.compare_tree(self, files, uri, digests=digests)
 
     def put(self, content: Path | BinaryIO | bytes, uri: str, *, content_type: str) -> int:
         """Put a file, a stream that can seek, or bytes at an address whatever is there; its size in bytes.
@@ -188,9 +191,9 @@ class Store:
         stream: Any = io.BytesIO(content) if isinstance(content, bytes) else content
         size = int(stream.seek(0, io.SEEK_END))
         stream.seek(0)
-        checksum = crc32(iter(lambda: stream.read(self.part_size), b""))
+        checksum = compute_crc32(iter(lambda: stream.read(self.part_size), b""))
         stream.seek(0)
-        self.send(stream, Location.parse(uri), size=size, checksum=checksum, content_type=content_type)
+        self.upload_content(stream, Location.parse(uri), size=size, checksum=checksum, content_type=content_type)
         return size
 
     def get(self, uri: str, offset: int = 0) -> Download:
@@ -204,10 +207,10 @@ class Store:
         """The object at an address as a stream to read once, with what `get` does for it; close it."""
         return cast("BinaryIO", io.BufferedReader(transfers.Stream(self.get(uri)), buffer_size=1 << 20))
 
-    def download(self, uri: str, path: Path, *, progress: Progress | None = None) -> int:
+    def download(self, uri: str, path: Path, *, progress: OnBytes | None = None) -> int:
         """Write the object to a file, which appears when it is whole; its size in bytes."""
         download = self.get(uri)
-        transfers.save(download, path, progress=progress)
+        transfers.save_download(download, path, progress=progress)
         return download.size
 
     def delete(self, uri: str) -> None:
@@ -234,30 +237,30 @@ class Store:
                 )
         return len(uris)
 
-    def halves(self, uri: str) -> tuple[tuple[str, str], ...]:
+    def list_incomplete_uploads(self, uri: str) -> tuple[tuple[str, str], ...]:
         """The uploads whose key begins with the address's that were begun and not ended: address and id. Read-only."""
         location = Location.parse(uri)
         return tuple(
             (str(Location(location.bucket, each["Key"])), str(each["UploadId"]))
-            for page in self.session.pages(
+            for page in self.session.paginate(
                 "s3", "ListMultipartUploads", resource=uri, Bucket=location.bucket, Prefix=location.key, **self._owner
             )
             for each in page.get("Uploads", ())
         )
 
-    def abort_halves(self, uri: str) -> int:
+    def abort_incomplete_uploads(self, uri: str) -> int:
         """Remove the half uploads of `halves`; how many. One that still goes on in another process fails by it."""
-        return self._abort(self.halves(uri))
+        return self._abort(self.list_incomplete_uploads(uri))
 
-    def clear(self, uri: str, *, below: bool = False) -> None:
+    def remove_incomplete_uploads(self, uri: str, *, below: bool = False) -> None:
         """Remove half uploads of exactly this address, or of all ``below`` it, where that is allowed.
 
         It is a courtesy that needs s3:ListBucketMultipartUploads: without it an upload is as good.
         """
         with contextlib.suppress(DeploymentError, ConnectError):
-            self._abort(tuple(each for each in self.halves(uri) if below or each[0] == uri))
+            self._abort(tuple(each for each in self.list_incomplete_uploads(uri) if below or each[0] == uri))
 
-    def send(
+    def upload_content(
         self,
         source: Any,
         location: Location,
@@ -267,7 +270,7 @@ class Store:
         digest: str | None = None,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
-        progress: Progress | None = None,
+        progress: OnBytes | None = None,
         transfers: Transfers | None = None,
     ) -> bool:
         """Upload a file, named by a string, or a stream, whatever is there; whether S3 told its checksum afterwards."""
@@ -280,7 +283,7 @@ class Store:
             **self._owner,
         }
         try:
-            with self.session.asking("s3", "PutObject", str(location)):
+            with self.session.map_errors("s3", "PutObject", str(location)):
                 if transfers is not None:
                     transfers.send(source, location, extra=extra, progress=progress)
                 else:
@@ -289,7 +292,7 @@ class Store:
         except AwsError as refusal:
             if self._arrived(location, size=size, checksum=checksum, digest=digest):
                 return True
-            self.clear(str(location))
+            self.remove_incomplete_uploads(str(location))
             if refusal.code in _DAMAGED:
                 raise DeploymentError(
                     f"{location}: S3 got other bytes than were meant ({refusal.code}: {refusal.message.rstrip('.')}): "
@@ -300,10 +303,10 @@ class Store:
         except OSError as error:
             raise EncodeError(f"{source}: {error.strerror or error}; it was not sent to {location}") from error
         if size > self.part_size:
-            self.clear(str(location))
+            self.remove_incomplete_uploads(str(location))
         return self._verified(location, size=size, checksum=checksum)
 
-    def _head(self, location: Location, *, with_checksum: bool = True) -> Stored | None:
+    def _head(self, location: Location, *, with_checksum: bool = True) -> S3Object | None:
         try:
             answer = self.session.call(
                 "s3",
@@ -324,7 +327,7 @@ class Store:
         # A checksum of checksums carries "-<parts>" behind it.
         checksum = answer.get("ChecksumCRC32") or ""
         whole = answer.get("ChecksumType") in (None, "FULL_OBJECT") and "-" not in checksum
-        return Stored(
+        return S3Object(
             uri=str(location),
             size=int(answer["ContentLength"]),
             etag=str(answer.get("ETag", "")).strip('"'),

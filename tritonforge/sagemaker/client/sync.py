@@ -1,6 +1,6 @@
 """Trees: a folder's files under one address in S3, of which only what changed goes up.
 
-A tree has no moment at which it is there: two runs of `upload` are as good as one, so run it again after a failure.
+A tree is not uploaded atomically: run `upload_tree` again after a failure, it sends only what is missing.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tritonforge.errors import EncodeError
-from tritonforge.sagemaker.client.transfers import Location, Progress, Transfers, crc32, pieces, sha256
+from tritonforge.sagemaker.client.transfers import (
+    Location,
+    OnBytes,
+    Transfers,
+    compute_crc32,
+    compute_digest,
+    read_pieces,
+)
 
 if TYPE_CHECKING:
     from tritonforge.sagemaker.client.store import Store
 
-__all__ = ["Difference", "UploadedTree", "difference", "upload"]
+__all__ = ["Difference", "UploadedTree", "compare_tree", "upload_tree"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -44,7 +51,7 @@ class UploadedTree:
     removed: tuple[str, ...]
 
 
-def difference(
+def compare_tree(
     store: Store, files: Mapping[str, Path], uri: str, *, digests: Mapping[str, str] | None = None
 ) -> Difference:
     """Compare files, by their keys below the address, with what is there. Read-only; one HeadObject for each candidate.
@@ -52,7 +59,7 @@ def difference(
     ``digests`` are the files' (``sha256:...``) where they are known already.
     """
     folder = Location.parse(uri).folder
-    there = {folder.relative(Location.parse(each.uri).key): each.size for each in store.objects(str(folder))}
+    there = {folder.relative(Location.parse(each.uri).key): each.size for each in store.list_objects(str(folder))}
     candidates = [key for key in sorted(files) if there.get(key) == _size(files[key])]
 
     def same(key: str) -> bool:
@@ -66,29 +73,29 @@ def difference(
     )
 
 
-def upload(
+def upload_tree(
     store: Store,
     files: Mapping[str, Path],
     uri: str,
     *,
     digests: Mapping[str, str] | None = None,
     prune: bool = False,
-    progress: Progress | None = None,
+    progress: OnBytes | None = None,
 ) -> UploadedTree:
     """Put the files that are missing; ``prune`` removes stale objects once all is there. See `Store.upload_tree`."""
     folder = Location.parse(uri).folder
-    found = difference(store, files, uri, digests=digests)
+    found = compare_tree(store, files, uri, digests=digests)
     if progress is not None:
         progress(sum(_size(files[key]) for key in found.unchanged))
     with Transfers(store.session, part_size=store.part_size, threads=store.threads) as transfers:
 
         def send(key: str) -> int:
             size = _size(files[key])
-            store.send(
+            store.upload_content(
                 str(files[key]),
                 folder / key,
                 size=size,
-                checksum=crc32(pieces(files[key])),
+                checksum=compute_crc32(read_pieces(files[key])),
                 digest=_digest(key, files, digests),
                 progress=progress,
                 transfers=transfers,
@@ -98,13 +105,13 @@ def upload(
         sent = sum(_at_once(store, send, found.missing, give_up=transfers.cancel))
     removed = found.stale if prune else ()
     store.delete_all([str(folder / key) for key in removed])
-    store.clear(str(folder), below=True)
+    store.remove_incomplete_uploads(str(folder), below=True)
     return UploadedTree(difference=found, sent=sent, removed=removed)
 
 
 def _digest(key: str, files: Mapping[str, Path], digests: Mapping[str, str] | None) -> str:
     told = (digests or {}).get(key)
-    return sha256(files[key]) if told is None else told
+    return compute_digest(files[key]) if told is None else told
 
 
 def _size(path: Path) -> int:

@@ -28,7 +28,16 @@ from tritonforge.errors import ConnectError, EncodeError
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 
-__all__ = ["Download", "Location", "Progress", "Transfers", "crc32", "pieces", "save", "sha256"]
+__all__ = [
+    "Download",
+    "Location",
+    "OnBytes",
+    "Transfers",
+    "compute_crc32",
+    "compute_digest",
+    "read_pieces",
+    "save_download",
+]
 
 _URI: Final = re.compile(r"s3://([a-z0-9][a-z0-9.\-]{1,61}[a-z0-9])(?:/(.*))?", re.DOTALL)
 #: Bytes of UTF-8 in a key (S3 user guide, "Naming Amazon S3 objects").
@@ -78,14 +87,14 @@ class Location:
 _FILE_PIECE: Final = 4 << 20
 
 
-def pieces(path: Path) -> Iterator[bytes]:
+def read_pieces(path: Path) -> Iterator[bytes]:
     """A file's content, a piece at a time."""
     with path.open("rb") as file:
         while piece := file.read(_FILE_PIECE):
             yield piece
 
 
-def crc32(content: Iterable[bytes | memoryview]) -> str:
+def compute_crc32(content: Iterable[bytes | memoryview]) -> str:
     """The CRC-32 as S3 writes it: four bytes, the highest first, in base64.
 
     >>> crc32([b"12345", b"6789"])
@@ -97,16 +106,16 @@ def crc32(content: Iterable[bytes | memoryview]) -> str:
     return base64.b64encode(value.to_bytes(4, "big")).decode()
 
 
-def sha256(path: Path) -> str:
+def compute_digest(path: Path) -> str:
     """The digest of a file's content: ``sha256:`` and 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for piece in pieces(path):
+    for piece in read_pieces(path):
         digest.update(piece)
     return f"sha256:{digest.hexdigest()}"
 
 
 #: Called with bytes as they go, by one thread at a time; with a negative number where some go again.
-Progress = Callable[[int], None]
+OnBytes = Callable[[int], None]
 
 
 class Transfers:
@@ -158,7 +167,7 @@ class Transfers:
         for each in futures:
             each.cancel()
 
-    def send(self, source: Any, location: Location, *, extra: dict[str, Any], progress: Progress | None) -> None:
+    def send(self, source: Any, location: Location, *, extra: dict[str, Any], progress: OnBytes | None) -> None:
         """Upload a file, named by a string, or a stream, and wait for it; raises botocore's errors."""
         from s3transfer.subscribers import BaseSubscriber  # type: ignore[import-untyped]  # as above
 
@@ -219,7 +228,7 @@ class Download:
         while True:
             came = 0
             try:
-                with self._session.asking("s3", "GetObject", str(self._location)):
+                with self._session.map_errors("s3", "GetObject", str(self._location)):
                     while piece := self._body.read(_PIECE):
                         came += len(piece)
                         crc = zlib.crc32(piece, crc)
@@ -285,7 +294,7 @@ class Stream(io.RawIOBase):
         super().close()
 
 
-def save(download: Download, path: Path, *, progress: Progress | None) -> None:
+def save_download(download: Download, path: Path, *, progress: OnBytes | None) -> None:
     """Write a download to a file, which appears when it is whole and right; raises EncodeError where it cannot."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from tritonforge.errors import ConnectError, EncodeError, TritonForgeError
 from tritonforge.inference.client import Answer, Call, ModelError, ModelMetadata, RelayError, Transport
 from tritonforge.inference.wire import decode_error, sagemaker_content_type, sagemaker_header_length
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.client.errors import AwsError, translated
+from tritonforge.sagemaker.client.errors import AwsError, translate_error
 from tritonforge.sagemaker.client.session import FOR_EVER, READ_TIMEOUT, Session
 
 __all__ = [
@@ -32,9 +32,9 @@ __all__ = [
     "Endpoint",
     "EndpointAddress",
     "EndpointTransport",
+    "build_request",
+    "build_size_error",
     "from_url",
-    "members",
-    "too_large",
 ]
 
 #: Bytes of a body that a real-time endpoint takes: "25 MB" (Amazon SageMaker, "Model Hosting FAQs"). AWS's megabyte is
@@ -94,7 +94,7 @@ class EndpointAddress:
         return cls(name, dict(pairs))
 
 
-def members(operation: str, endpoint_name: str, options: Mapping[str, str]) -> dict[str, Any]:
+def build_request(operation: str, endpoint_name: str, options: Mapping[str, str]) -> dict[str, Any]:
     """The request of an operation on an endpoint, without its body, held against AWS's own service model.
 
     Raises EncodeError for an option that the operation does not have, RequestError for a value that AWS would refuse.
@@ -113,7 +113,7 @@ def members(operation: str, endpoint_name: str, options: Mapping[str, str]) -> d
     return request
 
 
-def too_large(endpoint_name: str, size: int, limit: int, kind: str, *, instead: str) -> EncodeError:
+def build_size_error(endpoint_name: str, size: int, limit: int, kind: str, *, instead: str) -> EncodeError:
     """The error of a body above a limit."""
     told = f"{limit >> 30} GB" if limit >= 1 << 30 else f"{limit >> 20} MB"
     takes = f"{kind} takes {told} ({limit:,} bytes)"
@@ -169,7 +169,7 @@ class Endpoint:
             return self._serverless.get(variant, False)
         return bool(self._serverless) and all(self._serverless.values())
 
-    def invoked(
+    def invoke(
         self,
         operation: str,
         invoke: Callable[[], dict[str, Any]],
@@ -181,11 +181,11 @@ class Endpoint:
 
         boto3 itself would repeat one whose answer got lost, when it may have run already, so that ``invoke`` must be
         one attempt. Here it is repeated, after ``pauses`` in seconds, where the code of SageMaker's error says that the
-        model did not see it. Raises as `asking`.
+        model did not see it. Raises as `map_errors`.
         """
         for attempt, pause in enumerate((*pauses, None), start=1):
             try:
-                with self.asking(operation, attempts=attempt):
+                with self.map_errors(operation, attempts=attempt):
                     answer = invoke()
                 break
             except RelayError as error:
@@ -195,7 +195,7 @@ class Endpoint:
         return answer
 
     @contextmanager
-    def asking(self, operation: str, *, attempts: int = 1) -> Iterator[None]:
+    def map_errors(self, operation: str, *, attempts: int = 1) -> Iterator[None]:
         """A context in which botocore's errors become a transport's: `ModelError`, `RelayError`, ConnectError.
 
         ``attempts`` is how many were made before. What is about credentials and permissions is worded as in `refusals`.
@@ -205,7 +205,7 @@ class Endpoint:
         try:
             yield
         except (exceptions.ClientError, exceptions.BotoCoreError) as error:
-            told, secret = translated(error, service="sagemaker-runtime", operation=operation, resource=self.name)
+            told, secret = translate_error(error, service="sagemaker-runtime", operation=operation, resource=self.name)
             if isinstance(told, AwsError):
                 told = self._refusal(error, told, attempts=attempts)
             elif isinstance(told, ConnectError) and not isinstance(
@@ -220,7 +220,7 @@ class Endpoint:
             self.session.close()
 
     def _described(self, client: Any) -> dict[str, Any]:
-        with self.session.asking("sagemaker", "DescribeEndpoint", self.name):
+        with self.session.map_errors("sagemaker", "DescribeEndpoint", self.name):
             told: dict[str, Any] = client.describe_endpoint(EndpointName=self.name)
         return told
 
@@ -292,7 +292,7 @@ class EndpointTransport:
         self.endpoint = Endpoint(endpoint_name, self.session, owned=session is None)
         self.options = dict(options or {})
         self._pauses, self._sleep = tuple(pauses), sleep
-        members("InvokeEndpoint", endpoint_name, self.options)
+        build_request("InvokeEndpoint", endpoint_name, self.options)
         self._runtime = self.session.client(
             "sagemaker-runtime", attempts=1, read_timeout=FOR_EVER if timeout is None else timeout
         )
@@ -302,13 +302,13 @@ class EndpointTransport:
         if call.model_version:
             raise EncodeError("a SageMaker endpoint serves one version of a model; leave model_version out")
         target = {} if call.model is None else {"target_model": call.model}
-        request = members("InvokeEndpoint", self.endpoint.name, {**self.options, **target, **call.options})
+        request = build_request("InvokeEndpoint", self.endpoint.name, {**self.options, **target, **call.options})
         self._weigh(call.payload.size, request.get("TargetVariant"))
         request |= {"ContentType": sagemaker_content_type(call.payload), "Body": call.payload.body}
-        answer = self.endpoint.invoked(
+        answer = self.endpoint.invoke(
             "InvokeEndpoint", lambda: self._runtime.invoke_endpoint(**request), pauses=self._pauses, sleep=self._sleep
         )
-        with self.endpoint.asking("InvokeEndpoint"):
+        with self.endpoint.map_errors("InvokeEndpoint"):
             body: bytes = answer["Body"].read()
         provenance = {name: str(answer[member]) for member, name in _PROVENANCE.items() if answer.get(member)}
         return Answer(body, sagemaker_header_length(answer.get("ContentType"), size=len(body)), provenance)
@@ -327,9 +327,9 @@ class EndpointTransport:
 
     def _weigh(self, size: int, variant: str | None) -> None:
         if size > REAL_TIME:
-            raise too_large(self.endpoint.name, size, REAL_TIME, "a real-time endpoint", instead=_INSTEAD)
+            raise build_size_error(self.endpoint.name, size, REAL_TIME, "a real-time endpoint", instead=_INSTEAD)
         if size > SERVERLESS and self.endpoint.is_serverless(variant):
-            raise too_large(self.endpoint.name, size, SERVERLESS, "a serverless endpoint", instead=_INSTEAD)
+            raise build_size_error(self.endpoint.name, size, SERVERLESS, "a serverless endpoint", instead=_INSTEAD)
 
 
 def from_url(url: str, *, timeout: float | None = READ_TIMEOUT, **options: Any) -> Transport:

@@ -1,7 +1,7 @@
-"""What is to run on SageMaker, what runs there now, and the plan that leads from one to the other. No I/O.
+"""Endpoints on SageMaker: the desired deployment, the observed resources, and the plan from one to the other.
 
-`Deployment` is what a user writes, `Observed` what AWS answered, `plan` compares the two and gives a `Plan`: exact
-requests as data, in the order in which they are to be sent. `tritonforge.sagemaker.plans.executor` sends them.
+`Deployment` is what a user writes, `Observed` what AWS reports. `plan_deployment` compares both and returns a `Plan`:
+exact requests as data, in the order in which `tritonforge.sagemaker.plans.executor` sends them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tritonforge.sagemaker.endpoints.deployment import (
     Variant,
     VpcConfig,
 )
-from tritonforge.sagemaker.endpoints.planning import plan
+from tritonforge.sagemaker.endpoints.planning import plan_deployment
 from tritonforge.sagemaker.endpoints.policies import Autoscaling, BlueGreen, Rolling, StepScaling, TargetTracking
 from tritonforge.sagemaker.endpoints.removal import plan_removal
 from tritonforge.sagemaker.endpoints.resources import Observed
@@ -39,7 +39,7 @@ __all__ = [
     "TargetTracking",
     "Variant",
     "VpcConfig",
-    "plan",
+    "plan_deployment",
     "plan_removal",
     "render",
     "to_json",

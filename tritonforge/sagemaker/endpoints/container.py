@@ -13,7 +13,7 @@ from tritonforge.sagemaker.endpoints.deployment import Content, Variant
 from tritonforge.triton import Image
 from tritonforge.triton.registries import build_tfs_image_uri, is_tfs_image_name
 
-__all__ = ["Chosen", "ami", "choose_image", "environment", "vcpus"]
+__all__ = ["ContainerImage", "build_environment", "choose_ami", "choose_image", "count_vcpus"]
 
 #: Drivers of the GPU machine images and the newest CUDA that they run without the image's own compatibility library.
 #: Source: service model of SageMaker, ``ProductionVariant.InferenceAmiVersion``.
@@ -36,14 +36,14 @@ _COPIERS: Final = "SAGEMAKER_TRITON_BUFFER_MANAGER_THREAD_COUNT"
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ContainerImage:
     """An image: its URI, and what is known of it; None for one of SageMaker's TensorFlow Serving images."""
 
     uri: str
     image: Image | None
 
 
-def choose_image(variant: Variant, region: str) -> Chosen:
+def choose_image(variant: Variant, region: str) -> ContainerImage:
     """The image of a variant in a region.
 
     Of a release without a variant of its own (``"24.09"``, ``"tensorflow-inference:2.19"``) the CPU image is taken
@@ -59,7 +59,7 @@ def choose_image(variant: Variant, region: str) -> Chosen:
             "TensorFlow backend, or a newer one; or 'tensorflow-inference:2.19' for a TensorFlow Serving package"
         )
     if is_tfs_image_name(name):
-        return Chosen(variant.image_uri or build_tfs_image_uri(name, region, cpu=_without_gpu(variant)), None)
+        return ContainerImage(variant.image_uri or build_tfs_image_uri(name, region, cpu=_without_gpu(variant)), None)
     try:
         image = triton.find_image(name)
     except DefinitionError as error:
@@ -73,15 +73,15 @@ def choose_image(variant: Variant, region: str) -> Chosen:
     if reference in triton.CATALOGUE and _without_gpu(variant):
         image = replace(image, cpu=True)
     if variant.image_uri is not None:
-        return Chosen(variant.image_uri, image)
+        return ContainerImage(variant.image_uri, image)
     if "/" in reference:
-        return Chosen(reference, image)
+        return ContainerImage(reference, image)
     if image.added:
         raise DefinitionError(
             f"image {name!r}: AWS publishes none with {', '.join(sorted(image.added))}; build your own, and say where "
             "it lies: image_uri=... (--image-uri)"
         )
-    return Chosen(triton.build_image_uri(image, region), image)
+    return ContainerImage(triton.build_image_uri(image, region), image)
 
 
 def _without_gpu(variant: Variant) -> bool:
@@ -90,7 +90,7 @@ def _without_gpu(variant: Variant) -> bool:
     return variant.instance_type is not None and triton.find_gpu_family(variant.instance_type) is None
 
 
-def ami(variant: Variant, image: Image | None) -> tuple[str | None, str]:
+def choose_ami(variant: Variant, image: Image | None) -> tuple[str | None, str]:
     """The machine image for a variant, None to leave it to SageMaker, and why."""
     if variant.inference_ami_version is not None:
         return variant.inference_ami_version, "as given"
@@ -119,7 +119,7 @@ def _dotted(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))
 
 
-def vcpus(instance_type: str) -> int | None:
+def count_vcpus(instance_type: str) -> int | None:
     """The vCPUs of an instance type by its size: large has 2, xlarge 4, Nxlarge 4 N; None for other sizes.
 
     Source: EC2's tables of instance types, which keep to it but for a few old ones (c4.8xlarge has 36).
@@ -131,7 +131,7 @@ def vcpus(instance_type: str) -> int | None:
     return None if match is None else 4 * int(match["times"] or 1)
 
 
-def environment(
+def build_environment(
     variant: Variant, content: Content | None, image: Image | None, *, multi_model: bool
 ) -> Mapping[str, str]:
     """The container's environment: what the repository and the instances ask for, then what the user gave.
@@ -153,7 +153,7 @@ def environment(
     found: dict[str, str] = {}
     if content is not None and content.default_model is not None and not multi_model:
         found[_DEFAULT] = content.default_model
-    cpus = None if variant.instance_type is None else vcpus(variant.instance_type)
+    cpus = None if variant.instance_type is None else count_vcpus(variant.instance_type)
     if cpus is not None and cpus > _THREADS:
         found[_THREAD_COUNT] = str(min(cpus, _MOST_THREADS))
     if cpus is not None and content is not None and content.batches and not image.cpu and not _without_gpu(variant):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields
-from tritonforge.sagemaker.endpoints.policies import Autoscaling, UpdatePolicy, given
+from tritonforge.sagemaker.endpoints.policies import Autoscaling, UpdatePolicy, drop_none
 
 __all__ = [
     "LONGEST_NAME",
@@ -62,9 +62,9 @@ class Serverless:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def request(self) -> dict[str, Any]:
+    def to_request(self) -> dict[str, Any]:
         """``ProductionVariant.ServerlessConfig``."""
-        return given(
+        return drop_none(
             MemorySizeInMB=self.memory_size_in_mb,
             MaxConcurrency=self.max_concurrency,
             ProvisionedConcurrency=self.provisioned_concurrency,
@@ -83,9 +83,9 @@ class ManagedInstanceScaling:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def request(self) -> dict[str, Any]:
+    def to_request(self) -> dict[str, Any]:
         """``ProductionVariant.ManagedInstanceScaling``."""
-        return given(
+        return drop_none(
             Status=self.status,
             MinInstanceCount=self.min_instance_count,
             MaxInstanceCount=self.max_instance_count,
@@ -114,13 +114,13 @@ class DataCapture:
         for name in ("capture_modes", "csv_content_types", "json_content_types"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
-    def request(self, *, default: str) -> dict[str, Any]:
+    def to_request(self, *, default: str) -> dict[str, Any]:
         """``DataCaptureConfig``, to ``default`` where no destination is given."""
-        types = given(
+        types = drop_none(
             CsvContentTypes=tuple(self.csv_content_types) or None,
             JsonContentTypes=tuple(self.json_content_types) or None,
         )
-        return given(
+        return drop_none(
             EnableCapture=self.enable_capture,
             InitialSamplingPercentage=self.initial_sampling_percentage,
             DestinationS3Uri=self.destination_s3_uri or default,
@@ -146,17 +146,17 @@ class AsyncInference:
         check_fields(self)
         object.__setattr__(self, "include_inference_response_in", tuple(self.include_inference_response_in))
 
-    def request(self, *, default: str) -> dict[str, Any]:
+    def to_request(self, *, default: str) -> dict[str, Any]:
         """``AsyncInferenceConfig``, to ``default`` where no output path is given."""
-        notification = given(
+        notification = drop_none(
             SuccessTopic=self.success_topic,
             ErrorTopic=self.error_topic,
             IncludeInferenceResponseIn=tuple(self.include_inference_response_in) or None,
         )
         concurrency = self.max_concurrent_invocations_per_instance
-        return given(
+        return drop_none(
             ClientConfig=None if concurrency is None else {"MaxConcurrentInvocationsPerInstance": concurrency},
-            OutputConfig=given(
+            OutputConfig=drop_none(
                 S3OutputPath=self.s3_output_path or default,
                 S3FailurePath=self.s3_failure_path,
                 KmsKeyId=self.kms_key_id,
@@ -177,7 +177,7 @@ class VpcConfig:
         object.__setattr__(self, "security_group_ids", tuple(self.security_group_ids))
         object.__setattr__(self, "subnets", tuple(self.subnets))
 
-    def request(self) -> dict[str, Any]:
+    def to_request(self) -> dict[str, Any]:
         """``VpcConfig``."""
         return {"SecurityGroupIds": list(self.security_group_ids), "Subnets": list(self.subnets)}
 
@@ -289,11 +289,11 @@ class Deployment(_Served):
             raise DefinitionError(f"deployment {self.name}: two variants are named {twice[0]!r}")
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
 
-    def production(self) -> tuple[Variant, ...]:
+    def list_variants(self) -> tuple[Variant, ...]:
         """The variants that answer, with everything that they take from the deployment filled in."""
         return tuple(self._filled(each) for each in self.variants or (Variant(),))
 
-    def shadows(self) -> tuple[Variant, ...]:
+    def list_shadow_variants(self) -> tuple[Variant, ...]:
         """The variants that get copies of the requests, filled in likewise."""
         return tuple(self._filled(each) for each in self.shadow_variants)
 

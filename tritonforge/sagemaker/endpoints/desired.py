@@ -10,11 +10,18 @@ from typing import Any, Final
 from tritonforge import triton
 from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.endpoints import resources
-from tritonforge.sagemaker.endpoints.container import Chosen, ami, choose_image, environment
+from tritonforge.sagemaker.endpoints.container import ContainerImage, build_environment, choose_ami, choose_image
 from tritonforge.sagemaker.endpoints.deployment import Content, Deployment, Variant
-from tritonforge.sagemaker.endpoints.policies import CONCURRENCY, INSTANCES, StepScaling, alarm_name, given, resource_id
+from tritonforge.sagemaker.endpoints.policies import (
+    CONCURRENCY,
+    INSTANCES,
+    StepScaling,
+    build_alarm_name,
+    build_resource_id,
+    drop_none,
+)
 
-__all__ = ["Desired", "Upload", "bucket_name", "desired", "folder"]
+__all__ = ["DesiredResources", "Upload", "build_desired", "choose_bucket", "deployment_folder"]
 
 _ARCHIVE: Final = "model.tar.gz"
 
@@ -39,7 +46,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desired:
+class DesiredResources:
     """Requests by name, and what must lie in S3 for them; ``alarms`` are by the policy (name) that they set off."""
 
     bucket: str
@@ -61,19 +68,19 @@ class Desired:
         return str(self.config["EndpointConfigName"])
 
 
-def bucket_name(deployment: Deployment, *, region: str, account: str) -> str:
+def choose_bucket(deployment: Deployment, *, region: str, account: str) -> str:
     """The bucket of the archives: the one given, or SageMaker's default one."""
     return deployment.bucket or f"sagemaker-{region}-{account}"
 
 
-def folder(deployment: Deployment) -> str:
+def deployment_folder(deployment: Deployment) -> str:
     """The folder in the bucket below which everything of the deployment lies; ends with a slash."""
-    return resources.archive_key(deployment.prefix, deployment.name, "").rstrip("/") + "/"
+    return resources.build_archive_key(deployment.prefix, deployment.name, "").rstrip("/") + "/"
 
 
-def desired(
+def build_desired(
     deployment: Deployment, contents: Mapping[str, Content], *, region: str, account: str, partition: str
-) -> Desired:
+) -> DesiredResources:
     """Everything that is to be there.
 
     ``contents`` are the repositories by what variants call them; "" is the deployment's own. All of them are models of
@@ -87,18 +94,18 @@ def desired(
         contents=contents,
         region=region,
         role=_role(deployment, account=account, partition=partition),
-        bucket=bucket_name(deployment, region=region, account=account),
+        bucket=choose_bucket(deployment, region=region, account=account),
     )
     uploads: dict[str, Upload] = {}
     models: dict[str, Mapping[str, Any]] = {}
     notes: list[str] = []
-    production = [_variant(place, each, uploads, models, notes) for each in deployment.production()]
-    shadows = [_variant(place, each, uploads, models, notes) for each in deployment.shadows()]
+    production = [_variant(place, each, uploads, models, notes) for each in deployment.list_variants()]
+    shadows = [_variant(place, each, uploads, models, notes) for each in deployment.list_shadow_variants()]
     digests = {each.digest for each in contents.values()}
-    tags = resources.tags(deployment.name, deployment.tags, digest=digests.pop() if len(digests) == 1 else None)
+    tags = resources.build_tags(deployment.name, deployment.tags, digest=digests.pop() if len(digests) == 1 else None)
     config = _config(place, production, shadows, tags)
     targets, policies, alarms = _scaling(deployment)
-    return Desired(
+    return DesiredResources(
         bucket=place.bucket,
         default_bucket=deployment.bucket is None,
         uploads=tuple(uploads[key] for key in sorted(uploads)),
@@ -107,9 +114,9 @@ def desired(
         endpoint={
             "EndpointName": deployment.name,
             "EndpointConfigName": config["EndpointConfigName"],
-            "Tags": resources.tag_list(tags),
+            "Tags": resources.list_tags(tags),
         },
-        deployment_config=None if deployment.deployment_config is None else deployment.deployment_config.request(),
+        deployment_config=None if deployment.deployment_config is None else deployment.deployment_config.to_request(),
         targets=targets,
         policies=policies,
         alarms=alarms,
@@ -159,30 +166,30 @@ def _variant(
     chosen = choose_image(variant, place.region)
     request = _model(place, variant, chosen, uploads)
     models[request["ModelName"]] = request
-    version, reason = ami(variant, chosen.image)
+    version, reason = choose_ami(variant, chosen.image)
     if version is not None and variant.inference_ami_version is None:
         notes.append(f"variant {variant.variant_name}: machine image {version}, because {reason}")
     routing = None if variant.routing_strategy is None else {"RoutingStrategy": variant.routing_strategy}
     scaling_ = variant.managed_instance_scaling
-    found = given(
+    found = drop_none(
         VariantName=variant.variant_name,
         ModelName=request["ModelName"],
         InitialVariantWeight=float(variant.initial_variant_weight),
         InstanceType=variant.instance_type,
         InitialInstanceCount=variant.initial_instance_count or (None if variant.instance_type is None else 1),
-        ServerlessConfig=None if variant.serverless_config is None else variant.serverless_config.request(),
+        ServerlessConfig=None if variant.serverless_config is None else variant.serverless_config.to_request(),
         VolumeSizeInGB=variant.volume_size_in_gb,
         ModelDataDownloadTimeoutInSeconds=variant.model_data_download_timeout_in_seconds,
         ContainerStartupHealthCheckTimeoutInSeconds=variant.container_startup_health_check_timeout_in_seconds,
         EnableSSMAccess=variant.enable_ssm_access,
-        ManagedInstanceScaling=None if scaling_ is None else scaling_.request(),
+        ManagedInstanceScaling=None if scaling_ is None else scaling_.to_request(),
         RoutingConfig=routing,
         InferenceAmiVersion=version,
     )
     return {**found, **variant.overrides, "ModelName": request["ModelName"]}
 
 
-def _model(place: _Place, variant: Variant, chosen: Chosen, uploads: dict[str, Upload]) -> dict[str, Any]:
+def _model(place: _Place, variant: Variant, chosen: ContainerImage, uploads: dict[str, Upload]) -> dict[str, Any]:
     deployment = place.deployment
     content: Content | None = None
     data: dict[str, Any]
@@ -196,28 +203,28 @@ def _model(place: _Place, variant: Variant, chosen: Chosen, uploads: dict[str, U
         content = _content(place, variant)
         digest = content.hex
         data = _uploaded(place, variant.repository or "", content, uploads)
-    container = given(
+    container = drop_none(
         Image=chosen.uri,
         Mode="MultiModel" if deployment.multi_model else None,
         **data,
         Environment=dict(
-            sorted(environment(variant, content, chosen.image, multi_model=deployment.multi_model).items())
+            sorted(build_environment(variant, content, chosen.image, multi_model=deployment.multi_model).items())
         )
         or None,
     )
-    request = given(
+    request = drop_none(
         PrimaryContainer=container,
         ExecutionRoleArn=place.role,
-        VpcConfig=None if deployment.vpc_config is None else deployment.vpc_config.request(),
+        VpcConfig=None if deployment.vpc_config is None else deployment.vpc_config.to_request(),
         EnableNetworkIsolation=deployment.enable_network_isolation or None,
     )
-    tags = resources.tags(
+    tags = resources.build_tags(
         deployment.name, deployment.tags, digest=None if variant.model_data_url is not None else f"sha256:{digest}"
     )
     return {
-        "ModelName": resources.model_name(deployment.name, digest, request),
+        "ModelName": resources.name_model(deployment.name, digest, request),
         **request,
-        "Tags": resources.tag_list(tags),
+        "Tags": resources.list_tags(tags),
     }
 
 
@@ -232,7 +239,7 @@ def _content(place: _Place, variant: Variant) -> Content:
 
 def _uploaded(place: _Place, source: str, content: Content, uploads: dict[str, Upload]) -> dict[str, Any]:
     deployment = place.deployment
-    key = resources.archive_key(deployment.prefix, deployment.name, content.hex)
+    key = resources.build_archive_key(deployment.prefix, deployment.name, content.hex)
     if not deployment.uncompressed:
         uploads[f"{key}{_ARCHIVE}"] = Upload(
             key=f"{key}{_ARCHIVE}", source=source, size=content.size, digest=content.digest
@@ -261,7 +268,7 @@ def _multi_model(place: _Place, uploads: dict[str, Upload]) -> tuple[dict[str, A
         raise DefinitionError(f"deployment {deployment.name}: a multi-model endpoint needs a repository")
     lines = (f"{target}\0{content.digest}\n" for target, content in sorted(place.contents.items()))
     digest = _sha256("".join(lines))
-    key = resources.archive_key(deployment.prefix, deployment.name, digest)
+    key = resources.build_archive_key(deployment.prefix, deployment.name, digest)
     for target, content in place.contents.items():
         name = f"{key}{target or deployment.name}.tar.gz"
         uploads[name] = Upload(key=name, source=target, size=content.size, digest=content.digest)
@@ -280,17 +287,17 @@ def _config(
 ) -> dict[str, Any]:
     deployment = place.deployment
     capture, queue = deployment.data_capture_config, deployment.async_inference_config
-    request = given(
+    request = drop_none(
         ProductionVariants=list(production),
         ShadowProductionVariants=list(shadows) or None,
-        DataCaptureConfig=None if capture is None else capture.request(default=place.data("capture")),
-        AsyncInferenceConfig=None if queue is None else queue.request(default=place.data("async")),
+        DataCaptureConfig=None if capture is None else capture.to_request(default=place.data("capture")),
+        AsyncInferenceConfig=None if queue is None else queue.to_request(default=place.data("async")),
         KmsKeyId=deployment.kms_key_id,
     )
     return {
-        "EndpointConfigName": resources.config_name(deployment.name, request),
+        "EndpointConfigName": resources.name_config(deployment.name, request),
         **request,
-        "Tags": resources.tag_list(tags),
+        "Tags": resources.list_tags(tags),
     }
 
 
@@ -300,16 +307,16 @@ def _scaling(
     targets: list[dict[str, Any]] = []
     policies: list[dict[str, Any]] = []
     alarms: dict[str, dict[str, Any]] = {}
-    for variant in deployment.production():
+    for variant in deployment.list_variants():
         if variant.autoscaling is None:
             continue
         dimension = INSTANCES if variant.serverless_config is None else CONCURRENCY
-        resource = resource_id(deployment.name, variant.variant_name)
-        targets.append(variant.autoscaling.target(resource, dimension))
-        for policy, request in variant.autoscaling.scaling_policies(resource, dimension, endpoint=deployment.name):
+        resource = build_resource_id(deployment.name, variant.variant_name)
+        targets.append(variant.autoscaling.to_target(resource, dimension))
+        for policy, request in variant.autoscaling.to_policies(resource, dimension, endpoint=deployment.name):
             policies.append(request)
             if isinstance(policy, StepScaling):
-                name = alarm_name(deployment.name, variant.variant_name, policy.metric)
-                alarm = policy.alarm(name, deployment.name)
+                name = build_alarm_name(deployment.name, variant.variant_name, policy.metric)
+                alarm = policy.to_alarm(name, deployment.name)
                 alarms[f"{resource} {request['PolicyName']}"] = alarm
     return tuple(targets), tuple(policies), alarms

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from tritonforge import temporary
 from tritonforge.errors import DefinitionError, ValidationError
-from tritonforge.sagemaker.endpoints.container import choose_image, environment
+from tritonforge.sagemaker.endpoints.container import build_environment, choose_image
 from tritonforge.sagemaker.endpoints.deployment import Content, Deployment
-from tritonforge.sagemaker.package import contents, default_model, prepare, unpack
+from tritonforge.sagemaker.package import check_package, find_default_model, read_contents, unpack
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.views import build
 from tritonforge.validation.tree_reader import read_tree
 
-__all__ = ["Material", "judge", "read"]
+__all__ = ["LocalRepository", "check_repositories", "open_repository"]
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class LocalRepository:
     """A repository: its folder, the archive that it was unpacked from, if it was, and what a plan knows of it."""
 
     folder: Path
@@ -29,7 +29,7 @@ class Material:
 
 
 @contextlib.contextmanager
-def read(path: Path) -> Iterator[Material]:
+def open_repository(path: Path) -> Iterator[LocalRepository]:
     """A built repository, or an archive of one, which is unpacked for the length of the context.
 
     Raises:
@@ -37,22 +37,22 @@ def read(path: Path) -> Iterator[Material]:
         PackageError: the archive is unsafe or damaged, or the repository cannot be packed.
     """
     if path.is_dir():
-        yield Material(path, _content(path, size=None))
+        yield LocalRepository(path, _content(path, size=None))
     elif path.is_file():
         with temporary.folder("archive") as parent:
             folder = Path(parent) / "repository"
             unpack(path, folder)
-            yield Material(folder, _content(folder, size=path.stat().st_size), archive=path)
+            yield LocalRepository(folder, _content(folder, size=path.stat().st_size), archive=path)
     else:
         raise DefinitionError(f"{path}: there is nothing; give a built repository, a model.tar.gz, or a definition")
 
 
 def _content(folder: Path, *, size: int | None) -> Content:
-    found = contents(folder)
+    found = read_contents(folder)
     return Content(
         digest=found.digest,
         size=found.size if size is None else size,
-        default_model=default_model(folder),
+        default_model=find_default_model(folder),
         batches=_batches(folder),
         files=found.files,
     )
@@ -69,7 +69,9 @@ def _batches(folder: Path) -> bool:
     )
 
 
-def judge(deployment: Deployment, materials: Mapping[str, Material], *, region: str) -> list[Finding]:
+def check_repositories(
+    deployment: Deployment, repositories: Mapping[str, LocalRepository], *, region: str
+) -> list[Finding]:
     """Every finding of every variant's repository for its image, instances and environment; none of them refuses.
 
     Raises:
@@ -78,17 +80,17 @@ def judge(deployment: Deployment, materials: Mapping[str, Material], *, region: 
     """
     found: dict[tuple[str, str], Finding] = {}
     errors = False
-    for variant in (*deployment.production(), *deployment.shadows()):
+    for variant in (*deployment.list_variants(), *deployment.list_shadow_variants()):
         if variant.model_data_url is not None:
             continue
         image = choose_image(variant, region).image
-        names = materials if deployment.multi_model else [variant.repository or ""]
+        names = repositories if deployment.multi_model else [variant.repository or ""]
         for name in names:
-            material = materials.get(name)
+            material = repositories.get(name)
             if material is None:
                 continue
-            variables = environment(variant, material.content, image, multi_model=deployment.multi_model)
-            judged = prepare(
+            variables = build_environment(variant, material.content, image, multi_model=deployment.multi_model)
+            judged = check_package(
                 material.folder,
                 image=None if image is None else image.text,
                 instance_type=variant.instance_type,
@@ -112,7 +114,7 @@ def judge(deployment: Deployment, materials: Mapping[str, Material], *, region: 
     return every
 
 
-def _check_kind(material: Material, *, is_package: bool, for_triton: bool) -> None:
+def _check_kind(material: LocalRepository, *, is_package: bool, for_triton: bool) -> None:
     """Raise DefinitionError where the image is one of the other kind: Triton's, or TensorFlow Serving's."""
     if is_package and for_triton:
         raise DefinitionError(

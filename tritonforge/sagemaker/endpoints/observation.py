@@ -13,9 +13,16 @@ from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.transfers import Location
 from tritonforge.sagemaker.endpoints import policies, resources
-from tritonforge.sagemaker.endpoints.resources import Bucket, HalfUpload, Observed, SeenConfig, SeenEndpoint, SeenModel
+from tritonforge.sagemaker.endpoints.resources import (
+    IncompleteUpload,
+    Observed,
+    ObservedBucket,
+    ObservedConfig,
+    ObservedEndpoint,
+    ObservedModel,
+)
 
-__all__ = ["bucket_now", "endpoint_now", "is_missing", "last_lines", "observe", "role_arn"]
+__all__ = ["find_role_arn", "is_missing", "observe", "read_bucket", "read_endpoint", "read_last_lines"]
 
 _SAGEMAKER: Final = "sagemaker"
 _GONE: Final = "does not exist"
@@ -31,10 +38,10 @@ def observe(session: Session, *, name: str, bucket: str | None, folder: str) -> 
     Raises:
         DeploymentError, ConnectError, EncodeError: as `Session.call`.
     """
-    account, region = session.account(), session.region
+    account, region = session.get_account(), session.region
     default = f"sagemaker-{region}-{account}"
     models = _models(session, name)
-    endpoint = endpoint_now(session, name)
+    endpoint = read_endpoint(session, name)
     configs = _configs(session, name, endpoint)
     chosen = bucket or default
     owner = account if chosen == default else None
@@ -42,9 +49,9 @@ def observe(session: Session, *, name: str, bucket: str | None, folder: str) -> 
         region=region,
         account=account,
         partition=session.partition,
-        bucket=bucket_now(session, chosen, folder, owner=owner),
+        bucket=read_bucket(session, chosen, folder, owner=owner),
         others=tuple(
-            bucket_now(session, each, place, owner=None) for each, place in _elsewhere(models, name, chosen, folder)
+            read_bucket(session, each, place, owner=None) for each, place in _elsewhere(models, name, chosen, folder)
         ),
         models=models,
         configs=configs,
@@ -63,7 +70,7 @@ def is_missing(error: AwsError) -> bool:
     return error.code == "ValidationException" and ("Could not find" in error.message or _GONE in error.message)
 
 
-def endpoint_now(session: Session, name: str, *, with_tags: bool = True) -> SeenEndpoint | None:
+def read_endpoint(session: Session, name: str, *, with_tags: bool = True) -> ObservedEndpoint | None:
     """An endpoint as it is now; None where there is none."""
     try:
         found = session.call(_SAGEMAKER, "DescribeEndpoint", EndpointName=name)
@@ -73,7 +80,7 @@ def endpoint_now(session: Session, name: str, *, with_tags: bool = True) -> Seen
         raise
     pending = found.get("PendingDeploymentSummary") or {}
     arn = str(found["EndpointArn"])
-    return SeenEndpoint(
+    return ObservedEndpoint(
         name=name,
         arn=arn,
         status=str(found["EndpointStatus"]),
@@ -90,7 +97,7 @@ def _tags(session: Session, arn: str) -> dict[str, str]:
     try:
         return {
             each["Key"]: each["Value"]
-            for page in session.pages(_SAGEMAKER, "ListTags", ResourceArn=arn)
+            for page in session.paginate(_SAGEMAKER, "ListTags", ResourceArn=arn)
             for each in page.get("Tags", ())
         }
     except AwsError as error:
@@ -99,9 +106,9 @@ def _tags(session: Session, arn: str) -> dict[str, str]:
         raise
 
 
-def _models(session: Session, name: str) -> dict[str, SeenModel]:
-    found: dict[str, SeenModel] = {}
-    for page in session.pages(_SAGEMAKER, "ListModels", NameContains=name):
+def _models(session: Session, name: str) -> dict[str, ObservedModel]:
+    found: dict[str, ObservedModel] = {}
+    for page in session.paginate(_SAGEMAKER, "ListModels", NameContains=name):
         for each in page.get("Models", ()):
             if not resources.is_model(name, each["ModelName"]):
                 continue
@@ -109,7 +116,7 @@ def _models(session: Session, name: str) -> dict[str, SeenModel]:
             if described is None:
                 continue
             containers = [described.get("PrimaryContainer"), *described.get("Containers", ())]
-            found[each["ModelName"]] = SeenModel(
+            found[each["ModelName"]] = ObservedModel(
                 name=each["ModelName"],
                 arn=each["ModelArn"],
                 data=tuple(url for container in containers if container for url in _data(container)),
@@ -127,22 +134,22 @@ def _data(container: Mapping[str, Any]) -> Iterator[str]:
         yield source["S3Uri"]
 
 
-def _configs(session: Session, name: str, endpoint: SeenEndpoint | None) -> dict[str, SeenConfig]:
+def _configs(session: Session, name: str, endpoint: ObservedEndpoint | None) -> dict[str, ObservedConfig]:
     names: dict[str, Any] = {}
-    for page in session.pages(_SAGEMAKER, "ListEndpointConfigs", NameContains=name):
+    for page in session.paginate(_SAGEMAKER, "ListEndpointConfigs", NameContains=name):
         for each in page.get("EndpointConfigs", ()):
             if resources.is_config(name, each["EndpointConfigName"]):
                 names[each["EndpointConfigName"]] = each
     used = [] if endpoint is None else [each for each in (endpoint.config, endpoint.pending) if each]
     for each in used:
         names.setdefault(each, None)
-    found: dict[str, SeenConfig] = {}
+    found: dict[str, ObservedConfig] = {}
     for each in names:
         described = _described(session, "DescribeEndpointConfig", "EndpointConfigName", each)
         if described is None:
             continue
         arn = str(described["EndpointConfigArn"])
-        found[each] = SeenConfig(
+        found[each] = ObservedConfig(
             name=each,
             arn=arn,
             variants=(*described.get("ProductionVariants", ()), *described.get("ShadowProductionVariants", ())),
@@ -168,7 +175,7 @@ def _when(time: Any) -> str:
     return "" if time is None else str(time)
 
 
-def _elsewhere(models: Mapping[str, SeenModel], name: str, bucket: str, folder: str) -> Sequence[tuple[str, str]]:
+def _elsewhere(models: Mapping[str, ObservedModel], name: str, bucket: str, folder: str) -> Sequence[tuple[str, str]]:
     """The other buckets and folders in which archives of this deployment's models lie: .../NAME/DIGEST/..."""
     found: set[tuple[str, str]] = set()
     for model in models.values():
@@ -185,19 +192,19 @@ def _elsewhere(models: Mapping[str, SeenModel], name: str, bucket: str, folder: 
     return sorted(found - {(bucket, folder)})
 
 
-def bucket_now(session: Session, name: str, folder: str, *, owner: str | None) -> Bucket:
+def read_bucket(session: Session, name: str, folder: str, *, owner: str | None) -> ObservedBucket:
     """What lies below a folder of a bucket now; ``owner`` is the account that the bucket must belong to."""
     expected = {} if owner is None else {"ExpectedBucketOwner": owner}
     place = f"s3://{name}/{folder}"
     objects: dict[str, int] = {}
     try:
-        for page in session.pages("s3", "ListObjectsV2", resource=place, Bucket=name, Prefix=folder, **expected):
+        for page in session.paginate("s3", "ListObjectsV2", resource=place, Bucket=name, Prefix=folder, **expected):
             objects |= {each["Key"]: int(each["Size"]) for each in page.get("Contents", ())}
     except AwsError as error:
         if error.code in _NO_BUCKET:
-            return Bucket(name=name, folder=folder, exists=False)
+            return ObservedBucket(name=name, folder=folder, exists=False)
         raise
-    return Bucket(
+    return ObservedBucket(
         name=name,
         folder=folder,
         objects=objects,
@@ -207,11 +214,13 @@ def bucket_now(session: Session, name: str, folder: str, *, owner: str | None) -
 
 def _half_uploads(
     session: Session, name: str, folder: str, place: str, expected: Mapping[str, str]
-) -> Iterator[HalfUpload]:
+) -> Iterator[IncompleteUpload]:
     try:
-        for page in session.pages("s3", "ListMultipartUploads", resource=place, Bucket=name, Prefix=folder, **expected):
+        for page in session.paginate(
+            "s3", "ListMultipartUploads", resource=place, Bucket=name, Prefix=folder, **expected
+        ):
             for each in page.get("Uploads", ()):
-                yield HalfUpload(bucket=name, key=each["Key"], upload_id=each["UploadId"])
+                yield IncompleteUpload(bucket=name, key=each["Key"], upload_id=each["UploadId"])
     except AwsError as error:
         if not error.denied:  # a courtesy: who may not list them deploys as well
             raise
@@ -219,20 +228,20 @@ def _half_uploads(
 
 def _scalable(session: Session, name: str, operation: str, member: str) -> tuple[Mapping[str, Any], ...]:
     """Targets or policies of the endpoint's variants; the service cannot be asked for a beginning."""
-    beginning = policies.resource_id(name, "")
+    beginning = policies.build_resource_id(name, "")
     return tuple(
         each
-        for page in session.pages("application-autoscaling", operation, ServiceNamespace=policies.NAMESPACE)
+        for page in session.paginate("application-autoscaling", operation, ServiceNamespace=policies.NAMESPACE)
         for each in page.get(member, ())
         if str(each["ResourceId"]).startswith(beginning)
     )
 
 
 def _alarms(session: Session, name: str) -> tuple[Mapping[str, Any], ...]:
-    beginning = policies.alarm_name(name, "", "").rstrip("/") + "/"
+    beginning = policies.build_alarm_name(name, "", "").rstrip("/") + "/"
     return tuple(
         each
-        for page in session.pages("cloudwatch", "DescribeAlarms", AlarmNamePrefix=beginning)
+        for page in session.paginate("cloudwatch", "DescribeAlarms", AlarmNamePrefix=beginning)
         for each in page.get("MetricAlarms", ())
     )
 
@@ -240,7 +249,7 @@ def _alarms(session: Session, name: str) -> tuple[Mapping[str, Any], ...]:
 _MISSING: Final = "NoSuchEntity"
 
 
-def role_arn(session: Session, role: str) -> str:
+def find_role_arn(session: Session, role: str) -> str:
     """The ARN of a role that is given by ARN or by name; SageMaker's own console makes roles below ``service-role/``.
 
     Where the caller may not read IAM the name is given back as it is, and stands for a role without a path.
@@ -256,7 +265,7 @@ def role_arn(session: Session, role: str) -> str:
     except AwsError as error:
         if error.code == _MISSING:
             raise DefinitionError(
-                f"IAM has no role {name!r} in account {session.account()}; give the ARN or the name of one that it has"
+                f"IAM has no role {name!r} in account {session.get_account()}; give the ARN or name of an existing role"
             ) from error
         if error.denied:
             return role
@@ -271,7 +280,7 @@ _LOOKS: Final = 4
 _PAUSE: Final = 1.0
 
 
-def last_lines(session: Session, endpoint: str, *, since: float = 0.0) -> list[str]:
+def read_last_lines(session: Session, endpoint: str, *, since: float = 0.0) -> list[str]:
     """The last lines of the newest streams, each stream with a heading; none where there are none to be had.
 
     Looks again for a while where there is none after ``since`` (seconds since 1970). They are a help beside an error

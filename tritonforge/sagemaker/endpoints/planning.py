@@ -12,18 +12,18 @@ from typing import Any, Final
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.endpoints import removal, resources, scalable_targets
 from tritonforge.sagemaker.endpoints.deployment import Content, Deployment
-from tritonforge.sagemaker.endpoints.desired import Desired, desired
-from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION, Observed, SeenConfig, SeenEndpoint
+from tritonforge.sagemaker.endpoints.desired import DesiredResources, build_desired
+from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION, Observed, ObservedConfig, ObservedEndpoint
 from tritonforge.sagemaker.plans.plan import Change, Plan, Step
 
-__all__ = ["create_bucket", "plan"]
+__all__ = ["plan_bucket", "plan_deployment"]
 
 _SAGEMAKER: Final = "sagemaker"
 #: The region whose buckets are created without naming it. Source: API CreateBucket, LocationConstraint.
 _FIRST_REGION: Final = "us-east-1"
 
 
-def plan(
+def plan_deployment(
     deployment: Deployment, contents: Mapping[str, Content], observed: Observed, *, prune: int | None = None
 ) -> Plan:
     """The steps that make AWS what the deployment says; ``prune`` also removes all but so many old generations.
@@ -34,28 +34,28 @@ def plan(
         DefinitionError: the deployment cannot be made into requests.
         DeploymentError: an endpoint of the name is somebody else's, or the bucket that was named does not exist.
     """
-    wanted = desired(
+    wanted = build_desired(
         deployment, contents, region=observed.region, account=observed.account, partition=observed.partition
     )
     endpoint = observed.endpoint
-    if endpoint is not None and not removal.belongs(endpoint, observed, deployment.name):
+    if endpoint is not None and not removal.belongs_to(endpoint, observed, deployment.name):
         raise DeploymentError(
             f"the endpoint {deployment.name!r} exists and is not tritonforge's; choose another name, or hand it over "
             f"with the tag {resources.DEPLOYMENT}={deployment.name}"
         )
     steps = [
         *_bucket(wanted, observed),
-        *removal.half_uploads(observed),
+        *removal.abort_incomplete_uploads(observed),
         *_uploads(wanted, observed),
         *_models(wanted, observed),
         *_config(wanted, observed),
         *_endpoint(wanted, observed),
-        *scalable_targets.settle(wanted, observed),
+        *scalable_targets.plan_scaling(wanted, observed),
     ]
     kept = {wanted.config_name}
-    old = removal.old_generations(deployment.name, observed, kept=kept)
+    old = removal.list_old_generations(deployment.name, observed, kept=kept)
     if prune is not None:
-        steps += removal.prune(deployment.name, wanted, observed, keep=prune)
+        steps += removal.prune_generations(deployment.name, wanted, observed, keep=prune)
         old = old[:prune]
     return Plan(
         name=deployment.name,
@@ -69,15 +69,15 @@ def plan(
     )
 
 
-def _bucket(wanted: Desired, observed: Observed) -> Iterator[Step]:
+def _bucket(wanted: DesiredResources, observed: Observed) -> Iterator[Step]:
     if observed.bucket.exists or not wanted.uploads:
         return
     if not wanted.default_bucket:
         raise DeploymentError(f"there is no bucket {wanted.bucket!r}; create it, or leave it out for SageMaker's own")
-    yield create_bucket(wanted.bucket, observed.region)
+    yield plan_bucket(wanted.bucket, observed.region)
 
 
-def create_bucket(name: str, region: str) -> Step:
+def plan_bucket(name: str, region: str) -> Step:
     """The step that creates SageMaker's default bucket of an account and a region."""
     request: dict[str, Any] = {"Bucket": name}
     if region != _FIRST_REGION:
@@ -93,7 +93,7 @@ def create_bucket(name: str, region: str) -> Step:
     )
 
 
-def _uploads(wanted: Desired, observed: Observed) -> Iterator[Step]:
+def _uploads(wanted: DesiredResources, observed: Observed) -> Iterator[Step]:
     there = observed.bucket.objects
     for upload in wanted.uploads:
         if upload.files is None:
@@ -117,7 +117,7 @@ def _uploads(wanted: Desired, observed: Observed) -> Iterator[Step]:
             )
 
 
-def _models(wanted: Desired, observed: Observed) -> Iterator[Step]:
+def _models(wanted: DesiredResources, observed: Observed) -> Iterator[Step]:
     for name, request in wanted.models.items():
         seen = observed.models.get(name)
         if seen is None:
@@ -134,7 +134,7 @@ def _models(wanted: Desired, observed: Observed) -> Iterator[Step]:
             yield from _tags("model", name, seen.arn, seen.tags, request["Tags"])
 
 
-def _config(wanted: Desired, observed: Observed) -> Iterator[Step]:
+def _config(wanted: DesiredResources, observed: Observed) -> Iterator[Step]:
     seen = observed.configs.get(wanted.config_name)
     if seen is None:
         yield Step(
@@ -168,7 +168,7 @@ def _tags(
         )
 
 
-def _endpoint(wanted: Desired, observed: Observed) -> Iterator[Step]:
+def _endpoint(wanted: DesiredResources, observed: Observed) -> Iterator[Step]:
     seen = observed.endpoint
     name = str(wanted.endpoint["EndpointName"])
     if seen is None:
@@ -177,7 +177,7 @@ def _endpoint(wanted: Desired, observed: Observed) -> Iterator[Step]:
         yield removal.wait_deleted(name, "it is being deleted")
         yield from _create(wanted, name, "the old one is deleted")
     elif seen.status == "Failed":
-        yield from scalable_targets.release(observed, None)
+        yield from scalable_targets.release_targets(observed, None)
         reason = f": {seen.failure_reason}" if seen.failure_reason else ""
         yield removal.delete_endpoint(name, f"it has failed, and nothing else can be done with it{reason}")
         yield removal.wait_deleted(name, "so that the name is free")
@@ -186,7 +186,7 @@ def _endpoint(wanted: Desired, observed: Observed) -> Iterator[Step]:
         yield from _change(wanted, observed, seen)
 
 
-def _create(wanted: Desired, name: str, why: str) -> Iterator[Step]:
+def _create(wanted: DesiredResources, name: str, why: str) -> Iterator[Step]:
     yield Step(
         action="create",
         service=_SAGEMAKER,
@@ -212,7 +212,7 @@ def _wait(name: str, config: str, why: str) -> Step:
     )
 
 
-def _change(wanted: Desired, observed: Observed, seen: SeenEndpoint) -> Iterator[Step]:
+def _change(wanted: DesiredResources, observed: Observed, seen: ObservedEndpoint) -> Iterator[Step]:
     current = seen.config
     if seen.status in IN_TRANSITION:
         current = seen.pending or seen.config
@@ -225,11 +225,11 @@ def _change(wanted: Desired, observed: Observed, seen: SeenEndpoint) -> Iterator
     yield from _tags("endpoint", seen.name, seen.arn, seen.tags, wanted.endpoint["Tags"])
 
 
-def _update(wanted: Desired, observed: Observed, seen: SeenEndpoint, current: str) -> Iterator[Step]:
+def _update(wanted: DesiredResources, observed: Observed, seen: ObservedEndpoint, current: str) -> Iterator[Step]:
     old = observed.configs.get(current)
-    yield from scalable_targets.release(observed, scalable_targets.retyped(old, wanted))
+    yield from scalable_targets.release_targets(observed, scalable_targets.find_replaced_variants(old, wanted))
     request: dict[str, Any] = {"EndpointName": seen.name, "EndpointConfigName": wanted.config_name}
-    if scalable_targets.keeps_counts(old, wanted, observed):
+    if scalable_targets.must_keep_counts(old, wanted, observed):
         # Otherwise the new fleet starts with the configuration's count, however many instances the load needs now.
         request["RetainAllVariantProperties"] = True
         request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": "DesiredWeight"}]
@@ -253,7 +253,7 @@ def _update(wanted: Desired, observed: Observed, seen: SeenEndpoint, current: st
     yield _wait(seen.name, wanted.config_name, "until the new fleet has taken over")
 
 
-def _settings(old: SeenConfig | None, wanted: Desired) -> Iterator[Change]:
+def _settings(old: ObservedConfig | None, wanted: DesiredResources) -> Iterator[Change]:
     """What differs between the variants of two configurations."""
     before = {each["VariantName"]: each for each in old.variants} if old is not None else {}
     variants = [*wanted.config["ProductionVariants"], *wanted.config.get("ShadowProductionVariants", ())]
@@ -269,7 +269,7 @@ def _settings(old: SeenConfig | None, wanted: Desired) -> Iterator[Change]:
                 yield Change(f"{name}.{field}", one.get(field), other.get(field))
 
 
-def _drift(wanted: Desired, seen: SeenEndpoint) -> list[Change]:
+def _drift(wanted: DesiredResources, seen: ObservedEndpoint) -> list[Change]:
     """Weights and counts that are no longer those of the configuration; counts only where nothing scales them."""
     scaled = {target["ResourceId"] for target in wanted.targets}
     running = {each["VariantName"]: each for each in seen.variants}
@@ -295,7 +295,7 @@ def _near(one: float, other: float) -> bool:
     return abs(one - other) <= 1e-6 * max(1.0, abs(one), abs(other))
 
 
-def _weights(wanted: Desired, seen: SeenEndpoint, changes: Sequence[Change]) -> Step:
+def _weights(wanted: DesiredResources, seen: ObservedEndpoint, changes: Sequence[Change]) -> Step:
     changed = {each.field for each in changes}
     wishes: list[dict[str, Any]] = []
     for variant in wanted.config["ProductionVariants"]:

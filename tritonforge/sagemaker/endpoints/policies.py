@@ -26,9 +26,9 @@ __all__ = [
     "StepScaling",
     "TargetTracking",
     "UpdatePolicy",
-    "alarm_name",
-    "given",
-    "resource_id",
+    "build_alarm_name",
+    "build_resource_id",
+    "drop_none",
 ]
 
 Size: TypeAlias = int | str
@@ -36,7 +36,7 @@ Size: TypeAlias = int | str
 _SHARE: Final = re.compile(r"(\d+) ?%")
 
 
-def given(**members: Any) -> dict[str, Any]:
+def drop_none(**members: Any) -> dict[str, Any]:
     """The members of a request that are not None, sequences as lists."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in members.items() if value is not None
@@ -78,20 +78,20 @@ class BlueGreen:
         object.__setattr__(self, "alarms", tuple(self.alarms))
         _capacity(self.size)
 
-    def request(self) -> dict[str, Any]:
+    def to_request(self) -> dict[str, Any]:
         """``DeploymentConfig``."""
-        routing = given(
+        routing = drop_none(
             Type=self.type,
             WaitIntervalInSeconds=self.wait_interval_in_seconds,
             CanarySize=_capacity(self.size) if self.type == "CANARY" else None,
             LinearStepSize=_capacity(self.size) if self.type == "LINEAR" else None,
         )
-        policy = given(
+        policy = drop_none(
             TrafficRoutingConfiguration=routing,
             TerminationWaitInSeconds=self.termination_wait_in_seconds,
             MaximumExecutionTimeoutInSeconds=self.maximum_execution_timeout_in_seconds,
         )
-        return given(BlueGreenUpdatePolicy=policy, AutoRollbackConfiguration=_alarms(self.alarms))
+        return drop_none(BlueGreenUpdatePolicy=policy, AutoRollbackConfiguration=_alarms(self.alarms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,15 +110,15 @@ class Rolling:
         _capacity(self.maximum_batch_size)
         _capacity(self.rollback_maximum_batch_size)
 
-    def request(self) -> dict[str, Any]:
+    def to_request(self) -> dict[str, Any]:
         """``DeploymentConfig``."""
-        policy = given(
+        policy = drop_none(
             MaximumBatchSize=_capacity(self.maximum_batch_size),
             WaitIntervalInSeconds=self.wait_interval_in_seconds,
             MaximumExecutionTimeoutInSeconds=self.maximum_execution_timeout_in_seconds,
             RollbackMaximumBatchSize=_capacity(self.rollback_maximum_batch_size),
         )
-        return given(RollingUpdatePolicy=policy, AutoRollbackConfiguration=_alarms(self.alarms))
+        return drop_none(RollingUpdatePolicy=policy, AutoRollbackConfiguration=_alarms(self.alarms))
 
 
 UpdatePolicy: TypeAlias = BlueGreen | Rolling
@@ -130,12 +130,12 @@ INSTANCES: Final = "sagemaker:variant:DesiredInstanceCount"
 CONCURRENCY: Final = "sagemaker:variant:DesiredProvisionedConcurrency"
 
 
-def resource_id(endpoint: str, variant: str) -> str:
+def build_resource_id(endpoint: str, variant: str) -> str:
     """How application-autoscaling names a variant: ``endpoint/NAME/variant/NAME``."""
     return f"endpoint/{endpoint}/variant/{variant}"
 
 
-def alarm_name(endpoint: str, variant: str, metric: str) -> str:
+def build_alarm_name(endpoint: str, variant: str, metric: str) -> str:
     """The name of a step policy's alarm: ``tritonforge/ENDPOINT/VARIANT/METRIC``."""
     return f"tritonforge/{endpoint}/{variant}/{metric}"
 
@@ -168,7 +168,7 @@ class TargetTracking:
         """The metric's name, predefined or own."""
         return self.predefined_metric_type or self.metric_name or ""
 
-    def request(self, endpoint: str) -> dict[str, Any]:
+    def to_request(self, endpoint: str) -> dict[str, Any]:
         """``TargetTrackingScalingPolicyConfiguration``."""
         if self.predefined_metric_type is not None:
             metric: dict[str, Any] = {
@@ -221,7 +221,7 @@ class StepScaling:
         """The name of the metric that the alarm watches."""
         return self.metric_name
 
-    def request(self) -> dict[str, Any]:
+    def to_request(self) -> dict[str, Any]:
         """``StepScalingPolicyConfiguration``."""
         return {
             "AdjustmentType": self.adjustment_type,
@@ -230,7 +230,7 @@ class StepScaling:
             "MetricAggregationType": "Average",
         }
 
-    def alarm(self, name: str, endpoint: str) -> dict[str, Any]:
+    def to_alarm(self, name: str, endpoint: str) -> dict[str, Any]:
         """``PutMetricAlarm`` but for its actions, which name the policy."""
         return {
             "AlarmName": name,
@@ -265,7 +265,7 @@ class Autoscaling:
         if len(set(metrics)) != len(metrics):
             raise DefinitionError(f"Autoscaling: two policies watch one metric: {', '.join(sorted(metrics))}")
 
-    def target(self, resource: str, dimension: str) -> dict[str, Any]:
+    def to_target(self, resource: str, dimension: str) -> dict[str, Any]:
         """``RegisterScalableTarget`` but for its tags."""
         return {
             "ServiceNamespace": NAMESPACE,
@@ -275,17 +275,17 @@ class Autoscaling:
             "MaxCapacity": self.max_capacity,
         }
 
-    def scaling_policies(self, resource: str, dimension: str, *, endpoint: str) -> list[tuple[Policy, dict[str, Any]]]:
+    def to_policies(self, resource: str, dimension: str, *, endpoint: str) -> list[tuple[Policy, dict[str, Any]]]:
         """Each policy with its ``PutScalingPolicy``; the name is that of the metric."""
         found: list[tuple[Policy, dict[str, Any]]] = []
         for policy in self.policies:
             kind: Literal["TargetTrackingScaling", "StepScaling"]
             if isinstance(policy, TargetTracking):
-                kind, configuration = "TargetTrackingScaling", policy.request(endpoint)
+                kind, configuration = "TargetTrackingScaling", policy.to_request(endpoint)
                 settings = {"TargetTrackingScalingPolicyConfiguration": configuration}
             else:
-                kind, settings = "StepScaling", {"StepScalingPolicyConfiguration": policy.request()}
-            request = given(
+                kind, settings = "StepScaling", {"StepScalingPolicyConfiguration": policy.to_request()}
+            request = drop_none(
                 PolicyName=f"{endpoint}-{policy.metric}",
                 ServiceNamespace=NAMESPACE,
                 ResourceId=resource,

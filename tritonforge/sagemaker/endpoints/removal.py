@@ -10,11 +10,26 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from tritonforge.sagemaker.endpoints import resources, scalable_targets
-from tritonforge.sagemaker.endpoints.desired import Desired
-from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION, Observed, SeenConfig, SeenEndpoint, SeenModel, mine
+from tritonforge.sagemaker.endpoints.desired import DesiredResources
+from tritonforge.sagemaker.endpoints.resources import (
+    IN_TRANSITION,
+    Observed,
+    ObservedConfig,
+    ObservedEndpoint,
+    ObservedModel,
+    is_owned,
+)
 from tritonforge.sagemaker.plans.plan import Generation, Plan, Step
 
-__all__ = ["belongs", "delete_endpoint", "half_uploads", "old_generations", "plan_removal", "prune", "wait_deleted"]
+__all__ = [
+    "abort_incomplete_uploads",
+    "belongs_to",
+    "delete_endpoint",
+    "list_old_generations",
+    "plan_removal",
+    "prune_generations",
+    "wait_deleted",
+]
 
 #: What one DeleteObjects takes. Source: API DeleteObjects.
 _AT_ONCE: Final = 1000
@@ -26,14 +41,14 @@ def plan_removal(name: str, observed: Observed) -> Plan:
     notes: list[str] = []
     configs, models = _own(name, observed)
     endpoint = observed.endpoint
-    if endpoint is not None and not belongs(endpoint, observed, name):
+    if endpoint is not None and not belongs_to(endpoint, observed, name):
         notes.append(
             f"the endpoint {name} does not carry the tag {resources.DEPLOYMENT}={name}: it is not ours, and stays"
         )
     else:
         steps += _remove_endpoint(name, observed)
     steps += [_delete_config(each, "it is removed") for each in configs]
-    steps += half_uploads(observed)
+    steps += abort_incomplete_uploads(observed)
     for bucket in observed.buckets:
         keys = [key for key in sorted(bucket.objects) if resources.is_object(key, bucket.folder)]
         steps += _delete_objects(bucket.name, keys, "it is removed")
@@ -48,13 +63,13 @@ def plan_removal(name: str, observed: Observed) -> Plan:
     return Plan(name=name, region=observed.region, account=observed.account, steps=tuple(steps), notes=tuple(notes))
 
 
-def belongs(endpoint: SeenEndpoint, observed: Observed, name: str) -> bool:
+def belongs_to(endpoint: ObservedEndpoint, observed: Observed, name: str) -> bool:
     """Whether an endpoint is the deployment's: by its tag, or, where somebody took that off, by its configuration."""
-    if mine(endpoint.tags, name):
+    if is_owned(endpoint.tags, name):
         return True
     config = observed.configs.get(endpoint.config)
     foreign = resources.DEPLOYMENT in endpoint.tags
-    return not foreign and config is not None and resources.is_config(name, config.name) and mine(config.tags, name)
+    return not foreign and config is not None and resources.is_config(name, config.name) and is_owned(config.tags, name)
 
 
 def _remove_endpoint(name: str, observed: Observed) -> Iterator[Step]:
@@ -74,16 +89,16 @@ def _remove_endpoint(name: str, observed: Observed) -> Iterator[Step]:
     yield wait_deleted(name, "so that nothing uses what follows")
 
 
-def _own(name: str, observed: Observed) -> tuple[list[SeenConfig], list[SeenModel]]:
+def _own(name: str, observed: Observed) -> tuple[list[ObservedConfig], list[ObservedModel]]:
     """The configurations and models that carry the deployment's tag, the newest first."""
-    configs = [each for each in observed.configs.values() if mine(each.tags, name)]
-    models = [each for each in observed.models.values() if mine(each.tags, name)]
+    configs = [each for each in observed.configs.values() if is_owned(each.tags, name)]
+    models = [each for each in observed.models.values() if is_owned(each.tags, name)]
     configs.sort(key=lambda each: (each.created, each.name), reverse=True)
     models.sort(key=lambda each: (each.created, each.name), reverse=True)
     return configs, models
 
 
-def old_generations(name: str, observed: Observed, *, kept: Collection[str]) -> tuple[Generation, ...]:
+def list_old_generations(name: str, observed: Observed, *, kept: Collection[str]) -> tuple[Generation, ...]:
     """The configurations of the deployment but for those that are ``kept``, the newest first."""
     configs, _ = _own(name, observed)
     return tuple(
@@ -93,7 +108,7 @@ def old_generations(name: str, observed: Observed, *, kept: Collection[str]) -> 
     )
 
 
-def prune(name: str, wanted: Desired, observed: Observed, *, keep: int) -> list[Step]:
+def prune_generations(name: str, wanted: DesiredResources, observed: Observed, *, keep: int) -> list[Step]:
     """Remove all old generations but the newest ``keep``: configurations, then objects, then models."""
     configs, models = _own(name, observed)
     old = [each for each in configs if each.name != wanted.config_name]
@@ -119,7 +134,7 @@ def prune(name: str, wanted: Desired, observed: Observed, *, keep: int) -> list[
     return steps
 
 
-def half_uploads(observed: Observed) -> Iterator[Step]:
+def abort_incomplete_uploads(observed: Observed) -> Iterator[Step]:
     """Abort what was begun and not finished: nobody can use its parts, and they are paid for."""
     for bucket in observed.buckets:
         for each in bucket.half_uploads:
@@ -174,7 +189,7 @@ def _wait_settled(name: str, why: str) -> Step:
     )
 
 
-def _delete_config(config: SeenConfig, why: str) -> Step:
+def _delete_config(config: ObservedConfig, why: str) -> Step:
     return Step(
         action="delete",
         service="sagemaker",
@@ -186,7 +201,7 @@ def _delete_config(config: SeenConfig, why: str) -> Step:
     )
 
 
-def _delete_model(model: SeenModel, why: str) -> Step:
+def _delete_model(model: ObservedModel, why: str) -> Step:
     return Step(
         action="delete",
         service="sagemaker",

@@ -19,21 +19,21 @@ __all__ = [
     "DEPLOYMENT",
     "DIGEST",
     "IN_TRANSITION",
-    "Bucket",
-    "HalfUpload",
+    "IncompleteUpload",
     "Observed",
-    "SeenConfig",
-    "SeenEndpoint",
-    "SeenModel",
-    "archive_key",
-    "config_name",
+    "ObservedBucket",
+    "ObservedConfig",
+    "ObservedEndpoint",
+    "ObservedModel",
+    "build_archive_key",
+    "build_tags",
     "is_config",
     "is_model",
     "is_object",
-    "mine",
-    "model_name",
-    "tag_list",
-    "tags",
+    "is_owned",
+    "list_tags",
+    "name_config",
+    "name_model",
 ]
 
 #: The tags that everything of a deployment carries: whose it is, and of which repository.
@@ -49,12 +49,12 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def model_name(deployment: str, digest: str, request: Mapping[str, Any]) -> str:
+def name_model(deployment: str, digest: str, request: Mapping[str, Any]) -> str:
     """The name of a repository's model (digest: hex) for ``request``: ``CreateModel`` without name and tags."""
     return f"{deployment}-{digest[:_REPOSITORY]}-{_hash(request)[:_SETTINGS]}"
 
 
-def config_name(deployment: str, request: Mapping[str, Any]) -> str:
+def name_config(deployment: str, request: Mapping[str, Any]) -> str:
     """The name, a generation, for ``request``: ``CreateEndpointConfig`` without name and tags."""
     return f"{deployment}-{_hash(request)[:_REPOSITORY]}"
 
@@ -69,7 +69,7 @@ def is_config(deployment: str, name: str) -> bool:
     return re.fullmatch(rf"{re.escape(deployment)}-[0-9a-f]{{{_REPOSITORY}}}", name) is not None
 
 
-def archive_key(prefix: str, deployment: str, digest: str) -> str:
+def build_archive_key(prefix: str, deployment: str, digest: str) -> str:
     """The folder in the bucket for one repository, by its digest (hex); ends with a slash."""
     return "/".join(part for part in (prefix, deployment, digest) if part) + "/"
 
@@ -79,7 +79,7 @@ def is_object(key: str, folder: str) -> bool:
     return key.startswith(folder) and _OBJECT.fullmatch(key[len(folder) :]) is not None
 
 
-def tags(deployment: str, own: Mapping[str, str], *, digest: str | None = None) -> dict[str, str]:
+def build_tags(deployment: str, own: Mapping[str, str], *, digest: str | None = None) -> dict[str, str]:
     """The tags of a resource: the user's own and ours."""
     found = {**own, DEPLOYMENT: deployment}
     if digest is not None:
@@ -87,7 +87,7 @@ def tags(deployment: str, own: Mapping[str, str], *, digest: str | None = None) 
     return found
 
 
-def tag_list(found: Mapping[str, str]) -> list[dict[str, str]]:
+def list_tags(found: Mapping[str, str]) -> list[dict[str, str]]:
     """Tags as SageMaker and CloudWatch take them."""
     return [{"Key": key, "Value": value} for key, value in sorted(found.items())]
 
@@ -101,7 +101,7 @@ def _nothing() -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HalfUpload:
+class IncompleteUpload:
     """A multipart upload that was begun and neither finished nor aborted; its parts are paid for."""
 
     bucket: str
@@ -110,18 +110,18 @@ class HalfUpload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
+class ObservedBucket:
     """What lies below the deployment's folder (``PREFIX/NAME/``) in a bucket: sizes in bytes, by key."""
 
     name: str
     folder: str
     exists: bool = True
     objects: Mapping[str, int] = field(default_factory=_nothing)
-    half_uploads: Sequence[HalfUpload] = ()
+    half_uploads: Sequence[IncompleteUpload] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenModel:
+class ObservedModel:
     """A model: where its data lie (URLs of all containers), its tags, and when it was made, as text that sorts."""
 
     name: str
@@ -132,7 +132,7 @@ class SeenModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenConfig:
+class ObservedConfig:
     """An endpoint configuration: its variants as ``DescribeEndpointConfig`` tells them, shadows among them."""
 
     name: str
@@ -148,7 +148,7 @@ class SeenConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenEndpoint:
+class ObservedEndpoint:
     """An endpoint as ``DescribeEndpoint`` tells it; ``pending`` is the configuration that it is moving to."""
 
     name: str
@@ -172,22 +172,22 @@ class Observed:
 
     region: str
     account: str
-    bucket: Bucket
+    bucket: ObservedBucket
     partition: str = "aws"
-    others: Sequence[Bucket] = ()
-    models: Mapping[str, SeenModel] = field(default_factory=_nothing)
-    configs: Mapping[str, SeenConfig] = field(default_factory=_nothing)
-    endpoint: SeenEndpoint | None = None
+    others: Sequence[ObservedBucket] = ()
+    models: Mapping[str, ObservedModel] = field(default_factory=_nothing)
+    configs: Mapping[str, ObservedConfig] = field(default_factory=_nothing)
+    endpoint: ObservedEndpoint | None = None
     targets: Sequence[Mapping[str, Any]] = ()
     policies: Sequence[Mapping[str, Any]] = ()
     alarms: Sequence[Mapping[str, Any]] = ()
 
     @property
-    def buckets(self) -> tuple[Bucket, ...]:
+    def buckets(self) -> tuple[ObservedBucket, ...]:
         """Every bucket that was looked into."""
         return (self.bucket, *self.others)
 
 
-def mine(tags: Mapping[str, str], deployment: str) -> bool:
+def is_owned(tags: Mapping[str, str], deployment: str) -> bool:
     """Whether a thing with these tags was made for this deployment."""
     return tags.get(DEPLOYMENT) == deployment

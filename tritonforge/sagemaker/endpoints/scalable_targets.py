@@ -9,11 +9,19 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from tritonforge.sagemaker.endpoints import policies
-from tritonforge.sagemaker.endpoints.desired import Desired
-from tritonforge.sagemaker.endpoints.resources import Observed, SeenConfig
-from tritonforge.sagemaker.plans.plan import Change, Later, Step
+from tritonforge.sagemaker.endpoints.desired import DesiredResources
+from tritonforge.sagemaker.endpoints.resources import Observed, ObservedConfig
+from tritonforge.sagemaker.plans.plan import Change, Step, StepOutput
 
-__all__ = ["delete_alarms", "deregister", "is_scaled", "keeps_counts", "release", "retyped", "settle"]
+__all__ = [
+    "delete_alarms",
+    "deregister",
+    "find_replaced_variants",
+    "is_scaled",
+    "must_keep_counts",
+    "plan_scaling",
+    "release_targets",
+]
 
 _SERVICE: Final = "application-autoscaling"
 _ALARMS: Final = "cloudwatch"
@@ -36,11 +44,11 @@ _ALARM_FIELDS: Final = (
 def is_scaled(endpoint: str, variant: Mapping[str, Any], scaled: Collection[str]) -> bool:
     """Whether something else than the configuration says how many instances a variant has."""
     managed = variant.get("ManagedInstanceScaling") or {}
-    resource = policies.resource_id(endpoint, variant["VariantName"])
+    resource = policies.build_resource_id(endpoint, variant["VariantName"])
     return resource in scaled or managed.get("Status") == "ENABLED"
 
 
-def retyped(old: SeenConfig | None, wanted: Desired) -> frozenset[str]:
+def find_replaced_variants(old: ObservedConfig | None, wanted: DesiredResources) -> frozenset[str]:
     """The variants whose instance type changes, or which vanish: their targets must go before the update.
 
     Source: SageMaker developer guide, "Update endpoints that use auto scaling". Of an unknown old configuration nothing
@@ -57,31 +65,30 @@ def retyped(old: SeenConfig | None, wanted: Desired) -> frozenset[str]:
     )
 
 
-def keeps_counts(old: SeenConfig | None, wanted: Desired, observed: Observed) -> bool:
+def must_keep_counts(old: ObservedConfig | None, wanted: DesiredResources, observed: Observed) -> bool:
     """Whether an update is to keep the counts of instances: something scales them now and will, on the same type."""
     if old is None or observed.endpoint is None:
         return False
-    gone = retyped(old, wanted)
+    gone = find_replaced_variants(old, wanted)
     now = {str(each["ResourceId"]) for each in observed.targets}
     then = {str(each["ResourceId"]) for each in wanted.targets}
     names = {each["VariantName"] for each in old.variants}
-    scaled = {name for name in names if policies.resource_id(observed.endpoint.name, name) in now & then}
+    scaled = {name for name in names if policies.build_resource_id(observed.endpoint.name, name) in now & then}
     return bool(scaled) and not gone & scaled and names <= scaled
 
 
-def release(observed: Observed, variants: Collection[str] | None) -> Iterator[Step]:
+def release_targets(observed: Observed, variants: Collection[str] | None) -> Iterator[Step]:
     """Deregister the targets of some variants, or of all (None); their policies go with them."""
     if observed.endpoint is None:
         return
-    resources = (
-        None if variants is None else {policies.resource_id(observed.endpoint.name, variant) for variant in variants}
-    )
+    name = observed.endpoint.name
+    resources = None if variants is None else {policies.build_resource_id(name, variant) for variant in variants}
     for target in observed.targets:
         if resources is None or target["ResourceId"] in resources:
             yield deregister(target, "its variant goes, or gets another instance type")
 
 
-def settle(wanted: Desired, observed: Observed) -> Iterator[Step]:
+def plan_scaling(wanted: DesiredResources, observed: Observed) -> Iterator[Step]:
     """What is left to do for targets, policies and alarms, after the endpoint is what it is to be."""
     gone = _released(wanted, observed)
     targets = {_key(each): each for each in observed.targets if each["ResourceId"] not in gone}
@@ -105,7 +112,7 @@ def settle(wanted: Desired, observed: Observed) -> Iterator[Step]:
         yield from _policy(policy, policies.get((policy["ResourceId"], policy["PolicyName"])), wanted, observed)
 
 
-def _released(wanted: Desired, observed: Observed) -> frozenset[str]:
+def _released(wanted: DesiredResources, observed: Observed) -> frozenset[str]:
     """The resources whose targets the endpoint's own steps have deregistered already."""
     seen = observed.endpoint
     if seen is None or seen.status == "Deleting":
@@ -115,8 +122,8 @@ def _released(wanted: Desired, observed: Observed) -> frozenset[str]:
     current = seen.pending or seen.config
     if current == wanted.config_name and seen.status != "UpdateRollbackFailed":
         return frozenset()
-    names = retyped(observed.configs.get(current), wanted)
-    return frozenset(policies.resource_id(seen.name, name) for name in names)
+    names = find_replaced_variants(observed.configs.get(current), wanted)
+    return frozenset(policies.build_resource_id(seen.name, name) for name in names)
 
 
 def _key(value: Mapping[str, Any]) -> tuple[str, str]:
@@ -169,7 +176,7 @@ def _target(wanted: Mapping[str, Any], seen: Mapping[str, Any] | None) -> Iterat
 
 
 def _policy(
-    wanted: Mapping[str, Any], seen: Mapping[str, Any] | None, desired: Desired, observed: Observed
+    wanted: Mapping[str, Any], seen: Mapping[str, Any] | None, desired: DesiredResources, observed: Observed
 ) -> Iterator[Step]:
     name = f"{wanted['ResourceId']} {wanted['PolicyName']}"
     configuration = next(each for each in (_TRACKING, _STEPS) if each in wanted)
@@ -196,7 +203,7 @@ def _policy(
     alarm = desired.alarms.get(name)
     if alarm is not None:
         example = f"arn:{observed.partition}:autoscaling:{observed.region}:{observed.account}:scalingPolicy:known-later"
-        arn: Any = seen["PolicyARN"] if seen is not None else Later(step.id, "PolicyARN", example)
+        arn: Any = seen["PolicyARN"] if seen is not None else StepOutput(step.id, "PolicyARN", example)
         yield from _alarm(desired, alarm, arn, observed)
 
 
@@ -204,7 +211,7 @@ def _full(configuration: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {**_DEFAULTS[kind], **{name: value for name, value in configuration.items() if value is not None}}
 
 
-def _alarm(desired: Desired, wanted: Mapping[str, Any], arn: Any, observed: Observed) -> Iterator[Step]:
+def _alarm(desired: DesiredResources, wanted: Mapping[str, Any], arn: Any, observed: Observed) -> Iterator[Step]:
     seen = next((each for each in observed.alarms if each["AlarmName"] == wanted["AlarmName"]), None)
     full = {
         **wanted,
@@ -230,7 +237,7 @@ def _alarm(desired: Desired, wanted: Mapping[str, Any], arn: Any, observed: Obse
         )
 
 
-def _surplus_alarms(wanted: Desired, observed: Observed) -> Iterator[Step]:
+def _surplus_alarms(wanted: DesiredResources, observed: Observed) -> Iterator[Step]:
     names = {alarm["AlarmName"] for alarm in wanted.alarms.values()}
     surplus = sorted(each["AlarmName"] for each in observed.alarms if each["AlarmName"] not in names)
     if surplus:

@@ -8,7 +8,7 @@ from tritonforge.errors import RequestError
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.jobs.kinds import Kind
 from tritonforge.sagemaker.limits import check_limits
-from tritonforge.sagemaker.plans.executor import check as check_plan
+from tritonforge.sagemaker.plans.executor import check_plan as check_plan
 from tritonforge.sagemaker.plans.plan import Plan
 
 __all__ = ["check"]

@@ -40,7 +40,7 @@ class Lines:
             return
 
     def _streams(self) -> list[str]:
-        pages = self._session.pages(
+        pages = self._session.paginate(
             "logs",
             "DescribeLogStreams",
             resource=self._group,

@@ -1,43 +1,43 @@
-"""The package: a repository as ``model.tar.gz``, with equal bytes for equal repositories; and read as a stranger's.
+"""Packages: a repository as ``model.tar.gz``, with equal bytes for equal repositories, and archives from anywhere.
 
-`prepare` judges, `write` writes, `contents` digests without writing, `pack` writes a folder that is no repository;
-`entries`, `inspect` and `unpack` read archives from anywhere.
+`check_package` reports what SageMaker makes of a repository, `read_contents` computes its digest, `write_package`
+writes it, `pack` writes any directory. `list_members`, `inspect` and `unpack` read archives and trust nothing in them.
 """
 
 from __future__ import annotations
 
-from tritonforge.sagemaker.package.archive_stream import LIMITS, Limits
-from tritonforge.sagemaker.package.contents import Contents, contents, uncompressed
+from tritonforge.sagemaker.package.archive_stream import DEFAULT_LIMITS, ArchiveLimits
+from tritonforge.sagemaker.package.contents import Contents, list_objects, read_contents
 from tritonforge.sagemaker.package.inspection import Inspection, inspect, unpack
-from tritonforge.sagemaker.package.members import Member, entries
+from tritonforge.sagemaker.package.members import Member, list_members
 from tritonforge.sagemaker.package.package_report import (
     DEFAULT_MODEL,
-    Judgement,
+    PackageReport,
+    check_package,
     check_repository,
-    default_model,
-    judge,
-    prepare,
+    check_tree,
+    find_default_model,
 )
-from tritonforge.sagemaker.package.writer import Package, pack, write
+from tritonforge.sagemaker.package.writer import Package, pack, write_package
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "DEFAULT_MODEL",
-    "LIMITS",
+    "ArchiveLimits",
     "Contents",
     "Inspection",
-    "Judgement",
-    "Limits",
     "Member",
     "Package",
+    "PackageReport",
+    "check_package",
     "check_repository",
-    "contents",
-    "default_model",
-    "entries",
+    "check_tree",
+    "find_default_model",
     "inspect",
-    "judge",
+    "list_members",
+    "list_objects",
     "pack",
-    "prepare",
-    "uncompressed",
+    "read_contents",
     "unpack",
-    "write",
+    "write_package",
 ]

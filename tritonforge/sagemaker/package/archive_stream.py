@@ -14,11 +14,11 @@ from typing import Any, Final, Protocol
 from tritonforge.errors import MissingExtraError, PackageError
 from tritonforge.validation.tree_reader import MAXIMAL_DEPTH, MAXIMAL_ENTRIES
 
-__all__ = ["BLOCK", "LIMITS", "Gunzip", "Header", "Headers", "Limits", "Source", "igzip_decompressors"]
+__all__ = ["BLOCK", "DEFAULT_LIMITS", "ArchiveLimits", "Gunzip", "Header", "Headers", "Source", "load_igzip_lib"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ArchiveLimits:
     """What an archive may be at most.
 
     ``size`` is in bytes of everything unpacked, ``ratio`` the unpacked bytes for each compressed one, judged only
@@ -41,10 +41,10 @@ class Limits:
 
 
 #: The limits of a reader that is given none; how much is too much for the disk, the disk says.
-LIMITS: Final = Limits()
+DEFAULT_LIMITS: Final = ArchiveLimits()
 
 
-def igzip_decompressors() -> Any:
+def load_igzip_lib() -> Any:
     """The module ``isal.igzip_lib``; raises MissingExtraError where it is not installed."""
     try:
         from isal import igzip_lib
@@ -79,8 +79,8 @@ class Gunzip:
         PackageError: the file is no gzip file, is damaged or cut off, or holds more than the limits allow.
     """
 
-    def __init__(self, source: Source, *, name: str, limits: Limits) -> None:
-        self._igzip = igzip_decompressors()
+    def __init__(self, source: Source, *, name: str, limits: ArchiveLimits) -> None:
+        self._igzip = load_igzip_lib()
         self._source, self._name, self._limits = source, name, limits
         self._taken = self._given = self._members = 0
         self._compressed, self._at, self._step = self._chunk(), 0, _FIRST
@@ -195,7 +195,7 @@ class Header:
 class Headers:
     """The headers of a stream; ``archive`` stands for it in errors."""
 
-    def __init__(self, stream: Gunzip, *, archive: str, limits: Limits) -> None:
+    def __init__(self, stream: Gunzip, *, archive: str, limits: ArchiveLimits) -> None:
         self._stream, self._archive, self._limits = stream, archive, limits
         self._extended_headers = self._extended_bytes = self._record_count = 0
 

@@ -29,14 +29,14 @@ __all__ = [
     "Contents",
     "Item",
     "Listing",
-    "Moved",
-    "bare_directories",
-    "contents",
-    "digest",
+    "OnBytes",
+    "compute_digest",
+    "find_bare_directories",
     "is_left_out",
-    "listing",
-    "recorded",
-    "uncompressed",
+    "list_objects",
+    "list_package",
+    "read_contents",
+    "read_recorded_hashes",
 ]
 
 #: Files that only keep a directory in version control, as the version directory of an ensemble needs one.
@@ -80,12 +80,12 @@ class Listing:
 
     @property
     def bare(self) -> tuple[str, ...]:
-        """The directories without a file that are in the package all the same, see `bare_directories`."""
+        """The directories without a file that are in the package all the same, see `find_bare_directories`."""
         directories = (each.path for each in self.items if each.kind == "directory")
-        return bare_directories(directories, (each.path for each in self.files))
+        return find_bare_directories(directories, (each.path for each in self.files))
 
 
-def listing(repository: Path, *, dereference: bool = False, everything: bool = False) -> Listing:
+def list_package(repository: Path, *, dereference: bool = False, everything: bool = False) -> Listing:
     """What of a repository goes into a package; ``dereference`` takes what links lead to outside of it, too.
 
     ``everything`` leaves nothing out: a folder that is no repository, but what a training job has left.
@@ -102,14 +102,14 @@ def listing(repository: Path, *, dereference: bool = False, everything: bool = F
     directories = [item for item in walk.items if item.kind == "directory"]
     if everything:
         return Listing(tuple(sorted(walk.items, key=lambda item: item.path)), ())
-    kept = set(bare_directories((item.path for item in directories), (item.path for item in files)))
+    kept = set(find_bare_directories((item.path for item in directories), (item.path for item in files)))
     kept |= {above for path in (*kept, *(item.path for item in files)) for above in _above(path)}
     empty = [f"{item.path}/" for item in directories if item.path not in kept]
     items = [*files, *(item for item in directories if item.path in kept)]
     return Listing(tuple(sorted(items, key=lambda item: item.path)), tuple(sorted([*walk.left_out, *empty])))
 
 
-def bare_directories(directories: Iterable[str], files: Iterable[str]) -> tuple[str, ...]:
+def find_bare_directories(directories: Iterable[str], files: Iterable[str]) -> tuple[str, ...]:
     """The directories that count though no file lies below them: of a model, or directly in one, as versions are.
 
     Deeper ones, such as the ``assets`` of a SavedModel, mean nothing to the server, and nothing else keeps them: they
@@ -228,7 +228,7 @@ def _is_text(name: str) -> bool:
 
 
 #: Told while bytes are moved: how many so far, of how many.
-Moved: TypeAlias = Callable[[int, int], None]
+OnBytes: TypeAlias = Callable[[int, int], None]
 
 _BLOCK: Final = 1 << 20
 _MAXIMAL_THREADS: Final = 8
@@ -254,23 +254,23 @@ class Contents:
         return sum(self.files.values())
 
 
-def contents(repository: Path, *, dereference: bool = False, progress: Moved | None = None) -> Contents:
+def read_contents(repository: Path, *, dereference: bool = False, progress: OnBytes | None = None) -> Contents:
     """What a package of this repository would hold, and its digest, without making it.
 
     A file that has the size and the modification time of the build's record is not read again; every other file is.
 
     Raises:
-        PackageError: as `listing`, or a file cannot be read.
+        PackageError: as `list_package`, or a file cannot be read.
     """
-    listed = listing(repository, dereference=dereference)
-    known = recorded(repository, listed.files)
+    listed = list_package(repository, dereference=dereference)
+    known = read_recorded_hashes(repository, listed.files)
     hashes = known | _hashed([item for item in listed.files if item.path not in known], progress)
     return Contents(
-        {item.path: item.size for item in listed.files}, digest(hashes, listed.bare), listed.left_out, hashes
+        {item.path: item.size for item in listed.files}, compute_digest(hashes, listed.bare), listed.left_out, hashes
     )
 
 
-def recorded(repository: Path, files: Iterable[Item], *, untouched: bool = False) -> dict[str, str]:
+def read_recorded_hashes(repository: Path, files: Iterable[Item], *, untouched: bool = False) -> dict[str, str]:
     """The SHA-256 of the files that the build's record still fits, by path.
 
     Size and modification time must be the recorded ones. ``untouched`` asks for more: nothing about the file changed
@@ -290,22 +290,22 @@ def recorded(repository: Path, files: Iterable[Item], *, untouched: bool = False
     return found
 
 
-def digest(hashes: Mapping[str, str], bare: Iterable[str] = ()) -> str:
+def compute_digest(hashes: Mapping[str, str], bare: Iterable[str] = ()) -> str:
     """The digest of files by path and SHA-256, and of directories that count though they are bare."""
     entries = {path: Entry(0, 0, sha256) for path, sha256 in hashes.items()}
     entries |= {f"{path}/": Entry(0, 0, _EMPTY) for path in bare}
     return record_digest(entries)
 
 
-def uncompressed(repository: Path, *, dereference: bool = False) -> list[tuple[str, Path]]:
+def list_objects(repository: Path, *, dereference: bool = False) -> list[tuple[str, Path]]:
     """The objects of a repository under an S3 prefix: key below the prefix, and the file with its content, sorted.
 
     SageMaker puts each object at ``/opt/ml/model/<key below the prefix>`` (`ModelDataSource`, S3Prefix, None).
 
     Raises:
-        PackageError: as `listing`, or a directory is empty: S3 has objects only.
+        PackageError: as `list_package`, or a directory is empty: S3 has objects only.
     """
-    listed = listing(repository, dereference=dereference)
+    listed = list_package(repository, dereference=dereference)
     for path in listed.bare:
         raise PackageError(
             f"{repository / path}: the directory is empty, and S3 has no empty directories; put a file .gitkeep into it"
@@ -313,7 +313,7 @@ def uncompressed(repository: Path, *, dereference: bool = False) -> list[tuple[s
     return [(item.path, Path(item.source)) for item in listed.files]
 
 
-def _hashed(items: list[Item], progress: Moved | None) -> dict[str, str]:
+def _hashed(items: list[Item], progress: OnBytes | None) -> dict[str, str]:
     """The SHA-256 of each item's content by its path, on several cores."""
     if not items:
         return {}

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import PackageError
-from tritonforge.sagemaker.package.archive_stream import LIMITS, Limits, Source
-from tritonforge.sagemaker.package.contents import Listing, bare_directories, digest
-from tritonforge.sagemaker.package.members import Content, Member, members, opened
+from tritonforge.sagemaker.package.archive_stream import DEFAULT_LIMITS, ArchiveLimits, Source
+from tritonforge.sagemaker.package.contents import Listing, compute_digest, find_bare_directories
+from tritonforge.sagemaker.package.members import Content, Member, open_archive, read_members
 from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Tree, link
 from tritonforge.validation.tree_reader import with_sums
 
-__all__ = ["Inspection", "Snapshot", "inspect", "snapshot", "unpack"]
+__all__ = ["Inspection", "Snapshot", "inspect", "read_snapshot", "unpack"]
 
 #: What the rules look into, as `validation.tree_reader` reads it: texts, and the files in a model directory itself.
 _TEXTS: Final = (".pbtxt", ".txt", ".py")
@@ -78,7 +78,7 @@ class Snapshot:
         return True
 
 
-def snapshot(listed: Listing) -> Tree:
+def read_snapshot(listed: Listing) -> Tree:
     """The tree of what will be in a package."""
     taken = Snapshot()
     sources: dict[str, str] = {}
@@ -111,12 +111,12 @@ class Inspection:
     tree: Tree
 
 
-def inspect(source: Source | Path, *, limits: Limits = LIMITS) -> Inspection:
+def inspect(source: Source | Path, *, limits: ArchiveLimits = DEFAULT_LIMITS) -> Inspection:
     """Read an archive once, from a file or a stream; raises as `unpack` does on what it reads."""
     taken, found, hashes = Snapshot(), [], {}
-    with opened(source) as (file, name):
+    with open_archive(source) as (file, name):
         counted = _Counted(file)
-        for member, content in members(counted, name=name, limits=limits):
+        for member, content in read_members(counted, name=name, limits=limits):
             found.append(member)
             whole = hashlib.sha256()
             read = taken.put(member, partial(_joined, content))
@@ -132,12 +132,12 @@ def inspect(source: Source | Path, *, limits: Limits = LIMITS) -> Inspection:
         counted.size,
         tuple(found),
         {path: tree.entries[real].size for path, real in files.items()},
-        digest({path: hashes[real] for path, real in files.items()}, bare_directories(directories, files)),
+        compute_digest({path: hashes[real] for path, real in files.items()}, find_bare_directories(directories, files)),
         tree,
     )
 
 
-def _followed(tree: Tree, *, name: str, limits: Limits) -> tuple[dict[str, str], list[str]]:
+def _followed(tree: Tree, *, name: str, limits: ArchiveLimits) -> tuple[dict[str, str], list[str]]:
     """The files of a tree with links followed, each with its path without links, and the directories."""
     files: dict[str, str] = {}
     directories: list[str] = []
@@ -188,18 +188,18 @@ class _Counted:
         return data
 
 
-def unpack(source: Source | Path, folder: Path, *, limits: Limits = LIMITS) -> None:
+def unpack(source: Source | Path, folder: Path, *, limits: ArchiveLimits = DEFAULT_LIMITS) -> None:
     """Unpack an archive, from a file or from a stream, into a folder that is empty or not there yet.
 
     Files get the mode 644, or 755 where the archive lets anybody execute them; times and owners are those of now.
 
     Raises:
-        PackageError: as `members`, or the folder is not empty or cannot be written; what was unpacked is removed.
+        PackageError: as `read_members`, or the folder is not empty or cannot be written; what was unpacked is removed.
         MissingExtraError: isal is not installed.
     """
-    with opened(source) as (file, name), _emptied(folder):
+    with open_archive(source) as (file, name), _emptied(folder):
         links = []
-        for member, content in members(file, name=name, limits=limits):
+        for member, content in read_members(file, name=name, limits=limits):
             if member.kind == "link":
                 links.append(member)
             else:

@@ -19,9 +19,17 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from tritonforge.errors import PackageError
-from tritonforge.sagemaker.package.archive_stream import BLOCK, LIMITS, Gunzip, Header, Headers, Limits, Source
+from tritonforge.sagemaker.package.archive_stream import (
+    BLOCK,
+    DEFAULT_LIMITS,
+    ArchiveLimits,
+    Gunzip,
+    Header,
+    Headers,
+    Source,
+)
 
-__all__ = ["Content", "Member", "Names", "entries", "members", "opened"]
+__all__ = ["Content", "Member", "Names", "list_members", "open_archive", "read_members"]
 
 _FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _REFUSED: Final[Mapping[bytes, str]] = MappingProxyType(
@@ -58,7 +66,7 @@ class Member:
 class Names:
     """The names that an archive has used so far; ``archive`` stands for it in errors."""
 
-    def __init__(self, *, archive: str, limits: Limits) -> None:
+    def __init__(self, *, archive: str, limits: ArchiveLimits) -> None:
         self._archive, self._limits = archive, limits
         self._kinds: dict[str, str] = {}
         self._members = self._links = self._link_bytes = self._bytes = 0
@@ -201,14 +209,16 @@ class Content:
             yield piece
 
 
-def entries(source: Source | Path, *, limits: Limits = LIMITS) -> Iterator[Member]:
-    """The members of an archive in their order, each safe to unpack; raises as `members`."""
-    with opened(source) as (file, name):
-        for member, _ in members(file, name=name, limits=limits):
+def list_members(source: Source | Path, *, limits: ArchiveLimits = DEFAULT_LIMITS) -> Iterator[Member]:
+    """The members of an archive in their order, each safe to unpack; raises as `read_members`."""
+    with open_archive(source) as (file, name):
+        for member, _ in read_members(file, name=name, limits=limits):
             yield member
 
 
-def members(source: Source, *, name: str, limits: Limits = LIMITS) -> Iterator[tuple[Member, Content]]:
+def read_members(
+    source: Source, *, name: str, limits: ArchiveLimits = DEFAULT_LIMITS
+) -> Iterator[tuple[Member, Content]]:
     """The members with their contents; ``name`` stands for the archive in errors.
 
     Raises:
@@ -230,7 +240,7 @@ def members(source: Source, *, name: str, limits: Limits = LIMITS) -> Iterator[t
 
 
 @contextmanager
-def opened(source: Source | Path) -> Iterator[tuple[Source, str]]:
+def open_archive(source: Source | Path) -> Iterator[tuple[Source, str]]:
     """The file of a path, or the stream as it is, and what to call it."""
     if not isinstance(source, Path):
         yield source, "the archive"

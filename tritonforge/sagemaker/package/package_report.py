@@ -16,8 +16,8 @@ from typing import Final
 
 from tritonforge.errors import PackageError
 from tritonforge.pbtxt import parse
-from tritonforge.sagemaker.package.contents import listing
-from tritonforge.sagemaker.package.inspection import snapshot
+from tritonforge.sagemaker.package.contents import list_package
+from tritonforge.sagemaker.package.inspection import read_snapshot
 from tritonforge.validation.findings import Finding, ordered
 from tritonforge.validation.report import Validated, validated
 from tritonforge.validation.rules import ensemble, tfs, views
@@ -26,13 +26,13 @@ from tritonforge.validation.tree import Tree
 
 __all__ = [
     "DEFAULT_MODEL",
-    "Judgement",
+    "PackageReport",
+    "check_multi_model",
+    "check_package",
     "check_repository",
-    "default_model",
-    "default_model_of",
-    "judge",
-    "judge_multi_model",
-    "prepare",
+    "check_tree",
+    "find_default_model",
+    "find_tree_default",
 ]
 
 #: The variable that names the model of an archive that /invocations asks.
@@ -40,7 +40,7 @@ DEFAULT_MODEL: Final = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class PackageReport:
     """What SageMaker makes of a package: the findings, the model that is asked, and the environment it needs.
 
     ``default_model`` is None where it is not clear which model is meant; a finding says so then. ``environment`` is
@@ -67,7 +67,7 @@ class Judgement:
         return any(each.refused_by is not None for each in self.findings)
 
 
-def prepare(
+def check_package(
     repository: Path,
     *,
     image: str | None = None,
@@ -77,19 +77,19 @@ def prepare(
     environment: Mapping[str, str] | None = None,
     multi_model: bool = False,
     dereference: bool = False,
-) -> Judgement:
+) -> PackageReport:
     """Judge what a package of this repository would hold, for an image and an environment; nothing is written.
 
     ``gpus`` 0 is for hosts without a GPU; with None the instance type decides.
 
     Raises:
-        PackageError: as `listing`, or the folder is a definition that is not built yet.
+        PackageError: as `list_package`, or the folder is a definition that is not built yet.
         DefinitionError: there is no such image or instance type.
     """
     check_repository(repository)
-    listed = listing(repository, dereference=dereference)
-    return judge(
-        snapshot(listed),
+    listed = list_package(repository, dereference=dereference)
+    return check_tree(
+        read_snapshot(listed),
         image=image,
         default_model=default_model,
         instance_type=instance_type,
@@ -112,7 +112,7 @@ def check_repository(repository: Path) -> None:
         raise PackageError(f"{repository}: this is a file; give a model repository, or --inspect for an archive")
 
 
-def judge(
+def check_tree(
     tree: Tree,
     *,
     image: str | None = None,
@@ -122,16 +122,16 @@ def judge(
     environment: Mapping[str, str] | None = None,
     multi_model: bool = False,
     left_out: Sequence[str] = (),
-) -> Judgement:
-    """Judge the tree of a package; see `prepare`. A default model that is given wins over the environment's."""
+) -> PackageReport:
+    """Judge the tree of a package; see `check_package`. A default model that is given wins over the environment's."""
     if tfs.is_for(tree):
         found = validated(tree, environment=environment)
-        return Judgement(None, dict(environment or {}), found, left_out=left_out, is_tfs_package=True)
+        return PackageReport(None, dict(environment or {}), found, left_out=left_out, is_tfs_package=True)
     if multi_model:
         # A multi-model container needs instances, whose type says whether they have GPUs.
-        served, judged = judge_multi_model(tree, image=image, instance_type=instance_type, environment=environment)
-        return Judgement(served, dict(environment or {}), judged, left_out=left_out)
-    chosen = default_model or (environment or {}).get(DEFAULT_MODEL) or default_model_of(tree)
+        served, judged = check_multi_model(tree, image=image, instance_type=instance_type, environment=environment)
+        return PackageReport(served, dict(environment or {}), judged, left_out=left_out)
+    chosen = default_model or (environment or {}).get(DEFAULT_MODEL) or find_tree_default(tree)
     needed = dict(environment or {}) | ({DEFAULT_MODEL: chosen} if chosen is not None else {})
     judged = validated(
         tree,
@@ -141,20 +141,20 @@ def judge(
         gpus=gpus,
         environment=needed if needed else None,
     )
-    return Judgement(chosen, needed, judged, _idle(tree, chosen), left_out)
+    return PackageReport(chosen, needed, judged, _idle(tree, chosen), left_out)
 
 
-def default_model(repository: Path, *, dereference: bool = False) -> str | None:
+def find_default_model(repository: Path, *, dereference: bool = False) -> str | None:
     """What SAGEMAKER_TRITON_DEFAULT_MODEL_NAME must be for a package of this repository; None where it is not clear.
 
     It is the only model directory, or the only model that no ensemble uses, or else the only ensemble that no other one
-    uses, as for `tritonforge serve`. Raises PackageError as `listing`.
+    uses, as for `tritonforge serve`. Raises PackageError as `list_package`.
     """
-    return default_model_of(snapshot(listing(repository, dereference=dereference)))
+    return find_tree_default(read_snapshot(list_package(repository, dereference=dereference)))
 
 
-def default_model_of(tree: Tree) -> str | None:
-    """The default model of a package's tree, as `default_model`."""
+def find_tree_default(tree: Tree) -> str | None:
+    """The default model of a package's tree, as `find_default_model`."""
     context = views.build(tree, target="sagemaker")
     # What the rules take for the default model must be the same here, so it is asked of them.
     found = archive.default_model(context, archive.model_directories(context))
@@ -189,7 +189,7 @@ _OF_FRONT_END: Final = tuple(rule.code for rule in multi_model.RULES)
 _TOP: Final = "model"
 
 
-def judge_multi_model(
+def check_multi_model(
     tree: Tree,
     *,
     image: str | None = None,

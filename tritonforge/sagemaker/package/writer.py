@@ -31,10 +31,17 @@ from types import TracebackType
 from typing import Any, Final
 
 from tritonforge.errors import MissingExtraError, PackageError
-from tritonforge.sagemaker.package.contents import Contents, Item, Moved, digest, listing, recorded
+from tritonforge.sagemaker.package.contents import (
+    Contents,
+    Item,
+    OnBytes,
+    compute_digest,
+    list_package,
+    read_recorded_hashes,
+)
 from tritonforge.sagemaker.package.placing import placed
 
-__all__ = ["Gzip", "Package", "pack", "write"]
+__all__ = ["Gzip", "Package", "pack", "write_package"]
 
 #: Bytes compressed at a time. Larger blocks gain nothing (0.03 % from 1 MiB to 2 MiB) and cost memory.
 _GZIP_BLOCK: Final = 1 << 20
@@ -229,19 +236,19 @@ class Package:
 def pack(folder: Path, destination: Path) -> None:
     """Write a folder as it is, hidden files and empty folders too: what a training job leaves in /opt/ml/model.
 
-    Raises as `write`.
+    Raises as `write_package`.
     """
-    write(folder, destination, everything=True)
+    write_package(folder, destination, everything=True)
 
 
-def write(
+def write_package(
     repository: Path,
     destination: Path,
     *,
     dereference: bool = False,
     everything: bool = False,
     workers: int | None = None,
-    progress: Moved | None = None,
+    progress: OnBytes | None = None,
 ) -> Package:
     """Write the package of a repository, all of it or nothing; whether an image takes it is `prepare`'s to say.
 
@@ -253,7 +260,7 @@ def write(
         PackageError: as `contents`, or a file changed while it was read, or the archive cannot be written.
         MissingExtraError: isal is not installed.
     """
-    listed = listing(repository, dereference=dereference, everything=everything)
+    listed = list_package(repository, dereference=dereference, everything=everything)
     if _lies_inside(destination, repository):
         raise PackageError(
             f"{destination}: it lies inside the repository that it is to hold; name a file outside of it"
@@ -261,7 +268,7 @@ def write(
     hashes: dict[str, str] = {}
     with placed(destination) as sink:
         with Gzip(sink, workers=workers) as stream:
-            known = recorded(repository, listed.files, untouched=True)
+            known = read_recorded_hashes(repository, listed.files, untouched=True)
             archive = _Archive(stream, sum(item.size for item in listed.files), known, progress)
             for item in listed.items:
                 if item.kind == "directory":
@@ -273,7 +280,7 @@ def write(
         size = sink.tell()
     return Package(
         destination,
-        digest(hashes, listed.bare),
+        compute_digest(hashes, listed.bare),
         size,
         {item.path: item.size for item in listed.files},
         listed.left_out,
@@ -283,7 +290,7 @@ def write(
 class _Archive:
     """The archive under way: files go in, and progress is told."""
 
-    def __init__(self, stream: Gzip, total: int, known: Mapping[str, str], progress: Moved | None) -> None:
+    def __init__(self, stream: Gzip, total: int, known: Mapping[str, str], progress: OnBytes | None) -> None:
         self._stream, self._total, self._known, self._progress = stream, total, known, progress
         self._done = 0
 

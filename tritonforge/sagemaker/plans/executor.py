@@ -18,17 +18,33 @@ from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
-from tritonforge.sagemaker.endpoints.local_repository import Material
-from tritonforge.sagemaker.endpoints.observation import endpoint_now, is_missing, last_lines
-from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION, SeenEndpoint
+from tritonforge.sagemaker.endpoints.local_repository import LocalRepository
+from tritonforge.sagemaker.endpoints.observation import is_missing, read_endpoint, read_last_lines
+from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION, ObservedEndpoint
 from tritonforge.sagemaker.limits import check_limits
-from tritonforge.sagemaker.package import uncompressed, write
-from tritonforge.sagemaker.plans.plan import SENSITIVE, Plan, Progress, Silent, Step, masked, resolved
+from tritonforge.sagemaker.package import list_objects, write_package
+from tritonforge.sagemaker.plans.plan import (
+    SENSITIVE,
+    Plan,
+    Progress,
+    SilentProgress,
+    Step,
+    mask_secrets,
+    resolve_outputs,
+)
 
-__all__ = ["apply", "check", "counted", "settle", "until_config", "until_deleted", "upload_repository"]
+__all__ = [
+    "check_plan",
+    "count_bytes",
+    "execute",
+    "upload_repository",
+    "wait_for_config",
+    "wait_until_deleted",
+    "wait_until_settled",
+]
 
 
-def check(plan: Plan) -> None:
+def check_plan(plan: Plan) -> None:
     """Hold every request of a plan against what AWS takes; calls nothing.
 
     Raises:
@@ -40,7 +56,7 @@ def check(plan: Plan) -> None:
         step.name: step.request for step in plan.steps if step.operation == "CreateModel"
     }
     for step in plan.steps:
-        request = resolved(step.request, None)
+        request = resolve_outputs(step.request, None)
         shape = service_model.find_operation(step.service, step.operation).input_shape
         found = tuple(_discreet(each, request) for each in service_model.check_shape(shape, request))
         said = service_model.describe_violations(found).splitlines() if found else []
@@ -53,7 +69,7 @@ def check(plan: Plan) -> None:
 
 def _discreet(problem: service_model.Violation, request: Mapping[str, Any]) -> service_model.Violation:
     """A problem without the value where that is a secret."""
-    shown: Any = masked(request)
+    shown: Any = mask_secrets(request)
     for part in problem.path:
         try:
             shown = shown[part]
@@ -69,11 +85,11 @@ _PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 _VERBS: Final = {"create": "create", "update": "change", "delete": "delete", "upload": "upload", "wait": "wait for"}
 
 
-def apply(
+def execute(
     plan: Plan,
     session: Session,
     *,
-    materials: Mapping[str, Material] | None = None,
+    materials: Mapping[str, LocalRepository] | None = None,
     upload: Callable[[Step], None] | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -86,8 +102,8 @@ def apply(
         RequestError: AWS would refuse a request; nothing was called.
         DeploymentError, ConnectError: AWS refused a call or an endpoint failed; what was done before it stays.
     """
-    check(plan)
-    shown = Silent() if progress is None else progress
+    check_plan(plan)
+    shown = SilentProgress() if progress is None else progress
     answers: dict[str, Mapping[str, Any]] = {}
     created: set[str] = set()
     for step in plan.steps:
@@ -99,18 +115,18 @@ def apply(
         elif step.action == "upload":
             upload_repository(step, session, materials or {}, account=plan.account, progress=shown)
         else:
-            answers[step.id] = _send_step(step, session, resolved(step.request, answers), created)
+            answers[step.id] = _send_step(step, session, resolve_outputs(step.request, answers), created)
             if step.action == "create":
                 created.add(step.name)
 
 
 def _wait(step: Step, session: Session, progress: Progress) -> None:
     if step.until == "deleted":
-        until_deleted(session, step.name, progress)
+        wait_until_deleted(session, step.name, progress)
     elif step.until == "settled":
-        settle(session, step.name, progress)
+        wait_until_settled(session, step.name, progress)
     else:
-        until_config(session, step.name, step.until, progress)
+        wait_for_config(session, step.name, step.until, progress)
 
 
 def _send_step(step: Step, session: Session, request: Mapping[str, Any], created: set[str]) -> Mapping[str, Any]:
@@ -156,7 +172,7 @@ def _is_done(step: Step, error: AwsError, session: Session) -> bool:
 
 def _has(step: Step, session: Session) -> bool:
     """Whether the endpoint has, or is getting, the configuration that the step asks for."""
-    seen = endpoint_now(session, step.name, with_tags=False)
+    seen = read_endpoint(session, step.name, with_tags=False)
     return seen is not None and step.request["EndpointConfigName"] in (seen.pending, seen.config)
 
 
@@ -173,7 +189,7 @@ _UNCHANGED: Final = 5
 _SERVER_ERROR: Final = 500
 
 
-def settle(session: Session, name: str, progress: Progress) -> SeenEndpoint | None:
+def wait_until_settled(session: Session, name: str, progress: Progress) -> ObservedEndpoint | None:
     """Wait until an endpoint's status is one that stays; what it is then, None where there is no endpoint.
 
     Raises:
@@ -182,7 +198,7 @@ def settle(session: Session, name: str, progress: Progress) -> SeenEndpoint | No
     return _watched(session, name, progress, lambda seen: seen.status not in IN_TRANSITION)
 
 
-def until_deleted(session: Session, name: str, progress: Progress) -> None:
+def wait_until_deleted(session: Session, name: str, progress: Progress) -> None:
     """Wait until an endpoint is no more.
 
     Raises:
@@ -194,7 +210,7 @@ def until_deleted(session: Session, name: str, progress: Progress) -> None:
         raise DeploymentError(f"the endpoint {name} is {left.status} and not deleted{reason}; run it again")
 
 
-def until_config(session: Session, name: str, config: str, progress: Progress) -> None:
+def wait_for_config(session: Session, name: str, config: str, progress: Progress) -> None:
     """Wait until an endpoint is in service with a configuration.
 
     Raises:
@@ -212,7 +228,7 @@ def until_config(session: Session, name: str, config: str, progress: Progress) -
         raise DeploymentError(f"the endpoint {name} was deleted while it was waited for; run it again to create it")
     if found.status == "InService" and found.config == config:
         return
-    for line in last_lines(session, name, since=began):
+    for line in read_last_lines(session, name, since=began):
         progress.say(line)
     reason = found.failure_reason.rstrip(". ") or "AWS gives no reason"
     if found.status == "InService":
@@ -232,15 +248,15 @@ def _watched(
     session: Session,
     name: str,
     progress: Progress,
-    settled: Callable[[SeenEndpoint], bool],
+    settled: Callable[[ObservedEndpoint], bool],
     *,
     grace: bool = False,
-) -> SeenEndpoint | None:
+) -> ObservedEndpoint | None:
     """Look until it has settled; with ``grace`` an endpoint that stays as it was gets some more looks."""
     since, pause, failures, unchanged, moved = time.monotonic(), _FIRST, 0, 0, False
     while True:
         try:
-            seen = endpoint_now(session, name, with_tags=False)
+            seen = read_endpoint(session, name, with_tags=False)
             failures = 0
         except (AwsError, ConnectError) as error:
             failures += 1
@@ -266,7 +282,7 @@ def _passes(error: AwsError | ConnectError) -> bool:
     return isinstance(error, ConnectError) or error.throttled or error.status >= _SERVER_ERROR
 
 
-def _variants(seen: SeenEndpoint) -> str:
+def _variants(seen: ObservedEndpoint) -> str:
     states = [
         f"{each['VariantName']} {state['Status']}"
         for each in seen.variants
@@ -276,7 +292,7 @@ def _variants(seen: SeenEndpoint) -> str:
 
 
 def upload_repository(
-    step: Step, session: Session, materials: Mapping[str, Material], *, account: str, progress: Progress
+    step: Step, session: Session, materials: Mapping[str, LocalRepository], *, account: str, progress: Progress
 ) -> None:
     """Carry out an upload: an archive, or the files of a repository one by one (a key that ends with a slash).
 
@@ -292,16 +308,16 @@ def upload_repository(
     default = bucket == f"sagemaker-{session.region}-{account}"
     store = Store(session, bucket_owner=account if default else None)
     if key.endswith("/"):
-        files = dict(uncompressed(material.folder))
+        files = dict(list_objects(material.folder))
         sizes = sum(path.stat().st_size for path in files.values())
-        store.upload_tree(files, uri, progress=counted(progress, sizes))
+        store.upload_tree(files, uri, progress=count_bytes(progress, sizes))
         return
     if material.archive is not None:
         _upload_archive(store, material.archive, uri, digest, progress)
         return
     with temporary.folder("upload") as folder:
         progress.detail("compressing")
-        package = write(material.folder, Path(folder) / "model.tar.gz", progress=progress.moved)
+        package = write_package(material.folder, Path(folder) / "model.tar.gz", progress=progress.moved)
         if package.digest != digest:
             raise DeploymentError(
                 f"{material.folder}: it has changed since the plan was made ({digest} is now {package.digest}); "
@@ -316,11 +332,11 @@ def _upload_archive(store: Store, path: Path, uri: str, digest: str, progress: P
         uri,
         digest=digest,
         content_type="application/gzip",
-        progress=counted(progress, path.stat().st_size),
+        progress=count_bytes(progress, path.stat().st_size),
     )
 
 
-def counted(progress: Progress, total: int) -> Callable[[int], None]:
+def count_bytes(progress: Progress, total: int) -> Callable[[int], None]:
     """What the store tells as differences, told as a sum."""
     done = 0
 

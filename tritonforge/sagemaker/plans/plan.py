@@ -17,14 +17,14 @@ __all__ = [
     "Action",
     "Change",
     "Generation",
-    "Later",
     "Plan",
     "Progress",
-    "Silent",
+    "SilentProgress",
     "Step",
-    "masked",
+    "StepOutput",
+    "mask_secrets",
     "render",
-    "resolved",
+    "resolve_outputs",
     "to_json",
 ]
 
@@ -36,7 +36,7 @@ def _nothing() -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class StepOutput:
     """A value that is known only when an earlier step has been answered: ``member`` of the answer to ``step``.
 
     ``example`` has the form of the value, so that the request can be checked before.
@@ -82,7 +82,7 @@ class Step:
 
     @property
     def id(self) -> str:
-        """What `Later` calls the step."""
+        """What `StepOutput` calls the step."""
         return f"{self.operation} {self.name}"
 
 
@@ -122,14 +122,14 @@ class Plan:
         return sum(step.action in actions for step in self.steps)
 
 
-def resolved(value: Any, answers: Mapping[str, Mapping[str, Any]] | None) -> Any:
-    """A request with every `Later` replaced by what its step answered, or by its example where ``answers`` is None."""
-    if isinstance(value, Later):
+def resolve_outputs(value: Any, answers: Mapping[str, Mapping[str, Any]] | None) -> Any:
+    """Return a request with every `StepOutput` replaced by its step's answer, or by its example if there are none."""
+    if isinstance(value, StepOutput):
         return value.example if answers is None else answers[value.step][value.member]
     if isinstance(value, Mapping):
-        return {name: resolved(each, answers) for name, each in value.items()}
+        return {name: resolve_outputs(each, answers) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [resolved(each, answers) for each in value]
+        return [resolve_outputs(each, answers) for each in value]
     return value
 
 
@@ -153,7 +153,7 @@ class Progress(Protocol):
         ...
 
 
-class Silent:
+class SilentProgress:
     """Progress that nobody watches."""
 
     def begin(self, what: str) -> None:
@@ -180,15 +180,17 @@ _SIGNS: Final = {"create": "+", "upload": "+", "update": "~", "delete": "-", "wa
 _FORMAT: Final = 1
 
 
-def masked(value: Any, name: str = "") -> Any:
+def mask_secrets(value: Any, name: str = "") -> Any:
     """A request as it may be shown: secrets masked, and what is known later said so."""
-    if isinstance(value, Later):
+    if isinstance(value, StepOutput):
         return str(value)
     if isinstance(value, Mapping):
         inside = name == "Environment"
-        return {key: SENSITIVE if inside and _SECRET.search(key) else masked(each, key) for key, each in value.items()}
+        return {
+            key: SENSITIVE if inside and _SECRET.search(key) else mask_secrets(item, key) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [masked(each, name) for each in value]
+        return [mask_secrets(each, name) for each in value]
     return value
 
 
@@ -226,9 +228,9 @@ def _step(step: Step) -> Iterator[str]:
     yield f"  {sign} {step.kind} {step.name}{size}"
     yield f"      {step.service} {step.operation}, because {step.why}"
     for change in step.changes:
-        old, new = (_plain(masked(each, change.field)) for each in (change.old, change.new))
+        old, new = (_plain(mask_secrets(each, change.field)) for each in (change.old, change.new))
         yield f"      {change.field}: {old} -> {new}"
-    text = json.dumps(masked(step.request), indent=2, ensure_ascii=False)
+    text = json.dumps(mask_secrets(step.request), indent=2, ensure_ascii=False)
     yield from (f"      {line}" for line in text.splitlines())
 
 
@@ -256,10 +258,14 @@ def to_json(plan: Plan) -> dict[str, Any]:
                 "name": step.name,
                 "why": step.why,
                 "changes": [
-                    {"field": each.field, "old": masked(each.old, each.field), "new": masked(each.new, each.field)}
-                    for each in step.changes
+                    {
+                        "field": change.field,
+                        "old": mask_secrets(change.old, change.field),
+                        "new": mask_secrets(change.new, change.field),
+                    }
+                    for change in step.changes
                 ],
-                "request": masked(step.request),
+                "request": mask_secrets(step.request),
             }
             for step in plan.steps
         ],

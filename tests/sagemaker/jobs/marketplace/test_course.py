@@ -13,7 +13,7 @@ from tritonforge.sagemaker.jobs import creation
 from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
 from tritonforge.sagemaker.jobs.marketplace import Publication, Sample, lifecycle, planning, validation
 from tritonforge.sagemaker.jobs.training.observation import observe
-from tritonforge.sagemaker.plans.plan import Silent
+from tritonforge.sagemaker.plans.plan import SilentProgress
 from tritonforge.training.algorithm import Algorithm, Channel
 
 
@@ -41,10 +41,10 @@ def published(session: Session, desk: Account, algorithm: Algorithm, *, replaces
 def test_an_algorithm_is_validated_and_not_made_twice(session: Session, desk: Account) -> None:
     """The parts of its validation are told as they go on; a second plan is empty."""
     plan = published(session, desk, declared("twice"))
-    arn = lifecycle.create(plan, ALGORITHM, session, materials={}, progress=Silent())
+    arn = lifecycle.create(plan, ALGORITHM, session, materials={}, progress=SilentProgress())
     parts: list[tuple[str, str]] = []
     ended = lifecycle.watch(
-        session, ALGORITHM, arn, progress=Silent(), phase=lambda part, status: parts.append((part, status))
+        session, ALGORITHM, arn, progress=SilentProgress(), phase=lambda part, status: parts.append((part, status))
     )
     assert (ended.name, ended.arn, ended.status, ended.reasons) == ("twice", arn, "Completed", ())
     assert parts[-1] == ("profile validation", "Completed")
@@ -55,10 +55,10 @@ def test_an_algorithm_whose_answer_was_lost_is_found_again(session: Session, des
     """The same plan once more: AWS says that the name is taken, by what was asked for; another one is in the way."""
     plan = published(session, desk, declared("lost"))
     other = published(session, desk, declared("lost", "another"))
-    arn = lifecycle.create(plan, ALGORITHM, session, materials={}, progress=Silent())
-    assert lifecycle.create(plan, ALGORITHM, session, materials={}, progress=Silent()) == arn
+    arn = lifecycle.create(plan, ALGORITHM, session, materials={}, progress=SilentProgress())
+    assert lifecycle.create(plan, ALGORITHM, session, materials={}, progress=SilentProgress()) == arn
     with pytest.raises(DeploymentError, match="already existing"):
-        lifecycle.create(other, ALGORITHM, session, materials={}, progress=Silent())
+        lifecycle.create(other, ALGORITHM, session, materials={}, progress=SilentProgress())
 
 
 def test_another_algorithm_takes_the_name_over(
@@ -66,8 +66,10 @@ def test_another_algorithm_takes_the_name_over(
 ) -> None:
     """SageMaker may take a while to forget the old one: the new one is asked for until it has."""
     monkeypatch.setattr(creation, "_PAUSES", (0.01, 0.01, 0.01))
-    lifecycle.create(published(session, desk, declared("over")), ALGORITHM, session, materials={}, progress=Silent())
-    lifecycle.watch(session, ALGORITHM, "over", progress=Silent())
+    lifecycle.create(
+        published(session, desk, declared("over")), ALGORITHM, session, materials={}, progress=SilentProgress()
+    )
+    lifecycle.watch(session, ALGORITHM, "over", progress=SilentProgress())
     plan = published(session, desk, declared("over", "new"), replaces=True)
     assert [step.operation for step in plan.steps] == ["DeleteAlgorithm", "CreateAlgorithm"]
     call, refused = session.call, []
@@ -83,9 +85,9 @@ def test_another_algorithm_takes_the_name_over(
         return call(service, operation, **request)
 
     monkeypatch.setattr(session, "call", late)
-    lifecycle.create(plan, ALGORITHM, session, materials={}, progress=Silent())
+    lifecycle.create(plan, ALGORITHM, session, materials={}, progress=SilentProgress())
     assert len(refused) == 2
-    assert lifecycle.watch(session, ALGORITHM, "over", progress=Silent()).status == "Completed"
+    assert lifecycle.watch(session, ALGORITHM, "over", progress=SilentProgress()).status == "Completed"
     found = lifecycle.observe(session, ALGORITHM, "over").described
     assert found is not None
     assert found["AlgorithmDescription"] == "new"

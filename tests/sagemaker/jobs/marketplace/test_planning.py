@@ -9,7 +9,7 @@ import pytest
 
 from tests.sagemaker.jobs.training.jobs import IMAGE, ROLE
 from tritonforge.errors import DeploymentError, RequestError
-from tritonforge.sagemaker.endpoints.resources import Bucket
+from tritonforge.sagemaker.endpoints.resources import ObservedBucket
 from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
 from tritonforge.sagemaker.jobs.marketplace import (
     Container,
@@ -25,7 +25,7 @@ from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, Se
 from tritonforge.sagemaker.plans.plan import Plan
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter
 
-SEEN = Seen(region="us-east-1", account="123456789012", bucket=Bucket(name="bucket", folder=DATA))
+SEEN = Seen(region="us-east-1", account="123456789012", bucket=ObservedBucket(name="bucket", folder=DATA))
 
 DECLARED = Algorithm(
     "counter",

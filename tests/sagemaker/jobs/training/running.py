@@ -8,7 +8,7 @@ from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.local_data import materials
 from tritonforge.sagemaker.jobs.training.observation import bucket_name, observe
-from tritonforge.sagemaker.plans.plan import Plan, Progress, Silent
+from tritonforge.sagemaker.plans.plan import Plan, Progress, SilentProgress
 from tritonforge.training.job import TrainingJob
 
 
@@ -21,7 +21,7 @@ def planned(session: Session, job: TrainingJob) -> Plan:
 
 def learn(session: Session, job: TrainingJob, *, progress: Progress | None = None) -> lifecycle.Ended:
     """Bring a job to its end."""
-    told = progress or Silent()
+    told = progress or SilentProgress()
     create(session, job, progress=told)
     return lifecycle.watch(session, job.name, progress=told)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.sagemaker.jobs.training.jobs import IMAGE, channel, job, request
 from tritonforge.errors import RequestError
-from tritonforge.sagemaker.endpoints.resources import Bucket
+from tritonforge.sagemaker.endpoints.resources import ObservedBucket
 from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.contents import DATA, Seen
 from tritonforge.sagemaker.limits import check_limits
@@ -19,7 +19,7 @@ SPOT = {"EnableManagedSpotTraining": True}
 
 def plan(*channels: dict[str, Any], name: str = "n", **changes: Any) -> Plan:
     """The plan of such a job."""
-    seen = Seen(region="us-east-1", account="123456789012", bucket=Bucket(name="b", folder=DATA))
+    seen = Seen(region="us-east-1", account="123456789012", bucket=ObservedBucket(name="b", folder=DATA))
     return planning.plan(job(name, *channels, **changes), {}, seen)[0]
 
 

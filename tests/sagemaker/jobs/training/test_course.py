@@ -20,7 +20,7 @@ from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import polling
 from tritonforge.sagemaker.jobs.training import lifecycle
-from tritonforge.sagemaker.plans.plan import Silent
+from tritonforge.sagemaker.plans.plan import SilentProgress
 from tritonforge.training.job import Outcome, TrainingJob
 
 LOSS = {"Name": "loss", "Regex": r"loss=([0-9.]+)"}
@@ -69,13 +69,13 @@ def test_a_job_comes_to_its_end_and_its_model_here(
     ]
     assert ended.artifact == f"s3://{desk.bucket}/out/{wanted.name}/output/model.tar.gz"
     path = tmp_path / "here" / "model.tar.gz"
-    assert lifecycle.download(session, ended.artifact, path, progress=Silent()) == (path,)
+    assert lifecycle.download(session, ended.artifact, path, progress=SilentProgress()) == (path,)
     with tarfile.open(path) as archive:
         content = archive.extractfile("model.json")
         assert content is not None
         assert json.load(content) == {"epochs": "3"}
     with pytest.raises(DeploymentError, match="the model is not there"):
-        lifecycle.download(session, f"{ended.artifact}.absent", path, progress=Silent())
+        lifecycle.download(session, f"{ended.artifact}.absent", path, progress=SilentProgress())
 
 
 def test_a_second_job_sends_nothing_again(session: Session, wanted: TrainingJob) -> None:
@@ -113,7 +113,9 @@ def test_lines_that_come_after_the_end_are_waited_for(
     monkeypatch.setattr(lifecycle, "Lines", Late)
     monkeypatch.setattr(polling, "_LAST_PAUSE", 0.0)
     metrics: list[float] = []
-    ended = lifecycle.watch(session, wanted.name, progress=Silent(), metric=lambda _, value: metrics.append(value))
+    ended = lifecycle.watch(
+        session, wanted.name, progress=SilentProgress(), metric=lambda _, value: metrics.append(value)
+    )
     assert ended.lines == ("epoch 1 loss=0.25", "loss=0.125")
     assert metrics == [0.5, 0.25, 0.125, 0.5]  # the first and the last are AWS's own
 
@@ -134,16 +136,16 @@ def test_the_last_lines_of_a_failure_are_waited_for_longer(
     learn(session, wanted)
     monkeypatch.setattr(lifecycle, "Lines", lambda *_: late)
     monkeypatch.setattr(polling, "_LAST_PAUSE", 0.0)
-    assert lifecycle.watch(session, wanted.name, progress=Silent()).lines == told
+    assert lifecycle.watch(session, wanted.name, progress=SilentProgress()).lines == told
 
 
 def test_a_job_is_stopped_once(desk: Account, session: Session, wanted: TrainingJob, gate: Any) -> None:
     """Stopping a job that has ended is no error; one that was stopped may have left a model."""
     gate.clear()
-    create(session, wanted, progress=Silent())
+    create(session, wanted, progress=SilentProgress())
     desk.until(wanted.name, lambda found: found["SecondaryStatus"] == "Training")
     assert lifecycle.stop(session, wanted.name) is True
-    ended = lifecycle.watch(session, wanted.name, progress=Silent())
+    ended = lifecycle.watch(session, wanted.name, progress=SilentProgress())
     assert (ended.status, ended.reason) == ("Stopped", "")
     assert ended.artifact is not None
     assert lifecycle.stop(session, wanted.name) is False
@@ -187,11 +189,11 @@ def test_a_file_that_changes_under_the_plan_is_noticed(session: Session, wanted:
 def test_a_model_of_files_comes_as_a_folder(desk: Account, session: Session, tmp_path: Path) -> None:
     """OutputDataConfig.CompressionType NONE leaves files below a prefix."""
     desk.put({"plain/model/a": b"1", "plain/model/b/c": b"2"})
-    found = lifecycle.download(session, f"s3://{desk.bucket}/plain/model/", tmp_path / "m", progress=Silent())
+    found = lifecycle.download(session, f"s3://{desk.bucket}/plain/model/", tmp_path / "m", progress=SilentProgress())
     assert sorted(found) == [tmp_path / "m/a", tmp_path / "m/b/c"]
     assert (tmp_path / "m/b/c").read_bytes() == b"2"
     with pytest.raises(DeploymentError, match="there are no files of the model"):
-        lifecycle.download(session, f"s3://{desk.bucket}/plain/none/", tmp_path / "m", progress=Silent())
+        lifecycle.download(session, f"s3://{desk.bucket}/plain/none/", tmp_path / "m", progress=SilentProgress())
 
 
 def test_spot_instances_that_are_taken_away_and_given_again() -> None:

@@ -16,7 +16,7 @@ from tests.sagemaker.training.conftest import IMAGE, Account
 from tests.support.small_parts import PART
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs.training.contents import DATA
-from tritonforge.sagemaker.plans.plan import Silent
+from tritonforge.sagemaker.plans.plan import SilentProgress
 
 #: The calls that a run makes at least; were there fewer, the test would have stopped none of the writing ones.
 LEAST = 11
@@ -40,7 +40,7 @@ def test_a_run_that_is_stopped_anywhere(
                 OutputDataConfig={"S3OutputPath": f"s3://{desk.bucket}/out"},
             )
             calls = stopper.run("train", wanted, call=call, before=before)
-            create(session, wanted, progress=Silent())
+            create(session, wanted, progress=SilentProgress())
             assert desk.ended(wanted.name)["TrainingJobStatus"] == "Completed"
             plan = planned(session, wanted)
             assert [step.operation for step in plan.steps] == ["CreateTrainingJob"]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.sagemaker.jobs.training.jobs import channel, job, manifest, pictures
 from tritonforge.errors import DefinitionError, DeploymentError
-from tritonforge.sagemaker.endpoints.resources import Bucket, HalfUpload
+from tritonforge.sagemaker.endpoints.resources import IncompleteUpload, ObservedBucket
 from tritonforge.sagemaker.jobs.training import lifecycle, planning
 from tritonforge.sagemaker.jobs.training.contents import DATA, Seen
 from tritonforge.sagemaker.jobs.training.local_data import Material, materials
@@ -23,7 +23,7 @@ BUCKET = "sagemaker-us-east-1-123456789012"
 
 def seen(objects: dict[str, int] | None = None, **changes: Any) -> Seen:
     """A bucket with these objects."""
-    bucket = Bucket(name=BUCKET, folder=DATA, objects=objects or {}, **changes)
+    bucket = ObservedBucket(name=BUCKET, folder=DATA, objects=objects or {}, **changes)
     return Seen(region="us-east-1", account="123456789012", bucket=bucket)
 
 
@@ -173,7 +173,7 @@ def test_the_default_bucket_is_created_and_halves_of_these_data_are_removed(tmp_
     one = job("n", channel("training", folder))
     _, _, found = planned(one)
     (key,) = there(found)
-    halves = [HalfUpload(bucket=BUCKET, key=each, upload_id=each) for each in (key, f"{DATA}channels/other")]
+    halves = [IncompleteUpload(bucket=BUCKET, key=each, upload_id=each) for each in (key, f"{DATA}channels/other")]
     plan, _, _ = planned(one, seen(half_uploads=halves))
     assert next((step.operation, step.name) for step in plan.steps) == ("AbortMultipartUpload", f"s3://{BUCKET}/{key}")
     assert len(plan.steps) == 3

@@ -18,7 +18,7 @@ from tritonforge.sagemaker.jobs.marketplace.planning import Standing
 from tritonforge.sagemaker.jobs.matching import holds
 from tritonforge.sagemaker.jobs.training import uploading
 from tritonforge.sagemaker.jobs.training.local_data import Material
-from tritonforge.sagemaker.plans.executor import apply
+from tritonforge.sagemaker.plans.executor import execute
 from tritonforge.sagemaker.plans.plan import Plan, Progress
 
 __all__ = ["Ended", "check", "create", "observe", "version", "watch"]
@@ -93,7 +93,7 @@ def create(plan: Plan, kind: Kind, session: Session, *, materials: Mapping[str, 
     """
     check(plan, kind)
     (made,) = (step for step in plan.steps if step.operation == kind.create)
-    apply(
+    execute(
         replace(plan, steps=tuple(step for step in plan.steps if step is not made)),
         session,
         upload=lambda step: uploading.upload(step, session, materials, account=plan.account, progress=progress),

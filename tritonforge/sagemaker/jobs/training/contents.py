@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tritonforge.sagemaker.endpoints.resources import Bucket
+from tritonforge.sagemaker.endpoints.resources import ObservedBucket
 
 __all__ = ["DATA", "MODELS", "Content", "Part", "Seen", "channel_prefix", "manifest_key", "object_key"]
 
@@ -45,7 +45,7 @@ class Seen:
 
     region: str
     account: str
-    bucket: Bucket
+    bucket: ObservedBucket
     default: bool = True
 
 

@@ -17,7 +17,7 @@ from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.log_tail import Lines
 from tritonforge.sagemaker.jobs.training import uploading
 from tritonforge.sagemaker.jobs.training.local_data import Material
-from tritonforge.sagemaker.plans.executor import apply, counted
+from tritonforge.sagemaker.plans.executor import count_bytes, execute
 from tritonforge.sagemaker.plans.plan import Plan, Progress
 from tritonforge.training.job.engine import MetricReader
 from tritonforge.training.job.rules import check_metric_regex
@@ -69,7 +69,7 @@ def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], p
     """
     check(plan)
     (job,) = (step for step in plan.steps if step.operation == TRAINING.create)
-    apply(
+    execute(
         replace(plan, steps=tuple(step for step in plan.steps if step is not job)),
         session,
         upload=lambda step: uploading.upload(step, session, materials, account=plan.account, progress=progress),
@@ -147,14 +147,14 @@ def download(session: Session, artifact: str, target: Path, *, progress: Progres
             raise DeploymentError(
                 f"{artifact}: the model is not there; the program left none in /opt/ml/model, or it was removed since"
             )
-        store.download(artifact, target, progress=counted(progress, found.size))
+        store.download(artifact, target, progress=count_bytes(progress, found.size))
         return (target,)
-    objects = [each for each in store.objects(artifact) if not each.uri.endswith("/")]
+    objects = [each for each in store.list_objects(artifact) if not each.uri.endswith("/")]
     if not objects:
         raise DeploymentError(
             f"{artifact}: there are no files of the model; the program left none, or they were removed since"
         )
-    told = counted(progress, sum(each.size for each in objects))
+    told = count_bytes(progress, sum(each.size for each in objects))
     paths = [target / each.uri.removeprefix(artifact) for each in objects]
     for each, path in zip(objects, paths, strict=True):
         if ".." in path.parts:
@@ -170,7 +170,7 @@ def _artifact(session: Session, found: Mapping[str, Any], status: str) -> str | 
         return None
     if status == "Stopped":
         with contextlib.suppress(TritonForgeError):  # who may not look there is told the address of what may be there
-            if next(iter(Store(session).objects(uri)), None) is None:
+            if next(iter(Store(session).list_objects(uri)), None) is None:
                 return None
     return uri
 

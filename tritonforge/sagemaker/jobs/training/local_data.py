@@ -17,7 +17,7 @@ from typing import Any, Final
 from tritonforge import temporary
 from tritonforge.errors import DefinitionError, ManifestError
 from tritonforge.records.manifest import read_manifest_elements
-from tritonforge.sagemaker.client.transfers import Location, pieces, sha256
+from tritonforge.sagemaker.client.transfers import Location, compute_digest, read_pieces
 from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, channel_prefix, manifest_key, object_key
 from tritonforge.sagemaker.jobs.training.planning import is_local, local_channels
 from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob
@@ -137,7 +137,7 @@ def _classic(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Mate
     elements: list[Any] = []
     local: dict[str, dict[str, Path]] = {}  # by prefix, then by key
     prefix: str | None = None
-    for line, element in read_manifest_elements(pieces(manifest)):
+    for line, element in read_manifest_elements(read_pieces(manifest)):
         if isinstance(element, dict) and set(element) == {"prefix"} and isinstance(element["prefix"], str):
             prefix = element["prefix"]
         elif not isinstance(element, str) or not element or prefix is None:
@@ -172,7 +172,7 @@ def _classic(channel: Channel, data: S3Data, scratch: Path, bucket: str) -> Mate
 
 def _manifest(channel: Channel, manifest: Path, files: Mapping[str, Path], digests: Mapping[str, str]) -> Material:
     """A manifest, after the files that it lists: it goes up last, when all that it lists is there."""
-    digest = sha256(manifest)
+    digest = compute_digest(manifest)
     key = _key(manifest_key(digest, manifest.name))
     last = Part(
         kind=f"manifest of channel {channel.name}",
@@ -212,7 +212,7 @@ def _anew(channel: Channel, manifest: Path, scratch: Path) -> Path:
 def digests_of(paths: Iterable[Path]) -> list[str]:
     """The digests of files (``sha256:...``), in their order."""
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        return list(pool.map(sha256, paths))
+        return list(pool.map(compute_digest, paths))
 
 
 def _key(key: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tritonforge.sagemaker.client.session import Session
-from tritonforge.sagemaker.endpoints.observation import bucket_now
-from tritonforge.sagemaker.endpoints.resources import Bucket, HalfUpload
+from tritonforge.sagemaker.endpoints.observation import read_bucket
+from tritonforge.sagemaker.endpoints.resources import IncompleteUpload, ObservedBucket
 from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Seen
 
 __all__ = ["bucket_name", "observe"]
@@ -14,7 +14,7 @@ __all__ = ["bucket_name", "observe"]
 
 def bucket_name(session: Session, bucket: str | None) -> str:
     """The bucket that was named, or SageMaker's own of the account and the region."""
-    return bucket or f"sagemaker-{session.region}-{session.account()}"
+    return bucket or f"sagemaker-{session.region}-{session.get_account()}"
 
 
 def observe(session: Session, contents: Mapping[str, Content], *, bucket: str | None = None) -> Seen:
@@ -24,19 +24,19 @@ def observe(session: Session, contents: Mapping[str, Content], *, bucket: str | 
         DeploymentError, ConnectError, EncodeError: as `Session.call`.
     """
     name, default = bucket_name(session, bucket), bucket is None
-    owner = session.account() if default else None
+    owner = session.get_account() if default else None
     objects: dict[str, int] = {}
-    halves: list[HalfUpload] = []
+    halves: list[IncompleteUpload] = []
     exists = True
     for prefix in sorted({_listed(part.prefix) for each in contents.values() for part in each.parts} or {DATA}):
-        found = bucket_now(session, name, prefix, owner=owner)
+        found = read_bucket(session, name, prefix, owner=owner)
         exists = exists and found.exists
         objects |= found.objects
         halves += found.half_uploads
     return Seen(
         region=session.region,
-        account=session.account(),
-        bucket=Bucket(name=name, folder=DATA, exists=exists, objects=objects, half_uploads=tuple(halves)),
+        account=session.get_account(),
+        bucket=ObservedBucket(name=name, folder=DATA, exists=exists, objects=objects, half_uploads=tuple(halves)),
         default=default,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from tritonforge.errors import DefinitionError, DeploymentError
-from tritonforge.sagemaker.endpoints.planning import create_bucket
+from tritonforge.sagemaker.endpoints.planning import plan_bucket
 from tritonforge.sagemaker.jobs.kinds import TRAINING
 from tritonforge.sagemaker.jobs.training.contents import DATA, MODELS, Content, Part, Seen
 from tritonforge.sagemaker.plans.plan import Plan, Step
@@ -126,7 +126,7 @@ def _bucket(seen: Seen) -> Step:
         raise DeploymentError(
             f"there is no bucket {seen.bucket.name!r}; create it, or leave --bucket out for SageMaker's own"
         )
-    return create_bucket(seen.bucket.name, seen.region)
+    return plan_bucket(seen.bucket.name, seen.region)
 
 
 def _halves(parts: Iterable[Part], seen: Seen) -> Iterator[Step]:

@@ -9,7 +9,7 @@ from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
 from tritonforge.sagemaker.jobs.training.local_data import Material, digests_of
 from tritonforge.sagemaker.jobs.training.planning import source
-from tritonforge.sagemaker.plans.executor import counted
+from tritonforge.sagemaker.plans.executor import count_bytes
 from tritonforge.sagemaker.plans.plan import Progress, Step
 
 __all__ = ["upload"]
@@ -37,9 +37,9 @@ def upload(
 def _send(
     store: Store, bucket: str, sizes: Mapping[str, int], material: Material, total: int, progress: Progress
 ) -> None:
-    told = counted(progress, total)
+    told = count_bytes(progress, total)
     below = _folder(sizes)
-    there = {each.uri: each.size for each in store.objects(f"s3://{bucket}/{below}")}
+    there = {each.uri: each.size for each in store.list_objects(f"s3://{bucket}/{below}")}
     missing = [key for key, size in sizes.items() if there.get(f"s3://{bucket}/{key}") != size]
     _check(material, missing)
     store.upload_tree(

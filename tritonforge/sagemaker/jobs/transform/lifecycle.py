@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
-from tritonforge.sagemaker.endpoints.local_repository import Material
+from tritonforge.sagemaker.endpoints.local_repository import LocalRepository
 from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.log_tail import Lines
-from tritonforge.sagemaker.plans.executor import apply
+from tritonforge.sagemaker.plans.executor import execute
 from tritonforge.sagemaker.plans.plan import Plan, Progress
 
 __all__ = ["Ended", "check", "create", "stop", "watch"]
@@ -42,7 +42,7 @@ def check(plan: Plan) -> None:
     checking.check(plan, TRANSFORM)
 
 
-def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], progress: Progress) -> str:
+def create(plan: Plan, session: Session, *, materials: Mapping[str, LocalRepository], progress: Progress) -> str:
     """Carry out a plan up to the job's creation; the job's name.
 
     Raises:
@@ -51,7 +51,7 @@ def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], p
     """
     check(plan)
     (job,) = (step for step in plan.steps if step.operation == TRANSFORM.create)
-    apply(
+    execute(
         replace(plan, steps=tuple(step for step in plan.steps if step is not job)),
         session,
         materials=materials,

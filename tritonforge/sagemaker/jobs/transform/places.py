@@ -34,7 +34,7 @@ class S3Objects:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """The objects whose address begins with the prefix, in S3's order."""
         try:
-            for each in self._store.objects(prefix):
+            for each in self._store.list_objects(prefix):
                 yield StoredObject(each.uri, each.size, each.etag)
         except (DeploymentError, ConnectError, EncodeError) as error:
             raise StoreError(f"{prefix}: it cannot be listed: {error}", permanent=True) from error

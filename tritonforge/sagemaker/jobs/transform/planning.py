@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.endpoints.deployment import Content, Deployment
-from tritonforge.sagemaker.endpoints.planning import plan as plan_deployment
+from tritonforge.sagemaker.endpoints.planning import plan_deployment as plan_deployment
 from tritonforge.sagemaker.endpoints.resources import Observed
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.plans.plan import Plan, Step
