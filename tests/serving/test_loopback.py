@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import socket
 import struct
 import subprocess
@@ -35,26 +37,64 @@ print(json.dumps([
 """
 
 
-def test_the_loopback_object_moves_any_address_to_loopback(tmp_path: Path) -> None:
-    """0.0.0.0 and :: become 127.0.0.1 and errors keep their errno; every other address is left as it is."""
-    (tmp_path / loopback.NAME).write_bytes(loopback.shared_object())
-    environment = {"LD_LIBRARY_PATH": str(tmp_path), "LD_PRELOAD": loopback.NAME}
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", BIND], env=environment, check=True, capture_output=True, text=True
-    )
-    address, taken, other, six, unix, any_six, taken_six = json.loads(done.stdout)
+def bind_addresses(folder: Path, **variables: str) -> list[object]:
+    """What BIND prints with the library of a folder."""
+    environment = {"LD_LIBRARY_PATH": str(folder), "LD_PRELOAD": loopback.LIBRARY, **variables}
+    command = [sys.executable, "-I", "-c", BIND]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     assert done.stderr == ""
-    assert any_six == "::ffff:127.0.0.1"
-    assert taken_six == 98  # EADDRINUSE
-    assert (address, other, six) == ("127.0.0.1", "127.0.0.3", "::1")
-    assert taken == 98  # EADDRINUSE
-    assert unix.startswith("\0tritonforge")
-    (tmp_path / loopback.NAME).write_bytes(loopback.shared_object("127.34.0.78"))
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", BIND], env=environment, check=True, capture_output=True, text=True
-    )
-    assert json.loads(done.stdout)[0] == "127.34.0.78"
-    assert json.loads(done.stdout)[5] == "::ffff:127.34.0.78"
+    return list(json.loads(done.stdout))
+
+
+def test_the_library_moves_any_address_to_loopback(tmp_path: Path) -> None:
+    """0.0.0.0 and :: become 127.0.0.1 and errors keep their errno; every other address is left as it is."""
+    loopback.install_library(tmp_path)
+    address, taken, other, six, unix, any_six, taken_six = bind_addresses(tmp_path)
+    assert (address, other, six, any_six) == ("127.0.0.1", "127.0.0.3", "::1", "::ffff:127.0.0.1")
+    assert (taken, taken_six) == (errno.EADDRINUSE, errno.EADDRINUSE)
+    assert str(unix).startswith("\0tritonforge")
+    chosen = bind_addresses(tmp_path, TRITONFORGE_LOOPBACK="127.34.0.78")
+    assert (chosen[0], chosen[5]) == ("127.34.0.78", "::ffff:127.34.0.78")
+
+
+@pytest.mark.parametrize("value", ["0.0.0.0", "192.168.0.1", "", "127.0.0", "localhost"])
+def test_the_library_takes_no_address_beyond_loopback(tmp_path: Path, value: str) -> None:
+    loopback.install_library(tmp_path)
+    assert bind_addresses(tmp_path, TRITONFORGE_LOOPBACK=value)[0] == "127.0.0.1"
+
+
+def test_the_library_of_the_wheel_is_used_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled library lies beside its source; one for another machine is not used."""
+    source = tmp_path / "package" / "loopback.c"
+    source.parent.mkdir()
+    loopback.install_library(source.parent)
+    monkeypatch.setattr(loopback, "_SOURCE", source)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert bind_addresses(loopback.install_library(tmp_path).parent)[0] == "127.0.0.1"
+    (source.parent / loopback.LIBRARY).write_bytes(b"\x7fELF of another machine")
+    with pytest.raises(LaunchError, match="is missing, which keeps servers on loopback; install a C compiler"):
+        loopback.install_library(tmp_path)
+
+
+def test_a_library_that_does_not_compile_is_refused_with_the_compilers_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "loopback.c"
+    source.write_text("#error no such machine\n")
+    monkeypatch.setattr(loopback, "_SOURCE", source)
+    with pytest.raises(LaunchError, match=r"loopback\.c: cannot compile: (.|\n)*no such machine"):
+        loopback.install_library(tmp_path)
+
+
+def test_the_library_compiles_for_aarch64(tmp_path: Path) -> None:
+    """With Debian's cross compiler, where it is installed."""
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    if compiler is None:
+        pytest.skip("aarch64-linux-gnu-gcc is not installed")
+    source = Path(loopback.__file__).with_name("loopback.c")
+    options = ["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O2"]
+    subprocess.run([compiler, *options, "-o", str(tmp_path / "library.so"), str(source)], check=True)
+    assert struct.unpack_from("<H", (tmp_path / "library.so").read_bytes(), 18)[0] == 183  # EM_AARCH64
 
 
 def test_a_server_that_only_this_process_asks_has_an_address_that_no_page_finds() -> None:
@@ -67,15 +107,6 @@ def test_a_server_that_only_this_process_asks_has_an_address_that_no_page_finds(
         with socket.create_server((first, port)):
             assert loopback.is_open(port, address=first)
             assert not loopback.is_open(port, address=second)
-
-
-def test_no_part_of_the_loopback_object_is_writable_and_executable() -> None:
-    """Two segments are loaded, and the stack stays without execution."""
-    content = loopback.shared_object()
-    start, count = struct.unpack_from("<Q", content, 32)[0], struct.unpack_from("<H", content, 56)[0]
-    segments = [struct.unpack_from("<II", content, start + 56 * number) for number in range(count)]
-    assert [flags for kind, flags in segments if kind == 1] == [5, 6]
-    assert [flags for kind, flags in segments if kind == 0x6474E551] == [6]
 
 
 def test_held_ports_are_free_ones_that_nobody_else_gets() -> None:

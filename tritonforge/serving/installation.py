@@ -48,6 +48,9 @@ _QUIET: Final[Mapping[str, str]] = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONED
 
 _NONE: Final[Mapping[str, str]] = {}
 
+#: The machine type of the wheel that tritonforge supports, as `platform.machine` names it.
+_MACHINE: Final = "x86_64"
+
 
 @dataclass(frozen=True, slots=True)
 class Installation:
@@ -67,9 +70,9 @@ def find_installation() -> Installation:
         MissingExtraError: the wheel is not installed.
         LaunchError: it cannot run on this machine or with this Python.
     """
-    if platform.system() != "Linux" or platform.machine() != loopback.MACHINE:
+    if platform.system() != "Linux" or platform.machine() != _MACHINE:
         raise LaunchError(
-            f"tritonserver comes for Linux on {loopback.MACHINE} only; this machine is {platform.system()} on "
+            f"tritonserver comes for Linux on {_MACHINE} only; this machine is {platform.system()} on "
             f"{platform.machine()}: serve in a container or a virtual machine"
         )
     spec = importlib.util.find_spec("pytriton")
@@ -99,14 +102,15 @@ def find_installation() -> Installation:
 
 
 def prepare_folder(
-    installation: Installation, folder: Path, *, backends: Sequence[str] = BACKENDS, address: str = "127.0.0.1"
+    installation: Installation, folder: Path, *, backends: Sequence[str] = BACKENDS, has_library: bool = True
 ) -> Path:
     """Lay out what tritonserver needs inside ``folder``; gives the backend directory.
 
-    ``backends`` are those of tritonforge that it has besides Triton's own python backend; ``address`` is where its
-    SageMaker front end will listen.
+    ``backends`` are those of tritonforge that it has besides Triton's own python backend; ``has_library`` is
+    for a server with a SageMaker front end, which needs the library of `loopback`.
     """
-    (folder / loopback.NAME).write_bytes(loopback.shared_object(address))
+    if has_library:
+        loopback.install_library(folder)
     directory = folder / "backends"
     python = directory / "python"
     python.mkdir(parents=True)
@@ -129,22 +133,32 @@ def prepare_folder(
 
 
 def build_environment(
-    installation: Installation, folder: Path, given: Mapping[str, str], *, added: Mapping[str, str] = _NONE
+    installation: Installation,
+    folder: Path,
+    given: Mapping[str, str],
+    *,
+    added: Mapping[str, str] = _NONE,
+    address: str = loopback.HOST,
 ) -> dict[str, str]:
-    """The environment variables of tritonserver and its stubs, from the ones ``given``, and those ``added`` to them."""
+    """Return the variables of tritonserver and its stubs: the ones ``given``, and those ``added`` to them.
+
+    The SageMaker front end listens on ``address``.
+    """
     kept = {name: value for name, value in given.items() if not name.startswith(("SAGEMAKER_", "PYTHON", "AIP_"))}
     libraries = [str(folder), str(installation.libraries)]
     # libpython: some builds of Python record the folder of the machine that built them, so the real one is added.
     libraries += [str(value) for name in ("LIBDIR", "LIBPL") if (value := sysconfig.get_config_var(name))]
     libraries.append(str(Path(sys.base_prefix, "lib")))
     libraries += [entry for entry in given.get("LD_LIBRARY_PATH", "").split(":") if entry]
+    library = [loopback.LIBRARY] if (folder / loopback.LIBRARY).is_file() else []
     preloaded = [entry for entry in given.get("LD_PRELOAD", "").split(":") if entry]
     return {
         **_QUIET,
         **kept,
         **added,
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-        "LD_PRELOAD": os.pathsep.join([loopback.NAME, *preloaded]),
+        "LD_PRELOAD": os.pathsep.join([*library, *preloaded]),
+        loopback.ADDRESS_VARIABLE: address,
         "PATH": os.pathsep.join([str(folder / ENVIRONMENT / "bin"), given.get("PATH", os.defpath)]),
     }
 
@@ -211,7 +225,7 @@ def prepare_stand_in(found: Installation, folder: Path, *, prefix: str, backends
 
     ``prefix`` begins the names of shared memory regions; ``backends`` are further backends to stand in for.
     """
-    directory = prepare_folder(found, folder, backends=())
+    directory = prepare_folder(found, folder, backends=(), has_library=False)
     source = Path(__file__).parent / "backends" / "stand_in" / "model.py"
     for name in sorted({*STAND_IN_BACKENDS, *backends} - {"python"}):
         (directory / name).mkdir()

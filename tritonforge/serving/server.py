@@ -128,8 +128,9 @@ class Server(LocalServer):
         try:
             self._overlay = self._prepare_repository(is_partial=is_partial and self._loaded is None)
             with loopback.hold_ports(wanted, address=self._address) as self._ports:
+                command = [*self._build_command(stand_in, allow_client_shm=allow_client_shm), *arguments]
                 variables = installation.build_environment(
-                    self._installation, folder, os.environ, added=environment or {}
+                    self._installation, folder, os.environ, added=environment or {}, address=self._address
                 )
                 if self.default_model is not None or self.candidates:
                     variables["SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"] = (
@@ -137,7 +138,6 @@ class Server(LocalServer):
                     )
                 if multi_model:
                     variables["SAGEMAKER_MULTI_MODEL"] = "true"
-                command = [*self._build_command(stand_in, allow_client_shm=allow_client_shm), *arguments]
                 if stand_in is not None:
                     command = installation.confine_command(
                         command,
@@ -238,7 +238,8 @@ class Server(LocalServer):
     def _build_command(self, stand_in: Collection[str] | None, *, allow_client_shm: bool) -> list[str]:
         folder, prefix = self._process.folder, self._process.prefix
         if stand_in is None:
-            backends = installation.prepare_folder(self._installation, folder, address=self._address)
+            has_library = self._ports["sagemaker"] is not None
+            backends = installation.prepare_folder(self._installation, folder, has_library=has_library)
         else:
             backends = installation.prepare_stand_in(self._installation, folder, prefix=prefix, backends=stand_in)
         command = [

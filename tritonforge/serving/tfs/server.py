@@ -11,7 +11,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -177,19 +176,11 @@ class TfsServer(LocalServer):
             "port": self._port,
             "program": program,
             "grpc": own,
-            "preload": self._preload() if own else "",
+            # TensorFlow Serving has no option for its address.
+            "preload": str(loopback.install_library(self._process.folder)) if own else "",
         }
         command = [sys.executable, "-u", "-m", container.__name__, json.dumps(job)]
         self._process.launch(command, environment)
-
-    def _preload(self) -> str:
-        """What keeps TensorFlow Serving, which has no flag for its address, on loopback."""
-        if platform.machine() != loopback.MACHINE:
-            self.warnings += (f"{_PROGRAM} listens on every interface of this machine while it runs",)
-            return ""
-        made = self._process.folder / loopback.NAME
-        made.write_bytes(loopback.shared_object())
-        return str(made)
 
     def _is_ready(self) -> bool:
         try:
