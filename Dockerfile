@@ -70,14 +70,20 @@ EXPOSE 8080
 ENTRYPOINT ["/usr/bin/env"]
 CMD ["serve"]
 
-FROM python:3.11-slim-bookworm
+# The image with a C compiler, which the wheel's library is made with (hatch_build.py).
+FROM python:3.11-bookworm AS wheel
 
 WORKDIR /opt/tritonforge
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md hatch_build.py ./
 COPY tritonforge ./tritonforge
-# What is installed is this folder; its own requirements are in pyproject.toml.
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:3.11-slim-bookworm
+
+COPY --from=wheel /wheels /wheels
+# The requirements of the wheel are in pyproject.toml.
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir '.[local,grpc,aws]' \
+RUN pip install --no-cache-dir /wheels/*.whl 'tritonforge[local,grpc,aws]' \
  && useradd --create-home --uid 1000 forge
 
 USER 1000
