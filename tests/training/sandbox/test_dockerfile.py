@@ -36,6 +36,8 @@ class Stage:
         """Each source with its target; what lies in a folder goes into the target's, a file to it or into it."""
         found = []
         for arguments in self.given("COPY"):
+            if arguments.startswith("--from="):  # from another stage
+                continue
             *sources, target = arguments.split()
             for source in sources:
                 inside = target.endswith("/") and not (ROOT / source).is_dir()
@@ -88,7 +90,7 @@ def test_what_is_ignored_is_explained() -> None:
 
 def test_the_default_image_is_the_command_line() -> None:
     """`docker build .` without a target makes tritonforge's command line, as it always did."""
-    assert list(STAGES) == ["sagemaker-tensorflow", "train", "serve", ""]
+    assert list(STAGES) == ["sagemaker-tensorflow", "train", "serve", "wheel", ""]
     assert STAGES[""].given("ENTRYPOINT") == ['["tritonforge"]']
 
 
