@@ -23,7 +23,8 @@ def folders(tmp_path: Path) -> list[str]:
     """The folders of a run that has no settings yet."""
     for name in ("input/data/training", "model", "output", "checkpoints"):
         (tmp_path / name).mkdir(parents=True)
-    return [f"--{name}={tmp_path / name}" for name in ("input", "model", "output", "checkpoints")]
+    directories = {"input": "input", "model-dir": "model", "output": "output", "checkpoints": "checkpoints"}
+    return [f"--{option}={tmp_path / name}" for option, name in directories.items()]
 
 
 def train(folders: list[str], act: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -81,7 +82,7 @@ def test_the_failure_file_s_sentence_is_shown(folders: list[str], tmp_path: Path
     """Its first 1024 characters, as SageMaker shows them; exit code 1 whatever the program's."""
     done = train(folders, "fail")
     assert done.returncode == 1
-    says = f"error: train ended with exit status 2; {tmp_path / 'output' / 'failure'} says: [data] line 3 is no picture"
+    says = f"error: train ended with exit status 2; {tmp_path / 'output' / 'failure'}: [data] line 3 is no picture"
     assert says in done.stderr
     assert "x" * (1024 - 28) in done.stderr
     assert "x" * (1025 - 28) not in done.stderr
@@ -140,17 +141,17 @@ def begun(folders: list[str], act: str, *more: str) -> subprocess.Popen[str]:
 
 def test_a_server_that_is_never_well_is_said_to_be(tmp_path: Path) -> None:
     """One that listens on its own loopback, as SageMaker does not come from there; and one that ends."""
-    done = tritonforge("algorithm", "run", "serve", AWKWARD, f"--model={tmp_path}", "--port=0", "--timeout=1")
+    done = tritonforge("algorithm", "run", "serve", AWKWARD, f"--model-dir={tmp_path}", "--port=0", "--timeout=1")
     assert done.returncode == 1
     assert "serve did not answer /ping with 200 within 1 s; it must listen on 0.0.0.0:8080" in done.stderr
-    done = tritonforge("algorithm", "run", "serve", AWKWARD, f"--model={tmp_path}", "--port=0", "--env=ENDS=1")
+    done = tritonforge("algorithm", "run", "serve", AWKWARD, f"--model-dir={tmp_path}", "--port=0", "--env=ENDS=1")
     assert done.returncode == 1
     assert (done.stdout, done.stderr.splitlines()[-1]) == (
         "no model\n",
         "error: serve ended with exit status 9 by itself",
     )
     told = tritonforge(
-        "algorithm", "run", "serve", AWKWARD, f"--model={tmp_path}", "--port=0", "--env=ENDS=1", "--format=json"
+        "algorithm", "run", "serve", AWKWARD, f"--model-dir={tmp_path}", "--port=0", "--env=ENDS=1", "--format=json"
     )
     assert json.loads(told.stdout)["error"] == {"message": "serve ended with exit status 9 by itself", "exit_code": 1}
 
@@ -169,7 +170,7 @@ def test_a_server_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> N
     )
     (tmp_path / "serve").chmod(0o755)
     program = Path(sys.executable).with_name("tritonforge")
-    given = [str(tmp_path), f"--model={tmp_path}", "--port=0", "--grace=0.3", "--format=json"]
+    given = [str(tmp_path), f"--model-dir={tmp_path}", "--port=0", "--grace=0.3", "--format=json"]
     process = subprocess.Popen(
         [program, "algorithm", "run", "serve", *given],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
@@ -185,8 +186,8 @@ def test_a_server_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--hyperparameter=epochs"], "--hyperparameter epochs: write NAME=VALUE"),
-        (["--env==x"], "--env =x: write NAME=VALUE"),
+        (["--hyperparameter=epochs"], "'--hyperparameter': expected NAME=VALUE, got 'epochs'"),
+        (["--env==x"], "'--env': expected NAME=VALUE, got '=x'"),
         (["--input=nowhere"], "Directory 'nowhere' does not exist"),
         (["--shm-size=0"], "'--shm-size': 0 is not in the range x>=1"),
         (["--grace=-1"], "'--grace': -1.0 is not in the range x>=0"),

@@ -53,7 +53,7 @@ def test_check_compares_the_committed_configurations(definition: Path) -> None:
     assert f"tritonforge build {definition} --write-configs" in missing.stderr
     assert tritonforge("build", str(definition), "--write-configs").returncode == 0
     equal = tritonforge("build", str(definition), "--check")
-    assert (equal.returncode, equal.stdout) == (0, "1 config.pbtxt files are as the definition says\n")
+    assert (equal.returncode, equal.stdout) == (0, "1 config.pbtxt files match the definition\n")
     config = definition / "model" / "config.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 0", "max_batch_size: 4"))
     edited = tritonforge("build", str(definition), "--check")

@@ -296,27 +296,31 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "batch too large": (
         ["{http}", "a.jpg", "--model", "photo", "--batch", "8"],
         2,
-        "--batch 8: model 'photo' takes at most 4 in a request (its max_batch_size)",
+        "--batch 8: model 'photo' accepts at most 4 (its max_batch_size)",
     ),
     "empty image": (["{http}", "a.jpg", "empty.jpg", "--model", "photo"], 2, "empty.jpg: the file is empty"),
-    "nothing to send": (["{http}", "--model", "two"], 2, "give IMAGES, or tensors with --input NAME=VALUE"),
+    "nothing to send": (["{http}", "--model", "two"], 2, "pass IMAGES, or tensors with --input NAME=VALUE"),
     "a name alone": (
         ["{http}", "--model", "two", "--input", "in_F"],
         2,
-        "--input in_F: write NAME=VALUE, or give IMAGES",
+        "--input in_F: write NAME=VALUE, or pass IMAGES",
     ),
     "no name": (["{http}", "--model", "two", "--input", "=1"], 2, "the input's name is missing"),
     "given twice": (
         ["{http}", "--model", "two", "--input", "in_F=1", "--input", "in_F=2"],
         2,
-        "input 'in_F' is given twice",
+        "duplicate input 'in_F'",
     ),
     "no such input": (
         ["{http}", "--model", "two", "--input", "q=1"],
         2,
         "the model has no input 'q'; its inputs are in_F, in_S",
     ),
-    "no such file": (["{http}", "--model", "two", "--input", "in_F=@no.npy"], 2, "no.npy: No such file or directory"),
+    "no such file": (
+        ["{http}", "--model", "two", "--input", "in_F=@no.npy"],
+        2,
+        "no.npy: cannot read: No such file or directory",
+    ),
     "text with @": (["{http}", "--model", "two", "--input", "in_S=@you"], 2, 'is written as JSON: ["@you"]'),
     "wrong shape": (
         ["{http}", "--model", "two", "--input", "in_F=[1,2,3]"],
@@ -332,7 +336,7 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "one value, two inputs": (
         ["{http}", "--model", "two", "--input", "@-"],
         2,
-        "name the input that takes the value, as in --input NAME=VALUE (its inputs are in_F, in_S)",
+        "--input must name the input that takes the value: --input NAME=VALUE (its inputs are in_F, in_S)",
     ),
     "no binary form": (
         ["{http}", "--model", "all", "--input", "in_BF16=1", "--no-binary"],

@@ -15,11 +15,11 @@ from tests.support.command import tritonforge
 BAD_INPUT = {
     "no command": (["frobnicate"], 2, "No such command 'frobnicate'"),
     "unknown option": (["build", "--frobnicate"], 2, "No such option"),
-    "no definition": (["build", "nowhere"], 2, "nowhere: there is no definition here"),
+    "no definition": (["build", "nowhere"], 2, "Path 'nowhere' does not exist"),
     "both modes": (["build", "repos/digits", "--check", "--write-configs"], 2, "exclude each other"),
-    "no repository": (["serve", "nowhere"], 2, "nowhere: there is no such directory"),
-    "a file as repository": (["serve", "README.md"], 2, "README.md: is not a directory"),
-    "no port": (["serve", "repos", "--http-port", "99999"], 2, "'99999' is neither a port"),
+    "no repository": (["serve", "nowhere"], 2, "Directory 'nowhere' does not exist"),
+    "a file as repository": (["serve", "README.md"], 2, "Directory 'README.md' is a file"),
+    "no port": (["serve", "repos", "--http-port", "99999"], 2, "expected a port from 0 to 65535 or off, got '99999'"),
     "one port twice": (
         ["serve", "repos", "--http-port", "9000", "--grpc-port", "9000"],
         2,
@@ -28,9 +28,9 @@ BAD_INPUT = {
     "no port at all": (
         ["serve", "repos", "--http-port=off", "--grpc-port=off", "--sagemaker-port=off"],
         2,
-        "every port is off; leave one of --sagemaker-port, --http-port and --grpc-port on",
+        "every port is off; one of --sagemaker-port, --http-port and --grpc-port must be on",
     ),
-    "no image file": (["infer", "http://127.0.0.1:1", "nowhere.jpg"], 2, "nowhere.jpg: No such file or directory"),
+    "no image file": (["infer", "http://127.0.0.1:1", "nowhere.jpg"], 2, "File 'nowhere.jpg' does not exist"),
     "no server": (["infer", "http://127.0.0.1:1", "README.md"], 1, "no server answers at http://127.0.0.1:1"),
     "no address": (["infer", "ftp://x", "README.md"], 2, "'ftp://x' is not an address"),
 }
@@ -54,7 +54,7 @@ def test_errors_are_json_where_json_was_asked_for() -> None:
     done = tritonforge("build", "nowhere", "--format", "json")
     told = json.loads(done.stdout)
     assert told["error"]["exit_code"] == done.returncode == 2
-    assert told["error"]["message"].startswith("nowhere: there is no definition here")
+    assert told["error"]["message"].startswith("Invalid value for 'DEFINITION': Path 'nowhere' does not exist")
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:

@@ -34,7 +34,7 @@ def test_a_package_is_written_and_told(repository: Path, tmp_path: Path) -> None
     done = tritonforge("package", str(repository), "-o", str(target), "--image", "24.09")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "  all answers  SAGEMAKER_TRITON_DEFAULT_MODEL_NAME=all"
+    assert lines[0] == "  default model: all  SAGEMAKER_TRITON_DEFAULT_MODEL_NAME=all"
     assert lines[1].startswith(f"packed {target}  ")
     assert lines[1].endswith(read_contents(repository).digest)
     assert "note: left out: .git/" in done.stderr
@@ -90,7 +90,7 @@ def test_a_definition_is_to_be_built_first(tmp_path: Path, monkeypatch: pytest.M
         ("--uncompressed", "s3://b/p/", "--multi-model"),
         ("--prune",),
         ("--endpoint-url", "http://127.0.0.1:1"),
-        ("--multi-model", "--default-model", "all"),
+        ("--multi-model", "--model", "all"),
         ("--tensorflow", "onnx"),
         ("--env", "NAME"),
     ],
@@ -154,7 +154,7 @@ def test_a_multi_model_archive_is_judged_as_one(repository: Path, tmp_path: Path
     target = tmp_path / "model.tar.gz"
     done = tritonforge("package", str(repository), "-o", str(target), "--multi-model")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "  all answers"
+    assert done.stdout.splitlines()[0] == "  default model: all"
     lay(repository, {"all/config.pbtxt": ENSEMBLE.replace("platform:", "platform :")})
     refused = tritonforge("package", str(repository), "-o", str(target), "--multi-model")
     assert refused.returncode == 1
@@ -248,7 +248,7 @@ def test_what_else_lies_below_the_prefix_is_not_mixed_in(repository: Path, s3: s
         Store(session).put(b"old", "s3://models/r1/old/config.pbtxt", content_type="text/plain")
         refused = tritonforge(*arguments)
         assert refused.returncode == 1
-        assert "what else lies there: old/config.pbtxt; give a prefix of its own, or --prune" in refused.stderr
+        assert "model directory: old/config.pbtxt; choose another prefix, or delete them with --prune" in refused.stderr
         assert [each.uri for each in Store(session).list_objects("s3://models/")] == ["s3://models/r1/old/config.pbtxt"]
         done = tritonforge(*arguments, "--prune")
         assert done.returncode == 0, done.stderr
@@ -284,6 +284,6 @@ def test_a_package_for_tensorflow_serving_is_one_of_its_own_kind(repository: Pat
     assert "SAGEMAKER_TRITON" not in done.stdout
     assert sorted(inspect(target).files) == ["code/inference.py", "net/7/saved_model.pb"]
     done = tritonforge("package", str(package), "--image", "24.09", "-o", str(target))
-    assert (done.returncode, "give --tfs" in done.stderr) == (2, True)
+    assert (done.returncode, "use --tfs instead of --image" in done.stderr) == (2, True)
     done = tritonforge("package", "--tfs", str(repository), "-o", str(target))
-    assert (done.returncode, "a model repository of Triton's" in done.stderr) == (2, True)
+    assert (done.returncode, "got a Triton model repository" in done.stderr) == (2, True)

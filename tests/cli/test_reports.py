@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
-from tritonforge.cli.comparison import differences
-from tritonforge.cli.reports import FORMATS, Judged
+from tritonforge.cli.reports import FORMATS, RepositoryReport
+from tritonforge.cli.validation import compare_with_server
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.catalogue import rules_by_code
 
@@ -28,8 +28,8 @@ WARNING = Finding(
     path="m",
     message="100% odd: \x00, <b>",
 )
-JUDGED = Judged("build/r", (ERROR, WARNING), ("m", "other"), {"m/config.pbtxt": CONFIG})
-FINE = Judged("fine", (), ("m",))
+JUDGED = RepositoryReport("build/r", (ERROR, WARNING), ("m", "other"), {"m/config.pbtxt": CONFIG})
+FINE = RepositoryReport("fine", (), ("m",))
 
 
 def test_people_see_the_line_with_a_caret_and_the_help() -> None:
@@ -42,14 +42,14 @@ def test_people_see_the_line_with_a_caret_and_the_help() -> None:
         f"build/r/m: warning {WARNING.code}: 100% odd: \\u0000, <b>",
         "build/r: Triton refuses it; 2 models, 1 error, 1 warning",
     ]
-    assert FORMATS["text"]([FINE]) == "fine: Triton loads it; 1 model, nothing to say"
+    assert FORMATS["text"]([FINE]) == "fine: Triton loads it; 1 model, no findings"
 
 
 def test_a_long_line_is_shown_around_its_place() -> None:
     """The caret stays under the value in a file of one very long line."""
     text = "x" * 500 + "HERE" + "y" * 500
     finding = Finding(code=ERROR.code, severity="error", path="m/config.pbtxt", line=1, column=501, message="here")
-    _, shown, caret, _ = FORMATS["text"]([Judged("r", (finding,), (), {"m/config.pbtxt": text})]).splitlines()
+    _, shown, caret, _ = FORMATS["text"]([RepositoryReport("r", (finding,), (), {"m/config.pbtxt": text})]).splitlines()
     assert len(shown) < 130
     assert shown[caret.index("^") :].startswith("HERE")
 
@@ -115,26 +115,28 @@ def test_github_annotations_are_escaped() -> None:
 
 def test_a_disagreement_with_the_server_is_named() -> None:
     """Another verdict, and a sentence that no finding has; agreement says nothing."""
-    assert differences([ERROR], [ERROR.message], loads=False) == ()
-    assert differences([], [], loads=True) == ()
-    assert differences([], ["something else"], loads=False) == (
-        "the server says refused, the findings say loads",
-        "only the server says: something else",
+    assert compare_with_server([ERROR], [ERROR.message], loads=False) == ()
+    assert compare_with_server([], [], loads=True) == ()
+    assert compare_with_server([], ["something else"], loads=False) == (
+        "the server's verdict is refused, the findings' verdict is loads",
+        "only the server reports: something else",
     )
-    assert differences([ERROR], [], loads=True) == ("the server says loads, the findings say refused",)
+    assert compare_with_server([ERROR], [], loads=True) == (
+        "the server's verdict is loads, the findings' verdict is refused",
+    )
 
 
 def test_what_stand_ins_do_not_decide_is_no_difference() -> None:
     """Findings of models that are left open, rules of backends, and the ensembles of what they refuse."""
     model = ERROR.path.split("/")[0]
-    assert differences([ERROR], [], loads=None) == ()
-    assert differences([ERROR], [], loads=True, undecided=[model]) == ()
+    assert compare_with_server([ERROR], [], loads=None) == ()
+    assert compare_with_server([ERROR], [], loads=True, undecided=[model]) == ()
     environment = replace(ERROR, code="E295")
     ensemble = replace(
         ERROR, code="E320", path="e/config.pbtxt", message=f"ensemble 'e' depends on '{model}' which ..."
     )
-    assert differences([environment, ensemble], [], loads=True) == ()
-    assert differences([ensemble], [], loads=True) != ()
+    assert compare_with_server([environment, ensemble], [], loads=True) == ()
+    assert compare_with_server([ensemble], [], loads=True) != ()
 
 
 def test_hidden_findings_are_counted_and_refuse_in_every_format() -> None:
@@ -156,7 +158,7 @@ def test_hidden_findings_are_counted_and_refuse_in_every_format() -> None:
 def test_what_is_not_judged_is_said_in_every_format() -> None:
     """The third verdict: neither loads nor refused."""
     finding = Finding(code="E127", severity="error", path="m", message="not judged: m/config.pbtxt has 9 bytes")
-    judged = Judged("r", (finding,), ("m",))
+    judged = RepositoryReport("r", (finding,), ("m",))
     assert judged.is_refused
     assert FORMATS["text"]([judged]).splitlines()[-1] == "r: not judged, since not all of it was read; 1 model, 1 error"
     assert json.loads(FORMATS["json"]([judged]))["verdict"] == "not judged"
@@ -169,5 +171,5 @@ def test_what_is_not_judged_is_said_in_every_format() -> None:
 def test_what_stand_ins_do_not_open_is_no_difference() -> None:
     """A model.py that Python does not take, and a repository that was not judged."""
     broken = Finding(code="E123", severity="error", refused_by="triton", message="SyntaxError: x (model.py, line 2)")
-    assert differences([broken], [], loads=True) == ()
-    assert differences([Finding(code="E127", severity="error", message="not judged: m")], [], loads=True) == ()
+    assert compare_with_server([broken], [], loads=True) == ()
+    assert compare_with_server([Finding(code="E127", severity="error", message="not judged: m")], [], loads=True) == ()

@@ -67,7 +67,7 @@ def bad(tmp_path: Path) -> Path:
 def test_a_good_repository_exits_0(good: Path) -> None:
     """Nothing to say, and one line that says so."""
     done = conftest.tritonforge("validate", str(good))
-    assert (done.returncode, done.stdout) == (0, f"{good}: Triton loads it; 2 models, nothing to say\n")
+    assert (done.returncode, done.stdout) == (0, f"{good}: Triton loads it; 2 models, no findings\n")
 
 
 def test_a_bad_one_exits_1_with_tritons_words_at_the_place(bad: Path) -> None:
@@ -160,7 +160,7 @@ def test_an_image_without_tensorflow_offers_two_ways_out(digits: Path) -> None:
 
 def test_a_models_own_directory_is_noticed(good: Path) -> None:
     """A common slip: the folder of one model in the place of the repository."""
-    assert "give the folder above it" in tritonforge("validate", str(good / "leaf")).stderr
+    assert "pass its parent directory" in tritonforge("validate", str(good / "leaf")).stderr
     assert tritonforge("validate", str(good)).stderr == ""
 
 
@@ -225,11 +225,11 @@ def test_a_rule_is_explained_with_a_wrong_and_a_correct_example() -> None:
     """And an unknown code is answered with those that are there."""
     done = tritonforge("explain", "e213")
     assert done.returncode == 0
-    for part in ("E213", "Triton refuses it", "wrong:", "correct:", "source: "):
+    for part in ("E213", "Triton refuses it", "invalid:", "valid:", "source: "):
         assert part in done.stdout
     unknown = tritonforge("explain", "E999")
     assert unknown.returncode == 2
-    assert "there is no rule 'E999'" in unknown.stderr
+    assert "rule 'E999' not found" in unknown.stderr
 
 
 def test_the_table_of_rules_in_the_docs_is_the_codes_own() -> None:

@@ -19,7 +19,7 @@ from tests.validation.ensemble_mutations import repository as repository_of_step
 from tests.validation.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, INHERITED, PYTHON_MODELS, m
 from tests.validation.mutations import repository
 from tests.validation.oracle import Oracle, arguments
-from tritonforge.cli.comparison import without_backends
+from tritonforge.cli.validation import select_core_findings
 from tritonforge.validation.findings import verdict
 from tritonforge.validation.rules import views
 from tritonforge.validation.runner import validate
@@ -62,7 +62,7 @@ def difference(oracle: Oracle, files: Mapping[str, Any], options: Mapping[str, A
     heard = oracle.judge(files, *arguments(options))
     findings = validate(Tree.of(files), **options)
     if "python" not in oracle.real:
-        findings = without_backends(findings)
+        findings = select_core_findings(findings)
     if any("unable to load shared library" in sentence for sentence in heard.sentences):
         return ""  # the libraries of these repositories are empty files
     if (verdict(findings) == "loads") != heard.loads:
@@ -120,11 +120,11 @@ def test_random_warmup_and_completed_steps_are_judged_as_the_server_does(
     different = {}
     for seed in range(asked):
         files, options = completion_mutations.repository(seed)
-        ours = verdict(without_backends(validate(Tree.of(files), **options)))
+        ours = verdict(select_core_findings(validate(Tree.of(files), **options)))
         with monkeypatch.context() as patch:
             patch.setattr(views, "_completes", lambda *_: False)
             different[seed] = difference(oracle, files, options)
-            assumed = verdict(without_backends(validate(Tree.of(files), **options)))
+            assumed = verdict(select_core_findings(validate(Tree.of(files), **options)))
         if (ours, assumed) == ("refused", "loads"):
             different[seed] += "; refused only where a backend may complete it"
     assert {seed: found for seed, found in different.items() if found} == {}

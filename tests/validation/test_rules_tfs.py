@@ -242,7 +242,7 @@ def test_the_command_says_whose_verdict_it_is(tmp_path: Path) -> None:
     (folder / "m" / "1" / "saved_model.pb").write_bytes(b"x")
     done = tritonforge("validate", str(folder))
     assert done.returncode == 0
-    loads = "SageMaker's TensorFlow Serving container loads it; 1 model, nothing to say"
+    loads = "SageMaker's TensorFlow Serving container loads it; 1 model, no findings"
     assert done.stdout == f"{folder}: {loads}\n"
     (folder / "code").mkdir()
     (folder / "code" / "inference.py").write_text("def handler(data, context) return\n")

@@ -1,87 +1,125 @@
-"""The subcommand `tritonforge infer`: send tensors or images to a server, and print what it answers."""
+"""The command infer: it sends tensors or images to a server and prints the outputs."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
-from rich.markup import escape
 
+from tritonforge.cli.command import Command
 from tritonforge.cli.inference_run import InferenceAnswer, InferenceRun
 from tritonforge.cli.input_arguments import read_inputs
-from tritonforge.cli.output_rendering import checked_destination, text_lines, write_arrays
-from tritonforge.cli.printing import echo
-from tritonforge.cli.terminal import err, out, shown
+from tritonforge.cli.options import (
+    EXISTING_FILE,
+    FILE,
+    OUTPUT,
+    SAGEMAKER,
+    AwsOptions,
+    add_options,
+    declare_option,
+    json_option,
+    option,
+    reject_options,
+)
+from tritonforge.cli.output_rendering import check_destination, format_response, write_arrays
+from tritonforge.cli.printing import echo, print_error
+from tritonforge.cli.terminal import list_names, out, shown
 from tritonforge.errors import ConnectError, DecodeError, TritonForgeError
-from tritonforge.inference.client import Client, UnnamedModelError
+from tritonforge.files import describe_error
+from tritonforge.inference.client import (
+    Client,
+    UnnamedModelError,
+)
 
 __all__ = ["infer"]
 
-#: Characters of a server's error that are shown: some answer with a page of HTML.
-_SHOWN_ERROR: Final = 2000
-#: How many images of a request its error names.
-_SHOWN_FILES: Final = 4
+#: Characters of a server's error that are printed: some servers answer with a page of HTML.
+_ERROR_WIDTH = 2000
+#: Images of a request that its error names.
+_NAMED_FILES = 4
 
 
-#: Shown as it is: the first character is click's mark for that.
-_EXAMPLES: Final = """\b
-Examples:
-  tritonforge infer http://localhost:8000 photo.jpg
-  tritonforge infer http://localhost:8000 --model sum --input a='[1, 2]' --input b=@b.npy
-  tritonforge infer grpc://localhost:8001 --model story --input prompt="Once upon a time"
-  echo '{"a": [1, 2], "b": [3, 4]}' | tritonforge infer http://localhost:8000 --input @-
-"""
+@dataclass(frozen=True, slots=True)
+class EndpointOptions:
+    """What a request to a SageMaker endpoint adds to it."""
+
+    target_model: str | None = declare_option(
+        "--target-model", metavar="FILE", group=SAGEMAKER, help="The archive of a multi-model endpoint."
+    )
+    target_variant: str | None = declare_option(
+        "--target-variant", metavar="NAME", group=SAGEMAKER, help="The variant that serves the request."
+    )
+    inference_id: str | None = declare_option(
+        "--inference-id", metavar="ID", group=SAGEMAKER, help="The id under which data capture stores each request."
+    )
+    asynchronous: str | None = declare_option(
+        "--async", metavar="S3-URI", group=SAGEMAKER, help="Send requests to an asynchronous endpoint through S3."
+    )
 
 
-@click.command(epilog=_EXAMPLES)
+@dataclass(frozen=True, slots=True)
+class SequenceOptions:
+    """The sequence that the requests are part of."""
+
+    sequence_id: str | None = declare_option(
+        "--sequence-id",
+        metavar="ID",
+        group="Sequence options",
+        help="The sequence: a number or a text.",
+    )
+    start: bool = declare_option(
+        "--sequence-start", "--start", is_flag=True, group="Sequence options",
+        help="The first request starts the sequence.",
+    )  # fmt: skip
+    end: bool = declare_option(
+        "--sequence-end", "--end", is_flag=True, group="Sequence options", help="The last request ends the sequence."
+    )
+
+    def to_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the client's methods. Raises click.UsageError for options that do not fit."""
+        if self.sequence_id is None:
+            if self.start or self.end:
+                raise click.UsageError(f"--sequence-{'start' if self.start else 'end'} needs --sequence-id")
+            return {}
+        text = self.sequence_id
+        number = int(text) if text.isascii() and text.isdigit() else None
+        if number == 0 or text == "" or (number or 0) >= 2**64:
+            raise click.UsageError(
+                f"--sequence-id {text!r}: expected a number from 1 to 2**64 - 1, or a text that is not empty"
+            )
+        return {"sequence_id": number or text, "sequence_start": self.start, "sequence_end": self.end}
+
+
+@click.command(
+    cls=Command,
+    example="""\
+tritonforge infer http://localhost:8000 photo.jpg
+tritonforge infer http://localhost:8000 --model sum --input a='[1, 2]' --input b=@b.npy
+tritonforge infer grpc://localhost:8001 --model story --input prompt="Once upon a time"
+echo '{"a": [1, 2], "b": [3, 4]}' | tritonforge infer http://localhost:8000 --input @-""",
+)
 @click.argument("url")
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--model", help="The model to ask; default the only one of the server.")
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A tensor: JSON, text, @FILE, or @- for standard input. Repeat it for several inputs. NAME alone is the input "
-    "that takes the images.",
-)
-@click.option(
-    "--top",
-    type=click.IntRange(0),
-    help="Print the K best classes of each output of scores; 0 prints numbers. Default 5 for images; for tensors only "
-    "of outputs with labels.",
-)
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Images sent in one request.")
-@click.option("--sequence-id", metavar="ID", help="The sequence that the requests are part of: a number or a text.")
-@click.option("--sequence-start", "--start", "start", is_flag=True, help="The first request starts the sequence.")
-@click.option("--sequence-end", "--end", "end", is_flag=True, help="The last request ends the sequence.")
-@click.option("--stream", is_flag=True, help="gRPC: print each response as it arrives. Default for decoupled models.")
-@click.option("--binary/--no-binary", default=True, show_default=True, help="Send binary+json, or plain JSON.")
-@click.option(
-    "--timeout",
-    default=70.0,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Seconds to wait for a response.",
-)
-@click.option("--target-model", metavar="FILE", help="SageMaker: the archive of a multi-model endpoint.")
-@click.option("--target-variant", metavar="NAME", help="SageMaker: the variant that is to answer.")
-@click.option("--inference-id", metavar="ID", help="SageMaker: the id under which data capture keeps each request.")
-@click.option("--async", "asynchronous", metavar="S3-URI", help="SageMaker: ask an asynchronous endpoint, through S3.")
-@click.option("--region", metavar="NAME", help="SageMaker: the region; else as boto3 finds it.")
-@click.option("--endpoint-url", metavar="URL", help="SageMaker: override the AWS endpoint URL.")
-@click.option("--profile", metavar="NAME", help="SageMaker: the profile in ~/.aws/config.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Also write all outputs in full to FILE.npz, or a single one to FILE.npy.",
-)
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print.")
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.argument("images", nargs=-1, type=EXISTING_FILE)
+@option("--model", metavar="NAME", help="The model to run. Default: the only model of the server.")
+@option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="A tensor: JSON, text, @FILE, or @- for "
+        "standard input. Repeat it for several inputs. NAME alone is the input that takes the images.")  # fmt: skip
+@option("--top", type=click.IntRange(0), metavar="K", help="Print the K best classes of each output of scores; 0 "
+        "prints numbers. Default: 5 for images; for tensors only for outputs with labels.")  # fmt: skip
+@option("--batch", default=1, show_default=True, type=click.IntRange(1), metavar="N", help="Images in one request.")
+@option("--stream", is_flag=True, help="gRPC: print each response as it arrives. Default for decoupled models.")
+@option("--binary/--no-binary", default=True, show_default=True, help="Send binary+json, or plain JSON.")
+@option("--timeout", default=70.0, show_default=True, type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+        help="Wait this long for a response.")  # fmt: skip
+@add_options(SequenceOptions, "sequence")
+@add_options(EndpointOptions, "endpoint")
+@add_options(AwsOptions, "aws")
+@option("-o", "--output", type=FILE, group=OUTPUT,
+        help="Also write all outputs in full to FILE.npz, or a single one to FILE.npy.")  # fmt: skip
+@json_option
 def infer(
     url: str,
     images: tuple[Path, ...],
@@ -89,123 +127,114 @@ def infer(
     inputs: tuple[str, ...],
     top: int | None,
     batch: int,
-    sequence_id: str | None,
-    start: bool,
-    end: bool,
+    sequence: SequenceOptions,
     stream: bool,
     binary: bool,
     timeout: float,
+    endpoint: EndpointOptions,
+    aws: AwsOptions,
     output: Path | None,
-    form: str,
     as_json: bool,
-    **endpoint: str | None,
 ) -> int:
-    """Send tensors or encoded IMAGES (JPEG, PNG ...) to the server at URL, and print the outputs.
+    """Send tensors or encoded IMAGES (JPEG, PNG ...) to the server at URL and print the outputs.
 
     URL is http://host:8080 (the SageMaker front end), http://host:8000 or grpc://host:8001 (Triton's own), or
-    sagemaker://endpoint-name, where the options marked SageMaker hold.
+    sagemaker://ENDPOINT-NAME.
 
-    VALUE is converted to the datatype and shape of the input. A file is read by its name: .npy and .npz are arrays,
-    .json is JSON, .txt is text; any other file is sent as its bytes, as images are. @FILE without a name is an .npz
-    with an array for each input, or a JSON object: {"NAME": VALUE, ...} or a KServe v2 request. An input of text
-    (BYTES) takes VALUE as one element; a JSON list of strings is several.
+    VALUE is converted to the datatype and shape of the input. The name of a file decides how it is read: .npy and .npz
+    are arrays, .json is JSON, .txt is text; any other file is sent as its bytes, as images are. @FILE without a name is
+    an .npz with an array for each input, or a JSON object: {"NAME": VALUE, ...} or a KServe v2 request. An input of
+    text (BYTES) takes VALUE as one element; a JSON list of strings is several.
 
     In JSON, NaN and infinities are the strings "NaN", "Infinity" and "-Infinity"; bytes that are not UTF-8 are base64,
     with "encoding": "base64".
 
-    An image that the server refuses costs the others of its request too, no others.
+    Exit code 0: every request succeeded; 1: a request failed, which does not stop the others; 2: invalid input.
     """
-    as_json = as_json or form == "json"
-    checked_destination(output)
-    given = read_inputs(inputs, sys.stdin.buffer)
-    if given.image_input and not images:
-        raise click.UsageError(f"--input {given.image_input}: write NAME=VALUE, or give IMAGES for this input")
-    if not images and not given:
-        raise click.UsageError("there is nothing to send; give IMAGES, or tensors with --input NAME=VALUE")
+    check_destination(output)
+    arguments = read_inputs(inputs, sys.stdin.buffer)
+    if arguments.image_input and not images:
+        raise click.UsageError(f"--input {arguments.image_input}: write NAME=VALUE, or pass IMAGES for this input")
+    if not images and not arguments:
+        raise click.UsageError("no input; pass IMAGES, or tensors with --input NAME=VALUE")
     if output is not None and top:
-        raise click.UsageError(f"-o writes numbers, and --top {top} asks for classes instead of them; use one of them")
-    if output is not None:
-        top = 0
+        raise click.UsageError(f"-o writes numbers, but --top {top} requests classes instead of them; use one of them")
     if stream and images:
         raise click.UsageError("--stream takes tensors (--input NAME=VALUE), not IMAGES")
-    files = [(str(path), _read(path)) for path in images]
-    sequence = _sequence(sequence_id, start=start, end=end)
-    said: dict[str, Any] = {name: value for name, value in endpoint.items() if value is not None}
-    if said and not url.startswith("sagemaker://"):
-        option = {"asynchronous": "async"}.get(next(iter(said)), next(iter(said)).replace("_", "-"))
-        raise click.UsageError(f"--{option} is for SageMaker endpoints (sagemaker://NAME), not for {url}")
+    files = [(str(path), _read_image(path)) for path in images]
+    sequence_arguments = sequence.to_arguments()
+    endpoint_arguments: dict[str, Any] = {}
+    if url.startswith("sagemaker://"):
+        endpoint_arguments = {
+            name: value
+            for options in (endpoint, aws)
+            for name in options.__slots__
+            if (value := getattr(options, name)) is not None
+        }
+    else:
+        reject_options(f"applies to SageMaker endpoints (sagemaker://NAME), not to {url}", group=SAGEMAKER)
     answers: list[InferenceAnswer] = []
-    broken: TritonForgeError | None = None
-    with Client(url, model=model, timeout=timeout, **said) as client:
+    failure: TritonForgeError | None = None
+    with Client(url, model=model, timeout=timeout, **endpoint_arguments) as client:
         try:
-            run = InferenceRun(client, given, top=top, binary=binary, stream=stream, sequence=sequence)
+            run = InferenceRun(
+                client,
+                arguments,
+                top=0 if output is not None else top,
+                binary=binary,
+                stream=stream,
+                sequence=sequence_arguments,
+            )
             run.check_batch(batch)
-            for answer in run.ask_images(files, batch) if files else run.ask_tensors():
+            for answer in run.send_images(files, batch) if files else run.send_tensors():
                 answers.append(answer)
                 if not as_json:
-                    _print(answer, names=not files)
+                    _print(answer, has_names=not files)
         except UnnamedModelError as error:
             raise click.UsageError(f"{error}: --model NAME") from error
         except (ConnectError, DecodeError) as error:
             if not answers:
                 raise
-            broken = error  # what was answered until then is not lost
-    failed = broken is not None or any(answer.error for answer in answers)
+            failure = error  # the answers before it are printed
+    has_failed = failure is not None or any(answer.error for answer in answers)
     if as_json:
         document: dict[str, Any] = {"url": url, "answers": [row for answer in answers for row in answer.to_json()]}
-        if broken is not None:
-            document["error"] = {"message": str(broken), "exit_code": broken.exit_code}
+        if failure is not None:
+            document["error"] = {"message": str(failure), "exit_code": failure.exit_code}
         echo(json.dumps(document, indent=2, allow_nan=False))
-    if broken is not None:
-        err.print(f"[red]error:[/red] {escape(str(broken))}")
-    if output is not None and not failed:
-        write_arrays(output, [each.response.outputs for each in answers if each.response], batched=bool(files))
+    if failure is not None:
+        print_error(str(failure))
+    if output is not None and not has_failed:
+        write_arrays(output, [answer.response.outputs for answer in answers if answer.response], batched=bool(files))
     elif output is not None:
-        err.print(f"{output} is not written, because a request failed", markup=False)
-    return 1 if failed else 0
+        print_error(f"{output} is not written, because a request failed")
+    return 1 if has_failed else 0
 
 
-def _read(path: Path) -> bytes:
+def _read_image(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise click.UsageError(f"{path}: {error.strerror}") from error
+        raise click.UsageError(f"{path}: cannot read: {describe_error(error)}") from error
     if not content:
         raise click.UsageError(f"{path}: the file is empty")
     return content
 
 
-def _sequence(sequence_id: str | None, *, start: bool, end: bool) -> dict[str, Any]:
-    if sequence_id is None:
-        if start or end:
-            raise click.UsageError(f"{'--start' if start else '--end'} needs --sequence-id")
-        return {}
-    number = int(sequence_id) if sequence_id.isascii() and sequence_id.isdigit() else None
-    if number == 0 or sequence_id == "" or (number or 0) >= 2**64:
-        raise click.UsageError(
-            f"--sequence-id {sequence_id!r}: expected a number from 1 to 2**64 - 1, or a text that is not empty"
-        )
-    return {"sequence_id": number or sequence_id, "sequence_start": start, "sequence_end": end}
-
-
-def _print(answer: InferenceAnswer, *, names: bool) -> None:
-    """One answer as text; the error of a request is printed once, with all its images."""
+def _print(answer: InferenceAnswer, *, has_names: bool) -> None:
+    """Print an answer as text; the error of a request is printed once, with all its images."""
     if answer.error is not None:
-        files = ", ".join(answer.files[:_SHOWN_FILES])
-        if len(answer.files) > _SHOWN_FILES:
-            files += f" and {len(answer.files) - _SHOWN_FILES} more"
-        sentence = str(answer.error)[:_SHOWN_ERROR]
-        err.print(f"[red]error:[/red] {shown(files) + ': ' if files else ''}{escape(sentence)}")
+        files = list_names(answer.files, _NAMED_FILES)
+        print_error(f"{files + ': ' if files else ''}{str(answer.error)[:_ERROR_WIDTH]}")
         return
     response = answer.response
     assert response is not None
     variant = response.provenance.get("invoked_production_variant")
-    by = f", {escape(variant)}" if variant else ""
-    time_taken = f"[dim]{answer.milliseconds:.1f} ms{by}[/dim]"
+    time_taken = f"[dim]{answer.milliseconds:.1f} ms{f', {shown(variant)}' if variant else ''}[/dim]"
     model = f"{response.model_name} {response.model_version}".strip()
     title = model if answer.index is None else f"{model} response {answer.index}"
     for row, file in enumerate(answer.files) if answer.files else ((None, title),):
         out.print(f"[bold]{shown(file)}[/bold]  {time_taken}")
-        for line in text_lines(response, row, rows=len(answer.files), names=names):
+        for line in format_response(response, row, rows=len(answer.files), has_names=has_names):
             out.print(line, markup=False)
     out.file.flush()  # the next response of a stream may take long

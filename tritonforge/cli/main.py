@@ -1,44 +1,99 @@
-"""The command `tritonforge`: finds the subcommand, and turns every error into one sentence and an exit code.
-
-A subcommand's module is imported only when it runs, so that `--help` loads click and nothing else.
-"""
+"""The command `tritonforge`: finds the subcommand and turns every error into one sentence and an exit code."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import traceback
 from typing import Any, Final
 
 import click
 
 from tritonforge import temporary
-from tritonforge.cli.commands import Commands
-from tritonforge.cli.printing import echo
+from tritonforge.cli.command import Command, Group, Row
+from tritonforge.cli.printing import echo, echo_json, get_verbosity, print_error, set_verbosity
 from tritonforge.errors import TritonForgeError
 
 __all__ = ["cli", "main"]
 
-#: Subcommand: the function that holds it, and its line in `tritonforge --help`.
-_COMMANDS: Final = {
-    "build": ("tritonforge.cli.repository:build", "Build a model repository from its Python definition."),
-    "validate": ("tritonforge.cli.validation:validate", "Judge model repositories as Triton would, without a server."),
-    "explain": ("tritonforge.cli.validation:explain", "Say what a rule means, and how to mend it."),
-    "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
-    "infer": ("tritonforge.cli.inference:infer", "Send tensors or images to a server, and print the outputs."),
-    "train": ("tritonforge.cli.train:train", "Train a model as a SageMaker training job, here or there."),
-    "transform": ("tritonforge.cli.transform:transform", "Ask a model for every record of a folder or a prefix."),
-    "manifest": ("tritonforge.cli.manifest:manifest", "Check, convert, split and look at labelled data."),
-    "package": ("tritonforge.cli.packaging:package", "Pack a model repository as SageMaker's model.tar.gz."),
-    "deploy": ("tritonforge.cli.deployment:deploy", "Plan a SageMaker endpoint, and make it so."),
-    "destroy": ("tritonforge.cli.deployment:destroy", "Remove a deployment from SageMaker, and nothing else."),
-    "algorithm": ("tritonforge.cli.algorithm:algorithm", "Run an algorithm's programs as images do; publish it."),
-    "emulate": ("tritonforge.cli.emulation:emulate", "Run SageMaker on this machine, for unmodified AWS code."),
+_ALGORITHM: Final[dict[str, Row]] = {
+    "run": ("tritonforge.cli.algorithm_run:run", "Run the train or serve program of an algorithm's image."),
+    "show": ("tritonforge.cli.publishing:show", "Print what a program declares: hyperparameters, channels, metrics."),
+    "requests": ("tritonforge.cli.publishing:requests", "Print the requests that publish an algorithm, as JSON."),
+    "publish": ("tritonforge.cli.publication:publish", "Create an algorithm on SageMaker."),
+    "package": ("tritonforge.cli.publication:package", "Create a model package on SageMaker."),
+}
+
+_MANIFEST: Final[dict[str, Row]] = {
+    "check": ("tritonforge.cli.manifest_check:check", "List everything that is invalid in a data set."),
+    "convert": ("tritonforge.cli.manifest:convert", "Write a data set in another form."),
+    "split": ("tritonforge.cli.manifest:split", "Split a manifest into training and validation lines."),
+    "show": ("tritonforge.cli.contact_sheet:show", "Draw images with their boxes and classes as one PNG."),
 }
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+@click.command(cls=Group, rows=_ALGORITHM)
+def algorithm() -> None:
+    """Run the programs of an algorithm as its images run them, show what it declares, and publish it on SageMaker.
+
+    PROGRAM is a directory with the executables `train` and `serve`, as an image has them in /opt/program.
+    """
+
+
+@click.command(cls=Group, rows=_MANIFEST)
+def manifest() -> None:
+    """Check, convert, split and draw labelled data as SageMaker reads it.
+
+    A data set is an augmented manifest (JSON lines, as Ground Truth writes them), a classic manifest (a JSON array), an
+    annotations.json, or a directory of the built-in detector's documents; it is on this machine or on S3.
+    """
+
+
+@click.command(
+    cls=Command, example='eval "$(tritonforge completion bash)"',
+    epilog="Add the line to ~/.bashrc or ~/.zshrc; for fish: tritonforge completion fish | source",
+)  # fmt: skip
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print a script that completes commands, options and paths in SHELL."""
+    from click.shell_completion import get_completion_class
+
+    completer = get_completion_class(shell)
+    assert completer is not None  # the choices above are click's own
+    click.echo(completer(cli, {}, "tritonforge", "_TRITONFORGE_COMPLETE").source())
+    return 0
+
+
+#: Subcommand: what it is loaded from, and its line in `tritonforge --help`.
+_COMMANDS: Final[dict[str, Row]] = {
+    "build": ("tritonforge.cli.build:build", "Build a model repository from its Python definition."),
+    "validate": (
+        "tritonforge.cli.validation:validate",
+        "Validate model repositories without a server.",
+    ),
+    "explain": (
+        "tritonforge.cli.validation:explain",
+        "Print what a validation rule means.",
+    ),
+    "serve": ("tritonforge.cli.serving:serve", "Run a model repository on a real Triton on this machine."),
+    "infer": ("tritonforge.cli.inference:infer", "Send tensors or images to a server and print the outputs."),
+    "train": ("tritonforge.cli.train:train", "Run a SageMaker training job on this machine or on SageMaker."),
+    "transform": (
+        "tritonforge.cli.transform:transform",
+        "Run batch inference on every record of the input.",
+    ),
+    "manifest": (manifest, "Check, convert, split and draw labelled data."),
+    "package": ("tritonforge.cli.packaging:package", "Pack a model repository as SageMaker's model.tar.gz."),
+    "deploy": ("tritonforge.cli.deployment:deploy", "Create or update a SageMaker endpoint."),
+    "destroy": ("tritonforge.cli.deployment:destroy", "Delete a deployment from SageMaker."),
+    "algorithm": (algorithm, "Run an algorithm's programs as its images do; publish it on SageMaker."),
+    "emulate": ("tritonforge.cli.emulation:emulate", "Run SageMaker on this machine for unmodified AWS code."),
+    "completion": (completion, "Print the shell completion script for bash, zsh or fish."),
+}
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if is_given and not ctx.resilient_parsing:
         from tritonforge import __version__
 
         click.echo(f"tritonforge {__version__}")
@@ -46,16 +101,17 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 
 
 @click.command(
-    cls=Commands,
+    cls=Group,
     rows=_COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done; 1 the job ran and failed, validate refused, or --check found a difference; "
-    "2 invalid input or usage; 3 only for deploy --plan --detailed-exitcode: there is something to do; "
+    epilog="Exit codes: 0 success; 1 the job ran and failed, validate refused, or --check found a difference; "
+    "2 invalid input or usage; 3 only for deploy --plan --detailed-exitcode: there are changes to apply; "
     "130 interrupted.",
 )
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print it.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."
+)
 def cli() -> None:
-    """Python definitions become a Triton model repository, proved right before any server sees it."""
+    """Build, validate, serve and deploy Triton model repositories from Python definitions."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,38 +121,38 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     temporary.sweep()
+    set_verbosity("normal")
     try:
         code: Any = cli.main(arguments, prog_name="tritonforge", standalone_mode=False)
     except TritonForgeError as error:
-        _tell(str(error), error.exit_code, arguments)
-        return error.exit_code
+        return _report_error(str(error), error.exit_code, arguments)
     except click.UsageError as error:
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
-        _tell(f"{error.format_message()}{hint}", 2, arguments)
-        return 2
+        return _report_error(f"{error.format_message()}{hint}", 2, arguments)
     except click.ClickException as error:
-        _tell(error.format_message(), error.exit_code, arguments)
-        return error.exit_code
+        return _report_error(error.format_message(), error.exit_code, arguments)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         return 130
     except BrokenPipeError:
-        # The reader of our output left (`| head`): nobody is there to be told.
+        # The reader of standard output ended (`| head`); the interpreter must not flush to it on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code if isinstance(code, int) else 0
 
 
-def _tell(sentence: str, code: int, arguments: list[str]) -> None:
-    """One error: as a sentence on standard error, and for machines as JSON on standard output as well."""
-    if _wants_json(arguments):
-        echo(json.dumps({"error": {"message": sentence, "exit_code": code}}))
-    click.secho("error: ", err=True, nl=False, fg="red")
-    echo(sentence, err=True)
+def _report_error(sentence: str, code: int, arguments: list[str]) -> int:
+    """Print an error as a sentence on standard error, and as JSON on standard output if JSON is requested."""
+    if get_verbosity() == "verbose":
+        traceback.print_exc()
+    if _is_json_requested(arguments):
+        echo_json({"error": {"message": sentence, "exit_code": code}}, indent=None)
+    print_error(sentence)
+    return code
 
 
-def _wants_json(arguments: list[str]) -> bool:
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return "--json" in arguments or any(
-        each == "--format=json" or (each, after) == ("--format", "json") for each, after in pairs
-    )
+def _is_json_requested(arguments: list[str]) -> bool:
+    """Return True if the arguments before ``--`` request JSON; they may be invalid otherwise."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    text = " ".join(["", *options, ""])
+    return any(f" {form} " in text for form in ("--json", "--format=json", "--format json"))

@@ -1,34 +1,45 @@
-"""The subcommands of labelled data: manifest check, convert, split, show."""
+"""The commands manifest convert and manifest split."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
 
 import click
-from rich.markup import escape
 
-from tritonforge.cli import dataset
-from tritonforge.cli.dataset import (
+from tritonforge.cli.command import Command
+from tritonforge.cli.data_set import (
     FORMS,
-    Dataset,
+    DataSet,
     Form,
     LocatedError,
-    data_set,
-    located,
-    plural,
-    within,
+    form_option,
+    join_labels,
+    locate,
+    open_data_set,
+    read_class_names,
+    with_path,
 )
-from tritonforge.cli.deployment.flags import place_flags
-from tritonforge.cli.gallery import show
-from tritonforge.cli.inspection import check
-from tritonforge.cli.printing import echo
-from tritonforge.cli.terminal import Steps, err, steps
-from tritonforge.cli.writing import folder_written, written
-from tritonforge.errors import ManifestError
+from tritonforge.cli.options import (
+    EXISTING_FILE,
+    FILE,
+    SAGEMAKER,
+    AwsOptions,
+    add_options,
+    json_option,
+    option,
+    reject_options,
+)
+from tritonforge.cli.printing import echo, echo_json
+from tritonforge.cli.terminal import Steps, format_count, note, steps
+from tritonforge.errors import ManifestError, TritonForgeError
+from tritonforge.files import describe_error, replace_file
 from tritonforge.training.manifest import (
     LabelledImage,
     Line,
@@ -45,153 +56,229 @@ from tritonforge.training.manifest.detection_formats import find_class_gaps
 from tritonforge.training.manifest.labels import DEFAULT_LABEL, list_classes
 from tritonforge.training.manifest.lines import encode_json
 
-__all__ = ["manifest"]
+__all__ = ["convert", "split"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def manifest() -> None:
-    """Labelled data as SageMaker reads it: check it, convert it, split it, look at it.
-
-    A data set is an augmented manifest (JSON lines, as Ground Truth writes them), a classic manifest (a JSON array), an
-    annotations.json, or a folder of the built-in detector's documents; on this machine or on S3.
-    """
-
-
-manifest.add_command(check)
-manifest.add_command(show)
-
-
-@manifest.command(short_help="Write a data set in another form.")
+@click.command(
+    cls=Command,
+    example="tritonforge manifest convert annotations.json --to augmented --images s3://bucket/images "
+    "-o train.manifest",
+)
 @click.argument("path", metavar="DATASET")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file, or the new folder.")
-@click.option("--to", type=click.Choice(["augmented", "annotations", "detector"]), required=True, help="The new form.")
-@dataset.form_flag
-@click.option("--images", metavar="PREFIX", default="", help="Where the images lie: what is before their names.")
-@click.option(
-    "--label", metavar="NAME", help=f"The label's attribute; default: the only one, and {DEFAULT_LABEL} in a new file."
-)
-@click.option(
+@option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file or new directory to write.")
+@option("--to", type=click.Choice(["augmented", "annotations", "detector"]), required=True, help="The new form.")
+@form_option
+@option("--images", metavar="PREFIX", default="", help="The prefix of the names of the images.")
+@option("--label", metavar="NAME", help=f"The label attribute. Default: the only one; {DEFAULT_LABEL} in a new file.")
+@option(
     "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Labels for a classic manifest, one a line in its order: .csv (label, or key,label), or JSON lines.",
+    type=EXISTING_FILE,
+    help="Labels for a classic manifest, one per line in its order: .csv (label, or key,label) or JSON lines.",
 )
-@click.option(
+@option(
     "--class-names",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Names of classes that DATASET does not tell: JSON by number, or one a line.",
+    type=EXISTING_FILE,
+    help="Names of classes that DATASET lacks: JSON by number, or one name per line.",
 )
-@click.option(
+@option(
     "--write-class-names",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the names of classes to this file, as annotations.json has no room for them.",
+    type=FILE,
+    help="Write the names of classes to this file; annotations.json cannot store them.",
 )
-@dataset.report_flag
-@place_flags
+@add_options(AwsOptions, "aws")
+@json_option
 def convert(
     path: str,
     output: Path,
-    to: str,
+    to: Form,
     form: Form | None,
     images: str,
     label: str | None,
     labels: Path | None,
     class_names: Path | None,
     write_class_names: Path | None,
-    report: str,
-    **flags: Any,
+    aws: AwsOptions,
+    as_json: bool,
 ) -> int:
-    """Write DATASET in another form; what is wrong with it ends the work, and nothing is written.
+    """Write DATASET in another form; an invalid DATASET stops the conversion and nothing is written.
 
-    annotations.json and the detector's documents name images without a folder: --images says what their addresses
-    begin with, and is taken off again on the way back.
+    annotations.json and the detector's documents name images without a directory: --images is added to their names, and
+    removed in the other direction.
     """
-    found = data_set(path, form, flags)
-    if (labels is not None) and (found.form, to) != ("classic", "augmented"):
-        raise click.UsageError("--labels go with a classic manifest that becomes an augmented one")
-    if found.form == "classic" and to != "augmented":
-        raise click.UsageError(f"{path} is a classic manifest, which has no boxes; make it augmented")
-    if found.form in ("annotations", "detector") and to == "augmented" and not images:
-        raise click.UsageError("say where the images lie: --images s3://bucket/folder")
-    names = dataset.class_names_of(class_names)
+    if not path.startswith("s3://"):
+        reject_options("applies to data on S3", group=SAGEMAKER)
+    data_set = open_data_set(path, form, aws)
+    if labels is not None and (data_set.form, to) != ("classic", "augmented"):
+        raise click.UsageError("--labels applies to a classic manifest with --to augmented")
+    if data_set.form == "classic" and to != "augmented":
+        raise click.UsageError(f"{path} is a classic manifest, which has no boxes; use --to augmented")
+    if data_set.form in ("annotations", "detector") and to == "augmented" and not images:
+        raise click.UsageError("--to augmented needs the prefix of the images: --images s3://bucket/prefix")
+    names = read_class_names(class_names)
     tally = _Tally(names)
     with steps() as progress:
-        progress.begin(f"converting {path}, {FORMS[found.form]}, to {FORMS[_as_form(to)]}")
+        progress.begin(f"converting {path}, {FORMS[data_set.form]}, to {FORMS[to]}")
         if to == "augmented":
-            with written(output) as file:
-                for line in _augmented(found, progress, images=images, label=label, labels=labels, names=names):
-                    file.write(line.to_bytes())
-                    tally.line(line)
+            with _replace(output) as write_output:
+                for line in _convert_to_lines(
+                    data_set, progress, images=images, label=label, labels=labels, names=names
+                ):
+                    write_output(line.to_bytes())
+                    tally.add_line(line)
         else:
-            pictures = tally.images(_pictures(found, progress, tally, images=images, label=label, names=names))
-            folder = images if found.form == "augmented" else ""
+            labelled_images = tally.count_images(
+                _read_images(data_set, progress, tally, images=images, label=label, names=names)
+            )
+            folder = images if data_set.form == "augmented" else ""
             if to == "annotations":
-                document = next(within(path, (build_annotations(each, folder=folder) for each in (pictures,))))
-                with written(output) as file:
-                    file.write(encode_json(document) + b"\n")
+                with _name_file(path):
+                    document = build_annotations(labelled_images, folder=folder)
+                with _replace(output) as write_output:
+                    write_output(encode_json(document) + b"\n")
             else:
-                with folder_written(output) as write:
-                    for image in pictures:
-                        write(*next(within(path, (build_detector_document(each, folder=folder) for each in (image,)))))
+                with _create_directory(output) as write_document:
+                    for image in labelled_images:
+                        with _name_file(path):
+                            name, content = build_detector_document(image, folder=folder)
+                        write_document(name, content)
         if write_class_names is not None:
-            with written(write_class_names) as file:
-                file.write(json.dumps({str(key): tally.names[key] for key in sorted(tally.names)}).encode() + b"\n")
-    _tell_conversion(tally, output, to, report)
+            with _replace(write_class_names) as write_names:
+                write_names(json.dumps({str(key): tally.names[key] for key in sorted(tally.names)}).encode() + b"\n")
+    _report_conversion(tally, output, to, as_json=as_json)
     return 0
 
 
-@manifest.command(short_help="Split into lines to learn from and lines to be judged on.")
+@click.command(
+    cls=Command,
+    example="tritonforge manifest split all.manifest --train train.manifest --validation validation.manifest",
+)
 @click.argument("path", metavar="MANIFEST")
-@click.option("--train", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Lines to learn from.")
-@click.option(
-    "--validation", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Lines to be judged on."
+@option("--train", type=FILE, required=True, help="The file for the training lines.")
+@option("--validation", type=FILE, required=True, help="The file for the validation lines.")
+@option(
+    "--fraction", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="The share of validation lines."
 )
-@click.option(
-    "--fraction", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Of lines, for validation."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Another one gives another split.")
-@click.option("--by", default="source-ref", show_default=True, metavar="NAME", help="The attribute that decides.")
-@dataset.report_flag
-@place_flags
+@option("--seed", type=int, default=0, show_default=True, help="Another seed gives another split.")
+@option("--by", default="source-ref", show_default=True, metavar="NAME", help="The attribute that decides the side.")
+@add_options(AwsOptions, "aws")
+@json_option
 def split(
-    path: str, train: Path, validation: Path, fraction: float, seed: int, by: str, report: str, **flags: Any
+    path: str,
+    train: Path,
+    validation: Path,
+    fraction: float,
+    seed: int,
+    by: str,
+    aws: AwsOptions,
+    as_json: bool,
 ) -> int:
-    """Split an augmented manifest into lines to learn from and lines to be judged on; each stays as it is.
+    """Split an augmented manifest into training and validation lines; the lines do not change.
 
-    The side of a line follows from a hash of its source-ref and the seed, so that an image is on the same side in every
-    manifest that it is in.
+    The side of a line follows from a hash of its source-ref and the seed, so an image is on the same side in every
+    manifest.
     """
     if train.absolute() == validation.absolute():
         raise click.UsageError("--train and --validation must be two files")
-    found = data_set(path, "augmented", flags)
-    sides: dict[Split, Counter[str]] = {"train": Counter(), "validation": Counter()}
+    if not path.startswith("s3://"):
+        reject_options("applies to data on S3", group=SAGEMAKER)
+    data_set = open_data_set(path, "augmented", aws)
+    classes: dict[Split, Counter[str]] = {"train": Counter(), "validation": Counter()}
     counts: Counter[Split] = Counter()
-    with steps() as progress, written(train) as learnt, written(validation) as judged:
+    with steps() as progress, _replace(train) as write_train, _replace(validation) as write_validation:
         progress.begin(f"splitting {path}")
-        for line in within(path, read_lines(found.chunks(progress))):
-            chosen = next(within(path, (assign_split(each, fraction=fraction, seed=seed, by=by) for each in (line,))))
-            (learnt if chosen == "train" else judged).write(line.text + b"\n")
+        for line in with_path(path, read_lines(data_set.chunks(progress))):
+            with _name_file(path):
+                chosen = assign_split(line, fraction=fraction, seed=seed, by=by)
+            (write_train if chosen == "train" else write_validation)(line.text + b"\n")
             counts[chosen] += 1
             for name in find_labels(line):
-                sides[chosen].update(f"{name}: class {each}" for each in set(list_classes(line, name)))
+                classes[chosen].update(f"{name}: class {number}" for number in set(list_classes(line, name)))
         if not counts:
             raise LocatedError(f"{path}: the manifest is empty")
     total = sum(counts.values())
     share = counts["validation"] / total
-    lonely = sorted(set(sides["train"]) ^ set(sides["validation"])) if fraction not in (0, 1) else []
-    if report == "json":
-        told = {"train": counts["train"], "validation": counts["validation"], "asked": fraction, "fraction": share}
-        echo(json.dumps({**told, "seed": seed, "by": by, "on_one_side_only": lonely}, indent=2))
+    one_sided = sorted(set(classes["train"]) ^ set(classes["validation"])) if fraction not in (0, 1) else []
+    if as_json:
+        document = {
+            "train": counts["train"],
+            "validation": counts["validation"],
+            "asked": fraction,
+            "fraction": share,
+            "seed": seed,
+            "by": by,
+            "on_one_side_only": one_sided,
+        }
+        echo_json(document)
     else:
-        echo(f"{train}: {plural(counts['train'], 'line')}")
-        echo(f"{validation}: {plural(counts['validation'], 'line')}, {share:.1%} of all (asked: {fraction:.1%})")
-    for each in lonely[:20]:
-        place = "train" if each in sides["train"] else "validation"
-        err.print(f"[yellow]note:[/yellow] {escape(each)} is on lines of {place} only")
+        echo(f"{train}: {format_count(counts['train'], 'line')}")
+        requested = f"{share:.1%} of all (requested: {fraction:.1%})"
+        echo(f"{validation}: {format_count(counts['validation'], 'line')}, {requested}")
+    for name in one_sided[:20]:
+        note(f"{name} is on lines of {'train' if name in classes['train'] else 'validation'} only")
     return 0
 
 
+@contextmanager
+def _name_file(path: str) -> Iterator[None]:
+    """Add the file to the message of a ManifestError."""
+    try:
+        yield
+    except ManifestError as error:
+        raise locate(path, error) from error
+
+
+@contextmanager
+def _replace(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Yield what writes to a file that `replace_file` replaces. Raises TritonForgeError that names the file."""
+    with _name_target(path), replace_file(path) as file:
+
+        def write(content: bytes) -> None:
+            with _name_target(path):
+                file.write(content)
+
+        yield write
+
+
+@contextmanager
+def _create_directory(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+    """Create a directory that appears when it is complete; yield what writes a file in it."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise click.UsageError(f"{path} already exists (expected a new or empty directory)")
+    with _name_target(path):
+        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}."))
+
+        def write(name: str, content: bytes) -> None:
+            target = partial / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with target.open("xb") as file:
+                    file.write(content)
+            except FileExistsError as error:
+                raise ManifestError(f"two images map to the document {name}") from error
+
+        try:
+            yield write
+            partial.chmod(0o755)
+            with contextlib.suppress(FileNotFoundError):
+                path.rmdir()
+            partial.replace(path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _name_target(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise TritonForgeError(f"{path}: cannot write: {describe_error(error)}") from error
+
+
 class _Tally:
-    """What went through a conversion."""
+    """Counts of a conversion."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self.count = 0
@@ -200,14 +287,14 @@ class _Tally:
         self.classes: set[int] = set()
         self.names = dict(names)
 
-    def line(self, line: Line) -> None:
+    def add_line(self, line: Line) -> None:
         self.count += 1
         for name in find_labels(line, "boxes"):
-            found = list_classes(line, name)
-            self.boxes += len(found)
-            self.classes.update(found)
+            numbers = list_classes(line, name)
+            self.boxes += len(numbers)
+            self.classes.update(numbers)
 
-    def images(self, images: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
+    def count_images(self, images: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
         for image in images:
             self.count += 1
             self.boxes += len(image.boxes.boxes)
@@ -216,74 +303,70 @@ class _Tally:
             yield image
 
 
-def _augmented(
-    found: Dataset, progress: Steps, *, images: str, label: str | None, labels: Path | None, names: Mapping[int, str]
+def _convert_to_lines(
+    data_set: DataSet, progress: Steps, *, images: str, label: str | None, labels: Path | None, names: Mapping[int, str]
 ) -> Iterator[Line]:
-    if found.form == "classic" and labels is not None:
-        uris = within(found.path, read_classic_uris(found.chunks(progress)))
-        yield from within(found.path, dataset.joined(uris, labels, label or "label"))
+    if data_set.form == "classic" and labels is not None:
+        uris = with_path(data_set.path, read_classic_uris(data_set.chunks(progress)))
+        yield from with_path(data_set.path, join_labels(uris, labels, label or "label"))
     else:
-        yield from found.lines(progress, folder=images, names=names, label=label or DEFAULT_LABEL)
+        yield from data_set.lines(progress, folder=images, names=names, label=label or DEFAULT_LABEL)
 
 
-def _pictures(
-    found: Dataset, progress: Steps, tally: _Tally, *, images: str, label: str | None, names: Mapping[int, str]
+def _read_images(
+    data_set: DataSet, progress: Steps, tally: _Tally, *, images: str, label: str | None, names: Mapping[int, str]
 ) -> Iterator[LabelledImage]:
-    """The labelled images of a data set; lines without the label are counted, and left out."""
-    if found.form != "augmented":
-        yield from found.images(images, names)
+    """Yield the read_labelled_image images of a data set; lines without the label are counted and skipped."""
+    if data_set.form != "augmented":
+        yield from data_set.images(images, names)
         return
     chosen = label
-    for line in found.lines(progress, names=names):
+    for line in data_set.lines(progress, names=names):
         if chosen is None:
-            chosen = the_label(found.path, line)
+            chosen = _choose_label(data_set.path, line)
         image = None
         if chosen is not None:
             try:
                 image = read_labelled_image(line, chosen)
             except ManifestError as error:
-                hint = f"; tritonforge manifest check {found.path} lists everything"
-                raise located(found.path, error, hint) from error
+                hint = f"; tritonforge manifest check {data_set.path} lists all problems"
+                raise locate(data_set.path, error, hint) from error
         if image is None:
             tally.left_out += 1
         else:
             yield LabelledImage(image.source, image.boxes, {**names, **image.names})
     if chosen is None or not tally.count:
         what = f"no line has the label {chosen}" if chosen else "no line has a label with boxes"
-        raise LocatedError(f"{found.path}: {what}")
+        raise LocatedError(f"{data_set.path}: {what}")
 
 
-def the_label(path: str, line: Line) -> str | None:
-    """The one label with boxes of a line, None where it has none."""
-    found = list(find_labels(line, "boxes"))
-    if len(found) > 1:
+def _choose_label(path: str, line: Line) -> str | None:
+    """Return the only label with boxes of a line, None if it has none. Raises click.UsageError for several."""
+    labels = list(find_labels(line, "boxes"))
+    if len(labels) > 1:
         raise click.UsageError(
-            f"{path}:{line.number}: there are the labels {', '.join(found)}; say which: --label NAME"
+            f"{path}:{line.number}: several labels: {', '.join(labels)}; choose one with --label NAME"
         )
-    return found[0] if found else None
+    return labels[0] if labels else None
 
 
-def _tell_conversion(tally: _Tally, output: Path, to: str, report: str) -> None:
+def _report_conversion(tally: _Tally, output: Path, to: str, *, as_json: bool) -> None:
     notes = []
     if tally.left_out:
-        notes.append(f"left out: {plural(tally.left_out, 'line')} without the label")
+        notes.append(f"skipped: {format_count(tally.left_out, 'line')} without the label")
     missing = find_class_gaps(tally.classes) if to == "detector" else []
     if missing:
         notes.append(
-            "the built-in detector wants classes numbered from 0 without gaps; "
-            f"of {', '.join(map(str, missing))} there is no box"
+            "the built-in detector needs classes numbered from 0 without gaps; "
+            f"no box of class {', '.join(map(str, missing))}"
         )
     unnamed = sorted(tally.classes - set(tally.names)) if to == "detector" else []
     if unnamed:
-        notes.append(f"classes without a name: {', '.join(map(str, unnamed[:20]))} (--class-names tells them)")
-    if report == "json":
-        told = {"output": str(output), "images": tally.count, "boxes": tally.boxes, "left_out": tally.left_out}
-        echo(json.dumps({**told, "classes": sorted(tally.classes), "notes": notes}, indent=2))
+        notes.append(f"classes without a name: {', '.join(map(str, unnamed[:20]))} (set them with --class-names)")
+    if as_json:
+        counts = {"images": tally.count, "boxes": tally.boxes, "left_out": tally.left_out}
+        echo_json({"output": str(output), **counts, "classes": sorted(tally.classes), "notes": notes})
     else:
-        echo(f"{output}: {plural(tally.count, 'image')}, {plural(tally.boxes, 'box', 'boxes')}")
-    for note in notes:
-        err.print(f"[yellow]note:[/yellow] {escape(note)}")
-
-
-def _as_form(to: str) -> Form:
-    return next(each for each in get_args(Form) if each == to)
+        echo(f"{output}: {format_count(tally.count, 'image')}, {format_count(tally.boxes, 'box', 'boxes')}")
+    for sentence in notes:
+        note(sentence)

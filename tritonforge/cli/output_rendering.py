@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,160 +12,155 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from tritonforge.cli.writing import written
 from tritonforge.datatypes import from_numpy
+from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import terminal_line, terminal_text
+from tritonforge.files import describe_error, replace_file
 from tritonforge.inference.wire import Class, Response
 
-__all__ = ["checked_destination", "json_outputs", "text_lines", "write_arrays"]
+__all__ = ["check_destination", "format_response", "outputs_to_json", "write_arrays"]
 
 Array = npt.NDArray[Any]
 
-#: What is shown of a tensor: elements, and characters of a text.
+#: The elements of a tensor and the characters of a text that are printed.
 _SHOWN_ELEMENTS: Final = 8
 _SHOWN_CHARACTERS: Final = 2000
 
 
-def json_outputs(response: Response, row: int | None = None, *, rows: int = 1) -> dict[str, Any]:
-    """The outputs as plain JSON, in full.
+def outputs_to_json(response: Response, row: int | None = None, *, rows: int = 1) -> dict[str, Any]:
+    """Return the outputs as plain JSON, in full.
 
     Classes are a list of ``{"score", "index", "label"}``. A tensor has ``datatype`` and ``shape`` as in KServe v2 and
     ``data``, flat and row-major. JSON has no NaN and no infinity: they are the strings ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``. Elements of BYTES are strings; where one is not UTF-8 all of them are base64, and ``encoding`` says
-    so. ``row`` takes one row of a batch of ``rows`` only.
+    ``"-Infinity"``. Elements of BYTES are strings; if one is not UTF-8 all of them are base64, and ``encoding`` is
+    ``"base64"``. ``row`` selects one row of a batch of ``rows``.
     """
-    told: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     for name, array in response.outputs.items():
         if name not in response.classified:
-            told[name] = _json_tensor(_row(array, row, rows))
+            document[name] = _tensor_to_json(_select_row(array, row, rows))
             continue
-        classes = [[_json_class(each) for each in found] for found in response.classes(name)]
-        told[name] = classes[row or 0] if len(classes) == (1 if row is None else rows) else classes
-    return told
+        classes = [[_class_to_json(entry) for entry in row_classes] for row_classes in response.classes(name)]
+        document[name] = classes[row or 0] if len(classes) == (1 if row is None else rows) else classes
+    return document
 
 
-def text_lines(response: Response, row: int | None = None, *, rows: int = 1, names: bool) -> Iterator[str]:
-    """The outputs for people, by their kinds: classes, text, and numbers, abbreviated.
+def format_response(response: Response, row: int | None = None, *, rows: int = 1, has_names: bool) -> Iterator[str]:
+    """Yield lines of text with the outputs: classes, text, and numbers, abbreviated.
 
-    ``row`` as in `json_outputs`; ``names`` shows the name of a single output too.
+    ``row`` as in `outputs_to_json`; ``has_names`` prints the name of a single output too.
     """
     for name, array in response.outputs.items():
         shown = terminal_line(name)
         if name in response.classified:
             classes = response.classes(name)
-            if names or len(response.outputs) > 1:
+            if has_names or len(response.outputs) > 1:
                 yield f"  {shown}"
-            for found in classes[row : row + 1] if row is not None and len(classes) == rows else classes:
-                for each in found:
-                    yield f"  {each.score:10.6f}  {each.index:5d}  {terminal_line(each.label)}".rstrip()
+            for entries in classes[row : row + 1] if row is not None and len(classes) == rows else classes:
+                for entry in entries:
+                    yield f"  {entry.score:10.6f}  {entry.index:5d}  {terminal_line(entry.label)}".rstrip()
             continue
-        part = _row(array, row, rows)
+        part = _select_row(array, row, rows)
         datatype = from_numpy(part.dtype)
         head = f"{datatype.wire if datatype else part.dtype} {list(part.shape)}"
-        line = f"  {shown}  {head}" if names or len(response.outputs) > 1 else f"  {head}"
+        line = f"  {shown}  {head}" if has_names or len(response.outputs) > 1 else f"  {head}"
         if part.dtype != object:
-            yield f"{line}  {_numbers(part)}"
+            yield f"{line}  {_format_numbers(part)}"
             continue
         yield line
         elements = part.reshape(-1).tolist()
         for element in elements[:_SHOWN_ELEMENTS]:
-            yield from (f"    {line}" for line in _text(element))
+            yield from (f"    {line}" for line in _format_text(element))
         if len(elements) > _SHOWN_ELEMENTS:
             yield f"    ... ({len(elements) - _SHOWN_ELEMENTS} more)"
 
 
-def checked_destination(path: Path | None) -> None:
-    """Refuse a file name whose form is unknown before any request is made. Raises click.UsageError."""
+def check_destination(path: Path | None) -> None:
+    """Refuse a file name with an unknown suffix before any request is sent. Raises click.UsageError."""
     if path is not None and path.suffix.lower() not in (".npz", ".npy"):
-        raise click.UsageError(f"{path}: write the outputs to a file that ends in .npz, or .npy for a single output")
+        raise click.UsageError(f"{path}: expected a file name that ends in .npz, or in .npy for a single output")
     if path is not None and not path.parent.is_dir():
-        raise click.UsageError(f"{path}: there is no directory {path.parent}")
+        raise click.UsageError(f"{path}: cannot write: directory {path.parent} does not exist")
 
 
 def write_arrays(path: Path, responses: Sequence[Mapping[str, Array]], *, batched: bool) -> None:
-    """Write the outputs of all responses as numpy's ``.npz``, or ``.npy`` where there is one output.
+    """Write the outputs of all responses as numpy's ``.npz``, or ``.npy`` if there is one output.
 
-    ``batched`` responses are rows of one batch, and joined. The outputs of several others are named ``0/NAME``,
+    ``batched`` responses are rows of one batch and are joined. The outputs of several others are named ``0/NAME``,
     ``1/NAME``, and so on. BYTES become numpy's byte strings. Raises click.UsageError and TritonForgeError.
     """
-    rows = _joined(responses) if batched else None
+    rows = _join_rows(responses) if batched else None
     several = len(responses) > 1
     arrays = rows or {
         f"{index}/{name}" if several else name: array
         for index, response in enumerate(responses)
         for name, array in response.items()
     }
-    stored = {name: _storable(name, array) for name, array in arrays.items()}
+    stored = {name: _to_storable(name, array) for name, array in arrays.items()}
     if path.suffix.lower() == ".npy" and len(stored) != 1:
         raise click.UsageError(f"{path}: a .npy file holds one output, got {', '.join(stored) or 'none'}; write .npz")
-    with written(path) as file:
-        if path.suffix.lower() == ".npy":
-            np.save(_Sink(file), next(iter(stored.values())), allow_pickle=False)
-        else:
-            buffer = io.BytesIO()
-            np.savez(buffer, **stored)
-            file.write(buffer.getvalue())
+    try:
+        with replace_file(path) as file:
+            if path.suffix.lower() == ".npy":
+                np.save(file, next(iter(stored.values())), allow_pickle=False)
+            else:
+                np.savez(file, **stored)
+    except OSError as error:
+        raise TritonForgeError(f"{path}: cannot write: {describe_error(error)}") from error
 
 
-class _Sink:
-    """What numpy.save writes to: any object with ``write``."""
-
-    def __init__(self, file: Any) -> None:
-        self.write = file.write
-
-
-def _joined(responses: Sequence[Mapping[str, Array]]) -> dict[str, Array] | None:
-    """The rows of all responses, by output; None where they differ in their shapes."""
+def _join_rows(responses: Sequence[Mapping[str, Array]]) -> dict[str, Array] | None:
+    """Return the rows of all responses by output; None if their shapes differ."""
     try:
         return {name: np.concatenate([response[name] for response in responses]) for name in responses[0]}
     except (ValueError, KeyError):
         return None
 
 
-def _row(array: Array, row: int | None, rows: int) -> Array:
-    """One row of a batch; all of an array that does not have a row for each image, as of a model without batches."""
+def _select_row(array: Array, row: int | None, rows: int) -> Array:
+    """Return one row of a batch; the whole array if it does not have a row for each image."""
     return array if row is None or not array.ndim or array.shape[0] != rows else array[row]
 
 
-def _json_class(entry: Class) -> dict[str, Any]:
+def _class_to_json(entry: Class) -> dict[str, Any]:
     return {
-        "score": _json_number(entry.score),
+        "score": _number_to_json(entry.score),
         "index": entry.index,
         **({"label": entry.label} if entry.label else {}),
     }
 
 
-def _json_tensor(array: Array) -> dict[str, Any]:
+def _tensor_to_json(array: Array) -> dict[str, Any]:
     datatype = from_numpy(array.dtype)
-    told: dict[str, Any] = {"datatype": datatype.wire if datatype else str(array.dtype), "shape": list(array.shape)}
+    document: dict[str, Any] = {"datatype": datatype.wire if datatype else str(array.dtype), "shape": list(array.shape)}
     flat = array.reshape(-1)
     if array.dtype == object:
         try:
-            return {**told, "data": [element.decode() for element in flat.tolist()]}
+            return {**document, "data": [element.decode() for element in flat.tolist()]}
         except UnicodeDecodeError:
             data = [base64.b64encode(element).decode() for element in flat.tolist()]
-            return {**told, "encoding": "base64", "data": data}
+            return {**document, "encoding": "base64", "data": data}
     if array.dtype.kind in "biu":
-        return {**told, "data": flat.tolist()}
-    return {**told, "data": [_json_number(element) for element in flat.astype(np.float64).tolist()]}
+        return {**document, "data": flat.tolist()}
+    return {**document, "data": [_number_to_json(element) for element in flat.astype(np.float64).tolist()]}
 
 
-def _json_number(value: float) -> float | str:
+def _number_to_json(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _numbers(array: Array) -> str:
+def _format_numbers(array: Array) -> str:
     flat = array.reshape(-1)
     elements = flat[:_SHOWN_ELEMENTS]
     kept = elements.tolist() if array.dtype.kind in "biu" else elements.astype(np.float64).tolist()
-    shown = ", ".join(f"{each:.6g}" if isinstance(each, float) else str(each).lower() for each in kept)
+    shown = ", ".join(f"{value:.6g}" if isinstance(value, float) else str(value).lower() for value in kept)
     return f"{shown} ..." if flat.size > _SHOWN_ELEMENTS else shown
 
 
-def _text(element: bytes) -> list[str]:
-    """The lines of one element of BYTES; of bytes that are no text their start, and how many they are."""
+def _format_text(element: bytes) -> list[str]:
+    """Return the lines of one element of BYTES; of bytes that are not text their start and their number."""
     try:
         text = element.decode()
     except UnicodeDecodeError:
@@ -175,14 +169,14 @@ def _text(element: bytes) -> list[str]:
     return (terminal_text(text[:_SHOWN_CHARACTERS]) + more).split("\n")
 
 
-def _storable(name: str, array: Array) -> Array:
-    """The array as numpy stores it without pickle. Raises click.UsageError for bytes that its strings would cut."""
+def _to_storable(name: str, array: Array) -> Array:
+    """Return the array as numpy stores it without pickle. Raises click.UsageError for bytes that it would truncate."""
     if array.dtype.name == "bfloat16":
         return array.view(np.dtype("V2"))
     if array.dtype != object:
         return array
     if any(element.endswith(b"\0") for element in array.reshape(-1).tolist()):
         raise click.UsageError(
-            f"output {name!r}: numpy's files cut zero bytes off the end of byte strings; use --format json"
+            f"output {name!r}: numpy's files remove zero bytes at the end of byte strings; use --format json"
         )
     return np.array(array.tolist(), dtype=np.bytes_).reshape(array.shape)

@@ -1,19 +1,28 @@
-"""The subcommand of packages: package."""
+"""The command package."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
-from rich.markup import escape
 
-from tritonforge.cli.printing import echo
-from tritonforge.cli.terminal import err, human_bytes, out, steps
+from tritonforge.cli.command import Command
+from tritonforge.cli.options import (
+    FILE,
+    SAGEMAKER,
+    AwsOptions,
+    add_options,
+    json_option,
+    name_value_option,
+    option,
+    reject_options,
+)
+from tritonforge.cli.printing import echo, echo_json
+from tritonforge.cli.terminal import err, human_bytes, list_names, note, out, steps
 from tritonforge.errors import PackageError
 from tritonforge.escaping import terminal_line
 from tritonforge.sagemaker import package as packages
@@ -24,13 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["package"]
 
 _DEFAULT_OUTPUT: Final = Path("model.tar.gz")
-#: How many names a line lists.
-_LISTED: Final = 8
+_TARGET: Final = "Target options"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What the package is meant for, as the options say it."""
+class _Target:
+    """What the package is for, as the options state it."""
 
     image: str | None
     instance_type: str | None
@@ -38,132 +46,128 @@ class _Asked:
     default_model: str | None
     multi_model: bool
 
-    def as_arguments(self) -> dict[str, Any]:
+    def to_arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Which S3 is meant; what is None, boto3 finds itself."""
-
-    region: str | None = None
-    endpoint_url: str | None = None
-    profile: str | None = None
-
-
-@click.command()
-@click.argument("source", metavar="REPOSITORY", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The archive; default model.tar.gz.")
-@click.option("--image", metavar="TAG", help="The server image that is to take it: 24.09, or a whole image URI.")
-@click.option("--tensorflow", type=click.Choice(["onnx", "python-backend"]), help="For an image without TensorFlow: "
-              "convert such models to ONNX, or use your own image with the backend in it.")  # fmt: skip
-@click.option("--instance-type", metavar="ML.TYPE", help="The SageMaker instance type that it is meant for.")
-@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the container.")
-@click.option("--default-model", metavar="NAME", help="The model that is asked; default: the one that no other uses.")
-@click.option("--multi-model", is_flag=True, help="It is meant for a multi-model endpoint.")
-@click.option("--tfs", is_flag=True, help="It is meant for a TensorFlow Serving container: SavedModels and code/.")
-@click.option("--dereference", is_flag=True, help="Take what links lead to outside of the repository, too.")
-@click.option("--uncompressed", metavar="S3://...", help="Put the files below this prefix instead of into an archive.")
-@click.option("--prune", is_flag=True, help="With --uncompressed: remove what else lies below the prefix.")
-@click.option("--region", metavar="NAME", help="With --uncompressed: the region; else as boto3 finds it.")
-@click.option("--endpoint-url", metavar="URL", help="With --uncompressed: in place of AWS's own address.")
-@click.option("--profile", metavar="NAME", help="With --uncompressed: the profile in ~/.aws/config.")
-@click.option("--inspect", "inspecting", is_flag=True, help="REPOSITORY is an archive (- for standard input): show it.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to report.")
+@click.command(
+    cls=Command,
+    example="""\
+tritonforge package build/digits --image 24.09 -o digits.tar.gz
+tritonforge package build/digits --image 24.09 --uncompressed s3://bucket/digits
+tritonforge package digits.tar.gz --inspect""",
+)
+@click.argument("source", metavar="REPOSITORY", type=click.Path(path_type=Path, exists=True, allow_dash=True))
+@option("-o", "--output", type=FILE, help="The archive. Default: model.tar.gz.")
+@option("--model", metavar="NAME", help="The model that serves requests. Default: the one that no other model uses.")
+@option("--multi-model", is_flag=True, help="Pack for a multi-model endpoint.")
+@option("--tfs", is_flag=True, help="Pack for a TensorFlow Serving container: SavedModels and code/.")
+@option("--dereference", is_flag=True, help="Include the targets of links that lead out of the repository.")
+@option("--inspect", is_flag=True, help="REPOSITORY is an archive (- for standard input): list its content.")
+@option("--image", metavar="TAG", group=_TARGET, help="The server image: 24.09, or an image URI.")
+@option(
+    "--tensorflow",
+    type=click.Choice(["onnx", "python-backend"]),
+    group=_TARGET,
+    help="For an image without TensorFlow: convert its models to ONNX, or use an image of your own with the backend.",
+)
+@option("--instance-type", metavar="ML.TYPE", group=_TARGET, help="The SageMaker instance type.")
+@name_value_option("--env", "environment", group=_TARGET, help="A variable of the container.")
+@option(
+    "--uncompressed",
+    metavar="S3://...",
+    group=SAGEMAKER,
+    help="Upload the files below this prefix instead of writing an archive. The options below apply to it.",
+)
+@option("--prune", is_flag=True, group=SAGEMAKER, help="Delete all other objects below the prefix.")
+@add_options(AwsOptions, "aws")
+@json_option
 def package(
     source: Path,
     output: Path | None,
-    image: str | None,
-    tensorflow: str | None,
-    instance_type: str | None,
-    variables: tuple[str, ...],
-    default_model: str | None,
+    model: str | None,
     multi_model: bool,
     tfs: bool,
     dereference: bool,
+    inspect: bool,
+    image: str | None,
+    tensorflow: str | None,
+    instance_type: str | None,
+    environment: dict[str, str],
     uncompressed: str | None,
     prune: bool,
-    region: str | None,
-    endpoint_url: str | None,
-    profile: str | None,
-    inspecting: bool,
-    form: str,
+    aws: AwsOptions,
+    as_json: bool,
 ) -> int:
     """Pack a built or hand-written model repository as SageMaker's model.tar.gz: the same bytes every time.
 
-    It is judged for the image first; what is refused is not written, and the exit code is 1. The digest is of the
-    sorted paths and contents, as `tritonforge build` prints it, not of the archive.
+    It is validated for the image first; if that is refused nothing is written and the exit code is 1. The digest covers
+    the sorted paths and contents, as `tritonforge build` prints it, not the archive.
     """
-    place = _Place(region, endpoint_url, profile)
-    _check_options(
-        {
-            "--inspect": inspecting and bool(output or uncompressed or dereference or tensorflow),
-            "--uncompressed": uncompressed is not None and bool(output or multi_model),
-            "--prune, --region, --endpoint-url or --profile": not uncompressed and (prune or place != _Place()),
-            "--default-model": default_model is not None and multi_model,
-            "--tfs": tfs and bool(image or tensorflow or multi_model or default_model),
-        }
-    )
+    if inspect:
+        names = ["output", "uncompressed", "dereference", "tensorflow", "prune", "tfs"]
+        reject_options("does not apply to --inspect", names=names)
+    if uncompressed is None:
+        reject_options("needs --uncompressed", group=SAGEMAKER)
+    else:
+        reject_options("does not apply to --uncompressed", names=["output", "multi_model"])
+    if multi_model:
+        reject_options("does not apply to --multi-model", names=["model"])
+    if tfs:
+        reject_options("does not apply to --tfs", names=["image", "tensorflow", "multi_model", "model"])
     if tensorflow is not None and image is None:
-        raise click.UsageError("--tensorflow needs --image: for which image?")
-    asked = _Asked(
+        raise click.UsageError("--tensorflow needs --image")
+    if str(source) == "-" and not inspect:
+        raise click.UsageError("- (standard input) needs --inspect")
+    target = _Target(
         image=f"{image}+tensorflow" if tensorflow == "python-backend" else image,
         instance_type=instance_type,
-        environment=_environment(variables),
-        default_model=default_model,
+        environment=environment or None,
+        default_model=model,
         multi_model=multi_model,
     )
-    if inspecting:
-        return _inspect(source, asked, form)
-    conversion = _converted(source, image, form) if tensorflow == "onnx" and image is not None else None
+    if inspect:
+        return _inspect(source, target, as_json=as_json)
+    conversion = None
+    if tensorflow == "onnx" and image is not None:
+        conversion = _convert(source, image, prints_models=not as_json)
     repository = source if conversion is None else conversion.repository
-    judgement = packages.check_package(repository, dereference=dereference, **asked.as_arguments())
+    judgement = packages.check_package(repository, dereference=dereference, **target.to_arguments())
     if judgement.refused:
-        echo(_findings(repository, judgement, form))
+        echo(_render_findings(repository, judgement, "json" if as_json else "text"))
         return 1
     _check_kind(repository, judgement, tfs=tfs, image=image)
     if uncompressed is not None:
-        told = _put(repository, uncompressed, place, prune=prune, dereference=dereference)
+        result = _upload(repository, uncompressed, aws, prune=prune, dereference=dereference)
     else:
-        told = _write(repository, output or _DEFAULT_OUTPUT, dereference=dereference)
-    _report(repository, {"image": asked.image, **told}, judgement, conversion, form)
+        result = _write(repository, output or _DEFAULT_OUTPUT, dereference=dereference)
+    _report(repository, {"image": target.image, **result}, judgement, conversion, as_json=as_json)
     return 0
 
 
-def _check_options(wrong: Mapping[str, bool]) -> None:
-    for options, is_wrong in wrong.items():
-        if is_wrong:
-            raise click.UsageError(f"{options} does not go with the other options that are given")
-
-
 def _check_kind(repository: Path, judgement: packages.PackageReport, *, tfs: bool, image: str | None) -> None:
-    """Raise where one kind of package was asked for and the folder is the other."""
+    """Raise PackageError if the directory is not the requested kind of package."""
     if tfs and not judgement.is_tfs_package:
         raise PackageError(
-            f"{repository}: --tfs: no <model>/<version>/saved_model.pb lies here without a config.pbtxt beside it; "
-            "this is a model repository of Triton's"
+            f"{repository}: --tfs: expected <model>/<version>/saved_model.pb without a config.pbtxt, got a Triton "
+            "model repository"
         )
     if judgement.is_tfs_package and image is not None:
         raise PackageError(
-            f"{repository}: this is a package for a TensorFlow Serving container, which no Triton image takes; give "
-            "--tfs in place of --image"
+            f"{repository}: a package for a TensorFlow Serving container, which no Triton image accepts; use "
+            "--tfs instead of --image"
         )
 
 
-def _environment(variables: Sequence[str]) -> dict[str, str] | None:
-    wrong = [each for each in variables if "=" not in each]
-    if wrong:
-        raise click.UsageError(f"--env {wrong[0]}: write NAME=VALUE")
-    return {name: value for name, _, value in (each.partition("=") for each in variables)} if variables else None
+def _render_findings(repository: Path, judgement: packages.PackageReport, output_format: str) -> str:
+    """Render the report of `tritonforge validate`."""
+    from tritonforge.cli.reports import FORMATS, RepositoryReport
 
-
-def _findings(repository: Path, judgement: packages.PackageReport, form: str) -> str:
-    """The report of `tritonforge validate`."""
-    from tritonforge.cli.reports import FORMATS, Judged
-
-    found = judgement.judged
-    judged = Judged(str(repository), found.findings, found.models, found.texts, is_tfs_package=judgement.is_tfs_package)
-    return FORMATS[form]([judged])
+    result = judgement.judged
+    report = RepositoryReport(
+        str(repository), result.findings, result.models, result.texts, is_tfs_package=judgement.is_tfs_package
+    )
+    return FORMATS[output_format]([report])
 
 
 def _write(repository: Path, destination: Path, *, dereference: bool) -> dict[str, Any]:
@@ -179,150 +183,143 @@ def _write(repository: Path, destination: Path, *, dereference: bool) -> dict[st
     }
 
 
-def _put(repository: Path, uri: str, place: _Place, *, prune: bool, dereference: bool) -> dict[str, Any]:
-    """Put the files below a prefix of S3. Nothing else may lie there: SageMaker takes it into the model folder."""
+def _upload(repository: Path, uri: str, aws: AwsOptions, *, prune: bool, dereference: bool) -> dict[str, Any]:
+    """Upload the files below a prefix of S3. SageMaker copies everything below it, so other objects are refused."""
     from tritonforge.sagemaker.client.session import Session
     from tritonforge.sagemaker.client.store import Store
 
     files = dict(packages.list_objects(repository, dereference=dereference))
     prefix = f"{uri.rstrip('/')}/"
-    connected = Session(region_name=place.region, endpoint_url=place.endpoint_url, profile_name=place.profile)
-    with connected as session, steps() as progress:
+    with Session(**aws.session_arguments) as session, steps() as progress:
         store = Store(session)
         progress.begin(f"reading {repository}")
-        held = packages.read_contents(repository, dereference=dereference, progress=progress.moved)
-        digests = {path: f"sha256:{sha256}" for path, sha256 in held.hashes.items()}
+        content = packages.read_contents(repository, dereference=dereference, progress=progress.moved)
+        digests = {path: f"sha256:{sha256}" for path, sha256 in content.hashes.items()}
         stale = store.compare_tree(files, prefix, digests=digests).stale
         if stale and not prune:
             raise click.ClickException(
-                f"{prefix}: SageMaker would put into the model folder what else lies there: {_listed(stale)}; give a "
-                "prefix of its own, or --prune to remove it"
+                f"{prefix}: other objects are below this prefix, which SageMaker would copy into the model directory: "
+                f"{list_names(stale)}; choose another prefix, or delete them with --prune"
             )
         progress.begin(f"uploading to {prefix}")
-        done, total = 0, held.size
+        done, total = 0, content.size
 
-        def moved(size: int) -> None:
+        def on_progress(size: int) -> None:
             nonlocal done
             done += size
             progress.moved(done, total)
 
-        told = store.upload_tree(files, prefix, digests=digests, prune=prune, progress=moved)
+        uploaded = store.upload_tree(files, prefix, digests=digests, prune=prune, progress=on_progress)
     return {
         "uri": prefix,
         "model_data_source": {
             "S3DataSource": {"S3Uri": prefix, "S3DataType": "S3Prefix", "CompressionType": "None"},
         },
-        "digest": held.digest,
-        "size": held.size,
-        "sent": told.sent,
-        "removed": list(told.removed),
-        "files": dict(held.files),
-        "left_out": list(held.left_out),
+        "digest": content.digest,
+        "size": content.size,
+        "sent": uploaded.sent,
+        "removed": list(uploaded.removed),
+        "files": dict(content.files),
+        "left_out": list(content.left_out),
     }
 
 
-def _converted(repository: Path, image: str, form: str) -> Conversion:
-    """The repository beside this one, with each TensorFlow model as an ONNX model."""
+def _convert(repository: Path, image: str, *, prints_models: bool) -> Conversion:
+    """Write a repository beside this one in which each TensorFlow model is an ONNX model."""
     from tritonforge.repository.conversion import converted
 
     packages.check_repository(repository)
     destination = repository.resolve().with_name(f"{repository.resolve().name}-onnx")
     with steps() as progress:
         conversion = converted(repository, destination, image=image, progress=progress)
-    if form == "text":
-        for each in conversion.models:  # its notes were told while it worked
-            err.print(each.sentence, markup=False)
+    if prints_models:
+        for model in conversion.models:
+            err.print(model.sentence, markup=False)
     return conversion
 
 
 def _report(
     repository: Path,
-    told: Mapping[str, Any],
+    result: Mapping[str, Any],
     judgement: packages.PackageReport,
     conversion: Conversion | None,
-    form: str,
+    *,
+    as_json: bool,
 ) -> None:
-    if form == "json":
+    if as_json:
         document = {
             "repository": str(repository),
-            **told,
+            **result,
             "default_model": judgement.default_model,
             "environment": dict(judgement.environment),
             "idle_models": list(judgement.idle),
-            "findings": [asdict(each) for each in judgement.findings],
+            "findings": [asdict(finding) for finding in judgement.findings],
         }
         if conversion is not None:
             document["conversion"] = {
-                "models": [each.to_json() for each in conversion.models],
+                "models": [model.to_json() for model in conversion.models],
                 "notes": list(conversion.notes),
             }
-        echo(json.dumps(document, indent=2))
+        echo_json(document)
         return
     if judgement.findings:
-        err.print(_findings(repository, judgement, "text"), markup=False)
-    for line in _notes(told, judgement):
-        err.print(f"[yellow]note:[/yellow] {escape(line)}")
+        err.print(_render_findings(repository, judgement, "text"), markup=False)
+    for sentence in _list_notes(result, judgement):
+        note(sentence)
     model = judgement.default_model
     if model:
         environment = " ".join(f"{name}={value}" for name, value in judgement.environment.items())
-        out.print(f"  {model} answers  {environment}".rstrip(), markup=False)
-    unpacked = human_bytes(sum(told["files"].values()))
-    where = told.get("package") or told["uri"]
-    out.print(f"packed {where}  {human_bytes(told['size'])} of {unpacked}  {told['digest']}", markup=False)
+        out.print(f"  default model: {model}  {environment}".rstrip(), markup=False)
+    unpacked = human_bytes(sum(result["files"].values()))
+    where = result.get("package") or result["uri"]
+    out.print(f"packed {where}  {human_bytes(result['size'])} of {unpacked}  {result['digest']}", markup=False)
 
 
-def _notes(told: Mapping[str, Any], judgement: packages.PackageReport) -> Iterator[str]:
-    if "+" in (told["image"] or ""):
-        yield f"it is meant for an image of your own, {told['image']}: the Dockerfile's stage sagemaker-tensorflow"
-    if told["left_out"]:
-        yield f"left out: {_listed(told['left_out'])}"
+def _list_notes(result: Mapping[str, Any], judgement: packages.PackageReport) -> Iterator[str]:
+    if "+" in (result["image"] or ""):
+        yield f"packed for an image of your own, {result['image']}: the Dockerfile's stage sagemaker-tensorflow"
+    if result["left_out"]:
+        yield f"left out: {list_names(result['left_out'])}"
     if judgement.idle:
-        yield f"in it, but not loaded, since {judgement.default_model} does not use it: {_listed(judgement.idle)}"
-    if told.get("removed"):
-        yield f"removed: {_listed(told['removed'])}"
+        yield f"included but not loaded, since {judgement.default_model} does not use it: {list_names(judgement.idle)}"
+    if result.get("removed"):
+        yield f"removed: {list_names(result['removed'])}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = terminal_line(", ".join(names[:_LISTED]))
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
-
-
-def _inspect(source: Path, asked: _Asked, form: str) -> int:
-    """Show what an archive holds, and judge it where it is said for which image."""
+def _inspect(source: Path, target: _Target, *, as_json: bool) -> int:
+    """Print what an archive contains, and validate it if an image is given."""
     archive: BinaryIO | Path = sys.stdin.buffer if str(source) == "-" else source
-    found = packages.inspect(archive)
-    judgement = packages.check_tree(found.tree, **asked.as_arguments())
-    findings = judgement.findings if asked.image is not None else ()
-    refused = bool(findings) and judgement.refused
-    if form == "json":
+    inspection = packages.inspect(archive)
+    judgement = packages.check_tree(inspection.tree, **target.to_arguments())
+    findings = judgement.findings if target.image is not None else ()
+    is_refused = bool(findings) and judgement.refused
+    if as_json:
         document: dict[str, Any] = {
             "archive": str(source),
-            "size": found.size,
-            "digest": found.digest,
+            "size": inspection.size,
+            "digest": inspection.digest,
             "default_model": judgement.default_model,
-            "members": [asdict(each) for each in found.members],
-            "files": dict(found.files),
+            "members": [asdict(member) for member in inspection.members],
+            "files": dict(inspection.files),
         }
-        if asked.image is not None:
+        if target.image is not None:
             document |= {
-                "verdict": "refused" if refused else judgement.judged.verdict,
-                "findings": [asdict(each) for each in findings],
+                "verdict": "refused" if is_refused else judgement.judged.verdict,
+                "findings": [asdict(finding) for finding in findings],
             }
-        echo(json.dumps(document, indent=2))
-        return 1 if refused else 0
-    for member in found.members:
-        out.print(f"  {_line(member)}", markup=False)
-    out.print(
-        f"{source}  {human_bytes(found.size)} of {human_bytes(sum(found.files.values()))}  {found.digest}", markup=False
-    )
-    out.print(f"default model: {judgement.default_model or 'not clear from the archive'}", markup=False)
-    if asked.image is not None:
-        echo(_findings(source, judgement, "text"))
-    return 1 if refused else 0
+        echo_json(document)
+        return 1 if is_refused else 0
+    unpacked = human_bytes(sum(inspection.files.values()))
+    for member in inspection.members:
+        out.print(f"  {_format_member(member)}", markup=False)
+    out.print(f"{source}  {human_bytes(inspection.size)} of {unpacked}  {inspection.digest}", markup=False)
+    out.print(f"default model: {judgement.default_model or 'not determined by the archive'}", markup=False)
+    if target.image is not None:
+        echo(_render_findings(source, judgement, "text"))
+    return 1 if is_refused else 0
 
 
-def _line(member: packages.Member) -> str:
-    """One member, whose name is chosen by a stranger."""
+def _format_member(member: packages.Member) -> str:
     path = terminal_line(member.path)
     if member.kind == "directory":
         return f"{path}/"

@@ -1,9 +1,9 @@
-"""What the subcommands share on the terminal: the consoles, and progress that is drawn only where someone watches."""
+"""The consoles of standard output and standard error, and the progress of slow work."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,36 +12,61 @@ from rich.markup import escape
 from rich.status import Status
 from rich.text import Text
 
+from tritonforge.cli.printing import get_verbosity
 from tritonforge.escaping import terminal_line, terminal_text
 
 if TYPE_CHECKING:
     from tritonforge.building import BuildProgress
 
-__all__ = ["Steps", "err", "human_bytes", "out", "shown", "steps"]
+__all__ = ["Steps", "err", "format_count", "human_bytes", "list_names", "note", "out", "shown", "steps"]
 
 
 class _Console(Console):
-    """A console whose texts, those in tables too, cannot steer the terminal or be read as commands of a CI system."""
+    """A console whose texts cannot control the terminal and are not read as commands by a CI system.
+
+    With --quiet that of standard error prints nothing.
+    """
+
+    def print(self, *objects: Any, **arguments: Any) -> None:
+        """Print as rich does, unless --quiet hides it."""
+        if not (self.stderr and get_verbosity() == "quiet"):
+            super().print(*objects, **arguments)
 
     def render_str(self, text: str, **arguments: Any) -> Text:
-        """The text with its markup rendered, where that is asked for."""
+        """Render the text, with its markup if that is enabled."""
         rendered = super().render_str(terminal_text(text), **arguments)
         safe = terminal_text(rendered.plain)  # a command may begin behind a tag of markup
         return rendered if safe == rendered.plain else Text(safe, style=rendered.style)
 
 
-#: Results go to standard output, everything about the work itself to standard error.
+#: Results go to standard output; progress, notes and errors go to standard error.
 out = _Console(highlight=False, soft_wrap=True, emoji=False)
 err = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def shown(name: str) -> str:
-    """A name or a sentence as a part of a line with markup."""
+    """Return a name or a sentence as a part of a line with markup."""
     return escape(terminal_line(name))
 
 
+def note(sentence: str) -> None:
+    """Print a note on standard error; --quiet hides it."""
+    err.print(f"[yellow]note:[/yellow] {escape(sentence)}")
+
+
+def list_names(names: Sequence[str], limit: int = 8) -> str:
+    """Return names as a part of a line, the first ``limit`` of them and the number of the others."""
+    text = terminal_line(", ".join(names[:limit]))
+    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
+
+
+def format_count(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: "1 line", "2,000 lines"."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 class Steps:
-    """Slow work, step by step: a spinner with the seconds on a terminal, one line a step elsewhere."""
+    """The steps of slow work: a spinner with the seconds on a terminal, one line per step elsewhere."""
 
     def __init__(self, status: Status | None) -> None:
         self._status = status
@@ -49,7 +74,7 @@ class Steps:
         self._since = 0.0
 
     def begin(self, what: str) -> None:
-        """A step begins; the one before it is told as done."""
+        """Begin a step; the one before it is done."""
         self.end()
         self._what, self._since = what, time.monotonic()
         if self._status is not None:
@@ -59,12 +84,12 @@ class Steps:
             err.print(f"  {shown(what)} ...")
 
     def detail(self, text: str) -> None:
-        """What the step is at now; shown on a terminal only."""
+        """Show a detail of the step, on a terminal only."""
         if self._status is not None:
             self._status.update(f"{shown(self._what)} ... [dim]{shown(text)}[/dim]")
 
     def moved(self, done: int, total: int | None) -> None:
-        """A bar of the bytes moved so far, where it is known how many there are."""
+        """Show the bytes moved so far, as a bar if their total is known."""
         if not total:
             self.detail(human_bytes(done))
             return
@@ -72,11 +97,11 @@ class Steps:
         self.detail(f"{'━' * filled}{'╌' * (24 - filled)} {human_bytes(done)} of {human_bytes(total)}")
 
     def say(self, sentence: str) -> None:
-        """A sentence that must not be missed."""
-        err.print(f"[yellow]note:[/yellow] {escape(sentence)}")
+        """Print a note."""
+        note(sentence)
 
     def on_build(self, event: BuildProgress) -> None:
-        """Show an event of `tritonforge.build`."""
+        """Show a progress event of `tritonforge.build`."""
         if event.kind == "step":
             self.begin(event.message)
         elif event.kind == "note":
@@ -85,7 +110,7 @@ class Steps:
             self.moved(event.done, event.total)
 
     def end(self) -> None:
-        """The step is done."""
+        """End the step."""
         if self._what and self._status is not None:
             self._status.stop()
             err.print(f"  [green]✓[/green] {shown(self._what)} [dim]{time.monotonic() - self._since:.1f} s[/dim]")
@@ -94,19 +119,20 @@ class Steps:
 
 @contextmanager
 def steps() -> Iterator[Steps]:
-    """Progress for a block of work; a step that an error ends leaves no spinner behind."""
-    status = err.status("", spinner="dots") if err.is_terminal else None
-    shown = Steps(status)
+    """Show progress while the context lasts; a step that an error ends leaves no spinner behind."""
+    has_spinner = err.is_terminal and get_verbosity() != "quiet"
+    status = err.status("", spinner="dots") if has_spinner else None
+    progress = Steps(status)
     try:
-        yield shown
-        shown.end()
+        yield progress
+        progress.end()
     finally:
         if status is not None:
             status.stop()
 
 
 def human_bytes(size: float) -> str:
-    """A size as people read it: 512 B, 8.6 MB; units of 1000."""
+    """Return a size with a unit, in steps of 1000: 512 B, 8.6 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,21 +1,26 @@
-"""The subcommands of validation: validate, explain."""
+"""The commands validate and explain."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import click
 
-from tritonforge.cli.printing import echo
-from tritonforge.cli.reports import FORMATS, Judged, ServerVerdict
+from tritonforge.cli.command import Command
+from tritonforge.cli.options import EXISTING_PATH, OUTPUT, format_option, json_option, name_value_option, option
+from tritonforge.cli.printing import echo, echo_json
+from tritonforge.cli.reports import FORMATS, RepositoryReport, ServerVerdict
+from tritonforge.cli.terminal import note
 from tritonforge.triton.changes import REFERENCE, list_changes
+from tritonforge.validation.findings import Finding, verdict
 from tritonforge.validation.report import Validated, validated
-from tritonforge.validation.rules.catalogue import rules_by_code
+from tritonforge.validation.rules.catalogue import OF_BACKENDS, Rule, rules_by_code
 from tritonforge.validation.tree import Tree
 
-__all__ = ["explain", "rule_table", "validate"]
+__all__ = ["compare_with_server", "explain", "render_rule_table", "select_core_findings", "validate"]
 
 _REFUSED: Final = {
     "triton": "Triton refuses it",
@@ -25,174 +30,269 @@ _REFUSED: Final = {
     None: "nothing refuses it",
 }
 
+#: Rules of the backends, which the server with stub backends does not check: it does not open model files.
+_BACKEND_RULES: Final = re.compile("|".join(("E5", "E6", *OF_BACKENDS)))
+_DEPENDS: Final = re.compile(r"^ensemble '[^']*' depends on '(?P<step>[^']*)'")
 
-@click.command()
-@click.argument("repositories", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-@click.option(
+_SERVER_OPTIONS: Final = "Server options"
+
+
+@click.command(
+    cls=Command,
+    example="tritonforge validate build/digits --image 24.09\n"
+    "tritonforge validate build/digits --target sagemaker --instance-type ml.g4dn.xlarge --format sarif",
+)
+@click.argument("repositories", nargs=-1, required=True, metavar="PATH...", type=EXISTING_PATH)
+@option(
     "--image",
     metavar="TAG",
-    help="The server image it is meant for: 24.09, a tag, or a whole image URI. [default: 24.10, the local server]",
+    group=_SERVER_OPTIONS,
+    help="The server image: 24.09, a tag, or an image URI. [default: 24.10, the local server]",
 )
-@click.option("--target", type=click.Choice(["triton", "sagemaker"]), default="triton", show_default=True)
-@click.option(
+@option(
+    "--target",
+    type=click.Choice(["triton", "sagemaker"]),
+    default="triton",
+    show_default=True,
+    group=_SERVER_OPTIONS,
+    help="Where the repository will be served; sagemaker adds the rules of SageMaker.",
+)
+@option(
     "--disable-auto-complete-config",
-    "strict_config",
+    "is_strict_config",
     is_flag=True,
-    help="Judge as a server with this flag does: config.pbtxt must be complete.",
+    group=_SERVER_OPTIONS,
+    help="Validate as a server with this flag does: config.pbtxt must be complete.",
 )
-@click.option("--load-model", "load_models", multiple=True, metavar="NAME", help="Explicit mode: only what this needs.")
-@click.option("--model-config-name", default="", metavar="NAME", help="Take configs/NAME.pbtxt where a model has it.")
-@click.option("--gpus", type=click.IntRange(0), help="GPUs of the host; left out, nothing is judged by it.")
-@click.option("--instance-type", metavar="ML.TYPE", help="The SageMaker instance type that it is meant for.")
-@click.option(
-    "--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the container on SageMaker."
+@option(
+    "--load-model",
+    "load_models",
+    multiple=True,
+    metavar="NAME",
+    group=_SERVER_OPTIONS,
+    help="Explicit mode: validate this model and what it needs only.",
 )
-@click.option("--select", default="", metavar="CODES", help="Show only findings of these rules or prefixes: E3,W201.")
-@click.option(
-    "--ignore", default="", metavar="CODES", help="Hide findings of these rules or prefixes. The verdict stays."
+@option(
+    "--model-config-name",
+    default="",
+    metavar="NAME",
+    group=_SERVER_OPTIONS,
+    help="Read configs/NAME.pbtxt of models that have it.",
 )
-@click.option("--strict", is_flag=True, help="Exit 1 on every finding, hidden ones included.")
-@click.option("--allow-empty", is_flag=True, help="Accept a folder without models.")
-@click.option("--fix", is_flag=True, help="Mend what has one certain answer, and show the diff.")
-@click.option("--with-server", is_flag=True, help="Ask the real tritonserver too, without weights, and compare.")
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True)
+@option(
+    "--gpus",
+    type=click.IntRange(0),
+    metavar="N",
+    group=_SERVER_OPTIONS,
+    help="GPUs of the host. Default: skip the rules that depend on it.",
+)
+@option("--instance-type", metavar="ML.TYPE", group=_SERVER_OPTIONS, help="The SageMaker instance type.")
+@name_value_option("--env", "environment", group=_SERVER_OPTIONS, help="A variable of the container on SageMaker.")
+@option(
+    "--select",
+    default="",
+    metavar="CODES",
+    group=OUTPUT,
+    help="Show findings of these rules or prefixes only: E3,W201.",
+)
+@option(
+    "--ignore",
+    default="",
+    metavar="CODES",
+    group=OUTPUT,
+    help="Hide findings of these rules or prefixes. The verdict does not change.",
+)
+@option("--strict", is_flag=True, help="Exit 1 if there is any finding, hidden ones included.")
+@option("--allow-empty", is_flag=True, help="Accept a directory without models.")
+@option("--fix", is_flag=True, help="Fix what has exactly one correct value, and print the diff.")
+@option(
+    "--with-server",
+    is_flag=True,
+    help="Also load the repository in the real tritonserver, without weights, and compare.",
+)
+@format_option(*FORMATS)
 def validate(
     repositories: tuple[Path, ...],
     image: str | None,
-    target: str,
-    strict_config: bool,
+    target: Literal["triton", "sagemaker"],
+    is_strict_config: bool,
     load_models: tuple[str, ...],
     model_config_name: str,
     gpus: int | None,
     instance_type: str | None,
-    variables: tuple[str, ...],
+    environment: dict[str, str],
     select: str,
     ignore: str,
     strict: bool,
     allow_empty: bool,
     fix: bool,
     with_server: bool,
-    form: str,
+    output_format: str,
 ) -> int:
-    """Judge model repositories as Triton would, without a server, and say what Triton does not see.
+    """Validate model repositories as Triton does, without a server, and report what Triton does not check.
 
-    A folder of numbered SavedModels is judged as SageMaker's TensorFlow Serving container would.
+    A directory of numbered SavedModels is validated as SageMaker's TensorFlow Serving container does.
 
-    --select and --ignore choose what is shown. They change neither the verdict nor the exit code.
+    --select and --ignore choose which findings are shown. They change neither the verdict nor the exit code.
 
-    Exit code 0: it loads; 1: something is refused, or was not judged; 2: invalid usage, or there are no models.
+    Exit code 0: it loads; 1: something is refused or was not judged; 2: invalid usage, or there are no models.
     """
-    chosen, ignored = _codes("--select", select), _codes("--ignore", ignore)
+    selected, ignored = _parse_codes("--select", select), _parse_codes("--ignore", ignore)
 
-    def judge(subject: Path | Tree) -> Validated:
+    def run_rules(subject: Path | Tree) -> Validated:
         return validated(
             subject,
             image=image,
-            target="sagemaker" if target == "sagemaker" else "triton",
-            auto_complete=not strict_config,
+            target=target,
+            auto_complete=not is_strict_config,
             load_models=load_models,
             model_config_name=model_config_name,
             gpus=gpus,
             instance_type=instance_type,
-            environment=_environment(variables),
+            environment=environment or None,
             allow_empty=allow_empty,
         )
 
-    judged = []
-    refused = False
+    reports = []
+    is_refused = False
     for repository in repositories:
-        found = judge(repository)
-        if found.tree.is_file("config.pbtxt"):
-            echo(
-                f"note: {repository} holds a config.pbtxt itself: if it is a model, give the folder above it", err=True
-            )
+        result = run_rules(repository)
+        if result.tree.is_file("config.pbtxt"):
+            note(f"{repository} contains a config.pbtxt: if it is a model, pass its parent directory")
         if fix:
-            found = _fixed(repository, found, judge, form)
-        asked = _asked(repository, found, not strict_config) if with_server else None
-        result = Judged(
+            result = _fix(repository, result, run_rules, output_format)
+        server = _ask_server(repository, result, not is_strict_config) if with_server else None
+        report = RepositoryReport(
             str(repository),
-            found.findings,
-            found.models,
-            found.texts,
-            server=asked,
-            is_tfs_package=found.is_tfs_package,
-            select=chosen,
+            result.findings,
+            result.models,
+            result.texts,
+            server=server,
+            is_tfs_package=result.is_tfs_package,
+            select=selected,
             ignore=ignored,
         )
-        refused |= result.is_refused or (strict and bool(found.findings))
-        refused |= asked is not None and (asked.loads is False or bool(asked.differences))
-        judged.append(result)
-    report = FORMATS[form](judged)
-    if form == "github":  # its lines are commands, and escaped where they are made
-        click.echo(report)
+        is_refused |= report.is_refused or (strict and bool(result.findings))
+        is_refused |= server is not None and (server.loads is False or bool(server.differences))
+        reports.append(report)
+    text = FORMATS[output_format](reports)
+    if output_format == "github":  # its lines are commands, which the renderer has escaped
+        click.echo(text)
     else:
-        echo(report)
-    return 1 if refused else 0
+        echo(text)
+    return 1 if is_refused else 0
 
 
-def _environment(variables: Sequence[str]) -> dict[str, str] | None:
-    wrong = [each for each in variables if "=" not in each]
-    if wrong:
-        raise click.UsageError(f"--env {wrong[0]}: write NAME=VALUE")
-    return {name: value for name, _, value in (each.partition("=") for each in variables)} if variables else None
-
-
-def _codes(option: str, text: str) -> tuple[str, ...]:
-    """The codes and prefixes of an option; UsageError where no rule has one of them."""
+def _parse_codes(name: str, text: str) -> tuple[str, ...]:
+    """Return the codes and prefixes of an option. Raises click.UsageError if no rule has one of them."""
     codes = tuple(code.strip().upper() for code in text.split(",") if code.strip())
     unknown = [code for code in codes if not any(known.startswith(code) for known in rules_by_code())]
     if unknown:
         raise click.UsageError(
-            f"{option}: no rule has the code or prefix {unknown[0]!r}; see tritonforge explain --table"
+            f"{name}: no rule has the code or prefix {unknown[0]!r}; see tritonforge explain --table"
         )
     return codes
 
 
-def _asked(repository: Path, found: Validated, auto_complete: bool) -> ServerVerdict:
-    """The real server's verdict, and where it and the findings disagree."""
-    if found.is_tfs_package:
-        raise click.UsageError(f"--with-server asks Triton, and {repository} is a package for TensorFlow Serving")
-    from tritonforge.cli.comparison import differences
+def _ask_server(repository: Path, result: Validated, auto_complete: bool) -> ServerVerdict:
+    """Return the real server's verdict and where it disagrees with the findings."""
+    if result.is_tfs_package:
+        raise click.UsageError(f"--with-server runs Triton, but {repository} is a package for TensorFlow Serving")
     from tritonforge.serving.server_check import check_on_server
 
-    judgement = check_on_server(repository, auto_complete=auto_complete)
+    answer = check_on_server(repository, auto_complete=auto_complete)
+    differences = compare_with_server(result.findings, answer.messages, loads=answer.loads, undecided=answer.undecided)
     return ServerVerdict(
-        loads=judgement.loads,
-        messages=judgement.messages,
-        undecided=judgement.undecided,
-        differences=differences(
-            found.findings, judgement.messages, loads=judgement.loads, undecided=judgement.undecided
-        ),
+        loads=answer.loads, messages=answer.messages, undecided=answer.undecided, differences=differences
     )
 
 
-def _fixed(repository: Path, found: Validated, judge: Callable[[Path | Tree], Validated], form: str) -> Validated:
+def _fix(
+    repository: Path, result: Validated, run_rules: Callable[[Path | Tree], Validated], output_format: str
+) -> Validated:
     from tritonforge.validation.autofix_writer import apply_fixes
 
-    done = apply_fixes(repository, found.tree, lambda tree: judge(tree).findings)
-    for diff in done.diffs:
-        echo(diff, nl=False, err=form != "text")
-    return judge(repository) if done.diffs else found
+    fixed = apply_fixes(repository, result.tree, lambda tree: run_rules(tree).findings)
+    for diff in fixed.diffs:
+        echo(diff, nl=False, err=output_format != "text")
+    return run_rules(repository) if fixed.diffs else result
 
 
-@click.command()
+def compare_with_server(
+    findings: Sequence[Finding],
+    messages: Sequence[str],
+    *,
+    loads: bool | None,
+    undecided: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Return a sentence for each disagreement: another verdict, or a message of the server that no finding has.
+
+    Args:
+        findings: all findings on the repository.
+        messages: the messages of the server.
+        loads: the server's verdict, None if it is not decided.
+        undecided: models that the server does not decide; their findings are not compared.
+    """
+    core = select_core_findings(findings)
+    skipped = {
+        *undecided,
+        *(_get_model(finding) for finding in findings if finding not in core and finding.refused_by == "triton"),
+    }
+    core = [finding for finding in core if _get_model(finding) not in skipped]
+    core = [
+        finding for finding in core if not ((match := _DEPENDS.search(finding.message)) and match["step"] in skipped)
+    ]
+    disagreements = []
+    ours, theirs = verdict(core), "loads" if loads else "refused"
+    if loads is not None and ours != theirs and ours != "not judged":
+        disagreements.append(f"the server's verdict is {theirs}, the findings' verdict is {ours}")
+    known = [_normalize(finding.message) for finding in core]
+    disagreements += [
+        f"only the server reports: {message}"
+        for message in messages
+        if not any(text in _normalize(message) or _normalize(message) in text for text in known)
+    ]
+    return tuple(disagreements)
+
+
+def select_core_findings(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings of Triton's core, which a server with stub backends can confirm."""
+    return [finding for finding in findings if not _BACKEND_RULES.match(finding.code)]
+
+
+def _get_model(finding: Finding) -> str:
+    return finding.path.split("/")[0]
+
+
+def _normalize(sentence: str) -> str:
+    return re.sub(r"\s+", " ", sentence).strip().rstrip(".;")
+
+
+@click.command(cls=Command, example="tritonforge explain E306")
 @click.argument("code", required=False)
-@click.option("--table", is_flag=True, help="Print every rule as a table in Markdown.")
-def explain(code: str | None, table: bool) -> int:
-    """Print what the rule CODE means, why it is there, and a wrong and a correct example."""
+@option("--table", is_flag=True, help="Print every rule as a table in Markdown.")
+@json_option
+def explain(code: str | None, table: bool, as_json: bool) -> int:
+    """Print what the rule CODE means, why it exists, and an invalid and a valid example."""
     if table == (code is not None):
-        raise click.UsageError("give the code of a rule, or --table for all of them")
+        raise click.UsageError("expected the code of a rule, or --table for all of them")
     if code is None:
-        echo(rule_table(), nl=False)
+        if as_json:
+            echo_json([_to_json(rule) for rule in rules_by_code().values()])
+        else:
+            echo(render_rule_table(), nl=False)
         return 0
     rule = rules_by_code().get(code.upper())
     if rule is None:
         near = [known for known in rules_by_code() if known.startswith(code.upper()[:2])]
-        rules = f"there are {', '.join(near)}" if near else "tritonforge explain --table lists all rules"
-        raise click.UsageError(f"there is no rule {code!r}; {rules}")
+        rules = f"similar rules: {', '.join(near)}" if near else "tritonforge explain --table lists all rules"
+        raise click.UsageError(f"rule {code!r} not found; {rules}")
+    if as_json:
+        echo_json(_to_json(rule))
+        return 0
     click.secho(f"{rule.code}  {rule.severity}, {_REFUSED[rule.refused_by]}", bold=True)
     echo(f"\n  {rule.summary}\n\n{rule.why}\n")
-    for heading, example in (("wrong", rule.bad), ("correct", rule.good)):
+    for heading, example in (("invalid", rule.bad), ("valid", rule.good)):
         click.secho(f"{heading}:", bold=True)
         echo("".join(f"    {line}\n" for line in example.strip("\n").splitlines()))
     echo(f"source: {rule.source}")
@@ -203,21 +303,26 @@ def explain(code: str | None, table: bool) -> int:
     return 0
 
 
-def rule_table() -> str:
-    """Every rule as Markdown: the file tritonforge/validation/rules/README.md, word for word."""
+def _to_json(rule: Rule) -> dict[str, Any]:
+    names = ("code", "severity", "refused_by", "summary", "why", "bad", "good", "source")
+    return {name: getattr(rule, name) for name in names}
+
+
+def render_rule_table() -> str:
+    """Return every rule as Markdown: the content of tritonforge/validation/rules/README.md."""
     lines = [
         "# The rules of `tritonforge validate`",
         "",
-        "Made by `tritonforge explain --table`. The first letter is the severity (E error, W warning), the first digit",
-        "the room: 1 layout, 2 model, 3 ensemble, 4 SageMaker, 5 DALI, 6 image, 7 packages for SageMaker's TensorFlow",
-        "Serving container (tfs). `tritonforge explain CODE` says more.",
+        "Written by `tritonforge explain --table`. The first letter is the severity (E error, W warning), the first",
+        "digit the subject: 1 layout, 2 model, 3 ensemble, 4 SageMaker, 5 DALI, 6 image, 7 packages for SageMaker's",
+        "TensorFlow Serving container (tfs), 8 model files. `tritonforge explain CODE` prints more.",
         "",
         "| code | refused by | rule | source |",
         "|---|---|---|---|",
     ]
     for rule in rules_by_code().values():
         cells = (rule.code, rule.refused_by or "", rule.summary, rule.source)
-        lines.append("| " + " | ".join(_cell(each) for each in cells) + " |")
+        lines.append("| " + " | ".join(_escape_cell(cell) for cell in cells) + " |")
     lines += [
         "",
         "## What changed between releases of Triton",
@@ -229,9 +334,9 @@ def rule_table() -> str:
     ]
     for change in list_changes():
         row = (change.text, change.first or "", change.last or "", ", ".join(change.rules), change.source)
-        lines.append("| " + " | ".join(_cell(each) for each in row) + " |")
+        lines.append("| " + " | ".join(_escape_cell(cell) for cell in row) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
+def _escape_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import tritonforge
 from tests.training.manifest.conftest import Run, images
 from tests.training.manifest.samples import CAR_LABEL, CARS, THINGS, text
-from tritonforge.cli import writing
+from tritonforge import files
 
 
 @pytest.fixture
@@ -136,11 +136,11 @@ def test_a_data_set_is_known_by_what_it_holds(
 def test_what_cannot_be_read_is_one_sentence(run: Run, tmp_path: Path) -> None:
     """Exit code 2, also for a folder without documents, and for names that no job may have."""
     for arguments, sentence in (
-        (("check", tmp_path / "none"), f"{tmp_path / 'none'}: there is no such file"),
-        (("check", tmp_path), f"{tmp_path}: there is no .json document in it"),
-        (("check", tmp_path, "--from", "classic"), "is a folder, and a classic manifest is a file"),
+        (("check", tmp_path / "none"), f"{tmp_path / 'none'}: file not found"),
+        (("check", tmp_path), f"{tmp_path}: no .json document in it"),
+        (("check", tmp_path, "--from", "classic"), "expected a file for a classic manifest, got a directory"),
         (("check", __file__, "--attributes", ","), "AttributeNames: a name is one line of 1 to 256 characters"),
-        (("show", tmp_path / "none", "-o", tmp_path / "x.png"), "there is no such file"),
+        (("show", tmp_path / "none", "-o", tmp_path / "x.png"), "file not found"),
         (("split", __file__, "--train", "a", "--validation", "./a"), "must be two files"),
         (("check", "--format", "xml", __file__), "is not one of"),
     ):
@@ -169,7 +169,7 @@ def test_there_and_back_again(run: Run, tmp_path: Path) -> None:
     assert run("check", folder)[0] == run("check", a)[0] == run("check", c)[0] == 0
     code, _, err = run("convert", b, "--to", "detector", "-o", folder, *train)
     assert code == 2
-    assert "exists already; name a new folder" in err
+    assert "already exists (expected a new or empty directory)" in err
 
 
 def test_what_is_wrong_ends_a_conversion_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_what_is_wrong_ends_a_conversion_and_nothing_is_written(run: Run, tmp_pa
     assert target.read_bytes() == b"kept"
     code, _, err = run("convert", path, "--to", "augmented", "-o", tmp_path / "none" / "x")
     assert code == 1
-    assert "it cannot be written: No such file or directory" in err
+    assert "cannot write: No such file or directory" in err
 
 
 def test_lines_without_the_label_are_counted(run: Run, cars: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_lines_without_the_label_are_counted(run: Run, cars: Path, tmp_path: Pat
     code, out, err = run("convert", cars, "--to", "detector", "-o", tmp_path / "d", "--format", "json")
     told = json.loads(out)
     assert (code, told["images"], told["boxes"], told["left_out"], told["classes"]) == (0, 1, 4, 1, [0])
-    assert "note: left out: 1 line without the label" in err
+    assert "note: skipped: 1 line without the label" in err
     code, _, err = run("convert", cars, "--to", "annotations", "-o", tmp_path / "a", "--label", "other")
     assert (code, "no line has the label other" in err) == (2, True)
 
@@ -212,18 +212,18 @@ def test_a_full_disk_is_told_with_the_file_that_it_would_be(
         raise full
 
     options = ("--train", tmp_path / "t", "--validation", tmp_path / "v", "--fraction", "0")
-    told = f"error: {tmp_path / 't'}: it cannot be written: No space left on device"
+    told = f"error: {tmp_path / 't'}: cannot write: No space left on device"
     with monkeypatch.context() as patch:
-        patch.setattr(writing.os, "fsync", no_space)
+        patch.setattr(files.os, "fsync", no_space)
         code, _, err = run("convert", cars, "--to", "augmented", "-o", tmp_path / "t")
     assert (code, told in err) == (1, True)
-    write = writing.os.fdopen
+    write = files.os.fdopen
 
     def small(handle: int, mode: str) -> Any:
         file = write(handle, mode)
         return SimpleNamespace(write=no_space, close=file.close)
 
-    monkeypatch.setattr(writing.os, "fdopen", small)
+    monkeypatch.setattr(files.os, "fdopen", small)
     code, _, err = run("split", cars, *options)
     assert (code, told in err) == (1, True)
     assert [each.name for each in tmp_path.iterdir()] == [cars.name]
@@ -236,7 +236,7 @@ def test_notes_of_the_detectors_format(run: Run, tmp_path: Path) -> None:
     line[CAR_LABEL]["annotations"][0]["class_id"] = 2
     path.write_bytes(text(line))
     _, _, err = run("convert", path, "--to", "detector", "-o", tmp_path / "d")
-    assert "classes numbered from 0 without gaps; of 1 there is no box" in err
+    assert "classes numbered from 0 without gaps; no box of class 1" in err
     assert "classes without a name: 2" in err
 
 
@@ -267,7 +267,7 @@ def test_a_classic_manifest_gets_its_labels(run: Run, tmp_path: Path) -> None:
     [
         ("l.csv", "0\n", "classic: label: there are 1 labels, and more objects; s3://foo/b has none"),
         ("l.csv", "0\n1\n2\n", "classic: label: there are more labels than objects, of which there are 2"),
-        ("l.csv", "a,0\n", "l.csv has no label for s3://foo/b"),
+        ("l.csv", "a,0\n", "l.csv: no label for s3://foo/b"),
         ("l.csv", "a,0\nb,1,2\n", "l.csv: row 2 has 3 fields; expected key,label, or one label"),
         ("l.jsonl", "0\nx\n", "l.jsonl:2: the line is not JSON"),
     ],
@@ -291,12 +291,12 @@ def test_conversions_that_make_no_sense(run: Run, cars: Path, tmp_path: Path) ->
     (tmp_path / "two").write_bytes(text(both))
     out = ("-o", tmp_path / "out")
     for arguments, sentence in (
-        ((cars, "--to", "augmented", "--labels", cars), "--labels go with a classic manifest"),
-        ((tmp_path / "classic", "--to", "annotations"), "which has no boxes; make it augmented"),
-        ((tmp_path / "a.json", "--to", "augmented"), "say where the images lie: --images s3://bucket/folder"),
+        ((cars, "--to", "augmented", "--labels", cars), "--labels applies to a classic manifest"),
+        ((tmp_path / "classic", "--to", "annotations"), "which has no boxes; use --to augmented"),
+        ((tmp_path / "a.json", "--to", "augmented"), "--to augmented needs the prefix of the images"),
         (
             (tmp_path / "two", "--to", "annotations"),
-            f"there are the labels {CAR_LABEL}, other; say which: --label NAME",
+            f"several labels: {CAR_LABEL}, other; choose one with --label NAME",
         ),
         (
             (cars, "--to", "annotations", "--images", "s3://x"),
@@ -318,7 +318,7 @@ def test_a_split_keeps_every_line_as_it_was(run: Run, tmp_path: Path) -> None:
     assert sorted(sides[0] + sides[1]) == sorted(lines)
     assert [line for line in lines if line in sides[1]] == sides[1]
     share = len(sides[1]) / 40
-    assert out.splitlines()[1] == f"{validation}: {len(sides[1])} lines, {share:.1%} of all (asked: 25.0%)"
+    assert out.splitlines()[1] == f"{validation}: {len(sides[1])} lines, {share:.1%} of all (requested: 25.0%)"
     (tmp_path / "other").write_bytes(b"\n".join(reversed(lines[::2])))
     run("split", tmp_path / "other", "--train", train, "--validation", validation, "--fraction", "0.25")
     assert set(validation.read_bytes().splitlines()) == set(sides[1]) & set(lines[::2])
@@ -375,4 +375,4 @@ def test_the_command_runs_as_a_user_runs_it(tmp_path: Path) -> None:
     assert "check" in tritonforge("manifest", "--help").stdout
     done = tritonforge("manifest", "check", str(tmp_path / "none"), "--format", "json")
     assert done.returncode == 2
-    assert json.load(io.StringIO(done.stdout))["error"]["message"].endswith("there is no such file")
+    assert json.load(io.StringIO(done.stdout))["error"]["message"].endswith("file not found")

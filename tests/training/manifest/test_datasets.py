@@ -24,13 +24,13 @@ def test_a_folder_with_annotations_is_the_data_set_of_that_file(run: Run, folder
     code, out, _ = run("check", folder, "--objects")
     assert (code, out) == (0, f"{folder / 'annotations.json'}: no problems\n")
     png = folder / "sheet.png"
-    assert run("show", folder, "-o", png)[:2] == (0, f"{png}: 2 of 2 pictures\n")
+    assert run("show", folder, "-o", png)[:2] == (0, f"{png}: 2 of 2 images\n")
     assert run("check", folder, "--from", "annotations")[0] == 0
     assert run("check", folder, "--from", "detector")[0] == 1
     (folder / "images" / "1.png").unlink()
     code, out, _ = run("check", folder, "--objects")
     assert code == 1
-    assert f"{folder / 'annotations.json'}:2: source-ref: {folder / 'images' / '1.png'} is not there" in out
+    assert f"{folder / 'annotations.json'}:2: source-ref: {folder / 'images' / '1.png'} does not exist" in out
 
 
 def test_images_beside_annotations_are_found_where_there_is_no_folder_of_them(run: Run, folder: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_file_that_is_no_text_is_one_sentence(run: Run, tmp_path: Path, conten
     (tmp_path / "m").write_bytes(content)
     code, out, err = run("check", tmp_path / "m")
     assert (code, out) == (2, "")
-    assert f"{tmp_path / 'm'}: it is no text in UTF-8" in err
+    assert f"{tmp_path / 'm'}: expected text in UTF-8" in err
 
 
 def test_an_empty_name_is_not_this_folder(run: Run) -> None:
@@ -60,7 +60,7 @@ def test_a_folder_of_copies_that_is_not_there(run: Run, folder: Path) -> None:
     """Is told once, before anything is read; nor is one passed over that nothing looks at."""
     manifest, png = folder / "b.manifest", folder / "sheet.png"
     code, _, err = run("show", manifest, "-o", png, "--images", folder / "none")
-    assert (code, f"--images {folder / 'none'}: there is no such folder" in err) == (2, True)
+    assert (code, f"--images {folder / 'none'}: directory not found" in err) == (2, True)
     assert run("check", manifest, "--objects", "--images", folder / "none")[0] == 2
     assert run("check", manifest, "--images", folder)[0] == 2
     assert not png.exists()
@@ -70,7 +70,7 @@ def test_a_label_that_no_line_has_is_told(run: Run, folder: Path) -> None:
     """With those that they have; the pictures are shown all the same."""
     manifest, png = folder / "b.manifest", folder / "sheet.png"
     code, out, err = run("show", manifest, "-o", png, "--images", folder, "--label", "boxes")
-    assert (code, out) == (0, f"{png}: 2 of 2 pictures\n")
+    assert (code, out) == (0, f"{png}: 2 of 2 images\n")
     assert f"note: {manifest}: boxes: none of these lines has this label; they have b" in err
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from tests.training.manifest.conftest import Run, images
 from tests.training.manifest.samples import SEGMENTS, SPECIES, THINGS, text
-from tritonforge.cli import fleet
 from tritonforge.transform.object_store import LocalStore, StoredObject
 
 
@@ -21,7 +20,7 @@ def test_a_sheet_of_copies_of_the_pictures(run: Run, tmp_path: Path) -> None:
     manifest, png = images(tmp_path, 6), tmp_path / "sheet.png"
     copies = ("--images", tmp_path)
     code, out, _ = run("show", manifest, "-o", png, *copies)
-    assert (code, out) == (0, f"{png}: 6 of 6 pictures\n")
+    assert (code, out) == (0, f"{png}: 6 of 6 images\n")
     with Image.open(png) as page:
         assert page.size == (3 * 420 + 20, page.height)
     assert "2 of 2" in run("show", manifest, "-o", png, "--lines", "2,4-4", *copies)[1]
@@ -40,7 +39,7 @@ def test_a_sheet_of_every_form(run: Run, tmp_path: Path) -> None:
     (tmp_path / "c").write_text(json.dumps([{"prefix": "s3://bucket/train/images/"}, "0.png", "1.png"]))
     for path in ("a.json", "d", "c"):
         code, out, err = run("show", tmp_path / path, "-o", png, "--images", tmp_path)
-        assert (code, out) == (0, f"{png}: 2 of 2 pictures\n"), err
+        assert (code, out) == (0, f"{png}: 2 of 2 images\n"), err
 
 
 def test_pictures_that_cannot_be_shown_are_told(run: Run, tmp_path: Path) -> None:
@@ -53,7 +52,7 @@ def test_pictures_that_cannot_be_shown_are_told(run: Run, tmp_path: Path) -> Non
     lines = manifest.read_bytes().replace(b'"width": 20', b'"width": 99').splitlines(keepends=True)
     manifest.write_bytes(b"".join(lines) + b"{\n")
     code, out, err = run("show", manifest, "-o", png, "--images", tmp_path)
-    assert (code, out) == (0, f"{png}: 1 of 5 pictures\n")
+    assert (code, out) == (0, f"{png}: 1 of 5 images\n")
     notes = [line for line in err.splitlines() if line.startswith("note: ")]
     assert f"note: {manifest}:2: source-ref: {tmp_path} has no copy of s3://bucket/train/images/1.png" in notes
     assert any(note.startswith(f"note: {manifest}:3: source-ref: the picture cannot be decoded") for note in notes)
@@ -75,22 +74,22 @@ def test_lines_without_boxes_are_shown_too(run: Run, tmp_path: Path) -> None:
     manifest, png = images(tmp_path, 1), tmp_path / "sheet.png"
     image = {"source-ref": "s3://bucket/train/images/0.png"}
     manifest.write_bytes(manifest.read_bytes() + text(image))
-    assert run("show", manifest, "-o", png, "--images", tmp_path)[:2] == (0, f"{png}: 2 of 2 pictures\n")
+    assert run("show", manifest, "-o", png, "--images", tmp_path)[:2] == (0, f"{png}: 2 of 2 images\n")
     for line in (SPECIES, THINGS, SEGMENTS):
         manifest.write_bytes(text({**line, **image}, image))
-        assert run("show", manifest, "-o", png, "--images", tmp_path)[:2] == (0, f"{png}: 2 of 2 pictures\n")
+        assert run("show", manifest, "-o", png, "--images", tmp_path)[:2] == (0, f"{png}: 2 of 2 images\n")
 
 
 def test_paths_are_those_beside_the_manifest(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a training job of this machine finds them; else those from the working folder on."""
     manifest = images(tmp_path, 2)
     manifest.write_bytes(manifest.read_bytes().replace(b"s3://bucket/train/", b""))
-    assert run("show", manifest, "-o", tmp_path / "s.png")[1].endswith("2 of 2 pictures\n")
+    assert run("show", manifest, "-o", tmp_path / "s.png")[1].endswith("2 of 2 images\n")
     (tmp_path / "other").mkdir()
     manifest = manifest.rename(tmp_path / "other" / "b.manifest")
     assert run("show", manifest, "-o", tmp_path / "s.png")[0] == 1
     monkeypatch.chdir(tmp_path)
-    assert run("show", manifest, "-o", tmp_path / "s.png")[1].endswith("2 of 2 pictures\n")
+    assert run("show", manifest, "-o", tmp_path / "s.png")[1].endswith("2 of 2 images\n")
 
 
 class Bucket(LocalStore):
@@ -113,26 +112,32 @@ class Bucket(LocalStore):
         return super().open(self._path(uri), offset)
 
 
+def patch_s3(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Replace S3 by a directory."""
+    store = lambda uri, aws: Bucket(folder) if uri.startswith("s3://") else LocalStore()  # noqa: E731
+    monkeypatch.setattr("tritonforge.cli.data_set.create_store", store)
+
+
 def test_manifests_and_pictures_on_s3(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the place that a job reads from."""
     (tmp_path / "bucket" / "train").mkdir(parents=True)
     manifest = images(tmp_path / "bucket" / "train", 2)
-    monkeypatch.setattr(fleet, "objects", lambda flags: Bucket(tmp_path))
+    patch_s3(monkeypatch, tmp_path)
     code, out, _ = run("check", "s3://bucket/train/b.manifest")
     assert code == 0
     assert out.startswith("s3://bucket/train/b.manifest: 2 lines; b: boxes on 2 lines (")
-    assert run("show", manifest, "-o", tmp_path / "s.png")[1] == f"{tmp_path / 's.png'}: 2 of 2 pictures\n"
+    assert run("show", manifest, "-o", tmp_path / "s.png")[1] == f"{tmp_path / 's.png'}: 2 of 2 images\n"
     (tmp_path / "bucket/train/images/1.png").unlink()
     code, out, err = run("show", "s3://bucket/train/b.manifest", "-o", tmp_path / "s.png")
     assert (code, "1 of 2" in out) == (0, True)
-    assert "b.manifest:2: source-ref: s3://bucket/train/images/1.png is not there" in err
+    assert "b.manifest:2: source-ref: s3://bucket/train/images/1.png does not exist" in err
 
 
 def test_objects_that_are_not_there_are_problems(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --objects only; here, on S3, and for every form."""
     (tmp_path / "bucket" / "train").mkdir(parents=True)
     manifest = images(tmp_path / "bucket" / "train", 3)
-    monkeypatch.setattr(fleet, "objects", lambda flags: Bucket(tmp_path))
+    patch_s3(monkeypatch, tmp_path)
     assert run("check", manifest, "--objects")[0] == 0
     gone = "s3://bucket/train/images/1.png"
     (tmp_path / "bucket/train/images/1.png").unlink()
@@ -143,7 +148,7 @@ def test_objects_that_are_not_there_are_problems(run: Run, tmp_path: Path, monke
     for path, options in ((manifest, ()), (tmp_path / "c", ()), (tmp_path / "a.json", train)):
         code, out, _ = run("check", path, "--objects", *options)
         assert code == 1
-        assert out.splitlines()[0] == f"{path}:2: source-ref: {gone} is not there"
+        assert out.splitlines()[0] == f"{path}:2: source-ref: {gone} does not exist"
     manifest.write_bytes(manifest.read_bytes() + b"{\n")
     code, out, _ = run("check", manifest, "--objects", "--images", tmp_path)
     assert out.splitlines()[1] == f"{manifest}:2: source-ref: {tmp_path} has no copy of {gone}"

@@ -73,7 +73,7 @@ def test_the_command_line_says_the_sentence(tmp_path: Path) -> None:
     for name in ("in", "model", "out"):
         (tmp_path / name).mkdir()
     program = Path(sys.executable).with_name("tritonforge")
-    folders = [f"--input={tmp_path / 'in'}", f"--model={tmp_path / 'model'}", f"--output={tmp_path / 'out'}"]
+    folders = [f"--input={tmp_path / 'in'}", f"--model-dir={tmp_path / 'model'}", f"--output={tmp_path / 'out'}"]
     limited = ["unshare", "--user", "--map-root-user", "sh", "-c", LIMIT.format("net"), "sh"]
     command = [*limited, program, "algorithm", "run", "train", PROGRAMS / "seed", *folders]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
@@ -85,6 +85,6 @@ def test_the_command_line_says_the_sentence(tmp_path: Path) -> None:
 
 def test_a_program_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """Before anything runs, with what is missing."""
-    done = tritonforge("algorithm", "run", "serve", str(tmp_path), "--model", str(tmp_path))
+    done = tritonforge("algorithm", "run", "serve", str(tmp_path), "--model-dir", str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path} has no program 'serve'; an image's command is serve\n"

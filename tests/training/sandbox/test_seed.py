@@ -43,7 +43,7 @@ def test_docker_run_train(volumes: Path) -> None:
     before = {each: each.stat().st_mtime_ns for each in (volumes / "input").rglob("*")}
     done = tritonforge(
         "algorithm", "run", "train", SEED,
-        f"--input={volumes / 'input'}", f"--model={volumes / 'model'}", f"--output={volumes / 'output'}",
+        f"--input={volumes / 'input'}", f"--model-dir={volumes / 'model'}", f"--output={volumes / 'output'}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == 'trained with {"epochs": "3"}\n'
@@ -56,7 +56,7 @@ def test_docker_run_train(volumes: Path) -> None:
 @pytest.fixture
 def container(volumes: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The inference image: `docker run --publish 8080:8080/tcp --volume ...:ro --detach my-inference-image serve`."""
-    given = [f"--model={volumes / 'model'}", "--port=0", "--env=FLASK_APP=/opt/program/web_app_serve.py"]
+    given = [f"--model-dir={volumes / 'model'}", "--port=0", "--env=FLASK_APP=/opt/program/web_app_serve.py"]
     process = subprocess.Popen(
         [TRITONFORGE, "algorithm", "run", "serve", SEED, *given, "--format=json"],
         stdout=subprocess.PIPE,
