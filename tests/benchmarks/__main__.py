@@ -22,6 +22,7 @@ BENCHMARKS = (
     "upload",
     "conversion",
     "emulator",
+    "listener",
     "records",
     "transform",
     "pipe",

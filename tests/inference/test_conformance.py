@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.support.python_models import ACCUMULATE, IDENTITY, REPEAT, tensors, w
 from tritonforge.datatypes import BY_WIRE
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
 from tritonforge.inference.client import Client, DecoupledError, TensorMetadata, UnnamedModelError
+from tritonforge.inference.metadata_probe import probe_inputs
 from tritonforge.inference.wire import Class, RequestedOutput, encode_request
 from tritonforge.serving.server import Server
 
@@ -202,11 +203,16 @@ def test_metadata_and_readiness(server: Server, protocol: str) -> None:
         assert caught.value.status == 404
 
 
+def probe(client: Client, model: str, named: Collection[str] = ()) -> tuple[TensorMetadata, ...]:
+    """The inputs of a model as refused requests describe them, at any front end."""
+    return client._probe(model, lambda send: probe_inputs(send, named=named))
+
+
 def test_inputs_are_learned_from_the_real_servers_refusals(server: Server) -> None:
     """What is read from the sentences of refusals equals what Triton tells of the model."""
     with Client(str(server.http_url)) as triton, Client(str(server.http_url)) as asked:
         for model in ("two", "classes", "ensemble"):
-            assert asked._from_refusals(model).inputs == triton.metadata(model).inputs
+            assert probe(asked, model) == triton.metadata(model).inputs
     with (
         Client(str(server.sagemaker_url)) as sagemaker,
         pytest.raises(DecodeError, match="does not report the model's inputs"),
@@ -428,7 +434,7 @@ def test_optional_inputs_are_learned_by_their_names(server: Server) -> None:
         client.metadata(inputs=["q"])
     with Client(str(server.http_url)) as asked:
         for named in (["in_F"], ["q"], ["in_F", "q"]):
-            assert {each.name for each in asked._from_refusals("two", named).inputs} == {"in_F", "in_S"}
+            assert {each.name for each in probe(asked, "two", named)} == {"in_F", "in_S"}
 
 
 def test_a_wrong_port_is_named(server: Server) -> None:

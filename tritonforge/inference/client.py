@@ -343,7 +343,7 @@ class Client:
         server corrects that; several such inputs are probed one by one.
         """
         if self.fetch_metadata(model) is None:
-            names = (name,) if name is not None else self._probe(model, probe_names)
+            names = (name,) if name is not None else self._probe(model, lambda send: probe_names(send) or ())
             missing = [required for required in names if required not in given]
             if len(missing) == 1:
                 return self._image_inputs.get((model, missing[0])) or TensorMetadata(missing[0], "UINT8", (-1, -1))

@@ -55,12 +55,12 @@ def send_invalid(transport: Transport, call: Call) -> str:
     return ""
 
 
-def probe_names(send: Send) -> tuple[str, ...]:
-    """Return the names of a model's required inputs, by one request; empty where the server does not report them."""
+def probe_names(send: Send) -> tuple[str, ...] | None:
+    """Return the names of a model's required inputs, by one request; None where the server does not report them."""
     # More inputs than any model has: Triton counts them first, and then lists the required ones that are missing.
     too_many = {f"tritonforge.probe.{index}": np.zeros(1, dtype=np.bool_) for index in range(_MOST_INPUTS)}
     missing = _MISSING.search(send(encode_request(too_many)))
-    return () if missing is None else tuple(re.findall(r"'([^']*)'", missing[1]))
+    return None if missing is None else tuple(re.findall(r"'([^']*)'", missing[1]))
 
 
 def correct_input(tensor: TensorMetadata, message: str) -> TensorMetadata | None:
@@ -80,7 +80,7 @@ def probe_inputs(send: Send, *, named: Collection[str] = ()) -> tuple[TensorMeta
     has values for: of those that the model has, the optional ones are returned as well.
     """
     required = probe_names(send)
-    if not required:
+    if required is None:
         return ()
     names = list(dict.fromkeys([*required, *named]))
     probes: dict[str, Any] = {name: _build_probe("BOOL") for name in names}

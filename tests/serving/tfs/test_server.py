@@ -394,7 +394,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(start: Start) -> None:
 def test_a_hosts_hook_starts_what_answers(package: Write, model_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`start` is TfsServer for those who host models: a folder and an environment, a free port, answers as values."""
     monkeypatch.setenv("PATH", f"{model_server.parent}:{os.environ['PATH']}")
-    running = module.start_container(package({"inference.py": PASSING}), {"SAGEMAKER_BATCH": "true"})
+    running = module.start_tfs_server(package({"inference.py": PASSING}), {"SAGEMAKER_BATCH": "true"})
     try:
         assert running.ping().status == 200
         answer = running.invoke(b"abc", {"Accept": "a/b"}, timeout=30)
