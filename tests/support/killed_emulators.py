@@ -176,7 +176,7 @@ def found(state: Path, program: Path) -> dict[str, Any]:
         if (kind := key.partition("/")[0]) in seen:
             seen[kind].append(key)
     if endpoint is not None:
-        live = account.emulator._deployments.live("us-east-1", "e")
+        live = account.emulator._services.runners["endpoint"].find_live("us-east-1", "e")
         variant = (endpoint.get("ProductionVariants") or [{}])[0]
         seen["endpoint"] = {
             "status": endpoint["EndpointStatus"],

@@ -90,7 +90,7 @@ class AsyncQueue:
         with self._lock:
             return len(self._waiting.get(endpoint, ()))
 
-    def forget(self, endpoint: str) -> None:
+    def discard(self, endpoint: str) -> None:
         """Drop the jobs of an endpoint that wait."""
         with self._lock:
             self._waiting.pop(endpoint, None)

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -19,13 +20,13 @@ from tritonforge.emulator.control import cloudwatch, dispatcher
 from tritonforge.emulator.control.cloudwatch import LogWriter
 from tritonforge.emulator.control.deployments import DeploymentRunner
 from tritonforge.emulator.control.dispatcher import Dispatcher
+from tritonforge.emulator.control.endpoints import ENDPOINT
 from tritonforge.emulator.control.fleet import Containers
+from tritonforge.emulator.control.job_runner import Services
 from tritonforge.emulator.control.preconditions import Preconditions
 from tritonforge.emulator.control.request_context import RequestContext
 from tritonforge.emulator.control.resource_store import ResourceStore
-from tritonforge.emulator.control.training_runner import Trainer, TrainingRunner
-from tritonforge.emulator.control.transform_runner import TransformRunner
-from tritonforge.emulator.control.validation_runner import ValidationRunner
+from tritonforge.emulator.control.training_runner import Trainer
 from tritonforge.emulator.front import moto_backend, service_errors
 from tritonforge.emulator.front.http_request import DEFAULT_REGION, HttpRequest, is_region, parse_route
 from tritonforge.emulator.front.http_server import HttpServer
@@ -38,6 +39,7 @@ from tritonforge.emulator.interfaces import MAX_BODY, Request, Response
 from tritonforge.emulator.runtime import Runtime
 from tritonforge.errors import LaunchError
 from tritonforge.escaping import terminal_line
+from tritonforge.files import describe_error
 
 __all__ = ["Emulator"]
 
@@ -118,64 +120,42 @@ class Emulator:
                 undo.callback(journal.close)
                 journal.replay(self._moto)
                 self._moto.recorder = journal
-            self._objects = JournaledS3(self._moto)
+            self._s3 = JournaledS3(self._moto)
             self._storage = S3Front(self._moto, allowed_hosts=allowed_hosts)
             self._files = emulated_s3.make_container_folder(folder)
             undo.callback(shutil.rmtree, self._files, ignore_errors=True)
-            self._store = ResourceStore(None if folder is None else folder / "sagemaker", clock=clock)
-            self._preconditions = Preconditions(self._moto, self._objects)
+            self._store = ResourceStore(dispatcher.KINDS, None if folder is None else folder / "sagemaker", clock=clock)
             self._lines = LogWriter(self._moto)
             undo.callback(self._lines.close)
             undo.callback(self._close_runtimes)
             self._server: HttpServer | None = None
             undo.callback(self._answered)
-            self._deployments = DeploymentRunner(
-                self._store,
-                self._preconditions,
+            self._services = Services(
+                store=self._store,
+                preconditions=Preconditions(self._moto, self._s3),
+                s3=self._s3,
                 containers=hosting if containers is None else containers,
-                objects=self._objects,
-                folder=self._files,
-                images=self._images,
-                speed=speed,
-                invocations=self._runtime,
-                line=self._lines.write,
-                log=log,
-            )
-            undo.callback(self._deployments.close)
-            self._transforms = TransformRunner(
-                self._store,
-                containers=hosting if containers is None else containers,
-                objects=self._objects,
-                folder=self._files,
-                work=(self._files if folder is None else folder) / "transforms",
-                images=self._images,
-                speed=speed,
-                line=self._lines.write_of_job,
-                log=log,
-            )
-            undo.callback(self._transforms.close)
-            self._trainings = TrainingRunner(
-                self._store,
                 trainer=_import_trainer() if trainer is None else trainer,
-                objects=self._objects,
-                work=(self._files if folder is None else folder) / "trainings",
+                folder=self._files,
+                work=self._files if folder is None else folder,
                 images=self._images,
                 speed=speed,
-                line=self._lines.write_of_training,
-                measured=lambda *taken: cloudwatch.publish_metrics(self._moto, *taken),
+                write_line=self._lines.write,
+                publish=partial(cloudwatch.publish_metrics, self._moto),
                 log=log,
+                runtime=self._runtime,
+                context=self._context,
             )
-            undo.callback(self._trainings.close)
-            self._validations = ValidationRunner(self._store, context=self._context, speed=speed, log=log)
-            undo.callback(self._validations.close)
+            dispatcher.create_runners(self._services)
+            runners = list(self._services.runners.values())
+            for runner in runners:
+                undo.callback(runner.close)
             self._dispatcher = Dispatcher(self._context, log)
             self._scaling = dispatcher.AutoscalingGate(self._store)
             try:
                 self._server = HttpServer(port, self._answer, allowed_hosts=allowed_hosts)
             except OSError as error:
-                raise LaunchError(
-                    f"port {port} of 127.0.0.1 cannot be opened: {error.strerror}; choose another"
-                ) from error
+                raise _build_port_error(port, "port", error) from error
             undo.callback(self._server.stop)
             self.role_arn = client_environment.create_execution_role(self._moto, self.region)
             self.bucket = client_environment.create_default_bucket(self._moto, self.region)
@@ -183,10 +163,8 @@ class Emulator:
             clients = (self._files if folder is None else folder) / "clients"
             self._sdk_config = client_environment.write_sdk_config(clients, bucket=self.bucket)
             self._proxy = None if proxy_port is None else self._start_proxy(proxy_port, clients / "proxy", undo)
-            self._deployments.restore()
-            self._transforms.restore()
-            self._trainings.restore()
-            self._validations.restore()
+            for runner in runners:
+                runner.restore()
             self._server.start()
             if self._proxy is not None:
                 self._proxy.start()
@@ -306,13 +284,8 @@ class Emulator:
             region=region,
             account=self.account,
             store=self._store,
-            preconditions=self._preconditions,
-            begin=self._deployments.begin,
-            transform=self._transforms.begin,
-            stop_transform=self._transforms.stop,
-            train=self._trainings.begin,
-            stop_training=self._trainings.stop,
-            validate=self._validations.begin,
+            preconditions=self._services.preconditions,
+            runners=self._services.runners,
             images=self._images,
             limits=self._limits,
         )
@@ -320,17 +293,21 @@ class Emulator:
     def _runtime(self, region: str) -> Runtime:
         with self._guard:
             if region not in self._runtimes:
-                self._runtimes[region] = self._invocations(region)
+                self._runtimes[region] = self._create_runtime(region)
             return self._runtimes[region]
 
-    def _invocations(self, region: str) -> Runtime:
+    def _create_runtime(self, region: str) -> Runtime:
+        deployments = self._services.find_runner(ENDPOINT)
+        assert isinstance(deployments, DeploymentRunner)
         return Runtime(
-            lambda name: self._deployments.live(region, name),
-            objects=self._objects,
+            partial(deployments.find_live, region),
+            objects=self._s3,
             account=self.account,
             region=region,
             notify=lambda topic, message: self._notify(region, topic, message),
-            log=lambda endpoint, sentence: self._lines.write(region, endpoint, _STREAM, sentence),
+            log=lambda endpoint, sentence: self._lines.write(
+                region, f"{ENDPOINT.log_group}/{endpoint}", _STREAM, sentence
+            ),
             speed=self._speed,
         )
 
@@ -353,7 +330,7 @@ class Emulator:
         try:
             proxy = ProxyServer(port, self._answer, authority=authority, front_port=self._server.port)
         except OSError as error:
-            raise LaunchError(f"port {port} of 127.0.0.1 cannot be opened for the proxy: {error.strerror}") from error
+            raise _build_port_error(port, "proxy_port", error) from error
         undo.callback(proxy.join)
         undo.callback(proxy.stop)
         return proxy
@@ -361,6 +338,14 @@ class Emulator:
     def _close_runtimes(self) -> None:
         for runtime in self._runtimes.values():
             runtime.close()
+
+
+def _build_port_error(port: int, parameter: str, error: OSError) -> LaunchError:
+    option = f"--{parameter.replace('_', '-')} PORT"
+    return LaunchError(
+        f"port {port} of 127.0.0.1: cannot listen: {describe_error(error)}. Choose another port with "
+        f"Emulator({parameter}=...) or tritonforge emulate {option}; 0 is any free one."
+    )
 
 
 def _escape_log(log: Callable[[str], None]) -> Callable[[str], None]:

@@ -120,7 +120,7 @@ class Capture:
     json_types: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, config: Mapping[str, Any] | None) -> Capture | None:
+    def from_request(cls, config: Mapping[str, Any] | None) -> Capture | None:
         """The value of a request's ``DataCaptureConfig``; None where there is none, or capture is switched off."""
         if not config or not config.get("EnableCapture", True):
             return None
@@ -153,7 +153,7 @@ class AsyncInference:
     concurrency: int = 4
 
     @classmethod
-    def of(cls, config: Mapping[str, Any] | None) -> AsyncInference | None:
+    def from_request(cls, config: Mapping[str, Any] | None) -> AsyncInference | None:
         """The value of a request's ``AsyncInferenceConfig``; None where there is none."""
         if not config:
             return None

@@ -122,10 +122,10 @@ class Runtime:
         """Write captured data now: before an endpoint is updated or deleted."""
         self._recorder.flush(endpoint)
 
-    def forget(self, endpoint: str) -> None:
+    def discard(self, endpoint: str) -> None:
         """An endpoint is gone: write its captured data, drop its asynchronous inferences that wait."""
         self._recorder.flush(endpoint)
-        self._backlog.forget(endpoint)
+        self._backlog.discard(endpoint)
         with self._lock:
             for key in [key for key in self._balances if key[0] == endpoint]:
                 del self._balances[key]

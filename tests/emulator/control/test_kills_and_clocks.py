@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tritonforge.emulator import Emulator
+from tritonforge.emulator.control.dispatcher import KINDS
 from tritonforge.emulator.control.resource_store import ResourceStore
 from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.emulator.front.request_journal import Journal
@@ -106,8 +107,8 @@ def test_a_damaged_resource_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "us-east-1" / "model"
     folder.mkdir(parents=True)
     (folder / "m.new").write_text("{")
-    ResourceStore(tmp_path)
+    ResourceStore(KINDS, tmp_path)
     assert not (folder / "m.new").exists()
     (folder / "m.json").write_text("{")
     with pytest.raises(LaunchError, match=r"m\.json: not a resource .* Remove the file"):
-        ResourceStore(tmp_path)
+        ResourceStore(KINDS, tmp_path)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tritonforge.emulator.control import paging, resources
 from tritonforge.emulator.control.api_errors import ApiError
+from tritonforge.emulator.control.records import Record
 
 ITEMS = st.lists(
     st.tuples(st.text("abc-", min_size=1, max_size=6), st.integers(0, 5)), unique_by=lambda each: each[0], max_size=30
@@ -28,7 +29,8 @@ QUESTIONS = st.fixed_dictionaries(
 
 def chosen(request: dict[str, Any], items: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """The items that a request selects."""
-    return paging.select_items(request, items, name=lambda each: each[0], created=lambda each: each[1])
+    records = [Record(name=name, arn="", created=created) for name, created in items]
+    return [(record.name, int(record.created)) for record in paging.select_records(request, records)]
 
 
 @given(ITEMS, QUESTIONS)

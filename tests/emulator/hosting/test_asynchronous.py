@@ -226,7 +226,7 @@ def test_a_deleted_endpoint_s_jobs_are_dropped(bucket: Bucket, ask: Ask) -> None
     for _ in range(3):
         client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
     assert until(lambda: len(container.seen) == 1)
-    client.runtime.forget("e")
+    client.runtime.discard("e")
     assert client.runtime.backlog("e") == 0
     leave.set()
     assert until(lambda: len(told.messages) == 1)

@@ -208,7 +208,7 @@ def test_no_program_outlives_the_emulator(account: Any, monkeypatch: pytest.Monk
 
     The last test of this file: it ends the emulator.
     """
-    monkeypatch.setattr(training_runner, "_GRACE", 0.2)
+    monkeypatch.setattr(training_runner.TrainingRunner, "grace", 0.2)
     name = f"deaf-{os.getpid()}"
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(600)"
     request = account.request(name)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from tritonforge.emulator.control import registry_entries, training_states
+from tritonforge.emulator.control import job_runner, registry_entries, training_states
 from tritonforge.emulator.control.api_errors import ApiError
 from tritonforge.emulator.control.records import RegistryEntry, TrainingRecord, from_json, to_json
 
@@ -17,7 +17,7 @@ def job(*, began: float | None = None) -> TrainingRecord:
     return (
         made
         if began is None
-        else training_states.enter_phase(training_states.mark_started(made, began), "Training", began)
+        else training_states.enter_phase(job_runner.mark_started(made, began), "Training", began)
     )
 
 
@@ -66,7 +66,7 @@ def test_what_is_billed_is_the_time_at_work() -> None:
     found = training_states.mark_restarted(job(began=101.0), 110.0)
     assert [each.status for each in found.phases] == ["Starting", "Training", "Interrupted", "Starting"]
     found = training_states.complete(
-        training_states.enter_phase(training_states.mark_started(found, 130.0), "Training", 130.0), 140.0
+        training_states.enter_phase(job_runner.mark_started(found, 130.0), "Training", 130.0), 140.0
     )
     assert training_states.count_seconds(found) == (39, 19)
     assert training_states.count_seconds(job(began=101.0)) is None

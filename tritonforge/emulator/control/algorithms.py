@@ -1,4 +1,8 @@
-"""CreateAlgorithm, DescribeAlgorithm, ListAlgorithms, DeleteAlgorithm."""
+"""CreateAlgorithm, DescribeAlgorithm, ListAlgorithms, DeleteAlgorithm, and whether a training job fits an algorithm.
+
+What an algorithm supports is its TrainingSpecification (API CreateAlgorithm). That a job must fit it is AWS's rule; the
+sentences are ours, those of the running program.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import paging, registry_entries
-from tritonforge.emulator.control.api_errors import already_exists, conflict, invalid, unknown_image
+from tritonforge.emulator.control.api_errors import raise_violations, unknown_image
 from tritonforge.emulator.control.records import RegistryEntry
+from tritonforge.emulator.control.registry_entries import ALGORITHM
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.resources import KINDS
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import DefinitionError, InputError
@@ -22,84 +26,68 @@ from tritonforge.training.job import TrainingJob
 
 __all__ = ["OPERATIONS", "add_defaults", "check_job"]
 
-_KIND: Final = registry_entries.ALGORITHM
-
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     name = request["AlgorithmName"]
-    arn = context.arn(_KIND, name)
+    arn = context.arn(ALGORITHM, name)
     tags = add_tags((), request.get("Tags") or (), arn=arn)
-    violations = check_limits("CreateAlgorithm", request)
-    if violations:
-        raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
+    raise_violations(check_limits("CreateAlgorithm", request))
     validation = request.get("ValidationSpecification")
     if validation:
-        context.preconditions.role(context.region, validation["ValidationRole"])
+        context.preconditions.check_role(context.region, validation["ValidationRole"])
     image = request["TrainingSpecification"]["TrainingImage"]
     if program_containers.find_program(image, context.images) is None:
         raise unknown_image(image, program_containers.ADVICE)
     now = context.now()
-    with context.store.lock:
-        if context.store.registered(context.region, _KIND, name) is not None:
-            raise already_exists(KINDS[_KIND], arn)
-        made = RegistryEntry(
-            name=name,
-            arn=arn,
-            created=now,
-            modified=now,
-            status="Pending",
-            request={key: value for key, value in request.items() if key != "Tags"},
-            inference=request.get("InferenceSpecification") or {},
-            validations=registry_entries.list_validations(request),
-            tags=tags,
-        )
-        context.store.put(context.region, _KIND, made)
-    context.validate(context.region, _KIND, name)
+    entry = RegistryEntry(
+        name=name,
+        arn=arn,
+        created=now,
+        modified=now,
+        status="Pending",
+        request={key: value for key, value in request.items() if key != "Tags"},
+        inference=request.get("InferenceSpecification") or {},
+        validations=registry_entries.list_validations(request),
+        tags=tags,
+    )
+    context.create(ALGORITHM, entry)
     return {"AlgorithmArn": arn}
 
 
 def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = registry_entries.find_algorithm(context, request["AlgorithmName"])
+    entry = context.find(ALGORITHM, request["AlgorithmName"])
     return {
         "CertifyForMarketplace": False,
-        **found.request,
-        "AlgorithmName": found.name,
-        "AlgorithmArn": found.arn,
-        "CreationTime": found.created,
-        "AlgorithmStatus": found.status,
-        "AlgorithmStatusDetails": registry_entries.describe_details(found),
+        **entry.request,
+        "AlgorithmName": entry.name,
+        "AlgorithmArn": entry.arn,
+        "CreationTime": entry.created,
+        "AlgorithmStatus": entry.status,
+        "AlgorithmStatusDetails": registry_entries.describe_details(entry),
     }
 
 
 def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    chosen = paging.select_items(
-        request,
-        [each for _, each in context.store.registrations(_KIND, context.region)],
-        name=lambda each: each.name,
-        created=lambda each: each.created,
-        order="Ascending",
-    )
-    return paging.build_page(request, chosen, "AlgorithmSummaryList", _summary, name=lambda each: each.name)
+    return paging.build_page(request, context.list(ALGORITHM), "AlgorithmSummaryList", _summarize, order="Ascending")
 
 
-def _summary(found: RegistryEntry) -> Mapping[str, Any]:
+def _summarize(entry: RegistryEntry) -> Mapping[str, Any]:
     summary: dict[str, Any] = {
-        "AlgorithmName": found.name,
-        "AlgorithmArn": found.arn,
-        "CreationTime": found.created,
-        "AlgorithmStatus": found.status,
+        "AlgorithmName": entry.name,
+        "AlgorithmArn": entry.arn,
+        "CreationTime": entry.created,
+        "AlgorithmStatus": entry.status,
     }
-    description = found.request.get("AlgorithmDescription")
+    description = entry.request.get("AlgorithmDescription")
     return summary | ({} if description is None else {"AlgorithmDescription": description})
 
 
 def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Jobs that were made from it go on: they have a copy."""
+    """Jobs that were made from it continue: they have a copy."""
     with context.store.lock:
-        found = registry_entries.find_algorithm(context, request["AlgorithmName"])
-        if found.status in registry_entries.UNDER_WAY:
-            raise conflict(f"Algorithm {found.arn} is {found.status}; delete it once its validation has ended.")
-        context.store.remove(context.region, _KIND, found.name)
+        entry = context.find(ALGORITHM, request["AlgorithmName"])
+        registry_entries.check_deletable(entry, "Algorithm")
+        context.remove(ALGORITHM, entry.name)
     return {}
 
 

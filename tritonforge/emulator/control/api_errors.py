@@ -8,6 +8,7 @@ project, used where no answer of AWS's was found. A code and a status are those 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 __all__ = [
     "ApiError",
@@ -18,6 +19,7 @@ __all__ = [
     "in_progress",
     "invalid",
     "job_ended",
+    "job_taken",
     "limit_exceeded",
     "malformed",
     "missing",
@@ -25,9 +27,8 @@ __all__ = [
     "missing_input",
     "missing_job",
     "not_emulated",
-    "taken",
-    "taken_training",
-    "training_ended",
+    "raise_violations",
+    "training_job_taken",
     "unassumable",
     "unknown_image",
     "unknown_operation",
@@ -50,6 +51,22 @@ def invalid(message: str) -> ApiError:
     return ApiError("ValidationException", message)
 
 
+class _Violation(Protocol):
+    """A documented limit that a request exceeds: `tritonforge.sagemaker.limits`."""
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def sentence(self) -> str: ...
+
+
+def raise_violations(violations: Iterable[_Violation]) -> None:
+    """Raise ApiError with every limit that a request exceeds, if there is any."""
+    if sentences := [f"{violation.place}: {violation.sentence}" for violation in violations]:
+        raise invalid("; ".join(sentences))
+
+
 def malformed(message: str) -> ApiError:
     """The body is no JSON, or a member has another JSON type than the model's. The sentence is ours."""
     return ApiError("SerializationException", message)
@@ -65,12 +82,12 @@ def missing(kind: str, arn: str) -> ApiError:
     return invalid(f'Could not find {kind} "{arn}".')
 
 
-def does_not_exist(kind: str, arn: str) -> ApiError:
-    """There is no algorithm, model package or group of this name, as the ARN's word for it.
+def does_not_exist(noun: str, arn: str) -> ApiError:
+    """No algorithm, model package or group of this name; the sentence writes the noun as the API's names do.
 
     Source: of groups, aws-controllers-k8s/code-generator, whose controllers match it; the others are likewise.
     """
-    return invalid(f"{kind} {arn} does not exist.")
+    return invalid(f"{noun.title().replace(' ', '')} {arn} does not exist.")
 
 
 def conflict(message: str) -> ApiError:
@@ -88,8 +105,8 @@ def missing_input(uri: str, role: str, region: str) -> ApiError:
     )
 
 
-def missing_job() -> ApiError:
-    """There is no job of this name; jobs get another sentence than models, and it names nothing.
+def missing_job(_noun: str, _arn: str) -> ApiError:
+    """No job of this name: jobs get another sentence than models, and it names nothing.
 
     The code is ValidationException, although the service model lists ResourceNotFound: clients in public repositories
     that stop transform jobs match this code together with this sentence.
@@ -97,26 +114,21 @@ def missing_job() -> ApiError:
     return invalid("Requested resource not found.")
 
 
-def taken(arn: str) -> ApiError:
-    """A job's name is taken. Source: AWS's answer to a processing job, as quoted in a public post-mortem."""
+def job_taken(_noun: str, arn: str) -> ApiError:
+    """A job's name is in use. Source: AWS's answer to a processing job, as quoted in a public post-mortem."""
     return ApiError(
         "ResourceInUse",
         f"Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})",
     )
 
 
-def taken_training(arn: str) -> ApiError:
-    """A training job's name is taken. Source: aws/amazon-sagemaker-examples pull request 3108."""
+def training_job_taken(_noun: str, arn: str) -> ApiError:
+    """A training job's name is in use. Source: aws/amazon-sagemaker-examples pull request 3108."""
     return ApiError(
         "ResourceInUse",
         "Training job names must be unique within an AWS account and region, and a training job with this name already "
         f"exists ({arn})",
     )
-
-
-def training_ended(status: str) -> ApiError:
-    """A training job that is not InProgress cannot be stopped. The sentence is that of transform jobs."""
-    return invalid(f"The request was rejected because the training job is in status {status}.")
 
 
 def unknown_image(uri: str, advice: str) -> ApiError:
@@ -127,9 +139,9 @@ def unknown_image(uri: str, advice: str) -> ApiError:
     return invalid(f"Requested image {uri} not found. {advice}")
 
 
-def job_ended(status: str) -> ApiError:
-    """A job that is not InProgress cannot be stopped. Source: what clients in public repositories match."""
-    return invalid(f"The request was rejected because the transform job is in status {status}.")
+def job_ended(noun: str, status: str) -> ApiError:
+    """A job that has ended or is Stopping cannot be stopped. Source: what clients in public repositories match."""
+    return invalid(f"The request was rejected because the {noun} is in status {status}.")
 
 
 def in_progress(arn: str) -> ApiError:

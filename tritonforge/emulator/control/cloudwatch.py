@@ -1,8 +1,9 @@
-"""The lines of containers on their way to CloudWatch Logs: gathered, and written by one thread.
+"""Log lines and metrics on their way to CloudWatch: buffered, and written by one thread.
 
-Group and stream are SageMaker's own: ``/aws/sagemaker/Endpoints/<endpoint>`` and ``<variant>/<instance id>``,
+Groups and streams are SageMaker's own: ``/aws/sagemaker/Endpoints/<endpoint>`` and ``<variant>/<instance id>``,
 ``/aws/sagemaker/TransformJobs`` and ``<job>/<instance id>-<time>``, ``/aws/sagemaker/TrainingJobs`` and
-``<job>/algo-1-<time>``.
+``<job>/algo-1-<time>``. Source of the metrics' namespace and dimension: SageMaker developer guide, "Use Amazon
+CloudWatch Metrics to Monitor and Analyze Training Jobs".
 """
 
 from __future__ import annotations
@@ -22,11 +23,7 @@ from tritonforge.training.job import MetricValue
 
 __all__ = ["LogWriter", "MetricBuffer", "publish_metrics"]
 
-_GROUP: Final = "/aws/sagemaker/Endpoints/"
-_TRANSFORM_GROUP: Final = "/aws/sagemaker/TransformJobs"
-_TRAINING_GROUP: Final = "/aws/sagemaker/TrainingJobs"
-
-#: Seconds between two writings.
+#: Seconds between two writes.
 _PERIOD: Final = 0.2
 
 
@@ -42,28 +39,20 @@ class LogWriter:
         self._thread = threading.Thread(target=self._run, name="emulator-logs", daemon=True)
         self._thread.start()
 
-    def write(self, region: str, endpoint: str, stream: str, line: str) -> None:
-        """Take one line of an endpoint's."""
-        self._lines.put((region, f"{_GROUP}{endpoint}", stream, int(time.time() * 1000), line))
-
-    def write_of_job(self, region: str, stream: str, line: str) -> None:
-        """Take one line of a transform job's."""
-        self._lines.put((region, _TRANSFORM_GROUP, stream, int(time.time() * 1000), line))
-
-    def write_of_training(self, region: str, stream: str, line: str) -> None:
-        """Take one line of a training job's."""
-        self._lines.put((region, _TRAINING_GROUP, stream, int(time.time() * 1000), line))
+    def write(self, region: str, group: str, stream: str, line: str) -> None:
+        """Take one line of a log."""
+        self._lines.put((region, group, stream, int(time.time() * 1000), line))
 
     def flush(self) -> None:
-        """Write what was taken so far."""
+        """Write the lines that were taken."""
         with self._writing:
-            gathered: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+            buffered: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
             with contextlib.suppress(queue.Empty):
                 while True:
                     region, group, stream, when, line = self._lines.get_nowait()
                     if line:  # CloudWatch takes no empty message
-                        gathered[region, group, stream].append({"timestamp": when, "message": line})
-            for place, events in gathered.items():
+                        buffered[region, group, stream].append({"timestamp": when, "message": line})
+            for place, events in buffered.items():
                 self._put(*place, events)
 
     def close(self) -> None:
@@ -81,18 +70,18 @@ class LogWriter:
 
         client = self._moto.client("logs", region)
         if (region, group, stream) not in self._known:
-            with contextlib.suppress(ClientError):  # it is there already
+            with contextlib.suppress(ClientError):  # it exists already
                 client.create_log_group(logGroupName=group)
             with contextlib.suppress(ClientError):  # as above
                 client.create_log_stream(logGroupName=group, logStreamName=stream)
             self._known.add((region, group, stream))
-        with contextlib.suppress(ClientError):  # somebody deleted the group: as on AWS, the lines are lost
+        with contextlib.suppress(ClientError):  # the group was deleted: as on AWS, the lines are lost
             client.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
 
 
 _NAMESPACE: Final = "/aws/sagemaker/TrainingJobs"
 
-#: Seconds between two writings.
+#: Seconds between two writes.
 _METRIC_PERIOD: Final = 1.0
 
 #: The most that PutMetricData takes at once. Source: its API reference.
@@ -100,52 +89,52 @@ _MAX_METRICS: Final = 1000
 
 
 class MetricBuffer:
-    """The metrics of one job; `take` them from any thread. ``keep`` is given the latest of each, ``publish`` all."""
+    """The metrics of one job; `take` them from any thread. ``keep`` gets the latest of each, ``publish`` all."""
 
     def __init__(
         self,
-        keep: Callable[[Mapping[str, MetricValue]], None],
+        keep: Callable[[Mapping[str, MetricValue]], object],
         publish: Callable[[list[MetricValue]], None],
     ) -> None:
         self._keep = keep
         self._publish = publish
         self._guard = threading.Lock()
-        self._taken: list[MetricValue] = []
+        self._values: list[MetricValue] = []
         self._written = time.monotonic()
 
-    def take(self, measured: MetricValue) -> None:
-        """A value that the log has told."""
+    def take(self, value: MetricValue) -> None:
+        """Take a value that was read from the log."""
         with self._guard:
-            self._taken.append(measured)
-            due = time.monotonic() - self._written >= _METRIC_PERIOD
-        if due:
+            self._values.append(value)
+            is_due = time.monotonic() - self._written >= _METRIC_PERIOD
+        if is_due:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was taken so far."""
+        """Write the values that were taken."""
         with self._guard:
-            taken, self._taken = self._taken, []
+            values, self._values = self._values, []
             self._written = time.monotonic()
-        if taken:
-            self._keep({each.name: each for each in taken})
-            self._publish(taken)
+        if values:
+            self._keep({value.name: value for value in values})
+            self._publish(values)
 
 
-def publish_metrics(moto: MotoBackend, region: str, job: str, taken: list[MetricValue]) -> None:
-    """Put values into CloudWatch; what is no number there (an infinite loss, say) is left out."""
+def publish_metrics(moto: MotoBackend, region: str, job: str, values: list[MetricValue]) -> None:
+    """Put values into CloudWatch, except those that it does not take (an infinite loss, for example)."""
     from botocore.exceptions import ClientError
 
     data: list[Mapping[str, Any]] = [
         {
-            "MetricName": each.name,
+            "MetricName": value.name,
             "Dimensions": [{"Name": "TrainingJobName", "Value": job}],
-            "Timestamp": dt.datetime.fromtimestamp(each.seconds, dt.timezone.utc),
-            "Value": each.value,
+            "Timestamp": dt.datetime.fromtimestamp(value.seconds, dt.timezone.utc),
+            "Value": value.value,
         }
-        for each in taken
-        if math.isfinite(each.value)
+        for value in values
+        if math.isfinite(value.value)
     ]
     client = moto.client("cloudwatch", region)
     for begin in range(0, len(data), _MAX_METRICS):
-        with contextlib.suppress(ClientError):  # as on AWS, a metric that is not taken stops no job
+        with contextlib.suppress(ClientError):  # as on AWS, a metric that is refused stops no job
             client.put_metric_data(Namespace=_NAMESPACE, MetricData=data[begin : begin + _MAX_METRICS])

@@ -20,20 +20,34 @@ from tritonforge.emulator.control import (
     endpoints,
     model_packages,
     models,
+    registry_entries,
     search,
     tags,
     training_jobs,
     transform_jobs,
 )
-from tritonforge.emulator.control.api_errors import ApiError, invalid, malformed, not_emulated, unknown_operation
+from tritonforge.emulator.control.api_errors import (
+    ApiError,
+    invalid,
+    malformed,
+    not_emulated,
+    raise_violations,
+    unknown_operation,
+)
+from tritonforge.emulator.control.deployments import DeploymentRunner
+from tritonforge.emulator.control.job_runner import JobRunner, Services
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import ResourceStore
+from tritonforge.emulator.control.resources import AnyKind
+from tritonforge.emulator.control.training_runner import TrainingRunner
+from tritonforge.emulator.control.transform_runner import TransformRunner
+from tritonforge.emulator.control.validation_runner import ValidationRunner
 from tritonforge.emulator.front.http_request import HttpRequest
 from tritonforge.emulator.interfaces import Response
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.limits import check_limits
 
-__all__ = ["AUTOSCALING", "OPERATIONS", "AutoscalingGate", "Dispatcher", "read_request"]
+__all__ = ["AUTOSCALING", "KINDS", "OPERATIONS", "AutoscalingGate", "Dispatcher", "create_runners", "read_request"]
 
 #: Objects and arrays within one another; the service model's deepest input has about a dozen.
 _MAX_DEPTH: Final = 64
@@ -129,20 +143,36 @@ def _parse_time(value: Any, place: str) -> float:
     return seconds
 
 
-#: Every operation that is emulated. A resource to come brings its own module, and its row here.
+#: The modules of operations.
+_MODULES: Final = (
+    models,
+    endpoints,
+    transform_jobs,
+    training_jobs,
+    algorithms,
+    model_packages,
+    tags,
+    search,
+)
+
+#: Every kind of resource, and the runner that does its work if it has any. Runners are restored in this order, and
+#: closed in the reverse order: validations use the jobs' runners.
+_KINDS: Final[tuple[tuple[AnyKind, type[JobRunner[Any]] | None], ...]] = (
+    (models.MODEL, None),
+    (endpoints.ENDPOINT_CONFIG, None),
+    (endpoints.ENDPOINT, DeploymentRunner),
+    (transform_jobs.TRANSFORM_JOB, TransformRunner),
+    (training_jobs.TRAINING_JOB, TrainingRunner),
+    (registry_entries.MODEL_PACKAGE_GROUP, None),
+    (registry_entries.ALGORITHM, ValidationRunner),
+    (registry_entries.MODEL_PACKAGE, ValidationRunner),
+)
+
+KINDS: Final = tuple(kind for kind, _ in _KINDS)
+
+#: Every operation that is emulated.
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
-    {
-        **models.OPERATIONS,
-        **endpoints.CONFIG_OPERATIONS,
-        **endpoints.ENDPOINT_OPERATIONS,
-        **transform_jobs.OPERATIONS,
-        **training_jobs.OPERATIONS,
-        **algorithms.OPERATIONS,
-        **model_packages.PACKAGE_OPERATIONS,
-        **model_packages.GROUP_OPERATIONS,
-        **tags.OPERATIONS,
-        **search.OPERATIONS,
-    }
+    {name: operation for module in _MODULES for name, operation in module.OPERATIONS.items()}
 )
 
 #: Operations that check the documented limits themselves: AWS has sentences of its own for what comes before them.
@@ -157,6 +187,11 @@ _JSON: Final = "application/x-amz-json-1.1"
 _INTERNAL: Final = "InternalFailure"
 
 
+def create_runners(services: Services) -> None:
+    """Create the runner of every kind that has work to do."""
+    services.runners.update({kind.name: runner(services, kind) for kind, runner in _KINDS if runner is not None})
+
+
 class Dispatcher:
     """Answers SageMaker's operations; ``context`` returns the context of a region, ``log`` takes sentences."""
 
@@ -167,7 +202,7 @@ class Dispatcher:
     def answer(self, operation: str, region: str, body: bytes) -> Response:
         """The answer to one request, from any thread."""
         try:
-            found = self._answered(operation, region, body)
+            document = self._run(operation, region, body)
         except ApiError as error:
             self._log(f"{operation} {error.status} {error.code}: {error.message}")
             return _write_response(error.status, {"__type": error.code, "message": error.message}, error.code)
@@ -178,21 +213,20 @@ class Dispatcher:
             )
         if not operation.startswith(_READING):
             self._log(f"{operation} 200")
-        return _write_response(200, found)
+        return _write_response(200, document)
 
-    def _answered(self, operation: str, region: str, body: bytes) -> Mapping[str, Any]:
-        act = OPERATIONS.get(operation)
-        if act is None:
+    def _run(self, operation: str, region: str, body: bytes) -> Mapping[str, Any]:
+        run = OPERATIONS.get(operation)
+        if run is None:
             known = operation in service_model.list_operations("sagemaker")
             raise not_emulated(operation) if known else unknown_operation(operation)
-        return act(self._context(region), _read_checked(operation, body))
+        return run(self._context(region), _read_checked(operation, body))
 
 
 def _read_checked(operation: str, body: bytes) -> Mapping[str, Any]:
     request = read_request(operation, service_model.find_operation("sagemaker", operation).input_shape, body)
-    violations = () if operation in _CHECKED_LATER else check_limits(operation, request)
-    if violations:
-        raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
+    if operation not in _CHECKED_LATER:
+        raise_violations(check_limits(operation, request))
     return request
 
 
@@ -236,9 +270,7 @@ class AutoscalingGate:
         request: Mapping[str, Any] = read_request(
             operation, service_model.find_operation(AUTOSCALING, operation).input_shape, body
         )
-        violations = check_limits(operation, request)
-        if violations:
-            raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
+        raise_violations(check_limits(operation, request))
         if request["ServiceNamespace"] == "sagemaker":
             self._variant(region, request["ResourceId"])
 
@@ -249,10 +281,10 @@ class AutoscalingGate:
             if resource.startswith("inference-component/"):
                 raise invalid(f"tritonforge's emulator has no inference components, and so no {resource}.")
             raise invalid(f"Resource ID {resource} is not of the form endpoint/<endpoint>/variant/<variant>.")
-        endpoint = self._store.endpoint(region, named["endpoint"])
+        endpoint = self._store.find(endpoints.ENDPOINT, region, named["endpoint"])
         if endpoint is None:
             raise invalid(f'Could not find endpoint "{named["endpoint"]}" of resource ID {resource}.')
-        variants = [each.name for each in endpoint.variants]
+        variants = [variant.name for variant in endpoint.variants]
         if named["variant"] not in variants:
             there = f"its variants are {', '.join(variants)}" if variants else f"it is {endpoint.status}"
             raise invalid(f'Endpoint "{endpoint.name}" has no variant "{named["variant"]}"; {there}.')

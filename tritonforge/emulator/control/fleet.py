@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from tritonforge.emulator.control.job_runner import Services, make_instance_id
 from tritonforge.emulator.control.records import VariantState
 from tritonforge.emulator.emulated_s3 import EmulatedS3
 from tritonforge.emulator.hosting import (
@@ -141,20 +143,17 @@ class InferencePipeline:
 
 
 def start_model(
-    containers: Containers,
+    services: Services,
     model: Mapping[str, Any],
     variant: Variant,
     *,
     environment: Mapping[str, str] | None = None,
-    objects: EmulatedS3,
-    folder: Path,
     log: Callable[[str, str], None],
-    images: Mapping[str, str],
     cancelled: threading.Event,
 ) -> RunningContainer:
     """Start the containers of a model, one after the other, and return them as one.
 
-    ``variant`` has all but the container; ``environment`` is added to each container's. ``log`` is given the end of the
+    ``variant`` has all but the container; ``environment`` is added to each container's. ``log`` takes the end of the
     log stream's name, "" for a model of one container, and a line.
 
     Raises:
@@ -163,34 +162,35 @@ def start_model(
     definitions = list_container_definitions(model)
     if not definitions:
         raise ContainerError(f"Model {model.get('ModelName', '')} has no container.")
-    several = len(definitions) > 1
+    has_several = len(definitions) > 1
     if sum(definition.get("Mode") == "MultiModel" for definition in definitions) > 1:
         raise ContainerError(
             f"Model {model.get('ModelName', '')} has several multi-model containers; a pipeline takes one."
         )
+    names = [variant.name] if variant.endpoint == variant.name else [variant.endpoint, variant.name]
+    folder = services.folder / "-".join([*names, secrets.token_hex(4)])
     started: dict[str, RunningContainer] = {}
     try:
         for number, definition in enumerate(definitions, start=1):
             name = definition.get("ContainerHostname") or f"container-{number}"
-            container = ContainerDefinition.of(definition)
-            wanted = replace(
-                variant,
-                container=replace(container, environment={**container.environment, **(environment or {})}),
-                container_name=name if several else variant.container_name,
-            )
-            started[name] = containers.start(
-                wanted,
-                objects=objects,
-                folder=folder / name if several else folder,
-                log=lambda line, end=f"/{name}" if several else "": log(end, line),  # type: ignore[misc]  # binds it now
-                images=images,
+            container = ContainerDefinition.from_request(definition)
+            started[name] = services.containers.start(
+                replace(
+                    variant,
+                    container=replace(container, environment={**container.environment, **(environment or {})}),
+                    container_name=name if has_several else variant.container_name,
+                ),
+                objects=services.s3,
+                folder=folder / name if has_several else folder,
+                log=partial(log, f"/{name}" if has_several else ""),
+                images=services.images,
                 cancelled=cancelled,
             )
     except BaseException:
         for running in started.values():
             running.stop(drain=0.0)
         raise
-    if not several:
+    if not has_several:
         (only,) = started.values()
         return only
     mode = (model.get("InferenceExecutionConfig") or {}).get("Mode", "Serial")
@@ -204,10 +204,9 @@ _DOWNLOAD: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RunningVariant:
-    """A variant's container, and the name of its log stream."""
+    """A variant's container."""
 
     name: str
-    stream: str
     container: RunningContainer
     shadow: bool
 
@@ -218,63 +217,60 @@ class Fleet:
     def __init__(self, started: Sequence[RunningVariant]) -> None:
         self.started = tuple(started)
 
-    def live(self, variants: Sequence[VariantState], *, share: float, shadow: bool = False) -> tuple[LiveVariant, ...]:
-        """The variants as the runtime sees them, with ``share`` of the traffic between them.
+    def list_live(
+        self, variants: Sequence[VariantState], *, share: float, shadow: bool = False
+    ) -> tuple[LiveVariant, ...]:
+        """Return the variants as the runtime sees them, with ``share`` of the traffic between them.
 
         A share of 1 leaves the weights as they are.
         """
-        whole = sum(each.desired_weight for each in variants) or 1.0
-        containers = {each.name: each.container for each in self.started if each.shadow is shadow}
+        total = sum(variant.desired_weight for variant in variants) or 1.0
+        containers = {variant.name: variant.container for variant in self.started if variant.shadow is shadow}
         return tuple(
             LiveVariant(
-                name=each.name,
-                weight=each.desired_weight if share == 1.0 else each.desired_weight / whole * share,
-                container=containers[each.name],
-                instances=max(each.desired_instances, 1),
-                serverless="ServerlessConfig" in each.config,
-                targets=_find_targets(containers[each.name]),
+                name=variant.name,
+                weight=variant.desired_weight if share == 1.0 else variant.desired_weight / total * share,
+                container=containers[variant.name],
+                instances=max(variant.desired_instances, 1),
+                serverless="ServerlessConfig" in variant.config,
+                targets=_find_targets(containers[variant.name]),
             )
-            for each in variants
-            if each.name in containers
+            for variant in variants
+            if variant.name in containers
         )
 
     def stop(self, *, drain: float = 30.0) -> None:
         """End every container."""
-        for each in self.started:
-            each.container.stop(drain=drain)
+        for variant in self.started:
+            variant.container.stop(drain=drain)
 
 
 def start_fleet(
-    containers: Containers,
+    services: Services,
+    region: str,
     endpoint: str,
     variants: Sequence[tuple[VariantState, bool]],
     *,
     models: Mapping[str, Any],
-    objects: EmulatedS3,
-    folder: Path,
-    log: Callable[[str, str], None],
-    images: Mapping[str, str],
+    group: str,
     cancelled: threading.Event,
 ) -> Fleet:
     """Start a container for each variant (with whether it is a shadow), one after the other.
 
-    Raises ContainerError, with nothing left running.
+    ``group`` is the log group. Raises ContainerError, with nothing left running.
     """
     started: list[RunningVariant] = []
     try:
-        for each, shadow in variants:
-            stream = f"{each.name}/i-{secrets.token_hex(8)}0"
+        for variant, shadow in variants:
+            stream = f"{variant.name}/{make_instance_id()}"
+
+            def log(end: str, line: str, stream: str = stream) -> None:
+                services.write_line(region, group, f"{stream}{end}", line)
+
             running = start_model(
-                containers,
-                _find_model(each, models),
-                _to_variant(endpoint, each),
-                objects=objects,
-                folder=folder / f"{endpoint}-{each.name}-{secrets.token_hex(4)}",
-                log=lambda end, line, stream=stream: log(f"{stream}{end}", line),  # type: ignore[misc]  # binds it now
-                images=images,
-                cancelled=cancelled,
+                services, _find_model(variant, models), _to_variant(endpoint, variant), log=log, cancelled=cancelled
             )
-            started.append(RunningVariant(each.name, stream, running, shadow))
+            started.append(RunningVariant(variant.name, running, shadow))
     except BaseException:
         Fleet(started).stop(drain=0.0)
         raise

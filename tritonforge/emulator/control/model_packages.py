@@ -1,4 +1,4 @@
-"""CreateModelPackageGroup, DescribeModelPackageGroup, ListModelPackageGroups, DeleteModelPackageGroup."""
+"""The operations on model packages and their groups: Create, Describe, List, Update, Delete."""
 
 from __future__ import annotations
 
@@ -8,38 +8,31 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import paging, registry_entries
-from tritonforge.emulator.control.api_errors import already_exists, conflict, invalid
+from tritonforge.emulator.control.api_errors import conflict, invalid, raise_violations
 from tritonforge.emulator.control.records import RegistryEntry, Resource
+from tritonforge.emulator.control.registry_entries import ALGORITHM, MODEL_PACKAGE, MODEL_PACKAGE_GROUP
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.resources import KINDS
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.triton.service_limits import ADDITIONAL_SPECIFICATIONS
 
-__all__ = ["GROUP_OPERATIONS", "PACKAGE_OPERATIONS", "describe_group", "describe_package"]
+__all__ = ["OPERATIONS", "describe_group", "describe_package"]
 
-_GROUP: Final = registry_entries.GROUP
-
-#: The only status that a group has here: it is there as soon as it was asked for.
+#: The only status of a group here: it exists as soon as it is created.
 _STATUS: Final = "Completed"
 
 
 def _create_group(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     name = request["ModelPackageGroupName"]
-    arn = context.arn(_GROUP, name)
+    arn = context.arn(MODEL_PACKAGE_GROUP, name)
     tags = add_tags((), request.get("Tags") or (), arn=arn)
-    with context.store.lock:
-        if context.store.resource(context.region, _GROUP, name) is not None:
-            raise already_exists(KINDS[_GROUP], arn)
-        kept = {key: value for key, value in request.items() if key != "Tags"}
-        context.store.put(
-            context.region, _GROUP, Resource(name=name, arn=arn, created=context.now(), request=kept, tags=tags)
-        )
+    kept = {key: value for key, value in request.items() if key != "Tags"}
+    context.create(MODEL_PACKAGE_GROUP, Resource(name=name, arn=arn, created=context.now(), request=kept, tags=tags))
     return {"ModelPackageGroupArn": arn}
 
 
 def describe_group(group: Resource) -> dict[str, Any]:
-    """A group as DescribeModelPackageGroup and ListModelPackageGroups show it."""
+    """Return a group as DescribeModelPackageGroup and ListModelPackageGroups show it."""
     return {
         **group.request,
         "ModelPackageGroupName": group.name,
@@ -49,81 +42,75 @@ def describe_group(group: Resource) -> dict[str, Any]:
     }
 
 
-def _describe_group_request(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``CreatedBy`` is empty: it tells of users of SageMaker Studio, and there is none."""
-    return {**describe_group(registry_entries.find_group(context, request["ModelPackageGroupName"])), "CreatedBy": {}}
+def _describe_group(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``CreatedBy`` is empty: it names users of SageMaker Studio, which is not emulated."""
+    return {**describe_group(context.find(MODEL_PACKAGE_GROUP, request["ModelPackageGroupName"])), "CreatedBy": {}}
 
 
 def _list_groups(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = [each for each in context.store.all(context.region, _GROUP) if isinstance(each, Resource)]
+    groups = context.list(MODEL_PACKAGE_GROUP)
     if request.get("CrossAccountFilterOption") == "CrossAccount":
-        found = []  # the emulator has one account
-    chosen = paging.select_items(
-        request, found, name=lambda each: each.name, created=lambda each: each.created, order="Ascending"
-    )
-    return paging.build_page(
-        request, chosen, "ModelPackageGroupSummaryList", describe_group, name=lambda each: each.name
-    )
+        groups = []  # the emulator has one account
+    return paging.build_page(request, groups, "ModelPackageGroupSummaryList", describe_group, order="Ascending")
+
+
+def _list_versions(context: RequestContext, group: str) -> list[RegistryEntry]:
+    return [package for package in context.list(MODEL_PACKAGE) if package.group.lower() == group.lower()]
 
 
 def _delete_group(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     with context.store.lock:
-        group = registry_entries.find_group(context, request["ModelPackageGroupName"])
-        held = [
-            each.arn
-            for _, each in context.store.registrations(registry_entries.PACKAGE, context.region)
-            if each.group.lower() == group.name.lower()
-        ]
-        if held:
-            raise conflict(f"ModelPackageGroup {group.arn} still has model packages: {', '.join(sorted(held))}.")
-        context.store.remove(context.region, _GROUP, group.name)
+        group = context.find(MODEL_PACKAGE_GROUP, request["ModelPackageGroupName"])
+        arns = sorted(package.arn for package in _list_versions(context, group.name))
+        if arns:
+            raise conflict(f"ModelPackageGroup {group.arn} still has model packages: {', '.join(arns)}.")
+        context.remove(MODEL_PACKAGE_GROUP, group.name)
     return {}
 
 
-GROUP_OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
-    {
-        "CreateModelPackageGroup": _create_group,
-        "DescribeModelPackageGroup": _describe_group_request,
-        "ListModelPackageGroups": _list_groups,
-        "DeleteModelPackageGroup": _delete_group,
-    }
-)
-
-_PACKAGE: Final = registry_entries.PACKAGE
-
-#: What a version is until somebody approves it. Source: SageMaker developer guide, "Update the Approval Status of a
-#: Model".
+#: The approval status of a new version. Source: SageMaker developer guide, "Update the Approval Status of a Model".
 _UNDECIDED: Final = "PendingManualApproval"
 
-#: What the caller said of a request that is not told again.
+#: Members of a request that Describe does not repeat.
 _HIDDEN: Final = frozenset({"Tags", "ClientToken", "ModelPackageName", "ModelPackageGroupName"})
+
+#: Members that UpdateModelPackage replaces.
+_REPLACED: Final = (
+    "ModelApprovalStatus",
+    "ModelPackageRegistrationType",
+    "ApprovalDescription",
+    "SourceUri",
+    "ModelCard",
+    "ModelLifeCycle",
+)
+
+#: Members that ListModelPackages shows.
+_SUMMARIZED: Final = (
+    "ModelPackageDescription",
+    "ModelApprovalStatus",
+    "ModelLifeCycle",
+    "ModelPackageRegistrationType",
+)
 
 
 def _create_package(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     name, group = _find_names(context, request)
-    violations = check_limits("CreateModelPackage", request)
-    if violations:
-        raise invalid("; ".join(f"{violation.place}: {violation.sentence}" for violation in violations))
+    raise_violations(check_limits("CreateModelPackage", request))
     inference = _find_inference(context, request)
     validation = request.get("ValidationSpecification")
     if validation:
-        context.preconditions.role(context.region, validation["ValidationRole"])
+        context.preconditions.check_role(context.region, validation["ValidationRole"])
     now = context.now()
     with context.store.lock:
         version = 0
         if group:
-            versions = [
-                each.version for _, each in context.store.registrations(_PACKAGE, context.region) if each.group == group
-            ]
-            version = max(versions, default=0) + 1
+            version = max((package.version for package in _list_versions(context, group)), default=0) + 1
             name = f"{group}/{version}"
-        arn = context.arn(_PACKAGE, name)
-        if context.store.registered(context.region, _PACKAGE, name) is not None:
-            raise already_exists(KINDS[_PACKAGE], arn)
+        arn = context.arn(MODEL_PACKAGE, name)
         kept = {key: value for key, value in request.items() if key not in _HIDDEN}
         if group:
             kept.setdefault("ModelApprovalStatus", _UNDECIDED)
-        made = RegistryEntry(
+        package = RegistryEntry(
             name=name,
             arn=arn,
             created=now,
@@ -136,8 +123,7 @@ def _create_package(context: RequestContext, request: Mapping[str, Any]) -> Mapp
             version=version,
             tags=add_tags((), request.get("Tags") or (), arn=arn),
         )
-        context.store.put(context.region, _PACKAGE, made)
-    context.validate(context.region, _PACKAGE, name)
+        context.create(MODEL_PACKAGE, package)
     return {"ModelPackageArn": arn}
 
 
@@ -153,7 +139,7 @@ def _find_names(context: RequestContext, request: Mapping[str, Any]) -> tuple[st
             "use."
         )
     if group:
-        return "", registry_entries.find_group(context, group).name
+        return "", context.find(MODEL_PACKAGE_GROUP, group).name
     if not name:
         raise invalid("Missing ARN.")
     return str(name), ""
@@ -170,7 +156,7 @@ def _find_inference(context: RequestContext, request: Mapping[str, Any]) -> Mapp
     if given:
         return given
     (one,) = source["SourceAlgorithms"]
-    algorithm = registry_entries.find_algorithm(context, one["AlgorithmName"])
+    algorithm = context.find(ALGORITHM, one["AlgorithmName"])
     if not algorithm.inference:
         raise invalid(f"Algorithm {algorithm.arn} has no InferenceSpecification, so it makes no model package.")  # ours
     first, *others = algorithm.inference["Containers"]
@@ -178,77 +164,67 @@ def _find_inference(context: RequestContext, request: Mapping[str, Any]) -> Mapp
     return {**algorithm.inference, "Containers": [{**first, **data}, *others]}
 
 
-def _describe_package_request(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    return describe_package(registry_entries.find_package(context, request["ModelPackageName"]))
+def _describe_package(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return describe_package(context.find(MODEL_PACKAGE, request["ModelPackageName"]))
 
 
-def describe_package(found: RegistryEntry) -> Mapping[str, Any]:
-    """The answer to DescribeModelPackage."""
+def describe_package(package: RegistryEntry) -> Mapping[str, Any]:
+    """Return the answer to DescribeModelPackage."""
     answer: dict[str, Any] = {
         "CertifyForMarketplace": False,
         "SkipModelValidation": "None",
-        **found.request,
-        "InferenceSpecification": found.inference,
+        **package.request,
+        "InferenceSpecification": package.inference,
         # The service model requires a name; that of a version is its group's.
-        "ModelPackageName": found.group or found.name,
-        "ModelPackageArn": found.arn,
-        "CreationTime": found.created,
-        "LastModifiedTime": found.modified,
-        "ModelPackageStatus": found.status,
-        "ModelPackageStatusDetails": registry_entries.describe_details(found),
+        "ModelPackageName": package.group or package.name,
+        "ModelPackageArn": package.arn,
+        "CreationTime": package.created,
+        "LastModifiedTime": package.modified,
+        "ModelPackageStatus": package.status,
+        "ModelPackageStatusDetails": registry_entries.describe_details(package),
     }
-    return answer | _describe_version(found)
+    return answer | _describe_version(package)
 
 
-def _describe_version(found: RegistryEntry) -> dict[str, Any]:
-    return {"ModelPackageGroupName": found.group, "ModelPackageVersion": found.version} if found.group else {}
+def _describe_version(package: RegistryEntry) -> dict[str, Any]:
+    return {"ModelPackageGroupName": package.group, "ModelPackageVersion": package.version} if package.group else {}
 
 
 def _list_packages(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     """Packages of no group, unless ModelPackageType or a group asks for others."""
-    found = [each for _, each in context.store.registrations(_PACKAGE, context.region)]
     if request.get("ModelPackageGroupName"):
-        group = registry_entries.find_group(context, request["ModelPackageGroupName"]).name
-        found = [each for each in found if each.group == group]
+        group = context.find(MODEL_PACKAGE_GROUP, request["ModelPackageGroupName"]).name
+        packages = _list_versions(context, group)
     else:
         kind = request.get("ModelPackageType") or "Unversioned"
-        found = [each for each in found if kind == "Both" or bool(each.group) is (kind == "Versioned")]
+        packages = [
+            package
+            for package in context.list(MODEL_PACKAGE)
+            if kind == "Both" or bool(package.group) is (kind == "Versioned")
+        ]
     approval = request.get("ModelApprovalStatus")
     if approval:
-        found = [each for each in found if each.request.get("ModelApprovalStatus") == approval]
-    chosen = paging.select_items(
-        request, found, name=lambda each: each.name, created=lambda each: each.created, order="Ascending"
-    )
-    return paging.build_page(request, chosen, "ModelPackageSummaryList", _summarize, name=lambda each: each.name)
+        packages = [package for package in packages if package.request.get("ModelApprovalStatus") == approval]
+    return paging.build_page(request, packages, "ModelPackageSummaryList", _summarize, order="Ascending")
 
 
-def _summarize(found: RegistryEntry) -> Mapping[str, Any]:
-    told = ("ModelPackageDescription", "ModelApprovalStatus", "ModelLifeCycle", "ModelPackageRegistrationType")
+def _summarize(package: RegistryEntry) -> Mapping[str, Any]:
     return {
-        **{name: found.request[name] for name in told if found.request.get(name) is not None},
+        **{name: package.request[name] for name in _SUMMARIZED if package.request.get(name) is not None},
         # ListModelPackages gives no ModelPackageName of a version: aws/sagemaker-python-sdk issue 5606.
-        **(_describe_version(found) or {"ModelPackageName": found.name}),
-        "ModelPackageArn": found.arn,
-        "CreationTime": found.created,
-        "ModelPackageStatus": found.status,
+        **(_describe_version(package) or {"ModelPackageName": package.name}),
+        "ModelPackageArn": package.arn,
+        "CreationTime": package.created,
+        "ModelPackageStatus": package.status,
     }
 
 
 def _update_package(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    with context.store.lock:
-        found = registry_entries.find_package(context, request["ModelPackageArn"])
-        if request.get("ModelApprovalStatus") and not found.group:
+    def update(package: RegistryEntry, now: float) -> RegistryEntry:
+        if request.get("ModelApprovalStatus") and not package.group:
             raise invalid("ModelApprovalStatus is for versions of a model package group.")  # ours
-        kept = dict(found.request)
-        replaced = (
-            "ModelApprovalStatus",
-            "ModelPackageRegistrationType",
-            "ApprovalDescription",
-            "SourceUri",
-            "ModelCard",
-            "ModelLifeCycle",
-        )
-        kept |= {name: request[name] for name in replaced if request.get(name) is not None}
+        kept = dict(package.request)
+        kept |= {name: request[name] for name in _REPLACED if request.get(name) is not None}
         properties = {
             **(kept.get("CustomerMetadataProperties") or {}),
             **(request.get("CustomerMetadataProperties") or {}),
@@ -266,26 +242,29 @@ def _update_package(context: RequestContext, request: Mapping[str, Any]) -> Mapp
                     f"A model package has at most {ADDITIONAL_SPECIFICATIONS.value} AdditionalInferenceSpecifications."
                 )  # ours
             kept["AdditionalInferenceSpecifications"] = additional
-        inference = request.get("InferenceSpecification") or found.inference
-        changed = replace(found, request=kept, inference=inference, modified=context.now(found.modified))
-        context.store.put(context.region, _PACKAGE, changed)
-    return {"ModelPackageArn": found.arn}
+        inference = request.get("InferenceSpecification") or package.inference
+        return replace(package, request=kept, inference=inference, modified=now)
+
+    return {"ModelPackageArn": context.change(MODEL_PACKAGE, request["ModelPackageArn"], update).arn}
 
 
 def _delete_package(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     """Models that were made from it stay: they have a copy of its containers."""
     with context.store.lock:
-        found = registry_entries.find_package(context, request["ModelPackageName"])
-        if found.status in registry_entries.UNDER_WAY:
-            raise conflict(f"ModelPackage {found.arn} is {found.status}; delete it once its validation has ended.")
-        context.store.remove(context.region, _PACKAGE, found.name)
+        package = context.find(MODEL_PACKAGE, request["ModelPackageName"])
+        registry_entries.check_deletable(package, "ModelPackage")
+        context.remove(MODEL_PACKAGE, package.name)
     return {}
 
 
-PACKAGE_OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     {
+        "CreateModelPackageGroup": _create_group,
+        "DescribeModelPackageGroup": _describe_group,
+        "ListModelPackageGroups": _list_groups,
+        "DeleteModelPackageGroup": _delete_group,
         "CreateModelPackage": _create_package,
-        "DescribeModelPackage": _describe_package_request,
+        "DescribeModelPackage": _describe_package,
         "ListModelPackages": _list_packages,
         "UpdateModelPackage": _update_package,
         "DeleteModelPackage": _delete_package,

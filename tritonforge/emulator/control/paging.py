@@ -1,7 +1,7 @@
 """The List calls: filter, sort, and one page after another. This module does no I/O.
 
-A token says after which item a page begins, and for which question it was given: pages stay right while others create
-and delete. Defaults are the service model's own: ten items, by CreationTime, and in which order is each operation's.
+A token states after which item a page begins, and for which question it was given: pages stay right while others create
+and delete. Defaults are the service model's own: ten items, by CreationTime; the order is each operation's.
 """
 
 from __future__ import annotations
@@ -12,104 +12,94 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from tritonforge.emulator.control.api_errors import ApiError, invalid
+from tritonforge.emulator.control.api_errors import invalid
+from tritonforge.emulator.control.records import Record
 
-__all__ = ["DEFAULT_PAGE", "build_page", "select_items", "take_page"]
+__all__ = ["DEFAULT_PAGE", "build_page", "select_records", "take_page"]
 
 #: Items of a page that was asked for without MaxResults. Source: ListEndpoints, "This value defaults to 10".
 DEFAULT_PAGE: Final = 10
 
 _Item = TypeVar("_Item")
+RecordT = TypeVar("RecordT", bound=Record)
 
 Order: TypeAlias = Literal["Ascending", "Descending"]
 
-#: What a request says about the page, and not about the question.
-_OF_THE_PAGE: Final = frozenset({"NextToken", "MaxResults"})
+#: The attributes of records by which a request sorts and filters.
+_ATTRIBUTES: Final = {"Name": "name", "CreationTime": "created", "LastModifiedTime": "modified", "Status": "status"}
 
-
-def select_items(
-    request: Mapping[str, Any],
-    items: Sequence[_Item],
-    *,
-    name: Callable[[_Item], str],
-    created: Callable[[_Item], float],
-    modified: Callable[[_Item], float] | None = None,
-    status: Callable[[_Item], str] | None = None,
-    order: Order = "Descending",
-) -> list[_Item]:
-    """The items that the filters of a request let through, in the order that it asks for, else in ``order``."""
-    found = list(items)
-    if request.get("NameContains"):
-        wanted = str(request["NameContains"]).lower()
-        found = [each for each in found if wanted in name(each).lower()]
-    found = _filter_times(request, found, "CreationTime", created)
-    if modified is not None:
-        found = _filter_times(request, found, "LastModifiedTime", modified)
-    if status is not None and request.get("StatusEquals"):
-        found = [each for each in found if status(each) == request["StatusEquals"]]
-    keys: dict[str, Callable[[_Item], Any]] = {"Name": name, "CreationTime": created}
-    if status is not None:
-        keys["Status"] = status
-    key = keys[request.get("SortBy") or "CreationTime"]
-    backwards = (request.get("SortOrder") or order) == "Descending"
-    return sorted(found, key=lambda each: (key(each), name(each)), reverse=backwards)
-
-
-def take_page(
-    request: Mapping[str, Any], items: Sequence[_Item], *, name: Callable[[_Item], str], most: int = DEFAULT_PAGE
-) -> tuple[Sequence[_Item], str | None]:
-    """The page that a request asks for, and the token of the next one.
-
-    Raises ApiError for a token that was not given for this question.
-    """
-    size = int(request.get("MaxResults") or most)
-    begin = 0
-    token = request.get("NextToken")
-    if token:
-        last = _read_token(token, request)
-        names = [name(each) for each in items]
-        begin = names.index(last["after"]) + 1 if last["after"] in names else min(int(last["index"]), len(items))
-    shown = items[begin : begin + size]
-    if not shown or begin + size >= len(items):
-        return shown, None
-    return shown, _write_token({"after": name(shown[-1]), "index": begin + len(shown), "for": _hash_question(request)})
+#: Members of a request about the page rather than the question.
+_PAGE_MEMBERS: Final = frozenset({"NextToken", "MaxResults"})
 
 
 def build_page(
     request: Mapping[str, Any],
-    items: Sequence[_Item],
+    records: Sequence[RecordT],
     member: str,
-    told: Callable[[_Item], Mapping[str, Any]],
+    summarize: Callable[[RecordT], Mapping[str, Any]],
     *,
-    name: Callable[[_Item], str],
+    order: Order = "Descending",
 ) -> dict[str, Any]:
-    """What a List call answers: a page of items as they are told, under ``member``, and the token of the next one.
+    """Return the answer of a List call: summaries of a page of records under ``member``, and the next page's token.
 
-    Raises as `take_page`.
+    ``order`` is used if the request names none. Raises ApiError for a token that was not given for this question.
     """
-    shown, token = take_page(request, items, name=name)
-    return {member: [told(each) for each in shown], **({"NextToken": token} if token else {})}
+    shown, token = take_page(request, select_records(request, records, order=order), name=lambda record: record.name)
+    return {member: [summarize(record) for record in shown], **({"NextToken": token} if token else {})}
 
 
-def _filter_times(
-    request: Mapping[str, Any], items: list[_Item], what: str, when: Callable[[_Item], float]
-) -> list[_Item]:
-    """Before is exclusive, after inclusive: the words of ListEndpoints' documentation."""
-    before, after = request.get(f"{what}Before"), request.get(f"{what}After")
-    if before is not None:
-        items = [each for each in items if when(each) < float(before)]
-    if after is not None:
-        items = [each for each in items if when(each) >= float(after)]
-    return items
+def select_records(
+    request: Mapping[str, Any], records: Sequence[RecordT], *, order: Order = "Descending"
+) -> list[RecordT]:
+    """Return the records that the filters of a request select, in the order that it asks for, else in ``order``."""
+    selected = list(records)
+    if request.get("NameContains"):
+        text = str(request["NameContains"]).lower()
+        selected = [record for record in selected if text in record.name.lower()]
+    if request.get("StatusEquals"):
+        selected = [record for record in selected if _get(record, "Status") == request["StatusEquals"]]
+    for name in ("CreationTime", "LastModifiedTime"):
+        # Before is exclusive, after inclusive: the words of ListEndpoints' documentation.
+        before, after = request.get(f"{name}Before"), request.get(f"{name}After")
+        selected = [
+            record
+            for record in selected
+            if (before is None or _get(record, name) < float(before))
+            and (after is None or _get(record, name) >= float(after))
+        ]
+    key = request.get("SortBy") or "CreationTime"
+    is_descending = (request.get("SortOrder") or order) == "Descending"
+    return sorted(selected, key=lambda record: (_get(record, key), record.name), reverse=is_descending)
+
+
+def take_page(
+    request: Mapping[str, Any], items: Sequence[_Item], *, name: Callable[[_Item], str], size: int = DEFAULT_PAGE
+) -> tuple[Sequence[_Item], str | None]:
+    """Return the page that a request asks for, and the token of the next one.
+
+    Raises ApiError for a token that was not given for this question.
+    """
+    size = int(request.get("MaxResults") or size)
+    begin = 0
+    token = request.get("NextToken")
+    if token:
+        last = _read_token(token, request)
+        names = [name(item) for item in items]
+        begin = names.index(last["after"]) + 1 if last["after"] in names else min(int(last["index"]), len(items))
+    shown = items[begin : begin + size]
+    if not shown or begin + size >= len(items):
+        return shown, None
+    content = {"after": name(shown[-1]), "index": begin + len(shown), "for": _hash_question(request)}
+    return shown, base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+
+
+def _get(record: Record, key: str) -> Any:
+    return getattr(record, _ATTRIBUTES[key])
 
 
 def _hash_question(request: Mapping[str, Any]) -> str:
-    asked = {name: value for name, value in request.items() if name not in _OF_THE_PAGE}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _write_token(content: Mapping[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+    question = {name: value for name, value in request.items() if name not in _PAGE_MEMBERS}
+    return hashlib.sha256(json.dumps(question, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _read_token(token: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -120,8 +110,4 @@ def _read_token(token: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
             return dict(content)
     except (ValueError, KeyError, TypeError):
         pass
-    raise _invalid_token()
-
-
-def _invalid_token() -> ApiError:
-    return invalid("Invalid NextToken: it was not given by this operation with these arguments.")  # ours
+    raise invalid("Invalid NextToken: it was not given by this operation with these arguments.")  # ours

@@ -26,7 +26,7 @@ class Preconditions:
         self._moto = moto
         self._objects = objects
 
-    def role(self, region: str, arn: str) -> None:
+    def check_role(self, region: str, arn: str) -> None:
         """The role exists in this account and lets SageMaker assume it."""
         from botocore.exceptions import ClientError
 
@@ -40,7 +40,7 @@ class Preconditions:
         if found["Arn"] != arn or not _is_trusted(found.get("AssumeRolePolicyDocument")):
             raise unassumable(arn)
 
-    def data(self, region: str, container: Mapping[str, Any], role: str) -> None:
+    def check_model_data(self, region: str, container: Mapping[str, Any], role: str) -> None:
         """There are model data where a container says, in a bucket of this region."""
         source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
         uri = source.get("S3Uri") or container.get("ModelDataUrl")
@@ -63,7 +63,7 @@ class Preconditions:
         except ObjectMissingError:
             raise missing_data(uri) from None
 
-    def input(self, region: str, source: Mapping[str, Any], role: str) -> None:
+    def check_input(self, region: str, source: Mapping[str, Any], role: str) -> None:
         """There are objects below the prefix of a job's S3DataSource, or there is its manifest."""
         uri = source["S3Uri"]
         try:
@@ -83,13 +83,13 @@ class Preconditions:
         found = self._moto.client("s3", "us-east-1").get_bucket_location(Bucket=bucket)
         return found.get("LocationConstraint") or "us-east-1"
 
-    def alarms(self, region: str, names: Sequence[str]) -> None:
+    def check_alarms(self, region: str, names: Sequence[str]) -> None:
         """The rollback alarms exist. The sentence is ours."""
         absent = sorted(set(names) - {each["AlarmName"] for each in self._alarms(region, names)})
         if absent:
             raise invalid(f"CloudWatch has no alarm {', '.join(absent)} in {region}; create it first.")
 
-    def tripped(self, region: str, names: Sequence[str]) -> list[str]:
+    def list_tripped_alarms(self, region: str, names: Sequence[str]) -> list[str]:
         """Those of the alarms that are in state ALARM."""
         return sorted(each["AlarmName"] for each in self._alarms(region, names) if each.get("StateValue") == "ALARM")
 
@@ -99,7 +99,7 @@ class Preconditions:
         found = self._moto.client("cloudwatch", region).describe_alarms(AlarmNames=list(names))
         return [*found.get("MetricAlarms", ()), *found.get("CompositeAlarms", ())]
 
-    def unscaled(self, region: str, endpoint: str) -> None:
+    def deregister_scaling(self, region: str, endpoint: str) -> None:
         """Deregister an endpoint's scalable targets, as DeleteEndpoint does.
 
         Source: stable-diffusion-aws-extension issue 161, where AWS says that it does so in the caller's name.

@@ -1,7 +1,7 @@
-"""What the control plane keeps, as frozen values that JSON can carry. This module does no I/O.
+"""The records that the control plane stores, as frozen values that JSON can carry. This module does no I/O.
 
-Times are seconds since 1970, as the JSON protocol sends them. ``request`` is what the caller asked for, unchanged;
-what Describe adds to it is added when it is asked.
+Times are seconds since 1970, as the JSON protocol sends them. ``request`` is what the caller asked for, unchanged; what
+Describe adds to it is added when it is called.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from typing import Any, TypeAlias, TypeVar
 
 __all__ = [
     "Endpoint",
+    "JobRecord",
     "PendingDeployment",
     "Phase",
+    "Record",
     "RegistryEntry",
     "Resource",
+    "StatusRecord",
     "TrainingRecord",
     "TransformRecord",
     "VariantStage",
@@ -28,19 +31,25 @@ Tags: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
-    """A model, an endpoint configuration or a model package group.
-
-    ``served`` is what a model runs as where it names model packages: its containers as they are in those, by the
-    member of the request that they stand for. AWS lets the packages be deleted under a model.
-    """
+class Record:
+    """What every resource has."""
 
     name: str
     arn: str
     created: float
+    tags: Tags = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource(Record):
+    """A model, an endpoint configuration or a model package group.
+
+    ``served`` is what a model runs as where it names model packages: its containers as they are in those, by the
+    member of the request that they replace. AWS lets the packages be deleted under a model.
+    """
+
     request: Mapping[str, Any]
     served: Mapping[str, Any] = field(default_factory=dict)
-    tags: Tags = ()
 
     @property
     def model(self) -> Mapping[str, Any]:
@@ -49,8 +58,17 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRecord(Record):
+    """A resource with a status that changes; ``failure`` is its FailureReason."""
+
+    modified: float
+    status: str
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VariantStage:
-    """What a variant is at: Creating, Updating, ActivatingTraffic, Baking, Deleting; since when."""
+    """An entry of VariantStatus: Creating, Updating, ActivatingTraffic, Baking or Deleting, and since when."""
 
     status: str
     since: float
@@ -59,9 +77,9 @@ class VariantStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantState:
-    """A variant of an endpoint: the weight and the instances that it has and that were asked for.
+    """A variant of an endpoint: its weight and instances, current and desired.
 
-    ``config`` is its ProductionVariant of the configuration, ``images`` (specified, resolved) by container.
+    ``config`` is its ProductionVariant of the configuration, ``images`` are those of its containers.
     """
 
     name: str
@@ -76,7 +94,7 @@ class VariantState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingDeployment:
-    """A deployment under way: PendingDeploymentSummary, and what it takes to start it again after a restart."""
+    """A deployment in progress: PendingDeploymentSummary, and what it takes to start it again after a restart."""
 
     config_name: str
     started: float
@@ -88,48 +106,37 @@ class PendingDeployment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(StatusRecord):
     """An endpoint. ``config`` and ``models`` are copies of what serves: AWS lets both be deleted under an endpoint."""
 
-    name: str
-    arn: str
-    created: float
-    modified: float
-    status: str
     config_name: str
     config: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[VariantState, ...] = ()
     shadows: tuple[VariantState, ...] = ()
-    failure: str = ""
     policy: Mapping[str, Any] | None = None
     pending: PendingDeployment | None = None
-    tags: Tags = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransformRecord:
-    """A transform job. ``model`` is a copy of the model's request: AWS lets the model be deleted under a job.
+class JobRecord(StatusRecord):
+    """A job. ``began`` and ``ended`` are its start and end time (TransformStartTime, ...), None before."""
 
-    ``began`` and ``ended`` are TransformStartTime and TransformEndTime, None before.
-    """
-
-    name: str
-    arn: str
-    created: float
-    modified: float
-    status: str
     request: Mapping[str, Any]
-    model: Mapping[str, Any] = field(default_factory=dict)
     began: float | None = None
     ended: float | None = None
-    failure: str = ""
-    tags: Tags = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformRecord(JobRecord):
+    """A transform job. ``model`` is a copy of the model's request: AWS lets the model be deleted under a job."""
+
+    model: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """A secondary status of a training job: since when, until when (None: it is in it), and AWS's message of it."""
+    """A secondary status of a training job: its start, its end (None: not ended), and AWS's message."""
 
     status: str
     since: float
@@ -138,28 +145,17 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingRecord:
+class TrainingRecord(JobRecord):
     """A training job.
 
-    ``image`` is what runs, also where the request names an algorithm; ``algorithm`` is a copy of that one's
-    TrainingSpecification: AWS lets it be deleted under a job. ``metrics`` are FinalMetricDataList, ``began`` and
-    ``ended`` TrainingStartTime and TrainingEndTime, None before.
+    ``image`` is what runs, also where the request names an algorithm; ``algorithm`` is a copy of its
+    TrainingSpecification: AWS lets it be deleted under a job. ``metrics`` are FinalMetricDataList.
     """
 
-    name: str
-    arn: str
-    created: float
-    modified: float
-    status: str
-    request: Mapping[str, Any]
     image: str
     algorithm: Mapping[str, Any] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     metrics: tuple[Mapping[str, Any], ...] = ()
-    began: float | None = None
-    ended: float | None = None
-    failure: str = ""
-    tags: Tags = ()
 
     @property
     def secondary(self) -> str:
@@ -168,75 +164,53 @@ class TrainingRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryEntry:
+class RegistryEntry(StatusRecord):
     """An algorithm or a model package: ``status`` is Pending, InProgress, Completed or Failed.
 
-    ``inference`` is the InferenceSpecification that holds, of a model package that was made from an algorithm that
-    one's with the model's address. A versioned package is named ``group/version``. ``validations`` are the statuses of
-    the profiles that are run, ``jobs`` the names of the jobs that this takes, by what they do.
+    ``inference`` is the InferenceSpecification in force; for a model package made from an algorithm, the algorithm's
+    with the model's address. A versioned package is named ``group/version``. ``validations`` are the statuses of the
+    validation profiles, ``jobs`` the names of the jobs that validate, by what they do.
     """
 
-    name: str
-    arn: str
-    created: float
-    modified: float
-    status: str
     request: Mapping[str, Any]
     inference: Mapping[str, Any] = field(default_factory=dict)
     validations: tuple[Mapping[str, Any], ...] = ()
     jobs: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     version: int = 0
-    tags: Tags = ()
 
 
-_Record: TypeAlias = Resource | Endpoint | TransformRecord | TrainingRecord | RegistryEntry
-_AnyRecord = TypeVar("_AnyRecord", Resource, Endpoint, TransformRecord, TrainingRecord, RegistryEntry)
+_AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 
-def to_json(value: _Record) -> dict[str, Any]:
-    """The value as JSON carries it."""
-    return asdict(value)
+def to_json(record: Record) -> dict[str, Any]:
+    """Return a record as JSON carries it."""
+    return asdict(record)
 
 
-def from_json(kind: type[_AnyRecord], document: Mapping[str, Any]) -> _AnyRecord:
-    """The value that `to_json` wrote; members that a later version wrote are left aside."""
-    readers: Mapping[str, Any] = {
-        "variants": _read_variants,
-        "shadows": _read_variants,
-        "pending": _read_pending,
-        "phases": _read_phases,
-        "metrics": tuple,
-        "validations": tuple,
-    }
-    return kind(**_read_fields(kind, document, readers))
+def from_json(record: type[_AnyRecord], document: Mapping[str, Any]) -> _AnyRecord:
+    """Return the record that `to_json` wrote; members that a later version wrote are ignored."""
+    return record(**_read_fields(record, document))
 
 
-def _read_fields(kind: Any, document: Mapping[str, Any], readers: Mapping[str, Any]) -> dict[str, Any]:
-    found = {each.name: document[each.name] for each in fields(kind) if each.name in document}
-    if "tags" in found:
-        found["tags"] = tuple((key, value) for key, value in found["tags"])
-    return {name: readers[name](value) if name in readers else value for name, value in found.items()}
+def _read_fields(record: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    names = [member.name for member in fields(record) if member.name in document]
+    return {name: _READERS[name](document[name]) if name in _READERS else document[name] for name in names}
 
 
-def _read_variants(documents: Sequence[Mapping[str, Any]]) -> tuple[VariantState, ...]:
-    return tuple(
-        VariantState(**_read_fields(VariantState, each, {"images": tuple, "stages": _read_stages}))
-        for each in documents
-    )
+def _read_all(record: Any, documents: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+    return tuple(record(**_read_fields(record, document)) for document in documents)
 
 
-def _read_stages(documents: Sequence[Mapping[str, Any]]) -> tuple[VariantStage, ...]:
-    return tuple(VariantStage(**_read_fields(VariantStage, each, {})) for each in documents)
-
-
-def _read_phases(documents: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
-    return tuple(Phase(**_read_fields(Phase, each, {})) for each in documents)
-
-
-def _read_pending(document: Mapping[str, Any] | None) -> PendingDeployment | None:
-    if document is None:
-        return None
-    return PendingDeployment(
-        **_read_fields(PendingDeployment, document, {"variants": _read_variants, "shadows": _read_variants})
-    )
+#: How members are read that JSON does not carry as they are, by their names, which are unique among all records.
+_READERS: Mapping[str, Any] = {
+    "tags": lambda pairs: tuple((key, value) for key, value in pairs),
+    "images": tuple,
+    "metrics": tuple,
+    "validations": tuple,
+    "stages": lambda documents: _read_all(VariantStage, documents),
+    "phases": lambda documents: _read_all(Phase, documents),
+    "variants": lambda documents: _read_all(VariantState, documents),
+    "shadows": lambda documents: _read_all(VariantState, documents),
+    "pending": lambda document: document and PendingDeployment(**_read_fields(PendingDeployment, document)),
+}

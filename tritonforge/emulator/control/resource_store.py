@@ -1,6 +1,6 @@
-"""What the control plane knows, by region, kind and name; written through to a folder where one is given.
+"""The resources of an account by kind, region and name, written to a folder if one is given.
 
-Every change is on disk before the caller hears of it, one file a resource, replaced as a whole: a process that is
+Every change is on disk before the caller continues, one file for each resource, replaced as a whole: a process that is
 killed at any moment leaves each resource as it was before a change or after it.
 """
 
@@ -9,162 +9,109 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeVar
 
-from tritonforge.emulator.control.records import (
-    Endpoint,
-    RegistryEntry,
-    Resource,
-    TrainingRecord,
-    TransformRecord,
-    from_json,
-    to_json,
-)
+from tritonforge.emulator.control.records import Record, StatusRecord, from_json, to_json
+from tritonforge.emulator.control.resources import AnyKind, ResourceKind
 from tritonforge.emulator.emulated_s3 import make_private_folder, open_private
 from tritonforge.errors import LaunchError
 
-__all__ = ["Record", "ResourceStore"]
+__all__ = ["ResourceStore"]
 
-Record: TypeAlias = Resource | Endpoint | TransformRecord | TrainingRecord | RegistryEntry
+RecordT = TypeVar("RecordT", bound=Record)
+StatusT = TypeVar("StatusT", bound=StatusRecord)
 
 _UNFINISHED: Final = ".new"
 
 
 class ResourceStore:
-    """The resources of one account. Hold `lock` around a reading and the change that follows from it."""
+    """The resources of one account. Hold `lock` around a reading and the change that follows from it.
 
-    def __init__(self, folder: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
+    ``kinds`` are those that the store holds; `kind` finds one by the word in ARNs.
+    """
+
+    def __init__(
+        self, kinds: Iterable[AnyKind], folder: Path | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self.lock = threading.RLock()
+        self.kinds = {kind.name: kind for kind in kinds}
         self._folder = folder
         self._clock = clock
-        self._found: dict[tuple[str, str, str], Record] = {}
+        self._records: dict[str, dict[tuple[str, str], Record]] = {name: {} for name in self.kinds}
         if folder is not None:
             for path in folder.glob(f"*/*/*{_UNFINISHED}"):  # a process was killed while it wrote
                 path.unlink()
             for path in sorted(folder.glob("*/*/*.json")):
-                region, kind = path.parts[-3], path.parts[-2]
-                try:
-                    kept = _read_record(kind, json.loads(path.read_text(encoding="utf-8")))
-                except (ValueError, TypeError, LookupError) as error:
-                    raise LaunchError(
-                        f"{path}: not a resource that an emulator wrote: {error}. Remove the file to do without it."
-                    ) from error
-                self._found[region, kind, kept.name.lower()] = kept
+                self._read(path)
 
     def now(self, after: float = 0.0) -> float:
-        """Seconds since 1970, to the millisecond, as AWS gives them; never before ``after``, however the clock is set.
+        """Return seconds since 1970, to the millisecond, as AWS gives them; never less than ``after``.
 
-        ``after`` is when the resource was changed before: its history stays in order.
+        ``after`` is the time of the resource's last change: its history stays in order, however the clock is set.
         """
         return max(round(self._clock(), 3), after)
 
-    def get(self, region: str, kind: str, name: str) -> Record | None:
-        """The resource of a name, in whatever case; None where there is none."""
+    def find(self, kind: ResourceKind[RecordT], region: str, name: str) -> RecordT | None:
+        """Return the resource of a name, in whatever case; None if it does not exist."""
         with self.lock:
-            return self._found.get((region, kind, name.lower()))
+            record = self._records[kind.name].get((region, name.lower()))
+        assert record is None or isinstance(record, kind.record)
+        return record
 
-    def endpoint(self, region: str, name: str) -> Endpoint | None:
-        """The endpoint of a name."""
-        found = self.get(region, "endpoint", name)
-        assert found is None or isinstance(found, Endpoint)
-        return found
+    def list_region(self, kind: ResourceKind[RecordT], region: str) -> list[RecordT]:
+        """Return the resources of a kind in a region."""
+        return [record for place, record in self.list_all(kind) if place == region]
 
-    def resource(self, region: str, kind: str, name: str) -> Resource | None:
-        """The model or the endpoint configuration of a name."""
-        found = self.get(region, kind, name)
-        assert found is None or isinstance(found, Resource)
-        return found
-
-    def transform(self, region: str, name: str) -> TransformRecord | None:
-        """The transform job of a name."""
-        found = self.get(region, "transform-job", name)
-        assert found is None or isinstance(found, TransformRecord)
-        return found
-
-    def transforms(self, region: str | None = None) -> Iterator[tuple[str, TransformRecord]]:
-        """Every transform job with its region; those of one region where it is given."""
+    def list_all(self, kind: ResourceKind[RecordT]) -> list[tuple[str, RecordT]]:
+        """Return the resources of a kind in all regions, each with its region."""
         with self.lock:
-            found = list(self._found.items())
-        for (place, _, _), kept in found:
-            if isinstance(kept, TransformRecord) and region in (None, place):
-                yield place, kept
+            pairs = [(region, record) for (region, _), record in self._records[kind.name].items()]
+        return [(region, record) for region, record in pairs if isinstance(record, kind.record)]
 
-    def training(self, region: str, name: str) -> TrainingRecord | None:
-        """The training job of a name."""
-        found = self.get(region, "training-job", name)
-        assert found is None or isinstance(found, TrainingRecord)
-        return found
-
-    def trainings(self, region: str | None = None) -> Iterator[tuple[str, TrainingRecord]]:
-        """Every training job with its region; those of one region where it is given."""
-        with self.lock:
-            found = list(self._found.items())
-        for (place, _, _), kept in found:
-            if isinstance(kept, TrainingRecord) and region in (None, place):
-                yield place, kept
-
-    def registered(self, region: str, kind: str, name: str) -> RegistryEntry | None:
-        """The algorithm or the model package of a name."""
-        found = self.get(region, kind, name)
-        assert found is None or isinstance(found, RegistryEntry)
-        return found
-
-    def registrations(self, kind: str, region: str | None = None) -> Iterator[tuple[str, RegistryEntry]]:
-        """Every algorithm or model package with its region; those of one region where it is given."""
-        with self.lock:
-            found = list(self._found.items())
-        for (place, what, _), kept in found:
-            if what == kind and isinstance(kept, RegistryEntry) and region in (None, place):
-                yield place, kept
-
-    def all(self, region: str, kind: str) -> list[Record]:
-        """The resources of a kind in a region."""
-        with self.lock:
-            return [kept for (place, what, _), kept in self._found.items() if (place, what) == (region, kind)]
-
-    def endpoints(self, region: str | None = None) -> Iterator[tuple[str, Endpoint]]:
-        """Every endpoint with its region; those of one region where it is given."""
-        with self.lock:
-            found = list(self._found.items())
-        for (place, _, _), kept in found:
-            if isinstance(kept, Endpoint) and region in (None, place):
-                yield place, kept
-
-    def put(self, region: str, kind: str, kept: Record) -> None:
+    def put(self, kind: ResourceKind[RecordT], region: str, record: RecordT) -> None:
         """Write a resource, new or changed."""
         with self.lock:
-            path = self._path(region, kind, kept.name)
+            path = self._path(kind, region, record.name)
             if path is not None:
                 make_private_folder(path.parent)
                 unfinished = path.with_suffix(_UNFINISHED)
                 with open_private(unfinished, "w", encoding="utf-8") as file:
-                    json.dump(to_json(kept), file, indent=1)
+                    json.dump(to_json(record), file, indent=1)
                 unfinished.replace(path)
-            self._found[region, kind, kept.name.lower()] = kept
+            self._records[kind.name][region, record.name.lower()] = record
 
-    def remove(self, region: str, kind: str, name: str) -> None:
-        """Forget a resource."""
+    def change(
+        self, kind: ResourceKind[StatusT], region: str, name: str, change: Callable[[StatusT, float], StatusT]
+    ) -> StatusT:
+        """Write what a function makes of an existing resource and the time of the change; return it."""
         with self.lock:
-            path = self._path(region, kind, name)
+            record = self.find(kind, region, name)
+            assert record is not None
+            changed = change(record, self.now(record.modified))
+            self.put(kind, region, changed)
+        return changed
+
+    def remove(self, kind: AnyKind, region: str, name: str) -> None:
+        """Remove a resource; it may be missing."""
+        with self.lock:
+            path = self._path(kind, region, name)
             if path is not None:
                 path.unlink(missing_ok=True)
-            self._found.pop((region, kind, name.lower()), None)
+            self._records[kind.name].pop((region, name.lower()), None)
 
-    def _path(self, region: str, kind: str, name: str) -> Path | None:
+    def _read(self, path: Path) -> None:
+        region, name = path.parts[-3], path.parts[-2]
+        try:
+            record: Record = from_json(self.kinds[name].record, json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, LookupError) as error:
+            raise LaunchError(
+                f"{path}: not a resource that an emulator wrote: {error}. Remove the file to do without it."
+            ) from error
+        self._records[name][region, record.name.lower()] = record
+
+    def _path(self, kind: AnyKind, region: str, name: str) -> Path | None:
         # The name of a version of a model package is "group/version".
         file = f"{name.lower().replace('/', '.')}.json"
-        return None if self._folder is None else self._folder / region / kind / file
-
-
-def _read_record(kind: str, document: Mapping[str, Any]) -> Record:
-    if kind == "endpoint":
-        return from_json(Endpoint, document)
-    if kind == "transform-job":
-        return from_json(TransformRecord, document)
-    if kind == "training-job":
-        return from_json(TrainingRecord, document)
-    if kind in ("algorithm", "model-package"):
-        return from_json(RegistryEntry, document)
-    return from_json(Resource, document)
+        return None if self._folder is None else self._folder / region / kind.name / file

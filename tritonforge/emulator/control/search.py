@@ -14,14 +14,18 @@ from tritonforge.emulator.control import (
     model_packages,
     models,
     paging,
-    registry_entries,
     search_expressions,
     training_jobs,
     transform_jobs,
 )
-from tritonforge.emulator.control.records import Endpoint, Resource, TransformRecord
+from tritonforge.emulator.control.endpoints import ENDPOINT
+from tritonforge.emulator.control.models import MODEL
+from tritonforge.emulator.control.registry_entries import MODEL_PACKAGE, MODEL_PACKAGE_GROUP
 from tritonforge.emulator.control.request_context import Operation, RequestContext
+from tritonforge.emulator.control.resources import AnyKind
 from tritonforge.emulator.control.tags import list_tags
+from tritonforge.emulator.control.training_jobs import TRAINING_JOB
+from tritonforge.emulator.control.transform_jobs import TRANSFORM_JOB
 from tritonforge.sagemaker import service_model
 
 __all__ = ["OPERATIONS"]
@@ -38,68 +42,37 @@ _MEMBERS: Final[Mapping[str, str]] = MappingProxyType(
 _TAG: Final = "Tags."
 
 
-def _list_training_jobs(context: RequestContext) -> Iterable[Mapping[str, Any]]:
-    for _, job in context.store.trainings(context.region):
-        yield _with_tags(training_jobs.describe_job(job), job.tags)
-
-
-def _list_endpoints(context: RequestContext) -> Iterable[Mapping[str, Any]]:
-    for _, endpoint in context.store.endpoints(context.region):
-        yield _with_tags(endpoints.describe_endpoint(endpoint), endpoint.tags)
-
-
-def _list_packages(context: RequestContext) -> Iterable[Mapping[str, Any]]:
-    for _, package in context.store.registrations(registry_entries.PACKAGE, context.region):
-        yield _with_tags(model_packages.describe_package(package), package.tags)
-
-
-def _list_groups(context: RequestContext) -> Iterable[Mapping[str, Any]]:
-    for group in context.store.all(context.region, registry_entries.GROUP):
-        assert isinstance(group, Resource)
-        yield _with_tags(model_packages.describe_group(group), group.tags)
-
-
-def _list_models(context: RequestContext) -> Iterable[Mapping[str, Any]]:
-    """Models as the model dashboard shows them: with their endpoints, and the transform job that ran last."""
-    endpoints = [endpoint for _, endpoint in context.store.endpoints(context.region)]
-    transforms = [job for _, job in context.store.transforms(context.region)]
-    for model in context.store.all(context.region, "model"):
-        assert isinstance(model, Resource)
-        record: dict[str, Any] = {"Model": _with_tags(models.describe_model(model), model.tags)}
-        serving = [_summarize_endpoint(endpoint) for endpoint in endpoints if model.name in endpoint.models]
-        if serving:
-            record["Endpoints"] = serving
-        used: list[TransformRecord] = [
-            job for job in transforms if job.request["ModelName"].lower() == model.name.lower()
-        ]
-        if used:
-            record["LastBatchTransformJob"] = transform_jobs.describe_job(max(used, key=lambda job: job.created))
-        yield record
-
-
-def _summarize_endpoint(endpoint: Endpoint) -> Mapping[str, Any]:
-    return {
-        "EndpointName": endpoint.name,
-        "EndpointArn": endpoint.arn,
-        "CreationTime": endpoint.created,
-        "LastModifiedTime": endpoint.modified,
-        "EndpointStatus": endpoint.status,
-    }
-
-
-def _with_tags(document: Mapping[str, Any], tags: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
-    return {**document, "Tags": list_tags(tags)}
-
-
-_RECORDS: Final[Mapping[str, Callable[[RequestContext], Iterable[Mapping[str, Any]]]]] = MappingProxyType(
+#: The kinds that have a record of their own, and what describes them.
+_DESCRIBED: Final[Mapping[str, tuple[AnyKind, Callable[[Any], Mapping[str, Any]]]]] = MappingProxyType(
     {
-        "TrainingJob": _list_training_jobs,
-        "Endpoint": _list_endpoints,
-        "Model": _list_models,
-        "ModelPackage": _list_packages,
-        "ModelPackageGroup": _list_groups,
+        "TrainingJob": (TRAINING_JOB, training_jobs.describe_job),
+        "Endpoint": (ENDPOINT, endpoints.describe_endpoint),
+        "ModelPackage": (MODEL_PACKAGE, model_packages.describe_package),
+        "ModelPackageGroup": (MODEL_PACKAGE_GROUP, model_packages.describe_group),
     }
 )
+
+
+def _list_documents(context: RequestContext, name: str) -> Iterable[Mapping[str, Any]]:
+    if name == "Model":
+        yield from _list_dashboard_models(context)
+    elif name in _DESCRIBED:
+        kind, describe = _DESCRIBED[name]
+        for record in context.list(kind):
+            yield {**describe(record), "Tags": list_tags(record.tags)}
+
+
+def _list_dashboard_models(context: RequestContext) -> Iterable[Mapping[str, Any]]:
+    """Yield models as the model dashboard shows them: with their endpoints, and the transform job that ran last."""
+    for model in context.list(MODEL):
+        document: dict[str, Any] = {"Model": {**models.describe_model(model), "Tags": list_tags(model.tags)}}
+        serving = [endpoint for endpoint in context.list(ENDPOINT) if model.name in endpoint.models]
+        if serving:
+            document["Endpoints"] = [endpoints.summarize_endpoint(endpoint) for endpoint in serving]
+        jobs = [job for job in context.list(TRANSFORM_JOB) if job.request["ModelName"].lower() == model.name.lower()]
+        if jobs:
+            document["LastBatchTransformJob"] = transform_jobs.describe_job(max(jobs, key=lambda job: job.created))
+        yield document
 
 
 def _search(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -126,12 +99,11 @@ def _search(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     return answer | ({"NextToken": token} if token else {})
 
 
-def _find_documents(context: RequestContext, kind: str, shape: Any) -> list[Mapping[str, Any]]:
-    """The resources of a kind, each with the members that its search record has."""
-    make = _RECORDS.get(kind)
+def _find_documents(context: RequestContext, name: str, shape: Any) -> list[Mapping[str, Any]]:
+    """Return the resources of a kind with the members that its search record has."""
     return [
-        {name: value for name, value in document.items() if name in shape.members}
-        for document in (() if make is None else make(context))
+        {member: value for member, value in document.items() if member in shape.members}
+        for document in _list_documents(context, name)
     ]
 
 

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import algorithms, paging, registry_entries, training_states
-from tritonforge.emulator.control.api_errors import ApiError, invalid, taken_training, unknown_image
+from tritonforge.emulator.control import algorithms, paging, training_states
+from tritonforge.emulator.control.api_errors import ApiError, invalid, missing_job, training_job_taken, unknown_image
+from tritonforge.emulator.control.job_runner import UNFINISHED
 from tritonforge.emulator.control.records import TrainingRecord
+from tritonforge.emulator.control.registry_entries import ALGORITHM, is_validation_job
 from tritonforge.emulator.control.request_context import Operation, RequestContext
+from tritonforge.emulator.control.resources import InstanceUsage, ResourceKind
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.training.job import TrainingJob
 from tritonforge.training.job.rules import find_unsupported
 
-__all__ = ["OPERATIONS", "create_job", "describe_job"]
+__all__ = ["OPERATIONS", "TRAINING_JOB", "describe_job"]
 
-_KIND: Final = "training-job"
+
+def _list_usage(job: TrainingRecord) -> Iterable[InstanceUsage]:
+    if job.status in UNFINISHED:
+        resources = job.request["ResourceConfig"]
+        purpose = "spot training job usage" if job.request.get("EnableManagedSpotTraining") else "training job usage"
+        yield InstanceUsage(resources["InstanceType"], purpose, int(resources.get("InstanceCount") or 1))
+
+
+TRAINING_JOB: Final = ResourceKind(
+    name="training-job",
+    noun="training job",
+    record=TrainingRecord,
+    missing=missing_job,
+    taken=training_job_taken,
+    usage=_list_usage,
+    log_group="/aws/sagemaker/TrainingJobs",
+)
 
 #: What Describe adds to a request that leaves it out. Source: API StoppingCondition ("The default value is 1 day"), and
 #: what DescribeTrainingJob's answers hold in public notebooks of aws/amazon-sagemaker-examples.
@@ -31,33 +50,27 @@ _DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def create_job(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """CreateTrainingJob: the job is in the store, and under way."""
+def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     name = request["TrainingJobName"]
-    arn = context.arn(_KIND, name)
+    arn = context.arn(TRAINING_JOB, name)
     tags = add_tags((), request.get("Tags") or (), arn=arn)
-    kind, count = _check_instances(request)
-    context.preconditions.role(context.region, request["RoleArn"])
+    _check_request(request)
+    context.preconditions.check_role(context.region, request["RoleArn"])
     image, algorithm = _find_algorithm(context, request)
     if program_containers.find_program(image, context.images) is None:
         raise unknown_image(image, program_containers.ADVICE)
-    for each in request.get("InputDataConfig") or ():
-        context.preconditions.input(context.region, each["DataSource"]["S3DataSource"], request["RoleArn"])
-    with context.store.lock:
-        if context.store.training(context.region, name) is not None:
-            raise taken_training(arn)
-        context.allow_training(kind, count, spot=bool(request.get("EnableManagedSpotTraining")))
-        kept = {key: value for key, value in request.items() if key != "Tags"}
-        made = training_states.create(
-            name, arn, context.now(), request=kept, image=image, algorithm=algorithm or {}, tags=tags
-        )
-        context.store.put(context.region, _KIND, made)
-    context.train(context.region, name)
+    for channel in request.get("InputDataConfig") or ():
+        context.preconditions.check_input(context.region, channel["DataSource"]["S3DataSource"], request["RoleArn"])
+    kept = {key: value for key, value in request.items() if key != "Tags"}
+    job = training_states.create(
+        name, arn, context.now(), request=kept, image=image, algorithm=algorithm or {}, tags=tags
+    )
+    context.create(TRAINING_JOB, job)
     return {"TrainingJobArn": arn}
 
 
-def _check_instances(request: Mapping[str, Any]) -> tuple[str, int]:
-    """The type and the number of instances. Raises ApiError for what is not emulated; the sentences are ours."""
+def _check_request(request: Mapping[str, Any]) -> None:
+    """Raise ApiError for what is not emulated; the sentences are ours."""
     resources = request.get("ResourceConfig") or {}
     if not request.get("AlgorithmSpecification") or not resources.get("InstanceType"):
         raise invalid(
@@ -67,7 +80,6 @@ def _check_instances(request: Mapping[str, Any]) -> tuple[str, int]:
     refused = find_unsupported(TrainingJob.from_request(request))
     if refused:
         raise invalid("; ".join(refused))
-    return str(resources["InstanceType"]), int(resources.get("InstanceCount") or 1)
 
 
 def _find_algorithm(context: RequestContext, request: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
@@ -76,36 +88,31 @@ def _find_algorithm(context: RequestContext, request: Mapping[str, Any]) -> tupl
     name = specification.get("AlgorithmName")
     if not name:
         return str(specification["TrainingImage"]), None
-    found = registry_entries.find_algorithm(context, name)
-    if found.status != "Completed" and not registry_entries.is_validation_job(found, request):
-        raise invalid(f"Algorithm {found.arn} is {found.status}; a job needs one that is Completed.")  # ours
-    declared: Mapping[str, Any] = found.request["TrainingSpecification"]
-    misfits = list(algorithms.check_job(request, found.request))
-    if misfits:
-        raise invalid("; ".join(misfits))
-    return str(declared["TrainingImage"]), declared
+    algorithm = context.find(ALGORITHM, name)
+    if algorithm.status != "Completed" and not is_validation_job(algorithm, request):
+        raise invalid(f"Algorithm {algorithm.arn} is {algorithm.status}; a job needs one that is Completed.")  # ours
+    if sentences := list(algorithms.check_job(request, algorithm.request)):
+        raise invalid("; ".join(sentences))
+    training: Mapping[str, Any] = algorithm.request["TrainingSpecification"]
+    return str(training["TrainingImage"]), training
 
 
-def _stop_job(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _stop(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return context.stop_job(TRAINING_JOB, request["TrainingJobName"], training_states.begin_stop)
+
+
+def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     with context.store.lock:
-        job = context.training(request["TrainingJobName"])
-        context.store.put(context.region, _KIND, training_states.begin_stop(job, context.now(job.modified)))
-    context.stop_training(context.region, job.name)
-    return {}
-
-
-def _delete_job(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    with context.store.lock:
-        job = context.training(request["TrainingJobName"])
-        if job.status in training_states.UNDER_WAY:
+        job = context.find(TRAINING_JOB, request["TrainingJobName"])
+        if job.status in UNFINISHED:
             # API DeleteTrainingJob: only in a terminal state, ResourceInUse else. The sentence is ours.
             raise ApiError("ResourceInUse", f"The training job {job.arn} is {job.status}; stop it first.")
-        context.store.remove(context.region, _KIND, job.name)
+        context.remove(TRAINING_JOB, job.name)
     return {}
 
 
 def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    return describe_job(context.training(request["TrainingJobName"]))
+    return describe_job(context.find(TRAINING_JOB, request["TrainingJobName"]))
 
 
 def describe_job(job: TrainingRecord) -> Mapping[str, Any]:
@@ -152,20 +159,11 @@ def _describe_channel(channel: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"CompressionType": "None", "RecordWrapperType": "None", **channel, "DataSource": source}
 
 
-def _list_jobs(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in ("WarmPoolStatusEquals", "TrainingPlanArnEquals"):
         if request.get(name):
             raise invalid(f"{name}: tritonforge's emulator keeps no warm pools and no training plans.")  # ours
-    chosen = paging.select_items(
-        request,
-        [each for _, each in context.store.trainings(context.region)],
-        name=lambda each: each.name,
-        created=lambda each: each.created,
-        modified=lambda each: each.modified,
-        status=lambda each: each.status,
-        order="Ascending",
-    )
-    return paging.build_page(request, chosen, "TrainingJobSummaries", _summarize, name=lambda each: each.name)
+    return paging.build_page(request, context.list(TRAINING_JOB), "TrainingJobSummaries", _summarize, order="Ascending")
 
 
 def _summarize(job: TrainingRecord) -> Mapping[str, Any]:
@@ -182,10 +180,10 @@ def _summarize(job: TrainingRecord) -> Mapping[str, Any]:
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     {
-        "CreateTrainingJob": create_job,
+        "CreateTrainingJob": _create,
         "DescribeTrainingJob": _describe,
-        "ListTrainingJobs": _list_jobs,
-        "StopTrainingJob": _stop_job,
-        "DeleteTrainingJob": _delete_job,
+        "ListTrainingJobs": _list,
+        "StopTrainingJob": _stop,
+        "DeleteTrainingJob": _delete,
     }
 )

@@ -9,16 +9,14 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 from tritonforge.emulator.control import algorithms, job_runner, training_states
 from tritonforge.emulator.control.cloudwatch import MetricBuffer
-from tritonforge.emulator.control.job_runner import Task, Threads
+from tritonforge.emulator.control.job_runner import INTERNAL_ERROR, REASON_LENGTH, Delays, JobRunner, Task
 from tritonforge.emulator.control.records import TrainingRecord
-from tritonforge.emulator.control.resource_store import ResourceStore
-from tritonforge.emulator.emulated_s3 import EmulatedS3, JobStore, make_private_folder
+from tritonforge.emulator.emulated_s3 import JobStore, make_private_folder
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import TritonForgeError
 from tritonforge.sagemaker import package
@@ -27,16 +25,8 @@ from tritonforge.transform.object_store import ObjectStore
 
 __all__ = ["Trainer", "TrainingRunner"]
 
-_KIND: Final = "training-job"
-
-#: Seconds that programs have to write a checkpoint when the emulator is stopped; AWS would leave them two minutes.
-_GRACE: Final = 5.0
-
 #: Phases of the engine in which instances are at work.
 _AT_WORK: Final = frozenset({"Downloading", "Training", "Uploading"})
-
-#: Characters of a FailureReason (the service model's maximum).
-_MAX_REASON: Final = 1024
 
 #: What becomes of a job at a time.
 _End: TypeAlias = Callable[[TrainingRecord, float], TrainingRecord]
@@ -64,126 +54,73 @@ class Trainer(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Work(Task):
-    """A job that a thread is at; ``kill`` ends it without waiting for its program."""
+class TrainingRunner(JobRunner[TrainingRecord]):
+    """Runs training jobs: the program runs in namespaces, and its model is written to S3."""
 
-    kill: threading.Event = field(default_factory=threading.Event)
-
-
-class TrainingRunner:
-    """Runs training jobs; safe for use by many threads.
-
-    ``line`` takes a line of the log (region, stream, line), ``measured`` the values of metrics (region, job, values),
-    ``log`` sentences for the person. ``work`` holds /opt/ml of each job until it has ended.
-    """
-
-    def __init__(
-        self,
-        store: ResourceStore,
-        *,
-        trainer: Trainer,
-        objects: EmulatedS3,
-        work: Path,
-        images: Mapping[str, str],
-        speed: float,
-        line: Callable[[str, str, str], None],
-        measured: Callable[[str, str, list[MetricValue]], None],
-        log: Callable[[str], None],
-    ) -> None:
-        self._store = store
-        self._trainer = trainer
-        self._objects = objects
-        self._work = work
-        self._images = images
-        self._speed = speed
-        self._line = line
-        self._measured = measured
-        self._log = log
-        self._threads = Threads(_Work, self._run)
-
-    def begin(self, region: str, name: str) -> None:
-        """Start what the status of a job asks for."""
-        self._threads.begin(region, name)
-
-    def stop(self, region: str, name: str) -> None:
-        """End a job early; its status says so already."""
-        with self._threads.guard:
-            work = self._threads.find(region, name)
-        if work is not None:
-            work.stop.set()
+    #: Programs have this many seconds to write a checkpoint when the emulator is stopped; AWS leaves them two minutes.
+    grace = 5.0
 
     def restore(self) -> None:
-        """Take up every job that was under way, after a restart: it starts again, with its checkpoints."""
-        shutil.rmtree(self._work, ignore_errors=True)  # what killed emulators left
-        for region, job in self._store.trainings():
-            if job.status in training_states.UNDER_WAY:
-                self._change(region, job.name, training_states.mark_restarted)
-                self.begin(region, job.name)
+        """Start every unfinished job again with its checkpoints, after a restart."""
+        shutil.rmtree(self.services.work / "trainings", ignore_errors=True)  # what killed emulators left
+        for region, job in self.store.list_all(self.kind):
+            if self.is_unfinished(job):
+                self.store.change(self.kind, region, job.name, training_states.mark_restarted)
+        super().restore()
 
-    def close(self) -> None:
-        """Stop every thread and every program; the store stays as it is."""
-        jobs = self._threads.close()
-        self._threads.join(jobs, _GRACE)
-        for work in jobs:
-            work.kill.set()
-        self._threads.join(jobs)
-
-    def _run(self, region: str, name: str, work: _Work) -> None:
+    def run(self, task: Task) -> None:
+        """Run a job to its end, and remove its folder."""
+        job = self.find(task)
+        folder = self.services.work / "trainings" / task.region / job.name.lower()
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed emulator left
+        make_private_folder(folder)
         try:
-            job = self._store.training(region, name)
-            assert job is not None
-            folder = self._work / region / job.name.lower()
-            shutil.rmtree(folder, ignore_errors=True)  # what a killed emulator left
-            make_private_folder(folder)
-            try:
-                to = training_states.stop if job.status == "Stopping" else self._trained(region, job, folder, work)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            if not self._threads.closing:
-                self._end(region, name, to)
-        except Exception as error:  # a thread of its own: nobody else would ever hear of it
-            self._log(f"training job {name}: {type(error).__name__}: {error}")
-            if not self._threads.closing:
-                internal = "InternalServerError: We encountered an internal error. Please try again."
-                self._end(region, name, _fail(f"{internal} ({type(error).__name__}: {error})"))
+            end = training_states.stop if job.status == "Stopping" else self._train(task, job, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not self.closing.is_set():
+            self._end(task, end)
 
-    def _trained(self, region: str, job: TrainingRecord, folder: Path, work: _Work) -> _End:
-        """Do a job, as far as it is not stopped; what becomes of it."""
-        program = program_containers.find_program(job.image, self._images)
+    def fail(self, task: Task, reason: str) -> None:
+        """End a job with AWS's sentence for an error of its own."""
+        self._end(task, _fail(f"{INTERNAL_ERROR} ({reason})"))
+
+    def _train(self, task: Task, job: TrainingRecord, folder: Path) -> _End:
+        """Run a job unless it is stopped; return how it ends."""
+        program = program_containers.find_program(job.image, self.services.images)
         if program is None:
             return _fail(f"ClientError: Requested image {job.image} not found. {program_containers.ADVICE}")
-        if not job_runner.Delays(self._speed, work.stop).wait(job_runner.CREATION):
+        if not Delays(self.services.speed, task.stop).wait(job_runner.CREATION):
             return training_states.stop
         stream = f"{job.name}/algo-1-{int(time.time())}"
         metrics = MetricBuffer(
-            lambda latest: self._change(region, job.name, lambda found, now: _record_metrics(found, latest)),
-            lambda taken: self._measured(region, job.name, taken),
+            lambda latest: self.change(task, lambda record, now: _record_metrics(record, latest)),
+            lambda values: self.services.publish(task.region, job.name, values),
         )
 
-        def entered(phase: Phase) -> None:
+        def write(line: str) -> None:
+            self.services.write_line(task.region, self.kind.log_group, stream, line)
+
+        def enter(phase: Phase) -> None:
             metrics.flush()
             if phase in _AT_WORK:
-                self._change(
-                    region,
-                    job.name,
-                    lambda found, now: training_states.enter_phase(
-                        training_states.mark_started(found, now), phase, now
-                    ),
+                self.change(
+                    task,
+                    lambda record, now: training_states.enter_phase(job_runner.mark_started(record, now), phase, now),
                 )
 
         try:
-            outcome = self._trainer(
+            outcome = self.services.trainer(
                 TrainingJob.from_request(algorithms.add_defaults(job.request, job.algorithm)),
                 program=program,
-                place=JobStore(self._objects, folder),
+                place=JobStore(self.services.s3, folder),
                 work=folder / "work",
                 pack=package.pack,
-                line=lambda line: self._line(region, stream, line),
+                line=write,
                 metric=metrics.take,
-                phase=entered,
-                stop=work.stop,
-                kill=work.kill,
+                phase=enter,
+                stop=task.stop,
+                kill=task.kill,
                 arn=job.arn,
             )
         except TritonForgeError as error:
@@ -191,24 +128,17 @@ class TrainingRunner:
         finally:
             metrics.flush()
         for note in outcome.notes:
-            self._line(region, stream, note)
+            write(note)
         return _choose_end(outcome)
 
-    def _end(self, region: str, name: str, to: _End) -> None:
-        with self._store.lock:
-            job = self._store.training(region, name)
-            assert job is not None
-            now = self._store.now(job.modified)
-            # A job that was asked to stop is Stopped, even where it came to its end by itself.
-            ended = training_states.stop(job, now) if job.status == "Stopping" else to(job, now)
-            self._store.put(region, _KIND, ended)
-        self._log(f"training job {name} {ended.status}{f': {ended.failure}' if ended.failure else ''}")
-
-    def _change(self, region: str, name: str, to: _End) -> None:
-        with self._store.lock:
-            job = self._store.training(region, name)
-            assert job is not None
-            self._store.put(region, _KIND, to(job, self._store.now(job.modified)))
+    def _end(self, task: Task, end: _End) -> None:
+        # A job that was asked to stop is Stopped, even if it came to its end by itself.
+        self.log_status(
+            self.change(
+                task,
+                lambda job, now: training_states.stop(job, now) if job.status == "Stopping" else end(job, now),
+            )
+        )
 
 
 def _fail(reason: str) -> _End:
@@ -234,7 +164,7 @@ def _find_reason(outcome: Outcome) -> str:
         return outcome.failure if outcome.failure.startswith("ClientError") else f"ClientError: {outcome.failure}"
     code = outcome.exit_code if outcome.exit_code >= 0 else 128 - outcome.exit_code
     tail = f", exit code: {code}"
-    return f"AlgorithmError: {outcome.failure[: _MAX_REASON - len('AlgorithmError: ') - len(tail)]}{tail}"
+    return f"AlgorithmError: {outcome.failure[: REASON_LENGTH - len('AlgorithmError: ') - len(tail)]}{tail}"
 
 
 def _record_metrics(job: TrainingRecord, latest: Mapping[str, MetricValue]) -> TrainingRecord:

@@ -1,4 +1,4 @@
-"""The life of a training job: which status follows which, and what changes with it. This module does no I/O.
+"""The life of a training job: which status follows which, and what changes with it.
 
 ::
 
@@ -16,12 +16,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control.api_errors import training_ended
+from tritonforge.emulator.control import job_runner
 from tritonforge.emulator.control.records import Phase, TrainingRecord
 
 __all__ = [
-    "NEXT",
-    "UNDER_WAY",
     "begin_stop",
     "complete",
     "count_seconds",
@@ -30,27 +28,9 @@ __all__ = [
     "fail",
     "list_transitions",
     "mark_restarted",
-    "mark_started",
     "record_metric",
     "stop",
 ]
-
-#: The statuses that may follow a status.
-NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "InProgress": frozenset({"Completed", "Failed", "Stopping", "Stopped"}),
-        "Stopping": frozenset({"Stopped", "Failed"}),
-        "Completed": frozenset(),
-        "Failed": frozenset(),
-        "Stopped": frozenset(),
-    }
-)
-
-#: The statuses in which something is still to be done.
-UNDER_WAY: Final = frozenset({"InProgress", "Stopping"})
-
-#: FailureReason is cut there (the service model's maximum).
-_REASON: Final = 1024
 
 #: The last message of each secondary status. Source: the service model (SecondaryStatusTransition.StatusMessage), and
 #: the lines "2019-08-08 18:54:50 Starting - ..." that AWS's SDK prints of them, as in aws/amazon-sagemaker-examples
@@ -104,23 +84,17 @@ def create(
 
 
 def enter_phase(job: TrainingRecord, secondary: str, now: float) -> TrainingRecord:
-    """A secondary status begins, if the job is in another one and not Stopping; the one before ends."""
+    """Return the job in another secondary status, unless it is in it already or is Stopping."""
     if job.status != "InProgress" or job.secondary == secondary:
         return job
-    return replace(job, phases=_append_phase(job, secondary, now), modified=now)
-
-
-def mark_started(job: TrainingRecord, now: float) -> TrainingRecord:
-    """Its instances work; after a restart they did so already."""
-    return job if job.began is not None else replace(job, began=now, modified=now)
+    return _append_phase(job, secondary, now)
 
 
 def mark_restarted(job: TrainingRecord, now: float) -> TrainingRecord:
-    """The emulator came back: what the job was at is lost, as where spot instances are taken away; it starts again."""
+    """Return the job as it starts again after a restart of the emulator: interrupted as spot instances are."""
     if job.status != "InProgress" or job.secondary == "Starting":
         return job
-    interrupted = replace(job, phases=_append_phase(job, "Interrupted", now))
-    return replace(interrupted, phases=_append_phase(interrupted, "Starting", now), modified=now)
+    return _append_phase(_append_phase(job, "Interrupted", now), "Starting", now)
 
 
 def record_metric(job: TrainingRecord, metric: str, value: float, now: float) -> TrainingRecord:
@@ -130,27 +104,23 @@ def record_metric(job: TrainingRecord, metric: str, value: float, now: float) ->
 
 
 def complete(job: TrainingRecord, now: float) -> TrainingRecord:
-    """The program ended with 0, and its model is in S3."""
-    return _end(job, "Completed", "Completed", now)
+    """Return the job as Completed: its program ended with 0, and its model is in S3."""
+    return _append_phase(job_runner.complete(job, now), "Completed", now)
 
 
 def fail(job: TrainingRecord, reason: str, now: float) -> TrainingRecord:
-    """The program failed, or the job could not begin."""
-    if len(reason) > _REASON:
-        reason = f"{reason[: _REASON - 4]} ..."
-    return replace(_end(job, "Failed", "Failed", now), failure=reason)
+    """Return the job as Failed: its program failed, or it could not begin."""
+    return _append_phase(job_runner.fail(job, reason, now), "Failed", now)
 
 
 def begin_stop(job: TrainingRecord, now: float) -> TrainingRecord:
-    """StopTrainingJob was asked for. Raises ApiError where the job is not InProgress."""
-    if "Stopping" not in NEXT[job.status]:
-        raise training_ended(job.status)
-    return replace(job, status="Stopping", phases=_append_phase(job, "Stopping", now), modified=now)
+    """Return the job as Stopping. Raises ApiError if it has ended or is Stopping already."""
+    return _append_phase(job_runner.begin_stop(job, now, noun="training job"), "Stopping", now)
 
 
 def stop(job: TrainingRecord, now: float, *, secondary: str = "Stopped") -> TrainingRecord:
-    """It was stopped, or its time was over (``secondary`` MaxRuntimeExceeded)."""
-    return _end(job, "Stopped", secondary, now)
+    """Return the job as Stopped: it was stopped, or its time was over (``secondary`` MaxRuntimeExceeded)."""
+    return _append_phase(job_runner.stop(job, now), secondary, now)
 
 
 def count_seconds(job: TrainingRecord) -> tuple[int, int] | None:
@@ -164,16 +134,11 @@ def count_seconds(job: TrainingRecord) -> tuple[int, int] | None:
     return max(1, round(job.ended - job.began)), max(1, round(billed))
 
 
-def _end(job: TrainingRecord, status: str, secondary: str, now: float) -> TrainingRecord:
-    if status not in NEXT[job.status]:
-        raise ValueError(f"a training job does not go from {job.status} to {status}")
-    return replace(job, status=status, phases=_append_phase(job, secondary, now), modified=now, ended=now)
-
-
-def _append_phase(job: TrainingRecord, secondary: str, now: float) -> tuple[Phase, ...]:
-    """The phases with one more. A phase that took less than the clock tells has no length, and no negative one."""
+def _append_phase(job: TrainingRecord, secondary: str, now: float) -> TrainingRecord:
+    """Return the job in a new phase; the one before ends, at its begin if the clock was set back."""
     *before, last = job.phases
-    return (*before, replace(last, until=max(now, last.since)), _build_phase(secondary, now))
+    phases = (*before, replace(last, until=max(now, last.since)), _build_phase(secondary, now))
+    return replace(job, phases=phases, modified=now)
 
 
 def _build_phase(secondary: str, now: float) -> Phase:

@@ -102,7 +102,7 @@ class ContainerDefinition:
     model_cache: bool = True
 
     @classmethod
-    def of(cls, definition: Mapping[str, Any]) -> ContainerDefinition:
+    def from_request(cls, definition: Mapping[str, Any]) -> ContainerDefinition:
         """The value of a request's ``ContainerDefinition`` (`CreateModel`'s PrimaryContainer)."""
         source = (definition.get("ModelDataSource") or {}).get("S3DataSource")
         data = None
