@@ -273,7 +273,7 @@ def test_the_configuration_is_read_as_it_was_given() -> None:
             },
         },
     }
-    assert AsyncInference.of(config) == AsyncInference(
+    assert AsyncInference.from_request(config) == AsyncInference(
         output="s3://b/o",
         failure="s3://b/f",
         success_topic="good",
@@ -281,8 +281,8 @@ def test_the_configuration_is_read_as_it_was_given() -> None:
         include_response=frozenset({"SUCCESS_NOTIFICATION_TOPIC"}),
         concurrency=7,
     )
-    assert AsyncInference.of({"OutputConfig": {"S3OutputPath": "s3://b"}}) == AsyncInference(output="s3://b")
-    assert AsyncInference.of(None) is None
+    assert AsyncInference.from_request({"OutputConfig": {"S3OutputPath": "s3://b"}}) == AsyncInference(output="s3://b")
+    assert AsyncInference.from_request(None) is None
 
 
 def test_an_endpoint_without_an_answer_waits_for_its_variants(bucket: Bucket, ask: Ask) -> None:

@@ -85,9 +85,9 @@ def test_the_configuration_is_read_as_it_was_given() -> None:
         "CaptureOptions": [{"CaptureMode": "InputAndOutput"}],
         "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]},
     }
-    assert Capture.of(config) == Capture(percentage=20, destination="s3://b/c", modes=BOTH, **TEXTS)
-    assert Capture.of({**config, "EnableCapture": False}) is None
-    assert Capture.of(None) is None
+    assert Capture.from_request(config) == Capture(percentage=20, destination="s3://b/c", modes=BOTH, **TEXTS)
+    assert Capture.from_request({**config, "EnableCapture": False}) is None
+    assert Capture.from_request(None) is None
 
 
 @given(st.integers(0, 100), st.integers(1, 500))
@@ -152,11 +152,11 @@ def test_captured_data_are_written_by_themselves_after_a_while(bucket: Bucket, a
 
 
 def test_the_end_writes_what_waits(bucket: Bucket, ask: Callable[..., Client]) -> None:
-    """`forget`, for a deleted endpoint, and `close` lose nothing; a missing bucket is said, not raised."""
+    """`discard`, for a deleted endpoint, and `close` lose nothing; a missing bucket is said, not raised."""
     capture = Capture(percentage=100, destination=f"{bucket.uri}/captured", modes=BOTH)
     client = ask(live(MadeUp(), capture=capture))
     client.boto3.invoke_endpoint(EndpointName="e", Body=b"a")
-    client.runtime.forget("e")
+    client.runtime.discard("e")
     assert len(captured(bucket)) == 1
     client.boto3.invoke_endpoint(EndpointName="e", Body=b"a")
     client.runtime.close()

@@ -15,9 +15,7 @@ def job(*, began: float | None = None) -> TrainingRecord:
     """A job as it was created, at 100."""
     made = training_states.create("j", "arn", 100.0, request={"a": 1}, image="i", algorithm={}, tags=(("k", "v"),))
     return (
-        made
-        if began is None
-        else training_states.enter_phase(job_runner.mark_started(made, began), "Training", began)
+        made if began is None else training_states.enter_phase(job_runner.mark_started(made, began), "Training", began)
     )
 
 

@@ -23,7 +23,7 @@ from tritonforge.transform import StoreError
 def place(request: pytest.FixtureRequest, account: Any, tmp_path: Path) -> Iterator[Any]:
     """Both places over the same objects: they are to behave alike."""
     if request.param == "emulator":
-        yield JobStore(account.emulator._objects, tmp_path)
+        yield JobStore(account.emulator._s3, tmp_path)
         return
     with Session(region_name="us-east-1", endpoint_url=account.emulator.url) as session:
         yield S3Objects(Store(session, part_size=5 << 20))
@@ -96,12 +96,12 @@ def test_a_bucket_that_is_not_there(place: Any) -> None:
 
 def test_the_emulator_knows_what_a_job_has_put(account: Any, tmp_path: Path) -> None:
     """Whatever a killed process left of the list's last line; and takes all of it back."""
-    place = JobStore(account.emulator._objects, tmp_path)
+    place = JobStore(account.emulator._s3, tmp_path)
     uris = [f"s3://{account.bucket}/known/{name}" for name in ("a", "b", "c")]
     place.put(b"", uris[0])
     with (tmp_path / "outputs.jsonl").open("a") as file:
         file.write('\n"s3://half')
-    again = JobStore(account.emulator._objects, tmp_path)
+    again = JobStore(account.emulator._s3, tmp_path)
     for uri in reversed(uris):
         again.put(b"", uri)
     assert again.outputs() == (uris[0], uris[2], uris[1])
