@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "TYPE_UINT32",
     "TYPE_UINT64",
     "Datatype",
+    "Kind",
     "from_numpy",
 ]
 
@@ -52,25 +53,32 @@ TYPE_STRING: Final = "TYPE_STRING"
 TYPE_BF16: Final = "TYPE_BF16"
 
 
+Kind: TypeAlias = Literal["boolean", "integer", "float", "bytes"]
+
+
 @dataclass(frozen=True, slots=True)
 class Datatype:
     """One element type.
 
     ``config`` is its name in config.pbtxt, ``wire`` its name in KServe v2 requests, ``size`` the bytes of one element
     on the wire (None for BYTES, whose elements carry their own length), ``numpy`` the little-endian numpy type string.
+    ``kind`` is what an element is; ``has_json`` is False for the datatypes that Triton takes in binary form only
+    (http_server.cc, "data via JSON is not supported").
     """
 
     config: str
     wire: str
     size: int | None
     numpy: str
+    kind: Kind
+    has_json: bool = True
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The numpy type of such arrays: little-endian; ``ml_dtypes.bfloat16`` for BF16, object for BYTES."""
         import numpy as np
 
-        if self.wire == "BF16":
+        if self.numpy == "bfloat16":
             import ml_dtypes
 
             return np.dtype(ml_dtypes.bfloat16)
@@ -79,24 +87,24 @@ class Datatype:
 
 #: Source: model_config.proto `DataType`; sizes: KServe v2 "Tensor Data Types" and Triton's extension_binary_data.md.
 DATATYPES: Final = (
-    Datatype(TYPE_BOOL, "BOOL", 1, "|b1"),
-    Datatype(TYPE_UINT8, "UINT8", 1, "|u1"),
-    Datatype(TYPE_UINT16, "UINT16", 2, "<u2"),
-    Datatype(TYPE_UINT32, "UINT32", 4, "<u4"),
-    Datatype(TYPE_UINT64, "UINT64", 8, "<u8"),
-    Datatype(TYPE_INT8, "INT8", 1, "|i1"),
-    Datatype(TYPE_INT16, "INT16", 2, "<i2"),
-    Datatype(TYPE_INT32, "INT32", 4, "<i4"),
-    Datatype(TYPE_INT64, "INT64", 8, "<i8"),
-    Datatype(TYPE_FP16, "FP16", 2, "<f2"),
-    Datatype(TYPE_FP32, "FP32", 4, "<f4"),
-    Datatype(TYPE_FP64, "FP64", 8, "<f8"),
-    Datatype(TYPE_STRING, "BYTES", None, "|O"),
-    Datatype(TYPE_BF16, "BF16", 2, "bfloat16"),
+    Datatype(TYPE_BOOL, "BOOL", 1, "|b1", "boolean"),
+    Datatype(TYPE_UINT8, "UINT8", 1, "|u1", "integer"),
+    Datatype(TYPE_UINT16, "UINT16", 2, "<u2", "integer"),
+    Datatype(TYPE_UINT32, "UINT32", 4, "<u4", "integer"),
+    Datatype(TYPE_UINT64, "UINT64", 8, "<u8", "integer"),
+    Datatype(TYPE_INT8, "INT8", 1, "|i1", "integer"),
+    Datatype(TYPE_INT16, "INT16", 2, "<i2", "integer"),
+    Datatype(TYPE_INT32, "INT32", 4, "<i4", "integer"),
+    Datatype(TYPE_INT64, "INT64", 8, "<i8", "integer"),
+    Datatype(TYPE_FP16, "FP16", 2, "<f2", "float", has_json=False),
+    Datatype(TYPE_FP32, "FP32", 4, "<f4", "float"),
+    Datatype(TYPE_FP64, "FP64", 8, "<f8", "float"),
+    Datatype(TYPE_STRING, "BYTES", None, "|O", "bytes"),
+    Datatype(TYPE_BF16, "BF16", 2, "bfloat16", "float", has_json=False),
 )
 
-BY_CONFIG: Final[Mapping[str, Datatype]] = MappingProxyType({each.config: each for each in DATATYPES})
-BY_WIRE: Final[Mapping[str, Datatype]] = MappingProxyType({each.wire: each for each in DATATYPES})
+BY_CONFIG: Final[Mapping[str, Datatype]] = MappingProxyType({row.config: row for row in DATATYPES})
+BY_WIRE: Final[Mapping[str, Datatype]] = MappingProxyType({row.wire: row for row in DATATYPES})
 
 
 def from_numpy(dtype: np.dtype[Any]) -> Datatype | None:
@@ -108,7 +116,7 @@ def from_numpy(dtype: np.dtype[Any]) -> Datatype | None:
         return BY_WIRE["BYTES"]
     if dtype.name == "bfloat16":
         return BY_WIRE["BF16"]
-    for each in DATATYPES:
-        if each.size is not None and each.wire != "BF16" and each.dtype == dtype.newbyteorder("<"):
-            return each
+    for datatype in DATATYPES:
+        if datatype.size is not None and datatype.wire != "BF16" and datatype.dtype == dtype.newbyteorder("<"):
+            return datatype
     return None

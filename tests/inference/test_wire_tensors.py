@@ -10,9 +10,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tritonforge.datatypes import BY_WIRE
+from tritonforge.datatypes import BY_WIRE, DATATYPES, Datatype
 from tritonforge.errors import DecodeError, EncodeError
 from tritonforge.inference.wire import decode_request, decode_response, encode_request, encode_response
+from tritonforge.inference.wire.tensors import from_json, to_json
 
 
 def objects(*values: object, shape: tuple[int, ...] | None = None) -> Any:
@@ -335,3 +336,26 @@ def test_bytes_that_are_no_utf8_survive_tritons_json() -> None:
     """Triton writes BYTES into its JSON unescaped; they come out as they were."""
     body = b'{"model_name":"m","outputs":[{"name":"y","datatype":"BYTES","shape":[1],"data":["a\xff\x80"]}]}'
     assert decode_response(body)["y"].tolist() == [b"a\xff\x80"]
+
+
+@pytest.mark.parametrize("datatype", DATATYPES, ids=lambda datatype: datatype.wire)
+def test_every_datatype_has_a_json_form_or_is_refused_in_json(datatype: Datatype) -> None:
+    """The row in `tritonforge.datatypes` decides, so that a new datatype is one row."""
+    values = {"boolean": [True, False], "bytes": ["a", "b"], "float": [0.5, 2], "integer": [1, 2]}[datatype.kind]
+    if not datatype.has_json:
+        with pytest.raises(DecodeError, match=f"{datatype.wire} has no JSON form"):
+            from_json(values, datatype, (2,), where="input 'x'")
+        with pytest.raises(EncodeError, match=f"no {datatype.wire} in JSON"):
+            to_json("x", np.zeros(2, datatype.dtype), datatype)
+        return
+    array = from_json(values, datatype, (2,), where="input 'x'")
+    assert to_json("x", array, datatype) == values
+
+
+def test_a_datatype_of_an_unlisted_kind_is_refused_in_json() -> None:
+    """It is not taken for integers."""
+    complex64 = Datatype("TYPE_C64", "C64", 8, "<c8", "complex")  # type: ignore[arg-type] # unlisted on purpose
+    with pytest.raises(DecodeError, match="C64 has no JSON form"):
+        from_json([1, 2], complex64, (2,), where="input 'x'")
+    with pytest.raises(EncodeError, match="no C64 in JSON"):
+        to_json("x", np.zeros(2, np.complex64), complex64)

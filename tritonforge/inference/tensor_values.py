@@ -45,9 +45,9 @@ def convert_json(value: object, tensor: TensorMetadata) -> Array:
     if datatype.size is None:
         array = np.empty(len(leaves), dtype=object)
         array[:] = [_convert_text(leaf, tensor) for leaf in leaves]
-    elif datatype.wire == "BOOL":
+    elif datatype.kind == "boolean":
         array = np.array([_convert_boolean(leaf, tensor) for leaf in leaves], dtype=np.bool_)
-    elif datatype.dtype.kind in "iu":
+    elif datatype.kind == "integer":
         array = _cast_integers([_convert_integer(leaf, tensor) for leaf in leaves], tensor)
     else:
         array = _cast_floats(np.array([_convert_number(leaf, tensor) for leaf in leaves], dtype=np.float64), tensor)
@@ -116,7 +116,7 @@ def convert_array(array: Array, tensor: TensorMetadata) -> Array:
         return fit_shape(array, tensor)
     if target.kind in "iu" and kind in "iu":
         return fit_shape(_cast_integers(array, tensor), tensor)
-    if datatype.wire.startswith(("FP", "BF")) and kind in "iuf":
+    if datatype.kind == "float" and kind in "iuf":
         return fit_shape(_cast_floats(array, tensor), tensor)
     raise _unexpected_error(tensor, f"an array of {array.dtype}; cast it first")
 

@@ -3,8 +3,8 @@
 The containers of TensorFlow Serving and of algorithms that run on this machine listen with it. Requests of web pages
 are refused (`tritonforge.request_origin`).
 
-It does not use a library because that is slower: waitress 3.0 needs the same time for small requests one after another, 1.3 to
-1.8 times as long for an image of 600 KB, and 1.7 to 7 times for a batch of 20 MB (tests/benchmarks/listener.py).
+It does not use a library because that is slower: waitress 3.0 needs the same time for small requests one after another,
+1.3 to 1.8 times as long for an image of 600 KB, and 1.7 to 7 times for 20 MB (tests/benchmarks/listener.py).
 """
 
 from __future__ import annotations

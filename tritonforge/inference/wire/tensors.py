@@ -39,19 +39,16 @@ __all__ = [
 Array: TypeAlias = npt.NDArray[Any]
 Buffer: TypeAlias = bytes | memoryview
 
-#: The datatypes that travel in binary form only.
-_BINARY_ONLY: Final = frozenset(("FP16", "BF16"))
 _DTYPES: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType({each.wire: each.dtype for each in DATATYPES})
-#: What Python's JSON reader gives for the elements of a datatype.
+#: What Python's JSON reader gives for elements of each kind; another kind is refused.
 _JSON_TYPES: Final[Mapping[str, tuple[frozenset[type], str]]] = MappingProxyType(
     {
-        "BOOL": (frozenset((bool,)), "booleans"),
-        "BYTES": (frozenset((str,)), "strings"),
-        "FP32": (frozenset((int, float)), "numbers"),
-        "FP64": (frozenset((int, float)), "numbers"),
+        "boolean": (frozenset((bool,)), "booleans"),
+        "bytes": (frozenset((str,)), "strings"),
+        "float": (frozenset((int, float)), "numbers"),
+        "integer": (frozenset((int,)), "integers"),
     }
 )
-_INTEGERS: Final = (frozenset((int,)), "integers")
 
 _LENGTH: Final = struct.Struct("<I")
 _LONGEST: Final = 2**32 - 1
@@ -114,7 +111,7 @@ def to_json(name: str, array: Array, datatype: Datatype) -> list[Any]:
 
     Raises EncodeError for FP16 and BF16, and for BYTES that are not UTF-8.
     """
-    if datatype.wire in _BINARY_ONLY:
+    if not datatype.has_json or datatype.kind not in _JSON_TYPES:
         raise EncodeError(f"tensor {name!r}: Triton takes no {datatype.wire} in JSON; send it in binary form")
     if datatype.size is not None:
         flat: list[Any] = array.reshape(-1).tolist()
@@ -138,7 +135,7 @@ def from_binary(body: Buffer, start: int, stop: int, datatype: Datatype, shape: 
             )
         if count == 0:
             array = np.empty(0, dtype=_DTYPES[datatype.wire])
-        elif datatype.wire == "BOOL":
+        elif datatype.kind == "boolean":
             array = _view_booleans(np.frombuffer(body, dtype=np.uint8, count=count, offset=start))
         else:
             # numpy has no view of bfloat16 in a buffer's format, so the view is taken of bytes and then renamed.
@@ -154,7 +151,7 @@ def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, wher
     As in Triton, nesting is ignored, and a shape with a 0 ignores the data. Other than in Triton, an integer that its
     datatype cannot hold is refused: Triton wraps it silently. Raises DecodeError.
     """
-    if datatype.wire in _BINARY_ONLY:
+    if not datatype.has_json or datatype.kind not in _JSON_TYPES:
         raise DecodeError(f"{where}: {datatype.wire} has no JSON form; it must come in binary form")
     count = math.prod(shape)
     flat = _flatten(data) if count else []
@@ -163,7 +160,7 @@ def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, wher
             f"{where}: expected {_format_number(count)} elements for shape {_format_shape(shape)}, "
             f"found {len(flat)} in 'data'"
         )
-    allowed, name = _JSON_TYPES.get(datatype.wire, _INTEGERS)
+    allowed, name = _JSON_TYPES[datatype.kind]
     if not set(map(type, flat)) <= allowed:
         odd = next(each for each in flat if type(each) not in allowed)
         raise DecodeError(f"{where}: 'data' of {datatype.wire} must hold {name}, found {odd!r:.40}")
