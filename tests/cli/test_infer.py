@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from tests.support.python_models import ACCUMULATE, IDENTITY, PHOTO, REPEAT, tensors, write_model
-from tritonforge.cli.input_arguments import read_inputs
+from tritonforge.cli.inference_run import InferenceRun
+from tritonforge.cli.input_arguments import InputArguments, read_inputs
 from tritonforge.cli.main import main
 from tritonforge.datatypes import BY_WIRE
-from tritonforge.errors import ConnectError
-from tritonforge.inference.client import Client
-from tritonforge.inference.wire import Response
+from tritonforge.errors import ConnectError, ServerError
+from tritonforge.inference.client import Answer, Call, Client, FunctionTransport
+from tritonforge.inference.wire import Response, decode_request, encode_response
 from tritonforge.serving.server import Server
 
 pytestmark = pytest.mark.server
@@ -463,3 +464,44 @@ def test_transform_names_a_wrong_port_before_the_job_begins(
     assert ended.value.code == code
     assert sentence in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(("scores", "image_input", "requests", "runs"), [((), None, 3, 2), (("y",), "x", 1, 1)])
+def test_the_classes_of_an_image_take_few_requests(
+    scores: tuple[str, ...], image_input: str | None, requests: int, runs: int
+) -> None:
+    """A server without metadata: one refused request for the input's name, one plain one for the outputs' names."""
+    count = {"requests": 0, "runs": 0}
+
+    def answer(call: Call) -> Answer:
+        count["requests"] += 1
+        request = decode_request(call.payload.body, header_length=call.payload.header_length)
+        if "x" not in request.inputs:
+            raise ServerError(
+                "expected 1 inputs but got 256 inputs for model 'm'. Got input(s) [], but missing required input(s) "
+                "['x']. Please provide all required input(s).",
+                status=400,
+            )
+        count["runs"] += 1
+        classes = any(output.classification for output in request.outputs)
+        values = np.array([[b"0.9:1:dog"]], dtype=object) if classes else np.array([[0.1, 0.9]], np.float32)
+        payload = encode_response({"y": values}, model_name="m")
+        return Answer(payload.body, payload.header_length)
+
+    client = Client("test://", transport=FunctionTransport(answer))
+    run = InferenceRun(
+        client,
+        InputArguments({}, image_input=image_input),
+        top=1,
+        binary=True,
+        stream=False,
+        sequence={},
+        has_images=True,
+        scores=scores,
+    )
+    (first,) = run.send_images([("a.jpg", b"an image")], 1)
+    assert first.response is not None
+    assert first.response.classes("y")[0][0].label == "dog"
+    assert count == {"requests": requests, "runs": runs}
+    list(run.send_images([("b.jpg", b"the next")], 1))
+    assert count == {"requests": requests + 1, "runs": runs + 1}

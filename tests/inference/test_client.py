@@ -678,3 +678,42 @@ def test_outputs_that_a_grpc_server_writes_element_by_element_are_read() -> None
         }
         with pytest.raises(DecodeError, match="expected the contents of 5 outputs, got 1"):
             client.infer({"x": X}, id="short")
+
+
+class ImageModel:
+    """The SageMaker front end of a model that takes images: it counts the requests, and the runs of the model."""
+
+    def __init__(self, datatype: str = "UINT8") -> None:
+        self.datatype = datatype
+        self.runs = 0
+        self.requests = 0
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        """Triton's answer, or its refusal."""
+        if path != "/invocations":
+            return 400, {}, b""
+        self.requests += 1
+        payload, refused = model({"content-type": headers["Content-Type"]}, body, expects=self.datatype)
+        self.runs += refused is None
+        return refused or (200, sagemaker_headers(payload), payload.body)  # type: ignore[arg-type] # one of both is set
+
+
+@pytest.mark.parametrize(
+    ("datatype", "names", "requests", "runs"),
+    [
+        ("UINT8", {"input": "x", "outputs": ["y"]}, 1, 1),  # both names are given: no extra request
+        ("UINT8", {"outputs": ["y"]}, 2, 1),  # one refused request has the input's name
+        ("UINT8", {"input": "x"}, 2, 2),  # one plain request has the outputs' names
+        ("UINT8", {}, 3, 2),
+        ("BYTES", {"input": "x", "outputs": ["y"]}, 2, 1),  # the refusal of UINT8 has the datatype
+    ],
+)
+def test_classes_of_an_image_take_few_requests(datatype: str, names: dict[str, Any], requests: int, runs: int) -> None:
+    """The front end has no metadata; what is found with the first image holds for the next ones."""
+    counted = ImageModel(datatype)
+    with served(counted.answer) as seen, Client(seen.url, front_end="sagemaker") as client:
+        response = client.infer_images([b"an image"], classification=2, **names)
+        assert response.classes("y")[0][0].label == "dog"
+        assert (counted.requests, counted.runs) == (requests, runs)
+        client.infer_images([b"the next"], classification=2, **names)
+        assert (counted.requests, counted.runs) == (requests + 1, runs + 1)

@@ -109,6 +109,8 @@ echo '{"a": [1, 2], "b": [3, 4]}' | tritonforge infer http://localhost:8000 --in
         "standard input. Repeat it for several inputs. NAME alone is the input that takes the images.")  # fmt: skip
 @option("--top", type=click.IntRange(0), metavar="K", help="Print the K best classes of each output of scores; 0 "
         "prints numbers. Default: 5 for images; for tensors only for outputs with labels.")  # fmt: skip
+@option("--scores", multiple=True, metavar="NAME", help="Request the classes of this output only; repeat it for "
+        "several. A server without metadata then runs the model once per request, also for the first one.")  # fmt: skip
 @option("--batch", default=1, show_default=True, type=click.IntRange(1), metavar="N", help="Images in one request.")
 @option("--stream", is_flag=True, help="gRPC: print each response as it arrives. Default for decoupled models.")
 @option("--binary/--no-binary", default=True, show_default=True, help="Send binary+json, or plain JSON.")
@@ -126,6 +128,7 @@ def infer(
     model: str | None,
     inputs: tuple[str, ...],
     top: int | None,
+    scores: tuple[str, ...],
     batch: int,
     sequence: SequenceOptions,
     stream: bool,
@@ -159,6 +162,8 @@ def infer(
         raise click.UsageError("no input; pass IMAGES, or tensors with --input NAME=VALUE")
     if output is not None and top:
         raise click.UsageError(f"-o writes numbers, but --top {top} requests classes instead of them; use one of them")
+    if scores and (top == 0 or output is not None):
+        raise click.UsageError("--scores requests classes instead of numbers; leave it out with --top 0 and -o")
     if stream and images:
         raise click.UsageError("--stream takes tensors (--input NAME=VALUE), not IMAGES")
     files = [(str(path), _read_image(path)) for path in images]
@@ -184,6 +189,8 @@ def infer(
                 binary=binary,
                 stream=stream,
                 sequence=sequence_arguments,
+                has_images=bool(files),
+                scores=scores,
             )
             run.check_batch(batch)
             for answer in run.send_images(files, batch) if files else run.send_tensors():

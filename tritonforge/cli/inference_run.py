@@ -21,8 +21,8 @@ from tritonforge.inference.client import (
     TensorMetadata,
 )
 from tritonforge.inference.tensor_values import repeat_rows
+from tritonforge.inference.transports import describe_outputs
 from tritonforge.inference.wire import RequestedOutput, Response
-from tritonforge.inference.wire.tensors import datatype_of
 
 __all__ = ["InferenceAnswer", "InferenceRun"]
 
@@ -77,6 +77,8 @@ class InferenceRun:
         binary: bool,
         stream: bool,
         sequence: Mapping[str, Any],
+        has_images: bool = False,
+        scores: Sequence[str] = (),
     ) -> None:
         self._client = client
         self._arguments = arguments
@@ -84,8 +86,11 @@ class InferenceRun:
         self._binary = binary
         self._stream = stream
         self._sequence = sequence
+        self._scores = scores
         self._reason = ""
-        self._metadata = self._read_metadata()
+        # Images need the metadata of other inputs only, so nothing is probed for them alone.
+        only_images = has_images and not arguments
+        self._metadata = client.fetch_metadata() if only_images else self._read_metadata()
         self._outputs = self._metadata.outputs if self._metadata is not None else ()
 
     def check_batch(self, batch: int) -> None:
@@ -174,15 +179,12 @@ class InferenceRun:
     def _classify(self, send: Callable[..., Response], arguments: Mapping[str, Any], *, images: bool) -> Response:
         """Return the response with the classes that the run requests.
 
-        The request must name their outputs. If the server has no metadata, the names are those of a first, plain
-        response; in a sequence, where each request counts, that response is printed.
+        The request must name their outputs. If the server has no metadata and the command names no output, the names
+        are those of a first, plain response; in a sequence, where each request counts, that response is printed.
         """
-        if not self._arguments.outputs and not self._outputs:
+        if not self._arguments.outputs and not self._outputs and not self._scores:
             plain = send(**arguments)
-            self._outputs = tuple(
-                TensorMetadata(name, datatype_of(name, array).wire, array.shape)
-                for name, array in plain.outputs.items()
-            )
+            self._outputs = describe_outputs(plain)
             if self._sequence or not self._list_requested_outputs(images=images):
                 return plain
         return send(**arguments, outputs=self._arguments.outputs or self._list_requested_outputs(images=images))
@@ -192,6 +194,8 @@ class InferenceRun:
         most = self._metadata.max_batch_size if self._metadata is not None else None
         labelled = self._metadata.labelled_outputs if self._metadata is not None else ()
         count = 5 if self._top is None else self._top
+        if self._scores:
+            return tuple(RequestedOutput(name, classification=count) for name in self._scores)
         classes = {
             output.name
             for output in self._outputs

@@ -52,8 +52,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-#: Seconds: a model behind a SageMaker endpoint may take 60, and AWS asks for a socket timeout of 70 (botocore's service
-#: model, InvokeEndpoint).
+#: Seconds: a model on SageMaker may take 60, and AWS advises a socket timeout of 70 (service model, InvokeEndpoint).
 _TIMEOUT: Final = 70.0
 #: Where packages say what carries ``<scheme>://...``: a callable ``(url, *, timeout, **options) -> Transport``.
 _TRANSPORTS: Final = "tritonforge.transports"
@@ -94,6 +93,7 @@ class Client:
         self._lock = threading.Lock()
         self._metadata: dict[str | None, ModelMetadata] = {}
         self._outputs: dict[str | None, tuple[TensorMetadata, ...]] = {}
+        self._input_names: dict[str | None, tuple[str, ...]] = {}
         self._image_inputs: dict[tuple[str | None, str], TensorMetadata] = {}
         self._address: Address | None = None
         self._transport = transport
@@ -343,7 +343,9 @@ class Client:
         server corrects that; several such inputs are probed one by one.
         """
         if self.fetch_metadata(model) is None:
-            names = (name,) if name is not None else self._probe(model, lambda send: probe_names(send) or ())
+            names = self._input_names.get(model, ()) if name is None else (name,)
+            if not names:
+                names = self._input_names[model] = self._probe(model, lambda send: probe_names(send) or ())
             missing = [required for required in names if required not in given]
             if len(missing) == 1:
                 return self._image_inputs.get((model, missing[0])) or TensorMetadata(missing[0], "UINT8", (-1, -1))
@@ -368,10 +370,10 @@ class Client:
             messages.append(send_invalid(self._get_transport(), Call(payload, model)))
             return messages[-1]
 
-        if result := probe(send):
-            return result
-        reason = messages[-1] or "it refuses requests without a reason"
-        raise DecodeError(f"{self.url} does not report the model's inputs: {reason}")
+        if not (result := probe(send)):
+            reason = messages[-1] or "it refuses requests without a reason"
+            raise DecodeError(f"{self.url} does not report the model's inputs: {reason}")
+        return result
 
 
 def _decode_answer(answer: Answer) -> Response:
