@@ -1,7 +1,4 @@
-"""Detection: boxes in their forms, suppression, how good a detector is, and how it answers. numpy, and no I/O.
-
-Arrays of boxes are [.., 4]. Unless a name says otherwise they are [xmin, ymin, xmax, ymax].
-"""
+"""Object detection: boxes, suppression, average precision, and the HTTP interface of a detector. numpy, no I/O."""
 
 from __future__ import annotations
 

@@ -1,13 +1,7 @@
-"""Boxes as arrays [.., 4]: from one form to another, and how much two of them share. No I/O.
+"""Boxes of detected objects: conversions, intersection over union, and non-maximum suppression. numpy alone, no I/O.
 
-Forms: corners [xmin, ymin, xmax, ymax] (annotations.json, the detector's answer), sizes [left, top, width, height]
-(Ground Truth, COCO), and rows first [ymin, xmin, ymax, xmax] (TensorFlow's Object Detection API). In pixels a box ends
-before the pixel that xmax and ymax name; normalised, both are parts of the image's width and height.
-
-Suppression: of the boxes that a detector finds for one object, the likeliest one stays. numpy alone, and no I/O.
-
-This file also goes into model repositories as it is, beside the model.py of a postprocessing step, where there is no
-tritonforge; so it imports nothing of it.
+A box is [xmin, ymin, xmax, ymax] unless a name says otherwise. This file is also copied into model repositories, beside
+the model.py of a postprocessing step, where tritonforge is not installed; so it must not import it.
 """
 
 from __future__ import annotations
@@ -42,32 +36,32 @@ def to_sizes(boxes: Any) -> Any:
 
 
 def to_rows_first(boxes: Any) -> Any:
-    """Corners to [ymin, xmin, ymax, xmax]."""
+    """Convert corners to [ymin, xmin, ymax, xmax]."""
     return np.asarray(boxes)[..., [1, 0, 3, 2]]
 
 
 def from_rows_first(boxes: Any) -> Any:
-    """[ymin, xmin, ymax, xmax] to corners."""
+    """Convert [ymin, xmin, ymax, xmax] to corners."""
     return np.asarray(boxes)[..., [1, 0, 3, 2]]
 
 
 def to_fractions(boxes: Any, width: float, height: float) -> Any:
-    """Corners in pixels to parts of an image of this size."""
+    """Convert corners in pixels to fractions of an image of this size."""
     return np.asarray(boxes, np.float64) / (width, height, width, height)
 
 
 def to_pixels(boxes: Any, width: float, height: float) -> Any:
-    """Normalised corners to pixels of an image of this size, not rounded."""
+    """Convert fractions to pixels of an image of this size, not rounded."""
     return np.asarray(boxes, np.float64) * (width, height, width, height)
 
 
 def clip_boxes(boxes: Any) -> Any:
-    """Normalised boxes without what lies outside of their image."""
+    """Clip boxes in fractions to their image."""
     return np.clip(np.asarray(boxes), 0.0, 1.0)
 
 
 def compute_iou(one: Any, other: Any) -> Any:
-    """How much each of [n, 4] shares with each of [m, 4]: [n, m], from 0 to 1; 0 where both are empty."""
+    """Compute the intersection over union [n, m] of boxes [n, 4] with boxes [m, 4], from 0 to 1; 0 for empty boxes."""
     one, other = np.asarray(one, np.float64).reshape(-1, 4), np.asarray(other, np.float64).reshape(-1, 4)
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
@@ -83,41 +77,46 @@ def _area(boxes: Any) -> Any:
 def suppress(
     boxes: Any, scores: Any, *, iou: float = 0.5, least: float = 0.05, most: int = 100, candidates: int = 400
 ) -> tuple[Any, Any, Any]:
-    """Class by class, the likeliest boxes of one image of which no two share more than ``iou``.
+    """Select the boxes of the highest scores of one image, of kept_indices no two of a class overlap by more than ``iou``.
 
-    ``boxes`` are [n, 4] (xmin, ymin, xmax, ymax), ``scores`` [n, classes]. What scores below ``least`` is left out;
-    ``candidates`` is how many boxes of a class are looked at, ``most`` how many of all classes are given.
+    Args:
+        boxes: [n, 4], as (xmin, ymin, xmax, ymax).
+        scores: [n, classes].
+        iou: the largest intersection over union of two boxes of a class.
+        least: the lowest score.
+        most: the maximum number of boxes of all classes.
+        candidates: the number of boxes of a class that are considered.
 
-    Gives boxes [k, 4], classes [k] (int64) and scores [k], the likeliest first; equal scores in the order of the
+    Returns boxes [k, 4], classes [k] (int64) and scores [k] by descending score; equal scores in the order of the
     classes, then of the boxes.
     """
     boxes, scores = np.asarray(boxes), np.asarray(scores)
-    found_boxes, found_classes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    kept_boxes, kept_classes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for number in np.flatnonzero((scores >= least).any(axis=0)) if len(scores) else ():
-        likely = np.flatnonzero(scores[:, number] >= least)
-        likely = likely[np.argsort(-scores[likely, number], kind="stable")][:candidates]
-        kept = likely[_kept(boxes[likely].astype(np.float64), iou)]
-        found_boxes.append(kept)
-        found_classes.append(np.full(len(kept), number, np.int64))
-    which, classes = np.concatenate(found_boxes), np.concatenate(found_classes)
-    likelihood = scores[which, classes]
-    order = np.argsort(-likelihood, kind="stable")[:most]
-    return boxes[which[order]], classes[order], likelihood[order]
+        above = np.flatnonzero(scores[:, number] >= least)
+        above = above[np.argsort(-scores[above, number], kind="stable")][:candidates]
+        kept = above[_select(boxes[above].astype(np.float64), iou)]
+        kept_boxes.append(kept)
+        kept_classes.append(np.full(len(kept), number, np.int64))
+    kept_indices, classes = np.concatenate(kept_boxes), np.concatenate(kept_classes)
+    kept_scores = scores[kept_indices, classes]
+    order = np.argsort(-kept_scores, kind="stable")[:most]
+    return boxes[kept_indices[order]], classes[order], kept_scores[order]
 
 
-def _kept(boxes: Any, iou: float) -> list[int]:
-    """The places of the boxes that stay, of boxes with the likeliest first."""
+def _select(boxes: Any, iou: float) -> list[int]:
+    """Return the positions of the boxes to keep, of boxes by descending score."""
     low, high = boxes[:, :2], boxes[:, 2:]
     areas = np.prod(np.maximum(high - low, 0.0), axis=-1)
     stays = np.ones(len(boxes), bool)
     kept = []
-    for place in range(len(boxes)):
-        if not stays[place]:
+    for index in range(len(boxes)):
+        if not stays[index]:
             continue
-        kept.append(place)
-        rest = slice(place + 1, None)
-        sides = np.minimum(high[place], high[rest]) - np.maximum(low[place], low[rest])
+        kept.append(index)
+        rest = slice(index + 1, None)
+        sides = np.minimum(high[index], high[rest]) - np.maximum(low[index], low[rest])
         shared = np.prod(np.maximum(sides, 0.0), axis=-1)
         # shared / union > iou, without a division by the union of two empty boxes
-        stays[rest] &= shared <= iou * (areas[place] + areas[rest] - shared)
+        stays[rest] &= shared <= iou * (areas[index] + areas[rest] - shared)
     return kept

@@ -1,9 +1,11 @@
-"""How good a detector is: average precision, class by class, and its mean. numpy, and no I/O.
+"""The quality of a detector: average precision of each class, and its mean. numpy, no I/O.
 
-The rules are those of COCO's evaluation (pycocotools, cocoeval.py): the detections of a class over all images, the
-likeliest first, each take the object of their image that they share most with, if they share at least the threshold and
-nobody likelier has it; precision is made to fall monotonically and averaged over 101 recalls. What COCO adds (areas,
-crowds) is left out. A class without objects in the truth has no average precision, and is not in the mean.
+The rules are those of COCO's evaluation (pycocotools, cocoeval.py), which the tests compare with: the detections of a
+class in all images, by descending score, each match the unmatched object of their image with which they have the
+largest intersection over union, if that is at least the threshold; precision is made monotonically decreasing and
+averaged over 101 recalls. A class without objects in the truth has no average precision, and is not in the mean.
+
+Ranges of areas and crowds of COCO are not supported: no format that SageMaker trains on marks crowds.
 """
 
 from __future__ import annotations
@@ -31,10 +33,13 @@ COCO_THRESHOLDS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10)
 #: Source: cocoeval.py, `Params.recThrs`.
 _RECALLS: Final = np.linspace(0.0, 1.0, 101)
 
+#: The largest threshold that is applied. Source: cocoeval.py, `evaluateImg`.
+_MAX_THRESHOLD: Final = 1 - 1e-10
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What is on one image: boxes [k, 4] and their classes [k]."""
+    """The objects of one image: boxes [k, 4] and their classes [k]."""
 
     boxes: Any
     classes: Any
@@ -42,7 +47,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What a detector found on one image: boxes [k, 4] in the same units as the truth's, classes [k], scores [k]."""
+    """The detections in one image: boxes [k, 4] in the same units as the truth's, classes [k], scores [k]."""
 
     boxes: Any
     classes: Any
@@ -58,63 +63,81 @@ class Precision:
 
 
 def compute_mean_average_precision(
-    truths: Sequence[Truth], detected: Sequence[Detections], *, thresholds: Sequence[float] = (0.5,)
+    truths: Sequence[Truth],
+    detections: Sequence[Detections],
+    *,
+    thresholds: Sequence[float] = (0.5,),
+    max_detections: int | None = None,
 ) -> Precision:
-    """Average precision over images, which both sequences have in the same order.
+    """Compute average precision over images.
 
-    ``thresholds`` are the parts that a detection must share with an object (intersection over union); with several, a
-    class has the mean of its average precisions, as in COCO's main figure (`COCO_THRESHOLDS`). Without any object in
-    the truth there is nothing to average, and the mean is 0.
+    Args:
+        truths: the objects of each image.
+        detections: the detections in the same images, in the same order.
+        thresholds: values of intersection over union; with several, a class has the mean of its average precisions, as
+            in COCO's main figure (`COCO_THRESHOLDS`).
+        max_detections: detections of a class that count in one image, those of the highest scores (COCO's ``maxDets``,
+            which is 100 in its main figure); None for all.
+
+    Without any object in the truth the mean is 0.
 
     Raises:
         ValueError: the sequences differ in length.
     """
-    if len(truths) != len(detected):
-        raise ValueError(f"there are {len(truths)} images with a truth and {len(detected)} with detections")
-    classes = sorted({int(each) for truth in truths for each in np.asarray(truth.classes).reshape(-1)})
+    if len(truths) != len(detections):
+        raise ValueError(f"there are {len(truths)} images with a truth and {len(detections)} with detections")
+    classes = sorted({int(number) for truth in truths for number in np.asarray(truth.classes).reshape(-1)})
     by_class = {
-        number: float(np.mean([_of_class(truths, detected, number, threshold) for threshold in thresholds]))
+        number: float(
+            np.mean([_class_precision(truths, detections, number, limit, max_detections) for limit in thresholds])
+        )
         for number in classes
     }
     return Precision(float(np.mean(list(by_class.values()))) if by_class else 0.0, by_class)
 
 
 def compute_average_precision(hits: Any, objects: int) -> float:
-    """Average precision of detections, the likeliest first: ``hits`` [k] says which are right, of so many objects."""
+    """Compute average precision; ``hits`` [k] marks the correct detections, by descending score, among all objects."""
     hits = np.asarray(hits, bool).reshape(-1)
     if not len(hits) or not objects:
         return 0.0
-    right = np.cumsum(hits)
-    recall = right / objects
-    precision = right / np.arange(1, len(hits) + 1)
+    correct = np.cumsum(hits)
+    recall = correct / objects
+    precision = correct / np.arange(1, len(hits) + 1)
     falling = np.maximum.accumulate(precision[::-1])[::-1]
     places = np.searchsorted(recall, _RECALLS, side="left")
     return float(np.mean(np.where(places < len(falling), falling[np.minimum(places, len(falling) - 1)], 0.0)))
 
 
-def _of_class(truths: Sequence[Truth], detected: Sequence[Detections], number: int, threshold: float) -> float:
+def _class_precision(
+    truths: Sequence[Truth],
+    detections: Sequence[Detections],
+    number: int,
+    threshold: float,
+    max_detections: int | None,
+) -> float:
     objects, hits, scores = 0, [np.zeros(0, bool)], [np.zeros(0)]
-    for truth, found in zip(truths, detected, strict=True):
-        there = np.asarray(truth.boxes, np.float64).reshape(-1, 4)[np.asarray(truth.classes).reshape(-1) == number]
-        chosen = np.asarray(found.classes).reshape(-1) == number
-        likely = np.asarray(found.scores, np.float64).reshape(-1)[chosen]
-        order = np.argsort(-likely, kind="stable")
-        boxes = np.asarray(found.boxes, np.float64).reshape(-1, 4)[chosen][order]
-        objects += len(there)
-        hits.append(_hits(boxes, there, threshold))
-        scores.append(likely[order])
+    for truth, detected in zip(truths, detections, strict=True):
+        targets = np.asarray(truth.boxes, np.float64).reshape(-1, 4)[np.asarray(truth.classes).reshape(-1) == number]
+        of_class = np.asarray(detected.classes).reshape(-1) == number
+        class_scores = np.asarray(detected.scores, np.float64).reshape(-1)[of_class]
+        order = np.argsort(-class_scores, kind="stable")[:max_detections]
+        boxes = np.asarray(detected.boxes, np.float64).reshape(-1, 4)[of_class][order]
+        objects += len(targets)
+        hits.append(_match(boxes, targets, min(threshold, _MAX_THRESHOLD)))
+        scores.append(class_scores[order])
     order = np.argsort(-np.concatenate(scores), kind="stable")
     return compute_average_precision(np.concatenate(hits)[order], objects)
 
 
-def _hits(boxes: Any, there: Any, threshold: float) -> Any:
-    """Which of the boxes, the likeliest first, find an object of one image that none before them has found."""
-    shared = compute_iou(boxes, there)
-    free = np.ones(len(there), bool)
+def _match(boxes: Any, targets: Any, threshold: float) -> Any:
+    """Mark the boxes, by descending score, that match an object of one image that no box before them matched."""
+    overlaps = compute_iou(boxes, targets)
+    is_free = np.ones(len(targets), bool)
     hits = np.zeros(len(boxes), bool)
-    for place in range(len(boxes)):
-        fitting = np.where(free, shared[place], -1.0)
-        if len(fitting) and fitting.max() >= threshold:
-            free[int(fitting.argmax())] = False
-            hits[place] = True
+    for index in range(len(boxes)):
+        candidates = np.where(is_free, overlaps[index], -1.0)[::-1]  # of equal ones COCO takes the last
+        if len(candidates) and candidates.max() >= threshold:
+            is_free[len(candidates) - 1 - int(candidates.argmax())] = False
+            hits[index] = True
     return hits

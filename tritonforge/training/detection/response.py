@@ -1,8 +1,8 @@
-"""How a detector answers over HTTP: what it takes, which forms of the answer a client may ask for, and these. No I/O.
+"""The HTTP interface of a detector: content types, formats of the response, and the response itself. No I/O.
 
-The contract of SageMaker's built-in "Object Detection - TensorFlow" algorithm. Source: SageMaker developer guide,
-"Object Detection - TensorFlow", input and output interface, and AWS's example notebook. The guide shows the boxes as
-``[xmin1, xmax1, ymin1, ymax1]``; the notebook unpacks and draws them as ``[xmin, ymin, xmax, ymax]``, and so they are.
+The contract is that of SageMaker's built-in "Object Detection - TensorFlow" algorithm. Source: SageMaker developer
+guide, "Object Detection - TensorFlow", input and output interface, and AWS's example notebook. The guide shows the boxes
+as ``[xmin1, xmax1, ymin1, ymax1]``; the notebook unpacks and draws them as ``[xmin, ymin, xmax, ymax]``, as here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tritonforge.training.detection.boxes import to_rows_first
 
 __all__ = ["CONTENT_TYPE", "JSON", "AnswerFormat", "build_answer", "check_content_type", "parse_accept"]
 
-#: One encoded image a request. Source: as above.
+#: A request has one encoded image. Source: as above.
 CONTENT_TYPE: Final = "application/x-image"
 JSON: Final = "application/json"
 
@@ -30,22 +30,22 @@ _NOT_ACCEPTABLE: Final = 406
 #: Media ranges that JSON satisfies. Source: RFC 9110, section 12.5.1.
 _RANGES: Final = (JSON, "application/*", "*/*")
 
-_FORMS: Final = f"{JSON}, {JSON};verbose, and either with ;n_predictions=K"
+_SUPPORTED: Final = f"{JSON}, {JSON};verbose, and either with ;n_predictions=K"
 
-#: Digits of a number in an answer: a millionth of the image, and of certainty.
+#: Digits of a number in a response: a millionth of the image, and of the score.
 _DIGITS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerFormat:
-    """The form of an answer: ``verbose`` has labels and the model's own output, ``predictions`` limits the boxes."""
+    """The format of a response: ``verbose`` adds labels and the model's own output, ``predictions`` limits the boxes."""
 
     verbose: bool = False
     predictions: int | None = None
 
 
 def check_content_type(content_type: str) -> None:
-    """Let `application/x-image` in; its parameters are passed over.
+    """Accept `application/x-image`, with any parameters.
 
     Raises:
         RefusalError: 415, for every other type and for none.
@@ -59,21 +59,20 @@ def check_content_type(content_type: str) -> None:
 
 
 def parse_accept(accept: str) -> AnswerFormat:
-    """The form that an Accept header asks for; without one it is plain `application/json`.
+    """Return the format that an Accept header requests; without one it is plain `application/json`.
 
-    Of several media ranges, the first one with the largest ``q`` that can be answered is taken. Its parameters come in
-    any order.
+    Of several media ranges, the first supported one with the largest ``q`` is taken. Parameters are accepted in any order.
 
     Raises:
-        RefusalError: 406, where none can be answered.
+        RefusalError: 406, if none is supported.
     """
     if not accept.strip():
         return AnswerFormat()
     chosen: tuple[float, AnswerFormat] | None = None
     problem = ""
-    for each in accept.split(","):
+    for media_range in accept.split(","):
         try:
-            weight, form = _form(each)
+            weight, form = _parse_media_range(media_range)
         except ValueError as error:
             problem = problem or str(error)
             continue
@@ -81,7 +80,7 @@ def parse_accept(accept: str) -> AnswerFormat:
             chosen = weight, form
     if chosen is None:
         raise RefusalError(
-            f"the answer cannot be given as {accept[:80]!r}{problem}; accept {_FORMS}", status=_NOT_ACCEPTABLE
+            f"the answer cannot be given as {accept[:80]!r}{problem}; accept {_SUPPORTED}", status=_NOT_ACCEPTABLE
         )
     return chosen[1]
 
@@ -89,34 +88,38 @@ def parse_accept(accept: str) -> AnswerFormat:
 def build_answer(
     boxes: Any, classes: Any, scores: Any, *, labels: Sequence[str], form: AnswerFormat = AnswerFormat()
 ) -> bytes:
-    """The JSON document for one image.
+    """Build the JSON document for one image.
 
-    ``boxes`` are [k, 4], normalised corners, ``classes`` [k] places in ``labels``, ``scores`` [k]; the likeliest first.
-    ``normalized_boxes``, ``classes`` and ``scores`` have ``form.predictions`` entries at most. Verbose answers add
-    ``labels`` (the name of class i is ``labels[int(i)]``) and ``tensorflow_model_output``: everything that was found,
-    in the form of TensorFlow's Object Detection API, a batch of one with boxes [ymin, xmin, ymax, xmax].
+    Args:
+        boxes: [k, 4], normalized corners, by descending score.
+        classes: [k], indices of ``labels``.
+        scores: [k].
+        labels: the names of the classes.
+        form: what the client requested. ``normalized_boxes``, ``classes`` and ``scores`` have ``form.predictions`` entries
+            at most. Verbose documents add ``labels`` and ``tensorflow_model_output``: all detections, in the format of
+            TensorFlow's Object Detection API, a batch of one with boxes [ymin, xmin, ymax, xmax].
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     classes, scores = np.asarray(classes).reshape(-1), np.asarray(scores, np.float64).reshape(-1)
     count = len(boxes) if form.predictions is None else form.predictions
     document: dict[str, Any] = {
-        "normalized_boxes": _numbers(boxes[:count]),
-        "classes": [int(each) for each in classes[:count]],
-        "scores": _numbers(scores[:count]),
+        "normalized_boxes": _round_numbers(boxes[:count]),
+        "classes": [int(number) for number in classes[:count]],
+        "scores": _round_numbers(scores[:count]),
     }
     if form.verbose:
         document["labels"] = list(labels)
         document["tensorflow_model_output"] = {
-            "detection_boxes": [_numbers(to_rows_first(boxes))],
-            "detection_classes": [[float(each) for each in classes]],
-            "detection_scores": [_numbers(scores)],
+            "detection_boxes": [_round_numbers(to_rows_first(boxes))],
+            "detection_classes": [[float(number) for number in classes]],
+            "detection_scores": [_round_numbers(scores)],
             "num_detections": [float(len(boxes))],
         }
     return json.dumps(document).encode()
 
 
-def _form(media_range: str) -> tuple[float, AnswerFormat]:
-    """The weight of a media range and the form that it asks for; raises ValueError with the reason, "" for its type."""
+def _parse_media_range(media_range: str) -> tuple[float, AnswerFormat]:
+    """Parse the weight and the format of a media range; raise ValueError with the reason, "" for an unsupported type."""
     name, *parameters = (part.strip() for part in media_range.split(";"))
     if name.lower() not in _RANGES:
         raise ValueError("")
@@ -131,11 +134,11 @@ def _form(media_range: str) -> tuple[float, AnswerFormat]:
         elif key == "q" and re.fullmatch(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", value):
             weight = float(value)
         elif key == "n_predictions":
-            raise ValueError(", since n_predictions is a whole number of at least 1")
+            raise ValueError(", since n_predictions must be a whole number of at least 1")
         elif key != "charset" or value.strip('"').lower() != "utf-8":
             raise ValueError(f", since its parameter {parameter[:40]!r} is unknown")
     return weight, AnswerFormat(verbose, predictions)
 
 
-def _numbers(values: Any) -> Any:
+def _round_numbers(values: Any) -> Any:
     return np.round(values, _DIGITS).tolist()
