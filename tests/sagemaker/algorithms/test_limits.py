@@ -77,7 +77,7 @@ def told(operation: str, request: dict[str, Any]) -> list[str]:
         (TRANSFORM, GONE, "takes what was validated with a training and a transform job"),
         ((*CHANNEL, "InputMode"), "FastFile", "an AugmentedManifestFile needs InputMode Pipe"),
         ((*CHANNEL, "ChannelName"), "trainng", "channel 'trainng' is unknown; did you mean training?"),
-        ((*CHANNEL, "ContentType"), "text/csv", "has content type 'text/csv'; it takes application/x-recordio or"),
+        ((*CHANNEL, "ContentType"), "text/csv", "has content type 'text/csv'; it accepts application/x-recordio or"),
         ((*TRAINING, "HyperParameters"), {"label_key": "a", "epoch": "1"}, "'epoch' is unknown; did you mean epochs?"),
         ((*TRAINING, "HyperParameters"), GONE, "label_key is missing"),
         (

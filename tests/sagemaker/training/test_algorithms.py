@@ -69,7 +69,7 @@ def test_a_job_that_does_not_fit_its_algorithm(account: Any, refused: Any, valid
     for said in (
         "ResourceConfig.InstanceType is ml.c5.xlarge; the algorithm supports ml.m5.xlarge",
         "channel train comes in Pipe mode; give it as File",
-        "channel train has content type 'text/csv'; it takes text/plain",
+        "channel train has content type 'text/csv'; it accepts text/plain",
         "channel 'validation' is unknown",
         "'epoch' is unknown; did you mean epochs?",
         "epochs is '10'; it must be from 1 to 9",

@@ -168,7 +168,7 @@ def test_an_unwrapped_stream_comes_as_it_is(tmp_path: Path) -> None:
     with feeding(tmp_path, [b"one", b"two"]):
         channel = piped(tmp_path, wrapper="None")
         with channel.epoch(0) as epoch:
-            with pytest.raises(InputError, match="is not wrapped, so nothing tells where a value ends"):
+            with pytest.raises(InputError, match="is not wrapped, so the end of a value is unknown"):
                 next(epoch.samples(2))
             assert b"".join(epoch) == b"onetwo"
 

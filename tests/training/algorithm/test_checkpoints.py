@@ -148,5 +148,5 @@ def test_other_things_in_the_folder_are_left_alone(tmp_path: Path) -> None:
 
 def test_at_least_one_is_kept(tmp_path: Path) -> None:
     """None at all would be no checkpoints."""
-    with pytest.raises(DefinitionError, match="keep is 0; at least one checkpoint stays"):
+    with pytest.raises(DefinitionError, match="keep is 0; it must be at least 1"):
         Checkpoints(tmp_path, keep=0)

@@ -55,8 +55,8 @@ def offered(name: str = "training", mode: str = "File", content_type: str = "") 
 )
 def test_content_types_are_compared_as_mime_types_are(content_type: str, fits: bool) -> None:
     """Case and parameters do not count, and a job may say nothing."""
-    assert DETECTOR.channels[0].takes(content_type) is fits
-    assert DETECTOR.channels[1].takes(content_type), "a channel without content types takes everything"
+    assert DETECTOR.channels[0].accepts(content_type) is fits
+    assert DETECTOR.channels[1].accepts(content_type), "a channel without content types takes everything"
 
 
 def test_channels_that_fit_are_let_in() -> None:
@@ -72,7 +72,7 @@ def test_every_problem_of_the_channels_is_told() -> None:
         "the channels do not fit detector: channel 'trainng' is unknown; did you mean training?; "
         "channel model comes in Pipe mode; give it as File or FastFile; channel training is missing"
     )
-    with pytest.raises(InputError, match="content type 'text/csv'; it takes application/x-image or"):
+    with pytest.raises(InputError, match="content type 'text/csv'; it accepts application/x-image or"):
         DETECTOR.check([offered(content_type="text/csv")])
 
 
@@ -95,7 +95,7 @@ def test_every_problem_of_the_channels_is_told() -> None:
         (lambda: Algorithm("a", metrics=[Metric(f"m{n}", "(x)") for n in range(41)]), "allows 40 metrics, found 41"),
         (
             lambda: Algorithm("a", metrics=[Metric("loss", "(x)")], objectives=[Objective("los", "Minimize")]),
-            "objective 'los' is no metric of it; did you mean loss?",
+            "objective 'los' is not one of its metrics; did you mean loss?",
         ),
         (lambda: Algorithm("a", content_types=["x" * 257]), "a content type has 0 to 256 characters, found 257"),
         (lambda: Algorithm("a", response_types=["json"]), "response type 'json' is not like application/json"),

@@ -166,9 +166,9 @@ def test_what_the_sdks_write_is_read_back(epochs: int, rate: float, comment: str
 def test_values_are_asked_for_by_their_type() -> None:
     """Another type than the declared one is a mistake of the program, and told as one."""
     values = read()
-    with pytest.raises(TypeError, match="hyperparameter optimizer is 'adam', and no int"):
+    with pytest.raises(TypeError, match="hyperparameter optimizer is 'adam', expected int"):
         values.integer("optimizer")
-    with pytest.raises(TypeError, match="hyperparameter optimizer is 'adam', and no flag"):
+    with pytest.raises(TypeError, match="hyperparameter optimizer is 'adam', not a flag"):
         values.flag("optimizer")
     with pytest.raises(KeyError):
         values.text("comment")

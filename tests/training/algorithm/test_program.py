@@ -84,7 +84,7 @@ SENTENCES = {
     "raise ValueError('two\\nlines')": (1, f"the algorithm failed with ValueError: two lines{PLACE}"),
     "__import__('json').loads('{')": (1, f"property name enclosed in double quotes: line 1 column 2 (char 1){PLACE}"),
     "sys.exit('no labels')": (1, "no labels"),
-    "sys.exit(7)": (7, f"the program ended itself with exit code 7{PLACE}"),
+    "sys.exit(7)": (7, f"the program exited with code 7{PLACE}"),
     "raise MemoryError": (1, f"the memory is full{PLACE}; choose an instance type with more of it, or a smaller batch"),
     "open('/dev/full', 'w').write('x' * 9999)": (1, FULL.format("[Errno 28] No space left on device")),
     "raise RuntimeError('x; No space left on device')": (1, FULL.format("x; No space left on device")),
@@ -223,7 +223,7 @@ def test_a_failure_file_that_cannot_be_written_is_told_too(tmp_path: Path) -> No
     code, _, err = whole(failing(tmp_path, "raise InputError('no')"), base)
     assert code == 2
     first, last = err.splitlines()
-    assert first.startswith(f"{base / 'output' / 'failure'} could not be written: ")
+    assert first.startswith(f"{base / 'output' / 'failure'}: cannot write: ")
     assert last == "no"
 
 

@@ -84,7 +84,7 @@ def test_it_pings_answers_and_ends_with_0(tmp_path: Path) -> None:
         status, _, body = asked(port, "GET", "/models")
         assert (status, json.loads(body)["error"]) == (
             404,
-            "there is no /models; there are /ping, /invocations, /execution-parameters",
+            "/models not found; the paths are /ping, /invocations, /execution-parameters",
         )
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
@@ -97,7 +97,7 @@ def test_it_listens_at_once_and_is_ready_when_the_model_is_loaded(tmp_path: Path
     with serving_on(tmp_path, go=None) as (port, _):
         for method, path in (("GET", "/ping"), ("POST", "/invocations")):
             status, _, body = asked(port, method, path)
-            assert (status, json.loads(body)) == (503, {"error": "the model is not loaded yet; ask again soon"})
+            assert (status, json.loads(body)) == (503, {"error": "the model is not loaded yet; retry later"})
         (tmp_path / "go").touch()
         until(lambda: asked(port, "GET", "/ping")[0] == 200)
 
@@ -106,7 +106,7 @@ def test_it_listens_at_once_and_is_ready_when_the_model_is_loaded(tmp_path: Path
     ("error", "code", "told"),
     [
         ("InputError('labels.txt is missing')", 2, "labels.txt is missing"),
-        ("OSError('no such file')", 1, "the model could not be loaded: OSError: no such file"),
+        ("OSError('no such file')", 1, "cannot load the model: OSError: no such file"),
     ],
 )
 def test_a_model_that_cannot_be_loaded_ends_it_with_one_sentence(
@@ -147,7 +147,7 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
             _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     place = f"127.0.0.1:{port}"
-    assert err == f"{place} cannot be opened: Address already in use; choose another port with SAGEMAKER_BIND_TO_PORT\n"
+    assert err == f"{place}: cannot listen: Address already in use; choose another port with SAGEMAKER_BIND_TO_PORT\n"
 
 
 def raising(error: Exception) -> Reply:

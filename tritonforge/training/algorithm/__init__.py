@@ -1,4 +1,4 @@
-"""The contract of an algorithm's containers: declared once, and held by the programs `train` and `serve`.
+"""The contract of an algorithm's containers: declared once, and implemented by the programs `train` and `serve`.
 
     algorithm = Algorithm("detector", hyperparameters=[...], channels=[...])          algorithm.py
 
@@ -7,7 +7,7 @@
 
     serve(answer)                                                                     serve
 
-`declaration`, `hyperparameters` and `documentation` do no I/O; the others are edges.
+`declaration` and `hyperparameters` do no I/O; the other modules are edges.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
-"""Checkpoints: saved whole or not at all, and the newest one that is whole is found again. An edge.
+"""Checkpoints of a training program: saved completely or not at all, and the newest complete one found again. An edge.
 
-SageMaker copies /opt/ml/checkpoints to S3 file by file while the job runs, and back when it is started anew, so a
-rename on this side does not make a checkpoint whole on that one. Each says in a list, written last, which files it has
-with their sizes and SHA-256; one whose list is missing or does not fit is passed over. Source: SageMaker developer
-guide, "Checkpoints in Amazon SageMaker".
+SageMaker copies /opt/ml/checkpoints to S3 file by file while the job runs, and back when the job restarts, so a rename
+here does not make a checkpoint complete there. Every checkpoint has a list of its files with sizes and SHA-256, written
+last; a checkpoint whose list is missing or does not match is skipped. Source: SageMaker developer guide, "Checkpoints
+in Amazon SageMaker".
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import re
@@ -20,124 +18,101 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import DefinitionError
+from tritonforge.files import hash_file, hash_stream, sync_directory, write_file
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
 #: The list of a checkpoint's files.
 _LIST: Final = "checkpoint.json"
+
+#: A checkpoint's step, and a counter for checkpoints that were saved again at the same step.
 _NAME: Final = re.compile(r"checkpoint-(\d{9,})(?:-(\d+))?")
-_PIECE: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A whole checkpoint: the step that it was saved at, and the folder of its files."""
+    """A complete checkpoint: the step at which it was saved, and the folder of its files."""
 
     step: int
     folder: Path
 
 
 class Checkpoints:
-    """The checkpoints of a folder; the newest ``keep`` stay, older ones are removed."""
+    """The checkpoints of a folder; the newest ``keep`` are kept, older ones are removed."""
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         if keep < 1:
-            raise DefinitionError(f"keep is {keep}; at least one checkpoint stays")
+            raise DefinitionError(f"keep is {keep}; it must be at least 1")
         self.folder = folder
         self.keep = keep
 
     def save(self, step: int, write: Callable[[Path], None]) -> Checkpoint:
-        """Save a checkpoint: ``write`` fills an empty folder, which takes its name only when everything is on the disk.
+        """Save a checkpoint: ``write`` fills an empty folder, which gets its name when everything is on the disk.
 
-        One that is saved again at the same step replaces the one before. Raises what ``write`` raises, and OSError;
-        then, and after a kill, the checkpoints before are as they were.
+        A checkpoint that is saved again at the same step replaces the one before. Raises what ``write`` raises, and
+        OSError; then, and after a kill, the earlier checkpoints are unchanged.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
+        for unfinished in self.folder.glob(".saving-*"):  # of a program that was killed
+            shutil.rmtree(unfinished, ignore_errors=True)
         saving = self.folder / f".saving-{step}"
         saving.mkdir()
         try:
             write(saving)
             files = {
-                each.relative_to(saving).as_posix(): {"size": each.stat().st_size, "sha256": _sha256(each, sync=True)}
-                for each in sorted(saving.rglob("*"))
-                if each.is_file()
+                path.relative_to(saving).as_posix(): {"size": path.stat().st_size, "sha256": _hash_and_sync(path)}
+                for path in sorted(saving.rglob("*"))
+                if path.is_file()
             }
-            listed = saving / _LIST
-            with listed.open("w", encoding="utf-8") as opened:
-                json.dump({"step": step, "files": files}, opened, indent=1)
-                opened.flush()
-                os.fsync(opened.fileno())
-            _sync(saving)
-            found = [turn for at, turn, _ in self._named() if at == step]
-            name = f"checkpoint-{step:09d}" + (f"-{max(found) + 1}" if found else "")
-            saving.rename(self.folder / name)
+            write_file(saving / _LIST, json.dumps({"step": step, "files": files}, indent=1).encode())
+            sync_directory(saving)
+            counters = [counter for saved_step, counter, _ in self._list_folders() if saved_step == step]
+            saved = self.folder / (f"checkpoint-{step:09d}" + (f"-{max(counters) + 1}" if counters else ""))
+            saving.rename(saved)
         except BaseException:
             shutil.rmtree(saving, ignore_errors=True)
             raise
-        _sync(self.folder)
-        saved = self.folder / name
-        self._forget(saved, step)
+        sync_directory(self.folder)
+        # Checkpoints of later steps belong to a run that was abandoned.
+        earlier = sorted({saved_step for saved_step, _, _ in self._list_folders() if saved_step < step}, reverse=True)
+        for saved_step, _, folder in self._list_folders():
+            if folder != saved and saved_step not in earlier[: self.keep - 1]:
+                shutil.rmtree(folder, ignore_errors=True)
         return Checkpoint(step, saved)
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole, None where there is none: what a program goes on from."""
-        for step, _, folder in sorted(self._named(), reverse=True):
-            if _whole(folder, step):
+        """Return the newest complete checkpoint, from which a program resumes; None if none is complete."""
+        for step, _, folder in sorted(self._list_folders(), reverse=True):
+            if _is_complete(folder, step):
                 return Checkpoint(step, folder)
         return None
 
-    def _named(self) -> list[tuple[int, int, Path]]:
-        """The step, the turn at this step, and the folder of all that are named as checkpoints."""
+    def _list_folders(self) -> list[tuple[int, int, Path]]:
+        """List the step, the counter and the folder of everything that is named as a checkpoint."""
         if not self.folder.is_dir():
             return []
-        found = ((_NAME.fullmatch(each.name), each) for each in self.folder.iterdir())
-        return [(int(name[1]), int(name[2] or 0), each) for name, each in found if name and each.is_dir()]
-
-    def _forget(self, saved: Path, step: int) -> None:
-        """Remove what is older than those that stay, and what is of a later step: of a course that was given up."""
-        earlier = sorted({at for at, _, _ in self._named() if at < step}, reverse=True)
-        for at, _, folder in self._named():
-            if folder != saved and at not in earlier[: self.keep - 1]:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _sweep(self) -> None:
-        """Remove what a kill in mid-save left."""
-        for each in self.folder.glob(".saving-*"):
-            shutil.rmtree(each, ignore_errors=True)
+        named = ((_NAME.fullmatch(path.name), path) for path in self.folder.iterdir())
+        return [(int(name[1]), int(name[2] or 0), path) for name, path in named if name and path.is_dir()]
 
 
-def _whole(folder: Path, step: int) -> bool:
-    """Whether a checkpoint has its list, and every file as its list says."""
+def _is_complete(folder: Path, step: int) -> bool:
+    """Return True if a checkpoint has its list, and every file is as listed."""
     try:
-        listed = json.loads((folder / _LIST).read_bytes())
-        files = listed["files"]
-        if listed["step"] != step or not isinstance(files, dict):
+        document = json.loads((folder / _LIST).read_bytes())
+        files = document["files"]
+        if document["step"] != step or not isinstance(files, dict):
             return False
         for name, facts in files.items():
             path = folder / name
-            if path.stat().st_size != facts["size"] or _sha256(path) != facts["sha256"]:
+            if path.stat().st_size != facts["size"] or hash_file(path) != facts["sha256"]:
                 return False
     except (OSError, ValueError, TypeError, KeyError):
         return False
     return True
 
 
-def _sha256(path: Path, *, sync: bool = False) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as opened:
-        while piece := opened.read(_PIECE):
-            digest.update(piece)
-        if sync:
-            os.fsync(opened.fileno())
-    return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's entries to the disk, where its file system can."""
-    with contextlib.suppress(OSError):
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+def _hash_and_sync(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hash_stream(file)
+        os.fsync(file.fileno())
+    return digest

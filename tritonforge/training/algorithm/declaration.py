@@ -1,10 +1,8 @@
-"""An algorithm, declared once: what its training takes, what it tells, and what its inference answers. No I/O.
+"""The declaration of an algorithm: its training inputs and metrics, its inference types, and its documentation. No I/O.
 
-The running program checks its job with it, `tritonforge.sagemaker.jobs.marketplace` makes CreateAlgorithm's request of
-it, and `documentation` the table for its users. Every limit here is CreateAlgorithm's, so that a valid declaration can
-be published.
-
-An algorithm's page as Markdown: tables of what training takes and tells, and what inference answers. No I/O.
+The running program checks its job with it, `tritonforge.sagemaker.jobs.marketplace` builds CreateAlgorithm's request
+from it, and `render_markdown` the page for its users. The limits are CreateAlgorithm's, so a valid declaration can be
+published.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ __all__ = [
 #: Source: API_ChannelSpecification.
 InputMode: TypeAlias = Literal["File", "FastFile", "Pipe"]
 CompressionType: TypeAlias = Literal["None", "Gzip"]
-_MODES: Final = ("File", "FastFile", "Pipe")
+_INPUT_MODES: Final = ("File", "FastFile", "Pipe")
 
 #: Source: API_HyperParameterTuningJobObjective.
 ObjectiveType: TypeAlias = Literal["Maximize", "Minimize"]
@@ -51,20 +49,20 @@ ObjectiveType: TypeAlias = Literal["Maximize", "Minimize"]
 _NAME: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _CHANNEL_NAME: Final = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
 _RESPONSE_TYPE: Final = re.compile(r"[-\w]+/.+", re.ASCII)
-_LONGEST_CONTENT_TYPE: Final = 256
-_LONGEST_RESPONSE_TYPE: Final = 1024
-_LONGEST_METRIC: Final = 255
-_LONGEST_REGEX: Final = 500
-_MOST_HYPERPARAMETERS: Final = 100
-_MOST_CHANNELS: Final = 8
-_MOST_METRICS: Final = 40
+_MAX_CONTENT_TYPE: Final = 256
+_MAX_RESPONSE_TYPE: Final = 1024
+_MAX_METRIC: Final = 255
+_MAX_REGEX: Final = 500
+_MAX_HYPERPARAMETERS: Final = 100
+_MAX_CHANNELS: Final = 8
+_MAX_METRICS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """An input of training: its name, what it may hold, and how it may come.
+    """An input of training: its name, its content types, and its input modes.
 
-    ``content_types`` that are empty let everything in. Raises DefinitionError for what CreateAlgorithm would refuse.
+    Empty ``content_types`` allow any. Raises DefinitionError for what CreateAlgorithm would reject.
     """
 
     name: str
@@ -76,37 +74,39 @@ class Channel:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _raise(f"channel {self.name!r}", self._problems())
+        _raise_problems(f"channel {self.name!r}", self._find_problems())
 
-    def takes(self, content_type: str) -> bool:
-        """Whether data of this content type may come: it, or what stands before its ``;``, is among those declared."""
-        known = {_normal(each) for each in self.content_types}
-        return not known or not content_type or bool({_normal(content_type), _normal(content_type, bare=True)} & known)
+    def accepts(self, content_type: str) -> bool:
+        """Return True if data of this content type are allowed, with or without its parameters (after ``;``)."""
+        allowed = {_normalize(allowed_type) for allowed_type in self.content_types}
+        if not allowed or not content_type:
+            return True
+        return _normalize(content_type) in allowed or _normalize(content_type.partition(";")[0]) in allowed
 
-    def _problems(self) -> Iterator[str]:
+    def _find_problems(self) -> Iterator[str]:
         if not _CHANNEL_NAME.fullmatch(self.name):
             yield "a channel's name has 1 to 64 of the characters A-Z a-z 0-9 . - _"
         yield from check_description(self.description)
-        for each in self.content_types:
-            yield from check_text_line("a content type", each, most=_LONGEST_CONTENT_TYPE)
+        for content_type in self.content_types:
+            yield from check_text_line("a content type", content_type, most=_MAX_CONTENT_TYPE)
         if not self.input_modes:
-            yield f"a channel has at least one input mode of {', '.join(_MODES)}"
+            yield f"a channel has at least one input mode of {', '.join(_INPUT_MODES)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that training writes to its log: the regex's first group is the number. Raises DefinitionError."""
+    """A number that training writes to its log: the first group of the regex. Raises DefinitionError."""
 
     name: str
     regex: str
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _raise(f"metric {self.name!r}", self._problems())
+        _raise_problems(f"metric {self.name!r}", self._find_problems())
 
-    def _problems(self) -> Iterator[str]:
-        yield from check_text_line("a metric's name", self.name, least=1, most=_LONGEST_METRIC)
-        yield from check_text_line("a regex", self.regex, least=1, most=_LONGEST_REGEX)
+    def _find_problems(self) -> Iterator[str]:
+        yield from check_text_line("a metric's name", self.name, least=1, most=_MAX_METRIC)
+        yield from check_text_line("a regex", self.regex, least=1, most=_MAX_REGEX)
         try:
             groups = re.compile(self.regex).groups
         except (re.error, RecursionError, OverflowError) as error:
@@ -119,7 +119,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A metric that a tuning job may make as large or as small as it can. Raises DefinitionError."""
+    """A metric that a tuning job may maximize or minimize. Raises DefinitionError."""
 
     metric: str
     type: ObjectiveType
@@ -129,7 +129,7 @@ class Objective:
 
 
 class JobChannel(Protocol):
-    """A channel as a job offers it: its name, how it comes, and its content type ("" where the job states none)."""
+    """A channel of a job: its name, its input mode, and its content type ("" if the job sets none)."""
 
     @property
     def name(self) -> str:
@@ -146,13 +146,13 @@ class JobChannel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """What an algorithm is to its users, its running programs and SageMaker.
+    """An algorithm as its users, its programs and SageMaker see it.
 
-    ``content_types`` and ``response_types`` are what inference takes and gives; ``objectives`` are metrics that a
-    tuning job may aim at; ``distributed`` says that training can run on several machines.
+    ``content_types`` and ``response_types`` are those of inference; ``objectives`` are metrics for tuning jobs;
+    ``distributed`` means that training can run on several machines.
 
     Raises:
-        DefinitionError: with everything that CreateAlgorithm would refuse.
+        DefinitionError: with everything that CreateAlgorithm would reject.
     """
 
     name: str
@@ -171,67 +171,72 @@ class Algorithm:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _raise(f"algorithm {self.name!r}", self._problems())
+        _raise_problems(f"algorithm {self.name!r}", self._find_problems())
 
     def read(self, given: Mapping[str, str]) -> Values:
-        """The hyperparameters of a run from SageMaker's strings, typed, with defaults.
+        """Parse the hyperparameters of a run from SageMaker's strings, with defaults.
 
         Raises:
-            HyperparameterError: with every problem: unknown names, missing ones, wrong values.
+            HyperparameterError: with every problem: unknown names, missing ones, invalid values.
         """
         return parse_values(self.hyperparameters, given)
 
     def check(self, offered: Iterable[JobChannel]) -> None:
-        """Hold the channels of a job against the declared ones.
+        """Check the channels of a job against the declared ones.
 
         Raises:
-            InputError: with every problem: unknown or missing channels, modes and content types that do not fit.
+            InputError: with every problem: unknown or missing channels, modes and content types that are not allowed.
         """
-        if problems := list(self._channel_problems(list(offered))):
+        if problems := list(self._find_channel_problems(list(offered))):
             raise InputError(f"the channels do not fit {self.name}: {'; '.join(problems)}")
 
-    def _channel_problems(self, offered: Sequence[JobChannel]) -> Iterator[str]:
-        by_name = {each.name: each for each in self.channels}
-        for each in offered:
-            channel = by_name.get(each.name)
+    def _find_channel_problems(self, offered: Sequence[JobChannel]) -> Iterator[str]:
+        by_name = {channel.name: channel for channel in self.channels}
+        for given in offered:
+            channel = by_name.get(given.name)
             if channel is None:
-                yield f"channel {each.name!r} is unknown{suggest_name(each.name, by_name)}"
+                yield f"channel {given.name!r} is unknown{suggest_name(given.name, by_name)}"
                 continue
-            if each.mode not in channel.input_modes:
-                yield f"channel {each.name} comes in {each.mode} mode; give it as {' or '.join(channel.input_modes)}"
-            if not channel.takes(each.content_type):
+            if given.mode not in channel.input_modes:
+                yield f"channel {given.name} comes in {given.mode} mode; give it as {' or '.join(channel.input_modes)}"
+            if not channel.accepts(given.content_type):
                 kinds = " or ".join(channel.content_types)
-                yield f"channel {each.name} has content type {each.content_type!r}; it takes {kinds}"
-        here = {each.name for each in offered}
+                yield f"channel {given.name} has content type {given.content_type!r}; it accepts {kinds}"
+        here = {given.name for given in offered}
         for channel in self.channels:
             if channel.required and channel.name not in here:
                 yield f"channel {channel.name} is missing"
 
-    def _problems(self) -> Iterator[str]:
+    def _find_problems(self) -> Iterator[str]:
         if not _NAME.fullmatch(self.name):
-            yield "a name has 1 to 63 letters, digits and hyphens, and begins and ends with no hyphen"
+            yield "a name has 1 to 63 letters, digits and hyphens, and neither begins nor ends with a hyphen"
         yield from check_description(self.description)
-        yield from _counted("hyperparameters", [each.name for each in self.hyperparameters], _MOST_HYPERPARAMETERS)
-        yield from _counted("channels", [each.name for each in self.channels], _MOST_CHANNELS)
-        yield from _counted("metrics", [each.name for each in self.metrics], _MOST_METRICS)
-        yield from _counted("objectives", [f"{each.metric} {each.type}" for each in self.objectives], None)
-        metrics = {each.name for each in self.metrics}
+        yield from _check_names(
+            "hyperparameters", [parameter.name for parameter in self.hyperparameters], _MAX_HYPERPARAMETERS
+        )
+        yield from _check_names("channels", [channel.name for channel in self.channels], _MAX_CHANNELS)
+        yield from _check_names("metrics", [metric.name for metric in self.metrics], _MAX_METRICS)
+        yield from _check_names(
+            "objectives", [f"{objective.metric} {objective.type}" for objective in self.objectives], None
+        )
+        metrics = {metric.name for metric in self.metrics}
         for objective in self.objectives:
             if objective.metric not in metrics:
-                yield f"objective {objective.metric!r} is no metric of it{suggest_name(objective.metric, metrics)}"
+                hint = suggest_name(objective.metric, metrics)
+                yield f"objective {objective.metric!r} is not one of its metrics{hint}"
         for kind in self.content_types:
-            yield from check_text_line("a content type", kind, most=_LONGEST_CONTENT_TYPE)
+            yield from check_text_line("a content type", kind, most=_MAX_CONTENT_TYPE)
         for kind in self.response_types:
-            if len(kind) > _LONGEST_RESPONSE_TYPE or not _RESPONSE_TYPE.fullmatch(kind):
+            if len(kind) > _MAX_RESPONSE_TYPE or not _RESPONSE_TYPE.fullmatch(kind):
                 yield f"response type {kind!r} is not like application/json"
 
 
-def _raise(where: str, found: Iterable[str]) -> None:
-    if problems := list(found):
+def _raise_problems(where: str, sentences: Iterable[str]) -> None:
+    if problems := list(sentences):
         raise DefinitionError(f"{where}: {'; '.join(problems)}")
 
 
-def _counted(what: str, names: Sequence[str], most: int | None) -> Iterator[str]:
+def _check_names(what: str, names: Sequence[str], most: int | None) -> Iterator[str]:
     if most is not None and len(names) > most:
         yield f"SageMaker allows {most} {what}, found {len(names)}"
     twice = [name for name, count in Counter(names).items() if count > 1]
@@ -239,40 +244,42 @@ def _counted(what: str, names: Sequence[str], most: int | None) -> Iterator[str]
         yield f"{what} of the same name: {', '.join(twice)}"
 
 
-def _normal(content_type: str, *, bare: bool = False) -> str:
-    text = content_type.partition(";")[0] if bare else content_type
-    return "".join(text.split()).lower()
+def _normalize(content_type: str) -> str:
+    return "".join(content_type.split()).lower()
 
 
 def render_markdown(algorithm: Algorithm) -> str:
-    """The page of an algorithm; a section without rows is left out. It ends with one newline."""
-    return "\n\n".join(_sections(algorithm)) + "\n"
+    """Return the documentation of an algorithm as Markdown, without empty sections; it ends with one newline."""
+    return "\n\n".join(_render_sections(algorithm)) + "\n"
 
 
-def _sections(algorithm: Algorithm) -> Iterator[str]:
+def _render_sections(algorithm: Algorithm) -> Iterator[str]:
     yield f"# {algorithm.name}"
     if algorithm.description:
-        yield _line(algorithm.description)
-    yield from _table(
+        yield _escape(algorithm.description)
+    yield from _render_table(
         "Hyperparameters",
         ("name", "type", "default", "values", "description"),
-        (_hyperparameter(each) for each in algorithm.hyperparameters),
+        map(_hyperparameter_row, algorithm.hyperparameters),
     )
-    yield from _table(
+    yield from _render_table(
         "Channels",
         ("name", "needed", "content types", "modes", "compression", "description"),
-        (_channel(each) for each in algorithm.channels),
+        map(_channel_row, algorithm.channels),
     )
-    aims = {each.metric: each.type for each in algorithm.objectives}
-    yield from _table(
+    objectives = {objective.metric: objective.type for objective in algorithm.objectives}
+    yield from _render_table(
         "Metrics",
         ("name", "regex", "objective"),
-        ((_code(each.name), _code(each.regex), aims.get(each.name, "")) for each in algorithm.metrics),
+        [
+            (_format_code(metric.name), _format_code(metric.regex), objectives.get(metric.name, ""))
+            for metric in algorithm.metrics
+        ],
     )
-    yield from _table(
+    yield from _render_table(
         "Inference",
         ("takes", "answers"),
-        [(_codes(algorithm.content_types), _codes(algorithm.response_types))]
+        [(_format_codes(algorithm.content_types), _format_codes(algorithm.response_types))]
         if algorithm.content_types or algorithm.response_types
         else [],
     )
@@ -281,49 +288,53 @@ def _sections(algorithm: Algorithm) -> Iterator[str]:
         ("batch transform", algorithm.transform_instance_types),
         ("endpoints", algorithm.realtime_instance_types),
     )
-    yield from _table("Instance types", ("for", "types"), [(use, _codes(types)) for use, types in machines if types])
-
-
-def _hyperparameter(each: HyperParameter) -> tuple[str, ...]:
-    if each.type == "Categorical":
-        values = _codes(each.values)
-    elif each.minimum is not None:
-        values = f"{each.minimum} to {each.maximum}"
-    else:
-        values = ""
-    default = "required" if each.required else "" if each.default is None else _code(str(each.default))
-    kind = f"{each.type}, tunable" if each.tunable else each.type
-    return (_code(each.name), kind, default, values, _line(each.description))
-
-
-def _channel(each: Channel) -> tuple[str, ...]:
-    return (
-        _code(each.name),
-        "yes" if each.required else "no",
-        _codes(each.content_types) or "any",
-        ", ".join(each.input_modes),
-        ", ".join(each.compression_types) or "None",
-        _line(each.description),
+    yield from _render_table(
+        "Instance types", ("for", "types"), [(use, _format_codes(types)) for use, types in machines if types]
     )
 
 
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def _hyperparameter_row(parameter: HyperParameter) -> tuple[str, ...]:
+    if parameter.type == "Categorical":
+        values = _format_codes(parameter.values)
+    elif parameter.minimum is not None:
+        values = f"{parameter.minimum} to {parameter.maximum}"
+    else:
+        values = ""
+    default = (
+        "required" if parameter.required else "" if parameter.default is None else _format_code(str(parameter.default))
+    )
+    kind = f"{parameter.type}, tunable" if parameter.tunable else parameter.type
+    return (_format_code(parameter.name), kind, default, values, _escape(parameter.description))
+
+
+def _channel_row(channel: Channel) -> tuple[str, ...]:
+    return (
+        _format_code(channel.name),
+        "yes" if channel.required else "no",
+        _format_codes(channel.content_types) or "any",
+        ", ".join(channel.input_modes),
+        ", ".join(channel.compression_types) or "None",
+        _escape(channel.description),
+    )
+
+
+def _render_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     if lines:
         yield "\n".join((f"## {title}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *lines))
 
 
-def _codes(texts: Iterable[str]) -> str:
-    return ", ".join(_code(each) for each in texts)
+def _format_codes(texts: Iterable[str]) -> str:
+    return ", ".join(map(_format_code, texts))
 
 
-def _code(text: str) -> str:
-    """A text as code in a cell. A bar ends a cell even inside of code, so that it is escaped; a backtick wants more."""
+def _format_code(text: str) -> str:
+    """Format a text as code in a cell, with escaped bars, and with two backticks if it contains one."""
     line = " ".join(text.split()).replace("|", "\\|")
     if "`" in line:
         return f"`` {line} ``"
     return f"`{line}`" if line else '`""`'
 
 
-def _line(text: str) -> str:
+def _escape(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")

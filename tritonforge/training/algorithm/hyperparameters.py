@@ -1,14 +1,12 @@
-"""What CreateAlgorithm lets a text be: its length and its characters, as the ends of sentences. No I/O.
+"""Hyperparameters: declared once, and parsed from the strings that SageMaker passes. No I/O.
 
-Source: botocore's model of SageMaker: EntityDescription and ParameterName are letters, marks, separators, symbols,
-numbers and punctuation (no control characters); the patterns ``.*`` of the others are Java's, whose dot is no end of a
-line (java.util.regex.Pattern, "Line terminators").
+As in SageMaker's API, a hyperparameter is Integer, Continuous, Categorical or FreeText, and its value is a string of at
+most 2500 characters. The SageMaker SDKs send some of them as JSON, so that ``adam`` has quotes around it; both forms
+are accepted. A flag is Categorical with the values True and False.
 
-Hyperparameters: declared once, read from the strings that SageMaker gives. This module does no I/O.
-
-SageMaker's words: a hyperparameter is Integer, Continuous, Categorical or FreeText, and its value always a string of at
-most 2500 characters. The SageMaker SDKs send some of them as JSON, so that ``adam`` comes with quotes around it; both
-are read. A flag is Categorical with the values True and False.
+Sources of limits: botocore's model of SageMaker: EntityDescription and ParameterName are letters, marks, separators,
+symbols, numbers and punctuation (no control characters); the patterns ``.*`` of the others are Java's, whose dot does
+not match the end of a line (java.util.regex.Pattern, "Line terminators").
 """
 
 from __future__ import annotations
@@ -41,22 +39,22 @@ __all__ = [
 #: Source: botocore's model of SageMaker, EntityDescription.
 LONGEST_DESCRIPTION: Final = 1024
 
-_ENDS: Final = "\n\r\u0085\u2028\u2029"
+_LINE_ENDS: Final = "\n\r\u0085\u2028\u2029"
 
 
 def check_description(description: str) -> Iterator[str]:
-    """What is wrong with a description."""
+    """Yield what is wrong with a description."""
     if len(description) > LONGEST_DESCRIPTION:
         yield f"a description has at most {LONGEST_DESCRIPTION} characters, found {len(description)}"
-    if any(unicodedata.category(each).startswith("C") for each in description):
+    if any(unicodedata.category(character).startswith("C") for character in description):
         yield "a description is one line without control characters"
 
 
 def check_text_line(what: str, text: str, *, most: int, least: int = 0) -> Iterator[str]:
-    """What is wrong with a text of one line; ``what`` begins the sentence."""
+    """Yield what is wrong with a text of one line; ``what`` begins the sentence."""
     if not least <= len(text) <= most:
         yield f"{what} has {least} to {most} characters, found {len(text)}"
-    if any(each in text for each in _ENDS):
+    if any(end in text for end in _LINE_ENDS):
         yield f"{what} is one line, found {text[:60]!r}"
 
 
@@ -70,33 +68,34 @@ Value: TypeAlias = int | float | str
 FLAG: Final = ("True", "False")
 
 #: Source: botocore's model of SageMaker: HyperParameterValue, ParameterName, ParameterValue, ParameterValues.
-_LONGEST_VALUE: Final = 2500
-_LONGEST_NAME: Final = 256
-_LONGEST_CHOICE: Final = 256
-_MOST_CHOICES: Final = 30
+_MAX_VALUE: Final = 2500
+_MAX_NAME: Final = 256
+_MAX_CHOICE: Final = 256
+_MAX_CHOICES: Final = 30
 
-#: What SageMaker and its SDKs put among an algorithm's own. Source: sagemaker-training-toolkit, params.py; the SDK's
+#: What SageMaker and its SDKs add to an algorithm's own. Source: sagemaker-training-toolkit, params.py; the SDK's
 #: tuner, which takes ``_tuning_objective_metric`` out again.
 _RESERVED: Final = ("sagemaker_", "_tuning_objective_metric")
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _CONTINUOUS: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
-#: Characters of a wrong value that a sentence shows.
-_SHOWN: Final = 60
+#: Characters of an invalid value that a message quotes.
+_MAX_QUOTED: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class HyperParameter:
-    """One hyperparameter: its name, its type, and which values it may have.
+    """One hyperparameter: its name, its type, and its allowed values.
 
-    ``minimum`` and ``maximum`` (both or neither, both included) are for Integer and Continuous, ``values`` for
-    Categorical. ``default`` is what a job gets that does not give it, kept as the string that SageMaker's API has for
-    it; one that is ``required`` has none. One that is neither given, required, nor has a default is left out of the
-    `Values`.
+    Attributes:
+        minimum, maximum: for Integer and Continuous; both or neither, both inclusive.
+        values: for Categorical.
+        default: for a job that does not set it, stored as the string of SageMaker's API; not if it is ``required``. A
+            hyperparameter without value and default is left out of the `Values`.
 
     Raises:
-        DefinitionError: the declaration contradicts itself, or breaks a limit of CreateAlgorithm.
+        DefinitionError: the declaration contradicts itself, or exceeds a limit of CreateAlgorithm.
     """
 
     name: str
@@ -112,75 +111,77 @@ class HyperParameter:
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "default", None if self.default is None else str(self.default))
-        if problems := list(self._problems()) or list(self._default_problem()):
+        if problems := list(self._find_problems()) or list(self._find_default_problems()):
             raise DefinitionError(f"hyperparameter {self.name!r}: {'; '.join(problems)}")
 
     @classmethod
     def flag(
         cls, name: str, description: str = "", *, default: bool | None = None, required: bool = False
     ) -> HyperParameter:
-        """A Categorical whose values are True and False."""
+        """Declare a Categorical whose values are True and False."""
         return cls(name, "Categorical", description, default=default, values=FLAG, required=required)
 
     def read(self, given: str) -> Value:
-        """The value that a string stands for.
+        """Parse the value of a string.
 
         Raises:
-            ValueError: with what it should be, as the end of a sentence.
+            ValueError: with the expected value, as the end of a sentence.
         """
-        if len(given) > _LONGEST_VALUE:
-            raise ValueError(f"has {len(given)} characters; SageMaker allows {_LONGEST_VALUE}")
-        text = _bare(given)
+        if len(given) > _MAX_VALUE:
+            raise ValueError(f"has {len(given)} characters; SageMaker allows {_MAX_VALUE}")
+        text = _unquote(given)
         if self.type == "Integer":
-            return self._integer(text)
+            return self._parse_integer(text)
         if self.type == "Continuous":
-            return self._continuous(text)
+            return self._parse_continuous(text)
         if self.type == "Categorical":
-            return self._categorical(text)
+            return self._parse_categorical(text)
         return text
 
-    def _integer(self, text: str) -> int:
+    def _parse_integer(self, text: str) -> int:
         if not _INTEGER.fullmatch(text.strip()):
-            raise ValueError(f"is {_shown(text)}; write an integer{self._range()}")
-        return cast("int", self._within(int(text), text))
+            raise ValueError(f"is {_quote(text)}; write an integer{self._describe_range()}")
+        return cast("int", self._check_range(int(text), text))
 
-    def _continuous(self, text: str) -> float:
+    def _parse_continuous(self, text: str) -> float:
         if not _CONTINUOUS.fullmatch(text.strip()) or not math.isfinite(float(text)):
-            raise ValueError(f"is {_shown(text)}; write a number{self._range()}")
-        return self._within(float(text), text)
+            raise ValueError(f"is {_quote(text)}; write a number{self._describe_range()}")
+        return self._check_range(float(text), text)
 
-    def _within(self, value: float, text: str) -> float:
+    def _check_range(self, value: float, text: str) -> float:
         if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:
-            raise ValueError(f"is {_shown(text)}; it must be{self._range()}")
+            raise ValueError(f"is {_quote(text)}; it must be{self._describe_range()}")
         return value
 
-    def _categorical(self, text: str) -> str:
+    def _parse_categorical(self, text: str) -> str:
         # The SDKs write a bool as JSON does, JumpStart as Python does.
         word = text.capitalize() if set(self.values) == set(FLAG) else text
         if word not in self.values:
-            raise ValueError(f"is {_shown(text)}; write {_choice(self.values)}{_meant(word, self.values)}")
+            raise ValueError(
+                f"is {_quote(text)}; write {_join_choices(self.values)}{_suggest_similar(word, self.values)}"
+            )
         return word
 
-    def _range(self) -> str:
+    def _describe_range(self) -> str:
         return "" if self.minimum is None else f" from {self.minimum} to {self.maximum}"
 
-    def _problems(self) -> Iterator[str]:
-        yield from check_text_line("a name", self.name, least=1, most=_LONGEST_NAME)
-        if any(unicodedata.category(each).startswith("C") for each in self.name):
+    def _find_problems(self) -> Iterator[str]:
+        yield from check_text_line("a name", self.name, least=1, most=_MAX_NAME)
+        if any(unicodedata.category(character).startswith("C") for character in self.name):
             yield "a name has no control characters"
         if self.name.startswith(_RESERVED):
             yield f"names that begin with {' or '.join(_RESERVED)} are SageMaker's own"
         yield from check_description(self.description)
-        yield from check_text_line("a default", str(self.default or ""), most=_LONGEST_VALUE)
-        yield from self._range_problems()
-        yield from self._choice_problems()
+        yield from check_text_line("a default", str(self.default or ""), most=_MAX_VALUE)
+        yield from self._find_range_problems()
+        yield from self._find_choice_problems()
         if self.tunable and self.type == "FreeText":
             yield "a FreeText cannot be tuned"  # Source: API_ParameterRanges: Integer, Continuous and Categorical.
         if self.default is not None and self.required:
             # Source: API_HyperParameterSpecification, `DefaultValue`.
             yield "if a default is given it cannot be required"
 
-    def _range_problems(self) -> Iterator[str]:
+    def _find_range_problems(self) -> Iterator[str]:
         bounds = (self.minimum, self.maximum)
         if bounds == (None, None):
             return
@@ -196,19 +197,19 @@ class HyperParameter:
         elif self.minimum > self.maximum:
             yield f"its minimum {self.minimum} is above its maximum {self.maximum}"
 
-    def _choice_problems(self) -> Iterator[str]:
+    def _find_choice_problems(self) -> Iterator[str]:
         if self.type != "Categorical":
             if self.values:
                 yield f"values are for Categorical, not for {self.type}"
-        elif not 1 <= len(self.values) <= _MOST_CHOICES:
-            yield f"a Categorical has 1 to {_MOST_CHOICES} values, found {len(self.values)}"
+        elif not 1 <= len(self.values) <= _MAX_CHOICES:
+            yield f"a Categorical has 1 to {_MAX_CHOICES} values, found {len(self.values)}"
         elif len(set(self.values)) < len(self.values):
             yield "its values are not all different"
         else:
-            for each in self.values:
-                yield from check_text_line("a value", each, most=_LONGEST_CHOICE)
+            for value in self.values:
+                yield from check_text_line("a value", value, most=_MAX_CHOICE)
 
-    def _default_problem(self) -> Iterator[str]:
+    def _find_default_problems(self) -> Iterator[str]:
         if self.default is not None:
             try:
                 self.read(str(self.default))
@@ -217,9 +218,9 @@ class HyperParameter:
 
 
 class Values(Mapping[str, Value]):
-    """The hyperparameters of one run by name, each of its type, defaults filled in.
+    """The hyperparameters of one run by name, each of its type, with defaults.
 
-    ``given`` names those that the job gave itself. One that has no value is not in the mapping.
+    ``given`` has the names that the job set itself. A hyperparameter without a value is not in the mapping.
     """
 
     __slots__ = ("_values", "given")
@@ -241,75 +242,75 @@ class Values(Mapping[str, Value]):
         return f"Values({self._values!r})"
 
     def integer(self, name: str) -> int:
-        """The value of an Integer. Raises KeyError without a value, TypeError for another type."""
-        return cast("int", self._typed(name, int))
+        """Return the value of an Integer. Raises KeyError without a value, TypeError for another type."""
+        return cast("int", self._get_typed(name, int))
 
     def number(self, name: str) -> float:
-        """The value of a Continuous. Raises KeyError without a value, TypeError for another type."""
-        return cast("float", self._typed(name, float))
+        """Return the value of a Continuous. Raises KeyError without a value, TypeError for another type."""
+        return cast("float", self._get_typed(name, float))
 
     def text(self, name: str) -> str:
-        """The value of a Categorical or FreeText. Raises KeyError without a value, TypeError for another type."""
-        return cast("str", self._typed(name, str))
+        """Return the value of a Categorical or FreeText. Raises KeyError or TypeError as `integer` does."""
+        return cast("str", self._get_typed(name, str))
 
     def flag(self, name: str) -> bool:
-        """Whether a flag is "True". Raises KeyError without a value, TypeError for what is no flag."""
+        """Return True if a flag is "True". Raises KeyError without a value, TypeError for another type."""
         word = self.text(name)
         if word not in FLAG:
-            raise TypeError(f"hyperparameter {name} is {word!r}, and no flag")
+            raise TypeError(f"hyperparameter {name} is {word!r}, not a flag")
         return word == "True"
 
-    def _typed(self, name: str, kind: type[Any]) -> Any:
+    def _get_typed(self, name: str, kind: type[Any]) -> Any:
         value = self._values[name]
         if not isinstance(value, kind):
-            raise TypeError(f"hyperparameter {name} is {value!r}, and no {kind.__name__}")
+            raise TypeError(f"hyperparameter {name} is {value!r}, expected {kind.__name__}")
         return value
 
 
-def parse_values(declared: Sequence[HyperParameter], given: Mapping[str, str]) -> Values:
-    """The values of a run from SageMaker's strings; names that SageMaker reserves are passed over.
+def parse_values(parameters: Sequence[HyperParameter], given: Mapping[str, str]) -> Values:
+    """Parse the values of a run from SageMaker's strings, without the names that SageMaker reserves.
 
     Raises:
-        HyperparameterError: with every problem: unknown names and the known one next to it, missing ones, wrong values.
+        HyperparameterError: with every problem: unknown names and the nearest known one, missing ones, invalid values.
     """
-    by_name = {each.name: each for each in declared}
+    by_name = {parameter.name: parameter for parameter in parameters}
     values: dict[str, Value] = {}
     problems: list[str] = []
     for name, text in given.items():
         if name not in by_name:
             if not name.startswith(_RESERVED):
-                problems.append(f"{_shown(name)} is unknown{suggest_name(name, by_name)}")
+                problems.append(f"{_quote(name)} is unknown{suggest_name(name, by_name)}")
             continue
         try:
             values[name] = by_name[name].read(text)
         except ValueError as error:
             problems.append(f"{name} {error}")
-    for each in declared:
-        if each.name in given:
+    for parameter in parameters:
+        if parameter.name in given:
             continue
-        if each.required:
-            problems.append(f"{each.name} is missing")
-        elif each.default is not None:
-            values[each.name] = each.read(str(each.default))
+        if parameter.required:
+            problems.append(f"{parameter.name} is missing")
+        elif parameter.default is not None:
+            values[parameter.name] = parameter.read(str(parameter.default))
     if problems:
         raise HyperparameterError(problems)
     return Values({name: values[name] for name in by_name if name in values}, given=given.keys() & by_name.keys())
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the known one that looks most like it, or all of them."""
+    """Return the end of a sentence about an unknown name: the known name that is most similar, or all of them."""
     names = sorted(known)
-    return _meant(name, names) or (f"; known are {', '.join(names)}" if names else "; there are none")
+    return _suggest_similar(name, names) or (f"; known are {', '.join(names)}" if names else "; none is declared")
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
-    by_small = {each.lower(): each for each in known}
-    found = difflib.get_close_matches(word.lower()[:_LONGEST_NAME], by_small, n=1)
-    return f"; did you mean {by_small[found[0]]}?" if found else ""
+def _suggest_similar(word: str, known: Iterable[str]) -> str:
+    by_lower_case = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower()[:_MAX_NAME], by_lower_case, n=1)
+    return f"; did you mean {by_lower_case[matches[0]]}?" if matches else ""
 
 
-def _bare(given: str) -> str:
-    """The text of a value that the SDKs may have sent as a JSON string."""
+def _unquote(given: str) -> str:
+    """Return the text of a value that the SDKs may have sent as a JSON string."""
     if len(given) > 1 and given[0] == given[-1] == '"':
         try:
             return str(json.loads(given))
@@ -318,9 +319,9 @@ def _bare(given: str) -> str:
     return given
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "...")
 
 
-def _choice(values: Sequence[str]) -> str:
+def _join_choices(values: Sequence[str]) -> str:
     return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} or {values[-1]}"

@@ -1,9 +1,10 @@
-"""An inference container's frame: SageMaker's contract over HTTP, around a function that answers. An edge.
+"""The HTTP server of an inference container: SageMaker's contract around a function that answers requests. An edge.
 
-`GET /ping` gives 200 with an empty body once the model is loaded, 503 before; `POST /invocations` gives what ``answer``
-says; `GET /execution-parameters` what a transform job may ask of it. Errors are ``{"error": sentence}``. SIGTERM lets
-the requests under way end, and the process ends with 0, within the 30 seconds that SageMaker waits before SIGKILL.
-Source: SageMaker developer guide, "Use Your Own Inference Code with Hosting Services" and "... with Batch Transform".
+`GET /ping` returns 200 with an empty body once the model is loaded, 503 before; `POST /invocations` returns what
+``answer`` returns; `GET /execution-parameters` the parameters for a transform job. Errors are ``{"error": sentence}``.
+After SIGTERM current requests are completed, and the process exits with 0 within the 30 seconds that SageMaker waits
+before SIGKILL. Source: SageMaker developer guide, "Use Your Own Inference Code with Hosting Services" and "... with
+Batch Transform".
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
 from tritonforge.errors import LaunchError, RefusalError, ServerError, TritonForgeError
+from tritonforge.files import describe_error
 from tritonforge.serving.listener import Listener, Reply, Request, RequestHandler, open_socket
 from tritonforge.training.algorithm.container import OPT_ML
 from tritonforge.training.algorithm.termination import Stopping
@@ -28,14 +30,14 @@ __all__ = ["DEFAULT_PORT", "Reply", "Request", "apply_contract", "choose_address
 #: Source: SageMaker developer guide, "Use Your Own Inference Code with Hosting Services".
 DEFAULT_PORT: Final = 8080
 
-#: Seconds that requests under way get; SageMaker's SIGKILL comes 30 seconds after SIGTERM.
-_DRAIN: Final = 25.0
+#: Seconds to complete current requests; SageMaker's SIGKILL comes 30 seconds after SIGTERM.
+_DRAIN_SECONDS: Final = 25.0
 
-#: Bytes of the largest body: a payload of a transform job, 100 MB, and what a client may count differently.
-_LARGEST: Final = 128 * 2**20
+#: Bytes of the largest body: a payload of a transform job, 100 MB, and a margin for clients that count differently.
+_MAX_BODY: Final = 128 * 2**20
 
 #: Seconds of one wait for SIGTERM.
-_LONG: Final = 3600.0
+_WAIT_SECONDS: Final = 3600.0
 
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in a container, SageMaker comes from outside of it
 _LOOPBACK: Final = "127.0.0.1"
@@ -53,35 +55,39 @@ def serve(
 ) -> NoReturn:
     """Serve until SIGTERM, and end the process: ``serve(answer)`` is the last line of a program.
 
-    ``answer`` is called from many threads at once. The port is open at once, as SageMaker wants it; ``load`` runs
-    meanwhile, and until it has returned, and ``ready`` says so where it is given, pings get 503. ``close`` is called at
-    the end. ``host`` and ``port`` are `address`'s where they are None.
+    Args:
+        answer: called from many threads at once. It raises RefusalError to reject a request; a TritonForgeError for
+        invalid
+            input becomes status 400, an error of a server behind has its own status, any other error becomes 500.
+        load: loads the model while the port is already open, as SageMaker requires; pings get 503 until it returns.
+        ready: if given, pings get 503 until it returns True.
+        close: called at the end.
+        execution_parameters: the response to `GET /execution-parameters`.
+        host: the address to listen on; None for the default of `choose_address`.
+        port: the port; None for the default of `choose_address`.
 
-    ``answer`` raises RefusalError for a request that it does not take; a TritonForgeError for invalid input is
-    answered with 400, an error of a server behind with its status, everything else with 500.
-
-    Exit codes: 0 after SIGTERM; what ``load`` raised has its own, 1 where it is no TritonForgeError.
+    Exit codes: 0 after SIGTERM; that of the error that ``load`` raised, 1 if it is not a TritonForgeError.
     """
     stopping = Stopping()
     stopping.listen()
     loading = _Loading(load, stopping)
     try:
-        opened = _opened(*choose_address(os.environ, host=host, port=port))
+        opened = _open(*choose_address(os.environ, host=host, port=port))
     except LaunchError as error:
-        _end(error)
-    is_ready = loading.done if ready is None else lambda: loading.done() and ready()
+        _fail(error)
+    is_ready = loading.is_done if ready is None else lambda: loading.is_done() and ready()
     answering = apply_contract(answer, ready=is_ready, execution_parameters=execution_parameters)
-    listener = Listener(opened, answering, largest=_LARGEST)
+    listener = Listener(opened, answering, largest=_MAX_BODY)
     threading.Thread(target=listener.run, daemon=True).start()
-    _say("serving on {}:{}".format(*opened.getsockname()))
+    _write_stderr("serving on {}:{}".format(*opened.getsockname()))
     loading.start()
-    while not stopping.wait(_LONG):
+    while not stopping.wait(_WAIT_SECONDS):
         pass
-    listener.stop(drain=_DRAIN)
+    listener.stop(drain=_DRAIN_SECONDS)
     if close is not None:
         close()
     if loading.error is not None:
-        _end(loading.error)
+        _fail(loading.error)
     sys.exit(0)
 
 
@@ -91,33 +97,34 @@ def apply_contract(
     ready: Callable[[], bool] = lambda: True,
     execution_parameters: Mapping[str, Any] | None = None,
 ) -> RequestHandler:
-    """SageMaker's contract around a function that answers: what a listener asks for every request."""
+    """Return a handler for all requests of SageMaker's contract, around a function that answers invocations."""
     methods = {"/ping": "GET", "/invocations": "POST"}
     if execution_parameters is not None:
         methods["/execution-parameters"] = "GET"
 
-    def held(request: Request) -> Reply:
+    def route(request: Request) -> Reply:
         method = methods.get(request.path)
         if method is None:
-            return _refused(HTTPStatus.NOT_FOUND, f"there is no {request.path}; there are {', '.join(methods)}")
+            return _build_error(HTTPStatus.NOT_FOUND, f"{request.path} not found; the paths are {', '.join(methods)}")
         if request.method != method:
             sentence = f"{request.path} takes {method}, found {request.method}"
-            return _refused(HTTPStatus.METHOD_NOT_ALLOWED, sentence, headers={"Allow": method})
+            return _build_error(HTTPStatus.METHOD_NOT_ALLOWED, sentence, headers={"Allow": method})
         if request.path == "/execution-parameters":
             return Reply(HTTPStatus.OK, json.dumps(dict(execution_parameters or {})).encode())
         if not ready():
-            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "the model is not loaded yet; ask again soon")
+            return _build_error(HTTPStatus.SERVICE_UNAVAILABLE, "the model is not loaded yet; retry later")
         return Reply(HTTPStatus.OK, content_type="text/plain") if request.path == "/ping" else answer(request)
 
-    return lambda request: _answered(held, request)
+    return lambda request: _handle(route, request)
 
 
 def choose_address(
     environment: Mapping[str, str], *, host: str | None = None, port: int | None = None
 ) -> tuple[str, int]:
-    """Where to listen: 8080 or SAGEMAKER_BIND_TO_PORT; on loopback alone, but in a container on every address.
+    """Return where to listen: port SAGEMAKER_BIND_TO_PORT or 8080; all addresses in a container, else loopback.
 
-    A container is where /opt/ml is there and SAGEMAKER_BASE_DIR is not set. Raises LaunchError for what is no port.
+    A process is in a container if /opt/ml exists and SAGEMAKER_BASE_DIR is not set. Raises LaunchError for an invalid
+    port.
     """
     text = environment.get("SAGEMAKER_BIND_TO_PORT") or str(DEFAULT_PORT)
     if port is None and not (text.isascii() and text.isdigit() and int(text) < 2**16):
@@ -127,16 +134,16 @@ def choose_address(
 
 
 class _Loading:
-    """What loads the model, in a thread of its own; when it fails, the program is told to stop."""
+    """Loads the model in a thread; a failure requests the stop of the program."""
 
     def __init__(self, load: Callable[[], None] | None, stopping: Stopping) -> None:
         self.error: BaseException | None = None
         self._load = load
         self._stopping = stopping
-        self._done = load is None
+        self._is_done = load is None
 
-    def done(self) -> bool:
-        return self._done
+    def is_done(self) -> bool:
+        return self._is_done
 
     def start(self) -> None:
         if self._load is not None:
@@ -149,50 +156,52 @@ class _Loading:
             self.error = error
             self._stopping.set()
         else:
-            self._done = True
+            self._is_done = True
 
 
-def _opened(host: str, port: int) -> socket.socket:
+def _open(host: str, port: int) -> socket.socket:
     try:
         return open_socket(host, port)
     except OSError as error:
-        sentence = f"{host}:{port} cannot be opened: {error.strerror}; choose another port with SAGEMAKER_BIND_TO_PORT"
+        sentence = (
+            f"{host}:{port}: cannot listen: {describe_error(error)}; choose another port with SAGEMAKER_BIND_TO_PORT"
+        )
         raise LaunchError(sentence) from error
 
 
-def _answered(answer: RequestHandler, request: Request) -> Reply:
-    """The answer, or the error that it came to."""
+def _handle(answer: RequestHandler, request: Request) -> Reply:
+    """Return the reply of a handler, or that of the error that it raised."""
     try:
         return answer(request)
     except RefusalError as error:
-        return _refused(error.status, str(error))
+        return _build_error(error.status, str(error))
     except ServerError as error:
-        return _refused(error.status, error.message or str(error))
+        return _build_error(error.status, error.message or str(error))
     except TritonForgeError as error:
-        unfit = error.exit_code == 2  # invalid input
-        return _refused(HTTPStatus.BAD_REQUEST if unfit else HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        is_invalid = error.exit_code == 2
+        return _build_error(HTTPStatus.BAD_REQUEST if is_invalid else HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
     except Exception as error:
         traceback.print_exception(error)
         text = " ".join(str(error).split())
         sentence = f"the algorithm failed with {type(error).__name__}{': ' if text else ''}{text}"
-        return _refused(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
+        return _build_error(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
 
 
-def _refused(status: int, sentence: str, *, headers: Mapping[str, str] | None = None) -> Reply:
+def _build_error(status: int, sentence: str, *, headers: Mapping[str, str] | None = None) -> Reply:
     return Reply(status, json.dumps({"error": sentence}).encode(), headers=headers or {})
 
 
-def _end(error: BaseException) -> NoReturn:
+def _fail(error: BaseException) -> NoReturn:
     """End the process with one sentence."""
     if isinstance(error, TritonForgeError):
-        _say(str(error))
+        _write_stderr(str(error))
         sys.exit(error.exit_code)
     traceback.print_exception(error)
     text = " ".join(str(error).split())
-    _say(f"the model could not be loaded: {type(error).__name__}{': ' if text else ''}{text}")
+    _write_stderr(f"cannot load the model: {type(error).__name__}{': ' if text else ''}{text}")
     sys.exit(1)
 
 
-def _say(text: str) -> None:
+def _write_stderr(text: str) -> None:
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

@@ -77,7 +77,7 @@ def _area(boxes: Any) -> Any:
 def suppress(
     boxes: Any, scores: Any, *, iou: float = 0.5, least: float = 0.05, most: int = 100, candidates: int = 400
 ) -> tuple[Any, Any, Any]:
-    """Select the boxes of the highest scores of one image, of kept_indices no two of a class overlap by more than ``iou``.
+    """Select the boxes of one image with the highest scores; no two of a class overlap by more than ``iou``.
 
     Args:
         boxes: [n, 4], as (xmin, ymin, xmax, ymax).

@@ -1,8 +1,8 @@
 """The HTTP interface of a detector: content types, formats of the response, and the response itself. No I/O.
 
 The contract is that of SageMaker's built-in "Object Detection - TensorFlow" algorithm. Source: SageMaker developer
-guide, "Object Detection - TensorFlow", input and output interface, and AWS's example notebook. The guide shows the boxes
-as ``[xmin1, xmax1, ymin1, ymax1]``; the notebook unpacks and draws them as ``[xmin, ymin, xmax, ymax]``, as here.
+guide, "Object Detection - TensorFlow", input and output interface, and AWS's example notebook. The guide shows
+boxes as ``[xmin1, xmax1, ymin1, ymax1]``; the notebook unpacks and draws them as ``[xmin, ymin, xmax, ymax]``, as here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DIGITS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class AnswerFormat:
-    """The format of a response: ``verbose`` adds labels and the model's own output, ``predictions`` limits the boxes."""
+    """The format of a response; ``verbose`` adds labels and the model's own output, ``predictions`` limits boxes."""
 
     verbose: bool = False
     predictions: int | None = None
@@ -61,7 +61,8 @@ def check_content_type(content_type: str) -> None:
 def parse_accept(accept: str) -> AnswerFormat:
     """Return the format that an Accept header requests; without one it is plain `application/json`.
 
-    Of several media ranges, the first supported one with the largest ``q`` is taken. Parameters are accepted in any order.
+    Of several media ranges, the first supported one with the largest ``q`` is taken. Parameters are accepted in any
+    order.
 
     Raises:
         RefusalError: 406, if none is supported.
@@ -95,7 +96,8 @@ def build_answer(
         classes: [k], indices of ``labels``.
         scores: [k].
         labels: the names of the classes.
-        form: what the client requested. ``normalized_boxes``, ``classes`` and ``scores`` have ``form.predictions`` entries
+        form: what the client requested. ``normalized_boxes``, ``classes`` and ``scores`` have ``form.predictions``
+        entries
             at most. Verbose documents add ``labels`` and ``tensorflow_model_output``: all detections, in the format of
             TensorFlow's Object Detection API, a batch of one with boxes [ymin, xmin, ymax, xmax].
     """
@@ -119,7 +121,7 @@ def build_answer(
 
 
 def _parse_media_range(media_range: str) -> tuple[float, AnswerFormat]:
-    """Parse the weight and the format of a media range; raise ValueError with the reason, "" for an unsupported type."""
+    """Parse weight and format of a media range; raise ValueError with the reason, "" for an unsupported type."""
     name, *parameters = (part.strip() for part in media_range.split(";"))
     if name.lower() not in _RANGES:
         raise ValueError("")
