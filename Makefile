@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all test-fast test-core coverage lint bench clean
+.PHONY: setup demo test test-all test-fast test-core coverage lint docs bench clean
 
 setup: .venv/installed
 
@@ -56,6 +56,10 @@ test-core:
 # Branches of the pure packages that the fast tests run; fails below the number that pyproject.toml states.
 coverage: setup
 	@$(PYTEST) -m $(FAST) --cov --cov-branch --cov-report=term:skip-covered
+
+# docs/commands.md, from the commands themselves.
+docs: setup
+	@$(BIN)/python -m tests.support.command_lines
 
 lint: setup
 	$(BIN)/ruff check .

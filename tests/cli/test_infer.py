@@ -222,7 +222,7 @@ def test_outputs_are_written_to_files_of_numpy(infer: Infer, tmp_path: Path) -> 
         }
     code, _, err = infer("{http}", "--model", "all", "--input", "in_BYTES=@blob", "-o", "cut.npz")
     assert (code, (tmp_path / "cut.npz").exists()) == (2, False)
-    assert "numpy's files cut zero bytes off" in err
+    assert "numpy's files remove zero bytes" in err
     code, _, err = infer("{http}", "--model", "photo", "bad.jpg", "-o", "failed.npz")
     assert (code, (tmp_path / "failed.npz").exists()) == (1, False)
     assert "failed.npz is not written" in err
@@ -344,7 +344,11 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
         2,
         "Triton takes no BF16 in JSON; send it in binary form\n",
     ),
-    "start alone": (["{http}", "--model", "two", "--input", "in_F=1", "--start"], 2, "--start needs --sequence-id"),
+    "start alone": (
+        ["{http}", "--model", "two", "--input", "in_F=1", "--start"],
+        2,
+        "--sequence-start needs --sequence-id",
+    ),
     "sequence 0": (
         ["{http}", "--model", "two", "--input", "in_F=1", "--sequence-id", "0"],
         2,
@@ -353,7 +357,7 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "SageMaker's option": (
         ["{http}", "a.jpg", "--async", "s3://b/p"],
         2,
-        "--async is for SageMaker endpoints (sagemaker://NAME), not for http://",
+        "--async applies to SageMaker endpoints (sagemaker://NAME), not to http://",
     ),
     "streams of images": (["{grpc}", "a.jpg", "--model", "photo", "--stream"], 2, "--stream takes tensors"),
     "stream over HTTP": (
@@ -364,12 +368,12 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "file of another kind": (
         ["{http}", "a.jpg", "-o", "x.txt"],
         2,
-        "x.txt: write the outputs to a file that ends in .npz",
+        "x.txt: expected a file name that ends in .npz",
     ),
     "classes in a file": (
         ["{http}", "a.jpg", "-o", "x.npz", "--top", "2"],
         2,
-        "-o writes numbers, and --top 2 asks for",
+        "-o writes numbers, but --top 2 requests",
     ),
     "a path behind the address": (["http://127.0.0.1:1/v2/models/m", "a.jpg"], 2, "leave /v2/models/m out"),
 }
@@ -399,7 +403,7 @@ def test_what_is_wrong_is_one_sentence(infer: Infer, case: str) -> None:
         ("y.json", b'{"inputs": [{"name": "in_F", "datatype": "FP32", "shape": [3], "data": [1]}]}', "3 elements for"),
         ("y.json", b'{"inputs": [{"name": "in_F", "datatype": "FP32", "shape": "1", "data": [1]}]}', "must be a list"),
         ("y.json", b'{"inputs": [{"name": "in_F", "datatype": "INT8", "shape": [1, 2], "data": [1, 2]}]}',
-         "expected FP32 of shape [-1, 2], got a request that says INT8"),
+         "expected FP32 of shape [-1, 2], got a request with INT8"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_named(
@@ -417,12 +421,12 @@ def test_a_server_that_does_not_tell_its_inputs_takes_what_tells_itself(tmp_path
     """Arrays of numpy and KServe requests have a datatype and a shape; text and plain JSON have none."""
     np.save(tmp_path / "x.npy", np.array([[1.5]], np.float32))
     given = read_inputs([f"x=@{tmp_path / 'x.npy'}"], io.BytesIO())
-    assert given.arrays(None)["x"].tolist() == [[1.5]]
+    assert given.convert(None)["x"].tolist() == [[1.5]]
     request = {"inputs": [{"name": "x", "datatype": "FP16", "shape": [1, 2], "data": [1, 2]}]}
-    array = read_inputs(["@-"], io.BytesIO(json.dumps(request).encode())).arrays(None)["x"]
+    array = read_inputs(["@-"], io.BytesIO(json.dumps(request).encode())).convert(None)["x"]
     assert (array.dtype, array.tolist()) == (np.float16, [[1, 2]])
-    with pytest.raises(click.UsageError, match=r"it does not tell. The datatype and shape of input 'x' are needed"):
-        read_inputs(["x=[1]"], io.BytesIO()).arrays(None, reason="it does not tell")
+    with pytest.raises(click.UsageError, match=r"it does not tell. The datatype and shape of input 'x' are required"):
+        read_inputs(["x=[1]"], io.BytesIO()).convert(None, reason="it does not tell")
 
 
 def test_python_objects_of_numpys_files_are_not_made(infer: Infer, tmp_path: Path) -> None:
@@ -435,7 +439,7 @@ def test_python_objects_of_numpys_files_are_not_made(infer: Infer, tmp_path: Pat
     np.save(tmp_path / "trap.npy", np.array([Trap()], dtype=object), allow_pickle=True)
     code, _, err = infer("{http}", "--model", "two", "--input", "in_F=@trap.npy")
     assert (code, (tmp_path / "ran").exists()) == (2, False)
-    assert "it holds Python objects; write it with numpy.save" in err
+    assert "it contains Python objects; write it with numpy.save" in err
 
 
 def test_bfloat16_of_numpys_files_is_read(infer: Infer, tmp_path: Path) -> None:

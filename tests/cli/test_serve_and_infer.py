@@ -222,7 +222,7 @@ def test_a_model_that_dies_is_told_and_started_again_and_a_server_that_dies_ends
     os.kill(again[0], signal.SIGKILL)
     _, said = running.process.communicate(timeout=60)
     assert running.process.returncode == 1
-    assert re.search(r"model '[mn]': its Python process ended by signal SIGKILL; tritonserver is started again", said)
+    assert re.search(r"model '[mn]': its Python process ended by signal SIGKILL; restarting tritonserver", said)
     assert said.rstrip().count("SIGKILL") == 2
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from tritonforge.cli.data_set import (
 from tritonforge.cli.options import EXISTING_FILE, FILE, AwsOptions, add_options, json_option, option
 from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.terminal import format_count, note, steps
-from tritonforge.errors import ManifestError, TritonForgeError
+from tritonforge.errors import ManifestError, MissingExtraError, TritonForgeError
 from tritonforge.files import describe_error, write_file
 from tritonforge.training.contact_sheet import Fonts, SheetImage, draw_sheet
 from tritonforge.training.manifest import Line, Problem, classify_label, find_labels, parse_line
@@ -115,6 +116,8 @@ def show(
     """
     if sum(value is not None for value in (first, lines, sample)) > 1:
         raise click.UsageError("--first, --lines and --sample exclude each other")
+    if find_spec("PIL") is None:
+        raise MissingExtraError("pillow", extra="local")
     try:
         Fonts(font)(10)
     except TritonForgeError as error:

@@ -313,8 +313,12 @@ def _listener(port: int) -> socket.socket:
         return socket.create_server((_HOST, port), backlog=512)
     except (OSError, OverflowError) as error:
         if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise SandboxError(f"port {port} on {_HOST} is in use; choose another one (0: any free)") from error
-        raise SandboxError(f"port {port} on {_HOST} cannot be opened: {error}; choose another one") from error
+            raise SandboxError(
+                f"port {port} on {_HOST} is in use; choose another one with --port (0: any free)"
+            ) from error
+        raise SandboxError(
+            f"port {port} on {_HOST} cannot be opened: {error}; choose another one with --port (0: any free)"
+        ) from error
 
 
 def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: ContainerSpec) -> int:

@@ -1,0 +1,138 @@
+"""An installation without extras: which commands work, and the one line of those that need an extra."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+#: What is imported from the packages of the extras. A distribution that is missing here fails a test below.
+MODULES = {
+    "boto3": ("boto3", "botocore"),
+    "regex": ("regex",),
+    "isal": ("isal",),
+    "tritonclient": ("grpc",),
+    "google-crc32c": ("google_crc32c",),
+    "pyarrow": ("pyarrow",),
+    "nvidia-pytriton": ("pytriton", "tritonserver"),
+    "numpy": (),
+    "tensorflow-cpu": ("tensorflow", "keras"),
+    "nvidia-dali-cuda120": ("nvidia",),
+    "onnxruntime": ("onnxruntime",),
+    "onnx": ("onnx",),
+    "pillow": ("PIL",),
+    "falcon": ("falcon",),
+    "requests": ("requests",),
+    "tf2onnx": ("tf2onnx",),
+    "moto": ("moto",),
+    "flask": ("flask",),
+    "flask-cors": ("flask_cors",),
+    "cryptography": ("cryptography",),
+    "certifi": ("certifi",),
+}
+
+#: Makes the packages of the extras look as if they were not installed, in every Python process.
+SITE = f"""
+import sys
+from importlib.machinery import PathFinder
+
+BLOCKED = {sorted(module for modules in MODULES.values() for module in modules)!r}
+
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in BLOCKED else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
+"""
+
+MODEL = """backend: "python" max_batch_size: 2
+input [{name: "x" data_type: TYPE_FP32 dims: [1]}] output [{name: "y" data_type: TYPE_FP32 dims: [1]}]"""
+
+#: Command line -> exit code, and the text that ends the last line of standard output or standard error.
+WORKING = {
+    "--version": (0, ""),
+    "build repos/digits --check": (0, "config.pbtxt files match the definition"),
+    "validate {tmp}/repository": (0, "Triton loads it; 1 model, no findings"),
+    "explain E213": (0, "ValidateModelConfig"),
+    "infer http://127.0.0.1:1 README.md": (1, "is it running?"),
+    "manifest check {tmp}/m.manifest": (0, "no problems"),
+    "manifest split {tmp}/m.manifest --train {tmp}/a --validation {tmp}/b -q": (0, "(requested: 20.0%)"),
+    "manifest convert {tmp}/m.manifest --to augmented -o {tmp}/c -q": (0, "1 image, 0 boxes"),
+    "algorithm show repos/detector": (0, ""),
+    "completion bash": (0, ""),
+    "emulate --env --port 1": (1, "or pass its --port"),
+}
+LACKING = {
+    "build repos/digits -o {tmp}/built": ("tensorflow", "local"),
+    "validate {tmp}/repository --with-server": ("nvidia-pytriton", "local"),
+    "serve {tmp}/repository": ("nvidia-pytriton", "local"),
+    "infer grpc://127.0.0.1:1 README.md": ("tritonclient[grpc]", "grpc"),
+    "infer sagemaker://x README.md": ("boto3", "aws"),
+    "manifest show {tmp}/m.manifest -o {tmp}/x.png": ("pillow", "local"),
+    "manifest check s3://bucket/m.manifest": ("boto3", "aws"),
+    "package {tmp}/repository -o {tmp}/m.tar.gz": ("isal", "aws"),
+    "package {tmp}/repository --uncompressed s3://bucket/x": ("boto3", "aws"),
+    "deploy {tmp}/repository --plan": ("boto3", "aws"),
+    "destroy x --plan": ("boto3", "aws"),
+    "algorithm requests repos/detector --training-image i:1": ("boto3", "aws"),
+    "algorithm publish repos/detector --training-image i:1 --plan": ("boto3", "aws"),
+    "emulate --port 0": ("moto", "emulator"),
+}
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "site").mkdir()
+    (folder / "site/sitecustomize.py").write_text(SITE)
+    (folder / "repository/m/1").mkdir(parents=True)
+    (folder / "repository/m/config.pbtxt").write_text(MODEL)
+    (folder / "repository/m/1/model.py").touch()
+    (folder / "m.manifest").write_text('{"source-ref":"s3://b/x.png"}\n')
+    return folder
+
+
+def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a command without the packages of the extras."""
+    program = Path(sys.executable).with_name("tritonforge")
+    arguments = line.format(tmp=folder).split()
+    environment = {**os.environ, "PYTHONPATH": str(folder / "site")}
+    return subprocess.run(
+        [program, *arguments], capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=60
+    )
+
+
+def test_every_package_of_the_extras_is_blocked() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    extras = text[text.index("[project.optional-dependencies]") : text.index("\ntest-core = [")]
+    names = set(re.findall(r'"([A-Za-z0-9-]+)(?:\[[\w,]+\])?[><=~; ]', extras)) - {"tritonforge"}
+    assert names <= set(MODULES)
+
+
+@pytest.mark.parametrize("line", WORKING)
+def test_a_command_that_needs_no_extra_works(folder: Path, line: str) -> None:
+    code, text = WORKING[line]
+    done = run(folder, line)
+    assert done.returncode == code, done.stderr
+    assert text in (done.stderr if code else done.stdout)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", LACKING)
+def test_a_command_that_needs_an_extra_names_it_in_one_line(folder: Path, line: str) -> None:
+    package, extra = LACKING[line]
+    done = run(folder, line)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {package} is not installed; run: pip install ")
+    assert f"[{extra}]" in last
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,110 @@
+"""The commands, and docs/commands.md, which ``python -m tests.support.command_lines`` writes from them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from tritonforge.cli.command import Group
+from tritonforge.cli.main import cli
+
+__all__ = ["DOCUMENT", "list_commands", "parse_example", "render_reference"]
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
+
+_INTRODUCTION = """\
+# Commands
+
+Written from the commands by `make docs`; `tritonforge COMMAND --help` prints the same.
+
+Every command has `-h` (`--help`), `-q` (`--quiet`: print results and errors only) and `-v` (`--verbose`: print the log
+of HTTP requests, and the traceback of an error). Every command with a result that machines read has
+`--format text|json` and its short form `--json`; it then prints one JSON document on standard output, errors included:
+`{"error": {"message": ..., "exit_code": ...}}`. Progress, notes and errors go to standard error. `-y` (`--yes`) applies
+a plan without asking. Options for SageMaker are refused where a command runs on this machine, and the other way round.
+
+`tritonforge completion bash|zsh|fish` prints the script of shell completion: `eval "$(tritonforge completion bash)"`.
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | success |
+| 1 | the job failed or reached its time limit; the server, AWS or `validate` refused; `--check` found a difference |
+| 2 | invalid input or usage: an option, a path that does not exist, a definition, a model file, a missing extra |
+| 3 | only `deploy --plan --detailed-exitcode`: there are changes to apply |
+| 130 | interrupted by Ctrl-C or SIGTERM |
+
+`emulate -- COMMAND` exits with the code of COMMAND.
+
+## Extras
+
+Without an extra, `build --check`, `validate`, `explain`, `infer` over HTTP, `manifest` (except `show`), `transform
+--url`, `train`, `algorithm run`, `algorithm show`, `package --inspect` and `completion` work. The others end with exit
+code 2 and the command that installs what they need:
+
+| extra | commands |
+|---|---|
+| `local` | `serve`, `build` of most models, `validate --with-server`, `transform --repository`, `manifest show` |
+| `aws` | `package`, `deploy`, `destroy`, `algorithm requests/publish/package`, `--on sagemaker`, `s3://` addresses |
+| `grpc` | `infer grpc://` |
+| `emulator` | `emulate` |
+
+## All commands
+
+| command | what it does |
+|---|---|
+"""
+
+
+def list_commands() -> Iterator[tuple[str, str, click.Command]]:
+    """Yield the name, the line in the help, and the command of every subcommand that is not a group."""
+    return _list_rows("tritonforge", cli)
+
+
+def _list_rows(prefix: str, group: click.Command) -> Iterator[tuple[str, str, click.Command]]:
+    assert isinstance(group, Group)
+    context = click.Context(group)
+    for name, (_, line) in group.rows.items():
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, Group):
+            yield from _list_rows(f"{prefix} {name}", command)
+        else:
+            yield f"{prefix} {name}", line, command
+
+
+def parse_example(line: str) -> None:
+    """Parse a command line that begins with tritonforge or has it in a substitution. Raises click.UsageError."""
+    start = line.index("tritonforge ")
+    text = line[start:].split(" |")[0]
+    words = shlex.split(text.rstrip('")') if line[:start].endswith("$(") else text)
+    command: click.Command | None = cli
+    path, arguments = [words[0]], words[1:]
+    while isinstance(command, Group):
+        path.append(arguments[0])
+        command = command.get_command(click.Context(command), arguments[0])
+        arguments = arguments[1:]
+    assert command is not None, line
+    with command.make_context(" ".join(path), arguments, resilient_parsing=True):
+        pass
+
+
+def render_reference() -> str:
+    """Return the content of docs/commands.md."""
+    commands = list(list_commands())
+    parts = [_INTRODUCTION, *(f"| [`{name}`](#{name.replace(' ', '-')}) | {line} |\n" for name, line, _ in commands)]
+    for name, _, command in commands:
+        context = click.Context(
+            command, info_name=name, max_content_width=110, terminal_width=110, help_option_names=["-h", "--help"]
+        )
+        text = command.get_help(context)
+        parts.append(f"\n## {name}\n\n```text\n{text}\n```\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(render_reference(), encoding="utf-8")
