@@ -35,6 +35,7 @@ from tritonforge.inference.wire import (
     sagemaker_headers,
 )
 from tritonforge.sagemaker.client import AsyncTransport, EndpointTransport, Session
+from tritonforge.sagemaker.client.retries import RetryPolicy
 from tritonforge.sagemaker.client.transport import EndpointAddress, from_url
 
 X = np.array([[1, 2]], dtype=np.float32)
@@ -301,7 +302,8 @@ def test_sagemakers_own_errors_say_what_to_do(
 def test_what_did_not_run_is_sent_again(offline: Session, runtime: Stubber, code: str) -> None:
     """SageMaker says that the model did not see it: the pauses grow, and the last refusal is the error."""
     slept: list[float] = []
-    transport = EndpointTransport("inception", session=offline, pauses=(1, 2), sleep=slept.append)
+    policy = RetryPolicy((1, 2), jitter=0.5)
+    transport = EndpointTransport("inception", session=offline, retries=policy, sleep=slept.append)
     for _ in range(2):
         runtime.add_client_error("invoke_endpoint", code, "wait", http_status_code=429)
     runtime.add_response("invoke_endpoint", answer())

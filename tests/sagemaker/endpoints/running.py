@@ -49,9 +49,9 @@ def deploy(
         check_repositories(wanted, {"": material}, region=session.region)
         settle_first(session, wanted)
         made = plan_deployment(wanted, {"": material.content}, seen(session, wanted), prune=prune)
-        check_plan(made)
+        checked = check_plan(made)
         if not only_plan:
-            execute(made, session, materials={"": material}, progress=progress)
+            execute(checked, session, repositories={"": material}, progress=progress)
     return made
 
 
@@ -65,7 +65,7 @@ def settle_first(session: Session, wanted: Deployment) -> None:
 def destroy(session: Session, wanted: Deployment) -> Plan:
     """Remove a deployment."""
     made = plan_removal(wanted.name, seen(session, wanted))
-    execute(made, session)
+    execute(check_plan(made), session)
     return made
 
 

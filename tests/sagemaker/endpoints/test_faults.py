@@ -19,6 +19,7 @@ from tests.sagemaker.stopping import small_parts
 from tests.support.small_parts import PART
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.client.retries import RetryPolicy
 from tritonforge.sagemaker.endpoints import Autoscaling, Deployment, TargetTracking
 from tritonforge.sagemaker.plans import executor
 
@@ -207,7 +208,7 @@ def test_a_configuration_that_aws_does_not_see_yet_is_asked_for_again(
     session: Session, wanted: Deployment, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CreateEndpoint reads what CreateEndpointConfig wrote from a table that is late (API CreateEndpoint)."""
-    monkeypatch.setattr(executor, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(executor, "NEW_RESOURCES", RetryPolicy((0.0, 0.0, 0.0)))
     refused = []
     with fresh(session) as late:
 

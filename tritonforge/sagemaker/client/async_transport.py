@@ -30,18 +30,20 @@ from tritonforge.inference.wire import (
 )
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client.errors import AwsError
+from tritonforge.sagemaker.client.retries import grow_delays
 from tritonforge.sagemaker.client.session import FOR_EVER, READ_TIMEOUT, Session
 from tritonforge.sagemaker.client.store import Store
 from tritonforge.sagemaker.client.transfers import Location
-from tritonforge.sagemaker.client.transport import ASYNCHRONOUS, Endpoint, build_request, build_size_error
+from tritonforge.sagemaker.client.transport import Endpoint, build_request, build_size_error
+from tritonforge.triton.service_limits import ASYNCHRONOUS_BODY
 
 __all__ = ["RAW", "AsyncTransport", "PendingInference"]
 
 #: The content type of a body that is the model's one input as it stands.
 RAW: Final = f"{SAGEMAKER_BINARY_JSON}0"
 
-#: Seconds between two looks at S3: the first, by how much they grow, and the longest.
-_FIRST_LOOK: Final = 0.1
+#: Seconds between two requests for the response: the first, their growth, and the longest.
+_FIRST: Final = 0.1
 _GROWTH: Final = 1.5
 _LONGEST: Final = 5.0
 #: Seconds to wait for an answer: a queue, and the 900 s that an inference may take by default (InvokeEndpointAsync,
@@ -136,9 +138,9 @@ class AsyncTransport:
             size = _size(body)
         if content_type is None:
             raise EncodeError(f"{body}: say the content_type of a file")
-        if size > ASYNCHRONOUS:
+        if size > ASYNCHRONOUS_BODY.value:
             raise build_size_error(
-                self.endpoint.name, size, ASYNCHRONOUS, "an asynchronous endpoint", instead="split the batch"
+                self.endpoint.name, size, ASYNCHRONOUS_BODY, "an asynchronous endpoint", instead="split the batch"
             )
         request = build_request("InvokeEndpointAsync", self.endpoint.name, {**self.options, **(options or {})})
         request |= {**self._limits, "ContentType": content_type}
@@ -168,9 +170,8 @@ class AsyncTransport:
         Raises `ModelError` for what the model refused, `RelayError` for what SageMaker did, ConnectError where neither
         came in time.
         """
-        ends, pause = self._clock() + self.patience, _FIRST_LOOK
-        denied = ""
-        while True:
+        ends, denied = self._clock() + self.patience, ""
+        for delay in grow_delays(_FIRST, growth=_GROWTH, longest=_LONGEST):
             for uri in (pending.output, pending.failure):
                 try:
                     download = self.store.get(uri) if uri else None
@@ -189,8 +190,8 @@ class AsyncTransport:
                 return _answer(body, download.content_type, pending)
             if self._clock() >= ends:
                 raise ConnectError(self._overdue(pending, denied))
-            self._sleep(pause)
-            pause = min(pause * _GROWTH, _LONGEST)
+            self._sleep(delay)
+        raise AssertionError("the delays have no end")
 
     def ready(self, model: str | None) -> bool:
         """Whether ``DescribeEndpoint`` says InService."""

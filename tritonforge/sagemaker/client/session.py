@@ -13,11 +13,10 @@ from typing import Any, Final
 
 from tritonforge.errors import EncodeError, MissingExtraError
 from tritonforge.sagemaker.client.errors import map_errors
+from tritonforge.sagemaker.client.retries import ATTEMPTS, botocore_retries
 
-__all__ = ["ATTEMPTS", "CONNECT_TIMEOUT", "FOR_EVER", "READ_TIMEOUT", "Session"]
+__all__ = ["CONNECT_TIMEOUT", "FOR_EVER", "READ_TIMEOUT", "Session"]
 
-#: The first attempt and the repetitions of a call that AWS throttled or that got lost (botocore's own default is 3).
-ATTEMPTS: Final = 5
 #: Seconds to wait for a connection.
 CONNECT_TIMEOUT: Final = 10.0
 #: Seconds to wait for bytes: a model may take 60 s, and AWS asks for a socket timeout of 70 (botocore's service model,
@@ -116,7 +115,7 @@ class Session:
                         config=self._config(
                             connect_timeout=self._connect_timeout,
                             read_timeout=patience,
-                            retries={"mode": "standard", "total_max_attempts": tries},
+                            retries=botocore_retries(tries),
                             max_pool_connections=32,
                         ),
                     )

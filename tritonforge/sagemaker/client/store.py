@@ -21,6 +21,7 @@ from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.sync import Difference, UploadedTree
 from tritonforge.sagemaker.client.transfers import Download, Location, OnBytes, Transfers, compute_crc32, read_pieces
+from tritonforge.triton.service_limits import S3_DELETED_OBJECTS
 
 __all__ = ["DIGEST", "S3Object", "Store", "UploadResult"]
 
@@ -33,8 +34,6 @@ _NOT_FOUND: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 _DAMAGED: Final = frozenset(
     {"BadDigest", "IncompleteBody", "InvalidDigest", "InvalidPart", "XAmzContentChecksumMismatch"}
 )
-#: Keys in one DeleteObjects.
-_DELETED_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,22 +122,22 @@ class Store:
         digest: str,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
-        progress: OnBytes | None = None,
+        on_progress: OnBytes | None = None,
     ) -> UploadResult:
         """Put a file at an address, unless it is there with the same digest and size.
 
-        ``digest`` is the identity of the content, such as a package's; ``progress`` is called with the bytes that went,
-        by one thread at a time: with a negative number where some go again, with all of them when skipped. Half uploads
-        of this address that a killed process left are removed once the object is there. When this fails, nothing that
-        it did is left. Raises DeploymentError where what arrived is not what was sent.
+        ``digest`` identifies the content, such as a package's. ``on_progress`` is called with the number of bytes sent,
+        by one thread at a time: a negative number if some are sent again, all of them if the upload is skipped.
+        Incomplete uploads of this address that a killed process left are removed afterwards. A failed upload leaves
+        nothing. Raises DeploymentError if other bytes arrived than were sent.
         """
         location = Location.parse(uri)
         try:
             size = path.stat().st_size
             if self.exists(uri, digest, size=size):
                 self.remove_incomplete_uploads(uri)
-                if progress is not None:
-                    progress(size)
+                if on_progress is not None:
+                    on_progress(size)
                 return UploadResult(uri=uri, size=size, skipped=True)
             checksum = compute_crc32(read_pieces(path))
         except OSError as error:
@@ -151,7 +150,7 @@ class Store:
             digest=digest,
             metadata=metadata,
             content_type=content_type,
-            progress=progress,
+            on_progress=on_progress,
         )
         return UploadResult(uri=uri, size=size, skipped=False, verified=verified)
 
@@ -162,14 +161,14 @@ class Store:
         *,
         digests: Mapping[str, str] | None = None,
         prune: bool = False,
-        progress: OnBytes | None = None,
+        on_progress: OnBytes | None = None,
     ) -> UploadedTree:
         """Put files below an address, each at its key; those that are there with the same digest and size are skipped.
 
         ``digests`` are the files' own (``sha256:...``) where they are known, else they are computed; ``prune`` removes
-        the objects below the address that are none of these, when all files are there; ``progress`` as in `upload`.
+        the objects below the address that are none of these, when all files are there; ``on_progress`` as in `upload`.
         """
-        return sync.upload_tree(self, files, uri, digests=digests, prune=prune, progress=progress)
+        return sync.upload_tree(self, files, uri, digests=digests, prune=prune, on_progress=on_progress)
 
     def compare_tree(
         self, files: Mapping[str, Path], uri: str, *, digests: Mapping[str, str] | None = None
@@ -207,10 +206,10 @@ class Store:
         """The object at an address as a stream to read once, with what `get` does for it; close it."""
         return cast("BinaryIO", io.BufferedReader(transfers.Stream(self.get(uri)), buffer_size=1 << 20))
 
-    def download(self, uri: str, path: Path, *, progress: OnBytes | None = None) -> int:
+    def download(self, uri: str, path: Path, *, on_progress: OnBytes | None = None) -> int:
         """Write the object to a file, which appears when it is whole; its size in bytes."""
         download = self.get(uri)
-        transfers.save_download(download, path, progress=progress)
+        transfers.save_download(download, path, on_progress=on_progress)
         return download.size
 
     def delete(self, uri: str) -> None:
@@ -219,8 +218,8 @@ class Store:
 
     def delete_all(self, uris: Sequence[str]) -> int:
         """Remove objects of one bucket; how many. Raises DeploymentError for the first that S3 keeps."""
-        for start in range(0, len(uris), _DELETED_AT_ONCE):
-            batch = [Location.parse(each) for each in uris[start : start + _DELETED_AT_ONCE]]
+        for start in range(0, len(uris), S3_DELETED_OBJECTS.value):
+            batch = [Location.parse(each) for each in uris[start : start + S3_DELETED_OBJECTS.value]]
             bucket = batch[0].bucket
             answer = self.session.call(
                 "s3",
@@ -270,7 +269,7 @@ class Store:
         digest: str | None = None,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
-        progress: OnBytes | None = None,
+        on_progress: OnBytes | None = None,
         transfers: Transfers | None = None,
     ) -> bool:
         """Upload a file, named by a string, or a stream, whatever is there; whether S3 told its checksum afterwards."""
@@ -285,10 +284,10 @@ class Store:
         try:
             with self.session.map_errors("s3", "PutObject", str(location)):
                 if transfers is not None:
-                    transfers.send(source, location, extra=extra, progress=progress)
+                    transfers.send(source, location, extra=extra, on_progress=on_progress)
                 else:
                     with Transfers(self.session, part_size=self.part_size, threads=self.threads) as own:
-                        own.send(source, location, extra=extra, progress=progress)
+                        own.send(source, location, extra=extra, on_progress=on_progress)
         except AwsError as refusal:
             if self._arrived(location, size=size, checksum=checksum, digest=digest):
                 return True

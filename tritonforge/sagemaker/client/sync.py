@@ -80,13 +80,13 @@ def upload_tree(
     *,
     digests: Mapping[str, str] | None = None,
     prune: bool = False,
-    progress: OnBytes | None = None,
+    on_progress: OnBytes | None = None,
 ) -> UploadedTree:
     """Put the files that are missing; ``prune`` removes stale objects once all is there. See `Store.upload_tree`."""
     folder = Location.parse(uri).folder
     found = compare_tree(store, files, uri, digests=digests)
-    if progress is not None:
-        progress(sum(_size(files[key]) for key in found.unchanged))
+    if on_progress is not None:
+        on_progress(sum(_size(files[key]) for key in found.unchanged))
     with Transfers(store.session, part_size=store.part_size, threads=store.threads) as transfers:
 
         def send(key: str) -> int:
@@ -97,7 +97,7 @@ def upload_tree(
                 size=size,
                 checksum=compute_crc32(read_pieces(files[key])),
                 digest=_digest(key, files, digests),
-                progress=progress,
+                on_progress=on_progress,
                 transfers=transfers,
             )
             return size

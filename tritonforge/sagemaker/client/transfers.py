@@ -26,7 +26,9 @@ from typing import Any, Final
 
 from tritonforge.errors import ConnectError, EncodeError
 from tritonforge.sagemaker.client.errors import AwsError
+from tritonforge.sagemaker.client.retries import RESUMES
 from tritonforge.sagemaker.client.session import Session
+from tritonforge.triton.service_limits import S3_KEY
 
 __all__ = [
     "Download",
@@ -40,8 +42,6 @@ __all__ = [
 ]
 
 _URI: Final = re.compile(r"s3://([a-z0-9][a-z0-9.\-]{1,61}[a-z0-9])(?:/(.*))?", re.DOTALL)
-#: Bytes of UTF-8 in a key (S3 user guide, "Naming Amazon S3 objects").
-_KEY_LIMIT: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Location:
         if found is None:
             raise EncodeError(f"{uri!r} is no place in S3; write s3://bucket/key, the bucket's name in small letters")
         key = found[2] or ""
-        if len(key.encode("utf-8", "surrogatepass")) > _KEY_LIMIT:
-            raise EncodeError(f"the key of {uri!r:.80} has more than {_KEY_LIMIT} bytes, which S3 does not take")
+        if len(key.encode("utf-8", "surrogatepass")) > S3_KEY.value:
+            raise EncodeError(f"the key of {uri!r:.80} has more than {S3_KEY.value} bytes, which S3 does not take")
         return cls(found[1], key)
 
     def __str__(self) -> str:
@@ -167,7 +167,7 @@ class Transfers:
         for each in futures:
             each.cancel()
 
-    def send(self, source: Any, location: Location, *, extra: dict[str, Any], progress: OnBytes | None) -> None:
+    def send(self, source: Any, location: Location, *, extra: dict[str, Any], on_progress: OnBytes | None) -> None:
         """Upload a file, named by a string, or a stream, and wait for it; raises botocore's errors."""
         from s3transfer.subscribers import BaseSubscriber  # type: ignore[import-untyped]  # as above
 
@@ -175,9 +175,9 @@ class Transfers:
 
         class Meter(BaseSubscriber):  # type: ignore[misc] # s3transfer has no types
             def on_progress(self, bytes_transferred: int, **_: Any) -> None:
-                if progress is not None:
+                if on_progress is not None:
                     with lock:
-                        progress(bytes_transferred)
+                        on_progress(bytes_transferred)
 
         future = self._manager.upload(source, location.bucket, location.key, extra_args=extra, subscribers=[Meter()])
         with self._guard:
@@ -195,8 +195,6 @@ class Transfers:
 _PIECE: Final = 1 << 20
 #: S3's codes for a range that begins where the object ends.
 _BEYOND: Final = frozenset({"416", "InvalidRange"})
-#: How often reading goes on after a cut that brought nothing new.
-_RESUMED: Final = 3
 
 
 class Download:
@@ -235,7 +233,7 @@ class Download:
                         yield piece
             except ConnectError:
                 fruitless = 0 if came else fruitless + 1
-                if fruitless >= _RESUMED:
+                if fruitless >= RESUMES:
                     raise
             finally:
                 self._body.close()
@@ -294,7 +292,7 @@ class Stream(io.RawIOBase):
         super().close()
 
 
-def save_download(download: Download, path: Path, *, progress: OnBytes | None) -> None:
+def save_download(download: Download, path: Path, *, on_progress: OnBytes | None) -> None:
     """Write a download to a file, which appears when it is whole and right; raises EncodeError where it cannot."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -306,8 +304,8 @@ def save_download(download: Download, path: Path, *, progress: OnBytes | None) -
         with os.fdopen(descriptor, "wb") as file:
             for piece in download:
                 file.write(piece)
-                if progress is not None:
-                    progress(len(piece))
+                if on_progress is not None:
+                    on_progress(len(piece))
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)

@@ -7,10 +7,9 @@ the same. An inference is sent again only if SageMaker itself reports that the m
 
 from __future__ import annotations
 
-import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,13 +20,11 @@ from tritonforge.inference.client import Answer, Call, ModelError, ModelMetadata
 from tritonforge.inference.wire import decode_error, sagemaker_content_type, sagemaker_header_length
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client.errors import AwsError, translate_error
+from tritonforge.sagemaker.client.retries import INVOCATIONS, RetryPolicy
 from tritonforge.sagemaker.client.session import FOR_EVER, READ_TIMEOUT, Session
+from tritonforge.triton.service_limits import REAL_TIME_BODY, SERVERLESS_BODY, Limit
 
 __all__ = [
-    "ASYNCHRONOUS",
-    "PAUSES",
-    "REAL_TIME",
-    "SERVERLESS",
     "SESSION",
     "Endpoint",
     "EndpointAddress",
@@ -36,13 +33,6 @@ __all__ = [
     "build_size_error",
     "from_url",
 ]
-
-#: Bytes of a body that a real-time endpoint takes: "25 MB" (Amazon SageMaker, "Model Hosting FAQs"). AWS's megabyte is
-#: 1 048 576 bytes here: what it called 6 MB stands as 6 291 456 in its service model (InvokeEndpoint, BodyBlob).
-REAL_TIME: Final = 25 << 20
-#: The same for a serverless endpoint, "4 MB", and for an asynchronous one, "1 GB" (both from the same page).
-SERVERLESS: Final = 4 << 20
-ASYNCHRONOUS: Final = 1 << 30
 
 #: Options that say who asks, and where, by the argument of `Session` that they are.
 SESSION: Final[Mapping[str, str]] = {
@@ -113,15 +103,15 @@ def build_request(operation: str, endpoint_name: str, options: Mapping[str, str]
     return request
 
 
-def build_size_error(endpoint_name: str, size: int, limit: int, kind: str, *, instead: str) -> EncodeError:
-    """The error of a body above a limit."""
-    told = f"{limit >> 30} GB" if limit >= 1 << 30 else f"{limit >> 20} MB"
-    takes = f"{kind} takes {told} ({limit:,} bytes)"
-    return EncodeError(f"sagemaker://{endpoint_name}: the body has {size:,} bytes and {takes}; {instead}")
+def build_size_error(endpoint_name: str, size: int, limit: Limit, kind: str, *, instead: str) -> EncodeError:
+    """Return the error of a body above a limit."""
+    most = f"{limit.value >> 30} GB" if limit.value >= 1 << 30 else f"{limit.value >> 20} MB"
+    return EncodeError(
+        f"sagemaker://{endpoint_name}: the body has {size:,} bytes and {kind} takes {most} ({limit.value:,} bytes); "
+        f"{instead}"
+    )
 
 
-#: Seconds before each repetition of a call that was not run; every pause is cut by up to half at random.
-PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Codes by which SageMaker says that the model did not see a request: it was refused at the door, or the model is still
 #: being fetched or loaded. ServiceUnavailable and InternalFailure do not say so.
 _NOT_RUN: Final = frozenset({"ModelNotReadyException", "Throttling", "ThrottlingException", "TooManyRequestsException"})
@@ -174,25 +164,24 @@ class Endpoint:
         operation: str,
         invoke: Callable[[], dict[str, Any]],
         *,
-        pauses: Sequence[float] = PAUSES,
+        retries: RetryPolicy = INVOCATIONS,
         sleep: Callable[[float], None],
     ) -> dict[str, Any]:
-        """What an invocation answers.
+        """Call an operation that runs an inference, and return AWS's response.
 
-        boto3 itself would repeat one whose answer got lost, when it may have run already, so that ``invoke`` must be
-        one attempt. Here it is repeated, after ``pauses`` in seconds, where the code of SageMaker's error says that the
-        model did not see it. Raises as `map_errors`.
+        boto3 itself would repeat a call whose response was lost although it may have run, so that ``invoke`` must be
+        one attempt. It is repeated only if SageMaker's code of the error says that the model did not receive the
+        request. Raises as `map_errors`.
         """
-        for attempt, pause in enumerate((*pauses, None), start=1):
-            try:
-                with self.map_errors(operation, attempts=attempt):
-                    answer = invoke()
-                break
-            except RelayError as error:
-                if pause is None or error.code not in _NOT_RUN:
-                    raise
-                sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - keeps clients apart, guards nothing
-        return answer
+
+        def attempt(number: int) -> dict[str, Any]:
+            with self.map_errors(operation, attempts=number):
+                return invoke()
+
+        def was_not_run(error: TritonForgeError) -> bool:
+            return isinstance(error, RelayError) and error.code in _NOT_RUN
+
+        return retries.call(attempt, is_retryable=was_not_run, sleep=sleep)
 
     @contextmanager
     def map_errors(self, operation: str, *, attempts: int = 1) -> Iterator[None]:
@@ -269,8 +258,8 @@ class EndpointTransport:
     ``endpoint_url``, as boto3 finds them. ``timeout`` is in seconds for each wait for bytes, None waits for ever.
     ``options`` go with every inference: ``target_model`` (of a multi-model endpoint; a call's model goes before it),
     ``target_variant``, ``target_container_hostname``, ``inference_id``, ``custom_attributes``, ``session_id`` and
-    others: AWS's names in small letters; a call's own options go before them. ``pauses`` are the seconds before each
-    repetition of a call that SageMaker did not hand to the model.
+    others: AWS's names in small letters; a call's own options go before them. ``retries`` repeats calls that SageMaker
+    did not hand to the model.
 
     Raises MissingExtraError where boto3 is not installed, EncodeError and RequestError for what AWS would refuse.
     """
@@ -285,20 +274,20 @@ class EndpointTransport:
         endpoint_url: str | None = None,
         timeout: float | None = READ_TIMEOUT,
         options: Mapping[str, str] | None = None,
-        pauses: Sequence[float] = PAUSES,
+        retries: RetryPolicy = INVOCATIONS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.session = session or Session(region_name=region_name, profile_name=profile_name, endpoint_url=endpoint_url)
         self.endpoint = Endpoint(endpoint_name, self.session, owned=session is None)
         self.options = dict(options or {})
-        self._pauses, self._sleep = tuple(pauses), sleep
+        self._retries, self._sleep = retries, sleep
         build_request("InvokeEndpoint", endpoint_name, self.options)
         self._runtime = self.session.client(
             "sagemaker-runtime", attempts=1, read_timeout=FOR_EVER if timeout is None else timeout
         )
 
     def infer(self, call: Call) -> Answer:
-        """Carry one inference; what is above `REAL_TIME` or `SERVERLESS` is an EncodeError, before the call."""
+        """Carry one inference; a body that is too large is an EncodeError, before the call."""
         if call.model_version:
             raise EncodeError("a SageMaker endpoint serves one version of a model; leave model_version out")
         target = {} if call.model is None else {"target_model": call.model}
@@ -306,7 +295,7 @@ class EndpointTransport:
         self._weigh(call.payload.size, request.get("TargetVariant"))
         request |= {"ContentType": sagemaker_content_type(call.payload), "Body": call.payload.body}
         answer = self.endpoint.invoke(
-            "InvokeEndpoint", lambda: self._runtime.invoke_endpoint(**request), pauses=self._pauses, sleep=self._sleep
+            "InvokeEndpoint", lambda: self._runtime.invoke_endpoint(**request), retries=self._retries, sleep=self._sleep
         )
         with self.endpoint.map_errors("InvokeEndpoint"):
             body: bytes = answer["Body"].read()
@@ -326,10 +315,14 @@ class EndpointTransport:
         self.endpoint.close()
 
     def _weigh(self, size: int, variant: str | None) -> None:
-        if size > REAL_TIME:
-            raise build_size_error(self.endpoint.name, size, REAL_TIME, "a real-time endpoint", instead=_INSTEAD)
-        if size > SERVERLESS and self.endpoint.is_serverless(variant):
-            raise build_size_error(self.endpoint.name, size, SERVERLESS, "a serverless endpoint", instead=_INSTEAD)
+        if size > REAL_TIME_BODY.value:
+            raise build_size_error(
+                self.endpoint.name, size, REAL_TIME_BODY, "a real-time endpoint", instead=_INSTEAD
+            )
+        if size > SERVERLESS_BODY.value and self.endpoint.is_serverless(variant):
+            raise build_size_error(
+                self.endpoint.name, size, SERVERLESS_BODY, "a serverless endpoint", instead=_INSTEAD
+            )
 
 
 def from_url(url: str, *, timeout: float | None = READ_TIMEOUT, **options: Any) -> Transport:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields
 from tritonforge.sagemaker.endpoints.policies import Autoscaling, UpdatePolicy, drop_none
+from tritonforge.triton.service_limits import NAME
 
 __all__ = [
     "LONGEST_NAME",
@@ -183,7 +184,7 @@ class VpcConfig:
 
 
 #: SageMaker's names have 63 characters; a model's is the deployment's with two digests behind it.
-LONGEST_NAME: Final = 63 - len("-0123456789ab-01234567")
+LONGEST_NAME: Final = NAME.value - len("-0123456789ab-01234567")
 
 #: Where the archives lie in the bucket: PREFIX/NAME/DIGEST/model.tar.gz.
 PREFIX: Final = "tritonforge"

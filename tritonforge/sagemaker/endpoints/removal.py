@@ -7,7 +7,6 @@ own folder. Objects go before the models that name them, so that a removal that 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final
 
 from tritonforge.sagemaker.endpoints import resources, scalable_targets
 from tritonforge.sagemaker.endpoints.desired import DesiredResources
@@ -20,6 +19,7 @@ from tritonforge.sagemaker.endpoints.resources import (
     is_owned,
 )
 from tritonforge.sagemaker.plans.plan import Generation, Plan, Step
+from tritonforge.triton.service_limits import S3_DELETED_OBJECTS
 
 __all__ = [
     "abort_incomplete_uploads",
@@ -30,9 +30,6 @@ __all__ = [
     "prune_generations",
     "wait_deleted",
 ]
-
-#: What one DeleteObjects takes. Source: API DeleteObjects.
-_AT_ONCE: Final = 1000
 
 
 def plan_removal(name: str, observed: Observed) -> Plan:
@@ -214,8 +211,8 @@ def _delete_model(model: ObservedModel, why: str) -> Step:
 
 
 def _delete_objects(bucket: str, keys: Sequence[str], why: str) -> Iterator[Step]:
-    for start in range(0, len(keys), _AT_ONCE):
-        some = keys[start : start + _AT_ONCE]
+    for start in range(0, len(keys), S3_DELETED_OBJECTS.value):
+        some = keys[start : start + S3_DELETED_OBJECTS.value]
         yield Step(
             action="delete",
             service="s3",

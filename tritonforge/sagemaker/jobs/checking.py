@@ -9,14 +9,14 @@ from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.jobs.kinds import Kind
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.sagemaker.plans.executor import check_plan as check_plan
-from tritonforge.sagemaker.plans.plan import Plan
+from tritonforge.sagemaker.plans.plan import CheckedPlan, Plan
 
 __all__ = ["check"]
 
 _SERVICE: Final = "sagemaker"
 
 
-def check(plan: Plan, kind: Kind) -> None:
+def check(plan: Plan, kind: Kind) -> CheckedPlan:
     """Check every request of a plan against the service model and the documented limits; calls nothing.
 
     Raises:
@@ -33,4 +33,4 @@ def check(plan: Plan, kind: Kind) -> None:
             lines += [f"{each.place}: {each.sentence}" for each in check_limits(kind.create, step.request)]
     if lines:
         raise RequestError(f"AWS would refuse this {kind.noun.split()[-1]}:\n" + "\n".join(lines))
-    check_plan(plan)
+    return check_plan(plan)

@@ -254,7 +254,7 @@ class Contents:
         return sum(self.files.values())
 
 
-def read_contents(repository: Path, *, dereference: bool = False, progress: OnBytes | None = None) -> Contents:
+def read_contents(repository: Path, *, dereference: bool = False, on_progress: OnBytes | None = None) -> Contents:
     """What a package of this repository would hold, and its digest, without making it.
 
     A file that has the size and the modification time of the build's record is not read again; every other file is.
@@ -264,7 +264,7 @@ def read_contents(repository: Path, *, dereference: bool = False, progress: OnBy
     """
     listed = list_package(repository, dereference=dereference)
     known = read_recorded_hashes(repository, listed.files)
-    hashes = known | _hashed([item for item in listed.files if item.path not in known], progress)
+    hashes = known | _hashed([item for item in listed.files if item.path not in known], on_progress)
     return Contents(
         {item.path: item.size for item in listed.files}, compute_digest(hashes, listed.bare), listed.left_out, hashes
     )
@@ -313,7 +313,7 @@ def list_objects(repository: Path, *, dereference: bool = False) -> list[tuple[s
     return [(item.path, Path(item.source)) for item in listed.files]
 
 
-def _hashed(items: list[Item], progress: OnBytes | None) -> dict[str, str]:
+def _hashed(items: list[Item], on_progress: OnBytes | None) -> dict[str, str]:
     """The SHA-256 of each item's content by its path, on several cores."""
     if not items:
         return {}
@@ -323,8 +323,8 @@ def _hashed(items: list[Item], progress: OnBytes | None) -> dict[str, str]:
         nonlocal done
         with lock:
             done += size
-            if progress is not None:
-                progress(done, total)
+            if on_progress is not None:
+                on_progress(done, total)
 
     with ThreadPoolExecutor(min(_MAXIMAL_THREADS, len(os.sched_getaffinity(0)))) as pool:
         futures = {item.path: pool.submit(_sha256, item, moved) for item in items}

@@ -248,13 +248,13 @@ def write_package(
     dereference: bool = False,
     everything: bool = False,
     workers: int | None = None,
-    progress: OnBytes | None = None,
+    on_progress: OnBytes | None = None,
 ) -> Package:
     """Write the package of a repository, all of it or nothing; whether an image takes it is `prepare`'s to say.
 
     The digest is of the bytes that went into the archive; they are hashed, but for files that were not touched since a
     build hashed them. ``everything`` leaves nothing of the folder out. ``workers`` is the number of threads that
-    compress; the archive does not depend on it. ``progress`` is told the bytes of the files that are done.
+    compress; the archive does not depend on it. ``on_progress`` is told the bytes of the files that are done.
 
     Raises:
         PackageError: as `contents`, or a file changed while it was read, or the archive cannot be written.
@@ -269,7 +269,7 @@ def write_package(
     with placed(destination) as sink:
         with Gzip(sink, workers=workers) as stream:
             known = read_recorded_hashes(repository, listed.files, untouched=True)
-            archive = _Archive(stream, sum(item.size for item in listed.files), known, progress)
+            archive = _Archive(stream, sum(item.size for item in listed.files), known, on_progress)
             for item in listed.items:
                 if item.kind == "directory":
                     stream.write(_header(item, _DIRECTORY_MODE))
@@ -288,10 +288,10 @@ def write_package(
 
 
 class _Archive:
-    """The archive under way: files go in, and progress is told."""
+    """The archive under way: files go in, and progress is reported."""
 
-    def __init__(self, stream: Gzip, total: int, known: Mapping[str, str], progress: OnBytes | None) -> None:
-        self._stream, self._total, self._known, self._progress = stream, total, known, progress
+    def __init__(self, stream: Gzip, total: int, known: Mapping[str, str], on_progress: OnBytes | None) -> None:
+        self._stream, self._total, self._known, self._on_progress = stream, total, known, on_progress
         self._done = 0
 
     def file(self, item: Item) -> str:
@@ -322,8 +322,8 @@ class _Archive:
             self._stream.advance(size)
             left -= size
             self._done += size
-            if self._progress is not None:
-                self._progress(self._done, self._total)
+            if self._on_progress is not None:
+                self._on_progress(self._done, self._total)
         return whole.hexdigest() if known is None else known
 
 

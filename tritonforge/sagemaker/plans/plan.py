@@ -16,6 +16,7 @@ __all__ = [
     "SENSITIVE",
     "Action",
     "Change",
+    "CheckedPlan",
     "Generation",
     "Plan",
     "Progress",
@@ -120,6 +121,14 @@ class Plan:
     def count(self, *actions: Action) -> int:
         """How many steps are of one of these actions."""
         return sum(step.action in actions for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedPlan(Plan):
+    """A plan whose requests AWS's service models and documented limits allow.
+
+    `tritonforge.sagemaker.plans.executor.check_plan` makes it; a part of its steps is checked as well (`replace`).
+    """
 
 
 def resolve_outputs(value: Any, answers: Mapping[str, Mapping[str, Any]] | None) -> Any:

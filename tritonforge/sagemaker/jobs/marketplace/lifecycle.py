@@ -19,7 +19,7 @@ from tritonforge.sagemaker.jobs.matching import holds
 from tritonforge.sagemaker.jobs.training import uploading
 from tritonforge.sagemaker.jobs.training.local_data import Material
 from tritonforge.sagemaker.plans.executor import execute
-from tritonforge.sagemaker.plans.plan import Plan, Progress
+from tritonforge.sagemaker.plans.plan import CheckedPlan, Plan, Progress
 
 __all__ = ["Ended", "check", "create", "observe", "version", "watch"]
 
@@ -39,13 +39,13 @@ class Ended:
     reasons: tuple[str, ...]
 
 
-def check(plan: Plan, kind: Kind) -> None:
+def check(plan: Plan, kind: Kind) -> CheckedPlan:
     """Hold every request of a plan against what AWS takes; calls nothing.
 
     Raises:
         RequestError: with everything that AWS would refuse, one a line.
     """
-    checking.check(plan, kind)
+    return checking.check(plan, kind)
 
 
 def observe(session: Session, kind: Kind, name: str, *, group: str | None = None) -> Standing:
@@ -91,10 +91,10 @@ def create(plan: Plan, kind: Kind, session: Session, *, materials: Mapping[str, 
         RequestError: AWS would refuse a request; nothing was called.
         DeploymentError, ConnectError: AWS refused a call; what was done before it stays, and is not done again.
     """
-    check(plan, kind)
+    checked = check(plan, kind)
     (made,) = (step for step in plan.steps if step.operation == kind.create)
     execute(
-        replace(plan, steps=tuple(step for step in plan.steps if step is not made)),
+        replace(checked, steps=tuple(step for step in plan.steps if step is not made)),
         session,
         upload=lambda step: uploading.upload(step, session, materials, account=plan.account, progress=progress),
         progress=progress,

@@ -18,7 +18,7 @@ from tritonforge.sagemaker.jobs.log_tail import Lines
 from tritonforge.sagemaker.jobs.training import uploading
 from tritonforge.sagemaker.jobs.training.local_data import Material
 from tritonforge.sagemaker.plans.executor import count_bytes, execute
-from tritonforge.sagemaker.plans.plan import Plan, Progress
+from tritonforge.sagemaker.plans.plan import CheckedPlan, Plan, Progress
 from tritonforge.training.job.engine import MetricReader
 from tritonforge.training.job.rules import check_metric_regex
 from tritonforge.training.job.training_job import MetricDefinition
@@ -50,14 +50,14 @@ class Ended:
     billable: float
 
 
-def check(plan: Plan) -> None:
+def check(plan: Plan) -> CheckedPlan:
     """Hold every request of a plan against what AWS takes; calls nothing.
 
     Raises:
         RequestError: with everything that AWS would refuse, one a line.
         MissingExtraError: botocore, which carries the service models, is not installed.
     """
-    checking.check(plan, TRAINING)
+    return checking.check(plan, TRAINING)
 
 
 def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], progress: Progress) -> str:
@@ -67,10 +67,10 @@ def create(plan: Plan, session: Session, *, materials: Mapping[str, Material], p
         RequestError: AWS would refuse a request; nothing was called.
         DeploymentError, ConnectError: AWS refused a call; what was done before it stays, and is not done again.
     """
-    check(plan)
+    checked = check(plan)
     (job,) = (step for step in plan.steps if step.operation == TRAINING.create)
     execute(
-        replace(plan, steps=tuple(step for step in plan.steps if step is not job)),
+        replace(checked, steps=tuple(step for step in plan.steps if step is not job)),
         session,
         upload=lambda step: uploading.upload(step, session, materials, account=plan.account, progress=progress),
         progress=progress,
@@ -147,7 +147,7 @@ def download(session: Session, artifact: str, target: Path, *, progress: Progres
             raise DeploymentError(
                 f"{artifact}: the model is not there; the program left none in /opt/ml/model, or it was removed since"
             )
-        store.download(artifact, target, progress=count_bytes(progress, found.size))
+        store.download(artifact, target, on_progress=count_bytes(progress, found.size))
         return (target,)
     objects = [each for each in store.list_objects(artifact) if not each.uri.endswith("/")]
     if not objects:
@@ -159,7 +159,7 @@ def download(session: Session, artifact: str, target: Path, *, progress: Progres
     for each, path in zip(objects, paths, strict=True):
         if ".." in path.parts:
             raise DeploymentError(f"{each.uri}: the file would lie outside of {target}; it is not fetched")
-        store.download(each.uri, path, progress=told)
+        store.download(each.uri, path, on_progress=told)
     return tuple(paths)
 
 

@@ -46,7 +46,7 @@ def _send(
         {key.removeprefix(below): material.files[key] for key in missing},
         f"s3://{bucket}/{below}",
         digests={key.removeprefix(below): material.digests[key] for key in missing},
-        progress=told,
+        on_progress=told,
     )
 
 

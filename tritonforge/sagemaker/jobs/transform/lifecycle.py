@@ -13,7 +13,7 @@ from tritonforge.sagemaker.jobs import checking, creation, polling
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.log_tail import Lines
 from tritonforge.sagemaker.plans.executor import execute
-from tritonforge.sagemaker.plans.plan import Plan, Progress
+from tritonforge.sagemaker.plans.plan import CheckedPlan, Plan, Progress
 
 __all__ = ["Ended", "check", "create", "stop", "watch"]
 
@@ -32,14 +32,14 @@ class Ended:
     seconds: float
 
 
-def check(plan: Plan) -> None:
+def check(plan: Plan) -> CheckedPlan:
     """Hold every request of a plan against what AWS takes; calls nothing.
 
     Raises:
         RequestError: with everything that AWS would refuse, one a line.
         MissingExtraError: botocore, which carries the service models, is not installed.
     """
-    checking.check(plan, TRANSFORM)
+    return checking.check(plan, TRANSFORM)
 
 
 def create(plan: Plan, session: Session, *, materials: Mapping[str, LocalRepository], progress: Progress) -> str:
@@ -49,12 +49,12 @@ def create(plan: Plan, session: Session, *, materials: Mapping[str, LocalReposit
         RequestError: AWS would refuse a request; nothing was called.
         DeploymentError, ConnectError: AWS refused a call; what was done before it stays.
     """
-    check(plan)
+    checked = check(plan)
     (job,) = (step for step in plan.steps if step.operation == TRANSFORM.create)
     execute(
-        replace(plan, steps=tuple(step for step in plan.steps if step is not job)),
+        replace(checked, steps=tuple(step for step in plan.steps if step is not job)),
         session,
-        materials=materials,
+        repositories=materials,
         progress=progress,
     )
     progress.begin(f"create transform job {job.name}")
