@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,17 +14,22 @@ import click
 from rich.markup import escape
 
 from tritonforge.building import build_definitions
-from tritonforge.cli.deployment.deploying import agreed
-from tritonforge.cli.deployment.flags import place_flags
-from tritonforge.cli.deployment.subjects import deployment_of, is_definition
+from tritonforge.cli.deployment import confirm_plan
+from tritonforge.cli.options import AwsOptions
+from tritonforge.cli.options import option as add_option
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
 from tritonforge.repository.definition.loading import load
 from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.endpoints import Deployment, Plan
-from tritonforge.sagemaker.endpoints.desired import deployment_folder
-from tritonforge.sagemaker.endpoints.local_repository import LocalRepository, check_repositories, open_repository
+from tritonforge.sagemaker.endpoints.local_repository import (
+    LocalRepository,
+    check_repositories,
+    find_deployment,
+    is_definition,
+    open_repository,
+)
 from tritonforge.sagemaker.endpoints.observation import find_role_arn, observe
 from tritonforge.sagemaker.jobs.kinds import TRANSFORM
 from tritonforge.sagemaker.jobs.naming import job_name, plain
@@ -69,6 +74,14 @@ class _Planned:
     plan: Plan
     materials: Mapping[str, LocalRepository]
     said: tuple[str, ...] = ()
+
+
+def place_flags(command: _Command) -> _Command:
+    """Add --region, --profile and --endpoint-url, each as a parameter of its own."""
+    for item in reversed(fields(AwsOptions)):
+        declarations, attributes = item.metadata["option"]
+        command = add_option(*declarations, item.name, **attributes)(command)
+    return command
 
 
 def fleet_flags(command: _Command) -> _Command:
@@ -132,7 +145,7 @@ def on_sagemaker(job: TransformJob, model: Path, *, report: str, **flags: Any) -
             show(made.plan, as_json=as_json, only_plan=flags["only_plan"], said=made.said)
             if flags["only_plan"]:
                 return 0
-            agreed(yes=flags["yes"], json_wanted=as_json)
+            confirm_plan(yes=flags["yes"], as_json=as_json)
             lifecycle.create(made.plan, session, materials=made.materials, progress=progress)
         if flags["no_wait"]:
             progress.end()
@@ -172,9 +185,8 @@ def _planned(
         yield _Planned(planning.plan_existing(job, region=session.region, account=session.get_account()), {})
         return
     definitions = load(model) if is_definition(model) else None
-    deployment = deployment_of(definitions, name=None) or Deployment(
-        name=plain(definitions.folder.name if definitions else _base(model))
-    )
+    described = None if definitions is None else find_deployment(definitions, name=None)
+    deployment = described or Deployment(name=plain(definitions.folder.name if definitions else _base(model)))
     built = model
     if definitions is not None:
         built = Path("build") / definitions.folder.name
@@ -192,7 +204,7 @@ def _planned(
         progress.begin("judge the repository for the image")
         found = check_repositories(deployment, {"": material}, region=session.region)
         progress.begin("look at what AWS has")
-        seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=deployment_folder(deployment))
+        seen = observe(session, name=deployment.name, bucket=deployment.bucket, folder=deployment.folder)
         plan, _ = planning.plan(job, deployment, {"": material.content}, seen)
         yield _Planned(plan, {"": material}, tuple(f"{each.code} {each.path}: {each.message}" for each in found))
 

@@ -12,7 +12,7 @@ import click
 from rich.markup import escape
 
 from tritonforge.cli.assignments import assigned
-from tritonforge.cli.deployment.flags import place_flags
+from tritonforge.cli.fleet import place_flags
 from tritonforge.cli.printing import echo
 from tritonforge.cli.publishing import samples_of
 from tritonforge.cli.terminal import Steps, err, out, steps
@@ -227,7 +227,7 @@ def _carried(
     flags: Mapping[str, Any],
 ) -> int:
     """Make the plan, show it, carry it out when it is agreed to, and watch what comes of it."""
-    from tritonforge.cli.deployment.deploying import agreed
+    from tritonforge.cli.deployment import confirm_plan
     from tritonforge.cli.watching import show, watched
     from tritonforge.sagemaker.client import Session
     from tritonforge.sagemaker.endpoints.observation import find_role_arn
@@ -251,7 +251,7 @@ def _carried(
                 return 0
             arn = name
             if made.steps:
-                agreed(yes=flags["yes"], json_wanted=as_json)
+                confirm_plan(yes=flags["yes"], as_json=as_json)
                 arn = lifecycle.create(made, kind, session, materials=found, progress=progress)
             elif made.notes:
                 arn = made.notes[0].removeprefix("it is ")

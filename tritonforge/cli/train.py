@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tritonforge.cli import fleet, train_fleet
-from tritonforge.cli.deployment.flags import place_flags
+from tritonforge.cli.fleet import place_flags
 from tritonforge.cli.limit_flags import limit_flags, limits_of
 from tritonforge.cli.printing import echo
 from tritonforge.cli.stopping import signals

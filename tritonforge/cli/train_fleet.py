@@ -14,7 +14,7 @@ import click
 from rich.markup import escape
 
 from tritonforge.cli.assignments import assigned
-from tritonforge.cli.deployment.deploying import agreed
+from tritonforge.cli.deployment import confirm_plan
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out, steps
 from tritonforge.cli.watching import COLOURS, show, told_line, watched
@@ -119,7 +119,7 @@ def on_sagemaker(job: TrainingJob, program: Path, *, report: str, **flags: Any) 
             show(plan, as_json=as_json, only_plan=flags["only_plan"])
             if flags["only_plan"]:
                 return 0
-            agreed(yes=flags["yes"], json_wanted=as_json)
+            confirm_plan(yes=flags["yes"], as_json=as_json)
             lifecycle.create(plan, session, materials=found, progress=progress)
         if flags["no_wait"]:
             progress.end()

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.endpoints import Deployment, Plan, plan_deployment, plan_removal
-from tritonforge.sagemaker.endpoints.desired import deployment_folder
-from tritonforge.sagemaker.endpoints.local_repository import check_repositories, open_repository
+from tritonforge.sagemaker.endpoints import Deployment, Plan
+from tritonforge.sagemaker.endpoints.deployer import EndpointDeployment, EndpointRemoval
+from tritonforge.sagemaker.endpoints.local_repository import DeploymentSources
 from tritonforge.sagemaker.endpoints.observation import observe
 from tritonforge.sagemaker.endpoints.resources import DEPLOYMENT, Observed
-from tritonforge.sagemaker.plans.executor import check_plan, execute, wait_until_settled
 from tritonforge.sagemaker.plans.plan import Progress
 
 
@@ -32,7 +31,7 @@ def make_repository(place: Path, *, size: int = 1000, seed: int = 0) -> Path:
 
 def seen(session: Session, wanted: Deployment) -> Observed:
     """What AWS has of a deployment."""
-    return observe(session, name=wanted.name, bucket=wanted.bucket, folder=deployment_folder(wanted))
+    return observe(session, name=wanted.name, bucket=wanted.bucket, folder=wanted.folder)
 
 
 def deploy(
@@ -45,28 +44,21 @@ def deploy(
     only_plan: bool = False,
 ) -> Plan:
     """Deploy; the plan that was carried out, or with ``only_plan`` only made."""
-    with open_repository(repository) as material:
-        check_repositories(wanted, {"": material}, region=session.region)
-        settle_first(session, wanted)
-        made = plan_deployment(wanted, {"": material.content}, seen(session, wanted), prune=prune)
-        checked = check_plan(made)
+    sources = DeploymentSources.load([repository])
+    with EndpointDeployment(
+        wanted, sources, session, keep=prune, is_preview=only_plan, progress=progress
+    ) as deployment:
+        plan = deployment.plan()
         if not only_plan:
-            execute(checked, session, repositories={"": material}, progress=progress)
-    return made
-
-
-def settle_first(session: Session, wanted: Deployment) -> None:
-    """Wait for what another run has begun."""
-    from tritonforge.sagemaker.plans.plan import SilentProgress
-
-    wait_until_settled(session, wanted.name, SilentProgress())
+            deployment.submit()
+    return plan
 
 
 def destroy(session: Session, wanted: Deployment) -> Plan:
     """Remove a deployment."""
-    made = plan_removal(wanted.name, seen(session, wanted))
-    execute(check_plan(made), session)
-    return made
+    with EndpointRemoval(wanted, session) as removal:
+        removal.submit()
+        return removal.plan()
 
 
 def operations(made: Plan) -> list[str]:

@@ -30,6 +30,8 @@ from tritonforge.sagemaker.endpoints import (
     TargetTracking,
     Variant,
 )
+from tritonforge.sagemaker.endpoints.deployer import EndpointDeployment
+from tritonforge.sagemaker.endpoints.local_repository import DeploymentSources
 
 TRACKING = TargetTracking(target_value=70, predefined_metric_type="SageMakerVariantInvocationsPerInstance")
 
@@ -102,7 +104,7 @@ def test_a_failed_creation_is_told_and_the_next_run_mends_it(
     session: Session, wanted: Deployment, repository: Path, name: str
 ) -> None:
     """A failed endpoint is deleted and created anew."""
-    with pytest.raises(DeploymentError, match=r"failed with .* did not pass the ping health check\. Mend"):
+    with pytest.raises(DeploymentError, match=r"failed with .* did not pass the ping health check\. Fix the cause"):
         deploy(session, replace(wanted, environment={"BROKEN": "1"}), repository)
     assert status(session, name)[0] == "Failed"
     made = deploy(session, wanted, repository)
@@ -265,20 +267,14 @@ def test_a_repository_that_would_not_run_is_not_sent(
 
 
 def test_a_repository_that_changes_under_the_plan_is_noticed(
-    session: Session, wanted: Deployment, repository: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    session: Session, wanted: Deployment, repository: Path, name: str
 ) -> None:
     """What goes up is what was planned, or nothing."""
-    from tritonforge.sagemaker.plans import executor
-
-    checked = executor.check_plan
-
-    def late(made: object) -> None:
+    with EndpointDeployment(wanted, DeploymentSources.load([repository]), session) as deployment:
+        deployment.plan()
         (repository / "echo" / "1" / "model.py").write_text("# another\n")
-        checked(made)  # type: ignore[arg-type]  # the plan
-
-    monkeypatch.setattr(executor, "check_plan", late)
-    with pytest.raises(DeploymentError, match="has changed since the plan was made"):
-        deploy(session, wanted, repository)
+        with pytest.raises(DeploymentError, match="has changed since the plan was made"):
+            deployment.submit()
     assert everything(session, name)["objects"] == []
 
 

@@ -112,7 +112,7 @@ def test_a_person_is_asked(
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
     done = CliRunner().invoke(cli, ["deploy", str(repository), *flags], input=f"{reply}\n", standalone_mode=False)
     assert "+ endpoint" in done.output
-    assert "Carry this out?" in done.output
+    assert "Apply this plan?" in done.output
     assert bool(everything(session, name)["endpoints"]) is (reply == "y")
 
 
@@ -182,13 +182,13 @@ def test_variants_and_multi_model_from_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--detailed-exitcode"], "goes with --plan"),
-        (["--keep", "2"], "goes with --prune"),
-        (["--env", "A"], "write NAME=VALUE"),
-        (["--variant", "a"], "write NAME=PATH"),
+        (["--detailed-exitcode"], "needs --plan"),
+        (["--keep", "2"], "needs --prune"),
+        (["--env", "A"], "expected NAME=VALUE"),
+        (["--variant", "a"], "expected NAME=PATH"),
         (["--autoscaling", "1:2"], "MIN:MAX:TARGET"),
         (["--canary", "10%", "--rolling", "10%"], "exclude each other"),
-        (["--subnet", "subnet-1"], "go together"),
+        (["--subnet", "subnet-1"], "need each other"),
         (["--serverless", "lots"], "MB:N"),
     ],
 )

@@ -46,7 +46,7 @@ def answer(status: int, code: str) -> Callable[[Any, str], Any]:
     """An answer of AWS's with an error, in the form of the service that was asked."""
 
     def made(request: Any, service: str) -> AWSResponse:
-        if service in ("s3", "sts", "cloudwatch"):
+        if service in ("s3", "sts"):
             error = f"<Error><Code>{code}</Code><Message>made for a test</Message></Error>"
             body = error if service == "s3" else f"<ErrorResponse>{error}</ErrorResponse>"
         else:

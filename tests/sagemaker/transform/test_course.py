@@ -14,7 +14,6 @@ import pytest
 from tritonforge.errors import DefinitionError, DeploymentError, RequestError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.endpoints.desired import deployment_folder
 from tritonforge.sagemaker.endpoints.local_repository import open_repository
 from tritonforge.sagemaker.endpoints.observation import observe
 from tritonforge.sagemaker.jobs import creation, naming, polling
@@ -209,7 +208,7 @@ def test_a_repository_becomes_archive_model_and_job(account: Any, session: Sessi
     with open_repository(repository) as material:
 
         def planned(one: TransformJob) -> tuple[Any, TransformJob]:
-            seen = observe(session, name="planned", bucket=None, folder=deployment_folder(deployment))
+            seen = observe(session, name="planned", bucket=None, folder=deployment.folder)
             return planning.plan(one, deployment, {"": material.content}, seen)
 
         first, named = planned(wanted)

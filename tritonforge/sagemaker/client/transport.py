@@ -316,13 +316,9 @@ class EndpointTransport:
 
     def _weigh(self, size: int, variant: str | None) -> None:
         if size > REAL_TIME_BODY.value:
-            raise build_size_error(
-                self.endpoint.name, size, REAL_TIME_BODY, "a real-time endpoint", instead=_INSTEAD
-            )
+            raise build_size_error(self.endpoint.name, size, REAL_TIME_BODY, "a real-time endpoint", instead=_INSTEAD)
         if size > SERVERLESS_BODY.value and self.endpoint.is_serverless(variant):
-            raise build_size_error(
-                self.endpoint.name, size, SERVERLESS_BODY, "a serverless endpoint", instead=_INSTEAD
-            )
+            raise build_size_error(self.endpoint.name, size, SERVERLESS_BODY, "a serverless endpoint", instead=_INSTEAD)
 
 
 def from_url(url: str, *, timeout: float | None = READ_TIMEOUT, **options: Any) -> Transport:

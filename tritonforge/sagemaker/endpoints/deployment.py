@@ -14,6 +14,7 @@ from typing import Any, Final
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields
 from tritonforge.sagemaker.endpoints.policies import Autoscaling, UpdatePolicy, drop_none
+from tritonforge.sagemaker.endpoints.resources import build_archive_key
 from tritonforge.triton.service_limits import NAME
 
 __all__ = [
@@ -289,6 +290,17 @@ class Deployment(_Served):
         if twice:
             raise DefinitionError(f"deployment {self.name}: two variants are named {twice[0]!r}")
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
+
+    @property
+    def folder(self) -> str:
+        """The key below which everything of the deployment lies in its bucket; ends with a slash."""
+        return build_archive_key(self.prefix, self.name, "")
+
+    @property
+    def repositories(self) -> tuple[str, ...]:
+        """The repositories that variants name, in their order."""
+        variants = (*self.variants, *self.shadow_variants)
+        return tuple(dict.fromkeys(variant.repository for variant in variants if variant.repository is not None))
 
     def list_variants(self) -> tuple[Variant, ...]:
         """The variants that answer, with everything that they take from the deployment filled in."""

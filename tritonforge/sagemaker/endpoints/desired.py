@@ -21,7 +21,7 @@ from tritonforge.sagemaker.endpoints.policies import (
     drop_none,
 )
 
-__all__ = ["DesiredResources", "Upload", "build_desired", "choose_bucket", "deployment_folder"]
+__all__ = ["DesiredResources", "Upload", "build_desired", "choose_bucket"]
 
 _ARCHIVE: Final = "model.tar.gz"
 
@@ -71,11 +71,6 @@ class DesiredResources:
 def choose_bucket(deployment: Deployment, *, region: str, account: str) -> str:
     """The bucket of the archives: the one given, or SageMaker's default one."""
     return deployment.bucket or f"sagemaker-{region}-{account}"
-
-
-def deployment_folder(deployment: Deployment) -> str:
-    """The folder in the bucket below which everything of the deployment lies; ends with a slash."""
-    return resources.build_archive_key(deployment.prefix, deployment.name, "").rstrip("/") + "/"
 
 
 def build_desired(

@@ -1,71 +1,196 @@
-"""The repositories of a deployment on this disk: read, and checked for the image before they go to AWS."""
+"""The repositories of a deployment on this disk: built, opened, and checked for the image before their upload."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tritonforge import temporary
+from tritonforge.building import BuildProgress, build_definitions
 from tritonforge.errors import DefinitionError, ValidationError
+from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.sagemaker.endpoints.container import build_environment, choose_image
 from tritonforge.sagemaker.endpoints.deployment import Content, Deployment
 from tritonforge.sagemaker.package import check_package, find_default_model, read_contents, unpack
+from tritonforge.sagemaker.plans.plan import Progress, SilentProgress
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.views import build
 from tritonforge.validation.tree_reader import read_tree
 
-__all__ = ["LocalRepository", "check_repositories", "open_repository"]
+__all__ = [
+    "DeploymentSources",
+    "LocalRepository",
+    "check_repositories",
+    "find_deployment",
+    "is_definition",
+    "open_repository",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class LocalRepository:
-    """A repository: its folder, the archive that it was unpacked from, if it was, and what a plan knows of it."""
+    """A repository: its directory, what a plan reads of it, and the archive that it was unpacked from, if it was."""
 
     folder: Path
     content: Content
     archive: Path | None = None
 
 
-@contextlib.contextmanager
-def open_repository(path: Path) -> Iterator[LocalRepository]:
-    """A built repository, or an archive of one, which is unpacked for the length of the context.
+@dataclass(frozen=True, slots=True)
+class DeploymentSources:
+    """The paths that are deployed: built repositories, archives, and definitions, which are loaded."""
+
+    paths: Sequence[Path]
+    definitions: Mapping[Path, Definitions]
+    #: The directory to which the repositories of variants are relative: that of the first path if it is a definition.
+    base: Path = Path()
+
+    @classmethod
+    def load(cls, paths: Sequence[Path]) -> DeploymentSources:
+        """Load the definitions among some paths.
+
+        Raises:
+            DefinitionError: a definition is invalid.
+        """
+        definitions = {path: load(path) for path in paths if is_definition(path)}
+        first = definitions.get(paths[0]) if paths else None
+        return cls(tuple(paths), definitions, Path() if first is None else first.folder)
+
+    def describe_deployment(self, *, name: str | None = None) -> Deployment:
+        """Return the deployment of the first path: the one that its definition binds, or one with defaults only.
+
+        Args:
+            name: the deployment's name; without one it is the definition's or the path's.
+
+        Raises:
+            DefinitionError: the definition binds several, and none of this name, or there is no path and no name.
+        """
+        first = self.definitions.get(self.paths[0]) if self.paths else None
+        described = None if first is None else find_deployment(first, name=name)
+        if described is not None:
+            return replace(described, name=name or described.name)
+        if name is None:
+            if not self.paths:
+                raise DefinitionError("the deployment needs a name; give --name")
+            path = self.paths[0] if first is None else first.folder
+            name = re.sub(r"[^a-zA-Z0-9]+", "-", _strip_suffix(path)).strip("-")
+        return Deployment(name=name)
+
+    @contextmanager
+    def open_repositories(
+        self, deployment: Deployment, *, progress: Progress | None = None
+    ) -> Iterator[Mapping[str, LocalRepository]]:
+        """Open every repository of a deployment, by the name that its variants use: "" is the deployment's own.
+
+        A definition is built into build/NAME.
+
+        Raises:
+            DefinitionError, PackageError, ArtifactError: a path is not a repository, or cannot be built or read.
+        """
+        shown = SilentProgress() if progress is None else progress
+        if len(self.paths) > 1 and not deployment.multi_model:
+            raise DefinitionError(
+                "several paths are given for one model; use --multi-model, or --variant NAME=PATH for several variants"
+            )
+        repositories: dict[str, LocalRepository] = {}
+        with ExitStack() as files:
+
+            def open_source(path: Path, definitions: Definitions | None) -> LocalRepository:
+                built = path if definitions is None else build_definition(definitions, shown)
+                return files.enter_context(open_repository(built))
+
+            for path in self.paths:
+                key = _strip_suffix(path) if deployment.multi_model else ""
+                if key in repositories:
+                    raise DefinitionError(
+                        f"two paths are named {key}; the models of a multi-model endpoint must differ"
+                    )
+                repositories[key] = open_source(path, self.definitions.get(path))
+            for name in () if deployment.multi_model else deployment.repositories:
+                path = self.base / name
+                repositories[name] = open_source(path, load(path) if is_definition(path) else None)
+            yield repositories
+
+
+def is_definition(path: Path) -> bool:
+    """Return True if a path is a definition: a Python file, or a directory with a definition.py."""
+    return path.suffix == ".py" or (path / "definition.py").is_file()
+
+
+def find_deployment(definitions: Definitions, *, name: str | None) -> Deployment | None:
+    """Return the deployment that a definition binds, of several the one of this name; None if it binds none.
 
     Raises:
-        DefinitionError: there is neither.
+        DefinitionError: it binds several, and none of this name.
+    """
+    deployments = {value.name: value for value in definitions.bound.values() if isinstance(value, Deployment)}
+    if len(deployments) <= 1:
+        return next(iter(deployments.values()), None)
+    if name not in deployments:
+        raise DefinitionError(
+            f"{definitions.path.name} has the deployments {', '.join(sorted(deployments))}; choose one with --name"
+        )
+    return deployments[name]
+
+
+def build_definition(definitions: Definitions, progress: Progress) -> Path:
+    """Build a definition into build/NAME and return that directory."""
+
+    def show(event: BuildProgress) -> None:
+        if event.kind == "step":
+            progress.begin(event.message)
+        elif event.kind == "note":
+            progress.say(event.message)
+        else:
+            progress.moved(event.done, event.total)
+
+    destination = Path("build") / definitions.folder.name
+    build_definitions(definitions, destination, on_progress=show)
+    return destination
+
+
+def _strip_suffix(path: Path) -> str:
+    """Return the last name of a path, without ``.tar.gz``."""
+    return path.resolve().name.removesuffix(".tar.gz")
+
+
+@contextmanager
+def open_repository(path: Path) -> Iterator[LocalRepository]:
+    """Open a built repository, or an archive of one, which is unpacked for the length of the context.
+
+    Raises:
+        DefinitionError: the path does not exist.
         PackageError: the archive is unsafe or damaged, or the repository cannot be packed.
     """
     if path.is_dir():
-        yield LocalRepository(path, _content(path, size=None))
+        yield LocalRepository(path, _read_content(path, size=None))
     elif path.is_file():
         with temporary.folder("archive") as parent:
             folder = Path(parent) / "repository"
             unpack(path, folder)
-            yield LocalRepository(folder, _content(folder, size=path.stat().st_size), archive=path)
+            yield LocalRepository(folder, _read_content(folder, size=path.stat().st_size), archive=path)
     else:
-        raise DefinitionError(f"{path}: there is nothing; give a built repository, a model.tar.gz, or a definition")
+        raise DefinitionError(f"{path}: not found; give a built repository, a model.tar.gz, or a definition")
 
 
-def _content(folder: Path, *, size: int | None) -> Content:
-    found = read_contents(folder)
-    return Content(
-        digest=found.digest,
-        size=found.size if size is None else size,
-        default_model=find_default_model(folder),
-        batches=_batches(folder),
-        files=found.files,
-    )
-
-
-def _batches(folder: Path) -> bool:
-    """Whether a model of the repository collects requests into batches."""
+def _read_content(folder: Path, *, size: int | None) -> Content:
+    contents = read_contents(folder)
     context = build(read_tree(folder), target="sagemaker")
-    return any(
+    batches = any(
         model.max_batch_size > 1
         and not model.is_ensemble
         and any(model.document.one(name) is not None for name in ("dynamic_batching", "sequence_batching"))
         for model in context.models.values()
+    )
+    return Content(
+        digest=contents.digest,
+        size=contents.size if size is None else size,
+        default_model=find_default_model(folder),
+        batches=batches,
+        files=contents.files,
     )
 
 
