@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from tritonforge.emulator import runtime_protocol
 from tritonforge.emulator.asynchronous_inference import AsyncJob, AsyncQueue
+from tritonforge.emulator.control.fleet import ComponentHost
 from tritonforge.emulator.data_capture import CapturedExchange, CaptureRecorder
 from tritonforge.emulator.emulated_s3 import EmulatedS3
 from tritonforge.emulator.interfaces import (
@@ -147,10 +148,6 @@ class Runtime:
             return runtime_protocol.build_error(
                 f"Endpoint {name} has no ExplainerConfig and does not support EnableExplanations."
             )
-        if "InferenceComponentName" in given:
-            return runtime_protocol.build_error(
-                f"Endpoint {name} has no inference components and does not support inference component name header."
-            )
         return None
 
     def _synchronous(
@@ -160,7 +157,8 @@ class Runtime:
         given: Mapping[str, str],
         place: runtime_protocol.EndpointLocation,
     ) -> Response:
-        variant = self._choose(endpoint, given.get("TargetVariant", ""))
+        component = given.get("InferenceComponentName", "")
+        variant = self._choose(endpoint, given.get("TargetVariant", "") or _find_host(endpoint, component))
         if variant is None:
             if "TargetVariant" in given:
                 return runtime_protocol.build_error(
@@ -297,12 +295,37 @@ class Runtime:
                 return None
 
 
+def _find_host(endpoint: LiveEndpoint, component: str) -> str:
+    """Return the name of the variant that hosts an inference component, empty if there is none."""
+    for variant in endpoint.variants if component else ():
+        if isinstance(variant.container, ComponentHost) and variant.container.find(component) is not None:
+            return variant.name
+    return ""
+
+
 def _find_container(endpoint: LiveEndpoint, variant: LiveVariant, given: Mapping[str, str]) -> Container | Response:
     """The container that a request is for, or why there is none.
 
     The developer guide, "Invoke a multi-container endpoint with direct invocation", names the three errors; the
     sentences are ours.
     """
+    component = given.get("InferenceComponentName", "")
+    if isinstance(variant.container, ComponentHost):
+        if not component:
+            # Sentence and code: BerriAI/litellm pull request 37766, langchain-ai/langchain issue 16150.
+            return runtime_protocol.build_error(
+                "Inference Component Name header is required for endpoints to which you plan to deploy inference "
+                "components. Please include Inference Component Name header or consider using SageMaker models.",
+                ErrorCode="INFERENCE_COMPONENT_NAME_MISSING",
+            )
+        return variant.container.find(component) or runtime_protocol.build_error(
+            f"Inference component {component} of endpoint {endpoint.name} not found, or it does not serve."
+        )
+    if component:
+        return runtime_protocol.build_error(
+            f"Endpoint {endpoint.name} has no inference components and does not support inference component name "
+            "header."
+        )
     hostname = given.get("TargetContainerHostname", "")
     if not variant.targets:
         if not hostname:

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 from tritonforge.emulator.control import (
     algorithms,
     endpoints,
+    inference_components,
     model_packages,
     models,
     registry_entries,
@@ -147,6 +148,7 @@ def _parse_time(value: Any, place: str) -> float:
 _MODULES: Final = (
     models,
     endpoints,
+    inference_components,
     transform_jobs,
     training_jobs,
     algorithms,
@@ -161,6 +163,7 @@ _KINDS: Final[tuple[tuple[AnyKind, type[JobRunner[Any]] | None], ...]] = (
     (models.MODEL, None),
     (endpoints.ENDPOINT_CONFIG, None),
     (endpoints.ENDPOINT, DeploymentRunner),
+    (endpoints.INFERENCE_COMPONENT, inference_components.InferenceComponentRunner),
     (transform_jobs.TRANSFORM_JOB, TransformRunner),
     (training_jobs.TRAINING_JOB, TrainingRunner),
     (registry_entries.MODEL_PACKAGE_GROUP, None),
@@ -278,9 +281,12 @@ class AutoscalingGate:
         """The sentences are ours; application-autoscaling checks the same."""
         named = _RESOURCE.fullmatch(resource)
         if named is None:
-            if resource.startswith("inference-component/"):
-                raise invalid(f"tritonforge's emulator has no inference components, and so no {resource}.")
-            raise invalid(f"Resource ID {resource} is not of the form endpoint/<endpoint>/variant/<variant>.")
+            name = resource.removeprefix("inference-component/")
+            if name == resource:
+                raise invalid(f"Resource ID {resource} is not of the form endpoint/<endpoint>/variant/<variant>.")
+            if self._store.find(endpoints.INFERENCE_COMPONENT, region, name) is None:
+                raise invalid(f'Could not find inference component "{name}" of resource ID {resource}.')
+            return
         endpoint = self._store.find(endpoints.ENDPOINT, region, named["endpoint"])
         if endpoint is None:
             raise invalid(f'Could not find endpoint "{named["endpoint"]}" of resource ID {resource}.')

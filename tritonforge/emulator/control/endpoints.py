@@ -6,19 +6,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import endpoint_states, paging
 from tritonforge.emulator.control.api_errors import invalid, raise_violations, variants_absent
 from tritonforge.emulator.control.models import MODEL
-from tritonforge.emulator.control.records import Endpoint, PendingDeployment, Resource, VariantState
+from tritonforge.emulator.control.records import Endpoint, PendingDeployment, Resource, StatusRecord, VariantState
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resources import InstanceUsage, ResourceKind
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.sagemaker.limits import check_limits
 
-__all__ = ["ENDPOINT", "ENDPOINT_CONFIG", "OPERATIONS", "describe_endpoint", "summarize_endpoint"]
+__all__ = [
+    "ENDPOINT",
+    "ENDPOINT_CONFIG",
+    "INFERENCE_COMPONENT",
+    "OPERATIONS",
+    "InferenceComponent",
+    "describe_endpoint",
+    "summarize_endpoint",
+]
 
 
 def _list_usage(endpoint: Endpoint) -> Iterable[InstanceUsage]:
@@ -30,9 +39,33 @@ def _list_usage(endpoint: Endpoint) -> Iterable[InstanceUsage]:
         yield InstanceUsage(variant.config.get("InstanceType", ""), "endpoint usage", variant.desired_instances)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceComponent(StatusRecord):
+    """An inference component of an endpoint. ``model`` is a copy of the model that its specification names.
+
+    The members ``next_`` are those of an update in progress, ``deployment`` is its DeploymentConfig.
+    """
+
+    endpoint: str
+    variant: str
+    specification: Mapping[str, Any]
+    model: Mapping[str, Any]
+    copies: int = 0
+    desired_copies: int = 1
+    next_specification: Mapping[str, Any] | None = None
+    next_model: Mapping[str, Any] | None = None
+    deployment: Mapping[str, Any] | None = None
+
+
 ENDPOINT_CONFIG: Final = ResourceKind(name="endpoint-config", noun="endpoint configuration", record=Resource)
 ENDPOINT: Final = ResourceKind(
     name="endpoint", noun="endpoint", record=Endpoint, usage=_list_usage, log_group="/aws/sagemaker/Endpoints"
+)
+INFERENCE_COMPONENT: Final = ResourceKind(
+    name="inference-component",
+    noun="inference component",
+    record=InferenceComponent,
+    log_group="/aws/sagemaker/InferenceComponents",
 )
 
 #: Members that are shown as the variant's configuration has them.
@@ -216,7 +249,14 @@ def _update_weights(context: RequestContext, request: Mapping[str, Any]) -> Mapp
 
 
 def _delete_endpoint(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    _begin(context, context.change(ENDPOINT, request["EndpointName"], endpoint_states.begin_deletion))
+    with context.store.lock:
+        endpoint = context.find(ENDPOINT, request["EndpointName"])
+        components = context.list(INFERENCE_COMPONENT)
+        names = sorted(component.name for component in components if component.endpoint == endpoint.name)
+        if names:
+            # aws/amazon-sagemaker-examples issue 3432 states the rule; the sentence is ours.
+            raise invalid(f'Cannot delete endpoint "{endpoint.arn}" with inference components: {", ".join(names)}.')
+        _begin(context, context.change(ENDPOINT, endpoint.name, endpoint_states.begin_deletion))
     return {}
 
 

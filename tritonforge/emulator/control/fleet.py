@@ -30,6 +30,7 @@ from tritonforge.emulator.hosting import (
 from tritonforge.emulator.interfaces import Container, ContainerResponse, LiveVariant
 
 __all__ = [
+    "ComponentHost",
     "Containers",
     "Fleet",
     "InferencePipeline",
@@ -202,6 +203,32 @@ _STARTUP: Final = 240.0
 _DOWNLOAD: Final = 3600.0
 
 
+class ComponentHost:
+    """What runs behind a variant that names no model: nothing but its inference components, each on its own."""
+
+    multi_model = False
+
+    def __init__(self, find: Callable[[str], Container | None]) -> None:
+        self.find = find
+
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
+        """Raise ContainerGoneError: requests are sent to the container of a component."""
+        raise ContainerGoneError("the variant has inference components")
+
+    def invoke_model(
+        self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float
+    ) -> ContainerResponse:
+        """Raise as `invoke` does."""
+        return self.invoke(body, headers, timeout=timeout)
+
+    def get(self, path: str, *, timeout: float) -> ContainerResponse:
+        """Raise as `invoke` does."""
+        return self.invoke(b"", {}, timeout=timeout)
+
+    def stop(self, *, drain: float = 30.0) -> None:
+        """Do nothing: components end by themselves."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunningVariant:
     """A variant's container."""
@@ -255,7 +282,7 @@ def start_fleet(
     group: str,
     cancelled: threading.Event,
 ) -> Fleet:
-    """Start a container for each variant (with whether it is a shadow), one after the other.
+    """Start a container for each variant (with whether it is a shadow) that names a model, one after the other.
 
     ``group`` is the log group. Raises ContainerError, with nothing left running.
     """
@@ -267,9 +294,13 @@ def start_fleet(
             def log(end: str, line: str, stream: str = stream) -> None:
                 services.write_line(region, group, f"{stream}{end}", line)
 
-            running = start_model(
-                services, _find_model(variant, models), _to_variant(endpoint, variant), log=log, cancelled=cancelled
-            )
+            model = models.get(variant.config.get("ModelName", ""))
+            running: RunningContainer
+            if model is None:
+                components: Any = services.runners["inference-component"]
+                running = ComponentHost(partial(components.find_container, region, endpoint, variant.name))
+            else:
+                running = start_model(services, model, _to_variant(endpoint, variant), log=log, cancelled=cancelled)
             started.append(RunningVariant(variant.name, running, shadow))
     except BaseException:
         Fleet(started).stop(drain=0.0)
@@ -280,18 +311,6 @@ def start_fleet(
 def _find_targets(container: RunningContainer) -> Mapping[str, Container]:
     """The containers that requests address by their hostname; empty but for models with Direct mode."""
     return container.targets if isinstance(container, InferencePipeline) else {}
-
-
-def _find_model(variant: VariantState, models: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The model of a variant, as CreateModel has it."""
-    name = variant.config.get("ModelName")
-    if not name:
-        raise ContainerError(
-            f"Variant {variant.name} names no model: tritonforge's emulator has no inference components; give the "
-            "variant a ModelName."
-        )
-    model: Mapping[str, Any] = models[name]
-    return model
 
 
 def _to_variant(endpoint: str, variant: VariantState) -> Variant:
