@@ -13,15 +13,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from tests.conftest import ROOT
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.control.dispatcher import KINDS
+from tritonforge.emulator.control.records import from_json, to_json
 from tritonforge.emulator.control.resource_store import ResourceStore
 from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.emulator.front.request_journal import Journal
 from tritonforge.errors import LaunchError
+
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
 #: Writes of the scenario: made, in service, updating, traffic moved, rolling back, scaling, jobs under way and ended.
 SOME = (5, 10, 16, 22)
@@ -112,3 +116,51 @@ def test_a_damaged_resource_is_named(tmp_path: Path) -> None:
     (folder / "m.json").write_text("{")
     with pytest.raises(LaunchError, match=r"m\.json: not a resource .* Remove the file"):
         ResourceStore(KINDS, tmp_path)
+
+
+def test_components_serve_again_after_a_restart(tmp_path: Path) -> None:
+    """The state folder has them; their containers start again."""
+
+    def client(emulator: Emulator, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=emulator.url,
+            region_name="us-east-1",
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+
+    containers = FakeContainers()
+    variant = {"VariantName": "all", "InitialInstanceCount": 1, "InstanceType": "ml.m5.xlarge"}
+    with Emulator(state=tmp_path, containers=containers, speed=500) as emulator:
+        sagemaker = client(emulator, "sagemaker")
+        client(emulator, "s3").put_object(Bucket=emulator.bucket, Key="m.tar.gz", Body=b"an archive")
+        sagemaker.create_endpoint_config(
+            EndpointConfigName="c", ExecutionRoleArn=emulator.role_arn, ProductionVariants=[variant]
+        )
+        sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
+        sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="e", WaiterConfig={"Delay": 1})
+        container = {
+            "Image": "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3",
+            "ArtifactUrl": f"s3://{emulator.bucket}/m.tar.gz",
+        }
+        sagemaker.create_inference_component(
+            InferenceComponentName="i",
+            EndpointName="e",
+            VariantName="all",
+            Specification={"Container": container, "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 128}},
+        )
+    assert containers.running == []
+    with Emulator(state=tmp_path, containers=containers, speed=500) as emulator:
+        sagemaker, runtime = client(emulator, "sagemaker"), client(emulator, "sagemaker-runtime")
+        for _ in range(1000):
+            described = sagemaker.describe_inference_component(InferenceComponentName="i")
+            if described["InferenceComponentStatus"] == "InService":
+                break
+            time.sleep(0.01)
+        answer = runtime.invoke_endpoint(EndpointName="e", InferenceComponentName="i", Body=b"{}")
+        assert json.loads(answer["Body"].read())["variant"] == "i"
+        component = emulator._services.runners["inference-component"].store.find(
+            emulator._services.runners["inference-component"].kind, "us-east-1", "i"
+        )
+        assert from_json(type(component), to_json(component)) == component

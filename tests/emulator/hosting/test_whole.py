@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.emulator.hosting.conftest import archive, below, model, until
+from tests.emulator.hosting.conftest import DOUBLE, archive, below, model, until
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.hosting import Host, Limits
 
@@ -169,3 +169,31 @@ def test_a_pipeline_answers_with_what_triton_makes_of_the_first_container(accoun
     assert json.loads(response["Body"].read())["outputs"][0]["data"] == [5.0]
     with pytest.raises(client.exceptions.ModelError, match="from text"):
         client.invoke_endpoint(EndpointName="pipeline", Body=b"two", ContentType="text/plain")
+
+
+def test_inference_components_share_an_endpoint(account: Account) -> None:
+    """Two components on one endpoint, each a real server on its own model."""
+    content = archive(below("triple", model(DOUBLE.replace("* 2", "+ 1"))))
+    account.s3.put_object(Bucket=account.emulator.bucket, Key="components/plus.tar.gz", Body=content)
+    variant = {"VariantName": "all", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+    account.sagemaker.create_endpoint_config(
+        EndpointConfigName="shared", ExecutionRoleArn=account.emulator.role_arn, ProductionVariants=[variant]
+    )
+    account.sagemaker.create_endpoint(EndpointName="shared", EndpointConfigName="shared")
+    account.in_service("shared")
+    for name, key in (("double", "models/double"), ("plus", "components/plus")):
+        container = {"Image": IMAGE, "ArtifactUrl": f"s3://{account.emulator.bucket}/{key}.tar.gz"}
+        account.sagemaker.create_inference_component(
+            InferenceComponentName=name,
+            EndpointName="shared",
+            VariantName="all",
+            Specification={"Container": container, "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 128}},
+        )
+
+    def statuses() -> set[str]:
+        listed = account.sagemaker.list_inference_components(EndpointNameEquals="shared")["InferenceComponents"]
+        return {component["InferenceComponentStatus"] for component in listed}
+
+    assert until(lambda: statuses() == {"InService"})
+    assert answer(account, "shared", InferenceComponentName="double") == [5.0]
+    assert answer(account, "shared", InferenceComponentName="plus") == [3.5]
