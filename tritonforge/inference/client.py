@@ -36,20 +36,8 @@ from tritonforge.inference.wire import (
 )
 from tritonforge.inference.wire.requests import encode_images, sequence_parameters
 
-__all__ = [
-    "Answer",
-    "Call",
-    "Client",
-    "DecoupledError",
-    "FunctionTransport",
-    "ModelError",
-    "ModelMetadata",
-    "RelayError",
-    "StreamingTransport",
-    "TensorMetadata",
-    "Transport",
-    "UnnamedModelError",
-]
+__all__ = ["Answer", "Call", "Client", "DecoupledError", "FunctionTransport", "ModelError", "ModelMetadata",
+           "RelayError", "StreamingTransport", "TensorMetadata", "Transport", "UnnamedModelError"]  # fmt: skip
 
 _T = TypeVar("_T")
 #: Seconds: a model on SageMaker may take 60, and AWS advises a socket timeout of 70 (service model, InvokeEndpoint).

@@ -37,15 +37,8 @@ from tritonforge.inference.transports import (
 )
 from tritonforge.inference.wire import Payload, decode_error, header_length, sagemaker_headers, triton_headers
 
-__all__ = [
-    "Address",
-    "FrontEnd",
-    "SageMakerTransport",
-    "TritonTransport",
-    "create_transport",
-    "detect_front_end",
-    "join_small_buffers",
-]
+__all__ = ["Address", "FrontEnd", "SageMakerTransport", "TritonTransport", "create_transport", "detect_front_end",
+           "join_small_buffers"]  # fmt: skip
 
 #: Which of Triton's two HTTP front ends answers at an address.
 FrontEnd = Literal["sagemaker", "triton"]

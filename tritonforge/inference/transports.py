@@ -14,23 +14,9 @@ from tritonforge.errors import EncodeError, ServerError
 from tritonforge.inference.wire import Payload, Response
 from tritonforge.inference.wire.tensors import datatype_of
 
-__all__ = [
-    "Answer",
-    "Call",
-    "DecoupledError",
-    "FunctionTransport",
-    "ModelError",
-    "ModelMetadata",
-    "RelayError",
-    "StreamingTransport",
-    "TensorMetadata",
-    "Transport",
-    "UnnamedModelError",
-    "check_size",
-    "choose_model",
-    "describe_outputs",
-    "refuse_options",
-]
+__all__ = ["Answer", "Call", "DecoupledError", "FunctionTransport", "ModelError", "ModelMetadata", "RelayError",
+           "StreamingTransport", "TensorMetadata", "Transport", "UnnamedModelError", "check_size", "choose_model",
+           "describe_outputs", "refuse_options"]  # fmt: skip
 
 #: How many models a message lists.
 _SHOWN_MODELS: Final = 12

@@ -25,16 +25,8 @@ from typing import Final
 from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving import confinement, loopback
 
-__all__ = [
-    "BACKENDS",
-    "ENVIRONMENT",
-    "Installation",
-    "build_environment",
-    "confine_command",
-    "find_installation",
-    "prepare_folder",
-    "prepare_stand_in",
-]
+__all__ = ["BACKENDS", "ENVIRONMENT", "Installation", "build_environment", "confine_command", "find_installation",
+           "prepare_folder", "prepare_stand_in"]  # fmt: skip
 
 
 #: The backends that tritonforge brings; each is a folder with a model.py (Triton's "python-based backends").

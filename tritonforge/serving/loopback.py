@@ -26,17 +26,8 @@ from typing import Final
 
 from tritonforge.errors import LaunchError
 
-__all__ = [
-    "ADDRESS_VARIABLE",
-    "HOST",
-    "LIBRARY",
-    "choose_unguessable_address",
-    "describe_shared_port",
-    "hold_ports",
-    "install_library",
-    "is_open",
-    "port_in_use_error",
-]
+__all__ = ["ADDRESS_VARIABLE", "HOST", "LIBRARY", "choose_unguessable_address", "describe_shared_port", "hold_ports",
+           "install_library", "is_open", "port_in_use_error"]  # fmt: skip
 
 HOST: Final = "127.0.0.1"
 

@@ -21,22 +21,9 @@ from tritonforge.errors import LaunchError
 from tritonforge.triton.backends import is_word
 from tritonforge.triton.schema import ModelConfig, load_model_config_pb2, new_model_config
 
-__all__ = [
-    "choose_default_model",
-    "explain_missing_default",
-    "has_gpu",
-    "has_gpu_instances",
-    "has_response_cache",
-    "link_plain_path",
-    "list_default_candidates",
-    "list_rewritten_configs",
-    "move_to_cpu",
-    "parse_config",
-    "read_configs",
-    "rewrite_configs",
-    "select_models",
-    "write_overlay",
-]
+__all__ = ["choose_default_model", "explain_missing_default", "has_gpu", "has_gpu_instances", "has_response_cache",
+           "link_plain_path", "list_default_candidates", "list_rewritten_configs", "move_to_cpu", "parse_config",
+           "read_configs", "rewrite_configs", "select_models", "write_overlay"]  # fmt: skip
 
 
 _CONFIG: Final = "config.pbtxt"

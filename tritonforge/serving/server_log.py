@@ -17,20 +17,9 @@ from typing import Final, NamedTuple
 
 from tritonforge.serving.server_process import ChildExit, describe_exit
 
-__all__ = [
-    "ModelDeath",
-    "ModelStatus",
-    "explain_crash",
-    "explain_load_failures",
-    "explain_model_death",
-    "find_port_in_use",
-    "find_reasons",
-    "find_stub_model",
-    "is_unhealthy",
-    "list_loading_models",
-    "parse_progress",
-    "read_model_table",
-]
+__all__ = ["ModelDeath", "ModelStatus", "explain_crash", "explain_load_failures", "explain_model_death",
+           "find_port_in_use", "find_reasons", "find_stub_model", "is_unhealthy", "list_loading_models",
+           "parse_progress", "read_model_table"]  # fmt: skip
 
 
 _LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<place>[\w.]+:\d+)\] ?(?P<message>.*)")

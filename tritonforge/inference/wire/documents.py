@@ -11,20 +11,8 @@ from typing import Any, Final, TypeAlias
 
 from tritonforge.errors import DecodeError, EncodeError
 
-__all__ = [
-    "Parameter",
-    "check_parameters",
-    "dump",
-    "is_unicode",
-    "load",
-    "load_first",
-    "read_list",
-    "read_object",
-    "read_parameters",
-    "read_shape",
-    "read_string",
-    "read_unsigned",
-]
+__all__ = ["Parameter", "check_parameters", "dump", "is_unicode", "load", "load_first", "read_list", "read_object",
+           "read_parameters", "read_shape", "read_string", "read_unsigned"]  # fmt: skip
 
 #: The values that Triton accepts as a parameter: http_server.cc, "should be either 'int', 'bool', or 'string'", and
 #: double since 2.43.

@@ -38,25 +38,10 @@ from tritonforge.inference.wire.tensors import (
     to_json,
 )
 
-__all__ = [
-    "INFERENCE_HEADER_CONTENT_LENGTH",
-    "JSON",
-    "OCTET_STREAM",
-    "SAGEMAKER_BINARY_JSON",
-    "Payload",
-    "build_payload",
-    "choose_binary",
-    "encode_tensor",
-    "find_header_length",
-    "header_length",
-    "read_tensors",
-    "sagemaker_content_type",
-    "sagemaker_header_length",
-    "sagemaker_headers",
-    "split_body",
-    "triton_header_length",
-    "triton_headers",
-]
+__all__ = ["INFERENCE_HEADER_CONTENT_LENGTH", "JSON", "OCTET_STREAM", "SAGEMAKER_BINARY_JSON", "Payload",
+           "build_payload", "choose_binary", "encode_tensor", "find_header_length", "header_length", "read_tensors",
+           "sagemaker_content_type", "sagemaker_header_length", "sagemaker_headers", "split_body",
+           "triton_header_length", "triton_headers"]  # fmt: skip
 
 
 INFERENCE_HEADER_CONTENT_LENGTH: Final = "Inference-Header-Content-Length"

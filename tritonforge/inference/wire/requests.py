@@ -34,17 +34,8 @@ from tritonforge.inference.wire.payloads import (
 )
 from tritonforge.inference.wire.tensors import Array, Buffer
 
-__all__ = [
-    "Request",
-    "RequestedOutput",
-    "byte_batch",
-    "decode_request",
-    "encode_images",
-    "encode_raw",
-    "encode_request",
-    "pad_batch",
-    "sequence_parameters",
-]
+__all__ = ["Request", "RequestedOutput", "byte_batch", "decode_request", "encode_images", "encode_raw",
+           "encode_request", "pad_batch", "sequence_parameters"]  # fmt: skip
 
 
 _RESERVED: Final = {"binary_data_output": "say binary_output="}

@@ -24,17 +24,8 @@ import numpy.typing as npt
 from tritonforge.datatypes import BY_WIRE, DATATYPES, Datatype, from_numpy
 from tritonforge.errors import DecodeError, EncodeError
 
-__all__ = [
-    "Array",
-    "Buffer",
-    "as_array",
-    "datatype_of",
-    "from_binary",
-    "from_json",
-    "read_datatype",
-    "to_binary",
-    "to_json",
-]
+__all__ = ["Array", "Buffer", "as_array", "datatype_of", "from_binary", "from_json", "read_datatype", "to_binary",
+           "to_json"]  # fmt: skip
 
 Array: TypeAlias = npt.NDArray[Any]
 Buffer: TypeAlias = bytes | memoryview

@@ -22,19 +22,8 @@ from tritonforge.datatypes import TYPE_BF16, TYPE_BOOL, TYPE_FP32, TYPE_INT32
 from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
 from tritonforge.model_files.signature import UNSUPPORTED, Signature
 
-__all__ = [
-    "DEFAULT_MAX_BATCH_SIZE",
-    "Configuration",
-    "State",
-    "Tensor",
-    "is_complete",
-    "parse_config",
-    "read_arguments",
-    "read_incomplete_config",
-    "report_errors",
-    "set_batching",
-    "set_tensors",
-]
+__all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "is_complete", "parse_config",
+           "read_arguments", "read_incomplete_config", "report_errors", "set_batching", "set_tensors"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

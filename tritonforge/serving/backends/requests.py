@@ -23,18 +23,8 @@ from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.sequences import SequencePosition as SequencePlace
 from tritonforge.serving.backends.sequences import SequenceStates
 
-__all__ = [
-    "BFLOAT16",
-    "Arrays",
-    "BackendRequest",
-    "RequestError",
-    "Result",
-    "RunModel",
-    "make_bfloat16_tensor",
-    "read_bfloat16",
-    "run_batch",
-    "run_in_groups",
-]
+__all__ = ["BFLOAT16", "Arrays", "BackendRequest", "RequestError", "Result", "RunModel", "make_bfloat16_tensor",
+           "read_bfloat16", "run_batch", "run_in_groups"]  # fmt: skip
 
 
 Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"

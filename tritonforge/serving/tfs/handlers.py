@@ -23,17 +23,8 @@ if TYPE_CHECKING:
     import requests
 
 
-__all__ = [
-    "CUSTOM_ATTRIBUTES",
-    "Context",
-    "Handler",
-    "RequestBody",
-    "build_context",
-    "build_model_path",
-    "load_handler",
-    "parse_attributes",
-    "post_unchanged",
-]
+__all__ = ["CUSTOM_ATTRIBUTES", "Context", "Handler", "RequestBody", "build_context", "build_model_path",
+           "load_handler", "parse_attributes", "post_unchanged"]  # fmt: skip
 
 
 CUSTOM_ATTRIBUTES: Final = "x-amzn-sagemaker-custom-attributes"

@@ -19,15 +19,8 @@ from tritonforge.triton import tfs_layout as layout
 from tritonforge.triton.tfs_container import Batching, Settings, has_requirements
 from tritonforge.triton.tfs_layout import ServedModel
 
-__all__ = [
-    "ServedPackage",
-    "build_batching_parameters",
-    "build_command",
-    "build_model_config",
-    "choose_default_model",
-    "is_package",
-    "read_package",
-]
+__all__ = ["ServedPackage", "build_batching_parameters", "build_command", "build_model_config",
+           "choose_default_model", "is_package", "read_package"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

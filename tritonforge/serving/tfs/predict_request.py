@@ -16,22 +16,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-__all__ = [
-    "INVALID_ARGUMENT",
-    "NOT_FOUND",
-    "TYPES",
-    "UNIMPLEMENTED",
-    "UNKNOWN",
-    "Arrays",
-    "Format",
-    "StatusError",
-    "get_code_name",
-    "is_binary",
-    "parse_request",
-    "read_arrays",
-    "read_signature_name",
-    "shorten",
-]
+__all__ = ["INVALID_ARGUMENT", "NOT_FOUND", "TYPES", "UNIMPLEMENTED", "UNKNOWN", "Arrays", "Format", "StatusError",
+           "get_code_name", "is_binary", "parse_request", "read_arrays", "read_signature_name", "shorten"]  # fmt: skip
 
 
 #: Codes of absl::Status, as numbers (google/rpc/code.proto).

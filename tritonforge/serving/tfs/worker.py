@@ -30,15 +30,8 @@ from tritonforge.serving.listener import Listener, Reply, Request, RequestHandle
 from tritonforge.serving.tfs import handlers, python_environment
 from tritonforge.serving.tfs.handlers import CUSTOM_ATTRIBUTES, build_context, build_model_path
 
-__all__ = [
-    "Job",
-    "convert_body",
-    "create_proxy",
-    "create_python_service",
-    "flatten_response",
-    "main",
-    "parse_media_type",
-]
+__all__ = ["Job", "convert_body", "create_proxy", "create_python_service", "flatten_response", "main",
+           "parse_media_type"]  # fmt: skip
 
 
 _JSON_TYPES: Final = ("application/json", "application/jsonlines", "application/jsons")
