@@ -252,7 +252,7 @@ def test_raw_requests() -> None:
     [
         ({"id": 5}, "the request's id must be a Unicode string, found 5"),
         ({"parameters": {"triton_x": 1}}, "names that start with 'triton_' are reserved"),
-        ({"parameters": {"binary_data_output": True}}, "say binary_output="),
+        ({"parameters": {"binary_data_output": True}}, "use binary_output="),
         ({"parameters": {"a": None}}, "parameter 'a' is of type NoneType; Triton takes bool, int, float and str"),
         ({"parameters": {1: 1}}, "a parameter's name must be a string"),
         ({"parameters": {"a": 2**64}}, "parameter 'a' does not fit in 64 bits"),
@@ -308,7 +308,7 @@ def test_bad_requested_outputs_are_encode_errors(name: str, classification: int)
         (b'{"inputs":[{"name":"x","shape":[' + b"9" * 6000 + b'],"datatype":"FP32","data":[]}]}', "are not JSON: "),
         (
             b'{"inputs":[{"name":"x","shape":[],"datatype":"INT8","data":[1]},{"name":"x","shape":[],"datatype":"INT8","data":[1]}]}',
-            "input 'x': the name stands twice among the inputs",
+            "input 'x': duplicate input name",
         ),
     ],
 )

@@ -253,7 +253,7 @@ def entry(**members: object) -> bytes:
         (entry(data=[1, 0], datatype="BOOL"), b"", "'data' of BOOL must hold booleans, found 1"),
         (entry(data=["a", 1], datatype="BYTES"), b"", "'data' of BYTES must hold strings, found 1"),
         (entry(data=["a", "\ud800"], datatype="BYTES"), b"", "'data' holds text that is not Unicode"),
-        (entry(datatype="fp32", data=[1, 2]), b"", "input 'x': 'fp32' is no datatype; expected one of BOOL"),
+        (entry(datatype="fp32", data=[1, 2]), b"", "input 'x': 'fp32' is not a datatype; expected one of BOOL"),
         (entry(datatype=7, data=[1, 2]), b"", "'datatype' must be a string of UTF-8, found 7"),
         (entry(shape=["2"], data=[1, 2]), b"", "'shape' must hold unsigned integers below .*, found '2'"),
         (entry(shape=[-1], data=[1, 2]), b"", "'shape' must hold unsigned integers below .*, found -1"),

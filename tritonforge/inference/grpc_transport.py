@@ -34,15 +34,15 @@ __all__ = ["GrpcTransport"]
 #: The HTTP status that Triton gives for an error with this gRPC code (server/src/http_server.cc,
 #: ``HttpCodeFromError``, beside grpc's ``GrpcStatusUtil``); 400 for all others.
 _HTTP_STATUS: Final[Mapping[str, int]] = {"INTERNAL": 500, "NOT_FOUND": 404, "UNAVAILABLE": 503, "UNIMPLEMENTED": 501}
-#: UNAVAILABLE is also what grpc itself says of a connection; Triton says it of a full queue, for example. Only words
-#: tell them apart: these are grpc's own (src/core, read on grpcio 1.85).
+#: UNAVAILABLE is grpc's own code for a lost connection, and Triton's for a full queue, for example. Only the words
+#: differ: these are grpc's own (src/core, read on grpcio 1.85).
 _UNREACHED: Final = re.compile(r"failed to connect|errors resolving|DNS resolution", re.IGNORECASE)
 _CUT: Final = re.compile(
     r"stream removed|socket closed|broken pipe|goaway|endpoint closing|recvmsg|keepalive|"
     r"connection (reset|closed|aborted)",
     re.IGNORECASE,
 )
-#: A server took the connection and spoke something else: Triton's HTTP port closes it at once.
+#: The server accepted the connection and has another protocol: Triton's HTTP port closes it at once.
 _NOT_GRPC: Final = re.compile(r"socket closed|http1\.x|http/1|connection reset", re.IGNORECASE)
 _NO_LIMIT: Final = -1
 
@@ -74,24 +74,24 @@ class GrpcTransport:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def infer(self, call: Call) -> Answer:
-        """Carry one inference; the answer is in binary form, whatever was asked for."""
+        """Send one inference; the answer is in binary form, whatever was requested."""
         refuse_options(call, at=f"grpc://{self._address}")
         check_size(call.payload)
         request = decode_request(call.payload.body, header_length=call.payload.header_length)
-        message = self._message(call, request)
-        return self._answer(self._ask(self._stub.ModelInfer, message))
+        message = self._build_message(call, request)
+        return self._read_answer(self._call(self._stub.ModelInfer, message))
 
     def stream(self, call: Call) -> Iterator[Answer]:
         """Send one request through ``ModelStreamInfer``, and yield its responses as they arrive.
 
         The timeout is for each response. Errors inside of the stream have no code in the protocol, so that
-        ServerError.status is 0. (The header ``triton_grpc_error``, which asks for codes, is not sent: tritonserver 2.51
-        ends itself after such an error.)
+        ServerError.status is 0. (The header ``triton_grpc_error``, which requests codes, is not sent: tritonserver 2.51
+        ends after such an error.)
         """
         refuse_options(call, at=f"grpc://{self._address}")
         check_size(call.payload)
         request = decode_request(call.payload.body, header_length=call.payload.header_length)
-        responses = self._stub.ModelStreamInfer(iter([self._message(call, request)]))
+        responses = self._stub.ModelStreamInfer(iter([self._build_message(call, request)]))
         try:
             while True:
                 late = threading.Event()
@@ -106,44 +106,46 @@ class GrpcTransport:
                     return
                 except self._grpc.RpcError as error:
                     if late.is_set():
-                        raise self._late() from error
-                    raise self._mapped(error) from error
+                        raise self._late_error() from error
+                    raise self._map_error(error) from error
                 finally:
                     if timer is not None:
                         timer.cancel()
                 if response.error_message:
                     raise ServerError(response.error_message, status=0)
-                yield self._answer(response.infer_response)
+                yield self._read_answer(response.infer_response)
         finally:
             responses.cancel()
 
     def ready(self, model: str | None) -> bool:
-        """Whether the server, or the model, is ready."""
+        """Return True if the server, or the model, is ready."""
         if model is None:
-            return bool(self._ask(self._stub.ServerReady, self._messages.ServerReadyRequest()).ready)
-        return bool(self._ask(self._stub.ModelReady, self._messages.ModelReadyRequest(name=model)).ready)
+            return bool(self._call(self._stub.ServerReady, self._messages.ServerReadyRequest()).ready)
+        return bool(self._call(self._stub.ModelReady, self._messages.ModelReadyRequest(name=model)).ready)
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
-        """The model's metadata, as ``ModelMetadata`` gives it."""
-        name = self._named(model)
-        answer = self._ask(self._stub.ModelMetadata, self._messages.ModelMetadataRequest(name=name))
+        """Return the model's metadata, as ``ModelMetadata`` has it."""
+        name = self._choose_model(model)
+        answer = self._call(self._stub.ModelMetadata, self._messages.ModelMetadataRequest(name=name))
         return ModelMetadata(
             name=answer.name,
-            inputs=tuple(TensorMetadata(each.name, each.datatype, tuple(each.shape)) for each in answer.inputs),
-            outputs=tuple(TensorMetadata(each.name, each.datatype, tuple(each.shape)) for each in answer.outputs),
+            inputs=tuple(TensorMetadata(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in answer.inputs),
+            outputs=tuple(
+                TensorMetadata(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in answer.outputs
+            ),
             versions=tuple(answer.versions),
             source="gRPC ModelMetadata",
-            **self._settings(name),
+            **self._read_config(name),
         )
 
     def close(self) -> None:
         """Close the channel."""
         self._channel.close()
 
-    def _settings(self, model: str) -> dict[str, Any]:
-        """What the model's configuration tells; empty where the server has no call for it."""
+    def _read_config(self, model: str) -> dict[str, Any]:
+        """Return what the model's configuration adds; empty where the server has no call for it."""
         try:
-            config = self._ask(self._stub.ModelConfig, self._messages.ModelConfigRequest(name=model)).config
+            config = self._call(self._stub.ModelConfig, self._messages.ModelConfigRequest(name=model)).config
         except ServerError:
             return {}
         return {
@@ -152,25 +154,25 @@ class GrpcTransport:
             "labelled_outputs": tuple(output.name for output in config.output if output.label_filename),
         }
 
-    def _named(self, model: str | None) -> str:
+    def _choose_model(self, model: str | None) -> str:
         name = model or self._only_model
         if not name:
-            name = self._only_model = choose_model(self._models(), url=f"grpc://{self._address}")
+            name = self._only_model = choose_model(self._list_models(), url=f"grpc://{self._address}")
         return name
 
-    def _models(self) -> tuple[str, ...]:
-        """The models that are ready; empty where the server has no call for them."""
+    def _list_models(self) -> tuple[str, ...]:
+        """Return the models that are ready; empty where the server has no call for them."""
         try:
-            answer = self._ask(self._stub.RepositoryIndex, self._messages.RepositoryIndexRequest(ready=True))
+            answer = self._call(self._stub.RepositoryIndex, self._messages.RepositoryIndexRequest(ready=True))
         except ServerError:
             return ()
         return tuple(dict.fromkeys(model.name for model in answer.models))
 
-    def _message(self, call: Call, request: Request) -> Any:
+    def _build_message(self, call: Call, request: Request) -> Any:
         if request.raw is not None:
             raise EncodeError("a raw body has no form in gRPC; name the input, or use an http:// address")
         message = self._messages.ModelInferRequest(
-            model_name=self._named(call.model), model_version=call.model_version, id=request.id
+            model_name=self._choose_model(call.model), model_version=call.model_version, id=request.id
         )
         _set_parameters(message.parameters, request.parameters)
         for name, array in request.inputs.items():
@@ -178,14 +180,14 @@ class GrpcTransport:
             tensor = message.inputs.add(name=name, datatype=datatype.wire, shape=array.shape)
             _set_parameters(tensor.parameters, request.input_parameters.get(name, {}))
             message.raw_input_contents.append(b"".join(to_binary(name, array, datatype)))
-        for each in request.outputs:
-            output = message.outputs.add(name=each.name)
-            _set_parameters(output.parameters, each.parameters)
-            if each.classification:
-                output.parameters["classification"].int64_param = each.classification
+        for requested in request.outputs:
+            output = message.outputs.add(name=requested.name)
+            _set_parameters(output.parameters, requested.parameters)
+            if requested.classification:
+                output.parameters["classification"].int64_param = requested.classification
         return message
 
-    def _answer(self, message: Any) -> Answer:
+    def _read_answer(self, message: Any) -> Answer:
         contents = list(message.raw_output_contents)
         if not contents:
             contents = [_pack_contents(output) for output in message.outputs]
@@ -211,16 +213,16 @@ class GrpcTransport:
         payload = build_payload(document, contents, header_size=None)
         return Answer(payload.body, payload.header_length)
 
-    def _ask(self, method: Any, message: Any) -> Any:
+    def _call(self, method: Any, message: Any) -> Any:
         try:
             return method(message, timeout=self._timeout)
         except self._grpc.RpcError as error:
-            raise self._mapped(error) from error
+            raise self._map_error(error) from error
 
-    def _mapped(self, error: Any) -> ConnectError | ServerError:
+    def _map_error(self, error: Any) -> ConnectError | ServerError:
         code, details = error.code().name, error.details() or ""
         if code == "DEADLINE_EXCEEDED":
-            return self._late()
+            return self._late_error()
         if code == "UNAVAILABLE" and _UNREACHED.search(details) and _NOT_GRPC.search(details):
             return ConnectError(
                 f"grpc://{self._address} is not a gRPC port: what listens there closed the connection. For Triton's "
@@ -237,7 +239,7 @@ class GrpcTransport:
             return DecoupledError(details, status=501, advice="stream its responses (Client.infer_stream)")
         return ServerError(details, status=_HTTP_STATUS.get(code, 400))
 
-    def _late(self) -> ConnectError:
+    def _late_error(self) -> ConnectError:
         return ConnectError(
             f"grpc://{self._address} gave no answer within {self._timeout:g} s; the server may still work on it"
         )
@@ -262,16 +264,16 @@ def _set_parameters(target: Any, parameters: Mapping[str, Parameter]) -> None:
 
 
 def _read_parameters(source: Any) -> dict[str, Parameter]:
-    found: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     for key, value in source.items():
         kind = value.WhichOneof("parameter_choice")
         if kind is not None:
-            found[key] = getattr(value, kind)
-    return found
+            parameters[key] = getattr(value, kind)
+    return parameters
 
 
 def _pack_contents(output: Any) -> bytes:
-    """A tensor whose elements a server wrote one by one, as ``raw_output_contents`` would hold it.
+    """Return a tensor of typed contents as raw contents.
 
     KServe allows both (grpc_predict_v2.proto, ``InferTensorContents``); Triton writes raw contents only.
     """

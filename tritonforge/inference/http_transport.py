@@ -47,9 +47,9 @@ _OK: Final = 200
 _NOT_FOUND: Final = 404
 _SERVER_ERROR: Final = 500
 _NOT_IMPLEMENTED: Final = 501
-#: How Triton's metrics begin, in Prometheus' text format.
+#: The start of Triton's metrics, in Prometheus' text format.
 _TRITON_METRICS: Final = b"# HELP nv_"
-#: Paths that the front ends have themselves, pasted behind the address.
+#: Paths of the front ends that a user may have pasted with the address.
 _CALL: Final = re.compile(r"/(v2(/.*)?|invocations|ping|metrics)/?$")
 #: The first frame of an HTTP/2 server, such as gRPC's: a length of less than 64 KiB in three bytes, then the type,
 #: SETTINGS (RFC 9113, 4.1 and 6.5).
@@ -59,7 +59,7 @@ _SMALL_BUFFER: Final = 16_384
 
 
 class Address:
-    """A pool of connections to one address, for use by several threads; what goes wrong becomes ConnectError.
+    """A pool of connections to one address, for use by several threads; every failure becomes ConnectError.
 
     ``timeout`` is in seconds, for connecting and for each wait for bytes; None waits for ever.
     """
@@ -83,11 +83,11 @@ class Address:
         )
 
     def get(self, path: str) -> urllib3.BaseHTTPResponse:
-        """The answer to a GET, whatever its status."""
+        """Send a GET and return the response, whatever its status."""
         return self._request("GET", path, {}, None)
 
     def post(self, path: str, payload: Payload, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        """The answer to a POST of the payload, whatever its status."""
+        """Send a POST of the payload and return the response, whatever its status."""
         check_size(payload)
         sized = {**headers, "Content-Length": str(payload.size)}
         return self._request("POST", path, sized, payload)
@@ -133,7 +133,7 @@ class Address:
 
 
 class SageMakerTransport:
-    """Triton's SageMaker front end: ``POST /invocations``, ``GET /ping``; a SageMaker container answers alike.
+    """Triton's SageMaker front end, or a SageMaker container: ``POST /invocations``, ``GET /ping``.
 
     A model can be named in multi-model mode only (``POST /models/<name>/invoke``). There is no call for metadata.
     """
@@ -150,19 +150,19 @@ class SageMakerTransport:
         response = self._address.post(path, call.payload, sagemaker_headers(call.payload))
         if call.model is not None and response.status == _NOT_FOUND and not response.data:
             raise ServerError(
-                f"no model {call.model!r} can be asked for at {self._address.url}; unless the server runs in "
-                "multi-model mode, leave the model out: /invocations asks its default model",
+                f"no model {call.model!r} is available at {self._address.url}; unless the server runs in "
+                "multi-model mode, leave the model out: /invocations runs its default model",
                 status=_NOT_FOUND,
             )
         return _read_answer(response)
 
     def ready(self, model: str | None) -> bool:
-        """Whether ``/ping`` says 200; in multi-model mode, with a model, whether it is loaded."""
+        """Return True if ``/ping`` answers 200; in multi-model mode, with a model, if it is loaded."""
         path = "/ping" if model is None else f"/models/{quote(model, safe='')}"
         return self._address.get(path).status == _OK
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
-        """None: this front end has no such call."""
+        """Return None: this front end has no such call."""
         return None
 
     def close(self) -> None:
@@ -185,12 +185,12 @@ class TritonTransport:
         return _read_answer(self._address.post(path, call.payload, triton_headers(call.payload)))
 
     def ready(self, model: str | None) -> bool:
-        """Whether the server, or the model, is ready."""
+        """Return True if the server, or the model, is ready."""
         path = "/v2/health/ready" if model is None else f"{self._model(model)}/ready"
         return self._address.get(path).status == _OK
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
-        """The model's metadata, as ``GET /v2/models/<name>`` and its ``/config`` give them."""
+        """Return the model's metadata, as ``GET /v2/models/<name>`` and its ``/config`` have them."""
         path = self._model(model)
         response = self._address.get(path)
         if response.status != _OK:
@@ -210,17 +210,17 @@ class TritonTransport:
             outputs=outputs,
             versions=versions,
             source="GET /v2/models",
-            **self._settings(path),
+            **self._read_config(path),
         )
 
     def close(self) -> None:
         """Close the pooled connections."""
         self._address.close()
 
-    def _settings(self, path: str) -> dict[str, Any]:
-        """What the model's configuration tells; empty where the server has no call for it, as KServe's own have none.
+    def _read_config(self, path: str) -> dict[str, Any]:
+        """Return what the model's configuration adds; empty where the server has no call for it.
 
-        Source: Triton's extension_model_configuration.md.
+        Source: Triton's extension_model_configuration.md, which KServe's own protocol lacks.
         """
         response = self._address.get(f"{path}/config")
         if response.status != _OK:
@@ -240,13 +240,13 @@ class TritonTransport:
     def _model(self, model: str | None) -> str:
         name = model or self._only_model
         if not name:
-            name = self._only_model = choose_model(self._models(), url=self._address.url)
+            name = self._only_model = choose_model(self._list_models(), url=self._address.url)
         return f"/v2/models/{quote(name, safe='')}"
 
-    def _models(self) -> tuple[str, ...]:
-        """The models that are ready (Triton's extension_model_repository.md); empty where the server has no such call.
+    def _list_models(self) -> tuple[str, ...]:
+        """Return the models that are ready (Triton's extension_model_repository.md).
 
-        Raises UnnamedModelError where that is so.
+        Empty where the server has no such call; raises UnnamedModelError where the response is invalid.
         """
         response = self._address.post("/v2/repository/index", Payload((b'{"ready":true}',), 0), {})
         try:
@@ -264,7 +264,7 @@ def create_transport(address: Address, front_end: FrontEnd) -> SageMakerTranspor
 def detect_front_end(address: Address) -> FrontEnd:
     """Return which front end answers at the address.
 
-    Only Triton's own knows ``GET /v2``, KServe's server metadata. The SageMaker one answers it 400, and a container of
+    Only Triton's own has ``GET /v2``, KServe's server metadata. The SageMaker one answers it 400, and a container of
     another kind may answer anything. Raises DecodeError for Triton's metrics port, which answers 200 to every path.
     """
     response = address.get("/v2")
@@ -283,7 +283,7 @@ def detect_front_end(address: Address) -> FrontEnd:
 
 
 def join_small_buffers(payload: Payload) -> Iterator[bytes | memoryview]:
-    """The buffers in order, neighbours that are small joined, large ones as they are."""
+    """Yield the buffers in order: small neighbours joined, large ones unchanged."""
     small: list[bytes | memoryview] = []
     size = 0
     for buffer in payload.buffers:
@@ -315,12 +315,12 @@ def _read_answer(response: urllib3.BaseHTTPResponse) -> Answer:
 def _read_tensor(entry: Mapping[str, object]) -> TensorMetadata:
     shape = entry["shape"]
     if not isinstance(shape, list):
-        raise TypeError("shape is no array")
-    return TensorMetadata(str(entry["name"]), str(entry["datatype"]), tuple(int(each) for each in shape))
+        raise TypeError("shape is not an array")
+    return TensorMetadata(str(entry["name"]), str(entry["datatype"]), tuple(int(extent) for extent in shape))
 
 
 def _find_reason(error: BaseException) -> str:
-    """The system's own words where there are some, without urllib3's object names."""
+    """Return the operating system's text where there is one, without urllib3's object names."""
     last = error
     for last in _list_causes(error):
         if isinstance(last, OSError) and last.strerror:
@@ -335,12 +335,12 @@ def _is_http2(error: BaseException) -> bool:
 
 
 def _get_status_line(error: BaseException) -> str:
-    """What came where a status line should be; empty for any other error."""
+    """Return what was received instead of a status line; "" for any other error."""
     return str(getattr(error, "line", "")) if isinstance(error, http.client.BadStatusLine) else ""
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, outermost first."""
+    """Yield the error and its causes, outermost first."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause

@@ -1,4 +1,4 @@
-"""Values as users write them (JSON, text, bytes of a file, arrays), converted to what a model's input takes.
+"""Values as users write them (JSON, text, bytes of a file, arrays), converted to the datatype and shape of an input.
 
 The datatype and the shape are those of the model's metadata. A conversion loses nothing: a number that the datatype
 cannot hold is an error, and so is a change of the shape beyond axes of length 1. Every error says which input, what it
@@ -32,7 +32,7 @@ _MOST_SHAPES: Final = 10_000
 
 
 def convert_json(value: object, tensor: TensorMetadata) -> Array:
-    """The array of a JSON value: a number, a string, a boolean, or nested lists of them.
+    """Return the array of a JSON value: a number, a string, a boolean, or nested lists of them.
 
     Integers keep all their digits; ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` are numbers for FP16, BF16, FP32 and
     FP64. Raises EncodeError.
@@ -55,7 +55,7 @@ def convert_json(value: object, tensor: TensorMetadata) -> Array:
 
 
 def convert_text(text: str, tensor: TensorMetadata) -> Array:
-    """The array of a text.
+    """Return the array of a text.
 
     For BYTES it is one element, unless it is a JSON list of strings, whose strings are the elements. For all other
     datatypes it is JSON. Raises EncodeError.
@@ -70,14 +70,12 @@ def convert_text(text: str, tensor: TensorMetadata) -> Array:
     if tensor.datatype == "BYTES":
         return convert_json(value if isinstance(value, list) and _holds_text(value) else text, tensor)
     if value is None:
-        raise _unexpected_error(
-            tensor, f"the text {_shorten(text)}, which is not JSON" if text.strip() else "an empty text"
-        )
+        raise _value_error(tensor, f"the text {_shorten(text)}, which is not JSON" if text.strip() else "an empty text")
     return convert_json(value, tensor)
 
 
 def convert_bytes(content: bytes, tensor: TensorMetadata) -> Array:
-    """The array of the bytes of a file, such as an encoded image.
+    """Return the array of the bytes of a file, such as an encoded image.
 
     For BYTES they are one element, for UINT8 a row of numbers. For all other datatypes they must be text with JSON.
     Raises EncodeError.
@@ -87,18 +85,18 @@ def convert_bytes(content: bytes, tensor: TensorMetadata) -> Array:
         array[()] = content
         return fit_shape(array, tensor)
     if tensor.datatype == "UINT8":
-        found = f"a file of {len(content)} bytes; a file is one row of bytes, decoded pixels are sent as an array"
-        return fit_shape(np.frombuffer(content, dtype=np.uint8), tensor, found=found)
+        given = f"a file of {len(content)} bytes; a file is one row of bytes, decoded pixels are sent as an array"
+        return fit_shape(np.frombuffer(content, dtype=np.uint8), tensor, given=given)
     try:
         return convert_text(content.decode(), tensor)
     except UnicodeDecodeError:
-        raise _unexpected_error(
+        raise _value_error(
             tensor, f"a file of {len(content)} bytes that is not JSON; encoded images go to inputs of UINT8 and BYTES"
         ) from None
 
 
 def convert_array(array: Array, tensor: TensorMetadata) -> Array:
-    """The array in the input's datatype and shape.
+    """Return the array in the input's datatype and shape.
 
     Integers become wider or narrower integers and floats, floats become wider or narrower floats, where every value
     still fits (a float may be rounded, not become infinite). Raises EncodeError.
@@ -106,7 +104,7 @@ def convert_array(array: Array, tensor: TensorMetadata) -> Array:
     datatype = _find_datatype(tensor)
     if datatype.size is None:
         if array.dtype.kind not in "SUO":
-            raise _unexpected_error(tensor, f"an array of {array.dtype}")
+            raise _value_error(tensor, f"an array of {array.dtype}")
         return fit_shape(array.astype(object), tensor)
     target = datatype.dtype
     if array.dtype.kind == "V" and array.dtype.itemsize == 2 and datatype.wire == "BF16":
@@ -118,13 +116,13 @@ def convert_array(array: Array, tensor: TensorMetadata) -> Array:
         return fit_shape(_cast_integers(array, tensor), tensor)
     if datatype.kind == "float" and kind in "iuf":
         return fit_shape(_cast_floats(array, tensor), tensor)
-    raise _unexpected_error(tensor, f"an array of {array.dtype}; cast it first")
+    raise _value_error(tensor, f"an array of {array.dtype}; cast it first")
 
 
-def fit_shape(array: Array, tensor: TensorMetadata, *, found: str = "") -> Array:
-    """The array in a shape that the input takes: axes of length 1 are added or left out, first at the front.
+def fit_shape(array: Array, tensor: TensorMetadata, *, given: str = "") -> Array:
+    """Return the array in a shape of the input: axes of length 1 are added or left out, first at the front.
 
-    ``found`` is what an error says was given, instead of the array's shape. Raises EncodeError.
+    ``given`` describes the value in an error, instead of the array's shape. Raises EncodeError.
 
     >>> fit_shape(np.zeros(3), TensorMetadata("x", "FP64", (-1, 3))).shape
     (1, 3)
@@ -133,20 +131,20 @@ def fit_shape(array: Array, tensor: TensorMetadata, *, found: str = "") -> Array
     for shape in _list_shapes(array.shape, len(wanted)):
         if all(size in (-1, length) for size, length in zip(wanted, shape, strict=True)):
             return array.reshape(shape)
-    raise _unexpected_error(tensor, found or f"shape {list(array.shape)}")
+    raise _value_error(tensor, given or f"shape {list(array.shape)}")
 
 
 def repeat_rows(array: Array, count: int, tensor: TensorMetadata) -> Array:
-    """The array with ``count`` rows: as it is where it has them, else its one row repeated. Raises EncodeError."""
+    """Return the array with ``count`` rows: unchanged if it has them, else its one row repeated. Raises EncodeError."""
     if array.ndim and array.shape[0] == count:
         return array
     if not array.ndim or array.shape[0] != 1:
-        raise _unexpected_error(tensor, f"{array.shape[0] if array.ndim else 0} rows for a batch of {count} images")
+        raise _value_error(tensor, f"{array.shape[0] if array.ndim else 0} rows for a batch of {count} images")
     return np.repeat(array, count, axis=0)
 
 
 def _list_shapes(shape: tuple[int, ...], rank: int) -> Iterator[tuple[int, ...]]:
-    """The shapes of a rank that differ from this one in axes of length 1 only; the added ones first at the front."""
+    """Yield the shapes of a rank that differ from this one in axes of length 1 only, added first at the front."""
     if len(shape) >= rank:
         ones = [axis for axis, length in enumerate(shape) if length == 1]
         for dropped in itertools.islice(itertools.combinations(ones, len(shape) - rank), _MOST_SHAPES):
@@ -165,19 +163,17 @@ def _find_datatype(tensor: TensorMetadata) -> Any:
 
 
 def _flatten(value: object, tensor: TensorMetadata) -> tuple[list[Any], tuple[int, ...]]:
-    """The leaves of nested lists, row-major, and the shape."""
+    """Return the leaves of nested lists, row-major, and the shape."""
     level: list[Any] = [value]
     shape: list[int] = []
     while level and all(isinstance(entry, list) for entry in level):
         lengths = {len(entry) for entry in level}
         if len(lengths) != 1 or len(shape) >= 32:
-            raise _unexpected_error(
-                tensor, "nested lists of different lengths" if len(lengths) != 1 else "too deep lists"
-            )
+            raise _value_error(tensor, "nested lists of different lengths" if len(lengths) != 1 else "too deep lists")
         shape.append(lengths.pop())
         level = list(itertools.chain.from_iterable(level))
     if any(isinstance(entry, list) for entry in level):
-        raise _unexpected_error(tensor, "a list with both values and lists")
+        raise _value_error(tensor, "a list with both values and lists")
     return level, tuple(shape)
 
 
@@ -190,24 +186,24 @@ def _holds_text(value: list[Any]) -> bool:
 
 def _convert_text(leaf: object, tensor: TensorMetadata) -> bytes:
     if not isinstance(leaf, str):
-        raise _unexpected_error(tensor, f"{_shorten(leaf)}; strings are quoted in JSON")
+        raise _value_error(tensor, f"{_shorten(leaf)}; strings are quoted in JSON")
     try:
         return leaf.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise _unexpected_error(tensor, "text that is not Unicode") from None
+        raise _value_error(tensor, "text that is not Unicode") from None
 
 
 def _convert_boolean(leaf: object, tensor: TensorMetadata) -> bool:
     if isinstance(leaf, bool) or (isinstance(leaf, int) and leaf in (0, 1)):
         return bool(leaf)
-    raise _unexpected_error(tensor, f"{_shorten(leaf)}; write true or false")
+    raise _value_error(tensor, f"{_shorten(leaf)}; write true or false")
 
 
 def _convert_integer(leaf: object, tensor: TensorMetadata) -> int:
     if isinstance(leaf, bool) or not isinstance(leaf, (int, float)) or leaf != leaf or leaf in (math.inf, -math.inf):
-        raise _unexpected_error(tensor, _shorten(leaf))
+        raise _value_error(tensor, _shorten(leaf))
     if leaf != int(leaf):
-        raise _unexpected_error(tensor, f"{leaf!r}, which is not a whole number")
+        raise _value_error(tensor, f"{leaf!r}, which is not a whole number")
     return int(leaf)
 
 
@@ -215,11 +211,11 @@ def _convert_number(leaf: object, tensor: TensorMetadata) -> float:
     if isinstance(leaf, str) and leaf in _SPECIAL:
         return _SPECIAL[leaf]
     if isinstance(leaf, bool) or not isinstance(leaf, (int, float)):
-        raise _unexpected_error(tensor, _shorten(leaf))
+        raise _value_error(tensor, _shorten(leaf))
     try:
         return float(leaf)
     except OverflowError:
-        raise _unexpected_error(tensor, f"{_shorten(leaf)}, which it cannot hold") from None
+        raise _value_error(tensor, f"{_shorten(leaf)}, which it cannot hold") from None
 
 
 def _cast_integers(values: Sequence[int] | Array, tensor: TensorMetadata) -> Array:
@@ -229,7 +225,7 @@ def _cast_integers(values: Sequence[int] | Array, tensor: TensorMetadata) -> Arr
         lowest, highest = (int(min(values)), int(max(values))) if isinstance(values, list) else _find_limits(values)
         for value in (lowest, highest):
             if not limits.min <= value <= limits.max:
-                raise _unexpected_error(tensor, f"{_shorten(value)}, which it cannot hold")
+                raise _value_error(tensor, f"{_shorten(value)}, which it cannot hold")
     return np.asarray(values).astype(target) if isinstance(values, np.ndarray) else np.array(values, dtype=target)
 
 
@@ -242,12 +238,12 @@ def _cast_floats(values: Array, tensor: TensorMetadata) -> Array:
         converted: Array = values.astype(_find_datatype(tensor).dtype)
     grown = np.isinf(converted.astype(np.float64)) & ~np.isinf(values.astype(np.float64))
     if grown.any():
-        raise _unexpected_error(tensor, f"{values[grown].reshape(-1)[0]!s}, which it cannot hold")
+        raise _value_error(tensor, f"{values[grown].reshape(-1)[0]!s}, which it cannot hold")
     return converted
 
 
 def _shorten(value: object) -> str:
-    """A value in a message: JSON, at most 40 characters."""
+    """Return a value for a message: JSON, at most 40 characters."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
         return "a huge integer"
     try:
@@ -257,5 +253,5 @@ def _shorten(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _unexpected_error(tensor: TensorMetadata, found: str) -> EncodeError:
-    return EncodeError(f"input {tensor.name!r}: expected {tensor.datatype} of shape {list(tensor.shape)}, got {found}")
+def _value_error(tensor: TensorMetadata, given: str) -> EncodeError:
+    return EncodeError(f"input {tensor.name!r}: expected {tensor.datatype} of shape {list(tensor.shape)}, got {given}")

@@ -1,7 +1,7 @@
 """A transport: what carries the bytes of one inference there and back. This module does no I/O.
 
-It is the one seam between the client and the world: `Call` in, `Answer` out. A transport raises ServerError for an
-answer that is no success, ConnectError where there is no answer, and never sends an inference twice.
+It is the one interface between the client and the network: `Call` in, `Answer` out. A transport raises ServerError for
+an answer that is not a success, ConnectError where there is no answer, and never sends an inference twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LARGEST: Final = 2**31 - 1
 
 
 class ModelError(ServerError):
-    """The model's own error, brought by a service that keeps its log; ``log`` says where, empty where it is not told.
+    """The model's own error, relayed by a service that keeps its log; ``log`` is its place, "" where it is unknown.
 
     ``status`` and ``message`` are those of the model's server.
     """
@@ -41,10 +41,9 @@ class ModelError(ServerError):
 
 
 class RelayError(ServerError):
-    """The service before the model answered with an error of its own, so that the model was not heard.
+    """The service in front of the model answered with an error of its own; the model did not run.
 
-    ``message`` is the service's own sentence, ``code`` its word for this error, ``advice`` what to do, where that is
-    known.
+    ``message`` is the service's own sentence, ``code`` its name of this error, ``advice`` what to do, if that is known.
     """
 
     def __init__(self, message: str, *, status: int, code: str = "", advice: str = "") -> None:
@@ -79,7 +78,7 @@ class UnnamedModelError(EncodeError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One inference to be carried: the payload, and the model that it is for, where the address does not tell.
+    """One inference: the payload, and the model that it is for, where the address does not determine it.
 
     ``model_version`` empty means the version that the model's policy chooses. ``options`` are a transport's own, for
     this inference only; one that has none refuses them with `refuse_options`.
@@ -95,7 +94,7 @@ class Call:
 class Answer:
     """The body of a success, and the length of its JSON header, None where all of it is JSON.
 
-    ``provenance`` is what the transport was told beside it, such as which variant of an endpoint answered.
+    ``provenance`` is what the transport received beside it, such as the variant of an endpoint that answered.
     """
 
     body: bytes
@@ -114,12 +113,12 @@ class TensorMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """A model's tensors, and ``source``, one phrase on where this knowledge is from.
+    """A model's tensors, and ``source``, a phrase that names where they are from.
 
-    ``outputs`` is empty where the server does not tell them before its first answer. The last three are of the model's
-    configuration: ``max_batch_size`` (0: the model has no batch dimension), ``decoupled`` (a request has any number of
-    responses), and ``labelled_outputs``, the outputs with a label file. They are None and empty where the server has no
-    call for the configuration.
+    ``outputs`` is empty where the server does not report them before its first answer. The last three are of the
+    model's configuration: ``max_batch_size`` (0: the model has no batch dimension), ``decoupled`` (a request has any
+    number of responses), and ``labelled_outputs``, the outputs with a label file. They are None and empty where the
+    server has no call for the configuration.
     """
 
     name: str
@@ -133,22 +132,22 @@ class ModelMetadata:
 
 
 class Transport(Protocol):
-    """What `Client` needs of an address; hand one in as ``Client(url, transport=...)``."""
+    """What `Client` needs of an address; pass one as ``Client(url, transport=...)``."""
 
     def infer(self, call: Call) -> Answer:
-        """Carry one inference; it may reach the server once, never twice."""
+        """Send one inference; it may reach the server once, never twice."""
         ...
 
     def ready(self, model: str | None) -> bool:
-        """Whether the server, or the model where one is named, says that it is ready."""
+        """Return True if the server, or the model where one is named, is ready."""
         ...
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
-        """The model's tensors, None where the address has no call for that."""
+        """Return the model's tensors, None where the address has no call for that."""
         ...
 
     def close(self) -> None:
-        """Give back connections."""
+        """Close the connections."""
         ...
 
 
@@ -163,25 +162,25 @@ class StreamingTransport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FunctionTransport:
-    """A transport that asks a function in place of a server: for tests, and for models in the same process."""
+    """A transport that calls a function instead of a server: for tests, and for models in the same process."""
 
     answer: Callable[[Call], Answer]
     about: ModelMetadata | None = None
 
     def infer(self, call: Call) -> Answer:
-        """What the function gives."""
+        """Call the function."""
         return self.answer(call)
 
     def ready(self, model: str | None) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
-        """What was handed in as ``about``."""
+        """Return ``about``."""
         return self.about
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 def describe_outputs(response: Response) -> tuple[TensorMetadata, ...]:
@@ -202,7 +201,7 @@ def check_size(payload: Payload) -> None:
 def refuse_options(call: Call, *, at: str) -> None:
     """Refuse a call's options, for a transport that has none; raises EncodeError."""
     if call.options:
-        raise EncodeError(f"{at} knows no option {sorted(call.options)[0]!r}; those are SageMaker's")
+        raise EncodeError(f"{at}: unknown option {sorted(call.options)[0]!r}; only SageMaker endpoints have options")
 
 
 def choose_model(models: tuple[str, ...], *, url: str) -> str:

@@ -73,9 +73,9 @@ def confine(*, read: Iterable[str], write: Iterable[str], folders: Iterable[str]
             with contextlib.suppress(OSError):  # what is not there need not be opened
                 _allow_path(libc, ruleset, path, rights)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    done = libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
+    is_confined = libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
     os.close(ruleset)
-    return bool(done)
+    return bool(is_confined)
 
 
 def _allow_path(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
@@ -101,10 +101,10 @@ def run_confined() -> int:
 def build_stub_arguments(command: str, *, stub: str, model: str, library: str, prefix: str) -> list[str] | None:
     """The command line of the stand-in's stub for a text that bash was to run; None where it is not such a text."""
     pattern = rf" ({re.escape(prefix)}[0-9a-fA-F-]+) (\d+) (\d+) (\d+) {re.escape(library)} (\d+) "
-    found = re.search(pattern, command)
-    if found is None:
+    match = re.search(pattern, command)
+    if match is None:
         return None
-    region, size, growth, parent, handle = found.groups()
+    region, size, growth, parent, handle = match.groups()
     return [stub, model, region, size, growth, parent, library, handle, "stand-in", "DEFAULT"]
 
 

@@ -78,19 +78,19 @@ def find_installation() -> Installation:
     package = Path(spec.submodule_search_locations[0])
     root = package / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    found = Installation(
+    installation = Installation(
         program=root / "bin" / "tritonserver",
         python_backend=root / "backends" / "python",
         stub=root / "python_backend_stubs" / version / "triton_python_backend_stub",
         caches=root / "caches",
         libraries=package.parent / "nvidia_pytriton.libs",
     )
-    if not found.stub.is_file():
+    if not installation.stub.is_file():
         raise LaunchError(f"{root}: this nvidia-pytriton has no stub for Python {version}; use Python 3.10 to 3.12")
-    for path in (found.program, found.python_backend, found.libraries):
+    for path in (installation.program, installation.python_backend, installation.libraries):
         if not path.exists():
             raise LaunchError(f"{path} is missing; run: pip install --force-reinstall nvidia-pytriton==0.7.0")
-    return found
+    return installation
 
 
 def prepare_folder(
@@ -212,12 +212,12 @@ _SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - POSIX shared memory, no tempo
 _ENVIRONMENTS_FOLDER: Final = "/tmp"  # noqa: S108
 
 
-def prepare_stand_in(found: Installation, folder: Path, *, prefix: str, backends: Collection[str]) -> Path:
+def prepare_stand_in(installation: Installation, folder: Path, *, prefix: str, backends: Collection[str]) -> Path:
     """Lay out the stand-in inside ``folder``; gives the backend directory.
 
     ``prefix`` begins the names of shared memory regions; ``backends`` are further backends to stand in for.
     """
-    directory = prepare_folder(found, folder, backends=(), has_library=False)
+    directory = prepare_folder(installation, folder, backends=(), has_library=False)
     source = Path(__file__).parent / "backends" / "stand_in" / "model.py"
     for name in sorted({*STAND_IN_BACKENDS, *backends} - {"python"}):
         (directory / name).mkdir()
@@ -230,21 +230,27 @@ def prepare_stand_in(found: Installation, folder: Path, *, prefix: str, backends
     python = folder / ENVIRONMENT / "bin" / "python3"
     launcher.write_text(f"#!{python} -IS\n{Path(confinement.__file__).read_text(encoding='utf-8')}", encoding="utf-8")
     launcher.chmod(0o700)
-    stub = directory / "python" / found.stub.name
+    stub = directory / "python" / installation.stub.name
     settings = {"stub": str(stub), "model": str(model), "library": str(directory / "python"), "prefix": prefix}
     launcher.with_name("bash.json").write_text(json.dumps(settings), encoding="utf-8")
     return directory
 
 
 def confine_command(
-    program: Sequence[str], found: Installation, *, libraries: str, folder: Path, copy: Path, log: Path
+    program: Sequence[str], installation: Installation, *, libraries: str, folder: Path, copy: Path, log: Path
 ) -> list[str]:
     """The command line that runs tritonserver confined to the installation, ``folder``, and the repository's copy.
 
     ``libraries`` is the LD_LIBRARY_PATH that it gets.
     """
     packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
-    own = [sys.base_prefix, sys.prefix, sys.executable, str(found.program.parent.parent), str(found.libraries)]
+    own = [
+        sys.base_prefix,
+        sys.prefix,
+        sys.executable,
+        str(installation.program.parent.parent),
+        str(installation.libraries),
+    ]
     rules = {
         "read": [
             str(copy),

@@ -62,11 +62,11 @@ RequestHandler: TypeAlias = Callable[[Request], Reply]
 
 def open_socket(host: str, port: int) -> socket.socket:
     """A socket that listens at an address, inherited by child processes; 0 is any free port."""
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind((host, port))
-    made.listen(1024)
-    return made
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((host, port))
+    listening.listen(1024)
+    return listening
 
 
 class Listener:

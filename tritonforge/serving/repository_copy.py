@@ -210,8 +210,8 @@ def read_regular_file(path: Path, most: int) -> bytes | None:
     except (OSError, ValueError):  # ValueError: a NUL in a name
         return None
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             return None
         try:
             content = file.read(most + 1)

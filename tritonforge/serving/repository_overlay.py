@@ -37,13 +37,13 @@ def read_configs(repository: Path) -> dict[str, ModelConfig]:
 
     Whether a configuration is right is for Triton to say.
     """
-    found: dict[str, ModelConfig] = {}
+    configs: dict[str, ModelConfig] = {}
     for folder in sorted(repository.iterdir()):
         if folder.is_dir():
             content = _read_config(repository, folder.name)
             message = None if content is None else parse_config(content)
-            found[folder.name] = new_model_config() if message is None else message
-    return found
+            configs[folder.name] = new_model_config() if message is None else message
+    return configs
 
 
 def parse_config(content: bytes) -> ModelConfig | None:
@@ -188,8 +188,8 @@ def choose_default_model(configs: Mapping[str, ModelConfig], default_model: str 
     if default_model is not None:
         _check_known(configs, default_model)
         return default_model
-    found = list_default_candidates(configs)
-    return found[0] if len(found) == 1 else None
+    candidates = list_default_candidates(configs)
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def explain_missing_default(names: Collection[str]) -> str:
@@ -209,14 +209,14 @@ def select_models(configs: Mapping[str, ModelConfig], names: Collection[str]) ->
     """
     for name in names:
         _check_known(configs, name)
-    found: dict[str, ModelConfig] = {}
+    selected: dict[str, ModelConfig] = {}
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name in configs and name not in found:
-            found[name] = configs[name]
+        if name in configs and name not in selected:
+            selected[name] = configs[name]
             waiting += _list_steps(configs[name])
-    return found
+    return selected
 
 
 def _check_known(configs: Mapping[str, ModelConfig], name: str) -> None:

@@ -113,10 +113,10 @@ def _load_copy(copy: RepositoryCopy, *, auto_complete: bool, timeout: float) -> 
 
 
 def _attribute_line(line: str) -> tuple[str, str]:
-    if found := _MODEL.match(line):
-        return found["model"], found["reason"]
-    found = _ENSEMBLE.search(line)
-    return (found["model"] if found else "", line)
+    if match := _MODEL.match(line):
+        return match["model"], match["reason"]
+    match = _ENSEMBLE.search(line)
+    return (match["model"] if match else "", line)
 
 
 def _list_completed_models(repository: Path, copy: RepositoryCopy) -> Iterator[tuple[str, str]]:
@@ -155,9 +155,9 @@ def _list_steps(config: Any) -> Sequence[str]:
 
 def _find_dependent_ensembles(steps: Mapping[str, Sequence[str]], undecided: Mapping[str, str]) -> dict[str, str]:
     """The ensembles that have an undecided step, at any depth."""
-    found: dict[str, str] = {}
+    dependent: dict[str, str] = {}
     while True:
-        known = {**undecided, **found}
+        known = {**undecided, **dependent}
         more = {
             name: f"its step '{step}' is not decided"
             for name, names in steps.items()
@@ -165,16 +165,16 @@ def _find_dependent_ensembles(steps: Mapping[str, Sequence[str]], undecided: Map
             if step in known and name not in known
         }
         if not more:
-            return found
-        found |= more
+            return dependent
+        dependent |= more
 
 
 def _is_about_batches(sentence: str, model: str, copy: RepositoryCopy, steps: Mapping[str, Sequence[str]]) -> bool:
     """Whether two shapes differ by a batch dimension only, and a step's backend may complete that."""
-    found = _SHAPES.search(sentence)
-    if found is None:
+    match = _SHAPES.search(sentence)
+    if match is None:
         return False
-    one, other = (found[side].strip("[]").split(",") for side in ("one", "other"))
+    one, other = (match[side].strip("[]").split(",") for side in ("one", "other"))
     if one[:1] == ["-1"]:
         one, other = other, one
     configs = [copy.configs[step] for step in steps.get(model, ()) if step in copy.configs]

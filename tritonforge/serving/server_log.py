@@ -58,10 +58,10 @@ class ModelStatus(NamedTuple):
 
 def parse_progress(line: str) -> str | None:
     """A line of the log as a step of the start, for a person; None for the others."""
-    found = _LINE.match(line)
-    if not found:
+    match = _LINE.match(line)
+    if not match:
         return None
-    message = _unquote(found["message"])
+    message = _unquote(match["message"])
     if loading := re.fullmatch(r"loading: (.+):(-?\d+)", message):
         return f"loading {loading[1]} version {loading[2]}"
     if loaded := re.fullmatch(r"successfully loaded '(.+)'", message):
@@ -77,26 +77,26 @@ def find_reasons(log: str) -> list[str]:
             "shared library, install that (on Debian and Ubuntu the package libpython3.x of its version)"
         )
         return [reason]
-    found: dict[str, str] = {}
+    failures: dict[str, str] = {}
     for stub in _STUB.finditer(log):  # tritonserver waits for it for ever
         model = "".join((stub["path"] or "").split("/")[-3:-2])
-        found.setdefault(model, f"model '{model}' did not load: {stub['reason']}" if model else stub["reason"])
+        failures.setdefault(model, f"model '{model}' did not load: {stub['reason']}" if model else stub["reason"])
     others: list[str] = []
     for severity, message in _split_messages(log):
         if severity not in "EF":
             continue
         for pattern in (_FAILED, _POLL_FAILED):
             if match := pattern.match(message):
-                found.setdefault(
+                failures.setdefault(
                     match["model"], f"model '{match['model']}' did not load: {_clean_reason(match['reason'])}"
                 )
                 break
         else:
             if not message.startswith(_HARMLESS) and not any(word in message for word in _HARMLESS):
                 others.append(_clean_reason(message))
-    if found:
+    if failures:
         # What comes beside the failure of a model is its echo, save that ensembles are judged in lines of their own.
-        return [*found.values(), *(each for each in others if each.startswith("in ensemble "))]
+        return [*failures.values(), *(reason for reason in others if reason.startswith("in ensemble "))]
     if others:
         return others
     return [_clean_reason(match["reason"] or match["other"]) for match in _FATAL.finditer(log)]
@@ -121,23 +121,23 @@ def find_stub_model(command: Sequence[str], prefix: str) -> str:
     ``prefix`` begins the name of the shared memory region, which follows the model's file among the stub's arguments
     (python_backend src/stub_launcher.cc).
     """
-    found = re.search(rf"([^/]+)/-?\d+/[^/]* {re.escape(prefix)}", " ".join(command))
-    return found[1] if found else ""
+    match = re.search(rf"([^/]+)/-?\d+/[^/]* {re.escape(prefix)}", " ".join(command))
+    return match[1] if match else ""
 
 
 def list_loading_models(log: str) -> list[str]:
     """The models that began to load and did not end it."""
     steps = [step for line in log.splitlines() if (step := parse_progress(line))]
-    begun = dict.fromkeys(found[1] for step in steps if (found := re.fullmatch(r"loading (.+) version -?\d+", step)))
+    begun = dict.fromkeys(match[1] for step in steps if (match := re.fullmatch(r"loading (.+) version -?\d+", step)))
     done = {step.removesuffix(" is loaded") for step in steps}
-    failed = {found["model"] for _, message in _split_messages(log) if (found := _FAILED.match(message))}
+    failed = {match["model"] for _, message in _split_messages(log) if (match := _FAILED.match(message))}
     return [model for model in begun if model not in done | failed]
 
 
 def find_port_in_use(log: str) -> int | None:
     """The port that tritonserver could not open."""
-    found = _SOCKET.search(log)
-    return int(found["port"]) if found else None
+    match = _SOCKET.search(log)
+    return int(match["port"]) if match else None
 
 
 def read_model_table(log: str) -> list[ModelStatus]:
@@ -150,9 +150,9 @@ def _split_messages(log: str) -> Iterator[tuple[str, str]]:
     """Severity and message of each entry; lines without a prefix belong to the entry before them."""
     entries: list[tuple[str, list[str]]] = []
     for line in log.splitlines():
-        found = _LINE.match(line)
-        if found:
-            entries.append((found["severity"], [found["message"]]))
+        match = _LINE.match(line)
+        if match:
+            entries.append((match["severity"], [match["message"]]))
         elif entries and entries[-1][1][0].startswith('"') and not entries[-1][1][-1].endswith('"'):
             entries[-1][1].append(line)
     for severity, parts in entries:

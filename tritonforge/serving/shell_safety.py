@@ -32,16 +32,16 @@ def find_unsafe_names(repository: Path, configs: Mapping[str, ModelConfig]) -> l
 
     ``repository`` is the folder that tritonserver reads, ``configs`` has the models that it may load, by directory.
     """
-    found = []
+    problems = []
     for name, config in configs.items():
         for what, text in _list_stub_arguments(repository, name, config):
             if not is_word(text):
                 of_model = "" if text == name else f" of model '{_escape(name)}'"
-                found.append(
+                problems.append(
                     f"{what} '{_escape(text)}'{of_model} has characters that Triton's python backend passes to a "
                     f"shell unquoted: {list_odd_characters(text)}; use letters, digits and _ . / + @ % : , = - (ASCII)"
                 )
-    return found
+    return problems
 
 
 def _list_stub_arguments(repository: Path, name: str, message: ModelConfig) -> Iterator[tuple[str, str]]:

@@ -217,7 +217,7 @@ def test_an_answer_whose_type_got_lost_delimits_itself(queue: Queue, session: Se
     assert client_of(session).infer({"x": X})["y"].tolist() == [[2, 4]]
     assert client_of(session).infer({"x": X}, binary=False)["y"].tolist() == [[2, 4]]
     queue.model = lambda _: (200, {"Content-Type": "text/html"}, b"<html>")
-    with pytest.raises(DecodeError, match="the body is no JSON object"):
+    with pytest.raises(DecodeError, match="the body is not a JSON object"):
         client_of(session).infer({"x": X})
 
 

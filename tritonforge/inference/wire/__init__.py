@@ -1,4 +1,4 @@
-"""KServe v2 bodies, binary+json: bytes in, bytes out. This wing's wire does no I/O.
+"""KServe v2 bodies, binary+json: bytes in, bytes out. This package does no I/O.
 
 `encode_request` -> `Payload` -> (a transport) -> bytes -> `decode_response`. Encoding gives views of the caller's
 arrays, decoding gives views of the body. Encoding what the protocol cannot carry raises EncodeError; decoding any

@@ -25,19 +25,19 @@ _LARGEST_DIMENSION: Final = 2**63
 #: Bytes that are tried first for the object at the start of a body; most headers are far smaller.
 _FIRST_WINDOW: Final = 64 * 1024
 _BLANKS: Final = " \t\r\n"
-#: Characters of the longest token that an error tells the start of, other than a string's: ``-Infinity``, an escape.
+#: Characters of the longest token whose start an error may report, other than a string: ``-Infinity``, an escape.
 _LONGEST_TOKEN: Final = 16
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 def dump(document: Mapping[str, Any]) -> bytes:
-    """The document as compact ASCII JSON; NaN and Infinity are written as those tokens, which Triton reads."""
+    """Return the document as compact ASCII JSON; NaN and Infinity are written as those tokens, which Triton reads."""
     return _ENCODER.encode(document).encode("ascii")
 
 
 def load(text: bytes | memoryview, *, what: str) -> dict[str, Any]:
-    """The JSON object in ``text``.
+    """Return the JSON object in ``text``.
 
     Of two equal keys the first counts, as in Triton. Bytes that are not UTF-8 are kept as surrogate escapes, because
     Triton writes the bytes of a BYTES tensor into its JSON unchanged. Raises DecodeError.
@@ -54,14 +54,14 @@ def load(text: bytes | memoryview, *, what: str) -> dict[str, Any]:
 
 
 def load_first(body: bytes | memoryview, *, what: str) -> tuple[dict[str, Any], int]:
-    """The JSON object at the start of ``body``, as `load` reads it, and where it ends; anything may follow it.
+    """Return the JSON object at the start of ``body``, as `load` reads it, and where it ends; anything may follow it.
 
     Takes as long as reading the object itself, whatever follows. Raises DecodeError.
     """
     view = memoryview(body)
     size = _FIRST_WINDOW
     while True:
-        # What follows may be large, and no text: only as much is taken for text as the object turns out to need.
+        # What follows may be large and not a text: only as much is decoded as the object needs.
         text = str(view[:size], "utf-8", "surrogateescape")
         start = len(text) - len(text.lstrip(_BLANKS))
         try:
@@ -80,14 +80,14 @@ def load_first(body: bytes | memoryview, *, what: str) -> tuple[dict[str, Any], 
 
 
 def _is_cut_off(error: ValueError, length: int) -> bool:
-    """Whether a text of this length may be JSON whose end is missing."""
+    """Return True if a text of this length may be JSON whose end is missing."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.pos >= length - _LONGEST_TOKEN or error.msg.startswith("Unterminated string")
 
 
 def is_unicode(text: str) -> bool:
-    """Whether the text can be written as UTF-8: it holds no lone surrogates."""
+    """Return True if the text can be written as UTF-8: it has no lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -98,62 +98,62 @@ def is_unicode(text: str) -> bool:
 
 
 def read_string(document: Mapping[str, Any], key: str, *, where: str, default: str | None = None) -> str:
-    """A member that is a string; ``default`` where it is missing."""
+    """Return a member that is a string; ``default`` where it is missing."""
     value = document.get(key, default)
     if type(value) is not str or not is_unicode(value):
-        raise _unexpected_error(where, key, "a string of UTF-8", document)
+        raise _member_error(where, key, "a string of UTF-8", document)
     return value
 
 
 def read_unsigned(document: Mapping[str, Any], key: str, *, where: str) -> int | None:
-    """A member that is an unsigned integer, None where it is missing."""
+    """Return a member that is an unsigned integer, None where it is missing."""
     value = document.get(key)
     if value is None and key not in document:
         return None
     if type(value) is not int or value < 0:
-        raise _unexpected_error(where, key, "an unsigned integer", document)
+        raise _member_error(where, key, "an unsigned integer", document)
     return value
 
 
 def read_list(document: Mapping[str, Any], key: str, *, where: str) -> list[Any]:
-    """A member that is an array; missing is an error."""
+    """Return a member that is an array; it must not be missing."""
     value = document.get(key)
     if type(value) is not list:
-        raise _unexpected_error(where, key, "an array", document)
+        raise _member_error(where, key, "an array", document)
     return value
 
 
 def read_object(value: object, *, where: str) -> dict[str, Any]:
-    """A value that is an object."""
+    """Return a value that is an object."""
     if type(value) is not dict:
         raise DecodeError(f"{where}: expected a JSON object, found {_describe_kind(value)}")
     return value
 
 
 def read_shape(document: Mapping[str, Any], *, where: str) -> tuple[int, ...]:
-    """The member ``shape``: unsigned integers, batch dimension included."""
+    """Return the member ``shape``: unsigned integers, batch dimension included."""
     shape = read_list(document, "shape", where=where)
     if len(shape) > _MOST_DIMENSIONS:
         raise DecodeError(f"{where}: 'shape' has {len(shape)} dimensions; arrays have at most {_MOST_DIMENSIONS}")
-    for each in shape:
-        if type(each) is not int or not 0 <= each < _LARGEST_DIMENSION:
-            raise DecodeError(f"{where}: 'shape' must hold unsigned integers below 2**63, found {_shorten(each)}")
+    for extent in shape:
+        if type(extent) is not int or not 0 <= extent < _LARGEST_DIMENSION:
+            raise DecodeError(f"{where}: 'shape' must hold unsigned integers below 2**63, found {_shorten(extent)}")
     return tuple(shape)
 
 
 def read_parameters(document: Mapping[str, Any], *, where: str) -> dict[str, Parameter]:
-    """The member ``parameters``: booleans, numbers and strings by name; empty where it is missing."""
+    """Return the member ``parameters``: booleans, numbers and strings by name; empty where it is missing."""
     value = document.get("parameters")
     if value is None and "parameters" not in document:
         return {}
     if type(value) is not dict:
-        raise _unexpected_error(where, "parameters", "an object", document)
-    for key, each in value.items():
-        if type(each) not in (bool, int, float, str):
+        raise _member_error(where, "parameters", "an object", document)
+    for key, member in value.items():
+        if type(member) not in (bool, int, float, str):
             raise DecodeError(
-                f"{where}: parameter {key!r} must be a boolean, a number or a string, found {_describe_kind(each)}"
+                f"{where}: parameter {key!r} must be a boolean, a number or a string, found {_describe_kind(member)}"
             )
-        if not is_unicode(key) or (type(each) is str and not is_unicode(each)):
+        if not is_unicode(key) or (type(member) is str and not is_unicode(member)):
             raise DecodeError(f"{where}: parameter {key!r} holds text that is not UTF-8")
     return value
 
@@ -161,7 +161,7 @@ def read_parameters(document: Mapping[str, Any], *, where: str) -> dict[str, Par
 def check_parameters(
     parameters: Mapping[str, Parameter] | None, *, where: str, reserved: Mapping[str, str]
 ) -> dict[str, Parameter]:
-    """The caller's parameters, checked; ``reserved`` maps a name that is taken to what to write instead."""
+    """Return the caller's parameters, checked; ``reserved`` maps a reserved name to what to write instead."""
     checked: dict[str, Parameter] = {}
     for key, value in (parameters or {}).items():
         if not isinstance(key, str):
@@ -213,7 +213,7 @@ def _shorten(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _unexpected_error(where: str, key: str, expected: str, document: Mapping[str, Any]) -> DecodeError:
+def _member_error(where: str, key: str, expected: str, document: Mapping[str, Any]) -> DecodeError:
     if key not in document:
         return DecodeError(f"{where}: {key!r} is missing; it must be {expected}")
     return DecodeError(f"{where}: {key!r} must be {expected}, found {_shorten(document[key])}")

@@ -45,7 +45,7 @@ __all__ = ["INFERENCE_HEADER_CONTENT_LENGTH", "JSON", "OCTET_STREAM", "SAGEMAKER
 
 
 INFERENCE_HEADER_CONTENT_LENGTH: Final = "Inference-Header-Content-Length"
-#: The literal that the SageMaker front end searches: no blank after ``;``, no capitals.
+#: The literal that the SageMaker front end searches for: no blank after ``;``, no capitals.
 SAGEMAKER_BINARY_JSON: Final = "application/vnd.sagemaker-triton.binary+json;json-header-size="
 JSON: Final = "application/json"
 OCTET_STREAM: Final = "application/octet-stream"
@@ -55,7 +55,7 @@ _NUMBER: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,18})(?![0-9])")
 
 
 def sagemaker_content_type(payload: Payload) -> str:
-    """The content type of a payload for the SageMaker front end.
+    """Return the content type of a payload for the SageMaker front end.
 
     >>> sagemaker_content_type(Payload((b"an image",), 0))
     'application/vnd.sagemaker-triton.binary+json;json-header-size=0'
@@ -64,23 +64,23 @@ def sagemaker_content_type(payload: Payload) -> str:
 
 
 def sagemaker_headers(payload: Payload) -> dict[str, str]:
-    """The headers of a payload for the SageMaker front end."""
+    """Return the headers of a payload for the SageMaker front end."""
     return {"Content-Type": sagemaker_content_type(payload)}
 
 
 def triton_headers(payload: Payload) -> dict[str, str]:
-    """The headers of a payload for Triton's own HTTP front end."""
+    """Return the headers of a payload for Triton's own HTTP front end."""
     if payload.is_json:
         return {"Content-Type": JSON}
     return {"Content-Type": OCTET_STREAM, INFERENCE_HEADER_CONTENT_LENGTH: str(payload.header_length)}
 
 
 def sagemaker_header_length(content_type: str | None, *, size: int) -> int | None:
-    """The header length that a content type tells for a body of ``size`` bytes, None where all of it is JSON.
+    """Return the header length in a content type for a body of ``size`` bytes, None where all of it is JSON.
 
-    As the real server reads it: the literal at the start counts, later it is an error, and without it the body is JSON;
-    a sign, blanks before and anything after the number are let pass. Other than in Triton up to 2.69, where it reads as
-    0, a length that is no number is an error, as in later releases. Raises DecodeError.
+    As the real server reads it: the literal must be at the start, and without it the body is JSON; a sign, blanks
+    before and anything after the number are ignored. Unlike in Triton up to 2.69, which reads it as 0, a length that
+    is not a number is an error, as in later releases. Raises DecodeError.
     """
     at = (content_type or "").find(SAGEMAKER_BINARY_JSON)
     if content_type is None or at < 0:
@@ -93,18 +93,18 @@ def sagemaker_header_length(content_type: str | None, *, size: int) -> int | Non
 
 
 def triton_header_length(value: str | None, *, size: int) -> int | None:
-    """The header length in ``Inference-Header-Content-Length``, None where it is missing; raises DecodeError."""
+    """Return the header length in ``Inference-Header-Content-Length``, None where it is missing; raises DecodeError."""
     return None if value is None else _parse_length(value, what=INFERENCE_HEADER_CONTENT_LENGTH, size=size)
 
 
 def header_length(headers: Mapping[str, str], *, size: int) -> int | None:
-    """The header length that an answer's headers tell by either convention, None where all of the body is JSON.
+    """Return the header length in a response's headers, by either convention; None where all of the body is JSON.
 
-    The names of the headers count in any case. Raises DecodeError.
+    The names of the headers may be in any case. Raises DecodeError.
     """
     lower = {name.lower(): value for name, value in headers.items()}
-    told = triton_header_length(lower.get(INFERENCE_HEADER_CONTENT_LENGTH.lower()), size=size)
-    return sagemaker_header_length(lower.get("content-type"), size=size) if told is None else told
+    length = triton_header_length(lower.get(INFERENCE_HEADER_CONTENT_LENGTH.lower()), size=size)
+    return sagemaker_header_length(lower.get("content-type"), size=size) if length is None else length
 
 
 def _parse_length(text: str, *, what: str, size: int) -> int:
@@ -121,8 +121,8 @@ def _parse_length(text: str, *, what: str, size: int) -> int:
 class Payload:
     """The body of a request or response: a JSON header, then the binary tensors.
 
-    ``buffers`` are to be sent one after another; they are views of the caller's arrays, which must not change before
-    they are sent. ``header_length`` is the size of the JSON header in bytes, 0 for a raw body.
+    ``buffers`` are sent one after another; they are views of the caller's arrays, which must not change before that.
+    ``header_length`` is the size of the JSON header in bytes, 0 for a raw body.
     """
 
     buffers: tuple[Buffer, ...]
@@ -135,7 +135,7 @@ class Payload:
 
     @property
     def is_json(self) -> bool:
-        """Whether the body is JSON from end to end: nothing follows the header."""
+        """Whether all of the body is JSON: nothing follows the header."""
         return self.header_length > 0 and self.header_length == self.size
 
     @property
@@ -145,7 +145,7 @@ class Payload:
 
 
 def choose_binary(names: Collection[str], binary: bool | Collection[str]) -> frozenset[str]:
-    """The tensors that go in binary form: ``binary`` is one answer for all, or the names of those that do."""
+    """Return the names of the tensors in binary form: ``binary`` is True or False for all, or their names."""
     if isinstance(binary, bool):
         return frozenset(names if binary else ())
     chosen = frozenset((binary,) if isinstance(binary, str) else binary)
@@ -163,7 +163,7 @@ def encode_tensor(
     buffers: list[Buffer],
     shape_first: bool,
 ) -> dict[str, Any]:
-    """The JSON entry of one tensor; what goes in binary form is appended to ``buffers``.
+    """Return the JSON entry of one tensor; in binary form its data are appended to ``buffers``.
 
     Requests write the shape before the datatype as tritonclient does, responses after it as Triton does.
     """
@@ -189,7 +189,7 @@ def encode_tensor(
 
 
 def build_payload(document: Mapping[str, Any], buffers: Sequence[Buffer], *, header_size: int | None) -> Payload:
-    """The payload of a JSON document and its tensors; the header is padded with spaces to ``header_size`` bytes."""
+    """Return the payload of a JSON document and its tensors; spaces pad the header to ``header_size`` bytes."""
     header = dump(document)
     if header_size is not None:
         if len(header) > header_size:
@@ -199,7 +199,7 @@ def build_payload(document: Mapping[str, Any], buffers: Sequence[Buffer], *, hea
 
 
 def split_body(body: Buffer, header_length: int | None, *, what: str) -> tuple[memoryview | bytes, int]:
-    """The JSON text at the start of the body, and where the binary tensors start; None means that all is JSON.
+    """Return the JSON text at the start of the body, and where the binary tensors start; None means that all is JSON.
 
     Range and sentence: http_server.cc and sagemaker_server.cc, ``GetInferenceHeaderLength``.
     """
@@ -213,7 +213,7 @@ def split_body(body: Buffer, header_length: int | None, *, what: str) -> tuple[m
 def read_tensors(
     body: Buffer, start: int, entries: list[object], *, role: str
 ) -> tuple[dict[str, Array], dict[str, dict[str, Parameter]]]:
-    """The arrays of all entries, and the parameters of those that have some, by name.
+    """Return the arrays of all entries, and the parameters of those that have some, by name.
 
     ``body[start:]`` holds the binary tensors back to back in the order of the entries; ``role`` is "input" or "output".
     Raises DecodeError.
@@ -227,7 +227,7 @@ def read_tensors(
         name = read_string(entry, "name", where=where)
         where = f"{role} {name!r}" if name else where
         if name in arrays:
-            raise DecodeError(f"{where}: the name stands twice among the {role}s")
+            raise DecodeError(f"{where}: duplicate {role} name")
         datatype = read_datatype(read_string(entry, "datatype", where=where), where=where)
         shape = read_shape(entry, where=where)
         parameters = read_parameters(entry, where=where)
@@ -258,21 +258,23 @@ _OBJECT: Final = re.compile(rb"[ \t\r\n]*\{")
 
 
 def find_header_length(body: bytes) -> int:
-    r"""The length of the JSON header of a request or response, its own padding with blanks included.
+    r"""Return the length of the JSON header of a request or response, from the body itself; blanks after it count.
 
-    It is the whole length where all of the body is JSON. Raises DecodeError, and nothing else, for any bytes.
+    The JSON object ends with the brace that closes it, and has the sizes of the tensors behind it. JSON's own reader
+    finds that brace, so that a hostile body costs no more than reading its JSON. Raises DecodeError, and nothing else,
+    for any bytes.
 
     >>> find_header_length(b'{"outputs":[{"parameters":{"binary_data_size":2}}]}\x00\x01')
     51
     """
     if not _OBJECT.match(body):
-        raise DecodeError(f"the body is no JSON object: it begins with {body[:16]!r}")
+        raise DecodeError(f"the body is not a JSON object: it begins with {body[:16]!r}")
     document, end = load_first(body, what="the body")
     tensors = sum(_read_binary_size(entry) for key in ("inputs", "outputs") for entry in _read_entries(document, key))
     length = len(body) - tensors
     if length < end or body[end:length].strip(_BLANKS):
         raise DecodeError(
-            f"the body has {len(body)} bytes; its JSON ends after {end} and tells of {tensors} bytes of tensors"
+            f"the body has {len(body)} bytes; its JSON ends after {end} and states {tensors} bytes of tensors"
         )
     return length
 

@@ -38,20 +38,20 @@ __all__ = ["Request", "RequestedOutput", "byte_batch", "decode_request", "encode
            "encode_request", "pad_batch", "sequence_parameters"]  # fmt: skip
 
 
-_RESERVED: Final = {"binary_data_output": "say binary_output="}
+_RESERVED: Final = {"binary_data_output": "use binary_output="}
 _RESERVED_INPUT: Final = {
-    "binary_data_size": "say binary=",
+    "binary_data_size": "use binary=",
     "shared_memory_region": "tensors are sent in the body",
 }
-_RESERVED_OUTPUT: Final = {"classification": "say classification=", "binary_data": "say binary_data="}
+_RESERVED_OUTPUT: Final = {"classification": "use classification=", "binary_data": "use binary_data="}
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:
-    """An output that the request asks for.
+    """A requested output.
 
-    ``classification`` k > 0 asks for the k best classes of each batch entry in place of the tensor (read them with
-    `decode_classes`); 0 asks for the tensor. ``binary_data`` is the form of the answer, None leaves it to the request.
+    ``classification`` k > 0 requests the k best classes of each batch entry instead of the tensor (read them with
+    `decode_classes`). ``binary_data`` is the form of the response; None leaves it to the request.
     """
 
     name: str
@@ -72,9 +72,9 @@ class RequestedOutput:
 class Request:
     """A decoded request.
 
-    ``inputs`` maps names to read-only arrays. ``outputs`` is empty where all outputs are asked for; then
-    ``binary_output`` tells their form. ``raw`` holds the body of a raw binary request: one tensor, whose name, datatype
-    and shape only the model's configuration tells.
+    ``inputs`` maps names to read-only arrays. ``outputs`` is empty where all outputs are requested; then
+    ``binary_output`` is their form. ``raw`` is the body of a raw binary request: one tensor, whose name, datatype and
+    shape are in the model's configuration only.
     """
 
     inputs: Mapping[str, Array]
@@ -97,14 +97,14 @@ def encode_request(
     header_size: int | None = None,
     input_parameters: Mapping[str, Mapping[str, Parameter]] | None = None,
 ) -> Payload:
-    """The request as a payload.
+    """Return the request as a payload.
 
     ``inputs`` maps names to arrays of any shape, batch dimension included: numpy's booleans, integers, floats, and
-    ``ml_dtypes.bfloat16`` go as the datatype of the same size; objects (``bytes``, or ``str`` written as UTF-8) and
-    numpy's ``S`` and ``U`` go as BYTES. Other values go through ``numpy.asarray``. ``binary`` says which inputs go in
-    binary form: all, none, or those named; FP16 and BF16 have no other. ``binary_output`` asks for answers in binary
-    form; without it they come as the inputs go, and in binary form where some do. ``header_size`` pads the JSON header
-    with spaces to a fixed number of bytes, so that one content type serves many requests. Raises EncodeError.
+    ``ml_dtypes.bfloat16`` are sent as the datatype of the same size; objects (``bytes``, or ``str`` written as UTF-8)
+    and numpy's ``S`` and ``U`` as BYTES. Other values go through ``numpy.asarray``. ``binary`` selects the inputs in
+    binary form: all, none, or those named; FP16 and BF16 have no other. ``binary_output`` requests outputs in binary
+    form; the default is binary where any input is. ``header_size`` pads the JSON header with spaces to a fixed number
+    of bytes, so that one content type serves many requests. Raises EncodeError.
 
     >>> import numpy as np
     >>> payload = encode_request({"x": np.zeros((1, 2), dtype=np.float32)})
@@ -117,7 +117,7 @@ def encode_request(
         raise EncodeError(f"input_parameters: {name!r} is none of the inputs {list(inputs)}")
     if binary_output is None:
         binary_output = binary if isinstance(binary, bool) else bool(binary)
-    requested = [_encode_output(each, binary_output) for each in outputs]
+    requested = [_encode_output(output, binary_output) for output in outputs]
     written = check_parameters(parameters, where="the request", reserved=_RESERVED)
     document: dict[str, Any] = {"id": id} if id else {}
     chosen = choose_binary(inputs, binary)
@@ -146,7 +146,7 @@ def encode_request(
 
 
 def encode_raw(body: Buffer | bytearray) -> Payload:
-    """The payload of a raw binary request: the body is the model's only input, as its bytes stand.
+    """Return the payload of a raw binary request: the body is the model's only input, unchanged.
 
     Triton deduces the shape: batch 1, at most one variable dimension; all outputs come back in binary form
     (http_server.cc, ``EVRequestToTritonRawInput``). For BYTES the model's dims must be [1], and the body is the
@@ -156,11 +156,11 @@ def encode_raw(body: Buffer | bytearray) -> Payload:
 
 
 def decode_request(body: Buffer | bytearray, *, header_length: int | None = None) -> Request:
-    """The request in a body.
+    """Return the request in a body.
 
-    ``header_length`` is what the content type or header tells (see `header_length`): None where all of the body is
-    JSON, 0 for a raw binary request. Arrays are read-only views of the body. Raises DecodeError, and nothing else, for
-    any bytes.
+    ``header_length`` is from the content type or header (see `header_length`): None where all of the body is JSON, 0
+    for a raw binary request. Arrays are read-only views of the body. Raises DecodeError, and nothing else, for any
+    bytes.
     """
     source = body if isinstance(body, bytes) else memoryview(body).toreadonly().cast("B")
     if header_length == 0:
@@ -176,7 +176,7 @@ def decode_request(body: Buffer | bytearray, *, header_length: int | None = None
     outputs = read_list(document, "outputs", where="the request") if "outputs" in document else []
     return Request(
         inputs=inputs,
-        outputs=tuple(_read_output(each, index) for index, each in enumerate(outputs)),
+        outputs=tuple(_read_output(output, index) for index, output in enumerate(outputs)),
         id=read_string(document, "id", where="the request", default=""),
         parameters=parameters,
         binary_output=binary_output,
@@ -185,7 +185,7 @@ def decode_request(body: Buffer | bytearray, *, header_length: int | None = None
 
 
 def sequence_parameters(sequence_id: int | str, *, start: bool, end: bool) -> dict[str, Parameter]:
-    """The parameters that make a request part of a sequence (Triton's extension_sequence.md); empty without an id.
+    """Return the parameters of a request of a sequence (Triton's extension_sequence.md); empty without an id.
 
     Raises EncodeError.
     """
@@ -228,7 +228,10 @@ def _read_output(value: object, index: int) -> RequestedOutput:
 
 
 def pad_batch(images: Sequence[bytes]) -> npt.NDArray[np.uint8]:
-    """The images as one UINT8 array of shape [N, longest], each row padded with zeros at its end.
+    """Return the images as one UINT8 array of shape [N, longest], each row padded with zeros at its end.
+
+    Decoders stop at the image's own end mark (JPEG's EOI marker: ITU-T T.81, B.2.1; PNG's IEND chunk: ISO/IEC 15948,
+    11.2.5), so the decoding step of the model ignores the padding.
 
     >>> pad_batch([b"ab", b"c"]).tolist()
     [[97, 98], [99, 0]]

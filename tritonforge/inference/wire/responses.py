@@ -36,16 +36,15 @@ from tritonforge.inference.wire.tensors import Array, Buffer
 __all__ = ["Class", "Response", "decode_class", "decode_classes", "decode_error", "decode_response", "encode_response"]
 
 
-_RESERVED_OUTPUT: Final = {"binary_data_size": "say binary="}
+_RESERVED_OUTPUT: Final = {"binary_data_size": "use binary="}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Response:
     """A decoded response: ``outputs`` maps names to read-only arrays; BYTES are object arrays of ``bytes``.
 
-    ``provenance`` is no part of the body: what its carrier was told beside it. Of SageMaker that is
-    ``invoked_production_variant``, and what else its headers say. ``classified`` names the outputs that the request
-    asked for as classes.
+    ``provenance`` is not part of the body: it is what the transport received beside it, for example SageMaker's
+    ``invoked_production_variant``. ``classified`` names the outputs that were requested as classes.
     """
 
     outputs: Mapping[str, Array]
@@ -58,7 +57,7 @@ class Response:
     classified: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Array:
-        """The output with this name; raises DecodeError, which names the outputs that came."""
+        """Return the output with this name; raises DecodeError, which names the outputs of the response."""
         try:
             return self.outputs[name]
         except KeyError:
@@ -67,9 +66,9 @@ class Response:
             ) from None
 
     def classes(self, name: str | None = None) -> tuple[tuple[Class, ...], ...]:
-        """The classes of an output that was asked for with ``classification``: a row, best first, for each batch entry.
+        """Return the classes of an output that was requested with ``classification``: a row for each batch entry.
 
-        ``name`` may be left out where one output was asked for so, or the answer has one output. Raises DecodeError.
+        The best class is first. ``name`` is needed where several outputs were requested so. Raises DecodeError.
         """
         if name is None:
             candidates = self.classified or tuple(self.outputs)
@@ -91,7 +90,7 @@ def encode_response(
     binary: bool | Collection[str] = True,
     output_parameters: Mapping[str, Mapping[str, Parameter]] | None = None,
 ) -> Payload:
-    """The response as a payload; arrays and ``binary`` as in `encode_request`. Raises EncodeError."""
+    """Return the response as a payload; arrays and ``binary`` as in `encode_request`. Raises EncodeError."""
     document: dict[str, Any] = {"id": id} if id else {}
     document["model_name"] = model_name
     document["model_version"] = model_version
@@ -116,11 +115,11 @@ def encode_response(
 
 
 def decode_response(body: Buffer | bytearray, *, header_length: int | None = None) -> Response:
-    """The response in a body.
+    """Return the response in a body.
 
-    ``header_length`` is what the content type or header tells (see `header_length`), None where all of the body is
-    JSON. Arrays are read-only views of the body. Raises DecodeError, and nothing else, for any bytes; the error of a
-    body that is Triton's ``{"error": ...}`` quotes its sentence.
+    ``header_length`` is from the content type or header (see `header_length`), None where all of the body is JSON.
+    Arrays are read-only views of the body. Raises DecodeError, and nothing else, for any bytes; the error of a body
+    that is Triton's ``{"error": ...}`` quotes its sentence.
     """
     source = body if isinstance(body, bytes) else memoryview(body).toreadonly().cast("B")
     text, start = split_body(source, header_length, what="the response")
@@ -140,9 +139,9 @@ def decode_response(body: Buffer | bytearray, *, header_length: int | None = Non
 
 
 def decode_error(body: Buffer) -> str:
-    """The sentence in the body of an answer that is no success: Triton's ``error`` member, else the text as it stands.
+    """Return the sentence in the body of an error: Triton's ``error`` member, else the unchanged text.
 
-    Never raises; SageMaker's own answers carry ``message`` or ``Message`` instead.
+    Never raises; SageMaker's own errors have ``message`` or ``Message`` instead.
     """
     try:
         document = load(body, what="the error")
@@ -165,7 +164,7 @@ class Class:
 
 
 def decode_class(text: bytes, *, where: str = "classification") -> Class:
-    """The class in ``<score>:<index>[:<label>]``; raises DecodeError.
+    """Return the class in ``<score>:<index>[:<label>]``; raises DecodeError.
 
     >>> decode_class(b"0.900000:1:dog")
     Class(score=0.9, index=1, label='dog')
@@ -174,17 +173,17 @@ def decode_class(text: bytes, *, where: str = "classification") -> Class:
     index, _, label = rest.partition(b":")
     try:
         if not index.isdigit():
-            raise ValueError("the index is no number")
+            raise ValueError("the index is not a number")
         return Class(float(score), int(index), label.decode("utf-8", "replace"))
     except ValueError as error:
         raise DecodeError(f"{where}: expected '<score>:<index>[:<label>]', found {text!r:.60}") from error
 
 
 def decode_classes(array: npt.NDArray[Any], *, where: str = "classification") -> tuple[tuple[Class, ...], ...]:
-    """The classes of each batch entry, best first; ``array`` holds ``bytes``, shape [batch, k] or [k]."""
+    """Return the classes of each batch entry, best first; ``array`` has ``bytes``, shape [batch, k] or [k]."""
     if array.dtype != object or array.ndim == 0:
         raise DecodeError(
             f"{where}: expected BYTES of shape [batch, k], found {array.dtype} of shape {list(array.shape)}"
         )
     rows = array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, 0)
-    return tuple(tuple(decode_class(each, where=where) for each in row) for row in rows.tolist())
+    return tuple(tuple(decode_class(text, where=where) for text in row) for row in rows.tolist())

@@ -4,8 +4,8 @@ Binary form: little-endian, row-major, no padding; BOOL is one byte; an element 
 then its bytes (Triton's extension_binary_data.md, "Tensor Data"). JSON form: a flat list in row-major order; FP16 and
 BF16 have no JSON form (http_server.cc, "data via JSON is not supported").
 
-Nothing is copied that needs not be: buffers are views of the caller's array, decoded arrays are read-only views of the
-body. A view may be unaligned; ``numpy.require(array, requirements="A")`` copies where that matters.
+Copies are avoided: buffers are views of the caller's array, decoded arrays are read-only views of the body. A view may
+be unaligned; ``numpy.require(array, requirements="A")`` copies where that matters.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ __all__ = ["Array", "Buffer", "as_array", "datatype_of", "from_binary", "from_js
 Array: TypeAlias = npt.NDArray[Any]
 Buffer: TypeAlias = bytes | memoryview
 
-_DTYPES: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType({each.wire: each.dtype for each in DATATYPES})
+_DTYPES: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType(
+    {datatype.wire: datatype.dtype for datatype in DATATYPES}
+)
 #: What Python's JSON reader gives for elements of each kind; another kind is refused.
 _JSON_TYPES: Final[Mapping[str, tuple[frozenset[type], str]]] = MappingProxyType(
     {
@@ -49,7 +51,7 @@ _datatype_of = lru_cache(maxsize=64)(from_numpy)
 
 
 def as_array(name: str, value: object) -> Array:
-    """The value as an array; lists of text or bytes become object arrays, so that no trailing zero byte is lost.
+    """Return the value as an array; lists of text or bytes become object arrays, so that no trailing zero is lost.
 
     numpy itself drops the trailing zero bytes of ``S`` and ``U`` arrays. Raises EncodeError for ragged lists.
     """
@@ -65,7 +67,7 @@ def as_array(name: str, value: object) -> Array:
 
 
 def datatype_of(name: str, array: Array) -> Datatype:
-    """The datatype that carries the array; raises EncodeError where KServe has none."""
+    """Return the datatype of the array; raises EncodeError where KServe has none."""
     datatype = _datatype_of(array.dtype)
     if datatype is None:
         raise EncodeError(
@@ -75,18 +77,18 @@ def datatype_of(name: str, array: Array) -> Datatype:
 
 
 def read_datatype(name: str, *, where: str) -> Datatype:
-    """The datatype with this wire name; raises DecodeError."""
+    """Return the datatype with this wire name; raises DecodeError."""
     datatype = BY_WIRE.get(name)
     if datatype is None:
-        raise DecodeError(f"{where}: {name!r:.40} is no datatype; expected one of {', '.join(BY_WIRE)}")
+        raise DecodeError(f"{where}: {name!r:.40} is not a datatype; expected one of {', '.join(BY_WIRE)}")
     return datatype
 
 
 def to_binary(name: str, array: Array, datatype: Datatype) -> list[Buffer]:
-    """The array in binary form, as buffers to be sent one after another.
+    """Return the array in binary form, as buffers that are sent one after another.
 
-    A C-contiguous little-endian array gives one view of itself. BYTES of large elements give each element itself
-    between the lengths; small ones are joined.
+    A C-contiguous little-endian array is one view of itself. Large elements of BYTES are buffers of their own between
+    the lengths; small ones are joined.
     """
     if datatype.size is None:
         return _encode_bytes(name, array)
@@ -98,7 +100,7 @@ def to_binary(name: str, array: Array, datatype: Datatype) -> list[Buffer]:
 
 
 def to_json(name: str, array: Array, datatype: Datatype) -> list[Any]:
-    """The array in JSON form: a flat list in row-major order.
+    """Return the array in JSON form: a flat list in row-major order.
 
     Raises EncodeError for FP16 and BF16, and for BYTES that are not UTF-8.
     """
@@ -107,13 +109,13 @@ def to_json(name: str, array: Array, datatype: Datatype) -> list[Any]:
     if datatype.size is not None:
         flat: list[Any] = array.reshape(-1).tolist()
         return flat
-    return [_decode_element(name, index, each) for index, each in enumerate(_list_elements(name, array))]
+    return [_decode_element(name, index, element) for index, element in enumerate(_list_elements(name, array))]
 
 
 def from_binary(body: Buffer, start: int, stop: int, datatype: Datatype, shape: Sequence[int], *, where: str) -> Array:
-    """The array in ``body[start:stop]``: a read-only view, or an object array of ``bytes`` for BYTES.
+    """Return the array in ``body[start:stop]``: a read-only view, or an object array of ``bytes`` for BYTES.
 
-    Raises DecodeError where the bytes do not fill the shape exactly; nothing is allocated before that is known.
+    Raises DecodeError where the bytes do not fill the shape exactly, before anything is allocated.
     """
     count = math.prod(shape)
     if datatype.size is None:
@@ -137,10 +139,10 @@ def from_binary(body: Buffer, start: int, stop: int, datatype: Datatype, shape: 
 
 
 def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, where: str) -> Array:
-    """The array in a JSON ``data`` member.
+    """Return the array in a JSON ``data`` member.
 
-    As in Triton, nesting is ignored, and a shape with a 0 ignores the data. Other than in Triton, an integer that its
-    datatype cannot hold is refused: Triton wraps it silently. Raises DecodeError.
+    As in Triton, nesting is ignored, and a shape with a 0 ignores the data. Unlike in Triton, which wraps it silently,
+    an integer that its datatype cannot hold is refused. Raises DecodeError.
     """
     if not datatype.has_json or datatype.kind not in _JSON_TYPES:
         raise DecodeError(f"{where}: {datatype.wire} has no JSON form; it must come in binary form")
@@ -153,11 +155,11 @@ def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, wher
         )
     allowed, name = _JSON_TYPES[datatype.kind]
     if not set(map(type, flat)) <= allowed:
-        odd = next(each for each in flat if type(each) not in allowed)
+        odd = next(element for element in flat if type(element) not in allowed)
         raise DecodeError(f"{where}: 'data' of {datatype.wire} must hold {name}, found {odd!r:.40}")
     if datatype.size is None:
         try:
-            array = _make_object_array([each.encode("utf-8", "surrogateescape") for each in flat])
+            array = _make_object_array([element.encode("utf-8", "surrogateescape") for element in flat])
         except UnicodeEncodeError as error:
             raise DecodeError(f"{where}: 'data' holds text that is not Unicode: {error}") from error
     else:
@@ -167,11 +169,11 @@ def from_json(data: list[Any], datatype: Datatype, shape: Sequence[int], *, wher
 
 
 def _list_elements(name: str, array: Array) -> list[bytes]:
-    """The elements of a BYTES array as bytes, row-major; text is encoded as UTF-8."""
+
     elements: list[Any] = array.reshape(-1).tolist()
     if set(map(type, elements)) <= {bytes}:
         return elements
-    return [_encode_element(name, index, each) for index, each in enumerate(elements)]
+    return [_encode_element(name, index, element) for index, element in enumerate(elements)]
 
 
 def _encode_element(name: str, index: int, value: object) -> bytes:
@@ -238,7 +240,7 @@ def _decode_bytes(body: Buffer, start: int, stop: int, count: int, *, where: str
 
 
 def _describe_fault(body: Buffer, at: int, stop: int, count: int) -> str:
-    """The first thing that is wrong with the BYTES tensor in ``body[at:stop]``."""
+    """Return the first problem of the BYTES tensor in ``body[at:stop]``."""
     for index in range(count):
         if stop - at < 4:
             return (
@@ -276,20 +278,20 @@ def _convert_numbers(flat: list[Any], datatype: Datatype, *, where: str) -> Arra
 
 
 def _flatten(data: list[Any]) -> list[Any]:
-    """The leaves of nested lists, in order, in time that grows with their number only."""
+    """Return the leaves of nested lists, in order, in time that grows with their number only."""
     if list not in set(map(type, data)):
         return data
     leaves: list[Any] = []
     stack = [iter(data)]
     while stack:
-        for each in stack[-1]:
-            if type(each) is list:
-                if list in set(map(type, each)):
-                    stack.append(iter(each))
+        for item in stack[-1]:
+            if type(item) is list:
+                if list in set(map(type, item)):
+                    stack.append(iter(item))
                     break
-                leaves.extend(each)
+                leaves.extend(item)
             else:
-                leaves.append(each)
+                leaves.append(item)
         else:
             stack.pop()
     return leaves

@@ -136,8 +136,8 @@ def parse_config(config: Mapping[str, Any], folder: Path, *, device: int | None 
         folder=folder,
         platform=config.get("platform", ""),
         max_batch_size=max_batch_size,
-        inputs=tuple(_parse_tensor(each, batched=batched) for each in config.get("input", ())),
-        outputs=tuple(_parse_tensor(each, batched=batched) for each in config.get("output", ())),
+        inputs=tuple(_parse_tensor(tensor, batched=batched) for tensor in config.get("input", ())),
+        outputs=tuple(_parse_tensor(tensor, batched=batched) for tensor in config.get("output", ())),
         parameters={key: value.get("string_value", "") for key, value in config.get("parameters", {}).items()},
         default_model_filename=config.get("default_model_filename", ""),
         device=device,
@@ -180,7 +180,7 @@ def _parse_state(state: Mapping[str, Any], *, batched: bool) -> State:
 
 def _parse_tensor(config: Mapping[str, Any], *, batched: bool) -> Tensor:
     reshape = config.get("reshape")
-    dims = tuple(int(each) for each in (config["dims"] if reshape is None else reshape.get("shape", ())))
+    dims = tuple(int(extent) for extent in (config["dims"] if reshape is None else reshape.get("shape", ())))
     return Tensor(
         name=config["name"],
         data_type=config["data_type"],
@@ -223,8 +223,10 @@ def is_complete(config: Any) -> bool:
     """Whether every input and output is there with its name, type and dims."""
     parts = config.as_dict()
     tensors = [*parts.get("input", ()), *parts.get("output", ())]
-    given = all(each["data_type"] != "TYPE_INVALID" and (each["dims"] or "reshape" in each) for each in tensors)
-    return bool(parts.get("input")) and bool(parts.get("output")) and given
+    has_all = all(
+        tensor["data_type"] != "TYPE_INVALID" and (tensor["dims"] or "reshape" in tensor) for tensor in tensors
+    )
+    return bool(parts.get("input")) and bool(parts.get("output")) and has_all
 
 
 def set_tensors(config: Any, signature: Signature, *, batched: bool) -> None:
@@ -234,11 +236,11 @@ def set_tensors(config: Any, signature: Signature, *, batched: bool) -> None:
         ("input", config.add_input, signature.inputs),
         ("output", config.add_output, signature.outputs),
     ):
-        present = {stated["name"]: stated for stated in parts.setdefault(key, [])}
+        stated_tensors = {stated["name"]: stated for stated in parts.setdefault(key, [])}
         for tensor in tensors:
-            if present and key == "output" and tensor.name not in present:
+            if stated_tensors and key == "output" and tensor.name not in stated_tensors:
                 continue  # a configuration that names some outputs has these alone
-            stated = present.get(tensor.name, {"data_type": "TYPE_INVALID", "dims": []})
+            stated = stated_tensors.get(tensor.name, {"data_type": "TYPE_INVALID", "dims": []})
             if tensor.data_type in (None, UNSUPPORTED) or tensor.shape is None:
                 continue  # the configuration has to state what the file does not
             if stated["data_type"] == "TYPE_INVALID" or not (stated["dims"] or "reshape" in stated):
@@ -256,18 +258,22 @@ def set_batching(config: Any, signature: Signature) -> bool:
         ArtifactError: the configuration asks for batches and the model cannot, or its dims contradict each other.
     """
     parts = config.as_dict()
-    name, asked = parts["name"], int(parts["max_batch_size"])
+    name, stated_size = parts["name"], int(parts["max_batch_size"])
     shapes = {tensor.name: tensor.shape for tensor in (*signature.inputs, *signature.outputs)}
     can = all(shape is not None and tuple(shape[:1]) == (-1,) for shape in shapes.values())
-    if asked > 0:
+    if stated_size > 0:
         if not can:
             raise ArtifactError(
-                f"unable to autofill for '{name}', configuration specified max-batch {asked} but model signature does "
-                "not support batching"
+                f"unable to autofill for '{name}', configuration specified max-batch {stated_size} but model signature "
+                "does not support batching"
             )
         return True
-    given = {each["name"]: each["dims"] for each in (*parts.get("input", ()), *parts.get("output", ())) if each["dims"]}
-    hints = {len(dims) < len(shapes[name] or ()) for name, dims in given.items() if name in shapes}
+    stated_dims = {
+        tensor["name"]: tensor["dims"]
+        for tensor in (*parts.get("input", ()), *parts.get("output", ()))
+        if tensor["dims"]
+    }
+    hints = {len(dims) < len(shapes[name] or ()) for name, dims in stated_dims.items() if name in shapes}
     if len(hints) > 1:
         raise ArtifactError(
             f"unable to autofill for '{name}', model tensor configurations are contradicting each other in terms of "

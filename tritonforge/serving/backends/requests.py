@@ -61,7 +61,7 @@ class BackendRequest:
 def run_batch(
     requests: Sequence[Any],
     configuration: Configuration,
-    answer: Callable[[Sequence[BackendRequest]], Sequence[Result]],
+    compute: Callable[[Sequence[BackendRequest]], Sequence[Result]],
     *,
     states: SequenceStates | None = None,
 ) -> list[Any]:
@@ -73,9 +73,9 @@ def run_batch(
     import triton_python_backend_utils as pb_utils
 
     responses: list[Any] = [None] * len(requests)
-    questions: list[BackendRequest] = []
+    batch: list[BackendRequest] = []
     places: list[int] = []
-    in_sequence: list[SequencePlace | None] = []
+    positions: list[SequencePlace | None] = []
     for place, request in enumerate(requests):
         sequence = None if states is None else SequencePlace.of(request)
         # A request of a sequence always runs: its place in the batch counts for the model.
@@ -83,85 +83,81 @@ def run_batch(
             error = pb_utils.TritonError("the request was cancelled", pb_utils.TritonError.CANCELLED)
             responses[place] = pb_utils.InferenceResponse(output_tensors=[], error=error)
             continue
-        question = _read_request(request, configuration)
+        read = _read_request(request, configuration)
         if states is not None and sequence is not None:
-            question = _add_states(question, configuration, states, sequence)
-        questions.append(question)
+            read = _add_states(read, configuration, states, sequence)
+        batch.append(read)
         places.append(place)
-        in_sequence.append(sequence)
-    for place, question, sequence, answered in zip(places, questions, in_sequence, answer(questions), strict=True):
-        if states is not None and sequence is not None and not isinstance(answered, RequestError):
-            states.update(sequence, answered)
-        responses[place] = _build_response(question, answered)
+        positions.append(sequence)
+    for place, read, sequence, result in zip(places, batch, positions, compute(batch), strict=True):
+        if states is not None and sequence is not None and not isinstance(result, RequestError):
+            states.update(sequence, result)
+        responses[place] = _build_response(read, result)
     return responses
 
 
 def _add_states(
-    question: BackendRequest, configuration: Configuration, states: SequenceStates, sequence: SequencePlace
+    request: BackendRequest, configuration: Configuration, states: SequenceStates, sequence: SequencePlace
 ) -> BackendRequest:
     """The question with its state inputs, asked for the state outputs as well."""
-    inputs = dict(question.inputs)
+    inputs = dict(request.inputs)
     if sequence.is_padding:  # Triton sends uninitialised memory
         controls = {tensor.name for tensor in configuration.controls}
         inputs = {name: array if name in controls else _make_zeros(array) for name, array in inputs.items()}
     inputs.update(states.inputs(sequence))
-    outputs = tuple(dict.fromkeys((*question.outputs, *states.output_names)))
+    outputs = tuple(dict.fromkeys((*request.outputs, *states.output_names)))
     if sequence.is_padding and not outputs:
         outputs = tuple(tensor.name for tensor in configuration.outputs)
-    return BackendRequest(inputs, outputs, question.size, requested=question.outputs)
+    return BackendRequest(inputs, outputs, request.size, requested=request.outputs)
 
 
 def _make_zeros(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.full(array.shape, b"", dtype=object) if array.dtype == object else np.zeros_like(array)
 
 
-def run_in_groups(
-    questions: Sequence[BackendRequest], run: RunModel, *, batched: bool, retry: bool = True
-) -> list[Result]:
+def run_in_groups(batch: Sequence[BackendRequest], run: RunModel, *, batched: bool, retry: bool = True) -> list[Result]:
     """Run questions of the same inputs and shapes as one batch, and split what comes back.
 
     A batch that fails runs again, each question alone, unless ``retry`` is False: a model that keeps state would take
     a step twice.
     """
     if not batched:
-        return [_run_alone(question, run) for question in questions]
+        return [_run_alone(request, run) for request in batch]
     groups: dict[Any, list[int]] = {}
-    for place, question in enumerate(questions):
-        key = tuple((name, array.shape[1:], array.dtype.str) for name, array in sorted(question.inputs.items()))
+    for place, request in enumerate(batch):
+        key = tuple((name, array.shape[1:], array.dtype.str) for name, array in sorted(request.inputs.items()))
         groups.setdefault(key, []).append(place)
-    answers: list[Result | None] = [None] * len(questions)
+    results: list[Result | None] = [None] * len(batch)
     for places in groups.values():
-        for place, answered in zip(
-            places, _run_together([questions[each] for each in places], run, retry), strict=True
-        ):
-            answers[place] = answered
-    return [each for each in answers if each is not None]
+        for place, result in zip(places, _run_together([batch[place] for place in places], run, retry), strict=True):
+            results[place] = result
+    return [result for result in results if result is not None]
 
 
-def _run_together(questions: Sequence[BackendRequest], run: RunModel, retry: bool) -> list[Result]:
-    if len(questions) == 1:
-        return [_run_alone(questions[0], run)]
-    inputs = {name: np.concatenate([each.inputs[name] for each in questions]) for name in questions[0].inputs}
-    wanted = tuple(dict.fromkeys(name for each in questions for name in each.outputs))
+def _run_together(batch: Sequence[BackendRequest], run: RunModel, retry: bool) -> list[Result]:
+    if len(batch) == 1:
+        return [_run_alone(batch[0], run)]
+    inputs = {name: np.concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs}
+    names = tuple(dict.fromkeys(name for request in batch for name in request.outputs))
     try:
-        outputs = run(inputs, wanted)
-        total = sum(each.size for each in questions)
+        outputs = run(inputs, names)
+        total = sum(request.size for request in batch)
         for name, array in outputs.items():
             _check_batch(name, array, total)
     except RequestError as error:
-        return [_run_alone(question, run) if retry else error for question in questions]
-    answers: list[Result] = []
+        return [_run_alone(request, run) if retry else error for request in batch]
+    results: list[Result] = []
     start = 0
-    for question in questions:
-        stop = start + question.size
-        answers.append({name: outputs[name][start:stop] for name in question.outputs})
+    for request in batch:
+        stop = start + request.size
+        results.append({name: outputs[name][start:stop] for name in request.outputs})
         start = stop
-    return answers
+    return results
 
 
-def _run_alone(question: BackendRequest, run: RunModel) -> Result:
+def _run_alone(request: BackendRequest, run: RunModel) -> Result:
     try:
-        return run(question.inputs, question.outputs)
+        return run(request.inputs, request.outputs)
     except RequestError as error:
         return error
 
@@ -185,15 +181,15 @@ def _read_request(request: Any, configuration: Configuration) -> BackendRequest:
     return BackendRequest(inputs, tuple(sorted(request.requested_output_names())), size)
 
 
-def _build_response(question: BackendRequest, answered: Result) -> Any:
+def _build_response(request: BackendRequest, result: Result) -> Any:
     import triton_python_backend_utils as pb_utils
 
-    if isinstance(answered, RequestError):
-        code = pb_utils.TritonError.INVALID_ARG if answered.caller else pb_utils.TritonError.INTERNAL
-        return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(answered), code))
+    if isinstance(result, RequestError):
+        code = pb_utils.TritonError.INVALID_ARG if result.caller else pb_utils.TritonError.INTERNAL
+        return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(result), code))
     tensors = []
-    for name in question.outputs if question.requested is None else question.requested:
-        array = answered[name]
+    for name in request.outputs if request.requested is None else request.requested:
+        array = result[name]
         if array.dtype == BFLOAT16:
             tensors.append(make_bfloat16_tensor(name, array))
         else:

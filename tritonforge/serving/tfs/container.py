@@ -126,11 +126,11 @@ class _Container:
         """Start the predictors, then the workers; returns when requests are answered."""
         if self._package.has_code:
             self._python = self._prepare_python()
-        with ExitStack() as held:
+        with ExitStack() as stack:
             for number in range(self._settings.instance_count):
                 wanted: dict[str, int | None] = {"rest": 0, "grpc": 0 if self._job["grpc"] else None}
-                found = held.enter_context(loopback.hold_ports(wanted))
-                predictor = self._predictor(number, found)
+                ports = stack.enter_context(loopback.hold_ports(wanted))
+                predictor = self._predictor(number, ports)
                 self._predictors.append(predictor)
                 predictor.start()
             self._wait_for_models()
@@ -146,14 +146,17 @@ class _Container:
                 if predictor.process is not None and predictor.process.pid == pid:
                     _note(f"unexpected tensorflow serving exit (status: {status}). restarting.")
                     predictor.start()
-            for index, each in enumerate(self._workers):
-                if each.pid == pid:
+            for index, process in enumerate(self._workers):
+                if process.pid == pid:
                     _note(f"unexpected gunicorn exit (status: {status}). restarting.")
                     self._workers[index] = self._worker()
 
     def stop(self) -> None:
         """End every child: the workers first, which wait for their answers."""
-        for group in (self._workers, [each.process for each in self._predictors if each.process is not None]):
+        for group in (
+            self._workers,
+            [predictor.process for predictor in self._predictors if predictor.process is not None],
+        ):
             for process in group:
                 process.terminate()
             deadline = time.monotonic() + _GRACE
@@ -177,27 +180,27 @@ class _Container:
             )
         return python
 
-    def _predictor(self, number: int, found: dict[str, int | None]) -> _Predictor:
+    def _predictor(self, number: int, ports: dict[str, int | None]) -> _Predictor:
         models, batching = self._folder / "model-config.cfg", self._folder / "batching-config.cfg"
         models.write_text(package.build_model_config(self._package.models, self._package.folder), encoding="utf-8")
         if self._settings.batching is not None:
             batching.write_text(package.build_batching_parameters(self._settings.batching), encoding="utf-8")
-        rest_port = found["rest"]
+        rest_port = ports["rest"]
         assert rest_port is not None
         command = package.build_command(
             self._job["program"],
             self._settings,
-            grpc_port=found["grpc"] or 0,
+            grpc_port=ports["grpc"] or 0,
             rest_port=rest_port,
             model_config_file=models,
             batching_file=batching,
         )
         if number == 0:
             _note(f"tensorflow serving command: {' '.join(command)}")
-        surroundings = dict(os.environ)
+        environment = dict(os.environ)
         if self._job["preload"]:
-            surroundings["LD_PRELOAD"] = " ".join(filter(None, [self._job["preload"], os.environ.get("LD_PRELOAD")]))
-        return _Predictor(command, rest_port, found["grpc"], surroundings)
+            environment["LD_PRELOAD"] = " ".join(filter(None, [self._job["preload"], os.environ.get("LD_PRELOAD")]))
+        return _Predictor(command, rest_port, ports["grpc"], environment)
 
     def _wait_for_models(self) -> None:
         """Wait until every model is loaded; the default model must be."""
@@ -226,7 +229,8 @@ class _Container:
             "inference": str(inference) if inference.is_file() else None,
             "python_service": self._package.has_code,
             "predictors": [
-                (each.address, None if each.grpc_port is None else str(each.grpc_port)) for each in self._predictors
+                (predictor.address, None if predictor.grpc_port is None else str(predictor.grpc_port))
+                for predictor in self._predictors
             ],
             "default_model": self._default.name,
             "timeout": self._settings.wait_time,
@@ -243,10 +247,10 @@ class _Container:
             line = report.readline()
         if not line:
             raise LaunchError(f"the worker ended with {process.wait()} before it answered")
-        said = json.loads(line)
-        if "failed" in said:
+        report_line = json.loads(line)
+        if "failed" in report_line:
             process.wait()
-            raise LaunchError(said["failed"])
+            raise LaunchError(report_line["failed"])
         return process
 
     def _worker_environment(self) -> dict[str, str]:
@@ -261,8 +265,8 @@ class _Container:
             "PYTHONSAFEPATH": "1",
             "PYTHONDONTWRITEBYTECODE": "1",  # as in the image: the package is left as it is
             "TFS_DEFAULT_MODEL_NAME": self._default.name,
-            "TFS_GRPC_PORTS": ",".join(str(each.grpc_port or 0) for each in self._predictors),
-            "TFS_REST_PORTS": ",".join(str(each.rest_port) for each in self._predictors),
+            "TFS_GRPC_PORTS": ",".join(str(predictor.grpc_port or 0) for predictor in self._predictors),
+            "TFS_REST_PORTS": ",".join(str(predictor.rest_port) for predictor in self._predictors),
         }
 
 

@@ -59,7 +59,7 @@ class Context(NamedTuple):
 
 def parse_attributes(header: str | None) -> dict[str, str]:
     """The ``tfs-...=...`` pairs of a Custom-Attributes header."""
-    pairs = (tuple(each.split("=", 1)) for each in _ATTRIBUTE.findall(header or ""))
+    pairs = (tuple(pair.split("=", 1)) for pair in _ATTRIBUTE.findall(header or ""))
     return dict(pairs)
 
 
@@ -69,10 +69,10 @@ def build_model_path(header: str | None, default_model: str, *, with_method: boo
     Raises:
         ValueError: one of the attributes is none that the container takes; it answers 400 with this sentence.
     """
-    found = parse_attributes(header)
-    name = found.get("tfs-model-name")
-    version = found.get("tfs-model-version")
-    method = found.get("tfs-method", "predict")
+    pairs = parse_attributes(header)
+    name = pairs.get("tfs-model-name")
+    version = pairs.get("tfs-model-version")
+    method = pairs.get("tfs-method", "predict")
     if name is not None and not _MODEL_NAME.fullmatch(name):
         raise ValueError("invalid tfs-model-name")
     if version is not None and not _VERSION.fullmatch(version):
@@ -101,12 +101,12 @@ def build_context(
     """
     headers: Mapping[str, str] = request.headers
     header = headers.get(CUSTOM_ATTRIBUTES)
-    found = parse_attributes(header)
+    pairs = parse_attributes(header)
     chunked = "chunked" in headers.get("transfer-encoding", "").lower()
     return Context(
-        model_name=found.get("tfs-model-name"),
-        model_version=found.get("tfs-model-version"),
-        method=found.get("tfs-method"),
+        model_name=pairs.get("tfs-model-name"),
+        model_version=pairs.get("tfs-model-version"),
+        method=pairs.get("tfs-method"),
         rest_uri=rest_address + build_model_path(header, default_model),
         grpc_port=grpc_port,
         channel=channel,
@@ -144,8 +144,8 @@ class RequestBody:
 
     def readline(self, size: int | None = None) -> bytes:
         """The next line with its end, at most ``size`` bytes of it."""
-        found = self._body.find(b"\n", self._position)
-        length = (len(self._body) if found < 0 else found + 1) - self._position
+        end = self._body.find(b"\n", self._position)
+        length = (len(self._body) if end < 0 else end + 1) - self._position
         return self.read(length if size is None or size < 0 else min(size, length))
 
     def readlines(self, size: int | None = None) -> list[bytes]:
@@ -180,8 +180,8 @@ def load_handler(inference: Path) -> Handler:
         traceback.print_exc()
         raise LaunchError(_explain_import_error(inference, error)) from error
     if hasattr(module, "handler"):
-        made: Handler = module.handler
-        return made
+        handler: Handler = module.handler
+        return handler
     if hasattr(module, "input_handler") and hasattr(module, "output_handler"):
         return _pair_handlers(module.input_handler, module.output_handler)
     raise LaunchError(
@@ -227,15 +227,17 @@ def _check_status(response: requests.Response) -> requests.Response:
 
 def _explain_import_error(inference: Path, error: BaseException) -> str:
     place = str(inference)
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == place]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
     if isinstance(error, SyntaxError) and error.filename == place:
         place = f"{inference}:{error.lineno}"
     elif frames:
         place = f"{inference}:{frames[-1].lineno}"
-    said = f"{place}: it cannot be imported: {type(error).__name__}: {error}"
+    message = f"{place}: it cannot be imported: {type(error).__name__}: {error}"
     if not isinstance(error, ModuleNotFoundError) or not error.name:
-        return said
+        return message
     distribution = find_distribution(error.name.partition(".")[0])
     if distribution is not None:
-        return f"{said}; the container has it, here run: pip install {distribution}"
-    return f"{said}; put it into {inference.with_name('lib')}, or name it in {inference.with_name('requirements.txt')}"
+        return f"{message}; the container has it, here run: pip install {distribution}"
+    return (
+        f"{message}; put it into {inference.with_name('lib')}, or name it in {inference.with_name('requirements.txt')}"
+    )

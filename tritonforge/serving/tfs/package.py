@@ -62,19 +62,19 @@ def read_package(folder: Path) -> ServedPackage:
     return ServedPackage(folder, models, has_code, requirements)
 
 
-def choose_default_model(package: ServedPackage, wanted: str | None) -> ServedModel:
+def choose_default_model(package: ServedPackage, name: str | None) -> ServedModel:
     """The model that requests are for which name none; of several the first by name, where SageMaker's order is chance.
 
     Raises:
         LaunchError: there is no such model.
     """
-    if wanted is None:
+    if name is None:
         return package.models[0]
     for model in package.models:
-        if model.name == wanted:
+        if model.name == name:
             return model
     known = ", ".join(model.name for model in package.models)
-    raise LaunchError(f"SAGEMAKER_TFS_DEFAULT_MODEL_NAME is {wanted!r}; the package has {known}")
+    raise LaunchError(f"SAGEMAKER_TFS_DEFAULT_MODEL_NAME is {name!r}; the package has {known}")
 
 
 def _list_paths(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
@@ -83,12 +83,12 @@ def _list_paths(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ..
     here = (status.st_dev, status.st_ino)
     if here in above:
         return  # a link to a folder that holds it
-    for each in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if each.is_dir():
-            yield f"{prefix}{each.name}/"
-            yield from _list_paths(Path(each.path), f"{prefix}{each.name}/", (*above, here))
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield f"{prefix}{entry.name}/"
+            yield from _list_paths(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
         else:
-            yield f"{prefix}{each.name}"
+            yield f"{prefix}{entry.name}"
 
 
 def build_model_config(models: Iterable[ServedModel], package: Path) -> str:
@@ -132,7 +132,7 @@ def build_command(
     batching_file: Path,
 ) -> list[str]:
     """The command line; ``program`` is tensorflow_model_server, or what stands in for it and takes its flags."""
-    made = [
+    command = [
         *program,
         f"--port={grpc_port}",
         f"--rest_api_port={rest_port}",
@@ -140,12 +140,12 @@ def build_command(
         "--max_num_load_retries=0",
     ]
     if settings.batching is not None:
-        made += ["--enable_batching=true", f"--batching_parameters_file={batching_file}"]
+        command += ["--enable_batching=true", f"--batching_parameters_file={batching_file}"]
     if settings.intra_op_parallelism:
-        made.append(f"--tensorflow_intra_op_parallelism={settings.intra_op_parallelism}")
+        command.append(f"--tensorflow_intra_op_parallelism={settings.intra_op_parallelism}")
     if settings.inter_op_parallelism:
-        made.append(f"--tensorflow_inter_op_parallelism={settings.inter_op_parallelism}")
-    return made
+        command.append(f"--tensorflow_inter_op_parallelism={settings.inter_op_parallelism}")
+    return command
 
 
 def _quote(text: str) -> str:

@@ -184,44 +184,44 @@ def _read_rows(instances: Sequence[Any], types: Mapping[str, str], *, plain: boo
             "tensorinfo_map"
         )
     if not _is_object(instances[0]):
-        for index, each in enumerate(instances):
-            if _is_object(each):
+        for index, instance in enumerate(instances):
+            if _is_object(instance):
                 raise StatusError(f"Expecting value/list but got object at item {index} of input list")
         (name,) = types
         return {name: _stack_items(instances, types[name], name="", plain=plain)}
-    for index, each in enumerate(instances):
-        if not _is_object(each):
+    for index, instance in enumerate(instances):
+        if not _is_object(instance):
             raise StatusError(f"Expecting object but got list at item {index} of input list")
-        for name in each:
+        for name in instance:
             if name not in types:
                 raise StatusError(
                     f"Failed to process element: {index} key: {name} of 'instances' list. Error: INVALID_ARGUMENT: "
                     f"JSON object: does not have named input: {name}"
                 )
-        if each.keys() != types.keys():
+        if instance.keys() != types.keys():
             raise StatusError(
-                f"Failed to process element: {index} of 'instances' list. JSON object: {shorten(each)} keys must be "
-                f"equal to: {','.join(sorted(types))}"
+                f"Failed to process element: {index} of 'instances' list. JSON object: {shorten(instance)} keys must "
+                f"be equal to: {','.join(sorted(types))}"
             )
     return {
-        name: _stack_items([each[name] for each in instances], kind, name=name, plain=plain)
+        name: _stack_items([instance[name] for instance in instances], kind, name=name, plain=plain)
         for name, kind in types.items()
     }
 
 
-def _read_columns(given: Any, types: Mapping[str, str], *, plain: bool) -> Arrays:
-    if not _is_object(given):
+def _read_columns(inputs: Any, types: Mapping[str, str], *, plain: bool) -> Arrays:
+    if not _is_object(inputs):
         if len(types) > 1:
             raise StatusError(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
                 "tensorinfo_map"
             )
         (name,) = types
-        return {name: _read_array(given, types[name], plain=plain)}
+        return {name: _read_array(inputs, types[name], plain=plain)}
     for name in types:
-        if name not in given:
+        if name not in inputs:
             raise StatusError(f"Missing named input: {name} in 'inputs' object.")
-    return {name: _read_array(given[name], kind, plain=plain) for name, kind in types.items()}
+    return {name: _read_array(inputs[name], kind, plain=plain) for name, kind in types.items()}
 
 
 def _is_object(value: Any) -> bool:
@@ -234,22 +234,22 @@ def _stack_items(items: Sequence[Any], kind: str, *, name: str, plain: bool) -> 
     if quick is not None:
         return quick
     key = f" key: {name}" if name else ""
-    made: list[np.ndarray[Any, Any]] = []
+    arrays: list[np.ndarray[Any, Any]] = []
     for index, item in enumerate(items):
         try:
             array = _read_array(item, kind, plain=False)
-            if made and made[0].size != array.size:
-                raise StatusError(f"Expecting tensor size: {made[0].size} but got: {array.size}")
-            if made and made[0].shape != array.shape:
+            if arrays and arrays[0].size != array.size:
+                raise StatusError(f"Expecting tensor size: {arrays[0].size} but got: {array.size}")
+            if arrays and arrays[0].shape != array.shape:
                 raise StatusError(
-                    f"Expecting shape {_format_shape(made[0].shape)} but got: {_format_shape(array.shape)}"
+                    f"Expecting shape {_format_shape(arrays[0].shape)} but got: {_format_shape(array.shape)}"
                 )
         except StatusError as refusal:
             raise StatusError(
                 f"Failed to process element: {index}{key} of 'instances' list. Error: INVALID_ARGUMENT: {refusal}"
             ) from refusal
-        made.append(array)
-    return np.stack(made)
+        arrays.append(array)
+    return np.stack(arrays)
 
 
 def _read_array(value: Any, kind: str, *, plain: bool) -> np.ndarray[Any, Any]:
@@ -268,14 +268,14 @@ def _read_array(value: Any, kind: str, *, plain: bool) -> np.ndarray[Any, Any]:
         raise StatusError(
             f"JSON Value: {shorten(value)} has {len(shape)} dimensions; at most {_MOST_DIMENSIONS} are read"
         )
-    found: list[Any] = []
-    _collect_elements(value, 0, shape, kind, found)
+    elements: list[Any] = []
+    _collect_elements(value, 0, shape, kind, elements)
     if kind == "string":
-        array = np.empty(len(found), dtype=object)
-        array[:] = found
+        array = np.empty(len(elements), dtype=object)
+        array[:] = elements
         return array.reshape(shape)
     with np.errstate(over="ignore"):
-        wide = np.array(found, dtype=_choose_wide_type(kind))
+        wide = np.array(elements, dtype=_choose_wide_type(kind))
         return wide.astype(TYPES[kind]).reshape(shape)
 
 
@@ -300,7 +300,7 @@ def _read_quickly(value: Any, kind: str) -> np.ndarray[Any, Any] | None:
     return array.astype(TYPES[kind])
 
 
-def _collect_elements(value: Any, level: int, shape: Sequence[int], kind: str, found: list[Any]) -> None:
+def _collect_elements(value: Any, level: int, shape: Sequence[int], kind: str, elements: list[Any]) -> None:
     """Gather the elements of nested lists that have the shape of the first of each."""
     if not isinstance(value, list):
         if level != len(shape):
@@ -308,7 +308,7 @@ def _collect_elements(value: Any, level: int, shape: Sequence[int], kind: str, f
                 f"JSON Value: {shorten(value)} found at incorrect level: {level + 1} in the JSON DOM. Expected at "
                 f"level: {len(shape)}"
             )
-        found.append(_read_element(value, kind))
+        elements.append(_read_element(value, kind))
         return
     if level >= len(shape):
         raise StatusError(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
@@ -316,8 +316,8 @@ def _collect_elements(value: Any, level: int, shape: Sequence[int], kind: str, f
         raise StatusError(
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
         )
-    for each in value:
-        _collect_elements(each, level + 1, shape, kind, found)
+    for item in value:
+        _collect_elements(item, level + 1, shape, kind, elements)
 
 
 def _read_element(value: Any, kind: str) -> Any:

@@ -33,7 +33,7 @@ _ESCAPES: Final = {
 }
 
 #: The names of what TensorFlow Serving writes; others it refuses.
-_WRITTEN: Final = frozenset(np.dtype(each) for each in TYPES.values())
+_WRITTEN: Final = frozenset(np.dtype(dtype) for dtype in TYPES.values())
 
 
 def write_predictions(outputs: Mapping[str, np.ndarray[Any, Any]], form: Format) -> bytes:
@@ -92,8 +92,8 @@ def _write_rows(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     objects = []
     for row in zip(*columns.values(), strict=True):
         members = zip(columns, row, strict=True)
-        told = b",\n".join(inside + _write_string(name.encode()) + b": " + value for name, value in members)
-        objects.append(_INDENT * 2 + b"{\n" + told + b"\n" + _INDENT * 2 + b"}")
+        text = b",\n".join(inside + _write_string(name.encode()) + b": " + value for name, value in members)
+        objects.append(_INDENT * 2 + b"{\n" + text + b"\n" + _INDENT * 2 + b"}")
     return b"[\n" + b",\n".join(objects) + b"\n" + _INDENT + b"]"
 
 
@@ -116,11 +116,11 @@ def _write_columns(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
         ((name, array),) = named.items()
         return _write_nested(array.shape, iter(_write_elements(array, name)), 1)
     inside = _INDENT * 2
-    told = []
+    members = []
     for name, array in named.items():
         value = _write_nested(array.shape, iter(_write_elements(array, name)), 2)
-        told.append(inside + _write_string(name.encode()) + b": " + value)
-    return b"{\n" + b",\n".join(told) + b"\n" + _INDENT + b"}"
+        members.append(inside + _write_string(name.encode()) + b": " + value)
+    return b"{\n" + b",\n".join(members) + b"\n" + _INDENT + b"}"
 
 
 def _write_nested(shape: Sequence[int], elements: Any, level: int) -> bytes:
@@ -139,29 +139,29 @@ def _write_elements(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
     flat = array.ravel()
     if array.dtype == object:
         if name.endswith("_bytes"):
-            return [b'{"b64": "' + base64.b64encode(each) + b'"}' for each in flat]
-        return [_write_string(each if isinstance(each, bytes) else str(each).encode()) for each in flat]
+            return [b'{"b64": "' + base64.b64encode(element) + b'"}' for element in flat]
+        return [_write_string(element if isinstance(element, bytes) else str(element).encode()) for element in flat]
     if array.dtype == np.bool_:
-        return [b"true" if each else b"false" for each in flat.tolist()]
+        return [b"true" if element else b"false" for element in flat.tolist()]
     if array.dtype in _DIGITS:
         return _write_numbers(flat)
-    return [b"%d" % each for each in flat.tolist()]
+    return [b"%d" % element for element in flat.tolist()]
 
 
 def _write_numbers(flat: np.ndarray[Any, Any]) -> list[bytes]:
     """Floats with six digits where these say all, else with all there are."""
     values = flat.tolist()
-    short = [f"{each:g}" for each in values]
+    short = [f"{value:g}" for value in values]
     with np.errstate(over="ignore"):
         exact = np.array(short, dtype=np.float64).astype(flat.dtype) == flat if short else flat
     digits = _DIGITS[flat.dtype]
-    told = []
+    numbers = []
     for text, value, same in zip(short, values, exact.tolist(), strict=True):
         if not same and value == value and abs(value) != float("inf"):
-            told.append(_write_decimal(f"{value:.{digits}g}"))
+            numbers.append(_write_decimal(f"{value:.{digits}g}"))
         else:
-            told.append(_write_decimal(text))
-    return told
+            numbers.append(_write_decimal(text))
+    return numbers
 
 
 def _write_decimal(text: str) -> bytes:

@@ -67,7 +67,7 @@ def main() -> int:
 
 def _load_versions(model: ServableConfig, batching: Batching | None) -> list[Servable]:
     """Every version of a model that is asked for and has a folder, whose name may have leading zeros."""
-    names = sorted((each.name for each in Path(model.base_path).iterdir()), reverse=True)
+    names = sorted((path.name for path in Path(model.base_path).iterdir()), reverse=True)
     folders = {int(name): name for name in names if name.isdecimal()}
     return [
         load_servable(model.name, version, Path(model.base_path, folders[version]), batching)
@@ -94,7 +94,7 @@ class RestApi:
     """Answers the API's requests for these servables, from many threads."""
 
     def __init__(self, servables: Sequence[Servable]) -> None:
-        self._servables = {(each.name, each.version): each for each in servables}
+        self._servables = {(servable.name, servable.version): servable for servable in servables}
 
     def answer(self, request: Request) -> Reply:
         """The answer to any request."""
@@ -109,22 +109,22 @@ class RestApi:
         return Reply(status, predict_response.write_error(sentence))
 
     def _answer(self, request: Request) -> bytes:
-        if request.method == "POST" and (found := _METHOD.fullmatch(request.path)):
-            method = found["method"].lower()
+        if request.method == "POST" and (match := _METHOD.fullmatch(request.path)):
+            method = match["method"].lower()
             document = predict_request.parse_request(request.body)
-            signature = self._signature(document, found["model"], found["version"], found["label"])
+            signature = self._signature(document, match["model"], match["version"], match["label"])
             if method == "predict":
                 return _predict(document, signature, request.body)
-            told = servable.serialise_examples(document, method)
+            serialised = servable.serialise_examples(document, method)
             if method == "classify":
-                return predict_response.write_classifications(servable.classify(signature, told))
-            return predict_response.write_regressions(servable.regress(signature, told))
-        if request.method == "GET" and (found := _STATUS.fullmatch(request.path)):
-            if found["model"] is None:
+                return predict_response.write_classifications(servable.classify(signature, serialised))
+            return predict_response.write_regressions(servable.regress(signature, serialised))
+        if request.method == "GET" and (match := _STATUS.fullmatch(request.path)):
+            if match["model"] is None:
                 raise StatusError("Missing model name in request.")
-            if found["metadata"]:
-                return _write_metadata(self._servable(found["model"], found["version"], found["label"]))
-            return self._status(found["model"], found["version"])
+            if match["metadata"]:
+                return _write_metadata(self._servable(match["model"], match["version"], match["label"]))
+            return self._status(match["model"], match["version"])
         raise StatusError(f"Malformed request: {request.method} {request.path}")
 
     def _signature(self, document: Mapping[str, Any], model: str, version: str | None, label: str | None) -> Signature:
@@ -138,30 +138,32 @@ class RestApi:
         """The version that is asked for, or the highest that is loaded."""
         if label is not None:
             raise StatusError(f"Unrecognized servable version label: {label}")
-        loaded = {key[1]: each for key, each in self._servables.items() if key[0] == model and not each.error}
+        loaded = {
+            key[1]: servable for key, servable in self._servables.items() if key[0] == model and not servable.error
+        }
         number = None if version is None else _parse_version(version)
         if number is not None and number in loaded:
             return loaded[number]
         if number is not None or not loaded:
-            asked = f"Latest({model})" if number is None else f"Specific({model}, {number})"
-            raise StatusError(f"Servable not found for request: {asked}", code=NOT_FOUND)
+            request = f"Latest({model})" if number is None else f"Specific({model}, {number})"
+            raise StatusError(f"Servable not found for request: {request}", code=NOT_FOUND)
         return loaded[max(loaded)]
 
     def _status(self, model: str, version: str | None) -> bytes:
-        found = {key[1]: each for key, each in self._servables.items() if key[0] == model}
-        asked = None if version is None else _parse_version(version)
-        if asked is not None and asked not in found:
-            raise StatusError(f"Could not find version {asked} of model {model}", code=NOT_FOUND)
-        if not found:
+        versions = {key[1]: servable for key, servable in self._servables.items() if key[0] == model}
+        requested = None if version is None else _parse_version(version)
+        if requested is not None and requested not in versions:
+            raise StatusError(f"Could not find version {requested} of model {model}", code=NOT_FOUND)
+        if not versions:
             raise StatusError(f"Could not find any versions of model {model}", code=NOT_FOUND)
         rows = [
             {
-                "version": str(each.version),
-                "state": "END" if each.error else "AVAILABLE",
-                "status": {"error_code": get_code_name(each.code), "error_message": each.error},
+                "version": str(servable.version),
+                "state": "END" if servable.error else "AVAILABLE",
+                "status": {"error_code": get_code_name(servable.code), "error_message": servable.error},
             }
-            for number, each in sorted(found.items(), reverse=True)
-            if asked is None or number == asked
+            for number, servable in sorted(versions.items(), reverse=True)
+            if requested is None or number == requested
         ]
         return json.dumps({"model_version_status": rows}, indent=1).encode() + b"\n"
 
@@ -182,11 +184,11 @@ def _predict(document: Mapping[str, Any], signature: Signature, body: bytes) -> 
 
 def _write_metadata(servable: Servable) -> bytes:
     """The signatures of a servable: names, types and shapes are TensorFlow's own protobuf as JSON."""
-    told = {
+    document = {
         "model_spec": {"name": servable.name, "signature_name": "", "version": str(servable.version)},
         "metadata": {"signature_def": {"signature_def": dict(servable.definitions)}},
     }
-    return json.dumps(told, indent=1).encode() + b"\n"
+    return json.dumps(document, indent=1).encode() + b"\n"
 
 
 _MODELS: Final[Mapping[str, tuple[Field, ...]]] = MappingProxyType(
@@ -228,24 +230,24 @@ class ServableConfig:
 def parse_models(text: str) -> tuple[ServableConfig, ...]:
     """The models of a ModelServerConfig in text format; raises LaunchError when it is none."""
     config = _parse_text(text, build_message_class("tensorflow_serving_models", _MODELS, "Config"), "model_config_file")
-    found = []
-    for each in config.model_config_list.config:
-        found.append(ServableConfig(each.name, each.base_path, tuple(each.model_version_policy.specific.versions)))
-        names = [model.name for model in found]
-        if names.count(each.name) > 1:
-            raise LaunchError(f"Illegal to list model {each.name} multiple times in config list")
-    return tuple(found)
+    models = []
+    for entry in config.model_config_list.config:
+        models.append(ServableConfig(entry.name, entry.base_path, tuple(entry.model_version_policy.specific.versions)))
+        names = [model.name for model in models]
+        if names.count(entry.name) > 1:
+            raise LaunchError(f"Illegal to list model {entry.name} multiple times in config list")
+    return tuple(models)
 
 
 def parse_batching(text: str) -> Batching:
     """The BatchingParameters of a text; raises LaunchError when it is none."""
     kind = build_message_class("tensorflow_serving_batching", _BATCHING, "Parameters")
-    found = _parse_text(text, kind, "batching_parameters_file")
+    message = _parse_text(text, kind, "batching_parameters_file")
     return Batching(
-        max_batch_size=found.max_batch_size.value,
-        batch_timeout_micros=found.batch_timeout_micros.value,
-        num_batch_threads=found.num_batch_threads.value,
-        max_enqueued_batches=found.max_enqueued_batches.value,
+        max_batch_size=message.max_batch_size.value,
+        batch_timeout_micros=message.batch_timeout_micros.value,
+        num_batch_threads=message.num_batch_threads.value,
+        max_enqueued_batches=message.max_enqueued_batches.value,
     )
 
 

@@ -125,7 +125,7 @@ def _build_signature(function: Any, batching: Batching | None, shared_name: str)
             max_batch_size=batching.max_batch_size,
             batch_timeout_micros=batching.batch_timeout_micros,
             max_enqueued_batches=batching.max_enqueued_batches,
-            Tout=[each.dtype for each in whole.outputs],
+            Tout=[output.dtype for output in whole.outputs],
             shared_name=shared_name,  # the queue's; a default name would be that of another model's, too
         )
 
@@ -170,7 +170,7 @@ def serialise_examples(document: Mapping[str, Any], method: str) -> list[bytes]:
     if not examples:
         raise StatusError(f"JSON Value: {shorten(document)} 'examples' value is an empty array")
     context = _serialise_example(document["context"]) if "context" in document else b""
-    return [context + _serialise_example(each) for each in examples]
+    return [context + _serialise_example(example) for example in examples]
 
 
 def classify(signature: Signature, examples: Sequence[bytes]) -> list[list[tuple[bytes, float]]]:
@@ -189,9 +189,9 @@ def classify(signature: Signature, examples: Sequence[bytes]) -> list[list[tuple
         raise StatusError(
             f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
         )
-    present = outputs[_SCORES if labels is None else _CLASSES]
-    every_label = np.full(present.shape, b"", dtype=object) if labels is None else labels
-    every_score = np.zeros(present.shape, np.float32) if scores is None else scores
+    either = outputs[_SCORES if labels is None else _CLASSES]
+    every_label = np.full(either.shape, b"", dtype=object) if labels is None else labels
+    every_score = np.zeros(either.shape, np.float32) if scores is None else scores
     return [list(zip(row, score, strict=True)) for row, score in zip(every_label, every_score, strict=True)]
 
 
@@ -229,12 +229,12 @@ def _serialise_example(value: Any) -> bytes:
 
     if not isinstance(value, dict):
         raise StatusError(f"Example must be JSON object but got JSON {shorten(value)}")
-    made = tf.train.Example()
+    message = tf.train.Example()
     for name, content in value.items():
-        feature = made.features.feature[name]
-        for each in content if isinstance(content, list) else [content]:
-            _add_value(feature, name, each)
-    return bytes(made.SerializeToString())
+        feature = message.features.feature[name]
+        for item in content if isinstance(content, list) else [content]:
+            _add_value(feature, name, item)
+    return bytes(message.SerializeToString())
 
 
 def _add_value(feature: Any, name: str, value: Any) -> None:

@@ -84,18 +84,18 @@ class TfsServer(LocalServer):
         on_progress: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.folder = Path(folder).absolute()
-        given = dict(environment or {})
-        if problems := tfs_container.find_problems(given):
+        variables = dict(environment or {})
+        if problems := tfs_container.find_problems(variables):
             raise LaunchError("; ".join(problems.values()))
-        if given.get("SAGEMAKER_MULTI_MODEL", "false").lower() == "true":
+        if variables.get("SAGEMAKER_MULTI_MODEL", "false").lower() == "true":
             raise LaunchError(
                 "SAGEMAKER_MULTI_MODEL is true: multi-model containers of TensorFlow Serving are not run here"
             )
-        found = package.read_package(self.folder)
-        chosen = tfs_container.read_settings(given, cpus=os.cpu_count() or 1).default_model
-        self.default_model = package.choose_default_model(found, chosen).name
-        self.models: Mapping[str, tuple[int, ...]] = {each.name: tuple(each.versions) for each in found.models}
-        if found.has_code:
+        served = package.read_package(self.folder)
+        default_model = tfs_container.read_settings(variables, cpus=os.cpu_count() or 1).default_model
+        self.default_model = package.choose_default_model(served, default_model).name
+        self.models: Mapping[str, tuple[int, ...]] = {model.name: tuple(model.versions) for model in served.models}
+        if served.has_code:
             _check_service()
         command, self.predictor = _find_predictor(program)
         self.warnings: tuple[str, ...] = ()
@@ -104,9 +104,9 @@ class TfsServer(LocalServer):
         try:
             with loopback.hold_ports({"sagemaker": port}) as held:
                 self._port = held["sagemaker"] or 0
-                if found.requirements is not None and not (self.folder / LIBRARY).exists():
+                if served.requirements is not None and not (self.folder / LIBRARY).exists():
                     on_progress(f"installing {REQUIREMENTS}")
-                self._launch(command, _build_environment(given), on_progress)
+                self._launch(command, _build_environment(variables), on_progress)
                 self._wait_until_ready("the container", timeout=startup_timeout, cancelled=cancelled)
         except BaseException:
             self.stop()
@@ -218,13 +218,13 @@ def start_tfs_server(
 
 def _find_predictor(program: Path | str | None) -> tuple[list[str], str]:
     """The command that predicts, and a phrase that says which it is."""
-    found = shutil.which(str(program or _PROGRAM))
-    if found is not None:
+    path = shutil.which(str(program or _PROGRAM))
+    if path is not None:
         done = subprocess.run(  # noqa: S603 - the user's own program
-            [found, "--version"], capture_output=True, text=True, check=False, timeout=60
+            [path, "--version"], capture_output=True, text=True, check=False, timeout=60
         )
         version = (done.stdout or done.stderr).strip().splitlines()
-        return [found], f"{found} ({version[0] if version else 'of unknown version'})"
+        return [path], f"{path} ({version[0] if version else 'of unknown version'})"
     if program is not None:
         raise LaunchError(f"{program}: there is no such program; give the path of {_PROGRAM}")
     for name in ("tensorflow-cpu", "tensorflow"):
@@ -232,8 +232,10 @@ def _find_predictor(program: Path | str | None) -> tuple[list[str], str]:
             version_installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-        said = f"TensorFlow {version_installed} behind TensorFlow Serving's REST API ({_PROGRAM} is not installed)"
-        return [sys.executable, "-u", "-m", predictor.__name__], said
+        description = (
+            f"TensorFlow {version_installed} behind TensorFlow Serving's REST API ({_PROGRAM} is not installed)"
+        )
+        return [sys.executable, "-u", "-m", predictor.__name__], description
     raise MissingExtraError("tensorflow", extra="local")
 
 
@@ -243,14 +245,14 @@ def _check_service() -> None:
             raise MissingExtraError(name, extra="local")
 
 
-def _build_environment(given: Mapping[str, str]) -> dict[str, str]:
+def _build_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """The container's environment: this machine's, less what is not for it, and what is given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
     return {
         "OMP_NUM_THREADS": "1",  # as the container sets it, unless it is set already
         "TF_CPP_MIN_LOG_LEVEL": "2",
         **kept,
-        **given,
+        **variables,
         "PYTHONPATH": str(Path(__file__).parents[3]),
         "PYTHONSAFEPATH": "1",
     }

@@ -62,9 +62,9 @@ def parse_media_type(content_type: str | None) -> str:
 
 def flatten_response(body: bytes, accept: str | None) -> bytes:
     """TensorFlow Serving's answer, on one line where the Accept header lists JSON or JSON lines."""
-    accepted = [each.strip() for each in (accept or "").split(",")]
-    wanted = "application/json" in accepted or "application/jsonlines" in accepted
-    return body.replace(b"\n", b"") if wanted else body
+    accepted = [part.strip() for part in (accept or "").split(",")]
+    is_json = "application/json" in accepted or "application/jsonlines" in accepted
+    return body.replace(b"\n", b"") if is_json else body
 
 
 def _convert_json(text: str) -> str:
@@ -223,10 +223,10 @@ def create_python_service(job: Job) -> RequestHandler:
     class Invocations:
         def on_post(self, request: Any, response: Any) -> None:
             address, port = random.choice(job["predictors"])  # noqa: S311 - any of them will do
-            plain: Request = request.env["tritonforge.request"]
+            plain_request: Request = request.env["tritonforge.request"]
             try:
-                told = build_context(
-                    plain,
+                handler_context = build_context(
+                    plain_request,
                     default_model=job["default_model"],
                     rest_address=address,
                     grpc_port=port or "",
@@ -236,12 +236,12 @@ def create_python_service(job: Job) -> RequestHandler:
             except ValueError as error:
                 _set_refusal(response, falcon.HTTP_400, str(error))
                 return
-            kind = parse_media_type(plain.headers.get("content-type"))
+            kind = parse_media_type(plain_request.headers.get("content-type"))
             if job["inference"] is None and kind and kind not in _CONVERTED:
                 _set_refusal(response, falcon.HTTP_415, f"Unsupported Media Type: {kind}")
                 return
             try:
-                _set_body(response, handler(request.stream, told))
+                _set_body(response, handler(request.stream, handler_context))
             except falcon.HTTPError:
                 raise
             # The contract: whatever else a handler raises is answered with 500 and its text.

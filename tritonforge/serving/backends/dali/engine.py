@@ -39,102 +39,102 @@ class Engine:
     decodes_images: bool
     _pipeline: Any = None
 
-    def answer(self, questions: Sequence[BackendRequest]) -> list[Result]:
+    def answer(self, requests: Sequence[BackendRequest]) -> list[Result]:
         """Run requests as one batch; those with bad samples get an error of their own."""
-        if not questions:
+        if not requests:
             return []
         try:
-            return list(self._run(questions))
+            return list(self._run(requests))
         # DALI raises RuntimeError for what its operators meet, ValueError and TypeError for what it cannot be fed,
         # and plugins what they like: each is the answer to a request, never the end of its neighbours.
         except Exception as error:
-            if len(questions) == 1:
-                return [RequestError(self._explain(questions[0], error))]
-        answers: list[Result | None] = [None] * len(questions)
-        for places in self._parts(questions):
-            for place, answered in zip(places, self.answer([questions[each] for each in places]), strict=True):
-                answers[place] = answered
-        return [each for each in answers if each is not None]
+            if len(requests) == 1:
+                return [RequestError(self._explain(requests[0], error))]
+        results: list[Result | None] = [None] * len(requests)
+        for places in self._parts(requests):
+            for place, result in zip(places, self.answer([requests[place] for place in places]), strict=True):
+                results[place] = result
+        return [answer for answer in results if answer is not None]
 
     def build(self) -> Any:
         """The pipeline, made anew where there is none."""
         if self._pipeline is None:
             from nvidia.dali import Pipeline
 
-            given = {"batch_size": self.batch_size, "num_threads": self.num_threads}
+            settings = {"batch_size": self.batch_size, "num_threads": self.num_threads}
             self._pipeline = Pipeline.deserialize(
                 serialized_pipeline=self.serialized,
                 device_id=self.device_id,
-                **{name: value for name, value in given.items() if value is not None},
+                **{name: value for name, value in settings.items() if value is not None},
                 **_EXECUTOR,
             )
         return self._pipeline
 
-    def _run(self, questions: Sequence[BackendRequest]) -> list[Arrays]:
+    def _run(self, requests: Sequence[BackendRequest]) -> list[Arrays]:
         pipeline = self.build()
         try:
-            for name in questions[0].inputs:
-                pipeline.feed_input(name, [sample for question in questions for sample in question.inputs[name]])
+            for name in requests[0].inputs:
+                pipeline.feed_input(name, [sample for request in requests for sample in request.inputs[name]])
             lists = pipeline.run()
-            sizes = [_count_samples(question) for question in questions]
-            outputs = {name: _split_output(each, sizes) for name, each in zip(self.outputs, lists, strict=True)}
+            sizes = [_count_samples(request) for request in requests]
+            outputs = {name: _split_output(samples, sizes) for name, samples in zip(self.outputs, lists, strict=True)}
         except BaseException:
             self._pipeline = None
             raise
-        return [{name: parts[place] for name, parts in outputs.items()} for place in range(len(questions))]
+        return [{name: parts[place] for name, parts in outputs.items()} for place in range(len(requests))]
 
-    def _parts(self, questions: Sequence[BackendRequest]) -> list[list[int]]:
+    def _parts(self, requests: Sequence[BackendRequest]) -> list[list[int]]:
         """Places of questions to run apart: the sound ones together and each suspect alone, else two halves."""
-        places = range(len(questions))
-        suspects = {place for place in places if any(self._suspects(questions[place]))}
-        if 0 < len(suspects) < len(questions):
+        places = range(len(requests))
+        suspects = {place for place in places if any(self._suspects(requests[place]))}
+        if 0 < len(suspects) < len(requests):
             return [[place for place in places if place not in suspects], *([place] for place in sorted(suspects))]
-        middle = len(questions) // 2
+        middle = len(requests) // 2
         return [list(places[:middle]), list(places[middle:])]
 
-    def _explain(self, question: BackendRequest, error: Exception) -> str:
+    def _explain(self, request: BackendRequest, error: Exception) -> str:
         """One sentence: which input, which sample of the request, and what was wrong with it."""
-        count = _count_samples(question)
-        sample, error = self._first_bad(question, error)
+        count = _count_samples(request)
+        sample, error = self._first_bad(request, error)
         which = f", sample {sample + 1} of {count}" if sample is not None and count > 1 else ""
-        for name, array in question.inputs.items():
+        for name, array in request.inputs.items():
             if sample is not None and (damage := self._damage(array[sample])):
                 return f"input '{name}'{which} {damage}"
-        names = ", ".join(f"'{name}'" for name in question.inputs)
+        names = ", ".join(f"'{name}'" for name in request.inputs)
         return f"input {names}{which}: DALI cannot process it: {image_damage.clean_message(str(error))}"
 
-    def _first_bad(self, question: BackendRequest, error: Exception) -> tuple[int | None, Exception]:
+    def _first_bad(self, request: BackendRequest, error: Exception) -> tuple[int | None, Exception]:
         """The first sample found that fails by itself, with DALI's error for it; None when all do well alone."""
-        count = _count_samples(question)
+        count = _count_samples(request)
         if count <= 1:
             return (0 if count else None), error
-        for sample in self._suspects(question):
-            if narrower := self._failure(question, [sample]):
+        for sample in self._suspects(request):
+            if narrower := self._failure(request, [sample]):
                 return sample, narrower
-        samples, found = list(range(count)), error
+        samples, reason = list(range(count)), error
         while len(samples) > 1:
             middle = len(samples) // 2
             for half in (samples[:middle], samples[middle:]):
-                if narrower := self._failure(question, half):
-                    samples, found = half, narrower
+                if narrower := self._failure(request, half):
+                    samples, reason = half, narrower
                     break
             else:
                 return None, error
-        return samples[0], found
+        return samples[0], reason
 
-    def _failure(self, question: BackendRequest, samples: list[int]) -> Exception | None:
+    def _failure(self, request: BackendRequest, samples: list[int]) -> Exception | None:
         """DALI's error when only some samples of a request run."""
-        part = BackendRequest({name: array[samples] for name, array in question.inputs.items()}, (), len(samples))
+        part = BackendRequest({name: array[samples] for name, array in request.inputs.items()}, (), len(samples))
         try:
             self._run([part])
         except Exception as error:  # see `answer`
             return error
         return None
 
-    def _suspects(self, question: BackendRequest) -> list[int]:
+    def _suspects(self, request: BackendRequest) -> list[int]:
         """Samples that look damaged."""
-        samples = range(_count_samples(question))
-        return [each for each in samples if any(self._damage(array[each]) for array in question.inputs.values())]
+        samples = range(_count_samples(request))
+        return [sample for sample in samples if any(self._damage(array[sample]) for array in request.inputs.values())]
 
     def _damage(self, sample: np.ndarray[Any, Any]) -> str | None:
         if not self.decodes_images or sample.ndim != 1 or sample.dtype != np.uint8:
@@ -142,8 +142,8 @@ class Engine:
         return image_damage.describe_damage(sample.tobytes())
 
 
-def _count_samples(question: BackendRequest) -> int:
-    return int(next(iter(question.inputs.values())).shape[0])
+def _count_samples(request: BackendRequest) -> int:
+    return int(next(iter(request.inputs.values())).shape[0])
 
 
 def _split_output(output: Any, sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
@@ -158,7 +158,7 @@ def _split_output(output: Any, sizes: Sequence[int]) -> list[np.ndarray[Any, Any
             parts.append(whole[start:stop])
         else:
             samples = [np.array(output.at(place)) for place in range(start, stop)]
-            shapes = sorted({each.shape for each in samples})
+            shapes = sorted({sample.shape for sample in samples})
             if len(shapes) > 1:
                 raise ValueError(f"the samples of one request have outputs of different shapes: {shapes}")
             parts.append(np.stack(samples))

@@ -38,9 +38,9 @@ class TritonPythonModel:
     def auto_complete_config(config: Any) -> Any:
         """Fill in what the pipeline declares, and batch requests dynamically."""
         with configuration.report_errors():
-            given = configuration.read_incomplete_config(config)
-            data = _read_pipeline(given)
-            batch_size = None if _has_max_batch_size(given.folder.parent) else dali_pipeline.parse(data).batch_size
+            incomplete = configuration.read_incomplete_config(config)
+            data = _read_pipeline(incomplete)
+            batch_size = None if _has_max_batch_size(incomplete.folder.parent) else dali_pipeline.parse(data).batch_size
             complete_config(config, dali_pipeline.signature(data), batch_size)
         return config
 
@@ -58,17 +58,17 @@ class TritonPythonModel:
                 pb_utils.Logger.log_warn(f"model '{config.name}': its pipeline is made for a GPU and runs on the CPU")
             self._engine = Engine(
                 serialized=data,
-                outputs=tuple(each.name for each in config.outputs),
+                outputs=tuple(tensor.name for tensor in config.outputs),
                 batch_size=config.max_batch_size or None,
                 num_threads=config.number("num_threads", 0, minimum=1) if "num_threads" in config.parameters else None,
                 device_id=config.device,
-                decodes_images=any(_IMAGE_DECODER.search(each.name) for each in dali_pipeline.parse(data).op),
+                decodes_images=any(_IMAGE_DECODER.search(operator.name) for operator in dali_pipeline.parse(data).op),
             )
             self._build()
 
-    def execute(self, asked: Sequence[Any]) -> list[Any]:
+    def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""
-        return requests.run_batch(asked, self._configuration, self._engine.answer)
+        return requests.run_batch(batch, self._configuration, self._engine.answer)
 
     def _build(self) -> None:
         try:
@@ -143,7 +143,7 @@ def complete_config(config: Any, declared: Signature, batch_size: int | None) ->
     if batch_size:
         config.set_max_batch_size(batch_size)
     batched = int(parts["max_batch_size"]) > 0
-    inputs = {each["name"]: each for each in parts.setdefault("input", [])}
+    inputs = {tensor["name"]: tensor for tensor in parts.setdefault("input", [])}
     for tensor in declared.inputs:
         if tensor.name not in inputs:
             inputs[tensor.name] = {"name": tensor.name, "data_type": "TYPE_INVALID", "dims": []}
@@ -160,8 +160,8 @@ def complete_config(config: Any, declared: Signature, batch_size: int | None) ->
         config.set_dynamic_batching()
 
 
-def _fill_in(given: dict[str, Any], declared: TensorSpec, *, batched: bool) -> None:
-    if given["data_type"] == "TYPE_INVALID" and declared.data_type is not None:
-        given["data_type"] = declared.data_type
-    if not given["dims"] and "reshape" not in given and declared.shape is not None:
-        given["dims"] = list(declared.shape[1:] if batched else declared.shape)
+def _fill_in(stated: dict[str, Any], declared: TensorSpec, *, batched: bool) -> None:
+    if stated["data_type"] == "TYPE_INVALID" and declared.data_type is not None:
+        stated["data_type"] = declared.data_type
+    if not stated["dims"] and "reshape" not in stated and declared.shape is not None:
+        stated["dims"] = list(declared.shape[1:] if batched else declared.shape)

@@ -46,13 +46,13 @@ class TritonPythonModel:
             sequence = self._configuration.sequence
             self._states = sequences.SequenceStates(self._configuration, time.monotonic) if sequence else None
 
-    def execute(self, asked: Sequence[Any]) -> list[Any]:
+    def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""
-        return requests.run_batch(asked, self._configuration, self._answer, states=self._states)
+        return requests.run_batch(batch, self._configuration, self._answer, states=self._states)
 
-    def _answer(self, questions: Sequence[requests.BackendRequest]) -> list[requests.Result]:
+    def _answer(self, batch: Sequence[requests.BackendRequest]) -> list[requests.Result]:
         config = self._configuration
-        return requests.run_in_groups(questions, self._session.run, batched=config.batched, retry=not config.sequence)
+        return requests.run_in_groups(batch, self._session.run, batched=config.batched, retry=not config.sequence)
 
 
 #: ONNX Runtime's names of element types -> config names. Source: onnxruntime `DataTypeImpl::ToString`.
@@ -85,15 +85,15 @@ class Session:
     session: Any
     signature: Signature
 
-    def run(self, arrays: Arrays, wanted: Sequence[str]) -> Arrays:
+    def run(self, arrays: Arrays, names: Sequence[str]) -> Arrays:
         """The wanted outputs; raises RequestError with ONNX Runtime's own reason."""
         try:
             # With BF16 on either side the tensors go as OrtValues, since numpy has no such type.
-            if any(self._is_bfloat16(name) for name in (*arrays, *wanted)):
-                values = [_read_value(each) for each in self._run_values(arrays, wanted)]
+            if any(self._is_bfloat16(name) for name in (*arrays, *names)):
+                values = [_read_value(value) for value in self._run_values(arrays, names)]
             else:
                 values = self.session.run(
-                    list(wanted), {name: _encode_array(name, each) for name, each in arrays.items()}
+                    list(names), {name: _encode_array(name, array) for name, array in arrays.items()}
                 )
         except RequestError:
             raise
@@ -101,9 +101,9 @@ class Session:
         except Exception as error:
             refused = type(error).__name__ in ("InvalidArgument", "ValueError")
             raise RequestError(_find_reason(error), caller=refused) from error
-        return {name: _decode_array(each) for name, each in zip(wanted, values, strict=True)}
+        return {name: _decode_array(array) for name, array in zip(names, values, strict=True)}
 
-    def _run_values(self, arrays: Arrays, wanted: Sequence[str]) -> list[Any]:
+    def _run_values(self, arrays: Arrays, names: Sequence[str]) -> list[Any]:
         from onnxruntime import OrtValue
 
         values = {}
@@ -113,7 +113,7 @@ class Session:
                 values[name] = OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _ONNX_BFLOAT16)
             else:
                 values[name] = OrtValue.ortvalue_from_numpy(_encode_array(name, array))
-        return list(self.session.run_with_ort_values(list(wanted), values))
+        return list(self.session.run_with_ort_values(list(names), values))
 
     def _is_bfloat16(self, name: str) -> bool:
         tensors = (*self.signature.inputs, *self.signature.outputs)
@@ -185,7 +185,7 @@ def _encode_array(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
     if array.dtype != object:
         return np.ascontiguousarray(array)
     try:
-        texts = [each if isinstance(each, str) else each.decode() for each in array.ravel()]
+        texts = [element if isinstance(element, str) else element.decode() for element in array.ravel()]
     except UnicodeDecodeError as error:
         raise RequestError(
             f"input '{name}' is not UTF-8 text, which is all that ONNX Runtime takes: {error}"
@@ -196,7 +196,7 @@ def _encode_array(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
 def _decode_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype != object:
         return array
-    return np.array([str(each).encode() for each in array.ravel()], dtype=object).reshape(array.shape)
+    return np.array([str(element).encode() for element in array.ravel()], dtype=object).reshape(array.shape)
 
 
 def _read_value(value: Any) -> np.ndarray[Any, Any]:

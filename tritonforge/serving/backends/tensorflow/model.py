@@ -62,13 +62,13 @@ class TritonPythonModel:
             self._states = sequences.SequenceStates(self._configuration, time.monotonic) if sequence else None
         tf_memory.give_back()
 
-    def execute(self, asked: Sequence[Any]) -> list[Any]:
+    def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""
-        return requests.run_batch(asked, self._configuration, self._answer, states=self._states)
+        return requests.run_batch(batch, self._configuration, self._answer, states=self._states)
 
-    def _answer(self, questions: Sequence[requests.BackendRequest]) -> list[requests.Result]:
+    def _answer(self, batch: Sequence[requests.BackendRequest]) -> list[requests.Result]:
         config = self._configuration
-        return requests.run_in_groups(questions, self._graph.run, batched=config.batched, retry=not config.sequence)
+        return requests.run_in_groups(batch, self._graph.run, batched=config.batched, retry=not config.sequence)
 
 
 #: Signatures that train or initialise and are never served. Source: tensorflow_backend_tf.cc.
@@ -84,15 +84,15 @@ class Graph:
     outputs: Mapping[str, Any]
     _callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Callable[..., Any]] = field(default_factory=dict)
 
-    def run(self, arrays: Arrays, wanted: Sequence[str]) -> Arrays:
+    def run(self, arrays: Arrays, names: Sequence[str]) -> Arrays:
         """The wanted outputs; raises RequestError with TensorFlow's own reason."""
         import tensorflow as tf
 
-        key = (tuple(arrays), tuple(wanted))
+        key = (tuple(arrays), tuple(names))
         call = self._callables.get(key)
         if call is None:
             feeds = [self.inputs[name] for name in arrays]
-            call = self.session.make_callable([self.outputs[name] for name in wanted], feed_list=feeds)
+            call = self.session.make_callable([self.outputs[name] for name in names], feed_list=feeds)
             self._callables[key] = call
         try:
             values = call(*arrays.values())
@@ -100,7 +100,7 @@ class Graph:
             raise RequestError(_find_reason(error), caller=isinstance(error, tf.errors.InvalidArgumentError)) from error
         except (TypeError, ValueError) as error:
             raise RequestError(f"TensorFlow does not take the input: {error}") from error
-        return dict(zip(wanted, values, strict=True))
+        return dict(zip(names, values, strict=True))
 
     def warm_up(self, config: Configuration) -> None:
         """Run the graph once on zeros, where its inputs have a size: TensorFlow optimises it on the first run.
@@ -110,15 +110,17 @@ class Graph:
         """
         import numpy as np
 
-        if config.sequence or any(each.data_type == TYPE_STRING or -1 in each.dims for each in config.inputs):
+        if config.sequence or any(tensor.data_type == TYPE_STRING or -1 in tensor.dims for tensor in config.inputs):
             return
         arrays = {
-            each.name: np.zeros((1, *each.dims) if config.batched else each.dims, BY_CONFIG[each.data_type].dtype)
-            for each in config.inputs
+            tensor.name: np.zeros(
+                (1, *tensor.dims) if config.batched else tensor.dims, BY_CONFIG[tensor.data_type].dtype
+            )
+            for tensor in config.inputs
         }
         # Zeros may be no input that the model can work on: then the first request is slow, and nothing else.
         with contextlib.suppress(RequestError):
-            self.run(arrays, [each.name for each in config.outputs])
+            self.run(arrays, [tensor.name for tensor in config.outputs])
 
 
 def load_graph(config: Configuration) -> Graph:
@@ -177,10 +179,12 @@ def _load_graphdef(config: Configuration, session: Any, path: Any) -> Graph:
     except (DecodeError, ValueError) as error:
         raise ArtifactError(f"{path} is no GraphDef that this TensorFlow can run: {_get_first_line(error)}") from error
     operations = session.graph.get_operations()
-    placeholders = {each.name: each.outputs[0] for each in operations if each.type.startswith("Placeholder")}
-    tensors = {each.name: each.outputs[0] for each in operations if each.outputs}
+    placeholders = {
+        operation.name: operation.outputs[0] for operation in operations if operation.type.startswith("Placeholder")
+    }
+    tensors = {operation.name: operation.outputs[0] for operation in operations if operation.outputs}
     # Any node can be an output; a wrong name is answered with the nodes that nothing else uses.
-    outputs = {each.name: tensors[each.name] for each in config.outputs if each.name in tensors}
+    outputs = {tensor.name: tensors[tensor.name] for tensor in config.outputs if tensor.name in tensors}
     ends = {name: tensor for name, tensor in tensors.items() if not tensor.consumers() and name not in placeholders}
     found = Signature(_specs(placeholders), _specs({**ends, **outputs}), all_inputs=False)
     config_check.check_tensors(config, found, shapes=False)
@@ -209,14 +213,14 @@ def _load_savedmodel(config: Configuration, session: Any, folder: Any) -> Graph:
 
 def _choose_signature(config: Configuration, signatures: Mapping[str, Any]) -> Any:
     """The signature that ``TF_SIGNATURE_DEF`` names, else ``serving_default``, else the first that can be served."""
-    wanted = config.parameters.get("TF_SIGNATURE_DEF")
-    if wanted is not None:
-        if wanted not in signatures:
-            raise ArtifactError(f"model '{config.name}': expected '{wanted}' signature")
-        return signatures[wanted]
+    name = config.parameters.get("TF_SIGNATURE_DEF")
+    if name is not None:
+        if name not in signatures:
+            raise ArtifactError(f"model '{config.name}': expected '{name}' signature")
+        return signatures[name]
     if "serving_default" in signatures:
         return signatures["serving_default"]
-    served = [name for name in sorted(signatures) if name not in _NOT_SERVED]
+    served = [candidate for candidate in sorted(signatures) if candidate not in _NOT_SERVED]
     if not served:
         raise ArtifactError(f"model '{config.name}': the SavedModel has no signature that can be served")
     return signatures[served[0]]
