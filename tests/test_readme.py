@@ -12,7 +12,7 @@ from tritonforge import TYPE_FP32, Dali, Input, Output, Tensor
 from tritonforge.cli.main import cli
 from tritonforge.errors import DefinitionError
 from tritonforge.repository.definition.loading import load
-from tritonforge.repository.resolve import Made, resolve
+from tritonforge.repository.resolve import BuiltArtifact, resolve
 
 README = (ROOT / "README.md").read_text()
 
@@ -78,7 +78,8 @@ def test_the_build_transcript_lists_the_files_of_the_definition() -> None:
     names = {"dali": "model.dali", "inception_graphdef": "model.graphdef"}
     files = resolve(load(ROOT / "repos/inception_v3/definition.py").models).files
     assert built_files() == sorted(
-        f"{path}/{names[source.model.name]}" if isinstance(source, Made) else path for path, source in files.items()
+        f"{path}/{names[source.model.name]}" if isinstance(source, BuiltArtifact) else path
+        for path, source in files.items()
     )
 
 

@@ -1,7 +1,7 @@
-"""The element types of Triton tensors: one row a type, with its config, wire and numpy names. This module does no I/O.
+"""The element types of Triton tensors: one row for each, with its config, wire and numpy names. No I/O.
 
-Config files say ``TYPE_FP32`` (`DataType` in Triton's model_config.proto), the KServe v2 wire says ``FP32``, numpy says
-``float32``. numpy is imported only when an array type is asked for, so that configurations can be read without it.
+The names are ``TYPE_FP32`` in config files (`DataType` in Triton's model_config.proto), ``FP32`` on the KServe v2 wire,
+``float32`` in numpy. numpy is imported only for an array type, so that configurations can be read without it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ __all__ = [
     "TYPE_UINT64",
     "Datatype",
     "Kind",
+    "describe_unknown",
+    "find_config_name",
     "from_numpy",
 ]
 
@@ -108,7 +110,7 @@ BY_WIRE: Final[Mapping[str, Datatype]] = MappingProxyType({row.wire: row for row
 
 
 def from_numpy(dtype: np.dtype[Any]) -> Datatype | None:
-    """The datatype that carries arrays of a numpy type, in any byte order; None when Triton has none.
+    """Return the datatype of arrays of a numpy type, in any byte order; None if Triton has none.
 
     Text and byte strings (kinds ``S`` and ``U``) and objects are BYTES.
     """
@@ -120,3 +122,29 @@ def from_numpy(dtype: np.dtype[Any]) -> Datatype | None:
         if datatype.size is not None and datatype.wire != "BF16" and datatype.dtype == dtype.newbyteorder("<"):
             return datatype
     return None
+
+
+#: Names of element types in numpy, ONNX, KServe and C.
+_OTHER_NAMES: Final = {
+    "BFLOAT16": TYPE_BF16, "BOOLEAN": TYPE_BOOL, "BYTE": TYPE_UINT8, "BYTES": TYPE_STRING, "DOUBLE": TYPE_FP64,
+    "FLOAT": TYPE_FP32, "FLOAT16": TYPE_FP16, "FLOAT32": TYPE_FP32, "FLOAT64": TYPE_FP64, "HALF": TYPE_FP16,
+    "INT": TYPE_INT64, "LONG": TYPE_INT64, "OBJECT": TYPE_STRING, "SHORT": TYPE_INT16, "STR": TYPE_STRING,
+}  # fmt: skip
+
+
+def find_config_name(text: str) -> str | None:
+    """Return the config name that another name of an element type means, None if there is none.
+
+    >>> find_config_name("float32"), find_config_name("TYPE_INT8"), find_config_name("complex")
+    ('TYPE_FP32', 'TYPE_INT8', None)
+    """
+    name = text.upper().removeprefix("TYPE_")
+    name = _OTHER_NAMES.get(name, f"TYPE_{name}")
+    return name if name in BY_CONFIG else None
+
+
+def describe_unknown(data_type: str) -> str:
+    """Return the sentence on a data type that is not one of Triton's, with a suggestion."""
+    meant = find_config_name(data_type)
+    advice = f" (expected {', '.join(BY_CONFIG)})" if meant is None else f". Did you mean {meant}?"
+    return f"data_type is {data_type!r}{advice}"

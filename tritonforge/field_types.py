@@ -1,7 +1,7 @@
 """Check the fields of a frozen dataclass against their annotations. This module does no I/O.
 
-A definition is written by hand, without a type checker: a wrong type must be one sentence that names the field, not a
-traceback from deep inside the build. Sequences become tuples, mappings read-only copies, numpy's numbers Python's.
+A definition is written by hand, without a type checker: a wrong type must give one sentence that names the field, not a
+traceback from the build. Sequences become tuples, mappings read-only copies, numpy's numbers Python's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 from tritonforge.errors import DefinitionError
 
-__all__ = ["check_fields", "describe"]
+__all__ = ["check_fields", "describe_value", "set_field"]
 
 #: Characters of a value that a message shows.
 _SHOWN: Final = 40
@@ -38,12 +38,12 @@ class _Mismatch(Exception):  # noqa: N818  # it never leaves this module
 
 
 def check_fields(value: Any) -> None:
-    """Check every field of a dataclass that is being made, and store it in its frozen form.
+    """Check every field of a dataclass in its ``__post_init__``, and store it in its frozen form.
 
     Raises:
         DefinitionError: a field has another type than its annotation; the message names it and what to write.
     """
-    hints = _hints(value.__class__)
+    hints = _read_hints(value.__class__)
     for field in fields(value):
         if not field.init:
             continue
@@ -53,16 +53,21 @@ def check_fields(value: Any) -> None:
         except _Mismatch as error:
             name = f"{field.name}{error.place}"
             if get_origin(error.expected) is Literal and isinstance(error.value, str):
-                raise DefinitionError(f"{_where(value)}: {name} {_choose(error)}") from None
+                raise DefinitionError(f"{_name_owner(value)}: {name} {_describe_choices(error)}") from None
             raise DefinitionError(
-                f"{_where(value)}: {name} has the wrong type (expected {_expected(error.expected)}, got "
-                f"{describe(error.value)}).{_advice(field.name, error)}"
+                f"{_name_owner(value)}: {name} has the wrong type (expected {_describe_type(error.expected)}, got "
+                f"{describe_value(error.value)}).{_suggest(field.name, error)}"
             ) from None
         if stored is not given:
-            object.__setattr__(value, field.name, stored)
+            set_field(value, field.name, stored)
 
 
-def describe(value: object) -> str:
+def set_field(value: object, name: str, content: object) -> None:
+    """Set a field of a frozen value in its ``__post_init__``."""
+    object.__setattr__(value, name, content)
+
+
+def describe_value(value: object) -> str:
     """Name a value in a message: its type, and the value itself where it is short."""
     if value is None:
         return "None"
@@ -71,24 +76,24 @@ def describe(value: object) -> str:
     kind = type(value).__name__
     if is_dataclass(value):
         name = getattr(value, "name", None)
-        return f"{kind} {_short(name)}" if isinstance(name, str) and name else kind
+        return f"{kind} {_shorten(name)}" if isinstance(name, str) and name else kind
     if isinstance(value, _SCALARS):
-        return f"{kind} {_short(value)}"
+        return f"{kind} {_shorten(value)}"
     name = getattr(value, "__qualname__", None)
     return f"{kind} {name}" if isinstance(name, str) and callable(value) else kind
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 @lru_cache(maxsize=128)
-def _hints(cls: Any) -> dict[str, Any]:
+def _read_hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
-def _where(value: Any) -> str:
+def _name_owner(value: Any) -> str:
     name = getattr(value, "name", None)
     return f"{type(value).__name__} {name!r}" if isinstance(name, str) and name else type(value).__name__
 
@@ -103,7 +108,7 @@ def _convert(value: Any, hint: Any, place: str) -> Any:
     if hint is type(None):
         return _require(value is None, value, value, hint, place)
     if hint in _SCALARS:
-        converted = _scalar(value, hint)
+        converted = _convert_scalar(value, hint)
         return _require(converted is not _MISMATCH, converted, value, hint, place)
     if origin is Literal:
         return _require(isinstance(value, str) and value in arguments, value, value, hint, place)
@@ -142,7 +147,9 @@ def _convert_mapping(value: Any, hint: Any, place: str) -> Any:
     of_keys, of_values = get_args(hint)
     return types.MappingProxyType(
         {
-            _convert(key, of_keys, f"{place} key {_short(key)}"): _convert(entry, of_values, f"{place}[{_short(key)}]")
+            _convert(key, of_keys, f"{place} key {_shorten(key)}"): _convert(
+                entry, of_values, f"{place}[{_shorten(key)}]"
+            )
             for key, entry in value.items()
         }
     )
@@ -157,7 +164,7 @@ def _convert_sequence(value: Any, hint: Any, place: str) -> Any:
     return tuple(_convert(element, of_elements, f"{place}[{index}]") for index, element in enumerate(value))
 
 
-def _scalar(value: Any, hint: type) -> Any:
+def _convert_scalar(value: Any, hint: type) -> Any:
     if isinstance(value, bool) or hint is bool:
         return value if isinstance(value, bool) and hint is bool else _MISMATCH
     if hint is int:
@@ -167,10 +174,10 @@ def _scalar(value: Any, hint: type) -> Any:
     return value if isinstance(value, hint) else _MISMATCH
 
 
-def _expected(hint: Any) -> str:
+def _describe_type(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        names = [_expected(argument) for argument in arguments]
+        names = [_describe_type(argument) for argument in arguments]
         return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
     if hint is type(None):
         return "None"
@@ -179,23 +186,23 @@ def _expected(hint: Any) -> str:
     if hint is Callable or origin is Callable:
         return "a function"
     if origin in _MAPPINGS:
-        return f"a mapping of {_expected(arguments[0])} to {_expected(arguments[1])}"
+        return f"a mapping of {_describe_type(arguments[0])} to {_describe_type(arguments[1])}"
     if origin in _SEQUENCES:
-        return f"a list of {_expected(arguments[0])}"
+        return f"a list of {_describe_type(arguments[0])}"
     return str(getattr(hint, "__name__", hint))
 
 
-def _advice(field: str, error: _Mismatch) -> str:
+def _suggest(field: str, error: _Mismatch) -> str:
     """What to write instead, where that is clear."""
-    value, choices = error.value, _choices(error.expected)
+    value, choices = error.value, _list_choices(error.expected)
     if field in ("dims", "reshape") and error.place:
         return " Write -1 for an extent that varies." if value is None or isinstance(value, str) else ""
     if field == "data_type":
         return " Write TYPE_FP32, for example."
     for choice in choices:
         of_sequence = get_origin(choice) in _SEQUENCES and not error.place
-        if of_sequence and any(_fits(value, element) for element in _choices(get_args(choice)[0])):
-            shown = _short(value) if isinstance(value, _SCALARS) else f"{type(value).__name__}(...)"
+        if of_sequence and any(_fits(value, element) for element in _list_choices(get_args(choice)[0])):
+            shown = _shorten(value) if isinstance(value, _SCALARS) else f"{type(value).__name__}(...)"
             return f" Write {field}=[{shown}]."
     classes: list[type] = [choice for choice in choices if isinstance(choice, type) and is_dataclass(choice)]
     if callable(value) and not isinstance(value, type):
@@ -209,17 +216,17 @@ def _advice(field: str, error: _Mismatch) -> str:
     return f" Write {place}={named[0].__name__}(...)." if "[" not in place else f" Write {named[0].__name__}(...)."
 
 
-def _choose(error: _Mismatch) -> str:
-    """Say that a text is none of the known ones, and which of them is meant."""
+def _describe_choices(error: _Mismatch) -> str:
+    """Return the end of a sentence on a text that is not a known one, with the closest."""
     names = [name for name in get_args(error.expected) if name]
     given = str(error.value)
     meant = [name for name in names if given and name.endswith(given.upper())]
     meant = meant or difflib.get_close_matches(given.upper(), names, n=1)
     advice = f" Did you mean {meant[0]}?" if len(meant) == 1 else ""
-    return f"is {_short(given)} (expected {', '.join(names)}).{advice}"
+    return f"is {_shorten(given)} (expected {', '.join(names)}).{advice}"
 
 
-def _choices(hint: Any) -> Sequence[Any]:
+def _list_choices(hint: Any) -> Sequence[Any]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 

@@ -1,4 +1,4 @@
-"""Python files that declare something: each is imported by itself, with the files beside it. An edge: it runs them."""
+"""Import a Python file by its path, with the files beside it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from types import ModuleType
 
 from tritonforge.errors import DefinitionError, TritonForgeError
 
-__all__ = ["declared"]
+__all__ = ["import_file"]
 
 
-def declared(file: Path, only: str) -> ModuleType:
-    """The module of a file, given with its whole path; ``only`` says what such a file is for, where it does more.
+def import_file(file: Path, purpose: str) -> ModuleType:
+    """Import a file by its absolute path, and return its module.
 
-    While it is imported, its folder comes first on ``sys.path``, so that it can import the files beside it; those are
-    forgotten afterwards, so that two files with neighbours of the same name do not meet.
+    Meanwhile its directory comes first on ``sys.path``, so that it can import the files beside it. Those are removed
+    from ``sys.modules`` afterwards, so that they cannot be taken for files of the same names beside another file.
+    ``purpose`` ends the message on a file that does something else, such as to exit.
 
     Raises:
         DefinitionError: an error while it is imported, with file and line.
@@ -30,24 +31,26 @@ def declared(file: Path, only: str) -> ModuleType:
     name = f"tritonforge_definition_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None or file.suffix != ".py":
-        raise DefinitionError(f"{_short(file)}: this is not a Python file (expected a name that ends in .py); {only}")
+        raise DefinitionError(
+            f"{_relative_path(file)}: this is not a Python file (expected a name that ends in .py); {purpose}"
+        )
     module = importlib.util.module_from_spec(spec)
     before = set(sys.modules)
     sys.path.insert(0, str(file.parent))
     sys.modules[name] = module
-    # The folder is the user's, and may be a repository that is packed: no __pycache__ is left in it.
+    # The directory is the user's, and may be a repository to package: no __pycache__ is left in it.
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
     except DefinitionError as error:
-        raise DefinitionError(f"{_where(file, error)}: {error}") from error
+        raise DefinitionError(f"{_locate(file, error)}: {error}") from error
     except TritonForgeError:
         raise
     except SystemExit as error:
-        raise DefinitionError(f"{_where(file, error)}: it calls exit; {only}") from error
-    # A declaration is the user's program: whatever it raises is told in one line, with the place.
+        raise DefinitionError(f"{_locate(file, error)}: it calls exit; {purpose}") from error
+    # The file is the user's program: whatever it raises is reported in one line, with the place.
     except Exception as error:
-        raise DefinitionError(f"{_where(file, error)}: {_reason(error)}") from error
+        raise DefinitionError(f"{_locate(file, error)}: {_describe_error(error)}") from error
     finally:
         sys.dont_write_bytecode = writes_bytecode
         sys.path.remove(str(file.parent))
@@ -58,14 +61,14 @@ def declared(file: Path, only: str) -> ModuleType:
     return module
 
 
-def _reason(error: Exception) -> str:
-    """What an exception says, in one line; a constructor that does not take its arguments says which it takes."""
+def _describe_error(error: Exception) -> str:
+    """Return an exception's message in one line; for wrong arguments of a constructor, with those it takes."""
     text = " ".join(str(error).split())
     wrong = re.fullmatch(r"(\w+)\.__init__\(\) (.*)", text) if isinstance(error, TypeError) else None
     if wrong is None:
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
     name, reason = wrong.groups()
-    called = _called_class(name, error.__traceback__)
+    called = _find_class(name, error.__traceback__)
     known = [field.name for field in fields(called) if field.init] if called is not None else []
     unknown = re.fullmatch(r"got an unexpected keyword argument '(\w+)'.*", reason)
     if unknown is not None:
@@ -82,8 +85,8 @@ def _reason(error: Exception) -> str:
     return f"{name}: {missing[1]} must be given." if missing is not None else f"{name}: {reason}"
 
 
-def _called_class(name: str, trace: types.TracebackType | None) -> type | None:
-    """The dataclass of a name in the frame that raised."""
+def _find_class(name: str, trace: types.TracebackType | None) -> type | None:
+    """Return the dataclass of a name in the frame that raised."""
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     if trace is None:
@@ -98,14 +101,16 @@ def _called_class(name: str, trace: types.TracebackType | None) -> type | None:
     )
 
 
-def _where(file: Path, error: BaseException) -> str:
+def _locate(file: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_short(Path(error.filename))}:{error.lineno}"
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if Path(each.filename).parent == file.parent]
-    return f"{_short(Path(frames[-1].filename))}:{frames[-1].lineno}" if frames else str(_short(file))
+        return f"{_relative_path(Path(error.filename))}:{error.lineno}"
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == file.parent
+    ]
+    return f"{_relative_path(Path(frames[-1].filename))}:{frames[-1].lineno}" if frames else str(_relative_path(file))
 
 
-def _short(file: Path) -> Path:
+def _relative_path(file: Path) -> Path:
     try:
         return file.relative_to(Path.cwd())
     except ValueError:

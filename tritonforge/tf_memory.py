@@ -1,4 +1,4 @@
-"""What a process that runs TensorFlow graphs can do without: Keras, and the memory of what loading left behind."""
+"""Save memory in a process that runs TensorFlow graphs: load no Keras, and return the freed heap to the system."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import gc
 import sys
 
-__all__ = ["give_back", "without_keras"]
+__all__ = ["trim_heap", "without_keras"]
 
 
 def without_keras() -> None:
@@ -15,19 +15,19 @@ def without_keras() -> None:
     ``import tensorflow`` loads Keras, where it is installed, "to support autocompletion" (tensorflow/__init__.py), and
     Keras loads scikit-learn: a third of the time of the import and 80 MB. Graphs are run without either.
     """
-    # None is how Python is told that there is no such module; TensorFlow goes on without.
-    sys.modules.setdefault("keras", None)  # type: ignore[arg-type]  # typeshed knows modules alone
+    # None makes Python raise ImportError, which TensorFlow ignores.
+    sys.modules.setdefault("keras", None)  # type: ignore[arg-type]  # typeshed allows modules alone
 
 
-def give_back() -> None:
-    """Hand to the system what this process holds of freed memory.
+def trim_heap() -> None:
+    """Return freed memory to the system.
 
     TensorFlow copies a graph with all its weights at every step from the file to the first run. The copies are freed in
-    pieces between what stays, and glibc keeps such pieces for the process: 650 MB of the 1.9 GB that Inception V3 with
-    its 96 MB of weights has after its first run. Later runs find their memory as fast as before.
+    fragments, which glibc keeps for the process: 650 MB of the 1.9 GB that Inception V3 with its 96 MB of weights has
+    after its first run. Later runs allocate as fast as before.
     """
     gc.collect()
-    # Other C libraries have no such function, and no such need: they are not what TensorFlow's wheels are built for.
+    # Other C libraries have no such function; TensorFlow's wheels are built for glibc.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

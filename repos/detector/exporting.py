@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from definition import declared
 from earlier import SETTINGS, WEIGHTS, arrays_of
 
 from tritonforge import File
-from tritonforge.repository.artifacts import ArtifactMaker, make
-from tritonforge.repository.build import RECORD, build
+from tritonforge.repository.artifact_builder import ArtifactBuilder, build_artifact
+from tritonforge.repository.build_tree import MANIFEST
+from tritonforge.repository.builder import build_repository
 from tritonforge.repository.definition.loading import Definitions
 from tritonforge.repository.definition.models import Model
+from tritonforge.repository.download import ProgressCallback, no_progress
 
 __all__ = ["export"]
 
@@ -38,36 +40,24 @@ def export(network: Any, *, categories: Sequence[int], labels: Sequence[str], si
         models = declared(labels, side, weights=str(weights), kept=kept)
         definitions = Definitions(Path(__file__).with_name("definition.py"), models)
         built = Path(work, "repository")
-        build(definitions, built, maker=_Here(), progress=_Quiet())
-        shutil.copytree(built, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RECORD))
+        build_repository(definitions, built, builder=_LocalBuilder())
+        shutil.copytree(built, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
 
 
-class _Here(ArtifactMaker):
-    """Makes model files in this process, which has TensorFlow at hand and ends soon."""
+class _LocalBuilder(ArtifactBuilder):
+    """Builds model files in this process, which has TensorFlow loaded and ends soon."""
 
-    def make(
+    def build(
         self,
         definitions: Definitions,
         model: Model,
         version: int,
         *,
         destination: Path,
-        say: Callable[[str], None],
-        moved: Callable[[int, int | None], None],
-    ) -> Any:
-        """Make one version directory."""
-        found = make(model, destination, base=definitions.folder, report=say, version=version)
-        return None if found is None else found.to_json()
-
-
-class _Quiet:
-    """Tells nobody."""
-
-    def begin(self, what: str) -> None:
-        """A piece of work begins."""
-
-    def say(self, sentence: str) -> None:
-        """A sentence."""
-
-    def moved(self, done: int, total: int | None) -> None:
-        """Bytes are moved."""
+        on_progress: ProgressCallback = no_progress,
+    ) -> dict[str, Any] | None:
+        """Build one version directory."""
+        signature = build_artifact(
+            model, destination, base=definitions.folder, version=version, on_progress=on_progress
+        )
+        return None if signature is None else signature.to_json()

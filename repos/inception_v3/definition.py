@@ -34,7 +34,7 @@ inception_graphdef = TensorFlow(
         url=OFFICIAL_URL,
         sha256=OFFICIAL_SHA256,
         member=OFFICIAL_MEMBER,
-        otherwise=Function(build=network, random_weights=True),
+        fallback=Function(build=network, random_weights=True),
     ),
 )
 

@@ -14,7 +14,8 @@ from typing import Any
 from serving import BATCH, ROUNDS, build, load, photographs
 
 from tritonforge.inference.wire import pad_batch
-from tritonforge.repository.conversion import Conversion, converted
+from tritonforge.repository.onnx_conversion import Conversion
+from tritonforge.repository.onnx_converter import convert_repository
 from tritonforge.serving.server import Server
 
 Row = dict[str, Any]
@@ -49,25 +50,12 @@ def run() -> list[Row]:
         ]
 
 
-class Silent:
-    """Progress that nobody watches."""
-
-    def begin(self, what: str) -> None:
-        """A step."""
-
-    def say(self, sentence: str) -> None:
-        """A note."""
-
-    def moved(self, done: int, total: int | None) -> None:
-        """Bytes."""
-
-
 def convert(repository: Path, target: Path) -> tuple[Conversion, float, float]:
     """The conversion, its seconds, and those of the same again."""
     seconds = []
     for _ in range(2):
         began = time.perf_counter()
-        conversion = converted(repository, target, image=IMAGE, progress=Silent())
+        conversion = convert_repository(repository, target, image=IMAGE)
         seconds.append(time.perf_counter() - began)
     return conversion, seconds[0], seconds[1]
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tritonforge.repository.build.manifest import Entry, Record, digest, sha256_of
+from tritonforge.files import hash_file
+from tritonforge.repository.build_tree import BuildManifest, FileEntry, hash_tree
 
 Row = dict[str, Any]
 
@@ -91,9 +92,9 @@ def _weights(repository: Path, size: int) -> Path:
     files = {}
     for path in ("model/1/model.onnx", "model/config.pbtxt"):
         status = (repository / path).stat()
-        files[path] = Entry(status.st_size, status.st_mtime_ns, sha256_of(repository / path))
+        files[path] = FileEntry(status.st_size, status.st_mtime_ns, hash_file(repository / path))
     time.sleep(0.01)  # a tick of the file system's clock
-    Record(digest(files), files).write(repository)
+    BuildManifest(hash_tree(files), files).write(repository)
     return repository
 
 

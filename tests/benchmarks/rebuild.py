@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tritonforge.repository.artifacts import ArtifactMaker
+from tritonforge.repository.artifact_builder import ArtifactBuilder
 from tritonforge.repository.definition.loading import load
 
 Row = dict[str, Any]
@@ -67,7 +67,7 @@ def _grow(folder: Path) -> None:
     told = json.loads(record.read_text())
     told["files"]["model/1/model.plan"]["size"] = SIZE
     model = load(folder).models["model"]
-    told["made"]["model/1"]["fingerprint"] = ArtifactMaker().fingerprint(model, 1, base=folder)  # type: ignore[arg-type]  # it is no ensemble
+    told["made"]["model/1"]["fingerprint"] = ArtifactBuilder().fingerprint(model, 1, base=folder)  # type: ignore[arg-type]  # it is no ensemble
     record.write_text(json.dumps(told))
 
 

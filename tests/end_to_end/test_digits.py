@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests.end_to_end import traffic
-from tests.support.conversion import Silent
 from tests.support.image_requests import REQUESTS, Ensemble
 from tests.support.instances import instances
 from tests.support.photographs import photographs_and_crops
 from tritonforge.inference.client import Client
-from tritonforge.repository.conversion import Conversion, converted
+from tritonforge.repository.onnx_conversion import Conversion
+from tritonforge.repository.onnx_converter import convert_repository
 from tritonforge.serving.server import Server
 from tritonforge.validation.report import validate
 
@@ -122,7 +122,7 @@ def test_each_instance_loads_tensorflow_without_keras(digits_server: Server) -> 
 @pytest.fixture(scope="module")
 def digits_onnx(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
     """`repos/digits`, converted for 26.05."""
-    return converted(digits, tmp_path_factory.mktemp("onnx") / "digits", image="26.05", progress=Silent())
+    return convert_repository(digits, tmp_path_factory.mktemp("onnx") / "digits", image="26.05")
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.conversion import Silent
 from tests.support.image_requests import REQUESTS, Ensemble
 from tests.support.instances import instances
 from tests.support.photographs import photographs_and_crops
 from tritonforge import tf_memory
 from tritonforge.inference.client import Client
 from tritonforge.model_files.dali_pipeline import on_cpu
-from tritonforge.repository.conversion import Conversion, converted
+from tritonforge.repository.onnx_conversion import Conversion
+from tritonforge.repository.onnx_converter import convert_repository
 from tritonforge.serving.server import Server
 from tritonforge.validation.report import validate
 
@@ -53,7 +53,7 @@ def expected(inception: Path) -> np.ndarray[Any, Any]:
     with tf.compat.v1.Session(graph=graph) as session:
         found: np.ndarray[Any, Any] = session.run(f"{SOFTMAX}:0", {"input:0": pixels.as_array()})
     del session, graph, definition
-    tf_memory.give_back()  # the server needs as much again
+    tf_memory.trim_heap()  # the server needs as much again
     return found
 
 
@@ -113,7 +113,7 @@ def test_labels_come_back_with_the_best_classes(
 @pytest.fixture(scope="module")
 def inception_onnx(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
     """`repos/inception_v3`, converted for 26.05."""
-    return converted(inception, tmp_path_factory.mktemp("onnx") / "inception", image="26.05", progress=Silent())
+    return convert_repository(inception, tmp_path_factory.mktemp("onnx") / "inception", image="26.05")
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_moved_to_the_cpu_it_computes_what_the_cpu_pipeline_computes(
 ) -> None:
     """A mixed pipeline with a GPU copy, moved here, runs and equals the one written for the CPU, bit by bit."""
     assert dali_pipeline.needs_gpu(written)
-    moved = dali_pipeline.on_cpu(written)
+    moved = dali_pipeline.move_to_cpu(written)
     assert not dali_pipeline.needs_gpu(moved)
     for here, there in zip(run(moved), run(bytes(pipeline("cpu").serialize())), strict=True):
         np.testing.assert_array_equal(here, there)
@@ -91,14 +91,14 @@ def test_moved_to_the_cpu_it_computes_what_the_cpu_pipeline_computes(
 
 def test_moving_twice_changes_nothing(written: bytes) -> None:
     """A pipeline that is on the CPU is left byte for byte."""
-    moved = dali_pipeline.on_cpu(written)
-    assert dali_pipeline.on_cpu(moved) == moved
+    moved = dali_pipeline.move_to_cpu(written)
+    assert dali_pipeline.move_to_cpu(moved) == moved
 
 
 def test_a_stripped_pipeline_runs_and_is_the_same_computation(pipeline: Callable[..., Any]) -> None:
     """Stripping keeps every argument that matters."""
     data = bytes(pipeline("cpu").serialize())
-    stripped = dali_pipeline.stripped(data)
+    stripped = dali_pipeline.strip_source(data)
     assert len(stripped) < len(data)
     for here, there in zip(run(stripped), run(data), strict=True):
         np.testing.assert_array_equal(here, there)
@@ -106,16 +106,16 @@ def test_a_stripped_pipeline_runs_and_is_the_same_computation(pipeline: Callable
 
 def test_stripped_and_moved_equals_moved_and_stripped(written: bytes) -> None:
     """The two operations do not depend on their order."""
-    assert dali_pipeline.on_cpu(dali_pipeline.stripped(written)) == dali_pipeline.stripped(
-        dali_pipeline.on_cpu(written)
+    assert dali_pipeline.move_to_cpu(dali_pipeline.strip_source(written)) == dali_pipeline.strip_source(
+        dali_pipeline.move_to_cpu(written)
     )
 
 
 def test_a_pipeline_written_for_the_gpu_names_a_gpu(written: bytes) -> None:
     """What was written without a GPU says CPU-only; stripped it says GPU 0, and moved to the CPU it says CPU-only."""
     assert dali_pipeline.parse(written).device_id == dali_pipeline.CPU_ONLY
-    assert dali_pipeline.parse(dali_pipeline.stripped(written)).device_id == 0
-    assert dali_pipeline.parse(dali_pipeline.on_cpu(written)).device_id == dali_pipeline.CPU_ONLY
+    assert dali_pipeline.parse(dali_pipeline.strip_source(written)).device_id == 0
+    assert dali_pipeline.parse(dali_pipeline.move_to_cpu(written)).device_id == dali_pipeline.CPU_ONLY
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_pipeline_written_for_the_gpu_names_a_gpu(written: bytes) -> None:
 )
 def test_no_trace_of_the_source_is_left(written: bytes, trace: bytes) -> None:
     """Neither path nor code nor module names stay in the file."""
-    assert trace not in dali_pipeline.stripped(written)
+    assert trace not in dali_pipeline.strip_source(written)
     if trace == b"preprocess.py":
         assert trace in written
 
@@ -153,7 +153,7 @@ def test_builds_in_two_folders_are_byte_equal(tmp_path: Path) -> None:
 
 def test_the_signature_says_what_the_pipeline_declares(written: bytes) -> None:
     """Inputs by name with type and rank, outputs in their order; what is left open is None."""
-    declared = dali_pipeline.signature(written)
+    declared = dali_pipeline.read_signature(written)
     assert declared.inputs == (TensorSpec("ENCODED", "TYPE_UINT8", (-1, -1)), TensorSpec("SCALE", "TYPE_FP32", (-1,)))
     assert [(tensor.data_type, tensor.shape) for tensor in declared.outputs] == [(None, None), (None, None)]
 
@@ -167,7 +167,7 @@ def test_the_signature_reads_declared_outputs_and_layouts() -> None:
     with pipe:
         images = fn.external_source(name="IMAGES", device="cpu", layout="HWC")
         pipe.set_outputs(fn.cast(images, dtype=types.INT16))
-    declared = dali_pipeline.signature(pipe.serialize())
+    declared = dali_pipeline.read_signature(pipe.serialize())
     assert declared.inputs == (TensorSpec("IMAGES", None, (-1, -1, -1, -1)),)
     assert [(tensor.data_type, tensor.shape) for tensor in declared.outputs] == [("TYPE_INT16", (-1, -1, -1, -1))]
 
@@ -186,8 +186,8 @@ def test_the_type_numbers_are_those_of_the_installed_dali() -> None:
 def test_unknown_fields_survive(written: bytes) -> None:
     """A field of a newer DALI, at the end of the message, is carried through both operations."""
     newer = written + bytes([0xA2, 0x06, 0x05]) + b"later"  # field 100, length-delimited
-    assert b"later" in dali_pipeline.stripped(newer)
-    assert b"later" in dali_pipeline.on_cpu(newer)
+    assert b"later" in dali_pipeline.strip_source(newer)
+    assert b"later" in dali_pipeline.move_to_cpu(newer)
 
 
 @pytest.mark.parametrize("damaged", [b"", b"\xff", b"\x10\x04", b"not a pipeline at all", b"\x10\x04*\x02\n\x00"])
@@ -208,7 +208,7 @@ def test_any_damage_gives_a_result_or_an_artifact_error(written: bytes, data: st
     altered[at] = value
     for damaged in (written[:cut], bytes(altered)):
         with contextlib.suppress(ArtifactError):
-            dali_pipeline.signature(damaged)
-            dali_pipeline.stripped(damaged)
-            dali_pipeline.on_cpu(damaged)
+            dali_pipeline.read_signature(damaged)
+            dali_pipeline.strip_source(damaged)
+            dali_pipeline.move_to_cpu(damaged)
             dali_pipeline.needs_gpu(damaged)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from tritonforge import TYPE_FP32, TYPE_UINT8, Dali, Input, Output
-from tritonforge.repository.artifacts.dali_model import write_pipeline
-from tritonforge.repository.artifacts.dali_trial import compare_outputs
+from tritonforge.repository.dali_model import compare_outputs, write_pipeline
 
 pytestmark = pytest.mark.framework
 
@@ -119,8 +118,8 @@ def test_the_made_up_picture_is_one() -> None:
 
     from PIL import Image
 
-    from tritonforge.repository.artifacts.dali_trial import _png
+    from tritonforge.repository.dali_model import _encode_png
 
-    pixels = np.asarray(Image.open(io.BytesIO(_png(3, 5))))
+    pixels = np.asarray(Image.open(io.BytesIO(_encode_png(3, 5))))
     assert pixels.shape == (3, 5, 3)
     assert pixels[2, 4].tolist() == [0x80, 0x90, 0xA0]

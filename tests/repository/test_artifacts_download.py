@@ -1,4 +1,4 @@
-"""Tests of `tritonforge.repository.artifacts.download` against servers on loopback."""
+"""Tests of `tritonforge.repository.download` against servers on loopback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,8 @@ import pytest
 import urllib3
 
 from tritonforge.errors import ArtifactError
-from tritonforge.repository.artifacts import download
-from tritonforge.repository.artifacts.download import UnreachableError
+from tritonforge.repository import download
+from tritonforge.repository.download import UnreachableError
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -94,6 +94,11 @@ def opener(server: http.server.HTTPServer, path: str = "/weights.bin") -> downlo
     return open_plain
 
 
+def collect_notes(notes: list[str]) -> Callable[[download.BuildProgress], None]:
+    """A callback that appends each note to a list."""
+    return lambda event: notes.append(event.message) if event.kind == "note" else None
+
+
 def kept(cache: Path) -> list[str]:
     """The names of all files in the cache."""
     return [path.name for path in cache.rglob("*") if path.is_file()]
@@ -102,9 +107,9 @@ def kept(cache: Path) -> list[str]:
 def test_a_download_is_kept_and_fetched_once(plain: http.server.HTTPServer, cache: Path) -> None:
     """The second use comes from the cache; the first tells the address and the size."""
     said: list[str] = []
-    path = download.fetch(URL, SHA256, report=said.append, opener=opener(plain))
+    path = download.fetch(URL, SHA256, on_progress=collect_notes(said), opener=opener(plain))
     assert path.read_bytes() == CONTENT
-    assert download.fetch(URL, SHA256, report=said.append, opener=opener(plain)) == path
+    assert download.fetch(URL, SHA256, on_progress=collect_notes(said), opener=opener(plain)) == path
     assert said == [f"downloading {URL} (1.3 MB)"]
     assert plain.requests == ["/weights.bin"]  # type: ignore[attr-defined]  # set in serving()
     assert kept(cache) == [SHA256]
@@ -113,7 +118,7 @@ def test_a_download_is_kept_and_fetched_once(plain: http.server.HTTPServer, cach
 def test_a_wrong_digest_names_the_address_and_both_digests(plain: http.server.HTTPServer, cache: Path) -> None:
     """What came is not what was declared: an error, and nothing is kept."""
     with pytest.raises(ArtifactError) as caught:
-        download.fetch(URL, "0" * 64, report=lambda text: None, opener=opener(plain))
+        download.fetch(URL, "0" * 64, opener=opener(plain))
     assert str(caught.value) == f"{URL}: sha256 is {SHA256}, but the definition states {'0' * 64}; nothing was kept"
     assert not isinstance(caught.value, UnreachableError)
     assert kept(cache) == []
@@ -122,15 +127,15 @@ def test_a_wrong_digest_names_the_address_and_both_digests(plain: http.server.HT
 def test_a_download_that_breaks_off_keeps_nothing(plain: http.server.HTTPServer, cache: Path) -> None:
     """A body shorter than announced counts as no network, and leaves no file."""
     with pytest.raises(UnreachableError, match="the download broke off"):
-        download.fetch(URL, SHA256, report=lambda text: None, opener=opener(plain, "/cut"))
+        download.fetch(URL, SHA256, opener=opener(plain, "/cut"))
     assert kept(cache) == []
 
 
 def test_a_file_damaged_in_the_cache_is_fetched_again(plain: http.server.HTTPServer, cache: Path) -> None:
     """The digest is checked on each use, not only when the file comes."""
-    path = download.fetch(URL, SHA256, report=lambda text: None, opener=opener(plain))
+    path = download.fetch(URL, SHA256, opener=opener(plain))
     path.write_bytes(b"damaged")
-    assert download.fetch(URL, SHA256, report=lambda text: None, opener=opener(plain)).read_bytes() == CONTENT
+    assert download.fetch(URL, SHA256, opener=opener(plain)).read_bytes() == CONTENT
 
 
 def test_no_network_is_told_with_the_address() -> None:
@@ -139,7 +144,7 @@ def test_no_network_is_told_with_the_address() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{taken.getsockname()[1]}/weights.bin"
         with pytest.raises(UnreachableError, match=f"^{url}: no network: Connection refused$"):
-            download.fetch(url, SHA256, report=lambda text: None)
+            download.fetch(url, SHA256)
 
 
 def test_only_https_is_opened() -> None:
@@ -171,7 +176,7 @@ def address(server: http.server.HTTPServer, path: str) -> str:
 def test_https_is_fetched_through_redirects(tls: http.server.HTTPServer) -> None:
     """A relative and an absolute redirect are followed."""
     url = address(tls, f"/to/{address(tls, '/to//weights.bin')}")
-    assert download.fetch(url, SHA256, report=lambda text: None).read_bytes() == CONTENT
+    assert download.fetch(url, SHA256).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -185,7 +190,7 @@ def test_https_is_fetched_through_redirects(tls: http.server.HTTPServer) -> None
 def test_what_https_does_not_give_is_told(tls: http.server.HTTPServer, path: str, reason: str) -> None:
     """An error status, a redirect away from https://, and a chain of redirects give their reason."""
     with pytest.raises(UnreachableError, match=reason):
-        download.fetch(address(tls, path), SHA256, report=lambda text: None)
+        download.fetch(address(tls, path), SHA256)
 
 
 def test_a_certificate_that_is_not_trusted_is_no_network(
@@ -194,17 +199,17 @@ def test_a_certificate_that_is_not_trusted_is_no_network(
     """Whoever answers must prove who it is."""
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(UnreachableError, match="certificate verify failed"):
-        download.fetch(address(tls, "/weights.bin"), SHA256, report=lambda text: None)
+        download.fetch(address(tls, "/weights.bin"), SHA256)
 
 
 def test_a_copy_is_held_to_its_digest(tmp_path: Path) -> None:
     """A file with another digest is not left behind."""
     source, destination = tmp_path / "source", tmp_path / "destination"
     source.write_bytes(CONTENT)
-    download.copy_checked(source, destination, SHA256)
+    download.copy_file(source, destination, SHA256)
     assert destination.read_bytes() == CONTENT
     with pytest.raises(ArtifactError, match=f"sha256 is {SHA256}, but the definition states {'1' * 64}"):
-        download.copy_checked(source, destination, "1" * 64)
+        download.copy_file(source, destination, "1" * 64)
     assert not destination.exists()
 
 
@@ -221,9 +226,9 @@ def tar(path: Path, members: dict[str, bytes]) -> Path:
 def test_a_member_of_an_archive_is_taken_out(tmp_path: Path) -> None:
     """One file by its name, or a folder with all that is below it; a leading ./ does not count."""
     archive = tar(tmp_path / "a.tgz", {"./frozen.pb": b"graph", "m/1/saved_model.pb": b"s", "m/1/variables/v": b"v"})
-    download.unpack(archive, "frozen.pb", tmp_path / "model.graphdef")
+    download.extract_member(archive, "frozen.pb", tmp_path / "model.graphdef")
     assert (tmp_path / "model.graphdef").read_bytes() == b"graph"
-    download.unpack(archive, "m/1", tmp_path / "model.savedmodel")
+    download.extract_member(archive, "m/1", tmp_path / "model.savedmodel")
     found = {
         path.relative_to(tmp_path / "model.savedmodel").as_posix() for path in tmp_path.rglob("model.savedmodel/**/*")
     }
@@ -235,43 +240,43 @@ def test_a_missing_member_is_told_with_those_there_are(tmp_path: Path, member: s
     """The names that the archive has are in the message."""
     archive = tar(tmp_path / "a.tgz", {"frozen.pb": b"graph"})
     with pytest.raises(ArtifactError, match=f"no member '{member}'; it has frozen.pb"):
-        download.unpack(archive, member, tmp_path / "out")
+        download.extract_member(archive, member, tmp_path / "out")
 
 
 def test_a_member_that_leaves_its_folder_is_refused(tmp_path: Path) -> None:
     """An archive cannot write outside the place that it is given."""
     archive = tar(tmp_path / "a.tgz", {"m/../../escaped": b"x"})
-    with pytest.raises(ArtifactError, match="leaves its folder"):
-        download.unpack(archive, "m", tmp_path / "deep" / "out")
+    with pytest.raises(ArtifactError, match="leaves its directory"):
+        download.extract_member(archive, "m", tmp_path / "deep" / "out")
     assert not (tmp_path / "escaped").exists()
 
 
 def test_what_is_no_archive_is_told(tmp_path: Path) -> None:
     """Bytes that are no tar archive, and a compressed one that is cut, give one sentence."""
     (tmp_path / "junk").write_bytes(b"junk" * 300)
-    with pytest.raises(ArtifactError, match="not a tar archive that can be read"):
-        download.unpack(tmp_path / "junk", "m", tmp_path / "out")
+    with pytest.raises(ArtifactError, match="cannot read it as a tar archive"):
+        download.extract_member(tmp_path / "junk", "m", tmp_path / "out")
     archive = tar(tmp_path / "a.tgz", {"m": CONTENT})
     archive.write_bytes(archive.read_bytes()[:500])
-    with pytest.raises(ArtifactError, match="not a tar archive that can be read"):
-        download.unpack(archive, "m", tmp_path / "out")
+    with pytest.raises(ArtifactError, match="cannot read it as a tar archive"):
+        download.extract_member(archive, "m", tmp_path / "out")
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """TRITONFORGE_CACHE comes first, then XDG_CACHE_HOME, then the user's .cache."""
-    assert download.cache_folder() == tmp_path / "cache"
+    assert download.cache_directory() == tmp_path / "cache"
     monkeypatch.delenv("TRITONFORGE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert download.cache_folder() == tmp_path / "xdg" / "tritonforge"
+    assert download.cache_directory() == tmp_path / "xdg" / "tritonforge"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert download.cache_folder() == Path.home() / ".cache" / "tritonforge"
+    assert download.cache_directory() == Path.home() / ".cache" / "tritonforge"
 
 
 def test_a_cache_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that cannot be written to, and a user without one."""
     monkeypatch.setenv("TRITONFORGE_CACHE", "/dev/null/cache")
-    with pytest.raises(ArtifactError, match="/dev/null/cache/downloads: downloads cannot be kept there: Not a dir"):
-        download.fetch(URL, SHA256, report=print)
+    with pytest.raises(ArtifactError, match="/dev/null/cache/downloads: cannot write: Not a dir"):
+        download.fetch(URL, SHA256)
 
     def home() -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -280,4 +285,4 @@ def test_a_cache_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", home)
     with pytest.raises(ArtifactError, match=r"no home directory .* Set TRITONFORGE_CACHE"):
-        download.cache_folder()
+        download.cache_directory()

@@ -1,4 +1,4 @@
-"""Tests of `tritonforge.repository.artifacts.fingerprint`: what changes it, and what does not."""
+"""Tests of `tritonforge.repository.fingerprint`: what changes it, and what does not."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ import numpy as np
 import pytest
 
 import tritonforge
-from tritonforge.repository.artifacts import fingerprint
-from tritonforge.repository.artifacts.reached_code import reached_code
 from tritonforge.repository.definition import S3, Dali, Download, File, Function, Input, Onnx, Output, TensorFlow
 from tritonforge.repository.definition.loading import load
+from tritonforge.repository.fingerprint import fingerprint_artifact, hash_reached_code
 
 
 def build(scale: float = 1.0) -> None:
@@ -64,7 +63,7 @@ FUNCTION = TensorFlow("net", max_batch_size=4, input=[Input("x", "TYPE_FP32", [3
 )
 def test_what_the_result_depends_on_changes_it(base: Path, changed: TensorFlow) -> None:
     """The model's tensors and batching, its file's name, the function and the seed."""
-    assert fingerprint(changed, base=base) != fingerprint(FUNCTION, base=base)
+    assert fingerprint_artifact(changed, base=base) != fingerprint_artifact(FUNCTION, base=base)
 
 
 MODULES = {
@@ -129,7 +128,7 @@ EDITS = {
 def prints(folder: Path) -> dict[str, str]:
     """The fingerprint of each model of the definition in a folder."""
     models = {name: model for name, model in load(folder).models.items() if isinstance(model, Onnx)}
-    return {name: fingerprint(model, base=folder) for name, model in models.items()}
+    return {name: fingerprint_artifact(model, base=folder) for name, model in models.items()}
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +167,11 @@ def test_it_is_the_same_in_another_folder_and_process(written: tuple[Path, dict[
     folder, before = written
     shutil.copytree(folder, tmp_path / "elsewhere")
     program = (
-        "from pathlib import Path; from tritonforge.repository.artifacts import fingerprint; import json, sys\n"
+        "import json, sys; from pathlib import Path\n"
+        "from tritonforge.repository.fingerprint import fingerprint_artifact\n"
         "from tritonforge.repository.definition.loading import load\n"
         "base = Path(sys.argv[1])\n"
-        "prints = {name: fingerprint(model, base=base) for name, model in load(base).models.items()}\n"
+        "prints = {name: fingerprint_artifact(model, base=base) for name, model in load(base).models.items()}\n"
         "frameworks = [m for m in ('tensorflow', 'keras', 'nvidia.dali', 'onnx', 'numpy') if m in sys.modules]\n"
         "print(json.dumps([prints, frameworks]))"
     )
@@ -214,37 +214,39 @@ def kept_in_a_closure(size: int) -> Callable[[], int]:
 )
 def test_values_that_a_function_carries_count(base: Path, one: Callable[[], Any], other: Callable[[], Any]) -> None:
     """Those of its object, its closure, its wrapper, its arguments."""
-    assert reached_code(one, base) == reached_code(one, base)
-    assert reached_code(one, base) != reached_code(other, base)
+    assert hash_reached_code(one, base) == hash_reached_code(one, base)
+    assert hash_reached_code(one, base) != hash_reached_code(other, base)
 
 
 @pytest.mark.parametrize("path", ["model.onnx", "saved"])
 def test_a_file_counts_by_size_time_and_place(base: Path, path: str) -> None:
     """Files are not read: their size, time stamp and inode tell."""
     model = Onnx("net", artifact=File(path=path))
-    before = fingerprint(model, base=base)
-    assert fingerprint(model, base=base) == before
+    before = fingerprint_artifact(model, base=base)
+    assert fingerprint_artifact(model, base=base) == before
     file = base / path if path != "saved" else base / path / "saved_model.pb"
     os.utime(file, ns=(1, 1))
-    assert fingerprint(model, base=base) != before
-    assert fingerprint(replace(model, artifact=File(path=path, sha256="0" * 64)), base=base) != before
+    assert fingerprint_artifact(model, base=base) != before
+    assert fingerprint_artifact(replace(model, artifact=File(path=path, sha256="0" * 64)), base=base) != before
 
 
 def test_a_download_counts_by_digest_and_whether_it_is_there(base: Path, tmp_path: Path) -> None:
     """When the file comes into the cache, what was built without it is built anew."""
-    source = Download(url="https://host/a", sha256="0" * 64, otherwise=Function(build=build))
-    before = fingerprint(Onnx("net", artifact=source), base=base)
-    assert fingerprint(Onnx("net", artifact=replace(source, sha256="1" * 64)), base=base) != before
-    assert fingerprint(Onnx("net", artifact=replace(source, otherwise=Function(build=other))), base=base) != before
+    source = Download(url="https://host/a", sha256="0" * 64, fallback=Function(build=build))
+    before = fingerprint_artifact(Onnx("net", artifact=source), base=base)
+    assert fingerprint_artifact(Onnx("net", artifact=replace(source, sha256="1" * 64)), base=base) != before
+    assert (
+        fingerprint_artifact(Onnx("net", artifact=replace(source, fallback=Function(build=other))), base=base) != before
+    )
     (tmp_path / "cache" / "downloads").mkdir(parents=True)
     (tmp_path / "cache" / "downloads" / ("0" * 64)).write_bytes(b"")
-    assert fingerprint(Onnx("net", artifact=source), base=base) != before
+    assert fingerprint_artifact(Onnx("net", artifact=source), base=base) != before
 
 
 def test_an_object_in_s3_counts_by_address_and_digest(base: Path) -> None:
     """Another address or another digest is another file."""
     digests = {
-        fingerprint(Onnx("net", artifact=S3(uri=uri, sha256=sha256)), base=base)
+        fingerprint_artifact(Onnx("net", artifact=S3(uri=uri, sha256=sha256)), base=base)
         for uri in ("s3://b/a", "s3://b/c")
         for sha256 in (None, "0" * 64)
     }
@@ -254,7 +256,7 @@ def test_an_object_in_s3_counts_by_address_and_digest(base: Path) -> None:
 def test_a_pipeline_counts_by_its_device_and_threads(base: Path) -> None:
     """The device and num_threads are stored in model.dali."""
     model = Dali("pre", pipeline=build)
-    before = fingerprint(model, base=base)
-    assert fingerprint(replace(model, device="cpu"), base=base) != before
-    assert fingerprint(replace(model, parameters={"num_threads": 3}), base=base) != before
-    assert fingerprint(replace(model, pipeline=other), base=base) != before
+    before = fingerprint_artifact(model, base=base)
+    assert fingerprint_artifact(replace(model, device="cpu"), base=base) != before
+    assert fingerprint_artifact(replace(model, parameters={"num_threads": 3}), base=base) != before
+    assert fingerprint_artifact(replace(model, pipeline=other), base=base) != before

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.model_files import saved_model
-from tritonforge.repository.artifacts import Signature, TensorSpec, introspect
+from tritonforge.model_files import introspection
+from tritonforge.model_files.introspection import introspect
+from tritonforge.model_files.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ def test_what_a_saved_model_has_not_is_told(saved: Path) -> None:
 def test_the_type_numbers_are_those_of_tensorflow(tf: Any) -> None:
     """The table agrees with the installed TensorFlow's own numbers and names."""
     names = {"float32": "FP32", "float64": "FP64", "float16": "FP16", "bfloat16": "BF16"}
-    for number, name in saved_model.DATA_TYPES.items():
+    for number, name in introspection.TENSORFLOW_TYPES.items():
         own = tf.as_dtype(number).name
         assert name == f"TYPE_{names.get(own, own.upper())}"
 

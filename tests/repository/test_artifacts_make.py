@@ -1,4 +1,4 @@
-"""Tests of `make` and `make_in_child`: each kind of source, for each kind of model file."""
+"""Tests of `artifact_builder`: each kind of source, for each kind of model file."""
 
 from __future__ import annotations
 
@@ -18,18 +18,11 @@ import pytest
 import tritonforge
 from tests.support.framework_children import FrameworkProcess
 from tritonforge.errors import ArtifactError, MissingExtraError
-from tritonforge.model_files import dali_pipeline, introspection, saved_model, signature
-from tritonforge.repository.artifacts import (
-    ArtifactMaker,
-    Signature,
-    TensorSpec,
-    child_process,
-    download,
-    make,
-    make_in_child,
-)
-from tritonforge.repository.artifacts.child_process import error_from_json, error_to_json
-from tritonforge.repository.artifacts.fingerprint import builder_modules
+from tritonforge.model_files import dali_pipeline, introspection, signature
+from tritonforge.model_files.signature import Signature, TensorSpec
+from tritonforge.repository import child_process, download
+from tritonforge.repository.artifact_builder import ArtifactBuilder, build_artifact
+from tritonforge.repository.child_process import error_from_json, error_to_json, run_in_child
 from tritonforge.repository.definition import (
     S3,
     Dali,
@@ -44,6 +37,9 @@ from tritonforge.repository.definition import (
     TensorFlow,
 )
 from tritonforge.repository.definition.loading import load
+from tritonforge.repository.definition.models import Model
+from tritonforge.repository.download import BuildProgress
+from tritonforge.repository.fingerprint import list_builder_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,7 +140,7 @@ dying = Onnx("dying", artifact=Function(build=dies))
 offline = Onnx(
     "offline",
     artifact=Download(
-        url="https://127.0.0.1:9/m.onnx", sha256="0" * 64, otherwise=Function(build=doubled, random_weights=True)
+        url="https://127.0.0.1:9/m.onnx", sha256="0" * 64, fallback=Function(build=doubled, random_weights=True)
     ),
 )
 '''
@@ -186,9 +182,29 @@ def forked(processes: tuple[FrameworkProcess, FrameworkProcess]) -> Iterator[Non
         yield
 
 
-def silent(text: str) -> None:
-    """Nothing is expected to be said."""
-    raise AssertionError(text)
+def silent(event: BuildProgress) -> None:
+    """A callback that expects no note."""
+    assert event.kind != "note", event.message
+
+
+def collect_notes(notes: list[str]) -> Callable[[BuildProgress], None]:
+    """A callback that appends each note to a list."""
+    return lambda event: notes.append(event.message) if event.kind == "note" else None
+
+
+def build_in_child(
+    definition: Path,
+    name: str,
+    destination: Path,
+    on_progress: Callable[[BuildProgress], None] = silent,
+    version: int = 1,
+) -> Signature | None:
+    """Build a version of a model in a child process."""
+    definitions = load(definition)
+    model = definitions.models[name]
+    assert isinstance(model, Model)
+    signature = ArtifactBuilder().build(definitions, model, version, destination=destination, on_progress=on_progress)
+    return None if signature is None else Signature.from_json(signature)
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -208,12 +224,12 @@ def made_twice(
     said: list[str] | None = None,
 ) -> tuple[Path, Signature]:
     """A model made from both folders, by forks of two processes, into two folders: equal. Gives the second one."""
-    report = silent if said is None else said.append
+    on_progress = silent if said is None else collect_notes(said)
     trees, signatures = [], []
     for process, definition, folder in zip(processes, definitions, ("first", "second/one/below"), strict=True):
         destination = tmp_path / folder / "1"
         with process.forks():
-            signatures.append(make_in_child(definition, name, destination, report=report))
+            signatures.append(build_in_child(definition, name, destination, on_progress))
         trees.append(tree(destination))
     assert trees[0] == trees[1]
     assert signatures[0] == signatures[1]
@@ -265,7 +281,7 @@ def test_a_module_with_a_table_keeps_it(definitions: tuple[Path, Path], tmp_path
     import tensorflow as tf
 
     folder = tmp_path / "1"
-    signature = make_in_child(definitions[0], "pair", folder, report=silent)
+    signature = build_in_child(definitions[0], "pair", folder)
     assert signature is not None
     assert signature.inputs == (TensorSpec("number", "TYPE_FP32", (-1, 2)), TensorSpec("word", "TYPE_STRING", (-1,)))
     serve = tf.saved_model.load(str(folder / "model.savedmodel")).signatures["serving_default"]
@@ -284,7 +300,7 @@ def test_a_pipeline_is_the_same_twice_and_holds_no_path(
     assert b"definition.py" not in data
     assert dali_pipeline.parse(data).batch_size == 4
     assert signature.inputs == (TensorSpec("encoded", "TYPE_UINT8", (-1, -1)),)
-    assert [(each.data_type, each.shape) for each in signature.outputs] == [("TYPE_FP32", (-1, -1, -1, -1))]
+    assert [(tensor.data_type, tensor.shape) for tensor in signature.outputs] == [("TYPE_FP32", (-1, -1, -1, -1))]
 
 
 @pytest.mark.framework
@@ -294,7 +310,7 @@ def test_a_pipeline_for_the_cpu_runs_here(definitions: tuple[Path, Path], tmp_pa
     from PIL import Image
 
     folder = tmp_path / "1"
-    make_in_child(definitions[0], "for_cpu", folder, report=silent)
+    build_in_child(definitions[0], "for_cpu", folder)
     data = (folder / "model.dali").read_bytes()
     assert not dali_pipeline.needs_gpu(data)
     assert dali_pipeline.parse(data).num_threads == 3
@@ -311,7 +327,7 @@ def test_a_pipeline_for_the_cpu_runs_here(definitions: tuple[Path, Path], tmp_pa
 @pytest.mark.framework
 def test_an_onnx_model_from_a_function(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """A version other than 1 is named; its tensors are those of the ModelProto."""
-    signature = make_in_child(definitions[0], "onnx_model", tmp_path / "7", report=silent, version=7)
+    signature = build_in_child(definitions[0], "onnx_model", tmp_path / "7", version=7)
     assert signature == Signature([TensorSpec("x", "TYPE_FP32", (-1, 2))], [TensorSpec("y", "TYPE_FP32", (-1, 2))])
     assert (tmp_path / "7" / "model.onnx").is_file()
 
@@ -320,7 +336,7 @@ def test_an_onnx_model_from_a_function(definitions: tuple[Path, Path], tmp_path:
 def test_offline_the_other_function_is_used_and_told(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """No network: the model, the address, the reason, and that its labels mean nothing."""
     said: list[str] = []
-    make_in_child(definitions[0], "offline", tmp_path / "1", report=said.append)
+    build_in_child(definitions[0], "offline", tmp_path / "1", collect_notes(said))
     (sentence,) = said
     assert sentence == (
         "offline: https://127.0.0.1:9/m.onnx: no network: Connection refused; seeded random weights of the same "
@@ -332,7 +348,7 @@ def test_offline_the_other_function_is_used_and_told(definitions: tuple[Path, Pa
 def test_a_function_that_fails_is_told_in_one_line(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """The model, the function, file and line, and the first line of what it raised."""
     with pytest.raises(ArtifactError) as caught:
-        make_in_child(definitions[0], "failing", tmp_path / "1", report=silent)
+        build_in_child(definitions[0], "failing", tmp_path / "1")
     line = DEFINITION.splitlines().index('    raise ValueError("the weights are gone\\nand more lines")') + 1
     assert str(caught.value) == (
         f"failing: its function broken failed (definition.py, line {line}): ValueError: the weights are gone"
@@ -341,15 +357,18 @@ def test_a_function_that_fails_is_told_in_one_line(definitions: tuple[Path, Path
 
 def test_a_child_that_dies_leaves_its_last_words(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """The exit status and the end of what it wrote to standard error."""
-    with pytest.raises(ArtifactError, match=r"^dying: the process that makes its file ended with 3; its last words:\n"):
-        make_in_child(definitions[0], "dying", tmp_path / "1", report=silent)
+    with pytest.raises(
+        ArtifactError, match=r"^dying: the process that builds its file ended with 3; its last output:\n"
+    ):
+        build_in_child(definitions[0], "dying", tmp_path / "1")
 
 
 def test_a_child_ends_with_its_parent(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """When the parent is killed without a chance to clean up, the child does not work on."""
     program = (
-        "import sys; from pathlib import Path; from tritonforge.repository.artifacts import make_in_child;"
-        "make_in_child(Path(sys.argv[1]), 'sleeping', Path(sys.argv[2]), report=print)"
+        "import sys; from pathlib import Path; from tritonforge.repository.definition.loading import load;"
+        "from tritonforge.repository.artifact_builder import ArtifactBuilder; definitions = load(sys.argv[1]);"
+        "ArtifactBuilder().build(definitions, definitions.models['sleeping'], 1, destination=Path(sys.argv[2]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(tritonforge.__file__).parents[1])}
     note = definitions[0].with_name("pid")
@@ -373,8 +392,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_a_model_that_is_not_there_is_told(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """The child's error comes to the parent as it is."""
-    with pytest.raises(ArtifactError, match="there is no model 'none'"):
-        make_in_child(definitions[0], "none", tmp_path / "1", report=silent)
+    arguments = {"definition": str(definitions[0]), "model": "none", "version": 1, "destination": str(tmp_path / "1")}
+    with pytest.raises(ArtifactError, match="it has no model 'none'"):
+        run_in_child("tritonforge.repository.artifact_builder:build_from_arguments", arguments, what="the process")
 
 
 def test_errors_keep_their_kind_between_processes() -> None:
@@ -393,33 +413,33 @@ def test_a_file_is_copied_under_the_name_that_triton_opens(tmp_path: Path) -> No
         (PyTorch("net", artifact=File(path="weights.pt"), default_model_filename="net.pt"), "net.pt"),
         (Python("net", artifact=File(path=str(tmp_path / "weights.pt"))), "model.py"),
     ):
-        assert make(model, tmp_path / "1", base=tmp_path, report=silent) is None
+        assert build_artifact(model, tmp_path / "1", base=tmp_path, on_progress=silent) is None
         assert (tmp_path / "1" / name).read_bytes() == b"script"
 
 
 def test_a_pipeline_file_is_moved_to_the_cpu_when_asked(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """A serialised pipeline beside the definition is taken as it is, or moved to the device that the model says."""
-    make_in_child(definitions[0], "for_gpu", tmp_path / "made", report=silent)
+    build_in_child(definitions[0], "for_gpu", tmp_path / "made")
     data = (tmp_path / "made" / "model.dali").read_bytes()
     for device in ("gpu", "cpu"):
         model = Dali("pre", max_batch_size=4, artifact=File(path="made/model.dali"), device=device)
-        make(model, tmp_path / device, base=tmp_path, report=silent)
+        build_artifact(model, tmp_path / device, base=tmp_path, on_progress=silent)
         found = (tmp_path / device / "model.dali").read_bytes()
-        assert found == (data if device == "gpu" else dali_pipeline.on_cpu(data))
+        assert found == (data if device == "gpu" else dali_pipeline.move_to_cpu(data))
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (Onnx("net", artifact=File(path="none.onnx")), r"^net: its file .*none\.onnx does not exist$"),
-        (Onnx("net", artifact=File(path="folder")), r"^net: its file .*folder is a folder; model\.onnx is a file$"),
+        (Onnx("net", artifact=File(path="folder")), r"^net: its file .*folder is a directory; model\.onnx is a file$"),
         (Onnx("net", artifact=File(path="junk", sha256="0" * 64)), r"^net: .*junk: sha256 is .* states 0{64}$"),
         (Onnx("net", artifact=File(path="junk")), r"^net: .*model\.onnx: this is not an ONNX model"),
-        (TensorFlow("net", artifact=File(path="junk")), r"^net: its file .*junk is no folder; a SavedModel is"),
-        (TensorFlow("net", artifact=File(path="folder")), r"^net: .*saved_model\.pb: cannot be read"),
+        (TensorFlow("net", artifact=File(path="junk")), r"^net: its file .*junk is not a directory; a SavedModel is"),
+        (TensorFlow("net", artifact=File(path="folder")), r"^net: .*saved_model\.pb: cannot read"),
         (
             TensorFlow("net", artifact=File(path="folder", sha256="0" * 64)),
-            r"^net: .* a sha256 can be held against a f",
+            r"^net: .* only a file has a sha256",
         ),
         (Onnx("net", artifact=S3(uri="s3://bucket/key")), r"^net: s3://bucket/key is needed, and nothing was given"),
         (PyTorch("net", artifact=Function(build=dict)), r"^net: a function cannot make model\.pt; give a File"),
@@ -435,7 +455,7 @@ def test_what_cannot_be_made_is_one_sentence(model: Any, message: str, tmp_path:
     (tmp_path / "folder").mkdir()
     (tmp_path / "junk").write_bytes(b"\xff\xff")
     with pytest.raises(ArtifactError, match=message) as caught:
-        make(model, tmp_path / "1", base=tmp_path, report=silent)
+        build_artifact(model, tmp_path / "1", base=tmp_path, on_progress=silent)
     assert "\n" not in str(caught.value)
 
 
@@ -444,12 +464,14 @@ def test_a_file_that_is_not_what_is_stated_names_every_difference(
     definitions: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Both the wrong type and the wrong output come in one error."""
-    make_in_child(definitions[0], "onnx_model", tmp_path / "made", report=silent, version=7)
+    build_in_child(definitions[0], "onnx_model", tmp_path / "made", version=7)
     model = Onnx(
         "net", input=[Input("x", "TYPE_FP16", [-1, 2])], output=[Output("z")], artifact=File(path="made/model.onnx")
     )
+    signature = build_artifact(model, tmp_path / "1", base=tmp_path)
+    assert signature is not None
     with pytest.raises(ArtifactError) as caught:
-        make(model, tmp_path / "1", base=tmp_path, report=silent)
+        ArtifactBuilder().complete(model, signature.to_json())
     assert str(caught.value).splitlines() == [
         "net: input 'x' is stated as TYPE_FP16, but its file has TYPE_FP32",
         "net: the definition states output 'z', but its file has y",
@@ -459,7 +481,7 @@ def test_a_file_that_is_not_what_is_stated_names_every_difference(
 def cached(content: bytes) -> str:
     """Put a file into the cache as if it had been downloaded; gives its digest."""
     digest = hashlib.sha256(content).hexdigest()
-    path = download.cached(digest)
+    path = download.cache_path(digest)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return digest
@@ -478,7 +500,7 @@ def test_a_download_that_is_there_needs_no_network(tmp_path: Path) -> None:
             Download(url="https://127.0.0.1:9/b", sha256=cached(buffer.getvalue()), member="net/model.pt"),
         )
     ):
-        make(PyTorch("net", artifact=source), tmp_path / str(number), base=tmp_path, report=silent)
+        build_artifact(PyTorch("net", artifact=source), tmp_path / str(number), base=tmp_path, on_progress=silent)
         assert (tmp_path / str(number) / "model.pt").read_bytes() == b"script"
 
 
@@ -491,32 +513,32 @@ def test_s3_is_fetched_with_what_the_caller_gives(tmp_path: Path) -> None:
         path.write_bytes(b"script")
 
     good = PyTorch("net", artifact=S3(uri="s3://bucket/key", sha256=hashlib.sha256(b"script").hexdigest()))
-    make(good, tmp_path / "1", base=tmp_path, report=silent, fetch_s3=fetch)
+    build_artifact(good, tmp_path / "1", base=tmp_path, on_progress=silent, fetch_s3=fetch)
     assert (tmp_path / "1" / "model.pt").read_bytes() == b"script"
     with pytest.raises(ArtifactError, match="sha256"):
-        make(
+        build_artifact(
             PyTorch("net", artifact=S3(uri="s3://bucket/key", sha256="0" * 64)),
             tmp_path / "2",
             base=tmp_path,
-            report=silent,
+            on_progress=silent,
             fetch_s3=fetch,
         )
     assert asked == ["s3://bucket/key"] * 2
 
 
 @pytest.mark.framework
-def test_the_maker_of_builds_gives_json_and_completes_from_it(definitions: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_builder_returns_json_and_completes_from_it(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """What a build remembers of a model is enough to fill in what its definition leaves out."""
     found = load(definitions[0])
-    maker = ArtifactMaker()
+    builder = ArtifactBuilder()
     model = found.models["onnx_model"]
     assert isinstance(model, Onnx)
-    assert len(maker.fingerprint(model, 7, base=found.folder)) == 64
-    remembered = maker.make(found, model, 7, destination=tmp_path / "7", say=silent)
-    assert maker.complete(model, remembered).input == (Input("x", "TYPE_FP32", (2,)),)
+    assert len(builder.fingerprint(model, 7, base=found.folder)) == 64
+    remembered = builder.build(found, model, 7, destination=tmp_path / "7", on_progress=silent)
+    assert builder.complete(model, remembered).input == (Input("x", "TYPE_FP32", (2,)),)
     with pytest.raises(ArtifactError, match="stated as TYPE_INT8"):
-        maker.complete(Onnx("net", max_batch_size=4, input=[Input("x", "TYPE_INT8")]), remembered)
-    assert maker.complete(model, None) is model
+        builder.complete(Onnx("net", max_batch_size=4, input=[Input("x", "TYPE_INT8")]), remembered)
+    assert builder.complete(model, None) is model
 
 
 @pytest.mark.framework
@@ -525,7 +547,7 @@ def test_the_maker_of_builds_gives_json_and_completes_from_it(definitions: tuple
     [
         (lambda image: (image, image), {"output": [Output("o")]}, "gives 2 outputs, but the definition states 1 .o.$"),
         (lambda image: 5, {}, "gives a int, not a DALI data node$"),
-        (lambda image: image, {"input": []}, "state the inputs that its pipeline function takes$"),
+        (lambda image: image, {"input": []}, "state the inputs of its pipeline function$"),
         (
             lambda image: image.absent,
             {},
@@ -535,7 +557,7 @@ def test_the_maker_of_builds_gives_json_and_completes_from_it(definitions: tuple
         (
             lambda image: image,
             {"input": [Input("i", "TYPE_STRING", [1])]},
-            "input 'i' is TYPE_STRING, which DALI has not",
+            "input 'i' is TYPE_STRING, which DALI does not have",
         ),
     ],
 )
@@ -545,7 +567,7 @@ def test_a_pipeline_function_that_is_wrong_is_told(
     """Each mistake is one sentence that begins with the model."""
     fields = {"max_batch_size": 2, "input": [Input("i", "TYPE_UINT8", [-1])], **fields}
     with pytest.raises(ArtifactError, match=f"^pre: .*{message}"):
-        make(Dali("pre", pipeline=function, **fields), tmp_path / "1", base=tmp_path, report=silent)
+        build_artifact(Dali("pre", pipeline=function, **fields), tmp_path / "1", base=tmp_path, on_progress=silent)
 
 
 @pytest.mark.framework
@@ -561,10 +583,10 @@ def test_a_pipeline_that_the_cpu_cannot_run_is_told_when_it_is_made(tmp_path: Pa
         "flow", max_batch_size=2, input=[Input("i", "TYPE_UINT8", [-1, -1, -1, 3])], pipeline=flow, device="cpu"
     )
     with pytest.raises(ArtifactError, match=r"^flow: its pipeline cannot run on the CPU: .*OpticalFlow"):
-        make(model, tmp_path / "1", base=tmp_path, report=silent)
+        build_artifact(model, tmp_path / "1", base=tmp_path, on_progress=silent)
 
 
 def test_a_change_of_any_module_that_makes_or_reads_a_model_file_remakes_artifacts() -> None:
     """What a build remembers of a file was read by these modules, also by those outside the package of artifacts."""
-    modules = (child_process, dali_pipeline, introspection, saved_model, signature)
-    assert {Path(str(module.__file__)) for module in modules} <= set(builder_modules())
+    modules = (child_process, dali_pipeline, introspection, introspection, signature)
+    assert {Path(str(module.__file__)) for module in modules} <= set(list_builder_modules())

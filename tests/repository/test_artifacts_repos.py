@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import told
 from tests.support.photographs import PHOTOGRAPHS
 from tritonforge.model_files import dali_pipeline
-from tritonforge.repository.artifacts import make
+from tritonforge.repository.artifact_builder import build_artifact
 from tritonforge.repository.definition import Dali
 from tritonforge.repository.definition.loading import load
 
@@ -40,8 +40,8 @@ def preprocessed(path: Path, encoded: Sequence[bytes]) -> Any:
     from nvidia.dali.pipeline import Pipeline
 
     data = path.read_bytes()
-    (name,) = [each.name for each in dali_pipeline.signature(data).inputs]
-    pipe = Pipeline.deserialize(dali_pipeline.on_cpu(data), batch_size=len(encoded), num_threads=2)
+    (name,) = [each.name for each in dali_pipeline.read_signature(data).inputs]
+    pipe = Pipeline.deserialize(dali_pipeline.move_to_cpu(data), batch_size=len(encoded), num_threads=2)
     pipe.build()
     pipe.feed_input(name, [np.frombuffer(each, np.uint8) for each in encoded])
     return pipe.run()[0].as_array()
@@ -103,7 +103,7 @@ def preprocessing(repo: str, model: str, folder: Path) -> Path:
     found = load(REPOS / repo / "definition.py")
     made = found.models[model]
     assert isinstance(made, Dali)
-    make(made, folder, base=found.folder, report=lambda text: None)
+    build_artifact(made, folder, base=found.folder)
     return folder / "model.dali"
 
 

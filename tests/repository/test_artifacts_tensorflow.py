@@ -1,4 +1,4 @@
-"""Tests of `tritonforge.repository.artifacts.tensorflow_model` in this process: names, shapes, and what is refused."""
+"""Tests of `tritonforge.repository.tensorflow_model` in this process: names, shapes, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.repository.artifacts import TensorSpec, introspect
-from tritonforge.repository.artifacts.tensorflow_model import write_graphdef, write_saved_model
+from tritonforge.model_files.introspection import introspect
+from tritonforge.model_files.signature import TensorSpec
 from tritonforge.repository.definition import Input, Output, TensorFlow
+from tritonforge.repository.tensorflow_model import write_graphdef, write_saved_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -44,7 +44,7 @@ from tritonforge import (
     WarmupInput,
 )
 from tritonforge.errors import DefinitionError, PbtxtError
-from tritonforge.repository.config import read, to_config, write
+from tritonforge.repository.model_config import build_config, format_config, parse_config
 from tritonforge.triton.schema import load_model_config_pb2, new_model_config
 
 INTEGERS = {
@@ -107,7 +107,7 @@ def model_configs(draw: st.DrawFn) -> Any:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_written_is_read_back_equal(config: Any) -> None:
     """For any message: reading what was written gives it back."""
-    assert read(write(config)) == config
+    assert parse_config(format_config(config)) == config
 
 
 @pytest.mark.parametrize("name", [field.name for field in new_model_config().DESCRIPTOR.fields])
@@ -117,18 +117,18 @@ def test_every_field_of_the_schema_is_read_back(name: str, data: st.DataObject) 
     """Each field of ModelConfig alone, so that none is left to chance."""
     config = new_model_config()
     fill(data.draw, config, name)
-    assert read(write(config)) == config
+    assert parse_config(format_config(config)) == config
 
 
 def test_max_batch_size_is_always_written_in_its_place() -> None:
     """DALI's backend reads it from the text, where 0 and absent differ."""
-    config = to_config(Python("m", input=[Input("x", TYPE_FP32, [1])]))
-    assert write(config).splitlines()[:4] == ['name: "m"', 'backend: "python"', "max_batch_size: 0", "input {"]
+    config = build_config(Python("m", input=[Input("x", TYPE_FP32, [1])]))
+    assert format_config(config).splitlines()[:4] == ['name: "m"', 'backend: "python"', "max_batch_size: 0", "input {"]
 
 
 def test_fields_come_in_the_order_of_the_proto_without_defaults() -> None:
     """The text is as a person would write it."""
-    text = write(to_config(Onnx("m", max_batch_size=2, input=[Input("x", TYPE_FP32, [3, 4])])))
+    text = format_config(build_config(Onnx("m", max_batch_size=2, input=[Input("x", TYPE_FP32, [3, 4])])))
     assert text == (
         'name: "m"\nplatform: "onnxruntime_onnx"\nbackend: "onnxruntime"\nmax_batch_size: 2\n'
         'input {\n  name: "x"\n  data_type: TYPE_FP32\n  dims: [3, 4]\n}\n'
@@ -150,7 +150,7 @@ BROKEN = [
 def test_broken_text_is_an_error_with_its_place(text: str, line: int, part: str) -> None:
     """Whatever is wrong with the text, the error says where."""
     with pytest.raises(PbtxtError) as raised:
-        read(text)
+        parse_config(text)
     assert raised.value.line == line
     assert part in str(raised.value)
 
@@ -159,12 +159,12 @@ def test_broken_text_is_an_error_with_its_place(text: str, line: int, part: str)
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Reading never raises anything but PbtxtError."""
     with contextlib.suppress(PbtxtError):
-        read(text)
+        parse_config(text)
 
 
 def expect(definition: Any, text: str) -> None:
     """The message of a definition equals the one in this text."""
-    assert to_config(definition) == read(text)
+    assert build_config(definition) == parse_config(text)
 
 
 def test_every_typed_setting_reaches_its_field() -> None:
@@ -370,7 +370,7 @@ def test_each_kind_names_its_platform_and_backend(model: Any, text: str) -> None
 def test_what_the_schema_cannot_hold_is_refused(model: Python, sentence: str) -> None:
     """The error names the model, the field and the value."""
     with pytest.raises(DefinitionError, match=sentence):
-        to_config(model)
+        build_config(model)
 
 
 def test_the_schema_is_tritonclients_own() -> None:

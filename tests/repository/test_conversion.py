@@ -1,4 +1,4 @@
-"""Tests of `converted`: TensorFlow repositories become ONNX ones, whole or not at all."""
+"""Tests of `onnx_converter`: TensorFlow repositories become ONNX ones, whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
 from tritonforge.inference.client import Client
 from tritonforge.model_files.introspection import introspect
 from tritonforge.model_files.signature import GRAPHDEF, ONNX, SAVEDMODEL, TensorSpec
-from tritonforge.repository import config as text
-from tritonforge.repository.conversion import Conversion, converted, original, translation, weights
-from tritonforge.repository.conversion.job import Job
+from tritonforge.repository import model_config as text
+from tritonforge.repository import onnx_translation, tensorflow_original
+from tritonforge.repository.download import BuildProgress
+from tritonforge.repository.onnx_conversion import Conversion, ConversionJob
+from tritonforge.repository.onnx_converter import convert_repository
 from tritonforge.serving.server import Server
 from tritonforge.validation.report import validate
 
@@ -29,23 +31,17 @@ pytestmark = pytest.mark.framework
 SOFTMAX = "InceptionV3/Predictions/Softmax"
 
 
-class Told:
-    """What a conversion tells while it works."""
+class Recorder:
+    """A progress callback that stores steps and notes."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.said: list[str] = []
+        self.steps: list[str] = []
+        self.notes: list[str] = []
 
-    def begin(self, what: str) -> None:
-        """Note the step."""
-        self.begun.append(what)
-
-    def say(self, sentence: str) -> None:
-        """Note the sentence."""
-        self.said.append(sentence)
-
-    def moved(self, done: int, total: int | None) -> None:
-        """Nothing is moved here."""
+    def __call__(self, event: BuildProgress) -> None:
+        """Store an event."""
+        if event.kind != "bytes":
+            (self.steps if event.kind == "step" else self.notes).append(event.message)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +71,7 @@ def zoo(made: Path) -> Path:
 @pytest.fixture(scope="module")
 def conversion(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
     """The zoo, converted once."""
-    return converted(zoo, tmp_path_factory.mktemp("onnx") / "zoo", image="26.05", progress=Told())
+    return convert_repository(zoo, tmp_path_factory.mktemp("onnx") / "zoo", image="26.05")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -94,7 +90,7 @@ def test_every_version_of_every_tensorflow_model_is_an_onnx_file_now(zoo: Path, 
     new = {f"{each}/model.onnx" for each in ("named/1", "named/3", "saved/1", "texts/1", "unconfigured/1")}
     assert files(conversion.repository).keys() == kept | new
     assert [f"{each.model}/{each.version}" for each in conversion.models] == sorted(each[:-11] for each in new)
-    assert set(conversion.made) == {each[:-11] for each in new}
+    assert set(conversion.rebuilt) == {each[:-11] for each in new}
 
 
 def test_ensembles_and_other_models_stay_as_they_were_byte_by_byte(zoo: Path, conversion: Conversion) -> None:
@@ -180,8 +176,8 @@ def test_the_real_server_loads_and_answers_every_converted_model(conversion: Con
 def test_the_settings_stay_and_tensorflows_own_are_left_out_with_a_sentence(conversion: Conversion) -> None:
     """The user's own parameter, pinned memory, instances, batching, labels, policy and warm-up stay."""
     written = (conversion.repository / "named/config.pbtxt").read_text()
-    found = text.read(written)
-    expected = text.read(
+    found = text.parse_config(written)
+    expected = text.parse_config(
         f"""
         name: "named" platform: "onnxruntime_onnx" max_batch_size: 8
         input {{ name: "input" data_type: TYPE_FP32 format: FORMAT_NHWC dims: [ 15, 17, 3 ] }}
@@ -228,11 +224,11 @@ def test_equal_constants_are_merged_the_same_way_each_time(digits: Path) -> None
     given = (TensorSpec("pixels", "TYPE_FP32", (-1, 32, 32, 3)),)
     wanted = (TensorSpec("probabilities", "TYPE_FP32", (-1, 10)),)
     path = str(digits / "classify/1/model.graphdef")
-    job = Job("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
-    model = original.load(job)
+    job = ConversionJob("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
+    model = tensorflow_original.load_original(job)
     made = {
         # In one process the converter counts its own names on.
-        re.sub(r"__\d+", "__n", str(onnx.load_from_string(translation.translated(job, model))))
+        re.sub(r"__\d+", "__n", str(onnx.load_from_string(onnx_translation.translate(job, model))))
         for _ in range(6)
     }
     assert len(made) == 1
@@ -245,11 +241,11 @@ def test_the_weights_that_copies_share_come_out_as_they_would(digits: Path, monk
 
     given, wanted = (TensorSpec("pixels", "TYPE_FP32", (-1, 32, 32, 3)),), (TensorSpec("probabilities", "TYPE_FP32"),)
     path = str(digits / "classify/1/model.graphdef")
-    job = Job("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
-    model = original.load(job)
+    job = ConversionJob("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
+    model = tensorflow_original.load_original(job)
 
     def made() -> str:
-        return re.sub(r"__\d+", "__n", str(onnx.load_from_string(translation.translated(job, model))))
+        return re.sub(r"__\d+", "__n", str(onnx.load_from_string(onnx_translation.translate(job, model))))
 
     sharing = made()
     tensor = onnx.numpy_helper.from_array(np.arange(100, dtype="f4"), "w")
@@ -260,7 +256,7 @@ def test_the_weights_that_copies_share_come_out_as_they_would(digits: Path, monk
     assert other is not constant
     assert other.attr["value"] is constant.attr["value"]
     assert not constant.op.attribute
-    monkeypatch.setattr(weights, "share", lambda: None)
+    monkeypatch.setattr(onnx_translation, "_share_constants", lambda: None)
     monkeypatch.delattr(Graph, "__deepcopy__")
     monkeypatch.setattr(Node, "update_proto", Node.update_proto.__wrapped__)
     assert made() == sharing
@@ -272,26 +268,26 @@ def test_only_what_changed_is_converted_again(zoo: Path, conversion: Conversion,
     shutil.copytree(zoo, ours)
     target = tmp_path / "onnx"
     shutil.copytree(conversion.repository, target)
-    told = Told()
-    same = converted(ours, target, image="26.05", progress=told)
-    assert (same.made, same.changed, same.digest, same.models) == ((), False, conversion.digest, conversion.models)
-    assert (told.begun, told.said) == ([], list(conversion.notes))
+    recorder = Recorder()
+    same = convert_repository(ours, target, image="26.05", on_progress=recorder)
+    assert (same.rebuilt, same.changed, same.digest, same.models) == ((), False, conversion.digest, conversion.models)
+    assert (recorder.steps, recorder.notes) == ([], list(conversion.notes))
 
     shutil.copyfile(ours / "named/3/net.pb", ours / "named/1/net.pb")
-    told = Told()
-    other = converted(ours, target, image="26.05", progress=told)
-    assert (other.made, other.changed) == (("named/1",), True)
+    recorder = Recorder()
+    other = convert_repository(ours, target, image="26.05", on_progress=recorder)
+    assert (other.rebuilt, other.changed) == (("named/1",), True)
     assert other.digest != conversion.digest
-    assert told.said == list(conversion.notes)
-    assert told.begun == ["converting named/1/net.pb to ONNX"]
+    assert recorder.notes == list(conversion.notes)
+    assert recorder.steps == ["converting named/1/net.pb to ONNX"]
     after = files(target)
     assert after["named/1/model.onnx"] == after["named/3/model.onnx"]
     unchanged = files(conversion.repository)
     assert {path for path in after if after[path] != unchanged[path]} == {"named/1/model.onnx"}
 
     (target / "prepare/1/model.py").write_text("touched\n")
-    mended = converted(ours, target, image="26.05", progress=Told())
-    assert (mended.made, mended.changed, mended.digest) == ((), True, other.digest)
+    repaired = convert_repository(ours, target, image="26.05")
+    assert (repaired.rebuilt, repaired.changed, repaired.digest) == ((), True, other.digest)
     assert files(target) == after
 
 
@@ -306,7 +302,7 @@ def test_what_onnx_cannot_hold_is_refused_in_a_sentence_each_and_nothing_is_left
     shutil.copytree(conversion.repository, target)
     before = files(target)
     with pytest.raises(ArtifactError) as refused:
-        converted(both, target, image="26.05", progress=Told())
+        convert_repository(both, target, image="26.05")
     dice, letters = str(refused.value).splitlines()
     assert dice.startswith("dice/1: on a batch of 1 (random) the ONNX model's output 'y' differs from TensorFlow's by ")
     assert "where 0.0001 is allowed; nothing was written; keep TensorFlow in an image of your own: " in dice
@@ -321,13 +317,13 @@ def test_what_onnx_cannot_hold_is_refused_in_a_sentence_each_and_nothing_is_left
 def test_a_decoder_is_found_before_the_long_work(made: Path) -> None:
     """Inside the function that a signature calls, and inside the loop in it; a graph without one has none."""
     folder = made / "refused"
-    images = Job("images", 1, SAVEDMODEL, str(folder / "images/1/model.savedmodel"), "", 18)
-    model = original.load(images)
-    assert model.closed == ("DecodeJpeg",)
+    images = ConversionJob("images", 1, SAVEDMODEL, str(folder / "images/1/model.savedmodel"), "", 18)
+    model = tensorflow_original.load_original(images)
+    assert model.unsupported_ops == ("DecodeJpeg",)
     with pytest.raises(ArtifactError, match="images/1: ONNX has no equal of the TensorFlow op DecodeJpeg; keep Tens"):
-        translation.translated(images, model)
-    dice = Job("dice", 1, GRAPHDEF, str(folder / "dice/1/model.graphdef"), "", 18, outputs=(TensorSpec("y"),))
-    assert original.load(dice).closed == ()
+        onnx_translation.translate(images, model)
+    dice = ConversionJob("dice", 1, GRAPHDEF, str(folder / "dice/1/model.graphdef"), "", 18, outputs=(TensorSpec("y"),))
+    assert tensorflow_original.load_original(dice).unsupported_ops == ()
 
 
 def test_the_folders_must_be_two_and_the_target_ours(zoo: Path, tmp_path: Path) -> None:
@@ -335,14 +331,14 @@ def test_the_folders_must_be_two_and_the_target_ours(zoo: Path, tmp_path: Path) 
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("do not lose me")
     for target in (zoo, zoo / "named", zoo.parent):
-        with pytest.raises(DefinitionError, match="must be a folder apart"):
-            converted(zoo, target, image="26.05", progress=Told())
+        with pytest.raises(DefinitionError, match="must be a directory apart"):
+            convert_repository(zoo, target, image="26.05")
     with pytest.raises(DefinitionError, match="something that no tritonforge build wrote"):
-        converted(zoo, tmp_path / "other", image="26.05", progress=Told())
-    with pytest.raises(DefinitionError, match="no such folder"):
-        converted(tmp_path / "none", tmp_path / "new", image="26.05", progress=Told())
+        convert_repository(zoo, tmp_path / "other", image="26.05")
+    with pytest.raises(DefinitionError, match="no such directory"):
+        convert_repository(tmp_path / "none", tmp_path / "new", image="26.05")
     with pytest.raises(DefinitionError, match="no Triton image"):
-        converted(zoo, tmp_path / "new", image="26.5", progress=Told())
+        convert_repository(zoo, tmp_path / "new", image="26.5")
 
 
 def test_a_repository_that_triton_refuses_anyway_is_not_converted(zoo: Path, tmp_path: Path) -> None:
@@ -351,13 +347,13 @@ def test_a_repository_that_triton_refuses_anyway_is_not_converted(zoo: Path, tmp
     shutil.copytree(zoo / "texts", broken / "texts")
     (broken / "texts/config.pbtxt").write_text('platform: "tensorflow_graphdef" max_batch_size: -1')
     with pytest.raises(ValidationError, match="so it was not converted"):
-        converted(broken, tmp_path / "new", image="26.05", progress=Told())
+        convert_repository(broken, tmp_path / "new", image="26.05")
     lacking = tmp_path / "lacking"
     (lacking / "words/1").mkdir(parents=True)
     (lacking / "words/config.pbtxt").write_text('name: "words"\nbackend: "vllm"\n')
     (lacking / "words/1/model.json").write_text("{}")
     with pytest.raises(ValidationError, match=r"the image 26\.05 would refuse it as ONNX too") as refused:
-        converted(lacking, tmp_path / "deep" / "new", image="26.05", progress=Told())
+        convert_repository(lacking, tmp_path / "deep" / "new", image="26.05")
     assert "E602" in str(refused.value)
     assert not (tmp_path / "new").exists()
     assert list((tmp_path / "deep").iterdir()) == []

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,12 @@ import pytest
 
 from tritonforge import TYPE_FP32, Input, Output, TensorFlow
 from tritonforge.errors import ArtifactError, DefinitionError, ValidationError
-from tritonforge.repository.build import RECORD, Built, build, replacement
+from tritonforge.repository import build_tree
+from tritonforge.repository.build_tree import MANIFEST
+from tritonforge.repository.builder import BuiltRepository, build_repository
 from tritonforge.repository.definition.loading import Definitions, load
 from tritonforge.repository.definition.models import Model
+from tritonforge.repository.download import BuildProgress, ProgressCallback, no_progress
 
 DEFINITION = """
 from tritonforge import *
@@ -35,29 +37,28 @@ whole = Ensemble("whole", outputs={"OUT": first(Tensor("IN"))})
 """
 
 
-class Files:
-    """A maker without frameworks: it copies the artifact's file, and counts."""
+class FileBuilder:
+    """A builder without frameworks: it copies the artifact's file, and lists what it built."""
 
     def __init__(self, *, size: int = 0) -> None:
-        self.made: list[str] = []
+        self.built: list[str] = []
         self.size = size
 
     def fingerprint(self, model: Model, version: int, *, base: Path) -> str:
-        """The file's content."""
+        """Return the file's content."""
         return (base / model.versions[version].path).read_text()  # type: ignore[union-attr]  # every artifact here is a File
 
-    def make(
+    def build(
         self,
         definitions: Definitions,
         model: Model,
         version: int,
         *,
         destination: Path,
-        say: Callable[[str], None],
-        moved: Callable[[int, int | None], None],
+        on_progress: ProgressCallback = no_progress,
     ) -> Any:
-        """Copy the file; say so."""
-        self.made.append(f"{model.name}/{version}")
+        """Copy the file; report a note and bytes."""
+        self.built.append(f"{model.name}/{version}")
         content = self.fingerprint(model, version, base=definitions.folder)
         if "broken" in content:
             raise ArtifactError("the file is broken")
@@ -65,31 +66,14 @@ class Files:
         if self.size:
             with (destination / "weights").open("wb") as file:
                 file.truncate(self.size)
-        say(f"made {version}")
-        moved(len(content), None)
+        on_progress(BuildProgress("note", f"made {version}"))
+        on_progress(BuildProgress("bytes", done=len(content)))
         return {"version": version}
 
     def complete(self, model: Model, signature: Any) -> Model:
-        """Nothing is left out."""
+        """Return the model: it leaves nothing out."""
         assert signature["version"] in (1, 3)
         return model
-
-
-class Silent:
-    """Progress that remembers its sentences."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def begin(self, what: str) -> None:
-        """Nothing is drawn."""
-
-    def say(self, sentence: str) -> None:
-        """Remember it."""
-        self.said.append(sentence)
-
-    def moved(self, done: int, total: int | None) -> None:
-        """Nobody watches."""
 
 
 @pytest.fixture
@@ -104,17 +88,17 @@ def definition(tmp_path: Path) -> Path:
     return folder
 
 
-def run(definition: Path, destination: Path, maker: Files | None = None) -> Built:
-    """Build with the maker above."""
-    return build(load(definition), destination, maker=maker or Files(), progress=Silent())
+def run(definition: Path, destination: Path, builder: FileBuilder | None = None) -> BuiltRepository:
+    """Build with the builder above."""
+    return build_repository(load(definition), destination, builder=builder or FileBuilder())
 
 
 def tree(path: Path) -> dict[str, bytes]:
-    """Every file below a folder, but the record."""
+    """Every file below a directory except the manifest."""
     return {
         each.relative_to(path).as_posix(): each.read_bytes()
         for each in sorted(path.rglob("*"))
-        if each.is_file() and each.name != RECORD
+        if each.is_file() and each.name != MANIFEST
     }
 
 
@@ -136,8 +120,8 @@ def test_a_build_writes_every_file_of_the_repository(definition: Path, tmp_path:
     assert found["first/warmup/x.bin"] == b"12345678"
     assert dict(built.files) == {path: len(content) for path, content in found.items()}
     assert built.changed
-    assert built.made == ("first/1", "first/3")
-    assert built.said == ("made 1", "made 3")
+    assert built.rebuilt == ("first/1", "first/3")
+    assert built.notes == ("made 1", "made 3")
 
 
 def test_two_builds_in_two_folders_have_one_digest(definition: Path, tmp_path: Path) -> None:
@@ -153,11 +137,11 @@ def test_an_unchanged_definition_makes_nothing_and_leaves_the_tree(definition: P
     out = tmp_path / "out"
     run(definition, out)
     before = {path: (out / path).stat().st_ino for path in tree(out)}
-    maker = Files()
-    built = run(definition, out, maker)
+    builder = FileBuilder()
+    built = run(definition, out, builder)
     assert not built.changed
-    assert maker.made == []
-    assert built.said == ("made 1", "made 3")
+    assert builder.built == []
+    assert built.notes == ("made 1", "made 3")
     assert {path: (out / path).stat().st_ino for path in tree(out)} == before
 
 
@@ -167,9 +151,9 @@ def test_only_what_changed_is_made_and_the_rest_is_linked(definition: Path, tmp_
     first = run(definition, out)
     kept = (out / "first/1/model.py").stat().st_ino
     (definition / "b.py").write_text("# other\n")
-    maker = Files()
-    built = run(definition, out, maker)
-    assert maker.made == ["first/3"]
+    builder = FileBuilder()
+    built = run(definition, out, builder)
+    assert builder.built == ["first/3"]
     assert built.digest != first.digest
     assert (out / "first/1/model.py").stat().st_ino == kept
     assert (out / "first/3/model.py").read_text() == "# other\n"
@@ -232,9 +216,9 @@ def test_a_killed_build_leaves_the_old_tree_whole(definition: Path, tmp_path: Pa
         import sys, time
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import test_disk
-        class Slow(test_disk.Files):
-            def make(self, *arguments, **named):
-                super().make(*arguments, **named)
+        class Slow(test_disk.FileBuilder):
+            def build(self, *arguments, **named):
+                super().build(*arguments, **named)
                 print("in the middle", flush=True)
                 time.sleep(60)
         test_disk.run(test_disk.Path({str(definition)!r}), test_disk.Path({str(out)!r}), Slow())
@@ -251,7 +235,7 @@ def test_a_killed_build_leaves_the_old_tree_whole(definition: Path, tmp_path: Pa
 
 def test_two_builds_of_one_destination_do_not_meet(definition: Path, tmp_path: Path) -> None:
     """The second of two builds at once is refused in one sentence."""
-    with replacement.staging(tmp_path / "out"), pytest.raises(DefinitionError, match="another build is writing it"):
+    with build_tree.stage_tree(tmp_path / "out"), pytest.raises(DefinitionError, match="another build is writing it"):
         run(definition, tmp_path / "out")
 
 
@@ -259,16 +243,16 @@ def test_without_an_exchange_of_names_a_build_still_arrives(
     definition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a file system that cannot exchange names, two renames do; killed between them, the next build recovers."""
-    monkeypatch.setattr(replacement, "_exchange", lambda left, right: False)
+    monkeypatch.setattr(build_tree, "_exchange", lambda left, right: False)
     out = tmp_path / "out"
     run(definition, out)
     (definition / "b.py").write_text("# new\n")
     run(definition, out)
     assert (out / "first/3/model.py").read_text() == "# new\n"
     out.rename(tmp_path / ".out.old")
-    maker = Files()
-    assert not run(definition, out, maker).changed
-    assert maker.made == []
+    builder = FileBuilder()
+    assert not run(definition, out, builder).changed
+    assert builder.built == []
 
 
 def test_files_are_copied_where_links_cannot_be_made(
@@ -283,9 +267,9 @@ def test_files_are_copied_where_links_cannot_be_made(
     run(definition, out)
     monkeypatch.setattr(os, "link", refused)
     (definition / "b.py").write_text("# new\n")
-    maker = Files()
-    run(definition, out, maker)
-    assert maker.made == ["first/3"]
+    builder = FileBuilder()
+    run(definition, out, builder)
+    assert builder.built == ["first/3"]
     assert not run(definition, out).changed
 
 
@@ -301,7 +285,7 @@ def test_a_folder_of_something_else_is_never_replaced(definition: Path, tmp_path
 def test_a_missing_file_beside_the_definition_is_named(definition: Path, tmp_path: Path) -> None:
     """The error names the file and what it is for."""
     (definition / "words.txt").unlink()
-    with pytest.raises(ArtifactError, match=r"words.txt: there is no such file.*first/extra/words.txt"):
+    with pytest.raises(ArtifactError, match=r"words.txt: no such file.*first/extra/words.txt"):
         run(definition, tmp_path / "out")
 
 
@@ -309,8 +293,8 @@ def test_a_model_without_an_artifact_is_refused(tmp_path: Path) -> None:
     """There is nothing to serve without a model file."""
     model = TensorFlow("m", input=[Input("x", TYPE_FP32, [1])], output=[Output("y", TYPE_FP32, [1])])
     definitions = Definitions(tmp_path / "definition.py", {"m": model})
-    with pytest.raises(ArtifactError, match="m: there is no model file for it"):
-        build(definitions, tmp_path / "out", maker=Files(), progress=Silent())
+    with pytest.raises(ArtifactError, match="m: it has no model file"):
+        build_repository(definitions, tmp_path / "out", builder=FileBuilder())
 
 
 def test_what_triton_would_refuse_is_not_written(definition: Path, tmp_path: Path) -> None:
@@ -331,9 +315,9 @@ def test_unchanged_weights_are_never_read_again(
 ) -> None:
     """Rebuilding does not read a made file whose size and time are as they were, however large it is."""
     out = tmp_path / "out"
-    first = run(definition, out, Files(size=2 << 20))
+    first = run(definition, out, FileBuilder(size=2 << 20))
     (definition / "words.txt").write_text("other\n")
     read: list[Path] = []
-    monkeypatch.setattr("tritonforge.repository.build.builder.sha256_of", lambda path: read.append(path) or "0" * 64)
-    assert run(definition, out, Files(size=2 << 20)).digest != first.digest
+    monkeypatch.setattr(build_tree, "hash_file", lambda path: read.append(path) or "0" * 64)
+    assert run(definition, out, FileBuilder(size=2 << 20)).digest != first.digest
     assert [path.name for path in read] == ["words.txt"]

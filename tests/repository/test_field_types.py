@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tritonforge.errors import DefinitionError
-from tritonforge.field_types import describe
+from tritonforge.field_types import describe_value
 from tritonforge.repository import definition
 from tritonforge.repository.definition import (
     All,
@@ -67,7 +67,7 @@ CONSTRUCTORS = {
     name: made
     for name in sorted(definition.__all__)
     if inspect.isclass(made := getattr(definition, name)) and hasattr(made, "__dataclass_fields__")
-    if name not in ("Model", "Step", "Wire")  # not made by users
+    if name not in ("Model", "Step", "EnsembleStep")  # not made by users
 }
 FIELDS = [(name, field.name) for name, made in CONSTRUCTORS.items() for field in fields(made) if field.init]
 WRONG: tuple[Any, ...] = (Unknown(), 1j, Unknown, [Unknown()], {1: Unknown()}, Onnx("other"), np.array([1j]))
@@ -113,7 +113,10 @@ ADVICE: Mapping[str, tuple[Callable[[], object], str]] = {
         lambda: Onnx("m", version_policy="latest"),
         "(expected Latest, All, Specific or None, got str 'latest'). Write version_policy=Latest(...).",
     ),
-    "a function for a file": (lambda: Onnx("m", artifact=describe), "Write artifact=Function(build=describe)."),
+    "a function for a file": (
+        lambda: Onnx("m", artifact=describe_value),
+        "Write artifact=Function(build=describe_value).",
+    ),
     "an address for a file": (lambda: Onnx("m", artifact="s3://b/k"), "Write artifact=S3(...)."),
     "a number for a path": (lambda: File(path=3), "File: path has the wrong type (expected str, got int 3)."),
     "numpy's type": (lambda: Input("x", np.float32), "Write TYPE_FP32, for example."),

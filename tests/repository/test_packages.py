@@ -11,10 +11,10 @@ import pytest
 from tests.support.command import tritonforge
 from tritonforge import TYPE_FP32, DynamicBatching, File, Function, Input, Onnx, Output, TensorFlow, TensorFlowServing
 from tritonforge.errors import ArtifactError, DefinitionError
-from tritonforge.model_files import saved_model
-from tritonforge.repository.build.tfs_package import members
+from tritonforge.model_files import introspection
+from tritonforge.repository.builder import list_package
 from tritonforge.repository.definition.loading import load
-from tritonforge.repository.resolve import Folder, Made, resolve
+from tritonforge.repository.resolve import BuiltArtifact, LocalFolder, resolve
 from tritonforge.triton.schema import build_message_class
 from tritonforge.validation.rules import tfs
 from tritonforge.validation.runner import validate
@@ -30,7 +30,7 @@ def model(name: str = "net", **fields: Any) -> TensorFlow:
 
 def savedmodel(folder: Path) -> None:
     """A SavedModel with that signature, without TensorFlow: a protobuf of the fields that are read."""
-    made: Any = build_message_class("tensorflow_saved_model_test", saved_model._MESSAGES, "SavedModel")()
+    made: Any = build_message_class("tensorflow_saved_model_test", introspection._MESSAGES, "SavedModel")()
     graph = made.meta_graphs.add()
     graph.meta_info_def.tags.append("serve")
     signature = graph.signature_def.add(key="serving_default").value
@@ -63,9 +63,9 @@ def test_a_package_becomes_numbered_folders_and_code() -> None:
     package = TensorFlowServing([model("b"), model("a", artifact={1: File(path="p"), 20: File(path="q")})], code="my")
     repository = resolve({}, package)
     assert list(repository.files) == ["a/1", "a/20", "b/3", "code"]
-    assert repository.files["code"] == Folder("my")
+    assert repository.files["code"] == LocalFolder("my")
     made = repository.files["a/20"]
-    assert isinstance(made, Made)
+    assert isinstance(made, BuiltArtifact)
     assert (made.version, made.model.model_filename) == (20, ".")
     assert repository.configs == {}
     tree = repository.tree()
@@ -79,7 +79,7 @@ def test_a_package_becomes_numbered_folders_and_code() -> None:
     [
         ([], "it has no models"),
         ([Onnx("net")], "expected TensorFlow, got Onnx 'net'"),
-        ([model(platform="tensorflow_graphdef")], "net is no SavedModel; give TensorFlow models"),
+        ([model(platform="tensorflow_graphdef")], "net is not a SavedModel; give TensorFlow models"),
         ([model(), model()], "two models are named 'net'"),
         ([model("code")], "a model cannot be named 'code'"),
         ([model(dynamic_batching=DynamicBatching())], "net: dynamic_batching is a setting of Triton's"),
@@ -143,7 +143,7 @@ def test_a_package_that_the_container_would_refuse_is_not_written(tmp_path: Path
     output = tmp_path / "built"
     done = tritonforge("build", str(folder), "-o", str(output))
     assert done.returncode == 2
-    assert "handlers: there is no such folder; it is to become code/ in the package" in done.stderr
+    assert "handlers: no such directory; it becomes code/ in the package" in done.stderr
     (folder / "handlers").mkdir()
     (folder / "handlers" / "inference.py").write_text("def input_handler(data, context): ...\n")
     done = tritonforge("build", str(folder), "-o", str(output))
@@ -172,16 +172,16 @@ def test_folders_that_lie_apart_are_members_of_one_archive(tmp_path: Path) -> No
     (code / "lib" / "__pycache__").mkdir(parents=True)
     (code / "lib" / "__pycache__" / "x.pyc").write_bytes(b"")
     (code / "inference.py").write_text(HANDLER)
-    found = members(tmp_path / "exported", code=code)
+    found = list_package(tmp_path / "exported", code=code)
     assert found == [
         ("1538687370/assets/words.txt", tmp_path / "exported" / "1538687370" / "assets" / "words.txt"),
         ("1538687370/saved_model.pb", tmp_path / "exported" / "1538687370" / "saved_model.pb"),
         ("code/inference.py", code / "inference.py"),
     ]
-    one = [path for path, _ in members(tmp_path / "exported" / "1538687370", name="net", version=7)]
+    one = [path for path, _ in list_package(tmp_path / "exported" / "1538687370", name="net", version=7)]
     assert one == ["net/7/assets/words.txt", "net/7/saved_model.pb"]
     for wrong in ("handlers", "nowhere"):
         with pytest.raises(ArtifactError, match=f"{wrong}: there is no SavedModel here"):
-            members(tmp_path / wrong)
-    with pytest.raises(ArtifactError, match="nowhere: there is no such folder"):
-        members(tmp_path / "exported", code=tmp_path / "nowhere")
+            list_package(tmp_path / wrong)
+    with pytest.raises(ArtifactError, match="nowhere: no such directory"):
+        list_package(tmp_path / "exported", code=tmp_path / "nowhere")

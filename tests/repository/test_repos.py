@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tritonforge.repository.config import read
 from tritonforge.repository.definition.loading import load
+from tritonforge.repository.model_config import parse_config
 from tritonforge.repository.resolve import Content, resolve
 
 REPOS = Path(__file__).parents[2] / "repos"
@@ -65,7 +65,7 @@ def test_the_seeds_three_configurations_come_out_message_equal() -> None:
     models = {model.name: model.config for model in resolve(load(REPOS / "inception_v3").models).models}
     assert sorted(models) == sorted(SEED)
     for name, text in SEED.items():
-        assert models[name] == read(text), name
+        assert models[name] == parse_config(text), name
 
 
 @pytest.mark.parametrize("definition", sorted(REPOS.glob("*/definition.py")), ids=lambda path: path.parent.name)

@@ -4,7 +4,7 @@ import pytest
 
 from tritonforge import TYPE_FP32, Ensemble, File, Input, Output, Python, Tensor
 from tritonforge.errors import DefinitionError
-from tritonforge.repository.resolve import Beside, Content, Made, resolve
+from tritonforge.repository.resolve import BuiltArtifact, Content, LocalFile, resolve
 
 
 def leaf(name: str = "leaf", **named: object) -> Python:
@@ -27,8 +27,8 @@ def test_paths_are_sorted_and_each_has_its_source() -> None:
         "leaf/l.txt",
     ]
     assert repository.files["all/1/.gitkeep"] == Content(b"")
-    assert repository.files["leaf/1"] == Made(model, 1)
-    assert repository.files["leaf/l.txt"] == Beside("l.txt")
+    assert repository.files["leaf/1"] == BuiltArtifact(model, 1)
+    assert repository.files["leaf/l.txt"] == LocalFile("l.txt")
 
 
 def test_an_ensemble_brings_the_models_it_uses() -> None:
@@ -52,5 +52,5 @@ def test_completed_models_reach_nested_ensembles() -> None:
 def test_two_sources_for_one_path_are_refused() -> None:
     """A file cannot be two things."""
     model = leaf(output=[Output("y", TYPE_FP32, [1], label_filename="l.txt")], files={"l.txt": b"other"})
-    with pytest.raises(DefinitionError, match=r"leaf: two files want to be l.txt"):
+    with pytest.raises(DefinitionError, match=r"leaf: two sources map to l.txt"):
         resolve({"leaf": model})

@@ -18,8 +18,8 @@ from tritonforge import (
     Tensor,
 )
 from tritonforge.errors import DefinitionError
-from tritonforge.repository.config import to_config
-from tritonforge.repository.definition import rewired
+from tritonforge.repository.definition import rebind_models
+from tritonforge.repository.model_config import build_config
 
 
 def model(
@@ -43,7 +43,7 @@ def model(
 
 def steps(ensemble: Ensemble) -> list[tuple[str, dict[str, str], dict[str, str]]]:
     """The steps as config.pbtxt has them."""
-    return [(wire.model.name, dict(wire.input_map), dict(wire.output_map)) for wire in ensemble.steps]
+    return [(step.model.name, dict(step.input_map), dict(step.output_map)) for step in ensemble.steps]
 
 
 def test_a_chain_takes_its_inputs_outputs_and_batch_from_its_steps() -> None:
@@ -149,10 +149,10 @@ def test_what_is_left_to_introspection_fits_anything_until_it_is_known() -> None
     open_ = model("open", {"x": (None, None)}, {"y": (None, None)})
     ensemble = Ensemble("e", outputs={"OUT": model("fixed")(open_(Tensor("IN")))})
     found = model("open", {"x": (TYPE_UINT8, [7])}, {"y": (TYPE_FP32, [4])})
-    assert rewired(ensemble, {"open": found}).input == (Input("IN", TYPE_UINT8, [7]),)
+    assert rebind_models(ensemble, {"open": found}).input == (Input("IN", TYPE_UINT8, [7]),)
     wrong = model("open", {"x": (TYPE_UINT8, [7])}, {"y": (TYPE_FP32, [5])})
     with pytest.raises(DefinitionError, match=r"dims \[-1, 5\].*dims \[-1, 4\]"):
-        rewired(ensemble, {"open": wrong})
+        rebind_models(ensemble, {"open": wrong})
 
 
 def test_rewiring_over_the_same_models_changes_nothing() -> None:
@@ -161,7 +161,7 @@ def test_rewiring_over_the_same_models_changes_nothing() -> None:
     r, s = two(Tensor("IN", TYPE_FP32, [-1], max_batch_size=2), to=["R", "S"])
     leaf = model("leaf")
     ensemble = Ensemble("e", outputs={"A": leaf(r), "B": leaf(leaf(s)), "R": r})
-    assert to_config(rewired(ensemble, {})) == to_config(ensemble)
+    assert build_config(rebind_models(ensemble, {})) == build_config(ensemble)
 
 
 REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
@@ -192,7 +192,7 @@ REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
     ),
     "smaller batch": (
         lambda: model("right", batch=2)(model("left", batch=8)(Tensor("IN"))),
-        ['output "y" of model "left" carries batches of up to 8', 'input "x" of model "right" takes at most 2'],
+        ['output "y" of model "left" has batches of up to 8', 'input "x" of model "right" takes at most 2'],
     ),
     "batched feeding unbatched": (
         lambda: model("right", batch=0)(model("left", batch=8)(Tensor("IN"))),
@@ -257,7 +257,7 @@ def test_an_ensembles_input_is_optional_where_every_reader_is() -> None:
     assert [tensor.optional for tensor in inner.input] == [False, True]
     outer = Ensemble("outer", outputs={"Y": inner(Tensor("A"), Tensor("B"))})
     assert [tensor.optional for tensor in outer.input] == [False, True]
-    assert to_config(outer).input[1].optional  # type: ignore[attr-defined]  # a field made at run time
+    assert build_config(outer).input[1].optional  # type: ignore[attr-defined]  # a field made at run time
     a, b = Tensor("A"), Tensor("B")
     first = optional_reader("first")(a, b)
     both = Ensemble("both", outputs={"Y": optional_reader("second", optional=False)(first, b)})
@@ -268,7 +268,7 @@ def test_an_ensembles_input_is_optional_where_every_reader_is() -> None:
 def test_a_tensor_says_whether_it_is_optional(stated: bool) -> None:
     """What is stated counts, and stays when the ensemble is wired anew over completed models."""
     ensemble = Ensemble("e", outputs={"Y": optional_reader()(Tensor("A"), Tensor("B", optional=stated))})
-    assert [tensor.optional for tensor in rewired(ensemble, {"m": optional_reader()}).input] == [False, stated]
+    assert [tensor.optional for tensor in rebind_models(ensemble, {"m": optional_reader()}).input] == [False, stated]
 
 
 def test_an_optional_input_cannot_reach_what_requires_it() -> None:

@@ -127,19 +127,19 @@ def test_consoles_are_safe_in_tables_and_behind_markup(monkeypatch: pytest.Monke
 )
 def test_escapes_hold_for_any_text(text: str) -> None:
     """What is escaped is safe, is escaped once, and keeps JSON readable; names keep their line."""
-    for escape in (escaping.terminal_text, escaping.terminal_line, escaping.xml_text, escaping.log_line):
+    for escape in (escaping.escape_text, escaping.escape_line, escaping.escape_xml, escaping.escape_log_line):
         escaped = escape(text)
         assert not RAW.search(escaped)
         assert escape(escaped) == escaped
-    check(escaping.terminal_text(text))
-    check(escaping.log_line(text))
-    assert "\n" not in escaping.terminal_line(text)
-    assert "\n" not in escaping.github_data(text)
-    assert not set(":,\n") & set(escaping.github_property(text))
+    check(escaping.escape_text(text))
+    check(escaping.escape_log_line(text))
+    assert "\n" not in escaping.escape_line(text)
+    assert "\n" not in escaping.escape_github_data(text)
+    assert not set(":,\n") & set(escaping.escape_github_property(text))
     document = json.dumps({text: text}, ensure_ascii=False)
-    assert json.loads(escaping.terminal_text(document)) == {text: text}
-    assert ET.fromstring(f"<a>{ET.tostring(_element(escaping.xml_text(text)), encoding='unicode')}</a>") is not None
-    assert escaping.uri(text).isascii()
+    assert json.loads(escaping.escape_text(document)) == {text: text}
+    assert ET.fromstring(f"<a>{ET.tostring(_element(escaping.escape_xml(text)), encoding='unicode')}</a>") is not None
+    assert escaping.escape_uri(text).isascii()
 
 
 def _element(text: str) -> ET.Element:
@@ -150,6 +150,6 @@ def _element(text: str) -> ET.Element:
 
 def test_a_programs_log_is_shown_without_what_steers() -> None:
     """Colours go, a progress bar shows its last state, and the rest is escaped."""
-    assert escaping.log_line("\x1b[1;31mred\x1b[0m") == "red"
-    assert escaping.log_line("10%\r50%\r100%\r") == "100%"
-    assert escaping.log_line("::error::x\x1b]0;t\x07") == "\\u003a:error::x\\u001b]0;t\\u0007"
+    assert escaping.escape_log_line("\x1b[1;31mred\x1b[0m") == "red"
+    assert escaping.escape_log_line("10%\r50%\r100%\r") == "100%"
+    assert escaping.escape_log_line("::error::x\x1b]0;t\x07") == "\\u003a:error::x\\u001b]0;t\\u0007"

@@ -19,7 +19,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     script = (
         "from tritonforge import temporary; import os\n"
-        "with temporary.folder('build') as folder:\n"
+        "with temporary.open_directory('build') as folder:\n"
         "    (folder / 'file').write_text('x'); print(folder, flush=True); os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -27,7 +27,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.M
     assert left.parent == tmp_path
     assert (left / "file").exists()
     monkeypatch.setattr("tempfile.tempdir", None)
-    with temporary.folder("kept") as kept:
+    with temporary.open_directory("kept") as kept:
         with pytest.raises(SystemExit):
             main(["explain", "E101"])
         assert list(tmp_path.iterdir()) == [kept]
@@ -36,7 +36,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.M
 
 def test_only_this_users_folders_of_ended_processes_are_removed(tmp_path: Path) -> None:
     """Not another user's, not those of another PID namespace; and a link goes, never what it leads to."""
-    own = temporary.prefix()
+    own = temporary.build_prefix()
     family, namespace, process, began = own.strip("_").split("_")
     reused = f"{family}_{namespace}_{process}_{int(began) - 1}_x"  # the number is this process's, its start is not
     victim = tmp_path / "victim"

@@ -1,6 +1,6 @@
 """Child processes of builds and conversions, as forks of one process that has imported their frameworks.
 
-`FrameworkProcess.forks` replaces the start of the processes of `tritonforge.repository.artifacts.child_process`. Each
+`FrameworkProcess.forks` replaces the start of the processes of `tritonforge.repository.child_process`. Each
 is still a process of its own, with the same arguments, environment and pipes. This file is also the program that forks
 them: ``python framework_children.py SOCKET CODE``, where ``CODE`` imports the frameworks.
 """
@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import pytest
 
-from tritonforge.repository.artifacts import child_process
+from tritonforge.repository import child_process
 
 
 class _Child:
@@ -68,7 +68,7 @@ class FrameworkProcess:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno()), imports],
                 pass_fds=[theirs.fileno()],
-                env=child_process._environment(),
+                env=child_process._build_environment(),
                 stderr=subprocess.DEVNULL,
             )
 

@@ -29,7 +29,7 @@ from tritonforge.cli.printing import echo, echo_json, print_error
 from tritonforge.cli.signals import handle_signals
 from tritonforge.cli.terminal import err, note, out, shown
 from tritonforge.errors import TritonForgeError
-from tritonforge.escaping import log_line
+from tritonforge.escaping import escape_log_line
 from tritonforge.training.algorithm.termination import FAILURE_LENGTH
 from tritonforge.training.sandbox import Limits, Process, start_container, volumes
 from tritonforge.training.sandbox.process import describe_sharing
@@ -326,7 +326,7 @@ def _print_limits(process: Process) -> None:
 
 def _create_logger(*, as_json: bool) -> Callable[[str], None]:
     """Return what prints the program's lines: on standard output as docker run does, unless JSON is printed there."""
-    return lambda line: echo(log_line(line), err=as_json)
+    return lambda line: echo(escape_log_line(line), err=as_json)
 
 
 def _identify(file: Path) -> tuple[int, int] | None:

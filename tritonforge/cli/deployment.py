@@ -14,7 +14,7 @@ from tritonforge.cli.deployment_options import DeploymentOptions
 from tritonforge.cli.options import AwsOptions, add_options, json_option, option, yes_option
 from tritonforge.cli.printing import echo_json
 from tritonforge.cli.terminal import err, note, out, steps
-from tritonforge.escaping import terminal_line
+from tritonforge.escaping import escape_line
 from tritonforge.repository.definition.loading import load
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment, Plan, render, to_json
@@ -87,7 +87,7 @@ def deploy(
                 _print_plan(plan)
                 for finding in deployment.findings:
                     sentence = f"finding: {finding.code} {finding.path}: {finding.message}"
-                    err.print(terminal_line(sentence), markup=False)
+                    err.print(escape_line(sentence), markup=False)
             elif only_plan or not plan.steps:
                 echo_json(to_json(plan))
             if only_plan:
@@ -165,7 +165,7 @@ def _find_deployment(name: str) -> Deployment:
 def _print_plan(plan: Plan) -> None:
     for line in render(plan):
         sign = line[2:3] if line.startswith("  ") and line[3:4] == " " else ""
-        out.print(terminal_line(line), markup=False, style=_COLOURS.get(sign))
+        out.print(escape_line(line), markup=False, style=_COLOURS.get(sign))
 
 
 def confirm_plan(*, yes: bool, as_json: bool) -> None:

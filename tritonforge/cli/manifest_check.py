@@ -26,7 +26,7 @@ from tritonforge.cli.options import SAGEMAKER, AwsOptions, add_options, json_opt
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, format_count, out, steps
 from tritonforge.errors import ManifestError, TritonForgeError
-from tritonforge.escaping import terminal_line
+from tritonforge.escaping import escape_line
 from tritonforge.training.manifest import (
     ManifestCheck,
     Problem,
@@ -109,7 +109,7 @@ def check(
                     {"path": file, "line": problem.line, "attribute": problem.attribute, "what": problem.what}
                 )
             elif not as_json and count <= _PRINTED:
-                echo(terminal_line(describe_problem(file, problem)))
+                echo(escape_line(describe_problem(file, problem)))
     if as_json:
         document: dict[str, Any] = {"path": path, "form": data_set.form, "problems": count}
         if work is not None:

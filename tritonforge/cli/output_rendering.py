@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tritonforge.datatypes import from_numpy
 from tritonforge.errors import TritonForgeError
-from tritonforge.escaping import terminal_line, terminal_text
+from tritonforge.escaping import escape_line, escape_text
 from tritonforge.files import describe_error, replace_file
 from tritonforge.inference.wire import Class, Response
 
@@ -51,14 +51,14 @@ def format_response(response: Response, row: int | None = None, *, rows: int = 1
     ``row`` as in `outputs_to_json`; ``has_names`` prints the name of a single output too.
     """
     for name, array in response.outputs.items():
-        shown = terminal_line(name)
+        shown = escape_line(name)
         if name in response.classified:
             classes = response.classes(name)
             if has_names or len(response.outputs) > 1:
                 yield f"  {shown}"
             for entries in classes[row : row + 1] if row is not None and len(classes) == rows else classes:
                 for entry in entries:
-                    yield f"  {entry.score:10.6f}  {entry.index:5d}  {terminal_line(entry.label)}".rstrip()
+                    yield f"  {entry.score:10.6f}  {entry.index:5d}  {escape_line(entry.label)}".rstrip()
             continue
         part = _select_row(array, row, rows)
         datatype = from_numpy(part.dtype)
@@ -166,7 +166,7 @@ def _format_text(element: bytes) -> list[str]:
     except UnicodeDecodeError:
         return [f"{element[:24]!r}{'...' if len(element) > 24 else ''} ({len(element)} bytes)"]
     more = f" ... ({len(text)} characters)" if len(text) > _SHOWN_CHARACTERS else ""
-    return (terminal_text(text[:_SHOWN_CHARACTERS]) + more).split("\n")
+    return (escape_text(text[:_SHOWN_CHARACTERS]) + more).split("\n")
 
 
 def _to_storable(name: str, array: Array) -> Array:

@@ -24,11 +24,11 @@ from tritonforge.cli.options import (
 from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.terminal import err, human_bytes, list_names, note, out, steps
 from tritonforge.errors import PackageError
-from tritonforge.escaping import terminal_line
+from tritonforge.escaping import escape_line
 from tritonforge.sagemaker import package as packages
 
 if TYPE_CHECKING:
-    from tritonforge.repository.conversion import Conversion
+    from tritonforge.repository.onnx_conversion import Conversion
 
 __all__ = ["package"]
 
@@ -226,12 +226,12 @@ def _upload(repository: Path, uri: str, aws: AwsOptions, *, prune: bool, derefer
 
 def _convert(repository: Path, image: str, *, prints_models: bool) -> Conversion:
     """Write a repository beside this one in which each TensorFlow model is an ONNX model."""
-    from tritonforge.repository.conversion import converted
+    from tritonforge.repository.onnx_converter import convert_repository
 
     packages.check_repository(repository)
     destination = repository.resolve().with_name(f"{repository.resolve().name}-onnx")
     with steps() as progress:
-        conversion = converted(repository, destination, image=image, progress=progress)
+        conversion = convert_repository(repository, destination, image=image, on_progress=progress.on_build)
     if prints_models:
         for model in conversion.models:
             err.print(model.sentence, markup=False)
@@ -320,10 +320,10 @@ def _inspect(source: Path, target: _Target, *, as_json: bool) -> int:
 
 
 def _format_member(member: packages.Member) -> str:
-    path = terminal_line(member.path)
+    path = escape_line(member.path)
     if member.kind == "directory":
         return f"{path}/"
     if member.kind == "file":
         return f"{path}{' *' if member.executable else ''}  {human_bytes(member.size)}"
-    target = terminal_line(member.target)
+    target = escape_line(member.target)
     return f"{path} {'->' if member.kind == 'link' else '='} {target}"

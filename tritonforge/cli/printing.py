@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from tritonforge.escaping import terminal_text
+from tritonforge.escaping import escape_text
 
 __all__ = ["Verbosity", "echo", "echo_json", "get_verbosity", "print_error", "set_verbosity"]
 
@@ -18,7 +18,7 @@ _verbosity: Verbosity = "normal"
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print text in which strangers may have chosen names."""
-    click.echo(terminal_text(text), err=err, nl=nl)
+    click.echo(escape_text(text), err=err, nl=nl)
 
 
 def echo_json(document: Any, *, indent: int | None = 2) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from tritonforge import __version__
-from tritonforge.escaping import github_data, github_property, terminal_line, uri, xml_text
+from tritonforge.escaping import escape_github_data, escape_github_property, escape_line, escape_uri, escape_xml
 from tritonforge.validation.findings import Finding, Verdict, verdict
 from tritonforge.validation.rules.catalogue import rules_by_code
 
@@ -132,10 +132,10 @@ def _render_text(reports: Sequence[RepositoryReport]) -> str:
 
 def _text_lines(report: RepositoryReport) -> Iterator[str]:
     for finding in report.shown:
-        place = terminal_line(report.locate(finding))
+        place = escape_line(report.locate(finding))
         if finding.line is not None:
             place += f":{finding.line}" + (f":{finding.column}" if finding.column is not None else "")
-        yield f"{place}: {finding.severity} {finding.code}: {terminal_line(finding.message)}"
+        yield f"{place}: {finding.severity} {finding.code}: {escape_line(finding.message)}"
         lines = report.texts.get(finding.path, "").splitlines()
         if finding.line is not None and 0 < finding.line <= len(lines):
             line, column = lines[finding.line - 1].replace("\t", " "), finding.column or 1
@@ -144,15 +144,15 @@ def _text_lines(report: RepositoryReport) -> Iterator[str]:
             yield f"{number} | {line[start : start + _WIDTH]}"
             yield f"{' ' * len(number)} | {' ' * (column - start - 1)}^"
         if finding.help:
-            yield f"        help: {terminal_line(finding.help)}"
-    yield f"{terminal_line(report.repository)}: {report.summarize()}"
+            yield f"        help: {escape_line(finding.help)}"
+    yield f"{escape_line(report.repository)}: {report.summarize()}"
     if report.server is not None:
         yield f"the real server, with stubs for the models: {_SERVER_TEXT[report.server.loads]}"
-        yield from (f"  {terminal_line(message)}" for message in report.server.messages)
+        yield from (f"  {escape_line(message)}" for message in report.server.messages)
         for model, reason in report.server.undecided.items():
             text = f"not decidable by stubs: {model}: {reason}" if model else f"not decidable: {reason}"
-            yield terminal_line(text)
-        yield from (f"difference: {terminal_line(sentence)}" for sentence in report.server.differences)
+            yield escape_line(text)
+        yield from (f"difference: {escape_line(sentence)}" for sentence in report.server.differences)
 
 
 def _render_json(reports: Sequence[RepositoryReport]) -> str:
@@ -212,7 +212,7 @@ def _sarif_rule(code: str) -> dict[str, Any]:
 
 
 def _sarif_result(report: RepositoryReport, finding: Finding, index: int) -> dict[str, Any]:
-    location: dict[str, Any] = {"artifactLocation": {"uri": uri(report.locate(finding))}}
+    location: dict[str, Any] = {"artifactLocation": {"uri": escape_uri(report.locate(finding))}}
     if finding.line is not None:
         region = {"startLine": finding.line}
         if finding.column is not None:
@@ -244,7 +244,7 @@ def _add_suite(root: ET.Element, report: RepositoryReport) -> None:
     failures = sum(any(finding.severity == "error" for finding in findings) for findings in by_model.values())
     # If every refusal is hidden, a case of its own fails, so that the report fails as the command does.
     has_hidden_refusal = report.is_refused and not failures
-    name = xml_text(report.repository)
+    name = escape_xml(report.repository)
     suite = ET.SubElement(
         root,
         "testsuite",
@@ -259,16 +259,16 @@ def _add_suite(root: ET.Element, report: RepositoryReport) -> None:
     ET.SubElement(properties, "property", name="hidden", value=str(len(report.hidden)))
     if has_hidden_refusal:
         case = ET.SubElement(suite, "testcase", classname=name, name="(hidden)")
-        ET.SubElement(case, "failure", type="hidden", message=xml_text(report.summarize()))
+        ET.SubElement(case, "failure", type="hidden", message=escape_xml(report.summarize()))
     for model, findings in by_model.items():
-        case = ET.SubElement(suite, "testcase", classname=name, name=xml_text(model))
+        case = ET.SubElement(suite, "testcase", classname=name, name=escape_xml(model))
         for finding in findings:
-            text = f"{terminal_line(report.locate(finding))}:{finding.line or 1}: {_describe(finding)}"
+            text = f"{escape_line(report.locate(finding))}:{finding.line or 1}: {_describe(finding)}"
             if finding.severity == "error":
-                failure = ET.SubElement(case, "failure", type=finding.code, message=xml_text(finding.message))
-                failure.text = xml_text(text)
+                failure = ET.SubElement(case, "failure", type=finding.code, message=escape_xml(finding.message))
+                failure.text = escape_xml(text)
             else:
-                ET.SubElement(case, "system-out").text = xml_text(f"{finding.severity} {finding.code}: {text}")
+                ET.SubElement(case, "system-out").text = escape_xml(f"{finding.severity} {finding.code}: {text}")
 
 
 def _render_github(reports: Sequence[RepositoryReport]) -> str:
@@ -280,13 +280,13 @@ def _github_lines(report: RepositoryReport) -> Iterator[str]:
     for finding in report.shown:
         values = {"file": report.locate(finding), "line": finding.line, "col": finding.column, "title": finding.code}
         properties = ",".join(
-            f"{key}={github_property(str(value))}" for key, value in values.items() if value is not None
+            f"{key}={escape_github_property(str(value))}" for key, value in values.items() if value is not None
         )
-        yield f"::{finding.severity} {properties}::{github_data(_describe(finding))}"
+        yield f"::{finding.severity} {properties}::{escape_github_data(_describe(finding))}"
     if report.hidden:
         level = "error" if report.is_refused else "notice"
-        summary = github_data(f"{report.repository}: {report.summarize()}")
-        yield f"::{level} file={github_property(report.repository)}::{summary}"
+        summary = escape_github_data(f"{report.repository}: {report.summarize()}")
+        yield f"::{level} file={escape_github_property(report.repository)}::{summary}"
 
 
 #: Format -> what renders a report on repositories.

@@ -13,7 +13,7 @@ from rich.status import Status
 from rich.text import Text
 
 from tritonforge.cli.printing import get_verbosity
-from tritonforge.escaping import terminal_line, terminal_text
+from tritonforge.escaping import escape_line, escape_text
 
 if TYPE_CHECKING:
     from tritonforge.building import BuildProgress
@@ -34,8 +34,8 @@ class _Console(Console):
 
     def render_str(self, text: str, **arguments: Any) -> Text:
         """Render the text, with its markup if that is enabled."""
-        rendered = super().render_str(terminal_text(text), **arguments)
-        safe = terminal_text(rendered.plain)  # a command may begin behind a tag of markup
+        rendered = super().render_str(escape_text(text), **arguments)
+        safe = escape_text(rendered.plain)  # a command may begin behind a tag of markup
         return rendered if safe == rendered.plain else Text(safe, style=rendered.style)
 
 
@@ -46,7 +46,7 @@ err = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 def shown(name: str) -> str:
     """Return a name or a sentence as a part of a line with markup."""
-    return escape(terminal_line(name))
+    return escape(escape_line(name))
 
 
 def note(sentence: str) -> None:
@@ -56,7 +56,7 @@ def note(sentence: str) -> None:
 
 def list_names(names: Sequence[str], limit: int = 8) -> str:
     """Return names as a part of a line, the first ``limit`` of them and the number of the others."""
-    text = terminal_line(", ".join(names[:limit]))
+    text = escape_line(", ".join(names[:limit]))
     return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 

@@ -26,8 +26,8 @@ from tritonforge.cli.stopping import signals
 from tritonforge.cli.terminal import err, out, shown
 from tritonforge.cli.train_job import job_flags, job_of
 from tritonforge.errors import DefinitionError
-from tritonforge.escaping import log_line
-from tritonforge.repository.artifacts.download import cache_folder
+from tritonforge.escaping import escape_log_line
+from tritonforge.repository.download import cache_directory
 from tritonforge.sagemaker.jobs.naming import job_name, plain
 from tritonforge.sagemaker.jobs.training.fleet import held
 from tritonforge.sagemaker.package import pack
@@ -252,7 +252,7 @@ class _Shown:
 
     def line(self, text: str) -> None:
         """A line of the program's log."""
-        err.print(f"[dim]{escape(log_line(text))}[/dim]")
+        err.print(f"[dim]{escape(escape_log_line(text))}[/dim]")
 
     def metric(self, measured: MetricValue) -> None:
         """A metric has a value."""
@@ -315,7 +315,7 @@ def _work(program: Path, job: TrainingJob, target: Path | None) -> Path:
         folder = target.absolute()
         return folder.with_name(f".{folder.name}.train")
     told = f"{program.resolve()}\n{job.output.uri}"
-    return cache_folder() / "train" / hashlib.sha256(told.encode()).hexdigest()[:16]
+    return cache_directory() / "train" / hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _name(program: Path, *, unique: bool) -> str:

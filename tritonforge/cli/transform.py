@@ -22,7 +22,7 @@ from tritonforge.cli.stopping import Stop, signals
 from tritonforge.cli.terminal import err, human_bytes, out, shown, steps
 from tritonforge.inference.http_transport import Address, detect_front_end
 from tritonforge.records import AssembleWith, BatchStrategy, SplitType
-from tritonforge.repository.artifacts.download import cache_folder
+from tritonforge.repository.download import cache_directory
 from tritonforge.transform import (
     RAW,
     DataProcessing,
@@ -312,7 +312,7 @@ def _work(source: str, target: str) -> Path:
     if not target.startswith("s3://"):
         folder = Path(target).absolute()
         return folder.with_name(f".{folder.name}.transform")
-    return cache_folder() / "transform" / hashlib.sha256(f"{source}\n{target}".encode()).hexdigest()[:16]
+    return cache_directory() / "transform" / hashlib.sha256(f"{source}\n{target}".encode()).hexdigest()[:16]
 
 
 def _check_apart(source: str, target: str, work: Path) -> None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from tritonforge.cli.printing import echo
 from tritonforge.cli.terminal import Steps, err, out
-from tritonforge.escaping import terminal_line
+from tritonforge.escaping import escape_line
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Plan, render, to_json
 from tritonforge.sagemaker.jobs import polling
@@ -36,9 +36,9 @@ def show(plan: Plan, *, as_json: bool, only_plan: bool, said: Sequence[str] = ()
         out.print(f"{plan.name} in {plan.region}, account {plan.account}: nothing to do, AWS has it", markup=False)
         return
     for line in render(plan):
-        out.print(terminal_line(line), markup=False)
+        out.print(escape_line(line), markup=False)
     for each in said:
-        err.print(terminal_line(f"finding: {each}"), markup=False)
+        err.print(escape_line(f"finding: {each}"), markup=False)
 
 
 def told_line(text: str) -> None:

@@ -190,7 +190,7 @@ def make_state_folder(folder: Path) -> None:
 def make_container_folder(state: Path | None) -> Path:
     """An empty folder for the files of containers; what a killed emulator left in a state folder is removed."""
     if state is None:
-        return temporary.create("emulator")
+        return temporary.create_directory("emulator")
     folder = state / "containers"
     shutil.rmtree(folder, ignore_errors=True)
     make_private_folder(folder)

@@ -38,7 +38,7 @@ from tritonforge.emulator.hosting import program_containers
 from tritonforge.emulator.interfaces import MAX_BODY, Request, Response
 from tritonforge.emulator.runtime import Runtime
 from tritonforge.errors import LaunchError
-from tritonforge.escaping import terminal_line
+from tritonforge.escaping import escape_line
 from tritonforge.files import describe_error
 
 __all__ = ["Emulator"]
@@ -350,7 +350,7 @@ def _build_port_error(port: int, parameter: str, error: OSError) -> LaunchError:
 
 def _escape_log(log: Callable[[str], None]) -> Callable[[str], None]:
     """Sentences repeat what clients sent, and end on a terminal."""
-    return lambda sentence: log(terminal_line(sentence))
+    return lambda sentence: log(escape_line(sentence))
 
 
 def _import_trainer() -> Trainer:

@@ -1,8 +1,8 @@
 """A serialised NVIDIA DALI pipeline (``model.dali``) as a value: read it, strip it, move it to the CPU. No I/O here.
 
-DALI stores a pipeline as one protobuf message, `PipelineDef`, of which this module declares the parts it needs; fields
-it does not know are kept as they are. The layout was read from the descriptor inside DALI 2.4.0 (`dali.proto`, package
-``dali_proto``) and lives in a descriptor pool of its own, so that it never meets DALI's copy of the same names.
+DALI stores a pipeline as one protobuf message, `PipelineDef`, of which this module declares the parts it needs; other
+fields are kept as they are. The layout was read from the descriptor inside DALI 2.4.0 (`dali.proto`, package
+``dali_proto``) and lives in a descriptor pool of its own, so that it cannot conflict with DALI's copy.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = [
     "CPU_ONLY",
     "DATA_TYPES",
     "NUMBERS",
+    "clear_declared_outputs",
+    "move_to_cpu",
     "needs_gpu",
-    "on_cpu",
     "parse",
-    "signature",
-    "stripped",
-    "without_declared_outputs",
+    "read_signature",
+    "strip_source",
 ]
 
 #: A `PipelineDef` message; protobuf makes its class at run time.
@@ -40,7 +40,7 @@ PipelineDef: TypeAlias = Any
 CPU_ONLY: Final = -99999
 
 #: DALI's element type number -> config name. Source: DALI include/dali/core/dali_data_type.h, `DALIDataType`; the same
-#: numbers as `nvidia.dali.types.DALIDataType` 2.4.0. DALI's text types have no counterpart: its backend carries none.
+#: numbers as `nvidia.dali.types.DALIDataType` 2.4.0. DALI's backend does not support its text types.
 DATA_TYPES: Final[Mapping[int, str]] = MappingProxyType(
     {
         0: datatypes.TYPE_UINT8,
@@ -67,7 +67,7 @@ _INPUT_OPERATORS: Final = frozenset(
     {"ExternalSource", "_ExternalSource", "inputs__Video", "experimental__inputs__Video"}
 )
 
-#: Arguments that describe the Python source, not the computation; older DALI versions refuse names they do not know.
+#: Arguments that describe the Python source, not the computation; older DALI versions reject unknown names.
 _SOURCE_ARGUMENTS: Final = frozenset({"_module", "_display_name", "preserve_name"})
 _SOURCE_PREFIX: Final = "_origin_stack_"
 
@@ -76,8 +76,8 @@ _UNDECLARED: Final = -1
 
 
 def parse(data: bytes) -> PipelineDef:
-    """The `PipelineDef` message in the bytes of a ``model.dali``; raises ArtifactError when they hold none."""
-    message = _pipeline_class()()
+    """Return the `PipelineDef` message of a ``model.dali``; raise ArtifactError if the bytes are not one."""
+    message = _pipeline_def_class()()
     try:
         message.ParseFromString(data)
     except ProtobufDecodeError as error:
@@ -87,13 +87,13 @@ def parse(data: bytes) -> PipelineDef:
         raise ArtifactError(f"this is not a serialised DALI pipeline: it lacks {', '.join(missing)}")
     if not message.op or not message.pipe_outputs:
         raise ArtifactError("this is not a serialised DALI pipeline: it has no operators or no outputs")
-    # protobuf gives a text field that is not UTF-8 as bytes: damage, which the code below then need not meet.
-    if not all(isinstance(text, str) for text in _texts(message)):
+    # protobuf returns a text field that is not UTF-8 as bytes, which means that the file is damaged.
+    if not all(isinstance(text, str) for text in _list_texts(message)):
         raise ArtifactError("this is not a serialised DALI pipeline: a name in it is not text")
     return message
 
 
-def signature(data: bytes) -> Signature:
+def read_signature(data: bytes) -> Signature:
     """Return what a pipeline declares about its inputs, in the order of the file, and its outputs by position.
 
     DALI declares the dimensions of one sample; the batch comes before them, also with ``max_batch_size`` 0. Extents are
@@ -101,18 +101,18 @@ def signature(data: bytes) -> Signature:
     """
     message = parse(data)
     return Signature(
-        [_input(operator) for operator in message.op if operator.name in _INPUT_OPERATORS],
-        [_tensor(output.name, output.dtype, output.ndim, output.layout) for output in message.pipe_outputs],
+        [_read_input(operator) for operator in message.op if operator.name in _INPUT_OPERATORS],
+        [_build_tensor(output.name, output.dtype, output.ndim, output.layout) for output in message.pipe_outputs],
         positional_outputs=True,
     )
 
 
-def stripped(data: bytes) -> bytes:
-    """The same pipeline without traces of its Python source: no file names, no lines of code, no module names.
+def strip_source(data: bytes) -> bytes:
+    """Return the pipeline without traces of its Python source: no file names, no lines of code, no module names.
 
-    The bytes depend on the computation alone, so builds in two folders agree, and they hold no argument that only newer
-    DALI versions know. A pipeline with GPU operators that was written where there is no GPU says it belongs on GPU 0,
-    as it would had it been written there.
+    The bytes depend on the computation alone, so that builds in two directories are equal, and they have no argument
+    that only newer DALI versions accept. A pipeline with GPU operators that was written without a GPU is placed on GPU
+    0, as if it had been written there.
     """
     message = parse(data)
     if message.device_id == CPU_ONLY and _needs_gpu(message):
@@ -122,53 +122,53 @@ def stripped(data: bytes) -> bytes:
             name = operator.args[index].name
             if name in _SOURCE_ARGUMENTS or name.startswith(_SOURCE_PREFIX):
                 del operator.args[index]
-    return _serialised(message)
+    return _serialize(message)
 
 
-def on_cpu(data: bytes) -> bytes:
-    """The same pipeline with every operator, edge and output on the CPU, ``mixed`` decoders and GPU copies included."""
+def move_to_cpu(data: bytes) -> bytes:
+    """Return the pipeline with every operator, edge and output on the CPU, ``mixed`` decoders and GPU copies too."""
     message = parse(data)
     for operator in message.op:
         for argument in operator.args:
             if argument.name == "device":
                 argument.strings[:] = ["cpu" for _ in argument.strings]
-    for edge in _edges(message):
+    for edge in _list_edges(message):
         edge.device = "cpu"
     message.device_id = CPU_ONLY
-    return _serialised(message)
+    return _serialize(message)
 
 
-def without_declared_outputs(data: bytes) -> bytes:
-    """The same pipeline without the declared types, dimensions and layouts of its outputs, which DALI enforces."""
+def clear_declared_outputs(data: bytes) -> bytes:
+    """Return the pipeline without the declared types, dimensions and layouts of its outputs, which DALI enforces."""
     message = parse(data)
     for output in message.pipe_outputs:
         for name in ("dtype", "ndim", "layout"):
             output.ClearField(name)
-    return _serialised(message)
+    return _serialize(message)
 
 
 def needs_gpu(data: bytes) -> bool:
-    """Whether any operator, edge or output of the pipeline is placed on a GPU."""
+    """Return True if any operator, edge or output of the pipeline is placed on a GPU."""
     return _needs_gpu(parse(data))
 
 
 def _needs_gpu(message: PipelineDef) -> bool:
-    return any(edge.device in _GPU for edge in _edges(message)) or any(
+    return any(edge.device in _GPU for edge in _list_edges(message)) or any(
         argument.name == "device" and not _GPU.isdisjoint(argument.strings)
         for operator in message.op
         for argument in operator.args
     )
 
 
-def _edges(message: PipelineDef) -> Iterator[Any]:
+def _list_edges(message: PipelineDef) -> Iterator[Any]:
     for operator in message.op:
         yield from operator.input
         yield from operator.output
     yield from message.pipe_outputs
 
 
-def _texts(message: PipelineDef) -> Iterator[object]:
-    for edge in _edges(message):
+def _list_texts(message: PipelineDef) -> Iterator[object]:
+    for edge in _list_edges(message):
         yield from (edge.name, edge.device, edge.layout)
     for operator in message.op:
         yield from (operator.name, operator.inst_name)
@@ -178,7 +178,7 @@ def _texts(message: PipelineDef) -> Iterator[object]:
                 yield from argument.strings
 
 
-def _input(operator: Any) -> TensorSpec:
+def _read_input(operator: Any) -> TensorSpec:
     """Return an input operator's tensor; its output carries the name that requests use, its arguments the rest."""
     arguments = {argument.name: argument for argument in operator.args}
 
@@ -188,10 +188,10 @@ def _input(operator: Any) -> TensorSpec:
 
     name = operator.output[0].name if operator.output else operator.inst_name
     layout = "".join(arguments["layout"].strings) if "layout" in arguments else ""
-    return _tensor(name, integer("dtype"), integer("ndim"), layout)
+    return _build_tensor(name, integer("dtype"), integer("ndim"), layout)
 
 
-def _tensor(name: str, number: int, ndim: int, layout: str) -> TensorSpec:
+def _build_tensor(name: str, number: int, ndim: int, layout: str) -> TensorSpec:
     if number != _UNDECLARED and number not in DATA_TYPES:
         raise ArtifactError(f"DALI tensor {name!r} has DALI's element type {number}, which Triton's DALI cannot carry")
     rank = ndim if ndim >= 0 else len(layout)
@@ -199,13 +199,13 @@ def _tensor(name: str, number: int, ndim: int, layout: str) -> TensorSpec:
     return TensorSpec(name, None if number == _UNDECLARED else DATA_TYPES[number], shape)
 
 
-def _serialised(message: PipelineDef) -> bytes:
+def _serialize(message: PipelineDef) -> bytes:
     data: bytes = message.SerializeToString(deterministic=True)
     return data
 
 
 @lru_cache(maxsize=1)
-def _pipeline_class() -> Any:
+def _pipeline_def_class() -> Any:
     return build_message_class("dali_proto", _MESSAGES, "PipelineDef")
 
 

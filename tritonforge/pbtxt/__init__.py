@@ -1,6 +1,6 @@
-"""config.pbtxt as the server reads it: protobuf's text format with positions. No I/O."""
+"""config.pbtxt as Triton reads it: protobuf's text format with positions. No I/O."""
 
-from tritonforge.pbtxt.nodes import Document, Message, Node, Problem, ProblemKind
+from tritonforge.pbtxt.document import Document, Message, Node, Problem, ProblemKind
 from tritonforge.pbtxt.parser import MAXIMAL_CHARACTERS, MAXIMAL_PROBLEMS, MAXIMAL_TOKENS, parse
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""The tokens of protobuf's text format, with the verdicts of the C++ tokenizer. No I/O.
+"""The tokens of protobuf's text format, with the errors of the C++ tokenizer. No I/O.
 
-Source: google/protobuf/io/tokenizer.cc as `TextFormat::Parse` sets it up: comments start with ``#``, a string ends on
-its line, a space is required between a number and a letter.
+Source: google/protobuf/io/tokenizer.cc as `TextFormat::Parse` configures it: comments start with ``#``, a string ends
+on its line, a space is required between a number and a letter. Bytes that are not UTF-8 become surrogates.
 """
 
 from __future__ import annotations
@@ -9,7 +9,19 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["END", "IDENTIFIER", "NUMBER", "PLACEHOLDER", "STRING", "SYMBOL", "TokenProblem", "Tokens", "tokenize"]
+__all__ = [
+    "END",
+    "IDENTIFIER",
+    "NUMBER",
+    "PLACEHOLDER",
+    "STRING",
+    "SYMBOL",
+    "TokenProblem",
+    "Tokens",
+    "tokenize",
+    "unquote",
+]
+
 
 IDENTIFIER: Final = 1
 STRING: Final = 2
@@ -40,14 +52,14 @@ _ANY_ESCAPE: Final = re.compile(r"\\.", re.DOTALL)
 
 
 class TokenProblem(NamedTuple):
-    """What the tokenizer refuses: the words of tokenizer.cc, and where."""
+    """An error of the tokenizer: the words of tokenizer.cc, and the offset."""
 
     message: str
     offset: int
 
 
 class Tokens(NamedTuple):
-    """The tokens as three lists of one length, the last word being the end; and what is wrong with them."""
+    """The tokens as three lists of one length, the last token being the end; and the errors."""
 
     kinds: list[int]
     texts: list[str]
@@ -57,15 +69,15 @@ class Tokens(NamedTuple):
 
 
 def tokenize(text: str, *, limit: int) -> Tokens:
-    """The tokens of a text, at most ``limit`` of them (``complete`` tells)."""
+    """Return the tokens of a text, at most ``limit`` (``complete`` is False if there are more)."""
     kinds: list[int] = []
     texts: list[str] = []
     offsets: list[int] = []
     problems: list[TokenProblem] = []
-    position, match = 0, _TOKEN.match
-    while (found := match(text, position)) is not None:
-        kind = found.lastindex or END
-        start, position = found.span(kind)
+    position, next_token = 0, _TOKEN.match
+    while (match := next_token(text, position)) is not None:
+        kind = match.lastindex or END
+        start, position = match.span(kind)
         if kind == END:
             break
         word = text[start:position]
@@ -75,7 +87,7 @@ def tokenize(text: str, *, limit: int) -> Tokens:
             if "\\" in word:
                 _check_escapes(word, start, problems)
         elif kind == SYMBOL and not _is_symbol(word):
-            position = _refused(word, text, start, problems)
+            position = _skip_invalid(word, text, start, problems)
             if word in "\"'":
                 kinds.append(STRING)
                 texts.append(text[start:position] + word)
@@ -86,7 +98,7 @@ def tokenize(text: str, *, limit: int) -> Tokens:
         offsets.append(start)
         if len(kinds) >= limit:
             break
-    complete = found is None or found.lastindex == END
+    complete = match is None or match.lastindex == END
     kinds.append(END)
     texts.append("")
     offsets.append(len(text) if complete else position)
@@ -97,8 +109,8 @@ def _is_symbol(word: str) -> bool:
     return " " < word <= "\x7f" and word not in "\"'"
 
 
-def _refused(word: str, text: str, start: int, problems: list[TokenProblem]) -> int:
-    """Note a character that starts no word; gives where to go on."""
+def _skip_invalid(word: str, text: str, start: int, problems: list[TokenProblem]) -> int:
+    """Record a character that starts no token; return the offset behind it."""
     if word in "\"'":
         end = text.find("\n", start)
         whole = "Unexpected end of string." if end < 0 else "String literals cannot cross line boundaries."
@@ -138,12 +150,46 @@ def _number_problem(word: str) -> str:
 
 
 def _check_escapes(word: str, start: int, problems: list[TokenProblem]) -> None:
-    for found in _ANY_ESCAPE.finditer(word):
-        if not _ESCAPE.match(word, found.start()):
-            wrong = found.group()[1]
+    for match in _ANY_ESCAPE.finditer(word):
+        if not _ESCAPE.match(word, match.start()):
+            wrong = match.group()[1]
             message = (
                 "Expected hex digits for escape sequence."
                 if wrong in "xuU"
                 else "Invalid escape sequence in string literal."
             )
-            problems.append(TokenProblem(message, start + found.start()))
+            problems.append(TokenProblem(message, start + match.start()))
+
+
+_UNESCAPED: Final = {
+    "a": b"\a", "b": b"\b", "f": b"\f", "n": b"\n", "r": b"\r", "t": b"\t", "v": b"\v",
+    "\\": b"\\", "?": b"?", "'": b"'", '"': b'"',
+}  # fmt: skip
+_ESCAPE_SEQUENCE: Final = re.compile(
+    r"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL
+)
+
+
+def unquote(token: str) -> str:
+    """Return the text of a string token.
+
+    Source: google/protobuf/io/tokenizer.cc `ParseStringAppend`.
+    """
+    return token[1:-1] if "\\" not in token else _unescape(token[1:-1])
+
+
+def _unescape(text: str) -> str:
+    parts: list[bytes] = []
+    at = 0
+    for match in _ESCAPE_SEQUENCE.finditer(text):
+        parts.append(text[at : match.start()].encode("utf-8", "surrogateescape"))
+        octal, byte, short, long, letter = match.groups()
+        if octal or byte:
+            parts.append(bytes([(int(octal, 8) if octal else int(byte, 16)) & 255]))
+        elif short or long:
+            parts.append(chr(min(int(short or long, 16), 0x10FFFF)).encode("utf-8", "surrogatepass"))
+        else:
+            parts.append(_UNESCAPED.get(letter, letter.encode("utf-8", "surrogateescape")))
+        at = match.end()
+    parts.append(text[at:].encode("utf-8", "surrogateescape"))
+    return b"".join(parts).decode("utf-8", "surrogateescape")

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tritonforge.errors import DefinitionError
-from tritonforge.repository.config import to_config, write
-from tritonforge.repository.definition.ensemble import Ensemble, rewired
-from tritonforge.repository.definition.models import Model
-from tritonforge.repository.definition.package import TensorFlowServing
+from tritonforge.repository.definition.ensemble import Ensemble, rebind_models
+from tritonforge.repository.definition.models import Model, TensorFlowServing
 from tritonforge.repository.definition.sources import File
+from tritonforge.repository.model_config import build_config, format_config
 from tritonforge.triton.schema import ModelConfig
 from tritonforge.triton.tfs_layout import CODE
 from tritonforge.validation.autofix import GITKEEP
@@ -22,7 +21,7 @@ from tritonforge.validation.autofix import GITKEEP
 if TYPE_CHECKING:
     from tritonforge.validation.tree import Tree
 
-__all__ = ["Beside", "Content", "Folder", "Made", "Repository", "ResolvedModel", "Source", "resolve"]
+__all__ = ["BuiltArtifact", "Content", "LocalFile", "LocalFolder", "Repository", "ResolvedModel", "Source", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +32,29 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """A file that lies beside the definition; ``path`` is relative to its folder, or absolute."""
+class LocalFile:
+    """A file beside the definition; ``path`` is relative to the definition's directory, or absolute."""
 
     path: str
     sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """A folder that lies beside the definition, with all below it but what Python and editors leave behind."""
+class LocalFolder:
+    """A directory beside the definition, with all below it except what Python and editors leave there."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What `artifacts.make` puts into a version directory: the path is the directory's."""
+class BuiltArtifact:
+    """The content of a version directory, which `artifact_builder` writes; its path is that of the directory."""
 
     model: Model
     version: int
 
 
-Source: TypeAlias = Content | Beside | Folder | Made
+Source: TypeAlias = Content | LocalFile | LocalFolder | BuiltArtifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +71,9 @@ class ResolvedModel:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A model repository as data: its models, sorted by name, and what lies beside them.
+    """A model repository as data: its models, sorted by name, and the other files.
 
-    A package for TensorFlow Serving is one too: models without configurations, beside them the folder ``code``.
+    A package for TensorFlow Serving is one too: models without configurations, and the directory ``code``.
     """
 
     models: tuple[ResolvedModel, ...]
@@ -82,7 +81,7 @@ class Repository:
 
     @property
     def files(self) -> Mapping[str, Source]:
-        """Every path of the repository and where its content comes from, sorted by path."""
+        """The source of each file by its path in the repository, sorted."""
         merged = {path: source for model in self.models for path, source in model.files.items()} | dict(self.others)
         return {path: merged[path] for path in sorted(merged)}
 
@@ -90,17 +89,17 @@ class Repository:
     def configs(self) -> Mapping[str, str]:
         """The text of every config.pbtxt by its path in the repository."""
         configs = {model.name: model.config for model in self.models if model.config is not None}
-        return {f"{name}/config.pbtxt": write(config) for name, config in configs.items()}
+        return {f"{name}/config.pbtxt": format_config(config) for name, config in configs.items()}
 
     def tree(self) -> Tree:
-        """Return the tree that this repository will be on disk; of files not made yet only the name is known."""
+        """Return the tree that this repository will be on disk; of files to build, only the name is known."""
         # Its own imports cost more than a small repository's rules.
         from tritonforge.validation.rules.inference import file_sought
         from tritonforge.validation.tree import DIRECTORY, UNKNOWN, Entry, Tree
 
         entries: dict[str, Entry] = {}
         for path, source in self.others.items():
-            entries[path] = DIRECTORY if isinstance(source, Folder) else Entry("file", UNKNOWN)
+            entries[path] = DIRECTORY if isinstance(source, LocalFolder) else Entry("file", UNKNOWN)
         for resolved in self.models:
             if resolved.config is None:
                 entries |= {f"{path}/saved_model.pb": Entry("file", UNKNOWN) for path in resolved.files}
@@ -110,7 +109,7 @@ class Repository:
             for path, source in resolved.files.items():
                 if isinstance(source, Content):
                     entries[path] = Entry("file", len(source.data), content=source.data)
-                elif isinstance(source, Made):
+                elif isinstance(source, BuiltArtifact):
                     entries[path] = DIRECTORY
                     file = "model.savedmodel/saved_model.pb" if sought == "model.savedmodel" else sought or "model"
                     entries[f"{path}/{file}"] = Entry("file", UNKNOWN)
@@ -120,43 +119,45 @@ class Repository:
 
 
 def resolve(models: Mapping[str, Model | Ensemble], package: TensorFlowServing | None = None) -> Repository:
-    """The repository of these models, with every model that an ensemble among them uses.
+    """Return the repository of these models, with every model that an ensemble among them uses.
 
-    With ``package`` they are the models of a package for TensorFlow Serving, which becomes that instead.
-    Ensembles are wired anew over ``models``, so that what introspection filled in is held against them too.
+    With ``package`` it is that package for TensorFlow Serving. Ensembles are rebound to ``models``, so that what
+    introspection filled in is checked too.
 
     Raises:
         DefinitionError: an input or output without data_type or dims, two sources for one path, or ensembles that the
             completed models contradict.
     """
     if package is not None:
-        return _package(package)
+        return _resolve_package(package)
     completed: dict[str, Model | Ensemble] = {}
 
     def complete(model: Model | Ensemble) -> Model | Ensemble:
         if model.name not in completed:
             chosen = models.get(model.name, model)
             if isinstance(chosen, Ensemble):
-                parts = {wire.model.name: wire.model for wire in chosen.steps}
+                parts = {step.model.name: step.model for step in chosen.steps}
                 for part in parts.values():
                     assert isinstance(part, Model | Ensemble)
                     complete(part)
-                chosen = rewired(chosen, completed)
+                chosen = rebind_models(chosen, completed)
             _check_complete(chosen)
             completed[model.name] = chosen
         return completed[model.name]
 
     for model in models.values():
         complete(model)
-    return Repository(tuple(_resolve(completed[name]) for name in sorted(completed)))
+    return Repository(tuple(_resolve_model(completed[name]) for name in sorted(completed)))
 
 
-def _package(package: TensorFlowServing) -> Repository:
+def _resolve_package(package: TensorFlowServing) -> Repository:
     models = tuple(
-        ResolvedModel(model.name, None, {f"{model.name}/{version}": Made(model, version) for version in model.versions})
-        for model in sorted(package.models, key=lambda each: each.name)
+        ResolvedModel(
+            model.name, None, {f"{model.name}/{version}": BuiltArtifact(model, version) for version in model.versions}
+        )
+        for model in sorted(package.models, key=lambda model: model.name)
     )
-    return Repository(models, {} if package.code is None else {CODE: Folder(package.code)})
+    return Repository(models, {} if package.code is None else {CODE: LocalFolder(package.code)})
 
 
 def _check_complete(model: Model | Ensemble) -> None:
@@ -170,31 +171,35 @@ def _check_complete(model: Model | Ensemble) -> None:
                 )
 
 
-def _resolve(model: Model | Ensemble) -> ResolvedModel:
-    config = to_config(model)
+def _resolve_model(model: Model | Ensemble) -> ResolvedModel:
+    config = build_config(model)
     files: dict[str, Source] = {}
-    for path, source in [("config.pbtxt", Content(write(config).encode())), *_sources(model)]:
+    for path, source in [("config.pbtxt", Content(format_config(config).encode())), *_list_sources(model)]:
         if files.setdefault(f"{model.name}/{path}", source) != source:
-            raise DefinitionError(f"{model.name}: two files want to be {path}")
+            raise DefinitionError(f"{model.name}: two sources map to {path}")
     return ResolvedModel(model.name, config, {path: files[path] for path in sorted(files)})
 
 
-def _sources(model: Model | Ensemble) -> Iterator[tuple[str, Source]]:
+def _list_sources(model: Model | Ensemble) -> Iterator[tuple[str, Source]]:
     if isinstance(model, Ensemble):
         yield f"1/{GITKEEP}", Content(b"")
         return
     for version, artifact in model.versions.items():
-        yield (f"{version}/{GITKEEP}", Content(b"")) if artifact is None else (str(version), Made(model, version))
+        yield (
+            (f"{version}/{GITKEEP}", Content(b""))
+            if artifact is None
+            else (str(version), BuiltArtifact(model, version))
+        )
     for output in model.output:
         if output.labels is not None:
             yield output.label_filename, Content("".join(f"{label}\n" for label in output.labels).encode())
         elif output.label_filename:
-            yield output.label_filename, Beside(output.label_filename)
+            yield output.label_filename, LocalFile(output.label_filename)
     for warmup in model.model_warmup:
         for tensor in warmup.inputs.values():
             if isinstance(tensor.data, File):
-                yield f"warmup/{tensor.input_data_file}", Beside(tensor.data.path, tensor.data.sha256)
+                yield f"warmup/{tensor.input_data_file}", LocalFile(tensor.data.path, tensor.data.sha256)
             elif tensor.data is not None:
                 yield f"warmup/{tensor.input_data_file}", Content(tensor.data)
     for path, content in model.files.items():
-        yield path, Content(content) if isinstance(content, bytes) else Beside(content.path, content.sha256)
+        yield path, Content(content) if isinstance(content, bytes) else LocalFile(content.path, content.sha256)

@@ -147,7 +147,7 @@ class _Exchange(BaseHTTPRequestHandler):
         self._send(Reply(code, (explain or message or HTTPStatus(code).phrase).encode(), "text/plain"))
 
     def _exchange(self) -> None:
-        if sentence := request_origin.refusal(self.headers.items(), port=self.port, target=self.path):
+        if sentence := request_origin.find_origin_error(self.headers.items(), port=self.port, target=self.path):
             self.send_error(HTTPStatus.FORBIDDEN, sentence)
             discard_input(self.connection, self.rfile)
             return

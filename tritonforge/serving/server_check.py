@@ -66,7 +66,7 @@ def check_on_server(repository: Path, *, auto_complete: bool = True, timeout: fl
         LaunchError: the repository cannot be read, or is too large to be copied.
     """
     began = time.monotonic()
-    folder = shell_safety.make_folder(temporary.prefix("judge"))
+    folder = shell_safety.make_folder(temporary.build_prefix("judge"))
     try:
         copy = copy_repository(repository, folder / "repository")
         completed = dict(_list_completed_models(repository, copy)) if auto_complete else {}

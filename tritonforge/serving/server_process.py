@@ -90,7 +90,7 @@ class ServerProcess:
         keep_log: bool = False,
         on_child_exit: Callable[[ChildExit], None] | None = None,
     ) -> None:
-        self.prefix = temporary.prefix(f"s{next(_count)}")
+        self.prefix = temporary.build_prefix(f"s{next(_count)}")
         self.folder = shell_safety.make_folder(self.prefix)
         self.log = self.folder / "process.log" if log is None else log.absolute()
         self.ended = threading.Event()

@@ -72,7 +72,7 @@ class Journal:
     def __init__(self, directory: Path | None, job: Mapping[str, Any]) -> None:
         self._lock = threading.Lock()
         self._temporary = (
-            tempfile.TemporaryDirectory(prefix=temporary.prefix("transform")) if directory is None else None
+            tempfile.TemporaryDirectory(prefix=temporary.build_prefix("transform")) if directory is None else None
         )
         self.directory = Path(self._temporary.name) if self._temporary is not None else directory or Path()
         self.spools = self.directory / "spools"

@@ -10,19 +10,20 @@ import pytest
 
 from tests.sagemaker.package.conftest import FILES, lay
 from tritonforge.errors import PackageError
-from tritonforge.repository.build.manifest import Entry, Record, digest, sha256_of
+from tritonforge.files import hash_file
+from tritonforge.repository.build_tree import BuildManifest, FileEntry, hash_tree
 from tritonforge.sagemaker.package import list_objects, read_contents, write_package
 
 
-def recorded(repository: Path) -> Record:
+def recorded(repository: Path) -> BuildManifest:
     """The record that a build would have left in this repository."""
     files = {
-        path: Entry(
-            (repository / path).stat().st_size, (repository / path).stat().st_mtime_ns, sha256_of(repository / path)
+        path: FileEntry(
+            (repository / path).stat().st_size, (repository / path).stat().st_mtime_ns, hash_file(repository / path)
         )
         for path in FILES
     }
-    record = Record(digest(files), files)
+    record = BuildManifest(hash_tree(files), files)
     record.write(repository)
     return record
 
@@ -35,7 +36,7 @@ def test_it_is_the_digest_of_the_build(repository: Path) -> None:
 
 def test_a_built_repository_keeps_its_digest(digits: Path, tmp_path: Path) -> None:
     """`build`, `read_contents`, the package, and a copy without times all say the same."""
-    record = Record.read(digits)
+    record = BuildManifest.read(digits)
     assert record is not None
     shutil.copytree(digits, tmp_path / "copy", copy_function=shutil.copyfile)
     packed = write_package(digits, tmp_path / "model.tar.gz")
@@ -103,8 +104,8 @@ def test_a_package_of_an_untouched_build_is_not_hashed_again(repository: Path, t
     file = repository / "leaf/1/model.py"
     wrong = {**record.files, "leaf/1/model.py": replace(record.files["leaf/1/model.py"], sha256="0" * 64)}
     time.sleep(0.05)  # ticks of the file system's clock: the record must be younger than the files
-    Record(digest(wrong), wrong).write(repository)
-    assert write_package(repository, tmp_path / "model.tar.gz").digest == digest(wrong)
+    BuildManifest(hash_tree(wrong), wrong).write(repository)
+    assert write_package(repository, tmp_path / "model.tar.gz").digest == hash_tree(wrong)
     time.sleep(0.05)
     file.chmod(0o600)
     assert write_package(repository, tmp_path / "model.tar.gz").digest == record.digest

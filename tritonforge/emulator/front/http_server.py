@@ -68,7 +68,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         """Answer the request whose head was read, or refuse it."""
         incoming = HttpRequest(self.command, self.path, self.headers, self.rfile, self.server.port)
-        sentence = request_origin.refusal(
+        sentence = request_origin.find_origin_error(
             self.headers.items(),
             port=self.server.port,
             allowed_hosts=self.server.allowed_hosts,

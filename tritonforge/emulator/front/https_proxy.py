@@ -289,7 +289,7 @@ class _ProxyHandler(RequestHandler):
             self._refuse(named if self._tunnel else self.path)
             return
         incoming = translate_request(self.command, self.path, self.headers, self.rfile, host, self.server.front_port)
-        sentence = request_origin.refusal(self.headers.items(), port=None)
+        sentence = request_origin.find_origin_error(self.headers.items(), port=None)
         if sentence is not None:
             self.refuse(service_errors.build_error(incoming, "denied", sentence))
         else:

@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 from tritonforge.emulator.front.http_request import HttpRequest, parse_route
 from tritonforge.emulator.interfaces import Response
 from tritonforge.errors import TritonForgeError
-from tritonforge.escaping import xml_text
+from tritonforge.escaping import escape_xml
 
 __all__ = [
     "ErrorKind",
@@ -154,7 +154,7 @@ def write_error(incoming: HttpRequest, status: int, code: str, sentence: str) ->
             headers.append(("x-amzn-query-error", f"{code};{'Sender' if status < 500 else 'Receiver'}"))
         body: dict[str, Any] = {"__type": code, "message": sentence, "Message": sentence}
         return Response(status, headers, json.dumps(body).encode())
-    detail = f"<Code>{code}</Code><Message>{escape(xml_text(sentence))}</Message>"
+    detail = f"<Code>{code}</Code><Message>{escape(escape_xml(sentence))}</Message>"
     if kind == "s3":
         text = f"<Error>{detail}<RequestId>{request_id}</RequestId></Error>"
     elif kind == "ec2":

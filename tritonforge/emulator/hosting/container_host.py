@@ -284,7 +284,7 @@ def _create_model_cache(
         raise ContainerError(f"The multi-model container of production variant {variant.name} has no ModelDataUrl.")
     place = folder / "models"
     if not is_word(str(place)):  # Triton reads the models there, and their paths reach a shell
-        place = shell_safety.make_folder(temporary.prefix("models"))
+        place = shell_safety.make_folder(temporary.build_prefix("models"))
         closing.callback(shutil.rmtree, place, ignore_errors=True)
     has_gpu = repository_overlay.has_gpu()
 

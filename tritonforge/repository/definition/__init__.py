@@ -1,8 +1,16 @@
-"""What a user writes: tensors, models, ensembles. Nothing here does I/O except `loading`."""
+"""The definition language: tensors, models, ensembles. Only `loading` does I/O."""
 
-from tritonforge.repository.definition.ensemble import Ensemble, Wire, rewired
-from tritonforge.repository.definition.models import Dali, Model, Onnx, Python, PyTorch, TensorFlow, TensorRT
-from tritonforge.repository.definition.package import TensorFlowServing
+from tritonforge.repository.definition.ensemble import Ensemble, EnsembleStep, rebind_models
+from tritonforge.repository.definition.models import (
+    Dali,
+    Model,
+    Onnx,
+    Python,
+    PyTorch,
+    TensorFlow,
+    TensorFlowServing,
+    TensorRT,
+)
 from tritonforge.repository.definition.settings import (
     All,
     BatchInput,
@@ -27,8 +35,7 @@ from tritonforge.repository.definition.settings import (
     WarmupInput,
 )
 from tritonforge.repository.definition.sources import S3, Artifact, Download, File, Function
-from tritonforge.repository.definition.tensors import Input, Output
-from tritonforge.repository.definition.wiring import Servable, Step, Tensor, Tensors
+from tritonforge.repository.definition.tensors import Input, Output, Servable, Step, Tensor, Tensors
 
 __all__ = [
     "S3",
@@ -43,6 +50,7 @@ __all__ = [
     "Download",
     "DynamicBatching",
     "Ensemble",
+    "EnsembleStep",
     "File",
     "Function",
     "InitialState",
@@ -72,6 +80,5 @@ __all__ = [
     "VersionPolicy",
     "Warmup",
     "WarmupInput",
-    "Wire",
-    "rewired",
+    "rebind_models",
 ]

@@ -8,18 +8,25 @@ from types import MappingProxyType
 from typing import Any
 
 from tritonforge.errors import DefinitionError
-from tritonforge.field_types import check_fields, describe
+from tritonforge.field_types import check_fields, describe_value, set_field
 from tritonforge.repository.definition.models import check_max_batch_size, check_name
 from tritonforge.repository.definition.settings import VersionPolicy
-from tritonforge.repository.definition.tensors import Input, Output, frozen
-from tritonforge.repository.definition.wiring import Servable, Step, Tensor, Tensors, call
+from tritonforge.repository.definition.tensors import (
+    Input,
+    Output,
+    Servable,
+    Step,
+    Tensor,
+    Tensors,
+    wire_model,
+)
 
-__all__ = ["Ensemble", "Wire", "rewired"]
+__all__ = ["Ensemble", "EnsembleStep", "rebind_models"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
-    """A step as config.pbtxt states it: model inputs and outputs mapped to the names of ensemble tensors."""
+class EnsembleStep:
+    """A step of config.pbtxt: model inputs and outputs mapped to the names of ensemble tensors."""
 
     model: Servable
     model_version: int
@@ -62,25 +69,27 @@ class Ensemble:
     override: str = ""
     input: Sequence[Input] = field(init=False)
     output: Sequence[Output] = field(init=False)
-    steps: Sequence[Wire] = field(init=False, repr=False)
+    steps: Sequence[EnsembleStep] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_name(self.name, "Ensemble")
-        leaving = self._leaving()
-        order = list(_steps(leaving.values()))
-        entering = self._entering(order, leaving)
-        names = _tensor_names(self.name, entering, order, leaving)
+        leaving = self._list_leaving()
+        order = list(_list_steps(leaving.values()))
+        entering = self._list_entering(order, leaving)
+        names = _name_tensors(self.name, entering, order, leaving)
         if self.max_batch_size == -1:
-            frozen(self, "max_batch_size", _largest_batch(entering, leaving.values()))
+            set_field(self, "max_batch_size", _find_batch_size(entering, leaving.values()))
         else:
             check_max_batch_size(self.max_batch_size, self.name)
             _check_batch(self.name, self.max_batch_size, [*entering, *leaving.values()])
         declared = [self._declare(Input, tensor.name, tensor) for tensor in entering]
         optional = [self._is_optional(tensor, order, leaving) for tensor in entering]
-        frozen(self, "input", tuple(replace(each, optional=may) for each, may in zip(declared, optional, strict=True)))
-        frozen(self, "output", tuple(self._declare(Output, name, each) for name, each in leaving.items()))
-        frozen(self, "steps", tuple(_wires(order, leaving, names)))
+        set_field(
+            self, "input", tuple(replace(each, optional=may) for each, may in zip(declared, optional, strict=True))
+        )
+        set_field(self, "output", tuple(self._declare(Output, name, each) for name, each in leaving.items()))
+        set_field(self, "steps", tuple(_build_steps(order, leaving, names)))
 
     def __call__(
         self,
@@ -89,10 +98,10 @@ class Ensemble:
         version: int = -1,
         **named: Tensor,
     ) -> Any:  # a Tensor where the ensemble has one output, else Tensors: which of them, types cannot know
-        """Wire this ensemble as a step of another one."""
-        return call(self, tensors, named, to=to, version=version)
+        """EnsembleStep this ensemble as a step of another one."""
+        return wire_model(self, tensors, named, to=to, version=version)
 
-    def _leaving(self) -> dict[str, Tensor]:
+    def _list_leaving(self) -> dict[str, Tensor]:
         """The tensors that leave, by their names; unnamed ones are named after the output that they come from."""
         if isinstance(self.outputs, Mapping):
             named = dict(self.outputs)
@@ -111,10 +120,10 @@ class Ensemble:
                 raise DefinitionError(f'ensemble "{self.name}": output "{name}" is {each}, which has a name already')
         if not named:
             raise DefinitionError(f'ensemble "{self.name}" has no outputs')
-        frozen(self, "outputs", MappingProxyType(named))
+        set_field(self, "outputs", MappingProxyType(named))
         return named
 
-    def _entering(self, order: Sequence[Step], leaving: Mapping[str, Tensor]) -> list[Tensor]:
+    def _list_entering(self, order: Sequence[Step], leaving: Mapping[str, Tensor]) -> list[Tensor]:
         read = [tensor for step in order for tensor in step.inputs.values()] + list(leaving.values())
         found = list({id(tensor): tensor for tensor in read if tensor.step is None}.values())
         if self.inputs is None:
@@ -147,7 +156,7 @@ class Ensemble:
         return not required_by if tensor.optional is None else tensor.optional
 
     def _declare(self, kind: Any, name: str, tensor: Tensor) -> Any:
-        data_type, dims, batch = tensor.typed()
+        data_type, dims, batch = tensor.resolved_spec()
         if dims is not None and batch and self.max_batch_size == 0:
             dims = (-1, *dims)
         elif dims is not None and batch == 0 and self.max_batch_size > 0:
@@ -160,8 +169,8 @@ class Ensemble:
         return kind(name, data_type, dims)
 
 
-def rewired(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensemble:
-    """The same ensemble over other models of the same names, every line of it checked anew.
+def rebind_models(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensemble:
+    """Return the ensemble with other models of the same names, each of its lines checked again.
 
     Raises:
         DefinitionError: as wiring does, with the models' completed inputs and outputs.
@@ -170,7 +179,7 @@ def rewired(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensemble:
     inputs: dict[int, Tensor] = {}
     outputs: dict[tuple[int, str], Tensor] = {}
 
-    def again(tensor: Tensor) -> Tensor:
+    def rebind(tensor: Tensor) -> Tensor:
         if tensor.step is not None:
             return outputs[id(tensor.step), tensor.output]
         if id(tensor) not in inputs:
@@ -184,31 +193,33 @@ def rewired(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensemble:
         return inputs[id(tensor)]
 
     named = {
-        (id(tensor.step), tensor.output): tensor.name for tensor in _tensors(ensemble.outputs.values()) if tensor.step
+        (id(tensor.step), tensor.output): tensor.name
+        for tensor in _list_tensors(ensemble.outputs.values())
+        if tensor.step
     }
-    for step in _steps(ensemble.outputs.values()):
+    for step in _list_steps(ensemble.outputs.values()):
         model = models.get(step.model.name, step.model)
         wanted = [each.name for each in model.output]
         to = {name: named[id(step), name] for name in wanted if named.get((id(step), name))}
-        results = call(
-            model, [{name: again(each) for name, each in step.inputs.items()}], {}, to=to, version=step.model_version
+        results = wire_model(
+            model, [{name: rebind(each) for name, each in step.inputs.items()}], {}, to=to, version=step.model_version
         )
         for result in results if isinstance(results, Tensors) else [results]:
             outputs[id(step), result.output] = result
     return replace(
         ensemble,
-        outputs={name: again(each) for name, each in ensemble.outputs.items()},
-        inputs=None if ensemble.inputs is None else [again(each) for each in ensemble.inputs],
+        outputs={name: rebind(each) for name, each in ensemble.outputs.items()},
+        inputs=None if ensemble.inputs is None else [rebind(each) for each in ensemble.inputs],
     )
 
 
-def _tensors(leaving: Any) -> Iterator[Tensor]:
+def _list_tensors(leaving: Any) -> Iterator[Tensor]:
     yield from leaving
-    for step in _steps(leaving):
+    for step in _list_steps(leaving):
         yield from step.inputs.values()
 
 
-def _steps(leaving: Any) -> Iterator[Step]:
+def _list_steps(leaving: Any) -> Iterator[Step]:
     """Every step that leads to these tensors, each after the steps that it reads from."""
     seen: set[int] = set()
     stack: list[tuple[Step, bool]] = [(each.step, False) for each in reversed(list(leaving)) if each.step is not None]
@@ -224,7 +235,7 @@ def _steps(leaving: Any) -> Iterator[Step]:
         stack += [(each.step, False) for each in reversed(list(step.inputs.values())) if each.step is not None]
 
 
-def _tensor_names(
+def _name_tensors(
     ensemble: str, entering: Sequence[Tensor], order: Sequence[Step], leaving: Mapping[str, Tensor]
 ) -> dict[tuple[int, str], str]:
     """The name of each output of each step that is read, by (step, output); ensemble tensors have one name each."""
@@ -257,11 +268,11 @@ def _tensor_names(
     return names
 
 
-def _wires(
+def _build_steps(
     order: Sequence[Step], leaving: Mapping[str, Tensor], names: Mapping[tuple[int, str], str]
-) -> Iterator[Wire]:
+) -> Iterator[EnsembleStep]:
     for step in order:
-        yield Wire(
+        yield EnsembleStep(
             model=step.model,
             model_version=step.model_version,
             input_map=MappingProxyType(
@@ -277,14 +288,14 @@ def _wires(
         )
 
 
-def _largest_batch(entering: Sequence[Tensor], leaving: Any) -> int:
-    batches = [each.typed()[2] or 0 for each in [*entering, *leaving]]
+def _find_batch_size(entering: Sequence[Tensor], leaving: Any) -> int:
+    batches = [each.resolved_spec()[2] or 0 for each in [*entering, *leaving]]
     return min(batches)
 
 
 def _check_batch(ensemble: str, max_batch_size: int, tensors: Sequence[Tensor]) -> None:
     for each in tensors:
-        batch = each.typed()[2] or 0
+        batch = each.resolved_spec()[2] or 0
         if 0 < batch < max_batch_size:
             raise DefinitionError(
                 f'ensemble "{ensemble}" allows a maximum batch size of {max_batch_size}, but {each} carries at most '
@@ -296,5 +307,5 @@ def _check_tensors(ensemble: str, tensors: Sequence[object]) -> None:
     for each in tensors:
         if not isinstance(each, Tensor):
             raise DefinitionError(
-                f'ensemble "{ensemble}": {describe(each)} is not a tensor; outputs are what calling a model gives'
+                f'ensemble "{ensemble}": {describe_value(each)} is not a tensor; outputs are what calling a model gives'
             )

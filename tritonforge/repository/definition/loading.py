@@ -1,6 +1,6 @@
 """Read a definition file: import it and collect the models and ensembles that it binds.
 
-An edge: it reads and runs the file.
+It reads and runs the file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from types import MappingProxyType, ModuleType
 from typing import TypeAlias
 
 from tritonforge.errors import DefinitionError
-from tritonforge.module_loader import declared
+from tritonforge.module_loader import import_file
 from tritonforge.repository.definition.ensemble import Ensemble
-from tritonforge.repository.definition.models import Model
-from tritonforge.repository.definition.package import TensorFlowServing
+from tritonforge.repository.definition.models import Model, TensorFlowServing
 
 __all__ = ["Definitions", "load"]
 
@@ -26,8 +25,8 @@ Servable: TypeAlias = Model | Ensemble
 class Definitions:
     """The models and ensembles of one definition, by name and sorted; files are relative to its ``folder``.
 
-    ``bound`` is everything that the file binds to a name, for other wings: a deployment, say. ``package`` is the
-    package for TensorFlow Serving that it declares, whose models ``models`` are then; None for a model repository.
+    ``bound`` is everything that the file binds to a name, a deployment for example. ``package`` is the package for
+    TensorFlow Serving that it declares, which has these models; None for a model repository.
     """
 
     path: Path
@@ -37,15 +36,14 @@ class Definitions:
 
     @property
     def folder(self) -> Path:
-        """The folder of the definition file."""
+        """The directory of the definition file."""
         return self.path.parent
 
 
 def load(path: Path | str) -> Definitions:
     """Import ``definition.py`` (or the one in this folder) and collect its models, also those only an ensemble uses.
 
-    While it is imported, its folder comes first on ``sys.path``, so that it can import the files beside it; those are
-    forgotten afterwards, so that two definitions with neighbours of the same name do not meet.
+    See `module_loader.import_file` for the files beside it.
 
     Raises:
         DefinitionError: no such file, an error while it is imported (with file and line), no models, or two models of
@@ -54,35 +52,32 @@ def load(path: Path | str) -> Definitions:
     given = Path(path)
     file = (given / "definition.py" if given.is_dir() else given).resolve()
     if not file.is_file():
-        raise DefinitionError(
-            f"{given}: there is no definition here; give a definition.py, or the folder that holds it"
-        )
-    module = declared(file, "a definition only declares models")
+        raise DefinitionError(f"{given}: there is no definition here; give a definition.py, or its directory")
+    module = import_file(file, "a definition only declares models")
     models: dict[str, Servable] = {}
-    for each in _found(module):
-        known = models.setdefault(each.name, each)
-        if known is not each:
-            raise DefinitionError(f"{given}: two models are named {each.name!r}")
-    if not models and not any(isinstance(each, TensorFlowServing) for each in vars(module).values()):
+    for model in _list_servables(module):
+        if models.setdefault(model.name, model) is not model:
+            raise DefinitionError(f"{given}: two models are named {model.name!r}")
+    if not models and not any(isinstance(value, TensorFlowServing) for value in vars(module).values()):
         raise DefinitionError(
             f"{given}: there are no models in it; bind one to a name at the top level: model = TensorFlow(...)"
         )
     bound = {name: value for name, value in vars(module).items() if not name.startswith("__")}
-    package = _package(bound, models, given)
+    package = _find_package(bound, models, given)
     if package is not None:
         models = {model.name: model for model in package.models}
     ordered = MappingProxyType({name: models[name] for name in sorted(models)})
     return Definitions(file, ordered, MappingProxyType(bound), package)
 
 
-def _package(bound: Mapping[str, object], models: Mapping[str, Servable], given: Path) -> TensorFlowServing | None:
-    """The package that a definition binds, if it does; it is all that the definition declares."""
-    found = {id(each): each for each in bound.values() if isinstance(each, TensorFlowServing)}
-    if not found:
+def _find_package(bound: Mapping[str, object], models: Mapping[str, Servable], given: Path) -> TensorFlowServing | None:
+    """Return the package that a definition binds, None without one; it is all that the definition declares."""
+    packages = {id(value): value for value in bound.values() if isinstance(value, TensorFlowServing)}
+    if not packages:
         return None
-    if len(found) > 1:
+    if len(packages) > 1:
         raise DefinitionError(f"{given}: it declares two packages for TensorFlow Serving; give each a file of its own")
-    (package,) = found.values()
+    (package,) = packages.values()
     others = sorted(set(models) - {model.name for model in package.models})
     if others:
         raise DefinitionError(
@@ -92,17 +87,17 @@ def _package(bound: Mapping[str, object], models: Mapping[str, Servable], given:
     return package
 
 
-def _found(module: ModuleType) -> Iterator[Servable]:
-    waiting: list[object] = list(vars(module).values())
+def _list_servables(module: ModuleType) -> Iterator[Servable]:
+    pending: list[object] = list(vars(module).values())
     seen: set[int] = set()
-    while waiting:
-        each = waiting.pop(0)
-        if id(each) in seen:
+    while pending:
+        value = pending.pop(0)
+        if id(value) in seen:
             continue
-        if isinstance(each, Model | Ensemble):
-            seen.add(id(each))
-            yield each
-            if isinstance(each, Ensemble):
-                waiting += [step.model for step in each.steps]
-        elif isinstance(each, list | tuple):
-            waiting += each
+        if isinstance(value, Model | Ensemble):
+            seen.add(id(value))
+            yield value
+            if isinstance(value, Ensemble):
+                pending += [step.model for step in value.steps]
+        elif isinstance(value, list | tuple):
+            pending += value

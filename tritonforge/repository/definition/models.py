@@ -1,14 +1,17 @@
-"""Models of one backend each, as a definition declares them. This module does no I/O."""
+"""Models of one backend each, and a package for TensorFlow Serving, as a definition declares them.
+
+This module does no I/O.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, MISSING, Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Final
 
 from tritonforge.errors import DefinitionError
-from tritonforge.field_types import check_fields
+from tritonforge.field_types import check_fields, set_field
 from tritonforge.repository.definition.settings import (
     BatchInput,
     BatchOutput,
@@ -19,22 +22,31 @@ from tritonforge.repository.definition.settings import (
     Warmup,
 )
 from tritonforge.repository.definition.sources import Artifact, File, Function, as_file, as_source
-from tritonforge.repository.definition.tensors import Input, Output, frozen
-from tritonforge.repository.definition.wiring import Tensor, call
+from tritonforge.repository.definition.tensors import Input, Output, Tensor, wire_model
 from tritonforge.triton.backends import is_word, list_odd_characters
+from tritonforge.triton.tfs_layout import CODE
 
-__all__ = ["Dali", "Model", "Onnx", "PyTorch", "Python", "TensorFlow", "TensorRT"]
+__all__ = [
+    "VERSION_FOLDER",
+    "Dali",
+    "Model",
+    "Onnx",
+    "PyTorch",
+    "Python",
+    "TensorFlow",
+    "TensorFlowServing",
+    "TensorRT",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What every model of a backend has; use one of its kinds (`Dali`, `TensorFlow`, `Onnx` ...).
+    """A model of any backend; use one of its kinds (`Dali`, `TensorFlow`, `Onnx` ...).
 
-    Fields are those of `ModelConfig` with their names and meanings. ``artifact`` says where the model's file comes
-    from: one source, which becomes version 1, or a mapping from version number to source. A text or a `Path` is a
-    `File` beside the definition. ``files`` puts further files into the model's directory, by their path in it.
-    ``override`` is protobuf text merged over everything else, for the fields that have no typed counterpart
-    (``optimization`` ...).
+    Fields are those of `ModelConfig` with their names and meanings. ``artifact`` is the source of the model's file: one
+    source, which becomes version 1, or a mapping from version number to source. A text or a `Path` is a `File` beside
+    the definition. ``files`` adds further files to the model's directory, by their path in it. ``override`` is protobuf
+    text merged over everything else, for the fields that have no typed counterpart (``optimization`` ...).
 
     A model is called on tensors of an ensemble to wire it (see `Ensemble`).
 
@@ -53,7 +65,7 @@ class Model:
     max_batch_size: int = 0
     input: Sequence[Input] = ()
     output: Sequence[Output] = ()
-    artifact: Artifact | Mapping[int, Artifact] | None = None  # a text or a Path is made a File
+    artifact: Artifact | Mapping[int, Artifact] | None = None  # a text or a Path becomes a File
     version_policy: VersionPolicy | None = None
     instance_group: Sequence[InstanceGroup] = ()
     dynamic_batching: DynamicBatching | None = None
@@ -75,19 +87,19 @@ class Model:
     def __post_init__(self) -> None:
         if isinstance(self.artifact, Mapping):
             sources = {version: as_source(source, self.name) for version, source in self.artifact.items()}
-            frozen(self, "artifact", sources)
+            set_field(self, "artifact", sources)
         else:
-            frozen(self, "artifact", as_source(self.artifact, self.name))
+            set_field(self, "artifact", as_source(self.artifact, self.name))
         if isinstance(self.files, Mapping):
-            frozen(self, "files", {path: as_file(content) for path, content in self.files.items()})
+            set_field(self, "files", {path: as_file(content) for path, content in self.files.items()})
         check_fields(self)
         check_name(self.name, type(self).__name__)
         check_word(self.default_model_filename, f"{self.name}: default_model_filename")
         for group in self.instance_group:
             check_word(group.name, f"{self.name}: the name of an instance group")
         check_max_batch_size(self.max_batch_size, self.name)
-        _check_unique([each.name for each in self.input], f"{self.name}: input")
-        _check_unique([each.name for each in self.output], f"{self.name}: output")
+        _check_unique([tensor.name for tensor in self.input], f"{self.name}: input")
+        _check_unique([tensor.name for tensor in self.output], f"{self.name}: output")
         if self.dynamic_batching is not None and self.sequence_batching is not None:
             raise DefinitionError(f"{self.name}: dynamic_batching and sequence_batching exclude each other")
         if isinstance(self.artifact, Mapping):
@@ -100,22 +112,22 @@ class Model:
 
     @property
     def platform(self) -> str:
-        """The platform that config.pbtxt names; empty when the backend alone says it."""
+        """The platform of config.pbtxt; empty where the backend alone is stated."""
         return self.identity[0]
 
     @property
     def backend(self) -> str:
-        """The backend that config.pbtxt names; empty when the platform alone says it."""
+        """The backend of config.pbtxt; empty where the platform alone is stated."""
         return self.identity[1]
 
     @property
     def model_filename(self) -> str:
-        """The file (or folder) that the backend opens in a version directory."""
+        """The file (or directory) that the backend opens in a version directory."""
         return self.default_model_filename or self.filename
 
     @property
     def versions(self) -> Mapping[int, Artifact | None]:
-        """Where each version comes from; a model without an artifact has the empty version 1."""
+        """The source of each version; a model without an artifact has the empty version 1."""
         return self.artifact if isinstance(self.artifact, Mapping) else {1: self.artifact}
 
     def __call__(
@@ -124,9 +136,9 @@ class Model:
         to: str | Sequence[str] | Mapping[str, str] | None = None,
         version: int = -1,
         **named: Tensor,
-    ) -> Any:  # a Tensor where the model has one output, else Tensors: which of them, types cannot know
-        """Wire this model as a step of an ensemble; see `tritonforge.repository.definition.wiring.call`."""
-        return call(self, tensors, named, to=to, version=version)
+    ) -> Any:  # a Tensor where the model has one output, else Tensors; types cannot express which
+        """Wire this model as a step of an ensemble; see `tensors.wire_model`."""
+        return wire_model(self, tensors, named, to=to, version=version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +148,7 @@ class Dali(Model):
     ``pipeline`` is one Python function: it takes the external inputs (DALI data nodes, in the order of ``input``) and
     returns the outputs, one or a sequence in the order of ``output``. It is written for the GPU (decoders with
     ``device="mixed"``). The build serialises it as ``model.dali`` for ``device``: ``"gpu"`` as it is written, ``"cpu"``
-    with every operator moved to the CPU. Instead of a function, ``artifact`` may give a serialised pipeline.
+    with every operator moved to the CPU. Instead of a function, ``artifact`` may be a serialised pipeline.
     """
 
     identity = ("", "dali")
@@ -146,7 +158,7 @@ class Dali(Model):
     device: str = "gpu"
 
     def __post_init__(self) -> None:
-        # super() without arguments fails in a slotted dataclass: it is made anew after this body is compiled.
+        # super() without arguments fails in a slotted dataclass: its class is replaced after this body is compiled.
         Model.__post_init__(self)
         if self.device not in ("gpu", "cpu"):
             raise DefinitionError(f"{self.name}: device is {self.device!r}; write 'gpu' or 'cpu'")
@@ -155,7 +167,7 @@ class Dali(Model):
 
     @property
     def versions(self) -> Mapping[int, Artifact | None]:
-        """Where each version comes from; a pipeline function is version 1."""
+        """The source of each version; a pipeline function is version 1."""
         if self.pipeline is not None:
             return {1: Function(build=self.pipeline)}
         return self.artifact if isinstance(self.artifact, Mapping) else {1: self.artifact}
@@ -182,7 +194,7 @@ class TensorFlow(Model):
 
     @property
     def model_filename(self) -> str:
-        """``model.savedmodel`` (a folder) or ``model.graphdef``, unless ``default_model_filename`` says otherwise."""
+        """``default_model_filename``, else ``model.savedmodel`` (a directory) or ``model.graphdef``."""
         return self.default_model_filename or self.platform.replace("tensorflow_", "model.")
 
 
@@ -218,12 +230,12 @@ class Python(Model):
     filename = "model.py"
 
 
-#: What stands unchanged in a path, in an HTTP address (RFC 3986, "unreserved") and in the command of a Python stub.
+#: What needs no escape in a path, in an HTTP address (RFC 3986, "unreserved") and in the command of a Python stub.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def check_name(name: str, kind: str) -> None:
-    """A model's name is its directory's name, and stands in addresses and commands that quote nothing.
+    """Check a model's name: it is its directory's name, and part of addresses and commands without quotes.
 
     Sources: rules E118 and W118 (stub_launcher.cc), W136 (http_server.cc).
     """
@@ -237,7 +249,7 @@ def check_name(name: str, kind: str) -> None:
 
 
 def check_word(text: str, where: str) -> None:
-    """Names that reach the shell which starts Triton's Python stubs are plain words, as `validate` (E118) says."""
+    """Check a name that reaches the shell which starts Triton's Python stubs: it is a plain word (rule E118)."""
     if not is_word(text):
         raise DefinitionError(
             f"{where} is {text!r}, with characters that Triton's python backend passes to a shell unquoted: "
@@ -246,18 +258,69 @@ def check_word(text: str, where: str) -> None:
 
 
 def check_max_batch_size(max_batch_size: int, name: str) -> None:
-    """``max_batch_size`` is an integer of at least 0 (model_config_utils.cc `ValidateModelConfig`)."""
+    """Check that ``max_batch_size`` is an integer of at least 0 (model_config_utils.cc `ValidateModelConfig`)."""
     if isinstance(max_batch_size, bool) or not isinstance(max_batch_size, int) or max_batch_size < 0:
         raise DefinitionError(f"{name}: 'max_batch_size' must be non-negative, not {max_batch_size!r}")
-
-
-def at_version(model: Model, version: int) -> Model:
-    """The same model with the source of one version as its only artifact."""
-    source = model.versions[version]
-    return model if isinstance(model, Dali) and model.pipeline is not None else replace(model, artifact=source)
 
 
 def _check_unique(names: Sequence[str], where: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DefinitionError(f"{where} {twice[0]!r} is declared twice")
+
+
+#: The file name of a model that is its version directory itself, as in TensorFlow Serving.
+VERSION_FOLDER: Final = "."
+
+#: Fields of a model that a package supports; all others are settings of Triton.
+_STATED: Final = frozenset({"name", "max_batch_size", "input", "output", "artifact", "platform", "backend"})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFlowServing:
+    """A package: SavedModels in numbered folders, and the Python of their handlers.
+
+    Each of ``models`` is a `TensorFlow` model whose versions become ``<name>/<version>/saved_model.pb``; its inputs and
+    outputs are those of the signature ``serving_default``. ``code`` is the directory beside the definition that becomes
+    ``code/``: ``inference.py`` with the handlers, ``requirements.txt``, ``lib/`` with the modules that they need. A
+    definition that binds a package to a name declares only that, and no model repository.
+
+    Raises:
+        DefinitionError: no models, one that is not a SavedModel, two of one name, or a setting that only Triton has.
+    """
+
+    models: Sequence[TensorFlow]
+    _: KW_ONLY
+    code: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        given = self.models
+        if not given:
+            raise DefinitionError("TensorFlowServing: it has no models")
+        for model in given:
+            _check_package_model(model)
+        names = [model.name for model in given]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DefinitionError(f"TensorFlowServing: two models are named {twice[0]!r}")
+        set_field(self, "models", tuple(replace(model, default_model_filename=VERSION_FOLDER) for model in given))
+
+
+def _check_package_model(model: Model) -> None:
+    if not isinstance(model, TensorFlow) or model.platform != "tensorflow_savedmodel":
+        raise DefinitionError(f"TensorFlowServing: {model.name} is not a SavedModel; give TensorFlow models")
+    if model.name == CODE:
+        raise DefinitionError(f"TensorFlowServing: a model cannot be named {CODE!r}, the directory of the handlers")
+    for setting in fields(model):
+        if setting.name not in _STATED and getattr(model, setting.name) != _get_default(setting):
+            raise DefinitionError(
+                f"TensorFlowServing: {model.name}: {setting.name} is a setting of Triton's; TensorFlow Serving is set "
+                "by the container's environment (SAGEMAKER_TFS_ENABLE_BATCHING and the like)"
+            )
+
+
+def _get_default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return field.default

@@ -1,4 +1,4 @@
-"""How a model is scheduled, placed, versioned and warmed up, as config.pbtxt declares it. This module does no I/O.
+"""Scheduling, placement, versions and warm-up of a model, as in config.pbtxt. This module does no I/O.
 
 Each class is the message of model_config.proto with that name (less its ``Model`` prefix), each field the field of that
 name. What these classes leave out is reached through a model's ``override``.
@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from tritonforge.datatypes import BY_CONFIG
+from tritonforge.datatypes import BY_CONFIG, describe_unknown
 from tritonforge.errors import DefinitionError
-from tritonforge.field_types import check_fields
+from tritonforge.field_types import check_fields, set_field
 from tritonforge.repository.definition.sources import File, as_file
-from tritonforge.repository.definition.tensors import check_dims, describe_data_type, frozen
+from tritonforge.repository.definition.tensors import check_dims
 
 __all__ = [
     "All",
@@ -50,7 +50,7 @@ class _Setting:
         check_fields(self)
         data_type = getattr(self, "data_type", "")
         if data_type and data_type not in BY_CONFIG:
-            raise DefinitionError(f"{type(self).__name__}: {describe_data_type(data_type)}")
+            raise DefinitionError(f"{type(self).__name__}: {describe_unknown(data_type)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +149,7 @@ class SequenceBatching(_Setting):
     iterative_sequence: bool = False
 
     def __post_init__(self) -> None:
-        # super() without arguments fails in a slotted dataclass: it is made anew after this body is compiled.
+        # super() without arguments fails in a slotted dataclass: its class is replaced after this body is compiled.
         _Setting.__post_init__(self)
         if self.direct is not None and self.oldest is not None:
             raise DefinitionError("SequenceBatching takes direct or oldest, not both")
@@ -260,7 +260,7 @@ class WarmupInput(_Setting):
     data: bytes | File | None = None
 
     def __post_init__(self) -> None:
-        frozen(self, "data", as_file(self.data))
+        set_field(self, "data", as_file(self.data))
         _Setting.__post_init__(self)
         given = [
             name for name in ("zero_data", "random_data", "input_data_file") if getattr(self, name) not in (None, False)
@@ -272,7 +272,7 @@ class WarmupInput(_Setting):
             )
         if (self.data is not None) != (self.input_data_file is not None):
             raise DefinitionError("a warm-up input's input_data_file and data come together: the name and the content")
-        frozen(self, "dims", check_dims(self.dims, "a warm-up input's dims"))
+        set_field(self, "dims", check_dims(self.dims, "a warm-up input's dims"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where a model's file comes from, as values. This module does no I/O."""
+"""The sources of model files, as values. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
 from tritonforge.errors import DefinitionError
-from tritonforge.field_types import check_fields
-from tritonforge.repository.definition.tensors import frozen
+from tritonforge.field_types import check_fields, set_field
 
 __all__ = ["S3", "Artifact", "Download", "File", "Function"]
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A model that a function of the definition makes with its framework, in a process of its own.
+    """A model that a function of the definition builds with its framework, in a process of its own.
 
     For TensorFlow, ``build()`` returns a ``keras.Model``, a ``tf.Module`` or any callable: it is called with tensors in
     the order of the model's ``input``, then those of its control inputs, and gives one tensor, a sequence in the order
     of its ``output``, or a mapping by output name. For ONNX it returns an ``onnx.ModelProto``. ``seed`` seeds Python,
-    numpy and the framework first, so that the same function gives the same weights. ``random_weights`` says that these
-    weights were never trained; every command that uses them tells so.
+    numpy and the framework first, so that the same function gives the same weights. ``random_weights``: the weights
+    were never trained; every command that uses them prints a note.
     """
 
     build: Callable[[], Any]
@@ -36,9 +35,9 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file, or the folder of a SavedModel, beside the definition.
+    """A file, or the directory of a SavedModel, beside the definition.
 
-    ``path`` is relative to the definition's folder, or absolute; it may be given as a `Path`. ``sha256`` (hex) is
+    ``path`` is relative to the definition's directory, or absolute; it may be given as a `Path`. ``sha256`` (hex) is
     compared when it is given.
     """
 
@@ -47,7 +46,7 @@ class File:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        frozen(self, "path", _as_text(self.path))
+        set_field(self, "path", _path_to_text(self.path))
         check_fields(self)
         if not self.path or "\0" in self.path:
             raise DefinitionError(f"File: path is {self.path!r} (expected the path of a file)")
@@ -56,17 +55,17 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file from an ``https://`` address, held to its ``sha256`` (hex) and kept in tritonforge's cache.
+    """A file from an ``https://`` address, checked by its ``sha256`` (hex) and kept in tritonforge's cache.
 
-    ``member`` names the file inside a tar archive. ``otherwise`` is what is used where the network cannot be reached;
-    the command says so plainly. Without it, no network is an ArtifactError.
+    ``member`` names the file inside a tar archive. ``fallback`` is used, with a note, if the address cannot be reached;
+    without it, that is an ArtifactError.
     """
 
     url: str
     _: KW_ONLY
     sha256: str
     member: str | None = None
-    otherwise: Function | None = None
+    fallback: Function | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -77,7 +76,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class S3:
-    """An object in S3, held to its ``sha256`` (hex) when given. Needs the ``aws`` extra."""
+    """An object in S3, checked by its ``sha256`` (hex) if given. Requires the ``aws`` extra."""
 
     uri: str
     _: KW_ONLY
@@ -95,12 +94,12 @@ Artifact: TypeAlias = Function | File | Download | S3
 
 def as_file(content: Any) -> Any:
     """Return a `File` for a `Path`, and everything else as it is."""
-    text = _as_text(content)
+    text = _path_to_text(content)
     return content if text is content else File(text)
 
 
-def _as_text(path: Any) -> Any:
-    """The text of a `Path`; this module does not import pathlib, as it touches no file."""
+def _path_to_text(path: Any) -> Any:
+    """Return the text of a `Path`; this module does not import pathlib."""
     return path.__fspath__() if hasattr(path, "__fspath__") and not isinstance(path, type) else path
 
 

@@ -168,7 +168,7 @@ def open_repository(path: Path) -> Iterator[LocalRepository]:
     if path.is_dir():
         yield LocalRepository(path, _read_content(path, size=None))
     elif path.is_file():
-        with temporary.folder("archive") as parent:
+        with temporary.open_directory("archive") as parent:
             folder = Path(parent) / "repository"
             unpack(path, folder)
             yield LocalRepository(folder, _read_content(folder, size=path.stat().st_size), archive=path)

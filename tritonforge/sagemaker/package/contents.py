@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from tritonforge.errors import PackageError
-from tritonforge.repository.build.manifest import RECORD, Entry, Record
-from tritonforge.repository.build.manifest import digest as record_digest
+from tritonforge.repository.build_tree import MANIFEST, BuildManifest, FileEntry
+from tritonforge.repository.build_tree import hash_tree as record_digest
 from tritonforge.validation.tree_reader import MAXIMAL_DEPTH, MAXIMAL_ENTRIES
 
 __all__ = [
@@ -137,7 +137,7 @@ def is_left_out(name: str, kind: str, *, top: bool) -> bool:
         return False
     if name in _LEFTOVERS or name.startswith(_LEFTOVER_STARTS) or name.endswith(_LEFTOVER_ENDS):
         return True
-    return top and (name == RECORD or name.startswith("."))
+    return top and (name == MANIFEST or name.startswith("."))
 
 
 class _Walk:
@@ -276,10 +276,10 @@ def read_recorded_hashes(repository: Path, files: Iterable[Item], *, untouched: 
     Size and modification time must be the recorded ones. ``untouched`` asks for more: nothing about the file changed
     after the record was written, as the system's own clock says, so that no edit can hide behind an old time.
     """
-    record = Record.read(repository)
+    record = BuildManifest.read(repository)
     if record is None:
         return {}
-    written = (repository / RECORD).stat().st_mtime_ns
+    written = (repository / MANIFEST).stat().st_mtime_ns
     found = {}
     for item in files:
         noted = record.files.get(item.path)
@@ -292,8 +292,8 @@ def read_recorded_hashes(repository: Path, files: Iterable[Item], *, untouched: 
 
 def compute_digest(hashes: Mapping[str, str], bare: Iterable[str] = ()) -> str:
     """The digest of files by path and SHA-256, and of directories that count though they are bare."""
-    entries = {path: Entry(0, 0, sha256) for path, sha256 in hashes.items()}
-    entries |= {f"{path}/": Entry(0, 0, _EMPTY) for path in bare}
+    entries = {path: FileEntry(0, 0, sha256) for path, sha256 in hashes.items()}
+    entries |= {f"{path}/": FileEntry(0, 0, _EMPTY) for path in bare}
     return record_digest(entries)
 
 

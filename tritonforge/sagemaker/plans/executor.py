@@ -298,7 +298,7 @@ def upload_repository(
     elif repository.archive is not None:
         _upload_archive(store, repository.archive, uri, digest, progress)
     else:
-        with temporary.folder("upload") as folder:
+        with temporary.open_directory("upload") as folder:
             progress.detail("compressing")
             package = write_package(repository.folder, Path(folder) / "model.tar.gz", on_progress=progress.moved)
             if package.digest != digest:

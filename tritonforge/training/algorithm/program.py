@@ -18,7 +18,7 @@ from typing import Final, NoReturn, TypeAlias
 
 from tritonforge.errors import DefinitionError, StoppedError, TritonForgeError
 from tritonforge.files import describe_error
-from tritonforge.module_loader import declared
+from tritonforge.module_loader import import_file
 from tritonforge.training.algorithm.container import Container
 from tritonforge.training.algorithm.declaration import Algorithm
 from tritonforge.training.algorithm.hyperparameters import Values
@@ -65,7 +65,7 @@ def load_algorithm(program: Path | str) -> Algorithm:
         raise DefinitionError(
             f"{program}: there is no {DECLARATION_FILE} in it; declare there what it takes: algorithm = Algorithm(...)"
         )
-    algorithm = getattr(declared(file, "it only declares an algorithm"), "algorithm", None)
+    algorithm = getattr(import_file(file, "it only declares an algorithm"), "algorithm", None)
     if not isinstance(algorithm, Algorithm):
         raise DefinitionError(f"{program}/{DECLARATION_FILE}: it binds no algorithm; write algorithm = Algorithm(...)")
     return algorithm

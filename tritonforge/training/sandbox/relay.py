@@ -148,7 +148,9 @@ class RequestGate:
         if request is None or None in headers:
             raise Refused(400, "this is not a request of HTTP/1.1")
         named = [(each["name"].decode(), each["value"].decode("latin-1").strip()) for each in headers if each]
-        if sentence := request_origin.refusal(named, port=self._port, target=request["target"].decode("latin-1")):
+        if sentence := request_origin.find_origin_error(
+            named, port=self._port, target=request["target"].decode("latin-1")
+        ):
             raise Refused(403, sentence)
         self._follow(named)
         return pending

@@ -47,7 +47,7 @@ def materials(job: TrainingJob, *, bucket: str) -> Iterator[Mapping[str, Materia
         DefinitionError: there are none, a manifest is wrong or lists a file that is not there, or a file's name is one
             that S3 does not take.
     """
-    with temporary.folder("training") as scratch:
+    with temporary.open_directory("training") as scratch:
         found: dict[str, Material] = {}
         for channel in local_channels(job):
             data = channel.data

@@ -41,7 +41,7 @@ class TritonPythonModel:
             incomplete = configuration.read_incomplete_config(config)
             data = _read_pipeline(incomplete)
             batch_size = None if _has_max_batch_size(incomplete.folder.parent) else dali_pipeline.parse(data).batch_size
-            complete_config(config, dali_pipeline.signature(data), batch_size)
+            complete_config(config, dali_pipeline.read_signature(data), batch_size)
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -52,9 +52,9 @@ class TritonPythonModel:
             self._configuration = config = configuration.read_arguments(args)
             config.refuse("split_along_outer_axis")
             data = _read_pipeline(config)
-            check_signature(config, dali_pipeline.signature(data))
+            check_signature(config, dali_pipeline.read_signature(data))
             if config.device is None and dali_pipeline.needs_gpu(data):
-                data = dali_pipeline.on_cpu(data)
+                data = dali_pipeline.move_to_cpu(data)
                 pb_utils.Logger.log_warn(f"model '{config.name}': its pipeline is made for a GPU and runs on the CPU")
             self._engine = Engine(
                 serialized=data,

@@ -60,7 +60,7 @@ class TritonPythonModel:
             self._graph.warm_up(self._configuration)
             sequence = self._configuration.sequence
             self._states = sequences.SequenceStates(self._configuration, time.monotonic) if sequence else None
-        tf_memory.give_back()
+        tf_memory.trim_heap()
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over as one batch."""

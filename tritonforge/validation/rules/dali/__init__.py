@@ -38,7 +38,7 @@ def _check_version(context: Context, model: ModelView, version: int) -> Iterator
     yield from file.check_origin(context, found.path, found.data)
     yield from device.check(context, model, found.data, path=found.path)
     try:
-        signature = dali_pipeline.signature(found.data)
+        signature = dali_pipeline.read_signature(found.data)
     except ArtifactError as error:
         yield tensors.FOREIGN_TYPE.finding(
             str(error), path=found.path, help="cast it inside the pipeline to a type that Triton has"

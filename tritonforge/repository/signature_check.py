@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from tritonforge.model_files.signature import Difference, Signature, TensorSpec, compare_signatures
-from tritonforge.repository.config.sequences import SequenceTensors, sequence_tensors
 from tritonforge.repository.definition.models import Model, TensorFlow
 from tritonforge.repository.definition.tensors import Input, Output
+from tritonforge.repository.model_config import SequenceTensors, list_sequence_tensors
 
-__all__ = ["build_specs", "check", "complete"]
+__all__ = ["build_specs", "check_signature", "complete_model"]
 
 _Model = TypeVar("_Model", bound=Model)
 _Tensor = TypeVar("_Tensor", Input, Output)
@@ -33,9 +33,9 @@ def build_specs(tensors: Sequence[Input | Output], *, batched: bool) -> list[Ten
     return specs
 
 
-def check(model: Model, found: Signature) -> list[str]:
+def check_signature(model: Model, found: Signature) -> list[str]:
     """Return one sentence for each difference between the definition and the file, with model, tensor, both values."""
-    sequence = sequence_tensors(model)
+    sequence = list_sequence_tensors(model)
     sentences = []
     # tensorflow.cc never calls TRITONBACKEND_StateNew, and counts no state among the inputs of a SavedModel.
     if sequence.state_inputs and isinstance(model, TensorFlow):
@@ -106,13 +106,13 @@ def _describe_mismatch(difference: Difference, model: Model, where: str) -> Iter
     yield f"{where} is stated with {field} {dims}{batch}, but its file has shape {shape}"
 
 
-def complete(model: _Model, found: Signature) -> _Model:
+def complete_model(model: _Model, found: Signature) -> _Model:
     """Return the model with each ``data_type`` and ``dims`` that it leaves out taken from the file.
 
     A model that lists no inputs, or no outputs, gets those of the file. What the file leaves open stays open.
     """
     batched = model.max_batch_size > 0
-    sequence = sequence_tensors(model)
+    sequence = list_sequence_tensors(model)
     fed_by_triton = {tensor.name for tensor in sequence.inputs}
     kept_by_triton = {tensor.name for tensor in sequence.state_outputs}
     inputs = model.input or [Input(tensor.name) for tensor in found.inputs if tensor.name not in fed_by_triton]

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.errors import ArtifactError, MissingExtraError
-from tritonforge.model_files import saved_model
-from tritonforge.repository.config.sequences import sequence_tensors
+from tritonforge.model_files.introspection import TENSORFLOW_TYPES
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.tensors import Input
+from tritonforge.repository.model_config import list_sequence_tensors
 
-__all__ = ["seeded", "write_graphdef", "write_saved_model"]
+__all__ = ["seed_frameworks", "write_graphdef", "write_saved_model"]
 
 
-def seeded(seed: int) -> None:
-    """Seed Python, numpy and TensorFlow, and ask TensorFlow for results that do not depend on the order of threads.
+def seed_frameworks(seed: int) -> None:
+    """Seed Python, numpy and TensorFlow, and make results independent of the order of threads.
 
-    This changes the whole process, which is why each artifact is made in one of its own.
+    This changes the whole process, which is why each artifact is built in one of its own.
     """
-    tf = _tensorflow()
+    tf = _import_tensorflow()
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
@@ -37,22 +37,22 @@ def write_graphdef(built: Any, model: Model, path: Path) -> None:
     ``built`` is a ``keras.Model``, a ``tf.Module`` or any callable. Its variables become constants. The nodes of inputs
     and outputs have exactly the names of ``model.input`` and ``model.output``.
     """
-    tf = _tensorflow()
+    tf = _import_tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    concrete = _traced(built, model).get_concrete_function()
-    names = _result_names(concrete)
+    concrete = _trace(built, model).get_concrete_function()
+    names = _list_result_names(concrete)
     frozen = convert_variables_to_constants_v2(concrete)
     graph = frozen.graph.as_graph_def()
     # The frozen function keeps the order of inputs and outputs; outputs are flattened by sorted key, as names is.
-    wanted = {tensor.op.name: name for tensor, name in zip(frozen.inputs, _argument_names(concrete), strict=True)}
+    wanted = {tensor.op.name: name for tensor, name in zip(frozen.inputs, _list_argument_names(concrete), strict=True)}
     for tensor, name in zip(frozen.outputs, names, strict=True):
         if tensor.op.type != "Identity":  # tf.function ends each output in an Identity of its own
             raise ArtifactError(f"{model.name}: output {name!r} ends in a {tensor.op.type}, which cannot be renamed")
         wanted[tensor.op.name] = name
     kept = [tensor.op.name for tensor in (*frozen.inputs, *frozen.outputs)]
     graph = tf.compat.v1.graph_util.extract_sub_graph(graph, kept)
-    _rename(graph, wanted)
+    _rename_nodes(graph, wanted)
     path.write_bytes(graph.SerializeToString(deterministic=True))
 
 
@@ -60,27 +60,27 @@ def write_saved_model(built: Any, model: Model, folder: Path) -> None:
     """Save what a function of the definition built as a SavedModel with the signature ``serving_default``.
 
     TensorFlow gives each SavedModel a random number (``uuid`` in ``fingerprint.pb``, fingerprint.proto); here it is
-    taken from the content, so that the same model gives the same files.
+    derived from the content, so that the same model gives the same files.
     """
-    tf = _tensorflow()
+    tf = _import_tensorflow()
     from tensorflow.core.protobuf import fingerprint_pb2
 
-    concrete = _traced(built, model).get_concrete_function()
+    concrete = _trace(built, model).get_concrete_function()
     module = tf.Module()
     # Not the tf.function itself: saving would trace it again, in a context of its own, and write both.
-    module.weights = _variables(concrete)
+    module.weights = _list_variables(concrete)
     if isinstance(built, tf.Module) and not isinstance(built, tf.keras.Model):
-        module.source = built  # what is no variable, a lookup table say, is found through the module that owns it
-    # A server asks for no gradients; to trace and write those that are not TensorFlow's own takes a third of the time.
+        module.source = built  # a lookup table, for example, is saved through the module that owns it
+    # A server computes no gradients; tracing and writing custom ones takes a third of the time.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete}, options=options)
     with suppress(OSError):  # not empty, or not there
         (folder / "assets").rmdir()  # an empty folder, which neither archives nor git would keep
     digest = hashlib.sha256()
-    for each in sorted(folder.rglob("*")):
-        if each.is_file() and each.name != "fingerprint.pb":
-            digest.update(each.relative_to(folder).as_posix().encode())
-            digest.update(each.read_bytes())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "fingerprint.pb":
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
     fingerprint = folder / "fingerprint.pb"
     if fingerprint.is_file():
         message = fingerprint_pb2.FingerprintDef.FromString(fingerprint.read_bytes())
@@ -88,10 +88,10 @@ def write_saved_model(built: Any, model: Model, folder: Path) -> None:
         fingerprint.write_bytes(message.SerializeToString(deterministic=True))
 
 
-def _traced(built: Any, model: Model) -> Any:
-    """A `tf.function` over the model whose arguments and results have the definition's names."""
-    tf = _tensorflow()
-    specs = _specs(built, model)
+def _trace(built: Any, model: Model) -> Any:
+    """Return a `tf.function` of the model whose arguments and results have the definition's names."""
+    tf = _import_tensorflow()
+    specs = _build_specs(built, model)
     keras = isinstance(built, tf.keras.Model)
     if not callable(built):
         raise ArtifactError(f"{model.name}: its function gave a {type(built).__name__}, which cannot be called")
@@ -101,48 +101,51 @@ def _traced(built: Any, model: Model) -> Any:
             results = built(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
         else:
             results = built(*tensors)
-        return _named(results, built, model)
+        return _name_results(results, built, model)
 
     # autograph off: the function is called as it is; keras and user code decide on their own control flow.
     return tf.function(serve, input_signature=specs, autograph=False)
 
 
-def _specs(built: Any, model: Model) -> list[Any]:
-    tf = _tensorflow()
-    own = _own_inputs(built) if isinstance(built, tf.keras.Model) else []
-    # TensorFlow keeps no implicit state, so controls are all that Triton adds (see `agreement`).
-    controls = sequence_tensors(model).controls
+def _build_specs(built: Any, model: Model) -> list[Any]:
+    tf = _import_tensorflow()
+    own = _list_own_inputs(built) if isinstance(built, tf.keras.Model) else []
+    # TensorFlow keeps no implicit state, so controls are all that Triton adds (see `signature_check`).
+    controls = list_sequence_tensors(model).controls
     names = {control.name for control in controls}
-    stated = [*(model.input or [Input(str(each.name)) for each in own if str(each.name) not in names]), *controls]
+    inputs = model.input or [Input(str(tensor.name)) for tensor in own if str(tensor.name) not in names]
+    stated = [*inputs, *controls]
     if not stated:
         raise ArtifactError(f"{model.name}: its function gave a {type(built).__name__}; state the model's inputs")
     specs = []
-    numbers = {name: number for number, name in saved_model.DATA_TYPES.items()}
-    for index, each in enumerate(stated):
-        dims = each.reshape if each.reshape is not None else each.dims
-        if (dims is None or each.data_type is None) and index >= len(own):
-            raise ArtifactError(f"{model.name}: input {each.name!r} needs data_type and dims to call its function with")
+    numbers = {name: number for number, name in TENSORFLOW_TYPES.items()}
+    for index, tensor in enumerate(stated):
+        dims = tensor.reshape if tensor.reshape is not None else tensor.dims
+        if (dims is None or tensor.data_type is None) and index >= len(own):
+            raise ArtifactError(
+                f"{model.name}: input {tensor.name!r} needs data_type and dims to call its function with"
+            )
         if dims is not None:
             shape = [None if extent == -1 else extent for extent in dims]
             shape = [None, *shape] if model.max_batch_size > 0 else shape
         else:
             shape = list(own[index].shape)
-        dtype = tf.as_dtype(own[index].dtype if each.data_type is None else numbers[each.data_type])
-        specs.append(tf.TensorSpec(shape, dtype, name=each.name))
+        dtype = tf.as_dtype(own[index].dtype if tensor.data_type is None else numbers[tensor.data_type])
+        specs.append(tf.TensorSpec(shape, dtype, name=tensor.name))
     return specs
 
 
-def _own_inputs(built: Any) -> list[Any]:
-    """The symbolic inputs of a Keras model; none where it was never called or built."""
+def _list_own_inputs(built: Any) -> list[Any]:
+    """Return the symbolic inputs of a Keras model; none where it was never called or built."""
     try:
         return list(built.inputs or ())
     except (AttributeError, ValueError):  # a subclassed model has none
         return []
 
 
-def _named(results: Any, built: Any, model: Model) -> dict[str, Any]:
-    tf = _tensorflow()
-    stated = [each.name for each in model.output]
+def _name_results(results: Any, built: Any, model: Model) -> dict[str, Any]:
+    tf = _import_tensorflow()
+    stated = [output.name for output in model.output]
     if isinstance(results, Mapping):
         given = {str(name): tensor for name, tensor in results.items()}
         missing = [name for name in stated if name not in given]
@@ -162,34 +165,34 @@ def _named(results: Any, built: Any, model: Model) -> dict[str, Any]:
     return {name: tf.convert_to_tensor(tensor) for name, tensor in chosen.items()}
 
 
-def _variables(concrete: Any) -> list[Any]:
-    """The variables a function reads, in the order in which it met them; TensorFlow's own list of them has no order."""
+def _list_variables(concrete: Any) -> list[Any]:
+    """Return the variables of a function in the order of its first reads; TensorFlow's own list has no order."""
     by_handle = {id(variable.handle): variable for variable in concrete.graph.variables}
     return [by_handle[id(tensor)] for tensor in concrete.captured_inputs if id(tensor) in by_handle]
 
 
-def _argument_names(concrete: Any) -> list[str]:
+def _list_argument_names(concrete: Any) -> list[str]:
     return [str(spec.name) for spec in concrete.structured_input_signature[0]]
 
 
-def _result_names(concrete: Any) -> list[str]:
+def _list_result_names(concrete: Any) -> list[str]:
     return sorted(concrete.structured_outputs)
 
 
-def _rename(graph: Any, wanted: Mapping[str, str]) -> None:
-    """Give nodes the names ``wanted`` (old -> new) in place; a node that has such a name already makes room."""
+def _rename_nodes(graph: Any, wanted: Mapping[str, str]) -> None:
+    """Rename nodes in place by ``wanted`` (old -> new); another node that has a new name gets a free one."""
     names = {node.name for node in graph.node}
     renamed = dict(wanted)
     for new in wanted.values():
         if new in names and new not in wanted:
-            room = f"{new}/inner"
-            while room in names or room in wanted.values():
-                room += "_"
-            renamed[new] = room
+            free = f"{new}/inner"
+            while free in names or free in wanted.values():
+                free += "_"
+            renamed[new] = free
     for node in graph.node:
         node.name = renamed.get(node.name, node.name)
         for index, reference in enumerate(node.input):
-            node.input[index] = _renamed_reference(reference, renamed)
+            node.input[index] = _rename_reference(reference, renamed)
         if "_class" in node.attr:
             places = node.attr["_class"].list.s
             for index, place in enumerate(places):
@@ -198,14 +201,14 @@ def _rename(graph: Any, wanted: Mapping[str, str]) -> None:
                     places[index] = f"loc:@{renamed.get(name, name)}".encode()
 
 
-def _renamed_reference(reference: str, renamed: Mapping[str, str]) -> str:
-    """``name``, ``name:1`` or ``^name``, as node.input writes them (graph.proto `NodeDef.input`)."""
+def _rename_reference(reference: str, renamed: Mapping[str, str]) -> str:
+    """Rename ``name``, ``name:1`` or ``^name``, as node.input writes them (graph.proto `NodeDef.input`)."""
     control = "^" if reference.startswith("^") else ""
     name, colon, port = reference[len(control) :].partition(":")
     return f"{control}{renamed.get(name, name)}{colon}{port}"
 
 
-def _tensorflow() -> Any:
+def _import_tensorflow() -> Any:
     try:
         import tensorflow as tf
     except ImportError as error:
