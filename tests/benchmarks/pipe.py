@@ -33,19 +33,19 @@ import sys, threading
 from pathlib import Path
 from tritonforge.transform import LocalStore
 from tritonforge.training.job import Channel, S3Data, Source
-from tritonforge.training.job.epochs import collect
-from tritonforge.training.job.epochs import Epochs
-from tritonforge.training.job.channel_setup import Feeder
+from tritonforge.training.job.epochs import EpochStreams, build_index
+from tritonforge.training.job.channel_setup import PipeWriter
 folder, names, ended = Path(sys.argv[1]), tuple(sys.argv[2:]), threading.Event()
 data = S3Data(uri=str(folder / "manifest"), data_type="AugmentedManifestFile", attribute_names=names)
 channel = Channel(name="train", source=Source(s3=data), record_wrapper_type="RecordIO")
-entries = collect(channel, data, LocalStore(), folder / "entries", ended)
-feeder = Feeder(Epochs(channel, data, entries, LocalStore(), ended), folder, failed=sys.exit, ahead=False)
-feeder.start()
+index = build_index(channel, data, LocalStore(), folder / "entries", ended)
+streams = EpochStreams(channel, data, index, LocalStore(), ended)
+writer = PipeWriter(streams, folder, on_error=sys.exit, ahead=False)
+writer.start()
 print("begun", flush=True)
 sys.stdin.read()
 ended.set()
-feeder.end()
+writer.end()
 """
 
 

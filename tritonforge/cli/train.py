@@ -122,7 +122,7 @@ def train(
             output=job.output if target is None else replace(job.output, uri=str(kept.out)),
             checkpoint_config=job.checkpoint_config or CheckpointConfig(uri=str(kept.checkpoints)),
         )
-        place = SchemeStore(lambda: fleet.objects(flags))
+        store = SchemeStore(lambda: fleet.objects(flags))
         with signals() as stop, _shown() as display:
             stop.working = True
             for sentence in describe_sharing(network=network, limit=limit):
@@ -130,17 +130,17 @@ def train(
             outcome = run_training_job(
                 local,
                 program=program,
-                place=place,
+                store=store,
                 work=kept.run,
                 pack=pack,
-                line=display.line,
-                metric=display.metric,
-                phase=display.phase,
+                on_line=display.line,
+                on_metric=display.metric,
+                on_phase=display.phase,
                 stop=stop.event,
                 network=network,
-                grace=grace,
-                limit=limit,
-                limited=display.limited,
+                stop_seconds=grace,
+                limits=limit,
+                on_limit=display.limited,
             )
             stop.working = False
         if target is not None and outcome.state != "Failed":
@@ -150,7 +150,7 @@ def train(
         else:
             kept.clear()
     _report(outcome, job, report, kept)
-    if outcome.state == "Stopped" and outcome.why_stopped == "stop":
+    if outcome.state == "Stopped" and outcome.stop_reason == "stop":
         return _STOPPED
     return 0 if outcome.state == "Completed" else 1
 
@@ -330,7 +330,7 @@ def _report(outcome: Outcome, job: TrainingJob, report: str, kept: _Kept) -> Non
         told: Mapping[str, Any] = {
             "job": job.name,
             "state": outcome.state,
-            "why_stopped": outcome.why_stopped or None,
+            "why_stopped": outcome.stop_reason or None,
             "failure": outcome.failure or None,
             "exit_code": outcome.exit_code,
             "seconds": round(outcome.seconds, 3),
@@ -350,7 +350,7 @@ def _report(outcome: Outcome, job: TrainingJob, report: str, kept: _Kept) -> Non
         err.print(f"[yellow]note:[/yellow] {escape(note)}")
     if outcome.failure:
         err.print(f"[red]error:[/red] {shown(outcome.failure)}")
-    if outcome.why_stopped == "MaxRuntimeExceeded":
+    if outcome.stop_reason == "MaxRuntimeExceeded":
         err.print(f"[red]error:[/red] the job was stopped after {job.max_runtime} s, its MaxRuntimeInSeconds")
     if kept.checkpoints.is_dir():
         told_where = (

@@ -129,37 +129,37 @@ class FakeTrainer:
         job: TrainingJob,
         *,
         program: Path,
-        place: ObjectStore,
+        store: ObjectStore,
         work: Path,
         pack: Callable[[Path, Path], None],
-        line: Callable[[str], None] | None = None,
-        metric: Callable[[MetricValue], None] | None = None,
-        phase: Callable[[Phase], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
+        on_metric: Callable[[MetricValue], None] | None = None,
+        on_phase: Callable[[Phase], None] | None = None,
         stop: threading.Event | None = None,
         kill: threading.Event | None = None,
         arn: str = "",
     ) -> Outcome:
         """Go through the phases of a job."""
-        assert line is not None
-        assert metric is not None
-        assert phase is not None
+        assert on_line is not None
+        assert on_metric is not None
+        assert on_phase is not None
         assert stop is not None
         self.started.append(job)
-        phase("Downloading")
-        phase("Training")
-        line(f"a stand-in for {program.name} trains {arn}")
+        on_phase("Downloading")
+        on_phase("Training")
+        on_line(f"a stand-in for {program.name} trains {arn}")
         for each in (job.algorithm and job.algorithm.metric_definitions) or ():
-            metric(MetricValue(each.name, 0.5, time.time()))
+            on_metric(MetricValue(each.name, 0.5, time.time()))
         while not self.gate.is_set() and not stop.wait(_PERIOD):
             continue
         outcome = self.ends(job)
         if outcome is not None:
             return outcome
-        phase("Uploading")
+        on_phase("Uploading")
         folder = work / "model"
         folder.mkdir(parents=True)
         (folder / "model.json").write_text(json.dumps(job.hyperparameters or {}), encoding="utf-8")
         archive = work / "model.tar.gz"
         pack(folder, archive)
-        place.put(archive, job.artifact_uri)
+        store.put(archive, job.artifact_uri)
         return Outcome(state="Stopped" if stop.is_set() else "Completed", exit_code=0, artifact=job.artifact_uri)

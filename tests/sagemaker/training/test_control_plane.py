@@ -114,7 +114,7 @@ def test_stop_and_its_waiter(desk: Any, trainer: Any, refused: Any) -> None:
 def test_time_that_is_over_and_failures(desk: Any, trainer: Any) -> None:
     """MaxRuntimeExceeded, the failure file's text with the exit code, a data failure, and the waiter's verdict."""
     ends = {
-        "over": Outcome(state="Stopped", why_stopped="MaxRuntimeExceeded", exit_code=0),
+        "over": Outcome(state="Stopped", stop_reason="MaxRuntimeExceeded", exit_code=0),
         "wrong": Outcome(state="Failed", failure="epochs is no number", exit_code=1),
         "killed": Outcome(state="Failed", failure="", exit_code=-9),
         "long": Outcome(state="Failed", failure="x" * 1024, exit_code=1),
@@ -210,7 +210,7 @@ def test_what_aws_refuses_is_refused(desk: Any, refused: Any) -> None:
     assert "either TrainingImage or AlgorithmName" in refusal(AlgorithmSpecification=both)
     named = {"AlgorithmName": "absent", "TrainingInputMode": "File"}
     assert refusal(AlgorithmSpecification=named) == f"Algorithm {PREFIX}:algorithm/absent does not exist."
-    assert "the job asks for 2 instances; on this machine it has one" in refusal(
+    assert "the job requests 2 instances, and this machine is one" in refusal(
         ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 1}
     )
     shared = {"FileSystemId": "fs-12345678901", "FileSystemAccessMode": "ro", "FileSystemType": "EFS"}

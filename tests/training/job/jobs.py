@@ -80,7 +80,7 @@ def trained(
     folder: Path,
     script: str,
     *channels: Channel,
-    place: Any = None,
+    store: Any = None,
     job: dict[str, Any] | None = None,
     algorithm: dict[str, Any] | None = None,
     **given: Any,
@@ -102,10 +102,10 @@ def trained(
     ran.outcome = run_training_job(
         TrainingJob(**described),
         program=program(folder, script),
-        place=LocalStore() if place is None else place,
+        store=LocalStore() if store is None else store,
         work=work,
-        metric=ran.measured.append,
-        **{"line": ran.lines.append, "phase": ran.phases.append, "pack": pack, "grace": 5.0, **given},
+        on_metric=ran.measured.append,
+        **{"on_line": ran.lines.append, "on_phase": ran.phases.append, "pack": pack, "stop_seconds": 5.0, **given},
     )
     assert not [each for each in threading.enumerate() if each.name.startswith("training-feeder")]
     return ran

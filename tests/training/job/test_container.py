@@ -91,7 +91,7 @@ def test_files_keep_the_structure_below_the_prefix(tmp_path: Path) -> None:
         channel("s3://b/in/", "all", mode="File"),
         channel("s3://b/in/1.jpg", "one", mode="File"),
         channel("s3://b/m.manifest", "some", mode="File", data_type="ManifestFile"),
-        place=place,
+        store=place,
     )
     assert (ran.model / "list").read_text().split() == [
         "./all/1.jpg",
@@ -120,7 +120,7 @@ def test_fast_files_are_there_to_be_read_only(tmp_path: Path) -> None:
     place = Memory({"s3://b/in/a/1": b"far"})
     ran = trained(
         tmp_path / "second", script.replace("near far", "far"), channel("s3://b/in/", "far", mode="FastFile"),
-        place=place,
+        store=place,
     )  # fmt: skip
     assert ((ran.model / "read").read_bytes(), ran.lines) == (b"far", [])
     assert ran.outcome.notes == ("channel far: FastFile was copied before the program started",)

@@ -43,7 +43,7 @@ def test_a_model_may_go_as_files(tmp_path: Path) -> None:
     place = Memory({})
     output = Output(uri="s3://b/out/", compression_type="NONE")
     script = "mkdir model/1; echo x > model/1/w; ln -s /etc/passwd model/link"
-    ran = trained(tmp_path, script, place=place, job={"output": output})
+    ran = trained(tmp_path, script, store=place, job={"output": output})
     assert ran.outcome.artifact == "s3://b/out/job/output/model/"
     assert place.objects == {"s3://b/out/job/output/model/1/w": b"x\n"}
 
@@ -81,13 +81,13 @@ def test_a_program_that_fails_says_why(tmp_path: Path, script: str, code: int, s
 def stopped(folder: Path, script: str, **given: Any) -> Any:
     """A job that is stopped at its first line."""
     stop = threading.Event()
-    return trained(folder, script, stop=stop, line=lambda _: stop.set(), **given)
+    return trained(folder, script, stop=stop, on_line=lambda _: stop.set(), **given)
 
 
 def test_a_stop_is_sigterm_and_keeps_the_model(tmp_path: Path) -> None:
     """The program saves what it has and ends; the job is Stopped with a model."""
     ran = stopped(tmp_path, SAVING)
-    assert (ran.outcome.state, ran.outcome.why_stopped, ran.outcome.exit_code) == ("Stopped", "stop", 0)
+    assert (ran.outcome.state, ran.outcome.stop_reason, ran.outcome.exit_code) == ("Stopped", "stop", 0)
     assert ran.phases == ["Starting", "Downloading", "Training", "Stopping", "Uploading"]
     assert members(ran.outcome.artifact) == ["weights"]
 
@@ -95,7 +95,7 @@ def test_a_stop_is_sigterm_and_keeps_the_model(tmp_path: Path) -> None:
 def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     """After the grace it is SIGKILL; what it had written is kept."""
     began = time.monotonic()
-    ran = stopped(tmp_path, STUBBORN, grace=0.3)
+    ran = stopped(tmp_path, STUBBORN, stop_seconds=0.3)
     assert time.monotonic() - began < 5
     assert (ran.outcome.state, ran.outcome.exit_code) == ("Stopped", 137)
     assert members(ran.outcome.artifact) == ["weights"]
@@ -110,7 +110,9 @@ def test_who_cannot_wait_kills(tmp_path: Path) -> None:
             kill.set()
 
     began = time.monotonic()
-    ran = trained(tmp_path, STUBBORN, stop=stop, kill=kill, grace=60.0, line=lambda _: stop.set(), phase=phase)
+    ran = trained(
+        tmp_path, STUBBORN, stop=stop, kill=kill, stop_seconds=60.0, on_line=lambda _: stop.set(), on_phase=phase
+    )
     assert time.monotonic() - began < 30
     assert (ran.outcome.state, ran.outcome.exit_code, ran.outcome.artifact) == ("Stopped", 137, None)
 
@@ -118,7 +120,7 @@ def test_who_cannot_wait_kills(tmp_path: Path) -> None:
 def test_its_time_is_up(tmp_path: Path) -> None:
     """MaxRuntimeInSeconds ends a job as a stop does, and says so."""
     ran = trained(tmp_path, SAVING, job={"stopping_condition": StoppingCondition(max_runtime_in_seconds=1)})
-    assert (ran.outcome.state, ran.outcome.why_stopped) == ("Stopped", "MaxRuntimeExceeded")
+    assert (ran.outcome.state, ran.outcome.stop_reason) == ("Stopped", "MaxRuntimeExceeded")
     assert members(ran.outcome.artifact) == ["weights"]
     assert 1 <= ran.outcome.seconds < 4
 
@@ -134,14 +136,14 @@ def test_a_stop_before_the_program_starts(tmp_path: Path, mode: str) -> None:
 
     place = Slow({"s3://b/m": b'{"a":1}\n' * 10})
     one = channel("s3://b/m", mode=mode, names=["a"] if mode == "Pipe" else ())
-    ran = trained(tmp_path, "echo started", one, place=place, stop=stop)
+    ran = trained(tmp_path, "echo started", one, store=place, stop=stop)
     assert (ran.outcome.state, ran.outcome.exit_code, ran.lines) == ("Stopped", None, [])
 
 
 def test_a_stop_just_before_the_program_starts(tmp_path: Path) -> None:
     """With nothing to copy a stop is seen all the same."""
     stop = threading.Event()
-    ran = trained(tmp_path, "echo started", stop=stop, phase=lambda name: name == "Downloading" and stop.set())
+    ran = trained(tmp_path, "echo started", stop=stop, on_phase=lambda name: name == "Downloading" and stop.set())
     assert (ran.outcome.state, ran.outcome.exit_code, ran.lines) == ("Stopped", None, [])
 
 
@@ -172,7 +174,7 @@ def test_an_error_of_who_listens_is_raised_and_the_program_ends(tmp_path: Path) 
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        trained(tmp_path, "echo x; exit 0", line=line)
+        trained(tmp_path, "echo x; exit 0", on_line=line)
 
 
 def running(mark: str) -> list[str]:
@@ -197,7 +199,7 @@ def test_a_tool_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
         from tests.training.job.jobs import channel, trained
         folder = pathlib.Path(sys.argv[1])
         trained(folder, "exec 3< input/data/train_0; echo begun; sleep {mark}", channel(folder / "in"),
-                line=lambda text: print(text, flush=True))
+                on_line=lambda text: print(text, flush=True))
     """)
     tool = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert tool.stdout is not None

@@ -26,7 +26,7 @@ MANIFEST = b'{"source-ref":"s3://b/1.jpg","label":1}\n{"source-ref":"s3://b/2.jp
 def failure(folder: Path, place: Memory, *, script: str = READER, **members: Any) -> str:
     """The sentence of a job over an augmented manifest at s3://b/m."""
     members = {"names": ["source-ref", "label"], "record_wrapper_type": "RecordIO", **members}
-    ran = trained(folder, script, channel("s3://b/m", **members), place=place)
+    ran = trained(folder, script, channel("s3://b/m", **members), store=place)
     assert ran.outcome.state == "Failed"
     assert ran.outcome.artifact is None
     # The file that a program's sentence would be in has the job's.
@@ -39,7 +39,7 @@ def test_a_missing_picture_is_the_sentence_and_the_program_is_told(tmp_path: Pat
     place = Memory({"s3://b/m": MANIFEST, "s3://b/1.jpg": b"one"})
     ran = trained(
         tmp_path, READER, channel("s3://b/m", names=["source-ref", "label"], record_wrapper_type="RecordIO"),
-        place=place,
+        store=place,
     )  # fmt: skip
     assert ran.outcome.failure == (
         "ClientError: channel train: s3://b/m: line 2: s3://b/2.jpg: there is no such object"
@@ -115,7 +115,7 @@ def test_a_read_that_is_cut_off_goes_on(tmp_path: Path) -> None:
         "cat input/data/train_0 > model/0; cp input/data/files/a model/1",
         channel("s3://b/in/"),
         channel("s3://b/in/", "files", mode="File"),
-        place=place,
+        store=place,
     )
     assert ran.outcome.state == "Completed"
     assert (ran.model / "0").read_bytes() == (ran.model / "1").read_bytes() == content
@@ -130,7 +130,7 @@ def test_an_object_that_stays_short_is_told(tmp_path: Path, mode: str) -> None:
         def open(self, uri: str, offset: int = 0, *, size: int = 1 << 16) -> Iterator[bytes]:
             yield from [self.objects[uri][offset:4]] if offset < 4 else []
 
-    ran = trained(tmp_path, READER, channel("s3://b/in/", mode=mode), place=Short({"s3://b/in/a": b"123456"}))
+    ran = trained(tmp_path, READER, channel("s3://b/in/", mode=mode), store=Short({"s3://b/in/a": b"123456"}))
     assert ran.outcome.failure == "ClientError: channel train: s3://b/in/a: it was cut off after 4 of 6 bytes"
 
 
@@ -140,7 +140,7 @@ def test_a_reader_that_left_never_misses_what_is_not_there(tmp_path: Path) -> No
     lines = [f'{{"source-ref":"s3://b/{number}.jpg"}}\n'.encode() for number in range(4)]
     place = Memory({"s3://b/m": b"".join(lines), **pictures})
     script = "head -c 1000 input/data/train_0 > model/0; head -c 1000 input/data/train_1 > model/1"
-    ran = trained(tmp_path, script, channel("s3://b/m", names=["source-ref"]), place=place)
+    ran = trained(tmp_path, script, channel("s3://b/m", names=["source-ref"]), store=place)
     assert ran.outcome.state == "Completed", ran.outcome.failure
 
 
@@ -149,7 +149,7 @@ def test_nothing_below_a_prefix_is_told(tmp_path: Path) -> None:
     place = Memory({"s3://b/in/": b""})
     for mode in ("Pipe", "File"):
         (tmp_path / mode).mkdir()
-        ran = trained(tmp_path / mode, READER, channel("s3://b/in/", mode=mode), place=place)
+        ran = trained(tmp_path / mode, READER, channel("s3://b/in/", mode=mode), store=place)
         assert ran.outcome.failure == "ClientError: channel train: s3://b/in/: there is nothing in it"
 
 
@@ -158,14 +158,14 @@ def test_nothing_below_a_prefix_is_told(tmp_path: Path) -> None:
     [
         (["a", "a/b"], "another object lies at its path"),
         (["a/b", "a//b"], "another object lies at its path"),
-        (["../../x"], "its key is no path of a file"),
+        (["../../x"], "its key is not a valid path of a file"),
         (["x" * 300], "longer than a file's name may be"),
     ],
 )
 def test_keys_that_no_files_can_have_are_told(tmp_path: Path, keys: list[str], sentence: str) -> None:
     """In File mode a key becomes a path below the channel's folder, and nowhere else."""
     place = Memory({f"s3://b/in/{key}": b"x" for key in keys})
-    ran = trained(tmp_path, READER, channel("s3://b/in/", mode="File"), place=place)
+    ran = trained(tmp_path, READER, channel("s3://b/in/", mode="File"), store=place)
     assert sentence in ran.outcome.failure
 
 
@@ -175,7 +175,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
-        ran = trained(tmp_path, READER, channel("s3://b/in/", mode="File"), place=place)
+        ran = trained(tmp_path, READER, channel("s3://b/in/", mode="File"), store=place)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert ran.outcome.failure.startswith("ClientError: the input cannot be kept on this machine: ")
@@ -189,7 +189,7 @@ def test_a_store_that_takes_no_output_is_told_at_once(tmp_path: Path) -> None:
         def check(self, uri: str) -> None:
             raise StoreError(f"{uri}: no such bucket", permanent=True)
 
-    ran = trained(tmp_path, READER, place=Closed({}))
+    ran = trained(tmp_path, READER, store=Closed({}))
     assert ran.outcome.failure == f"ClientError: {tmp_path}/out: no such bucket"
 
 
@@ -200,7 +200,7 @@ def test_a_model_that_cannot_be_uploaded_is_a_failure(tmp_path: Path) -> None:
         def put(self, content: Path | bytes, uri: str) -> None:
             raise StoreError(f"{uri}: the output cannot be written: denied")
 
-    ran = trained(tmp_path, "echo x > model/x", place=Lost({}))
+    ran = trained(tmp_path, "echo x > model/x", store=Lost({}))
     assert "the model cannot be uploaded" in ran.outcome.failure
 
 
@@ -210,7 +210,7 @@ def test_a_model_that_cannot_be_uploaded_is_a_failure(tmp_path: Path) -> None:
         ({"channels": (channel("in", mode="File", compression_type="Gzip"),)}, "Gzip is for Pipe mode only"),
         ({"channels": (channel("m", names=["a"], compression_type="Gzip"),)}, "is not documented"),
         ({"channels": (channel("in", "a"), channel("in", "a_0", mode="File"))}, "where epoch 0 of a is"),
-        ({"resources": Resources(instance_type="ml.m5.large", instance_count=2)}, "asks for 2 instances"),
+        ({"resources": Resources(instance_type="ml.m5.large", instance_count=2)}, "requests 2 instances"),
         (
             {
                 "resources": Resources(
@@ -220,7 +220,7 @@ def test_a_model_that_cannot_be_uploaded_is_a_failure(tmp_path: Path) -> None:
                     )
                 )
             },
-            "asks for 2 instances",
+            "requests 2 instances",
         ),
     ],
 )
@@ -244,7 +244,7 @@ def test_a_folder_without_a_program_is_refused(tmp_path: Path) -> None:
                 output=jobs.Output(uri="o"),
             ),
             program=made,
-            place=Memory({}),
+            store=Memory({}),
             work=tmp_path,
             pack=jobs.pack,
         )

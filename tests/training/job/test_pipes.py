@@ -89,7 +89,7 @@ def test_objects_of_a_prefix_are_wrapped_whole_and_unpacked(tmp_path: Path) -> N
 def test_a_manifest_of_objects_comes_in_its_own_order(tmp_path: Path) -> None:
     """ManifestFile: the objects as they are listed, not as they sort."""
     place = Memory({"s3://b/m": b'[{"prefix":"s3://b/in/"},"z","a"]', "s3://b/in/a": b"A", "s3://b/in/z": b"Z"})
-    ran = trained(tmp_path, TWO, channel("s3://b/m", data_type="ManifestFile"), place=place)
+    ran = trained(tmp_path, TWO, channel("s3://b/m", data_type="ManifestFile"), store=place)
     assert (ran.model / "1").read_bytes() == b"ZA"
 
 
@@ -149,7 +149,7 @@ def test_a_far_store_is_read_ahead_in_order(tmp_path: Path) -> None:
 
     place = Slow({f"s3://b/in/{number:03}": f"{number:03}".encode() for number in range(60)})
     one = channel("s3://b/in/")
-    ran = trained(tmp_path, "cat input/data/train_0 > model/0", one, place=SchemeStore(lambda: place))
+    ran = trained(tmp_path, "cat input/data/train_0 > model/0", one, store=SchemeStore(lambda: place))
     assert (ran.model / "0").read_bytes() == b"".join(place.objects[f"s3://b/in/{each:03}"] for each in range(60))
     assert place.most > 2
 
@@ -178,7 +178,7 @@ def test_an_object_of_any_size_is_never_held(tmp_path: Path) -> None:
         stop.set()
 
     script = "exec 3< input/data/train_0; head -c 10 <&3 > model/x; echo begun; sleep 20"
-    ran = trained(tmp_path, script, channel("s3://b/m", names=["a-ref"]), place=place, line=line, stop=stop)
+    ran = trained(tmp_path, script, channel("s3://b/m", names=["a-ref"]), store=place, on_line=line, stop=stop)
     assert ran.outcome.state == "Stopped"
     assert 0 < read[0] < 16 << 20
 
@@ -187,5 +187,5 @@ def test_frames_are_those_of_the_reader(tmp_path: Path) -> None:
     """A value is exactly one RecordIO record on the wire: no more bytes, no fewer."""
     place = Memory({"s3://b/m": b'{"a":"hello","b":1}\n'})
     one = channel("s3://b/m", names=["a", "b"], record_wrapper_type="RecordIO")
-    ran = trained(tmp_path, TWO, one, place=place)
+    ran = trained(tmp_path, TWO, one, store=place)
     assert (ran.model / "0").read_bytes() == frame_recordio(b"hello") + frame_recordio(b"1")

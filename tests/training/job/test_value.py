@@ -148,7 +148,7 @@ AUGMENTED = {"S3DataType": "AugmentedManifestFile"}
         (channel(InstanceGroupNames=["g"]), "InstanceGroupNames has g"),
         (channel(DataSource={}), "its DataSource must have one of"),
         (changed(InputDataConfig=[channel()["InputDataConfig"][0]] * 2), "2 channels that are called train"),
-        (changed(AlgorithmSpecification={"TrainingInputMode": "File"}), "none is given"),
+        (changed(AlgorithmSpecification={"TrainingInputMode": "File"}), "neither is given"),
         (changed(AlgorithmSpecification=None), "AlgorithmSpecification is missing"),
         (
             changed(
@@ -174,10 +174,10 @@ AUGMENTED = {"S3DataType": "AugmentedManifestFile"}
                     "MetricDefinitions": [{"Name": "m", "Regex": "(("}],
                 }
             ),
-            "no regular expression",
+            "not a regular expression",
         ),
         (changed(EnableManagedSpotTraining=True), "needs StoppingCondition.MaxWaitTimeInSeconds"),
-        (changed(StoppingCondition={"MaxWaitTimeInSeconds": 5}), "which is 86400 where nothing is said"),
+        (changed(StoppingCondition={"MaxWaitTimeInSeconds": 5}), "which is 86400 by default"),
         (changed(StoppingCondition={"MaxRuntimeInSeconds": 10**7}), "28 days"),
         (changed(ResourceConfig={}), "names no instances"),
         (changed(ResourceConfig={"InstanceType": "ml.m5.large"}), "InstanceCount must be at least 1"),
@@ -186,7 +186,7 @@ AUGMENTED = {"S3DataType": "AugmentedManifestFile"}
                 {"InstanceType": "ml.m5.large", "InstanceCount": 1, "InstanceGroupName": "g"}]}),
             "cannot be used together with InstanceGroups",
         ),
-        (changed(ResourceConfig={"SelectedInstanceType": "ml.m5.large"}), "cannot be asked for"),
+        (changed(ResourceConfig={"SelectedInstanceType": "ml.m5.large"}), "cannot be requested"),
         (changed(CheckpointConfig={"S3Uri": "s3://b/c", "LocalPath": "/opt/ml/model/c"}), "apart from SageMaker's"),
         (changed(CheckpointConfig={"S3Uri": "s3://b/c", "LocalPath": "c"}), "absolute path"),
     ],

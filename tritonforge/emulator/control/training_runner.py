@@ -40,12 +40,12 @@ class Trainer(Protocol):
         job: TrainingJob,
         *,
         program: Path,
-        place: ObjectStore,
+        store: ObjectStore,
         work: Path,
         pack: Callable[[Path, Path], None],
-        line: Callable[[str], None] | None = None,
-        metric: Callable[[MetricValue], None] | None = None,
-        phase: Callable[[Phase], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
+        on_metric: Callable[[MetricValue], None] | None = None,
+        on_phase: Callable[[Phase], None] | None = None,
         stop: threading.Event | None = None,
         kill: threading.Event | None = None,
         arn: str = "",
@@ -113,12 +113,12 @@ class TrainingRunner(JobRunner[TrainingRecord]):
             outcome = self.services.trainer(
                 TrainingJob.from_request(algorithms.add_defaults(job.request, job.algorithm)),
                 program=program,
-                place=JobStore(self.services.s3, folder),
+                store=JobStore(self.services.s3, folder),
                 work=folder / "work",
                 pack=package.pack,
-                line=write,
-                metric=metrics.take,
-                phase=enter,
+                on_line=write,
+                on_metric=metrics.take,
+                on_phase=enter,
                 stop=task.stop,
                 kill=task.kill,
                 arn=job.arn,
@@ -149,7 +149,7 @@ def _choose_end(outcome: Outcome) -> _End:
     if outcome.state == "Completed":
         return training_states.complete
     if outcome.state == "Stopped":
-        secondary = outcome.why_stopped if outcome.why_stopped == "MaxRuntimeExceeded" else "Stopped"
+        secondary = outcome.stop_reason if outcome.stop_reason == "MaxRuntimeExceeded" else "Stopped"
         return lambda job, now: training_states.stop(job, now, secondary=secondary)
     return _fail(_find_reason(outcome))
 

@@ -1,11 +1,9 @@
-"""Metrics: values that are read off the lines of a program's log. This module does no I/O.
+"""The engine that runs a training job on this machine, for the command line and the emulator. An edge.
 
-The engine: a training job run to its end on this machine, on any place, used by the command line and the emulator.
+    Starting -> Downloading (channels, checkpoints) -> Training (the program, its pipes) -> Uploading (the model)
 
-    Starting -> Downloading (channels, checkpoints) -> Training (the program, its pipes fed) -> Uploading (the model)
-
-What is wrong with the data ends the job with their sentence: it is known before the program hears of it, so that what
-the program says of the pipe that broke is never taken for the cause.
+An error in the data is the failure of the job: it is known before the program can fail because of it, so a message of
+the program about its broken pipe is never reported as the cause.
 """
 
 from __future__ import annotations
@@ -16,11 +14,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import DefinitionError, TritonForgeError
-from tritonforge.training.job.channel_setup import PreparedChannels, has_train_program, stop_writers
+from tritonforge.training.job.channel_setup import PreparedChannels, stop_writers
 from tritonforge.training.job.objects import ChannelError, JobStoppedError
 from tritonforge.training.job.opt_ml import (
     HOST,
@@ -47,230 +46,240 @@ from tritonforge.transform.object_store import ObjectStore, StoreError
 
 __all__ = ["STOP_SECONDS", "MetricReader", "run_training_job"]
 
+#: Seconds between SIGTERM and SIGKILL. Source: API_StoppingCondition.
+STOP_SECONDS: Final = 120.0
+
+#: Seconds between two checks for a stop, the end of the job's time, or an error in its data.
+_PERIOD: Final = 0.1
+
+_KILLED: Final = 128 + signal.SIGKILL
+
 
 class MetricReader:
-    """A job's metric definitions, and the last value of each; what a definition finds in a line is its first group."""
+    """Reads metrics from the lines of a log: a value is the first group of a definition's regex."""
 
     def __init__(self, definitions: Sequence[MetricDefinition]) -> None:
-        self._expressions = [(each.name, re.compile(each.regex)) for each in definitions]
+        self._expressions = [(definition.name, re.compile(definition.regex)) for definition in definitions]
         self.last: dict[str, MetricValue] = {}
 
     def read(self, line: str, seconds: float) -> Iterator[MetricValue]:
-        """The values in a line that was read at ``seconds`` since 1970; what is no number is passed over.
+        """Yield the numbers in a line that was read at ``seconds`` since 1970.
 
-        >>> metrics = Metrics([MetricDefinition(name="loss", regex="loss=([0-9.]+)")])
-        >>> [each.value for each in metrics.read("epoch 1 loss=0.5", 0.0)]
+        >>> reader = MetricReader([MetricDefinition(name="loss", regex="loss=([0-9.]+)")])
+        >>> [metric.value for metric in reader.read("epoch 1 loss=0.5", 0.0)]
         [0.5]
         """
         for name, expression in self._expressions:
             for match in expression.finditer(line):
                 try:
                     value = float(match[1])
-                except (TypeError, ValueError):  # a group that took no part, or text
+                except (TypeError, ValueError):  # a group that did not match, or text
                     continue
-                self.last[name] = measured = MetricValue(name, value, seconds)
-                yield measured
-
-
-#: Seconds between SIGTERM and SIGKILL. Source: API_StoppingCondition.
-STOP_SECONDS: Final = 120.0
-
-#: Seconds until a stop, the end of the job's time, or an error in its data is seen.
-_PERIOD: Final = 0.1
-
-_KILLED: Final = 128 + signal.SIGKILL
+                self.last[name] = metric = MetricValue(name, value, seconds)
+                yield metric
 
 
 def run_training_job(
     job: TrainingJob,
     *,
     program: Path,
-    place: ObjectStore,
+    store: ObjectStore,
     work: Path,
     pack: Pack,
-    line: Callable[[str], None] | None = None,
-    metric: Callable[[MetricValue], None] | None = None,
-    phase: Callable[[Phase], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
+    on_metric: Callable[[MetricValue], None] | None = None,
+    on_phase: Callable[[Phase], None] | None = None,
+    on_limit: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
     kill: threading.Event | None = None,
     arn: str = "",
     network: bool = False,
-    grace: float = STOP_SECONDS,
-    limit: Limits = NO_LIMITS,
-    limited: Callable[[str], None] | None = None,
+    stop_seconds: float = STOP_SECONDS,
+    limits: Limits = NO_LIMITS,
 ) -> Outcome:
-    """Run a training job: lay out /opt/ml below ``work``, feed its channels from ``place``, run ``program``'s train.
+    """Run a training job: create /opt/ml below ``work``, provide its channels, and run ``program``'s train.
 
-    ``pack(folder, archive)`` writes a folder's content as a .tar.gz. ``line`` is told every line of the program's log,
-    ``metric`` every value in one, ``phase`` where the job is; they are called from several threads, one call at a
-    time. ``stop`` ends the job once it is set: SIGTERM, and SIGKILL after ``grace`` seconds; ``kill``, set after it,
-    cuts that short, and nothing but checkpoints is kept. ``arn`` is the job's, for its environment. With ``network``
-    the program has this machine's network, unless the job isolates it; else loopback alone. ``limit`` is of its memory,
-    CPU and processes; ``limited`` is called with what enforces each, in a sentence. ``work`` is an empty folder
-    of this run only, which the caller removes; /opt/ml is ``work/ml``.
+    The callbacks are called from several threads, one call at a time.
 
-    What fails in the job is told in the outcome. Raises DefinitionError where the job itself is wrong, or asks for
-    what cannot be done on this machine; SandboxError where programs cannot be isolated here.
+    Args:
+        job: the job.
+        program: the program folder.
+        store: where the channels are, and where the outputs go.
+        work: an empty folder for this run only, which the caller removes; /opt/ml is ``work/ml``.
+        pack: ``pack(folder, archive)`` writes a folder's content as a .tar.gz.
+        on_line: called with every line of the program's log.
+        on_metric: called with every metric in a line.
+        on_phase: called when the job enters a phase.
+        on_limit: called with a sentence for each limit that says what enforces it.
+        stop: ends the job once it is set: SIGTERM, and SIGKILL after ``stop_seconds``.
+        kill: set after ``stop``, kills the program at once; only its checkpoints are kept.
+        arn: the job's ARN, for its environment.
+        network: give the program this machine's network, unless the job isolates it; else loopback alone.
+        stop_seconds: seconds between SIGTERM and SIGKILL.
+        limits: of memory, CPU and processes.
+
+    A failure of the job is reported in the outcome. Raises DefinitionError if the job is invalid or not supported on
+    this machine; SandboxError if programs cannot be isolated on it.
     """
     if problems := (*job.problems(), *find_unsupported(job)):
         raise DefinitionError("; ".join(problems))
-    if not (job.algorithm and job.algorithm.container_entrypoint) and not has_train_program(program):
+    train = program / "train"
+    is_executable = train.is_file() and bool(train.stat().st_mode & 0o111)
+    if not (job.algorithm and job.algorithm.container_entrypoint) and not is_executable:
         raise DefinitionError(f"{program} has no executable named train, which a program folder has (chmod +x train)")
-    course = _Course(job, place, work, line, metric, phase, stop or threading.Event(), kill or threading.Event())
-    return course.run(program.resolve(), pack, arn=arn, network=network, grace=grace, limit=limit, limited=limited)
+    settings = _RunSettings(
+        program=program.resolve(),
+        pack=pack,
+        on_line=on_line,
+        on_metric=on_metric,
+        on_phase=on_phase,
+        on_limit=on_limit,
+        stop=stop or threading.Event(),
+        kill=kill or threading.Event(),
+        arn=arn,
+        network=network,
+        stop_seconds=stop_seconds,
+        limits=limits,
+    )
+    return _JobRun(job, store, work, settings).run()
 
 
-class _Course:
-    """One run of a job: where it is, and what is known of its end."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RunSettings:
+    """The arguments of `run_training_job`."""
 
-    def __init__(
-        self,
-        job: TrainingJob,
-        place: ObjectStore,
-        work: Path,
-        line: Callable[[str], None] | None,
-        metric: Callable[[MetricValue], None] | None,
-        phase: Callable[[Phase], None] | None,
-        stop: threading.Event,
-        kill: threading.Event,
-    ) -> None:
+    program: Path
+    pack: Pack
+    on_line: Callable[[str], None] | None
+    on_metric: Callable[[MetricValue], None] | None
+    on_phase: Callable[[Phase], None] | None
+    on_limit: Callable[[str], None] | None
+    stop: threading.Event
+    kill: threading.Event
+    arn: str
+    network: bool
+    stop_seconds: float
+    limits: Limits
+
+
+class _JobRun:
+    """One run of a job, and its state."""
+
+    def __init__(self, job: TrainingJob, store: ObjectStore, work: Path, settings: _RunSettings) -> None:
         self._job = job
-        self._place = place
+        self._store = store
+        self._settings = settings
         self._folders = JobFolders(work, job)
-        self._line = line
-        self._metric = metric
-        self._phase = phase
-        self._stop = stop
-        self._kill = kill
-        self._ended = threading.Event()  # for everything that serves the program
-        self._telling = threading.RLock()
-        self._wrong: list[str] = []  # sentences of the data
-        self._last = ""  # line of the log that says something
-        definitions = () if job.algorithm is None else job.algorithm.metric_definitions or ()
-        self._metrics = MetricReader(definitions)
+        self._ended = threading.Event()  # for all threads that serve the program
+        self._callbacks = threading.RLock()
+        self._errors: list[str] = []  # sentences about the data
+        self._last_line = ""  # the last line of the log that is not blank
+        self._metrics = MetricReader((job.algorithm and job.algorithm.metric_definitions) or ())
         config = job.checkpoint_config
         self._checkpoints = (
-            None
-            if config is None
-            else CheckpointSync(self._folders.checkpoints, config.uri, place, self._folders.scratch)
+            CheckpointSync(self._folders.checkpoints, config.uri, store, self._folders.scratch) if config else None
         )
         self._exit_code: int | None = None
         self._seconds = 0.0
 
-    def run(
-        self,
-        program: Path,
-        pack: Pack,
-        *,
-        arn: str,
-        network: bool,
-        grace: float,
-        limit: Limits,
-        limited: Callable[[str], None] | None,
-    ) -> Outcome:
-        prepared = PreparedChannels()
-        self._tell("Starting")
+    def run(self) -> Outcome:
+        channels = PreparedChannels()
+        self._enter("Starting")
         try:
             try:
-                self._place.check(self._job.output.uri)
-                self._folders.lay()
-                self._tell("Downloading")
-                prepared.prepare(
+                self._store.check(self._job.output.uri)
+                self._folders.create()
+                self._enter("Downloading")
+                channels.prepare(
                     self._job,
                     self._folders,
-                    self._place,
-                    stop=self._stop,
+                    self._store,
+                    stop=self._settings.stop,
                     ended=self._ended,
-                    failed=self._wrong.append,
+                    on_error=self._errors.append,
                 )
                 if self._checkpoints is not None:
-                    self._checkpoints.restore(self._stop)
-                if self._stop.is_set():
+                    self._checkpoints.restore(self._settings.stop)
+                if self._settings.stop.is_set():
                     raise JobStoppedError
             except JobStoppedError:
-                return self._outcome("Stopped", why="stop")
+                return self._build_outcome("Stopped", reason="stop")
             except (ChannelError, StoreError) as error:
-                return self._failed(f"ClientError: {error}")
+                return self._fail(f"ClientError: {error}")
             except OSError as error:
-                return self._failed(f"ClientError: the input cannot be kept on this machine: {_told(error)}")
-            self._tell("Training")
-            why = self._train(program, prepared, arn=arn, network=network, grace=grace, limit=limit, limited=limited)
+                return self._fail(f"ClientError: the input cannot be kept on this machine: {_describe(error)}")
+            self._enter("Training")
+            reason = self._train(channels)
         finally:
-            stop_writers(prepared.feeders, self._ended)
+            stop_writers(channels.writers, self._ended)
             if self._checkpoints is not None:
-                self._checkpoints.end()
-        notes = tuple(prepared.notes)
+                self._checkpoints.cancel()
+        notes = tuple(channels.notes)
         if self._checkpoints is not None:
             self._checkpoints.finish()
             notes += (self._checkpoints.problem,) if self._checkpoints.problem else ()
-        if self._kill.is_set():
-            return self._outcome("Stopped", why="stop", notes=notes)
-        if self._wrong:
-            return self._failed(f"ClientError: {self._wrong[0]}", notes=notes)
-        if self._exit_code and not why:
-            return self._failed(self._folders.failure() or self._unsaid(), notes=notes)
-        self._tell("Uploading")
+        if self._settings.kill.is_set():
+            return self._build_outcome("Stopped", reason="stop", notes=notes)
+        if self._errors:
+            return self._fail(f"ClientError: {self._errors[0]}", notes=notes)
+        if self._exit_code and not reason:
+            return self._fail(self._folders.read_failure() or self._describe_exit(), notes=notes)
+        self._enter("Uploading")
         try:
-            artifact, output = upload_outputs(self._job, self._folders, self._place, pack)
+            artifact, output = upload_outputs(self._job, self._folders, self._store, self._settings.pack)
         except TritonForgeError as error:
-            return self._failed(f"ClientError: the model cannot be uploaded: {error}", notes=notes)
+            return self._fail(f"ClientError: the model cannot be uploaded: {error}", notes=notes)
         except OSError as error:
-            return self._failed(f"ClientError: the model cannot be uploaded: {_told(error)}", notes=notes)
-        if artifact is None and not why:
+            return self._fail(f"ClientError: the model cannot be uploaded: {_describe(error)}", notes=notes)
+        if artifact is None and not reason:
             notes += ("the program left nothing in /opt/ml/model, so there is no model",)
-        return self._outcome("Stopped" if why else "Completed", why=why, artifact=artifact, output=output, notes=notes)
+        state: State = "Stopped" if reason else "Completed"
+        return self._build_outcome(state, reason=reason, artifact=artifact, output=output, notes=notes)
 
-    def _train(
-        self,
-        program: Path,
-        prepared: PreparedChannels,
-        *,
-        arn: str,
-        network: bool,
-        grace: float,
-        limit: Limits,
-        limited: Callable[[str], None] | None,
-    ) -> StopReason:
-        """Run the program to its end; why it was stopped, "" where it ended by itself."""
+    def _train(self, channels: PreparedChannels) -> StopReason:
+        """Run the program to its end; return why it was stopped, "" if it ended by itself."""
+        settings = self._settings
         began = time.monotonic()
         with start_container(
             build_command(self._job),
-            binds=[*self._folders.binds(program), *prepared.binds],
-            environment=build_environment(self._job, arn),
-            network=network and not self._job.enable_network_isolation,
+            binds=[*self._folders.list_binds(settings.program), *channels.binds],
+            environment=build_environment(self._job, settings.arn),
+            network=settings.network and not self._job.enable_network_isolation,
             hostname=HOST,
-            limit=limit,
-            log=self._read,
+            limit=settings.limits,
+            log=self._read_line,
         ) as process:
-            if limited is not None:
+            if settings.on_limit is not None:
                 for sentence in process.limited:
-                    limited(sentence)
-            for feeder in prepared.feeders:
-                feeder.start()
+                    settings.on_limit(sentence)
+            for writer in channels.writers:
+                writer.start()
             if self._checkpoints is not None:
                 self._checkpoints.start()
-            why = self._watch(process, began + self._job.max_runtime, grace)
+            reason = self._watch(process, began + self._job.max_runtime)
             self._exit_code = process.wait()
         self._seconds = time.monotonic() - began
-        return why
+        return reason
 
-    def _watch(self, process: Process, deadline: float, grace: float) -> StopReason:
+    def _watch(self, process: Process, deadline: float) -> StopReason:
         while True:
             with contextlib.suppress(TimeoutError):
                 process.wait(_PERIOD)
                 return ""
-            why: StopReason = (
-                "stop" if self._stop.is_set() else "MaxRuntimeExceeded" if time.monotonic() > deadline else ""
-            )
-            if why or self._wrong:
-                self._tell("Stopping")
-                self._terminate(process, grace)
-                return why
+            reason: StopReason = ""
+            if self._settings.stop.is_set():
+                reason = "stop"
+            elif time.monotonic() > deadline:
+                reason = "MaxRuntimeExceeded"
+            if reason or self._errors:
+                self._enter("Stopping")
+                self._terminate(process)
+                return reason
 
-    def _terminate(self, process: Process, grace: float) -> None:
-        ending = threading.Thread(target=process.terminate, args=(grace,), daemon=True)
+    def _terminate(self, process: Process) -> None:
+        ending = threading.Thread(target=process.terminate, args=(self._settings.stop_seconds,), daemon=True)
         ending.start()
-        while not self._kill.is_set():
+        while not self._settings.kill.is_set():
             with contextlib.suppress(TimeoutError):
                 process.wait(_PERIOD)
                 break
@@ -278,41 +287,40 @@ class _Course:
             process.kill()
         ending.join()
 
-    def _read(self, line: str) -> None:
-        """Take a line of the program's log."""
+    def _read_line(self, line: str) -> None:
         now = time.time()
-        with self._telling:
-            self._last = line.strip() or self._last
-            if self._line is not None:
-                self._line(line)
-            for measured in self._metrics.read(line, now):
-                if self._metric is not None:
-                    self._metric(measured)
+        with self._callbacks:
+            self._last_line = line.strip() or self._last_line
+            if self._settings.on_line is not None:
+                self._settings.on_line(line)
+            for metric in self._metrics.read(line, now):
+                if self._settings.on_metric is not None:
+                    self._settings.on_metric(metric)
 
-    def _tell(self, phase: Phase) -> None:
-        with self._telling:
-            if self._phase is not None:
-                self._phase(phase)
+    def _enter(self, phase: Phase) -> None:
+        with self._callbacks:
+            if self._settings.on_phase is not None:
+                self._settings.on_phase(phase)
 
-    def _unsaid(self) -> str:
-        """Why a program failed that does not say it."""
+    def _describe_exit(self) -> str:
+        """Describe the end of a program that failed without a failure file."""
         code = self._exit_code
         how = f"ended with exit code {code}"
         if code == _KILLED:
             how = "was killed (SIGKILL), as happens where memory runs out,"
-        last = f"; the last line of its log is: {self._last}" if self._last else ", nor a line in its log"
+        last = f"; the last line of its log is: {self._last_line}" if self._last_line else ", nor a line in its log"
         return f"the program {how} and left no sentence in /opt/ml/output/failure{last}"[:FAILURE_LENGTH]
 
-    def _failed(self, sentence: str, *, notes: tuple[str, ...] = ()) -> Outcome:
-        self._folders.fail(sentence)
-        return self._outcome("Failed", failure=sentence[:FAILURE_LENGTH], notes=notes)
+    def _fail(self, sentence: str, *, notes: tuple[str, ...] = ()) -> Outcome:
+        self._folders.write_failure(sentence)
+        return self._build_outcome("Failed", failure=sentence[:FAILURE_LENGTH], notes=notes)
 
-    def _outcome(
+    def _build_outcome(
         self,
         state: State,
         *,
         failure: str = "",
-        why: StopReason = "",
+        reason: StopReason = "",
         artifact: str | None = None,
         output: str | None = None,
         notes: tuple[str, ...] = (),
@@ -320,7 +328,7 @@ class _Course:
         return Outcome(
             state=state,
             failure=failure,
-            why_stopped=why,
+            stop_reason=reason,
             exit_code=self._exit_code,
             seconds=self._seconds,
             metrics=dict(self._metrics.last),
@@ -330,6 +338,6 @@ class _Course:
         )
 
 
-def _told(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"

@@ -1,9 +1,4 @@
-"""The content of objects, read with patience: what cannot be read is one sentence that names the object. An edge.
-
-A place of two kinds of addresses: paths are this machine's, ``s3://`` is handed in. An edge.
-
-File mode: the objects of a channel as files of this machine, copied before the program starts. An edge.
-"""
+"""Objects of a training job: read with retries, copied to files (File mode), from S3 or this machine. An edge."""
 
 from __future__ import annotations
 
@@ -23,33 +18,39 @@ from tritonforge.transform.object_store import LocalStore, ObjectStore, StoredOb
 
 __all__ = ["ChannelError", "JobStoppedError", "SchemeStore", "copy_objects", "find_local_folder", "read_object"]
 
-#: How often an object is tried in all, and seconds before the second time; twice as many before each further one.
-_TRIES: Final = 3
-_PAUSE: Final = 0.1
+#: Attempts to read an object, and seconds before the second one, doubled before each further one.
+_ATTEMPTS: Final = 3
+_DELAY: Final = 0.1
+
+#: Objects that are copied at the same time, and copies that wait for a thread.
+_COPY_THREADS: Final = 8
+_MAX_WAITING_COPIES: Final = 64
 
 
 class ChannelError(TritonForgeError):
-    """A channel's data are missing, damaged, or not what the job says."""
+    """A channel's data are missing, damaged, or not what the job declares."""
 
     exit_code = 2
 
 
 class JobStoppedError(Exception):
-    """The job is over; what was under way is given up."""
+    """The job was stopped; the current work is cancelled."""
 
 
-def read_object(place: ObjectStore, found: StoredObject | str, ended: threading.Event) -> Generator[Buffer, None, None]:
-    """The content of an object; a read that is cut off goes on where it was.
+def read_object(
+    store: ObjectStore, source: StoredObject | str, ended: threading.Event
+) -> Generator[Buffer, None, None]:
+    """Yield the content of an object; a read that is cut off resumes at its position.
 
-    ``found`` is an address, or the object as it was listed, which then has to be as long as it was. Raises ChannelError
-    for an object that is not there, or cannot be read in three tries; StoppedError once ``ended`` is set.
+    ``source`` is an address, or a listed object, whose size must not have changed. Raises ChannelError for an object
+    that is missing, or cannot be read in three attempts; JobStoppedError once ``ended`` is set.
     """
-    uri, size = (found, None) if isinstance(found, str) else (found.uri, found.size)
+    uri, size = (source, None) if isinstance(source, str) else (source.uri, source.size)
     offset = 0
-    for attempt in range(_TRIES):
+    for attempt in range(_ATTEMPTS):
         problem: TritonForgeError
         try:
-            for chunk in place.open(uri, offset):
+            for chunk in store.open(uri, offset):
                 if ended.is_set():
                     raise JobStoppedError
                 offset += len(chunk)
@@ -59,84 +60,80 @@ def read_object(place: ObjectStore, found: StoredObject | str, ended: threading.
             problem = ChannelError(f"{uri}: it was cut off after {offset} of {size} bytes")
         except StoreError as error:
             problem = error
-            if error.permanent or _is_missing(place, uri):
+            if error.permanent or _is_missing(store, uri):
                 break
-        if attempt < _TRIES - 1 and ended.wait(_PAUSE * 2**attempt):
+        if attempt < _ATTEMPTS - 1 and ended.wait(_DELAY * 2**attempt):
             raise JobStoppedError
-    if _is_missing(place, uri):
+    if _is_missing(store, uri):
         raise ChannelError(f"{uri}: there is no such object") from problem
     raise ChannelError(str(problem)) from problem
 
 
-def _is_missing(place: ObjectStore, uri: str) -> bool:
+def _is_missing(store: ObjectStore, uri: str) -> bool:
     try:
-        return place.find(uri) is None
+        return store.find(uri) is None
     except StoreError:
         return False
 
 
 class SchemeStore(LocalStore):
-    """LocalStore of this machine, and a store for what begins with ``s3://``, opened when it is first asked for."""
+    """A store of paths of this machine, and of ``s3://`` addresses through another store, opened at first use."""
 
-    def __init__(self, store: Callable[[], ObjectStore]) -> None:
+    def __init__(self, open_store: Callable[[], ObjectStore]) -> None:
         super().__init__()
-        self._store = store
-        self._opened: ObjectStore | None = None
+        self._open_store = open_store
+        self._remote: ObjectStore | None = None
         self._lock = threading.Lock()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """As `Place.list`."""
-        return self._far().list(prefix) if _is_far(prefix) else super().list(prefix)
+        """List as `ObjectStore.list`."""
+        return self._get_remote().list(prefix) if _is_remote(prefix) else super().list(prefix)
 
     def find(self, uri: str) -> StoredObject | None:
-        """As `Place.find`."""
-        return self._far().find(uri) if _is_far(uri) else super().find(uri)
+        """Find as `ObjectStore.find`."""
+        return self._get_remote().find(uri) if _is_remote(uri) else super().find(uri)
 
     def open(self, uri: str, offset: int = 0) -> Iterator[Buffer]:
-        """As `Place.open`."""
-        return self._far().open(uri, offset) if _is_far(uri) else super().open(uri, offset)
+        """Open as `ObjectStore.open`."""
+        return self._get_remote().open(uri, offset) if _is_remote(uri) else super().open(uri, offset)
 
     def put(self, content: Path | bytes, uri: str) -> None:
-        """As `Place.put`."""
-        return self._far().put(content, uri) if _is_far(uri) else super().put(content, uri)
+        """Write as `ObjectStore.put`."""
+        return self._get_remote().put(content, uri) if _is_remote(uri) else super().put(content, uri)
 
     def check(self, uri: str) -> None:
-        """As `Place.check`."""
-        return self._far().check(uri) if _is_far(uri) else super().check(uri)
+        """Check as `ObjectStore.check`."""
+        return self._get_remote().check(uri) if _is_remote(uri) else super().check(uri)
 
-    def _far(self) -> ObjectStore:
+    def _get_remote(self) -> ObjectStore:
         with self._lock:
-            if self._opened is None:
-                self._opened = self._store()
-            return self._opened
+            if self._remote is None:
+                self._remote = self._open_store()
+            return self._remote
 
 
-def _is_far(uri: str) -> bool:
+def _is_remote(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
-_THREADS: Final = 8
-_WAITING: Final = 64
-
-
 def copy_objects(
-    listed: Iterable[tuple[StoredObject | str, str]], place: ObjectStore, target: Path, ended: threading.Event
+    sources: Iterable[tuple[StoredObject | str, str]], store: ObjectStore, target: Path, ended: threading.Event
 ) -> int:
-    """Copy objects to their paths below a folder; how many there were.
+    """Copy objects to their paths below a folder; return their number.
 
-    Raises ChannelError for what cannot be read, or has a path that no file can have; StoppedError; OSError where the
-    folder cannot be written.
+    Raises ChannelError for an object that cannot be read, or whose key is not a valid path; JobStoppedError; OSError if
+    the folder cannot be written.
     """
     count = 0
     waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(_THREADS, "training-copy") as pool:
+    with ThreadPoolExecutor(_COPY_THREADS, "training-copy") as pool:
         try:
-            for found, path in listed:
+            for source, path in sources:
                 if ended.is_set():
                     raise JobStoppedError
-                waiting.append(pool.submit(_copied, place, found, _inside(target, path, found), ended))
+                waiting.append(pool.submit(_copy_object, store, source, _resolve_path(target, path, source), ended))
                 count += 1
-                if len(waiting) > _WAITING:
+                if len(waiting) > _MAX_WAITING_COPIES:
                     waiting.popleft().result()
             while waiting:
                 waiting.popleft().result()
@@ -146,33 +143,33 @@ def copy_objects(
     return count
 
 
-def find_local_folder(place: ObjectStore, uri: str) -> Path | None:
-    """The folder of this machine that an address is, None where it is none."""
+def find_local_folder(store: ObjectStore, uri: str) -> Path | None:
+    """Return the folder of this machine at an address, None for another address."""
     path = Path(uri)
-    return path if isinstance(place, LocalStore) and "://" not in uri and path.is_dir() else None
+    return path if isinstance(store, LocalStore) and "://" not in uri and path.is_dir() else None
 
 
-def _copied(place: ObjectStore, found: StoredObject | str, path: Path, ended: threading.Event) -> None:
-    uri = found if isinstance(found, str) else found.uri
+def _copy_object(store: ObjectStore, source: StoredObject | str, path: Path, ended: threading.Event) -> None:
+    uri = source if isinstance(source, str) else source.uri
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise ChannelError(f"{uri}: another object lies at its path, or at a part of it") from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise ChannelError(f"{uri}: a part of its key is longer than a file's name may be") from error
         raise
-    with open(opened, "wb", buffering=0) as file, closing(read_object(place, found, ended)) as chunks:  # noqa: PTH123 - a descriptor
+    with os.fdopen(descriptor, "wb", buffering=0) as file, closing(read_object(store, source, ended)) as chunks:
         for chunk in chunks:
             left = memoryview(chunk)
             while left:
                 left = left[file.write(left) :]
 
 
-def _inside(target: Path, path: str, found: StoredObject | str) -> Path:
-    parts = [each for each in path.split("/") if each and each != "."]
+def _resolve_path(target: Path, path: str, source: StoredObject | str) -> Path:
+    parts = [part for part in path.split("/") if part and part != "."]
     if not parts or ".." in parts or "\0" in path:
-        uri = found if isinstance(found, str) else found.uri
-        raise ChannelError(f"{uri}: its key is no path of a file")
+        uri = source if isinstance(source, str) else source.uri
+        raise ChannelError(f"{uri}: its key is not a valid path of a file")
     return target.joinpath(*parts)

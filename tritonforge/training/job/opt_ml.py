@@ -1,18 +1,10 @@
-"""What a container of SageMaker finds below /opt/ml/input/config, and in its environment. This module does no I/O.
+"""The folder /opt/ml of a job on this machine: its settings, its checkpoints, and its outputs. An edge.
 
-Source: SageMaker developer guide, "How Amazon SageMaker Provides Training Information".
+Files of a program are read with care: links are not followed, and only regular files are opened.
 
-The folders of a job on this machine: /opt/ml below the work folder, and what a program left in it. An edge.
-
-What a program leaves is read with care: links are not followed, and only regular files are opened.
-
-What a job leaves: the model and the output data, packed and put at their addresses. An edge.
-
-Checkpoints: there again at the start, and copied to their place as they appear and at the end. An edge.
-
-A file is copied when two looks found it the same, so that one which is being written is not; the last look takes all.
-What a program removes stays where it was copied to. Source: SageMaker developer guide, "Use Checkpoints in Amazon
-SageMaker".
+A checkpoint file is copied when two checks find it unchanged, so that it is not copied while it is written; the last
+check copies everything. Files that a program removes are kept in the store. Source: SageMaker developer guide, "How
+Amazon SageMaker Provides Training Information", "Use Checkpoints in Amazon SageMaker".
 """
 
 from __future__ import annotations
@@ -48,57 +40,68 @@ __all__ = [
     "upload_outputs",
 ]
 
-#: The one host of a job on this machine, called as SageMaker calls its first.
+#: The one host of a job on this machine, named as SageMaker names its first.
 HOST: Final = "algo-1"
 
-#: As SageMaker calls the group of a cluster of equal instances.
+#: SageMaker's name for the group of a cluster of equal instances.
 _GROUP: Final = "homogeneousCluster"
 
-#: The instance type of a job that names none, as SageMaker's local mode has it.
-_HERE: Final = "local"
+#: The instance type of a job that sets none, as in SageMaker's local mode.
+_LOCAL: Final = "local"
+
+_BASE: Final = PurePosixPath("/opt/ml")
+
+#: Seconds between two checks of the checkpoints.
+_PERIOD: Final = 2.0
+
+#: Writes a folder's content as a .tar.gz.
+Pack: TypeAlias = Callable[[Path, Path], object]
+
+#: The properties of a file that change with it: its inode, size in bytes, and time of change.
+_FileState: TypeAlias = tuple[int, int, int]
 
 
 def build_hyperparameters(job: TrainingJob) -> dict[str, str]:
-    """hyperparameters.json: every value is a string."""
+    """Build hyperparameters.json: every value is a string."""
     return dict(job.hyperparameters or {})
 
 
 def build_input_data(job: TrainingJob) -> dict[str, dict[str, str]]:
-    """inputdataconfig.json: the channels by name. A content type that the request leaves out is left out here too."""
-    found = {}
+    """Build inputdataconfig.json: the channels by name, without content types that the request leaves out."""
+    channels = {}
     for channel in job.channels or ():
-        told = {} if channel.content_type is None else {"ContentType": channel.content_type}
-        told["TrainingInputMode"] = job.mode(channel)
+        members = {} if channel.content_type is None else {"ContentType": channel.content_type}
+        members["TrainingInputMode"] = job.mode(channel)
         if channel.data is not None:
-            told["S3DistributionType"] = channel.data.distribution or "FullyReplicated"
-        told["RecordWrapperType"] = channel.record_wrapper_type or "None"
-        found[channel.name] = told
-    return found
+            members["S3DistributionType"] = channel.data.distribution or "FullyReplicated"
+        members["RecordWrapperType"] = channel.record_wrapper_type or "None"
+        channels[channel.name] = members
+    return channels
 
 
 def build_resources(job: TrainingJob) -> dict[str, Any]:
-    """resourceconfig.json: this host, and that there is no other."""
-    group, kind = _GROUP, (job.resources and job.resources.instance_type) or _HERE
+    """Build resourceconfig.json: this host alone."""
+    group, instance_type = _GROUP, (job.resources and job.resources.instance_type) or _LOCAL
     if job.resources is not None and job.resources.instance_groups:
         first = job.resources.instance_groups[0]
-        group, kind = first.instance_group_name, first.instance_type
+        group, instance_type = first.instance_group_name, first.instance_type
     return {
         "current_host": HOST,
-        "current_instance_type": kind,
+        "current_instance_type": instance_type,
         "current_group_name": group,
         "hosts": [HOST],
-        "instance_groups": [{"instance_group_name": group, "instance_type": kind, "hosts": [HOST]}],
+        "instance_groups": [{"instance_group_name": group, "instance_type": instance_type, "hosts": [HOST]}],
         "network_interface_name": "eth0",
     }
 
 
 def build_environment(job: TrainingJob, arn: str) -> dict[str, str]:
-    """The variables of the container: the request's, and the job's name and ARN."""
+    """Build the variables of the container: the request's, and the job's name and ARN."""
     return {**(job.environment or {}), "TRAINING_JOB_NAME": job.name, "TRAINING_JOB_ARN": arn}
 
 
 def build_command(job: TrainingJob) -> tuple[str, ...]:
-    """What is run: the entry point and the arguments of the request; ``train`` where it names no entry point.
+    """Build the container's command: the request's entry point, ``train`` by default, and its arguments.
 
     Source: API_AlgorithmSpecification, `ContainerEntrypoint`: it takes precedence over the default instructions, which
     are ``docker run image train``.
@@ -109,11 +112,8 @@ def build_command(job: TrainingJob) -> tuple[str, ...]:
     return (*(entrypoint or ("train",)), *arguments)
 
 
-_BASE: Final = PurePosixPath("/opt/ml")
-
-
 class JobFolders:
-    """/opt/ml of one run below ``work``; `lay` makes it."""
+    """The folders of one run below ``work``, /opt/ml among them; `create` makes them."""
 
     def __init__(self, work: Path, job: TrainingJob) -> None:
         self._job = job
@@ -125,79 +125,74 @@ class JobFolders:
         self.failure_file = self.base / "output" / "failure"
         config = job.checkpoint_config
         local = PurePosixPath(CHECKPOINT_DIR if config is None else config.local_path or CHECKPOINT_DIR)
-        self._checkpoints_elsewhere = None if local.is_relative_to(_BASE) else str(local)
+        self._checkpoint_target = None if local.is_relative_to(_BASE) else str(local)
         self.checkpoints = (
-            self.base / local.relative_to(_BASE) if self._checkpoints_elsewhere is None else work / "checkpoints"
+            self.base / local.relative_to(_BASE) if self._checkpoint_target is None else work / "checkpoints"
         )
 
-    def lay(self) -> None:
-        """Make the folders and write the configuration. Raises OSError."""
+    def create(self) -> None:
+        """Create the folders and write the settings. Raises OSError."""
         config = self.base / "input" / "config"
-        for each in (config, self.data, self.model, self.output_data, self.checkpoints, self.scratch):
-            each.mkdir(parents=True, exist_ok=True)
+        for folder in (config, self.data, self.model, self.output_data, self.checkpoints, self.scratch):
+            folder.mkdir(parents=True, exist_ok=True)
         resources = build_resources(self._job)
         for name, document in (
             ("hyperparameters.json", build_hyperparameters(self._job)),
             ("inputdataconfig.json", build_input_data(self._job)),
             ("resourceconfig.json", resources),
-            # AWS Marketplace's guide spells it so, and programs that were written after it look for it.
-            ("resourceConfig.json", resources),
+            ("resourceConfig.json", resources),  # the spelling of AWS Marketplace's guide, which some programs follow
         ):
             (config / name).write_text(json.dumps(document), encoding="utf-8")
 
-    def binds(self, program: Path) -> list[Bind]:
-        """What the container has of them, and the program."""
-        found = [Bind(self.base, str(_BASE)), Bind(program, PROGRAM, read_only=True)]
-        if self._checkpoints_elsewhere is not None:
-            found.append(Bind(self.checkpoints, self._checkpoints_elsewhere))
-        return found
+    def list_binds(self, program: Path) -> list[Bind]:
+        """List the binds of the container: these folders, and the program."""
+        binds = [Bind(self.base, str(_BASE)), Bind(program, PROGRAM, read_only=True)]
+        if self._checkpoint_target is not None:
+            binds.append(Bind(self.checkpoints, self._checkpoint_target))
+        return binds
 
-    def failure(self) -> str:
-        """The failure file's first 1024 characters, empty where a program left none."""
+    def read_failure(self) -> str:
+        """Read the failure file's first 1024 characters, "" if the program wrote none."""
         try:
-            opened = os.open(self.failure_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(self.failure_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return ""
         try:
-            if not stat.S_ISREG(os.fstat(opened).st_mode):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return ""
-            text = os.read(opened, 4 * FAILURE_LENGTH).decode(errors="replace")  # a character has 4 bytes at most
+            text = os.read(descriptor, 4 * FAILURE_LENGTH).decode(errors="replace")  # a character has 4 bytes at most
         finally:
-            os.close(opened)
+            os.close(descriptor)
         return text[:FAILURE_LENGTH].strip()
 
-    def fail(self, sentence: str) -> None:
-        """Write the failure file, where it can be: the job's sentence in place of the program's own."""
+    def write_failure(self, sentence: str) -> None:
+        """Replace the program's failure file by the job's failure, if possible."""
         with contextlib.suppress(OSError):
             self.failure_file.unlink(missing_ok=True)
             self.failure_file.write_text(sentence, encoding="utf-8")
 
 
 def list_regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The regular files below a folder, each with its path from there on, sorted; links are left out."""
+    """Yield the regular files below a folder with their relative paths, sorted; links are left out."""
     waiting = [folder]
-    found = []
+    files = []
     while waiting:
         with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(Path(entry.path))
                 elif entry.is_file(follow_symlinks=False):
-                    found.append(Path(entry.path))
-    for path in sorted(found):
+                    files.append(Path(entry.path))
+    for path in sorted(files):
         yield path.relative_to(folder).as_posix(), path
 
 
-#: Writes a folder's content as a .tar.gz.
-Pack = Callable[[Path, Path], object]
-
-
 def upload_outputs(
-    job: TrainingJob, folders: JobFolders, place: ObjectStore, pack: Pack
+    job: TrainingJob, folders: JobFolders, store: ObjectStore, pack: Pack
 ) -> tuple[str | None, str | None]:
-    """Put the model and the output data at their addresses, None where there is none.
+    """Upload the model and the output data; return their two addresses, None for an empty folder.
 
-    Raises OSError, and TritonForgeError: of ``place``, or of ``pack``.
+    Raises OSError, and TritonForgeError of ``store`` or ``pack``.
     """
     artifact = output = None
     if any(folders.model.iterdir()):
@@ -206,93 +201,93 @@ def upload_outputs(
             for path, file in list_regular_files(folders.model):
                 copied = folders.scratch / "file"
                 shutil.copyfile(file, copied, follow_symlinks=False)
-                place.put(copied, artifact + path)
+                store.put(copied, artifact + path)
         else:
-            _packed(folders.model, folders.scratch / "model.tar.gz", artifact, place, pack)
+            _upload_archive(folders.model, folders.scratch / "model.tar.gz", artifact, store, pack)
     if any(folders.output_data.iterdir()):
         output = f"{job.output_folder}/output.tar.gz"
-        _packed(folders.output_data, folders.scratch / "output.tar.gz", output, place, pack)
+        _upload_archive(folders.output_data, folders.scratch / "output.tar.gz", output, store, pack)
     return artifact, output
 
 
-def _packed(folder: Path, archive: Path, uri: str, place: ObjectStore, pack: Pack) -> None:
+def _upload_archive(folder: Path, archive: Path, uri: str, store: ObjectStore, pack: Pack) -> None:
     pack(folder, archive)
-    place.put(archive, uri)
+    store.put(archive, uri)
     archive.unlink(missing_ok=True)
 
 
-#: Seconds between two looks.
-_PERIOD: Final = 2.0
-
-#: What changes when a file does: its inode, size in bytes, and time of change.
-_Seen: TypeAlias = tuple[int, int, int]
-
-
 class CheckpointSync:
-    """Keeps a folder of this machine and an address alike; a context manager is around the program's run."""
+    """Copies the checkpoints of a running program to an address, and restores them before it starts.
 
-    def __init__(self, folder: Path, uri: str, place: ObjectStore, scratch: Path, *, period: float = _PERIOD) -> None:
+    ``problem`` is the reason that the last check failed, "" if it succeeded.
+    """
+
+    def __init__(self, folder: Path, uri: str, store: ObjectStore, scratch: Path, *, period: float = _PERIOD) -> None:
         self._folder = folder
         self._uri = uri if uri.endswith("/") else f"{uri}/"
-        self._place = place
+        self._store = store
         self._scratch = scratch
         self._period = period
-        self._over = threading.Event()
-        self._before: dict[str, _Seen] = {}
-        self._kept: dict[str, _Seen] = {}
+        self._ended = threading.Event()
+        self._previous: dict[str, _FileState] = {}
+        self._uploaded: dict[str, _FileState] = {}
         self._thread = threading.Thread(target=self._watch, name="training-checkpoints", daemon=True)
         self.problem = ""
 
     def restore(self, ended: threading.Event) -> int:
-        """Copy what is kept into the folder: how many files. Raises ChannelError, StoppedError, OSError, PlaceError."""
-        self._place.check(self._uri)
-        count = copy_objects(list_objects(S3Data(uri=self._uri), self._place, ended), self._place, self._folder, ended)
-        self._kept = {path: _seen(file) for path, file in list_regular_files(self._folder)}
+        """Copy the checkpoints at the address into the folder; return the number of files.
+
+        Raises ChannelError, JobStoppedError, OSError, StoreError.
+        """
+        self._store.check(self._uri)
+        objects = list_objects(S3Data(uri=self._uri), self._store, ended)
+        count = copy_objects(objects, self._store, self._folder, ended)
+        self._uploaded = {path: _read_state(file) for path, file in list_regular_files(self._folder)}
         return count
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start copying."""
         self._thread.start()
 
-    def end(self) -> None:
-        """End, whatever is new."""
-        self._over.set()
+    def cancel(self) -> None:
+        """Stop copying, without a last check."""
+        self._ended.set()
 
     def finish(self) -> None:
-        """Copy everything that is new, and end; ``problem`` says what could not be kept."""
-        self._over.set()
+        """Copy everything that is new, and stop; ``problem`` says what could not be copied."""
+        self._ended.set()
         self._thread.join()
-        self._look(last=True)
+        self._upload_changes(is_last=True)
 
     def _watch(self) -> None:
-        while not self._over.wait(self._period):
-            self._look(last=False)
+        while not self._ended.wait(self._period):
+            self._upload_changes(is_last=False)
 
-    def _look(self, *, last: bool) -> None:
+    def _upload_changes(self, *, is_last: bool) -> None:
         try:
-            found = {path: _seen(file) for path, file in list_regular_files(self._folder)}
-            for path, seen in found.items():
-                if self._kept.get(path) != seen and (last or self._before.get(path) == seen):
-                    self._keep(path, seen)
-            self._before = found
+            states = {path: _read_state(file) for path, file in list_regular_files(self._folder)}
+            for path, state in states.items():
+                if self._uploaded.get(path) != state and (is_last or self._previous.get(path) == state):
+                    self._upload(path, state)
+            self._previous = states
             self.problem = ""
-        except (OSError, TritonForgeError) as error:  # it may be there again at the next look
+        except (OSError, TritonForgeError) as error:  # the next check retries
             self.problem = f"checkpoints cannot be kept: {error}"
 
-    def _keep(self, path: str, seen: _Seen) -> None:
+    def _upload(self, path: str, state: _FileState) -> None:
         file, copied = self._folder / path, self._scratch / "checkpoint"
         try:
             shutil.copyfile(file, copied, follow_symlinks=False)
-            if _seen(file) == seen:  # else it was written meanwhile
-                self._place.put(copied, self._uri + path)
-                self._kept[path] = seen
+            if _read_state(file) == state:  # else it was written meanwhile
+                self._store.put(copied, self._uri + path)
+                self._uploaded[path] = state
         except FileNotFoundError:  # the program removed it
             pass
         finally:
             copied.unlink(missing_ok=True)
 
 
-def _seen(path: Path) -> _Seen:
+def _read_state(path: Path) -> _FileState:
     try:
         status = path.lstat()
     except FileNotFoundError:

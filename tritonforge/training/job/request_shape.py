@@ -1,8 +1,7 @@
-"""Members: how values are written in a request, both ways, by one table a class. This module does no I/O.
+"""The shape of a CreateTrainingJob request: one table per structure that reads and writes its members. No I/O.
 
-A structure's table names its members as the API does and the fields they become. None is a member that the request
-leaves out; members that no table names are carried in the field ``carried``, untouched, so that what AWS adds to a
-structure later goes through as well.
+A table maps the API's names of members to fields. None is a member that the request leaves out; members without an
+entry are kept in the field ``carried``, so that what AWS adds to a structure later is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -40,9 +39,14 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class Structure(Generic[_Value]):
-    """A structure of the API as a class: its members, those that are structures or lists of such, those required.
+    """A structure of the API as a class.
 
-    ``members`` are the API's names with the fields'; the class has a field ``carried`` besides them.
+    Attributes:
+        kind: the class, which has a field ``carried``.
+        members: the API's names with those of the fields.
+        required: the names of required members.
+        structures: the members that are structures.
+        lists: the members that are lists of structures.
     """
 
     kind: type[_Value]
@@ -52,11 +56,11 @@ class Structure(Generic[_Value]):
     lists: Mapping[str, Structure[Any]] = field(default_factory=dict)
 
     def read(self, given: object, where: str = "") -> _Value:
-        """The value of a structure at a place of the request; raises RequestError where it has no such shape."""
+        """Read a structure at a path of the request; raise RequestError if it has another shape."""
         if not isinstance(given, Mapping):
             raise RequestError(f"{OPERATION}: {where or 'the request'} must be a structure, found {given!r:.60}")
         left = dict(given)
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for name in self.required:
             if left.get(name) is None:
                 raise RequestError(f"{OPERATION}: {join_path(where, name)} is missing")
@@ -73,39 +77,39 @@ class Structure(Generic[_Value]):
                 value = tuple(value)
             elif isinstance(value, Mapping):
                 value = dict(value)
-            found[target] = value
-        found["carried"] = copy.deepcopy(left)
-        return self.kind(**found)
+            fields[target] = value
+        fields["carried"] = copy.deepcopy(left)
+        return self.kind(**fields)
 
     def write(self, value: _Value) -> dict[str, Any]:
-        """The structure of a value, in the order of the table, then what was carried."""
+        """Write the members of a value in the order of the table, then those in ``carried``."""
         written: dict[str, Any] = {}
         for name, source in self.members.items():
-            each = getattr(value, source)
-            if each is None:
+            member = getattr(value, source)
+            if member is None:
                 continue
             if name in self.structures:
-                each = self.structures[name].write(each)
+                member = self.structures[name].write(member)
             elif name in self.lists:
-                each = [self.lists[name].write(one) for one in each]
-            elif isinstance(each, tuple):
-                each = list(each)
-            elif isinstance(each, Mapping):
-                each = dict(each)
-            written[name] = each
-        carried: Mapping[str, Any] = getattr(value, "carried")  # noqa: B009 - mypy knows no fields of a type variable
+                member = [self.lists[name].write(item) for item in member]
+            elif isinstance(member, tuple):
+                member = list(member)
+            elif isinstance(member, Mapping):
+                member = dict(member)
+            written[name] = member
+        carried: Mapping[str, Any] = getattr(value, "carried")  # noqa: B009 - mypy cannot check fields of a type variable
         return written | copy.deepcopy(dict(carried))
 
 
 def read_list(structure: Structure[_Value], given: object, where: str) -> tuple[_Value, ...]:
-    """The values of a list of structures; raises RequestError where it is none."""
+    """Read a list of structures; raise RequestError if it is not a list."""
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
         raise RequestError(f"{OPERATION}: {where} must be a list, found {given!r:.60}")
-    return tuple(structure.read(each, f"{where}[{index}]") for index, each in enumerate(given))
+    return tuple(structure.read(item, f"{where}[{index}]") for index, item in enumerate(given))
 
 
 def join_path(where: str, name: str) -> str:
-    """A member's place as boto3's users write it: ``InputDataConfig[0].ChannelName``."""
+    """Return the path of a member as boto3 writes it: ``InputDataConfig[0].ChannelName``."""
     return f"{where}.{name}" if where else name
 
 
@@ -238,7 +242,7 @@ _JOB: Final = Structure(
     },
     lists={
         "InputDataConfig": CHANNEL,
-        "Tags": Structure(Tag, {"Key": "key", "Value": "value"}, required=("Key", "Value")),
+        "Tags": _TAG,
     },
 )
 

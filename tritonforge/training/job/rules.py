@@ -1,4 +1,4 @@
-"""Rules of training jobs that the API's schema cannot say. This module does no I/O."""
+"""Rules of training jobs that the API's schema cannot express, and the limits of this machine. No I/O."""
 
 from __future__ import annotations
 
@@ -21,54 +21,60 @@ _STORES: Final = "S3DataSource, FileSystemDataSource or DatasetSource"
 
 
 def find_problems(job: TrainingJob) -> tuple[str, ...]:
-    """Everything that the documentation says against a job, a sentence each, in the order of the request."""
-    return (*_algorithm(job), *_channels(job), *_resources(job), *_stopping(job), *_checkpoints(job))
+    """Return everything that the documentation forbids about a job, one sentence each, in the order of the request."""
+    return (
+        *_check_algorithm(job),
+        *_check_channels(job),
+        *_check_resources(job),
+        *_check_stopping(job),
+        *_check_checkpoints(job),
+    )
 
 
 def check_metric_regex(regex: str) -> str:
-    """Why a metric's expression finds no value, empty where it can.
+    """Return why a metric's regex finds no value, "" for a valid one.
 
     The value is the first group. Source: SageMaker developer guide, "Define Training Metrics".
 
-    >>> metric_problem("loss=([0-9.]+)"), metric_problem("loss=")
+    >>> check_metric_regex("loss=([0-9.]+)"), check_metric_regex("loss=")
     ('', 'it has no group, which would be the value; write loss=([0-9.]+)')
     """
     try:
         compiled = re.compile(regex)
     except (re.error, RecursionError, OverflowError) as error:
-        return f"it is no regular expression: {error}"
+        return f"it is not a regular expression: {error}"
     return "" if compiled.groups else f"it has no group, which would be the value; write {regex}([0-9.]+)"
 
 
-def _algorithm(job: TrainingJob) -> Iterator[str]:
+def _check_algorithm(job: TrainingJob) -> Iterator[str]:
     algorithm = job.algorithm
     if algorithm is None:
         if "ServerlessJobConfig" not in job.carried:  # such a job has no container of its own
-            yield "AlgorithmSpecification is missing; it says which image or algorithm is run"
+            yield "AlgorithmSpecification is missing; it names the image or the algorithm"
         return
     # Source: API_AlgorithmSpecification, `AlgorithmName`: mutually exclusive with TrainingImage, and one is needed.
     if (algorithm.training_image is None) == (algorithm.algorithm_name is None):
-        both = "both are" if algorithm.training_image is not None else "none is"
+        both = "both are" if algorithm.training_image is not None else "neither is"
         yield f"AlgorithmSpecification takes either TrainingImage or AlgorithmName; {both} given"
     for definition in algorithm.metric_definitions or ():
         if wrong := check_metric_regex(definition.regex):
             yield f"MetricDefinitions: the Regex of {definition.name}: {wrong}"
 
 
-def _channels(job: TrainingJob) -> Iterator[str]:
+def _check_channels(job: TrainingJob) -> Iterator[str]:
     channels = job.channels or ()
     # Source: API_Channel, `ChannelName`: a channel is named, and its name is its folder.
-    for name, times in Counter(each.name for each in channels).items():
+    for name, times in Counter(channel.name for channel in channels).items():
         if times > 1:
             yield f"InputDataConfig has {times} channels that are called {name}; each needs a name of its own"
     for channel in channels:
         if not _CHANNEL_NAME.fullmatch(channel.name) or channel.name in (".", ".."):
             yield f"a channel cannot be called {channel.name!r}: expected letters, digits, '.', '-' and '_'"
-        for sentence in _channel(job, channel):
+        for sentence in _check_channel(job, channel):
             yield f"channel {channel.name}: {sentence}"
 
 
-def _channel(job: TrainingJob, channel: Channel) -> Iterator[str]:
+def _check_channel(job: TrainingJob, channel: Channel) -> Iterator[str]:
     mode = job.mode(channel)
     stores = (channel.source.s3 is not None) + len(channel.source.carried)
     if stores != 1:
@@ -82,10 +88,10 @@ def _channel(job: TrainingJob, channel: Channel) -> Iterator[str]:
         if channel.record_wrapper_type == "RecordIO":
             yield f"RecordWrapperType RecordIO is for Pipe mode only, and its input mode is {mode}; leave it unset"
     if channel.data is not None:
-        yield from _data(job, channel.data, mode)
+        yield from _check_data(job, channel.data, mode)
 
 
-def _data(job: TrainingJob, data: S3Data, mode: InputMode) -> Iterator[str]:
+def _check_data(job: TrainingJob, data: S3Data, mode: InputMode) -> Iterator[str]:
     if data.data_type == "AugmentedManifestFile":
         # Source: API_S3DataSource, `S3DataType`: "can only be used if the Channel's input mode is Pipe"; the
         # attributes and their order: SageMaker developer guide, "Provide Dataset Metadata to Training Jobs with an
@@ -104,13 +110,13 @@ def _data(job: TrainingJob, data: S3Data, mode: InputMode) -> Iterator[str]:
     if data.data_type not in get_args(DataType) and job.algorithm is not None:
         yield f"its S3DataType is {data.data_type!r}; a container takes {', '.join(get_args(DataType))}"
     # Source: API_S3DataSource, `InstanceGroupNames`.
-    groups = {each.instance_group_name for each in (job.resources and job.resources.instance_groups) or ()}
+    groups = {group.instance_group_name for group in (job.resources and job.resources.instance_groups) or ()}
     for name in data.instance_group_names or ():
         if name not in groups:
             yield f"InstanceGroupNames has {name}, which ResourceConfig.InstanceGroups has not"
 
 
-def _resources(job: TrainingJob) -> Iterator[str]:
+def _check_resources(job: TrainingJob) -> Iterator[str]:
     resources = job.resources
     if resources is None:
         return
@@ -130,16 +136,16 @@ def _resources(job: TrainingJob) -> Iterator[str]:
         yield "ResourceConfig takes either InstanceType with InstanceCount, or InstanceGroups; both are given"
     if alone["InstanceType"] and not resources.instance_count:
         yield "ResourceConfig.InstanceCount must be at least 1"
-    names = Counter(each.instance_group_name for each in resources.instance_groups or ())
+    names = Counter(group.instance_group_name for group in resources.instance_groups or ())
     for name, times in names.items():
         if times > 1:
             yield f"ResourceConfig.InstanceGroups has {times} groups that are called {name}"
     for name in ("SelectedInstanceType", "SelectedInstanceCount"):
         if name in resources.carried:
-            yield f"ResourceConfig.{name} is what SageMaker tells of a job, and cannot be asked for"
+            yield f"ResourceConfig.{name} is set by SageMaker, and cannot be requested"
 
 
-def _stopping(job: TrainingJob) -> Iterator[str]:
+def _check_stopping(job: TrainingJob) -> Iterator[str]:
     condition = job.stopping_condition
     longest = None if condition is None else condition.max_wait_time_in_seconds
     # Source: API_StoppingCondition.
@@ -149,45 +155,48 @@ def _stopping(job: TrainingJob) -> Iterator[str]:
     if job.enable_managed_spot_training and longest is None:
         yield "EnableManagedSpotTraining needs StoppingCondition.MaxWaitTimeInSeconds, at least MaxRuntimeInSeconds"
     if longest is not None and longest < job.max_runtime:
-        said = condition is not None and condition.max_runtime_in_seconds is not None
+        is_default = condition is None or condition.max_runtime_in_seconds is None
         yield (
             f"MaxWaitTimeInSeconds is {longest}; it must be at least MaxRuntimeInSeconds, which is "
-            f"{job.max_runtime}{'' if said else ' where nothing is said'}"
+            f"{job.max_runtime}{' by default' if is_default else ''}"
         )
 
 
-def _checkpoints(job: TrainingJob) -> Iterator[str]:
+def _check_checkpoints(job: TrainingJob) -> Iterator[str]:
     config = job.checkpoint_config
     path = config.local_path if config is not None else None
     if path is None:
         return
     folder = path.rstrip("/")
-    # They would cover each other. Source: API_CheckpointConfig; SageMaker developer guide, "Using the SageMaker
+    # One mount would hide the other. Source: API_CheckpointConfig; SageMaker developer guide, "Using the SageMaker
     # Training and Inference Toolkits" (/opt/ml is SageMaker's).
-    taken = any(f"{folder}/".startswith(f"/opt/ml/{each}/") for each in ("input", "model", "output", "code"))
+    taken = any(f"{folder}/".startswith(f"/opt/ml/{name}/") for name in ("input", "model", "output", "code"))
     if not path.startswith("/") or ".." in path.split("/") or folder in ("", "/opt", "/opt/ml") or taken:
         yield f"CheckpointConfig.LocalPath is {path!r}; it must be an absolute path apart from SageMaker's own folders"
 
 
 def find_unsupported(job: TrainingJob) -> tuple[str, ...]:
-    """What SageMaker may do and this machine does not, a sentence each."""
-    found = []
+    """Return what SageMaker supports and this machine does not, one sentence each."""
+    sentences = []
     resources = job.resources
-    count = (resources and resources.instance_count) or 1
-    for group in (resources and resources.instance_groups) or ():
-        count = max(count, group.instance_count, len((resources and resources.instance_groups) or ()))
+    groups = (resources and resources.instance_groups) or ()
+    count = max(
+        1, (resources and resources.instance_count) or 1, len(groups), *(group.instance_count for group in groups)
+    )
     if count > 1:
-        found.append(f"the job asks for {count} instances; on this machine it has one, so set InstanceCount to 1")
-    names = {each.name for each in job.channels or ()}
+        sentences.append(f"the job requests {count} instances, and this machine is one; set InstanceCount to 1")
+    names = {channel.name for channel in job.channels or ()}
     for channel in job.channels or ():
         name, _, number = channel.name.rpartition("_")
         if number.isdigit() and name in names:
-            found.append(f"channel {channel.name}: its folder would be where epoch {number} of {name} is; rename it")
+            sentences.append(
+                f"channel {channel.name}: its folder would be where epoch {number} of {name} is; rename it"
+            )
         if channel.data is None:
-            found.append(f"channel {channel.name}: only S3DataSource can be read on this machine")
+            sentences.append(f"channel {channel.name}: only S3DataSource can be read on this machine")
         elif channel.data.data_type == "AugmentedManifestFile" and channel.compression_type == "Gzip":
-            found.append(
-                f"channel {channel.name}: what CompressionType Gzip means for an augmented manifest is not documented; "
+            sentences.append(
+                f"channel {channel.name}: CompressionType Gzip is not documented for an augmented manifest; "
                 "leave it unset"
             )
-    return tuple(found)
+    return tuple(sentences)

@@ -1,15 +1,10 @@
-"""Channels: the named inputs of a training job as values. This module does no I/O.
+"""A training job and its outcome as values: every field of CreateTrainingJob. No I/O.
 
-Fields keep the API's names in snake_case; None is a member that the request leaves out. Source: API_Channel,
-API_S3DataSource, API_ShuffleConfig. For a job on this machine ``uri`` may be a path.
+Fields have the API's names in snake_case. None is a member that the request leaves out, so that
+``TrainingJob.from_request(request).to_request() == request``; members without a field are kept in ``carried``. For a
+job on this machine addresses may be paths. `TrainingJob.problems` checks what the API's schema cannot express.
 
-A training job as a value: every field of CreateTrainingJob. This module does no I/O.
-
-Fields keep the API's names in snake_case, and None is a member that the request leaves out, so that
-``TrainingJob.from_request(request).to_request() == request``; members without a field of their own are carried. For a
-job on this machine the addresses may be paths; `problems` tells what the API's schema cannot say.
-
-Outcomes: how a training job ended, and the values of its metrics. This module does no I/O.
+Sources: API_CreateTrainingJob, API_Channel, API_S3DataSource, API_ShuffleConfig, API_DescribeTrainingJob.
 """
 
 from __future__ import annotations
@@ -59,7 +54,7 @@ RecordWrapperType: TypeAlias = Literal["None", "RecordIO"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleConfig:
-    """The seed of a channel's order; in Pipe mode every epoch has an order of its own."""
+    """The seed of a channel's order; in Pipe mode every epoch has another order."""
 
     seed: int
     carried: Mapping[str, Any] = field(default_factory=dict)
@@ -67,7 +62,7 @@ class ShuffleConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Data:
-    """Objects: all below a prefix, of a manifest, or the lines of an augmented one (``attribute_names`` of each)."""
+    """Objects: all below a prefix, those of a manifest, or the ``attribute_names`` of an augmented manifest."""
 
     uri: str
     data_type: DataType = "S3Prefix"
@@ -79,7 +74,7 @@ class S3Data:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a channel's data are: ``s3``, or another store, which is carried only (a file system, a data set)."""
+    """Where a channel's data are: ``s3``, or another store in ``carried`` (a file system, a data set)."""
 
     s3: S3Data | None = None
     carried: Mapping[str, Any] = field(default_factory=dict)
@@ -87,7 +82,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """One named input. ``input_mode`` None is the job's own."""
+    """One named input. ``input_mode`` None is the job's mode."""
 
     name: str
     source: Source
@@ -100,7 +95,7 @@ class Channel:
 
     @property
     def data(self) -> S3Data | None:
-        """The S3 data of the channel, None where they are somewhere else."""
+        """The S3 data of the channel, None for another store."""
         return self.source.s3
 
 
@@ -109,13 +104,13 @@ ModelCompression: TypeAlias = Literal["GZIP", "NONE"]
 #: Source: API_CheckpointConfig, `LocalPath`.
 CHECKPOINT_DIR: Final = "/opt/ml/checkpoints"
 
-#: Seconds that a job may run where its stopping condition says nothing. Source: API_StoppingCondition.
+#: Seconds that a job may run by default. Source: API_StoppingCondition.
 DEFAULT_RUNTIME: Final = 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricDefinition:
-    """A metric: its name, and the expression whose first group is its value in a line of the log."""
+    """A metric: its name, and the regex whose first group is its value in a line of the log."""
 
     name: str
     regex: str
@@ -124,7 +119,7 @@ class MetricDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlgorithmSpecification:
-    """What is run (an image, or an algorithm by name), how its input comes, and the metrics that its log has."""
+    """The image or the named algorithm, its input mode, and the metrics in its log."""
 
     training_input_mode: InputMode
     training_image: str | None = None
@@ -138,7 +133,7 @@ class AlgorithmSpecification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """Below which address the model goes, as an archive (GZIP, the default) or as files (NONE)."""
+    """The address for the model, as an archive (GZIP, the default) or as files (NONE)."""
 
     uri: str
     compression_type: ModelCompression | None = None
@@ -171,7 +166,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoppingCondition:
-    """Seconds: of running (default one day), of running and waiting for spot capacity, of pending."""
+    """Limits in seconds: of running (default one day), of running and waiting for spot capacity, of pending."""
 
     max_runtime_in_seconds: int | None = None
     max_wait_time_in_seconds: int | None = None
@@ -181,7 +176,7 @@ class StoppingCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointConfig:
-    """Where checkpoints are kept, and which folder of the container they are (default /opt/ml/checkpoints)."""
+    """The address for checkpoints, and their folder in the container (default /opt/ml/checkpoints)."""
 
     uri: str
     local_path: str | None = None
@@ -190,7 +185,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryStrategy:
-    """How often a job is tried again that SageMaker's own failure ended."""
+    """The number of retries after an internal error of SageMaker."""
 
     maximum_retry_attempts: int
     carried: Mapping[str, Any] = field(default_factory=dict)
@@ -207,7 +202,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
-    """A training job. ``name``, ``role_arn`` and ``resources`` are SageMaker's, a job on this machine needs none."""
+    """A training job. ``name``, ``role_arn`` and ``resources`` are required by SageMaker, not on this machine."""
 
     name: str = ""
     role_arn: str = ""
@@ -227,30 +222,30 @@ class TrainingJob:
 
     @classmethod
     def from_request(cls, request: Mapping[str, Any]) -> TrainingJob:
-        """The job of a CreateTrainingJob request; raises RequestError where a member is missing or of another shape."""
+        """Read a CreateTrainingJob request; raise RequestError for a member that is missing or has another shape."""
         from tritonforge.training.job.request_shape import read_request  # it reads this class
 
         return read_request(request)
 
     def to_request(self) -> dict[str, Any]:
-        """The CreateTrainingJob request of this job."""
+        """Build the CreateTrainingJob request of this job."""
         from tritonforge.training.job.request_shape import write_request  # it reads this class
 
         return write_request(self)
 
     def problems(self) -> tuple[str, ...]:
-        """What the documentation forbids and the API's schema cannot say, a sentence each; empty when all is well."""
+        """Return what the documentation forbids and the API's schema allows, one sentence each."""
         from tritonforge.training.job.rules import find_problems  # it reads this class
 
         return find_problems(self)
 
     def mode(self, channel: Channel) -> InputMode:
-        """How a channel's data come: its own mode, or the job's. Source: API_Channel, `InputMode`."""
+        """Return the input mode of a channel: its own, or the job's. Source: API_Channel, `InputMode`."""
         return channel.input_mode or ("File" if self.algorithm is None else self.algorithm.training_input_mode)
 
     @property
     def max_runtime(self) -> int:
-        """Seconds that the program may run."""
+        """The seconds that the program may run."""
         condition = self.stopping_condition
         return (
             DEFAULT_RUNTIME
@@ -260,7 +255,7 @@ class TrainingJob:
 
     @property
     def artifact_uri(self) -> str:
-        """Where the model goes: `{S3OutputPath}/{name}/output/model.tar.gz`, or the prefix of its files.
+        """The address of the model: `{S3OutputPath}/{name}/output/model.tar.gz`, or the prefix of its files.
 
         Source: API_ModelArtifacts; SageMaker developer guide, "How Amazon SageMaker Processes Training Output".
         """
@@ -269,8 +264,8 @@ class TrainingJob:
 
     @property
     def output_folder(self) -> str:
-        """Below what the job's outputs lie, without a slash at its end."""
-        return "/".join(each for each in (self.output.uri.rstrip("/"), self.name, "output") if each)
+        """The address of the job's outputs, without a slash at its end."""
+        return "/".join(part for part in (self.output.uri.rstrip("/"), self.name, "output") if part)
 
 
 #: As `TrainingJobStatus` at the end of a job.
@@ -279,10 +274,10 @@ State: TypeAlias = Literal["Completed", "Failed", "Stopped"]
 #: As a job's `SecondaryStatus` while it runs. Source: API_DescribeTrainingJob.
 Phase: TypeAlias = Literal["Starting", "Downloading", "Training", "Stopping", "Uploading"]
 
-#: Why a job was stopped: somebody asked for it, or its time was up (`SecondaryStatus` MaxRuntimeExceeded).
+#: Why a job was stopped: on request, or at the end of its time (`SecondaryStatus` MaxRuntimeExceeded).
 StopReason: TypeAlias = Literal["", "stop", "MaxRuntimeExceeded"]
 
-#: Characters of the failure file that are told. Source: SageMaker developer guide, "How Amazon SageMaker Processes
+#: Characters of the failure file that are reported. Source: SageMaker developer guide, "How Amazon SageMaker Processes
 #: Training Output".
 FAILURE_LENGTH: Final = 1024
 
@@ -300,16 +295,22 @@ class MetricValue:
 class Outcome:
     """The end of a training job.
 
-    ``failure`` is one sentence, empty unless ``state`` is Failed: the failure file's first 1024 characters, or
-    ``ClientError: ...`` where the data were wrong. ``exit_code`` is the program's, 128 + n where signal n
-    ended it, None where it was not started. ``seconds`` is how long it ran, ``metrics`` the last value of each.
-    ``artifact`` and ``output_data`` are the addresses of the model and of what was in output/data, None where there
-    is none. ``notes`` are sentences that must not be missed.
+    Attributes:
+        state: Completed, Failed or Stopped.
+        failure: one sentence, empty unless ``state`` is Failed: the failure file's first 1024 characters, or
+            ``ClientError: ...`` for invalid data.
+        stop_reason: why the job was stopped, empty if it was not.
+        exit_code: the program's, 128 + n if signal n ended it, None if it was not started.
+        seconds: how long it ran.
+        metrics: the last value of each metric.
+        artifact: the address of the model, None without one.
+        output_data: the address of the other output, None without any.
+        notes: sentences that the user must see.
     """
 
     state: State
     failure: str = ""
-    why_stopped: StopReason = ""
+    stop_reason: StopReason = ""
     exit_code: int | None = None
     seconds: float = 0.0
     metrics: Mapping[str, MetricValue] = field(default_factory=dict)

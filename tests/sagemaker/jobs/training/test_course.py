@@ -157,7 +157,7 @@ def test_a_job_that_was_stopped_by_its_own_limit_says_so(
     session: Session, wanted: TrainingJob, trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The status is Stopped as well; the secondary one tells them apart, and nothing was left."""
-    monkeypatch.setattr(trainer, "ends", lambda _: Outcome(state="Stopped", why_stopped="MaxRuntimeExceeded"))
+    monkeypatch.setattr(trainer, "ends", lambda _: Outcome(state="Stopped", stop_reason="MaxRuntimeExceeded"))
     ended = learn(session, wanted)
     assert (ended.status, ended.secondary) == ("Stopped", "MaxRuntimeExceeded")
     assert ended.reason.startswith("MaxRuntimeExceeded: ")
