@@ -1,4 +1,4 @@
-"""`tritonforge algorithm run`: what it says of a program that fails, waits, or is interrupted, and how it ends."""
+"""`tritonforge algorithm run`: its messages about a program that fails, waits, or is interrupted, and how it ends."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def folders(tmp_path: Path) -> list[str]:
 
 
 def train(folders: list[str], act: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run the program that does what it is told."""
+    """Run the program with an act."""
     return tritonforge("algorithm", "run", "train", AWKWARD, *folders, f"--hyperparameter=act={act}", *more)
 
 
-def test_what_is_not_isolated_is_said(folders: list[str]) -> None:
+def test_what_is_not_isolated_is_printed(folders: list[str]) -> None:
     """Before the program runs, on standard error."""
     done = train(folders, "nothing")
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("not isolated: ")]
-    assert any("without a limit: memory (--memory), CPU (--cpus), processes" in line for line in said)
-    assert any("instead of an image's" in line for line in said)
-    assert not any("call out" in line for line in said)
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("not isolated: ")]
+    assert any("without a limit: memory (--memory), CPU (--cpus), processes" in line for line in sentences)
+    assert any("instead of an image's" in line for line in sentences)
+    assert not any("call out" in line for line in sentences)
     opened = train(folders, "nothing", "--network")
     assert any("it can call out" in line for line in opened.stderr.splitlines())
 
@@ -56,34 +56,38 @@ def test_settings_that_are_missing_are_made(folders: list[str], tmp_path: Path) 
     assert json.loads(found["resourceconfig.json"])["hosts"] == ["algo-1"]
     assert "/opt/ml/input/data/training" in done.stdout
     assert "input/config has no inputdataconfig.json, resourceconfig.json;" in done.stderr
-    assert [each.name for each in (tmp_path / "input" / "config").iterdir()] == ["hyperparameters.json"]
+    assert [file.name for file in (tmp_path / "input" / "config").iterdir()] == ["hyperparameters.json"]
 
 
 def test_fifos_are_channels_in_pipe_mode(folders: list[str], tmp_path: Path) -> None:
-    """Somebody else writes them; the program reads them in its container, one an epoch."""
+    """Another process writes them; the program reads them in its container, one an epoch."""
     pipes = [tmp_path / "input" / "data" / f"lines_{epoch}" for epoch in range(2)]
-    for each in pipes:
-        os.mkfifo(each)
-    writing = threading.Thread(target=lambda: [each.write_text(each.name) for each in pipes], daemon=True)
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    writing = threading.Thread(target=lambda: [pipe.write_text(pipe.name) for pipe in pipes], daemon=True)
     writing.start()
     done = train(folders, "pipe")
     writing.join(30)
     assert (done.returncode, done.stdout.split()) == (0, ["lines_0", "lines_1"]), done.stderr
-    for each in pipes:
-        each.unlink()
-        os.mkfifo(each)
+    for pipe in pipes:
+        pipe.unlink()
+        os.mkfifo(pipe)
     looked = train(folders, "look")
     (settings,) = (line for line in looked.stdout.splitlines() if line.startswith("inputdataconfig.json"))
     channels = json.loads(settings.partition(" ")[2])
-    assert {name: each["TrainingInputMode"] for name, each in channels.items()} == {"lines": "Pipe", "training": "File"}
+    modes = {name: channel["TrainingInputMode"] for name, channel in channels.items()}
+    assert modes == {"lines": "Pipe", "training": "File"}
+        "lines": "Pipe",
+        "training": "File",
+    }
 
 
 def test_the_failure_file_s_sentence_is_shown(folders: list[str], tmp_path: Path) -> None:
     """Its first 1024 characters, as SageMaker shows them; exit code 1 whatever the program's."""
     done = train(folders, "fail")
     assert done.returncode == 1
-    says = f"error: train ended with exit status 2; {tmp_path / 'output' / 'failure'}: [data] line 3 is no picture"
-    assert says in done.stderr
+    message = f"error: train ended with exit status 2; {tmp_path / 'output' / 'failure'}: [data] line 3 is no picture"
+    assert message in done.stderr
     assert "x" * (1024 - 28) in done.stderr
     assert "x" * (1025 - 28) not in done.stderr
     report = json.loads(train(folders, "fail", "--format=json").stdout)
@@ -91,7 +95,7 @@ def test_the_failure_file_s_sentence_is_shown(folders: list[str], tmp_path: Path
 
 
 def test_a_failure_of_an_earlier_run_is_not_shown(folders: list[str]) -> None:
-    """A program that says nothing is not given another's words."""
+    """A program without a failure file gets no sentence of an earlier run."""
     train(folders, "fail")
     done = train(folders, "fail silently")
     assert done.returncode == 1
@@ -103,28 +107,28 @@ def test_an_interrupted_training_saves_its_checkpoint(number: int, folders: list
     """Ctrl-C and SIGTERM reach the program as SIGTERM, as SageMaker stops a job; the code is 130."""
     process = begun(folders, "wait")
     process.send_signal(number)
-    out, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    out, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
     assert out == "a checkpoint is saved\n"
     assert (tmp_path / "checkpoints" / "epoch").read_text() == "7"
-    assert said.endswith("interrupted: train ended with exit status 0\n")
-    assert "Traceback" not in said
+    assert stderr.endswith("interrupted: train ended with exit status 0\n")
+    assert "Traceback" not in stderr
 
 
 def test_a_program_that_does_not_listen_is_killed(folders: list[str]) -> None:
     """After --grace, or when it is interrupted again."""
     process = begun(folders, "sleep", "--grace=0.2")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted: train ended with exit status 137 (signal SIGKILL)" in said
+    assert "interrupted: train ended with exit status 137 (signal SIGKILL)" in stderr
     process = begun(folders, "sleep")
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert any("stopping" in line for line in iter(process.stderr.readline, ""))  # which ends with the program
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "interrupted: train ended with exit status 137 (signal SIGKILL)\n")
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, "interrupted: train ended with exit status 137 (signal SIGKILL)\n")
 
 
 def begun(folders: list[str], act: str, *more: str) -> subprocess.Popen[str]:
@@ -139,7 +143,7 @@ def begun(folders: list[str], act: str, *more: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_server_that_is_never_well_is_said_to_be(tmp_path: Path) -> None:
+def test_a_server_that_is_never_ready_fails(tmp_path: Path) -> None:
     """One that listens on its own loopback, as SageMaker does not come from there; and one that ends."""
     done = tritonforge("algorithm", "run", "serve", AWKWARD, f"--model-dir={tmp_path}", "--port=0", "--timeout=1")
     assert done.returncode == 1
@@ -150,14 +154,17 @@ def test_a_server_that_is_never_well_is_said_to_be(tmp_path: Path) -> None:
         "no model\n",
         "error: serve ended with exit status 9 by itself",
     )
-    told = tritonforge(
+    document = tritonforge(
         "algorithm", "run", "serve", AWKWARD, f"--model-dir={tmp_path}", "--port=0", "--env=ENDS=1", "--format=json"
     )
-    assert json.loads(told.stdout)["error"] == {"message": "serve ended with exit status 9 by itself", "exit_code": 1}
+    assert json.loads(document.stdout)["error"] == {
+        "message": "serve ended with exit status 9 by itself",
+        "exit_code": 1,
+    }
 
 
 def test_a_server_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> None:
-    """After --grace, which is said; the code is 1, where one that ends in time is 0."""
+    """After --grace, with a sentence; the code is 1, and 0 for one that ends in time."""
     (tmp_path / "serve").write_text(
         "#!/usr/bin/env python3\n"
         "import http.server, signal\n"
@@ -178,13 +185,13 @@ def test_a_server_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> N
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["url"].startswith("http://127.0.0.1:")
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert said.splitlines()[-1] == "error: serve did not end within 0.3 s of SIGTERM and was killed"
+    assert stderr.splitlines()[-1] == "error: serve did not end within 0.3 s of SIGTERM and was killed"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--hyperparameter=epochs"], "'--hyperparameter': expected NAME=VALUE, got 'epochs'"),
         (["--env==x"], "'--env': expected NAME=VALUE, got '=x'"),
@@ -193,11 +200,11 @@ def test_a_server_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> N
         (["--grace=-1"], "'--grace': -1.0 is not in the range x>=0"),
     ],
 )
-def test_what_cannot_be_read_is_the_caller_s(arguments: list[str], says: str, folders: list[str]) -> None:
+def test_what_cannot_be_read_is_the_caller_s(arguments: list[str], message: str, folders: list[str]) -> None:
     """Exit code 2, before anything runs."""
     done = tritonforge("algorithm", "run", "train", AWKWARD, *folders, *arguments)
     assert done.returncode == 2
-    assert says in done.stderr
+    assert message in done.stderr
 
 
 def test_hyperparameters_that_are_no_strings_are_refused(folders: list[str], tmp_path: Path) -> None:

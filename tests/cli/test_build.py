@@ -38,12 +38,12 @@ def test_the_report_names_files_sizes_and_the_digest(definition: Path, tmp_path:
 def test_the_json_report_holds_the_same(definition: Path, tmp_path: Path) -> None:
     """Machines get one document."""
     done = tritonforge("build", str(definition), "-o", str(tmp_path / "out"), "--format", "json")
-    told = json.loads(done.stdout)
-    assert told["changed"] is True
-    assert told["made"] == ["model/1"]
-    assert told["models"] == ["model"]
-    assert told["files"]["model/1/model.py"] == 10
-    assert told["digest"].startswith("sha256:")
+    document = json.loads(done.stdout)
+    assert document["changed"] is True
+    assert document["made"] == ["model/1"]
+    assert document["models"] == ["model"]
+    assert document["files"]["model/1/model.py"] == 10
+    assert document["digest"].startswith("sha256:")
 
 
 def test_check_compares_the_committed_configurations(definition: Path) -> None:
@@ -59,9 +59,9 @@ def test_check_compares_the_committed_configurations(definition: Path) -> None:
     edited = tritonforge("build", str(definition), "--check")
     assert edited.returncode == 1
     assert "-max_batch_size: 4\n+max_batch_size: 0\n" in edited.stdout
-    told = json.loads(tritonforge("build", str(definition), "--check", "--format", "json").stdout)
-    assert told["equal"] is False
-    assert list(told["differing"]) == ["model/config.pbtxt"]
+    document = json.loads(tritonforge("build", str(definition), "--check", "--format", "json").stdout)
+    assert document["equal"] is False
+    assert list(document["differing"]) == ["model/config.pbtxt"]
 
 
 WRONG = {

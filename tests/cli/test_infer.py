@@ -72,7 +72,7 @@ def infer(server: Server, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
     def call(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         with pytest.raises(SystemExit) as ended:
-            main(["infer", *(urls.get(each[1:-1], each) if each[:1] == "{" else each for each in arguments)])
+            main(["infer", *(urls.get(word[1:-1], word) if word[:1] == "{" else word for word in arguments)])
         printed = capfd.readouterr()
         return int(ended.value.code or 0), printed.out, printed.err
 
@@ -93,10 +93,10 @@ def test_every_datatype_goes_there_and_back(infer: Infer, address: str) -> None:
     values: dict[str, Any] = {name: [1, 0] for name in BY_WIRE}
     values |= {"BOOL": [True, False], "BYTES": ["é", ""], "UINT64": [2**64 - 1], "FP32": ["NaN", "-Infinity", 0.5]}
     given = [f"--input=in_{name}={json.dumps(value)}" for name, value in values.items()]
-    told = outputs(infer, address, "--model", "all", *given)
+    printed = outputs(infer, address, "--model", "all", *given)
     for name, value in values.items():
         expected = {"datatype": name, "shape": [1, len(value)], "data": value}
-        assert told[f"out_{name}"] == expected, name
+        assert printed[f"out_{name}"] == expected, name
 
 
 def test_every_form_of_a_value(infer: Infer, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_every_form_of_a_value(infer: Infer, tmp_path: Path) -> None:
     ]
     request = json.dumps({"id": "7", "parameters": {"priority": 0}, "inputs": entries})
     expected = outputs(infer, "{http}", "--model", "two", "--input", "in_F=[1,2]", "--input", 'in_S=["a","b"]')
-    assert {name: each["data"] for name, each in expected.items()} == {"out_F": [1, 2], "out_S": ["a", "b"]}
+    assert {name: output["data"] for name, output in expected.items()} == {"out_F": [1, 2], "out_S": ["a", "b"]}
     for value in ("@f.npy", "@f.json", "@f.txt", "@f", "@both.npz"):
         given = ("--input", f"in_F={value}", "--input", "in_S=@both.npz")
         assert outputs(infer, "{http}", "--model", "two", *given) == expected, value
@@ -142,8 +142,8 @@ def test_a_kserve_request_keeps_its_outputs_and_its_id(infer: Infer) -> None:
 def test_bytes_are_printed_as_text_or_as_base64(infer: Infer, tmp_path: Path) -> None:
     """Nothing is dropped or replaced; control characters do not reach the terminal."""
     (tmp_path / "blob").write_bytes(b"\xff\x00")
-    told = outputs(infer, "{http}", "--model", "all", "--input", "in_BYTES=@blob")
-    assert told["out_BYTES"] == {"datatype": "BYTES", "shape": [1, 1], "encoding": "base64", "data": ["/wA="]}
+    printed = outputs(infer, "{http}", "--model", "all", "--input", "in_BYTES=@blob")
+    assert printed["out_BYTES"] == {"datatype": "BYTES", "shape": [1, 1], "encoding": "base64", "data": ["/wA="]}
     code, out, _ = infer("{http}", "--model", "all", "--input", "in_BYTES=@blob")
     assert (code, out.splitlines()[1:]) == (0, ["  out_BYTES  BYTES [1, 1]", "    b'\\xff\\x00' (2 bytes)"])
     _, out, _ = infer("{http}", "--model", "all", "--input", "in_BYTES=one\ntwo \x1b]0;title\x07")
@@ -198,7 +198,7 @@ def test_the_error_of_a_request_is_printed_once(infer: Infer) -> None:
     assert "error: a.jpg, bad.jpg: the server answered 500: " in err
     code, out, _ = infer("{sagemaker}", "a.jpg", "bad.jpg", "--batch", "2", "--json")
     answers = json.loads(out)["answers"]
-    assert [(each["file"], each["error"]["status"]) for each in answers] == [("a.jpg", 500), ("bad.jpg", 500)]
+    assert [(answer["file"], answer["error"]["status"]) for answer in answers] == [("a.jpg", 500), ("bad.jpg", 500)]
 
 
 def test_outputs_are_written_to_files_of_numpy(infer: Infer, tmp_path: Path) -> None:
@@ -212,8 +212,8 @@ def test_outputs_are_written_to_files_of_numpy(infer: Infer, tmp_path: Path) -> 
         assert written["caption"].tolist() == [[b"20 bytes, note none"], [b"8 bytes, note none"]]
     for name, value in (("BF16", "[1.5, -2]"), ("BYTES", '["a", "é"]'), ("BOOL", "[true]")):
         infer("{http}", "--model", "all", "--input", f"in_{name}={value}", "-o", "one.npy")
-        told = outputs(infer, "{http}", "--model", "all", "--input", f"in_{name}=@one.npy")
-        assert told[f"out_{name}"]["data"] == json.loads(value)
+        printed = outputs(infer, "{http}", "--model", "all", "--input", f"in_{name}=@one.npy")
+        assert printed[f"out_{name}"]["data"] == json.loads(value)
     code, _, _ = infer("{grpc}", "--model", "repeat", "--input", "text=t", "--input", "count=2", "-o", "stream.npz")
     with np.load(tmp_path / "stream.npz") as written:
         assert {name: written[name].tolist() for name in written.files if "index" in name} == {
@@ -241,7 +241,7 @@ def test_a_decoupled_model_prints_each_response(infer: Infer) -> None:
     code, out, err = infer("{grpc}", *given, "--input", "count=-1", "--json")
     answers = json.loads(out)["answers"]
     assert code == 1
-    assert [each.get("response") for each in answers] == [0, None]
+    assert [answer.get("response") for answer in answers] == [0, None]
     assert answers[1]["error"]["message"] == "broke after 1"
     code, _, err = infer("{http}", *given, "--input", "count=1")
     assert code == 1
@@ -266,9 +266,9 @@ def test_what_was_answered_before_a_connection_broke_is_not_lost(
     if form == "text":
         assert out.count("response 0") == 1
         return
-    told = json.loads(out)
-    assert [answer["response"] for answer in told["answers"]] == [0]
-    assert told["error"] == {"message": "the connection was cut", "exit_code": 1}
+    printed = json.loads(out)
+    assert [answer["response"] for answer in printed["answers"]] == [0]
+    assert printed["error"] == {"message": "the connection was cut", "exit_code": 1}
 
 
 def test_a_model_without_batches_prints_its_whole_outputs(infer: Infer) -> None:
@@ -417,7 +417,7 @@ def test_a_file_that_cannot_be_read_is_named(
     assert sentence in err
 
 
-def test_a_server_that_does_not_tell_its_inputs_takes_what_tells_itself(tmp_path: Path) -> None:
+def test_values_with_a_datatype_need_no_metadata(tmp_path: Path) -> None:
     """Arrays of numpy and KServe requests have a datatype and a shape; text and plain JSON have none."""
     np.save(tmp_path / "x.npy", np.array([[1.5]], np.float32))
     given = read_inputs([f"x=@{tmp_path / 'x.npy'}"], io.BytesIO())
@@ -425,8 +425,8 @@ def test_a_server_that_does_not_tell_its_inputs_takes_what_tells_itself(tmp_path
     request = {"inputs": [{"name": "x", "datatype": "FP16", "shape": [1, 2], "data": [1, 2]}]}
     array = read_inputs(["@-"], io.BytesIO(json.dumps(request).encode())).convert(None)["x"]
     assert (array.dtype, array.tolist()) == (np.float16, [[1, 2]])
-    with pytest.raises(click.UsageError, match=r"it does not tell. The datatype and shape of input 'x' are required"):
-        read_inputs(["x=[1]"], io.BytesIO()).convert(None, reason="it does not tell")
+    with pytest.raises(click.UsageError, match=r"no metadata. The datatype and shape of input 'x' are required"):
+        read_inputs(["x=[1]"], io.BytesIO()).convert(None, reason="no metadata")
 
 
 def test_python_objects_of_numpys_files_are_not_made(infer: Infer, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_an_interruption_while_the_command_line_loads(
 
 
 def test_the_console_script_loads_nothing_before_it_can_be_interrupted() -> None:
-    """Three modules of ours, and none of Python's that it has not loaded itself."""
+    """Three modules of the package, and none of Python's that it has not loaded itself."""
     script = (
         "import sys; had = set(sys.modules); import tritonforge.cli.console; print(*sorted(set(sys.modules) - had))"
     )

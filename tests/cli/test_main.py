@@ -52,9 +52,9 @@ def test_bad_input_is_one_sentence_and_an_exit_code(case: str, monkeypatch: pyte
 def test_errors_are_json_where_json_was_asked_for() -> None:
     """Machines get the sentence and the code on standard output."""
     done = tritonforge("build", "nowhere", "--format", "json")
-    told = json.loads(done.stdout)
-    assert told["error"]["exit_code"] == done.returncode == 2
-    assert told["error"]["message"].startswith("Invalid value for 'DEFINITION': Path 'nowhere' does not exist")
+    document = json.loads(done.stdout)
+    assert document["error"]["exit_code"] == done.returncode == 2
+    assert document["error"]["message"].startswith("Invalid value for 'DEFINITION': Path 'nowhere' does not exist")
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:

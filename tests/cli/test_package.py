@@ -27,7 +27,7 @@ def repository(tmp_path: Path) -> Path:
     return lay(tmp_path / "repository", FILES)
 
 
-def test_a_package_is_written_and_told(repository: Path, tmp_path: Path) -> None:
+def test_a_package_is_written_and_reported(repository: Path, tmp_path: Path) -> None:
     """The model that answers, the variable that says so, sizes, the digest; what was left out on standard error."""
     lay(repository, {".git/HEAD": "x"})
     target = tmp_path / "model.tar.gz"
@@ -52,13 +52,13 @@ def test_two_runs_have_the_same_bytes(repository: Path, tmp_path: Path) -> None:
 def test_for_scripts_there_is_json(repository: Path, tmp_path: Path) -> None:
     """One document on standard output."""
     done = tritonforge("package", str(repository), "-o", str(tmp_path / "m.tar.gz"), "--format", "json")
-    told = json.loads(done.stdout)
-    assert told["package"] == str(tmp_path / "m.tar.gz")
-    assert told["files"] == {path: len(content) for path, content in FILES.items()}
-    assert told["digest"] == read_contents(repository).digest
-    assert told["size"] == (tmp_path / "m.tar.gz").stat().st_size
-    assert told["environment"] == {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "all"}
-    assert (told["default_model"], told["findings"], told["left_out"]) == ("all", [], [])
+    report = json.loads(done.stdout)
+    assert report["package"] == str(tmp_path / "m.tar.gz")
+    assert report["files"] == {path: len(content) for path, content in FILES.items()}
+    assert report["digest"] == read_contents(repository).digest
+    assert report["size"] == (tmp_path / "m.tar.gz").stat().st_size
+    assert report["environment"] == {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "all"}
+    assert (report["default_model"], report["findings"], report["left_out"]) == ("all", [], [])
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -95,7 +95,7 @@ def test_a_definition_is_to_be_built_first(tmp_path: Path, monkeypatch: pytest.M
         ("--env", "NAME"),
     ],
 )
-def test_options_that_contradict_each_other_are_told(repository: Path, options: tuple[str, ...]) -> None:
+def test_options_that_contradict_each_other_are_refused(repository: Path, options: tuple[str, ...]) -> None:
     """Exit code 2, one sentence, nothing written."""
     done = tritonforge("package", str(repository), *options)
     assert done.returncode == 2
@@ -115,9 +115,9 @@ def test_inspect_shows_members_digest_and_default_model(repository: Path, tmp_pa
     program = [str(Path(sys.executable).with_name("tritonforge")), "package", "--inspect", "-", "--format", "json"]
     with target.open("rb") as file:
         piped = subprocess.run(program, stdin=file, capture_output=True, text=True, check=True)
-    told = json.loads(piped.stdout)
-    assert (told["digest"], told["size"]) == (read_contents(repository).digest, target.stat().st_size)
-    assert told["members"][2] == {
+    report = json.loads(piped.stdout)
+    assert (report["digest"], report["size"]) == (read_contents(repository).digest, target.stat().st_size)
+    assert report["members"][2] == {
         "path": "all/1/.gitkeep",
         "kind": "file",
         "size": 0,
@@ -127,7 +127,7 @@ def test_inspect_shows_members_digest_and_default_model(repository: Path, tmp_pa
 
 
 def test_inspect_judges_for_an_image(tmp_path: Path) -> None:
-    """An archive that somebody packed one directory too deep is refused as on SageMaker."""
+    """An archive that is packed one directory too deep is refused as on SageMaker."""
     archive = packed(member("config.pbtxt", LEAF.encode()), member("1/model.py"), member("code/x.py"))
     (tmp_path / "model.tar.gz").write_bytes(archive.getvalue())
     done = tritonforge("package", "--inspect", str(tmp_path / "model.tar.gz"), "--image", "24.09")
@@ -177,7 +177,7 @@ def test_tensorflow_stays_with_an_image_of_the_users_own(repository: Path, tmp_p
 
 @pytest.mark.framework
 def test_tensorflow_models_are_converted_when_asked(tmp_path: Path) -> None:
-    """`--tensorflow onnx` packs the converted repository, and tells how it compares."""
+    """`--tensorflow onnx` packs the converted repository, and prints how it compares."""
     config = (
         'platform: "tensorflow_graphdef" max_batch_size: 4 input { name: "x" data_type: TYPE_FP32 dims: [ 3 ] } '
         'output { name: "y" data_type: TYPE_FP32 dims: [ 3 ] }'
@@ -209,7 +209,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
         session.call("s3", "CreateBucket", Bucket="models")
         yield url
         store = Store(session)
-        store.delete_all([each.uri for each in store.list_objects("s3://models/")])
+        store.delete_all([item.uri for item in store.list_objects("s3://models/")])
         session.call("s3", "DeleteBucket", Bucket="models")
     server.stop()
 
@@ -228,14 +228,14 @@ def test_uncompressed_puts_the_files_below_a_prefix(repository: Path, s3: str) -
     )
     done = tritonforge(*arguments)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["model_data_source"] == {
+    report = json.loads(done.stdout)
+    assert report["model_data_source"] == {
         "S3DataSource": {"S3Uri": "s3://models/r1/", "S3DataType": "S3Prefix", "CompressionType": "None"}
     }
-    assert (told["digest"], told["sent"]) == (read_contents(repository).digest, read_contents(repository).size)
+    assert (report["digest"], report["sent"]) == (read_contents(repository).digest, read_contents(repository).size)
     with Session(endpoint_url=s3) as session:
         stored = {
-            each.uri.removeprefix("s3://models/r1/"): each.size for each in Store(session).list_objects("s3://models/")
+            item.uri.removeprefix("s3://models/r1/"): item.size for item in Store(session).list_objects("s3://models/")
         }
     assert stored == read_contents(repository).files
     assert json.loads(tritonforge(*arguments).stdout)["sent"] == 0
@@ -249,7 +249,7 @@ def test_what_else_lies_below_the_prefix_is_not_mixed_in(repository: Path, s3: s
         refused = tritonforge(*arguments)
         assert refused.returncode == 1
         assert "model directory: old/config.pbtxt; choose another prefix, or delete them with --prune" in refused.stderr
-        assert [each.uri for each in Store(session).list_objects("s3://models/")] == ["s3://models/r1/old/config.pbtxt"]
+        assert [item.uri for item in Store(session).list_objects("s3://models/")] == ["s3://models/r1/old/config.pbtxt"]
         done = tritonforge(*arguments, "--prune")
         assert done.returncode == 0, done.stderr
         assert "note: removed: old/config.pbtxt" in done.stderr

@@ -29,8 +29,8 @@ def run(capsys: pytest.CaptureFixture[str], *given: str) -> tuple[int, str, str]
     """Run `tritonforge algorithm` in this process: exit code, standard output, standard error."""
     with pytest.raises(SystemExit) as ended:
         main(["algorithm", *given])
-    told = capsys.readouterr()
-    return int(str(ended.value.code)), told.out, told.err
+    captured = capsys.readouterr()
+    return int(str(ended.value.code)), captured.out, captured.err
 
 
 def test_show_prints_the_table() -> None:
@@ -44,7 +44,7 @@ def test_show_prints_the_table() -> None:
 
 
 def test_the_requests_are_those_of_the_declaration() -> None:
-    """They can be read back, and hold the images, the profile, and the model that is to be packaged."""
+    """They can be read back, and hold the images, the profile, and the model to package."""
     package = ("--model-package=lines-1", "--model-data=s3://bucket/model.tar.gz", "--certify")
     done = tritonforge("algorithm", "requests", str(DECLARED), *IMAGES, *VALIDATED, *package)
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def test_the_requests_are_those_of_the_declaration() -> None:
 
 
 def test_an_algorithm_without_validation_is_one_request(capsys: pytest.CaptureFixture[str]) -> None:
-    """No role, no data: nothing of a profile stands in it."""
+    """No role, no data: it has nothing of a profile."""
     requests = json.loads(run(capsys, "requests", str(DECLARED), IMAGES[0])[1])
     assert list(requests) == ["CreateAlgorithm"]
     assert "ValidationSpecification" not in requests["CreateAlgorithm"]
@@ -82,7 +82,7 @@ def test_an_algorithm_without_validation_is_one_request(capsys: pytest.CaptureFi
         (["--certify"], "AWS Marketplace takes what was validated"),
     ],
 )
-def test_what_aws_would_refuse_is_said_before_it_is_asked(
+def test_what_aws_would_refuse_is_refused_before_any_call(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 2 and a sentence."""
@@ -91,9 +91,7 @@ def test_what_aws_would_refuse_is_said_before_it_is_asked(
     assert says in err
 
 
-def test_a_program_without_a_declaration_is_said_to_have_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_program_without_a_declaration_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As the guide's own programs, which declare nothing."""
     code, _, err = run(capsys, "show", str(tmp_path))
     assert code == 2

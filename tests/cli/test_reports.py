@@ -56,9 +56,9 @@ def test_a_long_line_is_shown_around_its_place() -> None:
 
 def test_programs_get_one_document() -> None:
     """The shape of one repository, and of several."""
-    told = json.loads(FORMATS["json"]([JUDGED]))
-    assert (told["verdict"], told["repository"]) == ("refused", "build/r")
-    assert told["findings"][0] == {
+    document = json.loads(FORMATS["json"]([JUDGED]))
+    assert (document["verdict"], document["repository"]) == ("refused", "build/r")
+    assert document["findings"][0] == {
         "code": ERROR.code,
         "severity": "error",
         "refused_by": "triton",
@@ -71,7 +71,7 @@ def test_programs_get_one_document() -> None:
     }
     several = json.loads(FORMATS["json"]([FINE, JUDGED]))
     assert several["verdict"] == "refused"
-    assert [each["verdict"] for each in several["repositories"]] == ["loads", "refused"]
+    assert [report["verdict"] for report in several["repositories"]] == ["loads", "refused"]
 
 
 def test_sarif_names_rules_levels_and_regions() -> None:
@@ -79,7 +79,7 @@ def test_sarif_names_rules_levels_and_regions() -> None:
     log = json.loads(FORMATS["sarif"]([JUDGED]))
     assert log["version"] == "2.1.0"
     (run,) = log["runs"]
-    rules = [each["id"] for each in run["tool"]["driver"]["rules"]]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     first, second = run["results"]
     assert rules[first["ruleIndex"]] == first["ruleId"] == ERROR.code
     assert (first["level"], second["level"]) == ("error", "warning")
@@ -145,17 +145,17 @@ def test_hidden_findings_are_counted_and_refuse_in_every_format() -> None:
     line = "Triton refuses it; 2 models, 2 findings hidden by --select or --ignore"
     assert FORMATS["text"]([judged]) == f"build/r: {line}"
     assert FORMATS["github"]([judged]) == f"::error file=build/r::build/r: {line}"
-    told = json.loads(FORMATS["json"]([judged]))
-    assert (told["verdict"], told["hidden"], told["findings"]) == ("refused", 2, [])
+    document = json.loads(FORMATS["json"]([judged]))
+    assert (document["verdict"], document["hidden"], document["findings"]) == ("refused", 2, [])
     run = json.loads(FORMATS["sarif"]([judged]))["runs"][0]
     assert run["results"] == []
     assert run["properties"]["repositories"] == [{"repository": "build/r", "verdict": "refused", "hidden": 2}]
     suite = ET.fromstring(FORMATS["junit"]([judged]))[0]
     assert suite.get("failures") == "1"
-    assert [each.get("message") for each in suite.iter("failure")] == [line]
+    assert [failure.get("message") for failure in suite.iter("failure")] == [line]
 
 
-def test_what_is_not_judged_is_said_in_every_format() -> None:
+def test_every_format_reports_what_is_not_judged() -> None:
     """The third verdict: neither loads nor refused."""
     finding = Finding(code="E127", severity="error", path="m", message="not judged: m/config.pbtxt has 9 bytes")
     judged = RepositoryReport("r", (finding,), ("m",))

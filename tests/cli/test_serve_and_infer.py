@@ -39,14 +39,14 @@ class Serving:
             cwd=ROOT,
         )
         assert self.process.stdout is not None
-        self.told = json.loads(self.process.stdout.readline())
-        self.urls: dict[str, str] = self.told["addresses"]
+        self.document = json.loads(self.process.stdout.readline())
+        self.urls: dict[str, str] = self.document["addresses"]
 
     def end(self, number: int) -> tuple[int, str]:
-        """Send a signal; gives the exit code and what was said on standard error."""
+        """Send a signal; return the exit code and the text on standard error."""
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=60)
-        return self.process.returncode, said
+        _, stderr = self.process.communicate(timeout=60)
+        return self.process.returncode, stderr
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,14 @@ def serving(digits: Path) -> Iterator[Serving]:
     """One server for all tests of this file; ended as Ctrl-C ends it."""
     running = Serving(digits)
     yield running
-    code, said = running.end(signal.SIGINT)
-    assert code == 0, said
-    assert "Traceback" not in said
+    code, stderr = running.end(signal.SIGINT)
+    assert code == 0, stderr
+    assert "Traceback" not in stderr
 
 
 @pytest.fixture(scope="module")
 def reference(serving: Serving) -> Any:
-    """The classes of the photograph, as `infer` tells them for the address of SageMaker's front end."""
+    """The classes of the photograph, as `infer` prints them for the address of SageMaker's front end."""
     done = tritonforge("infer", serving.urls["sagemaker"], str(CHINA), "--json")
     return json.loads(done.stdout)["answers"][0]["outputs"]
 
@@ -96,12 +96,12 @@ def no_image(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_addresses_and_models_are_told(serving: Serving) -> None:
+def test_the_addresses_and_models_are_reported(serving: Serving) -> None:
     """JSON has the four addresses, all on loopback, the model table, and what /invocations asks."""
     assert sorted(serving.urls) == ["grpc", "http", "metrics", "sagemaker"]
     assert all("//127.0.0.1:" in url for url in serving.urls.values())
-    assert serving.told["default_model"] == "digits"
-    assert [(row["name"], row["state"]) for row in serving.told["models"]] == [
+    assert serving.document["default_model"] == "digits"
+    assert [(row["name"], row["state"]) for row in serving.document["models"]] == [
         ("classify", "READY"),
         ("decode", "READY"),
         ("digits", "READY"),
@@ -120,7 +120,7 @@ def test_every_address_answers_the_same(serving: Serving, reference: Any, addres
     assert answer["outputs"] == reference
     classes = answer["outputs"]["PROBABILITIES"]
     assert len(classes) == 5
-    assert {each["label"] for each in classes} < {
+    assert {entry["label"] for entry in classes} < {
         "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     }  # fmt: skip
 
@@ -139,12 +139,12 @@ def test_a_person_reads_scores_indices_and_labels(serving: Serving) -> None:
 def test_numbers_come_as_they_are_with_top_0(serving: Serving) -> None:
     """All ten probabilities."""
     done = tritonforge("infer", serving.urls["sagemaker"], str(CHINA), "--top", "0", "--json")
-    told = json.loads(done.stdout)["answers"][0]["outputs"]["PROBABILITIES"]
-    assert (told["datatype"], told["shape"], len(told["data"])) == ("FP32", [10], 10)
-    assert abs(sum(told["data"]) - 1) < 1e-5
+    document = json.loads(done.stdout)["answers"][0]["outputs"]["PROBABILITIES"]
+    assert (document["datatype"], document["shape"], len(document["data"])) == ("FP32", [10], 10)
+    assert abs(sum(document["data"]) - 1) < 1e-5
 
 
-def test_an_image_that_is_none_is_told_and_the_others_are_answered(serving: Serving, no_image: Path) -> None:
+def test_a_file_without_an_image_does_not_stop_the_others(serving: Serving, no_image: Path) -> None:
     """Exit code 1, the server's sentence for the one file, the answers for the others."""
     done = tritonforge("infer", serving.urls["sagemaker"], str(CHINA), str(no_image), str(CHINA))
     assert done.returncode == 1
@@ -160,11 +160,11 @@ def test_a_model_must_be_named_where_models_have_names(serving: Serving) -> None
     assert "--model" in done.stderr
 
 
-def test_an_unknown_model_is_told_in_tritons_words(serving: Serving) -> None:
+def test_an_unknown_model_is_reported_in_tritons_words(serving: Serving) -> None:
     """Triton's sentence and status arrive."""
-    done = tritonforge("infer", serving.urls["http"], str(CHINA), "--model", "nobody")
+    done = tritonforge("infer", serving.urls["http"], str(CHINA), "--model", "unknown")
     assert done.returncode == 1
-    assert "Request for unknown model: 'nobody' is not found" in done.stderr
+    assert "Request for unknown model: 'unknown' is not found" in done.stderr
 
 
 def test_a_port_in_use_is_named(serving: Serving, digits: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_port_in_use_is_named(serving: Serving, digits: Path) -> None:
     assert "--sagemaker-port" in done.stderr
 
 
-def test_a_model_that_does_not_load_is_told_in_tritons_words(tmp_path: Path) -> None:
+def test_a_model_that_does_not_load_is_reported_in_tritons_words(tmp_path: Path) -> None:
     """Triton's own reason, without a log to search."""
     broken = tmp_path / "broken"
     (broken / "classify" / "1").mkdir(parents=True)
@@ -204,7 +204,7 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def test_a_model_that_dies_is_told_and_started_again_and_a_server_that_dies_ends_it(small: Path) -> None:
+def test_a_dead_model_restarts_the_server_and_a_dead_server_ends_the_command(small: Path) -> None:
     """The model answers on the same port; when tritonserver itself is killed, serve ends with 1 and says how."""
     running = Serving(small)
     (supervisor,) = children(running.process.pid)
@@ -215,24 +215,24 @@ def test_a_model_that_dies_is_told_and_started_again_and_a_server_that_dies_ends
     while not (again and _is_ready(running.urls["http"])) and time.monotonic() < deadline:
         time.sleep(0.1)
         with contextlib.suppress(OSError):  # a process that ended meanwhile
-            again = [each for parent in children(running.process.pid) for each in children(parent) if each != server]
+            again = [child for parent in children(running.process.pid) for child in children(parent) if child != server]
     assert again
     done = tritonforge("infer", running.urls["http"], "--input", "x=7", "--model", "m", "--json")
     assert json.loads(done.stdout)["answers"][0]["outputs"]["y"]["data"] == [7.0]
     os.kill(again[0], signal.SIGKILL)
-    _, said = running.process.communicate(timeout=60)
+    _, stderr = running.process.communicate(timeout=60)
     assert running.process.returncode == 1
-    assert re.search(r"model '[mn]': its Python process ended by signal SIGKILL; restarting tritonserver", said)
-    assert said.rstrip().count("SIGKILL") == 2
+    assert re.search(r"model '[mn]': its Python process ended by signal SIGKILL; restarting tritonserver", stderr)
+    assert stderr.rstrip().count("SIGKILL") == 2
 
 
 def test_several_models_are_served_and_sigterm_leaves_nothing(small: Path) -> None:
-    """Two models without a default one, of which /invocations tells; after SIGTERM exit code 0, no open port."""
+    """Two models without a default one, which /invocations lists; after SIGTERM exit code 0, no open port."""
     running = Serving(small)
     try:
-        assert [(row["name"], row["state"]) for row in running.told["models"]] == [("m", "READY"), ("n", "READY")]
+        assert [(row["name"], row["state"]) for row in running.document["models"]] == [("m", "READY"), ("n", "READY")]
         sentence = "/invocations has no default model; choose one with --model: m, n"
-        assert (running.told["default_model"], running.told["warnings"]) == (None, [sentence])
+        assert (running.document["default_model"], running.document["warnings"]) == (None, [sentence])
         done = tritonforge("infer", running.urls["sagemaker"], "--input", "x=1")
         assert done.returncode == 1
         assert "there is no default model; choose one with serve --model: m, n" in done.stderr
@@ -242,8 +242,8 @@ def test_several_models_are_served_and_sigterm_leaves_nothing(small: Path) -> No
         running.end(signal.SIGTERM)
         raise
     port = int(running.urls["sagemaker"].rpartition(":")[2])
-    code, said = running.end(signal.SIGTERM)
-    assert code == 0, said
+    code, stderr = running.end(signal.SIGTERM)
+    assert code == 0, stderr
     deadline = time.monotonic() + 10
     listening = True
     while listening and time.monotonic() < deadline:

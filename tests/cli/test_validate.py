@@ -65,13 +65,13 @@ def bad(tmp_path: Path) -> Path:
 
 
 def test_a_good_repository_exits_0(good: Path) -> None:
-    """Nothing to say, and one line that says so."""
+    """No findings: one line."""
     done = conftest.tritonforge("validate", str(good))
     assert (done.returncode, done.stdout) == (0, f"{good}: Triton loads it; 2 models, no findings\n")
 
 
 def test_a_bad_one_exits_1_with_tritons_words_at_the_place(bad: Path) -> None:
-    """The sentence is the server's, and the caret stands under the value."""
+    """The sentence is the server's, and the caret is under the value."""
     done = conftest.tritonforge("validate", str(bad))
     assert done.returncode == 1
     lines = done.stdout.splitlines()
@@ -86,13 +86,13 @@ def test_a_bad_one_exits_1_with_tritons_words_at_the_place(bad: Path) -> None:
 def test_several_repositories_are_judged_in_one_run(good: Path, bad: Path) -> None:
     """One refused repository makes the run fail."""
     done = tritonforge("validate", str(good), str(bad), "--format", "json")
-    told = json.loads(done.stdout)
+    document = json.loads(done.stdout)
     assert done.returncode == 1
-    assert [each["verdict"] for each in told["repositories"]] == ["loads", "refused"]
+    assert [report["verdict"] for report in document["repositories"]] == ["loads", "refused"]
 
 
 @pytest.mark.parametrize("form", ["text", "json", "sarif", "junit", "github"])
-def test_every_format_tells_the_code(bad: Path, form: str) -> None:
+def test_every_format_has_the_code(bad: Path, form: str) -> None:
     """No format loses the finding."""
     code = json.loads(tritonforge("validate", str(bad), "--format", "json").stdout)["findings"][0]["code"]
     done = tritonforge("validate", str(bad), "--format", form)
@@ -112,7 +112,7 @@ def test_findings_are_selected_and_ignored_by_code(bad: Path) -> None:
 
 
 def test_advice_fails_a_strict_run_only(good: Path) -> None:
-    """A warning is told, exits 0, and with --strict 1."""
+    """A warning exits 0, and with --strict 1."""
     (good / "stray").write_text("x")
     write(good, {"leaf/1abc/model.py": ""})
     relaxed, strict = tritonforge("validate", str(good)), tritonforge("validate", str(good), "--strict")
@@ -129,7 +129,7 @@ def test_an_empty_folder_is_an_error_unless_it_is_allowed(tmp_path: Path) -> Non
 
 
 def test_what_is_not_judged_exits_1(good: Path) -> None:
-    """A pipe instead of a configuration: nobody waits for it, and nobody says that it loads."""
+    """A pipe instead of a configuration: it is not opened, and the verdict is not that it loads."""
     (good / "leaf" / "config.pbtxt").unlink()
     os.mkfifo(good / "leaf" / "config.pbtxt")
     done = conftest.tritonforge("validate", str(good), "--ignore", "E", timeout=60)
@@ -142,7 +142,7 @@ def test_what_is_not_judged_exits_1(good: Path) -> None:
     "arguments", [["nowhere"], ["repos", "--image", "99.99"], [], ["repos", "--ignore", "E105,E999"]]
 )
 def test_a_wrong_command_exits_2(arguments: list[str]) -> None:
-    """A path that is not there, an image that nobody knows, no path at all, the code of no rule."""
+    """A path that is not there, an unknown image, no path at all, an unknown code."""
     done = tritonforge("validate", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
@@ -165,22 +165,22 @@ def test_a_models_own_directory_is_noticed(good: Path) -> None:
 
 
 def test_an_instance_type_and_an_environment_are_judged_with_it(good: Path) -> None:
-    """A GPU that the image no longer knows, and a variable that the container does not take."""
+    """A GPU that the image no longer supports, and a variable that the container does not take."""
     run = ["validate", str(good), "--target", "sagemaker", "--image", "25.09", "--instance-type"]
     model = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME=all"
     assert tritonforge(*run, "ml.g5.xlarge", "--env", model, "--strict").returncode == 0
     old = tritonforge(*run, "ml.p3.2xlarge", "--env", model, "--strict")
     assert old.returncode == 1
     assert "ml.p3.2xlarge has older ones" in old.stdout
-    refused = tritonforge(*run, "ml.g5.xlarge", "--env", "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME=nobody")
+    refused = tritonforge(*run, "ml.g5.xlarge", "--env", "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME=unknown")
     assert refused.returncode == 1
-    assert "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME nobody does not exist" in refused.stdout
+    assert "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME unknown does not exist" in refused.stdout
     assert "SageMaker refuses it" in refused.stdout
     assert tritonforge(*run, "g5.xlarge").returncode == 2
     assert tritonforge(*run, "ml.g5.xlarge", "--env", "nothing").returncode == 2
 
 
-def test_what_has_one_answer_is_mended(good: Path) -> None:
+def test_what_has_one_correct_value_is_fixed(good: Path) -> None:
     """The diff is shown, the files are written, and the repository loads."""
     shutil.rmtree(good / "all" / "1")
     config = good / "all" / "config.pbtxt"
@@ -199,10 +199,10 @@ def test_the_real_server_is_asked_and_agrees(good: Path, bad: Path) -> None:
     """Its sentences stand beside ours, and no difference is found."""
     fine = json.loads(conftest.tritonforge("validate", str(good), "--with-server", "--format", "json").stdout)
     assert fine["server"] == {"verdict": "loads", "messages": [], "undecided": {}, "differences": []}
-    told = json.loads(conftest.tritonforge("validate", str(bad), "--with-server", "--format", "json").stdout)
-    assert told["server"]["verdict"] == "refused"
-    assert told["server"]["differences"] == []
-    assert told["server"]["messages"] == [told["findings"][0]["message"]]
+    document = json.loads(conftest.tritonforge("validate", str(bad), "--with-server", "--format", "json").stdout)
+    assert document["server"]["verdict"] == "refused"
+    assert document["server"]["differences"] == []
+    assert document["server"]["messages"] == [document["findings"][0]["message"]]
 
 
 def test_the_function_judges_folders_and_repositories_alike(good: Path, bad: Path) -> None:
@@ -218,7 +218,7 @@ def test_the_function_judges_folders_and_repositories_alike(good: Path, bad: Pat
         artifact=File(path="model.py"),
     )
     ensemble = Ensemble("all", outputs={"O": leaf(Tensor("I"))})
-    assert [each for each in package.validate(resolve({"all": ensemble})) if each.refused_by] == []
+    assert [finding for finding in package.validate(resolve({"all": ensemble})) if finding.refused_by] == []
 
 
 def test_a_rule_is_explained_with_a_wrong_and_a_correct_example() -> None:

@@ -17,7 +17,7 @@ from tritonforge.sagemaker.jobs.kinds import TRAINING
 def test_a_second_interruption_tells_that_the_job_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is paid for, so nobody leaves without having been told."""
+    """It is paid for, so nobody leaves without having been document."""
 
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The command line in the process of the test: for tests of what it says, which need no process of its own."""
+"""The command line in the process of the test, for tests that need no process of their own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tritonforge.cli.main import main
 
 
 def tritonforge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line here, with standard output and standard error apart; gives what a process of it gives."""
+    """Run the command line here, return its exit code, standard output and standard error."""
     with CliRunner().isolation() as (output, error, _):
         try:
             main(list(arguments))
         except SystemExit as ended:
             code = ended.code
-        told = [each.getvalue().decode() for each in (output, error)]
+        texts = [stream.getvalue().decode() for stream in (output, error)]
     assert isinstance(code, int)
-    return subprocess.CompletedProcess(arguments, code, *told)
+    return subprocess.CompletedProcess(arguments, code, *texts)

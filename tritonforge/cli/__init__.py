@@ -1,1 +1,1 @@
-"""The command line: one module a wing; the only place that prints, draws progress and exits."""
+"""The command line: a module for each command; the only package that prints and exits."""

@@ -262,7 +262,7 @@ def _fetch(entry: _Entry, image_store: ImageStore) -> tuple[bytes | None, str]:
 def _create_shot(
     entry: _Entry, label: str | None, names: Mapping[int, str], data: bytes | None, failure: str
 ) -> tuple[SheetImage, str]:
-    """Return the cell of a line and the problem of its label, empty if there is none."""
+    """Return the cell of a line and the problem of its label (empty: no problem)."""
     line = entry.line
     if line is None:
         return SheetImage(f"line {entry.number}", failure=failure), ""

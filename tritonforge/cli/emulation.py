@@ -24,8 +24,8 @@ from tritonforge.cli.options import (
     DIRECTORY,
     FILE,
     PORT,
-    given_options,
     json_option,
+    list_given_options,
     name_value_option,
     option,
     reject_options,
@@ -152,7 +152,7 @@ def emulate(
                 f"--allow-host {host!r}: expected NAME or NAME:PORT, for example host.docker.internal"
             )
     chosen_port = (0 if command else _PORT) if port is None else port
-    has_proxy = proxy_port is not None or not given_options(names=["proxy_port"])  # None is also the value of off
+    has_proxy = proxy_port is not None or not list_given_options(names=["proxy_port"])  # None is also the value of off
     with _open_log(log_file, quiet=bool(command)) as log:
 
         def start() -> Emulator:

@@ -116,7 +116,7 @@ class InferenceRun:
                 "images": [content for _, content in part],
                 "input": self._arguments.image_input,
                 "inputs": rows,
-                **self._shared_arguments(is_first=first == 0, is_last=first + batch >= len(files)),
+                **self._build_shared_arguments(is_first=first == 0, is_last=first + batch >= len(files)),
             }
             names = tuple(name for name, _ in part)
             began = time.perf_counter()
@@ -132,7 +132,7 @@ class InferenceRun:
         tensors = None if self._metadata is None else self._metadata.inputs
         arguments = {
             "inputs": self._arguments.convert(tensors, reason=self._reason),
-            **self._shared_arguments(is_first=True, is_last=True),
+            **self._build_shared_arguments(is_first=True, is_last=True),
         }
         decoupled = bool(self._metadata is not None and self._metadata.decoupled and self._client.can_stream)
         began = time.perf_counter()
@@ -163,7 +163,7 @@ class InferenceRun:
             self._reason = str(error)
             return None
 
-    def _shared_arguments(self, *, is_first: bool, is_last: bool) -> dict[str, Any]:
+    def _build_shared_arguments(self, *, is_first: bool, is_last: bool) -> dict[str, Any]:
         """Return the arguments of every request; the first starts a sequence and the last ends it."""
         shared = {
             "binary": self._binary,

@@ -34,8 +34,8 @@ __all__ = [
     "declare_name_value_option",
     "declare_option",
     "format_option",
-    "given_options",
     "json_option",
+    "list_given_options",
     "name_value_option",
     "option",
     "reject_options",
@@ -268,7 +268,7 @@ def split_attributes(text: str) -> tuple[str, tuple[str, ...]]:
     return address, tuple(filter(None, names.split(",")))
 
 
-def given_options(*, group: str = "", names: Collection[str] = ()) -> list[str]:
+def list_given_options(*, group: str = "", names: Collection[str] = ()) -> list[str]:
     """Return the options of the running command that the user has given, as the user writes them.
 
     Args:
@@ -297,5 +297,5 @@ def reject_options(reason: str, *, group: str = "", names: Collection[str] = ())
     Raises:
         click.UsageError: the user has given one of them.
     """
-    if given := given_options(group=group, names=names):
+    if given := list_given_options(group=group, names=names):
         raise click.UsageError(f"{given[0]} {reason}")
