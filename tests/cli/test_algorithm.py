@@ -77,9 +77,6 @@ def test_fifos_are_channels_in_pipe_mode(folders: list[str], tmp_path: Path) -> 
     channels = json.loads(settings.partition(" ")[2])
     modes = {name: channel["TrainingInputMode"] for name, channel in channels.items()}
     assert modes == {"lines": "Pipe", "training": "File"}
-        "lines": "Pipe",
-        "training": "File",
-    }
 
 
 def test_the_failure_file_s_sentence_is_shown(folders: list[str], tmp_path: Path) -> None:

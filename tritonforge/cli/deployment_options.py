@@ -247,6 +247,10 @@ class DeploymentOptions:
         given = [name for name, size in sizes.items() if size is not None]
         if len(given) > 1:
             raise click.UsageError(f"--{given[0]} and --{given[1]} exclude each other")
+        if self.wait_interval and not given:
+            raise click.UsageError("--wait-interval needs --canary, --linear or --rolling")
+        if self.rolling is not None and self.termination_wait is not None:
+            raise click.UsageError("--termination-wait does not apply to --rolling, which keeps no old fleet")
         if not given:
             if self.termination_wait is None and not self.alarms:
                 return None

@@ -188,6 +188,8 @@ def test_variants_and_multi_model_from_the_command_line(
         (["--variant", "a"], "expected NAME=PATH"),
         (["--autoscaling", "1:2"], "MIN:MAX:TARGET"),
         (["--canary", "10%", "--rolling", "10%"], "exclude each other"),
+        (["--wait-interval", "60"], "needs --canary, --linear or --rolling"),
+        (["--rolling", "10%", "--termination-wait", "60"], "does not apply to --rolling"),
         (["--subnet", "subnet-1"], "need each other"),
         (["--serverless", "lots"], "MB:N"),
     ],
