@@ -21,6 +21,7 @@ from tritonforge.emulator.control import (
     inference_components,
     model_packages,
     models,
+    processing_jobs,
     registry_entries,
     search,
     tags,
@@ -37,6 +38,7 @@ from tritonforge.emulator.control.api_errors import (
 )
 from tritonforge.emulator.control.deployments import DeploymentRunner
 from tritonforge.emulator.control.job_runner import JobRunner, Services
+from tritonforge.emulator.control.processing_runner import ProcessingRunner
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import ResourceStore
 from tritonforge.emulator.control.resources import AnyKind
@@ -151,6 +153,7 @@ _MODULES: Final = (
     inference_components,
     transform_jobs,
     training_jobs,
+    processing_jobs,
     algorithms,
     model_packages,
     tags,
@@ -166,6 +169,7 @@ _KINDS: Final[tuple[tuple[AnyKind, type[JobRunner[Any]] | None], ...]] = (
     (endpoints.INFERENCE_COMPONENT, inference_components.InferenceComponentRunner),
     (transform_jobs.TRANSFORM_JOB, TransformRunner),
     (training_jobs.TRAINING_JOB, TrainingRunner),
+    (processing_jobs.PROCESSING_JOB, ProcessingRunner),
     (registry_entries.MODEL_PACKAGE_GROUP, None),
     (registry_entries.ALGORITHM, ValidationRunner),
     (registry_entries.MODEL_PACKAGE, ValidationRunner),

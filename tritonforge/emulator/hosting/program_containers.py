@@ -32,8 +32,8 @@ __all__ = ["ADVICE", "ProgramContainer", "TensorFlowContainer", "find_program", 
 
 #: What to do about an image that nobody declared.
 ADVICE: Final = (
-    "It is not declared as a program folder, one with the executables train and serve: Emulator(images={uri: folder}), "
-    "or tritonforge emulate --image URI=FOLDER."
+    "It is not declared as a program folder, with the executables train, serve or process: "
+    "Emulator(images={uri: folder}), or tritonforge emulate --image URI=FOLDER."
 )
 
 #: Seconds between two looks at /ping, and for each. Source: as above, "How Containers Should Respond to Health Check".
@@ -47,7 +47,7 @@ _GRACE: Final = 30.0
 _PORT: Final = 8080
 
 _OK: Final = 200
-_PROGRAMS: Final = ("train", "serve")
+_PROGRAMS: Final = ("train", "serve", "process")
 
 #: A release of Triton, as images are declared by; a folder of such a name is written with its path.
 _RELEASE: Final = re.compile(r"\d\d\.\d\d\b.*")
@@ -83,7 +83,8 @@ def _check_program(uri: str, path: Path) -> Path:
     there = [name for name in _PROGRAMS if (path / name).is_file()]
     if not there:
         raise DefinitionError(
-            f"the image {uri} is declared as {path}: it is no program folder, for it has neither train nor serve"
+            f"the image {uri} is declared as {path}: expected a program folder, with an executable train, serve "
+            "or process"
         )
     for name in there:
         if not os.access(path / name, os.X_OK):
