@@ -176,7 +176,7 @@ def children() -> list[int]:
     ("made", "said"),
     [
         (None, "there is no such folder"),
-        ((), "neither train nor serve"),
+        ((), "expected a program folder"),
         (("train",), r"not executable; run chmod 755"),
     ],
 )
