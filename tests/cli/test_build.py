@@ -64,6 +64,27 @@ def test_check_compares_the_committed_configurations(definition: Path) -> None:
     assert list(document["differing"]) == ["model/config.pbtxt"]
 
 
+def test_check_reports_a_configuration_of_a_model_that_is_not_defined(definition: Path) -> None:
+    assert tritonforge("build", str(definition), "--write-configs").returncode == 0
+    (definition / "gone").mkdir()
+    (definition / "gone" / "config.pbtxt").write_text('backend: "python"\n')
+    for subject in (definition, definition / "definition.py"):
+        stale = tritonforge("build", str(subject), "--check")
+        assert stale.returncode == 1
+        assert '-backend: "python"\n' in stale.stdout
+        assert f"{definition / 'gone' / 'config.pbtxt'}: the definition has no model 'gone'. Remove it." in stale.stderr
+        assert "--write-configs" not in stale.stderr
+    report = json.loads(tritonforge("build", str(definition), "--check", "--format", "json").stdout)
+    assert (report["equal"], list(report["differing"])) == (False, ["gone/config.pbtxt"])
+
+
+def test_check_of_another_file_than_definition_py_ignores_other_models(definition: Path) -> None:
+    assert tritonforge("build", str(definition), "--write-configs").returncode == 0
+    (definition / "other.py").write_text(DEFINITION.replace('"model",', '"other",'))
+    assert tritonforge("build", str(definition / "other.py"), "--write-configs").returncode == 0
+    assert tritonforge("build", str(definition / "other.py"), "--check").returncode == 0
+
+
 WRONG = {
     "missing artifact": ('path="model.py"', 'path="nowhere.py"', "nowhere.py"),
     "wrong sha256": ('path="model.py"', f'path="model.py", sha256="{"0" * 64}"', "sha256"),

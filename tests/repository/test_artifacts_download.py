@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import os
 import socket
 import ssl
+import stat
 import subprocess
 import tarfile
 import threading
@@ -19,6 +21,8 @@ import urllib3
 
 from tritonforge.errors import ArtifactError
 from tritonforge.repository import download
+from tritonforge.repository.artifact_builder import build_artifact
+from tritonforge.repository.definition import Download, PyTorch
 from tritonforge.repository.download import UnreachableError
 
 CONTENT = bytes(range(256)) * 5000
@@ -113,6 +117,19 @@ def test_a_download_is_kept_and_fetched_once(plain: http.server.HTTPServer, cach
     assert said == [f"downloading {URL} (1.3 MB)"]
     assert plain.requests == ["/weights.bin"]  # type: ignore[attr-defined]  # set in serving()
     assert kept(cache) == [SHA256]
+
+
+def test_a_download_has_the_permissions_of_a_new_file(plain: http.server.HTTPServer, tmp_path: Path) -> None:
+    """Those of the umask: a cache and a model that others may read, such as the user of a server."""
+    old = os.umask(0o022)
+    try:
+        path = download.fetch(URL, SHA256, opener=opener(plain))
+        model = PyTorch("net", artifact=Download(url=URL, sha256=SHA256))
+        build_artifact(model, tmp_path / "1", base=tmp_path)
+    finally:
+        os.umask(old)
+    assert stat.filemode(path.stat().st_mode) == "-rw-r--r--"
+    assert stat.filemode((tmp_path / "1" / "model.pt").stat().st_mode) == "-rw-r--r--"
 
 
 def test_a_wrong_digest_names_the_address_and_both_digests(plain: http.server.HTTPServer, cache: Path) -> None:

@@ -239,6 +239,36 @@ def test_two_builds_of_one_destination_do_not_meet(definition: Path, tmp_path: P
         run(definition, tmp_path / "out")
 
 
+BUILDER = """
+import os, sys, time
+from tritonforge.errors import DefinitionError
+from tritonforge.repository.build_tree import *
+from pathlib import Path
+destination, inside = Path(sys.argv[1]), sys.argv[2]
+end, entered = time.monotonic() + 1.5, 0
+while time.monotonic() < end:
+    try:
+        with stage_tree(destination):
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # FileExistsError: another builder is inside
+            entered += 1
+            os.unlink(inside)
+    except DefinitionError as error:
+        assert "another build is writing it" in str(error)
+print(entered)
+"""
+
+
+@pytest.mark.process
+def test_at_most_one_of_three_builders_is_inside(tmp_path: Path) -> None:
+    """The lock file is removed at the end of each build, while others have it open and wait for its lock."""
+    command = [sys.executable, "-c", BUILDER, str(tmp_path / "out"), str(tmp_path / "inside")]
+    builders = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    results = [builder.communicate() for builder in builders]
+    assert [errors for _, errors in results] == ["", "", ""]
+    assert sum(int(entered) for entered, _ in results) > 100
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_an_exchange_of_names_a_build_still_arrives(
     definition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,10 @@ def build(definition: Path, output: Path | None, *, check: bool, write_configs: 
     directory = definition if definition.is_dir() else definition.parent
     if check or write_configs:
         repository = resolve(definitions.models, definitions.package)
-        return (_check if check else _write_configs)(directory, repository, as_json=as_json)
+        if write_configs:
+            return _write_configs(directory, repository, as_json=as_json)
+        owns_directory = definitions.path.name == "definition.py"
+        return _check(directory, repository, as_json=as_json, owns_directory=owns_directory)
     destination = output if output is not None else Path("build") / definitions.folder.name
     with steps() as progress:
         built = build_definitions(definitions, destination, on_progress=progress.on_build)
@@ -70,27 +73,34 @@ def _report(built: BuildResult, destination: Path, *, as_json: bool) -> None:
     out.print(f"{state} {shown(str(destination))}  {human_bytes(built.size)}  {built.digest}")
 
 
-def _check(directory: Path, repository: Repository, *, as_json: bool) -> int:
+def _check(directory: Path, repository: Repository, *, as_json: bool, owns_directory: bool) -> int:
+    """Compare the committed configurations; if the definition owns the directory, no other model may have one."""
+    stale = sorted(directory.glob("*/config.pbtxt")) if owns_directory else []
+    stale = [path for path in stale if path.relative_to(directory).as_posix() not in repository.configs]
+    expected = {directory / path: text for path, text in repository.configs.items()} | dict.fromkeys(stale, "")
     differing: dict[str, str] = {}
-    for path, text in repository.configs.items():
-        committed = directory / path
+    for committed, text in expected.items():
         old = committed.read_text() if committed.is_file() else ""
-        if old != text:
+        if old != text or committed in stale:
             lines = difflib.unified_diff(
                 old.splitlines(keepends=True),
                 text.splitlines(keepends=True),
                 f"{committed} (committed)",
                 f"{committed} (definition)",
             )
-            differing[path] = "".join(lines)
+            differing[committed.relative_to(directory).as_posix()] = "".join(lines)
     if as_json:
         echo_json({"equal": not differing, "differing": differing})
-    elif differing:
-        for diff in differing.values():
-            echo(diff, nl=False)
-        err.print(f"{len(differing)} of {len(repository.configs)} config.pbtxt files differ from the definition; run:")
+        return 1 if differing else 0
+    for diff in differing.values():
+        echo(diff, nl=False)
+    for path in stale:
+        err.print(f"{shown(str(path))}: the definition has no model {shown(repr(path.parent.name))}. Remove it.")
+    if len(differing) > len(stale):
+        changed = len(differing) - len(stale)
+        err.print(f"{changed} of {len(repository.configs)} config.pbtxt files differ from the definition; run:")
         err.print(f"  tritonforge build {shown(str(directory))} --write-configs")
-    else:
+    if not differing:
         out.print(f"{len(repository.configs)} config.pbtxt files match the definition")
     return 1 if differing else 0
 
