@@ -18,8 +18,8 @@ from botocore.config import Config
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator, client_environment
-from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.emulator.front import https_proxy
 from tritonforge.emulator.front.http_request import AwsHost, is_aws_host, parse_host
 from tritonforge.emulator.front.https_proxy import CertificateAuthority

@@ -14,8 +14,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.emulator.front.s3_front import check_path, escape_control_characters, parse_bucket_host
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"

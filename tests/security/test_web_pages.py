@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.fakes import FakeContainers
 from tests.training.sandbox.containers import until
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.serving.listener import Listener, Reply, open_socket
 from tritonforge.training.sandbox import start_container
 

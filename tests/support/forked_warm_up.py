@@ -9,8 +9,8 @@ import tempfile
 from botocore.loaders import JSONFileLoader
 
 import tritonforge.cli.emulation  # noqa: F401 - for those who run the command
+from tests.support.fakes import FakeContainers, FakeTrainer
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 
 for _name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[_name]

@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support.fakes import FakeContainers, FakeTrainer
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.control.resource_store import ResourceStore
-from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 CANARY = {

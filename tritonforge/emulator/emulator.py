@@ -23,10 +23,9 @@ from tritonforge.emulator.control.dispatcher import Dispatcher
 from tritonforge.emulator.control.endpoints import ENDPOINT
 from tritonforge.emulator.control.fleet import Containers
 from tritonforge.emulator.control.job_runner import Services
-from tritonforge.emulator.control.preconditions import Preconditions
-from tritonforge.emulator.control.request_context import RequestContext
+from tritonforge.emulator.control.request_context import Preconditions, RequestContext
 from tritonforge.emulator.control.resource_store import ResourceStore
-from tritonforge.emulator.control.training_runner import Trainer
+from tritonforge.emulator.control.training_jobs import Trainer
 from tritonforge.emulator.front import moto_backend, service_errors
 from tritonforge.emulator.front.http_request import DEFAULT_REGION, HttpRequest, is_region, parse_route
 from tritonforge.emulator.front.http_server import HttpServer

@@ -10,8 +10,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.emulator.hosting import Variant
 from tritonforge.sagemaker import service_model
 

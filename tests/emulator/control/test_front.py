@@ -14,9 +14,9 @@ import pytest
 import urllib3
 from botocore.config import Config
 
+from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.control.dispatcher import OPERATIONS
-from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.emulator.front.http_request import Route, parse_route
 from tritonforge.errors import LaunchError
 from tritonforge.sagemaker import service_model

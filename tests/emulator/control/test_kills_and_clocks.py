@@ -17,11 +17,11 @@ import boto3
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.control.dispatcher import KINDS
 from tritonforge.emulator.control.records import from_json, to_json
 from tritonforge.emulator.control.resource_store import ResourceStore
-from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.emulator.front.request_journal import Journal
 from tritonforge.errors import LaunchError
 

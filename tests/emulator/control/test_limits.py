@@ -7,8 +7,8 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import FakeContainers
 
 
 @pytest.fixture(scope="module")

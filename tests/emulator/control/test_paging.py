@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.emulator.control import paging, resources
+from tritonforge.emulator.control import paging, resource_store
 from tritonforge.emulator.control.api_errors import ApiError
 from tritonforge.emulator.control.records import Record
 
@@ -94,8 +94,8 @@ def test_a_token_is_for_one_question() -> None:
 
 def test_arns_have_small_letters_and_a_partition() -> None:
     """As ListEndpoints shows them; China and GovCloud have partitions of their own."""
-    made = resources.build_arn("endpoint", "DEMO-ep", region="cn-north-1", account="123456789012")
+    made = resource_store.build_arn("endpoint", "DEMO-ep", region="cn-north-1", account="123456789012")
     assert made == "arn:aws-cn:sagemaker:cn-north-1:123456789012:endpoint/demo-ep"
-    assert resources.parse_arn(made) == resources.Arn("cn-north-1", "123456789012", "endpoint", "demo-ep")
-    assert resources.parse_arn("arn:aws:s3:::bucket") is None
-    assert resources.find_partition("us-gov-west-1") == "aws-us-gov"
+    assert resource_store.parse_arn(made) == resource_store.Arn("cn-north-1", "123456789012", "endpoint", "demo-ep")
+    assert resource_store.parse_arn("arn:aws:s3:::bucket") is None
+    assert resource_store.find_partition("us-gov-west-1") == "aws-us-gov"

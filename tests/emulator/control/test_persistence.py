@@ -15,9 +15,9 @@ import pytest
 import urllib3
 from botocore.config import Config
 
+from tests.support.fakes import FakeContainers
 from tests.support.forked import Forked
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.emulator.front.request_journal import compact, is_change
 from tritonforge.errors import LaunchError
 

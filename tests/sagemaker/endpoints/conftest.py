@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.sagemaker.endpoints.running import make_repository
+from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import FakeContainers
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
 from tritonforge.sagemaker.plans import executor

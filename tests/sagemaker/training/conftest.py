@@ -16,8 +16,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.sagemaker.transform.conftest import checked
+from tests.support.fakes import FakeContainers, FakeTrainer
 from tritonforge.emulator import Emulator
-from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 
 PROGRAM = Path(__file__).with_name("counter")
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/counter:1"

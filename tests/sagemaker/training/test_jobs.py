@@ -13,7 +13,7 @@ import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
 from tests.sagemaker.training.test_persistence import lives
-from tritonforge.emulator.control import training_runner
+from tritonforge.emulator.control import training_jobs
 
 
 def digests(*contents: bytes) -> list[str]:
@@ -208,7 +208,7 @@ def test_no_program_outlives_the_emulator(account: Any, monkeypatch: pytest.Monk
 
     The last test of this file: it ends the emulator.
     """
-    monkeypatch.setattr(training_runner.TrainingRunner, "grace", 0.2)
+    monkeypatch.setattr(training_jobs.TrainingRunner, "grace", 0.2)
     name = f"deaf-{os.getpid()}"
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(600)"
     request = account.request(name)

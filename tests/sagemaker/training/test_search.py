@@ -8,7 +8,7 @@ import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
 from tritonforge.emulator.control.api_errors import ApiError
-from tritonforge.emulator.control.search_expressions import check_expression, is_match
+from tritonforge.emulator.control.search import check_expression, is_match
 from tritonforge.sagemaker import service_model
 
 JOB = {

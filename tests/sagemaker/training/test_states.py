@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from tritonforge.emulator.control import job_runner, registry_entries, training_states
+from tritonforge.emulator.control import job_runner, model_registry, training_states
 from tritonforge.emulator.control.api_errors import ApiError
 from tritonforge.emulator.control.records import RegistryEntry, TrainingRecord, from_json, to_json
 
@@ -117,21 +117,21 @@ def test_the_life_of_a_validation() -> None:
         modified=1.0,
         status="Pending",
         request=request,
-        validations=registry_entries.list_validations(request),
+        validations=model_registry.list_validations(request),
     )
     assert made.validations == ({"Name": "p", "Status": "NotStarted"},)
-    begun = registry_entries.begin(made, {"training": "t"}, 2.0)
+    begun = model_registry.begin_validation(made, {"training": "t"}, 2.0)
     assert (begun.status, begun.jobs) == ("InProgress", {"training": "t"})
     assert begun.validations == ({"Name": "p", "Status": "InProgress"},)
-    assert registry_entries.complete(begun, 3.0).validations == ({"Name": "p", "Status": "Completed"},)
-    failed = registry_entries.fail(begun, "why", 3.0)
+    assert model_registry.complete_validation(begun, 3.0).validations == ({"Name": "p", "Status": "Completed"},)
+    failed = model_registry.fail_validation(begun, "why", 3.0)
     assert failed.validations == ({"Name": "p", "Status": "Failed", "FailureReason": "why"},)
     with pytest.raises(ValueError, match="does not go from Failed to Completed"):
-        registry_entries.complete(failed, 4.0)
+        model_registry.complete_validation(failed, 4.0)
 
 
 def test_a_validation_that_is_skipped() -> None:
     """SkipModelValidation All leaves the profile out."""
     request = {"ValidationSpecification": {"ValidationProfiles": [{"ProfileName": "p"}]}, "SkipModelValidation": "All"}
-    assert registry_entries.find_profile(request) is None
-    assert registry_entries.list_validations(request) == ()
+    assert model_registry.find_profile(request) is None
+    assert model_registry.list_validations(request) == ()

@@ -14,9 +14,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.support.fakes import FakeContainer, FakeContainers
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.emulated_s3 import EmulatedS3
-from tritonforge.emulator.fakes import FakeContainer, FakeContainers
 from tritonforge.emulator.hosting import ContainerError, ContainerGoneError, UnhealthyError, Variant
 from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.sagemaker import service_model

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import paging, registry_entries
+from tritonforge.emulator.control import model_registry, paging
 from tritonforge.emulator.control.api_errors import raise_violations, unknown_image
+from tritonforge.emulator.control.model_registry import ALGORITHM
 from tritonforge.emulator.control.records import RegistryEntry
-from tritonforge.emulator.control.registry_entries import ALGORITHM
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.hosting import program_containers
@@ -47,7 +47,7 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
         status="Pending",
         request={key: value for key, value in request.items() if key != "Tags"},
         inference=request.get("InferenceSpecification") or {},
-        validations=registry_entries.list_validations(request),
+        validations=model_registry.list_validations(request),
         tags=tags,
     )
     context.create(ALGORITHM, entry)
@@ -63,7 +63,7 @@ def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[st
         "AlgorithmArn": entry.arn,
         "CreationTime": entry.created,
         "AlgorithmStatus": entry.status,
-        "AlgorithmStatusDetails": registry_entries.describe_details(entry),
+        "AlgorithmStatusDetails": model_registry.describe_details(entry),
     }
 
 
@@ -86,7 +86,7 @@ def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     """Jobs that were made from it continue: they have a copy."""
     with context.store.lock:
         entry = context.find(ALGORITHM, request["AlgorithmName"])
-        registry_entries.check_deletable(entry, "Algorithm")
+        model_registry.check_deletable(entry, "Algorithm")
         context.remove(ALGORITHM, entry.name)
     return {}
 

@@ -16,7 +16,7 @@ from tritonforge.emulator.control.endpoints import ENDPOINT
 from tritonforge.emulator.control.fleet import Fleet, start_fleet
 from tritonforge.emulator.control.job_runner import Delays, JobRunner, Services, Task
 from tritonforge.emulator.control.records import Endpoint, PendingDeployment, VariantState
-from tritonforge.emulator.control.resources import ResourceKind
+from tritonforge.emulator.control.resource_store import ResourceKind
 from tritonforge.emulator.hosting import ContainerError
 from tritonforge.emulator.interfaces import AsyncInference, Capture, LiveEndpoint
 from tritonforge.emulator.traffic import Bake, Shift, ShiftPlan, plan_shifts

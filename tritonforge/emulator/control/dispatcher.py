@@ -19,10 +19,9 @@ from tritonforge.emulator.control import (
     algorithms,
     endpoints,
     inference_components,
-    model_packages,
+    model_registry,
     models,
     processing_jobs,
-    registry_entries,
     search,
     tags,
     training_jobs,
@@ -38,12 +37,11 @@ from tritonforge.emulator.control.api_errors import (
 )
 from tritonforge.emulator.control.deployments import DeploymentRunner
 from tritonforge.emulator.control.job_runner import JobRunner, Services
-from tritonforge.emulator.control.processing_runner import ProcessingRunner
+from tritonforge.emulator.control.processing_jobs import ProcessingRunner
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.resource_store import ResourceStore
-from tritonforge.emulator.control.resources import AnyKind
-from tritonforge.emulator.control.training_runner import TrainingRunner
-from tritonforge.emulator.control.transform_runner import TransformRunner
+from tritonforge.emulator.control.resource_store import AnyKind, ResourceStore
+from tritonforge.emulator.control.training_jobs import TrainingRunner
+from tritonforge.emulator.control.transform_jobs import TransformRunner
 from tritonforge.emulator.control.validation_runner import ValidationRunner
 from tritonforge.emulator.front.http_request import HttpRequest
 from tritonforge.emulator.interfaces import Response
@@ -155,7 +153,7 @@ _MODULES: Final = (
     training_jobs,
     processing_jobs,
     algorithms,
-    model_packages,
+    model_registry,
     tags,
     search,
 )
@@ -170,9 +168,9 @@ _KINDS: Final[tuple[tuple[AnyKind, type[JobRunner[Any]] | None], ...]] = (
     (transform_jobs.TRANSFORM_JOB, TransformRunner),
     (training_jobs.TRAINING_JOB, TrainingRunner),
     (processing_jobs.PROCESSING_JOB, ProcessingRunner),
-    (registry_entries.MODEL_PACKAGE_GROUP, None),
-    (registry_entries.ALGORITHM, ValidationRunner),
-    (registry_entries.MODEL_PACKAGE, ValidationRunner),
+    (model_registry.MODEL_PACKAGE_GROUP, None),
+    (model_registry.ALGORITHM, ValidationRunner),
+    (model_registry.MODEL_PACKAGE, ValidationRunner),
 )
 
 KINDS: Final = tuple(kind for kind, _ in _KINDS)

@@ -15,7 +15,7 @@ from tritonforge.emulator.control.api_errors import invalid, raise_violations, v
 from tritonforge.emulator.control.models import MODEL
 from tritonforge.emulator.control.records import Endpoint, PendingDeployment, Resource, StatusRecord, VariantState
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.resources import InstanceUsage, ResourceKind
+from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.sagemaker.limits import check_limits
 

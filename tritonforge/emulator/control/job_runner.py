@@ -17,16 +17,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from tritonforge.emulator.control.api_errors import job_ended
-from tritonforge.emulator.control.preconditions import Preconditions
 from tritonforge.emulator.control.records import JobRecord, StatusRecord
-from tritonforge.emulator.control.resource_store import ResourceStore
-from tritonforge.emulator.control.resources import AnyKind, ResourceKind
+from tritonforge.emulator.control.resource_store import AnyKind, ResourceKind, ResourceStore
 from tritonforge.emulator.emulated_s3 import EmulatedS3
 
 if TYPE_CHECKING:
     from tritonforge.emulator.control.fleet import Containers
-    from tritonforge.emulator.control.request_context import RequestContext
-    from tritonforge.emulator.control.training_runner import Trainer
+    from tritonforge.emulator.control.request_context import Preconditions, RequestContext
+    from tritonforge.emulator.control.training_jobs import Trainer
 
 __all__ = [
     "CREATION",

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from tritonforge.emulator.control import paging
 from tritonforge.emulator.control.api_errors import invalid
+from tritonforge.emulator.control.model_registry import MODEL_PACKAGE
 from tritonforge.emulator.control.records import Resource
-from tritonforge.emulator.control.registry_entries import MODEL_PACKAGE
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.resources import ResourceKind
+from tritonforge.emulator.control.resource_store import ResourceKind
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.hosting import list_container_definitions
 

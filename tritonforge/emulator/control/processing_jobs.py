@@ -1,23 +1,45 @@
-"""CreateProcessingJob, DescribeProcessingJob, ListProcessingJobs, StopProcessingJob."""
+"""Processing jobs: CreateProcessingJob, Describe, List and Stop, and the runner that brings a job to its end.
+
+Inputs are copied from S3, the program runs in namespaces, its outputs are written to S3 when it ends, also those of
+S3UploadMode Continuous. The container has what SageMaker's has: inputs and outputs below /opt/ml/processing, the
+request in /opt/ml/config/processingjobconfig.json, and the hosts in /opt/ml/config/resourceconfig.json. The first
+kilobyte of /opt/ml/output/message is the job's ExitMessage. Source: SageMaker developer guide, "Build Your Own
+Processing Container".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+import contextlib
+import json
+import os
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from tritonforge.emulator.control import paging
+from tritonforge.emulator.control import job_runner, paging
 from tritonforge.emulator.control.api_errors import invalid, job_taken, missing_job, unknown_image
-from tritonforge.emulator.control.job_runner import UNFINISHED
+from tritonforge.emulator.control.job_runner import INTERNAL_ERROR, UNFINISHED, Delays, JobRunner, Task
 from tritonforge.emulator.control.records import JobRecord
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.resources import InstanceUsage, ResourceKind
+from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
 from tritonforge.emulator.control.tags import add_tags
+from tritonforge.emulator.emulated_s3 import JobStore, make_private_folder
 from tritonforge.emulator.hosting import program_containers
+from tritonforge.errors import TritonForgeError
+from tritonforge.files import describe_error
+from tritonforge.training.job.epochs import list_objects
+from tritonforge.training.job.objects import JobStoppedError, copy_objects
+from tritonforge.training.job.opt_ml import HOST, list_regular_files
+from tritonforge.training.job.training_job import S3Data
+from tritonforge.training.sandbox import PROGRAM, Bind, Process, start_container
 
-__all__ = ["BASE", "OPERATIONS", "PROCESSING_JOB", "ProcessingRecord", "list_outputs"]
+__all__ = ["BASE", "OPERATIONS", "PROCESSING_JOB", "ProcessingRecord", "ProcessingRunner", "list_outputs"]
 
 #: Inputs and outputs are below this directory of the container. Source: API ProcessingS3Input, LocalPath.
 BASE: Final = PurePosixPath("/opt/ml/processing")
@@ -164,3 +186,186 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "StopProcessingJob": _stop,
     }
 )
+
+#: Seconds between SIGTERM and SIGKILL. Source: API StopProcessingJob.
+_GRACE: Final = 120.0
+
+#: Seconds between two checks whether a job is stopped or its time is over.
+_PERIOD: Final = 0.1
+
+#: Bytes of an ExitMessage. Source: API DescribeProcessingJob, "up to one KB in size".
+_MAX_MESSAGE: Final = 1024
+
+#: What runs in a program folder if the request has no ContainerEntrypoint: the ENTRYPOINT of the image.
+_ENTRYPOINT: Final = "process"
+
+_OPT_ML: Final = PurePosixPath("/opt/ml")
+
+#: How a job ends at a time.
+_End: TypeAlias = Callable[[ProcessingRecord, float], ProcessingRecord]
+
+
+class ProcessingRunner(JobRunner[ProcessingRecord]):
+    """Runs processing jobs; after a restart of the emulator a job starts again."""
+
+    #: Programs have this many seconds to end when the emulator is stopped.
+    grace = 5.0
+
+    def restore(self) -> None:
+        """Start every unfinished job again, after a restart."""
+        shutil.rmtree(self.services.work / "processing", ignore_errors=True)  # what killed emulators left
+        super().restore()
+
+    def run(self, task: Task) -> None:
+        """Run a job to its end, and remove its folder."""
+        job = self.find(task)
+        folder = self.services.work / "processing" / task.region / job.name.lower()
+        make_private_folder(folder)
+        try:
+            end = job_runner.stop if job.status == "Stopping" else self._process(task, job, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not self.closing.is_set():
+            self._end(task, end)
+
+    def fail(self, task: Task, reason: str) -> None:
+        """End a job with AWS's sentence for an error of its own."""
+        self._end(task, _fail(f"{INTERNAL_ERROR} ({reason})"))
+
+    def _end(self, task: Task, end: _End) -> None:
+        self.log_status(
+            self.change(task, lambda job, now: job_runner.stop(job, now) if job.status == "Stopping" else end(job, now))
+        )
+
+    def _process(self, task: Task, job: ProcessingRecord, folder: Path) -> _End:
+        """Run a job unless it is stopped; return how it ends."""
+        specification = job.request["AppSpecification"]
+        program = program_containers.find_program(specification["ImageUri"], self.services.images)
+        if program is None:
+            return _fail(f"ClientError: Requested image {specification['ImageUri']} not found.")
+        if not Delays(self.services.speed, task.stop).wait(job_runner.CREATION):
+            return job_runner.stop
+        self.change(task, job_runner.mark_started)
+        base, store = folder / "ml", JobStore(self.services.s3, folder)
+        try:
+            _lay_out(job, base)
+            _copy_inputs(job, base, store, task.stop)
+            command = specification.get("ContainerEntrypoint") or [_ENTRYPOINT]
+            code = self._run_program(
+                task,
+                job,
+                [*command, *(specification.get("ContainerArguments") or ())],
+                [Bind(base, str(_OPT_ML)), Bind(program, PROGRAM, read_only=True)],
+            )
+            message = _read_message(base)
+            self.change(task, lambda record, now: replace(record, message=message, modified=now))
+            if code in (0, None) and not task.kill.is_set():
+                _upload_outputs(job, base, store, folder / "upload")
+        except JobStoppedError:
+            return job_runner.stop
+        except TritonForgeError as error:
+            return _fail(f"ClientError: {error}")
+        except OSError as error:
+            return _fail(f"ClientError: the data cannot be kept on this machine: {describe_error(error)}")
+        if code:
+            # The sentence is as remembered of AWS; its source was not at hand. The exit code is ours.
+            return _fail(f"AlgorithmError: See job logs for more information (exit code: {code})")
+        return job_runner.stop if code is None else job_runner.complete
+
+    def _run_program(self, task: Task, job: ProcessingRecord, command: list[str], binds: list[Bind]) -> int | None:
+        """Return the program's exit code, None if it was stopped or its time was over."""
+        stream = f"{job.name}/{HOST}-{int(time.time())}"
+        limit = (job.request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", 86400)
+        deadline = time.monotonic() + limit
+
+        def write(line: str) -> None:
+            self.services.write_line(task.region, self.kind.log_group, stream, line)
+
+        with start_container(
+            command, binds=binds, environment=job.request.get("Environment") or {}, hostname=HOST, log=write
+        ) as process:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    return process.wait(_PERIOD)
+                if task.stop.is_set() or time.monotonic() > deadline:
+                    _terminate(process, task.kill)
+                    return None
+
+
+def _fail(reason: str) -> _End:
+    return lambda job, now: job_runner.fail(job, reason, now)
+
+
+def _terminate(process: Process, kill: threading.Event) -> None:
+    """End a program by SIGTERM, and by SIGKILL after the grace period or when ``kill`` is set."""
+    thread = threading.Thread(target=process.terminate, args=(_GRACE,), daemon=True)
+    thread.start()
+    while not kill.is_set():
+        with contextlib.suppress(TimeoutError):
+            process.wait(_PERIOD)
+            break
+    else:
+        process.kill()
+    thread.join()
+
+
+def _find_folder(base: Path, local_path: str) -> Path:
+    """Return the folder of this machine that a path of the container is; the request was checked to be below BASE."""
+    return base / PurePosixPath(local_path).relative_to(_OPT_ML)
+
+
+def _lay_out(job: ProcessingRecord, base: Path) -> None:
+    """Make the directories of the container, and write its configuration. Raises OSError."""
+    config = base / "config"
+    for folder in (config, base / "output", base / "processing"):
+        folder.mkdir(parents=True)
+    request: Mapping[str, Any] = job.request
+    for output in list_outputs(request):
+        _find_folder(base, output["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
+    documents = {
+        "processingjobconfig.json": {"ProcessingJobArn": job.arn, **request},
+        "resourceconfig.json": {"current_host": HOST, "hosts": [HOST]},
+    }
+    for name, document in documents.items():
+        (config / name).write_text(json.dumps(document), encoding="utf-8")
+
+
+def _copy_inputs(job: ProcessingRecord, base: Path, store: JobStore, stop: threading.Event) -> None:
+    """Copy the inputs of a job. Raises TritonForgeError, OSError, and JobStoppedError once ``stop`` is set."""
+    for processing_input in job.request.get("ProcessingInputs") or ():
+        source = processing_input["S3Input"]
+        folder = _find_folder(base, source["LocalPath"])
+        folder.mkdir(parents=True, exist_ok=True)
+        data = S3Data(uri=source["S3Uri"], data_type=source["S3DataType"])
+        copy_objects(list_objects(data, store, stop), store, folder, stop)
+
+
+def _upload_outputs(job: ProcessingRecord, base: Path, store: JobStore, scratch: Path) -> None:
+    """Write the regular files of every output to S3. Raises TritonForgeError and OSError."""
+    for output in list_outputs(job.request):
+        target = output["S3Output"]
+        folder, uri = _find_folder(base, target["LocalPath"]), target["S3Uri"].rstrip("/")
+        for path, file in () if _has_link(base, folder) else list_regular_files(folder):
+            shutil.copyfile(file, scratch, follow_symlinks=False)  # the store removes what it has put
+            store.put(scratch, f"{uri}/{path}")
+
+
+def _has_link(base: Path, folder: Path) -> bool:
+    """Return True if a program replaced a directory by a link, which could lead out of its container."""
+    return any(path.is_symlink() for path in (folder, *folder.parents) if path.is_relative_to(base))
+
+
+def _read_message(base: Path) -> str:
+    """Return the start of the message that a program leaves, empty if it is missing or not a regular file."""
+    if _has_link(base, base / "output"):
+        return ""
+    try:
+        descriptor = os.open(base / "output" / "message", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        return os.read(descriptor, _MAX_MESSAGE).decode(errors="replace").strip()
+    finally:
+        os.close(descriptor)

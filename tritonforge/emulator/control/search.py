@@ -1,34 +1,256 @@
-"""Search: the resources of a kind that satisfy an expression.
+"""Search: the resources of a kind that satisfy a SearchExpression.
 
-The kinds are those that the emulator keeps. Of every other kind that the API has, this account has none.
+The kinds are those that the emulator has. Of every other kind that the API has, this account has none.
+
+Properties are those of the resource's shape in the service model (SearchRecord), written as paths: ``TrainingJobName``,
+``ModelArtifacts.S3ModelArtifacts``, ``InputDataConfig.ChannelName`` (of any element of the list),
+``HyperParameters.<name>``, ``Metrics.<name>``, ``Tags.<key>``. Source: the service model's documentation of Filter,
+NestedFilters and SearchExpression. Sentences without a source beside them are this project's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import (
-    endpoints,
-    model_packages,
-    models,
-    paging,
-    search_expressions,
-    training_jobs,
-    transform_jobs,
-)
+from tritonforge.emulator.control import endpoints, model_registry, models, paging, training_jobs, transform_jobs
+from tritonforge.emulator.control.api_errors import invalid
 from tritonforge.emulator.control.endpoints import ENDPOINT
+from tritonforge.emulator.control.model_registry import MODEL_PACKAGE, MODEL_PACKAGE_GROUP
 from tritonforge.emulator.control.models import MODEL
-from tritonforge.emulator.control.registry_entries import MODEL_PACKAGE, MODEL_PACKAGE_GROUP
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.resources import AnyKind
+from tritonforge.emulator.control.resource_store import AnyKind
 from tritonforge.emulator.control.tags import list_tags
 from tritonforge.emulator.control.training_jobs import TRAINING_JOB
 from tritonforge.emulator.control.transform_jobs import TRANSFORM_JOB
 from tritonforge.sagemaker import service_model
+from tritonforge.triton.service_limits import SEARCH_FILTERS
 
-__all__ = ["OPERATIONS"]
+__all__ = ["OPERATIONS", "Property", "check_expression", "find_property", "is_match"]
+
+_EXISTENCE: Final = frozenset({"Exists", "NotExists"})
+_ORDERED: Final = frozenset({"GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo"})
+_TEXT_ONLY: Final = frozenset({"Contains", "In"})
+
+#: Properties whose second part is a name of the user's own, with where it is found in the resource.
+_HYPERPARAMETERS: Final = "HyperParameters."
+_METRICS: Final = "Metrics."
+_TAGS: Final = "Tags."
+
+_NUMBERS: Final = frozenset({"integer", "long", "float", "double"})
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property of a resource: its path and ``kind``: text, number, timestamp, boolean or structure.
+
+    ``kind`` hyperparameter is a text that is compared as a number where both sides are numbers.
+    """
+
+    path: str
+    kind: str
+
+    def values(self, document: Mapping[str, Any]) -> list[Any]:
+        """The values that a resource has for it: several where a list is on the path."""
+        if self.path.startswith(_TAGS):
+            key = self.path[len(_TAGS) :]
+            return [tag["Value"] for tag in document.get("Tags") or () if tag["Key"] == key]
+        if self.path.startswith(_METRICS):
+            name = self.path[len(_METRICS) :]
+            metrics = document.get("FinalMetricDataList") or ()
+            return [metric["Value"] for metric in metrics if metric["MetricName"] == name]
+        if self.kind == "hyperparameter":
+            found = (document.get("HyperParameters") or {}).get(self.path[len(_HYPERPARAMETERS) :])
+            return [] if found is None else [found]
+        return list(_walk(document, self.path.split(".")))
+
+
+def find_property(shape: Any, path: str) -> Property:
+    """The property of a path in a resource's shape. Raises ApiError where the resource has none of this name."""
+    if path.startswith(_TAGS) and "Tags" in shape.members:
+        return Property(path, "text")
+    if path.startswith(_METRICS) and "FinalMetricDataList" in shape.members:
+        return Property(path, "number")
+    if path.startswith(_HYPERPARAMETERS) and "HyperParameters" in shape.members:
+        return Property(path, "hyperparameter")
+    at = shape
+    for part in path.split("."):
+        while at.type_name == "list":
+            at = at.member
+        if at.type_name == "map":
+            at = at.value
+        elif at.type_name == "structure" and part in at.members:
+            at = at.members[part]
+        else:
+            raise invalid(f"Unknown property name: {path}. {shape.name} has {', '.join(shape.members)}.")
+    while at.type_name == "list":
+        at = at.member
+    kinds = {"string": "text", "timestamp": "timestamp", "boolean": "boolean"}
+    return Property(path, "number" if at.type_name in _NUMBERS else kinds.get(at.type_name, "structure"))
+
+
+def check_expression(shape: Any, expression: Mapping[str, Any]) -> None:
+    """Hold an expression against the rules of the API, before any resource is looked at.
+
+    Raises ApiError: an unknown property, an operator that the property does not have, a value that is missing or
+    cannot be read, too many conditions, an expression without any.
+    """
+    contained = []
+    for count, condition in enumerate(_list_conditions(expression), start=1):
+        if count > SEARCH_FILTERS.value:  # the deepest nesting is no deeper than that
+            raise invalid(f"The search expression has more than {SEARCH_FILTERS.value} conditions.")
+        if "Name" not in condition:
+            continue
+        found = find_property(shape, condition["Name"])
+        operator = condition.get("Operator") or "Equals"
+        if operator == "Contains":
+            contained.append(found.path)
+        _check_filter(found, operator, condition.get("Value"))
+    if len(contained) != len(set(contained)):
+        raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")  # the words are AWS's: API Filter
+
+
+def _list_conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every filter, nested filter and subexpression; the names in nested filters are whole paths.
+
+    Raises ApiError for an expression without a condition.
+    """
+    parts = [expression.get(name) or () for name in ("Filters", "NestedFilters", "SubExpressions")]
+    if not any(parts):
+        raise invalid("A search expression needs at least one filter, nested filter or subexpression.")
+    filters, nested, subexpressions = parts
+    yield from filters
+    for each in nested:
+        yield {"NestedPropertyName": each["NestedPropertyName"]}
+        for condition in each["Filters"]:
+            yield {**condition, "Name": _join_path(each["NestedPropertyName"], condition["Name"])}
+    for each in subexpressions:
+        yield {}
+        yield from _list_conditions(each)
+
+
+def _join_path(prefix: str, name: str) -> str:
+    """The path of a nested filter's name: AWS's examples write it whole; without the prefix it is added."""
+    return name if name.startswith(f"{prefix}.") else f"{prefix}.{name}"
+
+
+def _check_filter(found: Property, operator: str, value: str | None) -> None:
+    if operator in _EXISTENCE:
+        return
+    if value is None:
+        raise invalid(f"Filter {found.path}: operator {operator} needs a Value.")
+    if found.kind == "structure":
+        raise invalid(f"Filter {found.path}: the property is a structure; use Exists or NotExists, or name a member.")
+    if operator in _ORDERED and found.kind in ("text", "boolean"):
+        raise invalid(f"Filter {found.path}: operator {operator} is not supported for text properties.")
+    if operator in _TEXT_ONLY and found.kind not in ("text", "hyperparameter"):
+        raise invalid(f"Filter {found.path}: operator {operator} is supported for text properties only.")
+    if found.kind == "number" and _parse_number(value) is None:
+        raise invalid(f"Filter {found.path}: {value!r} is not a number.")
+    if found.kind == "timestamp" and _parse_time(value) is None:
+        raise invalid(f"Filter {found.path}: {value!r} is not a date and time of the form YYYY-mm-dd'T'HH:MM:SS.")
+
+
+def is_match(shape: Any, expression: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether a resource satisfies an expression that `check_expression` let through."""
+    results = [_is_satisfied(shape, condition, document) for condition in expression.get("Filters") or ()]
+    for each in expression.get("NestedFilters") or ():
+        prefix = each["NestedPropertyName"]
+        conditions = [{**one, "Name": _join_path(prefix, one["Name"])} for one in each["Filters"]]
+        results.append(
+            any(
+                all(_is_satisfied(shape, one, _place_element(prefix, element)) for one in conditions)
+                for element in _walk(document, prefix.split("."))
+            )
+        )
+    results += [is_match(shape, each, document) for each in expression.get("SubExpressions") or ()]
+    return any(results) if expression.get("Operator") == "Or" else all(results)
+
+
+def _place_element(prefix: str, element: Any) -> Mapping[str, Any]:
+    """One element of a list, at its place in an otherwise empty resource."""
+    document = element
+    for part in reversed(prefix.split(".")):
+        document = {part: document}
+    found: Mapping[str, Any] = document
+    return found
+
+
+def _is_satisfied(shape: Any, condition: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    found = find_property(shape, condition["Name"])
+    values = found.values(document)
+    operator = condition.get("Operator") or "Equals"
+    if operator in _EXISTENCE:
+        return bool(values) is (operator == "Exists")
+    wanted = str(condition["Value"])
+    if operator == "NotEquals":
+        return not any(_compare(found.kind, "Equals", value, wanted) for value in values)
+    return any(_compare(found.kind, operator, value, wanted) for value in values)
+
+
+def _compare(kind: str, operator: str, value: Any, wanted: str) -> bool:
+    left: Any
+    right: Any
+    if kind == "timestamp":
+        left, right = float(value), _parse_time(wanted)
+    elif kind == "boolean":
+        left, right = str(value).lower(), wanted.lower()
+    elif kind == "number" or (kind == "hyperparameter" and operator not in _TEXT_ONLY):
+        left, right = _parse_number(value), _parse_number(wanted)
+        if left is None or right is None:
+            if operator in _ORDERED:
+                return False  # a hyperparameter that is no number
+            left, right = str(value), wanted
+        elif kind == "hyperparameter" and right == int(right) and "." not in wanted:
+            left = int(left)  # API Filter: compared with an integer, a decimal hyperparameter is taken as one
+    else:
+        left, right = str(value), wanted
+    if operator == "Contains":
+        return bool(right in left)
+    if operator == "In":
+        return str(left) in [part.strip() for part in str(right).split(",")]
+    return bool(
+        {
+            "Equals": left == right,
+            "GreaterThan": left > right,
+            "GreaterThanOrEqualTo": left >= right,
+            "LessThan": left < right,
+            "LessThanOrEqualTo": left <= right,
+        }[operator]
+    )
+
+
+def _walk(value: Any, path: Sequence[str]) -> Iterator[Any]:
+    """The values at the end of a path; a list on it, or at its end, stands for its elements."""
+    if isinstance(value, (list, tuple)):
+        for element in value:
+            yield from _walk(element, path)
+    elif not path:
+        if value is not None:
+            yield value
+    elif isinstance(value, Mapping) and path[0] in value:
+        yield from _walk(value[path[0]], path[1:])
+
+
+def _parse_number(value: Any) -> float | None:
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if found == found and abs(found) != float("inf") else None  # not NaN, not infinite
+
+
+def _parse_time(text: str) -> float | None:
+    """Seconds since 1970 of an ISO 8601 date and time, UTC where it names no zone."""
+    try:
+        found = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=dt.timezone.utc)).timestamp()
+
 
 #: How a resource is sorted where the request does not say it. Source: API Search.
 _SORT_BY: Final = "LastModifiedTime"
@@ -47,8 +269,8 @@ _DESCRIBED: Final[Mapping[str, tuple[AnyKind, Callable[[Any], Mapping[str, Any]]
     {
         "TrainingJob": (TRAINING_JOB, training_jobs.describe_job),
         "Endpoint": (ENDPOINT, endpoints.describe_endpoint),
-        "ModelPackage": (MODEL_PACKAGE, model_packages.describe_package),
-        "ModelPackageGroup": (MODEL_PACKAGE_GROUP, model_packages.describe_group),
+        "ModelPackage": (MODEL_PACKAGE, model_registry.describe_package),
+        "ModelPackageGroup": (MODEL_PACKAGE_GROUP, model_registry.describe_group),
     }
 )
 
@@ -84,10 +306,10 @@ def _search(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
         return {"Results": [], "TotalHits": {"Value": 0, "Relation": "EqualTo"}}
     expression = request.get("SearchExpression")
     if expression is not None:
-        search_expressions.check_expression(shape, expression)
+        check_expression(shape, expression)
     found = [] if request.get("CrossAccountFilterOption") == "CrossAccount" else _find_documents(context, kind, shape)
     if expression is not None:
-        found = [document for document in found if search_expressions.is_match(shape, expression, document)]
+        found = [document for document in found if is_match(shape, expression, document)]
     for condition in request.get("VisibilityConditions") or ():
         found = [document for document in found if _is_visible(document, condition)]
     found = _sort_documents(request, shape, found)
@@ -119,7 +341,7 @@ def _sort_documents(request: Mapping[str, Any], shape: Any, found: list[Mapping[
     by = request.get("SortBy") or (_SORT_BY if _SORT_BY in shape.members else _CREATED)
     if "SortBy" not in request and by not in shape.members:  # the records of models
         by = f"Model.{_CREATED}"
-    key = search_expressions.find_property(shape, by)
+    key = find_property(shape, by)
     backwards = (request.get("SortOrder") or "Descending") == "Descending"
     having = [document for document in found if key.values(document)]
     lacking = [document for document in found if not key.values(document)]

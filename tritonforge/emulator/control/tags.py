@@ -7,11 +7,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import paging, resources
+from tritonforge.emulator.control import paging, resource_store
 from tritonforge.emulator.control.api_errors import ApiError, invalid, missing
 from tritonforge.emulator.control.records import Record
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.resources import AnyKind
+from tritonforge.emulator.control.resource_store import AnyKind
 from tritonforge.triton.service_limits import TAGS
 
 __all__ = ["OPERATIONS", "add_tags", "list_tags", "remove_tags"]
@@ -52,7 +52,7 @@ def list_tags(tags: Tags) -> list[dict[str, str]]:
 
 
 def _find_resource(context: RequestContext, text: str) -> tuple[AnyKind, Record]:
-    arn = resources.parse_arn(text)
+    arn = resource_store.parse_arn(text)
     kinds = context.store.kinds
     if arn is None or arn.kind not in kinds:
         # AWS tags some forty kinds; the sentence is ours.

@@ -11,14 +11,14 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from tritonforge.emulator.control import job_runner, models, registry_entries, training_jobs, transform_jobs
+from tritonforge.emulator.control import job_runner, model_registry, models, training_jobs, transform_jobs
 from tritonforge.emulator.control.api_errors import ApiError
 from tritonforge.emulator.control.job_runner import JobRunner, Task
+from tritonforge.emulator.control.model_registry import ALGORITHM
 from tritonforge.emulator.control.models import MODEL
 from tritonforge.emulator.control.records import JobRecord, RegistryEntry, TrainingRecord
-from tritonforge.emulator.control.registry_entries import ALGORITHM
 from tritonforge.emulator.control.request_context import RequestContext
-from tritonforge.emulator.control.resources import ResourceKind
+from tritonforge.emulator.control.resource_store import ResourceKind
 from tritonforge.emulator.control.training_jobs import TRAINING_JOB
 from tritonforge.emulator.control.transform_jobs import TRANSFORM_JOB
 from tritonforge.training.job import TrainingJob
@@ -48,7 +48,7 @@ class ValidationRunner(JobRunner[RegistryEntry]):
 
     def is_unfinished(self, record: RegistryEntry) -> bool:
         """Return True for an entry whose validation has not ended; its jobs resume by themselves."""
-        return record.status in registry_entries.UNFINISHED
+        return record.status in model_registry.UNFINISHED
 
     def run(self, task: Task) -> None:
         """Validate an entry, and store the result."""
@@ -66,7 +66,11 @@ class ValidationRunner(JobRunner[RegistryEntry]):
 
     def _end(self, task: Task, reason: str) -> None:
         def end(entry: RegistryEntry, now: float) -> RegistryEntry:
-            return registry_entries.fail(entry, reason, now) if reason else registry_entries.complete(entry, now)
+            return (
+                model_registry.fail_validation(entry, reason, now)
+                if reason
+                else model_registry.complete_validation(entry, now)
+            )
 
         entry = self.change(task, end)
         self.services.log(f"{self.kind.noun} {task.name} {entry.status}{f': {reason}' if reason else ''}")
@@ -79,11 +83,11 @@ class ValidationRunner(JobRunner[RegistryEntry]):
         job_runner.Delays(self.services.speed, task.stop).wait(job_runner.CREATION)
         prefix = f"{task.name.replace('/', '-')[:_PREFIX].rstrip('-')}-{secrets.token_hex(4)}"
         names = {step: f"{prefix}-{step}" for step in ("training", "model", "transform")}
-        return self.change(task, lambda pending, now: registry_entries.begin(pending, names, now))
+        return self.change(task, lambda pending, now: model_registry.begin_validation(pending, names, now))
 
     def _validate(self, context: RequestContext, entry: RegistryEntry) -> None:
         """Run the jobs of the profile. Raises _FailedError and ApiError."""
-        profile = registry_entries.find_profile(entry.request)
+        profile = model_registry.find_profile(entry.request)
         if profile is None:
             return
         role = entry.request["ValidationSpecification"]["ValidationRole"]

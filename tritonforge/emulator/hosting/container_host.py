@@ -22,11 +22,11 @@ from typing import Final
 from tritonforge import temporary
 from tritonforge.emulator.emulated_s3 import EmulatedS3, make_private_folder
 from tritonforge.emulator.hosting import container_images, program_containers
-from tritonforge.emulator.hosting.container import Container
 from tritonforge.emulator.hosting.container_definitions import ContainerError, UnhealthyError, Variant, download_model
 from tritonforge.emulator.hosting.container_images import ServedImage, is_tensorflow_serving, resolve_image
 from tritonforge.emulator.hosting.multi_model import Limits, ModelCache
 from tritonforge.emulator.hosting.program_containers import ProgramContainer, TensorFlowContainer
+from tritonforge.emulator.hosting.tritonserver_container import Container
 from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import LaunchError, TritonForgeError
 from tritonforge.serving import repository_overlay, shell_safety

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from tritonforge.emulator.hosting.container import Container, RunningServer
 from tritonforge.emulator.hosting.container_images import ScriptOutcome
+from tritonforge.emulator.hosting.tritonserver_container import Container, RunningServer
 from tritonforge.errors import DefinitionError, LaunchError, TritonForgeError
 from tritonforge.serving.tfs.server import start_tfs_server
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sagemaker.jobs.training.programs import declared
 from tests.sagemaker.training.conftest import Account, served
-from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
+from tests.support.fakes import FakeContainers, FakeTrainer
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import polling
 

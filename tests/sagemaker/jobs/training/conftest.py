@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.sagemaker.training.conftest import Account, served
+from tests.support.fakes import FakeContainers, FakeTrainer
 from tritonforge.emulator.control import cloudwatch
-from tritonforge.emulator.fakes import FakeContainers, FakeTrainer
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import polling
 

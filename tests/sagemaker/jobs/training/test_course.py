@@ -15,7 +15,7 @@ from tests.sagemaker.endpoints.running import Told
 from tests.sagemaker.jobs.training.jobs import channel, job, pictures
 from tests.sagemaker.jobs.training.running import create, learn, planned
 from tests.sagemaker.training.conftest import IMAGE, Account
-from tritonforge.emulator.fakes import FakeTrainer
+from tests.support.fakes import FakeTrainer
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import polling

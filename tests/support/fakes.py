@@ -1,6 +1,6 @@
-"""Containers and training jobs that run nothing: for tests of what lies around them, where real ones only take time.
+"""Containers and a trainer that run nothing, for tests of what is around them.
 
->>> with Emulator(containers=StandIn(), trainer=StandInTrainer(), speed=100) as aws:          # doctest: +SKIP
+>>> with Emulator(containers=FakeContainers(), trainer=FakeTrainer(), speed=100) as aws:          # doctest: +SKIP
 """
 
 from __future__ import annotations

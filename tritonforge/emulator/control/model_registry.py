@@ -1,4 +1,12 @@
-"""The operations on model packages and their groups: Create, Describe, List, Update, Delete."""
+"""The model registry: operations on model packages and their groups, and the state of validations.
+
+::
+
+    Pending -> InProgress -> Completed | Failed
+
+Source: the service model (AlgorithmStatus, ModelPackageStatus, and the statuses of their validations). An image scan,
+as AWS Marketplace has it, is not emulated: ImageScanStatuses are empty.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +15,110 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import paging, registry_entries
-from tritonforge.emulator.control.api_errors import conflict, invalid, raise_violations
+from tritonforge.emulator.control import paging
+from tritonforge.emulator.control.api_errors import conflict, does_not_exist, invalid, raise_violations
 from tritonforge.emulator.control.records import RegistryEntry, Resource
-from tritonforge.emulator.control.registry_entries import ALGORITHM, MODEL_PACKAGE, MODEL_PACKAGE_GROUP
 from tritonforge.emulator.control.request_context import Operation, RequestContext
+from tritonforge.emulator.control.resource_store import ResourceKind
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.triton.service_limits import ADDITIONAL_SPECIFICATIONS
 
-__all__ = ["OPERATIONS", "describe_group", "describe_package"]
+__all__ = [
+    "ALGORITHM",
+    "MODEL_PACKAGE",
+    "MODEL_PACKAGE_GROUP",
+    "NEXT",
+    "OPERATIONS",
+    "UNFINISHED",
+    "begin_validation",
+    "check_deletable",
+    "complete_validation",
+    "describe_details",
+    "describe_group",
+    "describe_package",
+    "fail_validation",
+    "find_profile",
+    "is_validation_job",
+    "list_validations",
+]
+
+ALGORITHM: Final = ResourceKind(
+    name="algorithm", noun="algorithm", record=RegistryEntry, missing=does_not_exist, has_arn_lookup=True
+)
+MODEL_PACKAGE: Final = ResourceKind(
+    name="model-package", noun="model package", record=RegistryEntry, missing=does_not_exist, has_arn_lookup=True
+)
+MODEL_PACKAGE_GROUP: Final = ResourceKind(
+    name="model-package-group", noun="model package group", record=Resource, missing=does_not_exist, has_arn_lookup=True
+)
+
+#: The statuses that may follow a status.
+NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "Pending": frozenset({"InProgress"}),
+        "InProgress": frozenset({"Completed", "Failed"}),
+        "Completed": frozenset(),
+        "Failed": frozenset(),
+    }
+)
+
+#: The statuses of an entry whose validation has not ended.
+UNFINISHED: Final = frozenset({"Pending", "InProgress"})
+
+
+def is_validation_job(entry: RegistryEntry, request: Mapping[str, Any]) -> bool:
+    """Return True if a CreateTrainingJob request is the one that validates an algorithm."""
+    return entry.status == "InProgress" and entry.jobs.get("training") == request["TrainingJobName"]
+
+
+def check_deletable(entry: RegistryEntry, word: str) -> None:
+    """Raise ApiError for an entry whose validation has not ended; ``word`` is how the sentence names its kind."""
+    if entry.status in UNFINISHED:
+        raise conflict(f"{word} {entry.arn} is {entry.status}; delete it once its validation has ended.")
+
+
+def find_profile(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the validation profile of a request, of which there is at most one; None if validation is skipped."""
+    profiles = (request.get("ValidationSpecification") or {}).get("ValidationProfiles") or ()
+    return None if not profiles or request.get("SkipModelValidation") == "All" else profiles[0]
+
+
+def list_validations(request: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the validations of a new request, which have not started."""
+    profile = find_profile(request)
+    return () if profile is None else ({"Name": profile["ProfileName"], "Status": "NotStarted"},)
+
+
+def describe_details(entry: RegistryEntry) -> Mapping[str, Any]:
+    """Return AlgorithmStatusDetails, or ModelPackageStatusDetails."""
+    return {"ValidationStatuses": list(entry.validations), "ImageScanStatuses": []}
+
+
+def begin_validation(entry: RegistryEntry, jobs: Mapping[str, str], now: float) -> RegistryEntry:
+    """Return the entry with its validation InProgress, by jobs of these names."""
+    return replace(_change_status(entry, "InProgress", now), jobs=jobs)
+
+
+def complete_validation(entry: RegistryEntry, now: float) -> RegistryEntry:
+    """Return the entry as Completed."""
+    return _change_status(entry, "Completed", now)
+
+
+def fail_validation(entry: RegistryEntry, reason: str, now: float) -> RegistryEntry:
+    """Return the entry as Failed, with the reason in every validation."""
+    failed = _change_status(entry, "Failed", now)
+    return replace(
+        failed, validations=tuple({**validation, "FailureReason": reason} for validation in failed.validations)
+    )
+
+
+def _change_status(entry: RegistryEntry, status: str, now: float) -> RegistryEntry:
+    if status not in NEXT[entry.status]:
+        raise ValueError(f"an entry does not go from {entry.status} to {status}")
+    validations = tuple({**validation, "Status": status} for validation in entry.validations)
+    return replace(entry, status=status, modified=now, validations=validations)
+
 
 #: The only status of a group here: it exists as soon as it is created.
 _STATUS: Final = "Completed"
@@ -118,7 +220,7 @@ def _create_package(context: RequestContext, request: Mapping[str, Any]) -> Mapp
             status="Pending",
             request=kept,
             inference=inference,
-            validations=registry_entries.list_validations(request),
+            validations=list_validations(request),
             group=group,
             version=version,
             tags=add_tags((), request.get("Tags") or (), arn=arn),
@@ -181,7 +283,7 @@ def describe_package(package: RegistryEntry) -> Mapping[str, Any]:
         "CreationTime": package.created,
         "LastModifiedTime": package.modified,
         "ModelPackageStatus": package.status,
-        "ModelPackageStatusDetails": registry_entries.describe_details(package),
+        "ModelPackageStatusDetails": describe_details(package),
     }
     return answer | _describe_version(package)
 
@@ -252,7 +354,7 @@ def _delete_package(context: RequestContext, request: Mapping[str, Any]) -> Mapp
     """Models that were made from it stay: they have a copy of its containers."""
     with context.store.lock:
         package = context.find(MODEL_PACKAGE, request["ModelPackageName"])
-        registry_entries.check_deletable(package, "ModelPackage")
+        check_deletable(package, "ModelPackage")
         context.remove(MODEL_PACKAGE, package.name)
     return {}
 
