@@ -86,7 +86,7 @@ except MemoryError:
 def test_memory_and_processes_are_limited(groups: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what is there, and it is said by which; nothing of the groups stays."""
     if not groups:
-        monkeypatch.setattr(limits, "_hierarchies", dict)
+        monkeypatch.setattr(limits, "_find_hierarchies", dict)
     lines: list[str] = []
     process = start_container(
         ["python3", "-c", GREEDY], log=lines.append, limit=Limits(memory=150 << 20, cpus=0.9, pids=40)
@@ -99,7 +99,7 @@ def test_memory_and_processes_are_limited(groups: bool, monkeypatch: pytest.Monk
     assert not any(by_group) or groups
     assert lines == (["True Resource temporarily unavailable"] if by_group[2] else [])  # rlimits do not bind root
     monkeypatch.undo()
-    here = {hierarchy.group for hierarchy in limits._hierarchies().values()}
+    here = {hierarchy.group for hierarchy in limits._find_hierarchies().values()}
     assert not [group for folder in here for group in folder.glob(f"tritonforge-{os.getpid()}-*")]
 
 

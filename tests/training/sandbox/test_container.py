@@ -35,7 +35,7 @@ def test_a_command_that_is_not_there_ends_with_127() -> None:
     """As with docker run, and the log says what was looked for."""
     status, lines = ran("trian")
     assert status == 127
-    assert lines == ["trian: not found on the container's PATH, or the interpreter of its first line is not there"]
+    assert lines == ["trian: not found on the container's PATH, or the interpreter of its first line is missing"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def place_is_below_tmp(place: Path | str) -> bool:
 
 def test_a_mount_point_inside_a_bound_folder_is_not_made(tmp_path: Path) -> None:
     """It would be a folder of the user's that changes; the sentence says which one lacks it."""
-    with pytest.raises(SandboxError, match="a mount point is wanted in /opt/ml, and the folder that is bound there"):
+    with pytest.raises(SandboxError, match="a mount point is required in /opt/ml, and the folder that is bound there"):
         start_container(["true"], binds=[Bind(tmp_path, "/opt/ml"), Bind(tmp_path, "/opt/ml/input")])
     assert list(tmp_path.iterdir()) == []
 
@@ -169,13 +169,13 @@ def test_a_mount_point_inside_a_bound_folder_is_not_made(tmp_path: Path) -> None
 @pytest.mark.parametrize("target", ["opt/ml", "/", "/opt/../etc"])
 def test_targets_are_absolute_paths(target: str, tmp_path: Path) -> None:
     """Anything else is refused before anything runs."""
-    with pytest.raises(BindError, match="is no absolute path below /"):
+    with pytest.raises(BindError, match="is not an absolute path below /"):
         start_container(["true"], binds=[Bind(tmp_path, target)])
 
 
 def test_a_source_must_be_there(tmp_path: Path) -> None:
     """The sentence names it, and what it was to be."""
-    with pytest.raises(BindError, match=r"nothing does not exist; it is to be /opt/ml/model in the container"):
+    with pytest.raises(BindError, match=r"nothing does not exist; it cannot be /opt/ml/model in the container"):
         start_container(["true"], binds=[Bind(tmp_path / "nothing", "/opt/ml/model")])
 
 

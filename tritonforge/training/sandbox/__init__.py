@@ -1,4 +1,4 @@
-"""Run a program as ``docker run`` would, without Docker: `start` gives a `Process` in namespaces of its own."""
+"""A program in a container like that of ``docker run``, without Docker: `start_container` returns a `Process`."""
 
 from __future__ import annotations
 

@@ -1,17 +1,16 @@
-"""The first process of a container: it makes the root, starts the command, and buries what the command leaves behind.
+"""The processes around a container's command: its first process, and the keeper between it and a `Process`.
 
-It is process 1 of its namespace: when it ends the kernel kills whatever else runs there. The signals that it is sent go
-on to the command, and to nothing else; it ends with the command, and with the command's status (128 + n for signal n).
+The first process is process 1 of its namespace: it builds the root, starts the command, and reaps orphaned processes.
+When it ends the kernel kills all other processes of the container. It forwards its signals to the command alone; it
+ends with the command, and with the command's status (128 + n for signal n).
 
-The keeper of one container: a small process between a `Process` and the container, which outlives neither.
+The keeper creates the namespaces and forks the first process into them. It stays outside of the container's process,
+mount and file system namespaces, but in its network: so it can hold a listening socket of this machine and connect to
+the container's port, since sockets keep the namespace in which they were created.
 
-It makes the namespaces and forks the container's first process (`init`) into them. It stays outside of the container's
-process, mount and file system namespaces, but in its network: so it can hold a listening socket of this machine and
-connect to the container's port, for sockets keep the namespace that they were made in.
-
-It reads one `Container` as a line of JSON, then ``terminate`` and ``kill``; it writes ``{"pid": ...}`` or
-``{"refused": ...}``, and at the end ``{"returncode": ...}``. The end of its input is the end of whoever wants the
-container: it is killed, as it is by the kernel should the keeper be killed itself (``PR_SET_PDEATHSIG``).
+The keeper reads one `ContainerSpec` as a line of JSON, then ``terminate`` and ``kill``; it writes ``{"pid": ...}`` or
+``{"refused": ...}``, and at the end ``{"returncode": ...}``. It kills the container at the end of its input, and the
+kernel kills the container if the keeper is killed (``PR_SET_PDEATHSIG``).
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from tritonforge.training.sandbox.root import BindSpec, build_root, strip_privil
 
 __all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "ContainerSpec", "main", "run_first_process"]
 
-#: The statuses of docker run for a command that cannot be executed, and for one that is not there.
+#: The statuses of docker run for a command that cannot be executed, and for one that is not found.
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 
-#: What is passed on to the command.
-_PASSED: Final = (
+#: The signals that are forwarded to the command.
+_FORWARDED: Final = (
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGHUP,
@@ -50,7 +49,7 @@ _PASSED: Final = (
 
 
 class ContainerSpec(TypedDict):
-    """What to run, and in what; one line of JSON from the `Process` to its keeper."""
+    """A command and its container; one line of JSON from the `Process` to its keeper."""
 
     command: list[str]
     environment: dict[str, str]
@@ -58,7 +57,7 @@ class ContainerSpec(TypedDict):
     binds: list[BindSpec]
     files: dict[str, str]  # texts by path, read-only
     hostname: str
-    network: bool  # of this machine, instead of loopback only
+    network: bool  # this machine's, instead of loopback only
     shared_memory: int  # bytes
     user_namespace: bool
     publish: int  # the container's port; 0: none
@@ -66,41 +65,41 @@ class ContainerSpec(TypedDict):
 
 
 def run_first_process(container: ContainerSpec, *, keeper: int, report: int, output: int) -> NoReturn:
-    """Be process 1 of the container until its command has ended; called in a fresh child of the keeper.
+    """Be process 1 of the container until its command has ended; called in a new child of the keeper.
 
     Args:
-        container: what to run.
+        container: the command and its container.
         keeper: the read end of a pipe whose other end only the keeper has.
-        report: where one line goes when the command runs, or what the kernel refused.
+        report: gets one line when the command runs, or the kernel's error.
         output: the command's standard output and error.
     """
     try:
         kernel.die_with_parent()
-        if select.select([keeper], [], [], 0)[0]:  # the end of the pipe: the keeper was killed before the line above
+        if select.select([keeper], [], [], 0)[0]:  # the keeper was killed before the line above
             os._exit(1)
-        limits.apply_limits(container["limits"])  # before anything of this machine's is out of sight
+        limits.apply_limits(container["limits"])  # before this machine's files are hidden
         kernel.isolate_mounts()
         address = "127.0.0.1" if container["network"] else kernel.ADDRESS
         hosts = f"127.0.0.1 localhost\n::1 localhost\n{address} {container['hostname']}\n"
         files = {"/etc/hosts": hosts, **container["files"]}
         build_root(container["binds"], files, shared_memory=container["shared_memory"])
         os.chdir(container["directory"])
-        # Before the fork, so that none is lost: they wait until `_serve` takes them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {*_PASSED, signal.SIGCHLD})
+        # Before the fork, so that no signal is lost: they are pending until `_forward_signals` takes them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
         command = os.fork()
     except OSError as error:
-        _report(report, {"refused": str(error)})
+        _report_start(report, {"refused": str(error)})
         os._exit(1)
     if command == 0:
         _execute(container, output)
     os.close(output)
-    _report(report, {"started": command})
+    _report_start(report, {"started": command})
     os.close(report)
-    _serve(command)
+    _forward_signals(command)
 
 
 def _execute(container: ContainerSpec, output: int) -> NoReturn:
-    """Become the command, in exec form: no shell reads it."""
+    """Replace this process by the command, without a shell."""
     os.setsid()
     program = container["command"][0]
     status = NOT_EXECUTABLE
@@ -110,14 +109,14 @@ def _execute(container: ContainerSpec, output: int) -> NoReturn:
         os.dup2(output, 2)
         kernel.drop_capabilities()
         for number in range(1, signal.NSIG):
-            with contextlib.suppress(OSError, ValueError):  # KILL and STOP, and what the C library keeps for itself
-                signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, and execve would hand that on
+            with contextlib.suppress(OSError, ValueError):  # KILL and STOP, and those of the C library
+                signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, and execve would keep that
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.umask(0o022)
         os.execvpe(program, container["command"], container["environment"])  # noqa: S606 - the exec form: no shell
     except FileNotFoundError:
         status = NOT_FOUND
-        sentence = f"{program}: not found on the container's PATH, or the interpreter of its first line is not there"
+        sentence = f"{program}: not found on the container's PATH, or the interpreter of its first line is missing"
     except PermissionError:
         sentence = f"{program}: not executable; run: chmod 755 {program}"
     except OSError as error:
@@ -126,10 +125,10 @@ def _execute(container: ContainerSpec, output: int) -> NoReturn:
     os._exit(status)
 
 
-def _serve(command: int) -> NoReturn:
-    """Pass signals on and bury the dead until the command has ended."""
+def _forward_signals(command: int) -> NoReturn:
+    """Forward signals and reap processes until the command has ended."""
     while True:
-        number = signal.sigwait({*_PASSED, signal.SIGCHLD})
+        number = signal.sigwait({*_FORWARDED, signal.SIGCHLD})
         if number != signal.SIGCHLD:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(command, number)
@@ -141,37 +140,37 @@ def _serve(command: int) -> NoReturn:
                     os._exit(code if code >= 0 else 128 - code)
 
 
-def _report(report: int, message: dict[str, str | int]) -> None:
-    with contextlib.suppress(OSError):  # the keeper is gone, and this process with it in a moment
+def _report_start(report: int, message: dict[str, str | int]) -> None:
+    with contextlib.suppress(OSError):  # the keeper ended, and this process is about to
         os.write(report, json.dumps(message).encode() + b"\n")
 
 
-#: Seconds between two looks at whether the parent is still there: a forked child of it may hold our input open.
-_LOOK: Final = 1.0
+#: Seconds between two checks whether the parent still exists: a forked child of it may hold the input open.
+_PARENT_PERIOD: Final = 1.0
 
 
 def main() -> int:
-    """Keep one container to its end. Arguments: the descriptors of its output, and of the listening socket or -1."""
+    """Keep one container until its end. Arguments: the descriptors of its output, and of the listening socket or -1."""
     output, listening = int(sys.argv[2]), int(sys.argv[3])
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
         signal.SIGHUP,
-    ):  # Ctrl-C is the Process's business; it says
+    ):  # Ctrl-C is handled by the `Process`
         signal.signal(number, signal.SIG_IGN)
-    for descriptor in (output, listening):  # inherited, but not to be handed on
+    for descriptor in (output, listening):  # inherited by this process, not by its children
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
     parent = os.getppid()
     commands = os.fdopen(sys.stdin.fileno(), "rb", buffering=0)
     line = commands.readline()
-    if not line:  # it was called off, or killed, before it said what to run
+    if not line:  # the parent was cancelled or killed
         return 1
     container: ContainerSpec = json.loads(line)
-    kept, alive = os.pipe()  # `alive` stays open here as long as this process lives
+    keeper_pipe, alive = os.pipe()  # `alive` stays open here as long as this process lives
     reported, report = os.pipe()
     try:
-        _namespaces(container)
+        _create_namespaces(container)
         pid = os.fork()
     except OSError as error:
         limits.release_limits(container["limits"])
@@ -182,11 +181,11 @@ def main() -> int:
             os.close(descriptor)
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(0, 1)
-        run_first_process(container, keeper=kept, report=report, output=output)
-    for descriptor in (kept, report, output):
+        run_first_process(container, keeper=keeper_pipe, report=report, output=output)
+    for descriptor in (keeper_pipe, report, output):
         os.close(descriptor)
     with os.fdopen(reported, "rb") as messages:
-        message = json.loads(messages.readline() or b'{"refused": "the container ended before its command began"}')
+        message = json.loads(messages.readline() or b'{"refused": "the container ended before its command started"}')
     if "refused" in message:
         os.waitpid(pid, 0)
         limits.release_limits(container["limits"])
@@ -194,7 +193,7 @@ def main() -> int:
         return 1
     _report_to_process({"pid": pid})
     listener = socket.socket(fileno=listening) if listening >= 0 else None
-    code = asyncio.run(_keep(pid, parent, listener, container["publish"]))
+    code = asyncio.run(_run_until_end(pid, parent, listener, container["publish"]))
     limits.release_limits(container["limits"])
     for bound in container["binds"]:
         if not bound["read_only"]:
@@ -203,52 +202,52 @@ def main() -> int:
     return 0
 
 
-def _namespaces(container: ContainerSpec) -> None:
-    """Put this process's children, and its own sockets, where the container will be."""
-    wanted = {"pids": kernel.PID, "IPC": kernel.IPC, "the host name": kernel.UTS}
+def _create_namespaces(container: ContainerSpec) -> None:
+    """Create the namespaces of the container, for this process's children and its own sockets."""
+    namespaces = {"pids": kernel.PID, "IPC": kernel.IPC, "the host name": kernel.UTS}
     if not container["network"]:
-        wanted["network"] = kernel.NETWORK
+        namespaces["network"] = kernel.NETWORK
     if container["user_namespace"]:
         kernel.unshare(kernel.USER, "users")
-    for what, flag in wanted.items():
+    for what, flag in namespaces.items():
         kernel.unshare(flag, what)
     socket.sethostname(container["hostname"])
     if not container["network"]:
         kernel.bring_up_loopback()
 
 
-async def _keep(pid: int, parent: int, listener: socket.socket | None, port: int) -> int:
-    """Do as the input says until the container has ended; gives its exit status."""
+async def _run_until_end(pid: int, parent: int, listener: socket.socket | None, port: int) -> int:
+    """Follow the input's commands until the container has ended; return its exit status."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(os.pidfd_open(pid), ended.set)
 
-    def told() -> None:
+    def read_command() -> None:
         words = os.read(0, 4096)
         if not words or b"kill" in words:
             loop.remove_reader(0)
-            _signal(pid, signal.SIGKILL)
+            _send_signal(pid, signal.SIGKILL)
         elif b"terminate" in words:
-            _signal(pid, signal.SIGTERM)
+            _send_signal(pid, signal.SIGTERM)
 
-    loop.add_reader(0, told)
+    loop.add_reader(0, read_command)
     relaying = None if listener is None else asyncio.create_task(serve_relay(listener, (kernel.ADDRESS, port)))
     while not ended.is_set():
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(ended.wait(), _LOOK)
+            await asyncio.wait_for(ended.wait(), _PARENT_PERIOD)
         if os.getppid() != parent:
-            _signal(pid, signal.SIGKILL)
+            _send_signal(pid, signal.SIGKILL)
     if relaying is not None:
         relaying.cancel()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code if code >= 0 else 128 - code
 
 
-def _signal(pid: int, number: int) -> None:
+def _send_signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
 def _report_to_process(message: Mapping[str, object]) -> None:
-    with contextlib.suppress(OSError):  # nobody listens when the Process's own process was killed
+    with contextlib.suppress(OSError):  # the parent was killed
         os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")

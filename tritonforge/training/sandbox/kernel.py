@@ -1,8 +1,7 @@
-"""What Linux is asked for, call by call: namespaces, mounts, a network interface, a process's rights.
+"""Calls of the Linux kernel: namespaces, mounts, a network interface, and a process's capabilities. An edge.
 
-Python has no binding for most of these (``os.unshare`` came with 3.12), so they go through the C library. Every
-function raises `Refused`, which says what was asked for and what the kernel answered. Only the standard library is
-imported.
+Python has no binding for most of them (``os.unshare`` came with 3.12), so they use the C library. Every function raises
+`Refused`, with the call and the kernel's answer. Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -72,10 +71,9 @@ _SIGKILL: Final = 9
 
 _SYS_ADMIN: Final = 21
 
-#: What a container's root may do (include/uapi/linux/capability.h): what Docker leaves it, less MKNOD (a device of
-#: this machine could be made with it), SETFCAP (a program with rights of root's for every user could be left in a bound
-#: folder) and AUDIT_WRITE. Source: Docker's documentation, "Runtime privilege and Linux
-#: capabilities".
+#: The capabilities of a container's root (include/uapi/linux/capability.h): Docker's, less MKNOD (which could create a
+#: device of this machine), SETFCAP (which could leave a program with root's capabilities in a bound folder) and
+#: AUDIT_WRITE. Source: Docker's documentation, "Runtime privilege and Linux capabilities".
 CAPABILITIES: Final = {
     "CHOWN": 0,
     "DAC_OVERRIDE": 1,
@@ -90,13 +88,13 @@ CAPABILITIES: Final = {
     "SYS_CHROOT": 18,
 }
 
-#: The container's own address besides loopback (RFC 5737: for documentation, routed nowhere). What is published is
-#: asked for here, as Docker asks at eth0's address: a server that listens on 127.0.0.1 only is reached by neither.
+#: The container's own address besides loopback (RFC 5737: for documentation, not routed). Published ports are connected
+#: at this address, as Docker does at eth0's: a server that listens on 127.0.0.1 only is reached by neither.
 ADDRESS: Final = "192.0.2.2"
 
 
-class Refused(OSError):  # noqa: N818 - what happened, in a word that the message begins with
-    """The kernel refused a call; ``what`` is what was asked for."""
+class Refused(OSError):  # noqa: N818 - as ConnectionRefusedError, without the suffix
+    """The kernel rejected a call; ``what`` describes the call."""
 
     def __init__(self, what: str, number: int) -> None:
         super().__init__(number, os.strerror(number))
@@ -109,13 +107,13 @@ class Refused(OSError):  # noqa: N818 - what happened, in a word that the messag
 def unshare(namespaces: int, what: str) -> None:
     """Put this process into new namespaces (unshare(2)); for `PID` only its children.
 
-    ``what`` names them for the refusal. With `USER` this process's user becomes root inside, and nobody else exists.
+    ``what`` describes them in errors. With `USER` this process's user becomes root inside, and no other user exists.
     """
     user, group = os.geteuid(), os.getegid()
-    result = _libc().unshare(ctypes.c_int(namespaces))
-    if result == -1 and ctypes.get_errno() == errno.ENOSPC:  # the kernel has no other word for it
+    result = _load_libc().unshare(ctypes.c_int(namespaces))
+    if result == -1 and ctypes.get_errno() == errno.ENOSPC:  # the kernel's number for an exceeded limit
         raise Refused(f"unshare {what} (the limit on such namespaces, sysctl user.max_*_namespaces)", errno.ENOSPC)
-    _call(f"unshare {what}", result)
+    _check_result(f"unshare {what}", result)
     if namespaces & USER:
         try:
             Path("/proc/self/setgroups").write_text("deny")
@@ -126,24 +124,24 @@ def unshare(namespaces: int, what: str) -> None:
 
 
 def isolate_mounts() -> None:
-    """A mount namespace of this process's own, from which nothing spreads to the one it came from."""
+    """Create a mount namespace for this process, from which no mount propagates to the original one."""
     unshare(MOUNT, "mounts")
     _mount("keep mounts private", None, Path("/"), None, _MS_REC | _MS_PRIVATE)
 
 
 def mount(kind: str, target: Path, options: str = "", *, executable: bool = True, devices: bool = False) -> None:
-    """Mount a file system of the kernel's own (tmpfs, proc, devpts) at a folder that is there."""
+    """Mount a file system of the kernel (tmpfs, proc, devpts) at an existing folder."""
     flags = _MS_NOSUID | (0 if devices else _MS_NODEV) | (0 if executable else _MS_NOEXEC)
     _mount(f"mount {kind} at {target}", kind, target, kind, flags, options)
 
 
 def bind(source: Path, target: Path) -> None:
-    """Show ``source``, with what is mounted below it, at ``target`` as well."""
+    """Show ``source``, with the mounts below it, at ``target`` as well."""
     _mount(f"bind {source} to {target}", str(source), target, None, _MS_BIND | _MS_REC)
 
 
 def protect(target: Path, *, devices: bool = False, writable: bool = False) -> None:
-    """Make a mount and all below it read-only, and deaf to set-user-id bits and to device files.
+    """Make a mount and all below it read-only, without set-user-id bits and device files.
 
     With ``devices`` device files still work; with ``writable`` only the other two are changed.
     """
@@ -151,15 +149,15 @@ def protect(target: Path, *, devices: bool = False, writable: bool = False) -> N
     attributes |= 0 if devices else _MOUNT_ATTR_NODEV
     attributes |= 0 if writable else _MOUNT_ATTR_RDONLY
     request = ctypes.create_string_buffer(struct.pack("=QQQQ", attributes, 0, 0, 0), 32)
-    result = _libc().syscall(
+    result = _load_libc().syscall(
         ctypes.c_long(_MOUNT_SETATTR),
         ctypes.c_int(_AT_FDCWD),
-        _path(target),
+        _encode_path(target),
         ctypes.c_uint(_AT_RECURSIVE),
         request,
         ctypes.c_size_t(32),
     )
-    _call(f"protect {target} (mount_setattr, Linux 5.12 or newer)", result)
+    _check_result(f"protect {target} (mount_setattr, Linux 5.12 or newer)", result)
 
 
 def enter_root(folder: Path, before: Path) -> None:
@@ -167,21 +165,23 @@ def enter_root(folder: Path, before: Path) -> None:
     number = _PIVOT_ROOT.get(platform.machine())
     if number is None:
         raise Refused(f"change the root on {platform.machine()}", errno.ENOSYS)
-    _call("change the root", _libc().syscall(ctypes.c_long(number), _path(folder), _path(before)))
+    _check_result(
+        "change the root", _load_libc().syscall(ctypes.c_long(number), _encode_path(folder), _encode_path(before))
+    )
 
 
 def detach(target: Path) -> None:
-    """Take a mount, with all below it, out of sight; it goes when nobody uses it."""
-    _call(f"detach {target}", _libc().umount2(_path(target), ctypes.c_int(_MNT_DETACH)))
+    """Hide a mount, with all below it; it is removed when it is not in use."""
+    _check_result(f"detach {target}", _load_libc().umount2(_encode_path(target), ctypes.c_int(_MNT_DETACH)))
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that forked it ends, however it ends."""
-    _control("die with the parent", _PR_SET_PDEATHSIG, _SIGKILL)
+    """Let the kernel kill this process when its parent ends, however it ends."""
+    _set_process_option("die with the parent", _PR_SET_PDEATHSIG, _SIGKILL)
 
 
 def has_admin_capability() -> bool:
-    """Whether this process may make namespaces and mounts without a user namespace of its own (CAP_SYS_ADMIN)."""
+    """Return True if this process may create namespaces and mounts without a user namespace (CAP_SYS_ADMIN)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "CapEff":
@@ -190,17 +190,18 @@ def has_admin_capability() -> bool:
 
 
 def drop_capabilities() -> None:
-    """Leave programs that are executed from here on, root's too, with `CAPABILITIES` at most."""
+    """Limit programs that are executed from here on, those of root too, to `CAPABILITIES`."""
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     for number in range(last + 1):
         if number not in CAPABILITIES.values():
-            _call(
-                "give up a capability", _libc().prctl(ctypes.c_int(_PR_CAPBSET_DROP), ctypes.c_ulong(number), 0, 0, 0)
+            _check_result(
+                "give up a capability",
+                _load_libc().prctl(ctypes.c_int(_PR_CAPBSET_DROP), ctypes.c_ulong(number), 0, 0, 0),
             )
 
 
 def bring_up_loopback() -> None:
-    """In a new network namespace: loopback up, with `ADDRESS` as a second address, and nothing else.
+    """Bring up loopback in a new network namespace, with `ADDRESS` as a second address.
 
     Source: netdevice(7).
     """
@@ -221,29 +222,29 @@ def _set_flags(control: socket.socket, name: bytes) -> None:
 
 
 def _mount(what: str, source: str | None, target: Path, kind: str | None, flags: int, options: str = "") -> None:
-    result = _libc().mount(
+    result = _load_libc().mount(
         None if source is None else ctypes.c_char_p(os.fsencode(source)),
-        _path(target),
+        _encode_path(target),
         None if kind is None else ctypes.c_char_p(kind.encode()),
         ctypes.c_ulong(flags),
         ctypes.c_char_p(options.encode()) if options else None,
     )
-    _call(what, result)
+    _check_result(what, result)
 
 
-def _control(what: str, option: int, value: int) -> None:
+def _set_process_option(what: str, option: int, value: int) -> None:
     nothing = ctypes.c_ulong(0)
-    _call(what, _libc().prctl(ctypes.c_int(option), ctypes.c_ulong(value), nothing, nothing, nothing))
+    _check_result(what, _load_libc().prctl(ctypes.c_int(option), ctypes.c_ulong(value), nothing, nothing, nothing))
 
 
-def _path(path: Path) -> ctypes.c_char_p:
+def _encode_path(path: Path) -> ctypes.c_char_p:
     return ctypes.c_char_p(os.fsencode(path))
 
 
-def _libc() -> Any:
+def _load_libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _call(what: str, result: int) -> None:
+def _check_result(what: str, result: int) -> None:
     if result == -1:
         raise Refused(what, ctypes.get_errno())

@@ -1,9 +1,7 @@
-"""What a container isolates and what it does not, in sentences for people; and what to do when it is refused.
+"""A program in a container like that of ``docker run``, without Docker: namespaces, its own root, the same signals.
 
-A program run as ``docker run`` would run it, without Docker: namespaces, a root of its own, the same signals.
-
-`start` gives a `Process`. It ends with this Python process, however that ends, and leaves nothing behind: no process,
-no mount, no folder (see `keeper`, `init` and `root`).
+`start_container` returns a `Process`. It ends with this Python process, however that ends, and leaves nothing behind:
+no process, no mount, no folder (see `keeper` and `root`). An edge.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ __all__ = ["SHARED_MEMORY", "Process", "describe_isolation", "describe_sharing",
 
 
 def describe_isolation(*, network: bool) -> tuple[str, ...]:
-    """What is the container's own; ``network``: it was given this machine's network."""
+    """Describe what is the container's own; ``network``: it has this machine's network."""
     return (
         "its processes see only each other, and all end with the command",
         *([] if network else ["its network is loopback only: nothing outside, and no server of this machine"]),
@@ -52,7 +50,7 @@ def describe_isolation(*, network: bool) -> tuple[str, ...]:
 
 
 def describe_sharing(*, network: bool, limit: Limits = NO_LIMITS) -> tuple[str, ...]:
-    """What the container shares with this machine, where one of an image would not, or differs in."""
+    """Describe what the container shares with this machine, and how it differs from a container of an image."""
     unlimited = [
         name
         for name, value in (
@@ -76,7 +74,7 @@ def describe_sharing(*, network: bool, limit: Limits = NO_LIMITS) -> tuple[str, 
 
 
 def explain_refusal(what: str, *, root: bool) -> str:
-    """The sentence for a start that the kernel refused; ``root``: the user is root already."""
+    """Build the message for a start that the kernel rejected; ``root``: the user is root already."""
     advice = (
         "inside a container give it the right to (docker run --privileged, or --security-opt seccomp=unconfined "
         "--cap-add SYS_ADMIN)"
@@ -87,26 +85,28 @@ def explain_refusal(what: str, *, root: bool) -> str:
     return f"the container cannot be isolated on this machine, so nothing was run: {what}; {advice}"
 
 
-#: Bytes of /dev/shm: what docker run gives unless it is told otherwise (--shm-size).
+#: Bytes of /dev/shm: the default of docker run (--shm-size).
 SHARED_MEMORY: Final = 64 * 2**20
 
 _HOST: Final = "127.0.0.1"
 
-#: Bytes of a line of the log; a longer one is given in pieces. CloudWatch Logs takes no longer event.
-_LONGEST_LINE: Final = 256 * 2**10
+#: Bytes of a line of the log; a longer one is split. The limit of an event of CloudWatch Logs.
+_MAX_LINE: Final = 256 * 2**10
 
-#: Starts `keeper` with the standard library and this tritonforge, and nothing else of this environment.
+#: Starts `keeper` with the standard library and this tritonforge, without the rest of this environment.
 _KEEPER: Final = (
     "import sys; sys.path.append(sys.argv[1]); from tritonforge.training.sandbox.keeper import main; sys.exit(main())"
 )
 
 
 class Process:
-    """A running container; made by `start`. Leaving the ``with`` block, or `kill`, ends it at once.
+    """A running container; built by `start_container`. Leaving the ``with`` block, or `kill`, ends it at once.
 
-    ``pid`` is the container's first process as this machine numbers it; ``port`` a loopback port of this machine that
-    leads to the published one, None when none is; ``isolates`` says in sentences what is isolated and what is not,
-    ``limited`` what is limited, and by what.
+    Attributes:
+        pid: the container's first process, as this machine numbers it.
+        port: a loopback port of this machine that leads to the published one, None without one.
+        isolates: sentences about what is isolated and what is not.
+        limited: sentences about what is limited, and by what.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class Process:
         self.limited = limited
         self._keeper = keeper
         self._returncode: int | None = None
-        self._wrong: BaseException | None = None
+        self._log_error: BaseException | None = None
         self._ended = threading.Event()
-        self._said = threading.Lock()
-        reading = threading.Thread(target=self._read, args=(output, log), daemon=True)
+        self._send_lock = threading.Lock()
+        reading = threading.Thread(target=self._read_log, args=(output, log), daemon=True)
         reading.start()
-        threading.Thread(target=self._listen, args=(reading,), daemon=True).start()
+        threading.Thread(target=self._watch_keeper, args=(reading,), daemon=True).start()
 
     def __enter__(self) -> Process:
         return self
@@ -143,13 +143,13 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, as `wait` gives it; None while the command runs."""
+        """The exit status, as `wait` returns it; None while the command runs."""
         return self._returncode if self._ended.is_set() else None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the command's end: its exit status, 128 + n where signal n ended it.
+        """Wait for the command's end; return its exit status, 128 + n if signal n ended it.
 
-        When this returns, the last line went to ``log``. What ``log`` raised is raised here.
+        When this returns, the last line was passed to ``log``. An error that ``log`` raised is raised here.
 
         Raises:
             TimeoutError: it still runs after ``timeout`` seconds.
@@ -158,45 +158,45 @@ class Process:
         while not self._ended.wait(1.0 if deadline is None else max(0.0, min(1.0, deadline - time.monotonic()))):
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"the container still runs after {timeout:g} s")
-        if self._wrong is not None:
-            raise self._wrong
+        if self._log_error is not None:
+            raise self._log_error
         assert self._returncode is not None
         return self._returncode
 
     def terminate(self, grace: float) -> int:
-        """SIGTERM to the command; when it still runs ``grace`` seconds later, SIGKILL to all of the container."""
-        self._say(b"terminate\n")
+        """Send SIGTERM to the command, and SIGKILL to the container if it still runs ``grace`` seconds later."""
+        self._send(b"terminate\n")
         try:
             return self.wait(grace)
         except TimeoutError:
             return self.kill()
 
     def kill(self) -> int:
-        """SIGKILL to all of the container; gives the exit status, 137 unless the command had ended before."""
-        self._say(b"kill\n")
+        """Send SIGKILL to the container; return the exit status, 137 unless the command had ended before."""
+        self._send(b"kill\n")
         if not self._ended.wait(10):
             self._keeper.kill()  # and the kernel kills the container with it
         self._ended.wait()
         return self._returncode or 0
 
-    def _say(self, word: bytes) -> None:
+    def _send(self, word: bytes) -> None:
         assert self._keeper.stdin is not None
-        with self._said, contextlib.suppress(OSError, ValueError):  # it has ended
+        with self._send_lock, contextlib.suppress(OSError, ValueError):  # it has ended
             self._keeper.stdin.write(word)
             self._keeper.stdin.flush()
 
-    def _read(self, output: IO[bytes], log: Callable[[str], None]) -> None:
-        """Give the command's lines to ``log`` until the last process that could write one is gone."""
+    def _read_log(self, output: IO[bytes], log: Callable[[str], None]) -> None:
+        """Pass the command's lines to ``log`` until the last process that could write one has ended."""
         with output:
-            for line in iter(lambda: output.readline(_LONGEST_LINE), b""):
-                if self._wrong is None:
+            for line in iter(lambda: output.readline(_MAX_LINE), b""):
+                if self._log_error is None:
                     try:
                         log(line.decode(errors="replace").removesuffix("\n"))
-                    except BaseException as error:  # told by `wait`; the command must not hang meanwhile
-                        self._wrong = error
+                    except BaseException as error:  # raised by `wait`; the command must not block meanwhile
+                        self._log_error = error
 
-    def _listen(self, reading: threading.Thread) -> None:
-        """Take the keeper's last word, and let go of it."""
+    def _watch_keeper(self, reading: threading.Thread) -> None:
+        """Read the exit status from the keeper, and wait for its end."""
         keeper = self._keeper
         assert keeper.stdout is not None
         assert keeper.stdin is not None
@@ -207,7 +207,7 @@ class Process:
         if self._returncode is None:
             self._returncode = 137  # the keeper was killed, and the container with it
         reading.join()
-        with self._said, contextlib.suppress(OSError):
+        with self._send_lock, contextlib.suppress(OSError):
             keeper.stdin.close()
         self._ended.set()
 
@@ -227,32 +227,32 @@ def start_container(
     limit: limits.Limits = limits.NO_LIMITS,
     log: Callable[[str], None] = lambda line: None,
 ) -> Process:
-    """Start a command in a container of its own; returns when it runs.
+    """Start a command in a container of its own; return when it runs.
 
     Args:
-        command: executed as it is, without a shell (the exec form of ENTRYPOINT); found on the container's PATH. One
-            that is not there ends with status 127, one that cannot be executed with 126, as docker run has it, and says
-            so in the log.
-        binds: what of this machine's folders the container has where; mount points need not exist on this machine.
-        files: texts by the absolute path that they are at, read-only; no file of this machine is made for them.
-        environment: added to `environment`'s variables; nothing else is inherited.
-        publish: a port of the container that a loopback port of this machine leads to. The program must listen on every
-            address (0.0.0.0), as it must in a container; one that listens on 127.0.0.1 is not reached.
+        command: executed without a shell (the exec form of ENTRYPOINT); found on the container's PATH. Its status is
+        127 if
+            it is not found, 126 if it cannot be executed, as in docker run, with a message in the log.
+        binds: folders and files of this machine in the container; mount points need not exist on this machine.
+        files: texts by their absolute path, read-only; no file of this machine is created for them.
+        environment: added to the variables of `build_environment`; nothing else is inherited.
+        publish: a port of the container that a loopback port of this machine leads to. The program must listen on all
+            addresses (0.0.0.0), as in Docker; a program that listens on 127.0.0.1 is not reached.
         port: that port of this machine; 0 is any free one.
         network: this machine's network instead of loopback only; ``publish`` is then a port of this machine itself.
         hostname: the container's name; a training job's hosts are algo-1, algo-2, ...
-        directory: where the command starts, WORKDIR.
+        directory: the working directory, WORKDIR.
         shared_memory: the size of /dev/shm in bytes.
         limit: of memory, CPU and processes; `Process.limited` says what enforces each.
-        log: called with each line of the command's output and errors, by a thread, without the line's end.
+        log: called by a thread with each line of the command's output and errors, without the line's end.
 
     Raises:
-        BindError: a bind's source is not there, or its target is none.
-        SandboxError: this machine does not allow the namespaces or the port, or a mount point cannot be had.
+        BindError: a bind's source is missing, or its target is invalid.
+        SandboxError: this machine does not allow the namespaces or the port, or a mount point cannot be created.
     """
     if platform.system() != "Linux":
         raise SandboxError(f"this machine is {platform.system()}, and only Linux has such namespaces; use Docker here")
-    bound = [resolve_bind(each) for each in (*list_interpreter_binds(), *binds)]
+    bound = [resolve_bind(bind) for bind in (*list_interpreter_binds(), *binds)]
     variables = {**volumes.build_environment(hostname), **environment}
     names = {"/etc/resolv.conf": read_resolver()} if network else {}
     prepared = limits.prepare_limits(limit)
@@ -272,7 +272,7 @@ def start_container(
     with contextlib.ExitStack() as stack:
         unstarted = stack.enter_context(contextlib.ExitStack())
         unstarted.callback(limits.release_limits, prepared.enforced)
-        listener = _listener(port) if publish is not None and not network else None
+        listener = _open_listener(port) if publish is not None and not network else None
         if listener is not None:
             stack.enter_context(listener)
         read, write = os.pipe()
@@ -284,13 +284,13 @@ def start_container(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=[write] if listener is None else [write, listening],
-                start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which then says what to do
+                start_new_session=True,  # Ctrl-C in a terminal reaches this process alone
                 cwd="/",
             )
         finally:
             os.close(write)
-        pid = _first_word(keeper, output, container)
-        unstarted.pop_all()  # the keeper does it from here on
+        pid = _launch_keeper(keeper, output, container)
+        unstarted.pop_all()  # from here on the keeper releases them
         reached = None if publish is None else publish if listener is None else listener.getsockname()[1]
         return Process(
             keeper,
@@ -307,7 +307,7 @@ def start_container(
         )
 
 
-def _listener(port: int) -> socket.socket:
+def _open_listener(port: int) -> socket.socket:
     """A listening socket of this machine's network, on loopback."""
     try:
         return socket.create_server((_HOST, port), backlog=512)
@@ -321,24 +321,24 @@ def _listener(port: int) -> socket.socket:
         ) from error
 
 
-def _first_word(keeper: subprocess.Popen[bytes], output: IO[bytes], container: ContainerSpec) -> int:
-    """Hand the keeper its container, and give the process id that it says; without one nothing is left of either."""
+def _launch_keeper(keeper: subprocess.Popen[bytes], output: IO[bytes], container: ContainerSpec) -> int:
+    """Send the keeper its container, and return the process id that it reports; on failure end both."""
     assert keeper.stdin is not None
     assert keeper.stdout is not None
-    message: dict[str, Any] = {"refused": "the keeper ended before the container began"}
+    message: dict[str, Any] = {"refused": "the keeper ended before the container started"}
     try:
         with contextlib.suppress(BrokenPipeError):
             keeper.stdin.write(json.dumps(container).encode() + b"\n")
             keeper.stdin.flush()
         if line := keeper.stdout.readline():
             message = json.loads(line)
-    finally:  # an interruption (Ctrl-C) comes by here as well
+    finally:  # on an interruption (Ctrl-C) too
         if "pid" not in message:
             keeper.kill()
             keeper.wait()
-            for each in (keeper.stdin, keeper.stdout, output):
+            for stream in (keeper.stdin, keeper.stdout, output):
                 with contextlib.suppress(BrokenPipeError):
-                    each.close()
+                    stream.close()
     if "pid" not in message:
         raise SandboxError(explain_refusal(message["refused"], root=os.geteuid() == 0))
     return int(message["pid"])

@@ -1,15 +1,12 @@
-"""Follows the requests of one connection to a published port, so that each is checked. This module does no I/O.
+"""A published port: connections to a socket of this machine are relayed to a port of the container. An edge.
 
-The program behind the port may be any: what does not begin as an HTTP/1 request is passed on as it is, for no browser
-can begin a connection so. Where it does, every request's head is read, to refuse those of web pages
-(`tritonforge.request_origin`), and its body is followed to its end, where the next head begins. What two readers could
-frame in different ways is refused (RFC 9112, sections 6.3 and 11.2).
+The relay runs in the keeper, whose new sockets are in the container's network, while the listening one is in this
+machine's. Bytes are relayed as they arrive, each direction until its end.
 
-A published port: what connects to a socket of this machine is connected to a port of the container.
-
-Runs in the keeper, whose new sockets belong to the container's network while the listening one belongs to this
-machine's. Bytes go through as they come, each direction until its end; requests of HTTP/1 that come from a web page are
-refused (`request_gate`).
+Requests of web pages are rejected (`tritonforge.request_origin`). The program may use any protocol: a connection that
+does not begin with an HTTP/1 request is relayed unchanged, since no browser can open one. Otherwise the head of every
+request is checked, and its body is followed to its end, where the next head begins. Framing that two parsers could read
+differently is rejected (RFC 9112, sections 6.3 and 11.2).
 """
 
 from __future__ import annotations
@@ -25,12 +22,12 @@ from tritonforge import request_origin
 
 __all__ = ["Refused", "RequestGate", "serve_relay"]
 
-#: Bytes that a head may have, and the line of a chunk's size.
-_HEAD: Final = 64 * 1024
-_LINE: Final = 8 * 1024
+#: The maximum of bytes of a head, and of the line of a chunk's size.
+_MAX_HEAD: Final = 64 * 1024
+_MAX_LINE: Final = 8 * 1024
 
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} ")
-_METHOD_BEGUN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{0,32}")
+_METHOD_START: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{0,32}")
 _REQUEST: Final = re.compile(rb"[^ ]+ (?P<target>[^ ]+) HTTP/1\.[01]")
 _HEADER: Final = re.compile(rb"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[^\r\0]*)")
 _CHUNK: Final = re.compile(rb"(?P<size>[0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
@@ -39,8 +36,8 @@ _CHUNK: Final = re.compile(rb"(?P<size>[0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _HTTP2: Final = b"PRI * HTTP/2.0"
 
 
-class Refused(Exception):  # noqa: N818  # it carries an answer; nothing failed
-    """A request that may not pass: ``status`` and the sentence of the answer."""
+class Refused(Exception):  # noqa: N818 - it carries a response
+    """A request that is rejected, with the status and the sentence of the response."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -48,7 +45,7 @@ class Refused(Exception):  # noqa: N818  # it carries an answer; nothing failed
 
 
 class RequestGate:
-    """One connection's requests; ``port`` is the published one, which the header Host must name."""
+    """Checks the requests of one connection; ``port`` is the published one, which the header Host must name."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -57,7 +54,7 @@ class RequestGate:
         self._left = 0
 
     def pass_on(self, data: bytes | memoryview) -> list[bytes | memoryview]:
-        """Take bytes as they come, and give those that may be sent on now; raises Refused."""
+        """Take bytes as they arrive, and return those that may be relayed now; raise Refused."""
         if self._state == "other":
             return [data]
         sent: list[bytes | memoryview] = []
@@ -73,33 +70,33 @@ class RequestGate:
                 if self._left == 0:
                     self._state = "head" if self._state == "body" else "data end"
                 continue
-            taken = self._line_ends(rest)
+            taken = self._measure_line(rest)
             self._pending += rest[:taken]
             rest = rest[taken:]
-            if (passed := self._judged()) is not None:
+            if (passed := self._check_pending()) is not None:
                 sent.append(passed)
         return sent
 
     def end(self) -> bytes:
-        """What is left at the connection's end; a head that was not completed is not passed on."""
+        """Return the pending bytes at the end of the connection; an incomplete head is discarded."""
         left = bytes(self._pending) if self._state in ("start", "other") and b"\n" not in self._pending else b""
         self._pending.clear()
         return left
 
-    def _line_ends(self, rest: memoryview) -> int:
-        """The bytes of ``rest`` that belong to the line that is being read."""
-        for window in (256, _HEAD):  # most lines are short, and the window is copied for each
+    def _measure_line(self, rest: memoryview) -> int:
+        """Return how many bytes of ``rest`` belong to the current line."""
+        for window in (256, _MAX_HEAD):  # most lines are short, and the window is copied for each
             if (found := bytes(rest[:window]).find(b"\n")) >= 0:
                 return found + 1
-        return min(len(rest), _HEAD)
+        return min(len(rest), _MAX_HEAD)
 
-    def _judged(self) -> bytes | None:
-        """What may be sent of the pending bytes, which end where a line ends or where the data did."""
+    def _check_pending(self) -> bytes | None:
+        """Return the pending bytes that may be relayed; they end where a line ends, or where the data did."""
         if self._state == "start":
-            return self._begun()
+            return self._check_start()
         if self._state == "head":
-            return self._head()
-        limit = _HEAD if self._state == "trailers" else _LINE
+            return self._check_head()
+        limit = _MAX_HEAD if self._state == "trailers" else _MAX_LINE
         if not self._pending.endswith(b"\n"):
             if len(self._pending) > limit:
                 raise Refused(400, "the body is not framed as HTTP/1.1 requires")
@@ -121,21 +118,21 @@ class RequestGate:
             self._state = "head"
         return line
 
-    def _begun(self) -> bytes | None:
+    def _check_start(self) -> bytes | None:
         pending = bytes(self._pending)
-        if pending.startswith(_HTTP2) or not (_METHOD.match(pending) or _METHOD_BEGUN.fullmatch(pending)):
+        if pending.startswith(_HTTP2) or not (_METHOD.match(pending) or _METHOD_START.fullmatch(pending)):
             self._state = "other"
             self._pending.clear()
             return pending
         if not _METHOD.match(pending) or (len(pending) < len(_HTTP2) and _HTTP2.startswith(pending)):
-            return None  # more is needed to know
+            return None  # undecided until more bytes arrive
         self._state = "head"
-        return self._head()
+        return self._check_head()
 
-    def _head(self) -> bytes | None:
+    def _check_head(self) -> bytes | None:
         if not self._pending.endswith((b"\n\r\n", b"\n\n")):
-            if len(self._pending) > _HEAD:
-                raise Refused(431, f"the head of the request has more than {_HEAD} bytes")
+            if len(self._pending) > _MAX_HEAD:
+                raise Refused(431, f"the head of the request has more than {_MAX_HEAD} bytes")
             if self._pending.endswith(b"\n") and not self._pending.strip():  # an empty line between requests
                 self._pending.clear()
                 return b"\r\n"
@@ -147,16 +144,16 @@ class RequestGate:
         headers = [_HEADER.fullmatch(line) for line in lines]
         if request is None or None in headers:
             raise Refused(400, "this is not a request of HTTP/1.1")
-        named = [(each["name"].decode(), each["value"].decode("latin-1").strip()) for each in headers if each]
+        named = [(match["name"].decode(), match["value"].decode("latin-1").strip()) for match in headers if match]
         if sentence := request_origin.find_origin_error(
             named, port=self._port, target=request["target"].decode("latin-1")
         ):
             raise Refused(403, sentence)
-        self._follow(named)
+        self._follow_head(named)
         return pending
 
-    def _follow(self, headers: list[tuple[str, str]]) -> None:
-        """What comes after a head."""
+    def _follow_head(self, headers: list[tuple[str, str]]) -> None:
+        """Set the state after a head."""
         lengths = {value for name, value in headers if name.lower() == "content-length"}
         encodings = [value.lower() for name, value in headers if name.lower() == "transfer-encoding"]
         if "upgrade" in ",".join(value.lower() for name, value in headers if name.lower() == "connection"):
@@ -175,19 +172,19 @@ class RequestGate:
             self._state = "head"
 
 
-#: Bytes that are taken at once; the largest payload of an endpoint is 25 MB.
-_SIZE: Final = 2**18
+#: Bytes of one read; the largest payload of an endpoint is 25 MB.
+_READ_SIZE: Final = 2**18
 
-#: Bytes that are read of a client's after it was refused, and seconds that the next of them may take: a connection that
-#: is closed while its client still sends loses the answer.
-_UNREAD: Final = 2**28
-_PATIENCE: Final = 2.0
+#: Bytes of a rejected client that are read and discarded, and seconds to wait for the next of them: if a connection is
+#: closed while its client still sends, the response is lost.
+_MAX_DISCARDED: Final = 2**28
+_DISCARD_SECONDS: Final = 2.0
 
 
 async def serve_relay(listener: socket.socket, target: tuple[str, int]) -> None:
     """Relay connections until cancelled.
 
-    Where the container does not listen (yet), a connection is accepted and closed, as docker's proxy does.
+    If the container does not listen (yet), a connection is accepted and closed, as docker's proxy does.
     """
     loop = asyncio.get_running_loop()
     listener.setblocking(False)
@@ -195,7 +192,7 @@ async def serve_relay(listener: socket.socket, target: tuple[str, int]) -> None:
     while True:
         try:
             client, _ = await loop.sock_accept(listener)
-        except OSError:  # too many open files, say: those who wait are taken when others have gone
+        except OSError:  # for example too many open files: retry when other connections have ended
             await asyncio.sleep(0.05)
             continue
         task = asyncio.create_task(_connect(client, target))
@@ -206,15 +203,15 @@ async def serve_relay(listener: socket.socket, target: tuple[str, int]) -> None:
 async def _connect(client: socket.socket, target: tuple[str, int]) -> None:
     loop = asyncio.get_running_loop()
     with client, socket.socket() as server:
-        for each in (client, server):
-            each.setblocking(False)
-            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError):  # either side went; both are closed
+        for connection in (client, server):
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # one side ended; both are closed
             await loop.sock_connect(server, target)
             gate = RequestGate(client.getsockname()[1])
             directions = [
-                asyncio.create_task(_checked(client, server, gate)),
-                asyncio.create_task(_copy(server, client)),
+                asyncio.create_task(_relay_checked(client, server, gate)),
+                asyncio.create_task(_relay(server, client)),
             ]
             try:
                 await asyncio.gather(*directions)
@@ -223,16 +220,16 @@ async def _connect(client: socket.socket, target: tuple[str, int]) -> None:
                     direction.cancel()
 
 
-async def _checked(client: socket.socket, server: socket.socket, gate: RequestGate) -> None:
-    """Copy what the client sends until its end, or until it sends what is refused."""
+async def _relay_checked(client: socket.socket, server: socket.socket, gate: RequestGate) -> None:
+    """Relay what the client sends until its end, or until a request is rejected."""
     loop = asyncio.get_running_loop()
-    buffer = memoryview(bytearray(_SIZE))
+    buffer = memoryview(bytearray(_READ_SIZE))
     try:
         while count := await loop.sock_recv_into(client, buffer):
             for piece in gate.pass_on(buffer[:count]):
                 await loop.sock_sendall(server, piece)
     except Refused as refused:
-        await _refuse(client, refused)
+        await _reject(client, refused)
         raise ConnectionAbortedError from refused  # the other direction ends too
     if left := gate.end():
         await loop.sock_sendall(server, left)
@@ -240,8 +237,8 @@ async def _checked(client: socket.socket, server: socket.socket, gate: RequestGa
         server.shutdown(socket.SHUT_WR)
 
 
-async def _refuse(client: socket.socket, refused: Refused) -> None:
-    """Answer the client itself, and read for a while what it still sends."""
+async def _reject(client: socket.socket, refused: Refused) -> None:
+    """Answer the client, and read for a while what it still sends."""
     loop = asyncio.get_running_loop()
     body = f"{refused}\n".encode()
     head = (
@@ -250,15 +247,15 @@ async def _refuse(client: socket.socket, refused: Refused) -> None:
     )
     await loop.sock_sendall(client, head.encode() + body)
     client.shutdown(socket.SHUT_WR)
-    buffer, left = bytearray(_SIZE), _UNREAD
+    buffer, left = bytearray(_READ_SIZE), _MAX_DISCARDED
     with contextlib.suppress(asyncio.TimeoutError):
-        while left > 0 and (count := await asyncio.wait_for(loop.sock_recv_into(client, buffer), _PATIENCE)):
+        while left > 0 and (count := await asyncio.wait_for(loop.sock_recv_into(client, buffer), _DISCARD_SECONDS)):
             left -= count
 
 
-async def _copy(source: socket.socket, sink: socket.socket) -> None:
+async def _relay(source: socket.socket, sink: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    buffer = memoryview(bytearray(_SIZE))
+    buffer = memoryview(bytearray(_READ_SIZE))
     while count := await loop.sock_recv_into(source, buffer):
         await loop.sock_sendall(sink, buffer[:count])
     with contextlib.suppress(OSError):

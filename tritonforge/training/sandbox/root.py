@@ -1,14 +1,13 @@
-"""A container's file system: this machine's system folders, read-only, and folders of the container's own.
+"""The file system of a container: read-only system folders of this machine, and folders of its add_tmpfs. An edge.
 
-Home directories and all other data of the machine are not in it, unless they are bound.
+Home directories and all other data of the machine are hidden, unless they are bound.
 
-Nothing of it touches the machine: it is built inside a mount namespace, in memory, and goes with it. The root is a
-tmpfs that shows each folder of the old root; where a mount point is needed and missing, the folder that it belongs into
-becomes a tmpfs too, which shows what was there. (The way to begin, pivoting onto a tmpfs twice, is bubblewrap's.)
+The machine is not changed: the root is built inside a mount namespace, in memory, and disappears with it. It is a tmpfs
+that shows each folder of the old root; where a mount point is missing, its parent folder becomes a tmpfs too, which
+shows the original entries. (The first step, pivoting onto a tmpfs twice, is bubblewrap's.)
 
-What a container leaves in folders of this machine: no file that gives who executes it another user's rights.
-
-Inside the container such files have no effect (its mounts are nosuid); on this machine they would.
+Files that a container leaves in bound folders lose their set-user-ID and set-group-ID bits (`strip_privileges`): inside
+the container they have no effect (its mounts are nosuid), on this machine they would.
 """
 
 from __future__ import annotations
@@ -24,18 +23,17 @@ from tritonforge.training.sandbox import kernel
 
 __all__ = ["SYSTEM", "BindSpec", "build_root", "strip_privileges"]
 
-#: Device files that every program may expect (docker run gives the same).
+#: Device files for all programs, the same as in docker run.
 _DEVICES: Final = ("full", "null", "random", "tty", "urandom", "zero")
 
-#: Parts of /proc through which root could change the machine; docker run keeps them read-only as well.
-_GUARDED: Final = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+#: Parts of /proc through which root could change the machine; read-only in docker run as well.
+_READ_ONLY_PROC: Final = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 
-#: What a container has of this machine besides what is bound: programs and libraries (/nix has those of NixOS), and
-#: what the kernel tells of itself.
+#: The folders of this machine in every container: programs and libraries (/nix has those of NixOS), and /sys.
 SYSTEM: Final = ("bin", "lib", "lib32", "lib64", "libx32", "nix", "sbin", "sys", "usr")
 
-#: What it has of /etc: what the C library, the dynamic linker, TLS, fonts and Java look for; no keys and no passwords.
-_SETTINGS: Final = (
+#: The entries of /etc in every container: those of the C library, the dynamic linker, TLS, fonts and Java; no keys.
+_ETC_ENTRIES: Final = (
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
@@ -66,13 +64,13 @@ _SETTINGS: Final = (
     "timezone",
 )
 
-#: Folders of /etc that hold keys beside certificates, and what of them stays out.
+#: Folders of /etc that hold keys beside certificates, and the entries that stay hidden.
 _KEYS: Final = (("ssl", "private"), ("pki/tls", "private"))
 
-#: Empty folders that programs may expect.
+#: Empty folders that programs expect.
 _EMPTY: Final = ("etc", "home", "root", "var")
 
-#: The mount point that every machine has; what is mounted there is seen in this namespace only.
+#: A mount point that every machine has; the mount is visible in this namespace only.
 _STAGE: Final = Path("/tmp")  # noqa: S108 - no file is written to this machine's
 
 _NEW: Final = Path("/new")
@@ -81,7 +79,7 @@ _ROOT: Final = Path("/")
 
 
 class BindSpec(TypedDict):
-    """One folder or file of this machine, shown at a path of the container; both paths are absolute."""
+    """A folder or file of this machine, shown at a path of the container; both paths are absolute."""
 
     source: str
     target: str
@@ -89,25 +87,25 @@ class BindSpec(TypedDict):
 
 
 class _Root:
-    """The root under construction at `_NEW`, out of the old one at `_OLD`; paths are the container's."""
+    """The root under construction at `_NEW`, built from the old one at `_OLD`; paths are the container's."""
 
     def __init__(self) -> None:
-        self._own: set[Path] = set()  # the tmpfs of this container's: mount points may be made in them
-        self._bound: set[Path] = set()  # what the caller bound: nothing may be made in these
+        self._own: set[Path] = set()  # the container's tmpfs: mount points may be created in them
+        self._bound: set[Path] = set()  # binds of the caller: nothing may be created in them
 
-    def own(self, path: Path, options: str = "mode=755") -> None:
-        """An empty tmpfs of the container's own, at a folder that is there."""
+    def add_tmpfs(self, path: Path, options: str = "mode=755") -> None:
+        """Mount an empty tmpfs of the container at an existing folder."""
         kernel.mount("tmpfs", _at(_NEW, path), options)
         self._own.add(path)
 
-    def cover(self, path: Path, *, only: Sequence[str] | None = None, hidden: Sequence[str] = ()) -> None:
-        """A tmpfs that shows what the old root has in a folder, read-only; of that the entries ``only``.
+    def shadow(self, path: Path, *, only: Sequence[str] | None = None, hidden: Sequence[str] = ()) -> None:
+        """Mount a tmpfs that shows the old root's entries of a folder, read-only, or those of ``only``.
 
-        The entries ``hidden`` are empty folders instead, also where the old root lacks them.
+        The entries ``hidden`` are empty folders instead, even if the old root lacks them.
         """
-        self.own(path)
+        self.add_tmpfs(path)
         for name in hidden:
-            _make(path / name, folder=True)
+            _create(path / name, folder=True)
         old = _at(_OLD, path)
         for entry in sorted(old.iterdir()) if old.is_dir() else ():
             shown = path / entry.name
@@ -116,62 +114,62 @@ class _Root:
             if entry.is_symlink():
                 _at(_NEW, shown).symlink_to(entry.readlink())
             elif entry.is_dir() or entry.is_file():  # sockets and FIFOs of this machine stay outside
-                _make(shown, folder=entry.is_dir())
+                _create(shown, folder=entry.is_dir())
                 kernel.bind(entry, _at(_NEW, shown))
                 kernel.protect(_at(_NEW, shown))
 
-    def place(self, path: Path, *, folder: bool) -> None:
-        """Have a mount point at a path, whether or not this machine has one."""
+    def add_mount_point(self, path: Path, *, folder: bool) -> None:
+        """Create a mount point at a path, whether or not this machine has one."""
         for here in (*reversed(path.parents[:-1]), path):
             if os.path.lexists(_at(_NEW, here)):
                 continue
             if not self._may_change(here.parent):
-                self.cover(here.parent)
-            _make(here, folder=folder or here != path)
+                self.shadow(here.parent)
+            _create(here, folder=folder or here != path)
 
     def bind(self, bound: BindSpec) -> None:
         """Show a folder or a file of the old root."""
         source, target = _at(_OLD, Path(bound["source"])), Path(bound["target"])
-        self.place(target, folder=source.is_dir())
+        self.add_mount_point(target, folder=source.is_dir())
         kernel.bind(source, _at(_NEW, target))
         kernel.protect(_at(_NEW, target), writable=not bound["read_only"])
         self._bound.add(target)
 
     def write(self, path: Path, text: str) -> None:
-        """A read-only file of the container's own, whether or not this machine has one there."""
+        """Create a read-only file of the container, whether or not this machine has one there."""
         content = Path("/content")
         content.write_text(text, encoding="utf-8")
-        self.place(path, folder=False)
+        self.add_mount_point(path, folder=False)
         kernel.bind(content, _at(_NEW, path))
         kernel.protect(_at(_NEW, path))
         content.unlink()  # the bind keeps it
 
     def _may_change(self, path: Path) -> bool:
-        """Whether the nearest mount at or above a folder is a tmpfs of the container's own.
+        """Return True if the nearest mount at or above a folder is a tmpfs of the container.
 
         Raises:
-            FileNotFoundError: it is what the caller bound.
+            FileNotFoundError: the nearest mount is a bind of the caller.
         """
-        for each in (path, *path.parents):
-            if each in self._own:
+        for folder in (path, *path.parents):
+            if folder in self._own:
                 return True
-            if each in self._bound:
+            if folder in self._bound:
                 raise FileNotFoundError(
-                    f"a mount point is wanted in {path}, and the folder that is bound there lacks it; make it there"
+                    f"a mount point is required in {path}, and the folder that is bound there lacks it; create it there"
                 )
-            if os.path.ismount(_at(_NEW, each)):
+            if os.path.ismount(_at(_NEW, folder)):
                 return False
         return False
 
 
 def build_root(binds: Sequence[BindSpec], files: Mapping[str, str], *, shared_memory: int) -> None:
-    """Make this process's root the container's; the caller has a mount namespace of its own, and new PIDs.
+    """Replace this process's root by the container's; the caller has a mount namespace of its add_tmpfs, and new PIDs.
 
     ``files`` are texts by their path in the container; ``shared_memory`` is the size of /dev/shm in bytes.
 
     Raises:
-        Refused: the kernel does not allow a step.
-        OSError: a mount point cannot be had.
+        Refused: the kernel rejects a step.
+        OSError: a mount point cannot be created.
     """
     kernel.mount("tmpfs", _STAGE, "mode=755")
     old = _at(_STAGE, _OLD)
@@ -180,61 +178,61 @@ def build_root(binds: Sequence[BindSpec], files: Mapping[str, str], *, shared_me
     kernel.enter_root(_STAGE, old)
     os.chdir(_ROOT)
     root = _Root()
-    root.cover(_ROOT, only=SYSTEM, hidden=("dev", "opt", "proc", "run", "tmp", *_EMPTY))
-    root.cover(Path("/etc"), only=_SETTINGS)
+    root.shadow(_ROOT, only=SYSTEM, hidden=("dev", "opt", "proc", "run", "tmp", *_EMPTY))
+    root.shadow(Path("/etc"), only=_ETC_ENTRIES)
     for folder, name in _KEYS:
         if _at(_OLD, Path("/etc", folder, name)).is_dir():
-            root.cover(Path("/etc", folder), hidden=(name,))
-    root.own(Path("/opt"))  # SageMaker's folder and the image's: nothing of this machine
-    root.own(Path("/root"), "mode=700")
-    root.own(Path("/var"))
-    _make(Path("/var/tmp"), folder=True)  # noqa: S108 - the container's own
+            root.shadow(Path("/etc", folder), hidden=(name,))
+    root.add_tmpfs(Path("/opt"))  # SageMaker's and the image's own
+    root.add_tmpfs(Path("/root"), "mode=700")
+    root.add_tmpfs(Path("/var"))
+    _create(Path("/var/tmp"), folder=True)  # noqa: S108 - the container's add_tmpfs
     _at(_NEW, Path("/var/tmp")).chmod(0o1777)  # noqa: S108
-    root.own(Path("/run"))
-    root.own(Path("/tmp"), "mode=1777")  # noqa: S108 - the container's own
-    _devices(root, shared_memory)
+    root.add_tmpfs(Path("/run"))
+    root.add_tmpfs(Path("/tmp"), "mode=1777")  # noqa: S108 - the container's add_tmpfs
+    _mount_devices(root, shared_memory)
     processes = _NEW / "proc"
     kernel.mount("proc", processes, executable=False)
-    for guarded in (processes / name for name in _GUARDED):
+    for guarded in (processes / name for name in _READ_ONLY_PROC):
         if guarded.exists():
             kernel.bind(guarded, guarded)
             kernel.protect(guarded)
-    for bound in sorted(binds, key=lambda each: each["target"].count("/")):  # what lies inside another comes after it
+    for bound in sorted(binds, key=lambda bind: bind["target"].count("/")):  # parents before what is inside them
         root.bind(bound)
     for path, text in files.items():
         root.write(Path(path), text)
     kernel.detach(_OLD)
     os.chdir(_NEW)
     here = Path()
-    kernel.enter_root(here, here)  # the root so far lies on top of the new one, until ...
+    kernel.enter_root(here, here)  # the current root covers the new one until ...
     kernel.detach(here)
     os.chdir(_ROOT)
 
 
-def _devices(root: _Root, shared_memory: int) -> None:
+def _mount_devices(root: _Root, shared_memory: int) -> None:
     folder = Path("/dev")
-    root.own(folder)
+    root.add_tmpfs(folder)
     for name in _DEVICES:
-        _make(folder / name, folder=False)
+        _create(folder / name, folder=False)
         kernel.bind(_at(_OLD, folder / name), _at(_NEW, folder / name))
         kernel.protect(_at(_NEW, folder / name), devices=True)
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         _at(_NEW, folder / name).symlink_to(f"/proc/self/fd{target}")
     for name in ("shm", "pts"):
-        _make(folder / name, folder=True)
-    root.own(folder / "shm", f"mode=1777,size={shared_memory}")
+        _create(folder / name, folder=True)
+    root.add_tmpfs(folder / "shm", f"mode=1777,size={shared_memory}")
     terminals = _at(_NEW, folder / "pts")
     kernel.mount("devpts", terminals, "newinstance,ptmxmode=0666,mode=620", executable=False, devices=True)
     _at(_NEW, folder / "ptmx").symlink_to("pts/ptmx")
 
 
 def _at(root: Path, path: Path) -> Path:
-    """A path of the container (or of the machine) as it is below ``root`` at the moment."""
+    """Return where a path of the container (or of the machine) currently is, below ``root``."""
     return root / path.relative_to(_ROOT)
 
 
-def _make(path: Path, *, folder: bool) -> None:
-    """An empty folder or file to mount over."""
+def _create(path: Path, *, folder: bool) -> None:
+    """Create an empty folder or file as a mount point."""
     if folder:
         _at(_NEW, path).mkdir(mode=0o755)
     else:
@@ -245,9 +243,9 @@ _PRIVILEGES: Final = stat.S_ISUID | stat.S_ISGID
 
 
 def strip_privileges(path: str) -> None:
-    """Take the set-user-ID and set-group-ID bits off every regular file at or below ``path``; no link is followed.
+    """Remove the set-user-ID and set-group-ID bits of every regular file at or below ``path``, without following links.
 
-    What cannot be read or changed is left as it is.
+    Files that cannot be read or changed are left unchanged.
     """
     if not Path(path).is_dir():
         _strip(path, None)

@@ -1,9 +1,9 @@
-"""What ``docker run`` mounts for an algorithm image, as SageMaker's guide tests one on a machine of one's own.
+"""The mounts and variables of a container: binds, this Python, and the volumes of an algorithm's `train` and `serve`.
 
     docker run --volume INPUT:/opt/ml/input:ro --volume MODEL:/opt/ml/model --volume OUTPUT:/opt/ml/output IMAGE train
     docker run --publish 8080:8080/tcp --volume MODEL:/opt/ml/model:ro IMAGE serve
 
-Source: SageMaker developer guide, "Create algorithm images", steps 2: "Build and test the image locally".
+Source: SageMaker developer guide, "Create algorithm images", step 2: "Build and test the image locally". An edge.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = [
     "resolve_target",
 ]
 
-#: Where a program folder lies in a container; the first place on PATH, as in the Dockerfiles of SageMaker's guide.
+#: The path of the program folder in a container; first on PATH, as in the Dockerfiles of SageMaker's guide.
 PROGRAM: Final = "/opt/program"
 
 
-#: Folders of this machine that every container has, see `root`.
-_SHOWN: Final = tuple(Path("/", name) for name in SYSTEM)
+#: The folders of this machine in every container, see `root`.
+_SYSTEM_FOLDERS: Final = tuple(Path("/", name) for name in SYSTEM)
 
 
 class SandboxError(TritonForgeError):
@@ -51,7 +51,7 @@ class SandboxError(TritonForgeError):
 
 
 class BindError(SandboxError):
-    """What a container is to be given is not there, or has no place in it."""
+    """The source of a bind is missing, or its target is invalid."""
 
     exit_code = 2
 
@@ -66,17 +66,17 @@ class Bind:
 
 
 def build_environment(hostname: str = "algo-1") -> dict[str, str]:
-    """The variables that every container has: nothing of this process's own environment.
+    """Build the variables of every container; no variable of this process is inherited.
 
-    PATH begins with the program folder and goes on with the folder of this Python, so that ``python3`` has the packages
-    that an image would have.
+    PATH begins with the program folder, followed by the folder of this Python, so that ``python3`` has the packages of
+    an image.
     """
     places = [PROGRAM, str(Path(sys.executable).parent)]
     places += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     return {
         "PATH": ":".join(places),
         "PYTHONPATH": str(find_package_folder()),
-        "PYTHONUNBUFFERED": "1",  # lines when they are written, as SageMaker's images have it
+        "PYTHONUNBUFFERED": "1",  # as in SageMaker's images: lines at once
         "LANG": "C.UTF-8",
         "HOME": "/tmp",  # noqa: S108 - the container's own, which the program may write to
         "HOSTNAME": hostname,
@@ -84,25 +84,24 @@ def build_environment(hostname: str = "algo-1") -> dict[str, str]:
 
 
 def find_package_folder() -> Path:
-    """The folder that holds tritonforge."""
+    """Return the folder that contains tritonforge."""
     return Path(__file__).resolve().parents[3]
 
 
 def list_interpreter_binds() -> list[Bind]:
-    """This Python and its packages, where the container's system folders do not have them."""
-    named = {Path(sys.prefix), Path(sys.base_prefix), find_package_folder() / "tritonforge", *_package_folders()}
-    # A link's name is needed as well as what it leads to; what lies in another one of them is shown with that.
+    """List the binds of this Python and its packages, unless the container's system folders contain them."""
+    named = {Path(sys.prefix), Path(sys.base_prefix), find_package_folder() / "tritonforge", *_find_package_folders()}
+    # A link is needed as well as its target; a folder inside another one is shown with that.
     needed = {
-        each
-        for each in named | {each.resolve() for each in named}
-        if each.exists() and not any(place in (each, *each.parents) for place in _SHOWN)
+        path
+        for path in named | {path.resolve() for path in named}
+        if path.exists() and not any(folder in (path, *path.parents) for folder in _SYSTEM_FOLDERS)
     }
-    found = sorted(each for each in needed if needed.isdisjoint(each.parents))
-    return [Bind(each, str(each), read_only=True) for each in found]
+    return [Bind(path, str(path), read_only=True) for path in sorted(needed) if needed.isdisjoint(path.parents)]
 
 
-def _package_folders() -> Iterator[Path]:
-    """Folders of packages outside of this Python: the user's own, and those that are installed as editable.
+def _find_package_folders() -> Iterator[Path]:
+    """Yield folders of packages outside of this Python: the user's own, and editable installations.
 
     Source: the documentation of Python's module site, for .pth files.
     """
@@ -119,7 +118,7 @@ def _package_folders() -> Iterator[Path]:
 
 
 def read_resolver() -> str:
-    """The machine's resolv.conf, which may be a link to where a container has nothing."""
+    """Read the machine's resolv.conf, which may be a link to a path that the container does not have."""
     try:
         return Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -130,7 +129,7 @@ def resolve_bind(bind: Bind) -> BindSpec:
     """Check a bind and resolve its source. Raises BindError."""
     source = Path(os.path.realpath(bind.source))
     if not source.exists():
-        raise BindError(f"{bind.source} does not exist; it is to be {bind.target} in the container")
+        raise BindError(f"{bind.source} does not exist; it cannot be {bind.target} in the container")
     return {"source": str(source), "target": resolve_target(bind.target), "read_only": bind.read_only}
 
 
@@ -138,11 +137,11 @@ def resolve_target(path: str) -> str:
     """Check a path of the container: absolute, without "..", and not the root. Raises BindError."""
     pure = PurePosixPath(path)
     if not pure.is_absolute() or ".." in pure.parts or len(pure.parts) < 2:
-        raise BindError(f"{path!r} is no absolute path below /; in a container it is one like /opt/ml/model")
+        raise BindError(f"{path!r} is not an absolute path below /; in a container it is one like /opt/ml/model")
     return str(pure)
 
 
-_NONE: Final[Mapping[str, str]] = {}
+_EMPTY: Final[Mapping[str, str]] = {}
 
 
 _INPUT: Final = "/opt/ml/input"
@@ -163,7 +162,7 @@ _RESOURCES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Volumes:
-    """What `start` binds and writes; ``made`` names the files of the job's settings that the input folder lacks."""
+    """The binds and files of a container; ``made`` names the settings files that the input folder lacks."""
 
     binds: tuple[Bind, ...]
     files: Mapping[str, str] = field(default_factory=dict)
@@ -171,10 +170,10 @@ class Volumes:
 
 
 def bind_program(program: Path, command: str) -> Bind:
-    """The program folder, read-only at /opt/program.
+    """Return the bind of the program folder, read-only at /opt/program.
 
     Raises:
-        BindError: it is no folder, or has no executable file of the command's name.
+        BindError: the folder is missing, or has no executable file of the command's name.
     """
     file = program / command
     if not program.is_dir():
@@ -193,38 +192,38 @@ def build_training_volumes(
     model: Path,
     output: Path,
     checkpoints: Path | None = None,
-    hyperparameters: Mapping[str, str] = _NONE,
+    hyperparameters: Mapping[str, str] = _EMPTY,
 ) -> Volumes:
-    """The volumes of ``train``: input read-only, the model's and the output's folder, and checkpoints where given.
+    """Build the volumes of ``train``: input read-only, the folders of model and output, and checkpoints if given.
 
-    ``hyperparameters`` are added to those of ``input``'s config/hyperparameters.json. What SageMaker always gives and
-    ``input`` lacks of config/ is made: the channels are the folders (and FIFOs) of data/.
+    ``hyperparameters`` are added to those of ``input``'s config/hyperparameters.json. Settings that SageMaker always
+    provides and ``input`` lacks are generated: the channels are the folders (and FIFOs) of data/.
 
     Raises:
-        BindError: a folder is not there, or a file of the settings is not what it must be.
+        BindError: a folder is missing, or a settings file is invalid.
     """
     binds = [bind_program(program, "train")]
     for folder in (input, model, output, checkpoints):
         if folder is not None and not folder.is_dir():
             raise BindError(f"{folder} is not a folder; make it first")
-    given = _hyperparameters(input)
-    wanted = {
+    given = _read_hyperparameters(input)
+    settings = {
         "hyperparameters.json": {**(given or {}), **hyperparameters},
-        "inputdataconfig.json": _channels(input),
+        "inputdataconfig.json": _find_channels(input),
         "resourceconfig.json": _RESOURCES,
     }
     config = input / "config"
-    made = [name for name in wanted if not (config / name).exists()]
+    made = [name for name in settings if not (config / name).exists()]
     if not made and not hyperparameters:
         binds.append(Bind(input, _INPUT, read_only=True))
         files = {}
-    else:  # what is made stands beside what is there, and nothing is written to the folder
-        kept = [each for each in sorted(input.iterdir()) if each.name != "config"]
-        kept += [each for each in sorted(config.iterdir()) if each.name not in made] if config.is_dir() else []
-        binds += [Bind(each, f"{_INPUT}/{each.relative_to(input)}", read_only=True) for each in kept]
+    else:  # generated files are beside the existing ones, and nothing is written to the folder
+        kept = [path for path in sorted(input.iterdir()) if path.name != "config"]
+        kept += [path for path in sorted(config.iterdir()) if path.name not in made] if config.is_dir() else []
+        binds += [Bind(path, f"{_INPUT}/{path.relative_to(input)}", read_only=True) for path in kept]
         written = {*made, *(["hyperparameters.json"] if hyperparameters else [])}
-        binds = [each for each in binds if each.target not in {f"{_CONFIG}/{name}" for name in written}]
-        files = {f"{_CONFIG}/{name}": json.dumps(wanted[name], indent=2) for name in sorted(written)}
+        binds = [bind for bind in binds if bind.target not in {f"{_CONFIG}/{name}" for name in written}]
+        files = {f"{_CONFIG}/{name}": json.dumps(settings[name], indent=2) for name in sorted(written)}
     binds += [Bind(model, "/opt/ml/model"), Bind(output, "/opt/ml/output")]
     if checkpoints is not None:
         binds.append(Bind(checkpoints, "/opt/ml/checkpoints"))
@@ -232,10 +231,10 @@ def build_training_volumes(
 
 
 def build_serving_volumes(program: Path, *, model: Path) -> Volumes:
-    """The volumes of ``serve``: the model's folder, read-only.
+    """Build the volumes of ``serve``: the model's folder, read-only.
 
     Raises:
-        BindError: a folder is not there.
+        BindError: a folder is missing.
     """
     bind = bind_program(program, "serve")
     if not model.is_dir():
@@ -243,28 +242,28 @@ def build_serving_volumes(program: Path, *, model: Path) -> Volumes:
     return Volumes((bind, Bind(model, "/opt/ml/model", read_only=True)))
 
 
-def _hyperparameters(given: Path) -> dict[str, str] | None:
+def _read_hyperparameters(given: Path) -> dict[str, str] | None:
     path = given / "config" / "hyperparameters.json"
     if not path.exists():
         return None
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise BindError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict) or not all(isinstance(each, str) for each in values.values()):
+        raise BindError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise BindError(f'{path} is not an object of strings; SageMaker gives every value as one: {{"epochs": "5"}}')
     return values
 
 
-def _channels(given: Path) -> dict[str, dict[str, str]]:
-    """The channels that are there: a folder is one in File mode, FIFOs <name>_<epoch> are one in Pipe mode."""
+def _find_channels(given: Path) -> dict[str, dict[str, str]]:
+    """Find the channels: a folder is one in File mode, FIFOs <name>_<epoch> are one in Pipe mode."""
     data = given / "data"
     modes: dict[str, str] = {}
-    for each in sorted(data.iterdir()) if data.is_dir() else ():
-        name, _, epoch = each.name.rpartition("_")
-        if each.is_dir():
-            modes[each.name] = "File"
-        elif each.is_fifo() and name and epoch.isdigit():
+    for path in sorted(data.iterdir()) if data.is_dir() else ():
+        name, _, epoch = path.name.rpartition("_")
+        if path.is_dir():
+            modes[path.name] = "File"
+        elif path.is_fifo() and name and epoch.isdigit():
             modes[name] = "Pipe"
     fixed = {"S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
     return {name: {"TrainingInputMode": mode, **fixed} for name, mode in modes.items()}

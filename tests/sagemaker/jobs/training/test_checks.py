@@ -75,7 +75,7 @@ def test_a_job_that_is_right_passes() -> None:
             "CheckpointConfig.LocalPath",
             "apart",
         ),
-        ({"AlgorithmSpecification": {"TrainingInputMode": "File"}}, "AlgorithmSpecification", "none is given"),
+        ({"AlgorithmSpecification": {"TrainingInputMode": "File"}}, "AlgorithmSpecification", "neither is given"),
         (
             {"AlgorithmSpecification": {"TrainingImage": IMAGE, "AlgorithmName": "a", "TrainingInputMode": "File"}},
             "AlgorithmSpecification",
