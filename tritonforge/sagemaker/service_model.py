@@ -18,17 +18,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from tritonforge.errors import MissingExtraError, RequestError
 
-__all__ = [
-    "Path",
-    "Violation",
-    "check_request",
-    "check_shape",
-    "describe_violations",
-    "find_operation",
-    "format_service_message",
-    "list_operations",
-    "load_service",
-]
+__all__ = ["Path", "Violation", "check_request", "check_shape", "describe_violations", "find_operation",
+           "format_service_message", "list_operations", "load_service"]  # fmt: skip
 
 Path: TypeAlias = tuple[str | int, ...]
 Kind: TypeAlias = Literal["required", "unknown", "type", "length", "value", "pattern", "enum", "union", "limit"]

@@ -62,7 +62,7 @@ def test_a_large_file_goes_in_parts_and_is_whole(store: Store, bucket: str, larg
     """Three parts in parallel, bytes told as they go, and what S3 keeps is the file with its checksum and digest."""
     told: list[int] = []
     uri = f"{bucket}/digits/model.tar.gz"
-    done = store.upload(large, uri, digest=DIGEST, content_type="application/gzip", progress=told.append)
+    done = store.upload(large, uri, digest=DIGEST, content_type="application/gzip", on_progress=told.append)
     assert (done.skipped, done.verified, done.size) == (False, True, large.stat().st_size)
     assert sum(told) == done.size
     assert len(told) > 2
@@ -86,7 +86,7 @@ def test_what_is_there_is_not_sent_again(
     uri, told = f"{bucket}/model", []
     store.upload(path, uri, digest=DIGEST)
     sent = way.calls("PUT")
-    assert store.upload(path, uri, digest=DIGEST, progress=told.append).skipped
+    assert store.upload(path, uri, digest=DIGEST, on_progress=told.append).skipped
     assert way.calls("PUT") == sent
     assert sum(told) == path.stat().st_size
     assert not store.upload(path, uri, digest="sha256:2").skipped
@@ -166,7 +166,7 @@ def test_a_fault_that_passes_is_repeated(
     """Throttling, a server error, a time-out or a reset at each step of an upload costs a repetition, nothing else."""
     way.fault = once(reply, method, part)
     told: list[int] = []
-    done = store.upload(large, f"{bucket}/m", digest=DIGEST, progress=told.append)
+    done = store.upload(large, f"{bucket}/m", digest=DIGEST, on_progress=told.append)
     assert done.verified
     assert sum(told) == done.size
     assert b"".join(store.get(f"{bucket}/m")) == large.read_bytes()
@@ -407,7 +407,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(
 
     way.spoil = spoil
     told: list[int] = []
-    assert store.download(f"{bucket}/m", tmp_path / "new" / "copy", progress=told.append) == large.stat().st_size
+    assert store.download(f"{bucket}/m", tmp_path / "new" / "copy", on_progress=told.append) == large.stat().st_size
     assert (tmp_path / "new" / "copy").read_bytes() == large.read_bytes()
     assert sum(told) == large.stat().st_size
     assert [each.headers.get("Range") for each in way.seen if each.method == "GET"][-3:] == [
@@ -496,7 +496,7 @@ def test_only_what_changed_of_a_tree_is_sent(store: Store, bucket: str, tree: di
     """A second run sends nothing; a changed file, even of the same size, goes; stale objects go when asked only."""
     uri = f"{bucket}/tree"
     told: list[int] = []
-    first = store.upload_tree(tree, uri, progress=told.append)
+    first = store.upload_tree(tree, uri, on_progress=told.append)
     assert first.sent == sum(told) == sum(each.stat().st_size for each in tree.values())
     assert first.difference.missing == tuple(sorted(tree))
     store.put(b"stale", f"{uri}/gone/1/model.onnx", content_type="x/y")
@@ -506,7 +506,7 @@ def test_only_what_changed_of_a_tree_is_sent(store: Store, bucket: str, tree: di
     assert found.missing == ("digits/config.pbtxt",)
     assert found.stale == ("gone/1/model.onnx",)
     told.clear()
-    second = store.upload_tree(tree, uri, progress=told.append)
+    second = store.upload_tree(tree, uri, on_progress=told.append)
     assert (second.sent, second.removed) == (len("digits/config.pbtxt"), ())
     assert sum(told) == first.sent
     puts = way.calls("PUT")

@@ -38,7 +38,7 @@ class Memory:
         self.clock = itertools.count(1)
         self.buckets: set[str] = set()
         self.objects: dict[tuple[str, str], int] = {}
-        self.half_uploads: dict[str, tuple[str, str]] = {}
+        self.incomplete_uploads: dict[str, tuple[str, str]] = {}
         self.models: dict[str, dict[str, Any]] = {}
         self.configs: dict[str, dict[str, Any]] = {}
         self.endpoints: dict[str, dict[str, Any]] = {}
@@ -109,9 +109,9 @@ class Memory:
             folder=folder,
             exists=name in self.buckets,
             objects={key: size for (b, key), size in self.objects.items() if b == name and key.startswith(folder)},
-            half_uploads=[
+            incomplete_uploads=[
                 IncompleteUpload(bucket=b, key=key, upload_id=i)
-                for i, (b, key) in self.half_uploads.items()
+                for i, (b, key) in self.incomplete_uploads.items()
                 if b == name and key.startswith(folder)
             ],
         )
@@ -133,7 +133,7 @@ class Memory:
         self.objects[request["Bucket"], request["Key"]] = step.size
 
     def _abort_multipart_upload(self, _: Step, request: Any) -> None:
-        del self.half_uploads[request["UploadId"]]
+        del self.incomplete_uploads[request["UploadId"]]
 
     def _delete_objects(self, _: Step, request: Any) -> None:
         for each in request["Delete"]["Objects"]:

@@ -218,7 +218,7 @@ def test_an_endpoint_that_points_elsewhere_is_brought_back() -> None:
     aws.endpoints["digits"] |= {"config": "by-hand", "variants": {}}
     found = planned(aws, deployment())
     assert operations(found) == ["UpdateEndpoint", "DescribeEndpoint"]
-    assert "somebody has pointed it" in found.steps[0].why
+    assert "by hand" in found.steps[0].why
 
 
 def test_lost_tags_are_put_back_and_foreign_ones_stay() -> None:
@@ -267,10 +267,10 @@ def test_half_uploads_are_aborted() -> None:
     """What an interrupted run left behind is found again, whatever it was of."""
     aws = deployed(deployment())
     bucket = next(iter(aws.buckets))
-    aws.half_uploads["7"] = (bucket, "tritonforge/digits/" + "c" * 64 + "/model.tar.gz")
+    aws.incomplete_uploads["7"] = (bucket, "tritonforge/digits/" + "c" * 64 + "/model.tar.gz")
     assert operations(planned(aws, deployment())) == ["AbortMultipartUpload"]
     deployed(deployment(), aws=aws)
-    assert aws.half_uploads == {}
+    assert aws.incomplete_uploads == {}
 
 
 def test_pruning_removes_old_generations_and_what_only_they_use() -> None:
@@ -309,7 +309,7 @@ def test_removal_takes_what_is_ours_and_nothing_else() -> None:
 
 def test_a_named_bucket_must_exist() -> None:
     """Only SageMaker's default bucket is created for the user."""
-    with pytest.raises(DeploymentError, match="there is no bucket 'mine'"):
+    with pytest.raises(DeploymentError, match="the bucket 'mine' does not exist"):
         planned(Memory(), deployment(bucket="mine"))
 
 
@@ -329,12 +329,12 @@ def test_secrets_are_shown_nowhere() -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"image": None}, "which Triton image"),
+        ({"image": None}, "the server image is missing"),
         ({"image": "24.08"}, "AWS publishes no Triton 24.08"),
         ({"image": "26.05+tensorflow"}, "image_uri"),
-        ({"image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:v1"}, "which release it is made from"),
-        ({"execution_role_arn": None}, "which IAM role"),
-        ({"instance_type": None}, "which instances"),
+        ({"image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:v1"}, "the release that it is made from"),
+        ({"execution_role_arn": None}, "the IAM role for SageMaker is missing"),
+        ({"instance_type": None}, "the instance type is missing"),
         ({"instance_type": "m5.xlarge"}, "is not of the form"),
     ],
 )
@@ -349,7 +349,7 @@ def test_what_is_missing_or_unknown_is_said(fields: dict[str, Any], sentence: st
     [
         ({"name": "a_b"}, "a name has up to 41"),
         ({"name": "x" * 42}, "a name has up to 41"),
-        ({"tags": {"tritonforge:deployment": "x"}}, "not yours to set"),
+        ({"tags": {"tritonforge:deployment": "x"}}, "is reserved"),
         ({"variants": [Variant(), Variant()]}, "two variants are named"),
         ({"multi_model": True, "uncompressed": True}, "are archives"),
     ],

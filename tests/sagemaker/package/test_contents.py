@@ -125,7 +125,7 @@ def test_what_is_left_out_does_not_count(repository: Path) -> None:
 def test_progress_of_hashing_ends_at_the_sum(repository: Path) -> None:
     """Bytes of files, told by one thread at a time."""
     told: list[tuple[int, int]] = []
-    size = read_contents(repository, progress=lambda *each: told.append(each)).size
+    size = read_contents(repository, on_progress=lambda *each: told.append(each)).size
     assert told[-1] == (size, size)
 
 

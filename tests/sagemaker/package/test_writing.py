@@ -272,13 +272,13 @@ def test_a_file_that_changes_meanwhile_is_noticed(repository: Path, tmp_path: Pa
             file.write(b"more")
 
     with pytest.raises(PackageError, match="leaf/1/weights: it changed while it was packaged"):
-        write_package(repository, tmp_path / "model.tar.gz", progress=grow)
+        write_package(repository, tmp_path / "model.tar.gz", on_progress=grow)
 
     def shrink(done: int, total: int) -> None:
         os.truncate(repository / "leaf/1/weights", 10)
 
     with pytest.raises(PackageError, match="leaf/1/weights: it changed while it was packaged"):
-        write_package(repository, tmp_path / "model.tar.gz", progress=shrink)
+        write_package(repository, tmp_path / "model.tar.gz", on_progress=shrink)
     assert [each.name for each in tmp_path.iterdir()] == ["repository"]
 
 
@@ -291,7 +291,7 @@ def test_the_old_archive_stays_until_the_new_one_is_whole(repository: Path, tmp_
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        write_package(repository, target, progress=fail)
+        write_package(repository, target, on_progress=fail)
     assert target.read_bytes() == b"old"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model.tar.gz", "repository"]
     write_package(repository, target)
@@ -304,9 +304,9 @@ def test_an_interrupted_one_leaves_nothing(repository: Path, tmp_path: Path, num
     with (repository / "leaf/1/weights").open("wb") as file:
         file.truncate(3_000_000_000)
     script = (
-        "import sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write\n"
+        "import sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write_package\n"
         "def tell(done, total):\n    print(done, flush=True)\n"
-        "write(Path(sys.argv[1]), Path(sys.argv[2]), progress=tell)\n"
+        "write_package(Path(sys.argv[1]), Path(sys.argv[2]), on_progress=tell)\n"
     )
     arguments = [sys.executable, "-c", script, str(repository), str(tmp_path / "model.tar.gz")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -334,7 +334,7 @@ def test_without_nameless_files_an_error_leaves_nothing_either(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_package(repository, tmp_path / "model.tar.gz", progress=fail)
+        write_package(repository, tmp_path / "model.tar.gz", on_progress=fail)
     assert any(each.endswith(".partial") for each in seen)
     assert [each.name for each in tmp_path.iterdir()] == ["repository"]
     assert inspect(write_package(repository, tmp_path / "model.tar.gz").path).digest == read_contents(repository).digest
@@ -356,9 +356,9 @@ def test_a_full_disk_is_one_sentence(repository: Path, tmp_path: Path) -> None:
     """The error of the thread that writes comes out of `write_package`; a limit on files stands for the disk's end."""
     lay(repository, {"leaf/1/weights": os.urandom(30_000_000)})
     script = (
-        "import resource, sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write_package\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))\n"
-        "write(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "write_package(Path(sys.argv[1]), Path(sys.argv[2]))\n"
     )
     arguments = [sys.executable, "-c", script, str(repository), str(tmp_path / "model.tar.gz")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
@@ -370,8 +370,8 @@ def test_a_full_disk_is_one_sentence(repository: Path, tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_repository(tmp_path: Path) -> None:
     """Two hundred megabytes of weights take no more than ten megabytes more than ninety."""
     script = (
-        "import sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write\n"
-        "write(Path(sys.argv[1]), Path(sys.argv[2]), workers=16)\n"
+        "import sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write_package\n"
+        "write_package(Path(sys.argv[1]), Path(sys.argv[2]), workers=16)\n"
         "[peak] = [line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')]\n"
         "print(int(peak.split()[1]) // 1024)\n"
     )
@@ -391,7 +391,7 @@ def test_memory_does_not_grow_with_the_repository(tmp_path: Path) -> None:
 def test_progress_is_told_in_bytes_of_files(repository: Path, tmp_path: Path) -> None:
     """It ends at the sum of all files, and never goes back."""
     told: list[tuple[int, int]] = []
-    done = write_package(repository, tmp_path / "model.tar.gz", progress=lambda *each: told.append(each))
+    done = write_package(repository, tmp_path / "model.tar.gz", on_progress=lambda *each: told.append(each))
     total = sum(done.files.values())
     assert told[-1] == (total, total)
     assert [each for each, _ in told] == sorted(each for each, _ in told)

@@ -10,16 +10,5 @@ from tritonforge.sagemaker.client.sync import Difference, UploadedTree
 from tritonforge.sagemaker.client.transfers import Location
 from tritonforge.sagemaker.client.transport import EndpointTransport
 
-__all__ = [
-    "AsyncTransport",
-    "AwsError",
-    "Difference",
-    "EndpointTransport",
-    "Location",
-    "PendingInference",
-    "S3Object",
-    "Session",
-    "Store",
-    "UploadResult",
-    "UploadedTree",
-]
+__all__ = ["AsyncTransport", "AwsError", "Difference", "EndpointTransport", "Location", "PendingInference",
+           "S3Object", "Session", "Store", "UploadResult", "UploadedTree"]  # fmt: skip

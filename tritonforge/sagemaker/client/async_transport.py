@@ -240,7 +240,7 @@ class _Buffers(io.RawIOBase):
 
     def __init__(self, payload: Payload) -> None:
         super().__init__()
-        self._buffers = [memoryview(each).cast("B") for each in payload.buffers if len(each)]
+        self._buffers = [memoryview(buffer).cast("B") for buffer in payload.buffers if len(buffer)]
         self._size, self._at = payload.size, 0
 
     def readable(self) -> bool:

@@ -23,16 +23,8 @@ from typing import Any, Final, TypeVar
 from tritonforge.errors import ConnectError, TritonForgeError
 from tritonforge.sagemaker.client.errors import AwsError
 
-__all__ = [
-    "ATTEMPTS",
-    "INVOCATIONS",
-    "NEW_RESOURCES",
-    "RESUMES",
-    "RetryPolicy",
-    "botocore_retries",
-    "grow_delays",
-    "is_transient",
-]
+__all__ = ["ATTEMPTS", "INVOCATIONS", "NEW_RESOURCES", "RESUMES", "RetryPolicy", "botocore_retries", "grow_delays",
+           "is_transient"]  # fmt: skip
 
 _Result = TypeVar("_Result")
 

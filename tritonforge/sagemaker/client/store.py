@@ -110,9 +110,9 @@ class Store:
         for page in self.session.paginate(
             "s3", "ListObjectsV2", resource=uri, Bucket=location.bucket, Prefix=location.key, **self._owner
         ):
-            for each in page.get("Contents", ()):
-                found = Location(location.bucket, each["Key"])
-                yield S3Object(uri=str(found), size=int(each["Size"]), etag=str(each.get("ETag", "")).strip('"'))
+            for content in page.get("Contents", ()):
+                found = Location(location.bucket, content["Key"])
+                yield S3Object(uri=str(found), size=int(content["Size"]), etag=str(content.get("ETag", "")).strip('"'))
 
     def upload(
         self,
@@ -219,7 +219,7 @@ class Store:
     def delete_all(self, uris: Sequence[str]) -> int:
         """Remove objects of one bucket; how many. Raises DeploymentError for the first that S3 keeps."""
         for start in range(0, len(uris), S3_DELETED_OBJECTS.value):
-            batch = [Location.parse(each) for each in uris[start : start + S3_DELETED_OBJECTS.value]]
+            batch = [Location.parse(uri) for uri in uris[start : start + S3_DELETED_OBJECTS.value]]
             bucket = batch[0].bucket
             answer = self.session.call(
                 "s3",
@@ -240,11 +240,11 @@ class Store:
         """The uploads whose key begins with the address's that were begun and not ended: address and id. Read-only."""
         location = Location.parse(uri)
         return tuple(
-            (str(Location(location.bucket, each["Key"])), str(each["UploadId"]))
+            (str(Location(location.bucket, upload["Key"])), str(upload["UploadId"]))
             for page in self.session.paginate(
                 "s3", "ListMultipartUploads", resource=uri, Bucket=location.bucket, Prefix=location.key, **self._owner
             )
-            for each in page.get("Uploads", ())
+            for upload in page.get("Uploads", ())
         )
 
     def abort_incomplete_uploads(self, uri: str) -> int:
@@ -257,7 +257,7 @@ class Store:
         It is a courtesy that needs s3:ListBucketMultipartUploads: without it an upload is as good.
         """
         with contextlib.suppress(DeploymentError, ConnectError):
-            self._abort(tuple(each for each in self.list_incomplete_uploads(uri) if below or each[0] == uri))
+            self._abort(tuple(upload for upload in self.list_incomplete_uploads(uri) if below or upload[0] == uri))
 
     def upload_content(
         self,

@@ -59,7 +59,7 @@ def compare_tree(
     ``digests`` are the files' (``sha256:...``) where they are known already.
     """
     folder = Location.parse(uri).folder
-    there = {folder.relative(Location.parse(each.uri).key): each.size for each in store.list_objects(str(folder))}
+    there = {folder.relative(Location.parse(stored.uri).key): stored.size for stored in store.list_objects(str(folder))}
     candidates = [key for key in sorted(files) if there.get(key) == _size(files[key])]
 
     def same(key: str) -> bool:
@@ -130,9 +130,9 @@ def _at_once(
 ) -> list[_Result]:
     """The results in order; the first error, or Ctrl-C, ends what has not begun, and ``give_up`` what has."""
     with ThreadPoolExecutor(max_workers=store.threads) as pool:
-        futures = [pool.submit(function, each) for each in items]
+        futures = [pool.submit(function, item) for item in items]
         try:
-            return [each.result() for each in futures]
+            return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             give_up()

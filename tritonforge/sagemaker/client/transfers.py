@@ -30,16 +30,8 @@ from tritonforge.sagemaker.client.retries import RESUMES
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.triton.service_limits import S3_KEY
 
-__all__ = [
-    "Download",
-    "Location",
-    "OnBytes",
-    "Transfers",
-    "compute_crc32",
-    "compute_digest",
-    "read_pieces",
-    "save_download",
-]
+__all__ = ["Download", "Location", "OnBytes", "Transfers", "compute_crc32", "compute_digest", "read_pieces",
+           "save_download"]  # fmt: skip
 
 _URI: Final = re.compile(r"s3://([a-z0-9][a-z0-9.\-]{1,61}[a-z0-9])(?:/(.*))?", re.DOTALL)
 
@@ -164,8 +156,8 @@ class Transfers:
         with self._guard:
             self._cancelled = True
             futures = list(self._futures)
-        for each in futures:
-            each.cancel()
+        for future in futures:
+            future.cancel()
 
     def send(self, source: Any, location: Location, *, extra: dict[str, Any], on_progress: OnBytes | None) -> None:
         """Upload a file, named by a string, or a stream, and wait for it; raises botocore's errors."""

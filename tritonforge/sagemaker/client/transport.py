@@ -24,15 +24,8 @@ from tritonforge.sagemaker.client.retries import INVOCATIONS, RetryPolicy
 from tritonforge.sagemaker.client.session import FOR_EVER, READ_TIMEOUT, Session
 from tritonforge.triton.service_limits import REAL_TIME_BODY, SERVERLESS_BODY, Limit
 
-__all__ = [
-    "SESSION",
-    "Endpoint",
-    "EndpointAddress",
-    "EndpointTransport",
-    "build_request",
-    "build_size_error",
-    "from_url",
-]
+__all__ = ["SESSION", "Endpoint", "EndpointAddress", "EndpointTransport", "build_request", "build_size_error",
+           "from_url"]  # fmt: skip
 
 #: Options that say who asks, and where, by the argument of `Session` that they are.
 SESSION: Final[Mapping[str, str]] = {
@@ -95,7 +88,7 @@ def build_request(operation: str, endpoint_name: str, options: Mapping[str, str]
     for option, value in options.items():
         member = _MEMBERS.get(option, "")
         if member not in known:
-            able = sorted(each for each, theirs in _MEMBERS.items() if theirs in known)
+            able = sorted(member for member, theirs in _MEMBERS.items() if theirs in known)
             raise EncodeError(f"sagemaker://{endpoint_name}: {operation} has no option {option!r}; it has {able}")
         request[member] = value
     body = {"Body": b""} if "Body" in shape.required_members else {}
@@ -153,7 +146,8 @@ class Endpoint:
             except TritonForgeError:
                 told = {}
             self._serverless = {
-                each["VariantName"]: "CurrentServerlessConfig" in each for each in told.get("ProductionVariants", ())
+                variant["VariantName"]: "CurrentServerlessConfig" in variant
+                for variant in told.get("ProductionVariants", ())
             }
         if variant is not None:
             return self._serverless.get(variant, False)

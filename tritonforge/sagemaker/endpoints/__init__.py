@@ -22,25 +22,7 @@ from tritonforge.sagemaker.endpoints.removal import plan_removal
 from tritonforge.sagemaker.endpoints.resources import Observed
 from tritonforge.sagemaker.plans.plan import Plan, Step, render, to_json
 
-__all__ = [
-    "AsyncInference",
-    "Autoscaling",
-    "BlueGreen",
-    "Content",
-    "DataCapture",
-    "Deployment",
-    "ManagedInstanceScaling",
-    "Observed",
-    "Plan",
-    "Rolling",
-    "Serverless",
-    "Step",
-    "StepScaling",
-    "TargetTracking",
-    "Variant",
-    "VpcConfig",
-    "plan_deployment",
-    "plan_removal",
-    "render",
-    "to_json",
-]
+__all__ = ["AsyncInference", "Autoscaling", "BlueGreen", "Content", "DataCapture", "Deployment",
+           "ManagedInstanceScaling", "Observed", "Plan", "Rolling", "Serverless", "Step", "StepScaling",
+           "TargetTracking", "Variant", "VpcConfig", "plan_deployment", "plan_removal", "render",
+           "to_json"]  # fmt: skip

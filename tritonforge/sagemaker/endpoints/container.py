@@ -37,17 +37,16 @@ _COPIERS: Final = "SAGEMAKER_TRITON_BUFFER_MANAGER_THREAD_COUNT"
 
 @dataclass(frozen=True, slots=True)
 class ContainerImage:
-    """An image: its URI, and what is known of it; None for one of SageMaker's TensorFlow Serving images."""
+    """An image: its URI, and its row in the catalogue; None for SageMaker's TensorFlow Serving images."""
 
     uri: str
     image: Image | None
 
 
 def choose_image(variant: Variant, region: str) -> ContainerImage:
-    """The image of a variant in a region.
+    """Choose the image of a variant in a region.
 
-    Of a release without a variant of its own (``"24.09"``, ``"tensorflow-inference:2.19"``) the CPU image is taken
-    where the instances have no GPU.
+    Of a release (``"24.09"``, ``"tensorflow-inference:2.19"``) it is the CPU image if the instances have no GPU.
 
     Raises:
         DefinitionError: no image is given, it is unknown, or AWS does not publish it in the region.
@@ -55,8 +54,8 @@ def choose_image(variant: Variant, region: str) -> ContainerImage:
     name = variant.image
     if name is None:
         raise DefinitionError(
-            "which Triton image is it to run on? Give image='24.09' (--image 24.09), the last on SageMaker with a "
-            "TensorFlow backend, or a newer one; or 'tensorflow-inference:2.19' for a TensorFlow Serving package"
+            "the server image is missing. Give image='24.09' (--image 24.09), the last on SageMaker with a TensorFlow "
+            "backend, or a newer one; or 'tensorflow-inference:2.19' for a TensorFlow Serving package"
         )
     if is_tfs_image_name(name):
         return ContainerImage(variant.image_uri or build_tfs_image_uri(name, region, cpu=_without_gpu(variant)), None)
@@ -66,7 +65,7 @@ def choose_image(variant: Variant, region: str) -> ContainerImage:
         if "/" not in name:
             raise
         raise DefinitionError(
-            f"{error}; of an image of your own say which release it is made from, and where it lies: "
+            f"{error}; for an image of your own give the release that it is made from, and its URI: "
             f"image='24.09' (--image), image_uri={name!r} (--image-uri)"
         ) from error
     reference = name.partition("+")[0]
@@ -78,8 +77,8 @@ def choose_image(variant: Variant, region: str) -> ContainerImage:
         return ContainerImage(reference, image)
     if image.added:
         raise DefinitionError(
-            f"image {name!r}: AWS publishes none with {', '.join(sorted(image.added))}; build your own, and say where "
-            "it lies: image_uri=... (--image-uri)"
+            f"image {name!r}: AWS publishes none with {', '.join(sorted(image.added))}; build your own, and give its "
+            "URI: image_uri=... (--image-uri)"
         )
     return ContainerImage(triton.build_image_uri(image, region), image)
 
@@ -91,7 +90,7 @@ def _without_gpu(variant: Variant) -> bool:
 
 
 def choose_ami(variant: Variant, image: Image | None) -> tuple[str | None, str]:
-    """The machine image for a variant, None to leave it to SageMaker, and why."""
+    """Choose the machine image for a variant, None to leave it to SageMaker, and return why."""
     if variant.inference_ami_version is not None:
         return variant.inference_ami_version, "as given"
     if variant.instance_type is None or triton.find_gpu_family(variant.instance_type) is None:
@@ -102,27 +101,27 @@ def choose_ami(variant: Variant, image: Image | None) -> tuple[str | None, str]:
         return None, "the image is for the CPU"
     if image.cuda is None:
         return None, f"the CUDA of Triton {image.release} is not stated, so it is left to SageMaker"
-    wanted = tuple(int(part) for part in image.cuda.split(".")[:2])
-    if wanted < _FIRST_CUDA:
+    cuda = tuple(int(part) for part in image.cuda.split(".")[:2])
+    if cuda < _FIRST_CUDA:
         return None, f"CUDA {image.cuda} runs on every driver that SageMaker has"
     for newest, name, driver in _AMIS:
-        if wanted <= newest:
-            return name, f"the image has CUDA {image.cuda}, driver {driver} runs up to {_dotted(newest)}"
+        if cuda <= newest:
+            return name, f"the image has CUDA {image.cuda}, driver {driver} runs up to {_format_version(newest)}"
     newest, name, driver = _AMIS[-1]
     return name, (
         f"the image has CUDA {image.cuda}, which the newest driver that SageMaker has ({driver}, CUDA "
-        f"{_dotted(newest)}) runs by CUDA's compatibility within a major version"
+        f"{_format_version(newest)}) runs by CUDA's compatibility within a major version"
     )
 
 
-def _dotted(version: tuple[int, int]) -> str:
+def _format_version(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))
 
 
 def count_vcpus(instance_type: str) -> int | None:
-    """The vCPUs of an instance type by its size: large has 2, xlarge 4, Nxlarge 4 N; None for other sizes.
+    """Return the vCPUs of an instance type by its size: large has 2, xlarge 4, Nxlarge 4 N; None for other sizes.
 
-    Source: EC2's tables of instance types, which keep to it but for a few old ones (c4.8xlarge has 36).
+    Source: EC2's tables of instance types, with a few old exceptions (c4.8xlarge has 36).
     """
     size = instance_type.rpartition(".")[2]
     if size in ("medium", "large"):
@@ -134,28 +133,27 @@ def count_vcpus(instance_type: str) -> int | None:
 def build_environment(
     variant: Variant, content: Content | None, image: Image | None, *, multi_model: bool
 ) -> Mapping[str, str]:
-    """The container's environment: what the repository and the instances ask for, then what the user gave.
+    """Build the container's environment: what the repository and the instances require, then what the user gave.
 
-    A TensorFlow Serving image is given what the user gave, and nothing else.
+    A TensorFlow Serving image gets only what the user gave.
 
-    SAGEMAKER_TRITON_DEFAULT_MODEL_NAME is the repository's entry; a multi-model container has none.
+    SAGEMAKER_TRITON_DEFAULT_MODEL_NAME is the repository's default model; a multi-model container has none.
 
     SAGEMAKER_TRITON_THREAD_COUNT: the front end's threads parse requests and write answers, while inference itself is
-    asynchronous; so a thread for each vCPU is as many as can work at once. Set where that is more than the 8 that
-    Triton has by itself.
+    asynchronous; so more threads than vCPUs gain nothing. Set if that is more than Triton's default of 8.
 
     SAGEMAKER_TRITON_BUFFER_MANAGER_THREAD_COUNT: threads that gather the requests of a batch into one pinned buffer in
-    parallel (backend_input_collector.cc: from 2 on, and only where the copy is through pinned memory). Set where the
+    parallel (backend_input_collector.cc: from 2 on, and only where the copy is through pinned memory). Set if the
     instances have a GPU and a model of the repository collects batches.
     """
     if image is None:
         return dict(variant.environment)
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     if content is not None and content.default_model is not None and not multi_model:
-        found[_DEFAULT] = content.default_model
+        variables[_DEFAULT] = content.default_model
     cpus = None if variant.instance_type is None else count_vcpus(variant.instance_type)
     if cpus is not None and cpus > _THREADS:
-        found[_THREAD_COUNT] = str(min(cpus, _MOST_THREADS))
+        variables[_THREAD_COUNT] = str(min(cpus, _MOST_THREADS))
     if cpus is not None and content is not None and content.batches and not image.cpu and not _without_gpu(variant):
-        found[_COPIERS] = str(min(_MOST_COPIERS, max(2, cpus // 2)))
-    return {**found, **variant.environment}
+        variables[_COPIERS] = str(min(_MOST_COPIERS, max(2, cpus // 2)))
+    return {**variables, **variant.environment}

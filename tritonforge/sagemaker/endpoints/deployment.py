@@ -17,27 +17,17 @@ from tritonforge.sagemaker.endpoints.policies import Autoscaling, UpdatePolicy, 
 from tritonforge.sagemaker.endpoints.resources import build_archive_key
 from tritonforge.triton.service_limits import NAME
 
-__all__ = [
-    "LONGEST_NAME",
-    "PREFIX",
-    "AsyncInference",
-    "Content",
-    "DataCapture",
-    "Deployment",
-    "ManagedInstanceScaling",
-    "Serverless",
-    "Variant",
-    "VpcConfig",
-]
+__all__ = ["LONGEST_NAME", "PREFIX", "AsyncInference", "Content", "DataCapture", "Deployment",
+           "ManagedInstanceScaling", "Serverless", "Variant", "VpcConfig"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What one repository is, without its bytes.
+    """What a plan needs of one repository.
 
     ``digest`` is ``sha256:`` and 64 hex digits of the sorted paths and contents; ``size`` the bytes of all files, which
-    the archive does not exceed by much. ``default_model`` is what SAGEMAKER_TRITON_DEFAULT_MODEL_NAME must be, None
-    where the repository does not say it. ``batches`` says whether a model collects requests into batches
+    the archive does not exceed by much. ``default_model`` is the value of SAGEMAKER_TRITON_DEFAULT_MODEL_NAME, None if
+    the repository does not determine it. ``batches`` is True if a model collects requests into batches
     (``dynamic_batching`` or ``sequence_batching`` with ``max_batch_size`` above 1). ``files`` are the sizes by path.
     """
 
@@ -65,7 +55,7 @@ class Serverless:
         check_fields(self)
 
     def to_request(self) -> dict[str, Any]:
-        """``ProductionVariant.ServerlessConfig``."""
+        """Return ``ProductionVariant.ServerlessConfig``."""
         return drop_none(
             MemorySizeInMB=self.memory_size_in_mb,
             MaxConcurrency=self.max_concurrency,
@@ -86,7 +76,7 @@ class ManagedInstanceScaling:
         check_fields(self)
 
     def to_request(self) -> dict[str, Any]:
-        """``ProductionVariant.ManagedInstanceScaling``."""
+        """Return ``ProductionVariant.ManagedInstanceScaling``."""
         return drop_none(
             Status=self.status,
             MinInstanceCount=self.min_instance_count,
@@ -97,10 +87,10 @@ class ManagedInstanceScaling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataCapture:
-    """What of the traffic is written to S3: a share of the requests (percent), inputs, outputs or both.
+    """The capture of traffic to S3: a percentage of the requests, their inputs, outputs or both.
 
-    Without ``destination_s3_uri`` it goes beside the deployment's own objects, so that `destroy` leaves it alone.
-    Content types that are in neither list are written as base64; JSON is written as it is.
+    Without ``destination_s3_uri`` it goes beside the deployment's own objects, so that `destroy` keeps it. Content
+    types that are in neither list are written as base64, JSON as it is.
     """
 
     initial_sampling_percentage: int = 100
@@ -117,7 +107,7 @@ class DataCapture:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def to_request(self, *, default: str) -> dict[str, Any]:
-        """``DataCaptureConfig``, to ``default`` where no destination is given."""
+        """Return ``DataCaptureConfig``, to ``default`` if there is no destination."""
         types = drop_none(
             CsvContentTypes=tuple(self.csv_content_types) or None,
             JsonContentTypes=tuple(self.json_content_types) or None,
@@ -134,7 +124,7 @@ class DataCapture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsyncInference:
-    """Requests that wait in a queue and whose answers are written to S3; topics are ARNs of SNS."""
+    """Asynchronous inference: requests wait in a queue, responses are written to S3; topics are ARNs of SNS."""
 
     s3_output_path: str | None = None
     s3_failure_path: str | None = None
@@ -149,7 +139,7 @@ class AsyncInference:
         object.__setattr__(self, "include_inference_response_in", tuple(self.include_inference_response_in))
 
     def to_request(self, *, default: str) -> dict[str, Any]:
-        """``AsyncInferenceConfig``, to ``default`` where no output path is given."""
+        """Return ``AsyncInferenceConfig``, to ``default`` if there is no output path."""
         notification = drop_none(
             SuccessTopic=self.success_topic,
             ErrorTopic=self.error_topic,
@@ -169,7 +159,7 @@ class AsyncInference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VpcConfig:
-    """The subnets and security groups of your own network, in which the containers run."""
+    """The subnets and security groups of your network in which the containers run."""
 
     security_group_ids: Sequence[str]
     subnets: Sequence[str]
@@ -180,7 +170,7 @@ class VpcConfig:
         object.__setattr__(self, "subnets", tuple(self.subnets))
 
     def to_request(self) -> dict[str, Any]:
-        """``VpcConfig``."""
+        """Return ``VpcConfig``."""
         return {"SecurityGroupIds": list(self.security_group_ids), "Subnets": list(self.subnets)}
 
 
@@ -200,12 +190,12 @@ def _nothing() -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Served:
-    """What may be said for all variants at once, or for one.
+    """The settings of all variants, or of one.
 
-    ``image`` is what the repository is judged for: a release (``"24.09"``), a tag, or a URI; with backends that an own
-    image adds, ``"26.05+tensorflow"``. ``image_uri`` is where an own image lies. ``environment`` is added to what the
-    repository asks for and wins over it. Times are seconds. ``inference_ami_version`` is chosen by the image's CUDA
-    where it is left out. ``overrides`` are members of ``ProductionVariant`` in boto3's spelling, added last.
+    ``image`` is the image for which the repository is checked: a release (``"24.09"``), a tag, or a URI; with backends
+    that an own image adds, ``"26.05+tensorflow"``. ``image_uri`` is the URI of an own image. ``environment`` is added
+    to what the repository requires and overrides it. Times are seconds. ``inference_ami_version`` is chosen by the
+    image's CUDA if it is None. ``overrides`` are members of ``ProductionVariant`` in boto3's spelling, added last.
     """
 
     image: str | None = None
@@ -230,7 +220,7 @@ class Variant(_Served):
     """One of several models behind an endpoint, which share the requests by weight.
 
     ``repository`` is the path of its built repository or archive, relative to the definition; None means the
-    deployment's own. ``model_data_url`` names an archive that lies in S3 already and is not touched.
+    deployment's own. ``model_data_url`` names an archive that is in S3 already and is not changed.
     """
 
     variant_name: str = _VARIANT
@@ -246,15 +236,15 @@ class Variant(_Served):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment(_Served):
-    """An endpoint as it is to be.
+    """A desired endpoint.
 
     ``execution_role_arn`` is the ARN of the role, or the name of a role of the same account. ``bucket`` is SageMaker's
-    default one (``sagemaker-REGION-ACCOUNT``) where left out; the archives lie below ``prefix``. ``multi_model`` puts
+    default one (``sagemaker-REGION-ACCOUNT``) if it is None; the archives lie below ``prefix``. ``multi_model`` puts
     all repositories behind one container, each an archive that a request names as its TargetModel. ``uncompressed``
-    lays the files into S3 one by one, which starts faster. ``deployment_config`` is how an update is carried out.
+    puts the files into S3 one by one, which starts faster. ``deployment_config`` is how an update is carried out.
 
     Raises:
-        DefinitionError: a name that AWS would not take with the digests behind it, or settings that exclude each other.
+        DefinitionError: a name that AWS would reject with the digests behind it, or settings that exclude each other.
     """
 
     name: str
@@ -284,8 +274,8 @@ class Deployment(_Served):
             raise DefinitionError(f"deployment {self.name}: the models of a multi-model endpoint are archives")
         reserved = [key for key in self.tags if key.startswith(("tritonforge:", "aws:"))]
         if reserved:
-            raise DefinitionError(f"deployment {self.name}: the tag {reserved[0]!r} is not yours to set")
-        names = [each.variant_name for each in (*self.variants, *self.shadow_variants)]
+            raise DefinitionError(f"deployment {self.name}: the tag {reserved[0]!r} is reserved")
+        names = [variant.variant_name for variant in (*self.variants, *self.shadow_variants)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DefinitionError(f"deployment {self.name}: two variants are named {twice[0]!r}")
@@ -303,25 +293,25 @@ class Deployment(_Served):
         return tuple(dict.fromkeys(variant.repository for variant in variants if variant.repository is not None))
 
     def list_variants(self) -> tuple[Variant, ...]:
-        """The variants that answer, with everything that they take from the deployment filled in."""
-        return tuple(self._filled(each) for each in self.variants or (Variant(),))
+        """Return the variants that answer, with every setting that they take from the deployment."""
+        return tuple(self._fill(variant) for variant in self.variants or (Variant(),))
 
     def list_shadow_variants(self) -> tuple[Variant, ...]:
-        """The variants that get copies of the requests, filled in likewise."""
-        return tuple(self._filled(each) for each in self.shadow_variants)
+        """Return the variants that get copies of the requests, with every setting that they take."""
+        return tuple(self._fill(variant) for variant in self.shadow_variants)
 
     def with_settings(self, **settings: Any) -> Deployment:
-        """The same deployment with other settings; those that are None leave it as it is."""
+        """Return the deployment with other settings; those that are None are not changed."""
         return replace(self, **{name: value for name, value in settings.items() if value is not None})
 
-    def _filled(self, variant: Variant) -> Variant:
-        own = {each.name: getattr(variant, each.name) for each in fields(_Served)}
-        taken = {name: getattr(self, name) if value is None else value for name, value in own.items()}
+    def _fill(self, variant: Variant) -> Variant:
+        own = {field.name: getattr(variant, field.name) for field in fields(_Served)}
+        filled = {name: getattr(self, name) if value is None else value for name, value in own.items()}
         for name in ("environment", "overrides"):
-            taken[name] = {**getattr(self, name), **own[name]}
+            filled[name] = {**getattr(self, name), **own[name]}
         if variant.serverless_config is not None and self.serverless_config is None:
             for name in ("instance_type", "initial_instance_count"):
-                taken[name] = own[name]
+                filled[name] = own[name]
         elif variant.instance_type is not None:
-            taken["serverless_config"] = own["serverless_config"]
-        return replace(variant, **taken)
+            filled["serverless_config"] = own["serverless_config"]
+        return replace(variant, **filled)

@@ -20,14 +20,8 @@ from tritonforge.validation.findings import Finding
 from tritonforge.validation.rules.views import build
 from tritonforge.validation.tree_reader import read_tree
 
-__all__ = [
-    "DeploymentSources",
-    "LocalRepository",
-    "check_repositories",
-    "find_deployment",
-    "is_definition",
-    "open_repository",
-]
+__all__ = ["DeploymentSources", "LocalRepository", "check_repositories", "find_deployment", "is_definition",
+           "open_repository"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,57 +191,47 @@ def _read_content(folder: Path, *, size: int | None) -> Content:
 def check_repositories(
     deployment: Deployment, repositories: Mapping[str, LocalRepository], *, region: str
 ) -> list[Finding]:
-    """Every finding of every variant's repository for its image, instances and environment; none of them refuses.
+    """Return every finding of every variant's repository for its image, instances and environment.
 
     Raises:
-        ValidationError: a repository would be refused, or its model ends; ``findings`` has everything that was found.
-        DefinitionError: the image is not to be had, or is not for what the repository is.
+        ValidationError: a repository would be rejected, or its server would stop; ``findings`` has all findings.
+        DefinitionError: the image is not available, or is not for this kind of repository.
     """
-    found: dict[tuple[str, str], Finding] = {}
-    errors = False
+    findings: dict[tuple[str, str], Finding] = {}
     for variant in (*deployment.list_variants(), *deployment.list_shadow_variants()):
         if variant.model_data_url is not None:
             continue
         image = choose_image(variant, region).image
-        names = repositories if deployment.multi_model else [variant.repository or ""]
-        for name in names:
-            material = repositories.get(name)
-            if material is None:
+        for name in repositories if deployment.multi_model else [variant.repository or ""]:
+            repository = repositories.get(name)
+            if repository is None:
                 continue
-            variables = build_environment(variant, material.content, image, multi_model=deployment.multi_model)
-            judged = check_package(
-                material.folder,
+            report = check_package(
+                repository.folder,
                 image=None if image is None else image.text,
                 instance_type=variant.instance_type,
                 gpus=None if variant.serverless_config is None else 0,
-                environment=variables,
+                environment=build_environment(variant, repository.content, image, multi_model=deployment.multi_model),
                 multi_model=deployment.multi_model,
             )
-            _check_kind(material, is_package=judged.is_tfs_package, for_triton=image is not None)
-            findings = judged.findings
-            for each in findings:
-                found[each.code, f"{name}/{each.path}:{each.line}:{each.message}"] = each
-                errors = errors or each.severity == "error"
-    every = list(found.values())
+            if report.is_tfs_package and image is not None:
+                raise DefinitionError(
+                    f"{repository.folder}: this is a package for TensorFlow Serving, which a Triton image cannot "
+                    "serve; give image='tensorflow-inference:2.19' (--image tensorflow-inference:2.19)"
+                )
+            if not report.is_tfs_package and image is None:
+                raise DefinitionError(
+                    f"{repository.folder}: this is a Triton model repository, which a TensorFlow Serving image cannot "
+                    "serve; give image='24.09' (--image 24.09)"
+                )
+            for finding in report.findings:
+                place = f"{name}/{finding.path}:{finding.line}:{finding.message}"
+                findings[finding.code, place] = finding
+    errors = [finding for finding in findings.values() if finding.severity == "error"]
     if errors:
-        refused = [each for each in every if each.severity == "error"]
-        listed = "\n".join(f"  {each.code} {each.path}: {each.message}" for each in refused)
+        listed = "\n".join(f"  {error.code} {error.path}: {error.message}" for error in errors)
         raise ValidationError(
-            f"the repository would not run there ({len(refused)} errors); see tritonforge explain CODE:\n{listed}",
-            findings=every,
+            f"the repository would not run there ({len(errors)} errors); see tritonforge explain CODE:\n{listed}",
+            findings=list(findings.values()),
         )
-    return every
-
-
-def _check_kind(material: LocalRepository, *, is_package: bool, for_triton: bool) -> None:
-    """Raise DefinitionError where the image is one of the other kind: Triton's, or TensorFlow Serving's."""
-    if is_package and for_triton:
-        raise DefinitionError(
-            f"{material.folder}: this is a package for TensorFlow Serving, which no Triton image takes; give "
-            "image='tensorflow-inference:2.19' (--image tensorflow-inference:2.19)"
-        )
-    if not is_package and not for_triton:
-        raise DefinitionError(
-            f"{material.folder}: this is a model repository of Triton's, which no TensorFlow Serving image takes; give "
-            "image='24.09' (--image 24.09)"
-        )
+    return list(findings.values())

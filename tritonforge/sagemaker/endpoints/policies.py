@@ -15,21 +15,8 @@ from typing import Any, Final, Literal, TypeAlias
 from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields
 
-__all__ = [
-    "CONCURRENCY",
-    "INSTANCES",
-    "NAMESPACE",
-    "Autoscaling",
-    "BlueGreen",
-    "Rolling",
-    "Size",
-    "StepScaling",
-    "TargetTracking",
-    "UpdatePolicy",
-    "build_alarm_name",
-    "build_resource_id",
-    "drop_none",
-]
+__all__ = ["CONCURRENCY", "INSTANCES", "NAMESPACE", "Autoscaling", "BlueGreen", "Rolling", "Size", "StepScaling",
+           "TargetTracking", "UpdatePolicy", "build_alarm_name", "build_resource_id", "drop_none"]  # fmt: skip
 
 Size: TypeAlias = int | str
 
@@ -37,7 +24,7 @@ _SHARE: Final = re.compile(r"(\d+) ?%")
 
 
 def drop_none(**members: Any) -> dict[str, Any]:
-    """The members of a request that are not None, sequences as lists."""
+    """Return the members of a request that are not None, sequences as lists."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in members.items() if value is not None
     }
@@ -60,10 +47,10 @@ def _alarms(names: Sequence[str]) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlueGreen:
-    """A new fleet beside the old one, which gets the traffic at once, after a canary, or in equal steps.
+    """Start a new fleet beside the old one; shift the traffic at once, after a canary, or in equal steps.
 
     ``size`` is the canary's (at most 50 %) or the step's (10 to 50 %); times are seconds. ``alarms`` are names of
-    CloudWatch alarms: one that goes off while traffic moves rolls the update back.
+    CloudWatch alarms: one that goes off while traffic is shifted rolls the update back.
     """
 
     type: Literal["ALL_AT_ONCE", "CANARY", "LINEAR"] = "ALL_AT_ONCE"
@@ -79,7 +66,7 @@ class BlueGreen:
         _capacity(self.size)
 
     def to_request(self) -> dict[str, Any]:
-        """``DeploymentConfig``."""
+        """Return ``DeploymentConfig``."""
         routing = drop_none(
             Type=self.type,
             WaitIntervalInSeconds=self.wait_interval_in_seconds,
@@ -96,7 +83,7 @@ class BlueGreen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rolling:
-    """The old fleet is replaced batch by batch; ``maximum_batch_size`` is 5 to 50 % of the capacity."""
+    """Replace the old fleet batch by batch; ``maximum_batch_size`` is 5 to 50 % of the capacity."""
 
     maximum_batch_size: Size
     wait_interval_in_seconds: int = 0
@@ -111,7 +98,7 @@ class Rolling:
         _capacity(self.rollback_maximum_batch_size)
 
     def to_request(self) -> dict[str, Any]:
-        """``DeploymentConfig``."""
+        """Return ``DeploymentConfig``."""
         policy = drop_none(
             MaximumBatchSize=_capacity(self.maximum_batch_size),
             WaitIntervalInSeconds=self.wait_interval_in_seconds,
@@ -131,12 +118,12 @@ CONCURRENCY: Final = "sagemaker:variant:DesiredProvisionedConcurrency"
 
 
 def build_resource_id(endpoint: str, variant: str) -> str:
-    """How application-autoscaling names a variant: ``endpoint/NAME/variant/NAME``."""
+    """Return the name of a variant in application-autoscaling: ``endpoint/NAME/variant/NAME``."""
     return f"endpoint/{endpoint}/variant/{variant}"
 
 
 def build_alarm_name(endpoint: str, variant: str, metric: str) -> str:
-    """The name of a step policy's alarm: ``tritonforge/ENDPOINT/VARIANT/METRIC``."""
+    """Return the name of a step policy's alarm: ``tritonforge/ENDPOINT/VARIANT/METRIC``."""
     return f"tritonforge/{endpoint}/{variant}/{metric}"
 
 
@@ -144,8 +131,8 @@ def build_alarm_name(endpoint: str, variant: str, metric: str) -> str:
 class TargetTracking:
     """Keep a metric near ``target_value``: a predefined one, or one of your own by name.
 
-    Of your own: ``metric_name`` in ``namespace``; ``dimensions`` are the endpoint's name where left out, which is what
-    the metrics of an asynchronous endpoint have. Cooldowns are seconds.
+    Your own is ``metric_name`` in ``namespace``; its ``dimensions`` are by default the endpoint's name, as those of the
+    metrics of an asynchronous endpoint. Cooldowns are seconds.
     """
 
     target_value: float
@@ -169,7 +156,7 @@ class TargetTracking:
         return self.predefined_metric_type or self.metric_name or ""
 
     def to_request(self, endpoint: str) -> dict[str, Any]:
-        """``TargetTrackingScalingPolicyConfiguration``."""
+        """Return ``TargetTrackingScalingPolicyConfiguration``."""
         if self.predefined_metric_type is not None:
             metric: dict[str, Any] = {
                 "PredefinedMetricSpecification": {"PredefinedMetricType": self.predefined_metric_type}
@@ -194,7 +181,7 @@ class TargetTracking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepScaling:
-    """Add instances when an alarm goes off; as it stands, it wakes an asynchronous endpoint that has scaled to zero.
+    """Add instances when an alarm goes off; the defaults wake an asynchronous endpoint that has scaled to zero.
 
     The alarm is created too: ``metric_name`` compared with ``threshold`` over ``evaluation_periods`` of ``period``
     seconds.
@@ -222,7 +209,7 @@ class StepScaling:
         return self.metric_name
 
     def to_request(self) -> dict[str, Any]:
-        """``StepScalingPolicyConfiguration``."""
+        """Return ``StepScalingPolicyConfiguration``."""
         return {
             "AdjustmentType": self.adjustment_type,
             "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": self.scaling_adjustment}],
@@ -231,7 +218,7 @@ class StepScaling:
         }
 
     def to_alarm(self, name: str, endpoint: str) -> dict[str, Any]:
-        """``PutMetricAlarm`` but for its actions, which name the policy."""
+        """Return ``PutMetricAlarm`` without its actions, which name the policy."""
         return {
             "AlarmName": name,
             "MetricName": self.metric_name,
@@ -252,7 +239,7 @@ Policy: TypeAlias = TargetTracking | StepScaling
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autoscaling:
-    """The least and the most capacity of a variant, and the policies that choose between them."""
+    """The minimum and maximum capacity of a variant, and the policies that choose between them."""
 
     min_capacity: int
     max_capacity: int
@@ -261,12 +248,12 @@ class Autoscaling:
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "policies", tuple(self.policies))
-        metrics = [each.metric for each in self.policies]
+        metrics = [policy.metric for policy in self.policies]
         if len(set(metrics)) != len(metrics):
             raise DefinitionError(f"Autoscaling: two policies watch one metric: {', '.join(sorted(metrics))}")
 
     def to_target(self, resource: str, dimension: str) -> dict[str, Any]:
-        """``RegisterScalableTarget`` but for its tags."""
+        """Return ``RegisterScalableTarget`` without its tags."""
         return {
             "ServiceNamespace": NAMESPACE,
             "ResourceId": resource,
@@ -276,8 +263,8 @@ class Autoscaling:
         }
 
     def to_policies(self, resource: str, dimension: str, *, endpoint: str) -> list[tuple[Policy, dict[str, Any]]]:
-        """Each policy with its ``PutScalingPolicy``; the name is that of the metric."""
-        found: list[tuple[Policy, dict[str, Any]]] = []
+        """Return each policy with its ``PutScalingPolicy``; the name is that of the metric."""
+        requests: list[tuple[Policy, dict[str, Any]]] = []
         for policy in self.policies:
             kind: Literal["TargetTrackingScaling", "StepScaling"]
             if isinstance(policy, TargetTracking):
@@ -293,8 +280,8 @@ class Autoscaling:
                 PolicyType=kind,
                 **settings,
             )
-            found.append((policy, request))
-        return found
+            requests.append((policy, request))
+        return requests
 
 
 def _dimensions(dimensions: Mapping[str, str] | None, endpoint: str) -> list[dict[str, str]]:

@@ -15,30 +15,16 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = [
-    "DEPLOYMENT",
-    "DIGEST",
-    "IN_TRANSITION",
-    "IncompleteUpload",
-    "Observed",
-    "ObservedBucket",
-    "ObservedConfig",
-    "ObservedEndpoint",
-    "ObservedModel",
-    "build_archive_key",
-    "build_tags",
-    "is_config",
-    "is_model",
-    "is_object",
-    "is_owned",
-    "list_tags",
-    "name_config",
-    "name_model",
-]
+__all__ = ["DEPLOYMENT", "DIGEST", "IN_TRANSITION", "IncompleteUpload", "Observed", "ObservedBucket", "ObservedConfig",
+           "ObservedEndpoint", "ObservedModel", "build_archive_key", "build_tags", "is_config", "is_model",
+           "is_object", "is_owned", "list_tags", "name_config", "name_model"]  # fmt: skip
 
-#: The tags that everything of a deployment carries: whose it is, and of which repository.
+#: The tags of every resource of a deployment: its name, and the digest of the repository.
 DEPLOYMENT: Final = "tritonforge:deployment"
 DIGEST: Final = "tritonforge:digest"
+
+#: States of an endpoint that pass by themselves. Source: service model, ``EndpointStatus``.
+IN_TRANSITION: Final = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 
 _REPOSITORY: Final = 12
 _SETTINGS: Final = 8
@@ -49,55 +35,53 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _no_items() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
 def name_model(deployment: str, digest: str, request: Mapping[str, Any]) -> str:
-    """The name of a repository's model (digest: hex) for ``request``: ``CreateModel`` without name and tags."""
+    """Return the name of a repository's model (digest: hex) for ``CreateModel`` without name and tags."""
     return f"{deployment}-{digest[:_REPOSITORY]}-{_hash(request)[:_SETTINGS]}"
 
 
 def name_config(deployment: str, request: Mapping[str, Any]) -> str:
-    """The name, a generation, for ``request``: ``CreateEndpointConfig`` without name and tags."""
+    """Return the name of a generation for ``CreateEndpointConfig`` without name and tags."""
     return f"{deployment}-{_hash(request)[:_REPOSITORY]}"
 
 
 def is_model(deployment: str, name: str) -> bool:
-    """Whether a model's name is of the form that this deployment gives."""
+    """Return True if a model's name has the form that this deployment gives."""
     return re.fullmatch(rf"{re.escape(deployment)}-[0-9a-f]{{{_REPOSITORY}}}-[0-9a-f]{{{_SETTINGS}}}", name) is not None
 
 
 def is_config(deployment: str, name: str) -> bool:
-    """Whether an endpoint configuration's name is of the form that this deployment gives."""
+    """Return True if an endpoint configuration's name has the form that this deployment gives."""
     return re.fullmatch(rf"{re.escape(deployment)}-[0-9a-f]{{{_REPOSITORY}}}", name) is not None
 
 
 def build_archive_key(prefix: str, deployment: str, digest: str) -> str:
-    """The folder in the bucket for one repository, by its digest (hex); ends with a slash."""
+    """Return the key of a repository's directory in the bucket by its digest (hex); it ends with a slash."""
     return "/".join(part for part in (prefix, deployment, digest) if part) + "/"
 
 
 def is_object(key: str, folder: str) -> bool:
-    """Whether an object below the deployment's folder is one that tritonforge laid there: DIGEST/..."""
+    """Return True if an object below the deployment's folder is one that tritonforge has put there: DIGEST/..."""
     return key.startswith(folder) and _OBJECT.fullmatch(key[len(folder) :]) is not None
 
 
 def build_tags(deployment: str, own: Mapping[str, str], *, digest: str | None = None) -> dict[str, str]:
-    """The tags of a resource: the user's own and ours."""
-    found = {**own, DEPLOYMENT: deployment}
-    if digest is not None:
-        found[DIGEST] = digest
-    return found
+    """Return the tags of a resource: the user's own, and those of tritonforge."""
+    return {**own, DEPLOYMENT: deployment, **({} if digest is None else {DIGEST: digest})}
 
 
-def list_tags(found: Mapping[str, str]) -> list[dict[str, str]]:
-    """Tags as SageMaker and CloudWatch take them."""
-    return [{"Key": key, "Value": value} for key, value in sorted(found.items())]
+def list_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags in the form of SageMaker and CloudWatch."""
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
-#: States of an endpoint that pass by themselves. Source: service model, ``EndpointStatus``.
-IN_TRANSITION: Final = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
-
-
-def _nothing() -> Mapping[str, Any]:
-    return MappingProxyType({})
+def is_owned(tags: Mapping[str, str], deployment: str) -> bool:
+    """Return True if a resource with these tags was made for this deployment."""
+    return tags.get(DEPLOYMENT) == deployment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,45 +95,45 @@ class IncompleteUpload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedBucket:
-    """What lies below the deployment's folder (``PREFIX/NAME/``) in a bucket: sizes in bytes, by key."""
+    """The objects below the deployment's folder (``PREFIX/NAME/``) in a bucket: sizes in bytes, by key."""
 
     name: str
     folder: str
     exists: bool = True
-    objects: Mapping[str, int] = field(default_factory=_nothing)
-    half_uploads: Sequence[IncompleteUpload] = ()
+    objects: Mapping[str, int] = field(default_factory=_no_items)
+    incomplete_uploads: Sequence[IncompleteUpload] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedModel:
-    """A model: where its data lie (URLs of all containers), its tags, and when it was made, as text that sorts."""
+    """A model: the URLs of its containers' data, its tags, and its creation time as text that sorts."""
 
     name: str
     arn: str
     data: Sequence[str] = ()
-    tags: Mapping[str, str] = field(default_factory=_nothing)
+    tags: Mapping[str, str] = field(default_factory=_no_items)
     created: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedConfig:
-    """An endpoint configuration: its variants as ``DescribeEndpointConfig`` tells them, shadows among them."""
+    """An endpoint configuration; its variants, shadows among them, are as ``DescribeEndpointConfig`` returns them."""
 
     name: str
     arn: str
     variants: Sequence[Mapping[str, Any]] = ()
-    tags: Mapping[str, str] = field(default_factory=_nothing)
+    tags: Mapping[str, str] = field(default_factory=_no_items)
     created: str = ""
 
     @property
     def models(self) -> frozenset[str]:
         """The names of the models that it uses."""
-        return frozenset(each["ModelName"] for each in self.variants if each.get("ModelName"))
+        return frozenset(variant["ModelName"] for variant in self.variants if variant.get("ModelName"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedEndpoint:
-    """An endpoint as ``DescribeEndpoint`` tells it; ``pending`` is the configuration that it is moving to."""
+    """An endpoint as ``DescribeEndpoint`` returns it; ``pending`` is the configuration to which it is changing."""
 
     name: str
     arn: str
@@ -157,17 +141,17 @@ class ObservedEndpoint:
     config: str
     pending: str | None = None
     variants: Sequence[Mapping[str, Any]] = ()
-    tags: Mapping[str, str] = field(default_factory=_nothing)
+    tags: Mapping[str, str] = field(default_factory=_no_items)
     failure_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Everything that AWS has under a deployment's name, and the place where it was looked for.
+    """Everything that AWS has under a deployment's name in one account and region.
 
-    ``models`` and ``configs`` are those whose names have the form of this deployment's, whoever's they are, and the
-    configuration that the endpoint uses. ``targets``, ``policies`` and ``alarms`` are as AWS describes them.
-    ``bucket`` is where the archives go; ``others`` are buckets in which models of this deployment have theirs.
+    ``models`` and ``configs`` are those whose names have the form of this deployment's, whether they belong to it or
+    not, and the configuration that the endpoint uses. ``targets``, ``policies`` and ``alarms`` are as AWS describes
+    them. ``bucket`` is where the archives go; ``others`` are buckets in which models of this deployment have theirs.
     """
 
     region: str
@@ -175,8 +159,8 @@ class Observed:
     bucket: ObservedBucket
     partition: str = "aws"
     others: Sequence[ObservedBucket] = ()
-    models: Mapping[str, ObservedModel] = field(default_factory=_nothing)
-    configs: Mapping[str, ObservedConfig] = field(default_factory=_nothing)
+    models: Mapping[str, ObservedModel] = field(default_factory=_no_items)
+    configs: Mapping[str, ObservedConfig] = field(default_factory=_no_items)
     endpoint: ObservedEndpoint | None = None
     targets: Sequence[Mapping[str, Any]] = ()
     policies: Sequence[Mapping[str, Any]] = ()
@@ -184,10 +168,5 @@ class Observed:
 
     @property
     def buckets(self) -> tuple[ObservedBucket, ...]:
-        """Every bucket that was looked into."""
+        """Every bucket that was read."""
         return (self.bucket, *self.others)
-
-
-def is_owned(tags: Mapping[str, str], deployment: str) -> bool:
-    """Whether a thing with these tags was made for this deployment."""
-    return tags.get(DEPLOYMENT) == deployment

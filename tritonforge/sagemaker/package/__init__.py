@@ -20,24 +20,6 @@ from tritonforge.sagemaker.package.package_report import (
 )
 from tritonforge.sagemaker.package.writer import Package, pack, write_package
 
-__all__ = [
-    "DEFAULT_LIMITS",
-    "DEFAULT_MODEL",
-    "ArchiveLimits",
-    "Contents",
-    "Inspection",
-    "Member",
-    "Package",
-    "PackageReport",
-    "check_package",
-    "check_repository",
-    "check_tree",
-    "find_default_model",
-    "inspect",
-    "list_members",
-    "list_objects",
-    "pack",
-    "read_contents",
-    "unpack",
-    "write_package",
-]
+__all__ = ["DEFAULT_LIMITS", "DEFAULT_MODEL", "ArchiveLimits", "Contents", "Inspection", "Member", "Package",
+           "PackageReport", "check_package", "check_repository", "check_tree", "find_default_model", "inspect",
+           "list_members", "list_objects", "pack", "read_contents", "unpack", "write_package"]  # fmt: skip

@@ -25,19 +25,8 @@ from tritonforge.repository.build_tree import MANIFEST, BuildManifest, FileEntry
 from tritonforge.repository.build_tree import hash_tree as record_digest
 from tritonforge.validation.tree_reader import MAXIMAL_DEPTH, MAXIMAL_ENTRIES
 
-__all__ = [
-    "Contents",
-    "Item",
-    "Listing",
-    "OnBytes",
-    "compute_digest",
-    "find_bare_directories",
-    "is_left_out",
-    "list_objects",
-    "list_package",
-    "read_contents",
-    "read_recorded_hashes",
-]
+__all__ = ["Contents", "Item", "Listing", "OnBytes", "compute_digest", "find_bare_directories", "is_left_out",
+           "list_objects", "list_package", "read_contents", "read_recorded_hashes"]  # fmt: skip
 
 #: Files that only keep a directory in version control, as the version directory of an ensemble needs one.
 _KEEPERS: Final = frozenset({".empty", ".gitkeep", ".keep", ".placeholder"})
@@ -76,13 +65,13 @@ class Listing:
     @property
     def files(self) -> tuple[Item, ...]:
         """The items that are files."""
-        return tuple(each for each in self.items if each.kind == "file")
+        return tuple(item for item in self.items if item.kind == "file")
 
     @property
     def bare(self) -> tuple[str, ...]:
         """The directories without a file that are in the package all the same, see `find_bare_directories`."""
-        directories = (each.path for each in self.items if each.kind == "directory")
-        return find_bare_directories(directories, (each.path for each in self.files))
+        directories = (item.path for item in self.items if item.kind == "directory")
+        return find_bare_directories(directories, (file.path for file in self.files))
 
 
 def list_package(repository: Path, *, dereference: bool = False, everything: bool = False) -> Listing:

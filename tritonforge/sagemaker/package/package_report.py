@@ -24,16 +24,8 @@ from tritonforge.validation.rules import ensemble, tfs, views
 from tritonforge.validation.rules.sagemaker import archive, multi_model
 from tritonforge.validation.tree import Tree
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "PackageReport",
-    "check_multi_model",
-    "check_package",
-    "check_repository",
-    "check_tree",
-    "find_default_model",
-    "find_tree_default",
-]
+__all__ = ["DEFAULT_MODEL", "PackageReport", "check_multi_model", "check_package", "check_repository", "check_tree",
+           "find_default_model", "find_tree_default"]  # fmt: skip
 
 #: The variable that names the model of an archive that /invocations asks.
 DEFAULT_MODEL: Final = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
@@ -64,7 +56,7 @@ class PackageReport:
     @property
     def refused(self) -> bool:
         """Whether Triton or SageMaker refuses the package."""
-        return any(each.refused_by is not None for each in self.findings)
+        return any(finding.refused_by is not None for finding in self.findings)
 
 
 def check_package(
@@ -216,13 +208,13 @@ def check_multi_model(
         exempt=_OF_SERVE,
     )
     findings = [
-        replace(each, severity="error", refused_by="sagemaker") if each.code in _OF_FRONT_END else each
-        for each in (*found.findings, *_undefined(served, candidates))
+        replace(finding, severity="error", refused_by="sagemaker") if finding.code in _OF_FRONT_END else finding
+        for finding in (*found.findings, *_undefined(served, candidates))
     ]
     if is_model:
         return "", replace(
             found,
-            findings=tuple(replace(each, path=each.path.removeprefix(top).lstrip("/")) for each in findings),
+            findings=tuple(replace(finding, path=finding.path.removeprefix(top).lstrip("/")) for finding in findings),
             texts={path.removeprefix(f"{top}/"): text for path, text in found.texts.items()},
         )
     return served, replace(found, findings=tuple(ordered(findings)))

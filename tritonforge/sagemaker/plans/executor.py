@@ -35,15 +35,8 @@ from tritonforge.sagemaker.plans.plan import (
 )
 from tritonforge.sagemaker.service_model import Violation, check_shape, describe_violations, find_operation
 
-__all__ = [
-    "check_plan",
-    "count_bytes",
-    "execute",
-    "upload_repository",
-    "wait_for_config",
-    "wait_until_deleted",
-    "wait_until_settled",
-]
+__all__ = ["check_plan", "count_bytes", "execute", "upload_repository", "wait_for_config", "wait_until_deleted",
+           "wait_until_settled"]  # fmt: skip
 
 _VERBS: Final = {"create": "create", "update": "change", "delete": "delete", "upload": "upload", "wait": "wait for"}
 

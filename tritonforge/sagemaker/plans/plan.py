@@ -12,33 +12,24 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-__all__ = [
-    "SENSITIVE",
-    "Action",
-    "Change",
-    "CheckedPlan",
-    "Generation",
-    "Plan",
-    "Progress",
-    "SilentProgress",
-    "Step",
-    "StepOutput",
-    "mask_secrets",
-    "render",
-    "resolve_outputs",
-    "to_json",
-]
+__all__ = ["SENSITIVE", "Action", "Change", "CheckedPlan", "Generation", "Plan", "Progress", "SilentProgress", "Step",
+           "StepOutput", "mask_secrets", "render", "resolve_outputs", "to_json"]  # fmt: skip
 
 Action: TypeAlias = Literal["create", "update", "delete", "upload", "wait"]
 
-
-def _nothing() -> Mapping[str, Any]:
-    return MappingProxyType({})
+#: The text that is shown instead of a secret.
+SENSITIVE: Final = "(sensitive)"
+_SECRET: Final = re.compile(
+    r"SECRET|TOKEN|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)", re.IGNORECASE
+)
+_SIGNS: Final = {"create": "+", "upload": "+", "update": "~", "delete": "-", "wait": " "}
+#: The version of the JSON document, raised when the meaning of a member changes.
+_FORMAT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """A value that is known only when an earlier step has been answered: ``member`` of the answer to ``step``.
+    """A value that is known after an earlier step: ``member`` of the response to ``step``.
 
     ``example`` has the form of the value, so that the request can be checked before.
     """
@@ -53,29 +44,29 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an update changes: a field, what AWS has there, and what it is to be."""
+    """What an update changes: a field, its value on AWS, and its new value."""
 
     field: str
     old: Any
     new: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """One call, or one wait.
 
-    ``service`` and ``operation`` are boto3's service and AWS's operation, ``kind`` and ``name`` say what it is about,
-    ``why`` in a few words what makes it necessary. An upload's ``source`` is the repository (as `plan` was given it)
-    and ``size`` its bytes; a wait's ``until`` is the state it ends in.
+    ``operation`` of ``service`` is AWS's, ``kind`` and ``name`` identify the resource, ``why`` states in a few words
+    what makes the step necessary. An upload's ``source`` is the name of its repository and ``size`` its bytes; a wait's
+    ``until`` is the state in which it ends.
     """
 
     action: Action
-    service: str
     operation: str
     kind: str
     name: str
     request: Mapping[str, Any]
     why: str
+    service: str = "sagemaker"
     changes: Sequence[Change] = ()
     source: str | None = None
     size: int = 0
@@ -83,13 +74,13 @@ class Step:
 
     @property
     def id(self) -> str:
-        """What `StepOutput` calls the step."""
+        """The name of the step in `StepOutput`."""
         return f"{self.operation} {self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """An endpoint configuration of this deployment that is no longer used: when it was made, and of which models."""
+    """An endpoint configuration of this deployment that is not used any more: its models, and when it was created."""
 
     name: str
     created: str
@@ -98,10 +89,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be done for a deployment; nothing where ``steps`` is empty.
+    """The steps of a change; none if AWS has everything already.
 
-    ``notes`` are sentences for the user, ``old`` the generations that no step touches. ``config`` is the endpoint
-    configuration that will run, empty where the plan removes.
+    ``notes`` are sentences for the user, ``old`` the generations that no step changes. ``config`` is the endpoint
+    configuration that will run, empty if the plan removes the endpoint.
     """
 
     name: str
@@ -111,15 +102,15 @@ class Plan:
     notes: Sequence[str] = ()
     old: Sequence[Generation] = ()
     config: str = ""
-    digests: Mapping[str, str] = field(default_factory=_nothing)
+    digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def upload_bytes(self) -> int:
-        """The bytes of all uploads, before compression: an upload is at most this."""
+        """The bytes of all uploads before compression: the most that is uploaded."""
         return sum(step.size for step in self.steps)
 
     def count(self, *actions: Action) -> int:
-        """How many steps are of one of these actions."""
+        """Return how many steps have one of these actions."""
         return sum(step.action in actions for step in self.steps)
 
 
@@ -131,124 +122,100 @@ class CheckedPlan(Plan):
     """
 
 
-def resolve_outputs(value: Any, answers: Mapping[str, Mapping[str, Any]] | None) -> Any:
-    """Return a request with every `StepOutput` replaced by its step's answer, or by its example if there are none."""
+def resolve_outputs(value: Any, responses: Mapping[str, Mapping[str, Any]] | None) -> Any:
+    """Return a request with every `StepOutput` replaced from its step's response, or by its example if None."""
     if isinstance(value, StepOutput):
-        return value.example if answers is None else answers[value.step][value.member]
+        return value.example if responses is None else responses[value.step][value.member]
     if isinstance(value, Mapping):
-        return {name: resolve_outputs(each, answers) for name, each in value.items()}
+        return {name: resolve_outputs(item, responses) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [resolve_outputs(each, answers) for each in value]
+        return [resolve_outputs(item, responses) for item in value]
     return value
 
 
 class Progress(Protocol):
-    """What is told: a step begins, where it is at, the bytes moved, and sentences that must not be missed."""
+    """The progress of slow work: a step begins, its state, the bytes moved, and sentences that must not be missed."""
 
     def begin(self, what: str) -> None:
-        """A step begins; the one before it is done."""
-        ...
+        """Begin a step; the one before is done."""
 
     def detail(self, text: str) -> None:
-        """Where the step is at."""
-        ...
+        """Show the state of the step."""
 
     def moved(self, done: int, total: int | None) -> None:
-        """The bytes moved so far, and of how many where that is known."""
-        ...
+        """Show the bytes moved so far, of a total if that is known."""
 
     def say(self, sentence: str) -> None:
-        """A sentence that must not be missed."""
-        ...
+        """Show a sentence that must not be missed."""
 
 
 class SilentProgress:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
     def begin(self, what: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def detail(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def moved(self, done: int, total: int | None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def say(self, sentence: str) -> None:
-        """Nothing."""
-
-
-#: What stands in for a secret.
-SENSITIVE: Final = "(sensitive)"
-
-_SECRET: Final = re.compile(
-    r"SECRET|TOKEN|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)", re.IGNORECASE
-)
-_SIGNS: Final = {"create": "+", "upload": "+", "update": "~", "delete": "-", "wait": " "}
-#: Raised when the meaning of a member of the document changes.
-_FORMAT: Final = 1
+        """Do nothing."""
 
 
 def mask_secrets(value: Any, name: str = "") -> Any:
-    """A request as it may be shown: secrets masked, and what is known later said so."""
+    """Return a request for display: secrets are masked, values that are known later are marked."""
     if isinstance(value, StepOutput):
         return str(value)
     if isinstance(value, Mapping):
-        inside = name == "Environment"
+        has_secrets = name == "Environment"
         return {
-            key: SENSITIVE if inside and _SECRET.search(key) else mask_secrets(item, key) for key, item in value.items()
+            key: SENSITIVE if has_secrets and _SECRET.search(key) else mask_secrets(item, key)
+            for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [mask_secrets(each, name) for each in value]
+        return [mask_secrets(item, name) for item in value]
     return value
 
 
 def render(plan: Plan) -> list[str]:
-    """The plan line by line: what is created (+), changed (~) and deleted (-), with every request in full."""
+    """Return the lines of a plan: what is created (+), changed (~) and deleted (-), with every request in full."""
     lines = [f"{plan.name} in {plan.region}, account {plan.account}"]
     for step in plan.steps:
-        lines += ["", *_step(step)]
+        lines += ["", *_render_step(step)]
     if plan.notes:
-        lines += ["", *(f"note: {each}" for each in plan.notes)]
+        lines += ["", *(f"note: {note}" for note in plan.notes)]
     if plan.old:
         lines += ["", "old generations (tritonforge deploy --prune removes them):"]
-        lines += [f"    {each.name}  {each.created}".rstrip() for each in plan.old]
-    return [*lines, "", _summary(plan)]
-
-
-def _summary(plan: Plan) -> str:
+        lines += [f"    {generation.name}  {generation.created}".rstrip() for generation in plan.old]
     if not plan.steps:
-        return "Nothing to do: AWS has what the deployment says."
-    words = [
-        f"{plan.count('create', 'upload')} to create",
-        f"{plan.count('update')} to change",
-        f"{plan.count('delete')} to delete",
-    ]
+        return [*lines, "", "Nothing to do: AWS has everything."]
     upload = f"; at most {plan.upload_bytes:,} bytes to upload" if plan.upload_bytes else ""
-    return f"Plan: {', '.join(words)}{upload}."
+    counts = f"{plan.count('create', 'upload')} to create, {plan.count('update')} to change"
+    return [*lines, "", f"Plan: {counts}, {plan.count('delete')} to delete{upload}."]
 
 
-def _step(step: Step) -> Iterator[str]:
+def _render_step(step: Step) -> Iterator[str]:
     if step.action == "wait":
         yield f"    wait for {step.kind} {step.name}: {step.why}"
         return
-    sign = _SIGNS[step.action]
     size = f", at most {step.size:,} bytes" if step.action == "upload" else ""
-    yield f"  {sign} {step.kind} {step.name}{size}"
+    yield f"  {_SIGNS[step.action]} {step.kind} {step.name}{size}"
     yield f"      {step.service} {step.operation}, because {step.why}"
     for change in step.changes:
-        old, new = (_plain(mask_secrets(each, change.field)) for each in (change.old, change.new))
+        old, new = (
+            "(none)" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+            for value in (mask_secrets(change.old, change.field), mask_secrets(change.new, change.field))
+        )
         yield f"      {change.field}: {old} -> {new}"
     text = json.dumps(mask_secrets(step.request), indent=2, ensure_ascii=False)
     yield from (f"      {line}" for line in text.splitlines())
 
 
-def _plain(value: Any) -> str:
-    return "(none)" if value is None else json.dumps(value, ensure_ascii=False, default=str)
-
-
 def to_json(plan: Plan) -> dict[str, Any]:
-    """The plan as a document: ``format`` 1, with every request as it is sent but for secrets."""
+    """Return the plan as a document: ``format`` 1, with every request as it is sent except for secrets."""
     return {
         "format": _FORMAT,
         "name": plan.name,
@@ -260,12 +227,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "upload_bytes": plan.upload_bytes,
         "steps": [
             {
-                "action": step.action,
-                "service": step.service,
-                "operation": step.operation,
-                "kind": step.kind,
-                "name": step.name,
-                "why": step.why,
+                **{name: getattr(step, name) for name in ("action", "service", "operation", "kind", "name", "why")},
                 "changes": [
                     {
                         "field": change.field,
@@ -280,6 +242,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         ],
         "notes": list(plan.notes),
         "old_generations": [
-            {"name": each.name, "created": each.created, "models": list(each.models)} for each in plan.old
+            {"name": generation.name, "created": generation.created, "models": list(generation.models)}
+            for generation in plan.old
         ],
     }

@@ -174,7 +174,7 @@ def test_the_default_bucket_is_created_and_halves_of_these_data_are_removed(tmp_
     _, _, found = planned(one)
     (key,) = there(found)
     halves = [IncompleteUpload(bucket=BUCKET, key=each, upload_id=each) for each in (key, f"{DATA}channels/other")]
-    plan, _, _ = planned(one, seen(half_uploads=halves))
+    plan, _, _ = planned(one, seen(incomplete_uploads=halves))
     assert next((step.operation, step.name) for step in plan.steps) == ("AbortMultipartUpload", f"s3://{BUCKET}/{key}")
     assert len(plan.steps) == 3
     bare, _, _ = planned(one, seen(exists=False))

@@ -32,11 +32,11 @@ def observe(session: Session, contents: Mapping[str, Content], *, bucket: str | 
         found = read_bucket(session, name, prefix, owner=owner)
         exists = exists and found.exists
         objects |= found.objects
-        halves += found.half_uploads
+        halves += found.incomplete_uploads
     return Seen(
         region=session.region,
         account=session.get_account(),
-        bucket=ObservedBucket(name=name, folder=DATA, exists=exists, objects=objects, half_uploads=tuple(halves)),
+        bucket=ObservedBucket(name=name, folder=DATA, exists=exists, objects=objects, incomplete_uploads=tuple(halves)),
         default=default,
     )
 

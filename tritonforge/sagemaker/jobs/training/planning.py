@@ -132,7 +132,7 @@ def _bucket(seen: Seen) -> Step:
 def _halves(parts: Iterable[Part], seen: Seen) -> Iterator[Step]:
     """Abort what was begun of these very data and not finished: its parts are paid for."""
     keys = {key for part in parts for key in part.files}
-    for each in seen.bucket.half_uploads:
+    for each in seen.bucket.incomplete_uploads:
         if each.key in keys:
             yield Step(
                 action="delete",
