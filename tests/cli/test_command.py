@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.conftest import ROOT
 from tests.support.command import tritonforge
 from tests.support.command_lines import DOCUMENT, list_commands, parse_example, render_reference
 from tritonforge.cli.command import Command, Group, Option
@@ -68,6 +69,37 @@ def test_a_typing_error_gets_a_suggestion(arguments: list[str], suggestion: str)
     done = tritonforge(*arguments)
     assert done.returncode == 2
     assert suggestion in done.stderr.replace("one of: ", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["manifest"], ["algorithm", "run"]])
+def test_a_group_without_a_command_prints_its_help(arguments: list[str]) -> None:
+    done = tritonforge(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: tritonforge")
+    assert "error:" not in done.stderr
+
+
+#: An argument that is a path, or an option with a file to write, for each command that has one.
+MISSING_PATHS = [
+    "build none", "validate none", "serve none", "infer http://127.0.0.1:1 none.jpg", "package none", "deploy none",
+    "package none.tar.gz --inspect", "manifest check none", "manifest convert none --to detector -o x",
+    "manifest convert README.md --to detector -o none/x", "manifest split none --train a --validation b",
+    "manifest split README.md --train none/a --validation b", "manifest show none -o x.png",
+    "manifest show README.md -o none/x.png", "package repos -o none/x.tar.gz",
+    "infer http://127.0.0.1:1 README.md -o none/x.npz", "serve repos --log none/x", "emulate --log none/x",
+    "algorithm show none", "algorithm run serve none --model-dir repos",
+    "algorithm run serve repos --model-dir none", "algorithm requests none --training-image i:1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", MISSING_PATHS)
+def test_a_path_that_does_not_exist_ends_with_2(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = tritonforge(*line.split())
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "does not exist" in done.stderr or "not found" in done.stderr
 
 
 def test_json_is_short_for_the_format(tmp_path: Path) -> None:

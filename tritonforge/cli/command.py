@@ -90,6 +90,13 @@ class Group(click.Group):
         super().__init__(*arguments, **attributes)
         self.rows = rows
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; without any, print the help on standard error and exit with 2."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(self.get_help(ctx), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of the rows."""
         return list(self.rows)

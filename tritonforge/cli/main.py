@@ -53,7 +53,7 @@ def manifest() -> None:
     cls=Command, example='eval "$(tritonforge completion bash)"',
     epilog="Add the line to ~/.bashrc or ~/.zshrc; for fish: tritonforge completion fish | source",
 )  # fmt: skip
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
     """Print a script that completes commands, options and paths in SHELL."""
     from click.shell_completion import get_completion_class
@@ -128,7 +128,7 @@ def _run(arguments: list[str]) -> int:
         return _report_error(str(error), error.exit_code, arguments)
     except click.UsageError as error:
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
-        return _report_error(f"{error.format_message()}{hint}", 2, arguments)
+        return _report_error(f"{' '.join(error.format_message().split())}{hint}", 2, arguments)
     except click.ClickException as error:
         return _report_error(error.format_message(), error.exit_code, arguments)
     except (click.Abort, KeyboardInterrupt):

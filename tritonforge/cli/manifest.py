@@ -29,6 +29,7 @@ from tritonforge.cli.data_set import (
 from tritonforge.cli.options import (
     EXISTING_FILE,
     FILE,
+    NEW_PATH,
     SAGEMAKER,
     AwsOptions,
     add_options,
@@ -65,7 +66,7 @@ __all__ = ["convert", "split"]
     "-o train.manifest",
 )
 @click.argument("path", metavar="DATASET")
-@option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file or new directory to write.")
+@option("-o", "--output", type=NEW_PATH, required=True, help="The file or new directory to write.")
 @option("--to", type=click.Choice(["augmented", "annotations", "detector"]), required=True, help="The new form.")
 @form_option
 @option("--images", metavar="PREFIX", default="", help="The prefix of the names of the images.")

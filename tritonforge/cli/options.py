@@ -25,6 +25,7 @@ __all__ = [
     "FILE",
     "LOCAL",
     "NAME_VALUE",
+    "NEW_PATH",
     "OUTPUT",
     "PORT",
     "SAGEMAKER",
@@ -50,8 +51,23 @@ OUTPUT: Final = "Output options"
 SAGEMAKER: Final = "SageMaker options"
 LOCAL: Final = "Options for this machine"
 
+
+class _NewPath(click.Path):
+    """A path to write, whose directory exists."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = super().convert(value, param, ctx)
+        assert isinstance(path, Path)  # the type's path_type
+        if not path.parent.is_dir():
+            self.fail(f"Directory {str(path.parent)!r} does not exist.", param, ctx)
+        return path
+
+
+#: Paths to write; the directory of a file must exist.
 DIRECTORY: Final = click.Path(path_type=Path, file_okay=False)
-FILE: Final = click.Path(path_type=Path, dir_okay=False)
+FILE: Final = _NewPath(path_type=Path, dir_okay=False)
+NEW_PATH: Final = _NewPath(path_type=Path)
+#: Paths to read.
 EXISTING_DIRECTORY: Final = click.Path(path_type=Path, file_okay=False, exists=True)
 EXISTING_FILE: Final = click.Path(path_type=Path, dir_okay=False, exists=True)
 EXISTING_PATH: Final = click.Path(path_type=Path, exists=True)

@@ -79,8 +79,6 @@ def check_destination(path: Path | None) -> None:
     """Refuse a file name with an unknown suffix before any request is sent. Raises click.UsageError."""
     if path is not None and path.suffix.lower() not in (".npz", ".npy"):
         raise click.UsageError(f"{path}: expected a file name that ends in .npz, or in .npy for a single output")
-    if path is not None and not path.parent.is_dir():
-        raise click.UsageError(f"{path}: cannot write: directory {path.parent} does not exist")
 
 
 def write_arrays(path: Path, responses: Sequence[Mapping[str, Array]], *, batched: bool) -> None:

@@ -188,8 +188,8 @@ def test_what_is_wrong_ends_a_conversion_and_nothing_is_written(run: Run, tmp_pa
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m", "out"]
     assert target.read_bytes() == b"kept"
     code, _, err = run("convert", path, "--to", "augmented", "-o", tmp_path / "none" / "x")
-    assert code == 1
-    assert "cannot write: No such file or directory" in err
+    assert code == 2
+    assert f"'-o' / '--output': Directory '{tmp_path / 'none'}' does not exist" in err
 
 
 def test_lines_without_the_label_are_counted(run: Run, cars: Path, tmp_path: Path) -> None:
