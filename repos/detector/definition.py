@@ -86,7 +86,7 @@ def declared(
     )
     raw = network(decode(Tensor("IMAGE"), to="pixels"), to=["all_boxes", "all_scores"])
     found = postprocess(*raw)
-    detect = Ensemble("detect", outputs={each.output: each for each in found})
+    detect = Ensemble("detect", outputs={tensor.output: tensor for tensor in found})
     # As the SavedModels of TensorFlow's Object Detection API: it takes the encoded image.
     whole = TensorFlow(
         "detector_image_bytes",
@@ -100,7 +100,7 @@ def declared(
         ],
         artifact=Function(build=partial(image_bytes_detector, **made_with), random_weights=weights is None),
     )
-    return {each.name: each for each in (decode, network, postprocess, detect, whole)}
+    return {model.name: model for model in (decode, network, postprocess, detect, whole)}
 
 
 models = tuple(declared(("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"), 160).values())

@@ -43,7 +43,7 @@ class Earlier:
             told = json.loads(settings)
             with np.load(io.BytesIO(weights), allow_pickle=False) as found:
                 arrays = {name: found[name] for name in found.files}
-            categories = tuple(int(each) for each in told["categories"])
+            categories = tuple(int(category) for category in told["categories"])
             names = dict(zip(categories, map(str, told["labels"]), strict=True))
         except (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
             raise InputError(
@@ -72,7 +72,7 @@ class Earlier:
             InputError: the weights do not fit the network.
         """
         anew = reinitialize == "True" or self.categories != tuple(categories)
-        head = {id(each) for each in top_layers(network).variables}
+        head = {id(variable) for variable in top_layers(network).variables}
         for path, variable in _paths(network).items():
             if anew and id(variable) in head:
                 continue
@@ -92,7 +92,7 @@ def arrays_of(network: Any) -> dict[str, Any]:
 
 
 def _paths(network: Any) -> dict[str, Any]:
-    found = {each.path: each for each in network.variables}
+    found = {variable.path: variable for variable in network.variables}
     assert len(found) == len(network.variables)
     return found
 
@@ -109,9 +109,9 @@ def _members(channel: ChannelInput) -> tuple[bytes, bytes]:
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
-    for each in archive:
-        if each.isfile() and Path(each.name).as_posix() == name:
-            extracted = archive.extractfile(each)
+    for member in archive:
+        if member.isfile() and Path(member.name).as_posix() == name:
+            extracted = archive.extractfile(member)
             assert extracted is not None
             return extracted.read()
     raise ValueError(f"the archive has no {name}")

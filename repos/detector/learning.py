@@ -61,7 +61,7 @@ def train(container: Container, values: Values, stopping: Stopping) -> None:
         f"{len(categories)} classes"
     )
     known = dict(given.names) if given is not None else {}
-    names = [samples.names.get(each) or known.get(each) or str(each) for each in categories]
+    names = [samples.names.get(category) or known.get(category) or str(category) for category in categories]
     if given is not None:
         given.check(categories, values.text("reinitialize_top_layer"))
     job = {**_chosen(values), "set of images": samples.digest, "set of classes": list(categories)}
@@ -183,8 +183,8 @@ class Learner:
             pixels, wanted, targets = self.validation.batch(places, self.categories)
             localization, classification, boxes, scores = self._validate_step(pixels, wanted, targets)
             sums += np.asarray([localization, classification]) * len(places)
-            for each, likely in zip(boxes.numpy(), scores.numpy(), strict=True):
-                found.append(Detections(*suppress(each, likely)))
+            for boxes_of_image, likely in zip(boxes.numpy(), scores.numpy(), strict=True):
+                found.append(Detections(*suppress(boxes_of_image, likely)))
         known = np.asarray(self.categories)
         truths = [
             Truth(boxes, np.searchsorted(known, ids))
@@ -204,7 +204,7 @@ class Learner:
             "history": self.history,
             "job": self.job,
         }
-        checkpoint.save(folder, {str(n): each.numpy() for n, each in enumerate(self._variables())}, told)
+        checkpoint.save(folder, {str(n): variable.numpy() for n, variable in enumerate(self._variables())}, told)
 
     def resume(self, arrays: Mapping[str, Any], told: Mapping[str, Any]) -> None:
         """Go on from what `save` wrote."""

@@ -56,14 +56,14 @@ def assign(boxes: Any, classes: Any, side: int) -> tuple[Any, Any]:
     level = np.searchsorted(np.asarray(STRIDES[:-1], np.float32) * _REACH, longest)
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     # The largest first: the smaller ones, which come later, take what they share.
-    for each in np.argsort(-sizes.prod(axis=1), kind="stable"):
-        stride = STRIDES[level[each]]
-        near = np.abs(points - middles[each]).max(axis=1) <= _RADIUS * stride
-        inside = ((points > boxes[each, :2]) & (points < boxes[each, 2:])).all(axis=1)
+    for index in np.argsort(-sizes.prod(axis=1), kind="stable"):
+        stride = STRIDES[level[index]]
+        near = np.abs(points - middles[index]).max(axis=1) <= _RADIUS * stride
+        inside = ((points > boxes[index, :2]) & (points < boxes[index, 2:])).all(axis=1)
         found = near & inside & (strides == stride)
         if not found.any():  # thinner than the distance of two locations: the nearest one has it
-            distance = np.where(strides == stride, np.abs(points - middles[each]).max(axis=1), np.inf)
+            distance = np.where(strides == stride, np.abs(points - middles[index]).max(axis=1), np.inf)
             found = distance == distance.min()
-        wanted[found] = classes[each]
-        targets[found] = boxes[each]
+        wanted[found] = classes[index]
+        targets[found] = boxes[index]
     return wanted, targets

@@ -26,7 +26,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self._iou = float(config["parameters"]["iou"]["string_value"])
         self._least = float(config["parameters"]["score"]["string_value"])
-        (self._most,) = (each["dims"][0] for each in config["output"] if each["name"] == "scores")
+        (self._most,) = (output["dims"][0] for output in config["output"] if output["name"] == "scores")
         self._most = int(self._most)
         self._labels = np.asarray((_FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines(), dtype=object)
         sys.dont_write_bytecode = True  # the model directory stays as it is; on SageMaker it is read only
@@ -60,4 +60,6 @@ class TritonPythonModel:
             found["scores"][image, : len(kept)] = likely
             found["labels"][image, : len(kept)] = [label.encode() for label in self._labels[classes]]
         tensors = [pb_utils.Tensor("count", count)]
-        return pb_utils.InferenceResponse([*tensors, *(pb_utils.Tensor(name, each) for name, each in found.items())])
+        return pb_utils.InferenceResponse(
+            [*tensors, *(pb_utils.Tensor(name, output) for name, output in found.items())]
+        )

@@ -75,7 +75,7 @@ class Samples:
     @property
     def categories(self) -> tuple[int, ...]:
         """The category numbers that appear, sorted."""
-        return tuple(sorted({int(each) for ids in self.ids for each in ids}))
+        return tuple(sorted({int(identifier) for ids in self.ids for identifier in ids}))
 
     def batch(self, places: Any, classes: Sequence[int]) -> tuple[Any, Any, Any]:
         """(pixels UINT8 [b, side, side, 3], class of each location or -1 [b, n], its box in pixels [b, n, 4])."""
@@ -154,8 +154,8 @@ def _decoded(raw: Iterable[_Raw], side: int) -> Iterator[_Decoded]:
     waiting: deque[Future[_Decoded]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            for each in raw:
-                waiting.append(pool.submit(_decode, each, side))
+            for sample in raw:
+                waiting.append(pool.submit(_decode, sample, side))
                 if len(waiting) > _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -205,9 +205,9 @@ def _files(channel: ChannelInput) -> Iterator[_Raw]:
             f"channel {channel.name} has no annotations.json; it takes a folder with images/ and annotations.json"
         ) from error
     try:
-        for each in read_annotations(text):
-            name = f"images/{each.source}"
-            path = channel.folder / "images" / each.source
+        for annotation in read_annotations(text):
+            name = f"images/{annotation.source}"
+            path = channel.folder / "images" / annotation.source
             try:
                 data = path.read_bytes()
             except (FileNotFoundError, NotADirectoryError) as error:
@@ -215,7 +215,7 @@ def _files(channel: ChannelInput) -> Iterator[_Raw]:
                     f"channel {channel.name}: {name} is not there, but annotations.json names it; add it, or take its "
                     "entry out"
                 ) from error
-            yield _Raw(f"channel {channel.name}: {name}", data, each.boxes, each.names)
+            yield _Raw(f"channel {channel.name}: {name}", data, annotation.boxes, annotation.names)
     except ManifestError as error:
         raise InputError(f"channel {channel.name}: annotations.json: {error}; mend it there") from error
 

@@ -29,7 +29,7 @@ class TritonPythonModel:
     def _answer(self, request):
         examples = pb_utils.get_input_tensor_by_name(request, self._input).as_numpy().reshape(-1)
         try:
-            values = [feature_bytes(each, self._feature) for each in examples]
+            values = [feature_bytes(example, self._feature) for example in examples]
         except ValueError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"the tf.train.Example: {error}"))
         padded = np.zeros((len(values), max(map(len, values))), dtype=np.uint8)

@@ -192,7 +192,6 @@ def test_unknown_fields_survive(written: bytes) -> None:
 
 @pytest.mark.parametrize("damaged", [b"", b"\xff", b"\x10\x04", b"not a pipeline at all", b"\x10\x04*\x02\n\x00"])
 def test_damaged_bytes_are_an_artifact_error(damaged: bytes) -> None:
-    """What is no pipeline is refused in one sentence."""
     with pytest.raises(ArtifactError, match=r"^this is not a serialised DALI pipeline: [^\n]+$"):
         dali_pipeline.parse(damaged)
 

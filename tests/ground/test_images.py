@@ -210,7 +210,6 @@ def test_old_gpus_end_with_turing(name: str, instance_type: str, expected: bool)
 
 
 def test_gpu_families() -> None:
-    """GPU instances are told from the others, and text that is no instance type is refused."""
     assert images.find_gpu_family("ml.p6-b200.48xlarge") == "p6-b200"
     assert images.find_gpu_family("ml.inf2.xlarge") is None
     for text in ("g5.xlarge", "ml.g5", "ml..xlarge", ""):
@@ -223,7 +222,9 @@ def test_gpu_families_are_sagemakers() -> None:
     from botocore.loaders import Loader
 
     shapes = Loader().load_service_model("sagemaker", "service-2")["shapes"]
-    families = {images.parse_instance_family(each) for each in shapes["ProductionVariantInstanceType"]["enum"]}
+    families = {
+        images.parse_instance_family(instance_type) for instance_type in shapes["ProductionVariantInstanceType"]["enum"]
+    }
     assert {"p2", "p3", "g4dn", "g5"} <= families
     assert {family for family in families if family[0] in "pg"} == {
         family for family in families if images.find_gpu_family(f"ml.{family}.xlarge")
@@ -261,13 +262,12 @@ def test_the_rows_of_the_table_name_rules() -> None:
 
 
 def test_no_module_compares_releases_beside_the_table() -> None:
-    """A release is compared in the table only; AWS's registries and ONNX Runtime's versions are no behaviour of it."""
     package = Path(images.__file__).parents[1]
     order = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
     def compares(node: ast.AST) -> bool:
         operands = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
-        names = {getattr(each, "id", getattr(each, "attr", "")) for each in operands}
+        names = {getattr(operand, "id", getattr(operand, "attr", "")) for operand in operands}
         return "release" in names and isinstance(node, ast.Compare) and isinstance(node.ops[0], order)
 
     found = {
@@ -311,7 +311,6 @@ def test_what_is_added_must_be_the_name_of_a_backend(name: str) -> None:
 
 
 def test_an_unknown_release_is_refused_with_added_backends_too() -> None:
-    """What stands before the plus sign is looked up as ever."""
     with pytest.raises(DefinitionError, match="no Triton image"):
         find_image("19.10+tensorflow")
 

@@ -157,7 +157,6 @@ def test_an_object_that_is_not_split_is_one_record(chunks: list[Any]) -> None:
 
 @pytest.mark.parametrize("split_type", ["Line", "RecordIO", "TFRecord"])
 def test_an_empty_object_has_no_records(split_type: Any) -> None:
-    """Nothing is in an empty stream, and that is no error."""
     for chunks in ([], [b""], [b"", b""]):
         assert plain(split(chunks, split_type)) == []
 
@@ -191,7 +190,7 @@ def test_an_unknown_split_type_is_refused_at_once(split_type: Any) -> None:
 
 
 def header(length: int) -> bytes:
-    """The start of a TFRecord that claims so many bytes, with a good checksum."""
+    """The start of a TFRecord that claims that many bytes, with a good checksum."""
     size = struct.pack("<Q", length)
     return size + struct.pack("<I", mask_checksum(compute_crc32c(size)))
 
@@ -329,7 +328,8 @@ def test_memory_does_not_grow_with_the_stream(split_type: Any, strategy: Any) ->
 def batched(records: Iterable[Record], strategy: Any, limit: int) -> list[tuple[bytes, int, int, int]]:
     """The batches with their bytes copied: body, number, count, offset."""
     return [
-        (bytes(each.body), each.number, each.count, each.offset) for each in build_batches(records, strategy, limit)
+        (bytes(batch.body), batch.number, batch.count, batch.offset)
+        for batch in build_batches(records, strategy, limit)
     ]
 
 
@@ -348,7 +348,7 @@ def test_multiple_records_keep_their_framing_and_fill_the_payload() -> None:
     """MultiRecord sends as many framed records as fit: exactly the limit is full, a byte less holds one fewer."""
     framed = [frame_recordio(payload) for payload in (b"1", b"two", b"threethree", b"4", b"5")]
     stream = b"".join(framed)
-    assert [len(each) for each in framed] == [12, 12, 20, 12, 12]
+    assert [len(frame) for frame in framed] == [12, 12, 20, 12, 12]
 
     def sizes(limit: int) -> list[int]:
         found = batched(split([stream], "RecordIO"), "MultiRecord", limit)
@@ -379,7 +379,7 @@ def test_a_record_above_the_payload_is_one_error(strategy: Any, size: int, limit
     """The records before it are given out; the error names its number, its byte and both sizes."""
     stream = frame_tfrecord(b"ok") + frame_tfrecord(b"good") + frame_tfrecord(b"ok")
     found, error = until_error(build_batches(split([stream], "TFRecord"), strategy, limit))
-    assert [(each.number, each.count) for each in found] == [(0, 1)]
+    assert [(batch.number, batch.count) for batch in found] == [(0, 1)]
     assert error.offset == 18
     assert str(error).startswith(f"record 1 at byte 18 has {size} bytes, more than the {limit} bytes")
 
@@ -424,7 +424,7 @@ def test_the_missing_checksum_library_is_named(monkeypatch: pytest.MonkeyPatch) 
         framing._extend.cache_clear()
 
 
-def test_the_room_is_light() -> None:
+def test_the_import_is_light() -> None:
     """Importing it loads neither numpy, nor a framework, nor the checksum library."""
     script = "import sys, tritonforge.records; print({'numpy', 'tensorflow', 'google_crc32c'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -95,7 +95,7 @@ def test_an_image_is_taken_out_of_a_view() -> None:
     assert decode_example(unpacked) == {"a": (1, 2, 3)}
 
 
-def test_a_name_that_stands_twice_counts_once() -> None:
+def test_a_duplicate_name_counts_once() -> None:
     """The last one is taken, as in any protobuf map."""
     twice = encode_example({"a": 1}) + encode_example({"a": 2})
     assert decode_example(twice) == {"a": (2,)}

@@ -86,7 +86,6 @@ def test_large_pieces_may_end_anywhere() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_each_element_has_its_line(size: int) -> None:
-    """Counted from 1, where the element begins; also the error, which is a DecodeError that the user mends."""
     data = b'[\n\n {"prefix":\n "p/"}, "a",\r\n"b\\n"\n,\n 5 }'
     found = read_manifest_elements([data[start : start + size] for start in range(0, len(data), size)])
     elements = [next(found) for _ in range(4)]
@@ -114,7 +113,7 @@ def test_each_element_has_its_line(size: int) -> None:
         (b"\n[] 5", "line 2: the manifest continues after its end, at character 4"),
     ],
 )
-def test_what_is_wrong_is_said(data: bytes, what: str) -> None:
+def test_what_is_wrong_is_reported(data: bytes, what: str) -> None:
     """With its line, where one is to blame."""
     with pytest.raises(ManifestError) as error:
         list(read_manifest_uris([data]))

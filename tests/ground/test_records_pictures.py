@@ -91,13 +91,13 @@ def test_the_digit_on_a_picture_is_the_one_of_its_label() -> None:
 def test_photographs_are_of_many_sizes_and_have_no_label() -> None:
     """Both photographs come, in sizes of all ratios within the bounds, each of them a JPEG."""
     made = [picture(index, Recipe(kinds=("photographs",))) for index in range(30)]
-    assert {each.source for each in made} == {"china.jpg", "flower.jpg"}
-    assert {each.label for each in made} == {None}
-    assert len({(each.width, each.height) for each in made}) > 25
+    assert {picture.source for picture in made} == {"china.jpg", "flower.jpg"}
+    assert {picture.label for picture in made} == {None}
+    assert len({(picture.width, picture.height) for picture in made}) > 25
     low, high = make_pictures.SIDES
-    for each in made:
-        image = Image.open(io.BytesIO(each.data))
-        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (each.width, each.height))
+    for shot in made:
+        image = Image.open(io.BytesIO(shot.data))
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (shot.width, shot.height))
         assert low <= max(image.size) <= high
 
 
@@ -107,7 +107,7 @@ def test_comments_fill_a_picture_up(size: int) -> None:
     for index in range(4):
         plain, filled = picture(index), picture(index, Recipe(at_least=size))
         assert len(filled.data) == len(plain.data) if len(plain.data) >= size else size <= len(filled.data) <= size + 3
-        shown = [np.asarray(Image.open(io.BytesIO(each.data))) for each in (plain, filled)]
+        shown = [np.asarray(Image.open(io.BytesIO(image.data))) for image in (plain, filled)]
         assert np.array_equal(*shown)
 
 

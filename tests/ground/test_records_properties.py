@@ -94,7 +94,7 @@ def test_any_payload_survives_framing_in_any_chunks(payloads: list[bytes], data:
         result = outcome(split(data.draw(chunked(stream)), split_type))  # type: ignore[arg-type]  # names of the table
         checked(stream, result)
         assert [payload for payload, *_ in result[0]] == payloads
-        assert [each for _, each, *_ in result[0]] == framed
+        assert [record for _, record, *_ in result[0]] == framed
 
 
 @settings(deadline=None)
@@ -157,7 +157,6 @@ def test_any_bytes_are_records_or_one_error(split_type: Any, stream: bytes, limi
 def test_batches_hold_every_record_once_and_in_order(
     split_type: Any, payloads: list[bytes], limit: int, data: st.DataObject
 ) -> None:
-    """Batches fit, hold what the records hold up to the error, and no batch has room for the record after it."""
     stream = b"".join(map(FRAMES[split_type], payloads))
     if data.draw(st.booleans()):
         stream = data.draw(damaged(stream))

@@ -152,7 +152,10 @@ def test_examples_of_bytes_are_the_bytes_that_tensorflow_writes() -> None:
 
     texts = {"b": [b"two", b""], "a": [bytes(300)], "nothing": [], "é": [b"x"]}
     lists = {name: tf.train.BytesList(value=values) for name, values in texts.items()}
-    features = {name: tf.train.Feature(bytes_list=each if each.value else None) for name, each in lists.items()}
+    features = {
+        name: tf.train.Feature(bytes_list=texts_of_name if texts_of_name.value else None)
+        for name, texts_of_name in lists.items()
+    }
     message = tf.train.Example(features=tf.train.Features(feature=features))
     assert encode_example(texts) == message.SerializeToString(deterministic=True)
 

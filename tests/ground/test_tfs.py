@@ -11,7 +11,6 @@ from tritonforge.triton.tfs_layout import ServedModel, find_models, is_package, 
 
 
 def test_models_are_numbered_folders_with_a_saved_model() -> None:
-    """The folder above the number names the model, at any depth; what else lies there is none."""
     paths = [
         "resnet/1/saved_model.pb",
         "resnet/1/variables/variables.index",
@@ -63,7 +62,7 @@ def test_a_folder_without_models_has_none() -> None:
         ([], False),
     ],
 )
-def test_packages_are_told_from_tritons_repositories(paths: list[str], expected: bool) -> None:
+def test_packages_are_distinguished_from_tritons_repositories(paths: list[str], expected: bool) -> None:
     """A configuration of Triton's decides; else numbered SavedModels, or handlers."""
     assert is_package(paths) is expected
     assert is_package(reversed(paths)) is expected
@@ -145,7 +144,7 @@ def test_an_address_stays_as_it_is() -> None:
     assert not any(map(is_tfs_image_name, (None, "24.09", "tensorflow-inference", "sagemaker-tritonserver:24.09-py3")))
 
 
-def test_a_region_without_images_is_told() -> None:
+def test_a_region_without_images_is_reported() -> None:
     """With those that have some."""
     with pytest.raises(DefinitionError, match=r"no deep learning containers in 'moon-1', but in af-south-1, "):
         build_tfs_image_uri("tensorflow-inference:2.19", "moon-1", cpu=True)

@@ -38,7 +38,7 @@ def input_handler(data, context):
     if not payload:
         raise falcon.HTTPBadRequest(description="The request has no body")
     try:
-        images = [payload] if kind in IMAGES else [tfexample.value(each, KEY) for each in tfexample.split(payload)]
+        images = [payload] if kind in IMAGES else [tfexample.value(part, KEY) for part in tfexample.split(payload)]
     except ValueError as error:
         raise falcon.HTTPBadRequest(description=f"The body is no {EXAMPLE}: {error}") from error
     return json.dumps({"instances": [{"b64": base64.b64encode(image).decode("ascii")} for image in images]})
@@ -55,5 +55,5 @@ def output_handler(response, context):
             falcon.code_to_http_status(response.status_code), description=response.content.decode("utf-8", "replace")
         )
     predictions = json.loads(response.content)["predictions"]
-    lines = [json.dumps({"predictions": [each]}, separators=(",", ":")) for each in predictions]
+    lines = [json.dumps({"predictions": [prediction]}, separators=(",", ":")) for prediction in predictions]
     return "\n".join(lines), "application/jsonlines" if "jsonlines" in context.accept_header else "application/json"

@@ -41,7 +41,7 @@ def program(folder: Path, text: str) -> Path:
 
 
 def environment(base: Path, **more: str) -> dict[str, str]:
-    """What a program is told."""
+    """The settings of a program."""
     here = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return {**here, "SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": "job-1", **more}
 

@@ -58,13 +58,12 @@ def feeding(folder: Path, *epochs: Iterable[bytes]) -> Iterator[list[int]]:
 
 
 def test_files_come_in_the_order_of_s3_without_hidden_ones(tmp_path: Path) -> None:
-    """S3 lists keys by their bytes; hidden files and folders are nobody's data."""
     names = ("b.txt", "a/1.txt", "a-b.txt", "a/.hidden", ".git/x", "Z.txt", "é.txt", "a/2/x")
-    for each in names:
-        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / each).touch()
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
     files = ChannelInput("training", folder=tmp_path).files()
-    found = [each.relative_to(tmp_path).as_posix() for each in files]
+    found = [file.relative_to(tmp_path).as_posix() for file in files]
     assert found == ["Z.txt", "a-b.txt", "a/1.txt", "a/2/x", "b.txt", "é.txt"]
 
 
@@ -83,7 +82,7 @@ def test_channels_say_how_they_are_read(tmp_path: Path) -> None:
 def test_each_epoch_is_a_fifo_of_its_own(tmp_path: Path) -> None:
     """The next one is waited for until it is there; records come without their framing, whatever they hold."""
     records = [b"one", b"", MAGIC * 3, os.urandom(300_000)]
-    framed = [frame_recordio(each) for each in records]
+    framed = [frame_recordio(record) for record in records]
     with feeding(tmp_path, framed, [], framed[::-1]):
         channel = piped(tmp_path)
         with channel.epoch(0) as epoch:
@@ -97,7 +96,7 @@ def test_each_epoch_is_a_fifo_of_its_own(tmp_path: Path) -> None:
 def test_records_may_come_in_any_pieces(tmp_path: Path) -> None:
     """What a writer writes at once has nothing to do with records."""
     records = [b"one", b"two" * 1000, MAGIC]
-    stream = b"".join(frame_recordio(each) for each in records)
+    stream = b"".join(frame_recordio(record) for record in records)
     with (
         feeding(tmp_path, (stream[at : at + 1] for at in range(len(stream)))),
         piped(tmp_path).epoch(0) as epoch,
@@ -180,7 +179,7 @@ def test_an_epoch_is_read_inside_of_its_context(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("waiting", ["for the FIFO", "for a writer", "for data"])
-def test_waiting_ends_when_the_program_is_told_to_stop(tmp_path: Path, waiting: str) -> None:
+def test_waiting_ends_when_the_program_gets_a_request_to_stop(tmp_path: Path, waiting: str) -> None:
     """Whatever a program waits for, SIGTERM ends it."""
     stopping = Stopping()
     if waiting != "for the FIFO":
@@ -202,7 +201,6 @@ def test_waiting_ends_when_the_program_is_told_to_stop(tmp_path: Path, waiting: 
 def test_a_writer_that_comes_and_goes_between_two_looks_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A short epoch may be written after the first read found nobody, and be over before the next look."""
     path = tmp_path / "training_0"
     os.mkfifo(path)
     read = os.read

@@ -57,7 +57,7 @@ def test_the_newest_is_found_again(tmp_path: Path) -> None:
     found = checkpoints.newest()
     assert found is not None
     assert (found.step, content(found)) == (2_000_000_000, "at 2000000000")
-    assert sorted(each.name for each in (tmp_path / "checkpoints").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
         "checkpoint-000000010",
         "checkpoint-2000000000",
     ]
@@ -69,7 +69,7 @@ def test_the_same_step_is_saved_again(tmp_path: Path) -> None:
     for text in ("first", "second", "third"):
         save(checkpoints, 5, text)
     assert content(checkpoints.newest()) == "third"
-    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-000000005-2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000005-2"]
 
 
 def test_a_kill_in_mid_save_leaves_the_one_before(tmp_path: Path) -> None:
@@ -88,7 +88,6 @@ def test_a_kill_in_mid_save_leaves_the_one_before(tmp_path: Path) -> None:
 
 
 def test_a_failure_in_mid_save_leaves_the_one_before(tmp_path: Path) -> None:
-    """What `write` raises comes through, and nothing is left of it: on a full disk, no room is lost."""
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 1, "one")
 
@@ -98,7 +97,7 @@ def test_a_failure_in_mid_save_leaves_the_one_before(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="No space left on device"):
         checkpoints.save(2, full)
-    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-000000001"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000001"]
     assert content(checkpoints.newest()) == "one"
 
 
@@ -130,7 +129,7 @@ def test_a_broken_later_one_goes_when_its_step_is_passed_by_another_course(tmp_p
     checkpoints = Checkpoints(tmp_path, keep=1)
     (save(checkpoints, 7, "seven").folder / "state.json").unlink()
     saved = save(checkpoints, 3, "three")
-    assert [each.name for each in tmp_path.iterdir()] == [saved.folder.name]
+    assert [path.name for path in tmp_path.iterdir()] == [saved.folder.name]
     assert content(checkpoints.newest()) == "three"
 
 

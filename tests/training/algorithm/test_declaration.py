@@ -64,7 +64,7 @@ def test_channels_that_fit_are_let_in() -> None:
     DETECTOR.check([offered(), offered("model", "FastFile", "application/x-model")])
 
 
-def test_every_problem_of_the_channels_is_told() -> None:
+def test_every_problem_of_the_channels_is_reported() -> None:
     """Unknown, missing, and those that come otherwise than declared, in one error."""
     with pytest.raises(InputError) as caught:
         DETECTOR.check([offered("trainng"), offered("model", "Pipe")])
@@ -112,7 +112,6 @@ def test_every_problem_of_the_channels_is_told() -> None:
     ],
 )
 def test_declarations_check_themselves(declare: object, sentence: str) -> None:
-    """What CreateAlgorithm would refuse is told on the line that declares it."""
     assert callable(declare)
     with pytest.raises(DefinitionError) as caught:
         declare()

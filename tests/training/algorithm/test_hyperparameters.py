@@ -103,7 +103,7 @@ def test_wrong_values_say_what_to_write(name: str, text: str, sentence: str) -> 
     assert problems(**{name: text}) == (sentence,)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     """Unknown, wrong and missing ones stand in one error, in one sentence."""
     with pytest.raises(HyperparameterError) as caught:
         DECLARED.read({"lerning_rate": "0.1", "epochs": "many", "zzz": "1"})
@@ -116,7 +116,7 @@ def test_all_problems_are_told_at_once() -> None:
     assert caught.value.exit_code == 2
 
 
-def test_the_seeds_wrong_name_is_mended() -> None:
+def test_the_seeds_wrong_name_is_corrected() -> None:
     """`train_only_top_layer`, as seed 3 has it, is answered with its real name."""
     assert problems(train_only_top_layer="True") == (
         "'train_only_top_layer' is unknown; did you mean train_only_on_top_layer?",
@@ -124,14 +124,16 @@ def test_the_seeds_wrong_name_is_mended() -> None:
 
 
 def test_reserved_names_are_passed_over() -> None:
-    """What SageMaker's SDK and its tuning jobs put there is nobody's mistake."""
     values = read(sagemaker_program='"train.py"', sagemaker_region="us-east-1", _tuning_objective_metric="loss")
     assert values.given == {"label_key"}
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(
-    st.dictionaries(st.one_of(st.sampled_from([each.name for each in DECLARED.hyperparameters]), st.text()), st.text())
+    st.dictionaries(
+        st.one_of(st.sampled_from([hyperparameter.name for hyperparameter in DECLARED.hyperparameters]), st.text()),
+        st.text(),
+    )
 )
 def test_any_strings_are_values_or_one_error(given: dict[str, str]) -> None:
     """Whatever a job gives is read as declared, or refused with HyperparameterError, and with nothing else."""
@@ -150,7 +152,7 @@ def test_any_strings_are_values_or_one_error(given: dict[str, str]) -> None:
     assert values.text("optimizer") in ("adam", "sgd")
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(st.integers(1, 100), st.floats(0, 1), st.text(max_size=100))
 def test_what_the_sdks_write_is_read_back(epochs: int, rate: float, comment: str) -> None:
     """`str` and `json.dumps`, the two ways of the SDKs, are both undone; a text in quotes needs the second."""
@@ -164,7 +166,6 @@ def test_what_the_sdks_write_is_read_back(epochs: int, rate: float, comment: str
 
 
 def test_values_are_asked_for_by_their_type() -> None:
-    """Another type than the declared one is a mistake of the program, and told as one."""
     values = read()
     with pytest.raises(TypeError, match="hyperparameter optimizer is 'adam', expected int"):
         values.integer("optimizer")
@@ -209,7 +210,6 @@ def test_values_are_asked_for_by_their_type() -> None:
     ],
 )
 def test_declarations_check_themselves(declare: object, sentence: str) -> None:
-    """What contradicts itself, or breaks a limit of CreateAlgorithm, is told on the line that declares it."""
     assert callable(declare)
     with pytest.raises(DefinitionError) as caught:
         declare()

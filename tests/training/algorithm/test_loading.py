@@ -1,4 +1,4 @@
-"""A program folder's declaration is found, or it is said in one line why not."""
+"""The declaration of a program folder is loaded, or one line says why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def test_a_declaration_may_import_what_lies_beside_it(tmp_path: Path) -> None:
 
 
 def test_a_program_of_another_language_declares_nothing(tmp_path: Path) -> None:
-    """That is no error, until the declaration is needed."""
     assert find_algorithm(tmp_path) is None
     with pytest.raises(DefinitionError, match=r"there is no algorithm\.py in it"):
         load_algorithm(tmp_path)
@@ -45,7 +44,7 @@ def test_a_program_of_another_language_declares_nothing(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_error_is_told_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
+def test_an_error_is_reported_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
     """One sentence, whatever the file raises."""
     (tmp_path / "algorithm.py").write_text(text)
     with pytest.raises(DefinitionError, match=sentence):

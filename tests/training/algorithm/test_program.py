@@ -23,7 +23,7 @@ ALGORITHM = """
     )
 """
 
-#: Adds 1 to a number an epoch; goes on from its checkpoint; told to stop, it takes its time to save.
+#: Adds 1 to a number an epoch; resumes from its checkpoint; saves slowly when it gets SIGTERM.
 ADDER = (
     ALGORITHM
     + """
@@ -70,10 +70,10 @@ def test_a_job_that_trains_ends_with_0_and_leaves_no_failure(tmp_path: Path) -> 
     code, out, err = whole(program(tmp_path, ADDER), base)
     assert (code, out, err) == (0, "epoch=0;\nepoch=1;\nepoch=2;\nepoch=3;\n", "")
     assert (base / "model" / "total").read_text() == "18"
-    assert [each.name for each in (base / "output").iterdir()] == ["data"]
+    assert [path.name for path in (base / "output").iterdir()] == ["data"]
 
 
-#: Where the body of `failing` stands, and how the sentence about a full disk begins and ends.
+#: The line of the body of `failing`, and how the sentence about a full disk begins and ends.
 PLACE = " (train.py, line 11)"
 FULL = "the disk is full ({}); give the job a larger volume (VolumeSizeInGB), or let it write less"
 
@@ -93,12 +93,11 @@ SENTENCES = {
 
 @pytest.mark.parametrize("body", SENTENCES)
 def test_what_failed_is_one_sentence(tmp_path: Path, body: str) -> None:
-    """The same in the failure file and as the last line of stderr; what nobody expected has its traceback before."""
     base = laid_out(tmp_path / "ml")
     found, _, err = whole(failing(tmp_path, body), base)
-    code, told = SENTENCES[body]
+    code, report = SENTENCES[body]
     assert found == code
-    assert told in failure(base)
+    assert report in failure(base)
     assert "\n" not in failure(base)
     assert err.splitlines()[-1] == failure(base)
     assert ("Traceback" in err) is ("Input" not in body and "exit" not in body)
@@ -108,16 +107,16 @@ def test_a_job_that_cannot_begin_says_why(tmp_path: Path) -> None:
     """Hyperparameters and channels are held against the declaration before `train` is called."""
     file = failing(tmp_path, "raise RuntimeError('called')")
     code, _, err = whole(file, laid_out(tmp_path / "a", hyperparameters={"epoch": "5"}))
-    told = "1 hyperparameter is wrong: 'epoch' is unknown; did you mean epochs?"
-    assert (code, err, failure(tmp_path / "a")) == (2, f"{told}\n", told)
+    report = "1 hyperparameter is wrong: 'epoch' is unknown; did you mean epochs?"
+    assert (code, err, failure(tmp_path / "a")) == (2, f"{report}\n", report)
     code, _, err = whole(file, laid_out(tmp_path / "b", channels={"trainng": {"TrainingInputMode": "File"}}))
-    told = "the channels do not fit adder: channel 'trainng' is unknown; did you mean training?"
-    assert (code, err, failure(tmp_path / "b")) == (2, f"{told}\n", told)
+    report = "the channels do not fit adder: channel 'trainng' is unknown; did you mean training?"
+    assert (code, err, failure(tmp_path / "b")) == (2, f"{report}\n", report)
     (tmp_path / "c").mkdir()
     code, _, err = whole(file, tmp_path / "c")
-    told = failure(tmp_path / "c")
-    assert (code, err) == (2, f"{told}\n")
-    assert told.startswith(f"{tmp_path / 'c/input/config/hyperparameters.json'} is missing; SageMaker writes it")
+    report = failure(tmp_path / "c")
+    assert (code, err) == (2, f"{report}\n")
+    assert report.startswith(f"{tmp_path / 'c/input/config/hyperparameters.json'} is missing; SageMaker writes it")
 
 
 @pytest.mark.parametrize("text", ["é" * 5000, "\\udcff" * 400, "x" * 1024, "x" * 1025])
@@ -133,14 +132,13 @@ def test_the_failure_file_has_what_sagemaker_reads(tmp_path: Path, text: str) ->
     assert err.splitlines()[-1] == found.encode("ascii", "backslashreplace").decode()
 
 
-def test_a_full_volume_has_room_for_the_failure(tmp_path: Path) -> None:
-    """On a volume without a free byte the failure file is written all the same: its room was taken in time."""
+def test_a_full_volume_has_space_for_the_failure(tmp_path: Path) -> None:
     base = tmp_path / "ml"
     base.mkdir()
     file = failing(tmp_path, "(container.model_dir / 'weights').write_bytes(bytes(10**7))")
     alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a small volume")
+        pytest.skip("a small volume cannot be mounted on this machine")
     script = (
         f"mount -t tmpfs -o size=256k tmpfs {base} && cp -r {laid_out(tmp_path / 'given')}/. {base} && "
         f"{sys.executable} {file}; echo $?; df --output=avail {base} | tail -1; cat {base}/output/failure"
@@ -148,13 +146,13 @@ def test_a_full_volume_has_room_for_the_failure(tmp_path: Path) -> None:
     done = subprocess.run(
         [*alone, "sh", "-c", script], capture_output=True, text=True, check=True, env=environment(base), timeout=60
     )
-    code, free, told = done.stdout.split("\n", 2)
+    code, free, report = done.stdout.split("\n", 2)
     assert (code, int(free)) == ("1", 0)
-    assert told == (
+    assert report == (
         "the disk is full ([Errno 28] No space left on device); give the job a larger volume (VolumeSizeInGB), "
         "or let it write less"
     )
-    assert done.stderr.splitlines()[-1] == told
+    assert done.stderr.splitlines()[-1] == report
 
 
 def test_sigterm_saves_a_checkpoint_and_the_next_run_goes_on_from_it(tmp_path: Path) -> None:
@@ -215,8 +213,7 @@ def test_ctrl_c_is_no_failure_of_the_job(tmp_path: Path) -> None:
     assert not (base / "output" / "failure").exists()
 
 
-def test_a_failure_file_that_cannot_be_written_is_told_too(tmp_path: Path) -> None:
-    """The sentence itself still stands at the end of stderr."""
+def test_a_failure_file_that_cannot_be_written_is_reported_too(tmp_path: Path) -> None:
     base = laid_out(tmp_path / "ml")
     (base / "output" / "failure").mkdir(parents=True)
     (base / "output" / "failure" / "x").touch()
@@ -235,7 +232,7 @@ def test_a_named_file_on_a_full_disk_is_named() -> None:
     )
 
 
-def test_the_program_is_told_its_job(tmp_path: Path) -> None:
+def test_the_program_gets_its_job(tmp_path: Path) -> None:
     """The container that `train` gets is the one of this process."""
     base = laid_out(tmp_path / "ml")
     body = "(container.model_dir / 'x').write_text(container.job_name + ' ' + container.resources.current_host)"

@@ -93,7 +93,6 @@ def test_it_pings_answers_and_ends_with_0(tmp_path: Path) -> None:
 
 
 def test_it_listens_at_once_and_is_ready_when_the_model_is_loaded(tmp_path: Path) -> None:
-    """SageMaker wants the port open within 250 ms; until the model is there, pings and requests get 503."""
     with serving_on(tmp_path, go=None) as (port, _):
         for method, path in (("GET", "/ping"), ("POST", "/invocations")):
             status, _, body = asked(port, method, path)
@@ -103,24 +102,23 @@ def test_it_listens_at_once_and_is_ready_when_the_model_is_loaded(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "report"),
     [
         ("InputError('labels.txt is missing')", 2, "labels.txt is missing"),
         ("OSError('no such file')", 1, "cannot load the model: OSError: no such file"),
     ],
 )
 def test_a_model_that_cannot_be_loaded_ends_it_with_one_sentence(
-    tmp_path: Path, error: str, code: int, told: str
+    tmp_path: Path, error: str, code: int, report: str
 ) -> None:
     """Exit code and last line say why, so that SageMaker's log does."""
     with serving_on(tmp_path, go=error) as (_, process):
         _, err = process.communicate(timeout=30)
     assert process.returncode == code
-    assert err.splitlines()[-1] == told
+    assert err.splitlines()[-1] == report
 
 
 def test_sigterm_lets_answers_under_way_end(tmp_path: Path) -> None:
-    """The request in flight is answered, its connection ends, nobody else is let in, and the exit code is 0."""
     with serving_on(tmp_path) as (port, process):
         until(lambda: asked(port, "GET", "/ping")[0] == 200)
         answers: list[tuple[int, dict[str, str], bytes]] = []
@@ -160,7 +158,7 @@ def raising(error: Exception) -> Reply:
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "report"),
     [
         (RefusalError("send one image", status=415), 415, "send one image"),
         (RefusalError("send an image"), 400, "send an image"),
@@ -172,16 +170,14 @@ def raising(error: Exception) -> Reply:
     ],
 )
 def test_errors_are_json_with_one_sentence(
-    error: Exception, status: int, told: str, capsys: pytest.CaptureFixture[str]
+    error: Exception, status: int, report: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who is at fault decides the status; what nobody expected has its traceback in the log."""
     reply = raising(error)
-    assert (reply.status, json.loads(reply.body), reply.content_type) == (status, {"error": told}, "application/json")
-    assert ("Traceback" in capsys.readouterr().err) is ("failed" in told)
+    assert (reply.status, json.loads(reply.body), reply.content_type) == (status, {"error": report}, "application/json")
+    assert ("Traceback" in capsys.readouterr().err) is ("failed" in report)
 
 
 def test_it_listens_everywhere_in_a_container_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SageMaker comes from outside of the container; on a developer's machine nobody comes from outside."""
     monkeypatch.setattr(serving, "OPT_ML", tmp_path)
     assert serving.choose_address({}) == ("0.0.0.0", 8080)
     assert serving.choose_address({"SAGEMAKER_BASE_DIR": "/tmp/ml"}) == ("127.0.0.1", 8080)

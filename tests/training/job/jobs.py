@@ -1,4 +1,4 @@
-"""Jobs for the tests of this room: small programs in real namespaces, and places that misbehave."""
+"""Jobs for these tests: small programs in real namespaces, and stores that fail."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def channel(
 
 @dataclass
 class Ran:
-    """A job that ran, or runs: how it ended, and everything that was told."""
+    """A job that ran, or runs: how it ended, and everything that was reported."""
 
     outcome: Outcome
     model: Path
@@ -73,7 +73,7 @@ class Ran:
 
     def records(self, name: str) -> list[bytes]:
         """The records of a RecordIO file that the program left."""
-        return [bytes(each.payload) for each in split([(self.model / name).read_bytes()], "RecordIO")]
+        return [bytes(record.payload) for record in split([(self.model / name).read_bytes()], "RecordIO")]
 
 
 def trained(
@@ -107,7 +107,7 @@ def trained(
         on_metric=ran.measured.append,
         **{"on_line": ran.lines.append, "on_phase": ran.phases.append, "pack": pack, "stop_seconds": 5.0, **given},
     )
-    assert not [each for each in threading.enumerate() if each.name.startswith("training-feeder")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("training-feeder")]
     return ran
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: there at the start, kept as they appear and at the end, and a job that goes on from them."""
+"""Checkpoints: there at the start, kept as they appear and at the end, and a job that resumes from them."""
 
 import threading
 import time
@@ -121,8 +121,6 @@ def test_a_file_that_is_being_written_is_not_kept_in_half(kept: tuple[Checkpoint
 
 
 def test_what_cannot_be_kept_is_a_note(tmp_path: Path) -> None:
-    """The model is not lost because a checkpoint is; somebody is told."""
-
     class Refusing(Memory):
         def put(self, content: Path | bytes, uri: str) -> None:
             if "checkpoints" in uri:

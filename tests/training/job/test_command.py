@@ -18,7 +18,7 @@ from tritonforge.cli.train_job import job_of
 from tritonforge.errors import TritonForgeError
 from tritonforge.training.job import TrainingJob
 
-#: Keeps what it was given, and tells a metric.
+#: Keeps its input, and writes a metric.
 KEEPING = """
 cat input/data/train_0 > model/pipe
 cp -r input/data/files model/files
@@ -28,7 +28,7 @@ echo 'epoch 1 loss=0.5'; echo 'epoch 2 loss=0.25'
 
 
 def ran(*arguments: Any) -> tuple[int, str, str]:
-    """The command in this process: its exit code, what it printed, and what it told."""
+    """The command in this process: its exit code, what it printed, and what it report."""
     done = CliRunner().invoke(train, list(map(str, arguments)), standalone_mode=False)
     if isinstance(done.exception, TritonForgeError):
         return done.exception.exit_code, done.stdout, str(done.exception)
@@ -48,14 +48,14 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_model_from_flags(tmp_path: Path, data: Path) -> None:
     """Channels in both modes, hyperparameters and metrics; OUTDIR has the archive and its content, and nothing else."""
-    code, told, log = ran(
+    code, report, log = ran(
         program(tmp_path, KEEPING), "--channel", f"train={data}/a.manifest:label,source-ref",
         "--record-wrapper", "None",
         "--channel", f"files={data}/images", "--hyperparameter", "epochs=5", "--metric", "loss=loss=([0-9.]+)",
         "-o", tmp_path / "out", "--format", "json",
     )  # fmt: skip
     assert code == 0, log
-    report = json.loads(told)
+    report = json.loads(report)
     assert (report["state"], report["metrics"], report["failure"]) == ("Completed", {"loss": 0.25}, None)
     assert report["model"] == f"{tmp_path}/out/model.tar.gz"
     assert "epoch 2 loss=0.25" in log
@@ -84,9 +84,9 @@ def test_a_job_from_a_file(tmp_path: Path, data: Path) -> None:
     (tmp_path / "job.json").write_text(json.dumps(request))
     script = "cp input/config/hyperparameters.json model/; ls input/data/files"
     given = ["--job", tmp_path / "job.json", "--hyperparameter", "b=3", "--format", "json"]
-    code, told, log = ran(program(tmp_path, script), *given)
+    code, report, log = ran(program(tmp_path, script), *given)
     assert code == 0, log
-    assert json.loads(told)["model"] == f"{tmp_path}/out/model"
+    assert json.loads(report)["model"] == f"{tmp_path}/out/model"
     assert json.loads((tmp_path / "out/model/hyperparameters.json").read_text()) == {"a": "1", "b": "3"}
     assert not (tmp_path / "out/model.tar.gz").exists()
     assert "1.jpg" in log
@@ -102,10 +102,9 @@ def test_a_job_from_a_file(tmp_path: Path, data: Path) -> None:
     ],
 )
 def test_a_file_that_sagemaker_would_refuse(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
-    """It is held against AWS's own model, and against what that cannot say."""
     (tmp_path / "job.json").write_text(json.dumps(change))
-    code, _, told = ran(program(tmp_path, "true"), "--job", tmp_path / "job.json", "-o", tmp_path / "out")
-    assert (code, sentence in told) == (2, True), told
+    code, _, report = ran(program(tmp_path, "true"), "--job", tmp_path / "job.json", "-o", tmp_path / "out")
+    assert (code, sentence in report) == (2, True), report
     assert not (tmp_path / "out").exists()
 
 
@@ -114,9 +113,9 @@ def test_a_failure_is_one_sentence(tmp_path: Path, data: Path) -> None:
     folder = program(tmp_path, "echo ok > model/old")
     assert ran(folder, "-o", tmp_path / "out")[0] == 0
     program(tmp_path, "echo new > model/old; echo 'The disk is full.' > output/failure; exit 1")
-    code, told, log = ran(folder, "-o", tmp_path / "out", "--format", "json")
+    code, report, log = ran(folder, "-o", tmp_path / "out", "--format", "json")
     assert code == 1
-    assert json.loads(told)["failure"] == "The disk is full."
+    assert json.loads(report)["failure"] == "The disk is full."
     assert log.splitlines()[-1] == "error: The disk is full."
     assert (tmp_path / "out/model/old").read_text() == "ok\n"
 
@@ -134,15 +133,14 @@ def test_a_data_failure_is_one_sentence(tmp_path: Path, data: Path) -> None:
 def test_a_time_limit(tmp_path: Path) -> None:
     """The model so far is kept, and the exit code says that it is not the whole."""
     script = "echo half > model/w; trap 'exit 0' TERM; while true; do sleep 0.02; done"
-    code, told, log = ran(program(tmp_path, script), "-o", tmp_path / "out", "--max-runtime", 1)
+    code, report, log = ran(program(tmp_path, script), "-o", tmp_path / "out", "--max-runtime", 1)
     assert code == 1
-    assert told.startswith("Stopped  program -> ")
+    assert report.startswith("Stopped  program -> ")
     assert "stopped after 1 s" in log
     assert (tmp_path / "out/model/w").read_text() == "half\n"
 
 
 def test_an_interruption_and_the_same_command_again(tmp_path: Path) -> None:
-    """Ctrl-C stops with a checkpoint and exits 130; the same command goes on from it and ends as one run would."""
     command = [Path(sys.executable).with_name("tritonforge"), "train", program(tmp_path, COUNTING), "-o", "out"]
     tool = subprocess.Popen(
         [*map(str, command)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -169,9 +167,9 @@ def test_checkpoints_are_those_of_this_job(tmp_path: Path) -> None:
     folder = program(tmp_path, "ls checkpoints; echo x > checkpoints/x; exit 1")
     given = [folder, "-o", tmp_path / "out"]
     assert ran(*given, "--hyperparameter", "a=1")[0] == 1
-    code, _, told = ran(*given, "--hyperparameter", "a=2")
+    code, _, report = ran(*given, "--hyperparameter", "a=2")
     assert code == 2
-    assert 'its HyperParameters was {"a": "1"}, now it is {"a": "2"}; begin anew (--afresh)' in told
+    assert 'its HyperParameters was {"a": "1"}, now it is {"a": "2"}; begin anew (--afresh)' in report
     code, _, log = ran(*given, "--hyperparameter", "a=1")
     assert (code, "\nx\n" in log) == (1, True)
     code, _, log = ran(*given, "--hyperparameter", "a=2", "--afresh")
@@ -186,7 +184,6 @@ def test_checkpoints_of_ones_own_stay(tmp_path: Path) -> None:
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
-    """The second is told of the first, which goes on."""
     folder = program(tmp_path, "echo begun; while ! test -e checkpoints/go; do sleep 0.02; done; echo x > model/x")
     tool = subprocess.Popen(
         [Path(sys.executable).with_name("tritonforge"), "train", folder, "-o", "out"],
@@ -197,11 +194,11 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
         for line in tool.stdout:
             if line == "begun\n":
                 break
-        code, _, told = ran(folder, "-o", tmp_path / "out")
+        code, _, report = ran(folder, "-o", tmp_path / "out")
         (tmp_path / ".out.train/run/ml/checkpoints/go").touch()
         rest = tool.stdout.read()
     assert (tool.wait(), "Completed" in rest) == (0, True)
-    assert (code, "another run of this job is under way" in told) == (2, True)
+    assert (code, "another run of this job is under way" in report) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from tritonforge.training.job import InstanceGroup, Resources, StoppingCondition
 
 
 def test_the_configuration_is_what_the_guide_says(tmp_path: Path) -> None:
-    """Hyperparameters are strings; the channels and the hosts are told; both spellings of resourceconfig are there."""
     (tmp_path / "in").write_bytes(b"x")
     ran = trained(
         tmp_path,

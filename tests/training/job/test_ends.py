@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 from tests.training.job.jobs import Memory, channel, trained
 from tritonforge.training.job import MetricDefinition, Output, StoppingCondition
 
-#: Saves what it has when it is told to stop.
+#: Saves its state at SIGTERM.
 SAVING = "trap 'echo saved > model/weights; exit 0' TERM; echo begun; while true; do sleep 0.02; done"
 STUBBORN = "trap '' TERM; echo half > model/weights; echo begun; while true; do sleep 0.02; done"
 
@@ -26,7 +26,7 @@ def members(archive: str | None) -> list[str]:
     """The files of an archive."""
     assert archive is not None
     with tarfile.open(archive) as file:
-        return sorted(each.name.removeprefix("./") for each in file if each.isfile())
+        return sorted(member.name.removeprefix("./") for member in file if member.isfile())
 
 
 def test_a_job_that_completes_leaves_its_model_and_output(tmp_path: Path) -> None:
@@ -48,8 +48,7 @@ def test_a_model_may_go_as_files(tmp_path: Path) -> None:
     assert place.objects == {"s3://b/out/job/output/model/1/w": b"x\n"}
 
 
-def test_no_model_is_told(tmp_path: Path) -> None:
-    """A program that leaves nothing completes, and somebody should know."""
+def test_no_model_is_reported(tmp_path: Path) -> None:
     ran = trained(tmp_path, "true")
     assert (ran.outcome.state, ran.outcome.artifact) == ("Completed", None)
     assert "nothing in /opt/ml/model" in ran.outcome.notes[0]
@@ -69,7 +68,6 @@ def test_no_model_is_told(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_program_that_fails_says_why(tmp_path: Path, script: str, code: int, sentence: str) -> None:
-    """The failure file's first 1024 characters; where there is none, how it ended. No link of it is followed."""
     import re
 
     ran = trained(tmp_path, script)
@@ -102,7 +100,6 @@ def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 
 def test_who_cannot_wait_kills(tmp_path: Path) -> None:
-    """With ``kill`` a program that is told to stop gets no more time, and its model is not kept."""
     stop, kill = threading.Event(), threading.Event()
 
     def phase(name: str) -> None:
@@ -148,7 +145,6 @@ def test_a_stop_just_before_the_program_starts(tmp_path: Path) -> None:
 
 
 def test_metrics_are_read_off_the_log(tmp_path: Path) -> None:
-    """Every match of every definition, with the time of its line; what is no number is passed over."""
     definitions = (
         MetricDefinition(name="loss", regex=r"loss=([0-9\.]+)."),
         MetricDefinition(name="rate", regex="rate=(\\S+)"),
@@ -157,19 +153,17 @@ def test_metrics_are_read_off_the_log(tmp_path: Path) -> None:
     before = time.time()
     script = "echo 'epoch 1 loss=0.5, rate=1e-3 loss=0.4,'; echo 'loss=0.25, rate=none' >&2"
     ran = trained(tmp_path, script, algorithm={"metric_definitions": definitions})
-    assert [(each.name, each.value) for each in ran.measured] == [
+    assert [(metric.name, metric.value) for metric in ran.measured] == [
         ("loss", 0.5),
         ("loss", 0.4),
         ("rate", 0.001),
         ("loss", 0.25),
     ]
-    assert {name: each.value for name, each in ran.outcome.metrics.items()} == {"loss": 0.25, "rate": 0.001}
-    assert all(before <= each.seconds <= time.time() for each in ran.measured)
+    assert {name: metric.value for name, metric in ran.outcome.metrics.items()} == {"loss": 0.25, "rate": 0.001}
+    assert all(before <= metric.seconds <= time.time() for metric in ran.measured)
 
 
 def test_an_error_of_who_listens_is_raised_and_the_program_ends(tmp_path: Path) -> None:
-    """What a callback raises comes out of `run`; nothing goes on."""
-
     def line(_: str) -> None:
         raise RuntimeError("enough")
 
@@ -180,13 +174,13 @@ def test_an_error_of_who_listens_is_raised_and_the_program_ends(tmp_path: Path) 
 def running(mark: str) -> list[str]:
     """The processes whose command line has a mark in it."""
     found = []
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            command = each.read_bytes()
+            command = path.read_bytes()
         except OSError:
             continue
-        if mark.encode() in command and str(os.getpid()) not in each.parts:
-            found.append(each.parent.name)
+        if mark.encode() in command and str(os.getpid()) not in path.parts:
+            found.append(path.parent.name)
     return found
 
 

@@ -15,7 +15,7 @@ from tritonforge.transform import StoreError
 
 #: A program that reads an epoch, and takes what breaks for a fault of its own.
 READER = """
-trap 'echo told to stop; echo secondary > output/failure; exit 3' TERM
+trap 'echo stopping; echo secondary > output/failure; exit 3' TERM
 cat input/data/train_0 > model/0
 sleep 20 & wait
 """
@@ -34,7 +34,7 @@ def failure(folder: Path, place: Memory, *, script: str = READER, **members: Any
     return ran.outcome.failure
 
 
-def test_a_missing_picture_is_the_sentence_and_the_program_is_told(tmp_path: Path) -> None:
+def test_a_missing_picture_is_the_sentence_and_the_program_is_reported(tmp_path: Path) -> None:
     """Everything before it was given out; the program gets SIGTERM, and its own sentence is not the job's."""
     place = Memory({"s3://b/m": MANIFEST, "s3://b/1.jpg": b"one"})
     ran = trained(
@@ -45,7 +45,7 @@ def test_a_missing_picture_is_the_sentence_and_the_program_is_told(tmp_path: Pat
         "ClientError: channel train: s3://b/m: line 2: s3://b/2.jpg: there is no such object"
     )
     assert (ran.outcome.state, ran.outcome.exit_code) == ("Failed", 3)
-    assert ran.lines == ["told to stop"]
+    assert ran.lines == ["stopping"]
     assert ran.records("0") == [b"one", b"1"]
 
 
@@ -60,7 +60,6 @@ def test_everything_before_a_fault_is_given_out(tmp_path: Path) -> None:
 
 
 def test_a_program_that_ends_well_on_a_broken_channel_has_failed_all_the_same(tmp_path: Path) -> None:
-    """The end of a pipe that broke looks like the end of an epoch; the job knows better."""
     place = Memory({"s3://b/m": MANIFEST, "s3://b/1.jpg": b"one"})
     script = "trap 'exit 0' TERM; cat input/data/train_0 > model/0; exit 0"
     assert failure(tmp_path, place, script=script).endswith("line 2: s3://b/2.jpg: there is no such object")
@@ -75,7 +74,7 @@ def test_a_program_that_ends_well_on_a_broken_channel_has_failed_all_the_same(tm
         (b'[{"prefix":"s3://b/"},"1.jpg"]\n', "is this a classic manifest?"),
     ],
 )
-def test_a_manifest_that_is_wrong_is_told_before_the_program_starts(
+def test_a_manifest_that_is_wrong_is_reported_before_the_program_starts(
     tmp_path: Path, manifest: bytes, sentence: str
 ) -> None:
     """Every line is looked at first: the last one costs no hour of training."""
@@ -91,7 +90,6 @@ def test_a_missing_manifest_names_itself(tmp_path: Path) -> None:
 
 
 def test_damaged_gzip_names_its_object(tmp_path: Path) -> None:
-    """A compressed object that was cut off is told with its address."""
     place = Memory({"s3://b/m/a": gzip.compress(b"content")[:-4]})
     found = failure(tmp_path, place, names=(), compression_type="Gzip")
     assert found.startswith("ClientError: channel train: s3://b/m/a: the gzip stream ends")
@@ -123,7 +121,7 @@ def test_a_read_that_is_cut_off_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["Pipe", "File"])
-def test_an_object_that_stays_short_is_told(tmp_path: Path, mode: str) -> None:
+def test_an_object_that_stays_short_is_reported(tmp_path: Path, mode: str) -> None:
     """What was listed with more bytes than can be read is a fault, and no shorter object."""
 
     class Short(Memory):
@@ -144,8 +142,7 @@ def test_a_reader_that_left_never_misses_what_is_not_there(tmp_path: Path) -> No
     assert ran.outcome.state == "Completed", ran.outcome.failure
 
 
-def test_nothing_below_a_prefix_is_told(tmp_path: Path) -> None:
-    """An empty prefix is a fault in both modes; S3's mark of a folder is no object."""
+def test_nothing_below_a_prefix_is_reported(tmp_path: Path) -> None:
     place = Memory({"s3://b/in/": b""})
     for mode in ("Pipe", "File"):
         (tmp_path / mode).mkdir()
@@ -162,15 +159,14 @@ def test_nothing_below_a_prefix_is_told(tmp_path: Path) -> None:
         (["x" * 300], "longer than a file's name may be"),
     ],
 )
-def test_keys_that_no_files_can_have_are_told(tmp_path: Path, keys: list[str], sentence: str) -> None:
+def test_keys_that_no_files_can_have_are_reported(tmp_path: Path, keys: list[str], sentence: str) -> None:
     """In File mode a key becomes a path below the channel's folder, and nowhere else."""
     place = Memory({f"s3://b/in/{key}": b"x" for key in keys})
     ran = trained(tmp_path, READER, channel("s3://b/in/", mode="File"), store=place)
     assert sentence in ran.outcome.failure
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    """Where the copies have no room the sentence says so, with the file."""
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     place = Memory({"s3://b/in/a": bytes(2 << 20)})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
@@ -182,7 +178,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     assert "File too large" in ran.outcome.failure
 
 
-def test_a_store_that_takes_no_output_is_told_at_once(tmp_path: Path) -> None:
+def test_a_store_that_takes_no_output_is_reported_at_once(tmp_path: Path) -> None:
     """Hours of training are not lost to a bucket that was never there."""
 
     class Closed(Memory):
@@ -232,7 +228,6 @@ def test_what_is_wrong_or_cannot_be_done_here_is_refused(tmp_path: Path, job: di
 
 
 def test_a_folder_without_a_program_is_refused(tmp_path: Path) -> None:
-    """A train that is not executable is no program."""
     from tests.training.job import jobs
 
     made = jobs.program(tmp_path, "true")

@@ -106,12 +106,12 @@ def test_a_reader_may_leave_an_epoch_early(tmp_path: Path) -> None:
     """
     ran = trained(tmp_path, script, channel(tmp_path / "large"), channel(tmp_path / "small", "validation"))
     assert ran.outcome.state == "Completed"
-    assert [each.strip() for each in ran.lines] == ["100"] * 3
+    assert [line.strip() for line in ran.lines] == ["100"] * 3
     assert (ran.model / "validation").read_bytes() == b"small"
     assert (ran.model / "tail").read_bytes() == b"end"
 
 
-def test_epochs_that_nobody_opens_keep_nobody(tmp_path: Path) -> None:
+def test_epochs_that_are_not_opened_do_not_wait(tmp_path: Path) -> None:
     """A program that never reads a channel ends, and the job with it."""
     (tmp_path / "in").write_bytes(b"x")
     ran = trained(tmp_path, "ls input/data > model/list", channel(tmp_path / "in"))
@@ -150,7 +150,7 @@ def test_a_far_store_is_read_ahead_in_order(tmp_path: Path) -> None:
     place = Slow({f"s3://b/in/{number:03}": f"{number:03}".encode() for number in range(60)})
     one = channel("s3://b/in/")
     ran = trained(tmp_path, "cat input/data/train_0 > model/0", one, store=SchemeStore(lambda: place))
-    assert (ran.model / "0").read_bytes() == b"".join(place.objects[f"s3://b/in/{each:03}"] for each in range(60))
+    assert (ran.model / "0").read_bytes() == b"".join(place.objects[f"s3://b/in/{number:03}"] for number in range(60))
     assert place.most > 2
 
 

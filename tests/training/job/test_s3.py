@@ -14,7 +14,7 @@ from tritonforge.sagemaker.client import Session
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Session]:
-    """An empty bucket called data, and nobody's credentials for it."""
+    """An empty bucket called data, and invalid credentials for it."""
     for name, value in (
         ("AWS_ACCESS_KEY_ID", "testing"),
         ("AWS_SECRET_ACCESS_KEY", "testing-secret"),
@@ -55,12 +55,12 @@ def test_from_s3_to_s3(tmp_path: Path, s3: Session) -> None:
         "--channel", "files=s3://data/images/", "--record-wrapper", "None",
         "--checkpoints", "s3://data/checkpoints", "-o", "s3://data/models", "--format", "json",
     ]  # fmt: skip
-    code, told, log = ran(*given)
+    code, report, log = ran(*given)
     assert code == 0, log
-    report = json.loads(told)
+    report = json.loads(report)
     assert report["model"] == f"s3://data/models/{report['job']}/output/model.tar.gz"
     found = s3.call("s3", "ListObjectsV2", Bucket="data", Prefix="models/")["Contents"]
-    assert [each["Key"] for each in found] == [report["model"].removeprefix("s3://data/")]
+    assert [entry["Key"] for entry in found] == [report["model"].removeprefix("s3://data/")]
     assert "<7>" in log
     assert "again" not in log
     assert "again" in ran(*given)[2]

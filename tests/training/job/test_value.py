@@ -62,7 +62,7 @@ def channel(**members: Any) -> dict[str, Any]:
 
 
 def problems(request: dict[str, Any]) -> list[str]:
-    """What is said against a request."""
+    """The problems of a request."""
     return list(TrainingJob.from_request(request).problems())
 
 
@@ -70,8 +70,10 @@ def values(shape: Any) -> st.SearchStrategy[Any]:
     """Values of a shape of the service model, also such as its patterns forbid."""
     kind = shape.type_name
     if kind == "structure":
-        required = {name: values(each) for name, each in shape.members.items() if name in shape.required_members}
-        optional = {name: values(each) for name, each in shape.members.items() if name not in shape.required_members}
+        required = {name: values(member) for name, member in shape.members.items() if name in shape.required_members}
+        optional = {
+            name: values(member) for name, member in shape.members.items() if name not in shape.required_members
+        }
         return st.fixed_dictionaries(required, optional=optional)
     if kind == "list":
         return st.lists(values(shape.member), max_size=2)
@@ -92,7 +94,7 @@ def test_every_request_goes_through_the_value_unchanged(request: dict[str, Any])
     TrainingJob.from_request(request).problems()
 
 
-def test_the_seeds_request_is_typed_and_nothing_is_said_against_it() -> None:
+def test_the_seeds_request_is_typed_and_is_accepted() -> None:
     """Seed 4's channels are values with their attributes in order."""
     job = TrainingJob.from_request(SEED)
     assert job.problems() == ()
@@ -193,11 +195,11 @@ AUGMENTED = {"S3DataType": "AugmentedManifestFile"}
 )  # fmt: skip
 def test_what_the_schema_cannot_say_is_found(request_: dict[str, Any], sentence: str) -> None:
     """One change to a right request gives its sentence."""
-    assert any(sentence in each for each in problems(request_)), problems(request_)
+    assert any(sentence in problem for problem in problems(request_)), problems(request_)
 
 
-def test_all_problems_are_told_with_their_channel() -> None:
+def test_all_problems_are_reported_with_their_channel() -> None:
     """Two channels with two problems each give four sentences that name them."""
     bad = channel(CompressionType="Gzip", RecordWrapperType="RecordIO")["InputDataConfig"][0]
     found = problems(changed(InputDataConfig=[bad, {**bad, "ChannelName": "validation"}]))
-    assert [each.partition(":")[0] for each in found] == ["channel train"] * 2 + ["channel validation"] * 2
+    assert [problem.partition(":")[0] for problem in found] == ["channel train"] * 2 + ["channel validation"] * 2

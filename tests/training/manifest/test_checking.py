@@ -29,7 +29,7 @@ METADATA = f"{CAR_LABEL}-metadata"
 
 def problems(line: dict[str, Any], **options: Any) -> list[tuple[str, str]]:
     """The attribute and the sentence of each problem of a line."""
-    return [(each.attribute, each.what) for each in check_line(parse_line(text(line)[:-1], 1), **options)]
+    return [(problem.attribute, problem.what) for problem in check_line(parse_line(text(line)[:-1], 1), **options)]
 
 
 @pytest.mark.parametrize("line", ALL)
@@ -39,7 +39,6 @@ def test_what_ground_truth_writes_is_right(line: dict[str, Any]) -> None:
 
 
 def test_labels_are_known_by_their_type_and_boxes_by_their_shape() -> None:
-    """The metadata tell; without them, a number may be anything, and boxes look like boxes."""
     found = {
         name: classify_label(parse_line(text(line)), name)
         for line in ALL[:5]
@@ -164,7 +163,6 @@ def test_other_labels_that_are_wrong(line: dict[str, Any], attribute: str, what:
     ],
 )
 def test_colours_that_are_wrong(entry: dict[str, Any], what: str) -> None:
-    """A mask's colours tell its classes."""
     line = copy.deepcopy(SEGMENTS)
     line["city-streets-ref-metadata"]["internal-color-map"]["1"] = entry
     assert problems(line) == [("city-streets-ref", f"internal-color-map.1: {what}")]
@@ -190,7 +188,6 @@ def test_paths_are_references_where_they_are_allowed() -> None:
 
 
 def test_all_problems_are_found_and_what_is_in_it_is_counted() -> None:
-    """The first hides none: broken lines, boxes, names that two lines tell differently, a label that a job asks for."""
     bus = cars(lambda b, m: m.update({"class-map": {"0": "bus"}}))
     outside = cars(lambda b, m: (b["annotations"][0].update(left=-1), b["annotations"][1].update(width=0)))
     data = [text(CARS), b"{\n", text(outside, {"source-ref": "s3://b/unlabelled"}), text(bus)]
@@ -209,7 +206,6 @@ def test_all_problems_are_found_and_what_is_in_it_is_counted() -> None:
 
 
 def test_an_empty_manifest_is_a_problem() -> None:
-    """No line at all is no training data."""
     assert list(ManifestCheck([])) == [Problem(None, "", "the manifest is empty")]
 
 
@@ -243,15 +239,14 @@ def test_classes_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_line_that_is_too_long_ends_the_check() -> None:
-    """And is told, as the last problem."""
     found = list(ManifestCheck([b"{\n", b"x" * 300, b"\n", text(CARS)], longest=200))
-    assert [each.line for each in found] == [1, 2]
+    assert [problem.line for problem in found] == [1, 2]
     assert found[1].what == "the line is longer than 200 bytes; nothing after it was read"
 
 
 TYPES = [SPECIES["species-metadata"]["type"], THINGS["things-metadata"]["type"]]
 TYPES += [CARS[METADATA]["type"], SEGMENTS["city-streets-ref-metadata"]["type"]]
-told = st.builds(
+report = st.builds(
     lambda kind, rest: {"type": kind, **rest},
     st.sampled_from(TYPES),
     st.dictionaries(
@@ -262,9 +257,8 @@ shaped = st.dictionaries(st.sampled_from(["image_size", "annotations"]), values)
 names = st.sampled_from(["b", "b-metadata", "c", "c-metadata", "x-ref", "x-ref-metadata"])
 
 
-@given(st.dictionaries(names, values | told | shaped))
+@given(st.dictionaries(names, values | report | shaped))
 def test_any_line_is_checked_without_an_error(attributes: dict[str, Any]) -> None:
-    """Whatever stands where a label or its metadata should."""
     for problem in ManifestCheck([text(attributes)]):
         assert problem.line == 1
         assert problem.what

@@ -77,10 +77,9 @@ KEY = "is not a key; expected the rest of an address"
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 5, 4096])
 def test_all_problems_with_their_lines(lines: list[str], problems: list[tuple[Any, ...]], size: int) -> None:
-    """Whatever the pieces are that it comes in; element n stands on line n + 1 here."""
     data = ("[\n" + ",\n".join(lines) + "\n]").encode()
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    assert list(check_classic_manifest(pieces)) == [Problem(*each) for each in problems]
+    assert list(check_classic_manifest(pieces)) == [Problem(*problem) for problem in problems]
 
 
 def test_a_prefix_may_be_a_folder_of_this_machine_where_that_is_allowed() -> None:

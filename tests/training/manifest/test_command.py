@@ -48,7 +48,7 @@ def test_a_good_manifest_is_summed_up(run: Run, cars: Path) -> None:
 
 def test_the_most_frequent_classes_are_summed_up(run: Run, tmp_path: Path) -> None:
     """A dozen, and how many more there are; those without a name by their number."""
-    boxes = [{"class_id": each % 15, "left": 1, "top": 1, "width": 1, "height": 1} for each in range(29)]
+    boxes = [{"class_id": number % 15, "left": 1, "top": 1, "width": 1, "height": 1} for number in range(29)]
     line = {"source-ref": "s3://b/x", "b": {"image_size": [{"width": 9, "height": 9}], "annotations": boxes}}
     (tmp_path / "m").write_bytes(text(line))
     assert "boxes on 1 line (0 2, 1 2, 2 2, " in run("check", tmp_path / "m")[1]
@@ -97,15 +97,15 @@ def test_the_report_for_machines(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "m"
     path.write_bytes(text(bad_line(), THINGS))
     code, out, _ = run("check", path, "--format", "json")
-    told = json.loads(out)
-    assert (code, told["form"], told["lines"], told["problems"]) == (1, "augmented", 2, 2)
-    assert told["listed"][1] == {
+    report = json.loads(out)
+    assert (code, report["form"], report["lines"], report["problems"]) == (1, "augmented", 2, 2)
+    assert report["listed"][1] == {
         "path": str(path),
         "line": 1,
         "attribute": CAR_LABEL,
         "what": "annotations[2]: the box is empty: 61 x 0 pixels",
     }
-    assert told["labels"]["things"]["classes"]["8"] == {"name": "clothing", "count": 1}
+    assert report["labels"]["things"]["classes"]["8"] == {"name": "clothing", "count": 1}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_what_is_wrong_ends_a_conversion_and_nothing_is_written(run: Run, tmp_pa
     code, _, err = run("convert", path, "--to", "augmented", "-o", target)
     assert code == 2
     assert f"error: {path}:2: the line is not JSON" in err
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["m", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "out"]
     assert target.read_bytes() == b"kept"
     code, _, err = run("convert", path, "--to", "augmented", "-o", tmp_path / "none" / "x")
     assert code == 2
@@ -193,16 +193,15 @@ def test_what_is_wrong_ends_a_conversion_and_nothing_is_written(run: Run, tmp_pa
 
 
 def test_lines_without_the_label_are_counted(run: Run, cars: Path, tmp_path: Path) -> None:
-    """An image that nobody labelled is no image without objects."""
     code, out, err = run("convert", cars, "--to", "detector", "-o", tmp_path / "d", "--format", "json")
-    told = json.loads(out)
-    assert (code, told["images"], told["boxes"], told["left_out"], told["classes"]) == (0, 1, 4, 1, [0])
+    report = json.loads(out)
+    assert (code, report["images"], report["boxes"], report["left_out"], report["classes"]) == (0, 1, 4, 1, [0])
     assert "note: skipped: 1 line without the label" in err
     code, _, err = run("convert", cars, "--to", "annotations", "-o", tmp_path / "a", "--label", "other")
     assert (code, "no line has the label other" in err) == (2, True)
 
 
-def test_a_full_disk_is_told_with_the_file_that_it_would_be(
+def test_a_full_disk_is_reported_with_the_file_that_it_would_be(
     run: Run, cars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it is full at once or at the end; exit code 1, and nothing is left."""
@@ -212,11 +211,11 @@ def test_a_full_disk_is_told_with_the_file_that_it_would_be(
         raise full
 
     options = ("--train", tmp_path / "t", "--validation", tmp_path / "v", "--fraction", "0")
-    told = f"error: {tmp_path / 't'}: cannot write: No space left on device"
+    report = f"error: {tmp_path / 't'}: cannot write: No space left on device"
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "fsync", no_space)
         code, _, err = run("convert", cars, "--to", "augmented", "-o", tmp_path / "t")
-    assert (code, told in err) == (1, True)
+    assert (code, report in err) == (1, True)
     write = files.os.fdopen
 
     def small(handle: int, mode: str) -> Any:
@@ -225,8 +224,8 @@ def test_a_full_disk_is_told_with_the_file_that_it_would_be(
 
     monkeypatch.setattr(files.os, "fdopen", small)
     code, _, err = run("split", cars, *options)
-    assert (code, told in err) == (1, True)
-    assert [each.name for each in tmp_path.iterdir()] == [cars.name]
+    assert (code, report in err) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == [cars.name]
 
 
 def test_notes_of_the_detectors_format(run: Run, tmp_path: Path) -> None:
@@ -324,11 +323,11 @@ def test_a_split_keeps_every_line_as_it_was(run: Run, tmp_path: Path) -> None:
     assert set(validation.read_bytes().splitlines()) == set(sides[1]) & set(lines[::2])
     options = ("--format", "json", "--seed", "5", "--fraction", "0.02")
     code, out, err = run("split", manifest, "--train", train, "--validation", validation, *options)
-    told = json.loads(out)
-    assert (told["train"] + told["validation"], told["asked"]) == (40, 0.02)
-    assert told["fraction"] == told["validation"] / 40
-    assert set(told["on_one_side_only"]) <= {"b: class 0", "b: class 1"}
-    assert all(each in err for each in told["on_one_side_only"])
+    report = json.loads(out)
+    assert (report["train"] + report["validation"], report["asked"]) == (40, 0.02)
+    assert report["fraction"] == report["validation"] / 40
+    assert set(report["on_one_side_only"]) <= {"b: class 0", "b: class 1"}
+    assert all(label in err for label in report["on_one_side_only"])
     train.write_bytes(b"\n".join(lines[:2]))
     for number, seed in enumerate(("0", "1", "2", "3", "4", "5", "6", "7")):
         files = (tmp_path / f"t{number}", tmp_path / f"v{number}")
@@ -350,7 +349,7 @@ def test_a_split_without_what_it_goes_by(run: Run, tmp_path: Path) -> None:
     code, _, err = run("split", tmp_path / "m", *options)
     assert code == 2
     assert f"error: {tmp_path / 'm'}:2: source-ref: the line does not have it" in err
-    assert [each.name for each in tmp_path.iterdir()] == ["m"]
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 def test_names_of_classes_from_any_file(run: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Contact sheets: the boxes are where they belong, in their class's colour, and what cannot be shown is told."""
+"""Contact sheets: the boxes are where they belong, in their class's colour, and what cannot be shown is reported."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_boxes_are_drawn_where_they_are() -> None:
     origin = found(page, GREY)
     assert (left - origin[0], right - origin[0]) == (100, 299)
     assert bottom - origin[1] == 249
-    assert top - origin[1] == 150 - 18  # the class stands above the box
+    assert top - origin[1] == 150 - 18  # the class is above the box
     assert page.getpixel((left + 100, bottom - 50)) == GREY
 
 
@@ -76,7 +76,6 @@ def test_classes_that_stand_close_are_written_beside_each_other() -> None:
 
 
 def test_a_picture_that_is_no_picture_is_shown_as_such() -> None:
-    """Missing, cut off, of another kind: each is told, none ends the work."""
     cut = picture(64, 64, "JPEG")
     shots = [
         SheetImage("good", data=picture(64, 64)),
@@ -95,7 +94,6 @@ def test_a_picture_that_is_no_picture_is_shown_as_such() -> None:
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture of more pixels than Pillow thinks right is told, and not decoded."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
     sheet = draw_sheet(
         [SheetImage("a", data=picture(400, 400)), SheetImage("b", data=picture(500, 500))], title="t", names={}
@@ -104,7 +102,7 @@ def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all("decompression bomb" in what for _, what in sheet.faults)
 
 
-def test_a_size_that_the_label_tells_wrong_is_told() -> None:
+def test_a_wrong_size_in_the_label_is_reported() -> None:
     """The picture is shown all the same."""
     sheet, _ = drawn(SheetImage("a", data=picture(50, 40), size=ImageSize(40, 50)))
     assert sheet.shown == 1

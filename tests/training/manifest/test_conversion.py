@@ -238,7 +238,7 @@ def test_names_of_images() -> None:
     """Below their folder; two images of one name, and one elsewhere, are refused."""
     boxes = Boxes(ImageSize(1, 1))
     two = [LabelledImage("s3://b/x/a.jpg", boxes), LabelledImage("s3://b/y/a.jpg", boxes)]
-    assert [each["file_name"] for each in build_annotations(two, folder="s3://b/")["images"]] == [
+    assert [image["file_name"] for image in build_annotations(two, folder="s3://b/")["images"]] == [
         "x/a.jpg",
         "y/a.jpg",
     ]
@@ -263,7 +263,6 @@ def test_gaps_of_classes() -> None:
 
 
 def test_a_sum_of_parts_of_pixels_may_be_off_by_rounding() -> None:
-    """3 and 7 tenths of 640 are more than 640 in binary; a thousandth of a pixel outside is told."""
     value: dict[str, Any] = {"file": "a", "image_size": [{"width": 640, "height": 640, "depth": 1}]}
     left, width = 3 * 0.1 * 640, 7 * 0.1 * 640
     value["annotations"] = [{"class_id": 0, "left": left, "top": left, "width": width, "height": width}]

@@ -1,4 +1,4 @@
-"""Data sets as people name them: folders, empty names, files that are no text, and folders that are not there."""
+"""Data sets as people name them: folders, empty names, files that are not text, and folders that are not there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ def folder(run: Run, tmp_path: Path) -> Path:
 
 
 def test_a_folder_with_annotations_is_the_data_set_of_that_file(run: Run, folder: Path) -> None:
-    """Its images are looked for in images/; a folder of documents beside it stays one when that is said."""
     code, out, _ = run("check", folder, "--objects")
     assert (code, out) == (0, f"{folder / 'annotations.json'}: no problems\n")
     png = folder / "sheet.png"
@@ -35,8 +34,8 @@ def test_a_folder_with_annotations_is_the_data_set_of_that_file(run: Run, folder
 
 def test_images_beside_annotations_are_found_where_there_is_no_folder_of_them(run: Run, folder: Path) -> None:
     """Names are then paths from the file on."""
-    for each in (folder / "images").iterdir():
-        each.rename(folder / each.name)
+    for path in (folder / "images").iterdir():
+        path.rename(folder / path.name)
     (folder / "images").rmdir()
     assert run("check", folder / "annotations.json", "--objects")[0] == 0
 
@@ -57,7 +56,6 @@ def test_an_empty_name_is_not_this_folder(run: Run) -> None:
 
 
 def test_a_folder_of_copies_that_is_not_there(run: Run, folder: Path) -> None:
-    """Is told once, before anything is read; nor is one passed over that nothing looks at."""
     manifest, png = folder / "b.manifest", folder / "sheet.png"
     code, _, err = run("show", manifest, "-o", png, "--images", folder / "none")
     assert (code, f"--images {folder / 'none'}: directory not found" in err) == (2, True)
@@ -66,7 +64,7 @@ def test_a_folder_of_copies_that_is_not_there(run: Run, folder: Path) -> None:
     assert not png.exists()
 
 
-def test_a_label_that_no_line_has_is_told(run: Run, folder: Path) -> None:
+def test_a_label_that_no_line_has_is_reported(run: Run, folder: Path) -> None:
     """With those that they have; the pictures are shown all the same."""
     manifest, png = folder / "b.manifest", folder / "sheet.png"
     code, out, err = run("show", manifest, "-o", png, "--images", folder, "--label", "boxes")
@@ -74,8 +72,7 @@ def test_a_label_that_no_line_has_is_told(run: Run, folder: Path) -> None:
     assert f"note: {manifest}: boxes: none of these lines has this label; they have b" in err
 
 
-def test_a_font_that_is_none_is_told_before_pictures_are_fetched(run: Run, folder: Path) -> None:
-    """It is the caller's to mend."""
+def test_a_font_that_is_none_is_reported_before_pictures_are_fetched(run: Run, folder: Path) -> None:
     manifest, png = folder / "b.manifest", folder / "sheet.png"
     code, _, err = run("show", manifest, "-o", png, "--images", folder, "--font", manifest)
     assert code == 2

@@ -31,7 +31,7 @@ def test_lines_are_read_whatever_the_pieces(size: int) -> None:
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     lines = list(read_lines(pieces))
     assert [line.number for line in lines] == list(range(1, len(ALL) + 1))
-    assert [list(line.attributes.items()) for line in lines] == [list(each.items()) for each in ALL]
+    assert [list(line.attributes.items()) for line in lines] == [list(line.items()) for line in ALL]
     assert b"".join(line.text + b"\n" for line in lines) == data + b"\n"
 
 
@@ -87,7 +87,6 @@ def test_a_manifest_is_never_held_whole() -> None:
     ],
 )
 def test_damage_is_one_error_after_what_came_before(bad: bytes, what: str) -> None:
-    """It has the number of its line, is the caller's to mend, and says what."""
     found = read_lines([text(CARS), bad + b"\n", text(SPECIES)])
     assert next(found).attributes == CARS
     with pytest.raises(ManifestError) as error:
@@ -133,7 +132,7 @@ def test_any_object_survives_a_round_trip(attributes: dict[str, Any]) -> None:
     (again,) = read_lines([line.to_bytes()])
     assert again == line
     assert list(again.attributes) == list(attributes)
-    assert json.dumps(again.attributes) == json.dumps(attributes)  # which tells 1 from 1.0 and True
+    assert json.dumps(again.attributes) == json.dumps(attributes)  # which distinguishes 1, 1.0 and True
 
 
 @given(st.binary(max_size=300) | st.text(max_size=100).map(lambda each: ('{"a":"' + each).encode("utf-8", "replace")))

@@ -68,7 +68,6 @@ def test_a_reference_must_be_an_address(value: str) -> None:
 
 
 def test_the_names_of_a_job_are_checked() -> None:
-    """1 to 16 names of 1 to 256 characters, and no single text in place of a list."""
     assert check_attribute_names(["a" * 256] * 16) == ("a" * 256,) * 16
     for wrong in ([], ["a"] * 17, [""], ["a" * 257], ["a\nb"], "source-ref"):
         with pytest.raises(DefinitionError, match="AttributeNames"):

@@ -1,4 +1,4 @@
-"""`tritonforge manifest show`: pictures from here and from S3, and what cannot be shown told."""
+"""`tritonforge manifest show`: pictures from here and from S3, and what cannot be shown report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_sheet_of_every_form(run: Run, tmp_path: Path) -> None:
         assert (code, out) == (0, f"{png}: 2 of 2 images\n"), err
 
 
-def test_pictures_that_cannot_be_shown_are_told(run: Run, tmp_path: Path) -> None:
+def test_pictures_that_cannot_be_shown_are_reported(run: Run, tmp_path: Path) -> None:
     """Missing, cut off, a broken line, a wrong label: exit code 0 as long as one is shown, and 1 without any."""
     manifest, png = images(tmp_path, 4), tmp_path / "sheet.png"
     (tmp_path / "images/1.png").unlink()
@@ -60,8 +60,8 @@ def test_pictures_that_cannot_be_shown_are_told(run: Run, tmp_path: Path) -> Non
     assert f"note: {manifest}:1: b: annotations[0]: the box reaches to x=103, outside the image, which is 64" in err
     assert any(note.startswith(f"note: {manifest}:5: the line is not JSON") for note in notes)
     code, out, _ = run("show", manifest, "-o", png, "--images", tmp_path, "--lines", "2,3,5", "--format", "json")
-    told = json.loads(out)
-    assert (code, told["asked"], told["shown"], [each["line"] for each in told["problems"]]) == (
+    report = json.loads(out)
+    assert (code, report["asked"], report["shown"], [problem["line"] for problem in report["problems"]]) == (
         1,
         3,
         0,

@@ -39,7 +39,6 @@ def test_about_as_many_as_asked_for() -> None:
 
 @given(st.integers(0, 10**6), st.integers(), st.floats(0, 1), st.floats(0, 1))
 def test_only_the_image_decides(number: int, seed: int, one: float, other: float) -> None:
-    """Not the label, nor the line; and what is for validation stays there when there is to be more of it."""
     low, high = sorted((one, other))
     first = assign_split(of(number), fraction=low, seed=seed)
     assert assign_split(Line(99, {"x": 1, **of(number, label="1").attributes}), fraction=low, seed=seed) == first

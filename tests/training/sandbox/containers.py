@@ -1,4 +1,4 @@
-"""Containers for the tests of this room: started with their lines kept, and looked for when they should be gone."""
+"""Containers for these tests: started with their lines recorded, and searched for when they must have ended."""
 
 from __future__ import annotations
 
@@ -56,27 +56,27 @@ def until(true: Callable[[], object], seconds: float = 30) -> bool:
 
 
 def seconds() -> str:
-    """Seconds for `sleep` that nobody else on this machine sleeps for, so that it is found again by them."""
+    """Seconds for `sleep` that no other process on this machine uses, so that it can be found again."""
     return f"{100_000 + os.getpid()}.{next(_count)}"
 
 
 def running(word: str) -> list[int]:
     """The processes of this machine with a word among their arguments, zombies and this one's kin aside."""
     found = []
-    for each in Path("/proc").iterdir():
+    for path in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if each.name.isdigit() and word.encode() in (each / "cmdline").read_bytes().split(b"\0"):
-                found.append(int(each.name))
+            if path.name.isdigit() and word.encode() in (path / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(path.name))
     return found
 
 
 def descendants(pid: int) -> set[int]:
     """The processes that a process started, and theirs."""
     parents: dict[int, int] = {}
-    for each in Path("/proc").iterdir():
+    for path in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if each.name.isdigit():
-                parents[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
+            if path.name.isdigit():
+                parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
     found = {pid}
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
@@ -94,8 +94,8 @@ def mounts() -> str:
 
 
 def folders() -> set[str]:
-    """What lies where a container could leave something: of this room's own names only."""
-    return {each.name for place in ("/opt", "/") for each in Path(place).iterdir()}
+    """What lies where a container could leave something: names of these tests only."""
+    return {path.name for place in ("/opt", "/") for path in Path(place).iterdir()}
 
 
 #: Starts a container in a process of its own, says its process id and its port, and waits.

@@ -89,7 +89,6 @@ def test_a_checkout_and_an_environment_below_tmp_are_there_too(linked: str, tmp_
 
 
 def test_both_streams_are_one_log_in_lines() -> None:
-    """Standard output and error as they were written; the last line needs no end; bytes that are no text are lines."""
     script = "echo out; echo err >&2; printf 'schön\\n'; printf '\\377\\n\\n'; printf last"
     assert shell(script) == (0, ["out", "err", "schön", "\ufffd", "", "last"])
 
@@ -263,7 +262,6 @@ def test_no_server_of_this_machine_is_seen_and_nothing_outside_is_reached() -> N
 
 
 def test_an_open_network_is_this_machine_s() -> None:
-    """Only when it is asked for, and it is said."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         process = start_container(

@@ -173,9 +173,9 @@ def test_the_lock_files_hold_what_pyproject_asks_for() -> None:
     needed = make_requirements()
     for name in ("train", "serve"):
         pins = locked(name)
-        for each in map(Requirement, needed.bounds(name)):
-            assert each.specifier.contains(pins[each.name.lower()]), each
+        for requirement in map(Requirement, needed.bounds(name)):
+            assert requirement.specifier.contains(pins[requirement.name.lower()]), requirement
     train, serve = locked("train"), locked("serve")
     assert "nvidia-pytriton" in serve
     assert "nvidia-pytriton" not in train
-    assert {each: serve.get(each) for each in train} == train
+    assert {requirement: serve.get(requirement) for requirement in train} == train

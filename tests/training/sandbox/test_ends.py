@@ -1,4 +1,4 @@
-"""How a container ends: by itself, when it is told, when it does not listen, and when whoever wanted it is killed."""
+"""How a container ends: by itself, at SIGTERM, when it ignores SIGTERM, and when its owner is killed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.conftest import ROOT
 from tests.training.sandbox.containers import STARTER, Ran, folders, mounts, running, seconds, until
 from tritonforge.training.sandbox import start_container
 
-#: Waits for SIGTERM with a child beside it, says whether the child was told as well, and ends with status 5.
+#: Waits for SIGTERM with a child beside it, says whether the child was signalled as well, and ends with status 5.
 LISTENS = """
 import signal, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-def told(*_):
+def handle(*_):
     time.sleep(0.1)
-    print("child lives" if child.poll() is None else "child was told", flush=True)
+    print("child lives" if child.poll() is None else "child was signalled", flush=True)
     sys.exit(5)
-signal.signal(signal.SIGTERM, told)
+signal.signal(signal.SIGTERM, handle)
 print("ready", flush=True)
 while True:
     time.sleep(1)
@@ -33,13 +33,13 @@ DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); prin
 
 
 def ready(script: str, **given: object) -> Ran:
-    """A Python program that has said that it is ready."""
+    """A Python program that has reported that it is ready."""
     begun = Ran("python3", "-c", script, **given)
     assert until(lambda: "ready" in begun.lines)
     return begun
 
 
-def test_terminate_tells_the_command_alone() -> None:
+def test_terminate_signals_the_command_alone() -> None:
     """SIGTERM goes to the command, as docker stop sends it; its children hear of it from the command, or not."""
     begun = ready(LISTENS)
     assert begun.process.terminate(30) == 5
@@ -54,7 +54,7 @@ def test_terminate_kills_what_does_not_listen() -> None:
     assert begun.process.returncode == 137
 
 
-def test_a_container_that_ended_may_be_told_again() -> None:
+def test_a_container_that_ended_may_be_reported_again() -> None:
     """Its status stays what it was."""
     process = start_container(["sh", "-c", "exit 3"])
     assert process.wait(30) == 3
@@ -62,7 +62,6 @@ def test_a_container_that_ended_may_be_told_again() -> None:
 
 
 def test_wait_gives_up_in_time() -> None:
-    """A container that goes on is no error of the container's; leaving its block ends it."""
     word = seconds()
     with start_container(["sleep", word]) as process:
         with pytest.raises(TimeoutError, match=r"^the container still runs after 0\.1 s$"):

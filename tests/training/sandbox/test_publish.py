@@ -40,7 +40,7 @@ def asked(port: int | None, body: bytes) -> bytes:
         try:
             client.shutdown(socket.SHUT_WR)
         except OSError as error:
-            if error.errno != errno.ENOTCONN:  # what a reset is told as, once it has come
+            if error.errno != errno.ENOTCONN:  # how a reset is reported afterwards
                 raise
         return b"".join(iter(lambda: client.recv(2**20), b""))
     return b""
@@ -60,7 +60,7 @@ def test_a_server_on_loopback_only_is_not_reached() -> None:
         assert asked(process.port, b"abc") == b""
 
 
-def test_a_port_that_nobody_listens_on_is_closed_at_once() -> None:
+def test_a_port_that_no_one_listens_on_is_closed_at_once() -> None:
     """A client hears so, and does not hang."""
     with start_container(["sleep", "60"], publish=8080) as process:
         assert asked(process.port, b"abc") == b""
@@ -86,7 +86,6 @@ def test_a_port_that_is_in_use_is_refused() -> None:
 
 
 def test_an_open_network_has_no_port_of_its_own() -> None:
-    """The program listens on this machine's port itself; nothing stands between."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     command = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(port)]

@@ -25,7 +25,7 @@ except SandboxError as error:
 """
 
 
-#: A kernel that gives no further namespace of a kind: to be said inside a user namespace, whose limits are its own.
+#: A kernel that gives no further namespace of a kind: set inside a user namespace, whose limits are its own.
 LIMIT = 'echo 0 > /proc/sys/user/max_{}_namespaces; exec "$@"'
 
 

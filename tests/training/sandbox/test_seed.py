@@ -1,7 +1,7 @@
 """SageMaker's guide to algorithm images, step by step: what it does with docker run, done with `algorithm run`.
 
 Source: SageMaker developer guide, "Create algorithm images"; the programs of programs/seed are the guide's own, where
-its Dockerfile sets FLASK_APP and its shell script has room for a training program.
+its Dockerfile sets FLASK_APP and its shell script has a place for a training program.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def volumes(tmp_path: Path) -> Path:
 
 def test_docker_run_train(volumes: Path) -> None:
     """The training image: `docker run --volume ... my-training-image train`; the model is there when it ended."""
-    before = {each: each.stat().st_mtime_ns for each in (volumes / "input").rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in (volumes / "input").rglob("*")}
     done = tritonforge(
         "algorithm", "run", "train", SEED,
         f"--input={volumes / 'input'}", f"--model-dir={volumes / 'model'}", f"--output={volumes / 'output'}",
@@ -49,7 +49,7 @@ def test_docker_run_train(volumes: Path) -> None:
     assert done.stdout == 'trained with {"epochs": "3"}\n'
     assert (volumes / "model" / "lines.txt").read_text().strip() == "2"
     assert list((volumes / "output").iterdir()) == []  # a job that succeeds has no reason to write a failure
-    assert {each: each.stat().st_mtime_ns for each in (volumes / "input").rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in (volumes / "input").rglob("*")} == before
     assert [line for line in done.stderr.splitlines() if not line.startswith("not isolated: ")] == []
 
 
@@ -66,8 +66,8 @@ def container(volumes: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     )
     try:
         assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
-        yield process, int(told["url"].rpartition(":")[2])
+        report = json.loads(process.stdout.readline())
+        yield process, int(report["url"].rpartition(":")[2])
     finally:
         process.kill()
         process.communicate()
@@ -91,9 +91,9 @@ def test_docker_run_serve_ping_invocations_stop(container: tuple[subprocess.Pope
     started = descendants(process.pid)
     assert len(started) >= 4  # the keeper, process 1, the shell of `serve`, flask
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    assert "stopping ..." in said
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "stopping ..." in errors
     assert gone(started)
     with pytest.raises(ConnectionRefusedError):
         ask(port, "GET", "/ping")

@@ -30,7 +30,6 @@ def heldout() -> tuple[list[bytes], list[int]]:
 
 
 def test_tritonserver_answers_out_of_its_container(digits: Path) -> None:
-    """The ensemble of DALI and TensorFlow reads digits through the published port, and ends when it is told."""
     begun = Ran("serve", binds=build_serving_volumes(PROGRAMS / "triton", model=digits).binds, publish=8080)
     with begun.process as process:
         address = f"http://127.0.0.1:{process.port}"

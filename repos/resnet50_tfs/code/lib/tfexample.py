@@ -48,7 +48,7 @@ def value(example, key):
     found = None
     for features in _submessages(memoryview(example), 1):
         for entry in _submessages(features, 1):
-            if any(bytes(each) == key.encode() for each in _submessages(entry, 1)):
+            if any(bytes(submessage) == key.encode() for submessage in _submessages(entry, 1)):
                 for feature in _submessages(entry, 2):
                     for values in _submessages(feature, 1):
                         found = next(_submessages(values, 1), found)
