@@ -1,4 +1,4 @@
-"""The detector, declared: what its training takes and tells, and what its inference answers.
+"""The declaration of the detector: the inputs and metrics of its training, and the types of its inference.
 
 Hyperparameters, metrics and formats are those of SageMaker's built-in "Object Detection - TensorFlow" by their real
 names and with their defaults (Source: SageMaker developer guide, "Object Detection - TensorFlow Hyperparameters"; the
@@ -42,7 +42,7 @@ algorithm = Algorithm(
         HyperParameter("optimizer", "Categorical", "What takes the steps.", "adam", values=OPTIMIZERS, tunable=True),
         _part("beta_1", 0.9, "Decay of the first moment; for adam."),
         _part("beta_2", 0.999, "Decay of the second moment; for adam."),
-        _part("momentum", 0.9, "How much of the last step goes on; for sgd, nesterov and rmsprop."),
+        _part("momentum", 0.9, "How much of the last step is kept; for sgd, nesterov and rmsprop."),
         _part("rho", 0.95, "Decay of the squared gradients; for adadelta and rmsprop."),
         _part("epsilon", 1e-7, "Keeps divisions from zero; for adam, rmsprop, adagrad and adadelta."),
         _part("initial_accumulator_value", 0.1, "Where the sums of squares begin; for adagrad."),

@@ -1,6 +1,6 @@
 """A detector of objects: DALI decoding, a network of one stage, suppression, and their ensemble `detect`.
 
-As it stands here its weights are random: it shows how a trained detector is served, and is what CI checks. Training
+As committed its weights are random: it shows how a trained detector is served, and is what CI checks. Training
 declares the same models with the weights that it has learned (`exporting`).
 """
 
@@ -32,7 +32,7 @@ from tritonforge import (
 from tritonforge.training.detection import boxes
 
 
-def declared(
+def declare_models(
     labels: Sequence[str],
     side: int,
     *,
@@ -103,4 +103,6 @@ def declared(
     return {model.name: model for model in (decode, network, postprocess, detect, whole)}
 
 
-models = tuple(declared(("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"), 160).values())
+models = tuple(
+    declare_models(("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"), 160).values()
+)

@@ -1,4 +1,4 @@
-"""An earlier training's model, which a new one goes on from: its weights, its classes, and what of it is kept."""
+"""An earlier training's model, from which a new training starts: its weights, its classes, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Earlier:
         """
         try:
             settings, weights = _members(channel)
-            told = json.loads(settings)
+            values = json.loads(settings)
             with np.load(io.BytesIO(weights), allow_pickle=False) as found:
                 arrays = {name: found[name] for name in found.files}
-            categories = tuple(int(category) for category in told["categories"])
-            names = dict(zip(categories, map(str, told["labels"]), strict=True))
+            categories = tuple(int(category) for category in values["categories"])
+            names = dict(zip(categories, map(str, values["labels"]), strict=True))
         except (OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"channel {channel.name} holds no model of this detector: {error}; give the model.tar.gz of an earlier "
@@ -53,15 +53,16 @@ class Earlier:
         return cls(categories, names, arrays)
 
     def check(self, categories: Sequence[int], reinitialize: str) -> None:
-        """Hold what is to be kept of it against the classes of the training data; ``reinitialize`` as in `put_into`.
+        """Check that what is kept fits the classes of the training data; ``reinitialize`` as in `put_into`.
 
         Raises:
-            HyperparameterError: the head is to be kept, and the class set is another one.
+            HyperparameterError: the head is kept, and the class set is another one.
         """
         if reinitialize == "False" and self.categories != tuple(categories):
             problem = (
-                f"reinitialize_top_layer is False, but the model of channel model finds {_listed(self.categories)}, "
-                f"and the training data have {_listed(categories)}; write Auto"
+                f"reinitialize_top_layer is False, but the model of channel model finds "
+                f"{_join_categories(self.categories)}, "
+                f"and the training data have {_join_categories(categories)}; write Auto"
             )
             raise HyperparameterError([problem])
 
@@ -117,6 +118,6 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     raise ValueError(f"the archive has no {name}")
 
 
-def _listed(categories: Sequence[int]) -> str:
+def _join_categories(categories: Sequence[int]) -> str:
     text = ", ".join(map(str, categories[:10]))
     return f"the classes {text}{' ...' if len(categories) > 10 else ''}"

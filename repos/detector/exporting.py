@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from definition import declared
+from definition import declare_models
 from earlier import SETTINGS, WEIGHTS, arrays_of
 
 from tritonforge import File
@@ -37,7 +37,7 @@ def export(network: Any, *, categories: Sequence[int], labels: Sequence[str], si
             Path(WEIGHTS).name: File(path=str(weights)),
             Path(SETTINGS).name: json.dumps(settings).encode(),
         }
-        models = declared(labels, side, weights=str(weights), kept=kept)
+        models = declare_models(labels, side, weights=str(weights), kept=kept)
         definitions = Definitions(Path(__file__).with_name("definition.py"), models)
         built = Path(work, "repository")
         build_repository(definitions, built, builder=_LocalBuilder())

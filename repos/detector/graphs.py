@@ -15,7 +15,7 @@ THRESHOLD: Final = 0.05
 OVERLAP: Final = 0.5
 
 
-def decoded(images: Any, *, side: int) -> Any:
+def decode_images(images: Any, *, side: int) -> Any:
     """DALI: encoded images (UINT8, any size) to RGB of one size (FP32, HWC, 0 to 255).
 
     Turned as they are stored, whatever EXIF says: so were the boxes of the training data, and so does TensorFlow.

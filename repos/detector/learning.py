@@ -27,10 +27,10 @@ __all__ = ["Learner", "optimizer_of", "train"]
 #: Images of one validation step.
 _STEP: Final = 32
 
-#: Hyperparameters that may differ when training goes on from a checkpoint: how long it goes on.
+#: Hyperparameters that may differ when training resumes from a checkpoint: its duration.
 _FREE: Final = ("epochs", "early_stopping", "early_stopping_patience", "early_stopping_min_delta")
 
-#: The part of all steps in which a cosine schedule rises first: large ones lead a network that knows nothing astray.
+#: The part of all steps in which a cosine schedule rises first: large steps lead an untrained network astray.
 _RISING: Final = 1 / 6
 
 _HISTORY: Final = "history.json"
@@ -39,7 +39,7 @@ _HISTORY: Final = "history.json"
 def train(container: Container, values: Values, stopping: Stopping) -> None:
     """Train on the container's channels, and leave a model repository for Triton in its model directory.
 
-    When ``stopping`` is set, a checkpoint is saved and nothing else: the next run with the same checkpoints goes on.
+    When ``stopping`` is set, a checkpoint is saved and nothing else: the next run with the same checkpoints resumes.
     """
     side = int(values.text("image_size"))
     channels = container.channels
@@ -64,9 +64,9 @@ def train(container: Container, values: Values, stopping: Stopping) -> None:
     names = [samples.names.get(category) or known.get(category) or str(category) for category in categories]
     if given is not None:
         given.check(categories, values.text("reinitialize_top_layer"))
-    job = {**_chosen(values), "set of images": samples.digest, "set of classes": list(categories)}
-    found = _found(container.checkpoint_dir, job)
-    # Nothing above needs TensorFlow: what is wrong with the job is told before it is loaded.
+    job = {**_select_bound(values), "set of images": samples.digest, "set of classes": list(categories)}
+    found = _load_checkpoint(container.checkpoint_dir, job)
+    # Nothing above needs TensorFlow: errors of the job are reported before it is loaded.
     learner = Learner(values, training, validation, categories, given, job=job)
     if found is not None:
         learner.resume(*found)
@@ -151,7 +151,7 @@ class Learner:
         localization, classification, precision = self.validate()
         self.epoch, self.step, self.summed = self.epoch + 1, 0, 0.0
         # The metrics of the declaration are read off this line; each number has something behind it, as the regex of
-        # the loss wants one character more.
+        # the loss needs one character more.
         say(
             f"epoch {self.epoch} of {self.values.integer('epochs')}: loss={loss:.6f}, "
             f"Val_localization={localization:.6f}, Val_classification={classification:.6f}, "
@@ -195,7 +195,7 @@ class Learner:
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint."""
-        told = {
+        state = {
             "epoch": self.epoch,
             "step": self.step,
             "summed": self.summed,
@@ -204,15 +204,15 @@ class Learner:
             "history": self.history,
             "job": self.job,
         }
-        checkpoint.save(folder, {str(n): variable.numpy() for n, variable in enumerate(self._variables())}, told)
+        checkpoint.save(folder, {str(n): variable.numpy() for n, variable in enumerate(self._variables())}, state)
 
-    def resume(self, arrays: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+    def resume(self, arrays: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Go on from what `save` wrote."""
         for number, variable in enumerate(self._variables()):
             variable.assign(arrays[str(number)])
-        self.epoch, self.step, self.summed = told["epoch"], told["step"], told["summed"]
-        self.best = math.inf if told["best"] is None else told["best"]
-        self.waited, self.history = told["waited"], list(told["history"])
+        self.epoch, self.step, self.summed = state["epoch"], state["step"], state["summed"]
+        self.best = math.inf if state["best"] is None else state["best"]
+        self.waited, self.history = state["waited"], list(state["history"])
         say(f"going on from a checkpoint: epoch {self.epoch + 1}, step {self.step}")
 
     def _variables(self) -> list[Any]:
@@ -222,7 +222,7 @@ class Learner:
         return self.values.flag("early_stopping") and self.waited >= self.values.integer("early_stopping_patience")
 
     def _rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step, counted from 0 over all epochs of so many steps."""
+        """The learning rate of a step, counted from 0 over all epochs of that many steps."""
         rate = self.values.number("learning_rate")
         if self.values.text("learning_rate_schedule") == "constant":
             return rate
@@ -244,13 +244,13 @@ def _check(values: Values, *, model: bool) -> None:
         raise HyperparameterError(problems)
 
 
-def _chosen(values: Values) -> dict[str, Any]:
+def _select_bound(values: Values) -> dict[str, Any]:
     """The hyperparameters that a checkpoint is bound to."""
     return {name: value for name, value in values.items() if name not in _FREE}
 
 
-def _found(folder: Path, job: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The checkpoint in a folder, None where there is none.
+def _load_checkpoint(folder: Path, job: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Load the checkpoint in a folder, None if the folder has none.
 
     Raises:
         InputError: it is damaged, or of a training with other data or hyperparameters.

@@ -16,10 +16,10 @@ __all__ = ["STRIDES", "assign", "centres", "count"]
 #: Pixels of the input between two locations of a level.
 STRIDES: Final = (8, 16, 32)
 
-#: A level finds boxes whose longer side is at most so many strides; the last level finds all that are larger.
+#: A level finds boxes whose longer side is at most this many strides; the last level finds all that are larger.
 _REACH: Final = 6
 
-#: A box is found by the locations that lie at most so many strides from its middle, and inside it.
+#: A box is found by the locations that are at most this many strides from its middle, and inside it.
 _RADIUS: Final = 1.5
 
 

@@ -41,7 +41,7 @@ def network(classes: int, side: int) -> Any:
 
     pixels = keras.Input((side, side, 3), name="pixels")
     tensor = layers.Rescaling(1 / 127.5, offset=-1.0, name="scaled")(pixels)
-    tensor = _convolved(tensor, _STAGES[0], "stem", strides=2)
+    tensor = _convolve(tensor, _STAGES[0], "stem", strides=2)
     levels = []
     for number, filters in enumerate(_STAGES[1:]):
         tensor = _block(tensor, filters, f"stage{number}", strides=2)
@@ -83,7 +83,7 @@ def _head(classes: int) -> Any:
     return keras.Model(inputs, joined, name=HEAD)
 
 
-def _convolved(tensor: Any, filters: int, name: str, *, strides: int, size: int = 3) -> Any:
+def _convolve(tensor: Any, filters: int, name: str, *, strides: int, size: int = 3) -> Any:
     from keras import layers
 
     tensor = layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=False, name=name)(tensor)
@@ -99,8 +99,8 @@ def _block(tensor: Any, filters: int, name: str, *, strides: int) -> Any:
     if strides > 1:
         shortcut = layers.AveragePooling2D(2, name=f"{name}_pool")(tensor)
         shortcut = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_short")(shortcut)
-    tensor = _convolved(tensor, filters, f"{name}_1", strides=strides)
-    tensor = _convolved(tensor, filters, f"{name}_2", strides=1)
+    tensor = _convolve(tensor, filters, f"{name}_1", strides=strides)
+    tensor = _convolve(tensor, filters, f"{name}_2", strides=1)
     return layers.Add(name=f"{name}_sum")([shortcut, tensor])
 
 

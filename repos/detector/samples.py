@@ -39,7 +39,7 @@ _AHEAD: Final = 16
 #: Parts of a pixel to which boxes are exact: 12.1 + 30.2 is not 42.3 to the last bit.
 _EXACT: Final = 3
 
-#: One of so many images is for validation, where no channel brings others.
+#: One of this many images is for validation, unless a channel has others.
 _VALIDATION: Final = 10
 
 
@@ -58,7 +58,7 @@ class Samples:
     """Images in their order. ``records`` is the file, ``rows`` the place of each image in it.
 
     ``boxes`` (normalised [xmin, ymin, xmax, ymax]) and ``ids`` (category numbers) are the truth of each image, in the
-    order of ``rows``; ``names`` are those that the data tell.
+    order of ``rows``; ``names`` are those in the data.
     """
 
     side: int
@@ -112,7 +112,7 @@ def read(channel: ChannelInput, side: int) -> Samples:
     names: dict[int, str] = {}
     # Without a name: it is gone with the process, however that ends.
     with tempfile.TemporaryFile() as file:
-        for made in _decoded(raw, side):
+        for made in _decode_all(raw, side):
             record = np.zeros((), layout)
             record["pixels"] = made.pixels
             record["ids"], record["targets"] = assign(made.boxes * side, made.ids, side)
@@ -149,7 +149,7 @@ class _Decoded:
     names: Mapping[int, str]
 
 
-def _decoded(raw: Iterable[_Raw], side: int) -> Iterator[_Decoded]:
+def _decode_all(raw: Iterable[_Raw], side: int) -> Iterator[_Decoded]:
     """Images in their order, decoded by all cores."""
     waiting: deque[Future[_Decoded]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -173,14 +173,14 @@ def _decode(raw: _Raw, side: int) -> _Decoded:
         with Image.open(io.BytesIO(raw.data), formats=("JPEG", "PNG")) as opened:
             if opened.size != (size.width, size.height):
                 raise InputError(
-                    f"{raw.where} has {opened.width} x {opened.height} pixels, and its label says {size.width} x "
+                    f"{raw.where} has {opened.width} x {opened.height} pixels, and its label has {size.width} x "
                     f"{size.height}; label the image that is there"
                 )
             image = opened.convert("RGB")
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"{raw.where} is no JPEG or PNG image; replace it, or take it out with its label") from error
+        raise InputError(f"{raw.where} is not a JPEG or PNG image; replace it, or remove it with its label") from error
     except Exception as error:  # Pillow's decoders raise what they like on damaged data
         raise InputError(
             f"{raw.where} cannot be decoded: {' '.join(str(error).split())}; replace it, or take it out with its label"
@@ -217,14 +217,14 @@ def _files(channel: ChannelInput) -> Iterator[_Raw]:
                 ) from error
             yield _Raw(f"channel {channel.name}: {name}", data, annotation.boxes, annotation.names)
     except ManifestError as error:
-        raise InputError(f"channel {channel.name}: annotations.json: {error}; mend it there") from error
+        raise InputError(f"channel {channel.name}: annotations.json: {error}; correct it there") from error
 
 
 def _records(channel: ChannelInput) -> Iterator[_Raw]:
     """What comes out of the pipe: image, boxes, and metadata where the job asks for them."""
     if channel.record_wrapper != "RecordIO":
         raise InputError(
-            f"channel {channel.name} comes in Pipe mode without RecordWrapperType RecordIO, so nothing tells where an "
+            f"channel {channel.name} comes in Pipe mode without RecordWrapperType RecordIO, so it is unknown where an "
             "image ends; set it"
         )
     image: tuple[str, bytes] | None = None
@@ -235,7 +235,7 @@ def _records(channel: ChannelInput) -> Iterator[_Raw]:
             where = f"channel {channel.name}: record {number}"
             value = _object(record)
             if image is not None:
-                ready = _labelled(image, value, where)
+                ready = _read_label(image, value, where)
                 image = None
             elif value is None:
                 if ready is not None:
@@ -257,14 +257,14 @@ _ATTRIBUTES: Final = (
 )
 
 
-def _labelled(image: tuple[str, bytes], value: Mapping[str, Any] | None, where: str) -> _Raw:
+def _read_label(image: tuple[str, bytes], value: Mapping[str, Any] | None, where: str) -> _Raw:
     if value is None:
-        raise InputError(f"{where} is no label of the image before it, but something else; {_ATTRIBUTES}")
+        raise InputError(f"{where} is not a label of the image before it; {_ATTRIBUTES}")
     boxes, faults = read_boxes(value)
     if boxes is None:
         path, what = faults[0]
         raise InputError(
-            f"{where}, a label: {path}{': ' if path else ''}{what}; mend it in the manifest, or take its line out"
+            f"{where}, a label: {path}{': ' if path else ''}{what}; correct it in the manifest, or remove its line"
         )
     return _Raw(*image, boxes)
 

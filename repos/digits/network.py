@@ -38,7 +38,7 @@ def network() -> Any:
     from PIL import Image
 
     red, blue, labels = _split()[0]
-    # Drawn in the sizes that will come, so that the network knows how each looks once it is 32 x 32.
+    # Drawn in the sizes that will come, so that the network learns how they look at 32 x 32.
     drawn = [
         _picture(*pair, _SIZES[index % len(_SIZES)]).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         for index, pair in enumerate(zip(red, blue, strict=True))

@@ -46,7 +46,7 @@ def image_bytes_network() -> Any:
 
     model = keras.applications.ResNet50V2(weights=None, classes=CLASSES_WITH_BACKGROUND, input_shape=(SIDE, SIDE, 3))
 
-    def decoded(data: Any) -> Any:
+    def decode(data: Any) -> Any:
         image = tf.io.decode_jpeg(data, channels=3)  # this operator takes PNG too
         size = tf.cast(tf.shape(image)[:2], tf.float32)
         size = tf.cast(tf.round(size * 256.0 / tf.reduce_min(size)), tf.int32)
@@ -55,7 +55,7 @@ def image_bytes_network() -> Any:
         return tf.reshape(image[top : top + SIDE, left : left + SIDE], (SIDE, SIDE, 3)) - tf.constant(MEAN)
 
     def classify(image_bytes: Any) -> dict[str, Any]:
-        images = tf.map_fn(decoded, image_bytes, fn_output_signature=tf.TensorSpec((SIDE, SIDE, 3), tf.float32))
+        images = tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec((SIDE, SIDE, 3), tf.float32))
         probabilities = model(images, training=False)
         return {"classes": tf.argmax(probabilities, axis=-1), "probabilities": probabilities}
 

@@ -5,7 +5,7 @@
     resnet50/1538687370/saved_model.pb, variables/      the model, by its number
     code/inference.py                                   the handlers
     code/lib/tfexample.py                               what they import
-    code/requirements.txt                               what is to be installed for them: nothing
+    code/requirements.txt                               the packages to install for them: none
 
 It serves the two batch transform jobs of AWS's post "Performing batch inference with TensorFlow Serving in Amazon
 SageMaker". JPEG objects are sent whole::

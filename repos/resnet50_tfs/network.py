@@ -27,7 +27,7 @@ def network() -> Any:
 
     model = keras.applications.ResNet50V2(weights=None, classes=CLASSES_WITH_BACKGROUND, input_shape=(SIDE, SIDE, 3))
 
-    def decoded(data: Any) -> Any:
+    def decode(data: Any) -> Any:
         image = tf.io.decode_jpeg(data, channels=3)  # this operator takes PNG too
         size = tf.cast(tf.shape(image)[:2], tf.float32)
         size = tf.cast(tf.round(size * SHORTER_SIDE / tf.reduce_min(size)), tf.int32)
@@ -36,7 +36,7 @@ def network() -> Any:
         return tf.reshape(image[top : top + SIDE, left : left + SIDE], (SIDE, SIDE, 3)) - tf.constant(MEAN)
 
     def classify(image_bytes: Any) -> dict[str, Any]:
-        images = tf.map_fn(decoded, image_bytes, fn_output_signature=tf.TensorSpec((SIDE, SIDE, 3), tf.float32))
+        images = tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec((SIDE, SIDE, 3), tf.float32))
         probabilities = model(images, training=False)
         return {"classes": tf.argmax(probabilities, axis=-1), "probabilities": probabilities}
 

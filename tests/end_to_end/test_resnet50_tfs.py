@@ -193,9 +193,14 @@ def test_framed_records_get_a_line_each(server: TfsServer, in_process: Path, exp
         ),
         (b"", "application/x-image", 400, "The request has no body"),
         (b"no image", "application/x-image", 400, "Unknown image file format"),
-        (b"\x0a\xff", "application/x-tfexample", 400, "The body is no application/x-tfexample: a number is cut off"),
+        (
+            b"\x0a\xff",
+            "application/x-tfexample",
+            400,
+            "The body is not a valid application/x-tfexample: a number is cut off",
+        ),
         (b"\x0a\x00", "application/x-tfexample", 400, "it has no bytes with the key 'image/encoded'"),
-        (PHOTOGRAPHS[0], "application/x-tfexample", 400, "The body is no application/x-tfexample: "),
+        (PHOTOGRAPHS[0], "application/x-tfexample", 400, "The body is not a valid application/x-tfexample: "),
     ],
 )
 def test_what_is_not_taken_is_refused_with_its_status(

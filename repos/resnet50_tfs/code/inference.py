@@ -40,7 +40,7 @@ def input_handler(data, context):
     try:
         images = [payload] if kind in IMAGES else [tfexample.value(part, KEY) for part in tfexample.split(payload)]
     except ValueError as error:
-        raise falcon.HTTPBadRequest(description=f"The body is no {EXAMPLE}: {error}") from error
+        raise falcon.HTTPBadRequest(description=f"The body is not a valid {EXAMPLE}: {error}") from error
     return json.dumps({"instances": [{"b64": base64.b64encode(image).decode("ascii")} for image in images]})
 
 

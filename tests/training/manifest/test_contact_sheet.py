@@ -106,7 +106,7 @@ def test_a_wrong_size_in_the_label_is_reported() -> None:
     """The picture is shown all the same."""
     sheet, _ = drawn(SheetImage("a", data=picture(50, 40), size=ImageSize(40, 50)))
     assert sheet.shown == 1
-    assert sheet.faults == ((0, "the picture has 50 x 40 pixels, its label says 40 x 50"),)
+    assert sheet.faults == ((0, "the picture has 50 x 40 pixels, its label has 40 x 50"),)
 
 
 def test_a_picture_that_a_camera_turned_is_shown_upright() -> None:
@@ -172,5 +172,5 @@ def test_pillow_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_file_that_is_no_font_is_named(tmp_path: Path) -> None:
     """By its path."""
     (tmp_path / "font.ttf").write_bytes(b"no font")
-    with pytest.raises(TritonForgeError, match=r"font\.ttf: no font could be read"):
+    with pytest.raises(TritonForgeError, match=r"font\.ttf: cannot read the font"):
         draw_sheet([SheetImage("a")], title="t", names={}, font=str(tmp_path / "font.ttf"))

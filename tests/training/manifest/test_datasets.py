@@ -76,5 +76,5 @@ def test_a_font_that_is_none_is_reported_before_pictures_are_fetched(run: Run, f
     manifest, png = folder / "b.manifest", folder / "sheet.png"
     code, _, err = run("show", manifest, "-o", png, "--images", folder, "--font", manifest)
     assert code == 2
-    assert f"--font {manifest}: no font could be read" in err
+    assert f"--font {manifest}: cannot read the font" in err
     assert "fetching" not in err

@@ -56,7 +56,7 @@ def test_pictures_that_cannot_be_shown_are_reported(run: Run, tmp_path: Path) ->
     notes = [line for line in err.splitlines() if line.startswith("note: ")]
     assert f"note: {manifest}:2: source-ref: {tmp_path} has no copy of s3://bucket/train/images/1.png" in notes
     assert any(note.startswith(f"note: {manifest}:3: source-ref: the picture cannot be decoded") for note in notes)
-    assert f"note: {manifest}:4: source-ref: the picture cannot be decoded: it has no format that is known" in notes
+    assert f"note: {manifest}:4: source-ref: the picture cannot be decoded: its format is unknown" in notes
     assert f"note: {manifest}:1: b: annotations[0]: the box reaches to x=103, outside the image, which is 64" in err
     assert any(note.startswith(f"note: {manifest}:5: the line is not JSON") for note in notes)
     code, out, _ = run("show", manifest, "-o", png, "--images", tmp_path, "--lines", "2,3,5", "--format", "json")

@@ -17,7 +17,7 @@ for _byte in range(256):
 def split(payload):
     """The messages in a request's body: one that is bare, or those of TFRecords.
 
-    TFRecords are told by the checksum of the first record's length. Those of the data are not compared here: that takes
+    TFRecords are recognized by the checksum of the first record's length. Those of the data are not compared here: that takes
     Python as long as everything else does, and who splits the records has compared them.
 
     Raises:
@@ -43,7 +43,7 @@ def value(example, key):
     """The first bytes of a feature of a serialised ``tf.Example``.
 
     Raises:
-        ValueError: this is no Example, or it has no such feature, or that has no bytes.
+        ValueError: this is not an Example, or it has no such feature, or that has no bytes.
     """
     found = None
     for features in _submessages(memoryview(example), 1):
