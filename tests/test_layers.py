@@ -69,7 +69,7 @@ EDGES = (
     "tritonforge.repository.tensorflow_original",
     "tritonforge.repository.definition.loading",
     "tritonforge.validation.report",
-    "tritonforge.validation.autofix_writer",
+    "tritonforge.validation.autofix",
     "tritonforge.validation.tree_reader",
     "tritonforge.model_files.introspection",
     "tritonforge.sagemaker.plans.executor",

@@ -29,7 +29,7 @@ def run() -> list[Row]:
     from tests.validation.mutations import repository
     from tests.validation.oracle import Oracle
     from tests.validation.test_differential import difference
-    from tritonforge.validation.runner import validate
+    from tritonforge.validation.report import validate
     from tritonforge.validation.tree import Tree
 
     differing: list[int] = []

@@ -21,7 +21,7 @@ Row = dict[str, Any]
 SCRIPT: Final = """
 import resource, sys
 from tritonforge.validation.tree_reader import read_tree
-from tritonforge.validation.runner import validate
+from tritonforge.validation.report import validate
 findings = validate(read_tree(sys.argv[1]))
 assert not findings, findings[:3]
 assert "numpy" not in sys.modules

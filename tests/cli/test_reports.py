@@ -7,10 +7,10 @@ from xml.etree import ElementTree as ET
 from tritonforge.cli.reports import FORMATS, RepositoryReport
 from tritonforge.cli.validation import compare_with_server
 from tritonforge.validation.findings import Finding
-from tritonforge.validation.rules.catalogue import rules_by_code
+from tritonforge.validation.registry import load_rules
 
 CONFIG = 'name: "m"\nmax_batch_size: -4\ninput [ { name: "x" } ]\n'
-CODES = list(rules_by_code())
+CODES = list(load_rules())
 ERROR = Finding(
     code=next(code for code in CODES if code.startswith("E2")),
     severity="error",

@@ -254,9 +254,9 @@ def test_the_values_exist() -> None:
 
 def test_the_rows_of_the_table_name_rules() -> None:
     """Every code in the table of changes is a rule, and every constant of the module is in the table."""
-    from tritonforge.validation.rules.catalogue import rules_by_code
+    from tritonforge.validation.registry import load_rules
 
-    assert {code for change in changes.list_changes() for code in change.rules} <= set(rules_by_code())
+    assert {code for change in changes.list_changes() for code in change.rules} <= set(load_rules())
     constants = {value for value in vars(changes).values() if isinstance(value, changes.Change)}
     assert constants == set(changes.CHANGES)
 

@@ -16,8 +16,8 @@ from tritonforge.repository.builder import list_package
 from tritonforge.repository.definition.loading import load
 from tritonforge.repository.resolve import BuiltArtifact, LocalFolder, resolve
 from tritonforge.triton.schema import build_message_class
+from tritonforge.validation.report import validate
 from tritonforge.validation.rules import tfs
-from tritonforge.validation.runner import validate
 
 HANDLER = "def handler(data, context):\n    return data.read(), context.accept_header\n"
 

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from tritonforge.validation.rules.catalogue import rules_by_code
+from tritonforge.validation.rules.python_model import source_error
 
 import tritonforge.validation.rules as rules_package
 from tests.validation.fixtures import (
@@ -29,8 +31,6 @@ from tests.validation.fixtures import (
 )
 from tritonforge.validation.findings import Finding, verdict
 from tritonforge.validation.rules import advisories, ensemble, layout, model, shell, text
-from tritonforge.validation.rules.catalogue import rules_by_code
-from tritonforge.validation.rules.python_model import source_error
 from tritonforge.validation.runner import validate
 from tritonforge.validation.tree import DIRECTORY, Entry, Tree, link
 

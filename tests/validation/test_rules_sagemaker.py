@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tritonforge.validation.rules.sagemaker import check_environment
 
 from tests.validation.views import Files, codes, only
 from tritonforge import triton
 from tritonforge.validation.rules import sagemaker
-from tritonforge.validation.rules.sagemaker import check_environment
 from tritonforge.validation.tree import Entry, link
 
 MODEL = 'backend: "python"\n'

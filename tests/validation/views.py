@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tritonforge.validation.rules.context import Context
+from tritonforge.validation.rules.views import build
+
 from tritonforge import triton
 from tritonforge.model_files import dali_pipeline
 from tritonforge.validation.findings import Finding
-from tritonforge.validation.rules.context import Context
-from tritonforge.validation.rules.views import build
 from tritonforge.validation.tree import Entry, Tree
 
 Files = Mapping[str, "str | bytes | Entry"]

@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 from tritonforge import __version__
 from tritonforge.escaping import escape_github_data, escape_github_property, escape_line, escape_uri, escape_xml
 from tritonforge.validation.findings import Finding, Verdict, verdict
-from tritonforge.validation.rules.catalogue import rules_by_code
+from tritonforge.validation.registry import load_rules
 
 __all__ = ["FORMATS", "RepositoryReport", "ServerVerdict"]
 
@@ -201,10 +201,10 @@ def _render_sarif(reports: Sequence[RepositoryReport]) -> str:
 
 
 def _sarif_rule(code: str) -> dict[str, Any]:
-    rule = rules_by_code()[code]
+    rule = load_rules()[code]
     return {
         "id": code,
-        "shortDescription": {"text": rule.summary},
+        "shortDescription": {"text": rule.sentence},
         "fullDescription": {"text": rule.why},
         "help": {"text": f"{rule.why}\nSource: {rule.source}"},
         "defaultConfiguration": {"level": rule.severity},

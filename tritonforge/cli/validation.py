@@ -15,9 +15,11 @@ from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.reports import FORMATS, RepositoryReport, ServerVerdict
 from tritonforge.cli.terminal import note
 from tritonforge.triton.changes import REFERENCE, list_changes
+from tritonforge.validation.context import Options
 from tritonforge.validation.findings import Finding, verdict
-from tritonforge.validation.report import Validated, validated
-from tritonforge.validation.rules.catalogue import OF_BACKENDS, Rule, rules_by_code
+from tritonforge.validation.registry import Rule, load_rules
+from tritonforge.validation.report import ValidationReport, run
+from tritonforge.validation.rules.backend_files import CODES_OF_BACKENDS
 from tritonforge.validation.tree import Tree
 
 __all__ = ["compare_with_server", "explain", "render_rule_table", "select_core_findings", "validate"]
@@ -31,7 +33,7 @@ _REFUSED: Final = {
 }
 
 #: Rules of the backends, which the server with stub backends does not check: it does not open model files.
-_BACKEND_RULES: Final = re.compile("|".join(("E5", "E6", *OF_BACKENDS)))
+_BACKEND_RULES: Final = re.compile("|".join(("E5", "E6", *CODES_OF_BACKENDS)))
 _DEPENDS: Final = re.compile(r"^ensemble '[^']*' depends on '(?P<step>[^']*)'")
 
 _SERVER_OPTIONS: Final = "Server options"
@@ -139,18 +141,20 @@ def validate(
     """
     selected, ignored = _parse_codes("--select", select), _parse_codes("--ignore", ignore)
 
-    def run_rules(subject: Path | Tree) -> Validated:
-        return validated(
+    def run_rules(subject: Path | Tree) -> ValidationReport:
+        return run(
             subject,
-            image=image,
-            target=target,
-            auto_complete=not is_strict_config,
-            load_models=load_models,
-            model_config_name=model_config_name,
-            gpus=gpus,
-            instance_type=instance_type,
-            environment=environment or None,
-            allow_empty=allow_empty,
+            Options(
+                image=image,
+                target=target,
+                auto_complete=not is_strict_config,
+                load_models=load_models,
+                model_config_name=model_config_name,
+                gpus=gpus,
+                instance_type=instance_type,
+                environment=environment or None,
+                allow_empty=allow_empty,
+            ),
         )
 
     reports = []
@@ -186,7 +190,7 @@ def validate(
 def _parse_codes(name: str, text: str) -> tuple[str, ...]:
     """Return the codes and prefixes of an option. Raises click.UsageError if no rule has one of them."""
     codes = tuple(code.strip().upper() for code in text.split(",") if code.strip())
-    unknown = [code for code in codes if not any(known.startswith(code) for known in rules_by_code())]
+    unknown = [code for code in codes if not any(known.startswith(code) for known in load_rules())]
     if unknown:
         raise click.UsageError(
             f"{name}: no rule has the code or prefix {unknown[0]!r}; see tritonforge explain --table"
@@ -194,7 +198,7 @@ def _parse_codes(name: str, text: str) -> tuple[str, ...]:
     return codes
 
 
-def _ask_server(repository: Path, result: Validated, auto_complete: bool) -> ServerVerdict:
+def _ask_server(repository: Path, result: ValidationReport, auto_complete: bool) -> ServerVerdict:
     """Return the real server's verdict and where it disagrees with the findings."""
     if result.is_tfs_package:
         raise click.UsageError(f"--with-server runs Triton, but {repository} is a package for TensorFlow Serving")
@@ -208,9 +212,9 @@ def _ask_server(repository: Path, result: Validated, auto_complete: bool) -> Ser
 
 
 def _fix(
-    repository: Path, result: Validated, run_rules: Callable[[Path | Tree], Validated], output_format: str
-) -> Validated:
-    from tritonforge.validation.autofix_writer import apply_fixes
+    repository: Path, result: ValidationReport, run_rules: Callable[[Path | Tree], ValidationReport], output_format: str
+) -> ValidationReport:
+    from tritonforge.validation.autofix import apply_fixes
 
     fixed = apply_fixes(repository, result.tree, lambda tree: run_rules(tree).findings)
     for diff in fixed.diffs:
@@ -278,20 +282,20 @@ def explain(code: str | None, table: bool, as_json: bool) -> int:
         raise click.UsageError("expected the code of a rule, or --table for all of them")
     if code is None:
         if as_json:
-            echo_json([_to_json(rule) for rule in rules_by_code().values()])
+            echo_json([_to_json(rule) for rule in load_rules().values()])
         else:
             echo(render_rule_table(), nl=False)
         return 0
-    rule = rules_by_code().get(code.upper())
+    rule = load_rules().get(code.upper())
     if rule is None:
-        near = [known for known in rules_by_code() if known.startswith(code.upper()[:2])]
+        near = [known for known in load_rules() if known.startswith(code.upper()[:2])]
         rules = f"similar rules: {', '.join(near)}" if near else "tritonforge explain --table lists all rules"
         raise click.UsageError(f"rule {code!r} not found; {rules}")
     if as_json:
         echo_json(_to_json(rule))
         return 0
     click.secho(f"{rule.code}  {rule.severity}, {_REFUSED[rule.refused_by]}", bold=True)
-    echo(f"\n  {rule.summary}\n\n{rule.why}\n")
+    echo(f"\n  {rule.sentence}\n\n{rule.why}\n")
     for heading, example in (("invalid", rule.bad), ("valid", rule.good)):
         click.secho(f"{heading}:", bold=True)
         echo("".join(f"    {line}\n" for line in example.strip("\n").splitlines()))
@@ -304,7 +308,7 @@ def explain(code: str | None, table: bool, as_json: bool) -> int:
 
 
 def _to_json(rule: Rule) -> dict[str, Any]:
-    names = ("code", "severity", "refused_by", "summary", "why", "bad", "good", "source")
+    names = ("code", "severity", "refused_by", "sentence", "why", "bad", "good", "source")
     return {name: getattr(rule, name) for name in names}
 
 
@@ -320,8 +324,8 @@ def render_rule_table() -> str:
         "| code | refused by | rule | source |",
         "|---|---|---|---|",
     ]
-    for rule in rules_by_code().values():
-        cells = (rule.code, rule.refused_by or "", rule.summary, rule.source)
+    for rule in load_rules().values():
+        cells = (rule.code, rule.refused_by or "", rule.sentence, rule.source)
         lines.append("| " + " | ".join(_escape_cell(cell) for cell in cells) + " |")
     lines += [
         "",

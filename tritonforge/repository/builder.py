@@ -17,8 +17,8 @@ from tritonforge.repository.definition.models import VERSION_FOLDER, Dali, Model
 from tritonforge.repository.download import BuildProgress, ProgressCallback, no_progress
 from tritonforge.repository.resolve import Content, LocalFile, LocalFolder, Repository, resolve
 from tritonforge.triton.tfs_layout import CODE, SAVED_MODEL
-from tritonforge.validation.labels import compare_labels
-from tritonforge.validation.runner import validate
+from tritonforge.validation.report import validate
+from tritonforge.validation.rules.named_files import compare_labels
 from tritonforge.validation.tree_reader import read_tree
 
 __all__ = ["Builder", "BuiltRepository", "build_repository", "list_package"]

@@ -21,11 +21,11 @@ from tritonforge.repository.child_process import run_in_child
 from tritonforge.repository.download import BuildProgress, ProgressCallback, no_progress
 from tritonforge.repository.model_config import format_config, parse_config
 from tritonforge.repository.onnx_conversion import Conversion, ConversionJob, ConvertedModel, ImagePipeline
+from tritonforge.triton.backends import find_model_filename
 from tritonforge.triton.schema import ModelConfig, new_model_config
-from tritonforge.validation.rules import views
-from tritonforge.validation.rules.context import ModelView
-from tritonforge.validation.rules.inference import file_sought
-from tritonforge.validation.runner import validate
+from tritonforge.validation.context import ModelView
+from tritonforge.validation.model_views import build_context
+from tritonforge.validation.report import validate
 from tritonforge.validation.tree import Tree
 from tritonforge.validation.tree_reader import read_tree
 
@@ -82,7 +82,7 @@ class _Converter:
         self.repository, self.tree, self.writer = repository, tree, writer
         self.opset, self.on_progress = opset, on_progress
         self.known = (BuildManifest.read(repository) or BuildManifest()).files
-        self.views = views.build(tree).models
+        self.views = build_context(tree).models
         self.configs = {name: self._read_config(view.config_path) for name, view in self.views.items()}
         self.notes: dict[str, None] = {}
 
@@ -115,7 +115,7 @@ class _Converter:
             raise ArtifactError(f"{self.repository / path}: {error}") from error
 
     def _convert_model(self, view: ModelView) -> None:
-        sought = file_sought(view.backend, view.platform, view.default_model_filename)
+        sought = find_model_filename(view.backend, view.platform, view.default_model_filename)
         sources = {
             version: f"{directory}/{sought}"
             for version, directory in sorted(view.version_directories.items())
@@ -186,7 +186,7 @@ class _Converter:
             if view is None or view.backend != DALI or not view.version_directories or len(view.inputs) != 1:
                 continue
             newest = view.version_directories[max(view.version_directories)]
-            path = f"{newest}/{file_sought(view.backend, view.platform, view.default_model_filename)}"
+            path = f"{newest}/{find_model_filename(view.backend, view.platform, view.default_model_filename)}"
             if view.inputs[0].data_type == "TYPE_UINT8" and self.tree.is_file(path):
                 yield name, ImagePipeline(str(self.repository / path), position)
 

@@ -16,7 +16,7 @@ from tritonforge.repository.definition.sources import File
 from tritonforge.repository.model_config import build_config, format_config
 from tritonforge.triton.schema import ModelConfig
 from tritonforge.triton.tfs_layout import CODE
-from tritonforge.validation.autofix import GITKEEP
+from tritonforge.validation.tree import GITKEEP
 
 if TYPE_CHECKING:
     from tritonforge.validation.tree import Tree
@@ -94,7 +94,7 @@ class Repository:
     def tree(self) -> Tree:
         """Return the tree that this repository will be on disk; of files to build, only the name is known."""
         # Its own imports cost more than a small repository's rules.
-        from tritonforge.validation.rules.inference import file_sought
+        from tritonforge.triton.backends import find_model_filename
         from tritonforge.validation.tree import DIRECTORY, UNKNOWN, Entry, Tree
 
         entries: dict[str, Entry] = {}
@@ -105,7 +105,7 @@ class Repository:
                 entries |= {f"{path}/saved_model.pb": Entry("file", UNKNOWN) for path in resolved.files}
                 continue
             config: Any = resolved.config  # protobuf makes the class of ModelConfig at run time
-            sought = file_sought(config.backend, config.platform, config.default_model_filename)
+            sought = find_model_filename(config.backend, config.platform, config.default_model_filename)
             for path, source in resolved.files.items():
                 if isinstance(source, Content):
                     entries[path] = Entry("file", len(source.data), content=source.data)

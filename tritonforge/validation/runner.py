@@ -1,148 +1,79 @@
-"""Validation: every rule on every model of a tree, all findings in one pass. No I/O."""
+"""Run every check on every model of a tree, in the server's order. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Literal
 
-from tritonforge import triton
-from tritonforge.validation.findings import Finding, ordered
-from tritonforge.validation.rules import (
-    addresses,
-    advisories,
-    checksums,
-    dali,
-    ensemble,
-    image_rules,
-    layout,
-    model,
-    releases,
-    requests,
-    sagemaker,
-    shell,
-    text,
-    tfs,
-    views,
-)
-from tritonforge.validation.rules.catalogue import OF_BACKENDS
-from tritonforge.validation.rules.context import Context, ModelView
-from tritonforge.validation.rules.ensemble import Failure, Judge
-from tritonforge.validation.tree import Tree
+from tritonforge.validation.context import Context, ModelView
+from tritonforge.validation.findings import Finding, sort_findings
+from tritonforge.validation.registry import Stage, list_checks
+from tritonforge.validation.rules.backend_files import CODES_OF_BACKENDS
+from tritonforge.validation.rules.ensemble_models import EnsembleChecker, Failure, select_models
 
-__all__ = ["validate"]
+__all__ = ["run_checks"]
+
+#: The stages of a model that the server reads. The text must be valid for those of the second row, and for loading.
+_READ = (Stage.DIRECTORY, Stage.TEXT)
+_READ_CONFIG = (Stage.AGENTS, Stage.CONFIG, Stage.STEPS)
+_LOAD = (
+    Stage.VERSIONS, Stage.FILES, Stage.INSTANCES, Stage.TENSORS, Stage.WARMUP, Stage.PARAMETERS, Stage.LABELS,
+)  # fmt: skip
 
 
-def validate(
-    tree: Tree,
-    *,
-    image: str | None = None,
-    target: Literal["triton", "sagemaker"] = "triton",
-    auto_complete: bool = True,
-    gpus: int | None = None,
-    load: Sequence[str] | None = None,
-    config_name: str = "",
-) -> list[Finding]:
-    """Every finding of a tree, sorted by place; it never raises on what the tree holds.
-
-    A tree that is a package for TensorFlow Serving is judged by the rules of room `tfs` alone.
-
-    ``image`` is a release of Triton's images ("24.09") or an image URI; ``auto_complete`` False is the server's
-    ``--disable-auto-complete-config``; ``gpus`` is the number of GPUs of the host (None: not known, and nothing is said
-    of them); ``load`` names the models of explicit model control mode (None: all, as in mode NONE); ``config_name`` is
-    ``--model-config-name``.
-
-    Raises:
-        DefinitionError: the image is not known.
-    """
-    if tfs.is_for(tree):
-        return ordered(tfs.check(Context(tree)))
-    context = views.build(
-        tree,
-        auto_complete=auto_complete,
-        target=target,
-        image=triton.find_image(image) if image is not None else None,
-        gpus=gpus,
-        load=tuple(load) if load is not None else None,
-        config_name=config_name,
-    )
-    return ordered(_findings(context))
+def run_checks(context: Context, *, is_tfs_package: bool) -> list[Finding]:
+    """Return every finding, sorted by place. Nothing that the tree holds makes it raise."""
+    if is_tfs_package:
+        return sort_findings(finding for check in list_checks(Stage.PACKAGE) for finding in check(context))
+    return sort_findings(_check_repository(context))
 
 
-def _findings(context: Context) -> Iterator[Finding]:
-    yield from layout.repository(context)
-    names = _names(context)
-    yield from layout.absent(context, names)
+def _check_repository(context: Context) -> Iterator[Finding]:
+    names = select_models(context)
     context = replace(context, models={name: context.models[name] for name in names if name in context.models})
-    judged = []
-    for view in context.models.values():
-        if context.tree.leaves(view.name):
-            yield layout.unread(context.tree, view.name)
-        else:
-            judged.append(view)
+    for check in list_checks(Stage.REPOSITORY):
+        yield from check(context)
+    models = [model for model in context.models.values() if not context.tree.leaves(model.name)]
     failures: dict[str, Failure] = {}
-    loaded: dict[str, list[Finding]] = {}
-    for view in judged:
-        read = list(layout.poll(context, view))
-        read += text.poll(context, view)
-        if view.parsed:
-            read += checksums.poll(context, view)
-            read += model.poll(context, view)
-            read += ensemble.poll(context, view)
-        yield from read
-        _fail(failures, view, "poll", read)
-        loaded[view.name] = _loading(context, view)
-        if not view.is_ensemble:
-            yield from loaded[view.name]
-            _fail(failures, view, "load", loaded[view.name])
-    judge = Judge(context, failures)
-    for name in judge.order():
-        view = context.models[name]
-        found = judge.judge(view)
-        yield from found
-        _fail(failures, view, "ensemble", found)
-        late = judge.cached(view) + loaded[name]
-        yield from late
-        _fail(failures, view, "load", late)
-    for view in judged:
-        if view.is_ensemble and failures.get(view.name, Failure("", "")).stage == "poll":
-            yield from loaded[view.name]
-    for room in (addresses, advisories, requests, image_rules, releases, dali, shell, sagemaker):
-        yield from room.check(context)
+    loading: dict[str, list[Finding]] = {}
+    for model in models:
+        findings = _check_model(context, model, _READ)
+        if model.parsed:
+            findings += _check_model(context, model, _READ_CONFIG)
+        yield from findings
+        _note_failure(failures, model, "poll", findings)
+        loading[model.name] = _check_model(context, model, _LOAD) if model.parsed else []
+        if not model.is_ensemble:
+            yield from loading[model.name]
+            _note_failure(failures, model, "load", loading[model.name])
+    checker = EnsembleChecker(context, failures)
+    for name in checker.sort_ensembles():
+        ensemble = context.models[name]
+        findings = [finding for check in list_checks(Stage.ENSEMBLE) for finding in check(checker, ensemble)]
+        yield from findings
+        _note_failure(failures, ensemble, "ensemble", findings)
+        findings = [finding for check in list_checks(Stage.CACHE) for finding in check(checker, ensemble)]
+        findings += loading[name]
+        yield from findings
+        _note_failure(failures, ensemble, "load", findings)
+    for model in models:
+        if model.is_ensemble and failures.get(model.name, Failure("", "")).stage == "poll":
+            yield from loading[model.name]
+    for check in list_checks(Stage.LOADED):
+        yield from check(context)
 
 
-def _loading(context: Context, view: ModelView) -> list[Finding]:
-    """What is found when a model is loaded; of a text that is not taken, only what does not depend on it."""
-    if not view.parsed:
-        return []
-    findings = list(layout.load(context, view))
-    findings += model.load(context, view)
-    findings += layout.labels(context, view)
-    findings += releases.load(context, view)
-    return findings
+def _check_model(context: Context, model: ModelView, stages: Iterable[Stage]) -> list[Finding]:
+    return [finding for stage in stages for check in list_checks(stage) for finding in check(context, model)]
 
 
-def _fail(failures: dict[str, Failure], view: ModelView, stage: str, findings: Iterable[Finding]) -> None:
-    """Remember the first finding that fails a model.
+def _note_failure(failures: dict[str, Failure], model: ModelView, stage: str, findings: Iterable[Finding]) -> None:
+    """Note the first finding that fails a model.
 
-    What a backend refuses does not count: an ensemble of the model is then judged in all other respects.
+    What a backend refuses does not count: an ensemble of the model is then checked in all other respects.
     """
-    if view.name not in failures:
-        failing = (each for each in findings if each.refused_by == "triton" and each.code not in OF_BACKENDS)
+    if model.name not in failures:
+        failing = (f for f in findings if f.refused_by == "triton" and f.code not in CODES_OF_BACKENDS)
         first = next(failing, None)
         if first is not None:
-            failures[view.name] = Failure(stage, first.message)
-
-
-def _names(context: Context) -> list[str]:
-    """The models that the server asks for: all, or in explicit mode those that are named and what they depend on."""
-    if context.load is None or "*" in context.load:
-        return list(context.models)
-    names = list(dict.fromkeys(context.load))
-    seen = set(names)
-    for name in names:
-        for needed in ensemble.wanted(context.models[name]) if name in context.models else ():
-            if needed not in seen:
-                seen.add(needed)
-                names.append(needed)
-    return names
+            failures[model.name] = Failure(stage, first.message)

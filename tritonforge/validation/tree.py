@@ -1,4 +1,4 @@
-"""A snapshot of a directory as a value: what the rules judge, wherever it came from. No I/O.
+"""A snapshot of a directory as a value: what the rules check, wherever it came from. No I/O.
 
 Paths are relative and use ``/``; "" is the root. Links are followed inside the snapshot as the server's ``stat`` does.
 Where a link leaves the snapshot, only what the reader of the disk noted is known (`Entry.leads_to`).
@@ -10,14 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["DIRECTORY", "MAXIMAL_TEXT", "UNKNOWN", "Entry", "Kind", "Tree", "link"]
+__all__ = ["DIRECTORY", "GITKEEP", "MAXIMAL_TEXT", "UNKNOWN", "Entry", "Kind", "Tree", "leaves_directory", "link"]
 
 Kind: TypeAlias = Literal["file", "directory", "missing", "other"]
 
-#: Bytes of a configuration or a label file that are read and judged; larger ones become a finding.
+#: Bytes of a configuration or a label file that are read and checked; larger ones become a finding.
 MAXIMAL_TEXT: Final = 4 * 1024 * 1024
 
-#: The size of a file that is not made yet.
+#: The file that keeps an ensemble's empty version directory in git and in tar archives. Triton loads an ensemble only
+#: where it has a version directory (model_lifecycle.cc `VersionsToLoad`), and never looks into it.
+GITKEEP: Final = ".gitkeep"
+
+#: The size of a file that is not built yet.
 UNKNOWN: Final = -1
 
 #: Linux refuses a path after this many links (``ELOOP``; man 7 path_resolution).
@@ -28,10 +32,10 @@ _MAXIMAL_LINKS: Final = 40
 class Entry:
     """One path: its kind and what is known of it.
 
-    ``size`` is `UNKNOWN` for a file that is not made yet. ``content`` is None where it was not read (only what the
-    rules look into is), ``target`` is a link's text, ``leads_to`` what a link that leaves the snapshot was found to
-    lead to ("" when that is not known), ``problem`` why the path could not be read ("" when it could). ``md5`` is the
-    sum of a file that was not kept, where a configuration states one, in hexadecimal digits.
+    ``size`` is `UNKNOWN` for a file that is not built yet. ``content`` is None where it was not read (only what the
+    rules look into is), ``target`` is a link's text, ``leads_to`` the kind of what a link that leaves the snapshot
+    leads to ("" when that is unknown), ``problem`` why the path could not be read ("" when it could). ``md5`` is the
+    sum of a file whose content is not kept, where a configuration states one, in hexadecimal digits.
     """
 
     kind: Literal["file", "directory", "link", "other"]
@@ -48,43 +52,43 @@ DIRECTORY: Final = Entry("directory")
 
 
 def link(target: str, *, leads_to: Literal["", "file", "directory", "missing", "other"] = "") -> Entry:
-    """A link to ``target``."""
+    """Return a link to ``target``."""
     return Entry("link", target=target, leads_to=leads_to)
 
 
 class Tree:
-    """The entries of a directory by path; the directories above each entry are there without being named."""
+    """The entries of a directory by path; the directories above each entry need not be given."""
 
     __slots__ = ("_children", "_linked", "entries", "external", "truncated")
 
     def __init__(
         self, entries: Mapping[str, Entry], *, truncated: str = "", external: Mapping[str, Kind] | None = None
     ) -> None:
-        """``truncated`` says why a part of the directory was not read, if it was not.
+        """``truncated`` is the reason why a part of the directory was not read, "" if all was.
 
-        ``external`` has what the reader found at the absolute paths that the configurations name.
+        ``external`` has the kinds of the absolute paths that the configurations name.
         """
         self.truncated = truncated
         self.external: Mapping[str, Kind] = external or {}
-        found: dict[str, Entry] = {}
+        attached: dict[str, Entry] = {}
         children: dict[str, list[str]] = {"": []}
         for path, entry in entries.items():
             key = path.strip("/")
             if key in ("", "."):
                 continue
-            present = found.get(key)
+            present = attached.get(key)
             if present is None:
-                _attach(key, children, found)
-            found[key] = entry
+                _attach(key, children, attached)
+            attached[key] = entry
             if entry.kind == "directory":
                 children.setdefault(key, [])
-        self.entries: Mapping[str, Entry] = found
+        self.entries: Mapping[str, Entry] = attached
         self._children = {path: tuple(sorted(names)) for path, names in children.items()}
-        self._linked = any(entry.kind == "link" for entry in found.values())
+        self._linked = any(entry.kind == "link" for entry in attached.values())
 
     @classmethod
     def of(cls, files: Mapping[str, str | bytes | Entry]) -> Tree:
-        """The tree of these files; a key that ends in ``/`` is a directory, whatever its value."""
+        """Return the tree of these files; a key that ends in ``/`` is a directory, whatever its value."""
         entries: dict[str, Entry] = {}
         for path, value in files.items():
             if isinstance(value, Entry):
@@ -97,64 +101,64 @@ class Tree:
         return cls(entries)
 
     def real(self, path: str) -> str | None:
-        """The path without links; None where it is missing or leaves the tree."""
+        """Return the path without links; None where it is missing or leaves the tree."""
         if not self._linked and ".." not in path:
             return path if path in self.entries or not path else None
-        return self._followed(path)[0]
+        return self._follow(path)[0]
 
     def entry(self, path: str) -> Entry | None:
-        """The file or directory that ``path`` leads to; None when there is none, or it is outside of the tree."""
+        """Return the file or directory that ``path`` leads to; None when it is missing or outside of the tree."""
         real = self.real(path)
         if real is None:
             return None
         return self.entries.get(real) if real else DIRECTORY
 
     def kind(self, path: str) -> Kind:
-        """What the server's ``stat`` sees at ``path``; a link that leaves the tree unseen counts as a directory."""
+        """Return what the server's ``stat`` sees at ``path``; a link that leaves the tree counts as a directory."""
         if not self._linked and ".." not in path:
             entry = self.entries.get(path) if path else DIRECTORY
             if entry is None:
                 return "missing"
             return entry.kind if entry.kind != "link" else "missing"
-        real, outside, _ = self._followed(path)
+        real, outside, _ = self._follow(path)
         if real is None:
             return outside
         entry = self.entries[real] if real else DIRECTORY
         return entry.kind if entry.kind != "link" else "missing"
 
     def is_dir(self, path: str) -> bool:
-        """Whether a directory is at ``path``, links followed."""
+        """Return True if a directory is at ``path``, links followed."""
         return self.kind(path) == "directory"
 
     def is_file(self, path: str) -> bool:
-        """Whether a file is at ``path``, links followed."""
+        """Return True if a file is at ``path``, links followed."""
         return self.kind(path) == "file"
 
     def children(self, path: str = "") -> tuple[str, ...]:
-        """The names in a directory, sorted; links to directories are followed."""
+        """Return the names in a directory, sorted; links to directories are followed."""
         real = self.real(path)
         return () if real is None else self._children.get(real, ())
 
     def subdirectories(self, path: str = "") -> tuple[str, ...]:
-        """The names of the directories in a directory, sorted as the server has them, links followed."""
+        """Return the names of the directories in a directory, sorted as the server has them, links followed."""
         prefix = f"{path}/" if path else ""
         return tuple(name for name in self.children(path) if self.kind(prefix + name) == "directory")
 
     def dangling(self, path: str = "") -> tuple[str, ...]:
-        """The names in a directory that are links to nothing."""
+        """Return the names in a directory that are links to nothing."""
         if not self._linked:
             return ()
         prefix = f"{path}/" if path else ""
         return tuple(name for name in self.children(path) if self.kind(prefix + name) == "missing")
 
     def leaves(self, path: str) -> bool:
-        """Whether the path leads out of the tree over a link."""
+        """Return True if the path leads out of the tree over a link."""
         if not self._linked or self.real(path) is not None:
             return False
-        return self._followed(path)[2]
+        return self._follow(path)[2]
 
-    def _followed(self, path: str) -> tuple[str | None, Kind, bool]:
-        """The path without links, or None with the kind of what is outside and whether it is outside."""
+    def _follow(self, path: str) -> tuple[str | None, Kind, bool]:
+        """Return the path without links, or None; the kind of what is outside; and whether it is outside."""
         pending = [part for part in path.split("/") if part]
         done: list[str] = []
         links = 0
@@ -177,19 +181,17 @@ class Tree:
             links += 1
             if links > _MAXIMAL_LINKS:
                 return None, "missing", False
-            if entry.target.startswith("/") or _climbs(done, entry.target):
+            if entry.target.startswith("/") or leaves_directory(entry.target, depth=len(done)):
                 if pending:
                     return None, "missing", True
                 return None, entry.leads_to or ("missing" if entry.target.startswith("/") else "directory"), True
-            pending = [*entry.target.split("/"), *pending]
-            pending = [each for each in pending if each]
+            pending = [part for part in (*entry.target.split("/"), *pending) if part]
         return "/".join(done), "missing", False
 
 
-def _climbs(done: list[str], target: str) -> bool:
-    """Whether a relative link in the directory ``done`` leads above the root."""
-    depth = len(done)
-    for part in target.split("/"):
+def leaves_directory(path: str, *, depth: int = 0) -> bool:
+    """Return True if a relative path leads above the directory that it starts in, or ``depth`` directories above it."""
+    for part in path.split("/"):
         if part == "..":
             depth -= 1
             if depth < 0:
@@ -199,8 +201,8 @@ def _climbs(done: list[str], target: str) -> bool:
     return False
 
 
-def _attach(key: str, children: dict[str, list[str]], found: dict[str, Entry]) -> None:
-    """Note a new path in its directory, and the directories above it."""
+def _attach(key: str, children: dict[str, list[str]], attached: dict[str, Entry]) -> None:
+    """Add a new path to its directory, and the directories above it."""
     while True:
         parent, _, name = key.rpartition("/")
         siblings = children.get(parent)
@@ -208,7 +210,7 @@ def _attach(key: str, children: dict[str, list[str]], found: dict[str, Entry]) -
             children[parent] = [name]
         else:
             siblings.append(name)
-        if not parent or parent in found:
+        if not parent or parent in attached:
             return
-        found[parent] = DIRECTORY
+        attached[parent] = DIRECTORY
         key = parent

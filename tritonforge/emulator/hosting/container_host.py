@@ -33,7 +33,8 @@ from tritonforge.serving import repository_overlay, shell_safety
 from tritonforge.triton import parse_instance_family
 from tritonforge.triton.backends import is_word
 from tritonforge.triton.changes import SERVE_VARIABLES
-from tritonforge.validation.report import validated
+from tritonforge.validation.context import Options
+from tritonforge.validation.report import run
 
 __all__ = ["Host", "HostedContainer", "start"]
 
@@ -362,17 +363,19 @@ def _find_refusal(
         instance_type: str | None = variant.instance_type
     except TritonForgeError:
         instance_type = None
-    found = validated(
+    found = run(
         repository,
-        image=served.tag,
-        target="triton" if variant.container.multi_model else "sagemaker",
-        environment=environment,
-        instance_type=instance_type,
-        # Developer guide, "Deploy models with Amazon SageMaker Serverless Inference": GPUs are not supported.
-        gpus=0 if variant.serverless else None,
-        load_models=models or None,
-        exempt=exempt,
-        allow_empty=True,
+        Options(
+            image=served.tag,
+            target="triton" if variant.container.multi_model else "sagemaker",
+            environment=environment,
+            instance_type=instance_type,
+            # Developer guide, "Deploy models with Amazon SageMaker Serverless Inference": GPUs are not supported.
+            gpus=0 if variant.serverless else None,
+            load_models=models or None,
+            exempt=exempt,
+            allow_empty=True,
+        ),
     )
     refused = [each for each in found.findings if served.refuses(each)]
     return "; ".join(dict.fromkeys(f"{each.path}: {each.message}" if each.path else each.message for each in refused))

@@ -16,8 +16,9 @@ from tritonforge.sagemaker.endpoints.container import build_environment, choose_
 from tritonforge.sagemaker.endpoints.deployment import Content, Deployment
 from tritonforge.sagemaker.package import check_package, find_default_model, read_contents, unpack
 from tritonforge.sagemaker.plans.plan import Progress, SilentProgress
+from tritonforge.validation.context import Options
 from tritonforge.validation.findings import Finding
-from tritonforge.validation.rules.views import build
+from tritonforge.validation.model_views import build_context
 from tritonforge.validation.tree_reader import read_tree
 
 __all__ = ["DeploymentSources", "LocalRepository", "check_repositories", "find_deployment", "is_definition",
@@ -172,7 +173,7 @@ def open_repository(path: Path) -> Iterator[LocalRepository]:
 
 def _read_content(folder: Path, *, size: int | None) -> Content:
     contents = read_contents(folder)
-    context = build(read_tree(folder), target="sagemaker")
+    context = build_context(read_tree(folder), Options(target="sagemaker"))
     batches = any(
         model.max_batch_size > 1
         and not model.is_ensemble

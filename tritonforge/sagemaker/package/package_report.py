@@ -18,10 +18,13 @@ from tritonforge.errors import PackageError
 from tritonforge.pbtxt import parse
 from tritonforge.sagemaker.package.contents import list_package
 from tritonforge.sagemaker.package.inspection import read_snapshot
-from tritonforge.validation.findings import Finding, ordered
-from tritonforge.validation.report import Validated, validated
-from tritonforge.validation.rules import ensemble, tfs, views
-from tritonforge.validation.rules.sagemaker import archive, multi_model
+from tritonforge.validation.context import Options
+from tritonforge.validation.findings import Finding, sort_findings
+from tritonforge.validation.model_views import build_context
+from tritonforge.validation.report import ValidationReport, run
+from tritonforge.validation.rules import sagemaker_archive, sagemaker_endpoint
+from tritonforge.validation.rules.ensemble_steps import list_step_models
+from tritonforge.validation.rules.tfs_package import is_tfs_package
 from tritonforge.validation.tree import Tree
 
 __all__ = ["DEFAULT_MODEL", "PackageReport", "check_multi_model", "check_package", "check_repository", "check_tree",
@@ -43,7 +46,7 @@ class PackageReport:
 
     default_model: str | None
     environment: Mapping[str, str]
-    judged: Validated
+    judged: ValidationReport
     idle: Sequence[str] = ()
     left_out: Sequence[str] = ()
     is_tfs_package: bool = False
@@ -116,8 +119,8 @@ def check_tree(
     left_out: Sequence[str] = (),
 ) -> PackageReport:
     """Judge the tree of a package; see `check_package`. A default model that is given wins over the environment's."""
-    if tfs.is_for(tree):
-        found = validated(tree, environment=environment)
+    if is_tfs_package(tree):
+        found = run(tree, Options(environment=environment))
         return PackageReport(None, dict(environment or {}), found, left_out=left_out, is_tfs_package=True)
     if multi_model:
         # A multi-model container needs instances, whose type says whether they have GPUs.
@@ -125,13 +128,15 @@ def check_tree(
         return PackageReport(served, dict(environment or {}), judged, left_out=left_out)
     chosen = default_model or (environment or {}).get(DEFAULT_MODEL) or find_tree_default(tree)
     needed = dict(environment or {}) | ({DEFAULT_MODEL: chosen} if chosen is not None else {})
-    judged = validated(
+    judged = run(
         tree,
-        image=image,
-        target="sagemaker",
-        instance_type=instance_type,
-        gpus=gpus,
-        environment=needed if needed else None,
+        Options(
+            image=image,
+            target="sagemaker",
+            instance_type=instance_type,
+            gpus=gpus,
+            environment=needed if needed else None,
+        ),
     )
     return PackageReport(chosen, needed, judged, _idle(tree, chosen), left_out)
 
@@ -147,25 +152,25 @@ def find_default_model(repository: Path, *, dereference: bool = False) -> str | 
 
 def find_tree_default(tree: Tree) -> str | None:
     """The default model of a package's tree, as `find_default_model`."""
-    context = views.build(tree, target="sagemaker")
+    context = build_context(tree, Options(target="sagemaker"))
     # What the rules take for the default model must be the same here, so it is asked of them.
-    found = archive.default_model(context, archive.model_directories(context))
+    found = sagemaker_archive.find_default_model(context, sagemaker_archive.list_model_directories(context))
     if found is not None:
         return found
     ensembles = [name for name, model in context.models.items() if model.is_ensemble]
-    used = {needed for name in ensembles for needed in ensemble.wanted(context.models[name])}
+    used = {needed for name in ensembles for needed in list_step_models(context.models[name])}
     outermost = [name for name in ensembles if name not in used]
     return outermost[0] if len(outermost) == 1 else None
 
 
 def _idle(tree: Tree, default: str | None) -> tuple[str, ...]:
     """The models that nobody asks for when only the default model and what it needs are loaded."""
-    context = views.build(tree, target="sagemaker")
+    context = build_context(tree, Options(target="sagemaker"))
     if default is None or default not in context.models:
         return ()
     waiting, loaded = [default], {default}
     while waiting:
-        for needed in set(ensemble.wanted(context.models[waiting.pop()])) & context.models.keys() - loaded:
+        for needed in set(list_step_models(context.models[waiting.pop()])) & context.models.keys() - loaded:
             loaded.add(needed)
             waiting.append(needed)
     return tuple(name for name, model in context.models.items() if name not in loaded and model.has_config)
@@ -175,7 +180,7 @@ def _idle(tree: Tree, default: str | None) -> tuple[str, ...]:
 _OF_SERVE: Final = ("E401", "E403", "E404", "E405", "W401", "W402", "W403")
 
 #: What the front end makes of an archive: advice for one model alone, another model or a refusal here.
-_OF_FRONT_END: Final = tuple(rule.code for rule in multi_model.RULES)
+_OF_FRONT_END: Final = tuple(rule.code for rule in sagemaker_endpoint.MULTI_MODEL_RULES)
 
 #: The directory that a model at the top of an archive is judged in, where its configuration names none.
 _TOP: Final = "model"
@@ -187,7 +192,7 @@ def check_multi_model(
     image: str | None = None,
     instance_type: str | None = None,
     environment: Mapping[str, str] | None = None,
-) -> tuple[str | None, Validated]:
+) -> tuple[str | None, ValidationReport]:
     """The model that is served, None where that is not defined, and what is found.
 
     The front end's rules, which are advice elsewhere, are refusals here.
@@ -198,14 +203,16 @@ def check_multi_model(
         top = _name(tree)
         tree = Tree({f"{top}/{path}": entry for path, entry in tree.entries.items()}, truncated=tree.truncated)
     served, candidates = _served(tree)
-    found = validated(
+    found = run(
         tree,
-        image=image,
-        target="sagemaker",
-        load_models=[served] if served is not None else None,
-        instance_type=instance_type,
-        environment=environment,
-        exempt=_OF_SERVE,
+        Options(
+            image=image,
+            target="sagemaker",
+            load_models=[served] if served is not None else None,
+            instance_type=instance_type,
+            environment=environment,
+            exempt=_OF_SERVE,
+        ),
     )
     findings = [
         replace(finding, severity="error", refused_by="sagemaker") if finding.code in _OF_FRONT_END else finding
@@ -217,7 +224,7 @@ def check_multi_model(
             findings=tuple(replace(finding, path=finding.path.removeprefix(top).lstrip("/")) for finding in findings),
             texts={path.removeprefix(f"{top}/"): text for path, text in found.texts.items()},
         )
-    return served, replace(found, findings=tuple(ordered(findings)))
+    return served, replace(found, findings=tuple(sort_findings(findings)))
 
 
 def _name(tree: Tree) -> str:
@@ -229,17 +236,17 @@ def _name(tree: Tree) -> str:
 
 def _served(tree: Tree) -> tuple[str | None, list[str]]:
     """The model that the front end chooses, None where that is not defined, and all that it chooses from."""
-    context = views.build(tree, target="sagemaker")
+    context = build_context(tree, Options(target="sagemaker"))
     names = list(context.models)
     # What the rules take for an ensemble must be the same here, so it is asked of them.
-    detected = [name for name in names if multi_model.is_detected(context, context.models[name])]
+    detected = [name for name in names if sagemaker_endpoint.is_detected_as_ensemble(context, context.models[name])]
     chosen = detected or names
     return (chosen[0] if len(chosen) == 1 else None), chosen
 
 
 def _undefined(served: str | None, candidates: list[str]) -> Iterator[Finding]:
     if served is None and candidates:
-        yield multi_model.AMBIGUOUS.finding(
+        yield sagemaker_endpoint.W411.report(
             f"a multi-model endpoint serves one of {', '.join(candidates[:20])}, which one is not defined",
             path="",
             help="give each model an archive of its own, or make one of them an ensemble that uses the others",

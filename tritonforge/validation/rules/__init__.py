@@ -1,1 +1,1 @@
-"""The rules that a model repository is held to, a module a room: each gives findings from a `Context`."""
+"""The rules: each module defines some, with the checks that report them. No I/O."""

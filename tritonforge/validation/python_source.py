@@ -1,0 +1,162 @@
+"""The code of a Python model, read and never run: its syntax, and whether it may complete a configuration. No I/O.
+
+Source: python_backend pb_stub.cc ModelContext::StubSetup, Stub::AutoCompleteModelConfig.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from tritonforge.validation.tree import Tree
+
+__all__ = ["GRAMMAR", "MAXIMAL_SOURCE", "SourceError", "find_source_error", "may_complete"]
+
+#: Bytes of a Python file that are judged.
+MAXIMAL_SOURCE: Final = 1024 * 1024
+
+#: The Python whose grammar is known here: the newest with a node of its own in the syntax tree.
+GRAMMAR: Final = next(
+    (3, minor)
+    for minor, node in ((14, "TemplateStr"), (12, "TypeAlias"), (11, "TryStar"), (10, "Match"))
+    if hasattr(ast, node)
+)
+
+#: The class that the backend makes an object of, and the function of it that completes a configuration.
+_CLASS: Final = "TritonPythonModel"
+_COMPLETES: Final = b"auto_complete_config"
+#: Files that are followed in search of a base class.
+_MAXIMAL_FILES: Final = 50
+
+_Binding: TypeAlias = "ast.ClassDef | ast.ImportFrom | ast.Import | ast.stmt"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceError:
+    """Why Python does not take a file: the exception's name, its message, and the place, counted from 1."""
+
+    name: str
+    message: str
+    line: int
+    column: int | None
+
+
+def find_source_error(content: bytes, *, version: tuple[int, int] | None = None) -> SourceError | None:
+    """The error that Python raises when it imports this file, before it runs a line; None where it raises none.
+
+    ``version`` is a Python older than this one, of which only the grammar is known (`ast.parse`).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if version is None:
+                compile(content, "model.py", "exec", dont_inherit=True)
+            else:
+                ast.parse(content, feature_version=version)
+    except SyntaxError as error:
+        return SourceError(type(error).__name__, error.msg, error.lineno or 1, error.offset or None)
+    except (ValueError, OverflowError) as error:  # a null byte
+        return SourceError("SyntaxError", str(error), 1, None)
+    except (RecursionError, MemoryError) as error:
+        return SourceError(type(error).__name__, "it is nested too deeply", 1, None)
+    return None
+
+
+def may_complete(tree: Tree, directory: str, path: str) -> bool:
+    """Whether the model in a file may have ``auto_complete_config``, of its own or from a base class.
+
+    ``directory`` is the version's. A base class of a file that is not in the repository may have it.
+    """
+    return _Search(tree, (directory, directory.rpartition("/")[0])).finds(path, _CLASS)
+
+
+class _Search:
+    """A search through the base classes of a model."""
+
+    def __init__(self, tree: Tree, places: Sequence[str]) -> None:
+        """``places`` are the directories that modules are imported from."""
+        self._tree = tree
+        self._places = places
+        self._seen: set[tuple[str, str]] = set()
+
+    def finds(self, path: str, name: str) -> bool:
+        """Whether a class of a file may have the function."""
+        if (path, name) in self._seen:
+            return False
+        self._seen.add((path, name))
+        entry = self._tree.entry(path)
+        if entry is None or entry.content is None or len(self._seen) > _MAXIMAL_FILES:
+            return entry is not None or self._tree.leaves(path)
+        if _COMPLETES in entry.content:
+            return True
+        if len(entry.content) > MAXIMAL_SOURCE or find_source_error(entry.content) is not None:
+            return False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = ast.parse(entry.content)
+        bound = dict(_bindings(module.body))
+        if name in bound:
+            return self._binding(path, name, bound)
+        return any(self._module(path, star, name) for key, star in bound.items() if key.startswith("*"))
+
+    def _binding(self, path: str, name: str, bound: dict[str, _Binding]) -> bool:
+        statement = bound[name]
+        if isinstance(statement, ast.ImportFrom):
+            original = next(each.name for each in statement.names if (each.asname or each.name) == name)
+            return self._module(path, statement, original)
+        if not isinstance(statement, ast.ClassDef) or statement.decorator_list or statement.keywords:
+            return True
+        return any(self._base(path, base, bound) for base in statement.bases)
+
+    def _base(self, path: str, base: ast.expr, bound: dict[str, _Binding]) -> bool:
+        if isinstance(base, ast.Name):
+            if base.id in bound:
+                return self.finds(path, base.id)
+            stars = [each for key, each in bound.items() if key.startswith("*")]
+            return any(self._module(path, star, base.id) for star in stars)
+        if isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
+            statement = bound.get(base.value.id)
+            if isinstance(statement, ast.Import):
+                return self._file(statement.names[0].name, base.attr, self._places)
+        return True
+
+    def _module(self, path: str, statement: _Binding, name: str) -> bool:
+        """Whether a name that is imported from a module may have the function."""
+        assert isinstance(statement, ast.ImportFrom)
+        if not statement.level:
+            return self._file(statement.module or "", name, self._places)
+        folder = path
+        for _ in range(statement.level):
+            folder = folder.rpartition("/")[0]
+        return self._file(statement.module or "", name, (folder,))
+
+    def _file(self, module: str, name: str, places: Sequence[str]) -> bool:
+        for place in places:
+            stem = f"{place}/{module.replace('.', '/')}".rstrip("/")
+            for path in (f"{stem}/__init__.py", f"{stem}.py"):
+                if self._tree.kind(path) != "missing" or self._tree.leaves(path):
+                    return self.finds(path, name)
+        return True
+
+
+def _bindings(body: Sequence[ast.stmt]) -> Iterator[tuple[str, _Binding]]:
+    """The names that a module's statements bind, each with the statement; ``*`` and a number for a star import."""
+    for statement in body:
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield statement.name, statement
+        elif isinstance(statement, ast.ImportFrom | ast.Import):
+            for each in statement.names:
+                key = f"*{statement.lineno}" if each.name == "*" else each.asname or each.name.partition(".")[0]
+                yield key, statement
+        elif isinstance(statement, ast.If | ast.Try | ast.With):
+            inner = [*statement.body, *getattr(statement, "orelse", ()), *getattr(statement, "finalbody", ())]
+            for handler in getattr(statement, "handlers", ()):
+                inner += handler.body
+            yield from _bindings(inner)
+        elif isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                if isinstance(target, ast.Name):
+                    yield target.id, statement
