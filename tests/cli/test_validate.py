@@ -233,6 +233,6 @@ def test_a_rule_is_explained_with_a_wrong_and_a_correct_example() -> None:
 
 
 def test_the_table_of_rules_in_the_docs_is_the_codes_own() -> None:
-    """tritonforge/validation/rules/README.md is what `tritonforge explain --table` prints."""
-    committed = (ROOT / "tritonforge" / "validation" / "rules" / "README.md").read_text()
+    """docs/rules.md is what `tritonforge explain --table` prints."""
+    committed = (ROOT / "docs" / "rules.md").read_text()
     assert tritonforge("explain", "--table").stdout == committed

@@ -17,7 +17,7 @@ from tritonforge.repository.definition.loading import load
 from tritonforge.repository.resolve import BuiltArtifact, LocalFolder, resolve
 from tritonforge.triton.schema import build_message_class
 from tritonforge.validation.report import validate
-from tritonforge.validation.rules import tfs
+from tritonforge.validation.rules.tfs_package import is_tfs_package
 
 HANDLER = "def handler(data, context):\n    return data.read(), context.accept_header\n"
 
@@ -69,7 +69,7 @@ def test_a_package_becomes_numbered_folders_and_code() -> None:
     assert (made.version, made.model.model_filename) == (20, ".")
     assert repository.configs == {}
     tree = repository.tree()
-    assert tfs.is_for(tree)
+    assert is_tfs_package(tree)
     assert [each.code for each in validate(tree)] == ["W706"]
     assert list(resolve({}, TensorFlowServing([model()])).files) == ["net/3"]
 

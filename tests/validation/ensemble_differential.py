@@ -14,7 +14,7 @@ from tests.validation.ensemble_mutations import prefix, repository, weightless
 from tests.validation.oracle import Heard, Oracle, arguments
 from tritonforge.triton import changes
 from tritonforge.validation.findings import Finding, verdict
-from tritonforge.validation.runner import validate
+from tritonforge.validation.report import validate
 from tritonforge.validation.tree import Tree
 
 __all__ = ["differences"]

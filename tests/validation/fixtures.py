@@ -139,7 +139,7 @@ LAYOUT: dict[str, Fixture] = {
         m(io=A + 'output [{ name: "B" data_type: TYPE_FP32 dims: [2] label_filename: "l" }]', **{"l/": DIRECTORY}),
         m(io=A + 'output [{ name: "B" data_type: TYPE_FP32 dims: [2] label_filename: "l" }]', l="a\nb"),
     ),
-    "E112": Fixture({**x(), "broken/": DIRECTORY}, m(), {"load": ["m"]}),
+    "E112": Fixture({**x(), "broken/": DIRECTORY}, m(), {"load_models": ["m"]}),
     "E113": Fixture(m(head='backend: "nosuch"'), m(head='backend: "nosuch"', libtriton_nosuch_dot_so="")),
     "E114": both('runtime: "%s"', "other.so", "libtriton_identity.so"),
     "E115": both('runtime: "%s"', "../onnxruntime/libtriton_onnxruntime.so", "libtriton_identity.so"),
@@ -165,6 +165,7 @@ LAYOUT: dict[str, Fixture] = {
 }
 
 TEXT: dict[str, Fixture] = {
+    "E200": both("max_batch_size%s 8", "", ":"),
     "E201": Fixture(m('metric_tags { key "a" }'), m('metric_tags { key: "a" }')),
     "E202": both("%s: 4", "max_batchsize", "max_batch_size"),
     "E203": both("max_batch_size: 4 %s", "max_batch_size: 8", "dynamic_batching {}"),

@@ -15,9 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.validation.test_corpus import PREFIXES
 from tritonforge.serving import installation
 from tritonforge.validation.tree import Entry
+
+#: What the server puts before a sentence.
+PREFIXES = re.compile(
+    r"^(ERROR: Failed to create instance: )?"
+    r"(Poll failed for model directory '[^']*': |failed to load model '[^']*': "
+    r"|failed to load '[^']*' version -?\d+: )?"
+    r"((Invalid argument|Internal|Not found): )?"
+)
 
 STAND_INS = ("dali", "identity", "onnxruntime", "openvino", "python", "pytorch", "tensorflow", "tensorrt")
 
@@ -222,8 +229,8 @@ def write(files: Mapping[str, Any], folder: Path, *, fresh: bool = True) -> None
 def arguments(options: Mapping[str, Any]) -> Sequence[str]:
     """The server's flags for the options of `validate`."""
     flags = [] if options.get("auto_complete", True) else ["--disable-auto-complete-config"]
-    if options.get("load") is not None:
-        flags += ["--model-control-mode=explicit", *(f"--load-model={name}" for name in options["load"])]
-    if options.get("config_name"):
-        flags.append(f"--model-config-name={options['config_name']}")
+    if options.get("load_models") is not None:
+        flags += ["--model-control-mode=explicit", *(f"--load-model={name}" for name in options["load_models"])]
+    if options.get("model_config_name"):
+        flags.append(f"--model-config-name={options['model_config_name']}")
     return flags

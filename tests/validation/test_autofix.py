@@ -1,11 +1,10 @@
-"""Mending: what has one certain answer, and nothing else."""
+"""Fixes: what has exactly one correct value, and nothing else."""
 
 from pathlib import Path
 
 import pytest
 
-from tritonforge.validation.autofix import find_fixes, with_files
-from tritonforge.validation.autofix_writer import apply_fixes
+from tritonforge.validation.autofix import apply_fixes, find_fixes, with_files
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.tree import Tree
 

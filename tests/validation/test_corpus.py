@@ -6,27 +6,20 @@ server's prefixes are taken off; `<repo>` is the repository's folder in both.
 
 import base64
 import json
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.validation.oracle import PREFIXES
 from tritonforge.validation.findings import Finding, verdict
-from tritonforge.validation.runner import validate
+from tritonforge.validation.report import validate
 from tritonforge.validation.tree import DIRECTORY, Entry, Tree, link
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
 
 pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus (../shared/corpus) is not beside the project")
-
-PREFIXES = re.compile(
-    r"^(ERROR: Failed to create instance: )?"
-    r"(Poll failed for model directory '[^']*': |failed to load model '[^']*': "
-    r"|failed to load '[^']*' version -?\d+: )?"
-    r"((Invalid argument|Internal|Not found): )?"
-)
 
 
 @lru_cache
@@ -64,9 +57,9 @@ def judged(case: dict[str, Any]) -> list[Finding]:
         if (name, value) == ("--strict-model-config", "true"):
             options["auto_complete"] = False
         elif name == "--load-model":
-            options.setdefault("load", []).append(value)
+            options.setdefault("load_models", []).append(value)
         elif name == "--model-config-name":
-            options["config_name"] = value
+            options["model_config_name"] = value
     if "host without GPU" in case["needs"]:
         options["gpus"] = 0
     return validate(tree(case["files"]), **options)

@@ -20,9 +20,9 @@ from tests.validation.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, INHERITED
 from tests.validation.mutations import repository
 from tests.validation.oracle import Oracle, arguments
 from tritonforge.cli.validation import select_core_findings
+from tritonforge.validation import model_views
 from tritonforge.validation.findings import verdict
-from tritonforge.validation.rules import views
-from tritonforge.validation.runner import validate
+from tritonforge.validation.report import validate
 from tritonforge.validation.tree import Tree
 
 pytestmark = pytest.mark.server
@@ -122,7 +122,7 @@ def test_random_warmup_and_completed_steps_are_judged_as_the_server_does(
         files, options = completion_mutations.repository(seed)
         ours = verdict(select_core_findings(validate(Tree.of(files), **options)))
         with monkeypatch.context() as patch:
-            patch.setattr(views, "_completes", lambda *_: False)
+            patch.setattr(model_views, "may_be_completed", lambda *_: False)
             different[seed] = difference(oracle, files, options)
             assumed = verdict(select_core_findings(validate(Tree.of(files), **options)))
         if (ours, assumed) == ("refused", "loads"):

@@ -9,8 +9,8 @@ from hypothesis import strategies as some
 from tests.validation.fixtures import FIXTURES
 from tests.validation.mutations import repository
 from tritonforge.pbtxt import parse
-from tritonforge.validation.findings import Finding, ordered
-from tritonforge.validation.runner import validate
+from tritonforge.validation.findings import Finding, sort_findings
+from tritonforge.validation.report import validate
 from tritonforge.validation.tree import DIRECTORY, Entry, Tree, link
 
 #: Pieces of configurations, so that random texts reach the rules.
@@ -65,7 +65,7 @@ RELAXED = settings(max_examples=300, deadline=2000, suppress_health_check=[Healt
 
 def check(findings: list[Finding]) -> None:
     """Findings are complete and sorted, and their texts can be printed."""
-    assert findings == ordered(findings)
+    assert findings == sort_findings(findings)
     for each in findings:
         (each.message + each.help + each.path + each.field).encode()
         assert each.message

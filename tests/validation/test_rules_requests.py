@@ -1,4 +1,4 @@
-"""Tests of `tritonforge.validation.rules.requests`: the rules, and the real server's answer to each."""
+"""Tests of the rules about requests that are refused: the rules, and the real server's answer to each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pytest
 
 from tests.validation.fixtures import DECOUPLED, START, e, sequence, step, x
 from tests.validation.oracle import Oracle
+from tests.validation.views import find, list_rules
 from tritonforge.validation.findings import Finding
-from tritonforge.validation.report import validate as judge
-from tritonforge.validation.rules import requests
-from tritonforge.validation.runner import validate
+from tritonforge.validation.report import validate
 from tritonforge.validation.tree import Tree
 
+#: The rules under test.
+REQUESTS = "W34[0-5]"
 SEQUENCE_MODEL = sequence(f"{START} int32_false_true: [0, 1]")
 
 
@@ -108,9 +109,8 @@ CASES = {
 
 
 def found(files: Any, **options: Any) -> list[Finding]:
-    """The findings of this room."""
-    codes = {rule.code for rule in requests.RULES}
-    return [each for each in validate(Tree.of(files), gpus=0, **options) if each.code in codes]
+    """The findings of these rules."""
+    return find(REQUESTS, files, gpus=0, **options)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -159,9 +159,9 @@ def test_a_decoupled_model_is_never_answered_on_sagemaker() -> None:
     assert [each.code for each in found(single, target="sagemaker")] == ["W341"]
     assert found(single) == []
     several = {**single, **x("y")}
-    assert found(several, target="sagemaker", load=["y"]) == []
-    assert [each.code for each in found(several, target="sagemaker", load=["x"])] == ["W341"]
-    both = found(ensemble("e", own=DECOUPLED), target="sagemaker", load=["e"])
+    assert found(several, target="sagemaker", load_models=["y"]) == []
+    assert [each.code for each in found(several, target="sagemaker", load_models=["x"])] == ["W341"]
+    both = found(ensemble("e", own=DECOUPLED), target="sagemaker", load_models=["e"])
     assert sorted(each.code for each in both) == ["W340", "W341"]
 
 
@@ -169,10 +169,10 @@ def test_the_generate_extension_asks_a_decoupled_model() -> None:
     """With that inference type the endpoint does not infer."""
     tree, name = Tree.of(x(config=DECOUPLED)), "SAGEMAKER_TRITON_INFERENCE_TYPE"
     for kind, expected in (("infer", ["W341"]), ("generate_stream", [])):
-        findings = judge(tree, target="sagemaker", image="25.04", environment={name: kind})
+        findings = validate(tree, target="sagemaker", image="25.04", environment={name: kind})
         assert [each.code for each in findings if each.code == "W341"] == expected
 
 
-def test_every_rule_of_the_room_is_tested() -> None:
+def test_every_rule_about_requests_is_tested() -> None:
     """Each code stands in this file."""
-    assert {rule.code for rule in requests.RULES} == {case.code for case in CASES.values()} - {""} | {"W341"}
+    assert list_rules(REQUESTS) == {case.code for case in CASES.values()} - {""} | {"W341"}

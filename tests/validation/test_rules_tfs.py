@@ -1,4 +1,4 @@
-"""Tests of `tritonforge.validation.rules.tfs`: packages for SageMaker's TensorFlow Serving containers."""
+"""Tests of the rules about packages for SageMaker's TensorFlow Serving containers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import tritonforge
-from tests.validation.views import Files, codes, only
+from tests.validation.views import Files, codes, list_rules, only
+from tritonforge.validation.context import Options
 from tritonforge.validation.findings import verdict
-from tritonforge.validation.report import validated
-from tritonforge.validation.rules import tfs
-from tritonforge.validation.runner import validate
+from tritonforge.validation.registry import load_rules
+from tritonforge.validation.report import run, validate
+from tritonforge.validation.rules.tfs_package import find_package_models
 from tritonforge.validation.tree import Tree, link
 
+#: The rules under test.
+TFS = "[EW]7"
 WHOLE: Files = {
     "m/1/saved_model.pb": b"x",
     "m/1/variables/variables.index": b"x",
@@ -113,8 +116,8 @@ BRINGS = {"E708": {"W702"}}
 @pytest.mark.parametrize("code", BAD)
 def test_the_bad_fixture_gives_exactly_the_rule(code: str) -> None:
     """Each rule's bad package gives its code, at a place of the package, and nothing else."""
-    finding = only(tfs.check, BAD[code])
-    rule = next(each for each in tfs.RULES if each.code == code)
+    finding = only(TFS, BAD[code])
+    rule = load_rules()[code]
     assert (finding.code, finding.severity, finding.refused_by) == (code, rule.severity, rule.refused_by)
     assert finding.message
     assert finding.help
@@ -125,14 +128,14 @@ def test_the_bad_fixture_gives_exactly_the_rule(code: str) -> None:
 def test_the_good_fixtures_do_not_give_the_rule(code: str) -> None:
     """Each rule's good packages are silent about it."""
     for files in GOOD[code]:
-        found = codes(tfs.check, files)
+        found = codes(TFS, files)
         assert code not in found
         assert set(found) <= {"W702", "W706"} | BRINGS.get(code, set())
 
 
 def test_every_rule_has_fixtures() -> None:
     """The rules of the catalogue are those tested here; two are of the environment."""
-    assert {rule.code for rule in tfs.RULES} == {*BAD, "E709", "E710"}
+    assert list_rules(TFS) == {*BAD, "E709", "E710"}
     assert set(GOOD) == set(BAD)
 
 
@@ -153,7 +156,7 @@ def test_the_environment_is_judged_by_the_containers_rules(
     environment: dict[str, str], expected: list[tuple[str, str]]
 ) -> None:
     """Its own variables and CreateModel's limits; what Triton's containers read means nothing here."""
-    found = validated(Tree.of(WHOLE), environment=environment).findings
+    found = run(Tree.of(WHOLE), Options(environment=environment)).findings
     assert [each.code for each in found] == [code for code, _ in expected]
     for each, (_, said) in zip(found, expected, strict=True):
         assert each.message.startswith(said)
@@ -161,8 +164,8 @@ def test_the_environment_is_judged_by_the_containers_rules(
 
 def test_a_named_default_model_settles_which_of_several_is_meant() -> None:
     """W706 is about chance; the environment may leave none."""
-    assert [each.code for each in validated(Tree.of(TWO)).findings] == ["W706"]
-    assert validated(Tree.of(TWO), environment={"SAGEMAKER_TFS_DEFAULT_MODEL_NAME": "n"}).findings == ()
+    assert [each.code for each in run(Tree.of(TWO)).findings] == ["W706"]
+    assert run(Tree.of(TWO), Options(environment={"SAGEMAKER_TFS_DEFAULT_MODEL_NAME": "n"})).findings == ()
 
 
 def test_a_package_is_judged_by_its_own_rules_alone() -> None:
@@ -176,9 +179,9 @@ def test_a_package_is_judged_by_its_own_rules_alone() -> None:
 
 def test_a_place_in_the_handlers_is_a_line() -> None:
     """A finding about code points into it."""
-    finding = only(tfs.check, with_code(f"import os\n\nimport tensorflow as tf\n{HANDLER}"))
+    finding = only(TFS, with_code(f"import os\n\nimport tensorflow as tf\n{HANDLER}"))
     assert (finding.path, finding.line, finding.column) == ("code/inference.py", 3, 1)
-    finding = only(tfs.check, with_code("import falcon\n\ndef handler(data): ...\n"))
+    finding = only(TFS, with_code("import falcon\n\ndef handler(data): ...\n"))
     assert (finding.code, finding.line) == ("E706", 3)
     assert finding.message == "handler cannot be called with the two arguments data, context"
 
@@ -186,29 +189,29 @@ def test_a_place_in_the_handlers_is_a_line() -> None:
 def test_an_import_that_may_not_happen_is_a_warning() -> None:
     """Inside a function, or where its failure is caught, a missing module need not end the container."""
     guarded = f"try:\n    import tensorflow\nexcept ImportError:\n    tensorflow = None\n{HANDLER}"
-    assert only(tfs.check, with_code(guarded)).code == "W703"
+    assert only(TFS, with_code(guarded)).code == "W703"
     inside = "def handler(data, context):\n    import tensorflow\n"
-    assert only(tfs.check, with_code(inside)).code == "W703"
+    assert only(TFS, with_code(inside)).code == "W703"
 
 
 def test_tritons_layout_is_recognised_in_a_package() -> None:
     """Where the SavedModel lies as Triton wants it, the way out says so."""
-    finding = only(tfs.check, {"m/1/model.savedmodel/saved_model.pb": b"x", "code/inference.py": HANDLER})
+    finding = only(TFS, {"m/1/model.savedmodel/saved_model.pb": b"x", "code/inference.py": HANDLER})
     assert finding.code == "E701"
     assert "lies as Triton wants it" in finding.help
 
 
 def test_a_definition_is_to_be_built_first() -> None:
     """The folder of a definition has handlers, and no SavedModel yet."""
-    finding = only(tfs.check, {"definition.py": "", "code/inference.py": HANDLER})
+    finding = only(TFS, {"definition.py": "", "code/inference.py": HANDLER})
     assert (finding.code, "build it" in finding.help) == ("E701", True)
 
 
 def test_links_are_what_they_lead_to() -> None:
     """A version that is a link to a SavedModel is one."""
     files = {**WHOLE, "m/2": link("1")}
-    assert codes(tfs.check, files) == []
-    assert [model.versions for model in tfs.savedmodels.models(Tree.of(files))] == [{1: "m/1", 2: "m/2"}]
+    assert codes(TFS, files) == []
+    assert [model.versions for model in find_package_models(Tree.of(files))] == [{1: "m/1", 2: "m/2"}]
 
 
 def test_the_seeds_handlers_give_the_seeds_defects() -> None:
@@ -231,8 +234,8 @@ def _return_error(code, message):
     raise ValueError('Error: {}, {}'.format(str(code), message))
 """
     pinned = {**with_code(handlers), "code/requirements.txt": "tensorflow==1.13.1\n"}
-    assert codes(tfs.check, pinned) == ["E708", "W705"]
-    assert codes(tfs.check, with_code(handlers)) == ["E707", "W705"]
+    assert codes(TFS, pinned) == ["W705", "E708"]
+    assert codes(TFS, with_code(handlers)) == ["E707", "W705"]
 
 
 def test_the_command_says_whose_verdict_it_is(tmp_path: Path) -> None:
@@ -252,7 +255,7 @@ def test_the_command_says_whose_verdict_it_is(tmp_path: Path) -> None:
     assert "SageMaker's TensorFlow Serving container refuses it; 1 model, 1 error" in done.stdout
     asked = tritonforge("validate", str(folder), "--with-server")
     assert asked.returncode == 2
-    assert "--with-server asks Triton" in asked.stderr
+    assert "--with-server runs Triton" in asked.stderr
 
 
 NAMES = st.sampled_from(
@@ -274,4 +277,4 @@ def test_nothing_that_a_package_holds_makes_it_raise(files: dict[str, object], c
 def test_odd_python_is_a_finding(text: str) -> None:
     """What the parser cannot take is E704, and what it takes is judged."""
     files = {**WHOLE, "code/inference.py": text.encode("utf-8", "surrogatepass")}
-    assert codes(tfs.check, files) in (["E704"], ["E705"])
+    assert codes(TFS, files) in (["E704"], ["E705"])

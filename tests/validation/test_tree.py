@@ -9,7 +9,7 @@ from tests.validation.fixtures import STRATEGY, m
 from tests.validation.oracle import write
 from tritonforge.repository.definition import Function, Input, Output, Python
 from tritonforge.repository.resolve import resolve
-from tritonforge.validation.runner import validate
+from tritonforge.validation.report import validate
 from tritonforge.validation.tree import DIRECTORY, Entry, Tree, link
 from tritonforge.validation.tree_reader import read_tree
 

@@ -1,34 +1,38 @@
-"""Contexts for tests of single rooms of rules, and DALI pipelines made without DALI."""
+"""Findings of some rules alone, and DALI pipelines built without DALI."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tritonforge.validation.rules.context import Context
-from tritonforge.validation.rules.views import build
-
-from tritonforge import triton
 from tritonforge.model_files import dali_pipeline
 from tritonforge.validation.findings import Finding
+from tritonforge.validation.registry import load_rules
+from tritonforge.validation.report import validate
 from tritonforge.validation.tree import Entry, Tree
 
 Files = Mapping[str, "str | bytes | Entry"]
 
 
-def context(files: Files, *, image: str | None = None, **options: Any) -> Context:
-    """A context over these files."""
-    return build(Tree.of(files), image=triton.find_image(image) if image else None, **options)
+def list_rules(pattern: str) -> set[str]:
+    """Return the codes of the rules that a pattern matches, such as ``[EW]5``."""
+    return {code for code in load_rules() if re.match(pattern, code)}
 
 
-def codes(check: Callable[[Context], Iterator[Finding]], files: Files, **options: Any) -> list[str]:
-    """The codes that a check gives for these files."""
-    return [finding.code for finding in check(context(files, **options))]
+def find(pattern: str, files: Files, **options: Any) -> list[Finding]:
+    """Return the findings of the rules that a pattern matches."""
+    return [finding for finding in validate(Tree.of(files), **options) if re.match(pattern, finding.code)]
 
 
-def only(check: Callable[[Context], Iterator[Finding]], files: Files, **options: Any) -> Finding:
-    """The single finding that a check gives for these files."""
-    (finding,) = check(context(files, **options))
+def codes(pattern: str, files: Files, **options: Any) -> list[str]:
+    """Return the codes of these findings."""
+    return [finding.code for finding in find(pattern, files, **options)]
+
+
+def only(pattern: str, files: Files, **options: Any) -> Finding:
+    """Return the single finding of these rules."""
+    (finding,) = find(pattern, files, **options)
     return finding
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,7 +20,6 @@ from tritonforge.validation.findings import Finding, verdict
 from tritonforge.validation.registry import Rule, load_rules
 from tritonforge.validation.report import ValidationReport, run
 from tritonforge.validation.rules.backend_files import CODES_OF_BACKENDS
-from tritonforge.validation.tree import Tree
 
 __all__ = ["compare_with_server", "explain", "render_rule_table", "select_core_findings", "validate"]
 
@@ -61,8 +60,10 @@ _SERVER_OPTIONS: Final = "Server options"
 )
 @option(
     "--disable-auto-complete-config",
-    "is_strict_config",
+    "auto_complete",
     is_flag=True,
+    flag_value=False,
+    default=True,
     group=_SERVER_OPTIONS,
     help="Validate as a server with this flag does: config.pbtxt must be complete.",
 )
@@ -117,7 +118,7 @@ def validate(
     repositories: tuple[Path, ...],
     image: str | None,
     target: Literal["triton", "sagemaker"],
-    is_strict_config: bool,
+    auto_complete: bool,
     load_models: tuple[str, ...],
     model_config_name: str,
     gpus: int | None,
@@ -141,31 +142,26 @@ def validate(
     """
     selected, ignored = _parse_codes("--select", select), _parse_codes("--ignore", ignore)
 
-    def run_rules(subject: Path | Tree) -> ValidationReport:
-        return run(
-            subject,
-            Options(
-                image=image,
-                target=target,
-                auto_complete=not is_strict_config,
-                load_models=load_models,
-                model_config_name=model_config_name,
-                gpus=gpus,
-                instance_type=instance_type,
-                environment=environment or None,
-                allow_empty=allow_empty,
-            ),
-        )
-
+    options = Options(
+        image=image,
+        target=target,
+        auto_complete=auto_complete,
+        load_models=load_models,
+        model_config_name=model_config_name,
+        gpus=gpus,
+        instance_type=instance_type,
+        environment=environment or None,
+        allow_empty=allow_empty,
+    )
     reports = []
     is_refused = False
     for repository in repositories:
-        result = run_rules(repository)
+        result = run(repository, options)
         if result.tree.is_file("config.pbtxt"):
             note(f"{repository} contains a config.pbtxt: if it is a model, pass its parent directory")
         if fix:
-            result = _fix(repository, result, run_rules, output_format)
-        server = _ask_server(repository, result, not is_strict_config) if with_server else None
+            result = _fix(repository, result, options, output_format)
+        server = _ask_server(repository, result, auto_complete=auto_complete) if with_server else None
         report = RepositoryReport(
             str(repository),
             result.findings,
@@ -198,7 +194,7 @@ def _parse_codes(name: str, text: str) -> tuple[str, ...]:
     return codes
 
 
-def _ask_server(repository: Path, result: ValidationReport, auto_complete: bool) -> ServerVerdict:
+def _ask_server(repository: Path, result: ValidationReport, *, auto_complete: bool) -> ServerVerdict:
     """Return the real server's verdict and where it disagrees with the findings."""
     if result.is_tfs_package:
         raise click.UsageError(f"--with-server runs Triton, but {repository} is a package for TensorFlow Serving")
@@ -211,15 +207,13 @@ def _ask_server(repository: Path, result: ValidationReport, auto_complete: bool)
     )
 
 
-def _fix(
-    repository: Path, result: ValidationReport, run_rules: Callable[[Path | Tree], ValidationReport], output_format: str
-) -> ValidationReport:
+def _fix(repository: Path, result: ValidationReport, options: Options, output_format: str) -> ValidationReport:
     from tritonforge.validation.autofix import apply_fixes
 
-    fixed = apply_fixes(repository, result.tree, lambda tree: run_rules(tree).findings)
+    fixed = apply_fixes(repository, result.tree, lambda tree: run(tree, options).findings)
     for diff in fixed.diffs:
         echo(diff, nl=False, err=output_format != "text")
-    return run_rules(repository) if fixed.diffs else result
+    return run(repository, options) if fixed.diffs else result
 
 
 def compare_with_server(
@@ -313,7 +307,7 @@ def _to_json(rule: Rule) -> dict[str, Any]:
 
 
 def render_rule_table() -> str:
-    """Return every rule as Markdown: the content of tritonforge/validation/rules/README.md."""
+    """Return every rule as Markdown: the content of docs/rules.md."""
     lines = [
         "# The rules of `tritonforge validate`",
         "",

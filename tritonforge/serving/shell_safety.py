@@ -1,7 +1,8 @@
 """Names and paths that must reach the shell which starts Triton's Python stubs unchanged.
 
 Every backend here is a Python one, so every model but an ensemble has a stub; `tritonforge.triton.backends` has
-what of a model its command holds. `tritonforge.validation.rules.model_names` finds the same without a server (E118, W118).
+what of a model its command holds. `tritonforge.validation.rules.model_names` finds the same without a server (E118,
+W118).
 
 Triton puts paths into a shell's command unquoted, the linker splits LD_LIBRARY_PATH at colons and semicolons, a stub
 reads ASCII only, and Linux cuts a script's ``#!`` line at 255 bytes. Where TMPDIR is not such a path, one of the

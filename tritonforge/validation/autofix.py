@@ -1,30 +1,41 @@
-"""Mend what has one certain answer: texts and files that a repository should have instead. This module does no I/O.
+"""Fix what has exactly one correct value, and write the fixed files if they help.
 
 An ensemble without a version directory gets an empty one (git and tar drop it, and Triton loads no ensemble without);
 a ``name`` that is not the directory's becomes the directory's; a step without ``model_version``, which means version 0,
-asks for the latest one where there is no version 0.
+asks for the latest one where version 0 is missing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import errno
+import fcntl
+import os
 import re
-from collections.abc import Iterator, Mapping
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from tritonforge.errors import ArtifactError
+from tritonforge.files import describe_error
 from tritonforge.pbtxt import Document, Node, parse
-from tritonforge.validation.tree import Entry, Tree
+from tritonforge.validation.findings import Finding
+from tritonforge.validation.tree import GITKEEP, MAXIMAL_TEXT, Entry, Tree
 
-__all__ = ["find_fixes", "with_files"]
+__all__ = ["AppliedFixes", "apply_fixes", "find_fixes", "with_files"]
 
-#: The file that keeps an ensemble's empty version directory in git and in tar archives. Triton loads an ensemble only
-#: where a version directory is (model_lifecycle.cc `VersionsToLoad`), and never looks into it.
-GITKEEP: Final = ".gitkeep"
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STRING: Final = r"(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
 _STRINGS: Final = re.compile(rf"{_STRING}(?:\s*{_STRING})*")
 
 
 def find_fixes(tree: Tree) -> Mapping[str, bytes]:
-    """The files that should be there, by path; none where nothing has a certain answer."""
+    """Return the files that the repository should have, by path; none where nothing has exactly one correct value."""
     files: dict[str, bytes] = {}
     for model in tree.subdirectories():
         path = f"{model}/config.pbtxt"
@@ -34,55 +45,53 @@ def find_fixes(tree: Tree) -> Mapping[str, bytes]:
         document = parse(entry.content)
         if document.problems:
             continue
-        text = _applied(document.source, [*_name(document, model), *_versions(document, tree)])
+        text = _apply_edits(document.source, [*_fix_name(document, model), *_fix_versions(document, tree)])
         if text != document.source:
             files[path] = text.encode()
-        if document.text("platform") == "ensemble" and not any(map(_is_version, tree.subdirectories(model))):
+        if document.text("platform") == "ensemble" and not any(
+            name.isascii() and name.isdigit() for name in tree.subdirectories(model)
+        ):
             files[f"{model}/1/{GITKEEP}"] = b""
     return files
 
 
 def with_files(tree: Tree, files: Mapping[str, bytes]) -> Tree:
-    """The tree with these files written into it."""
+    """Return the tree with these files written into it."""
     entries = dict(tree.entries)
     entries.update({path: Entry("file", len(content), content=content) for path, content in files.items()})
     return Tree(entries, truncated=tree.truncated, external=tree.external)
 
 
-def _name(document: Document, model: str) -> Iterator[tuple[int, int, str]]:
+def _fix_name(document: Document, model: str) -> Iterator[tuple[int, int, str]]:
     node = document.one("name")
     if node is not None and node.value not in ("", model):
-        yield (*_literal(document, node), '"' + model.replace("\\", "\\\\").replace('"', '\\"') + '"')
+        yield (*_find_literal(document, node), '"' + model.replace("\\", "\\\\").replace('"', '\\"') + '"')
 
 
-def _versions(document: Document, tree: Tree) -> Iterator[tuple[int, int, str]]:
+def _fix_versions(document: Document, tree: Tree) -> Iterator[tuple[int, int, str]]:
     scheduling = document.message("ensemble_scheduling")
     for step in scheduling.messages("step") if scheduling is not None else ():
         node = step.one("model_name")
         if step.has("model_version") or node is None or not tree.is_dir(str(node.value)):
             continue
         if "0" not in tree.subdirectories(str(node.value)):
-            _, end = _literal(document, node)
+            _, end = _find_literal(document, node)
             start = document.source.rfind("\n", 0, node.offset) + 1
             before = document.source[start : node.offset]
-            # On a line of its own where the name has one, else behind the name on its line.
+            # On a line of its own where the name has one, else after the name on its line.
             own = re.fullmatch(r"(\s*)model_name\s*:\s*", before)
             yield end, end, f"\n{own[1]}model_version: -1" if own else " model_version: -1"
 
 
-def _literal(document: Document, node: Node) -> tuple[int, int]:
-    found = _STRINGS.match(document.source, node.offset)
-    return (node.offset, found.end()) if found else (node.offset, node.offset)
+def _find_literal(document: Document, node: Node) -> tuple[int, int]:
+    match = _STRINGS.match(document.source, node.offset)
+    return (node.offset, match.end()) if match else (node.offset, node.offset)
 
 
-def _applied(text: str, edits: list[tuple[int, int, str]]) -> str:
+def _apply_edits(text: str, edits: list[tuple[int, int, str]]) -> str:
     for start, end, replacement in sorted(edits, reverse=True):
         text = text[:start] + replacement + text[end:]
     return text
-
-
-def _is_version(name: str) -> bool:
-    return name.isascii() and name.isdigit()
 
 
 def _is_utf8(content: bytes) -> bool:
@@ -91,3 +100,151 @@ def _is_utf8(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedFixes:
+    """The written changes, as unified diffs, and the tree that they lead to."""
+
+    diffs: Sequence[str]
+    tree: Tree
+
+
+def apply_fixes(repository: Path, tree: Tree, validate: Callable[[Tree], Sequence[Finding]]) -> AppliedFixes:
+    """Fix a repository; files are written only if it then has fewer findings and no new one.
+
+    Raises:
+        ArtifactError: a file cannot be written, is read-only or changed since it was read; those before it are written.
+    """
+    files = find_fixes(tree)
+    if not files:
+        return AppliedFixes((), tree)
+    after = with_files(tree, files)
+    before = {_identify(finding) for finding in validate(tree)}
+    if not {_identify(finding) for finding in validate(after)} < before:
+        return AppliedFixes((), tree)
+    diffs = [_build_diff(repository, path, tree, content) for path, content in files.items()]
+    _write(repository, tree, files)
+    return AppliedFixes(tuple(diffs), after)
+
+
+def _identify(finding: Finding) -> tuple[str, str, str]:
+    """Return a finding without its place: inserted lines move the others."""
+    return finding.code, finding.path, finding.message
+
+
+def _build_diff(repository: Path, path: str, tree: Tree, content: bytes) -> str:
+    entry = tree.entry(path)
+    old = entry.content.decode() if entry is not None and entry.content is not None else ""
+    if entry is None and not content:
+        return f"+++ {repository / path} (new, empty)\n"
+    lines = difflib.unified_diff(
+        old.splitlines(keepends=True),
+        content.decode().splitlines(keepends=True),
+        f"{repository / path}",
+        f"{repository / path} (fixed)",
+    )
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _write(repository: Path, tree: Tree, files: Mapping[str, bytes]) -> None:
+    """Write the files, each of which must still be what was validated; nothing is written through a link."""
+    with _lock(repository) as root:
+        for path, content in files.items():
+            parent, _, name = path.rpartition("/")
+            real = tree.real(path)  # a link inside the repository stays one, and the file behind it is written
+            if real is None:
+                above = tree.real(parent) if parent else ""
+                real = path if above is None else f"{above}/{name}"
+            entry = tree.entry(path)
+            try:
+                with _open_directory(root, real.split("/")[:-1]) as folder:
+                    expected = entry.content if entry is not None else None
+                    _replace(folder, real.rpartition("/")[2], content, expected=expected)
+            except OSError as error:
+                raise ArtifactError(f"{repository / path}: cannot write: {_explain(error)}") from error
+            except _ChangedError as error:
+                raise ArtifactError(f"{repository / path}: {error}") from error
+
+
+class _ChangedError(Exception):
+    """A file is not what was validated, or may not be replaced."""
+
+
+@contextmanager
+def _lock(repository: Path) -> Iterator[int]:
+    """Open the repository; two runs do not write into it at once."""
+    try:
+        root = os.open(repository, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ArtifactError(f"{repository}: cannot read: {_explain(error)}") from error
+    try:
+        fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield root
+    except BlockingIOError as error:
+        raise ArtifactError(f"{repository}: another --fix is writing into it. Run --fix again later.") from error
+    finally:
+        os.close(root)
+
+
+@contextmanager
+def _open_directory(root: int, parts: Sequence[str]) -> Iterator[int]:
+    """Open a directory below ``root``, made where it is missing; none of its parts may be a link."""
+    here = os.dup(root)
+    try:
+        for part in parts:
+            try:
+                below = os.open(part, _FOLDER, dir_fd=here)
+            except FileNotFoundError:
+                os.mkdir(part, dir_fd=here)
+                below = os.open(part, _FOLDER, dir_fd=here)
+            os.close(here)
+            here = below
+        yield here
+    finally:
+        os.close(here)
+
+
+def _replace(folder: int, name: str, content: bytes, *, expected: bytes | None) -> None:
+    """Replace a file, whole or not at all, if it has the expected content (None: it is missing)."""
+    mode, present = _read(folder, name)
+    if present != expected:
+        raise _ChangedError("it changed while it was validated, so nothing was written to it. Run --fix again.")
+    if mode is not None and not mode & stat.S_IWUSR:
+        raise _ChangedError(f"it is read-only, so it was not changed. Run: chmod u+w {name}")
+    partial = f".{name[:200]}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = os.open(partial, flags, 0o666, dir_fd=folder)
+    try:
+        with open(opened, "wb") as file:  # noqa: PTH123 - a descriptor has no path
+            file.write(content)
+            if mode is not None:
+                os.fchmod(opened, mode)
+            file.flush()
+            os.fsync(opened)
+        if _read(folder, name)[1] != expected:  # only a write between this and the next line is not noticed
+            raise _ChangedError("it changed while it was validated, so nothing was written to it. Run --fix again.")
+        os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial, dir_fd=folder)
+        raise
+
+
+def _read(folder: int, name: str) -> tuple[int | None, bytes | None]:
+    """Return the mode and the content of a regular file; None for both where it is missing."""
+    try:
+        opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return None, None
+    with open(opened, "rb") as file:  # noqa: PTH123 - a descriptor has no path
+        mode = os.fstat(opened).st_mode
+        if not stat.S_ISREG(mode):
+            return stat.S_IMODE(mode), None
+        return stat.S_IMODE(mode), file.read(MAXIMAL_TEXT + 1)
+
+
+def _explain(error: OSError) -> str:
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return "a part of its path is a link or a file by now"
+    return describe_error(error)

@@ -1,7 +1,7 @@
-"""A directory as a `Tree`: what is there, and the content of what the rules look into. An edge.
+"""Read a directory as a `Tree`: its entries, and the content of what the rules look into.
 
-The reading is bounded in files, depth and bytes; what is left out is noted in the tree. Links are never followed into:
-a link inside the directory is followed by the tree itself, of one that leaves it only its kind is noted.
+Reading is bounded in files, depth and bytes; the tree states what is left out. Links are not followed: the tree itself
+follows a link inside the directory, and of one that leaves it only its kind is read.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
+from tritonforge.files import describe_error
 from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Kind, Tree
 
-__all__ = ["read_tree", "with_sums"]
+__all__ = ["add_sums", "read_tree"]
 
 MAXIMAL_ENTRIES: Final = 200_000
 MAXIMAL_DEPTH: Final = 32
@@ -33,26 +34,26 @@ _SUM_KEY: Final = re.compile(rb"""(["'])[mM][dD]5:([^"'\\\n]{1,4096})\1""")
 MAXIMAL_EXTERNAL: Final = 1000
 #: A string of a configuration that is an absolute path, without escapes.
 _ABSOLUTE: Final = re.compile(rb"""(["'])(/[^"'\\\n]{1,4096})\1""")
-#: Files that are read wherever they lie.
+#: Files that are read wherever they are.
 _TEXTS: Final = (".pbtxt", ".txt", ".py")
 
 
 def read_tree(folder: Path | str) -> Tree:
-    """The tree of a directory.
+    """Read a directory as a tree.
 
     Raises:
         OSError: the directory itself cannot be read.
     """
     reader = _Reader(os.fspath(folder))
-    reader.directory("", 0)
-    entries = with_sums(reader.entries, lambda path: f"{reader.root}/{path}")
-    return Tree(entries, truncated=reader.truncated, external=_external(entries))
+    reader.read_directory("", 0)
+    entries = add_sums(reader.entries, lambda path: f"{reader.root}/{path}")
+    return Tree(entries, truncated=reader.truncated, external=_find_external(entries))
 
 
-def with_sums(entries: Mapping[str, Entry], file_of: Callable[[str], str]) -> Mapping[str, Entry]:
-    """The entries with the MD5 sums that configurations state of files whose content is not kept.
+def add_sums(entries: Mapping[str, Entry], file_of: Callable[[str], str]) -> Mapping[str, Entry]:
+    """Return the entries with MD5 sums of the files whose sum a configuration states and whose content is not kept.
 
-    ``file_of`` gives the file on disk of a path. At most `MAXIMAL_SUMMED` bytes are read; what is beyond has no sum.
+    ``file_of`` returns the file on disk of a path. At most `MAXIMAL_SUMMED` bytes are read; what is beyond has no sum.
     """
     configs = {
         path: entry.content
@@ -61,24 +62,24 @@ def with_sums(entries: Mapping[str, Entry], file_of: Callable[[str], str]) -> Ma
     }
     if not configs:
         return entries
-    tree, wanted = Tree(entries), dict[str, None]()
+    tree, paths = Tree(entries), dict[str, None]()
     for path, content in configs.items():
         for match in _SUM_KEY.finditer(content):
             named = tree.real(f"{path.partition('/')[0]}/{match.group(2).decode('utf-8', 'surrogateescape')}")
             entry = entries.get(named) if named else None
             if named and entry is not None and entry.kind == "file" and entry.content is None:
-                wanted[named] = None
+                paths[named] = None
     summed, left = dict(entries), MAXIMAL_SUMMED
-    for path in wanted:
+    for path in paths:
         size = entries[path].size
         if 0 <= size <= left:
             left -= size
-            summed[path] = replace(entries[path], md5=_sum(file_of(path), size))
+            summed[path] = replace(entries[path], md5=_compute_sum(file_of(path), size))
     return summed
 
 
-def _sum(path: str, size: int) -> str:
-    """The MD5 sum of a regular file's first ``size`` bytes; "" where it cannot be read."""
+def _compute_sum(path: str, size: int) -> str:
+    """Return the MD5 sum of a regular file's first ``size`` bytes; "" where it cannot be read."""
     summed = hashlib.md5(usedforsecurity=False)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -96,22 +97,22 @@ def _sum(path: str, size: int) -> str:
     return summed.hexdigest()
 
 
-def _external(entries: Mapping[str, Entry]) -> dict[str, Kind]:
-    """What is at the absolute paths that the configurations name."""
+def _find_external(entries: Mapping[str, Entry]) -> dict[str, Kind]:
+    """Return the kinds of the absolute paths that the configurations name."""
     paths: dict[str, None] = {}
     for path, entry in entries.items():
         if path.endswith(".pbtxt") and entry.content is not None:
             paths |= dict.fromkeys(
-                each.group(2).decode("utf-8", "surrogateescape") for each in _ABSOLUTE.finditer(entry.content)
+                match.group(2).decode("utf-8", "surrogateescape") for match in _ABSOLUTE.finditer(entry.content)
             )
-    found: dict[str, Kind] = {}
+    external: dict[str, Kind] = {}
     for path in list(paths)[:MAXIMAL_EXTERNAL]:
         try:
             mode = Path(path).stat().st_mode
         except (OSError, ValueError):
             continue
-        found[path] = "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
-    return found
+        external[path] = _name_kind(mode)
+    return external
 
 
 class _Reader:
@@ -124,52 +125,52 @@ class _Reader:
         self._pipelines = MAXIMAL_PIPELINES
         self._texts = MAXIMAL_TEXTS
 
-    def directory(self, path: str, depth: int) -> None:
+    def read_directory(self, path: str, depth: int) -> None:
         """Read a directory and those below it."""
         if depth > MAXIMAL_DEPTH:
             self.truncated = f"{path} is more than {MAXIMAL_DEPTH} directories deep"
             return
         try:
             with os.scandir(f"{self.root}/{path}" if path else self.root) as listing:
-                found = sorted(listing, key=lambda entry: entry.name)
+                items = sorted(listing, key=lambda item: item.name)
         except OSError as error:
             if not path:
                 raise
-            self.entries[path] = Entry("directory", problem=_reason(error))
+            self.entries[path] = Entry("directory", problem=describe_error(error))
             return
         prefix = f"{path}/" if path else ""
-        for each in found:
+        for item in items:
             if len(self.entries) >= MAXIMAL_ENTRIES:
                 self.truncated = f"it has more than {MAXIMAL_ENTRIES} files"
                 return
-            here = prefix + each.name
-            if each.is_symlink():
-                self.entries[here] = _link(each.path)
-            elif each.is_dir(follow_symlinks=False):
+            here = prefix + item.name
+            if item.is_symlink():
+                self.entries[here] = _read_link(item.path)
+            elif item.is_dir(follow_symlinks=False):
                 self.entries[here] = DIRECTORY
-                self.directory(here, depth + 1)
+                self.read_directory(here, depth + 1)
             else:
-                self.entries[here] = self._file(each, depth)
+                self.entries[here] = self._read_file(item, depth)
 
-    def _file(self, each: os.DirEntry[str], depth: int) -> Entry:
+    def _read_file(self, item: os.DirEntry[str], depth: int) -> Entry:
         try:
-            status = each.stat(follow_symlinks=False)
+            status = item.stat(follow_symlinks=False)
         except OSError as error:
-            return Entry("other", problem=_reason(error))
+            return Entry("other", problem=describe_error(error))
         if not stat.S_ISREG(status.st_mode):
             return Entry("other")
         size = status.st_size
-        if not self._wanted(each.name, depth, size):
+        if not self._is_read(item.name, depth, size):
             return Entry("file", size)
         try:
-            with Path(each.path).open("rb") as file:
+            with Path(item.path).open("rb") as file:
                 content = file.read(size + 1)
         except OSError as error:
-            return Entry("file", size, problem=_reason(error))
+            return Entry("file", size, problem=describe_error(error))
         return Entry("file", len(content), content=content)
 
-    def _wanted(self, name: str, depth: int, size: int) -> bool:
-        """Whether the rules look into a file: configurations, labels, Python models, pipelines."""
+    def _is_read(self, name: str, depth: int, size: int) -> bool:
+        """Return True if the rules look into a file: configurations, labels, Python models, pipelines."""
         if name.endswith(".dali") or name == "dali.py":
             if size <= self._pipelines:
                 self._pipelines -= size
@@ -186,21 +187,18 @@ class _Reader:
         return False
 
 
-def _link(path: str) -> Entry:
-    """A link with its text and the kind of what it leads to."""
+def _read_link(path: str) -> Entry:
+    """Return a link with its text and the kind of what it leads to."""
     try:
         target = str(Path(path).readlink())
     except OSError as error:
-        return Entry("link", problem=_reason(error), leads_to="missing")
-    leads_to: Literal["file", "directory", "missing", "other"]
+        return Entry("link", problem=describe_error(error), leads_to="missing")
     try:
-        mode = Path(path).stat().st_mode
+        leads_to: Kind = _name_kind(Path(path).stat().st_mode)
     except OSError:
         leads_to = "missing"
-    else:
-        leads_to = "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
     return Entry("link", target=target, leads_to=leads_to)
 
 
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else str(error)
+def _name_kind(mode: int) -> Literal["file", "directory", "other"]:
+    return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"

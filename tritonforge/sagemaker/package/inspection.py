@@ -23,7 +23,7 @@ from tritonforge.sagemaker.package.archive_stream import DEFAULT_LIMITS, Archive
 from tritonforge.sagemaker.package.contents import Listing, compute_digest, find_bare_directories
 from tritonforge.sagemaker.package.members import Content, Member, open_archive, read_members
 from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Tree, link
-from tritonforge.validation.tree_reader import with_sums
+from tritonforge.validation.tree_reader import add_sums
 
 __all__ = ["Inspection", "Snapshot", "inspect", "read_snapshot", "unpack"]
 
@@ -86,7 +86,7 @@ def read_snapshot(listed: Listing) -> Tree:
         taken.put(Member(item.path, item.kind, item.size), partial(_read, Path(item.source)))
         sources[item.path] = str(item.source)
     tree = taken.tree()
-    return Tree(with_sums(tree.entries, sources.__getitem__), truncated=tree.truncated)
+    return Tree(add_sums(tree.entries, sources.__getitem__), truncated=tree.truncated)
 
 
 def _read(path: Path) -> bytes:

@@ -111,7 +111,7 @@ def _check_step(ensemble: ModelView, step: Step, model: ModelView, uses: dict[st
 
 
 def _compare_uses(ensemble: ModelView, name: str, uses: list[_Use]) -> Iterator[Finding]:
-    """Hold all uses of a tensor against each other, where the server holds each against the first."""
+    """Compare all uses of a tensor with each other, where the server compares each with the first."""
     path, first = ensemble.config_path, uses[0]
     distinct = list({(use.dims, use.model.max_batch_size > 0): use for use in reversed(uses)}.values())
     for left, right in combinations(distinct[::-1][:_COMPARED], 2):

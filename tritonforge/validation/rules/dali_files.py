@@ -99,7 +99,7 @@ def check_dali_models(context: Context) -> Iterator[Finding]:
             yield from _check_writer(context, file.path, file.data)
             yield from _check_device(context, model, file.data, path=file.path)
             try:
-                signature = dali_pipeline.signature(file.data)
+                signature = dali_pipeline.read_signature(file.data)
             except ArtifactError as error:
                 advice = "cast it inside the pipeline to a type that Triton has"
                 yield E512.report(str(error), path=file.path, help=advice)

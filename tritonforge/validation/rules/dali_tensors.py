@@ -38,7 +38,7 @@ E505 = define_error("E505", "Mismatch of data_type config for \"<n>\".\nData typ
 E506 = define_error("E506", "Mismatch in number of dimensions for \"<n>\"\nNumber of dimensions defined in config: "
                             "<A>\nNumber of dimensions defined in pipeline: <B>",
     source=f"{_TOOLS} MatchShapes",
-    why="dims has one number for tensor dimension of a sample; with max_batch_size: 0 one more in front, the batch.",
+    why="dims has one number for each dimension of a sample; with max_batch_size: 0 one more in front, the batch.",
     bad='fn.external_source(name="A", ndim=1)   input { name: "A" dims: [-1, -1] }',
     good='fn.external_source(name="A", ndim=1)   input { name: "A" dims: [-1] }')
 E507 = define_error("E507", "The number of outputs specified in the DALI pipeline and the configuration file do not "
@@ -212,8 +212,9 @@ class _Comparison:
             tensor = configured[index]
             yield from self._check_incomplete("output", tensor, declared)
             if positions.get(tensor.name, index) != index:
+                other = _format_ordinal(positions[tensor.name])
                 yield W506.report(
-                    f"output {tensor.name} has the name of the pipeline's {_format_ordinal(positions[tensor.name])} output, "
+                    f"output {tensor.name} has the name of the pipeline's {other} output, "
                     f"but outputs are matched by position: it is the {_format_ordinal(index)}",
                     path=self._model.config_path,
                     node=tensor.node.one("name"),
@@ -225,7 +226,7 @@ class _Comparison:
         if not self._completes:
             return
         if tensor.data_type == _ABSENT and declared.data_type is None:
-            yield MISSING_E505.report(
+            yield E508.report(
                 f'Missing data_type config for "{tensor.name}"',
                 path=self._model.config_path,
                 node=tensor.node,
@@ -245,7 +246,7 @@ class _Comparison:
         place = self._model.place(self._model.document.one(kind)) if config else None
         path = self._model.config_path if config else self._path
         if declared.data_type is None:
-            yield MISSING_E505.report(
+            yield E508.report(
                 f'Missing data_type config for "{declared.name}"',
                 path=path,
                 node=place,

@@ -1,4 +1,4 @@
-"""An ensemble on its own: its list_steps, and the flow of tensors through them. No I/O.
+"""An ensemble on its own: its steps, and the flow of tensors through them. No I/O.
 
 Source: model_config_utils.cc ValidateEnsembleSchedulingConfig and BuildEnsembleGraph.
 """
@@ -123,7 +123,7 @@ def _read_map(step: Message, field: str) -> dict[str, Mapped]:
 
 
 def list_step_models(ensemble: ModelView) -> tuple[str, ...]:
-    """The models of the list_steps, each once."""
+    """The models of the steps, each once."""
     return tuple(dict.fromkeys(step.model for step in list_steps(ensemble) if step.model))
 
 
@@ -157,7 +157,7 @@ def check_steps(_context: Context, ensemble: ModelView) -> Iterator[Finding]:
     ):
         if document.has(part):
             yield E302.report_in(
-                ensemble, message, document.one(part), "move it to the models of the list_steps, or leave it out"
+                ensemble, message, document.one(part), "move it to the models of the steps, or leave it out"
             )
     steps = list_steps(ensemble)
     if not steps:

@@ -53,7 +53,7 @@ E336 = define_error("E336", "in ensemble <e>, ensemble tensor <t>: inconsistent 
 E337 = define_error("E337", "in ensemble <e>, ensemble tensor <t>: inconsistent shape: <a> is inferred from model "
                             "<x> while <b> is inferred from model <y>",
     source=_CONSISTENCY,
-    why="The dims of both sides shapes_agree, with or without the batch dimension; -1 agrees with any size, not with "
+    why="The dims of both sides agree, with or without the batch dimension; -1 agrees with any size, not with "
         "another rank.",
     bad="dims: [299, 299, 3] written by one model, dims: [224, 224, 3] read by the next",
     good="dims: [299, 299, 3] in both")
@@ -188,7 +188,7 @@ def _compare(
 
 
 def _may_agree(first: _TensorUse, second: _TensorUse) -> bool:
-    """Whether the shapes shapes_agree, or may once the backends have completed the models."""
+    """Return True if the shapes agree, or may once the backends have completed the models."""
     if first.dims is None or second.dims is None:
         return True
     return shapes_agree(first.dims, second.dims) or any(

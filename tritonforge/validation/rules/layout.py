@@ -122,7 +122,7 @@ def check_repository(context: Context) -> Iterator[Finding]:
             )
     for path, entry in tree.entries.items():
         if entry.kind == "link" and tree.leaves(path) and tree.kind(path) != "missing":
-            yield W101.report(f"the link leads out of the check_repository, to {entry.target}", path=path)
+            yield W101.report(f"the link leads out of the repository, to {entry.target}", path=path)
         if entry.problem and not path.endswith(".pbtxt"):
             yield E127.report(f"not judged: {path} cannot be read: {entry.problem}", path=path)
     for name in context.models:
@@ -146,7 +146,7 @@ def report_unread(tree: Tree, path: str, limit: int = MAXIMAL_TEXT) -> Finding:
     entry = tree.entry(path)
     if entry is None:
         why, advice = (
-            "is reached over a link out of the check_repository, which is not followed",
+            "is reached over a link out of the repository, which is not followed",
             "put it into the repository",
         )
     elif entry.kind != "file":

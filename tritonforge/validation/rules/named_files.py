@@ -62,13 +62,13 @@ E295 = define_error("E295", "Failed to get the canonical path for <path>.",
     source="python_backend pb_env.cc EnvironmentManager::ExtractIfNotExtracted",
     why="The python backend opens the environment before it starts the model: an archive of conda-pack, or a "
         "directory.",
-    bad='parameters { key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITONMODEL_DIRECTORY_VARIABLE/env.tar.gz" } }',
+    bad='parameters { key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITON_MODEL_DIRECTORY/env.tar.gz" } }',
     good="the same, and m/env.tar.gz")
 W295 = define_advice("W295", "<path> lies outside the repository: the model loads only where this file exists",
     source="tritonforge: a path of another machine cannot be looked at",
     why="The repository is not enough to serve the model: the file has to be on every server.",
     bad='parameters { key: "EXECUTION_ENV_PATH" value { string_value: "/opt/envs/env.tar.gz" } }',
-    good='parameters { key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITONMODEL_DIRECTORY_VARIABLE/env.tar.gz" } }')
+    good='parameters { key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITON_MODEL_DIRECTORY/env.tar.gz" } }')
 E609 = define_error("E609", "Batching library path escapes model repository.",
     source=changes.BATCHING_LIBRARY_INSIDE.source,
     why="From 26.06 on the library has to lie in the model's directory.",
@@ -110,7 +110,7 @@ _STRATEGY: Final = "TRITON_BATCH_STRATEGY_PATH"
 #: The parameter that names the Python environment of a model.
 ENVIRONMENT_PARAMETER: Final = "EXECUTION_ENV_PATH"
 #: What the server replaces by the model's directory.
-MODEL_DIRECTORY_VARIABLE: Final = "$$TRITONMODEL_DIRECTORY_VARIABLE"
+MODEL_DIRECTORY_VARIABLE: Final = "$$TRITON_MODEL_DIRECTORY"
 
 
 @register_check(Stage.LABELS, E110, E111, E117, E127)

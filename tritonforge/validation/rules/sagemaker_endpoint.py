@@ -158,7 +158,7 @@ def check_multi_model(context: Context) -> Iterator[Finding]:
                 W410.sentence,
                 path=model.config_path,
                 node=model.place(platform),
-                help="change the comment or the text that holds these message",
+                help="change the comment or the text that holds these words",
             )
         if model.decoupled:
             policy = model.document.one("model_transaction_policy")

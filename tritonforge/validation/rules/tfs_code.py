@@ -155,14 +155,14 @@ def _check_handlers(module: ast.Module) -> Iterator[Finding]:
     has_pair = all(name in bound for name in _PAIR)
     if "handler" not in bound and not has_pair and not everything:
         half = [name for name in _PAIR if name not in bound] if any(name in bound for name in _PAIR) else []
-        advice = f"define {half[0]}, too" if half else "define handler(data, context), or the has_pair of handlers"
+        advice = f"define {half[0]}, too" if half else "define handler(data, context), or the pair of handlers"
         yield _report_at(E705, E705.sentence, 1, advice)
     if "handler" in bound and any(name in bound for name in _PAIR):
         yield _report_at(
             W701,
             W701.sentence,
             bound["handler"].lineno,
-            "remove handler, or the has_pair; handler may call them by itself",
+            "remove handler, or the pair; handler may call them by itself",
         )
     called = ["handler"] if "handler" in bound else _PAIR
     for name in called:
@@ -206,7 +206,7 @@ def _check_imports(tree: Tree, module: ast.Module, installed: Sequence[str]) -> 
             )
         else:
             yield _report_at(
-                W703, f"the image does not have {name}, and nothing in the package distributions it", line, advice
+                W703, f"the image does not have {name}, and nothing in the package brings it", line, advice
             )
 
 

@@ -51,7 +51,7 @@ E711 = define_error("E711", "Illegal to list model <m> multiple times in config 
     why="A model is named after its folder alone, wherever that lies, and TensorFlow Serving takes each name once.",
     bad="old/resnet50/1/saved_model.pb, new/resnet50/1/saved_model.pb",
     good="resnet50/1/saved_model.pb, resnet50/2/saved_model.pb")
-W706 = define_advice("W706", "the package has several find_package_models, and which one requests are for is chance",
+W706 = define_advice("W706", "the package has several models, and which one requests are for is chance",
     source=f"{_SERVE} _create_tfs_config",
     why="A request that names no model goes to the first one that the container's file system lists. "
         "SAGEMAKER_TFS_DEFAULT_MODEL_NAME says which.",
@@ -102,7 +102,7 @@ def check_tfs_variables(context: Context) -> Iterator[Finding]:
 
 
 def list_models(tree: Tree) -> tuple[str, ...]:
-    """The names of a package's find_package_models, each once, sorted."""
+    """Return the names of a package's models, each once, sorted."""
     return tuple(sorted({model.name for model in find_package_models(tree)}))
 
 
