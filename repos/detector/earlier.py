@@ -60,9 +60,9 @@ class Earlier:
         """
         if reinitialize == "False" and self.categories != tuple(categories):
             problem = (
-                f"reinitialize_top_layer is False, but the model of channel model finds "
-                f"{_join_categories(self.categories)}, "
-                f"and the training data have {_join_categories(categories)}; write Auto"
+                "reinitialize_top_layer is False, but the model of channel model finds "
+                f"{_join_categories(self.categories)}, and the training data have {_join_categories(categories)}; "
+                "write Auto"
             )
             raise HyperparameterError([problem])
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from network import boxes_of, network
 
-__all__ = ["MOST", "OVERLAP", "THRESHOLD", "decoded", "detector", "image_bytes_detector"]
+__all__ = ["MOST", "OVERLAP", "THRESHOLD", "decode_images", "detector", "image_bytes_detector"]
 
 #: Detections of one image at most, the least score of one, and how much two of one class may share.
 MOST: Final = 100

@@ -15,22 +15,7 @@ from tritonforge.records.splitting import AssembleWith, Batch, assemble, build_b
 from tritonforge.records.stream import MAX_RECORD, BatchStrategy, Buffer, Record, RecordError, SplitType, gunzip
 
 __all__ = [
-    "MAX_RECORD",
-    "AssembleWith",
-    "Batch",
-    "BatchStrategy",
-    "Buffer",
-    "Feature",
-    "FeatureValue",
-    "Record",
-    "RecordError",
-    "SplitType",
-    "assemble",
-    "build_batches",
-    "decode_example",
-    "encode_example",
-    "frame_recordio",
-    "frame_tfrecord",
-    "gunzip",
-    "split",
-]
+    "MAX_RECORD", "AssembleWith", "Batch", "BatchStrategy", "Buffer", "Feature", "FeatureValue", "Record",
+    "RecordError", "SplitType", "assemble", "build_batches", "decode_example", "encode_example", "frame_recordio",
+    "frame_tfrecord", "gunzip", "split",
+]  # fmt: skip

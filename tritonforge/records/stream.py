@@ -14,18 +14,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from tritonforge.errors import DecodeError
 
 __all__ = [
-    "MAX_RECORD",
-    "BatchStrategy",
-    "Buffer",
-    "ChunkReader",
-    "Record",
-    "RecordError",
-    "SplitType",
-    "as_bytes_view",
-    "gunzip",
-    "make_size_error",
-    "suggest_cause",
-]
+    "MAX_RECORD", "BatchStrategy", "Buffer", "ChunkReader", "Record", "RecordError", "SplitType", "as_bytes_view",
+    "gunzip", "make_size_error", "suggest_cause",
+]  # fmt: skip
 
 #: Any bytes-like object. Views of it are returned, so it must not change after it is passed in.
 Buffer: TypeAlias = "bytes | bytearray | memoryview"

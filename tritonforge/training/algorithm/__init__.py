@@ -22,26 +22,7 @@ from tritonforge.training.algorithm.serving import Reply, Request, serve
 from tritonforge.training.algorithm.termination import Stopping
 
 __all__ = [
-    "Algorithm",
-    "Channel",
-    "ChannelInput",
-    "Checkpoint",
-    "Checkpoints",
-    "Container",
-    "Epoch",
-    "HyperParameter",
-    "HyperparameterError",
-    "InputError",
-    "Metric",
-    "Objective",
-    "RefusalError",
-    "Reply",
-    "Request",
-    "Resources",
-    "StoppedError",
-    "Stopping",
-    "Values",
-    "render_markdown",
-    "run",
-    "serve",
-]
+    "Algorithm", "Channel", "ChannelInput", "Checkpoint", "Checkpoints", "Container", "Epoch", "HyperParameter",
+    "HyperparameterError", "InputError", "Metric", "Objective", "RefusalError", "Reply", "Request", "Resources",
+    "StoppedError", "Stopping", "Values", "render_markdown", "run", "serve",
+]  # fmt: skip

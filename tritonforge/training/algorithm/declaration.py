@@ -25,16 +25,9 @@ from tritonforge.training.algorithm.hyperparameters import (
 )
 
 __all__ = [
-    "Algorithm",
-    "Channel",
-    "CompressionType",
-    "InputMode",
-    "JobChannel",
-    "Metric",
-    "Objective",
-    "ObjectiveType",
+    "Algorithm", "Channel", "CompressionType", "InputMode", "JobChannel", "Metric", "Objective", "ObjectiveType",
     "render_markdown",
-]
+]  # fmt: skip
 
 #: Source: API_ChannelSpecification.
 InputMode: TypeAlias = Literal["File", "FastFile", "Pipe"]

@@ -24,17 +24,9 @@ from tritonforge.errors import DefinitionError, HyperparameterError
 from tritonforge.field_types import check_fields
 
 __all__ = [
-    "FLAG",
-    "LONGEST_DESCRIPTION",
-    "HyperParameter",
-    "ParameterType",
-    "Value",
-    "Values",
-    "check_description",
-    "check_text_line",
-    "parse_values",
-    "suggest_name",
-]
+    "FLAG", "LONGEST_DESCRIPTION", "HyperParameter", "ParameterType", "Value", "Values", "check_description",
+    "check_text_line", "parse_values", "suggest_name",
+]  # fmt: skip
 
 #: Source: botocore's model of SageMaker, EntityDescription.
 LONGEST_DESCRIPTION: Final = 1024

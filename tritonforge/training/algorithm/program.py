@@ -25,16 +25,9 @@ from tritonforge.training.algorithm.hyperparameters import Values
 from tritonforge.training.algorithm.termination import FailureFile, Stopping, shorten_failure
 
 __all__ = [
-    "DECLARATION_FILE",
-    "FAILED",
-    "INTERRUPTED",
-    "TRAINED",
-    "Train",
-    "describe_failure",
-    "find_algorithm",
-    "load_algorithm",
-    "run",
-]
+    "DECLARATION_FILE", "FAILED", "INTERRUPTED", "TRAINED", "Train", "describe_failure", "find_algorithm",
+    "load_algorithm", "run",
+]  # fmt: skip
 
 #: The file of a program folder that declares its algorithm; optional, as `train` and `serve` may be of any language.
 DECLARATION_FILE: Final = "algorithm.py"

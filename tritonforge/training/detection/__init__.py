@@ -23,22 +23,7 @@ from tritonforge.training.detection.response import (
 )
 
 __all__ = [
-    "CONTENT_TYPE",
-    "AnswerFormat",
-    "Detections",
-    "Precision",
-    "Truth",
-    "build_answer",
-    "check_content_type",
-    "clip_boxes",
-    "compute_iou",
-    "compute_mean_average_precision",
-    "from_rows_first",
-    "from_sizes",
-    "parse_accept",
-    "suppress",
-    "to_fractions",
-    "to_pixels",
-    "to_rows_first",
-    "to_sizes",
-]
+    "CONTENT_TYPE", "AnswerFormat", "Detections", "Precision", "Truth", "build_answer", "check_content_type",
+    "clip_boxes", "compute_iou", "compute_mean_average_precision", "from_rows_first", "from_sizes",
+    "parse_accept", "suppress", "to_fractions", "to_pixels", "to_rows_first", "to_sizes",
+]  # fmt: skip

@@ -11,16 +11,9 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "clip_boxes",
-    "compute_iou",
-    "from_rows_first",
-    "from_sizes",
-    "suppress",
-    "to_fractions",
-    "to_pixels",
-    "to_rows_first",
-    "to_sizes",
-]
+    "clip_boxes", "compute_iou", "from_rows_first", "from_sizes", "suppress", "to_fractions", "to_pixels",
+    "to_rows_first", "to_sizes",
+]  # fmt: skip
 
 
 def from_sizes(boxes: Any) -> Any:

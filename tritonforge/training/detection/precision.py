@@ -19,13 +19,9 @@ import numpy as np
 from tritonforge.training.detection.boxes import compute_iou
 
 __all__ = [
-    "COCO_THRESHOLDS",
-    "Detections",
-    "Precision",
-    "Truth",
-    "compute_average_precision",
+    "COCO_THRESHOLDS", "Detections", "Precision", "Truth", "compute_average_precision",
     "compute_mean_average_precision",
-]
+]  # fmt: skip
 
 #: The thresholds of COCO's main figure, mAP at IoU 0.50:0.05:0.95.
 COCO_THRESHOLDS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))

@@ -27,22 +27,7 @@ from tritonforge.training.job.training_job import (
 )
 
 __all__ = [
-    "AlgorithmSpecification",
-    "Channel",
-    "CheckpointConfig",
-    "InstanceGroup",
-    "MetricDefinition",
-    "MetricValue",
-    "Outcome",
-    "Output",
-    "Phase",
-    "Resources",
-    "RetryStrategy",
-    "S3Data",
-    "ShuffleConfig",
-    "Source",
-    "StoppingCondition",
-    "Tag",
-    "TrainingJob",
-    "run_training_job",
-]
+    "AlgorithmSpecification", "Channel", "CheckpointConfig", "InstanceGroup", "MetricDefinition", "MetricValue",
+    "Outcome", "Output", "Phase", "Resources", "RetryStrategy", "S3Data", "ShuffleConfig", "Source",
+    "StoppingCondition", "Tag", "TrainingJob", "run_training_job",
+]  # fmt: skip

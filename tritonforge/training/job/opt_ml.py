@@ -27,18 +27,9 @@ from tritonforge.training.sandbox import PROGRAM, Bind
 from tritonforge.transform.object_store import ObjectStore
 
 __all__ = [
-    "HOST",
-    "CheckpointSync",
-    "JobFolders",
-    "Pack",
-    "build_command",
-    "build_environment",
-    "build_hyperparameters",
-    "build_input_data",
-    "build_resources",
-    "list_regular_files",
-    "upload_outputs",
-]
+    "HOST", "CheckpointSync", "JobFolders", "Pack", "build_command", "build_environment", "build_hyperparameters",
+    "build_input_data", "build_resources", "list_regular_files", "upload_outputs",
+]  # fmt: skip
 
 #: The one host of a job on this machine, named as SageMaker names its first.
 HOST: Final = "algo-1"

@@ -14,35 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 __all__ = [
-    "CHECKPOINT_DIR",
-    "DEFAULT_RUNTIME",
-    "FAILURE_LENGTH",
-    "AlgorithmSpecification",
-    "Channel",
-    "CheckpointConfig",
-    "CompressionType",
-    "DataType",
-    "Distribution",
-    "InputMode",
-    "InstanceGroup",
-    "MetricDefinition",
-    "MetricValue",
-    "ModelCompression",
-    "Outcome",
-    "Output",
-    "Phase",
-    "RecordWrapperType",
-    "Resources",
-    "RetryStrategy",
-    "S3Data",
-    "ShuffleConfig",
-    "Source",
-    "State",
-    "StopReason",
-    "StoppingCondition",
-    "Tag",
-    "TrainingJob",
-]
+    "CHECKPOINT_DIR", "DEFAULT_RUNTIME", "FAILURE_LENGTH", "AlgorithmSpecification", "Channel",
+    "CheckpointConfig", "CompressionType", "DataType", "Distribution", "InputMode", "InstanceGroup",
+    "MetricDefinition", "MetricValue", "ModelCompression", "Outcome", "Output", "Phase", "RecordWrapperType",
+    "Resources", "RetryStrategy", "S3Data", "ShuffleConfig", "Source", "State", "StopReason", "StoppingCondition",
+    "Tag", "TrainingJob",
+]  # fmt: skip
 
 InputMode: TypeAlias = Literal["Pipe", "File", "FastFile"]
 #: Of the API's values these three are data of a training job; Converse is for jobs without a container.

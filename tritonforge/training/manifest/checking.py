@@ -44,14 +44,9 @@ from tritonforge.training.manifest.lines import (
 )
 
 __all__ = [
-    "LabelCount",
-    "ManifestCheck",
-    "Problem",
-    "build_augmented_lines",
-    "check_classic_manifest",
-    "check_line",
+    "LabelCount", "ManifestCheck", "Problem", "build_augmented_lines", "check_classic_manifest", "check_line",
     "read_classic_uris",
-]
+]  # fmt: skip
 
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
 

@@ -39,15 +39,9 @@ from tritonforge.training.manifest.labels import (
 from tritonforge.training.manifest.lines import Json, encode_json, read_json
 
 __all__ = [
-    "build_annotations",
-    "build_detector_document",
-    "check_annotations",
-    "check_detector_document",
-    "find_class_gaps",
-    "name_detector_document",
-    "read_annotations",
-    "read_detector_document",
-]
+    "build_annotations", "build_detector_document", "check_annotations", "check_detector_document",
+    "find_class_gaps", "name_detector_document", "read_annotations", "read_detector_document",
+]  # fmt: skip
 
 _COCO: Final = "this is COCO's format, whose boxes are [x, y, width, height]; here they are [xmin, ymin, xmax, ymax]"
 

@@ -17,34 +17,11 @@ from tritonforge.errors import ManifestError
 from tritonforge.training.manifest.lines import Json, Line, check_reference
 
 __all__ = [
-    "DEFAULT_LABEL",
-    "METADATA_SUFFIX",
-    "SOURCE_ATTRIBUTE",
-    "Box",
-    "Boxes",
-    "Fault",
-    "ImageSize",
-    "Kind",
-    "LabelledImage",
-    "build_line",
-    "check_box",
-    "classify_label",
-    "encode_boxes",
-    "find_labels",
-    "get_metadata",
-    "is_count",
-    "is_number",
-    "join_source",
-    "list_classes",
-    "parse_class_number",
-    "read_boxes",
-    "read_class_map",
-    "read_class_names",
-    "read_label_boxes",
-    "read_labelled_image",
-    "read_valid_boxes",
-    "relative_name",
-]
+    "DEFAULT_LABEL", "METADATA_SUFFIX", "SOURCE_ATTRIBUTE", "Box", "Boxes", "Fault", "ImageSize", "Kind",
+    "LabelledImage", "build_line", "check_box", "classify_label", "encode_boxes", "find_labels", "get_metadata",
+    "is_count", "is_number", "join_source", "list_classes", "parse_class_number", "read_boxes", "read_class_map",
+    "read_class_names", "read_label_boxes", "read_labelled_image", "read_valid_boxes", "relative_name",
+]  # fmt: skip
 
 #: The attribute that names the image, and the default name of a label; both from AWS's documentation.
 SOURCE_ATTRIBUTE: Final = "source-ref"

@@ -21,28 +21,11 @@ from tritonforge.errors import DefinitionError, ManifestError
 from tritonforge.records import Buffer, RecordError, split
 
 __all__ = [
-    "MAX_ATTRIBUTE_NAMES",
-    "MAX_LINE_BYTES",
-    "Json",
-    "Line",
-    "Reference",
-    "SelectedAttribute",
-    "Split",
-    "Value",
-    "assign_split",
-    "check_attribute_names",
-    "check_fraction",
-    "check_reference",
-    "compute_split_position",
-    "encode_json",
-    "encode_value",
-    "parse_line",
-    "read_json",
-    "read_lines",
-    "select_attributes",
-    "shuffle_order",
+    "MAX_ATTRIBUTE_NAMES", "MAX_LINE_BYTES", "Json", "Line", "Reference", "SelectedAttribute", "Split", "Value",
+    "assign_split", "check_attribute_names", "check_fraction", "check_reference", "compute_split_position",
+    "encode_json", "encode_value", "parse_line", "read_json", "read_lines", "select_attributes", "shuffle_order",
     "split_lines",
-]
+]  # fmt: skip
 
 #: A value of JSON; never modified after it is read.
 Json: TypeAlias = "bool | int | float | str | list[Any] | dict[str, Any] | None"

@@ -7,14 +7,6 @@ from tritonforge.training.sandbox.process import SHARED_MEMORY, Process, start_c
 from tritonforge.training.sandbox.volumes import PROGRAM, Bind, BindError, SandboxError, build_environment
 
 __all__ = [
-    "NO_LIMITS",
-    "PROGRAM",
-    "SHARED_MEMORY",
-    "Bind",
-    "BindError",
-    "Limits",
-    "Process",
-    "SandboxError",
-    "build_environment",
-    "start_container",
-]
+    "NO_LIMITS", "PROGRAM", "SHARED_MEMORY", "Bind", "BindError", "Limits", "Process", "SandboxError",
+    "build_environment", "start_container",
+]  # fmt: skip

@@ -17,27 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 __all__ = [
-    "ADDRESS",
-    "CAPABILITIES",
-    "IPC",
-    "MOUNT",
-    "NETWORK",
-    "PID",
-    "USER",
-    "UTS",
-    "Refused",
-    "bind",
-    "bring_up_loopback",
-    "detach",
-    "die_with_parent",
-    "drop_capabilities",
-    "enter_root",
-    "has_admin_capability",
-    "isolate_mounts",
-    "mount",
-    "protect",
-    "unshare",
-]
+    "ADDRESS", "CAPABILITIES", "IPC", "MOUNT", "NETWORK", "PID", "USER", "UTS", "Refused", "bind",
+    "bring_up_loopback", "detach", "die_with_parent", "drop_capabilities", "enter_root", "has_admin_capability",
+    "isolate_mounts", "mount", "protect", "unshare",
+]  # fmt: skip
 
 # include/uapi/linux/sched.h
 MOUNT: Final = 0x00020000

@@ -18,14 +18,8 @@ from pathlib import Path
 from typing import Final, TypedDict
 
 __all__ = [
-    "NO_LIMITS",
-    "EnforcedLimits",
-    "Limits",
-    "PreparedLimits",
-    "apply_limits",
-    "prepare_limits",
-    "release_limits",
-]
+    "NO_LIMITS", "EnforcedLimits", "Limits", "PreparedLimits", "apply_limits", "prepare_limits", "release_limits",
+]  # fmt: skip
 
 _PREFIX: Final = "tritonforge-"
 #: Microseconds over which CPU time is counted: the kernel's default, which Docker keeps.

@@ -34,35 +34,11 @@ SYSTEM: Final = ("bin", "lib", "lib32", "lib64", "libx32", "nix", "sbin", "sys",
 
 #: The entries of /etc in every container: those of the C library, the dynamic linker, TLS, fonts and Java; no keys.
 _ETC_ENTRIES: Final = (
-    "alternatives",
-    "ca-certificates",
-    "ca-certificates.conf",
-    "crypto-policies",
-    "debian_version",
-    "fonts",
-    "gai.conf",
-    "group",
-    "host.conf",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "locale.alias",
-    "locale.conf",
-    "localtime",
-    "magic",
-    "mime.types",
-    "nsswitch.conf",
-    "os-release",
-    "passwd",
-    "pki",
-    "protocols",
-    "python3",
-    "redhat-release",
-    "services",
-    "shells",
-    "ssl",
-    "timezone",
-)
+    "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version", "fonts",
+    "gai.conf", "group", "host.conf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "locale.conf",
+    "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "passwd", "pki", "protocols", "python3",
+    "redhat-release", "services", "shells", "ssl", "timezone",
+)  # fmt: skip
 
 #: Folders of /etc that hold keys beside certificates, and the entries that stay hidden.
 _KEYS: Final = (("ssl", "private"), ("pki/tls", "private"))

@@ -22,21 +22,10 @@ from tritonforge.errors import TritonForgeError
 from tritonforge.training.sandbox.root import SYSTEM, BindSpec
 
 __all__ = [
-    "PROGRAM",
-    "Bind",
-    "BindError",
-    "SandboxError",
-    "Volumes",
-    "bind_program",
-    "build_environment",
-    "build_serving_volumes",
-    "build_training_volumes",
-    "find_package_folder",
-    "list_interpreter_binds",
-    "read_resolver",
-    "resolve_bind",
-    "resolve_target",
-]
+    "PROGRAM", "Bind", "BindError", "SandboxError", "Volumes", "bind_program", "build_environment",
+    "build_serving_volumes", "build_training_volumes", "find_package_folder", "list_interpreter_binds",
+    "read_resolver", "resolve_bind", "resolve_target",
+]  # fmt: skip
 
 #: The path of the program folder in a container; first on PATH, as in the Dockerfiles of SageMaker's guide.
 PROGRAM: Final = "/opt/program"
