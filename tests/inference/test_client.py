@@ -273,7 +273,7 @@ def test_a_probe_that_fails_is_no_flavour() -> None:
 def test_a_model_cannot_be_named_in_single_model_mode() -> None:
     """The SageMaker front end's empty 404 is explained."""
     with served(sagemaker()) as seen, Client(seen.url, model="m") as client:
-        with pytest.raises(ServerError, match=r"no model 'm' can be asked for .* leave the model out") as caught:
+        with pytest.raises(ServerError, match=r"no model 'm' is available .* leave the model out") as caught:
             client.infer({"x": X})
         assert caught.value.status == 404
         with pytest.raises(EncodeError, match="leave model_version out"):

@@ -20,16 +20,16 @@ FP32, INT8 = "TYPE_FP32", "TYPE_INT8"
     ("content", "found"),
     [
         (b"", "is empty"),
-        (bytes(3), "holds 3 zero bytes and no image"),
+        (bytes(3), "contains 3 zero bytes and no image"),
         (
             b"GIF89a" + bytes(9),
-            "is no image of a format that DALI decodes: it starts with the bytes 47 49 46 38 39 61 00 00",
+            "is not an image of a format that DALI decodes: it starts with the bytes 47 49 46 38 39 61 00 00",
         ),
         (
             b"\xff\xd8\xff\xe0" + bytes(90),
-            "is a JPEG that was cut off: its 4 bytes do not come to the end of the image",
+            "is a JPEG that was cut off: its 4 bytes end before the image does",
         ),
-        (b"\x89PNG\r\n\x1a\n....IDAT", "is a PNG that was cut off: its 16 bytes do not come to the end of the image"),
+        (b"\x89PNG\r\n\x1a\n....IDAT", "is a PNG that was cut off: its 16 bytes end before the image does"),
         (b"\xff\xd8\xff\xe0....\xff\xd9" + bytes(90), None),
         (b"P5 1 1 255\n\xff", None),
     ],

@@ -111,16 +111,16 @@ def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -
         Server(tmp_path, **{**FREE, "sagemaker_port": None})
     found = dict(line.removeprefix("model '").split("' did not load: ") for line in str(caught.value).splitlines())
     for name, reason in {
-        "onnx_garbage": "onnx_garbage/1/model.onnx is no model that this ONNX Runtime can run: Load model from",
+        "onnx_garbage": "onnx_garbage/1/model.onnx is not a model that this ONNX Runtime can run: Load model from",
         "onnx_missing": "onnx_missing/1/model.onnx' for model instance 'onnx_missing'",
         "onnx_type": "configuration expects datatype TYPE_FP32 for input 'x', model provides TYPE_FP64",
-        "graph_garbage": "graph_garbage/1/model.graphdef is no GraphDef that this TensorFlow can run",
+        "graph_garbage": "graph_garbage/1/model.graphdef is not a GraphDef that this TensorFlow can run",
         "dali_garbage": "this is not a serialised DALI pipeline",
         "dali_name": "Configuration file contains config for x but such input is not present in the pipeline.",
         "dali_type": 'Mismatch of data_type config for "PIXELS". Data type defined in config: TYPE_UINT8.',
         "dali_threads": "parameter 'num_threads' of model 'dali_threads' is 'all'; write a whole number from 1 on",
-        "dali_split": "parameter 'split_along_outer_axis' of model 'dali_split' is not known to tritonforge's backend",
-        "graph_init": "parameter 'TF_INIT_OPS_FILE' of model 'graph_init' is not known to tritonforge's backend",
+        "dali_split": "parameter 'split_along_outer_axis' of model 'dali_split' is not supported by tritonforge's backend",
+        "graph_init": "parameter 'TF_INIT_OPS_FILE' of model 'graph_init' is not supported by tritonforge's backend",
     }.items():
         assert reason in found.pop(name)
     assert not found
@@ -134,12 +134,12 @@ BAD = {
     "empty": (b"", "is empty"),
     "text": (
         b"<html>404</html>",
-        "is no image of a format that DALI decodes: it starts with the text '<html>404</html>'",
+        "is not an image of a format that DALI decodes: it starts with the text '<html>404</html>'",
     ),
     "bytes": (b"\x01\x02\x03\x04" * 9, "it starts with the bytes 01 02 03 04 01 02 03 04"),
-    "zeros": (bytes(50), "holds 50 zero bytes and no image"),
+    "zeros": (bytes(50), "contains 50 zero bytes and no image"),
     "cut": (jpeg()[:-200], "is a JPEG that was cut off"),
-    "head": (jpeg()[:40], "is a JPEG that was cut off: its 40 bytes do not come to the end of the image"),
+    "head": (jpeg()[:40], "is a JPEG that was cut off: its 40 bytes end before the image does"),
     "png": (jpeg(file_format="PNG")[:60], "is a PNG that was cut off"),
     "hollow": (b"\xff\xd8\xff\xd9", "DALI cannot process it: "),
 }

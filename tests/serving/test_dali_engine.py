@@ -45,9 +45,9 @@ def decoder() -> Engine:
 def test_good_requests_of_one_batch_keep_their_answers(decoder: Engine) -> None:
     """Each request gets the pixels that it gets alone, whoever its neighbours are."""
     files = [jpeg(seed) for seed in range(4)]
-    alone: list[Any] = [decoder.answer([question(file)])[0] for file in files]
+    alone: list[Any] = [decoder.run([question(file)])[0] for file in files]
     asked = [question(files[0], files[1]), question(b"no image"), question(files[2]), question(b""), question(files[3])]
-    answers: list[Any] = decoder.answer(asked)
+    answers: list[Any] = decoder.run(asked)
     assert [isinstance(each, RequestError) for each in answers] == [False, True, False, True, False]
     np.testing.assert_array_equal(answers[0]["PIXELS"], np.concatenate([each["PIXELS"] for each in alone[:2]]))
     np.testing.assert_array_equal(answers[2]["PIXELS"], alone[2]["PIXELS"])
@@ -56,7 +56,7 @@ def test_good_requests_of_one_batch_keep_their_answers(decoder: Engine) -> None:
 
 def test_damage_that_does_not_show_is_found_by_halving(decoder: Engine) -> None:
     """Bytes that begin and end as a JPEG does: nothing looks wrong, and the bad request is found all the same."""
-    answers: list[Any] = decoder.answer([question(jpeg(seed)) for seed in range(5)] + [question(b"\xff\xd8\xff\xd9")])
+    answers: list[Any] = decoder.run([question(jpeg(seed)) for seed in range(5)] + [question(b"\xff\xd8\xff\xd9")])
     assert [isinstance(each, RequestError) for each in answers] == [False] * 5 + [True]
     assert "input 'IMAGE': DALI cannot process it: " in str(answers[5])
     assert "#" not in str(answers[5])
@@ -65,15 +65,15 @@ def test_damage_that_does_not_show_is_found_by_halving(decoder: Engine) -> None:
 def test_a_suspect_that_dali_decodes_is_not_blamed(decoder: Engine) -> None:
     """A sample that merely looks odd is answered, and the error names the one that fails."""
     odd = b"P6 2 2 255\n" + bytes(range(12))
-    assert not isinstance(decoder.answer([question(odd)])[0], RequestError)
-    answers = decoder.answer([question(odd, b"\xff\xd8\xff\xd9")])
+    assert not isinstance(decoder.run([question(odd)])[0], RequestError)
+    answers = decoder.run([question(odd, b"\xff\xd8\xff\xd9")])
     assert "sample 2 of 2" in str(answers[0])
 
 
 def test_bytes_that_are_no_images_are_not_called_bad_images() -> None:
     """A pipeline without an image decoder gives DALI's own reason, in one line."""
     slicing = engine(halves(), decodes_images=False)
-    answers: list[Any] = slicing.answer([question(b"abcdef"), question(b"abc"), question(b"ghijkl")])
+    answers: list[Any] = slicing.run([question(b"abcdef"), question(b"abc"), question(b"ghijkl")])
     assert bytes(answers[0]["PIXELS"][0]) == b"abcd"
     assert bytes(answers[2]["PIXELS"][0]) == b"ghij"
     assert str(answers[1]).startswith("input 'IMAGE': DALI cannot process it: ")
@@ -83,5 +83,5 @@ def test_bytes_that_are_no_images_are_not_called_bad_images() -> None:
 
 def test_a_batch_that_is_too_large_is_an_error_and_no_crash(decoder: Engine) -> None:
     """Seventeen samples for a pipeline of sixteen; the pipeline goes on."""
-    assert isinstance(decoder.answer([question(*[jpeg()] * 17)])[0], RequestError)
-    assert not isinstance(decoder.answer([question(jpeg())])[0], RequestError)
+    assert isinstance(decoder.run([question(*[jpeg()] * 17)])[0], RequestError)
+    assert not isinstance(decoder.run([question(jpeg())])[0], RequestError)

@@ -74,7 +74,7 @@ def test_what_is_too_large_is_refused(framing: bytes) -> None:
     with listener() as (port, _):
         answer = exchanged(port, f"POST / HTTP/1.1\r\nHost: localhost:{port}\r\n".encode() + framing)
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert answer.endswith(b"the body has more than the 1000 bytes that are taken")
+    assert answer.endswith(b"the body is too large (expected at most 1000 bytes)")
     assert b"Connection: close" in answer
 
 

@@ -58,7 +58,7 @@ _LIMITS: Final = (
 
 
 def confine(*, read: Iterable[str], write: Iterable[str], folders: Iterable[str]) -> bool:
-    """Confine this process for good; False where the kernel has no Landlock."""
+    """Confine this process; return False where the kernel has no Landlock. It cannot be undone."""
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
     if version < 1:
@@ -70,7 +70,7 @@ def confine(*, read: Iterable[str], write: Iterable[str], folders: Iterable[str]
     reading = _EXECUTE | _READ_FILE | _READ_DIR
     for paths, rights in ((read, reading), (write, handled), (folders, _READ_DIR | _MAKE_DIR | _REMOVE_DIR)):
         for path in paths:
-            with contextlib.suppress(OSError):  # what is not there need not be opened
+            with contextlib.suppress(OSError):  # a missing path needs no rule
                 _allow_path(libc, ruleset, path, rights)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     is_confined = libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
@@ -89,9 +89,9 @@ def _allow_path(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None
 
 
 def run_confined() -> int:
-    """Confine this process and become the program."""
+    """Confine this process and replace it by the program."""
     for limit, value in _LIMITS:
-        with contextlib.suppress(ValueError, OSError):  # a lower limit that is there already
+        with contextlib.suppress(ValueError, OSError):  # a lower limit is set already
             resource.setrlimit(limit, (value, value))
     confine(**json.loads(sys.argv[1]))
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - what to run is the caller's
@@ -99,7 +99,7 @@ def run_confined() -> int:
 
 
 def build_stub_arguments(command: str, *, stub: str, model: str, library: str, prefix: str) -> list[str] | None:
-    """The command line of the stand-in's stub for a text that bash was to run; None where it is not such a text."""
+    """Return the command line of the stand-in's stub for a command of bash; None for any other command."""
     pattern = rf" ({re.escape(prefix)}[0-9a-fA-F-]+) (\d+) (\d+) (\d+) {re.escape(library)} (\d+) "
     match = re.search(pattern, command)
     if match is None:

@@ -35,7 +35,7 @@ BACKENDS: Final = ("dali", "onnxruntime", "tensorflow")
 #: The virtual environment inside the Server's folder; its programs are first on the PATH.
 ENVIRONMENT: Final = "python"
 
-#: Frameworks that write pages of notices to the log unless they are told not to.
+#: Without these, frameworks write pages of notices to the log.
 _QUIET: Final[Mapping[str, str]] = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
 
 _NONE: Final[Mapping[str, str]] = {}
@@ -56,7 +56,7 @@ class Installation:
 
 
 def find_installation() -> Installation:
-    """The tritonserver of the installed nvidia-pytriton.
+    """Return the tritonserver of the installed nvidia-pytriton.
 
     Raises:
         MissingExtraError: the wheel is not installed.
@@ -96,7 +96,7 @@ def find_installation() -> Installation:
 def prepare_folder(
     installation: Installation, folder: Path, *, backends: Sequence[str] = BACKENDS, has_library: bool = True
 ) -> Path:
-    """Lay out what tritonserver needs inside ``folder``; gives the backend directory.
+    """Write what tritonserver needs into ``folder``, and return the backend directory.
 
     ``backends`` are those of tritonforge that it has besides Triton's own python backend; ``has_library`` is
     for a server with a SageMaker front end, which needs the library of `loopback`.
@@ -180,7 +180,7 @@ def _make_environment(folder: Path) -> None:
     (packages / "tritonforge-serving.pth").write_text("\n".join(lines) + "\n")
 
 
-#: The backends of NVIDIA's server images that the stand-in takes the place of (triton server build.py, compose.py).
+#: The backends of NVIDIA's server images that the stand-in replaces (triton server build.py, compose.py).
 STAND_IN_BACKENDS: Final = (
     "dali",
     "fil",
@@ -193,7 +193,7 @@ STAND_IN_BACKENDS: Final = (
     "vllm",
 )
 
-#: Where Python, its packages, and the libraries of the system lie; /proc and /sys tell tritonserver of the machine.
+#: The folders of Python, its packages, and the libraries of the system; /proc and /sys describe the machine.
 _SYSTEM_FOLDERS: Final = (
     "/usr",
     "/lib",
@@ -213,9 +213,9 @@ _ENVIRONMENTS_FOLDER: Final = "/tmp"  # noqa: S108
 
 
 def prepare_stand_in(installation: Installation, folder: Path, *, prefix: str, backends: Collection[str]) -> Path:
-    """Lay out the stand-in inside ``folder``; gives the backend directory.
+    """Write a stand-in installation into ``folder``, and return the backend directory.
 
-    ``prefix`` begins the names of shared memory regions; ``backends`` are further backends to stand in for.
+    ``prefix`` begins the names of shared memory regions; ``backends`` are further backends to replace.
     """
     directory = prepare_folder(installation, folder, backends=(), has_library=False)
     source = Path(__file__).parent / "backends" / "stand_in" / "model.py"
@@ -239,9 +239,9 @@ def prepare_stand_in(installation: Installation, folder: Path, *, prefix: str, b
 def confine_command(
     program: Sequence[str], installation: Installation, *, libraries: str, folder: Path, copy: Path, log: Path
 ) -> list[str]:
-    """The command line that runs tritonserver confined to the installation, ``folder``, and the repository's copy.
+    """Return the command that runs tritonserver confined to the installation, ``folder``, and the repository's copy.
 
-    ``libraries`` is the LD_LIBRARY_PATH that it gets.
+    ``libraries`` is its LD_LIBRARY_PATH.
     """
     packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     own = [

@@ -27,9 +27,9 @@ __all__ = ["LARGEST_BODY", "Listener", "Reply", "Request", "RequestHandler", "di
 _JSON: Final = "application/json"
 #: The longest line of a chunked body's framing that is read.
 _LINE: Final = 1024
-#: Bytes of the largest body that is taken where nothing else is said: more than any payload of SageMaker's.
+#: Bytes of the largest body that is accepted by default: more than any payload of SageMaker's.
 LARGEST_BODY: Final = 2**30
-#: Bytes that are read of a body that nobody wants, of one read of it, and seconds that the next one may take.
+#: Bytes that are read of the body of a refused request, of one read of it, and seconds that the next one may take.
 _UNWANTED: Final = 2**28
 _PIECE: Final = 2**16
 _PATIENCE: Final = 2.0
@@ -61,7 +61,7 @@ RequestHandler: TypeAlias = Callable[[Request], Reply]
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address, inherited by child processes; 0 is any free port."""
+    """Return a socket that listens at an address; 0 is any free port. Child processes may inherit it."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, port))
@@ -70,11 +70,11 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 class Listener:
-    """Answers what comes to a listening socket until it is stopped; ``answer`` is called from many threads.
+    """Answers the requests to a listening socket until it is stopped; ``answer`` is called from many threads.
 
-    A body of more than ``largest`` bytes is refused with 413 before memory is asked for it, a request of a web page
-    with 403. The header Host is checked where the socket is bound to a loopback address; one that is bound to every
-    address is in a container, and is reached by names that it does not know.
+    A body of more than ``largest`` bytes is refused with 413 before memory is allocated, a request of a web page with
+    403. The header Host is checked where the socket is bound to a loopback address; one that is bound to every address
+    is in a container, which may be reached by any name.
     """
 
     def __init__(self, opened: socket.socket, answer: RequestHandler, *, largest: int = LARGEST_BODY) -> None:
@@ -88,16 +88,16 @@ class Listener:
         self._server = ThreadingHTTPServer(opened.getsockname()[:2], Handler, bind_and_activate=False)
         self._server.socket.close()
         self._server.socket = opened
-        self._server.daemon_threads = True  # idle connections keep nobody
+        self._server.daemon_threads = True  # idle connections do not keep the process
 
     def run(self) -> None:
         """Answer until `stop` is called from elsewhere."""
         self._server.serve_forever(poll_interval=0.1)
 
     def stop(self, *, drain: float) -> None:
-        """Take no further connections, and wait for the answers under way, ``drain`` seconds at most.
+        """Accept no further connections, and wait for the requests in progress, ``drain`` seconds at most.
 
-        Connections that are kept open end with the answer under way.
+        Connections that are kept open end with the request in progress.
         """
         self._busy.ending = True
         self._server.shutdown()
@@ -106,7 +106,7 @@ class Listener:
 
 
 class _Busy:
-    """How many requests are being answered."""
+    """The number of requests in progress."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -139,10 +139,10 @@ class _Exchange(BaseHTTPRequestHandler):
     port: int | None
 
     def log_message(self, *_: object) -> None:
-        """The standard library writes a line a request; the container's log is for what went wrong."""
+        """Disable per-request access logging: the container's log is for errors."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what is no HTTP request; the connection ends with it."""
+        """Refuse what is not an HTTP request, and close the connection."""
         self.close_connection = True
         self._send(Reply(code, (explain or message or HTTPStatus(code).phrase).encode(), "text/plain"))
 
@@ -154,12 +154,12 @@ class _Exchange(BaseHTTPRequestHandler):
         try:
             body = self._body()
         except OverflowError:
-            sentence = f"the body has more than the {self.most} bytes that are taken"
+            sentence = f"the body is too large (expected at most {self.most} bytes)"
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
             discard_input(self.connection, self.rfile)
             return
         if body is None:
-            self.send_error(HTTPStatus.BAD_REQUEST, "the body is not framed as HTTP/1.1 wants it")
+            self.send_error(HTTPStatus.BAD_REQUEST, "the body is not framed as HTTP/1.1 requires")
             return
         path, _, query = self.path.partition("?")
         if "://" in path[:9]:  # the absolute form of a proxy's clients
@@ -169,7 +169,7 @@ class _Exchange(BaseHTTPRequestHandler):
         with self.busy:
             try:
                 reply = self.answering(request)
-            except Exception:  # a defect; the client must not wait for an answer that never comes
+            except Exception:  # an internal error; the client must not wait for a response that never comes
                 traceback.print_exc()
                 reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR, b'{"error": "internal error; see the log"}')
             self._send(reply)
@@ -177,7 +177,7 @@ class _Exchange(BaseHTTPRequestHandler):
     do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _exchange  # noqa: N815 - http.server's
 
     def _body(self) -> bytes | None:
-        """The whole body, of a known length or chunked; None when it is neither. OverflowError: it is too large."""
+        """Return the whole body; None if it has neither a length nor chunks. OverflowError: it is too large."""
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return self._chunks()
         length = self.headers.get("Content-Length", "0")
@@ -190,14 +190,14 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _chunks(self) -> bytes | None:
         pieces: list[bytes] = []
-        room = self.most
+        left = self.most
         while True:
             digits = self.rfile.readline(_LINE).partition(b";")[0].strip()
             if not digits or digits.strip(b"0123456789abcdefABCDEF"):
                 return None
             size = int(digits, 16)
-            room -= size
-            if room < 0:
+            left -= size
+            if left < 0:
                 raise OverflowError
             if size == 0:
                 while self.rfile.readline(_LINE).strip():
@@ -218,12 +218,12 @@ class _Exchange(BaseHTTPRequestHandler):
         body = b"" if self.command == "HEAD" else reply.body
         try:
             self.wfile.write(f"HTTP/1.1 {reply.status} {reason}\r\n{head}\r\n".encode("latin-1", "replace") + body)
-        except OSError:  # who asked is gone
+        except OSError:  # the client is gone
             self.close_connection = True
 
 
 def discard_input(connection: socket.socket, stream: BufferedIOBase) -> None:
-    """Read for a while what a refused client still sends; closed before that, the connection loses the reply."""
+    """Discard what a refused client still sends, for a while; a connection closed before that loses the reply."""
     try:
         connection.shutdown(socket.SHUT_WR)
         connection.settimeout(_PATIENCE)
@@ -235,7 +235,7 @@ def discard_input(connection: socket.socket, stream: BufferedIOBase) -> None:
 
 
 def _find_loopback_port(opened: socket.socket) -> int | None:
-    """The port of a socket that is bound to a loopback address; None for any other."""
+    """Return the port of a socket that is bound to a loopback address; None for any other."""
     address, port = opened.getsockname()[:2]
     return int(port) if address.startswith("127.") or address == "::1" else None
 

@@ -105,7 +105,7 @@ def hold_ports(wanted: Mapping[str, int | None], *, address: str = HOST) -> Iter
 
 
 def describe_shared_port(wanted: Mapping[str, int | None]) -> str:
-    """Return the problem of two front ends with the same port; "" if there is none."""
+    """Return the problem of two front ends with the same port; "" if all ports differ."""
     owners: dict[int, str] = {}
     for name, port in wanted.items():
         if port and port in owners:

@@ -23,6 +23,7 @@ from google.protobuf import text_format
 
 from tritonforge.datatypes import BY_CONFIG
 from tritonforge.errors import LaunchError
+from tritonforge.files import describe_error
 from tritonforge.serving import repository_overlay
 from tritonforge.triton.schema import new_model_config
 
@@ -48,11 +49,11 @@ _INVALID_CONFIG: Final = b"{"
 
 @dataclass(slots=True)
 class RepositoryCopy:
-    """What was copied.
+    """The copy in ``folder``, and what it lacks.
 
-    ``undecided`` says by model what is not shown to the server and may change its verdict; ``hidden`` are the models
-    whose whole configuration is not shown. ``configs`` are the configurations as they were read, by model.
-    ``backends`` are the names of backends that models bring themselves.
+    ``undecided`` has, by model, what is not copied and may change the server's verdict; ``hidden`` are the models whose
+    whole configuration is not copied. ``configs`` are the configurations as they were read, by model. ``backends`` are
+    the names of backends that models bring themselves.
     """
 
     folder: Path
@@ -67,29 +68,29 @@ class RepositoryCopy:
 
 
 def copy_repository(repository: Path, folder: Path) -> RepositoryCopy:
-    """Copy a repository into ``folder``, which is made.
+    """Copy a repository into a new ``folder``.
 
     Raises:
-        LaunchError: the repository cannot be read, or is larger than what is copied.
+        LaunchError: the repository cannot be read, or is too large.
     """
     folder.mkdir()
     copier = _Copier(repository, folder)
     try:
         names = _list_names(repository)
     except OSError as error:
-        raise LaunchError(f"{repository}: cannot be read: {error.strerror}") from error
+        raise LaunchError(f"{repository}: cannot read: {describe_error(error)}") from error
     models = 0
     for name in names:
-        if copier.entry(repository / name, folder / name) == "directory":
+        if copier.copy_entry(repository / name, folder / name) == "directory":
             models += 1
             if models > _MOST_MODELS:
-                raise LaunchError(f"{repository}: more than {_MOST_MODELS} models are not loaded at once here")
-            copier.model(name)
+                raise LaunchError(f"{repository}: too many models (expected at most {_MOST_MODELS})")
+            copier.copy_model(name)
     return copier.copy
 
 
 class _Copier:
-    """One copying, with what is left of its bounds."""
+    """One copy in progress, with what is left of its limits."""
 
     def __init__(self, repository: Path, folder: Path) -> None:
         self.copy = RepositoryCopy(folder)
@@ -98,12 +99,12 @@ class _Copier:
         self._bytes = _LARGEST_FILES
         self._deadline = time.monotonic() + _SECONDS
 
-    def entry(self, source: Path, target: Path) -> str:
-        """Make the counterpart of one path: "directory" (empty so far), "file" (empty), or "missing" (a dead link)."""
+    def copy_entry(self, source: Path, target: Path) -> str:
+        """Create an empty copy of one path and return its kind: "directory", "file", or "missing" for a dead link."""
         self._entries -= 1
         if self._entries < 0 or time.monotonic() > self._deadline:
             raise LaunchError(
-                f"{self._repository}: more than {_MOST_ENTRIES} entries, or {_SECONDS:g} s of reading, are not copied"
+                f"{self._repository}: too large (expected at most {_MOST_ENTRIES} entries, read within {_SECONDS:g} s)"
             )
         try:
             mode = source.stat().st_mode
@@ -116,17 +117,17 @@ class _Copier:
         target.touch()
         return "file"
 
-    def model(self, name: str) -> None:
-        """Fill in one model."""
+    def copy_model(self, name: str) -> None:
+        """Copy the content of one model's directory."""
         source, target = self._repository / name, self.copy.folder / name
-        config = self._config(name, source, target)
-        skipped = self._libraries(config, source)
-        self._names(source, target, depth=1, skipped=skipped)
+        config = self._copy_config(name, source, target)
+        skipped = self._list_libraries(config, source)
+        self._copy_names(source, target, depth=1, skipped=skipped)
         for path, label in _list_read_files(config):
-            self._content(source / path, target / path, name, label)
+            self._copy_content(source / path, target / path, name, label)
 
-    def _config(self, name: str, source: Path, target: Path) -> Any:
-        """Write a model's configuration; gives the one that was read, empty where there is none that counts."""
+    def _copy_config(self, name: str, source: Path, target: Path) -> Any:
+        """Write a model's configuration; return the original, empty where it is missing or invalid."""
         content = read_regular_file(source / _CONFIG, _LARGEST_CONFIG)
         config: Any = new_model_config()
         if content is None:
@@ -144,7 +145,7 @@ class _Copier:
             shown.CopyFrom(parsed)
             for reason in disarm(shown, source, target):
                 self.copy.note(name, reason)
-            self._own_backend(shown, source)
+            self._replace_own_backend(shown, source)
             # Python's parser and the server's own may read escapes differently.
             if shown != parsed or b"\\" in content:
                 content = text_format.MessageToString(shown).encode()
@@ -153,8 +154,8 @@ class _Copier:
             (target / _CONFIG).write_bytes(content)
         return config
 
-    def _own_backend(self, shown: Any, source: Path) -> None:
-        """Have a stand-in for the backend whose library lies in the model's own directory."""
+    def _replace_own_backend(self, shown: Any, source: Path) -> None:
+        """Replace the backend whose library is in the model's own directory."""
         own = shown.runtime or f"libtriton_{shown.backend}.so"
         if not is_plain_name(shown.backend) or "/" in own or own == "model.py":
             return
@@ -162,49 +163,48 @@ class _Copier:
             self.copy.backends.add(shown.backend)
             shown.runtime = ""
 
-    def _libraries(self, config: Any, source: Path) -> frozenset[str]:
-        """The names of files that tritonserver would load or run for this model."""
+    def _list_libraries(self, config: Any, source: Path) -> frozenset[str]:
+        """Return the names of files that tritonserver would load or run for this model."""
         for place in (source, *_list_versions(source)):
             if (place / "batchstrategy.so").exists():
                 self.copy.note(source.name, "its batchstrategy.so is not loaded")
         return frozenset((*_EXECUTED, f"libtriton_{config.backend}.so", config.runtime or _EXECUTED[0]))
 
-    def _names(self, source: Path, target: Path, *, depth: int, skipped: frozenset[str]) -> None:
-        """Copy the names in a directory, and in those below it."""
+    def _copy_names(self, source: Path, target: Path, *, depth: int, skipped: frozenset[str]) -> None:
         try:
             names = _list_names(source)
         except OSError as error:
-            self.copy.note(source.relative_to(self._repository).parts[0], f"{source}: {error.strerror}")
+            self.copy.note(source.relative_to(self._repository).parts[0], f"{source}: {describe_error(error)}")
             return
         for name in names:
             if (
                 name in skipped
                 or name.startswith(_ENVIRONMENT_PREFIX)
-                or (depth == 1 and name == _CONFIG and self._has(target))
+                or (depth == 1 and name == _CONFIG and self._has_config(target))
             ):
                 continue
-            kind = self.entry(source / name, target / name)
+            kind = self.copy_entry(source / name, target / name)
             if kind == "directory" and depth < _DEPTH:
-                self._names(source / name, target / name, depth=depth + 1, skipped=skipped)
+                self._copy_names(source / name, target / name, depth=depth + 1, skipped=skipped)
 
-    def _has(self, target: Path) -> bool:
-        """Whether the configuration is written already; and one that is not shown is not there."""
+    def _has_config(self, target: Path) -> bool:
+        """Return True if the configuration is written already, or must not be."""
         return (target / _CONFIG).exists() or target.name in self.copy.hidden
 
-    def _content(self, source: Path, target: Path, model: str, label: str) -> None:
-        """Fill in a file whose content or size the server looks at."""
+    def _copy_content(self, source: Path, target: Path, model: str, label: str) -> None:
+        """Copy the content of a file that the server reads."""
         if not target.is_file() or ".." in source.relative_to(self._repository).parts:
             return
         content = read_regular_file(source, self._bytes)
         if content is None:
-            self.copy.note(model, f"{label} cannot be read, or is larger than what is copied")
+            self.copy.note(model, f"{label} cannot be read, or is too large")
             return
         self._bytes -= len(content)
         target.write_bytes(content)
 
 
 def read_regular_file(path: Path, most: int) -> bytes | None:
-    """The content of a regular file of at most so many bytes; None for anything else, a pipe or a device."""
+    """Return the content of a regular file of at most ``most`` bytes; None for a larger one, a pipe or a device."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):  # ValueError: a NUL in a name
@@ -221,7 +221,7 @@ def read_regular_file(path: Path, most: int) -> bytes | None:
 
 
 def _list_names(folder: Path) -> list[str]:
-    """The names in a directory, no more than are copied at all."""
+
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in itertools.islice(entries, _MOST_ENTRIES + 1))
 
@@ -237,7 +237,7 @@ def _list_versions(model: Path) -> Iterator[Path]:
 
 
 def _list_read_files(config: Any) -> Iterator[tuple[str, str]]:
-    """The files of a model that the server reads besides its configuration, by their paths in its directory."""
+    """Yield the files of a model that the server reads besides its configuration: path and description."""
     files: dict[str, str] = {}
     for output in config.output:
         if output.label_filename:
@@ -269,14 +269,14 @@ _MOST_WARMUPS: Final = 2
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name, put into a path, leads nowhere else."""
+    """Return True if a name stays in its folder when it is put into a path."""
     return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name) is not None and ".." not in name
 
 
 def disarm(config: Any, model: Path, copy: Path) -> list[str]:
-    """Change a ModelConfig in place; what was taken out and may matter to the verdict, one phrase each.
+    """Change a ModelConfig in place; return a phrase for each removed part that may matter to the verdict.
 
-    ``model`` is the model's directory, ``copy`` the directory that tritonserver is going to read in its place.
+    ``model`` is the model's directory, ``copy`` the directory that tritonserver reads instead.
     """
     notes = [
         *_disarm_parameters(config, model, copy),
@@ -355,7 +355,7 @@ def _disarm_files(config: Any) -> list[str]:
 
 
 def _limit_sizes(config: Any) -> list[str]:
-    """Tensors that tritonserver would make while it loads, and queues that it would fill."""
+    """Limit the tensors that tritonserver would allocate while it loads, and the queues that it would fill."""
     notes = []
     enum = config.DESCRIPTOR.file.pool.FindEnumTypeByName("inference.DataType").values_by_number
 

@@ -33,9 +33,9 @@ _INVALID_CONFIG: Final = "{"
 
 
 def read_configs(repository: Path) -> dict[str, ModelConfig]:
-    """The configuration of every model directory, sorted by name; empty where there is none that can be read.
+    """Return the configuration of every model directory, sorted by name; an empty one where it cannot be read.
 
-    Whether a configuration is right is for Triton to say.
+    Triton itself decides whether a configuration is valid.
     """
     configs: dict[str, ModelConfig] = {}
     for folder in sorted(repository.iterdir()):
@@ -47,7 +47,7 @@ def read_configs(repository: Path) -> dict[str, ModelConfig]:
 
 
 def parse_config(content: bytes) -> ModelConfig | None:
-    """A config.pbtxt as a message; None where Python's protobuf refuses it."""
+    """Return a config.pbtxt as a message; None where Python's protobuf refuses it."""
     message = new_model_config()
     try:
         text_format.Parse(content, message)
@@ -57,29 +57,29 @@ def parse_config(content: bytes) -> ModelConfig | None:
 
 
 def has_gpu(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process may use an NVIDIA GPU: the driver shows one, and CUDA_VISIBLE_DEVICES does not hide all."""
+    """Return True if the driver has an NVIDIA GPU, and CUDA_VISIBLE_DEVICES does not hide all of them."""
     if environment.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1", "NoDevFiles"):
         return False
     return any(Path("/dev").glob("nvidia[0-9]*")) or any(Path("/proc/driver/nvidia/gpus").glob("*"))
 
 
 def has_gpu_instances(config: ModelConfig) -> bool:
-    """Whether a model asks for a GPU: an instance group of KIND_GPU, or one that lists GPUs."""
+    """Return True if a model has an instance group of KIND_GPU, or one that lists GPUs."""
     kind_gpu = load_model_config_pb2().ModelInstanceGroup.KIND_GPU
     groups = config.instance_group  # type: ignore[attr-defined]  # a field of the message class made at run time
     return any(group.kind == kind_gpu or group.gpus for group in groups)
 
 
 def has_response_cache(config: ModelConfig) -> bool:
-    """Whether a model's responses are to be cached."""
+    """Return True if a model's responses are cached."""
     return bool(config.response_cache.enable)  # type: ignore[attr-defined]  # a field of a class made at run time
 
 
 def list_rewritten_configs(repository: Path, models: Mapping[str, ModelConfig], *, to_cpu: bool) -> dict[str, str]:
-    """The texts of the config.pbtxt files that are not to be read as they are, by model.
+    """Return the new texts of the config.pbtxt files that must be rewritten, by model.
 
-    With ``to_cpu`` instances of a GPU become those of the CPU: each group keeps its count; where it gives none it has
-    one instance a GPU, so one here.
+    With ``to_cpu`` instances of a GPU become those of the CPU: each group keeps its count; without a count it has one
+    instance per GPU, so one here.
     """
     texts: dict[str, str] = {}
     for name, config in models.items():
@@ -98,9 +98,9 @@ def list_rewritten_configs(repository: Path, models: Mapping[str, ModelConfig], 
 def write_overlay(
     repository: Path, folder: Path, texts: Mapping[str, str], *, only: Collection[str] | None = None
 ) -> Path:
-    """Make a view of ``repository`` in ``folder``: links, and the given texts as the config.pbtxt of their models.
+    """Write an overlay of ``repository`` into ``folder``: links, and the given texts as the models' config.pbtxt.
 
-    Of the folders it has those named in ``only``; None: all.
+    ``only`` names the models that it has; None: all.
     """
     folder.mkdir()
     for entry in repository.iterdir():
@@ -119,13 +119,13 @@ def write_overlay(
 
 
 def rewrite_configs(repository: Path, *, to_cpu: bool) -> None:
-    """Write the configurations anew that are not to be read as they are; for copies of a repository only."""
+    """Rewrite the configurations that must be; for copies of a repository only."""
     for name, text in list_rewritten_configs(repository, read_configs(repository), to_cpu=to_cpu).items():
         (repository / name / _CONFIG).write_text(text, encoding="utf-8")
 
 
 def move_to_cpu(repository: Path) -> None:
-    """Write the configurations of a repository anew whose instances ask for a GPU; for copies only."""
+    """Rewrite the configurations of a repository that have instances of a GPU; for copies only."""
     for name, config in read_configs(repository).items():
         if has_gpu_instances(config):
             (repository / name / _CONFIG).write_text(
@@ -134,7 +134,7 @@ def move_to_cpu(repository: Path) -> None:
 
 
 def link_plain_path(repository: Path, link: Path) -> Path:
-    """A path to the repository that reaches the stubs whole: its own, or ``link``, made for it."""
+    """Return a path to the repository that a shell takes unchanged: its own, or a new ``link``."""
     if is_word(str(repository)):
         return repository
     link.symlink_to(repository)
@@ -142,7 +142,7 @@ def link_plain_path(repository: Path, link: Path) -> Path:
 
 
 def _read_config(repository: Path, name: str) -> bytes | None:
-    """The text of a model's config.pbtxt; None where there is none that can be read."""
+    """Return the text of a model's config.pbtxt; None where it cannot be read."""
     file = repository / name / _CONFIG
     try:
         return file.read_bytes() if file.is_file() else None
@@ -164,7 +164,7 @@ def _move_instances(config: ModelConfig) -> ModelConfig:
 
 
 def list_default_candidates(configs: Mapping[str, ModelConfig]) -> tuple[str, ...]:
-    """The models that ``/invocations`` may be meant for: the ensembles that are not steps of others, else all models.
+    """Return the possible default models: the ensembles that are not steps of others, else all models.
 
     Raises:
         LaunchError: there is no model.
@@ -180,7 +180,7 @@ def list_default_candidates(configs: Mapping[str, ModelConfig]) -> tuple[str, ..
 
 
 def choose_default_model(configs: Mapping[str, ModelConfig], default_model: str | None) -> str | None:
-    """The given model, else the only one of the `list_default_candidates`; None where there are several.
+    """Return the given model, else the only one of `list_default_candidates`; None where there are several.
 
     Raises:
         LaunchError: there is no such model, or none at all.
@@ -193,19 +193,19 @@ def choose_default_model(configs: Mapping[str, ModelConfig], default_model: str 
 
 
 def explain_missing_default(names: Collection[str]) -> str:
-    """What stands for the default model where there is none; Triton's answer to ``/invocations`` quotes it.
+    """Return advice as the name of a missing default model: Triton's answer to ``/invocations`` quotes it.
 
-    tritonserver takes any text for the name of the default model, and looks the model up with each request: "Request
-    for unknown model: '...' is not found", status 404 (2.51). A single request so tells what to do.
+    tritonserver accepts any text as the name of the default model, and looks the model up with each request: "Request
+    for unknown model: '...' is not found", status 404 (2.51).
     """
     return f"there is no default model; choose one with serve --model: {_join_names(names)}"
 
 
 def select_models(configs: Mapping[str, ModelConfig], names: Collection[str]) -> dict[str, ModelConfig]:
-    """Models of these names and, through their steps, all that ensembles among them need.
+    """Return the models of these names and the steps of ensembles among them.
 
     Raises:
-        LaunchError: there is no model of one of the names; a step without its model is for Triton to judge.
+        LaunchError: a model is missing; Triton itself reports a missing step.
     """
     for name in names:
         _check_known(configs, name)

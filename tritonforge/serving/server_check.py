@@ -1,8 +1,8 @@
-"""The real server's judgement of a repository, without its weights: load it with backends that open no model file.
+"""The check of a repository on a real tritonserver without its weights: backends that open no model file load it.
 
-What Triton's core checks is judged in full: names, versions, configurations, labels, warm-up files, ensembles. What a
-backend checks when it opens a model file is not, nor what it would fill in; where that could change the verdict on a
-model, and so on the ensembles of it, the stand-ins do not decide. No file of the repository is run (`stand_in`).
+Triton's core checks names, versions, configurations, labels, warm-up files and ensembles. What a backend checks when it
+opens a model file is not checked, nor what it would fill in; where that could change the verdict on a model, and so on
+the ensembles of it, the model is undecided. No file of the repository is run (`installation.prepare_stand_in`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["ServerVerdict", "check_on_server"]
 _MODEL: Final = re.compile(r"^model '(?P<model>.+?)' did not load: (?P<reason>.+)$", re.DOTALL)
 _ENSEMBLE: Final = re.compile(r"(?:^|: )(?:in )?ensemble '?(?P<model>[^', ]+)'?[, ]")
 _SHAPES: Final = re.compile(r"inconsistent shape: (?P<one>\[[^\]]*\]).* while (?P<other>\[[^\]]*\])")
-#: Folders of the stand-in, which stand for those of NVIDIA's images.
+#: Folders of the stand-in, which messages show as those of NVIDIA's images.
 _AGENTS: Final = re.compile(r"/[^\s']*/backends/missing/repoagents")
 _BACKENDS: Final = re.compile(r"/[^\s']*/backends(?=/)")
 _LATE: Final = "tritonserver was not ready"
@@ -42,11 +42,10 @@ _LARGEST_SOURCE: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class ServerVerdict:
-    """What tritonserver said.
+    """The verdict of tritonserver.
 
-    ``loads`` is None where the stand-ins do not decide. ``messages`` are the server's own sentences, none when it
-    loads; ``undecided`` has a reason for each model on which the stand-ins do not decide, and for each ensemble of it;
-    ``seconds`` is how long it took.
+    ``loads`` is None where it is undecided. ``messages`` are the server's own sentences, empty when it loads;
+    ``undecided`` has a reason for each undecided model, and for each ensemble of it; ``seconds`` is the time it took.
     """
 
     loads: bool | None
@@ -90,7 +89,7 @@ def check_on_server(repository: Path, *, auto_complete: bool = True, timeout: fl
 
 
 def _load_copy(copy: RepositoryCopy, *, auto_complete: bool, timeout: float) -> list[tuple[str, str]]:
-    """What the server says against the copy: the model that it is about ("" when none is named), and the sentence."""
+    """Load the copy, and return the server's errors: the model ("" when none is named), and the sentence."""
     try:
         server = Server(
             copy.folder,
@@ -120,7 +119,7 @@ def _attribute_line(line: str) -> tuple[str, str]:
 
 
 def _list_completed_models(repository: Path, copy: RepositoryCopy) -> Iterator[tuple[str, str]]:
-    """The models whose configuration a backend completes from the model's file, with what is missing in it."""
+    """Yield the models whose configuration a backend completes from the model's file, and what it lacks."""
     for name, config in copy.configs.items():
         missing = _describe_missing(config)
         if missing and _is_completed_by_backend(repository / name, copy.folder / name, config):
@@ -154,7 +153,7 @@ def _list_steps(config: Any) -> Sequence[str]:
 
 
 def _find_dependent_ensembles(steps: Mapping[str, Sequence[str]], undecided: Mapping[str, str]) -> dict[str, str]:
-    """The ensembles that have an undecided step, at any depth."""
+    """Return the ensembles that have an undecided step, at any depth, and the reason."""
     dependent: dict[str, str] = {}
     while True:
         known = {**undecided, **dependent}
@@ -170,7 +169,7 @@ def _find_dependent_ensembles(steps: Mapping[str, Sequence[str]], undecided: Map
 
 
 def _is_about_batches(sentence: str, model: str, copy: RepositoryCopy, steps: Mapping[str, Sequence[str]]) -> bool:
-    """Whether two shapes differ by a batch dimension only, and a step's backend may complete that."""
+    """Return True if two shapes differ by a batch dimension only, and a step's backend may complete that."""
     match = _SHAPES.search(sentence)
     if match is None:
         return False

@@ -47,7 +47,7 @@ _HARMLESS: Final = ("CudaDriverHelper", "CUDA", "cuda", "Failed to process the r
 class ModelStatus(NamedTuple):
     """One row of the model table.
 
-    ``state`` is READY, LOADING, UNLOADING or UNAVAILABLE, ``reason`` says why it is not READY.
+    ``state`` is READY, LOADING, UNLOADING or UNAVAILABLE, ``reason`` is why it is not READY.
     """
 
     name: str
@@ -57,7 +57,7 @@ class ModelStatus(NamedTuple):
 
 
 def parse_progress(line: str) -> str | None:
-    """A line of the log as a step of the start, for a person; None for the others."""
+    """Return a line of the log as a step of the start for a user; None for other lines."""
     match = _LINE.match(line)
     if not match:
         return None
@@ -70,7 +70,7 @@ def parse_progress(line: str) -> str | None:
 
 
 def find_reasons(log: str) -> list[str]:
-    """Why the server did not start, in Triton's own words without its prefixes; one sentence a model."""
+    """Return why the server did not start, in Triton's own words without its prefixes; one sentence per model."""
     if missing := _LIBRARY.search(log):
         reason = (
             f"{missing['name']} is missing, which Triton's python backend needs; where this Python came without its "
@@ -78,7 +78,7 @@ def find_reasons(log: str) -> list[str]:
         )
         return [reason]
     failures: dict[str, str] = {}
-    for stub in _STUB.finditer(log):  # tritonserver waits for it for ever
+    for stub in _STUB.finditer(log):  # tritonserver waits for it without end
         model = "".join((stub["path"] or "").split("/")[-3:-2])
         failures.setdefault(model, f"model '{model}' did not load: {stub['reason']}" if model else stub["reason"])
     others: list[str] = []
@@ -95,7 +95,7 @@ def find_reasons(log: str) -> list[str]:
             if not message.startswith(_HARMLESS) and not any(word in message for word in _HARMLESS):
                 others.append(_clean_reason(message))
     if failures:
-        # What comes beside the failure of a model is its echo, save that ensembles are judged in lines of their own.
+        # Other errors repeat the failure of a model, except those of ensembles, which have lines of their own.
         return [*failures.values(), *(reason for reason in others if reason.startswith("in ensemble "))]
     if others:
         return others
@@ -103,7 +103,7 @@ def find_reasons(log: str) -> list[str]:
 
 
 def explain_crash(log: str) -> str | None:
-    """Why a server ended that was serving, where it is known which request did it; None for any other end.
+    """Return the request that ended a running server, as a sentence; None for any other end.
 
     Triton 2.51 reads a body of JSON with a length of 32 bits and a sign (server/src/http_server.cc `EVRequestToJson`).
     """
@@ -116,7 +116,7 @@ def explain_crash(log: str) -> str | None:
 
 
 def find_stub_model(command: Sequence[str], prefix: str) -> str:
-    """The model directory that a stub was started for, by its command line; "" where that does not say.
+    """Return the model directory in the command line of a stub; "" where it has none.
 
     ``prefix`` begins the name of the shared memory region, which follows the model's file among the stub's arguments
     (python_backend src/stub_launcher.cc).
@@ -126,7 +126,7 @@ def find_stub_model(command: Sequence[str], prefix: str) -> str:
 
 
 def list_loading_models(log: str) -> list[str]:
-    """The models that began to load and did not end it."""
+    """Return the models that began to load and are neither loaded nor failed."""
     steps = [step for line in log.splitlines() if (step := parse_progress(line))]
     begun = dict.fromkeys(match[1] for step in steps if (match := re.fullmatch(r"loading (.+) version -?\d+", step)))
     done = {step.removesuffix(" is loaded") for step in steps}
@@ -135,19 +135,19 @@ def list_loading_models(log: str) -> list[str]:
 
 
 def find_port_in_use(log: str) -> int | None:
-    """The port that tritonserver could not open."""
+    """Return the port that tritonserver could not open."""
     match = _SOCKET.search(log)
     return int(match["port"]) if match else None
 
 
 def read_model_table(log: str) -> list[ModelStatus]:
-    """The model table that tritonserver prints when it starts."""
+    """Return the model table that tritonserver prints when it starts."""
     rows = (_TABLE_ROW.match(line) for line in log.splitlines())
     return [ModelStatus(row["name"], row["version"], row["status"], row["rest"].strip(" :")) for row in rows if row]
 
 
 def _split_messages(log: str) -> Iterator[tuple[str, str]]:
-    """Severity and message of each entry; lines without a prefix belong to the entry before them."""
+    """Yield severity and message of each entry; lines without a prefix belong to the entry before them."""
     entries: list[tuple[str, list[str]]] = []
     for line in log.splitlines():
         match = _LINE.match(line)
@@ -168,7 +168,7 @@ def _unquote(message: str) -> str:
 
 
 def _clean_reason(reason: str) -> str:
-    """A reason without the status code in front, the Python traceback behind, and line breaks."""
+    """Return a reason without the status code before it, the Python traceback after it, and line breaks."""
     reason = _PYTHON_AT.sub("", reason.strip())
     reason = _CODE.sub("", reason)
     reason = re.sub(r"^TritonModelException: ", "", reason)
@@ -189,26 +189,26 @@ class ModelDeath:
 
 
 def explain_model_death(child: ChildExit, prefix: str) -> ModelDeath:
-    """The death of the model of a stub; ``prefix`` begins the names of the server's shared memory regions."""
+    """Return the death of the model of a stub; ``prefix`` begins the names of the server's shared memory regions."""
     model = find_stub_model(child.command, prefix)
     return ModelDeath(model, f"{_name_model(model)}: its Python process ended {_describe_end(child)}", child.ended)
 
 
 def is_unhealthy(answer: str) -> bool:
-    """Whether an answer of the server says that a stub has died."""
+    """Return True if an answer of the server reports that a stub has died."""
     return _UNHEALTHY.search(answer) is not None
 
 
 def explain_load_failures(child: ChildExit, sentences: Sequence[str], *, log: str, prefix: str) -> list[str]:
-    """Why models did not load, where a stub died meanwhile: "not healthy" alone explains nothing.
+    """Return why models did not load if a stub died meanwhile: "not healthy" alone explains nothing.
 
     ``sentences`` are the server's own reasons, ``log`` is its log.
     """
-    telling = [sentence for sentence in sentences if not is_unhealthy(sentence)]
+    specific = [sentence for sentence in sentences if not is_unhealthy(sentence)]
     model = find_stub_model(child.command, prefix) or " or ".join(list_loading_models(log))
-    if any(f"'{model}'" in sentence for sentence in telling):
-        return telling
-    return [*telling, f"{_name_model(model)} did not load: its Python process ended {_describe_end(child)}"]
+    if any(f"'{model}'" in sentence for sentence in specific):
+        return specific
+    return [*specific, f"{_name_model(model)} did not load: its Python process ended {_describe_end(child)}"]
 
 
 def _name_model(model: str) -> str:
@@ -216,5 +216,5 @@ def _name_model(model: str) -> str:
 
 
 def _describe_end(child: ChildExit) -> str:
-    memory = " (the kernel's out-of-memory killer was at work)" if child.out_of_memory else ""
+    memory = " (the kernel's out-of-memory killer was active)" if child.out_of_memory else ""
     return describe_exit(child.status) + memory

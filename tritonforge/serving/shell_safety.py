@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tritonforge.errors import LaunchError
+from tritonforge.files import describe_error
 from tritonforge.triton.backends import is_word, list_odd_characters
 from tritonforge.triton.schema import ModelConfig
 
@@ -29,7 +30,7 @@ _MODEL_DIRECTORY: Final = "$$TRITON_MODEL_DIRECTORY"
 
 
 def find_unsafe_names(repository: Path, configs: Mapping[str, ModelConfig]) -> list[str]:
-    """One sentence for each string that a shell would not take unchanged; none when the models can be served.
+    """Return a sentence for each string that a shell would change; empty when the models can be served.
 
     ``repository`` is the folder that tritonserver reads, ``configs`` has the models that it may load, by directory.
     """
@@ -66,19 +67,19 @@ def _escape(text: str) -> str:
     return ascii(text)[1:-1]
 
 
-#: Where a folder may be made when TMPDIR cannot be used, in this order.
+#: The folders that replace TMPDIR where it cannot be used, in this order.
 _SYSTEM_ROOTS: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - mkdtemp makes a folder that no other user may enter
 
 _LONGEST_ROOT: Final = 150
 
 
 def list_temporary_roots() -> tuple[Path, ...]:
-    """Where temporary folders may lie, the preferred place first."""
+    """Return the possible parents of temporary folders, the preferred one first."""
     return tuple(dict.fromkeys([Path(tempfile.gettempdir()), *map(Path, _SYSTEM_ROOTS)]))
 
 
 def make_folder(prefix: str) -> Path:
-    """A new folder, for this user alone.
+    """Create a folder for this user alone.
 
     Raises:
         LaunchError: no place can be used; the message names TMPDIR.
@@ -90,7 +91,7 @@ def make_folder(prefix: str) -> Path:
             try:
                 return Path(tempfile.mkdtemp(prefix=prefix, dir=place))
             except OSError as error:
-                problem = error.strerror or str(error)
+                problem = describe_error(error)
         problems.append(f"{ascii(str(place))[1:-1]}: {problem}")
     raise LaunchError(
         f"no folder for temporary files can be used ({'; '.join(problems)}); set TMPDIR to a writable one whose path "
@@ -99,7 +100,7 @@ def make_folder(prefix: str) -> Path:
 
 
 def _find_root_problem(place: Path) -> str:
-    """Why programs and libraries cannot be run from a folder; "" when they can."""
+    """Return why programs and libraries cannot be run from a folder; "" when they can."""
     path = str(place)
     if not is_word(path) or ":" in path:
         return f"its path has the characters {list_odd_characters(path) or ':'}"
@@ -109,5 +110,5 @@ def _find_root_problem(place: Path) -> str:
         if os.statvfs(place).f_flag & os.ST_NOEXEC:
             return "programs cannot be run from it (mounted noexec)"
     except OSError as error:
-        return error.strerror or str(error)
+        return describe_error(error)
     return ""

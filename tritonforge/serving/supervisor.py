@@ -1,16 +1,16 @@
 """The supervisor: a small process between a Server and its tritonserver, which outlives neither.
 
-A Server may end in any way, ``kill -9`` included, and must leave no process, no shared memory and no temporary folder
-behind. So it starts this file as a program in a session of its own and keeps the write end of its standard input: the
-kernel closes it when the Server's process ends, and the supervisor then stops tritonserver and clears up. Should the
-supervisor be killed itself, the kernel kills tritonserver (``PR_SET_PDEATHSIG``), and the next command clears the
-rest (`tritonforge.temporary`).
+A Server may end in any way, ``kill -9`` included, and must leave no process, shared memory or temporary folder behind.
+So it starts this file as a program in a session of its own and keeps the write end of its standard input: the kernel
+closes it when the Server's process ends, and the supervisor then stops tritonserver and cleans up. If the supervisor
+itself is killed, the kernel kills tritonserver (``PR_SET_PDEATHSIG``), and the next command removes the rest
+(`tritonforge.temporary`).
 
 Only the standard library is imported, and nothing of tritonforge, so that ``python -S -I supervisor.py`` starts in
 milliseconds. The program speaks JSON lines: it reads one `Job` and then ``stop`` or the end of its input; it writes
 ``{"pid": ...}`` when tritonserver runs, ``{"returncode": ...}`` when it has ended, and on request
 ``{"child": [...], "pid": ..., "status": ..., "out_of_memory": ..., "ended": ...}`` for each Python stub that ended and
-that tritonserver did not wait for: 2.51 never looks after one that died, but answers 500 in its place for ever.
+that tritonserver did not wait for: 2.51 does not restart one that died, and answers 500 for its model from then on.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from typing import Final, TypedDict
 __all__ = ["SHARED_MEMORY", "Job", "main", "remove_shared_memory"]
 
 #: Where the python backend keeps the shared memory between tritonserver and its stubs.
-SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - not a place of ours for temporary files: POSIX shared memory
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - POSIX shared memory, no temporary files
 
 _PR_SET_PDEATHSIG: Final = 1
 
-#: Seconds between two looks at the children of tritonserver. One is reported that has ended and at the next look still
-#: is a zombie: tritonserver waits at once for those that it ends itself.
+#: Seconds between two checks of the children of tritonserver. A child is reported that is a zombie in two checks:
+#: tritonserver waits at once for those that it ends itself.
 _PERIOD: Final = 0.2
 
 #: Fields of /proc/<pid>/stat after the name, counted from the state (man 5 proc_pid_stat).
@@ -68,9 +68,9 @@ def remove_shared_memory(prefix: str) -> None:
 
 def main() -> int:
     """Run one job to its end."""
-    os.umask(0o077)  # the log and what the server writes may hold tensors: for this user's eyes only
+    os.umask(0o077)  # the log and the server's files may contain tensors: only this user may read them
     parent = os.getppid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the Server's business; it says stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the Server handles Ctrl-C, and sends stop
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     wake_read, wake_write = os.pipe()
     for end in (wake_read, wake_write):
@@ -93,7 +93,7 @@ def main() -> int:
             if sys.stdin.fileno() in ready or os.getppid() != parent:
                 break
             if children is not None:
-                for exited in children.look():
+                for exited in children.check():
                     _send(exited)
         returncode = _stop_server(server, job["grace"])
     finally:
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def _read_line(descriptor: int) -> bytes:
-    """The first line of a descriptor, read without reading past it into a buffer that `select` cannot see."""
+    """Return the first line of a descriptor, without reading past it into a buffer that `select` cannot see."""
     line = bytearray()
     while not line.endswith(b"\n"):
         byte = os.read(descriptor, 1)
@@ -143,7 +143,7 @@ def _start_server(job: Job) -> subprocess.Popen[bytes]:
 
 
 def _stop_server(server: subprocess.Popen[bytes], grace: float) -> int:
-    """End tritonserver: ask, wait, insist. It unloads its models at SIGTERM, and each stub ends its own framework."""
+    """End tritonserver: SIGTERM, on which it unloads its models and each stub its framework, later SIGKILL."""
     deadline = time.monotonic() + grace
     if server.poll() is None:
         server.terminate()
@@ -154,13 +154,13 @@ def _stop_server(server: subprocess.Popen[bytes], grace: float) -> int:
 
 
 def _kill_group(group: int) -> None:
-    """SIGKILL to what is left of a process group; stubs outlive a tritonserver that crashed."""
+    """Send SIGKILL to the rest of a process group; stubs outlive a tritonserver that crashed."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
 
 
 class _Children:
-    """The children of tritonserver: which of them ended without its notice, and how."""
+    """The children of tritonserver, and those that ended without its notice."""
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
@@ -169,8 +169,8 @@ class _Children:
         self._reported: set[int] = set()
         self._kills = _count_memory_kills()
 
-    def look(self) -> list[Mapping[str, object]]:
-        """The children that had ended at the last look, and that nothing has waited for since; each once."""
+    def check(self) -> list[Mapping[str, object]]:
+        """Return the children that had ended at the last check and have not been waited for since; each once."""
         exited: list[Mapping[str, object]] = []
         present = self._pids()
         for pid in present:
@@ -215,13 +215,13 @@ class _Children:
 
 
 def _read(path: str) -> bytes:
-    """The content of a file below /proc, without the cost of pathlib: tritonserver has over a hundred threads."""
+    """Return the content of a file below /proc, without the cost of pathlib: tritonserver has over 100 threads."""
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see above
         return file.readall()
 
 
 def _count_memory_kills() -> int:
-    """How many processes the kernel has killed for memory, as far as it is told; 0 where it is not.
+    """Return how many processes the kernel has killed for memory; 0 where it does not report them.
 
     Sources: /proc/vmstat (the whole machine, Linux 4.13 and later), memory.events of this process's cgroup (version 2).
     """
@@ -240,7 +240,7 @@ def _count_memory_kills() -> int:
 
 
 def _send(message: Mapping[str, object]) -> None:
-    with contextlib.suppress(OSError):  # nobody listens when the Server was killed
+    with contextlib.suppress(OSError):  # the Server was killed
         os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
 
 

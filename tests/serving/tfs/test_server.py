@@ -156,7 +156,7 @@ def test_requests_are_answered_at_the_same_time(passing: TfsServer) -> None:
         ({"SAGEMAKER_TFS_ENABLE_BATCHING": "yes"}, "SAGEMAKER_TFS_ENABLE_BATCHING must be 'true' or 'false'"),
         ({"SAGEMAKER_TFS_MAX_BATCH_SIZE": "0"}, "SAGEMAKER_TFS_MAX_BATCH_SIZE is '0'; it must be an integer of at"),
         ({"SAGEMAKER_TFS_DEFAULT_MODEL_NAME": "none"}, "is 'none'; the package has toy"),
-        ({"SAGEMAKER_MULTI_MODEL": "True"}, "multi-model containers of TensorFlow Serving are not run here"),
+        ({"SAGEMAKER_MULTI_MODEL": "True"}, "multi-model containers of TensorFlow Serving are not supported"),
     ],
 )
 def test_an_environment_that_the_container_refuses(start: Start, environment: dict[str, str], sentence: str) -> None:
@@ -195,7 +195,7 @@ def test_a_program_that_is_none_and_a_port_that_is_taken(plain: TfsServer, model
     port = int(plain.url.rpartition(":")[2])
     with pytest.raises(LaunchError, match=f"port {port} on 127.0.0.1 is in use"):
         TfsServer(plain.folder, program=model_server, port=port)
-    with pytest.raises(LaunchError, match="there is no such program; give the path of tensorflow_model_server"):
+    with pytest.raises(LaunchError, match="program not found; give the path of tensorflow_model_server"):
         TfsServer(plain.folder, program="/nowhere/at/all")
 
 

@@ -28,7 +28,7 @@ __all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "is_com
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One input or output: ``data_type`` is a config name, ``shape`` full, ``dims`` without the batch dimension."""
+    """One input or output: ``data_type`` is a config name, ``dims`` is the ``shape`` without the batch dimension."""
 
     name: str
     data_type: str
@@ -85,27 +85,24 @@ class Configuration:
         return self.max_batch_size > 0
 
     def is_bfloat16(self, name: str) -> bool:
-        """Whether the input of this name is BF16."""
+        """Return True if the input of this name is BF16."""
         return any(tensor.name == name and tensor.data_type == TYPE_BF16 for tensor in self.all_inputs)
 
     def file(self, default: str) -> Path:
-        """The model's file or folder in the version's directory."""
+        """Return the model's file or folder in the version's directory."""
         return self.folder / (self.default_model_filename or default)
 
     def refuse(self, *parameters: str) -> None:
-        """Raise ArtifactError for a parameter that changes answers on Triton's own backend and has no counterpart here.
-
-        To ignore it would serve something else than what the configuration says.
-        """
+        """Raise ArtifactError for a parameter that changes answers on Triton's own backend but is unsupported here."""
         for name in parameters:
             if name in self.parameters:
                 raise ArtifactError(
-                    f"parameter '{name}' of model '{self.name}' is not known to tritonforge's backend; take it out, or "
-                    "serve the model on Triton's own"
+                    f"parameter '{name}' of model '{self.name}' is not supported by tritonforge's backend; remove it, "
+                    "or serve the model on Triton's own"
                 )
 
     def number(self, parameter: str, default: int, *, minimum: int = 0) -> int:
-        """An integer in ``parameters``; raises ArtifactError when it is no integer or smaller than ``minimum``."""
+        """Return an integer of ``parameters``; raises ArtifactError unless it is an integer of at least ``minimum``."""
         text = self.parameters.get(parameter)
         if text is None:
             return default
@@ -121,14 +118,14 @@ class Configuration:
 
 
 def read_arguments(args: Mapping[str, str]) -> Configuration:
-    """The configuration in the arguments of a `TritonPythonModel.initialize`."""
+    """Return the configuration in the arguments of a `TritonPythonModel.initialize`."""
     folder = Path(args["model_repository"], args["model_version"])
     device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
     return parse_config(json.loads(args["model_config"]), folder, device=device)
 
 
 def parse_config(config: Mapping[str, Any], folder: Path, *, device: int | None = None) -> Configuration:
-    """The configuration in a ModelConfig's JSON form."""
+    """Return the configuration in a ModelConfig's JSON form."""
     max_batch_size = int(config.get("max_batch_size", 0))
     batched = max_batch_size > 0
     return Configuration(
@@ -156,7 +153,7 @@ _CONTROL_TYPES = {"int32_false_true": TYPE_INT32, "fp32_false_true": TYPE_FP32, 
 
 
 def _parse_controls(sequence_batching: Mapping[str, Any], *, batched: bool) -> Iterator[Tensor]:
-    """The control inputs: one element each, of the type that its value pair or ``data_type`` says."""
+    """Yield the control inputs: one element each, of the type of their value pair or ``data_type``."""
     for tensor in sequence_batching.get("control_input", ()):
         for control in tensor.get("control", ()):
             types = [data_type for pair, data_type in _CONTROL_TYPES.items() if control.get(pair)]
@@ -197,7 +194,7 @@ DEFAULT_MAX_BATCH_SIZE: Final = 4
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """Give this project's errors, and those of reading files, to Triton as the reason why a model does not load."""
+    """Raise errors of this project and of reading files as Triton's, which then are why a model does not load."""
     import triton_python_backend_utils as pb_utils
 
     try:
@@ -213,14 +210,14 @@ def report_errors() -> Iterator[None]:
 
 
 def read_incomplete_config(config: Any) -> Configuration:
-    """The configuration that Triton wants completed (a `ModelConfig` of the stub), with the model's folder."""
+    """Return the configuration to complete (a `ModelConfig` of the stub), with the model's folder."""
     # argv[1] of a stub is <model folder>/<version>/<file name> (python_backend src/stub_launcher.cc).
     command = Path("/proc/self/cmdline").read_bytes().split(b"\0")
     return parse_config(config.as_dict(), Path(command[1].decode()).parent)
 
 
 def is_complete(config: Any) -> bool:
-    """Whether every input and output is there with its name, type and dims."""
+    """Return True if every input and output has its name, type and dims."""
     parts = config.as_dict()
     tensors = [*parts.get("input", ()), *parts.get("output", ())]
     has_all = all(

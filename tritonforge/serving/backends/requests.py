@@ -29,25 +29,25 @@ __all__ = ["BFLOAT16", "Arrays", "BackendRequest", "RequestError", "Result", "Ru
 
 Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
 
-#: Runs a model: arrays by input name and the names of the wanted outputs give arrays by output name.
+#: Runs a model: arrays by input name and the names of outputs give arrays by output name.
 RunModel: TypeAlias = Callable[[Arrays, Sequence[str]], Arrays]
 
 
 class RequestError(Exception):
-    """Why one request has no answer; ``caller`` says that what was sent is wrong, and not the server."""
+    """Why one request has no answer; ``caller`` is True if the request is invalid, not the server."""
 
     def __init__(self, message: str, *, caller: bool = True) -> None:
         super().__init__(message)
         self.caller = caller
 
 
-#: Arrays by output name, or why there are none.
+#: Arrays by output name, or an error.
 Result: TypeAlias = "Arrays | RequestError"
 
 
 @dataclass(frozen=True, slots=True)
 class BackendRequest:
-    """One request: arrays by input name, the wanted outputs, and the batch size (1 where the model does not batch).
+    """One request: arrays by input name, names of outputs, and the batch size (1 where the model does not batch).
 
     ``outputs`` are what the model must compute: the ``requested`` outputs, and those that are implicit states.
     """
@@ -65,10 +65,10 @@ def run_batch(
     *,
     states: SequenceStates | None = None,
 ) -> list[Any]:
-    """Answer Triton's requests: one InferenceResponse each.
+    """Run Triton's requests, and return one InferenceResponse for each.
 
     A request that was cancelled while it waited is not run. With ``states`` the requests are of sequences: those that
-    fill idle batch slots run with zeros, since a model may keep what it knows by the place in the batch.
+    fill idle batch slots run with zeros, since a model may keep its state by the place in the batch.
     """
     import triton_python_backend_utils as pb_utils
 
@@ -99,7 +99,7 @@ def run_batch(
 def _add_states(
     request: BackendRequest, configuration: Configuration, states: SequenceStates, sequence: SequencePlace
 ) -> BackendRequest:
-    """The question with its state inputs, asked for the state outputs as well."""
+    """Return the request with its state inputs and state outputs."""
     inputs = dict(request.inputs)
     if sequence.is_padding:  # Triton sends uninitialised memory
         controls = {tensor.name for tensor in configuration.controls}
@@ -116,10 +116,10 @@ def _make_zeros(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def run_in_groups(batch: Sequence[BackendRequest], run: RunModel, *, batched: bool, retry: bool = True) -> list[Result]:
-    """Run questions of the same inputs and shapes as one batch, and split what comes back.
+    """Run requests of the same inputs and shapes as one batch, and split the outputs.
 
-    A batch that fails runs again, each question alone, unless ``retry`` is False: a model that keeps state would take
-    a step twice.
+    A batch that fails runs again, each request alone, unless ``retry`` is False: a model that keeps state would take a
+    step twice.
     """
     if not batched:
         return [_run_alone(request, run) for request in batch]
@@ -240,7 +240,7 @@ _release = _Deleter(lambda address: _exported.pop(address, None) and None)
 
 
 def read_bfloat16(tensor: Any) -> np.ndarray[Any, Any]:
-    """A copy of a Triton tensor of BF16, as an array of ml_dtypes' bfloat16."""
+    """Return a copy of a Triton tensor of BF16, as an array of ml_dtypes' bfloat16."""
     capsule = tensor.to_dlpack()
     description = _DLManagedTensor.from_address(_get_pointer(capsule, _CAPSULE_NAME)).tensor
     shape = tuple(description.shape[axis] for axis in range(description.ndim))
@@ -275,7 +275,7 @@ class _Exporter:
 
 
 def make_bfloat16_tensor(name: str, array: np.ndarray[Any, Any]) -> Any:
-    """A Triton tensor of an array of bfloat16."""
+    """Return a Triton tensor of an array of bfloat16."""
     import triton_python_backend_utils as pb_utils
 
     return pb_utils.Tensor.from_dlpack(name, _Exporter(np.ascontiguousarray(array)))

@@ -94,7 +94,7 @@ class SequenceStates:
             return
         now = self.clock()
         if sequence.is_start:
-            self._forget_idle(now)
+            self._remove_idle(now)
         if sequence.is_end:
             self._kept.pop(sequence.correlation_id, None)
             return
@@ -102,8 +102,8 @@ class SequenceStates:
         states = {state.input.name: outputs[state.output.name].copy() for state in self.configuration.states}
         self._kept[sequence.correlation_id] = (now, states)
 
-    def _forget_idle(self, now: float) -> None:
-        """Forget sequences without an end: Triton gives up their place after the idle time, too."""
+    def _remove_idle(self, now: float) -> None:
+        """Remove sequences without an end: Triton frees their slot after the idle time, too."""
         oldest = now - self.configuration.sequence_idle_seconds - _IDLE_MARGIN
         for correlation_id in [name for name, (used, _) in self._kept.items() if used < oldest]:
             del self._kept[correlation_id]

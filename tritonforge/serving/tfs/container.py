@@ -1,7 +1,7 @@
-"""The container: the process that starts the predictors and the workers of a package, and watches over them.
+"""The container: the process that starts the predictors and the workers of a package, and restarts them.
 
-Started by `server.TfsServer`, under supervision: ``python -m tritonforge.serving.tfs.container JOB``, with a
-container's environment. What makes it end is the last line of its log, after `FAILED`. Source:
+`server.TfsServer` starts it: ``python -m tritonforge.serving.tfs.container JOB``, with a container's environment. The
+reason for its end is the last line of its log, after `FAILED`. Source:
 aws/deep-learning-containers scripts/docker/tensorflow/inference/sagemaker/serve.py `ServiceManager`.
 """
 
@@ -32,14 +32,14 @@ from tritonforge.triton.tfs_layout import CODE, INFERENCE, LIBRARY, ServedModel
 
 __all__ = ["FAILED", "NOTE", "Job", "main"]
 
-#: What the log's line begins with that says why the container ended, and those that tell the user something.
+#: The starts of the log's line with the reason for the container's end, and of lines for the user.
 FAILED: Final = "FAILED: "
 NOTE: Final = "NOTE: "
 
 #: Seconds that children get between SIGTERM and SIGKILL; less than the supervisor gives this process.
 _GRACE: Final = 7.0
 
-#: Seconds between a child's end and its next start, so that one that cannot live does not fill the machine.
+#: Seconds between a child's end and its next start, so that one that always fails does not use up the machine.
 _PAUSE: Final = 1.0
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -51,12 +51,12 @@ class Job(TypedDict):
     package: str
     folder: str  # for its own files
     port: int
-    program: list[str]  # tensorflow_model_server, or what stands in for it
+    program: list[str]  # tensorflow_model_server, or its replacement
     grpc: bool  # whether that has gRPC
-    preload: str  # what keeps that on loopback, "" where nothing need
+    preload: str  # the library that keeps it on loopback, "" for a program that needs none
 
 
-class _Stop(Exception):  # noqa: N818  # it is no error, only the way out
+class _Stop(Exception):  # noqa: N818  # not an error: it ends `main`
     """SIGTERM arrived."""
 
 
@@ -81,7 +81,7 @@ class _Predictor:
 
 
 def main() -> int:
-    """Run until SIGTERM, or until it cannot go on."""
+    """Run until SIGTERM or an error."""
     job: Job = json.loads(sys.argv[1])
     signal.signal(signal.SIGTERM, _request_stop)
     container = None
@@ -138,7 +138,7 @@ class _Container:
         self._workers = [self._worker() for _ in range(self._settings.workers)]
 
     def watch(self) -> None:
-        """Start again what ends by itself."""
+        """Restart processes that end by themselves."""
         while True:
             pid, status = os.wait()
             time.sleep(_PAUSE)
@@ -204,7 +204,7 @@ class _Container:
 
     def _wait_for_models(self) -> None:
         """Wait until every model is loaded; the default model must be."""
-        # What stands in for TensorFlow Serving imports Python's TensorFlow first: the container's limit is not for it.
+        # The replacement of TensorFlow Serving imports Python's TensorFlow first: the container's limit is not for it.
         deadline = time.monotonic() + (self._settings.wait_time if self._job["grpc"] else float("inf"))
         pool = urllib3.PoolManager(retries=False, timeout=5.0)
         for predictor in self._predictors:
@@ -216,7 +216,7 @@ class _Container:
                     raise LaunchError("; ".join(reasons))
 
     def _worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker, and wait until it answers or says why it cannot.
+        """Start a worker, and wait until it answers or reports why it cannot.
 
         Raises:
             LaunchError: the package's handlers cannot be imported.
@@ -254,7 +254,7 @@ class _Container:
         return process
 
     def _worker_environment(self) -> dict[str, str]:
-        """The environment of the container's Python service: the code's folders come first on Python's path."""
+        """Return the environment of the container's Python service: the code's folders are first on Python's path."""
         paths = [str(Path(worker.__file__).parents[3])]
         if self._package.has_code:
             own = str(self._folder / python_environment.PACKAGE_PATH)
@@ -273,7 +273,7 @@ class _Container:
 def _wait_for_model(
     pool: urllib3.PoolManager, predictor: _Predictor, model: ServedModel, deadline: float, wait_time: int
 ) -> Sequence[str]:
-    """Wait until a model is loaded; why it is not, one sentence a version.
+    """Wait until a model is loaded; return why its versions are not, one sentence each.
 
     Raises:
         LaunchError: the predictor ended, or the time is up.
@@ -303,7 +303,7 @@ def _wait_for_model(
 
 
 def _die_with_container() -> None:
-    """In a child, before it becomes what it is to be: the kernel ends it when this process is gone (prctl(2))."""
+    """Have the kernel end a child when this process ends (prctl(2)); called in the child before exec."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -312,7 +312,7 @@ def _note(sentence: str) -> None:
 
 
 def _write(line: str) -> None:
-    """A line of the log, which is this program's output; names of folders and models may have line breaks."""
+    """Write a line of the log, which is this program's output; names of folders and models may have line breaks."""
     sys.stdout.write(line.replace("\r", "\\r").replace("\n", "\\n") + "\n")
     sys.stdout.flush()
 

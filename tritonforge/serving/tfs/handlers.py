@@ -37,11 +37,11 @@ _JSON: Final = "application/json"
 
 
 class Context(NamedTuple):
-    """What a handler is told of a request, field by field as in the 2.20 container.
+    """The second argument of a handler, field by field as in the 2.20 container.
 
-    ``model_name``, ``model_version`` and ``method`` are what the custom attributes say, None where they do not.
-    ``rest_uri`` is the address to post the prediction request to, ``channel`` a gRPC channel to the same server (None
-    where it has no gRPC), ``content_length`` in bytes, ``timeout`` in seconds.
+    ``model_name``, ``model_version`` and ``method`` are those of the custom attributes, or None. ``rest_uri`` is the
+    address to post the prediction request to, ``channel`` a gRPC channel to the same server (None where it has no
+    gRPC), ``content_length`` in bytes, ``timeout`` in seconds.
     """
 
     model_name: str | None
@@ -58,16 +58,16 @@ class Context(NamedTuple):
 
 
 def parse_attributes(header: str | None) -> dict[str, str]:
-    """The ``tfs-...=...`` pairs of a Custom-Attributes header."""
+    """Return the ``tfs-...=...`` pairs of a Custom-Attributes header."""
     pairs = (tuple(pair.split("=", 1)) for pair in _ATTRIBUTE.findall(header or ""))
     return dict(pairs)
 
 
 def build_model_path(header: str | None, default_model: str, *, with_method: bool = True) -> str:
-    """The path of TensorFlow Serving's REST API that a request with this Custom-Attributes header is meant for.
+    """Return the path of TensorFlow Serving's REST API for a request with this Custom-Attributes header.
 
     Raises:
-        ValueError: one of the attributes is none that the container takes; it answers 400 with this sentence.
+        ValueError: the container refuses an attribute; it answers 400 with this sentence.
     """
     pairs = parse_attributes(header)
     name = pairs.get("tfs-model-name")
@@ -94,7 +94,7 @@ def build_context(
     channel: Any,
     timeout: int,
 ) -> Context:
-    """The Context of a request; ``rest_address`` is that of TensorFlow Serving, ``http://host:port``.
+    """Return the Context of a request; ``rest_address`` is that of TensorFlow Serving, ``http://host:port``.
 
     Raises:
         ValueError: as `build_model_path`.
@@ -125,7 +125,7 @@ _local = threading.local()
 
 
 class RequestBody:
-    """A request's body as a handler sees it: it can be read once, and neither sought nor told a position.
+    """A request's body for a handler: it can be read once, and has no position.
 
     It has what gunicorn's `RequestBody` has (gunicorn/http/body.py), so that code which needs more fails here too.
     """
@@ -135,7 +135,7 @@ class RequestBody:
         self._position = 0
 
     def read(self, size: int | None = None) -> bytes:
-        """The next ``size`` bytes, or all that are left."""
+        """Return the next ``size`` bytes, or all that are left."""
         end = len(self._body) if size is None or size < 0 else self._position + size
         whole = self._position == 0 and end >= len(self._body)  # the usual case needs no copy
         piece = self._body if whole else self._body[self._position : end]
@@ -143,13 +143,13 @@ class RequestBody:
         return piece
 
     def readline(self, size: int | None = None) -> bytes:
-        """The next line with its end, at most ``size`` bytes of it."""
+        """Return the next line with its end, at most ``size`` bytes of it."""
         end = self._body.find(b"\n", self._position)
         length = (len(self._body) if end < 0 else end + 1) - self._position
         return self.read(length if size is None or size < 0 else min(size, length))
 
     def readlines(self, size: int | None = None) -> list[bytes]:
-        """The lines that are left."""
+        """Return the lines that are left."""
         return list(self)
 
     def __iter__(self) -> RequestBody:
@@ -163,7 +163,7 @@ class RequestBody:
 
 
 def load_handler(inference: Path) -> Handler:
-    """The handler of an ``inference.py``: its ``handler``, else its ``input_handler`` and ``output_handler`` as one.
+    """Return the ``handler`` of an ``inference.py``, else its ``input_handler`` and ``output_handler`` as one.
 
     Raises:
         LaunchError: it cannot be imported, or has no handlers; the container does not start then.
@@ -175,7 +175,7 @@ def load_handler(inference: Path) -> Handler:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    # Whatever a user's program raises is told in one line, with the place.
+    # Whatever a user's program raises is reported in one line, with the place.
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         raise LaunchError(_explain_import_error(inference, error)) from error
@@ -191,7 +191,7 @@ def load_handler(inference: Path) -> Handler:
 
 
 def post_unchanged(data: RequestBody, context: Context) -> Any:
-    """The handler of a package that has code, but no ``inference.py``: the body is posted as it is."""
+    """Post the body unchanged: the handler of a package that has code, but no ``inference.py``."""
     return _check_status(_post(context, data.read().decode("utf-8"))).content, context.accept_header
 
 
@@ -203,18 +203,18 @@ def _pair_handlers(input_handler: Callable[..., Any], output_handler: Callable[.
 
 
 def _post(context: Context, data: Any) -> requests.Response:
-    """TensorFlow Serving's answer; each thread keeps a connection of its own."""
+    """Post to TensorFlow Serving; each thread keeps a connection of its own."""
     import requests
 
     if not hasattr(_local, "session"):
         _local.session = requests.Session()
-        _local.session.trust_env = False  # a proxy is not to see what goes to this machine itself
+        _local.session.trust_env = False  # no proxy for requests to this machine itself
     answer: requests.Response = _local.session.post(context.rest_uri, data=data, timeout=context.timeout)
     return answer
 
 
 def _check_status(response: requests.Response) -> requests.Response:
-    """A good answer; any other is raised with its status, before an output_handler sees it."""
+    """Return a successful answer; raise any other with its status, before an output_handler gets it."""
     import falcon
 
     if response.status_code != 200:

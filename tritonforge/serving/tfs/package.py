@@ -25,9 +25,9 @@ __all__ = ["ServedPackage", "build_batching_parameters", "build_command", "build
 
 @dataclass(frozen=True, slots=True)
 class ServedPackage:
-    """What a folder holds: its models, and whether it has what makes the container start its Python service.
+    """The models of a folder, and whether it has code, for which the container starts its Python service.
 
-    ``requirements`` is the requirements file, None where it is missing or has no line that names anything.
+    ``requirements`` is the requirements file, None where it is missing or names nothing.
     """
 
     folder: Path
@@ -37,15 +37,15 @@ class ServedPackage:
 
 
 def is_package(folder: Path) -> bool:
-    """Whether a folder is a package for TensorFlow Serving, well made or not, and no model repository of Triton's."""
+    """Return True if a folder is a package for TensorFlow Serving, valid or not, rather than a repository of Triton."""
     return folder.is_dir() and layout.is_package(_list_paths(folder))
 
 
 def read_package(folder: Path) -> ServedPackage:
-    """The package in a folder.
+    """Return the package in a folder.
 
     Raises:
-        LaunchError: there is no such folder, or no model in it that the container would serve.
+        LaunchError: the folder is missing, or has no model that the container would serve.
     """
     if not folder.is_dir():
         raise LaunchError(f"{folder} is not a directory; give the folder that holds the SavedModel's numbered folder")
@@ -63,7 +63,7 @@ def read_package(folder: Path) -> ServedPackage:
 
 
 def choose_default_model(package: ServedPackage, name: str | None) -> ServedModel:
-    """The model that requests are for which name none; of several the first by name, where SageMaker's order is chance.
+    """Return the model of requests that name none: of several the first by name, where SageMaker's order is random.
 
     Raises:
         LaunchError: there is no such model.
@@ -78,11 +78,11 @@ def choose_default_model(package: ServedPackage, name: str | None) -> ServedMode
 
 
 def _list_paths(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """The paths in a folder, links followed; ``above`` are the device and inode numbers of the folders around it."""
+    """Yield the paths in a folder, links followed; ``above`` are device and inode numbers of the folders around it."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
-        return  # a link to a folder that holds it
+        return  # a link to a folder around it
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir():
             yield f"{prefix}{entry.name}/"
@@ -92,7 +92,7 @@ def _list_paths(folder: Path, prefix: str = "", above: tuple[tuple[int, int], ..
 
 
 def build_model_config(models: Iterable[ServedModel], package: Path) -> str:
-    """The text that names each model, its folder, and every version of it."""
+    """Return the text that names each model, its folder, and every version of it."""
     parts = []
     for model in models:
         versions = "".join(f"        versions: {number}\n" for number in model.versions)
@@ -112,7 +112,7 @@ def build_model_config(models: Iterable[ServedModel], package: Path) -> str:
 
 
 def build_batching_parameters(batching: Batching) -> str:
-    """The text of the batching parameters."""
+    """Return the text of the batching parameters."""
     values = {
         "max_batch_size": batching.max_batch_size,
         "batch_timeout_micros": batching.batch_timeout_micros,
@@ -131,7 +131,7 @@ def build_command(
     model_config_file: Path,
     batching_file: Path,
 ) -> list[str]:
-    """The command line; ``program`` is tensorflow_model_server, or what stands in for it and takes its flags."""
+    """Return the command line; ``program`` is tensorflow_model_server, or a replacement with the same flags."""
     command = [
         *program,
         f"--port={grpc_port}",
@@ -149,5 +149,5 @@ def build_command(
 
 
 def _quote(text: str) -> str:
-    """A text between single quotes, escaped as the text format has it."""
+    """Return a text for single quotes, escaped for the text format."""
     return str(text_encoding.CEscape(os.fsencode(text), as_utf8=False))

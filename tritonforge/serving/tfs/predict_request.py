@@ -52,7 +52,7 @@ _CODES: Final = MappingProxyType(
 
 
 class StatusError(Exception):  # an answer of the API, not a failure of this program
-    """What is answered as ``{"error": message}``; ``code`` is absl's."""
+    """An error that is answered as ``{"error": message}``; ``code`` is absl's."""
 
     def __init__(self, message: str, *, code: int = INVALID_ARGUMENT) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class StatusError(Exception):  # an answer of the API, not a failure of this pro
 
 
 def get_code_name(code: int) -> str:
-    """The name of a code."""
+    """Return the name of a code."""
     return _CODES.get(code, _CODES[UNKNOWN])[0]
 
 
@@ -109,7 +109,7 @@ _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse_request(body: bytes) -> dict[str, Any]:
-    """The JSON object that a request is; what follows it is not looked at, as TensorFlow Serving does not."""
+    """Return the JSON object of a request; what follows it is ignored, as by TensorFlow Serving."""
     text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").lstrip()
     if not text:
         raise StatusError("JSON Parse error: The document is empty")
@@ -131,7 +131,7 @@ def parse_request(body: bytes) -> dict[str, Any]:
 
 
 def read_signature_name(document: Mapping[str, Any]) -> str:
-    """The signature that a request names; "" where it names none."""
+    """Return the signature that a request names; "" where it names none."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise StatusError(
@@ -168,12 +168,12 @@ def read_arrays(document: Mapping[str, Any], types: Mapping[str, str], *, plain:
 
 
 def shorten(value: Any) -> str:
-    """A value as it is shown in an error, cut short."""
+    """Return a value as JSON for an error, cut short."""
     return json.dumps(value, ensure_ascii=False)[:_SHOWN]
 
 
 def is_binary(value: Any) -> bool:
-    """Whether a value is ``{"b64": text}``."""
+    """Return True if a value is ``{"b64": text}``."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
@@ -229,7 +229,7 @@ def _is_object(value: Any) -> bool:
 
 
 def _stack_items(items: Sequence[Any], kind: str, *, name: str, plain: bool) -> np.ndarray[Any, Any]:
-    """Items of equal shape as one array with a dimension more."""
+    """Return items of equal shape as one array with one more dimension."""
     quick = _read_quickly(items, kind) if plain else None
     if quick is not None:
         return quick
@@ -253,7 +253,7 @@ def _stack_items(items: Sequence[Any], kind: str, *, name: str, plain: bool) -> 
 
 
 def _read_array(value: Any, kind: str, *, plain: bool) -> np.ndarray[Any, Any]:
-    """A value as an array of its own shape."""
+
     if kind not in TYPES:
         raise StatusError(f"Conversion of JSON Value: {shorten(value)} to type: {kind}", code=UNIMPLEMENTED)
     quick = _read_quickly(value, kind) if plain else None
@@ -280,7 +280,7 @@ def _read_array(value: Any, kind: str, *, plain: bool) -> np.ndarray[Any, Any]:
 
 
 def _read_quickly(value: Any, kind: str) -> np.ndarray[Any, Any] | None:
-    """The array of a value that holds numbers only, the usual case; None where it must be looked at one by one."""
+    """Return the array of a value with numbers only, the usual case; None where each element must be checked."""
     if kind not in _FLOATS and kind not in _RANGES:
         return None
     try:
@@ -301,7 +301,7 @@ def _read_quickly(value: Any, kind: str) -> np.ndarray[Any, Any] | None:
 
 
 def _collect_elements(value: Any, level: int, shape: Sequence[int], kind: str, elements: list[Any]) -> None:
-    """Gather the elements of nested lists that have the shape of the first of each."""
+    """Append the elements of nested lists to ``elements``; every list must have the shape of the first one."""
     if not isinstance(value, list):
         if level != len(shape):
             raise StatusError(
@@ -321,7 +321,7 @@ def _collect_elements(value: Any, level: int, shape: Sequence[int], kind: str, e
 
 
 def _read_element(value: Any, kind: str) -> Any:
-    """One element of a type."""
+
     if kind == "string":
         if isinstance(value, str):
             return value.encode("utf-8", "surrogatepass")

@@ -1,6 +1,6 @@
-"""The writing of an answer: arrays to JSON, laid out as TensorFlow Serving does. No I/O here.
+"""A predict response of TensorFlow Serving's REST API: arrays to JSON, with its layout. No I/O here.
 
-Numbers have six digits, or as many as it takes to give the same number back, so nothing of an output is lost. Source:
+Numbers have six digits, or as many as the same number needs, so that nothing of an output is lost. Source:
 tensorflow/serving tensorflow_serving/util/json_tensor.cc (`WriteDecimal`, `MakeRowFormatJsonFromTensors`,
 `MakeColumnarFormatJsonFromTensors`); the layout is that of rapidjson's PrettyWriter.
 """
@@ -19,7 +19,7 @@ from tritonforge.serving.tfs.predict_request import TYPES, Format, StatusError
 __all__ = ["write_classifications", "write_error", "write_predictions", "write_regressions"]
 
 _INDENT: Final = b"    "
-#: Significant digits that give every number of a type back (std::numeric_limits::max_digits10).
+#: Significant digits that identify every number of a type (std::numeric_limits::max_digits10).
 _DIGITS: Final = {np.dtype(np.float32): 9, np.dtype(np.float64): 17}
 _ESCAPED: Final = re.compile(rb'[\x00-\x1f"\\]')
 _ESCAPES: Final = {
@@ -54,7 +54,7 @@ def write_predictions(outputs: Mapping[str, np.ndarray[Any, Any]], form: Format)
 
 
 def write_classifications(results: Sequence[Sequence[tuple[bytes, float]]]) -> bytes:
-    """The answer to a classify request: for each example its (label, score) pairs, scores as float32."""
+    """Return the response to a classify request: for each example its (label, score) pairs, scores as float32."""
     rows = []
     for result in results:
         scores = _write_numbers(np.array([score for _, score in result], np.float32))
@@ -66,12 +66,12 @@ def write_classifications(results: Sequence[Sequence[tuple[bytes, float]]]) -> b
 
 
 def write_regressions(values: np.ndarray[Any, Any]) -> bytes:
-    """The answer to a regress request: one value an example, float32."""
+    """Return the response to a regress request: one value per example, float32."""
     return _write_object({"results": b"[" + b", ".join(_write_numbers(values.ravel())) + b"]"})
 
 
 def write_error(message: str) -> bytes:
-    """The answer that says what is wrong."""
+    """Return the response of an error."""
     return _write_object({"error": _write_string(message.encode("utf-8", "surrogateescape"))})
 
 
@@ -98,12 +98,12 @@ def _write_rows(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
 
 
 def _write_list(values: Sequence[bytes]) -> bytes:
-    """A list whose elements stand on one line, and whose end has a line of its own."""
+    """Return a list with its elements on one line and its end on another."""
     return b"[" + b", ".join(values) + b"\n" + _INDENT + b"]" if values else b"[]"
 
 
 def _write_lines(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
-    """Each element of the first dimension as JSON on one line."""
+    """Return each element of the first dimension as JSON on one line."""
     elements = _write_elements(array, name)
     for extent in reversed(array.shape[1:]):
         groups = len(elements) // extent if extent else int(np.prod(array.shape[: array.ndim - 1]))
@@ -124,7 +124,7 @@ def _write_columns(named: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
 
 
 def _write_nested(shape: Sequence[int], elements: Any, level: int) -> bytes:
-    """Nested lists with a line for each element."""
+    """Return nested lists with a line for each element."""
     if not shape:
         return bytes(next(elements))
     if not shape[0]:
@@ -135,7 +135,7 @@ def _write_nested(shape: Sequence[int], elements: Any, level: int) -> bytes:
 
 
 def _write_elements(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
-    """Every element as JSON, in order."""
+
     flat = array.ravel()
     if array.dtype == object:
         if name.endswith("_bytes"):
@@ -149,7 +149,7 @@ def _write_elements(array: np.ndarray[Any, Any], name: str) -> list[bytes]:
 
 
 def _write_numbers(flat: np.ndarray[Any, Any]) -> list[bytes]:
-    """Floats with six digits where these say all, else with all there are."""
+    """Return floats with six digits, or with as many as the exact number needs."""
     values = flat.tolist()
     short = [f"{value:g}" for value in values]
     with np.errstate(over="ignore"):
@@ -171,7 +171,7 @@ def _write_decimal(text: str) -> bytes:
 
 
 def _write_string(data: bytes) -> bytes:
-    """A JSON string; bytes beyond ASCII are passed on as they are."""
+    """Return a JSON string; bytes beyond ASCII are unchanged."""
     return b'"' + _ESCAPED.sub(lambda found: _ESCAPES.get(found[0]) or b"\\u%04X" % ord(found[0]), data) + b'"'
 
 

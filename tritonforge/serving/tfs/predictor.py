@@ -36,9 +36,9 @@ __all__ = ["RestApi", "ServableConfig", "parse_batching", "parse_models"]
 
 
 def main() -> int:
-    """Load and answer until the process is ended."""
+    """Load the models, and answer until the process is ended."""
     parser = argparse.ArgumentParser(prog="python -m tritonforge.serving.tfs.predictor", allow_abbrev=False)
-    parser.add_argument("--port", type=int, default=0, help="taken, and not used: there is no gRPC")
+    parser.add_argument("--port", type=int, default=0, help="ignored: the predictor has no gRPC")
     parser.add_argument("--rest_api_port", type=int, required=True)
     parser.add_argument("--model_config_file", type=Path, required=True)
     parser.add_argument("--max_num_load_retries", type=int, default=0)
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def _load_versions(model: ServableConfig, batching: Batching | None) -> list[Servable]:
-    """Every version of a model that is asked for and has a folder, whose name may have leading zeros."""
+    """Load every requested version of a model that has a folder, whose name may have leading zeros."""
     names = sorted((path.name for path in Path(model.base_path).iterdir()), reverse=True)
     folders = {int(name): name for name in names if name.isdecimal()}
     return [
@@ -97,14 +97,14 @@ class RestApi:
         self._servables = {(servable.name, servable.version): servable for servable in servables}
 
     def answer(self, request: Request) -> Reply:
-        """The answer to any request."""
+        """Return the response to any request."""
         if not request.path.lower().startswith("/v1/"):
             return Reply(HTTPStatus.NOT_FOUND, b"<html><body>404 Not Found</body></html>", "text/html")
         try:
             return Reply(HTTPStatus.OK, self._answer(request))
         except StatusError as refusal:
             sentence, status = str(refusal), refusal.status
-        except RecursionError:  # lists within lists that JSON's reader still takes
+        except RecursionError:  # nested lists that JSON's reader still accepts
             sentence, status = "JSON Value: it is nested too deeply", HTTPStatus.BAD_REQUEST
         return Reply(status, predict_response.write_error(sentence))
 
@@ -135,7 +135,7 @@ class RestApi:
         return signatures[name]
 
     def _servable(self, model: str, version: str | None, label: str | None) -> Servable:
-        """The version that is asked for, or the highest that is loaded."""
+        """Return the requested version, or the highest that is loaded."""
         if label is not None:
             raise StatusError(f"Unrecognized servable version label: {label}")
         loaded = {
@@ -169,7 +169,7 @@ class RestApi:
 
 
 def _parse_version(version: str) -> int:
-    """A version of a path; TensorFlow Serving reads it into 64 bits (http_rest_api_util.cc `ParseModelInfo`)."""
+    """Return the version in a path; TensorFlow Serving reads 64 bits (http_rest_api_util.cc `ParseModelInfo`)."""
     if len(version) > _DIGITS or int(version) >= 2**63:
         raise StatusError(f"Failed to convert version: {version:.40} to numeric.")
     return int(version)
@@ -183,7 +183,7 @@ def _predict(document: Mapping[str, Any], signature: Signature, body: bytes) -> 
 
 
 def _write_metadata(servable: Servable) -> bytes:
-    """The signatures of a servable: names, types and shapes are TensorFlow's own protobuf as JSON."""
+    """Return the signatures of a servable: names, types and shapes, TensorFlow's own protobuf as JSON."""
     document = {
         "model_spec": {"name": servable.name, "signature_name": "", "version": str(servable.version)},
         "metadata": {"signature_def": {"signature_def": dict(servable.definitions)}},
@@ -228,7 +228,7 @@ class ServableConfig:
 
 
 def parse_models(text: str) -> tuple[ServableConfig, ...]:
-    """The models of a ModelServerConfig in text format; raises LaunchError when it is none."""
+    """Return the models of a ModelServerConfig in text format; raises LaunchError for another text."""
     config = _parse_text(text, build_message_class("tensorflow_serving_models", _MODELS, "Config"), "model_config_file")
     models = []
     for entry in config.model_config_list.config:
@@ -240,7 +240,7 @@ def parse_models(text: str) -> tuple[ServableConfig, ...]:
 
 
 def parse_batching(text: str) -> Batching:
-    """The BatchingParameters of a text; raises LaunchError when it is none."""
+    """Return the BatchingParameters of a text; raises LaunchError for another text."""
     kind = build_message_class("tensorflow_serving_batching", _BATCHING, "Parameters")
     message = _parse_text(text, kind, "batching_parameters_file")
     return Batching(

@@ -101,7 +101,7 @@ def install_requirements(
 
 
 def _has_pip() -> bool:
-    """Return whether the running Python has a pip that knows ``--python`` (22.3)."""
+    """Return True if the running Python has a pip that supports ``--python`` (22.3)."""
     if importlib.util.find_spec("pip") is None:
         return False
     major, minor = (int(part) for part in metadata.version("pip").split(".")[:2])
@@ -113,9 +113,9 @@ def _link_distribution(name: str, target: Path) -> None:
     try:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
-        return  # whoever imports it is told how to get it
+        return  # the error of its import states how to install it
     linked: set[str] = set()
-    for path in _recorded_paths(distribution):
+    for path in _list_recorded_paths(distribution):
         top = path.partition("/")[0]
         if top in linked or top in ("..", "__pycache__") or top.startswith("__editable__"):
             continue  # linked as a whole, or scripts and the like, which are not imported
@@ -124,7 +124,7 @@ def _link_distribution(name: str, target: Path) -> None:
             linked.add(top)
 
 
-def _recorded_paths(distribution: metadata.Distribution) -> Iterable[str]:
+def _list_recorded_paths(distribution: metadata.Distribution) -> Iterable[str]:
     """Return the paths of a distribution's files, which `Distribution.files` makes objects of one by one."""
     record = distribution.read_text("RECORD")
     if record is None:

@@ -42,7 +42,7 @@ _NODES: Final = re.compile(r"\{\{[^{}]*\}\} ?|\[\[[^\]]*\]\]|\[Op:[^\]]*\].*")
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One signature: the types of its inputs by name ("float", "string" ...), and what computes its outputs."""
+    """One signature: the types of its inputs by name ("float", "string" ...), and a function for its outputs."""
 
     inputs: Mapping[str, str]
     outputs: tuple[str, ...]
@@ -66,7 +66,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Servable:
-    """One version of a model; ``error`` says why it could not be loaded, "" when it could.
+    """One version of a model; ``error`` is why it could not be loaded, "" if it is.
 
     ``definitions`` are its SignatureDefs as JSON by name, as the API's metadata show them.
     """
@@ -81,7 +81,7 @@ class Servable:
 
 
 def load_servable(name: str, version: int, folder: Path, batching: Batching | None) -> Servable:
-    """Load a SavedModel; what is wrong with it is told by the servable, as TensorFlow Serving goes on without it."""
+    """Load a SavedModel; the servable has the error of one that fails, as TensorFlow Serving runs without it."""
     import tensorflow as tf
 
     try:
@@ -100,7 +100,7 @@ def load_servable(name: str, version: int, folder: Path, batching: Batching | No
 
 
 def _build_signature(function: Any, batching: Batching | None, shared_name: str) -> Signature:
-    """A signature's function over tensors in the order of its inputs' names."""
+    """Return a signature with a function over tensors in the order of its inputs' names."""
     import tensorflow as tf
 
     specs = function.structured_input_signature[1]
@@ -116,7 +116,7 @@ def _build_signature(function: Any, batching: Batching | None, shared_name: str)
     named = [specs[name] for name in inputs]
     whole = tf.function(compute, autograph=False).get_concrete_function(*named)
 
-    def batched(*tensors: Any) -> Any:
+    def run_batched(*tensors: Any) -> Any:
         return tf.raw_ops.BatchFunction(
             in_tensors=list(tensors),
             captured_tensors=whole.captured_inputs,
@@ -129,7 +129,7 @@ def _build_signature(function: Any, batching: Batching | None, shared_name: str)
             shared_name=shared_name,  # the queue's; a default name would be that of another model's, too
         )
 
-    return Signature(inputs, outputs, tf.function(batched, input_signature=named, autograph=False))
+    return Signature(inputs, outputs, tf.function(run_batched, input_signature=named, autograph=False))
 
 
 def _read_definitions(folder: Path) -> dict[str, Any]:
@@ -146,10 +146,10 @@ def _read_definitions(folder: Path) -> dict[str, Any]:
 
 
 def _find_reason(message: str | None) -> str:
-    """TensorFlow's sentence without the names of nodes, and without the trace of where the graph was made."""
+    """Return TensorFlow's sentence without the names of nodes and the trace of the graph's creation."""
     lines = [line.strip() for line in _NODES.sub("", message or "").splitlines() if line.strip()]
     if lines and lines[0].startswith("Graph execution error"):
-        # The sentence stands after the trace, the last line but what names the node.
+        # The sentence is after the trace, the last line except the node's name.
         return lines[-1]
     return lines[0] if lines else "TensorFlow gives no reason"
 
@@ -159,7 +159,7 @@ _CLASSES, _SCORES, _OUTPUTS = "classes", "scores", "outputs"
 
 
 def serialise_examples(document: Mapping[str, Any], method: str) -> list[bytes]:
-    """The examples of a request, each serialised with the context that they share."""
+    """Return the examples of a request, each serialised with the context that they share."""
     if "examples" not in document:
         raise StatusError(
             f"JSON Value: {shorten(document)} When method is {method}, key 'examples' is expected and was not found"
@@ -174,7 +174,7 @@ def serialise_examples(document: Mapping[str, Any], method: str) -> list[bytes]:
 
 
 def classify(signature: Signature, examples: Sequence[bytes]) -> list[list[tuple[bytes, float]]]:
-    """The (label, score) pairs of each example; a missing label is empty, a missing score 0."""
+    """Return the (label, score) pairs of each example; a missing label is empty, a missing score 0."""
     _check_signature(signature, "classification")
     if not 1 <= len(signature.outputs) <= 2:
         raise StatusError(f"Expected one or two output Tensors, found {len(signature.outputs)}")
@@ -196,7 +196,7 @@ def classify(signature: Signature, examples: Sequence[bytes]) -> list[list[tuple
 
 
 def regress(signature: Signature, examples: Sequence[bytes]) -> np.ndarray[Any, Any]:
-    """The value of each example, float32."""
+    """Return the value of each example, float32."""
     _check_signature(signature, "regression")
     if signature.outputs != (_OUTPUTS,):
         raise StatusError("No regression outputs found in SignatureDef")
@@ -224,7 +224,7 @@ def _run_examples(signature: Signature, examples: Sequence[bytes]) -> dict[str, 
 
 
 def _serialise_example(value: Any) -> bytes:
-    """One example, serialised."""
+
     import tensorflow as tf
 
     if not isinstance(value, dict):
@@ -238,7 +238,7 @@ def _serialise_example(value: Any) -> bytes:
 
 
 def _add_value(feature: Any, name: str, value: Any) -> None:
-    """Add a value to a feature, whose kind the first one decides."""
+    """Add a value to a feature; the first one decides its kind."""
     stored: int | float | bytes
     if isinstance(value, bool):
         kind, stored = "int64_list", int(value)

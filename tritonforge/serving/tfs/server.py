@@ -1,8 +1,8 @@
 """SageMaker's TensorFlow Serving container on this machine, as a context manager.
 
-The package runs as it will there: its handlers in a process of their own, in front of TensorFlow Serving where that is
-installed, else of TensorFlow in a process of its own behind the same REST API. It listens on loopback only, under the
-eye of a `supervisor` that ends it whatever becomes of this process.
+The package runs as it does there: its handlers in a process of their own, in front of TensorFlow Serving where that is
+installed, else of TensorFlow in a process of its own behind the same REST API. It listens on loopback only, and a
+`supervisor` ends it when this process ends.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["Answer", "TfsServer", "start_tfs_server"]
 #: The program of TensorFlow Serving, where it is installed (Debian package tensorflow-model-server).
 _PROGRAM: Final = "tensorflow_model_server"
 
-#: What a user's own shell may hold that a container does not.
+#: Variables of a user's own shell that a container does not have.
 _NOT_INHERITED: Final = ("SAGEMAKER_", "PYTHON", "TFS_", "AIP_")
 
 #: Packages that the container's Python service needs, which handlers import too.
@@ -46,7 +46,7 @@ _SERVICE: Final = ("falcon", "requests")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the container answered: ``headers`` by lower-case name."""
+    """A response of the container: ``headers`` by lower-case name."""
 
     status: int
     headers: Mapping[str, str]
@@ -58,16 +58,16 @@ class TfsServer(LocalServer):
 
     ``folder`` is a package as SageMaker unpacks it: numbered SavedModels and ``code/``. ``port`` 0 is any free one, the
     host is always 127.0.0.1. ``environment`` is the container's: ``SAGEMAKER_TFS_ENABLE_BATCHING`` and the like.
-    ``program`` is TensorFlow Serving's; left out, it is looked for on the PATH. ``log`` is written anew; without it
-    the log lives as long as the server. ``startup_timeout`` is in seconds; the container's own limit for loading
-    models, ``SAGEMAKER_TFS_WAIT_TIME_SECONDS`` (60), holds for TensorFlow Serving itself. ``cancelled``, once set, ends
-    a start that is under way. ``on_progress`` is given short sentences while models load.
+    ``program`` is TensorFlow Serving's; by default it is looked up on the PATH. ``log`` is overwritten; without it the
+    log lives as long as the server. ``startup_timeout`` is in seconds; the container's own limit for loading models,
+    ``SAGEMAKER_TFS_WAIT_TIME_SECONDS`` (60), applies to TensorFlow Serving itself. ``cancelled``, once set, cancels a
+    start. ``on_progress`` gets short sentences while models load.
 
-    ``predictor`` says what predicts, ``models`` has the versions of each model by its name, ``default_model`` is asked
-    by requests that name none, ``warnings`` is what differs here from the container.
+    ``predictor`` names the program that predicts, ``models`` has the versions of each model by its name,
+    ``default_model`` answers requests that name none, ``warnings`` are differences from the container.
 
     Raises:
-        MissingExtraError: TensorFlow is not installed, or what the container's Python service consists of.
+        MissingExtraError: TensorFlow is not installed, or a package of the container's Python service.
         LaunchError: no such package, a port in use, a model or handlers that do not load, a container that ended.
     """
 
@@ -89,7 +89,7 @@ class TfsServer(LocalServer):
             raise LaunchError("; ".join(problems.values()))
         if variables.get("SAGEMAKER_MULTI_MODEL", "false").lower() == "true":
             raise LaunchError(
-                "SAGEMAKER_MULTI_MODEL is true: multi-model containers of TensorFlow Serving are not run here"
+                "SAGEMAKER_MULTI_MODEL is true: multi-model containers of TensorFlow Serving are not supported"
             )
         served = package.read_package(self.folder)
         default_model = tfs_container.read_settings(variables, cpus=os.cpu_count() or 1).default_model
@@ -127,11 +127,11 @@ class TfsServer(LocalServer):
         *,
         timeout: float = 60.0,
     ) -> Answer:
-        """The container's answer, whatever its status; from any thread.
+        """Send a request and return the response, whatever its status; from any thread.
 
         Raises:
-            ConnectError: it is not there, or ended before it answered.
-            TimeoutError: there was no answer within ``timeout`` seconds.
+            ConnectError: the container is not running, or ended before it answered.
+            TimeoutError: there was no response within ``timeout`` seconds.
         """
         if self._pool is None:
             raise ConnectError("the container was stopped")
@@ -153,11 +153,11 @@ class TfsServer(LocalServer):
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
 
     def invoke(self, body: bytes, headers: Mapping[str, str] | None = None, *, timeout: float = 60.0) -> Answer:
-        """The container's answer to POST /invocations; raises as `request`."""
+        """Return the response to POST /invocations; raises as `request`."""
         return self.request("POST", "/invocations", body, headers, timeout=timeout)
 
     def ping(self, *, timeout: float = 2.0) -> Answer:
-        """The container's answer to GET /ping; raises as `request`."""
+        """Return the response to GET /ping; raises as `request`."""
         return self.request("GET", "/ping", timeout=timeout)
 
     def stop(self) -> None:
@@ -208,16 +208,12 @@ def start_tfs_server(
     startup_timeout: float = 300.0,
     cancelled: threading.Event | None = None,
 ) -> TfsServer:
-    """Run a package as the container of a model, for who hosts models: `TfsServer` on a free port.
-
-    What is started answers `TfsServer.invoke`, `TfsServer.ping` and `TfsServer.request`, and ends with
-    `TfsServer.stop`. Raises as `TfsServer`.
-    """
+    """Start a `TfsServer` on a free port, as the container of a model. Raises as `TfsServer`."""
     return TfsServer(folder, environment=environment, log=log, startup_timeout=startup_timeout, cancelled=cancelled)
 
 
 def _find_predictor(program: Path | str | None) -> tuple[list[str], str]:
-    """The command that predicts, and a phrase that says which it is."""
+    """Return the command that predicts, and a phrase that names it."""
     path = shutil.which(str(program or _PROGRAM))
     if path is not None:
         done = subprocess.run(  # noqa: S603 - the user's own program
@@ -226,7 +222,7 @@ def _find_predictor(program: Path | str | None) -> tuple[list[str], str]:
         version = (done.stdout or done.stderr).strip().splitlines()
         return [path], f"{path} ({version[0] if version else 'of unknown version'})"
     if program is not None:
-        raise LaunchError(f"{program}: there is no such program; give the path of {_PROGRAM}")
+        raise LaunchError(f"{program}: program not found; give the path of {_PROGRAM}")
     for name in ("tensorflow-cpu", "tensorflow"):
         try:
             version_installed = metadata.version(name)
@@ -246,7 +242,7 @@ def _check_service() -> None:
 
 
 def _build_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The container's environment: this machine's, less what is not for it, and what is given."""
+    """Return the container's environment: that of this process without `_NOT_INHERITED`, and the given variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
     return {
         "OMP_NUM_THREADS": "1",  # as the container sets it, unless it is set already

@@ -43,7 +43,7 @@ _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+
 
 
 def convert_body(body: bytes, content_type: str | None) -> bytes | None:
-    r"""The body to post to TensorFlow Serving; None for a content type that the container answers with 415.
+    r"""Return the body to post to TensorFlow Serving; None for a content type that the container answers with 415.
 
     >>> convert(b"1,2\n3,x", "text/csv")
     b'{"instances":[[1,2],[3,"x"]]}'
@@ -56,12 +56,12 @@ def convert_body(body: bytes, content_type: str | None) -> bytes | None:
 
 
 def parse_media_type(content_type: str | None) -> str:
-    """A content type without its parameters, in lower case; "" where there is none."""
+    """Return a content type without its parameters, in lower case; "" for None."""
     return (content_type or "").partition(";")[0].strip().lower()
 
 
 def flatten_response(body: bytes, accept: str | None) -> bytes:
-    """TensorFlow Serving's answer, on one line where the Accept header lists JSON or JSON lines."""
+    """Return TensorFlow Serving's answer, on one line where the Accept header lists JSON or JSON lines."""
     accepted = [part.strip() for part in (accept or "").split(",")]
     is_json = "application/json" in accepted or "application/jsonlines" in accepted
     return body.replace(b"\n", b"") if is_json else body
@@ -92,7 +92,7 @@ def _convert_csv(text: str) -> str:
 
 
 def _split_fields(line: str) -> list[str]:
-    """The fields of a line of CSV; a quotation mark is doubled inside of quotes."""
+    """Return the fields of a line of CSV; a quotation mark is doubled inside of quotes."""
     if '"' not in line:
         return line.split(",")
     fields, current, quoted, index = [], "", False, 0
@@ -113,14 +113,14 @@ def _split_fields(line: str) -> list[str]:
 
 
 def _convert_field(field: str) -> str:
-    """A field as JSON: a number where it reads as one, else a string."""
+    """Return a field as JSON: a number where it reads as one, else a string."""
     number = field.strip()
     if _NUMBER.fullmatch(number):
         return number
     return '"' + field.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-#: Seconds that the requests under way get when the worker is told to end.
+#: Seconds that requests in progress get when the worker ends.
 _DRAIN: Final = 5.0
 
 _JSON: Final = "application/json"
@@ -159,7 +159,7 @@ def main() -> int:
 
 
 def _hide_tritonforge() -> None:
-    """Make tritonforge impossible to import by handlers, as in the container; what runs here is loaded already."""
+    """Prevent handlers from importing tritonforge, as in the container; what runs here is loaded already."""
     package = handlers.__name__.partition(".")[0]
     sys.path[:] = [path for path in sys.path if Path(path).name != python_environment.PACKAGE_PATH]
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
@@ -167,7 +167,7 @@ def _hide_tritonforge() -> None:
 
 
 def create_proxy(job: Job) -> RequestHandler:
-    """The front end of a package without code, over the container's predictors."""
+    """Return the front end of a package without code, over the container's predictors."""
     pool = urllib3.PoolManager(maxsize=64, retries=False)
 
     def ask(method: str, request: Request, *, body: bytes | None = None) -> tuple[int, bytes]:
@@ -206,7 +206,7 @@ def create_proxy(job: Job) -> RequestHandler:
 
 
 def create_python_service(job: Job) -> RequestHandler:
-    """The container's Python service: the package's handlers in a falcon application.
+    """Return the container's Python service: the package's handlers in a falcon application.
 
     Raises:
         LaunchError: the handlers cannot be imported.
@@ -260,7 +260,7 @@ def create_python_service(job: Job) -> RequestHandler:
 
 
 def _route(request: Request, ping: RequestHandler, invocations: RequestHandler) -> Reply:
-    """The locations of nginx, which are prefixes of paths."""
+    """Choose by the locations of nginx, which are prefixes of paths."""
     if request.path.startswith("/ping"):
         return ping(request)
     if request.path.startswith("/invocations"):
@@ -288,7 +288,7 @@ def _set_body(response: Any, handled: Any) -> None:
 
 
 def _open_channel(port: str | None) -> Any:
-    """The gRPC channel of a predictor; None where it has no gRPC, or this Python has not."""
+    """Return the gRPC channel of a predictor; None where it or this Python has no gRPC."""
     if port is None:
         return None
     try:
@@ -299,7 +299,7 @@ def _open_channel(port: str | None) -> Any:
 
 
 def _call_wsgi(application: Callable[..., Any], request: Request) -> Reply:
-    """One call of a WSGI application (PEP 3333)."""
+    """Call a WSGI application (PEP 3333)."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",

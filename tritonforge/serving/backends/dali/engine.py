@@ -1,8 +1,8 @@
-"""A DALI pipeline that survives bad samples, and says which of them were bad.
+"""A DALI pipeline that survives invalid samples, and reports which of them are invalid.
 
-A pipeline object is dead after one error ("Current pipeline object is no longer valid"). Making a new one from the
-serialised bytes takes about 2 ms, so it is made when the next batch comes. To find who caused an error, the samples
-that look damaged run apart from the rest; when nothing looks damaged, halves do.
+A pipeline object is unusable after one error ("Current pipeline object is no longer valid"). A new one from the
+serialised bytes takes about 2 ms, so it is made for the next batch. To find the sample that caused an error, the
+samples that look damaged run apart from the rest; when none looks damaged, halves do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Engine:
     """A serialised pipeline ready to run.
 
     ``outputs`` are the configured names in the order of the pipeline's outputs; ``batch_size`` and ``num_threads`` are
-    the file's own where they are None; ``device_id`` is None on the CPU. ``decodes_images`` says that rows of bytes are
+    the file's own where they are None; ``device_id`` is None on the CPU. With ``decodes_images`` rows of bytes are
     encoded images, whose damage can be described.
     """
 
@@ -39,25 +39,25 @@ class Engine:
     decodes_images: bool
     _pipeline: Any = None
 
-    def answer(self, requests: Sequence[BackendRequest]) -> list[Result]:
-        """Run requests as one batch; those with bad samples get an error of their own."""
+    def run(self, requests: Sequence[BackendRequest]) -> list[Result]:
+        """Run requests as one batch; those with invalid samples get an error of their own."""
         if not requests:
             return []
         try:
-            return list(self._run(requests))
-        # DALI raises RuntimeError for what its operators meet, ValueError and TypeError for what it cannot be fed,
-        # and plugins what they like: each is the answer to a request, never the end of its neighbours.
+            return list(self._run_pipeline(requests))
+        # DALI raises RuntimeError in its operators, ValueError and TypeError for input that it cannot take, and
+        # plugins raise other errors: each is the answer to one request, not to the others of the batch.
         except Exception as error:
             if len(requests) == 1:
                 return [RequestError(self._explain(requests[0], error))]
         results: list[Result | None] = [None] * len(requests)
         for places in self._parts(requests):
-            for place, result in zip(places, self.answer([requests[place] for place in places]), strict=True):
+            for place, result in zip(places, self.run([requests[place] for place in places]), strict=True):
                 results[place] = result
-        return [answer for answer in results if answer is not None]
+        return [result for result in results if result is not None]
 
     def build(self) -> Any:
-        """The pipeline, made anew where there is none."""
+        """Return the pipeline, a new one after an error."""
         if self._pipeline is None:
             from nvidia.dali import Pipeline
 
@@ -70,7 +70,7 @@ class Engine:
             )
         return self._pipeline
 
-    def _run(self, requests: Sequence[BackendRequest]) -> list[Arrays]:
+    def _run_pipeline(self, requests: Sequence[BackendRequest]) -> list[Arrays]:
         pipeline = self.build()
         try:
             for name in requests[0].inputs:
@@ -84,7 +84,7 @@ class Engine:
         return [{name: parts[place] for name, parts in outputs.items()} for place in range(len(requests))]
 
     def _parts(self, requests: Sequence[BackendRequest]) -> list[list[int]]:
-        """Places of questions to run apart: the sound ones together and each suspect alone, else two halves."""
+        """Return places of requests to run apart: each suspect alone and the others together, else two halves."""
         places = range(len(requests))
         suspects = {place for place in places if any(self._suspects(requests[place]))}
         if 0 < len(suspects) < len(requests):
@@ -93,7 +93,7 @@ class Engine:
         return [list(places[:middle]), list(places[middle:])]
 
     def _explain(self, request: BackendRequest, error: Exception) -> str:
-        """One sentence: which input, which sample of the request, and what was wrong with it."""
+        """Return one sentence with the input, the sample of the request, and its problem."""
         count = _count_samples(request)
         sample, error = self._first_bad(request, error)
         which = f", sample {sample + 1} of {count}" if sample is not None and count > 1 else ""
@@ -104,7 +104,7 @@ class Engine:
         return f"input {names}{which}: DALI cannot process it: {image_damage.clean_message(str(error))}"
 
     def _first_bad(self, request: BackendRequest, error: Exception) -> tuple[int | None, Exception]:
-        """The first sample found that fails by itself, with DALI's error for it; None when all do well alone."""
+        """Return a sample that fails by itself, with DALI's error for it; None when all succeed alone."""
         count = _count_samples(request)
         if count <= 1:
             return (0 if count else None), error
@@ -123,16 +123,16 @@ class Engine:
         return samples[0], reason
 
     def _failure(self, request: BackendRequest, samples: list[int]) -> Exception | None:
-        """DALI's error when only some samples of a request run."""
+        """Return DALI's error for some samples of a request alone; None if they succeed."""
         part = BackendRequest({name: array[samples] for name, array in request.inputs.items()}, (), len(samples))
         try:
-            self._run([part])
+            self._run_pipeline([part])
         except Exception as error:  # see `answer`
             return error
         return None
 
     def _suspects(self, request: BackendRequest) -> list[int]:
-        """Samples that look damaged."""
+        """Return the samples that look damaged."""
         samples = range(_count_samples(request))
         return [sample for sample in samples if any(self._damage(array[sample]) for array in request.inputs.values())]
 
@@ -147,7 +147,7 @@ def _count_samples(request: BackendRequest) -> int:
 
 
 def _split_output(output: Any, sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
-    """The samples of one output as one array a request, copied out of DALI's buffers, which the next run overwrites."""
+    """Return the samples of one output as one array per request, copied out of DALI's buffers, which are reused."""
     output = output.as_cpu()
     parts = []
     start = 0

@@ -1,10 +1,10 @@
-"""What is wrong with an image, in words for the one who sent it. This module does no I/O.
+"""The damage of an image, described for its sender. This module does no I/O.
 
-DALI says of a damaged image little more than ``nvImageCodec failure: '#4'``, under a page of its own sources' lines.
-The bytes themselves tell more: whether there are any, which format they start as, and whether they come to its end.
+DALI reports little more of a damaged image than ``nvImageCodec failure: '#4'``, with a page of its own stack. The bytes
+themselves show more: their format, and whether the image is complete.
 
-What DALI 2.4 decodes is an answer and no error: a JPEG with damaged bytes in its middle comes out with wrong pixels
-(the decoder warns in the server's log only), one that lacks its last bytes, even the two of its end marker, fails.
+DALI 2.4 decodes a JPEG with damaged bytes in its middle to wrong pixels (the decoder warns in the server's log only);
+one that lacks its last bytes, even the two of its end marker, fails.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ _STATUSES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def describe_damage(content: bytes) -> str | None:
-    """What looks wrong with the bytes of an image file, as the end of a sentence; None when they look whole.
+    """Return what is wrong with the bytes of an image file, as the end of a sentence; None when they look complete.
 
-    Zeros behind the image are padding, as in a batch of files of different sizes, and are passed over.
+    Zeros after the image are ignored: they are padding in a batch of files of different sizes.
     """
     if not content:
         return "is empty"
     image = content.rstrip(b"\0")
     if not image:
-        return f"holds {len(content)} zero bytes and no image"
+        return f"contains {len(content)} zero bytes and no image"
     name = next((name for name, start in _FORMATS if start.match(content)), None)
     if name is None:
-        return f"is no image of a format that DALI decodes: it starts with {_describe_start(content)}"
+        return f"is not an image of a format that DALI decodes: it starts with {_describe_start(content)}"
     # A progressive JPEG ends with the marker EOI like any other; some cameras write more behind it.
     if (name == "JPEG" and b"\xff\xd9" not in image[-65536:]) or (name == "PNG" and b"IEND" not in image[-65536:]):
-        return f"is a {name} that was cut off: its {len(image)} bytes do not come to the end of the image"
+        return f"is a {name} that was cut off: its {len(image)} bytes end before the image does"
     return None
 
 
 def clean_message(message: str) -> str:
-    """The reason in a message of DALI's, in one line, without its stack traces and its pipeline's last words."""
+    """Return the reason in a message of DALI in one line, without its stack traces."""
     text = message.split("encountered:")[-1]
     text = re.sub(r"Stacktrace \(.*|Current pipeline object is no longer valid\.?", "", text, flags=re.DOTALL)
     text = re.sub(r"\[/[^\]]*\]\s*|Critical error in pipeline:|C\+\+ context:.*", "", text)

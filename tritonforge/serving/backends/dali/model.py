@@ -31,7 +31,7 @@ class TritonPythonModel:
     """One DALI pipeline.
 
     ``parameters``: ``num_threads``. Inputs are matched by name, outputs by position, as dali_backend does
-    (src/dali_model.h). The samples of a request may be of any length, those of other requests of another.
+    (src/dali_model.h). The samples of different requests may have different lengths.
     """
 
     @staticmethod
@@ -67,8 +67,8 @@ class TritonPythonModel:
             self._build()
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
-        """Answer the requests that Triton hands over as one batch."""
-        return requests.run_batch(batch, self._configuration, self._engine.answer)
+        """Run the requests that Triton passes as one batch."""
+        return requests.run_batch(batch, self._configuration, self._engine.run)
 
     def _build(self) -> None:
         try:
@@ -88,9 +88,9 @@ def _read_pipeline(config: Configuration) -> bytes:
 
 
 def _has_max_batch_size(model: Path) -> bool:
-    """Whether config.pbtxt has the field: without it the pipeline's own batch size counts, and 0 means no batching.
+    """Return True if config.pbtxt has the field: without it the pipeline's own batch size counts, and 0 disables it.
 
-    Triton's configuration cannot tell the two apart; dali_backend reads the text as well.
+    The two are equal in Triton's configuration; dali_backend reads the text as well.
     """
     try:
         text = (model / "config.pbtxt").read_text(encoding="utf-8", errors="replace")
@@ -135,9 +135,9 @@ def _describe(difference: Difference, config: Configuration, declared: Signature
 
 
 def complete_config(config: Any, declared: Signature, batch_size: int | None) -> None:
-    """Fill in types and dims that the pipeline declares; ``batch_size`` where max_batch_size is to be set.
+    """Fill in types and dims that the pipeline declares, and ``batch_size`` as max_batch_size unless it is None.
 
-    Every input of a batched model takes samples of different sizes, and its requests are batched dynamically.
+    Every input of a batched model accepts samples of different sizes, and its requests are batched dynamically.
     """
     parts = config.as_dict()
     if batch_size:

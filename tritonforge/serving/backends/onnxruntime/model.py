@@ -47,7 +47,7 @@ class TritonPythonModel:
             self._states = sequences.SequenceStates(self._configuration, time.monotonic) if sequence else None
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
-        """Answer the requests that Triton hands over as one batch."""
+        """Run the requests that Triton passes as one batch."""
         return requests.run_batch(batch, self._configuration, self._answer, states=self._states)
 
     def _answer(self, batch: Sequence[requests.BackendRequest]) -> list[requests.Result]:
@@ -86,7 +86,7 @@ class Session:
     signature: Signature
 
     def run(self, arrays: Arrays, names: Sequence[str]) -> Arrays:
-        """The wanted outputs; raises RequestError with ONNX Runtime's own reason."""
+        """Return the named outputs; raises RequestError with ONNX Runtime's own reason."""
         try:
             # With BF16 on either side the tensors go as OrtValues, since numpy has no such type.
             if any(self._is_bfloat16(name) for name in (*arrays, *names)):
@@ -121,13 +121,13 @@ class Session:
 
 
 def load_session(config: Configuration) -> Session:
-    """The model in a version's folder; nothing is compared with the configuration yet.
+    """Load the model in a version's folder; nothing is compared with the configuration yet.
 
-    ``parameters``: ``intra_op_thread_count``, ``inter_op_thread_count`` (0, as when left out: ONNX Runtime decides),
+    ``parameters``: ``intra_op_thread_count``, ``inter_op_thread_count`` (default 0: ONNX Runtime decides),
     ``execution_mode`` (0 sequential, 1 parallel).
 
     Raises:
-        ArtifactError: the file is missing or is no model.
+        ArtifactError: the file is missing or not a model.
     """
     import onnxruntime
 
@@ -151,7 +151,7 @@ def load_session(config: Configuration) -> Session:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # ONNX Runtime's errors derive from Exception itself and are made at run time.
     except Exception as error:
-        raise ArtifactError(f"{path} is no model that this ONNX Runtime can run: {_find_reason(error)}") from error
+        raise ArtifactError(f"{path} is not a model that this ONNX Runtime can run: {_find_reason(error)}") from error
     return Session(session, Signature(_specs(session.get_inputs()), _specs(session.get_outputs())))
 
 
@@ -181,7 +181,7 @@ def _specs(tensors: Sequence[Any]) -> list[TensorSpec]:
 
 
 def _encode_array(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An array as ONNX Runtime takes it: its Python package carries text, not bytes."""
+    """Return an array for ONNX Runtime, whose Python package has text, not bytes."""
     if array.dtype != object:
         return np.ascontiguousarray(array)
     try:
@@ -209,7 +209,7 @@ def _read_value(value: Any) -> np.ndarray[Any, Any]:
 
 
 def _find_reason(error: Exception) -> str:
-    """An error of ONNX Runtime without its prefix ``[ONNXRuntimeError] : 2 : INVALID_ARGUMENT :``, in one line."""
+    """Return an error of ONNX Runtime in one line, without its prefix ``[ONNXRuntimeError] : 2 : INVALID_ARGUMENT``."""
     text = str(error)
     if text.startswith("[ONNXRuntimeError]"):
         text = text.split(" : ", 3)[-1]

@@ -52,7 +52,7 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Load the graph, and run it once, so that no request waits for its optimisation; keep what it needs alone."""
+        """Load the graph, run it once, so that no request waits for its optimisation, and free other memory."""
         with configuration.report_errors():
             self._configuration = configuration.read_arguments(args)
             self._configuration.refuse("TF_INIT_OPS_FILE")
@@ -63,7 +63,7 @@ class TritonPythonModel:
         tf_memory.trim_heap()
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
-        """Answer the requests that Triton hands over as one batch."""
+        """Run the requests that Triton passes as one batch."""
         return requests.run_batch(batch, self._configuration, self._answer, states=self._states)
 
     def _answer(self, batch: Sequence[requests.BackendRequest]) -> list[requests.Result]:
@@ -85,7 +85,7 @@ class Graph:
     _callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Callable[..., Any]] = field(default_factory=dict)
 
     def run(self, arrays: Arrays, names: Sequence[str]) -> Arrays:
-        """The wanted outputs; raises RequestError with TensorFlow's own reason."""
+        """Return the named outputs; raises RequestError with TensorFlow's own reason."""
         import tensorflow as tf
 
         key = (tuple(arrays), tuple(names))
@@ -118,35 +118,35 @@ class Graph:
             )
             for tensor in config.inputs
         }
-        # Zeros may be no input that the model can work on: then the first request is slow, and nothing else.
+        # Zeros may be invalid input for the model: then the first request is slow, and nothing else.
         with contextlib.suppress(RequestError):
             self.run(arrays, [tensor.name for tensor in config.outputs])
 
 
 def load_graph(config: Configuration) -> Graph:
-    """The model in a version's folder.
+    """Load the model in a version's folder.
 
-    ``parameters``: ``TF_NUM_INTRA_THREADS``, ``TF_NUM_INTER_THREADS`` (0, as when left out: one a core),
-    ``TF_GRAPH_TAG``, ``TF_SIGNATURE_DEF``.
+    ``parameters``: ``TF_NUM_INTRA_THREADS``, ``TF_NUM_INTER_THREADS`` (default 0: one per core), ``TF_GRAPH_TAG``,
+    ``TF_SIGNATURE_DEF``.
 
     Raises:
-        ArtifactError: the file is missing, is no model, or is not what the configuration says.
+        ArtifactError: the file is missing, not a model, or differs from the configuration.
     """
     if config.states:
         raise ArtifactError(
             f"model '{config.name}' has the implicit state '{config.states[0].input.name}', which Triton's TensorFlow "
             "backend does not keep; keep it in a variable of the model, or convert the model to ONNX"
         )
-    # What is missing is told before TensorFlow is loaded, which takes seconds.
+    # A missing file is reported before TensorFlow is loaded, which takes seconds.
     place = _find_graphdef(config) if config.platform == GRAPHDEF else _find_savedmodel(config)
     import tensorflow as tf
 
     options = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=config.number("TF_NUM_INTRA_THREADS", 0),
         inter_op_parallelism_threads=config.number("TF_NUM_INTER_THREADS", 0),
-        allow_soft_placement=True,  # a graph that was placed on a GPU runs where there is none
+        allow_soft_placement=True,  # a graph that was placed on a GPU runs on a machine without one
     )
-    # The graph that was run, weights and all, would be kept for a RunMetadata that nobody asks for.
+    # Without this, TensorFlow keeps the graph with its weights for a RunMetadata that is not used.
     options.experimental.disable_output_partition_graphs = True
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=options)
@@ -164,7 +164,7 @@ def read_signature(config: Configuration) -> Signature:
     tag = _get_tag(config)
     for meta in message.meta_graphs:
         if tag in meta.meta_info_def.tags:
-            return _saved_signature(_choose_signature(config, meta.signature_def))
+            return _read_saved_signature(_choose_signature(config, meta.signature_def))
     raise ArtifactError(f"{_find_savedmodel(config)}: expected '{tag}' tag")
 
 
@@ -177,7 +177,9 @@ def _load_graphdef(config: Configuration, session: Any, path: Any) -> Graph:
         definition.ParseFromString(path.read_bytes())
         tf.import_graph_def(definition, name="")
     except (DecodeError, ValueError) as error:
-        raise ArtifactError(f"{path} is no GraphDef that this TensorFlow can run: {_get_first_line(error)}") from error
+        raise ArtifactError(
+            f"{path} is not a GraphDef that this TensorFlow can run: {_get_first_line(error)}"
+        ) from error
     operations = session.graph.get_operations()
     placeholders = {
         operation.name: operation.outputs[0] for operation in operations if operation.type.startswith("Placeholder")
@@ -201,18 +203,18 @@ def _load_savedmodel(config: Configuration, session: Any, folder: Any) -> Graph:
         raise ArtifactError(f"{folder}: expected '{tag}' tag; {_get_first_line(error)}") from error
     except (OSError, tf.errors.OpError) as error:
         raise ArtifactError(
-            f"{folder} is no SavedModel that this TensorFlow can run: {_get_first_line(error)}"
+            f"{folder} is not a SavedModel that this TensorFlow can run: {_get_first_line(error)}"
         ) from error
     chosen = _choose_signature(config, meta.signature_def)
     graph = session.graph
     inputs = {name: graph.get_tensor_by_name(info.name) for name, info in chosen.inputs.items()}
     outputs = {name: graph.get_tensor_by_name(info.name) for name, info in chosen.outputs.items()}
-    config_check.check_tensors(config, _saved_signature(chosen))
+    config_check.check_tensors(config, _read_saved_signature(chosen))
     return Graph(session, inputs, outputs)
 
 
 def _choose_signature(config: Configuration, signatures: Mapping[str, Any]) -> Any:
-    """The signature that ``TF_SIGNATURE_DEF`` names, else ``serving_default``, else the first that can be served."""
+    """Return the signature of ``TF_SIGNATURE_DEF``, else ``serving_default``, else the first that can be served."""
     name = config.parameters.get("TF_SIGNATURE_DEF")
     if name is not None:
         if name not in signatures:
@@ -247,7 +249,7 @@ def _get_tag(config: Configuration) -> str:
     return config.parameters.get("TF_GRAPH_TAG", "serve")
 
 
-def _saved_signature(chosen: Any) -> Signature:
+def _read_saved_signature(chosen: Any) -> Signature:
     import tensorflow as tf
 
     def specs(infos: Any) -> list[TensorSpec]:
@@ -279,7 +281,7 @@ def _find_numpy_type(dtype: Any) -> Any:
 
 
 def _find_reason(error: Exception) -> str:
-    """The sentence in an error of a session: it stands between the traceback of the graph's making and the nodes."""
+    """Return the sentence in an error of a session, between the traceback of the graph's creation and the nodes."""
     text = str(getattr(error, "message", None) or error).split("[[")[0].strip()
     return re.sub(r"^\(\d+\) [A-Z_]+: ", "", text.splitlines()[-1].strip()) if text else type(error).__name__
 
