@@ -119,7 +119,7 @@ def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -
         "dali_name": "Configuration file contains config for x but such input is not present in the pipeline.",
         "dali_type": 'Mismatch of data_type config for "PIXELS". Data type defined in config: TYPE_UINT8.',
         "dali_threads": "parameter 'num_threads' of model 'dali_threads' is 'all'; write a whole number from 1 on",
-        "dali_split": "parameter 'split_along_outer_axis' of model 'dali_split' is not supported by tritonforge's backend",
+        "dali_split": "parameter 'split_along_outer_axis' of model 'dali_split' is not supported by tritonforge's",
         "graph_init": "parameter 'TF_INIT_OPS_FILE' of model 'graph_init' is not supported by tritonforge's backend",
     }.items():
         assert reason in found.pop(name)

@@ -1,8 +1,8 @@
 """A DALI pipeline that survives invalid samples, and reports which of them are invalid.
 
-A pipeline object is unusable after one error ("Current pipeline object is no longer valid"). A new one from the
-serialised bytes takes about 2 ms, so it is made for the next batch. To find the sample that caused an error, the
-samples that look damaged run apart from the rest; when none looks damaged, halves do.
+DALI cannot use a pipeline object any more after one error. A new one from the serialised bytes takes about 2 ms, so it
+is made for the next batch. To find the sample that caused an error, the samples that look damaged run apart from the
+rest; when none looks damaged, halves do.
 """
 
 from __future__ import annotations

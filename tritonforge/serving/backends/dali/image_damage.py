@@ -61,7 +61,7 @@ def describe_damage(content: bytes) -> str | None:
 def clean_message(message: str) -> str:
     """Return the reason in a message of DALI in one line, without its stack traces."""
     text = message.split("encountered:")[-1]
-    text = re.sub(r"Stacktrace \(.*|Current pipeline object is no longer valid\.?", "", text, flags=re.DOTALL)
+    text = re.sub(r"Stacktrace \(.*|Current pipeline object is[^.]*valid\.?", "", text, flags=re.DOTALL)
     text = re.sub(r"\[/[^\]]*\]\s*|Critical error in pipeline:|C\+\+ context:.*", "", text)
     text = re.sub(r"sample #\d+", "the sample", text)  # its place in a batch that the sender does not see
     text = re.sub(r"nvImageCodec failure: '#(\d+)'", lambda found: _describe_status(found[1]), text)
