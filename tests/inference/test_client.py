@@ -118,18 +118,18 @@ def model(headers: dict[str, str], body: bytes, *, expects: str = "FP32") -> tup
     x = request.inputs["x"]
     found = {"f": "FP32", "u": "UINT8", "O": "BYTES", "b": "BOOL"}[x.dtype.kind]
     if found != expects:
-        told = f"inference input 'x' data-type is '{found}', but model 'm' expects '{expects}'"
-        return None, error(400, f"[request id: <id_unknown>] {told}")
+        message = f"inference input 'x' data-type is '{found}', but model 'm' expects '{expects}'"
+        return None, error(400, f"[request id: <id_unknown>] {message}")
     if x.ndim != 2:
         shape = ",".join(map(str, x.shape))
-        told = f"unexpected shape for input 'x' for model 'm'. Expected [-1,-1], got [{shape}]. NOTE: ..."
-        return None, error(400, told)
+        message = f"unexpected shape for input 'x' for model 'm'. Expected [-1,-1], got [{shape}]. NOTE: ..."
+        return None, error(400, message)
     y: Any = x * 2 if expects != "BYTES" else np.vectorize(len)(x)
-    if any(each.classification for each in request.outputs):
+    if any(output.classification for output in request.outputs):
         y = np.array([[b"0.9:1:dog", b"0.1:0:cat"]] * len(x), dtype=object)
     outputs = {"y": y, "note": np.array([[b"hi"]] * len(x), dtype=object)}
-    asked = [each.name for each in request.outputs]
-    binary = request.binary_output or any(each.binary_data for each in request.outputs)
+    asked = [output.name for output in request.outputs]
+    binary = request.binary_output or any(output.binary_data for output in request.outputs)
     chosen = {name: array for name, array in outputs.items() if not asked or name in asked}
     return encode_response(chosen, model_name="m", id=request.id, binary=binary), None
 
@@ -195,7 +195,7 @@ def test_both_front_ends_answer_alike(reply: Any, binary: bool) -> None:
 
 
 def test_large_tensors_arrive_whole() -> None:
-    """A body of several buffers, some large, arrives with its length told and every byte in place."""
+    """A body of several buffers, some large, arrives with its length and every byte."""
     images = np.array([[bytes([index]) * (index * 9000)] for index in range(8)], dtype=object)
     with served(sagemaker("BYTES")) as seen, Client(seen.url) as client:
         assert client.infer({"x": images})["y"].ravel().tolist() == [index * 9000 for index in range(8)]
@@ -213,7 +213,7 @@ def test_coalesced_joins_small_neighbours_only() -> None:
     assert sum(map(len, join_small_buffers(Payload((bytes(9000),) * 4, 1)))) == 36_000
 
 
-def test_a_flavour_that_is_told_is_not_probed() -> None:
+def test_a_given_front_end_is_not_probed() -> None:
     """``front_end`` saves the probe."""
     with served(sagemaker()) as seen, Client(seen.url, front_end="sagemaker") as client:
         client.infer({"x": X})
@@ -256,7 +256,7 @@ def test_errors_keep_the_servers_sentence_and_status(status: int, body: bytes, s
     assert seen.paths() == ["/invocations"]
 
 
-def test_a_probe_that_fails_is_no_flavour() -> None:
+def test_a_probe_that_fails_does_not_determine_the_front_end() -> None:
     """A server in trouble is not taken for a SageMaker front end, and is asked again the next time."""
     broken = [True]
 
@@ -317,7 +317,7 @@ def test_the_only_model_of_a_server_needs_no_name() -> None:
 
 
 def test_an_answer_that_is_no_answer_is_a_decode_error() -> None:
-    """What the peer sent in error is told apart from what it sent as an error."""
+    """An invalid response is a DecodeError, an error response a ServerError."""
     with served(lambda *_: (200, {}, b"<html>")) as seen:
         client = Client(seen.url, front_end="sagemaker")
         with client, pytest.raises(DecodeError, match="not JSON"):
@@ -402,12 +402,12 @@ def test_many_threads_share_a_client() -> None:
 
 
 def test_metadata_from_triton() -> None:
-    """Triton tells a model's tensors itself."""
+    """Triton has a call for a model's tensors."""
     with served(triton) as seen, Client(seen.url, model="m") as client:
-        told = client.metadata()
-        assert told.inputs == (TensorMetadata("x", "FP32", (-1, -1)),)
-        assert [each.name for each in told.outputs] == ["y", "note"]
-        assert told.versions == ("1", "2")
+        metadata = client.metadata()
+        assert metadata.inputs == (TensorMetadata("x", "FP32", (-1, -1)),)
+        assert [output.name for output in metadata.outputs] == ["y", "note"]
+        assert metadata.versions == ("1", "2")
         client.metadata()
         assert seen.paths().count("/v2/models/m") == 1
         with pytest.raises(ServerError, match="unknown model"):
@@ -417,10 +417,10 @@ def test_metadata_from_triton() -> None:
 def test_metadata_from_a_sagemaker_front_end() -> None:
     """Inputs are learned from refusals, outputs from answers; and the source says so."""
     with served(sagemaker("UINT8")) as seen, Client(seen.url) as client:
-        told = client.metadata()
-        assert told.inputs == (TensorMetadata("x", "UINT8", (-1, -1)),)
-        assert told.outputs == ()
-        assert "refusals" in told.source
+        metadata = client.metadata()
+        assert metadata.inputs == (TensorMetadata("x", "UINT8", (-1, -1)),)
+        assert metadata.outputs == ()
+        assert "refusals" in metadata.source
         asked = len(seen.requests)
         client.metadata()
         assert len(seen.requests) == asked
@@ -466,12 +466,12 @@ def test_inputs_are_learned_one_refusal_at_a_time() -> None:
                 return f"unexpected shape for input '{name}' for model 'm'. Expected [{dims}], got [1]. "
         raise AssertionError("the model ran")
 
-    assert probe_inputs(refusal) == tuple(TensorMetadata(name, *each) for name, each in wanted.items())
+    assert probe_inputs(refusal) == tuple(TensorMetadata(name, *tensor) for name, tensor in wanted.items())
     assert len(asked) == 1 + 2 + 3
 
 
 def test_classification_where_the_outputs_are_known() -> None:
-    """Triton's metadata tell the outputs of numbers; no other inference is needed."""
+    """Triton's metadata have the outputs of numbers; no other inference is needed."""
     with served(triton) as seen, Client(seen.url, model="m") as client:
         rows = client.infer({"x": X}, classification=2).classes("y")
         assert rows == ((Class(0.9, 1, "dog"), Class(0.1, 0, "cat")),) * 2
@@ -572,7 +572,7 @@ def test_what_is_no_address_is_an_encode_error(url: str, sentence: str) -> None:
         Client(url)
 
 
-def test_an_unknown_flavour_is_an_encode_error() -> None:
+def test_an_unknown_front_end_is_an_encode_error() -> None:
     """There are two front ends."""
     with pytest.raises(EncodeError, match="front_end is 'kserve'; write one of 'sagemaker', 'triton'"):
         Client("http://host", front_end="kserve")  # type: ignore[arg-type] # wrong on purpose
@@ -594,7 +594,7 @@ def test_grpc_without_a_server_is_a_connect_error() -> None:
             client.ready()
 
 
-def test_importing_the_wing_loads_no_framework() -> None:
+def test_importing_the_client_loads_no_framework() -> None:
     """Grpc and boto3 are loaded when they are used, not before."""
     code = (
         "import sys, tritonforge.inference.client, tritonforge.inference.wire, tritonforge.sagemaker.client\n"
@@ -605,7 +605,7 @@ def test_importing_the_wing_loads_no_framework() -> None:
 
 
 class Huge(bytes):
-    """2 GiB, as far as its length tells."""
+    """2 GiB by its length."""
 
     def __len__(self) -> int:
         return 2**31

@@ -62,7 +62,7 @@ BINARY_ONLY = {"FP16", "BF16"}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real tritonserver; the SageMaker front end asks the model of all datatypes."""
     repository = tmp_path_factory.mktemp("repository")
-    everything = {name: each.config.removeprefix("TYPE_") for name, each in BY_WIRE.items()}
+    everything = {name: datatype.config.removeprefix("TYPE_") for name, datatype in BY_WIRE.items()}
     write_model(repository, "all", tensors(everything, "-1, -1", optional=True), IDENTITY)
     write_model(repository, "two", "max_batch_size: 4\n" + tensors({"F": "FP32", "S": "STRING"}, "2"), IDENTITY)
     labelled = tensors({"F": "FP32"}, "4", more_of_output='label_filename: "labels.txt"')
@@ -136,7 +136,7 @@ def test_all_datatypes_in_one_request(client: Client) -> None:
 
 
 def test_bytes_of_any_value_and_empty_tensors(client: Client) -> None:
-    """Bytes that are no text pass in binary form, and a tensor of no elements is answered in JSON."""
+    """Bytes that are not text pass in binary form, and a tensor of no elements is answered in JSON."""
     odd = np.array([[bytes(range(256)), b"\xff" * 70_000]], dtype=object)
     assert client.infer({"in_BYTES": odd})["out_BYTES"].tolist() == odd.tolist()
     empty = np.empty((0, 3), dtype=np.float32)
@@ -145,7 +145,7 @@ def test_bytes_of_any_value_and_empty_tensors(client: Client) -> None:
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_an_ensemble_answers_with_its_parameters(server: Server, protocol: str) -> None:
-    """Triton adds parameters of sequences to the answer of an ensemble; they are told apart from its tensors."""
+    """Triton adds parameters of sequences to the answer of an ensemble; they are not tensors."""
     inputs = {"in_F": np.array([[1, 2]], np.float32), "in_S": np.array([[b"a", b"b"]], dtype=object)}
     with Client(str(server.http_url if protocol == "http" else server.grpc_url), model="ensemble") as client:
         response = client.infer(inputs)
@@ -184,17 +184,17 @@ def test_classification_gives_labels(server: Server, protocol: str) -> None:
     with Client(str(server.http_url if protocol == "http" else server.grpc_url), model="classes") as client:
         rows = client.infer({"in_F": scores}, classification=4).classes()
     assert rows[0] == (Class(0.75, 1, "dog: big"), Class(0.5, 2, "bird"), Class(0.25, 3), Class(0.125, 0, "cat"))
-    assert [each.index for each in rows[1]] == [0, 1, 2, 3]
+    assert [row.index for row in rows[1]] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_metadata_and_readiness(server: Server, protocol: str) -> None:
-    """Triton tells a model's tensors, and whether it is there."""
+    """Triton has calls for a model's tensors and readiness."""
     with Client(str(server.http_url if protocol == "http" else server.grpc_url)) as client:
-        told = client.metadata("two")
-        assert told.inputs == (TensorMetadata("in_F", "FP32", (-1, 2)), TensorMetadata("in_S", "BYTES", (-1, 2)))
-        assert told.outputs == (TensorMetadata("out_F", "FP32", (-1, 2)), TensorMetadata("out_S", "BYTES", (-1, 2)))
-        assert told.versions == ("1",)
+        metadata = client.metadata("two")
+        assert metadata.inputs == (TensorMetadata("in_F", "FP32", (-1, 2)), TensorMetadata("in_S", "BYTES", (-1, 2)))
+        assert metadata.outputs == (TensorMetadata("out_F", "FP32", (-1, 2)), TensorMetadata("out_S", "BYTES", (-1, 2)))
+        assert metadata.versions == ("1",)
         assert client.ready()
         assert client.ready("two")
         assert not client.ready("nothing")
@@ -209,7 +209,7 @@ def probe(client: Client, model: str, named: Collection[str] = ()) -> tuple[Tens
 
 
 def test_inputs_are_learned_from_the_real_servers_refusals(server: Server) -> None:
-    """What is read from the sentences of refusals equals what Triton tells of the model."""
+    """What is read from the sentences of refusals equals the metadata of Triton."""
     with Client(str(server.http_url)) as triton, Client(str(server.http_url)) as asked:
         for model in ("two", "classes", "ensemble"):
             assert probe(asked, model) == triton.metadata(model).inputs
@@ -293,7 +293,7 @@ def test_nvidias_clients_and_ours_get_the_same(server: Server) -> None:
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_server_that_dies_is_a_connect_error(tmp_path: Path, protocol: str) -> None:
-    """A client that waits for an answer is told that the connection was cut, and that nothing was sent again."""
+    """The error of a waiting client states that the connection was cut, and that nothing was sent again."""
     write_model(tmp_path, "slow", "max_batch_size: 1\n" + tensors({"F": "FP32"}, "1"), SLOW)
     ports = {"sagemaker_port": None, "metrics_port": None, "http_port": 0, "grpc_port": 0}
     with Server(tmp_path, **ports) as server:
@@ -400,12 +400,12 @@ def test_a_sequence_without_an_id_is_refused_here(server: Server) -> None:
                 client.infer({"x": np.ones((1, 1), np.float32)}, **wrong)  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_the_configuration_tells_what_metadata_do_not(server: Server) -> None:
+def test_the_configuration_has_what_metadata_lack(server: Server) -> None:
     """The batch size and the outputs with labels, over both protocols."""
     for url in (server.http_url, server.grpc_url):
         with Client(str(url)) as client:
-            told = client.metadata("classes")
-            assert (told.max_batch_size, told.decoupled, told.labelled_outputs) == (4, False, ("out_F",))
+            metadata = client.metadata("classes")
+            assert (metadata.max_batch_size, metadata.decoupled, metadata.labelled_outputs) == (4, False, ("out_F",))
             assert client.metadata("all").max_batch_size == 0
 
 
@@ -420,10 +420,10 @@ def test_classification_leaves_text_as_it_is(server: Server) -> None:
 
 
 def test_optional_inputs_are_learned_by_their_names(server: Server) -> None:
-    """The SageMaker front end tells of an optional input that the caller names; a name that is wrong runs no model."""
+    """The SageMaker front end describes an optional input that the caller names; a name that is wrong runs no model."""
     with Client(str(server.sagemaker_url)) as client:
-        told = client.metadata(inputs=["in_BF16", "in_BYTES"])
-        assert set(told.inputs) == {
+        metadata = client.metadata(inputs=["in_BF16", "in_BYTES"])
+        assert set(metadata.inputs) == {
             TensorMetadata("in_BF16", "BF16", (-1, -1)),
             TensorMetadata("in_BYTES", "BYTES", (-1, -1)),
         }
@@ -434,7 +434,7 @@ def test_optional_inputs_are_learned_by_their_names(server: Server) -> None:
         client.metadata(inputs=["q"])
     with Client(str(server.http_url)) as asked:
         for named in (["in_F"], ["q"], ["in_F", "q"]):
-            assert {each.name for each in probe(asked, "two", named)} == {"in_F", "in_S"}
+            assert {tensor.name for tensor in probe(asked, "two", named)} == {"in_F", "in_S"}
 
 
 def test_a_wrong_port_is_named(server: Server) -> None:

@@ -35,7 +35,7 @@ def files() -> list[bytes]:
             buffer = io.BytesIO()
             photograph.convert(mode).save(buffer, name, **options)
             encoded.append(buffer.getvalue())
-    assert len({len(each) for each in encoded}) > len(FORMATS)
+    assert len({len(image) for image in encoded}) > len(FORMATS)
     return encoded
 
 
@@ -44,7 +44,7 @@ def test_pillow_decodes_padded_images_alike(files: list[bytes]) -> None:
     from PIL import Image
 
     for row, file in zip(pad_batch(files), files, strict=True):
-        padded, plain = (np.asarray(Image.open(io.BytesIO(each))) for each in (row.tobytes(), file))
+        padded, plain = (np.asarray(Image.open(io.BytesIO(data))) for data in (row.tobytes(), file))
         np.testing.assert_array_equal(padded, plain)
 
 

@@ -23,7 +23,7 @@ from tritonforge.inference.tensor_values import (
     repeat_rows,
 )
 
-INTEGERS = {name: np.iinfo(each.dtype) for name, each in BY_WIRE.items() if each.size and each.dtype.kind in "iu"}
+INTEGERS = {name: np.iinfo(row.dtype) for name, row in BY_WIRE.items() if row.kind == "integer"}
 
 
 def x(datatype: str, *shape: int) -> TensorMetadata:
@@ -190,8 +190,12 @@ def test_text_is_one_element_or_a_list_of_strings() -> None:
     assert convert_text('["a", "b"]', column).tolist() == [[b"a"], [b"b"]]
     assert convert_text('[["@a"]]', column).tolist() == [[b"@a"]]
     assert convert_text("3", x("INT32", -1, 1)).tolist() == [[3]]
-    for text, found in (("three", 'the text "three", which is not JSON'), (" ", "an empty text"), ("[" * 9999, "the")):
-        with pytest.raises(EncodeError, match=f"got {found}"):
+    for text, described in (
+        ("three", 'the text "three", which is not JSON'),
+        (" ", "an empty text"),
+        ("[" * 9999, "the"),
+    ):
+        with pytest.raises(EncodeError, match=f"got {described}"):
             convert_text(text, x("INT32", -1))
 
 

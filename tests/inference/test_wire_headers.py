@@ -80,7 +80,7 @@ def test_content_types_that_the_server_refuses(content_type: str, sentence: str)
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "107"])
 def test_tritons_header_out_of_range_is_a_decode_error(value: str) -> None:
-    """A length that is no number or longer than the body is refused."""
+    """A length that is not a number or longer than the body is refused."""
     with pytest.raises(DecodeError, match="Inference-Header-Content-Length"):
         triton_header_length(value, size=106)
 

@@ -213,13 +213,18 @@ def test_a_request_keeps_everything_both_ways() -> None:
     assert request.input_parameters == {"x": {"scale": 2}, "y": {"scale": 3}}
 
 
-def test_binary_output_follows_the_inputs_unless_told() -> None:
+def test_binary_output_follows_the_inputs_by_default() -> None:
     """Without outputs listed the request says `binary_data_output`; listed ones each say `binary_data`."""
     array = np.zeros(1)
-    for binary, told, expected in [(True, None, True), (False, None, False), (False, True, True), (True, False, False)]:
-        payload = encode_request({"x": array}, binary=binary, binary_output=told)
+    for binary, requested, expected in [
+        (True, None, True),
+        (False, None, False),
+        (False, True, True),
+        (True, False, False),
+    ]:
+        payload = encode_request({"x": array}, binary=binary, binary_output=requested)
         assert decode_request(payload.body, header_length=payload.header_length).binary_output is expected
-        payload = encode_request({"x": array}, outputs=["y"], binary=binary, binary_output=told)
+        payload = encode_request({"x": array}, outputs=["y"], binary=binary, binary_output=requested)
         request = decode_request(payload.body, header_length=payload.header_length)
         assert request.outputs == (RequestedOutput("y", binary_data=expected),)
         assert request.parameters == {}
@@ -238,7 +243,7 @@ def test_header_padding_gives_one_size_for_all() -> None:
 
 
 def test_raw_requests() -> None:
-    """A raw binary request is the body as it stands, with a header of no bytes."""
+    """A raw binary request is the unchanged body, with a header of no bytes."""
     payload = encode_raw(b"an image")
     assert payload == Payload((b"an image",), 0)
     assert not payload.is_json
@@ -339,7 +344,7 @@ def test_of_two_equal_keys_the_first_counts() -> None:
     assert decode_request(b'{"id":"a","inputs":[],"id":"b"}').id == "a"
 
 
-def test_an_error_body_is_told_apart() -> None:
+def test_an_error_body_is_recognised() -> None:
     """Decoding Triton's error as a response quotes its sentence."""
     with pytest.raises(DecodeError, match="the response is an error: unexpected inference input"):
         decode_response(b'{"error":"unexpected inference input"}')
@@ -375,7 +380,7 @@ def test_error_sentences(body: bytes, sentence: str) -> None:
     ],
 )
 def test_classes(text: bytes, expected: Class) -> None:
-    """Score, index and label are told apart; a label may hold colons."""
+    """Score, index and label; a label may hold colons."""
     assert decode_class(text) == expected
 
 
@@ -411,7 +416,7 @@ def test_images_of_different_sizes_become_one_batch() -> None:
 
 @pytest.mark.parametrize("images", [[], b"abc", [b""], ["abc"], [None]])
 def test_what_is_no_list_of_images_is_an_encode_error(images: Any) -> None:
-    """One image in place of a list, an empty one, and text are refused."""
+    """One image instead of a list, an empty one, and text are refused."""
     for build in (pad_batch, byte_batch):
         with pytest.raises(EncodeError):
             build(images)

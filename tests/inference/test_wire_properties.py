@@ -26,7 +26,7 @@ from tritonforge.inference.wire import (
 )
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
-FIXED = st.sampled_from([each for each in BY_WIRE.values() if each.size is not None])
+FIXED = st.sampled_from([datatype for datatype in BY_WIRE.values() if datatype.size is not None])
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 PARAMETERS = st.dictionaries(
     NAMES.filter(lambda name: not name.startswith(("triton_", "b", "c", "s"))),
@@ -45,7 +45,7 @@ def fixed_arrays(draw: st.DrawFn) -> Any:
     count = int(np.prod(shape, dtype=np.int64))
     data = draw(st.binary(min_size=count * (datatype.size or 0), max_size=count * (datatype.size or 0)))
     if datatype.wire == "BOOL":
-        data = bytes(each & 1 for each in data)
+        data = bytes(byte & 1 for byte in data)
     return np.frombuffer(data, dtype=np.uint8).view(datatype.dtype).reshape(shape)
 
 
@@ -107,17 +107,17 @@ def test_responses_survive_the_round_trip(
 
     def has_json(array: Any) -> bool:
         if array.dtype == object:
-            return all(each.decode("utf-8", "ignore").encode() == each for each in array.reshape(-1).tolist())
+            return all(text.decode("utf-8", "ignore").encode() == text for text in array.reshape(-1).tolist())
         return array.dtype.name not in ("float16", "bfloat16") and (
             array.dtype.kind != "f" or not np.isnan(array).any()
         )
 
-    in_binary = [each for each, array in outputs.items() if binary or not has_json(array)]
+    in_binary = [name for name, array in outputs.items() if binary or not has_json(array)]
     payload = encode_response(outputs, model_name=name, model_version=version, parameters=parameters, binary=in_binary)
     response = decode_response(payload.body, header_length=payload.header_length)
     assert (response.model_name, response.model_version, response.parameters) == (name, version, parameters)
-    for each, array in outputs.items():
-        assert_same(response[each], array)
+    for output, array in outputs.items():
+        assert_same(response[output], array)
 
 
 JSON_VALUES = st.recursive(

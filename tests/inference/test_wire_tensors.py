@@ -125,7 +125,7 @@ def test_binary_responses_both_ways(datatype: str, array: Any, data: bytes, _jso
 
 @pytest.mark.parametrize(("datatype", "array", "data", "_json"), CASES, ids=IDS)
 def test_truncation_at_every_byte_is_a_decode_error(datatype: str, array: Any, data: bytes, _json: Any) -> None:
-    """A body that ends early, or goes on for a byte, is refused, wherever it is cut."""
+    """A body that ends early, or continues for a byte, is refused, wherever it is cut."""
     payload = encode_request({"x": array})
     body = payload.body
     for end in range(len(body)):
@@ -298,7 +298,7 @@ def test_broken_tensors_are_decode_errors(text: bytes, data: bytes, sentence: st
 
 
 def test_an_element_never_reaches_into_the_next_tensor() -> None:
-    """A length that runs past its tensor is refused, although the body goes on."""
+    """A length that runs past its tensor is refused, although the body is longer."""
     two = {
         "inputs": [
             {"name": name, "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 5}} for name in "ab"

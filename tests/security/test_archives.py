@@ -133,7 +133,7 @@ PIECES = st.lists(
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(PIECES, st.sampled_from([b"x", b"g", b"L", b"K", b"X"]))
 def test_any_extended_header_is_read_or_refused(content: bytes, kind: bytes) -> None:
-    """Whatever stands in it."""
+    """Whatever it contains."""
     hostile = archive(header("h", content, type=kind), header("m/f", b"x"))
     with contextlib.suppress(PackageError):
         assert all(".." not in member.path.split("/") for member in list_members(hostile))

@@ -1,4 +1,4 @@
-"""`validate --fix` while the repository changes under it: nothing of somebody else's is overwritten or followed."""
+"""`validate --fix` while the repository changes under it: nothing of another user's is overwritten or followed."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def _fifo(repository: Path) -> None:
 RACES = {
     "edited": (_edited, "changed while it was judged"),
     "vanished": (_vanished, "changed while it was judged"),
-    "a link in place of the file": (_linked_file, "a part of its path is a link"),
-    "a link in place of the folder": (_linked_folder, "a part of its path is a link"),
+    "a link instead of the file": (_linked_file, "a part of its path is a link"),
+    "a link instead of the folder": (_linked_folder, "a part of its path is a link"),
     "read-only": (_read_only, "it is read-only"),
-    "a pipe in place of the file": (_fifo, "changed while it was judged"),
+    "a pipe instead of the file": (_fifo, "changed while it was judged"),
 }
 
 

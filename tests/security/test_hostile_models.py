@@ -57,7 +57,7 @@ def test_deploy_reads_hostile_archives(name: str, tmp_path: Path) -> None:
 
 
 def test_endpoints_of_hostile_archives_fail_with_a_reason() -> None:
-    """Each of them, while the emulator goes on answering; and the reasons steer no terminal."""
+    """Each of them, while the emulator continues to answer; and the reasons steer no terminal."""
     lines: list[str] = []
     names = [name for name in HOSTILE if name not in ("records", "names", "loop")]
     with Emulator(port=0, speed=1000.0, log=lines.append) as emulator, contextlib.ExitStack():

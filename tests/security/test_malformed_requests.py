@@ -76,7 +76,7 @@ def wire() -> Iterator[Wire]:
 
 
 def test_no_malformed_request_is_answered_with_500(wire: Wire) -> None:
-    """Over all operations, the runtime and S3; 501 is for what AWS knows and this does not."""
+    """Over all operations, the runtime and S3; 501 is for operations of AWS that the emulator lacks."""
     found = []
     for index, request in enumerate(malformed_requests(SEED, COUNT, bucket=wire.emulator.bucket)):
         status, body = wire.ask(request)

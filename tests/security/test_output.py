@@ -57,7 +57,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*arguments: str | Path) -> int:
     """The exit code of a command."""
     with pytest.raises(SystemExit) as ended:
-        main([str(each) for each in arguments])
+        main([str(argument) for argument in arguments])
     return int(ended.value.code or 0)
 
 
@@ -112,8 +112,8 @@ def test_consoles_are_safe_in_tables_and_behind_markup(monkeypatch: pytest.Monke
     table = Table()
     table.add_column("model")
     table.add_row(TEXT)
-    for each in (TEXT, f"[dim]{TEXT}[/dim]", "[dim]::error::forged[/dim]", table):
-        terminal.out.print(each)
+    for text in (TEXT, f"[dim]{TEXT}[/dim]", "[dim]::error::forged[/dim]", table):
+        terminal.out.print(text)
     terminal.out.print("a:bug:b", markup=False)
     assert not RAW.search(written.getvalue())
     assert not COMMAND.search(written.getvalue())

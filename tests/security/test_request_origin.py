@@ -47,7 +47,7 @@ def test_loopback_names_with_the_port_are_answered(host: str) -> None:
     ],
 )
 def test_foreign_hosts_are_refused(host: str) -> None:
-    """A name that resolves to this machine by DNS rebinding, another port, and what is no host."""
+    """A name that resolves to this machine by DNS rebinding, another port, and what is not a host."""
     sentence = find_origin_error([("Host", host)], port=4566)
     assert sentence is not None
     assert len(sentence) < 250

@@ -39,7 +39,7 @@ print(open(tempfile.mkstemp(dir="/var/tmp")[1], "w").write("x"), sorted(os.listd
 
 
 def test_set_user_id_bits_do_not_outlive_a_program(tmp_path: Path) -> None:
-    """Of root's files, in every bound folder, also where nobody may read them; links are not followed."""
+    """Of root's files, in every bound folder, also where no other user may read them; links are not followed."""
     kept = tmp_path / "kept"
     kept.write_text("")
     kept.chmod(0o4755)
@@ -84,7 +84,7 @@ except MemoryError:
 
 @pytest.mark.parametrize("groups", [True, False], ids=["control groups", "rlimits"])
 def test_memory_and_processes_are_limited(groups: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what is there, and it is said by which; nothing of the groups stays."""
+    """By the limits that exist, which are reported; no group is left."""
     if not groups:
         monkeypatch.setattr(limits, "_find_hierarchies", dict)
     lines: list[str] = []

@@ -110,7 +110,7 @@ def test_keys_with_control_characters_are_listed_as_they_are(emulator: Emulator)
         s3.put_object(Bucket=emulator.bucket, Key=key, Body=key.encode())
         assert s3.get_object(Bucket=emulator.bucket, Key=key)["Body"].read() == key.encode()
     listed = s3.list_objects_v2(Bucket=emulator.bucket, Prefix="c/")["Contents"]
-    assert sorted(each["Key"] for each in listed) == sorted(keys)
+    assert sorted(entry["Key"] for entry in listed) == sorted(keys)
     s3.put_object(Bucket=emulator.bucket, Key="own.xml", Body=b"<a>\x01</a>", ContentType="application/xml")
     assert s3.get_object(Bucket=emulator.bucket, Key="own.xml")["Body"].read() == b"<a>\x01</a>"
 
@@ -128,7 +128,7 @@ def test_s3_refuses_with_its_own_codes(emulator: Emulator) -> None:
     with pytest.raises(ClientError) as caught:
         s3.create_bucket(Bucket="a_b")
     assert caught.value.response["Error"]["Code"] == "InvalidBucketName"
-    assert [each["Name"] for each in s3.list_buckets()["Buckets"]] == [emulator.bucket]
+    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == [emulator.bucket]
 
 
 def test_a_container_may_have_the_bucket_in_the_host_name(emulator: Emulator) -> None:
@@ -144,7 +144,7 @@ def test_a_container_may_have_the_bucket_in_the_host_name(emulator: Emulator) ->
     assert root.tag.endswith("ListBucketResult")
 
 
-def test_nobody_else_may_read_the_state(emulator: Emulator) -> None:
+def test_no_other_user_may_read_the_state(emulator: Emulator) -> None:
     """Folders 0700 and files 0600, whatever the umask: what users sent, resources, files of containers."""
     s3, sagemaker = client(emulator, "s3"), client(emulator, "sagemaker")
     s3.put_object(Bucket=emulator.bucket, Key="large", Body=bytes(100_000))

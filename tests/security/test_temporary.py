@@ -50,7 +50,7 @@ def test_only_this_users_folders_of_ended_processes_are_removed(tmp_path: Path) 
     (places / f"{reused}_file").write_text("")
     (places / reused / "inner").symlink_to(victim)
     kept = {f"{own}x", f"{family}_{int(namespace) + 1}_{process}_1_x", f"{family}_{namespace}_x", "other"}
-    if os.geteuid() == 0:  # else nobody can make another user's
+    if os.geteuid() == 0:  # only root can create another user's
         (places / f"{reused}_theirs").mkdir()
         os.chown(places / f"{reused}_theirs", 65534, 65534)
         kept.add(f"{reused}_theirs")

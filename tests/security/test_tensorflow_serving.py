@@ -61,7 +61,7 @@ def test_a_version_that_is_no_number_of_64_bits_is_refused(version: str) -> None
 
 
 def test_an_answer_that_fails_is_an_error_and_not_a_closed_connection() -> None:
-    """And so is a path that is no address."""
+    """And so is a path that is not an address."""
 
     def answer(request: Request) -> Reply:
         if request.path == "/fails":

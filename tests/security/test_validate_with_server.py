@@ -150,7 +150,7 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 def test_nothing_of_the_repository_is_run(marks: set[str], attack: Callable[[Attacker], None]) -> None:
-    """Whatever lies in it, and whatever its configurations say."""
+    """Whatever lies in it, and its configurations name."""
     assert attack.__name__ not in marks
 
 

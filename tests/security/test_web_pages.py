@@ -1,4 +1,4 @@
-"""What a page in a browser on this machine can do: nothing, at any listener of ours.
+"""What a page in a browser on this machine can do: nothing, at any listener of tritonforge.
 
 Each test sends what a browser would send for a page's own script: a preflight, then the requests; and what it would
 send after DNS rebinding, when the page's own name leads to this machine.

@@ -125,7 +125,7 @@ def images(*files: bytes) -> np.ndarray[Any, Any]:
 
 
 def _packed(array: np.ndarray[Any, Any]) -> bytes:
-    return b"".join(struct.pack("<I", len(each)) + each for each in array.ravel())
+    return b"".join(struct.pack("<I", len(element)) + element for element in array.ravel())
 
 
 def _arrays(answer: Mapping[str, Any], body: bytes) -> dict[str, np.ndarray[Any, Any]]:

@@ -128,7 +128,7 @@ def make_savedmodels(repository: Path) -> None:
             with tf.control_dependencies(
                 [tf.debugging.assert_none_equal(text, REFUSED, message=f"{REFUSED} is not taken")]
             ):
-                return {f"out_{name}": tf.identity(each) for name, each in zip(TYPES, tensors, strict=True)}
+                return {f"out_{name}": tf.identity(tensor) for name, tensor in zip(TYPES, tensors, strict=True)}
 
         @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
         def default(self, x):
@@ -153,8 +153,11 @@ def onnx_model(inputs: dict, outputs: dict, nodes: list) -> bytes:
     from onnx import TensorProto, helper
 
     infos = [
-        [helper.make_tensor_value_info(name, getattr(TensorProto, kind), shape) for name, (kind, shape) in each.items()]
-        for each in (inputs, outputs)
+        [
+            helper.make_tensor_value_info(name, getattr(TensorProto, kind), shape)
+            for name, (kind, shape) in tensors.items()
+        ]
+        for tensors in (inputs, outputs)
     ]
     graph = helper.make_graph([helper.make_node(*node[:3], **dict(node[3:])) for node in nodes], "graph", *infos)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()

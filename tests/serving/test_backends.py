@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.server, pytest.mark.framework]
 
 def test_the_model_table_lists_every_version(zoo: Server) -> None:
     """All models of the zoo are ready, with both versions of the one that has two."""
-    found = {(each.name, each.version): each.state for each in zoo.models()}
+    found = {(row.name, row.version): row.state for row in zoo.models()}
     assert set(found.values()) == {"READY"}
     assert {("pictures", "1"), ("versions", "1"), ("versions", "3")} <= set(found)
     assert zoo.default_model == "pictures"
@@ -50,7 +50,7 @@ def test_json_answers_are_the_binary_ones(zoo: Server, ask: Asker) -> None:
 
 
 def test_a_pipeline_made_for_a_gpu_runs_on_the_cpu(zoo: Server, ask: Asker) -> None:
-    """The GPU pipeline and the CPU one give the same pixels, and the user was told once."""
+    """The GPU pipeline and the CPU one give the same pixels, and the user is warned once."""
     image = images(jpeg(1))
     gpu = ask.infer("pixels", {"IMAGE": image}).outputs["PIXELS"]
     cpu = next(iter(ask.infer("pixels_completed", {"IMAGE": image}).outputs.values()))
@@ -84,7 +84,7 @@ def test_concurrent_requests_of_different_lengths_run_as_batches(ask: Asker) -> 
         executions = after["execution_count"] - counts["execution_count"]
         assert requests == 53
         assert executions < 30, model
-        assert max(each["batch_size"] for each in after["batch_stats"]) > 1
+        assert max(row["batch_size"] for row in after["batch_stats"]) > 1
 
 
 def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_bad_image_is_answered_with_what_is_wrong_with_it(ask: Asker, kind: st
 def test_the_bad_sample_of_a_request_is_named(ask: Asker) -> None:
     """In a request of several images the error counts to the bad one."""
     answer = ask.infer("pictures", {"INPUT": images(jpeg(1), jpeg(2), b"no image", jpeg(3))})
-    assert "input 'IMAGE', sample 3 of 4 is no image" in answer.error
+    assert "input 'IMAGE', sample 3 of 4 is not an image" in answer.error
     hollow = ask.infer("pictures", {"INPUT": images(*[jpeg(1)] * 5, b"\xff\xd8\xff\xd9", jpeg(3))})
     assert "input 'IMAGE', sample 6 of 7: DALI cannot process it: " in hollow.error
 
@@ -228,7 +228,7 @@ def test_every_type_goes_in_and_comes_out(ask: Asker, model: str, types: list[st
 
 
 def test_onnx_text_has_to_be_utf8(ask: Asker) -> None:
-    """What ONNX Runtime's Python package cannot carry is said."""
+    """What ONNX Runtime's Python package cannot carry is refused."""
     answer = ask.infer("texts_onnx", {"in_STRING": np.array([[b"\xff", b""]], dtype=object)})
     assert answer.status == 400
     assert "input 'in_STRING' is not UTF-8 text" in answer.error
@@ -291,7 +291,7 @@ def test_what_a_configuration_leaves_out_is_read_from_the_file(
     assert "dynamic_batching" in config
     for key, expected in (("input", inputs), ("output", outputs)):
         # DALI makes up the names of its outputs.
-        found = {None if None in expected else each["name"]: (each["data_type"], each["dims"]) for each in config[key]}
+        found = {None if None in expected else row["name"]: (row["data_type"], row["dims"]) for row in config[key]}
         assert found == expected
 
 
@@ -327,7 +327,7 @@ def test_sequences_at_the_same_time_keep_apart(ask: Asker) -> None:
         answers = list(threads.map(one, range(8)))
     expected = [[100 + number * 10 * (step + 1) + sum(range(step + 1)) for step in range(6)] for number in range(8)]
     assert answers == expected
-    assert max(each["batch_size"] for each in ask.statistics("sums")["batch_stats"]) > 1
+    assert max(row["batch_size"] for row in ask.statistics("sums")["batch_stats"]) > 1
 
 
 def test_a_state_may_grow_and_be_an_output(ask: Asker) -> None:

@@ -48,8 +48,8 @@ def test_good_requests_of_one_batch_keep_their_answers(decoder: Engine) -> None:
     alone: list[Any] = [decoder.run([question(file)])[0] for file in files]
     asked = [question(files[0], files[1]), question(b"no image"), question(files[2]), question(b""), question(files[3])]
     answers: list[Any] = decoder.run(asked)
-    assert [isinstance(each, RequestError) for each in answers] == [False, True, False, True, False]
-    np.testing.assert_array_equal(answers[0]["PIXELS"], np.concatenate([each["PIXELS"] for each in alone[:2]]))
+    assert [isinstance(answer, RequestError) for answer in answers] == [False, True, False, True, False]
+    np.testing.assert_array_equal(answers[0]["PIXELS"], np.concatenate([answer["PIXELS"] for answer in alone[:2]]))
     np.testing.assert_array_equal(answers[2]["PIXELS"], alone[2]["PIXELS"])
     np.testing.assert_array_equal(answers[4]["PIXELS"], alone[3]["PIXELS"])
 
@@ -57,7 +57,7 @@ def test_good_requests_of_one_batch_keep_their_answers(decoder: Engine) -> None:
 def test_damage_that_does_not_show_is_found_by_halving(decoder: Engine) -> None:
     """Bytes that begin and end as a JPEG does: nothing looks wrong, and the bad request is found all the same."""
     answers: list[Any] = decoder.run([question(jpeg(seed)) for seed in range(5)] + [question(b"\xff\xd8\xff\xd9")])
-    assert [isinstance(each, RequestError) for each in answers] == [False] * 5 + [True]
+    assert [isinstance(answer, RequestError) for answer in answers] == [False] * 5 + [True]
     assert "input 'IMAGE': DALI cannot process it: " in str(answers[5])
     assert "#" not in str(answers[5])
 
@@ -82,6 +82,6 @@ def test_bytes_that_are_no_images_are_not_called_bad_images() -> None:
 
 
 def test_a_batch_that_is_too_large_is_an_error_and_no_crash(decoder: Engine) -> None:
-    """Seventeen samples for a pipeline of sixteen; the pipeline goes on."""
+    """Seventeen samples for a pipeline of sixteen; the pipeline continues."""
     assert isinstance(decoder.run([question(*[jpeg()] * 17)])[0], RequestError)
     assert not isinstance(decoder.run([question(jpeg())])[0], RequestError)

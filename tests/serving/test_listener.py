@@ -18,7 +18,7 @@ def listener(*, largest: int = 1000) -> Iterator[tuple[int, Listener]]:
     """A listener that says what it was asked."""
     opened = open_socket("127.0.0.1", 0)
     port = opened.getsockname()[1]
-    made = Listener(opened, said, largest=largest)
+    made = Listener(opened, describe, largest=largest)
     thread = threading.Thread(target=made.run)
     thread.start()
     try:
@@ -28,7 +28,7 @@ def listener(*, largest: int = 1000) -> Iterator[tuple[int, Listener]]:
         thread.join(10)
 
 
-def said(request: Request) -> Reply:
+def describe(request: Request) -> Reply:
     """Method, path, query, and the body."""
     head = f"{request.method} {request.path}?{request.query} {request.headers.get('x-mine', '')}\n"
     return Reply(200, head.encode() + request.body, content_type="text/plain")
@@ -97,7 +97,7 @@ def test_what_is_not_framed_is_refused(framing: bytes) -> None:
 
 
 def test_a_kept_connection_ends_with_the_answer_after_the_stop() -> None:
-    """Who keeps a connection open is told that it ends, and is still answered."""
+    """Who keeps a connection open gets "Connection: close" and an answer."""
     with listener() as (port, made):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request("GET", "/")

@@ -109,7 +109,7 @@ def test_a_server_that_only_this_process_asks_has_an_address_that_no_page_finds(
             assert not loopback.is_open(port, address=second)
 
 
-def test_held_ports_are_free_ones_that_nobody_else_gets() -> None:
+def test_held_ports_are_free_and_no_other_program_gets_them() -> None:
     """A port of 0 is chosen, None stays None, and a second holder is refused while a listener is not."""
     with loopback.hold_ports({"http": 0, "grpc": None}) as found:
         port = found["http"]

@@ -1,4 +1,4 @@
-"""Implicit states without a server: where a state starts, what is kept, and what is forgotten."""
+"""Implicit states without a server: where a state starts, what is kept, and what is removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def state(data_type: str = "TYPE_INT32", extents: tuple[str, ...] = ("2",), **in
 
 
 def test_a_state_lives_from_start_to_end() -> None:
-    """It is kept between requests, replaced at a start, forgotten at an end, and never kept for padding."""
+    """It is kept between requests, replaced at a start, removed at an end, and never kept for padding."""
     states = SequenceStates(configuration(Path("m"), state()), lambda: 0.0)
     padding = SequencePosition(0, False, False)
 
@@ -49,7 +49,7 @@ def test_a_state_lives_from_start_to_end() -> None:
     assert now(NEXT) == [[0, 0]]
 
 
-def test_a_sequence_that_never_ends_is_forgotten() -> None:
+def test_a_sequence_that_never_ends_is_removed() -> None:
     """Long after Triton gave up its place."""
     times = iter((0.0, 30.0, 100.0))
     states = SequenceStates(configuration(Path("m"), state()), lambda: next(times))

@@ -74,7 +74,7 @@ def family(pid: int) -> set[int]:
 
 def traces(pid: int) -> list[str]:
     """Shared memory of servers that a process started."""
-    return [each.name for each in SHARED_MEMORY.iterdir() if f"_{pid}_" in each.name]
+    return [region.name for region in SHARED_MEMORY.iterdir() if f"_{pid}_" in region.name]
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +87,11 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_server_serves_what_it_was_asked_for(echo: Path, tmp_path: Path) -> None:
     """Named models are loaded and no others; ports that are off stay off; a log that was asked for is kept."""
-    said: list[str] = []
+    steps: list[str] = []
     log = tmp_path / "server.log"
     with Server(
         echo, default_model="second", sagemaker_port=0, http_port=None, grpc_port=None, metrics_port=None, log=log,
-        on_progress=said.append,
+        on_progress=steps.append,
     ) as server:  # fmt: skip
         assert server.models() == (ModelStatus("second", "1", "READY", ""),)
         assert (server.http_url, server.grpc_url, server.metrics_url) == (None, None, None)
@@ -109,7 +109,7 @@ def test_a_server_serves_what_it_was_asked_for(echo: Path, tmp_path: Path) -> No
     assert server.returncode == 0
     assert not list(echo.rglob("__pycache__"))
     assert not any(alive(pid) for pid in pids)
-    assert "loading second version 1" in said
+    assert "loading second version 1" in steps
     assert "Started Sagemaker HTTPService" in log.read_text()
     assert "successfully unloaded 'second'" in server.log_tail()
 
@@ -200,7 +200,7 @@ def test_odd_paths_are_served(echo: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_model_name_with_a_blank_is_refused_at_once(echo: Path, tmp_path: Path) -> None:
-    """A model's own name cannot be told otherwise, so the sentence says to rename it."""
+    """The message advises to rename the model."""
     shutil.copytree(sorted(echo.iterdir())[0], tmp_path / "odd" / "two words")
     with pytest.raises(LaunchError, match="'two words' has characters that Triton's python backend passes to a shell"):
         Server(tmp_path / "odd", **FREE)
@@ -260,7 +260,7 @@ def test_models_that_fail_to_load_give_tritons_reasons(tmp_path: Path) -> None:
 
 
 def test_an_ensemble_that_does_not_fit_gives_tritons_reason(tmp_path: Path) -> None:
-    """The verdict on an ensemble stands in a line of its own in the log."""
+    """The verdict on an ensemble is in a line of its own in the log."""
     add(tmp_path, "echo")
     step = 'input_map { key: "x" value: "x" } output_map { key: "y" value: "y" }'
     config = f'platform: "ensemble" ensemble_scheduling {{ step {{ model_name: "echo" model_version: -1 {step} }} }}'
@@ -327,7 +327,7 @@ def test_a_model_whose_process_dies_ends_the_server(running: Server) -> None:
 
 
 def test_wait_returns_when_another_thread_stops_the_server(running: Server) -> None:
-    """A stop that was asked for is no error."""
+    """A requested stop is not an error."""
     threading.Timer(0.2, running.stop).start()
     assert running.wait() == 0
 
@@ -357,7 +357,7 @@ def test_a_killed_process_leaves_nothing_behind(echo: Path, victim: str) -> None
         finally:
             parent.kill()
             parent.wait()
-    if victim == "supervisor":  # nobody is left to clear up at once: the next server does
+    if victim == "supervisor":  # the next server cleans up
         with Server(echo, default_model="first", **FREE):
             pass
     assert until(lambda: not Path(folder).exists())
@@ -384,7 +384,7 @@ def test_an_installation_of_roots_serves_another_user(echo: Path) -> None:
 
 
 def test_a_multi_model_server_starts_empty_and_takes_models(tmp_path: Path) -> None:
-    """Nothing is loaded; the SageMaker front end loads what it is told to, in the environment that was given."""
+    """Nothing is loaded; the SageMaker front end loads the requested ones, in the environment that was given."""
     code = ECHO.replace("import triton", "import os\nassert os.environ['WHERE'] == 'here'\nimport triton")
     add(tmp_path / "archive", "echo", code=code)
     (tmp_path / "empty").mkdir()
@@ -399,7 +399,7 @@ def test_a_multi_model_server_starts_empty_and_takes_models(tmp_path: Path) -> N
 
 
 def test_a_start_can_be_called_off(tmp_path: Path) -> None:
-    """A model that takes its time to load does not hold up whoever no longer wants it."""
+    """A model that takes its time to load does not delay the cancellation."""
     add(tmp_path, "slow", code="import time\ntime.sleep(60)")
     cancelled = threading.Event()
     threading.Timer(0.5, cancelled.set).start()

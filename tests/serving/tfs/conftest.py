@@ -49,9 +49,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(1.0)
         if b"together" in body:
             together.wait(60)
-        told = {"path": self.path, "body": body.decode(), "pid": os.getpid(), "flags": flags, "texts": texts,
+        seen = {"path": self.path, "body": body.decode(), "pid": os.getpid(), "flags": flags, "texts": texts,
                 "address": self.server.socket.getsockname()[0]}
-        self.answer(200, json.dumps(told, indent=1).encode())
+        self.answer(200, json.dumps(seen, indent=1).encode())
 
 class Server(http.server.ThreadingHTTPServer):
     address_family = socket.AF_INET6
@@ -135,7 +135,7 @@ def start_once(tmp_path_factory: pytest.TempPathFactory, model_server: Path) -> 
         yield run
 
 
-def told(answer: Any) -> dict[str, Any]:
+def read_answer(answer: Any) -> dict[str, Any]:
     """A good answer's JSON."""
     assert answer.status == 200, answer
     found: dict[str, Any] = json.loads(answer.body)

@@ -47,7 +47,7 @@ class Several(tf.Module):
         ]
     )
     def all_of_them(self, word: Any, numbers: Any, flag: Any) -> Any:
-        """Outputs of each type that is told apart."""
+        """Outputs of each type."""
         return {
             "upper": tf.strings.upper(word),
             "raw_bytes": word,
@@ -70,7 +70,7 @@ class Several(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="seconds")])
     def slow(self, seconds: Any) -> Any:
-        """Computes for as long as it is told."""
+        """Computes for the given time."""
         until = tf.timestamp() + tf.cast(tf.reduce_max(seconds), tf.float64)
         _, now = tf.while_loop(
             lambda steps, now: now < until, lambda steps, now: (steps + 1, tf.timestamp()), (0, tf.timestamp())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.tfs.conftest import PASSING, Start, Write, told
+from tests.serving.tfs.conftest import PASSING, Start, Write, read_answer
 from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving.tfs.handlers import load_handler
 from tritonforge.serving.tfs.server import TfsServer
@@ -104,7 +104,7 @@ def without_code(start_once: Start) -> TfsServer:
 
 def test_a_handler_gets_the_fields_of_the_container(telling: TfsServer) -> None:
     """The Context has the container's fields in its order, defaults where the request says nothing, and the stream."""
-    found = told(telling.request("POST", "/invocations", b"abc"))
+    found = read_answer(telling.request("POST", "/invocations", b"abc"))
     assert found.pop("fields") == [
         "model_name", "model_version", "method", "rest_uri", "grpc_port", "channel", "custom_attributes",
         "request_content_type", "accept_header", "content_length", "timeout",
@@ -127,10 +127,10 @@ def test_a_handler_gets_the_fields_of_the_container(telling: TfsServer) -> None:
 
 
 def test_custom_attributes_choose_model_version_and_method(telling: TfsServer) -> None:
-    """``tfs-...`` attributes are told to the handler and make the address; others stay in the header."""
+    """``tfs-...`` attributes are in the handler's context and in the address; others stay in the header."""
     header = "tfs-model-name=other,c000=1,tfs-model-version=7,tfs-method=classify"
     headers = {"X-Amzn-SageMaker-Custom-Attributes": header, "Content-Type": "a/b", "Accept": "c/d"}
-    found = told(telling.invoke(b"", headers))
+    found = read_answer(telling.invoke(b"", headers))
     assert found["rest_uri"].endswith("/v1/models/other/versions/7:classify")
     assert (found["model_name"], found["model_version"], found["method"]) == ("other", "7", "classify")
     assert found["custom_attributes"] == header
@@ -152,7 +152,7 @@ def test_attributes_that_are_none_are_answered_with_400(telling: TfsServer, attr
     assert (answer.status, json.loads(answer.body)) == (400, {"error": sentence})
 
 
-def test_the_pair_of_handlers_stands_around_tensorflow_serving(pair: TfsServer) -> None:
+def test_the_pair_of_handlers_runs_before_and_after_tensorflow_serving(pair: TfsServer) -> None:
     """What input_handler gives is posted, what output_handler makes of the reply is answered."""
     answer = pair.invoke(b"abc")
     assert json.loads(answer.body) == [200, "<abc>"]
@@ -193,14 +193,14 @@ def test_a_http_error_of_falcon_keeps_its_status(handlers: TfsServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "said"),
+    ("case", "message"),
     [("none", "cannot unpack"), ("dictionary", "gave a dict"), ("three", "too many values")],
 )
-def test_what_is_no_answer_is_one_sentence(handlers: TfsServer, case: str, said: str) -> None:
+def test_an_invalid_answer_is_one_sentence(handlers: TfsServer, case: str, message: str) -> None:
     """A handler that gives no pair of body and content type is answered with 500 and why."""
     answer = handlers.invoke(b"", {"Content-Type": f"case/{case}"})
     assert answer.status == 500
-    assert said in json.loads(answer.body)["error"]
+    assert message in json.loads(answer.body)["error"]
 
 
 def test_the_stream_can_be_read_and_nothing_else(handlers: TfsServer) -> None:
@@ -214,7 +214,7 @@ def test_the_code_has_its_own_modules_first_and_its_own_process(handlers: TfsSer
     answer = handlers.invoke(b"", {"Content-Type": "case/modules"})
     beside, inside, pid, registered, path, default, greeting = json.loads(answer.body)
     assert (beside, inside, registered, default, greeting) == ("code", "lib", False, "toy", "hello")
-    names = [Path(each).name for each in path]  # Python 3.10 puts the working directory, an empty one, before them
+    names = [Path(entry).name for entry in path]  # Python 3.10 puts the working directory, an empty one, before them
     assert names.index("code") + 1 == names.index("lib")
     assert not list(handlers.folder.rglob("__pycache__"))  # the package is left as it is
     assert pid not in (handlers.pid, None)
@@ -253,7 +253,7 @@ WITHOUT_CODE: list[tuple[str, bytes, str]] = [
 def test_a_package_without_code_converts(without_code: TfsServer, content_type: str, body: bytes, sent: str) -> None:
     """JSON, JSON lines and CSV become a request of TensorFlow Serving's; the answer is one line where JSON is asked."""
     answer = without_code.invoke(body, {"Content-Type": content_type, "Accept": "application/json"})
-    assert told(answer)["body"] == sent
+    assert read_answer(answer)["body"] == sent
     assert b"\n" not in answer.body
     assert b"\n" in without_code.invoke(body, {"Content-Type": content_type, "Accept": "*/*"}).body
 
@@ -275,7 +275,7 @@ def test_a_package_without_code_refuses_other_types_and_passes_refusals_on(witho
 def test_code_without_handlers_posts_the_body_as_it_is(start: Start) -> None:
     """With requirements.txt or lib, but no inference.py, the Python service's own handler converts nothing."""
     server = start({"requirements.txt": "# nothing\n"})
-    assert told(server.invoke(b"1,2", {"Content-Type": "text/csv"}))["body"] == "1,2"
+    assert read_answer(server.invoke(b"1,2", {"Content-Type": "text/csv"}))["body"] == "1,2"
     answer = server.invoke(b"x", {"Content-Type": "image/jpeg"})
     assert (answer.status, json.loads(answer.body)) == (415, {"error": "Unsupported Media Type: image/jpeg"})
     assert server.invoke(b"fail", {"Content-Type": "text/csv"}).status == 400
@@ -324,7 +324,7 @@ def test_handlers_that_cannot_be_imported_stop_the_start(start: Start, code: str
         start({"inference.py": code})
 
 
-def test_a_machine_without_the_services_packages_is_told(
+def test_missing_packages_of_the_service_are_named(
     package: Write, model_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Python service consists of falcon and requests; a package without code needs neither."""

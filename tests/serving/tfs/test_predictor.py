@@ -1,4 +1,4 @@
-"""The predictor that stands in for TensorFlow Serving, over HTTP, with real SavedModels."""
+"""The predictor that replaces TensorFlow Serving, over HTTP, with real SavedModels."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_rows_and_columns_are_predicted(rest: Rest) -> None:
 
 
 def test_a_version_is_chosen_by_its_number(rest: Rest) -> None:
-    """Leading zeros of a folder are no part of it."""
+    """Leading zeros of a folder are ignored."""
     assert rest.post("factor/versions/2:predict", {"instances": [[1, 2]]}) == (200, {"predictions": [[2.0, 4.0]]})
     assert rest.post("factor/versions/10:predict", {"instances": [[1, 2]]}) == (200, {"predictions": [[10.0, 20.0]]})
     refused = {"error": "Servable not found for request: Specific(factor, 3)"}
@@ -163,9 +163,9 @@ def test_status_and_metadata(rest: Rest) -> None:
     sentence = "Could not find version 3 of model factor"
     assert rest.get("/v1/models/factor/versions/3") == (404, {"error": sentence})
     assert rest.get("/v1/models/none") == (404, {"error": "Could not find any versions of model none"})
-    status, told_ = rest.get("/v1/models/factor/metadata")
-    assert (status, told_["model_spec"]["version"]) == (200, "10")
-    default = told_["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    status, document = rest.get("/v1/models/factor/metadata")
+    assert (status, document["model_spec"]["version"]) == (200, "10")
+    default = document["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert default["inputs"]["x"]["dtype"] == "DT_FLOAT"
 
 
@@ -204,12 +204,12 @@ def test_what_is_no_classify_or_regress_request(rest: Rest, path: str, request_:
 def test_a_saved_model_of_tensorflow_1_is_served(rest: Rest, batching: Rest) -> None:
     """Its variable, its table and its signature, with and without batching."""
     expected = {"predictions": [{"name": "six", "total": 6.0}, {"name": "other", "total": 5.0}]}
-    for each in (rest, batching):
-        assert each.post("old:predict", {"instances": [1, 0]}) == (200, expected)
+    for server in (rest, batching):
+        assert server.post("old:predict", {"instances": [1, 0]}) == (200, expected)
 
 
 def sized(rest: Rest, count: int) -> tuple[int, Any]:
-    """A request of so many instances; each answer says how many were computed together."""
+    """Requests of several instances; each answer has how many were computed together."""
     instance = {"word": "x", "numbers": [1, 2], "flag": True}
     return rest.post("several:predict", {"instances": [instance] * count})
 
@@ -244,10 +244,10 @@ def test_each_request_of_a_batch_gets_its_own_rows(batching: Rest) -> None:
 
 
 def test_limits_of_batching_are_tensorflow_servings(batching: Rest) -> None:
-    """A request above the size of a batch is refused; so is one for which there is no room in the queue."""
+    """A request above the size of a batch is refused; so is one for which the queue is full."""
     status, answer = sized(batching, 5)
     assert (status, answer["error"]) == (400, "Task size 5 is larger than maximum input batch size 4")
-    # Two batches are computed and six wait, each for half a second: there is no room for most of the others.
+    # Two batches are computed and six wait, each for half a second: the queue is full for most of the others.
     slow: Mapping[str, Any] = {"signature_name": "slow", "instances": [0.5] * 4}
     ready = threading.Barrier(32, timeout=60)
 
@@ -269,8 +269,8 @@ def test_a_failing_request_fails_its_batch_and_no_other(batching: Rest) -> None:
     assert batching.post("several:predict", {**picky, "instances": [1.0]}) == (200, {"predictions": [0.0]})
 
 
-def test_a_damaged_saved_model_is_told_in_one_sentence(rest: Rest, models: Path, tmp_path: Path) -> None:
-    """The default model must load; another one that does not is told, and the rest is served."""
+def test_a_damaged_saved_model_is_reported_in_one_sentence(rest: Rest, models: Path, tmp_path: Path) -> None:
+    """The default model must load; another one that does not is reported, and the rest is served."""
     assert "NOTE: lost version 1 did not load: " in rest.server.log_tail(1000)
     assert rest.post("factor:predict", {"instances": [[1, 2]]})[0] == 200
     assert rest.post("lost:predict", {"instances": [[1, 2]]})[0] == 404

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.serving.tfs.conftest import PASSING, Start, Write, told
+from tests.serving.tfs.conftest import PASSING, Start, Write, read_answer
 from tritonforge.errors import ConnectError, LaunchError
 from tritonforge.serving.tfs import server as module
 from tritonforge.serving.tfs.package import build_batching_parameters, is_package
@@ -46,7 +46,7 @@ def plain(start_once: Start) -> TfsServer:
 
 def test_the_model_server_is_started_as_the_container_starts_it(plain: TfsServer) -> None:
     """Its flags, and the text that names the model's folder and versions."""
-    found = told(plain.invoke(b"[1]", {"Content-Type": "application/json"}))
+    found = read_answer(plain.invoke(b"[1]", {"Content-Type": "application/json"}))
     flags = found["flags"]
     assert sorted(flags) == [
         "max_num_load_retries",
@@ -68,7 +68,7 @@ def test_the_model_server_is_started_as_the_container_starts_it(plain: TfsServer
 def test_versions_at_the_top_are_of_the_model_named_model(package: Write, model_server: Path) -> None:
     """As AWS's own example packs it: ``1538687370/`` beside ``code/``."""
     with TfsServer(package({"inference.py": PASSING}, model="1538687370"), program=model_server) as server:
-        assert told(server.invoke(b"x"))["path"] == "/v1/models/model:predict"
+        assert read_answer(server.invoke(b"x"))["path"] == "/v1/models/model:predict"
         assert server.models == {"model": (1538687370,)}
 
 
@@ -98,7 +98,7 @@ def test_the_environment_sets_the_batching(environment: dict[str, str], expected
 def test_the_batching_reaches_the_model_server(start: Start) -> None:
     """Its flag and its file are those of the environment."""
     environment = {**BATCHING, "SAGEMAKER_BATCH": "true"}
-    found = told(start(environment=environment).invoke(b"[1]", {"Content-Type": "application/json"}))
+    found = read_answer(start(environment=environment).invoke(b"[1]", {"Content-Type": "application/json"}))
     assert found["flags"]["enable_batching"] == "true"
     expected = (16, 50000, os.cpu_count(), 100_000_000)
     text = "".join(f"{name} {{ value: {value} }}\n" for name, value in zip(NAMES, expected, strict=True))
@@ -112,7 +112,7 @@ def test_the_users_own_variables_are_not_the_containers(start: Start, monkeypatc
     monkeypatch.setenv("PYTHONSTARTUP", "/nowhere")
     monkeypatch.setenv("GREETING", "hello")
     code = "import json, os\ndef handler(data, context):\n    return json.dumps(dict(os.environ)), None\n"
-    found = told(start({"inference.py": code}, {"SAGEMAKER_BATCH": "true"}).invoke(b""))
+    found = read_answer(start({"inference.py": code}, {"SAGEMAKER_BATCH": "true"}).invoke(b""))
     assert "SAGEMAKER_TFS_ENABLE_BATCHING" not in found
     assert "PYTHONSTARTUP" not in found
     assert (found["TFS_DEFAULT_MODEL_NAME"], found["GREETING"], found["SAGEMAKER_BATCH"]) == ("toy", "hello", "true")
@@ -121,7 +121,7 @@ def test_the_users_own_variables_are_not_the_containers(start: Start, monkeypatc
 
 def test_everything_listens_on_loopback_only(plain: TfsServer) -> None:
     """Also the model server, which asks for every interface and has no flag for another."""
-    found = told(plain.invoke(b"[1]", {"Content-Type": "application/json"}))
+    found = read_answer(plain.invoke(b"[1]", {"Content-Type": "application/json"}))
     assert found["address"] == "::ffff:127.0.0.1"
 
 
@@ -178,7 +178,7 @@ def test_packages_that_are_none(tmp_path: Path, model_server: Path) -> None:
         TfsServer(tmp_path, program=model_server)
 
 
-def test_a_package_is_told_from_a_repository(package: Write, tmp_path: Path) -> None:
+def test_a_package_differs_from_a_repository(package: Write, tmp_path: Path) -> None:
     """By its files, links and all; a folder that holds itself ends somewhere."""
     folder = package({"inference.py": PASSING})
     (folder / "toy" / "2").symlink_to("1")
@@ -191,7 +191,7 @@ def test_a_package_is_told_from_a_repository(package: Write, tmp_path: Path) -> 
 
 
 def test_a_program_that_is_none_and_a_port_that_is_taken(plain: TfsServer, model_server: Path) -> None:
-    """What is to be done is said: the program's path, another port."""
+    """The message has the remedy: the program's path, another port."""
     port = int(plain.url.rpartition(":")[2])
     with pytest.raises(LaunchError, match=f"port {port} on 127.0.0.1 is in use"):
         TfsServer(plain.folder, program=model_server, port=port)
@@ -200,7 +200,7 @@ def test_a_program_that_is_none_and_a_port_that_is_taken(plain: TfsServer, model
 
 
 def test_a_model_server_that_ends_before_its_models_are_loaded(package: Write, tmp_path: Path) -> None:
-    """Its status is told, and what it said is in the log."""
+    """Its status is reported, and its output is in the log."""
     program = tmp_path / "tensorflow_model_server"
     program.write_text("#!/bin/sh\necho some last words\nexit 3\n")
     program.chmod(0o755)
@@ -287,7 +287,7 @@ def test_a_start_can_be_called_off(package: Write, tmp_path: Path) -> None:
 def test_a_model_server_that_dies_is_started_again(start: Start) -> None:
     """As the container does; what is asked meanwhile is answered with an error, and nothing hangs."""
     server = start({"inference.py": PASSING})
-    first = told(server.invoke(b"x"))["pid"]
+    first = read_answer(server.invoke(b"x"))["pid"]
     os.kill(first, signal.SIGKILL)
     deadline = time.monotonic() + 60
     statuses = []
@@ -336,7 +336,7 @@ def test_stopping_waits_for_answers_and_leaves_nothing_behind(start: Start, tmp_
     code = PASSING.replace("return data.read()", f"open({str(arrived)!r}, 'w').close(); return data.read()")
     server = start({"inference.py": "print('hello from the handlers')\n" + code}, log=tmp_path / "container.log")
     process = server._process
-    pids = {told(server.invoke(b"x"))["pid"], server.pid}
+    pids = {read_answer(server.invoke(b"x"))["pid"], server.pid}
     arrived.unlink()
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(server.invoke, b"slow")
@@ -378,7 +378,7 @@ def test_nothing_outlives_a_process_that_is_killed(package: Write, model_server:
 def test_nothing_outlives_a_supervisor_that_is_killed(start: Start) -> None:
     """The kernel ends the container with it, and the container's children with that."""
     server = start({"inference.py": "import os\nprint('worker', os.getpid())\n" + PASSING})
-    predictor = told(server.invoke(b"x"))["pid"]
+    predictor = read_answer(server.invoke(b"x"))["pid"]
     worker = int(next(line for line in server.log_tail(50).splitlines() if line.startswith("worker")).split()[1])
     container = server.pid
     supervisor = server._process._supervisor

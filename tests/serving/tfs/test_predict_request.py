@@ -152,8 +152,8 @@ def outcome(document: dict[str, Any] | bytes, kind: str, *, plain: bool) -> tupl
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_refused(body: bytes) -> None:
     """Nothing else is raised, whatever comes."""
-    found, said = outcome(body, "float", plain=False)
-    assert found or said
+    found, message = outcome(body, "float", plain=False)
+    assert found or message
 
 
 JSON = st.recursive(
@@ -170,9 +170,9 @@ JSON = st.recursive(
 def test_the_quick_way_agrees_with_the_thorough_one(document: dict[str, Any], kind: str) -> None:
     """For every document both give the same arrays, or both refuse."""
     body = json.dumps(document)
-    thorough, said = outcome(document, kind, plain=False)
-    quick, quick_said = outcome(document, kind, plain="true" not in body and "false" not in body)
-    assert quick_said == said
+    thorough, message = outcome(document, kind, plain=False)
+    quick, quick_message = outcome(document, kind, plain="true" not in body and "false" not in body)
+    assert quick_message == message
     assert quick.keys() == thorough.keys()
     for name, array in thorough.items():
         assert quick[name].dtype == array.dtype
@@ -203,14 +203,14 @@ def test_columns_are_laid_out_as_tensorflow_serving_does() -> None:
     assert predict_response.write_predictions({"y": np.int32([[1], [2]])}, "columnar").decode() == (
         '{\n    "outputs": [\n        [\n            1\n        ],\n        [\n            2\n        ]\n    ]\n}'
     )
-    told = predict_response.write_predictions(
+    text = predict_response.write_predictions(
         {"b": np.array(True), "a": np.zeros((0, 2), np.float32)}, "columnar"
     ).decode()
-    assert told == '{\n    "outputs": {\n        "a": [],\n        "b": true\n    }\n}'
+    assert text == '{\n    "outputs": {\n        "a": [],\n        "b": true\n    }\n}'
 
 
-def test_strings_and_bytes_are_told_apart_by_name() -> None:
-    """An output whose name ends in ``_bytes`` is base64; another one is text, with what JSON wants escaped."""
+def test_strings_and_bytes_differ_by_name() -> None:
+    """An output whose name ends in ``_bytes`` is base64; another one is text, escaped for JSON."""
     values = np.array([b'a"\\\n\x01\xc3\xa9'], object)
     assert json.loads(predict_response.write_predictions({"text": values}, "row")) == {"predictions": ['a"\\\n\x01é']}
     encoded = base64.b64encode(values[0]).decode()
@@ -252,8 +252,8 @@ def test_numbers_have_as_many_digits_as_they_need(value: Any, text: str) -> None
 )
 def test_every_array_comes_back_from_what_is_written(array: np.ndarray[Any, Any], form: Any) -> None:
     """Whatever the shape and the numbers: JSON gives the same array back, bit for bit."""
-    told = json.loads(predict_response.write_predictions({"y": array}, form))
-    found = told["predictions" if form == "row" else "outputs"]
+    text = json.loads(predict_response.write_predictions({"y": array}, form))
+    found = text["predictions" if form == "row" else "outputs"]
     np.testing.assert_array_equal(np.array(found, array.dtype).reshape(array.shape), array)
     assert not found or isinstance(found, list)
 
@@ -273,8 +273,8 @@ def test_what_json_cannot_carry_is_refused() -> None:
 
 def test_results_of_classify_and_regress_are_laid_out() -> None:
     """Pairs of label and score, and plain values."""
-    told = predict_response.write_classifications([[(b"cat", 0.75), (b"", 0.25)]])
-    assert told == b'{\n    "results": [[["cat", 0.75], ["", 0.25]]\n    ]\n}'
+    text = predict_response.write_classifications([[(b"cat", 0.75), (b"", 0.25)]])
+    assert text == b'{\n    "results": [[["cat", 0.75], ["", 0.25]]\n    ]\n}'
     assert predict_response.write_regressions(np.float32([[1], [2.5]])) == b'{\n    "results": [1.0, 2.5]\n}'
     assert predict_response.write_error('no "x"') == b'{\n    "error": "no \\"x\\""\n}'
     assert math.isnan(json.loads(predict_response.write_regressions(np.float32([np.nan])))["results"][0])

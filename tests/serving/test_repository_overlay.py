@@ -41,7 +41,7 @@ def ensemble(*steps: str) -> ModelConfig:
 def test_the_entry_is_given_or_follows(
     configs: dict[str, ModelConfig], default: str | None, chosen: str | None
 ) -> None:
-    """The named model, the only one, or the outermost ensemble; else there is none."""
+    """The named model, the only one, or the outermost ensemble; else None."""
     if chosen and " " in chosen:
         with pytest.raises(LaunchError, match=chosen):
             repository_overlay.choose_default_model(configs, default)
@@ -89,7 +89,7 @@ def test_the_view_moves_gpu_instances_to_the_cpu(tmp_path: Path) -> None:
     (folder.parent / "config.pbtxt").write_text(text)
     (tmp_path / "repository" / "cpu").mkdir()
     configs = repository_overlay.read_configs(tmp_path / "repository")
-    assert {name for name, each in configs.items() if repository_overlay.has_gpu_instances(each)} == {"gpu"}
+    assert {name for name, config in configs.items() if repository_overlay.has_gpu_instances(config)} == {"gpu"}
     texts = repository_overlay.list_rewritten_configs(tmp_path / "repository", configs, to_cpu=True)
     assert set(texts) == {"gpu"}
     made = repository_overlay.write_overlay(tmp_path / "repository", tmp_path / "view", texts)

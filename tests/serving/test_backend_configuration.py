@@ -11,7 +11,7 @@ from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import Signature, TensorSpec
 from tritonforge.serving.backends import config_check, configuration
 from tritonforge.serving.backends.configuration import Configuration, parse_config
-from tritonforge.serving.backends.dali import image_damage
+from tritonforge.serving.backends.dali import engine
 
 FP32, INT8 = "TYPE_FP32", "TYPE_INT8"
 
@@ -35,8 +35,8 @@ FP32, INT8 = "TYPE_FP32", "TYPE_INT8"
     ],
 )
 def test_damage_is_described(content: bytes, found: str | None) -> None:
-    """By the bytes alone; padding is no damage."""
-    assert image_damage.describe_damage(content) == found
+    """By the bytes alone; padding is not damage."""
+    assert engine.describe_damage(content) == found
 
 
 def test_a_reason_of_dalis_is_one_line() -> None:
@@ -46,19 +46,16 @@ def test_a_reason_of_dalis_is_one_line() -> None:
         'pipeline definition with the following traceback:\n\n  File "/secret/x.py", line 1, in <module>\n\n'
         "encountered:\n\n{}\nCurrent pipeline object is no longer valid."
     )
-    assert (
-        image_damage.clean_message(message.format("nvImageCodec failure: '#4'"))
-        == "the image's format is not supported"
-    )
-    assert image_damage.clean_message(message.format("Failed to decode sample #2 : ")) == "Failed to decode the sample"
+    assert engine.clean_message(message.format("nvImageCodec failure: '#4'")) == "the image's format is not supported"
+    assert engine.clean_message(message.format("Failed to decode sample #2 : ")) == "Failed to decode the sample"
     reason = '[/opt/dali/x.cc:12] Assert on "a" failed: too big\nStacktrace (3 entries):\n[frame 0]: /usr/lib.so'
-    assert image_damage.clean_message(reason) == 'Assert on "a" failed: too big'
-    assert image_damage.clean_message("") == "DALI gave no reason"
+    assert engine.clean_message(reason) == 'Assert on "a" failed: too big'
+    assert engine.clean_message("") == "DALI gave no reason"
 
 
 def make_configuration(inputs: list[Any], outputs: list[Any], *, batch: int = 4, **rest: Any) -> Configuration:
     """A configuration named m; tensors are (name, type, dims)."""
-    tensors = [[{"name": n, "data_type": t, "dims": d} for n, t, d in each] for each in (inputs, outputs)]
+    tensors = [[{"name": n, "data_type": t, "dims": d} for n, t, d in listed] for listed in (inputs, outputs)]
     given = {"name": "m", "max_batch_size": batch, "input": tensors[0], "output": tensors[1], **rest}
     return parse_config(given, Path("m", "1"))
 
@@ -153,8 +150,8 @@ class FakeConfig:
 
     def __init__(self, max_batch_size: int, **tensors: list[Any]) -> None:
         self.parts: dict[str, Any] = {"name": "m", "max_batch_size": max_batch_size, "input": [], "output": []}
-        for kind, each in tensors.items():
-            self.parts[kind] = [{"name": n, "data_type": t, "dims": d} for n, t, d in each]
+        for kind, listed in tensors.items():
+            self.parts[kind] = [{"name": n, "data_type": t, "dims": d} for n, t, d in listed]
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration."""

@@ -65,12 +65,17 @@ def test_what_is_wrong_beside_it_is_refused(tmp_path: Path) -> None:
     found = check_on_server(repository(tmp_path, models))
     assert found.loads is False
     assert set(found.undecided) == {"dali"}
-    said = "\n".join(found.messages)
-    assert "in ensemble wrong, ensemble tensor y: inconsistent data type" in said
-    assert "unable to find 'libtritonrepoagent_../x.so' for repo agent '../x', searched: /opt/tritonserver/repo" in said
-    assert "unable to find backend library 'lost.so' for model 'lost', searched: '<repo>/lost/1' '<repo>/lost'" in said
-    assert "'<backends>/dali'" in said
-    assert "/tmp" not in said
+    messages = "\n".join(found.messages)
+    assert "in ensemble wrong, ensemble tensor y: inconsistent data type" in messages
+    assert (
+        "unable to find 'libtritonrepoagent_../x.so' for repo agent '../x', searched: /opt/tritonserver/repo"
+        in messages
+    )
+    assert (
+        "unable to find backend library 'lost.so' for model 'lost', searched: '<repo>/lost/1' '<repo>/lost'" in messages
+    )
+    assert "'<backends>/dali'" in messages
+    assert "/tmp" not in messages
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_what_is_wrong_beside_it_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_configuration_is_disarmed(tmp_path: Path, text: str, left: str | None, noted: str) -> None:
-    """What would be run, loaded, read or filled is taken out, and said where it may matter."""
+    """What would be run, loaded, read or filled is removed, and reported where it may matter."""
     text = text.replace("%s", str(tmp_path))
     config = parse_config(text.encode())
     expected = parse_config((text if left is None else left).encode())

@@ -17,7 +17,7 @@ TEXT = np.array([b'{"', b"\\", b"}]", "é".encode(), b"\xff"], dtype=object)
 
 
 @pytest.mark.parametrize("binary", [True, False, ["x"], ["text"]])
-def test_a_body_tells_its_own_header(binary: bool | list[str]) -> None:
+def test_a_body_has_its_own_header_length(binary: bool | list[str]) -> None:
     """Requests and responses, of binary and JSON tensors and of both, with every mark of JSON in their strings."""
     tensors = {"x": X, "text": TEXT[:4]}
     for payload in (
