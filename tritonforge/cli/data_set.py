@@ -128,7 +128,7 @@ class DataSet:
                 yield chunk
                 done += len(chunk)
                 if progress is not None and done - reported >= _MOVE:
-                    progress.moved(done, self.size)
+                    progress.show_bytes(done, self.size)
                     reported = done
         except StoreError as error:
             raise LocatedError(str(error)) from error

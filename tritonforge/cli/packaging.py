@@ -173,7 +173,7 @@ def _render_findings(repository: Path, judgement: packages.PackageReport, output
 def _write(repository: Path, destination: Path, *, dereference: bool) -> dict[str, Any]:
     with steps() as progress:
         progress.begin(f"packing {repository}")
-        done = packages.write_package(repository, destination, dereference=dereference, on_progress=progress.moved)
+        done = packages.write_package(repository, destination, dereference=dereference, on_progress=progress.show_bytes)
     return {
         "package": str(destination),
         "digest": done.digest,
@@ -193,7 +193,7 @@ def _upload(repository: Path, uri: str, aws: AwsOptions, *, prune: bool, derefer
     with Session(**aws.session_arguments) as session, steps() as progress:
         store = Store(session)
         progress.begin(f"reading {repository}")
-        content = packages.read_contents(repository, dereference=dereference, on_progress=progress.moved)
+        content = packages.read_contents(repository, dereference=dereference, on_progress=progress.show_bytes)
         digests = {path: f"sha256:{sha256}" for path, sha256 in content.hashes.items()}
         stale = store.compare_tree(files, prefix, digests=digests).stale
         if stale and not prune:
@@ -207,7 +207,7 @@ def _upload(repository: Path, uri: str, aws: AwsOptions, *, prune: bool, derefer
         def on_progress(size: int) -> None:
             nonlocal done
             done += size
-            progress.moved(done, total)
+            progress.show_bytes(done, total)
 
         uploaded = store.upload_tree(files, prefix, digests=digests, prune=prune, on_progress=on_progress)
     return {

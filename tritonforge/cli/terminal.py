@@ -88,7 +88,7 @@ class Steps:
         if self._status is not None:
             self._status.update(f"{shown(self._what)} ... [dim]{shown(text)}[/dim]")
 
-    def moved(self, done: int, total: int | None) -> None:
+    def show_bytes(self, done: int, total: int | None) -> None:
         """Show the bytes moved so far, as a bar if their total is known."""
         if not total:
             self.detail(human_bytes(done))
@@ -96,7 +96,7 @@ class Steps:
         filled = int(24 * done / total)
         self.detail(f"{'━' * filled}{'╌' * (24 - filled)} {human_bytes(done)} of {human_bytes(total)}")
 
-    def say(self, sentence: str) -> None:
+    def note(self, sentence: str) -> None:
         """Print a note."""
         note(sentence)
 
@@ -105,9 +105,9 @@ class Steps:
         if event.kind == "step":
             self.begin(event.message)
         elif event.kind == "note":
-            self.say(event.message)
+            self.note(event.message)
         else:
-            self.moved(event.done, event.total)
+            self.show_bytes(event.done, event.total)
 
     def end(self) -> None:
         """End the step."""

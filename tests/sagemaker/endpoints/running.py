@@ -123,11 +123,11 @@ class Told:
         """Where it is at."""
         self.details.append(text)
 
-    def moved(self, done: int, total: int | None) -> None:
+    def show_bytes(self, done: int, total: int | None) -> None:
         """Bytes moved."""
         self.bytes.append((done, total))
 
-    def say(self, sentence: str) -> None:
+    def note(self, sentence: str) -> None:
         """A sentence."""
         self.said.append(sentence)
 

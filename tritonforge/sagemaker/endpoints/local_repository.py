@@ -138,9 +138,9 @@ def build_definition(definitions: Definitions, progress: Progress) -> Path:
         if event.kind == "step":
             progress.begin(event.message)
         elif event.kind == "note":
-            progress.say(event.message)
+            progress.note(event.message)
         else:
-            progress.moved(event.done, event.total)
+            progress.show_bytes(event.done, event.total)
 
     destination = Path("build") / definitions.folder.name
     build_definitions(definitions, destination, on_progress=show)

@@ -210,7 +210,7 @@ def wait_for_config(session: Session, name: str, config: str, progress: Progress
     if endpoint.status == "InService" and endpoint.config == config:
         return
     for line in read_last_lines(session, name, since=began):
-        progress.say(line)
+        progress.note(line)
     reason = endpoint.failure_reason.rstrip(". ") or "AWS gives no reason"
     if endpoint.status == "InService":
         raise DeploymentError(
@@ -293,7 +293,7 @@ def upload_repository(
     else:
         with temporary.open_directory("upload") as folder:
             progress.detail("compressing")
-            package = write_package(repository.folder, Path(folder) / "model.tar.gz", on_progress=progress.moved)
+            package = write_package(repository.folder, Path(folder) / "model.tar.gz", on_progress=progress.show_bytes)
             if package.digest != digest:
                 raise DeploymentError(
                     f"{repository.folder}: it has changed since the plan was made ({digest} is now {package.digest}); "
@@ -314,6 +314,6 @@ def count_bytes(progress: Progress, total: int) -> Callable[[int], None]:
     def add(size: int) -> None:
         nonlocal done
         done += size
-        progress.moved(done, total)
+        progress.show_bytes(done, total)
 
     return add

@@ -142,10 +142,10 @@ class Progress(Protocol):
     def detail(self, text: str) -> None:
         """Show the state of the step."""
 
-    def moved(self, done: int, total: int | None) -> None:
+    def show_bytes(self, done: int, total: int | None) -> None:
         """Show the bytes moved so far, of a total if that is known."""
 
-    def say(self, sentence: str) -> None:
+    def note(self, sentence: str) -> None:
         """Show a sentence that must not be missed."""
 
 
@@ -158,10 +158,10 @@ class SilentProgress:
     def detail(self, text: str) -> None:
         """Do nothing."""
 
-    def moved(self, done: int, total: int | None) -> None:
+    def show_bytes(self, done: int, total: int | None) -> None:
         """Do nothing."""
 
-    def say(self, sentence: str) -> None:
+    def note(self, sentence: str) -> None:
         """Do nothing."""
 
 
