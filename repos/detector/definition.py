@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from graphs import MOST, OVERLAP, THRESHOLD, decoded, detector, image_bytes_detector
+from graphs import MOST, OVERLAP, THRESHOLD, decode_images, detector, image_bytes_detector
 from locations import count
 
 from tritonforge import (
@@ -54,7 +54,7 @@ def declare_models(
         output=[Output("pixels", TYPE_FP32, [side, side, 3])],
         dynamic_batching=DynamicBatching(),
         parameters={"num_threads": 2},
-        pipeline=partial(decoded, side=side),
+        pipeline=partial(decode_images, side=side),
     )
     network = TensorFlow(
         "detector",

@@ -127,7 +127,10 @@ def run_training_job(
     is_executable = train.is_file() and bool(train.stat().st_mode & 0o111)
     if not (job.algorithm and job.algorithm.container_entrypoint) and not is_executable:
         raise DefinitionError(f"{program} has no executable named train, which a program folder has (chmod +x train)")
-    settings = _RunSettings(
+    return _JobRun(
+        job=job,
+        store=store,
+        work=work,
         program=program.resolve(),
         pack=pack,
         on_line=on_line,
@@ -140,14 +143,16 @@ def run_training_job(
         network=network,
         stop_seconds=stop_seconds,
         limits=limits,
-    )
-    return _JobRun(job, store, work, settings).run()
+    ).run()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RunSettings:
-    """The arguments of `run_training_job`."""
+@dataclass(kw_only=True)
+class _JobRun:
+    """One run of a job: the arguments of `run_training_job`, and its state."""
 
+    job: TrainingJob
+    store: ObjectStore
+    work: Path
     program: Path
     pack: Pack
     on_line: Callable[[str], None] | None
@@ -161,23 +166,16 @@ class _RunSettings:
     stop_seconds: float
     limits: Limits
 
-
-class _JobRun:
-    """One run of a job, and its state."""
-
-    def __init__(self, job: TrainingJob, store: ObjectStore, work: Path, settings: _RunSettings) -> None:
-        self._job = job
-        self._store = store
-        self._settings = settings
-        self._folders = JobFolders(work, job)
+    def __post_init__(self) -> None:
+        self._folders = JobFolders(self.work, self.job)
         self._ended = threading.Event()  # for all threads that serve the program
         self._callbacks = threading.RLock()
         self._errors: list[str] = []  # sentences about the data
         self._last_line = ""  # the last line of the log that is not blank
-        self._metrics = MetricReader((job.algorithm and job.algorithm.metric_definitions) or ())
-        config = job.checkpoint_config
+        self._metrics = MetricReader((self.job.algorithm and self.job.algorithm.metric_definitions) or ())
+        config, folders = self.job.checkpoint_config, self._folders
         self._checkpoints = (
-            CheckpointSync(self._folders.checkpoints, config.uri, store, self._folders.scratch) if config else None
+            CheckpointSync(folders.checkpoints, config.uri, self.store, folders.scratch) if config else None
         )
         self._exit_code: int | None = None
         self._seconds = 0.0
@@ -187,20 +185,20 @@ class _JobRun:
         self._enter("Starting")
         try:
             try:
-                self._store.check(self._job.output.uri)
+                self.store.check(self.job.output.uri)
                 self._folders.create()
                 self._enter("Downloading")
                 channels.prepare(
-                    self._job,
+                    self.job,
                     self._folders,
-                    self._store,
-                    stop=self._settings.stop,
+                    self.store,
+                    stop=self.stop,
                     ended=self._ended,
                     on_error=self._errors.append,
                 )
                 if self._checkpoints is not None:
-                    self._checkpoints.restore(self._settings.stop)
-                if self._settings.stop.is_set():
+                    self._checkpoints.restore(self.stop)
+                if self.stop.is_set():
                     raise JobStoppedError
             except JobStoppedError:
                 return self._build_outcome("Stopped", reason="stop")
@@ -218,7 +216,7 @@ class _JobRun:
         if self._checkpoints is not None:
             self._checkpoints.finish()
             notes += (self._checkpoints.problem,) if self._checkpoints.problem else ()
-        if self._settings.kill.is_set():
+        if self.kill.is_set():
             return self._build_outcome("Stopped", reason="stop", notes=notes)
         if self._errors:
             return self._fail(f"ClientError: {self._errors[0]}", notes=notes)
@@ -226,7 +224,7 @@ class _JobRun:
             return self._fail(self._folders.read_failure() or self._describe_exit(), notes=notes)
         self._enter("Uploading")
         try:
-            artifact, output = upload_outputs(self._job, self._folders, self._store, self._settings.pack)
+            artifact, output = upload_outputs(self.job, self._folders, self.store, self.pack)
         except TritonForgeError as error:
             return self._fail(f"ClientError: the model cannot be uploaded: {error}", notes=notes)
         except OSError as error:
@@ -238,25 +236,24 @@ class _JobRun:
 
     def _train(self, channels: PreparedChannels) -> StopReason:
         """Run the program to its end; return why it was stopped, "" if it ended by itself."""
-        settings = self._settings
         began = time.monotonic()
         with start_container(
-            build_command(self._job),
-            binds=[*self._folders.list_binds(settings.program), *channels.binds],
-            environment=build_environment(self._job, settings.arn),
-            network=settings.network and not self._job.enable_network_isolation,
+            build_command(self.job),
+            binds=[*self._folders.list_binds(self.program), *channels.binds],
+            environment=build_environment(self.job, self.arn),
+            network=self.network and not self.job.enable_network_isolation,
             hostname=HOST,
-            limit=settings.limits,
+            limit=self.limits,
             log=self._read_line,
         ) as process:
-            if settings.on_limit is not None:
+            if self.on_limit is not None:
                 for sentence in process.limited:
-                    settings.on_limit(sentence)
+                    self.on_limit(sentence)
             for writer in channels.writers:
                 writer.start()
             if self._checkpoints is not None:
                 self._checkpoints.start()
-            reason = self._watch(process, began + self._job.max_runtime)
+            reason = self._watch(process, began + self.job.max_runtime)
             self._exit_code = process.wait()
         self._seconds = time.monotonic() - began
         return reason
@@ -267,7 +264,7 @@ class _JobRun:
                 process.wait(_PERIOD)
                 return ""
             reason: StopReason = ""
-            if self._settings.stop.is_set():
+            if self.stop.is_set():
                 reason = "stop"
             elif time.monotonic() > deadline:
                 reason = "MaxRuntimeExceeded"
@@ -277,9 +274,9 @@ class _JobRun:
                 return reason
 
     def _terminate(self, process: Process) -> None:
-        ending = threading.Thread(target=process.terminate, args=(self._settings.stop_seconds,), daemon=True)
+        ending = threading.Thread(target=process.terminate, args=(self.stop_seconds,), daemon=True)
         ending.start()
-        while not self._settings.kill.is_set():
+        while not self.kill.is_set():
             with contextlib.suppress(TimeoutError):
                 process.wait(_PERIOD)
                 break
@@ -291,16 +288,16 @@ class _JobRun:
         now = time.time()
         with self._callbacks:
             self._last_line = line.strip() or self._last_line
-            if self._settings.on_line is not None:
-                self._settings.on_line(line)
+            if self.on_line is not None:
+                self.on_line(line)
             for metric in self._metrics.read(line, now):
-                if self._settings.on_metric is not None:
-                    self._settings.on_metric(metric)
+                if self.on_metric is not None:
+                    self.on_metric(metric)
 
     def _enter(self, phase: Phase) -> None:
         with self._callbacks:
-            if self._settings.on_phase is not None:
-                self._settings.on_phase(phase)
+            if self.on_phase is not None:
+                self.on_phase(phase)
 
     def _describe_exit(self) -> str:
         """Describe the end of a program that failed without a failure file."""

@@ -1,14 +1,15 @@
-"""The shape of a CreateTrainingJob request: one table per structure that reads and writes its members. No I/O.
+"""The shape of a CreateTrainingJob request: structures of the API are read to dataclasses and written again. No I/O.
 
-A table maps the API's names of members to fields. None is a member that the request leaves out; members without an
-entry are kept in the field ``carried``, so that what AWS adds to a structure later is passed on unchanged.
+A member has the name of its field in CamelCase, unless its structure names it otherwise. None is a member that the
+request leaves out; members without a field are kept in the field ``carried``, so that what AWS adds to a structure
+later is passed on unchanged.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final, Generic, TypeVar
 
 from tritonforge.errors import RequestError
@@ -29,7 +30,7 @@ from tritonforge.training.job.training_job import (
     TrainingJob,
 )
 
-__all__ = ["OPERATION", "Structure", "read_list"]
+__all__ = ["OPERATION", "Structure", "join_path", "read_list", "read_request", "write_request"]
 
 #: The operation that errors name.
 OPERATION: Final = "CreateTrainingJob"
@@ -39,36 +40,43 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class Structure(Generic[_Value]):
-    """A structure of the API as a class.
+    """A structure of the API as a dataclass, which has a field ``carried``.
 
     Attributes:
-        kind: the class, which has a field ``carried``.
-        members: the API's names with those of the fields.
-        required: the names of required members.
-        structures: the members that are structures.
-        lists: the members that are lists of structures.
+        kind: the class; fields without a default are required members.
+        names: the API's names of fields, where they differ from the field's name in CamelCase.
+        required: fields with a default that the API requires.
+        structures: the fields that are structures.
+        lists: the fields that are lists of structures.
     """
 
     kind: type[_Value]
-    members: Mapping[str, str]
+    names: Mapping[str, str] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     structures: Mapping[str, Structure[Any]] = field(default_factory=dict)
     lists: Mapping[str, Structure[Any]] = field(default_factory=dict)
+
+    def members(self) -> dict[str, str]:
+        """Return the fields with the API's names of their members."""
+        declared = (member.name for member in fields(self.kind) if member.name != "carried")  # type: ignore[arg-type]
+        return {name: self.names.get(name) or "".join(map(str.capitalize, name.split("_"))) for name in declared}
 
     def read(self, given: object, where: str = "") -> _Value:
         """Read a structure at a path of the request; raise RequestError if it has another shape."""
         if not isinstance(given, Mapping):
             raise RequestError(f"{OPERATION}: {where or 'the request'} must be a structure, found {given!r:.60}")
         left = dict(given)
-        fields: dict[str, Any] = {}
-        for name in self.required:
-            if left.get(name) is None:
-                raise RequestError(f"{OPERATION}: {join_path(where, name)} is missing")
-        for name, target in self.members.items():
-            value = left.pop(name, None)
+        members = self.members()
+        for member in fields(self.kind):  # type: ignore[arg-type]  # a dataclass, which mypy cannot express
+            has_default = member.default is not MISSING or member.default_factory is not MISSING
+            if (not has_default or member.name in self.required) and left.get(members[member.name]) is None:
+                raise RequestError(f"{OPERATION}: {join_path(where, members[member.name])} is missing")
+        values: dict[str, Any] = {}
+        for name, member_name in members.items():
+            value = left.pop(member_name, None)
             if value is None:
                 continue
-            here = join_path(where, name)
+            here = join_path(where, member_name)
             if name in self.structures:
                 value = self.structures[name].read(value, here)
             elif name in self.lists:
@@ -77,15 +85,15 @@ class Structure(Generic[_Value]):
                 value = tuple(value)
             elif isinstance(value, Mapping):
                 value = dict(value)
-            fields[target] = value
-        fields["carried"] = copy.deepcopy(left)
-        return self.kind(**fields)
+            values[name] = value
+        values["carried"] = copy.deepcopy(left)
+        return self.kind(**values)
 
     def write(self, value: _Value) -> dict[str, Any]:
-        """Write the members of a value in the order of the table, then those in ``carried``."""
+        """Write the members of a value in the order of its fields, then those in ``carried``."""
         written: dict[str, Any] = {}
-        for name, source in self.members.items():
-            member = getattr(value, source)
+        for name, member_name in self.members().items():
+            member = getattr(value, name)
             if member is None:
                 continue
             if name in self.structures:
@@ -96,7 +104,7 @@ class Structure(Generic[_Value]):
                 member = list(member)
             elif isinstance(member, Mapping):
                 member = dict(member)
-            written[name] = member
+            written[member_name] = member
         carried: Mapping[str, Any] = getattr(value, "carried")  # noqa: B009 - mypy cannot check fields of a type variable
         return written | copy.deepcopy(dict(carried))
 
@@ -115,143 +123,57 @@ def join_path(where: str, name: str) -> str:
 
 _S3_DATA: Final = Structure(
     S3Data,
-    {
-        "S3DataType": "data_type",
-        "S3Uri": "uri",
-        "S3DataDistributionType": "distribution",
-        "AttributeNames": "attribute_names",
-        "InstanceGroupNames": "instance_group_names",
-    },
-    required=("S3DataType", "S3Uri"),
+    {"data_type": "S3DataType", "uri": "S3Uri", "distribution": "S3DataDistributionType"},
+    required=("data_type",),
 )
 
-
-CHANNEL: Final = Structure(
+_CHANNEL: Final = Structure(
     Channel,
-    {
-        "ChannelName": "name",
-        "DataSource": "source",
-        "ContentType": "content_type",
-        "CompressionType": "compression_type",
-        "RecordWrapperType": "record_wrapper_type",
-        "InputMode": "input_mode",
-        "ShuffleConfig": "shuffle",
-    },
-    required=("ChannelName", "DataSource"),
+    {"name": "ChannelName", "source": "DataSource", "shuffle": "ShuffleConfig"},
     structures={
-        "DataSource": Structure(Source, {"S3DataSource": "s3"}, structures={"S3DataSource": _S3_DATA}),
-        "ShuffleConfig": Structure(ShuffleConfig, {"Seed": "seed"}, required=("Seed",)),
+        "source": Structure(Source, {"s3": "S3DataSource"}, structures={"s3": _S3_DATA}),
+        "shuffle": Structure(ShuffleConfig),
     },
 )
-
-#: Members that the API requires, and a job on this machine leaves empty.
-_NAMES: Final = ("TrainingJobName", "RoleArn")
-
-
-_METRIC: Final = Structure(MetricDefinition, {"Name": "name", "Regex": "regex"}, required=("Name", "Regex"))
-
-
-_TAG: Final = Structure(Tag, {"Key": "key", "Value": "value"}, required=("Key", "Value"))
-
-
-_GROUP: Final = Structure(
-    InstanceGroup,
-    {
-        "InstanceType": "instance_type",
-        "InstanceCount": "instance_count",
-        "InstanceGroupName": "instance_group_name",
-    },
-    required=("InstanceType", "InstanceCount", "InstanceGroupName"),
-)
-
 
 _ALGORITHM: Final = Structure(
     AlgorithmSpecification,
-    {
-        "TrainingImage": "training_image",
-        "AlgorithmName": "algorithm_name",
-        "TrainingInputMode": "training_input_mode",
-        "MetricDefinitions": "metric_definitions",
-        "EnableSageMakerMetricsTimeSeries": "enable_sagemaker_metrics_time_series",
-        "ContainerEntrypoint": "container_entrypoint",
-        "ContainerArguments": "container_arguments",
-    },
-    required=("TrainingInputMode",),
-    lists={"MetricDefinitions": _METRIC},
+    {"enable_sagemaker_metrics_time_series": "EnableSageMakerMetricsTimeSeries"},
+    lists={"metric_definitions": Structure(MetricDefinition)},
 )
-
-
-_RESOURCES: Final = Structure(
-    Resources,
-    {
-        "InstanceType": "instance_type",
-        "InstanceCount": "instance_count",
-        "VolumeSizeInGB": "volume_size_in_gb",
-        "VolumeKmsKeyId": "volume_kms_key_id",
-        "KeepAlivePeriodInSeconds": "keep_alive_period_in_seconds",
-        "InstanceGroups": "instance_groups",
-    },
-    lists={"InstanceGroups": _GROUP},
-)
-
-
-_STOPPING: Final = Structure(
-    StoppingCondition,
-    {
-        "MaxRuntimeInSeconds": "max_runtime_in_seconds",
-        "MaxWaitTimeInSeconds": "max_wait_time_in_seconds",
-        "MaxPendingTimeInSeconds": "max_pending_time_in_seconds",
-    },
-)
-
 
 _JOB: Final = Structure(
     TrainingJob,
     {
-        "TrainingJobName": "name",
-        "HyperParameters": "hyperparameters",
-        "AlgorithmSpecification": "algorithm",
-        "RoleArn": "role_arn",
-        "InputDataConfig": "channels",
-        "OutputDataConfig": "output",
-        "ResourceConfig": "resources",
-        "StoppingCondition": "stopping_condition",
-        "CheckpointConfig": "checkpoint_config",
-        "EnableManagedSpotTraining": "enable_managed_spot_training",
-        "EnableNetworkIsolation": "enable_network_isolation",
-        "Environment": "environment",
-        "Tags": "tags",
-        "RetryStrategy": "retry_strategy",
+        "name": "TrainingJobName",
+        "algorithm": "AlgorithmSpecification",
+        "hyperparameters": "HyperParameters",
+        "channels": "InputDataConfig",
+        "output": "OutputDataConfig",
+        "resources": "ResourceConfig",
     },
-    required=("OutputDataConfig",),
     structures={
-        "AlgorithmSpecification": _ALGORITHM,
-        "OutputDataConfig": Structure(
-            Output,
-            {"S3OutputPath": "uri", "CompressionType": "compression_type", "KmsKeyId": "kms_key_id"},
-            required=("S3OutputPath",),
+        "algorithm": _ALGORITHM,
+        "output": Structure(Output, {"uri": "S3OutputPath"}),
+        "resources": Structure(
+            Resources, {"volume_size_in_gb": "VolumeSizeInGB"}, lists={"instance_groups": Structure(InstanceGroup)}
         ),
-        "ResourceConfig": _RESOURCES,
-        "StoppingCondition": _STOPPING,
-        "CheckpointConfig": Structure(
-            CheckpointConfig, {"S3Uri": "uri", "LocalPath": "local_path"}, required=("S3Uri",)
-        ),
-        "RetryStrategy": Structure(
-            RetryStrategy, {"MaximumRetryAttempts": "maximum_retry_attempts"}, required=("MaximumRetryAttempts",)
-        ),
+        "stopping_condition": Structure(StoppingCondition),
+        "checkpoint_config": Structure(CheckpointConfig, {"uri": "S3Uri"}),
+        "retry_strategy": Structure(RetryStrategy),
     },
-    lists={
-        "InputDataConfig": CHANNEL,
-        "Tags": _TAG,
-    },
+    lists={"channels": _CHANNEL, "tags": Structure(Tag)},
 )
+
+#: Members that the API requires, and a job on this machine leaves empty.
+_EMPTY_MEMBERS: Final = ("TrainingJobName", "RoleArn")
 
 
 def read_request(request: Mapping[str, Any]) -> TrainingJob:
-    """Read a CreateTrainingJob request. Raises RequestError where a member is missing or has another shape."""
+    """Read a CreateTrainingJob request. Raises RequestError if a member is missing or has another shape."""
     return _JOB.read(request)
 
 
 def write_request(job: TrainingJob) -> dict[str, Any]:
     """Build the CreateTrainingJob request of a job; a name or a role that the job does not have is left out."""
-    return {name: value for name, value in _JOB.write(job).items() if value != "" or name not in _NAMES}
+    return {name: value for name, value in _JOB.write(job).items() if value != "" or name not in _EMPTY_MEMBERS}
