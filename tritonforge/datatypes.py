@@ -14,30 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = [
-    "BY_CONFIG",
-    "BY_WIRE",
-    "DATATYPES",
-    "TYPE_BF16",
-    "TYPE_BOOL",
-    "TYPE_FP16",
-    "TYPE_FP32",
-    "TYPE_FP64",
-    "TYPE_INT8",
-    "TYPE_INT16",
-    "TYPE_INT32",
-    "TYPE_INT64",
-    "TYPE_STRING",
-    "TYPE_UINT8",
-    "TYPE_UINT16",
-    "TYPE_UINT32",
-    "TYPE_UINT64",
-    "Datatype",
-    "Kind",
-    "describe_unknown",
-    "find_config_name",
-    "from_numpy",
-]
+__all__ = ["BY_CONFIG", "BY_WIRE", "DATATYPES", "TYPE_BF16", "TYPE_BOOL", "TYPE_FP16", "TYPE_FP32", "TYPE_FP64",
+           "TYPE_INT8", "TYPE_INT16", "TYPE_INT32", "TYPE_INT64", "TYPE_STRING", "TYPE_UINT8", "TYPE_UINT16",
+           "TYPE_UINT32", "TYPE_UINT64", "Datatype", "Kind", "describe_unknown", "find_config_name",
+           "from_numpy"]  # fmt: skip
 
 TYPE_BOOL: Final = "TYPE_BOOL"
 TYPE_UINT8: Final = "TYPE_UINT8"
@@ -133,7 +113,7 @@ _OTHER_NAMES: Final = {
 
 
 def find_config_name(text: str) -> str | None:
-    """Return the config name that another name of an element type means, None if there is none.
+    """Return the config name that another name of an element type means; None for other texts.
 
     >>> find_config_name("float32"), find_config_name("TYPE_INT8"), find_config_name("complex")
     ('TYPE_FP32', 'TYPE_INT8', None)

@@ -6,23 +6,23 @@ TritonForgeError
 ├─ ValidationError    validation found errors; .findings
 ├─ ArtifactError      a model file is missing, damaged, or not what the definition says
 ├─ MissingExtraError  an optional package is not installed; the message is the command that installs it
-├─ EncodeError        you passed what the protocol cannot carry                           (also ValueError)
+├─ EncodeError        the caller passed what the protocol cannot carry                    (also ValueError)
 │  └─ UnnamedModelError  a request names no model, and the server has several; .models (inference.client)
 ├─ DecodeError        the peer sent what the protocol forbids
 │  ├─ RecordError     a stream of records is damaged; .offset              (records)
-│  └─ ManifestError   a manifest is not what it must be; .line .attribute
+│  └─ ManifestError   a manifest is invalid; .line .attribute
 ├─ ConnectError       the peer gave no answer: refused, timed out, or cut off
 ├─ ServerError        Triton or SageMaker answered with an error; .status .message
 │  ├─ DecoupledError  the model has any number of responses, the call one  (inference.client)
-│  ├─ ModelError      SageMaker tells of the container's error; .log      (inference.client)
-│  └─ RelayError      SageMaker's own error in front of it; .code .advice (inference.client)
-├─ PackageError       a model archive is unsafe, damaged, or not what the image wants
+│  ├─ ModelError      SageMaker reports the container's error; .log         (inference.client)
+│  └─ RelayError      SageMaker's own error in front of it; .code .advice   (inference.client)
+├─ PackageError       a model archive is unsafe, damaged, or not laid out for the image
 ├─ RequestError       a request breaks AWS's own service model, found before any call     (also ValueError)
 ├─ LaunchError        the local tritonserver did not start, or ended by itself
-├─ SandboxError     this machine refuses a container's namespaces, or its port       (training.sandbox)
-│  └─ BindError       what the container is to be given is not there, or has no place in it
-├─ InputError         a training job was given what cannot be trained on: settings, channels, data (training.algorithm)
-│  └─ HyperparameterError  hyperparameters are unknown, missing or wrong; .problems    (training.algorithm)
+├─ SandboxError       this machine refuses a container's namespaces, or its port        (training.sandbox)
+│  └─ BindError       a path for the container does not exist, or has no place in it
+├─ InputError         invalid settings, channels or data of a training job             (training.algorithm)
+│  └─ HyperparameterError  hyperparameters are unknown, missing or invalid; .problems  (training.algorithm)
 ├─ StoppedError       SIGTERM came while a training program waited          (training.algorithm)
 ├─ RefusalError       an inference container refuses a request; .status     (training.algorithm)
 └─ DeploymentError    a step on SageMaker failed: where, what, what to do
@@ -39,28 +39,10 @@ import shlex
 from collections.abc import Sequence
 from typing import ClassVar
 
-__all__ = [
-    "ArtifactError",
-    "ConnectError",
-    "DecodeError",
-    "DefinitionError",
-    "DeploymentError",
-    "EncodeError",
-    "HyperparameterError",
-    "InputError",
-    "LaunchError",
-    "ManifestError",
-    "MissingExtraError",
-    "PackageError",
-    "PbtxtError",
-    "RefusalError",
-    "RequestError",
-    "ServerError",
-    "StoppedError",
-    "TritonForgeError",
-    "ValidationError",
-    "install_command",
-]
+__all__ = ["ArtifactError", "ConnectError", "DecodeError", "DefinitionError", "DeploymentError", "EncodeError",
+           "HyperparameterError", "InputError", "LaunchError", "ManifestError", "MissingExtraError", "PackageError",
+           "PbtxtError", "RefusalError", "RequestError", "ServerError", "StoppedError", "TritonForgeError",
+           "ValidationError", "install_command"]  # fmt: skip
 
 
 class TritonForgeError(Exception):
@@ -187,7 +169,7 @@ class ServerError(TritonForgeError):
 
 
 class PackageError(TritonForgeError):
-    """A model archive is unsafe to unpack, damaged, or not laid out as the image wants it."""
+    """A model archive is unsafe to unpack, damaged, or not laid out as the image requires."""
 
     exit_code = 2
 

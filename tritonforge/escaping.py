@@ -12,15 +12,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = [
-    "escape_github_data",
-    "escape_github_property",
-    "escape_line",
-    "escape_log_line",
-    "escape_text",
-    "escape_uri",
-    "escape_xml",
-]
+__all__ = ["escape_github_data", "escape_github_property", "escape_line", "escape_log_line", "escape_text",
+           "escape_uri", "escape_xml"]  # fmt: skip
 
 #: Characters that control a terminal or change how text reads: C0 except tab and newline, DEL and C1; the separators
 #: that some programs break lines at; the marks that change the direction of text (Unicode Standard Annex 9) or show

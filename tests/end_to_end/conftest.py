@@ -41,7 +41,7 @@ import numpy as np
 
 from tests.support.photographs import photographs_and_crops
 from tritonforge import tf_memory
-from tritonforge.model_files.dali_pipeline import on_cpu
+from tritonforge.model_files.dali_pipeline import move_to_cpu
 
 tf_memory.without_keras()
 import nvidia.dali as dali
@@ -50,7 +50,7 @@ import tensorflow as tf
 digits, target = map(Path, sys.argv[1:])
 images = photographs_and_crops()
 pipeline = dali.Pipeline.deserialize(
-    serialized_pipeline=on_cpu((digits / "decode/1/model.dali").read_bytes()),
+    serialized_pipeline=move_to_cpu((digits / "decode/1/model.dali").read_bytes()),
     batch_size=len(images),
     num_threads=2,
     device_id=None,

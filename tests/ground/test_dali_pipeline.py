@@ -137,7 +137,7 @@ def test_builds_in_two_folders_are_byte_equal(tmp_path: Path) -> None:
         (home / "preprocess.py").write_text(SOURCE)
         program = (
             "import sys, preprocess; from tritonforge.model_files import dali_pipeline;"
-            "sys.stdout.buffer.write(dali_pipeline.stripped(preprocess.pipeline('mixed').serialize()))"
+            "sys.stdout.buffer.write(dali_pipeline.strip_source(preprocess.pipeline('mixed').serialize()))"
         )
         environment = {
             **os.environ,

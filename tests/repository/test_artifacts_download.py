@@ -109,12 +109,12 @@ def kept(cache: Path) -> list[str]:
 
 
 def test_a_download_is_kept_and_fetched_once(plain: http.server.HTTPServer, cache: Path) -> None:
-    """The second use comes from the cache; the first tells the address and the size."""
-    said: list[str] = []
-    path = download.fetch(URL, SHA256, on_progress=collect_notes(said), opener=opener(plain))
+    """The second use comes from the cache; the first reports the address and the size."""
+    notes: list[str] = []
+    path = download.fetch(URL, SHA256, on_progress=collect_notes(notes), opener=opener(plain))
     assert path.read_bytes() == CONTENT
-    assert download.fetch(URL, SHA256, on_progress=collect_notes(said), opener=opener(plain)) == path
-    assert said == [f"downloading {URL} (1.3 MB)"]
+    assert download.fetch(URL, SHA256, on_progress=collect_notes(notes), opener=opener(plain)) == path
+    assert notes == [f"downloading {URL} (1.3 MB)"]
     assert plain.requests == ["/weights.bin"]  # type: ignore[attr-defined]  # set in serving()
     assert kept(cache) == [SHA256]
 
@@ -155,7 +155,7 @@ def test_a_file_damaged_in_the_cache_is_fetched_again(plain: http.server.HTTPSer
     assert download.fetch(URL, SHA256, opener=opener(plain)).read_bytes() == CONTENT
 
 
-def test_no_network_is_told_with_the_address() -> None:
+def test_no_network_is_reported_with_the_address() -> None:
     """A refused connection is an UnreachableError at once, without retries."""
     with socket.socket() as taken:  # bound, never listening: a connection is refused
         taken.bind(("127.0.0.1", 0))
@@ -204,7 +204,7 @@ def test_https_is_fetched_through_redirects(tls: http.server.HTTPServer) -> None
         ("/to/" * 9 + "/weights.bin", "more than 5 redirects"),
     ],
 )
-def test_what_https_does_not_give_is_told(tls: http.server.HTTPServer, path: str, reason: str) -> None:
+def test_what_https_does_not_give_is_reported(tls: http.server.HTTPServer, path: str, reason: str) -> None:
     """An error status, a redirect away from https://, and a chain of redirects give their reason."""
     with pytest.raises(UnreachableError, match=reason):
         download.fetch(address(tls, path), SHA256)
@@ -253,7 +253,7 @@ def test_a_member_of_an_archive_is_taken_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("member", ["other.pb", "frozen"])
-def test_a_missing_member_is_told_with_those_there_are(tmp_path: Path, member: str) -> None:
+def test_a_missing_member_is_reported_with_those_there_are(tmp_path: Path, member: str) -> None:
     """The names that the archive has are in the message."""
     archive = tar(tmp_path / "a.tgz", {"frozen.pb": b"graph"})
     with pytest.raises(ArtifactError, match=f"no member '{member}'; it has frozen.pb"):
@@ -268,8 +268,8 @@ def test_a_member_that_leaves_its_folder_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "escaped").exists()
 
 
-def test_what_is_no_archive_is_told(tmp_path: Path) -> None:
-    """Bytes that are no tar archive, and a compressed one that is cut, give one sentence."""
+def test_what_is_no_archive_is_reported(tmp_path: Path) -> None:
+    """Bytes that are not a tar archive, and a compressed one that is cut, give one sentence."""
     (tmp_path / "junk").write_bytes(b"junk" * 300)
     with pytest.raises(ArtifactError, match="cannot read it as a tar archive"):
         download.extract_member(tmp_path / "junk", "m", tmp_path / "out")

@@ -220,7 +220,7 @@ def test_values_that_a_function_carries_count(base: Path, one: Callable[[], Any]
 
 @pytest.mark.parametrize("path", ["model.onnx", "saved"])
 def test_a_file_counts_by_size_time_and_place(base: Path, path: str) -> None:
-    """Files are not read: their size, time stamp and inode tell."""
+    """Files are not read: their size, time stamp and inode are compared."""
     model = Onnx("net", artifact=File(path=path))
     before = fingerprint_artifact(model, base=base)
     assert fingerprint_artifact(model, base=base) == before

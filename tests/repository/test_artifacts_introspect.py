@@ -63,7 +63,7 @@ def test_another_signature_can_be_chosen(saved: Path) -> None:
     assert found.inputs == (TensorSpec("any", "TYPE_FP16", None),)
 
 
-def test_what_a_saved_model_has_not_is_told(saved: Path) -> None:
+def test_what_a_saved_model_has_not_is_reported(saved: Path) -> None:
     """A missing signature or tag comes with those there are."""
     with pytest.raises(ArtifactError, match=r"no signature 'x'; it has .*other, serving_default$"):
         introspect(saved, "tensorflow_savedmodel", signature="x")
@@ -134,13 +134,13 @@ def test_a_dali_pipeline_has_the_batch_before_its_dimensions(tmp_path: Path) -> 
     path.write_bytes(pipe.serialize())
     found = introspect(path, "dali")
     assert found.inputs == (TensorSpec("IN", "TYPE_UINT8", (-1, -1)),)
-    assert [(each.data_type, each.shape) for each in found.outputs] == [("TYPE_FP32", (-1, -1))]
+    assert [(tensor.data_type, tensor.shape) for tensor in found.outputs] == [("TYPE_FP32", (-1, -1))]
     assert found.positional_outputs
 
 
 @pytest.mark.parametrize("kind", ["tensorflow_savedmodel", "tensorflow_graphdef", "onnxruntime_onnx", "dali"])
 @pytest.mark.parametrize("content", [b"", b"\xff\xff\xff", b"this is a text file, not a model\n" * 9])
-def test_what_is_not_of_its_kind_is_told_with_its_path(kind: str, content: bytes, tmp_path: Path) -> None:
+def test_what_is_not_of_its_kind_is_reported_with_its_path(kind: str, content: bytes, tmp_path: Path) -> None:
     """Empty, damaged and foreign files give one sentence that begins with the path."""
     path = tmp_path / "model"
     file = path
@@ -153,9 +153,9 @@ def test_what_is_not_of_its_kind_is_told_with_its_path(kind: str, content: bytes
     assert str(caught.value).startswith(f"{file}: this is not a")
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     """The system's own word is in the sentence."""
-    with pytest.raises(ArtifactError, match=r"none\.onnx: cannot be read: No such file or directory"):
+    with pytest.raises(ArtifactError, match=r"none\.onnx: cannot read: No such file or directory"):
         introspect(tmp_path / "none.onnx", "onnxruntime_onnx")
     with pytest.raises(ArtifactError, match="not from 'pytorch_libtorch'"):
         introspect(tmp_path / "model.pt", "pytorch_libtorch")

@@ -221,10 +221,10 @@ def made_twice(
     definitions: tuple[Path, Path],
     name: str,
     tmp_path: Path,
-    said: list[str] | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Path, Signature]:
     """A model made from both folders, by forks of two processes, into two folders: equal. Gives the second one."""
-    on_progress = silent if said is None else collect_notes(said)
+    on_progress = silent if notes is None else collect_notes(notes)
     trees, signatures = [], []
     for process, definition, folder in zip(processes, definitions, ("first", "second/one/below"), strict=True):
         destination = tmp_path / folder / "1"
@@ -241,14 +241,14 @@ def made_twice(
 def test_a_graphdef_is_the_same_twice_and_has_the_stated_names(
     processes: tuple[FrameworkProcess, FrameworkProcess], definitions: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """Input and output nodes are called as stated; two builds are byte-equal; random weights are told."""
+    """Input and output nodes are called as stated; two builds are byte-equal; random weights are reported."""
     import tensorflow as tf
 
-    said: list[str] = []
-    folder, signature = made_twice(processes, definitions, "frozen", tmp_path, said)
+    notes: list[str] = []
+    folder, signature = made_twice(processes, definitions, "frozen", tmp_path, notes)
     assert signature.inputs == (TensorSpec("image", "TYPE_FP32", (-1, 8, 8, 3)),)
     assert signature.outputs == (TensorSpec("a/b/Softmax", "TYPE_FP32", (-1, 5)),)
-    assert said == ["frozen: seeded random weights, never trained: its labels mean nothing"] * 2
+    assert notes == ["frozen: seeded random weights, never trained: its labels mean nothing"] * 2
     data = (folder / "model.graphdef").read_bytes()
     assert str(tmp_path).encode() not in data
     graph = tf.compat.v1.GraphDef.FromString(data)
@@ -333,11 +333,11 @@ def test_an_onnx_model_from_a_function(definitions: tuple[Path, Path], tmp_path:
 
 
 @pytest.mark.framework
-def test_offline_the_other_function_is_used_and_told(definitions: tuple[Path, Path], tmp_path: Path) -> None:
+def test_offline_the_other_function_is_used_and_reported(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """No network: the model, the address, the reason, and that its labels mean nothing."""
-    said: list[str] = []
-    build_in_child(definitions[0], "offline", tmp_path / "1", collect_notes(said))
-    (sentence,) = said
+    notes: list[str] = []
+    build_in_child(definitions[0], "offline", tmp_path / "1", collect_notes(notes))
+    (sentence,) = notes
     assert sentence == (
         "offline: https://127.0.0.1:9/m.onnx: no network: Connection refused; seeded random weights of the same "
         "architecture are used instead, so its labels mean nothing"
@@ -345,7 +345,7 @@ def test_offline_the_other_function_is_used_and_told(definitions: tuple[Path, Pa
     assert (tmp_path / "1" / "model.onnx").is_file()
 
 
-def test_a_function_that_fails_is_told_in_one_line(definitions: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_function_that_fails_is_reported_in_one_line(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """The model, the function, file and line, and the first line of what it raised."""
     with pytest.raises(ArtifactError) as caught:
         build_in_child(definitions[0], "failing", tmp_path / "1")
@@ -390,7 +390,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_model_that_is_not_there_is_told(definitions: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_reported(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """The child's error comes to the parent as it is."""
     arguments = {"definition": str(definitions[0]), "model": "none", "version": 1, "destination": str(tmp_path / "1")}
     with pytest.raises(ArtifactError, match="it has no model 'none'"):
@@ -561,7 +561,7 @@ def test_the_builder_returns_json_and_completes_from_it(definitions: tuple[Path,
         ),
     ],
 )
-def test_a_pipeline_function_that_is_wrong_is_told(
+def test_a_pipeline_function_that_is_wrong_is_reported(
     function: Any, fields: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     """Each mistake is one sentence that begins with the model."""
@@ -571,7 +571,7 @@ def test_a_pipeline_function_that_is_wrong_is_told(
 
 
 @pytest.mark.framework
-def test_a_pipeline_that_the_cpu_cannot_run_is_told_when_it_is_made(tmp_path: Path) -> None:
+def test_a_pipeline_that_the_cpu_cannot_run_is_reported_when_it_is_made(tmp_path: Path) -> None:
     """An operator without a CPU version is found at build when the device is "cpu"."""
 
     def flow(frames: Any) -> Any:

@@ -40,10 +40,10 @@ def preprocessed(path: Path, encoded: Sequence[bytes]) -> Any:
     from nvidia.dali.pipeline import Pipeline
 
     data = path.read_bytes()
-    (name,) = [each.name for each in dali_pipeline.read_signature(data).inputs]
+    (name,) = [tensor.name for tensor in dali_pipeline.read_signature(data).inputs]
     pipe = Pipeline.deserialize(dali_pipeline.move_to_cpu(data), batch_size=len(encoded), num_threads=2)
     pipe.build()
-    pipe.feed_input(name, [np.frombuffer(each, np.uint8) for each in encoded])
+    pipe.feed_input(name, [np.frombuffer(image, np.uint8) for image in encoded])
     return pipe.run()[0].as_array()
 
 
@@ -78,7 +78,7 @@ def test_digits_are_recognised_and_every_step_before_the_network_counts(digits: 
 # of `repos/digits` above that colours matter, and the test below what the preprocessing gives.
 @pytest.mark.long
 def test_inception_answers_differ_from_image_to_image(inception: Path) -> None:
-    """The offline graph has the official names, says that it is random, and tells images and colours apart."""
+    """The offline graph has the official names, reports that it is random, and distinguishes images and colours."""
     (sentence,) = [line for line in told(inception).splitlines() if line.startswith("note: ")]
     assert sentence.startswith("note: inception_graphdef: https://storage.googleapis.com/")
     assert sentence.endswith(

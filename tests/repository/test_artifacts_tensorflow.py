@@ -57,7 +57,7 @@ def test_outputs_come_by_order_where_they_have_no_names(tf: Any, tmp_path: Path)
     assert run(tf, path, {"x": tf.ones([2, 3])}, "a").max() == 2.0
 
 
-def test_an_inner_node_that_has_the_name_makes_room(tf: Any, tmp_path: Path) -> None:
+def test_an_inner_node_that_has_the_name_is_renamed(tf: Any, tmp_path: Path) -> None:
     """The output gets its stated name also where the function used that name for something else."""
     path = tmp_path / "model.graphdef"
     write_graphdef(lambda x: tf.add(x, 1.0, name="scores/out") * 10.0, graphdef("scores/out"), path)
@@ -73,14 +73,14 @@ def test_an_input_that_is_an_output_too_has_both_names(tf: Any, tmp_path: Path) 
     )
 
 
-def test_what_a_keras_model_knows_need_not_be_stated(tf: Any, tmp_path: Path) -> None:
+def test_what_a_keras_model_has_need_not_be_stated(tf: Any, tmp_path: Path) -> None:
     """Names, types and shapes of inputs are its own; a list goes into a model of several inputs."""
     left, right = tf.keras.Input((2,), name="left"), tf.keras.Input((2,), name="right", dtype="int32")
     out = tf.keras.layers.Add(name="total")([left, tf.keras.ops.cast(right, "float32")])
     write_saved_model(tf.keras.Model([left, right], out), TensorFlow("net", max_batch_size=2), tmp_path / "saved")
     found = introspect(tmp_path / "saved", "tensorflow_savedmodel")
     assert found.inputs == (TensorSpec("left", "TYPE_FP32", (-1, 2)), TensorSpec("right", "TYPE_INT32", (-1, 2)))
-    assert [(each.data_type, each.shape) for each in found.outputs] == [("TYPE_FP32", (-1, 2))]
+    assert [(tensor.data_type, tensor.shape) for tensor in found.outputs] == [("TYPE_FP32", (-1, 2))]
 
 
 def test_without_batching_dims_are_the_whole_shape(tf: Any, tmp_path: Path) -> None:
@@ -106,7 +106,9 @@ def test_without_batching_dims_are_the_whole_shape(tf: Any, tmp_path: Path) -> N
         (lambda x: x, graphdef("b", input=[Input("x", "TYPE_FP32")]), "net: input 'x' needs data_type and dims"),
     ],
 )
-def test_what_does_not_fit_the_definition_is_told(built: Any, model: TensorFlow, message: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_the_definition_is_reported(
+    built: Any, model: TensorFlow, message: str, tmp_path: Path
+) -> None:
     """Each mistake is one sentence with the model's name."""
     with pytest.raises(ArtifactError, match=message):
         write_graphdef(built, model, tmp_path / "model.graphdef")
@@ -120,7 +122,7 @@ def test_a_saved_model_holds_one_graph_of_the_function_and_no_gradients(tf: Any,
     weight = tf.Variable(2.0)
     write_saved_model(lambda x: {"y": tf.nn.silu(x * weight)}, model, tmp_path / "saved")
     (graph,) = saved_model_pb2.SavedModel.FromString((tmp_path / "saved/saved_model.pb").read_bytes()).meta_graphs
-    names = [each.signature.name for each in graph.graph_def.library.function]
+    names = [function.signature.name for function in graph.graph_def.library.function]
     assert len([name for name in names if name.startswith("__inference_serve_")]) == 1, names
     assert not [name for name in names if "grad" in name]
     answer = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](x=tf.ones([1, 3]))["y"]

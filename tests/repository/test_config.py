@@ -78,11 +78,11 @@ def fill(draw: st.DrawFn, message: Any, *names: str) -> None:
     for field in [descriptor.fields_by_name[name] for name in names]:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             key, value = field.message_type.fields_by_name["key"], field.message_type.fields_by_name["value"]
-            for each in draw(st.sets(scalars(key), max_size=2)):
+            for entry in draw(st.sets(scalars(key), max_size=2)):
                 if value.message_type is not None:
-                    fill(draw, getattr(message, field.name)[each])
+                    fill(draw, getattr(message, field.name)[entry])
                 else:
-                    getattr(message, field.name)[each] = draw(scalars(value))
+                    getattr(message, field.name)[entry] = draw(scalars(value))
         elif field.message_type is not None and field.is_repeated:
             for _ in range(draw(st.integers(0, 2))):
                 fill(draw, getattr(message, field.name).add())
@@ -352,7 +352,7 @@ def test_sequence_batching_reaches_its_fields() -> None:
     ],
 )
 def test_each_kind_names_its_platform_and_backend(model: Any, text: str) -> None:
-    """The kinds differ in what the server is told to load them with."""
+    """The kinds differ in the backend that loads them."""
     expect(model, text)
 
 

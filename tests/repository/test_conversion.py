@@ -84,13 +84,13 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_version_of_every_tensorflow_model_is_an_onnx_file_now(zoo: Path, conversion: Conversion) -> None:
-    """`model.onnx` stands in the place of each GraphDef and SavedModel; all else lies where it lay."""
+    """`model.onnx` replaces each GraphDef and SavedModel; all other files stay."""
     gone = {"named/1/net.pb", "named/3/net.pb", "texts/1/model.graphdef"}
     kept = {path for path in files(zoo) if path not in gone and "model.savedmodel" not in path}
-    new = {f"{each}/model.onnx" for each in ("named/1", "named/3", "saved/1", "texts/1", "unconfigured/1")}
+    new = {f"{version}/model.onnx" for version in ("named/1", "named/3", "saved/1", "texts/1", "unconfigured/1")}
     assert files(conversion.repository).keys() == kept | new
-    assert [f"{each.model}/{each.version}" for each in conversion.models] == sorted(each[:-11] for each in new)
-    assert set(conversion.rebuilt) == {each[:-11] for each in new}
+    assert [f"{model.model}/{model.version}" for model in conversion.models] == sorted(path[:-11] for path in new)
+    assert set(conversion.rebuilt) == {path[:-11] for path in new}
 
 
 def test_ensembles_and_other_models_stay_as_they_were_byte_by_byte(zoo: Path, conversion: Conversion) -> None:
@@ -105,8 +105,8 @@ def test_ensembles_and_other_models_stay_as_they_were_byte_by_byte(zoo: Path, co
 
 def test_the_repository_loads_on_the_image_without_tensorflow(zoo: Path, conversion: Conversion) -> None:
     """26.05 refuses the original for its four TensorFlow models, and finds nothing in the converted one."""
-    assert [each.code for each in validate(zoo, image="26.05") if each.refused_by].count("E601") == 4
-    assert not [each for each in validate(conversion.repository, image="26.05") if each.refused_by]
+    assert [finding.code for finding in validate(zoo, image="26.05") if finding.refused_by].count("E601") == 4
+    assert not [finding for finding in validate(conversion.repository, image="26.05") if finding.refused_by]
 
 
 def test_names_types_and_shapes_are_those_of_the_configuration(conversion: Conversion) -> None:
@@ -122,7 +122,7 @@ def test_names_types_and_shapes_are_those_of_the_configuration(conversion: Conve
         TensorSpec("pixels", "TYPE_FP32", (-1, 16, 16, 3)),
         TensorSpec("unused", "TYPE_INT32", (-1, 1)),
     )
-    assert {each.name: (each.data_type, each.shape) for each in found.outputs} == {
+    assert {tensor.name: (tensor.data_type, tensor.shape) for tensor in found.outputs} == {
         "classes": ("TYPE_INT64", (-1,)),
         "scores": ("TYPE_FP32", (-1, 5)),
     }
@@ -155,7 +155,7 @@ def test_the_real_server_loads_and_answers_every_converted_model(conversion: Con
     names = ("named", "saved", "texts", "unconfigured")
     options = {"sagemaker_port": None, "grpc_port": None, "metrics_port": None}
     with Server(conversion.repository, models=names, http_port=0, **options) as server:
-        ready = {(each.name, each.version) for each in server.models() if each.state == "READY"}
+        ready = {(model.name, model.version) for model in server.models() if model.state == "READY"}
         assert ready == {("named", "1"), ("named", "3"), ("saved", "1"), ("texts", "1"), ("unconfigured", "1")}
         numbers = np.arange(8, dtype="f4").reshape(2, 4)
         with Client(str(server.http_url), model="unconfigured") as client:
@@ -204,7 +204,7 @@ def test_the_settings_stay_and_tensorflows_own_are_left_out_with_a_sentence(conv
 
 def test_each_model_is_compared_on_photographs_and_random_inputs(conversion: Conversion) -> None:
     """Batches of one and of several; the facts say how many inputs, how far apart, and how far is allowed."""
-    facts = {f"{each.model}/{each.version}": each for each in conversion.models}
+    facts = {f"{model.model}/{model.version}": model for model in conversion.models}
     named = facts["named/3"]
     assert (named.photographs, named.random, named.opset) == (5, 5, 18)
     assert 0 < named.relative_difference <= named.tolerance == 1e-4
@@ -342,7 +342,7 @@ def test_the_folders_must_be_two_and_the_target_ours(zoo: Path, tmp_path: Path) 
 
 
 def test_a_repository_that_triton_refuses_anyway_is_not_converted(zoo: Path, tmp_path: Path) -> None:
-    """What is wrong with the original is told at once, and so is what the image lacks besides TensorFlow."""
+    """What is wrong with the original is reported at once, and so is what the image lacks besides TensorFlow."""
     broken = tmp_path / "broken"
     shutil.copytree(zoo / "texts", broken / "texts")
     (broken / "texts/config.pbtxt").write_text('platform: "tensorflow_graphdef" max_batch_size: -1')

@@ -24,7 +24,7 @@ def scores(*rows: list[float]) -> np.ndarray:
 
 def test_every_setting_of_tensorflows_own_is_left_out_with_a_sentence() -> None:
     """Parameters, accelerators, libraries of ops, files by GPU; what every backend reads stays."""
-    made, said = onnx_conversion.convert_config(
+    made, notes = onnx_conversion.convert_config(
         text.parse_config(
             """
             name: "m" backend: "tensorflow" platform: "tensorflow_savedmodel" default_model_filename: "x"
@@ -41,19 +41,19 @@ def test_every_setting_of_tensorflows_own_is_left_out_with_a_sentence() -> None:
         'name: "m" backend: "onnxruntime" platform: "onnxruntime_onnx" optimization { priority: PRIORITY_MAX } '
         "response_cache { enable: true }"
     )
-    assert [sentence.split(" left out ")[1].split(":")[0] for sentence in said] == [
+    assert [sentence.split(" left out ")[1].split(":")[0] for sentence in notes] == [
         "TensorFlow's parameters MAX_SESSION_SHARE_COUNT, TF_SIGNATURE_DEF",
         "optimization { cuda execution_accelerators }",
         "cc_model_filenames",
         "model_operations",
     ]
-    assert all(sentence.startswith("m: ") for sentence in said)
+    assert all(sentence.startswith("m: ") for sentence in notes)
 
 
 def test_a_configuration_without_such_settings_says_nothing() -> None:
     """Only the platform changes; what was not written is not written now."""
-    made, said = onnx_conversion.convert_config(text.parse_config('platform: "tensorflow_graphdef" max_batch_size: 4'))
-    assert (made, said) == (text.parse_config('platform: "onnxruntime_onnx" max_batch_size: 4'), ())
+    made, notes = onnx_conversion.convert_config(text.parse_config('platform: "tensorflow_graphdef" max_batch_size: 4'))
+    assert (made, notes) == (text.parse_config('platform: "onnxruntime_onnx" max_batch_size: 4'), ())
 
 
 def test_what_schedulers_feed_a_model_counts_among_its_tensors() -> None:
@@ -164,7 +164,7 @@ def test_another_largest_class_is_refused_within_the_tolerance_too() -> None:
         (np.array([b"a"], object), np.array(["b"], object), "TYPE_STRING", "differs in 1 of 1 values"),
     ],
 )
-def test_what_is_no_rounding_is_told_as_what_it_is(
+def test_what_is_no_rounding_is_reported_as_what_it_is(
     original: np.ndarray, converted: np.ndarray, data_type: str, words: str
 ) -> None:
     """Shapes, numbers that are none, and values that must be equal."""
@@ -225,18 +225,18 @@ def test_random_inputs_are_the_same_each_time() -> None:
 
 
 @pytest.mark.framework
-def test_a_pipeline_that_does_not_run_here_is_told_and_photographs_are_scaled(tmp_path) -> None:
-    """The comparison goes on without it."""
+def test_a_pipeline_that_does_not_run_here_is_reported_and_photographs_are_scaled(tmp_path) -> None:
+    """The comparison continues without it."""
     broken = tmp_path / "model.dali"
     broken.write_bytes(b"no pipeline")
-    said: list[str] = []
+    notes: list[str] = []
     asked = job(x=ImagePipeline(str(broken), 0))
     made = onnx_comparison.generate_batches(
-        asked, [TensorSpec("x", FP32, (-1, 16, 16, 3))], on_progress=lambda event: said.append(event.message)
+        asked, [TensorSpec("x", FP32, (-1, 16, 16, 3))], on_progress=lambda event: notes.append(event.message)
     )
     assert "photographs" in {case.kind for case in made}
-    assert len(said) == 1
-    assert "DALI pipeline does not run here (this is not a serialised DALI pipeline" in said[0]
+    assert len(notes) == 1
+    assert "DALI pipeline does not run here (this is not a serialised DALI pipeline" in notes[0]
 
 
 def test_jobs_and_facts_survive_their_way_as_json() -> None:
@@ -252,7 +252,7 @@ def test_jobs_and_facts_survive_their_way_as_json() -> None:
 
 
 @pytest.mark.framework
-def test_an_inner_tensor_makes_room_for_a_name_and_branches_follow() -> None:
+def test_an_inner_tensor_is_renamed_for_a_name_and_branches_follow() -> None:
     """The names of inputs and outputs are exactly those wanted, also where the graph had them inside."""
     from onnx import TensorProto, checker, helper
 
@@ -275,7 +275,7 @@ def test_an_inner_tensor_makes_room_for_a_name_and_branches_follow() -> None:
         [helper.make_tensor_value_info("y:0", TensorProto.FLOAT, [1])],
     )
     onnx_translation.rename_tensors(graph, {"x:0": "x", "y:0": "y"})
-    assert ([each.name for each in graph.input], [each.name for each in graph.output]) == (["x", "c"], ["y"])
+    assert ([tensor.name for tensor in graph.input], [tensor.name for tensor in graph.output]) == (["x", "c"], ["y"])
     assert graph.node[1].input[0] == graph.node[0].output[0] == "y/inner"
     assert graph.node[1].attribute[0].g.node[0].input[0] == "x"
     checker.check_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))

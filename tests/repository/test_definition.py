@@ -47,7 +47,7 @@ def test_sequences_are_stored_as_tuples_and_values_cannot_change() -> None:
 
 
 def test_the_file_a_backend_opens_follows_from_the_kind() -> None:
-    """Each kind knows the file name that its backend looks for, unless the definition names another."""
+    """Each kind has the file name that its backend looks for, unless the definition names another."""
     assert TensorFlow("m").model_filename == "model.savedmodel"
     assert TensorFlow("m", platform="tensorflow_graphdef").model_filename == "model.graphdef"
     assert Dali("m", default_model_filename="other.dali").model_filename == "other.dali"

@@ -96,9 +96,9 @@ def run(definition: Path, destination: Path, builder: FileBuilder | None = None)
 def tree(path: Path) -> dict[str, bytes]:
     """Every file below a directory except the manifest."""
     return {
-        each.relative_to(path).as_posix(): each.read_bytes()
-        for each in sorted(path.rglob("*"))
-        if each.is_file() and each.name != MANIFEST
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
     }
 
 
@@ -133,7 +133,7 @@ def test_two_builds_in_two_folders_have_one_digest(definition: Path, tmp_path: P
 
 
 def test_an_unchanged_definition_makes_nothing_and_leaves_the_tree(definition: Path, tmp_path: Path) -> None:
-    """A second build touches no file, and still says what the first one said."""
+    """A second build touches no file, and still says what the first one notes."""
     out = tmp_path / "out"
     run(definition, out)
     before = {path: (out / path).stat().st_ino for path in tree(out)}
@@ -160,7 +160,7 @@ def test_only_what_changed_is_made_and_the_rest_is_linked(definition: Path, tmp_
 
 
 def test_a_file_that_was_touched_is_made_again(definition: Path, tmp_path: Path) -> None:
-    """A tree that somebody edited is brought back to what the definition says."""
+    """A tree that was edited is restored to what the definition states."""
     out = tmp_path / "out"
     first = run(definition, out)
     (out / "first/1/model.py").write_text("# edited by hand\n")
@@ -328,7 +328,7 @@ def test_a_model_without_an_artifact_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_triton_would_refuse_is_not_written(definition: Path, tmp_path: Path) -> None:
-    """The tree is judged before it takes the old one's place: an error is told, and the old tree stays."""
+    """The tree is validated before it replaces the old one: an error is reported, and the old tree stays."""
     out = tmp_path / "out"
     run(definition, out)
     before = tree(out)
@@ -336,7 +336,7 @@ def test_what_triton_would_refuse_is_not_written(definition: Path, tmp_path: Pat
     (definition / "definition.py").write_text(text)
     with pytest.raises(ValidationError, match=r"(?s)Triton would refuse this repository.*expects 8 bytes") as raised:
         run(definition, out)
-    assert {each.path for each in raised.value.findings} == {"first/config.pbtxt", "whole/config.pbtxt"}  # type: ignore[attr-defined]  # findings
+    assert {finding.path for finding in raised.value.findings} == {"first/config.pbtxt", "whole/config.pbtxt"}  # type: ignore[attr-defined]  # findings
     assert tree(out) == before
 
 

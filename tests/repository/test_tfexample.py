@@ -99,7 +99,7 @@ def test_a_message_that_is_cut_anywhere_is_refused(tfexample: ModuleType) -> Non
             tfexample.value(message[:end], KEY)
 
 
-def test_records_are_told_by_their_framing(tfexample: ModuleType) -> None:
+def test_records_are_recognised_by_their_framing(tfexample: ModuleType) -> None:
     """One bare message is itself; framed ones are taken apart, as TensorFlow's writer made them."""
     bare = example({KEY: [b"x"]})
     assert tfexample.split(bare) == [bare]

@@ -82,14 +82,14 @@ def test_several_inputs_and_outputs_are_wired_by_position_keyword_and_name() -> 
     r, s = two(Tensor("P"), Tensor("Q"), to=["R", "S"])
     again = two({"p": r, "q/0": s})
     ensemble = Ensemble("both", outputs={"LAST": again["r"], "S2": again[1]})
-    assert [each.name for each in ensemble.input] == ["P", "Q"]
+    assert [tensor.name for tensor in ensemble.input] == ["P", "Q"]
     assert steps(ensemble) == [
         ("two", {"p": "P", "q/0": "Q"}, {"r": "R", "s": "S"}),
         ("two", {"p": "R", "q/0": "S"}, {"r": "LAST", "s": "S2"}),
     ]
 
 
-def test_outputs_that_nobody_reads_stay_unmapped() -> None:
+def test_outputs_that_no_step_reads_stay_unmapped() -> None:
     """The server refuses an ensemble with an unused tensor, so an unread output is not mapped."""
     two = model("two", gives={"r": (TYPE_FP32, [4]), "s": (TYPE_INT64, [1])})
     ensemble = Ensemble("half", outputs={"R": two(Tensor("IN"))["r"]})
@@ -207,7 +207,7 @@ REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
     "unlisted inputs": (lambda: model("m", {})(Tensor("IN")), ['model "m" states no inputs']),
     "stated batch too large": (
         lambda: Ensemble("e", outputs={"O": model("m", batch=4)(Tensor("IN"))}, max_batch_size=8),
-        ['"e" allows a maximum batch size of 8', 'model "m" carries at most 4'],
+        ['"e" allows a maximum batch size of 8', 'model "m" has at most 4'],
     ),
     "two tensors of one name": (
         lambda: Ensemble("e", outputs=[model("a")(model("b")(Tensor("IN"), to="T"), to="IN")]),
@@ -217,7 +217,7 @@ REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
         lambda: Ensemble("e", outputs={"O": model("m")(Tensor("IN"))}, inputs=[Tensor("OTHER")]),
         ['ensemble input "OTHER" is not used'],
     ),
-    "an output that is no tensor": (lambda: Ensemble("e", outputs={"O": model("m")}), ["Onnx", "expected Tensor"]),
+    "an output that is not a tensor": (lambda: Ensemble("e", outputs={"O": model("m")}), ["Onnx", "expected Tensor"]),
 }  # type: ignore[dict-item]  # two rows pass on purpose what no type checker would let through
 
 

@@ -91,7 +91,7 @@ def test_what_the_server_takes_has_no_problem(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "message", "line", "column"), REFUSED)
-def test_what_the_server_refuses_is_said_in_its_words(text: str, message: str, line: int, column: int) -> None:
+def test_what_the_server_refuses_is_reported_in_its_words(text: str, message: str, line: int, column: int) -> None:
     """Texts that the server's parser refuses: the first problem has its words, and the place."""
     first = parse(text).problems[0]
     assert (first.message, first.line, first.column) == (message, line, column)
@@ -132,7 +132,7 @@ def test_all_problems_are_collected() -> None:
     document = parse(
         "max_batchsize: 4\ninput [{ nme: 'A' data_type: TYPE_FLOAT32 }]\nmax_batch_size: ${size}\n{{ more }}"
     )
-    assert [(each.kind, each.line) for each in document.problems] == [
+    assert [(problem.kind, problem.line) for problem in document.problems] == [
         ("unknown", 1),
         ("unknown", 2),
         ("enum", 2),

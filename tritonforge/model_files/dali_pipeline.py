@@ -21,17 +21,8 @@ from tritonforge.triton.schema import OPTIONAL, REPEATED, REQUIRED, Field, build
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = [
-    "CPU_ONLY",
-    "DATA_TYPES",
-    "NUMBERS",
-    "clear_declared_outputs",
-    "move_to_cpu",
-    "needs_gpu",
-    "parse",
-    "read_signature",
-    "strip_source",
-]
+__all__ = ["CPU_ONLY", "DATA_TYPES", "NUMBERS", "clear_declared_outputs", "move_to_cpu", "needs_gpu", "parse",
+           "read_signature", "strip_source"]  # fmt: skip
 
 #: A `PipelineDef` message; protobuf makes its class at run time.
 PipelineDef: TypeAlias = Any

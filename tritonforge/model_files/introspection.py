@@ -230,7 +230,7 @@ def read_saved_model(data: bytes, *, tag: str = "serve", signature: str = "servi
     Raises:
         ArtifactError: the bytes are not a SavedModel, it has no such tag or signature, or a type is unknown to Triton.
     """
-    message = _saved_model_class()()
+    message = _build_saved_model_class()()
     try:
         message.ParseFromString(data)
     except ProtobufDecodeError as error:
@@ -262,5 +262,5 @@ def _read_entry(name: str, info: Any) -> TensorSpec:
 
 
 @lru_cache(maxsize=1)
-def _saved_model_class() -> Any:
+def _build_saved_model_class() -> Any:
     return build_message_class("tensorflow_saved_model", _MESSAGES, "SavedModel")

@@ -3,14 +3,5 @@
 from tritonforge.pbtxt.document import Document, Message, Node, Problem, ProblemKind
 from tritonforge.pbtxt.parser import MAXIMAL_CHARACTERS, MAXIMAL_PROBLEMS, MAXIMAL_TOKENS, parse
 
-__all__ = [
-    "MAXIMAL_CHARACTERS",
-    "MAXIMAL_PROBLEMS",
-    "MAXIMAL_TOKENS",
-    "Document",
-    "Message",
-    "Node",
-    "Problem",
-    "ProblemKind",
-    "parse",
-]
+__all__ = ["MAXIMAL_CHARACTERS", "MAXIMAL_PROBLEMS", "MAXIMAL_TOKENS", "Document", "Message", "Node", "Problem",
+           "ProblemKind", "parse"]  # fmt: skip

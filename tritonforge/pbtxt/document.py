@@ -13,17 +13,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from tritonforge.triton.schema import load_model_config_pb2
 
-__all__ = [
-    "Document",
-    "FieldKind",
-    "FieldSpec",
-    "Message",
-    "MessageSpec",
-    "Node",
-    "Problem",
-    "ProblemKind",
-    "root_spec",
-]
+__all__ = ["Document", "FieldKind", "FieldSpec", "Message", "MessageSpec", "Node", "Problem", "ProblemKind",
+           "root_spec"]  # fmt: skip
 
 
 ProblemKind: TypeAlias = Literal["syntax", "unknown", "twice", "oneof", "value", "enum", "placeholder", "limit"]
@@ -204,19 +195,8 @@ _KINDS: Final[dict[int, tuple[int, int, int]]] = {
 class FieldSpec:
     """One field: its kind and bounds, whether it repeats, its oneof, its enum's values or its message."""
 
-    __slots__ = (
-        "_descriptor",
-        "_message",
-        "kind",
-        "least",
-        "most",
-        "name",
-        "names",
-        "numbers",
-        "oneof",
-        "presence",
-        "repeated",
-    )
+    __slots__ = ("_descriptor", "_message", "kind", "least", "most", "name", "names", "numbers", "oneof", "presence",
+                 "repeated")  # fmt: skip
 
     def __init__(self, descriptor: Any) -> None:
         self._descriptor = descriptor

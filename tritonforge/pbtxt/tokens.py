@@ -9,18 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = [
-    "END",
-    "IDENTIFIER",
-    "NUMBER",
-    "PLACEHOLDER",
-    "STRING",
-    "SYMBOL",
-    "TokenProblem",
-    "Tokens",
-    "tokenize",
-    "unquote",
-]
+__all__ = ["END", "IDENTIFIER", "NUMBER", "PLACEHOLDER", "STRING", "SYMBOL", "TokenProblem", "Tokens", "tokenize",
+           "unquote"]  # fmt: skip
 
 
 IDENTIFIER: Final = 1

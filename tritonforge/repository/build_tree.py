@@ -29,6 +29,7 @@ MANIFEST: Final = ".tritonforge.json"
 
 #: Increased when the meaning of a manifest changes.
 _FORMAT: Final = 1
+_NOTES: Final = "said"  # the key in manifests of this format
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2  # linux/fs.h
@@ -86,7 +87,7 @@ class BuildManifest:
             if content["format"] != _FORMAT:
                 return None
             versions = {
-                path: BuiltVersion(version["fingerprint"], version["signature"], tuple(version["said"]))
+                path: BuiltVersion(version["fingerprint"], version["signature"], tuple(version[_NOTES]))
                 for path, version in content["made"].items()
             }
             return cls(
@@ -102,7 +103,7 @@ class BuildManifest:
             "digest": self.digest,
             "files": {path: asdict(entry) for path, entry in self.files.items()},
             "made": {
-                path: {"fingerprint": version.fingerprint, "signature": version.signature, "said": version.notes}
+                path: {"fingerprint": version.fingerprint, "signature": version.signature, _NOTES: version.notes}
                 for path, version in self.versions.items()
             },
         }
@@ -207,7 +208,7 @@ class TreeWriter:
         self.files[path] = FileEntry.read(self.partial / path)
 
     def reuse_version(self, directory: str, fingerprint: str) -> BuiltVersion | None:
-        """Link a version directory of the old tree that has this fingerprint; return None if there is none."""
+        """Link a version directory of the old tree that has this fingerprint; return None without one."""
         known = self.old.versions.get(directory)
         files = {path: entry for path, entry in self.old.files.items() if path.startswith(f"{directory}/")}
         if known is None or known.fingerprint != fingerprint or not files or not self.link(files):
@@ -278,7 +279,7 @@ def _lock(destination: Path, path: Path) -> Iterator[None]:
     """Hold the lock of a destination, whose file is removed at the end.
 
     A lock is only valid on the file that has the name: whoever opened the file before its holder removed it would get
-    a lock that nobody else asks for.
+    a lock that no other build tries to get.
     """
     while True:
         try:

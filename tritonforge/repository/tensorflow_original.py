@@ -22,33 +22,11 @@ _NOT_SERVED = ("train_op", "__saved_model_init_op", "__saved_model_train_op")
 
 #: TensorFlow ops without an equal in any ONNX opset: they read encoded files and records, or run Python. They are
 #: looked for first, because a conversion takes long to fail.
-_UNSUPPORTED_OPS = frozenset(
-    {
-        "DecodeAndCropJpeg",
-        "DecodeBase64",
-        "DecodeBmp",
-        "DecodeCSV",
-        "DecodeCompressed",
-        "DecodeGif",
-        "DecodeImage",
-        "DecodeJSONExample",
-        "DecodeJpeg",
-        "DecodePng",
-        "DecodeRaw",
-        "DecodeWav",
-        "DecodeWebP",
-        "EagerPyFunc",
-        "ParseExample",
-        "ParseExampleV2",
-        "ParseSequenceExample",
-        "ParseSequenceExampleV2",
-        "ParseSingleExample",
-        "ParseTensor",
-        "PyFunc",
-        "PyFuncStateless",
-        "ReadFile",
-    }
-)
+_UNSUPPORTED_OPS = frozenset({"DecodeAndCropJpeg", "DecodeBase64", "DecodeBmp", "DecodeCSV", "DecodeCompressed",
+                              "DecodeGif", "DecodeImage", "DecodeJSONExample", "DecodeJpeg", "DecodePng", "DecodeRaw",
+                              "DecodeWav", "DecodeWebP", "EagerPyFunc", "ParseExample", "ParseExampleV2",
+                              "ParseSequenceExample", "ParseSequenceExampleV2", "ParseSingleExample", "ParseTensor",
+                              "PyFunc", "PyFuncStateless", "ReadFile"})  # fmt: skip
 
 
 class InputRejectedError(Exception):

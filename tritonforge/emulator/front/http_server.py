@@ -121,7 +121,7 @@ class RequestHandler(BaseHTTPRequestHandler):
 class HttpServer(ThreadingHTTPServer):
     """A running HTTP server; ``answering`` is called in the connection's thread. ``port`` 0 is any free one.
 
-    ``allowed_hosts`` are those of `request_origin.refusal`. Raises OSError where the port is taken.
+    ``allowed_hosts`` are those of `request_origin.find_origin_error`. Raises OSError where the port is taken.
     """
 
     request_queue_size = 128

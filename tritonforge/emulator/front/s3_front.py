@@ -87,7 +87,7 @@ _FORM: Final = "application/x-www-form-urlencoded"
 
 
 class S3Front:
-    """Answers requests to S3; ``allowed_hosts`` are those of `request_origin.refusal`."""
+    """Answers requests to S3; ``allowed_hosts`` are those of `request_origin.find_origin_error`."""
 
     def __init__(self, moto: MotoBackend, *, allowed_hosts: Collection[str] = ()) -> None:
         self._moto = moto

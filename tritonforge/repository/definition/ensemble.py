@@ -1,4 +1,4 @@
-"""Ensembles: which steps lead to which outputs, and what follows from them. This module does no I/O."""
+"""Ensembles: their steps, in order, and the names and shapes that follow. This module does no I/O."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ class EnsembleStep:
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """An ensemble of models, given by the tensors that leave it.
+    """An ensemble of models, defined by its output tensors.
 
     >>> from tritonforge import TYPE_UINT8, Dali, Ensemble, Input, Output, Tensor
     >>> decode = Dali("decode", input=[Input("jpeg", TYPE_UINT8, [-1])], output=[Output("rgb", TYPE_UINT8, [8, 8, 3])])
     >>> Ensemble("show", outputs=[decode(Tensor("INPUT"), to="OUTPUT")]).output
     (Output(name='OUTPUT', data_type='TYPE_UINT8', dims=(8, 8, 3), ...
 
-    ``outputs`` are tensors, or a mapping that names them. ``inputs``, where it is given, fixes the order of the inputs
-    and must name them all; otherwise they come in the order in which the steps read them. ``max_batch_size``, where it
-    is left out, is the largest batch that every step takes: 0 when a step takes none.
+    ``outputs`` are tensors, or a mapping that names them. ``inputs`` fixes the order of the inputs and must have them
+    all; by default they come in the order in which the steps read them. The default of ``max_batch_size`` is the
+    largest batch of every step: 0 if one does not batch.
 
     Attributes:
-        input: what the ensemble takes, as `Input`; follows from the steps.
-        output: what the ensemble gives, as `Output`; follows from the steps.
-        steps: the steps in an order in which they can run, each with the names of its tensors.
+        input: the inputs, derived from the steps.
+        output: the outputs, derived from the steps.
+        steps: the steps in an order in which they can run, with the names of their tensors.
 
     Raises:
-        DefinitionError: an output that is no tensor, two tensors of one name, a stated ``inputs`` or ``max_batch_size``
+        DefinitionError: an output that is not a tensor, two tensors of one name, ``inputs`` or a ``max_batch_size``
             that the steps contradict.
     """
 
@@ -86,9 +86,9 @@ class Ensemble:
         declared = [self._declare(Input, tensor.name, tensor) for tensor in entering]
         optional = [self._is_optional(tensor, order, leaving) for tensor in entering]
         set_field(
-            self, "input", tuple(replace(each, optional=may) for each, may in zip(declared, optional, strict=True))
+            self, "input", tuple(replace(entry, optional=may) for entry, may in zip(declared, optional, strict=True))
         )
-        set_field(self, "output", tuple(self._declare(Output, name, each) for name, each in leaving.items()))
+        set_field(self, "output", tuple(self._declare(Output, name, tensor) for name, tensor in leaving.items()))
         set_field(self, "steps", tuple(_build_steps(order, leaving, names)))
 
     def __call__(
@@ -97,27 +97,27 @@ class Ensemble:
         to: str | Sequence[str] | Mapping[str, str] | None = None,
         version: int = -1,
         **named: Tensor,
-    ) -> Any:  # a Tensor where the ensemble has one output, else Tensors: which of them, types cannot know
-        """EnsembleStep this ensemble as a step of another one."""
+    ) -> Any:  # a Tensor where the ensemble has one output, else Tensors; types cannot express which
+        """Wire this ensemble as a step of another one."""
         return wire_model(self, tensors, named, to=to, version=version)
 
     def _list_leaving(self) -> dict[str, Tensor]:
-        """The tensors that leave, by their names; unnamed ones are named after the output that they come from."""
+        """Return the ensemble's outputs by name; unnamed ones have the name of the model's output."""
         if isinstance(self.outputs, Mapping):
             named = dict(self.outputs)
         else:
             given = [self.outputs] if isinstance(self.outputs, Tensor) else list(self.outputs)
             _check_tensors(self.name, given)
             named = {}
-            for each in given:
-                name = each.name or each.output
+            for tensor in given:
+                name = tensor.name or tensor.output
                 if name in named:
                     raise DefinitionError(f'ensemble "{self.name}" has two outputs of the name "{name}"')
-                named[name] = each
+                named[name] = tensor
         _check_tensors(self.name, list(named.values()))
-        for name, each in named.items():
-            if each.name and each.name != name:
-                raise DefinitionError(f'ensemble "{self.name}": output "{name}" is {each}, which has a name already')
+        for name, tensor in named.items():
+            if tensor.name and tensor.name != name:
+                raise DefinitionError(f'ensemble "{self.name}": output "{name}" is {tensor}, which has a name already')
         if not named:
             raise DefinitionError(f'ensemble "{self.name}" has no outputs')
         set_field(self, "outputs", MappingProxyType(named))
@@ -125,38 +125,38 @@ class Ensemble:
 
     def _list_entering(self, order: Sequence[Step], leaving: Mapping[str, Tensor]) -> list[Tensor]:
         read = [tensor for step in order for tensor in step.inputs.values()] + list(leaving.values())
-        found = list({id(tensor): tensor for tensor in read if tensor.step is None}.values())
+        entering = list({id(tensor): tensor for tensor in read if tensor.step is None}.values())
         if self.inputs is None:
-            return found
+            return entering
         _check_tensors(self.name, list(self.inputs))
-        for each in self.inputs:
-            if not any(each is tensor for tensor in found):
-                raise DefinitionError(f'ensemble "{self.name}": {each} is not used')
-        for each in found:
-            if not any(each is tensor for tensor in self.inputs):
-                raise DefinitionError(f'ensemble "{self.name}": {each} is read by a step and is not among inputs')
+        for tensor in self.inputs:
+            if not any(tensor is other for other in entering):
+                raise DefinitionError(f'ensemble "{self.name}": {tensor} is not used')
+        for tensor in entering:
+            if not any(tensor is other for other in self.inputs):
+                raise DefinitionError(f'ensemble "{self.name}": {tensor} is read by a step and is not among inputs')
         return list(self.inputs)
 
     def _is_optional(self, tensor: Tensor, order: Sequence[Step], leaving: Mapping[str, Tensor]) -> bool:
-        """Whether a request may leave an input out: Triton then gives the steps nothing for it.
+        """Return True if a request may leave an input out.
 
-        A step that requires it, or an output that it is itself, fails at request time (run on 2.51: "expected 2 inputs
+        A step that requires it, or an output that is the input itself, fails at request time (2.51: "expected 2 inputs
         but got 1 inputs for model ...").
         """
-        required_by = [f"output {name!r} is that input itself" for name, each in leaving.items() if each is tensor]
+        required_by = [f"output {name!r} is that input itself" for name, other in leaving.items() if other is tensor]
         for step in order:
-            declared = {each.name: each for each in step.model.input}
+            declared = {target.name: target for target in step.model.input}
             required_by += [
                 f'input "{name}" of model "{step.model.name}" requires it'
-                for name, each in step.inputs.items()
-                if each is tensor and not declared[name].optional
+                for name, other in step.inputs.items()
+                if other is tensor and not declared[name].optional
             ]
         if tensor.optional and required_by:
             raise DefinitionError(f'ensemble "{self.name}": {tensor} cannot be optional: {required_by[0]}')
         return not required_by if tensor.optional is None else tensor.optional
 
     def _declare(self, kind: Any, name: str, tensor: Tensor) -> Any:
-        data_type, dims, batch = tensor.resolved_spec()
+        data_type, dims, batch = tensor.resolved_spec
         if dims is not None and batch and self.max_batch_size == 0:
             dims = (-1, *dims)
         elif dims is not None and batch == 0 and self.max_batch_size > 0:
@@ -170,7 +170,7 @@ class Ensemble:
 
 
 def rebind_models(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensemble:
-    """Return the ensemble with other models of the same names, each of its lines checked again.
+    """Return the ensemble with other models of the same names, tensor of its lines checked again.
 
     Raises:
         DefinitionError: as wiring does, with the models' completed inputs and outputs.
@@ -199,17 +199,21 @@ def rebind_models(ensemble: Ensemble, models: Mapping[str, Servable]) -> Ensembl
     }
     for step in _list_steps(ensemble.outputs.values()):
         model = models.get(step.model.name, step.model)
-        wanted = [each.name for each in model.output]
+        wanted = [output.name for output in model.output]
         to = {name: named[id(step), name] for name in wanted if named.get((id(step), name))}
         results = wire_model(
-            model, [{name: rebind(each) for name, each in step.inputs.items()}], {}, to=to, version=step.model_version
+            model,
+            [{name: rebind(tensor) for name, tensor in step.inputs.items()}],
+            {},
+            to=to,
+            version=step.model_version,
         )
         for result in results if isinstance(results, Tensors) else [results]:
             outputs[id(step), result.output] = result
     return replace(
         ensemble,
-        outputs={name: rebind(each) for name, each in ensemble.outputs.items()},
-        inputs=None if ensemble.inputs is None else [rebind(each) for each in ensemble.inputs],
+        outputs={name: rebind(tensor) for name, tensor in ensemble.outputs.items()},
+        inputs=None if ensemble.inputs is None else [rebind(tensor) for tensor in ensemble.inputs],
     )
 
 
@@ -220,9 +224,11 @@ def _list_tensors(leaving: Any) -> Iterator[Tensor]:
 
 
 def _list_steps(leaving: Any) -> Iterator[Step]:
-    """Every step that leads to these tensors, each after the steps that it reads from."""
+    """Yield every step that leads to these tensors, after the steps that it reads from."""
     seen: set[int] = set()
-    stack: list[tuple[Step, bool]] = [(each.step, False) for each in reversed(list(leaving)) if each.step is not None]
+    stack: list[tuple[Step, bool]] = [
+        (tensor.step, False) for tensor in reversed(list(leaving)) if tensor.step is not None
+    ]
     while stack:
         step, ready = stack.pop()
         if ready:
@@ -232,13 +238,13 @@ def _list_steps(leaving: Any) -> Iterator[Step]:
             continue
         seen.add(id(step))
         stack.append((step, True))
-        stack += [(each.step, False) for each in reversed(list(step.inputs.values())) if each.step is not None]
+        stack += [(tensor.step, False) for tensor in reversed(list(step.inputs.values())) if tensor.step is not None]
 
 
 def _name_tensors(
     ensemble: str, entering: Sequence[Tensor], order: Sequence[Step], leaving: Mapping[str, Tensor]
 ) -> dict[tuple[int, str], str]:
-    """The name of each output of each step that is read, by (step, output); ensemble tensors have one name each."""
+    """Return the ensemble tensor of every output that is read, by (step, output); names are unique."""
     taken: dict[str, str] = {}
 
     def take(name: str, what: str) -> str:
@@ -247,24 +253,24 @@ def _name_tensors(
         taken[name] = what
         return name
 
-    for each in entering:
-        take(each.name, str(each))
+    for tensor in entering:
+        take(tensor.name, str(tensor))
     names: dict[tuple[int, str], str] = {}
-    for name, each in leaving.items():
-        if each.step is not None:
-            if (id(each.step), each.output) in names:
-                raise DefinitionError(f'ensemble "{ensemble}": {each} leaves it under two names')
-            names[id(each.step), each.output] = take(name, str(each))
+    for name, tensor in leaving.items():
+        if tensor.step is not None:
+            if (id(tensor.step), tensor.output) in names:
+                raise DefinitionError(f'ensemble "{ensemble}": {tensor} leaves it under two names')
+            names[id(tensor.step), tensor.output] = take(name, str(tensor))
     read = [tensor for step in order for tensor in step.inputs.values() if tensor.step is not None]
-    for each in read:
-        if each.name and (id(each.step), each.output) not in names:
-            names[id(each.step), each.output] = take(each.name, str(each))
-    for each in read:
-        if (id(each.step), each.output) not in names:
-            assert each.step is not None
-            stem = f"{each.step.model.name}.{each.output}"
+    for tensor in read:
+        if tensor.name and (id(tensor.step), tensor.output) not in names:
+            names[id(tensor.step), tensor.output] = take(tensor.name, str(tensor))
+    for tensor in read:
+        if (id(tensor.step), tensor.output) not in names:
+            assert tensor.step is not None
+            stem = f"{tensor.step.model.name}.{tensor.output}"
             tries = (stem if count == 1 else f"{stem}.{count}" for count in range(1, len(taken) + 2))
-            names[id(each.step), each.output] = take(next(name for name in tries if name not in taken), str(each))
+            names[id(tensor.step), tensor.output] = take(next(name for name in tries if name not in taken), str(tensor))
     return names
 
 
@@ -277,35 +283,35 @@ def _build_steps(
             model_version=step.model_version,
             input_map=MappingProxyType(
                 {
-                    name: each.name if each.step is None else names[id(each.step), each.output]
-                    for name, each in step.inputs.items()
+                    name: tensor.name if tensor.step is None else names[id(tensor.step), tensor.output]
+                    for name, tensor in step.inputs.items()
                 }
             ),
-            # Outputs that nobody reads stay unmapped: the server refuses an ensemble with an unused tensor.
+            # Outputs that no step reads stay unmapped: the server rejects an ensemble with an unused tensor.
             output_map=MappingProxyType(
-                {each.name: names[id(step), each.name] for each in step.model.output if (id(step), each.name) in names}
+                {out.name: names[id(step), out.name] for out in step.model.output if (id(step), out.name) in names}
             ),
         )
 
 
 def _find_batch_size(entering: Sequence[Tensor], leaving: Any) -> int:
-    batches = [each.resolved_spec()[2] or 0 for each in [*entering, *leaving]]
+    batches = [tensor.resolved_spec[2] or 0 for tensor in [*entering, *leaving]]
     return min(batches)
 
 
 def _check_batch(ensemble: str, max_batch_size: int, tensors: Sequence[Tensor]) -> None:
-    for each in tensors:
-        batch = each.resolved_spec()[2] or 0
+    for tensor in tensors:
+        batch = tensor.resolved_spec[2] or 0
         if 0 < batch < max_batch_size:
             raise DefinitionError(
-                f'ensemble "{ensemble}" allows a maximum batch size of {max_batch_size}, but {each} carries at most '
+                f'ensemble "{ensemble}" allows a maximum batch size of {max_batch_size}, but {tensor} has at most '
                 f"{batch}"
             )
 
 
 def _check_tensors(ensemble: str, tensors: Sequence[object]) -> None:
-    for each in tensors:
-        if not isinstance(each, Tensor):
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
             raise DefinitionError(
-                f'ensemble "{ensemble}": {describe_value(each)} is not a tensor; outputs are what calling a model gives'
+                f'ensemble "{ensemble}": {describe_value(tensor)} is not a tensor; outputs are results of models'
             )

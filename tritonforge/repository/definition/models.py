@@ -26,17 +26,8 @@ from tritonforge.repository.definition.tensors import Input, Output, Tensor, wir
 from tritonforge.triton.backends import is_word, list_odd_characters
 from tritonforge.triton.tfs_layout import CODE
 
-__all__ = [
-    "VERSION_FOLDER",
-    "Dali",
-    "Model",
-    "Onnx",
-    "PyTorch",
-    "Python",
-    "TensorFlow",
-    "TensorFlowServing",
-    "TensorRT",
-]
+__all__ = ["VERSION_FOLDER", "Dali", "Model", "Onnx", "PyTorch", "Python", "TensorFlow", "TensorFlowServing",
+           "TensorRT"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,29 +16,9 @@ from tritonforge.field_types import check_fields, set_field
 from tritonforge.repository.definition.sources import File, as_file
 from tritonforge.repository.definition.tensors import check_dims
 
-__all__ = [
-    "All",
-    "BatchInput",
-    "BatchOutput",
-    "Control",
-    "ControlInput",
-    "Direct",
-    "DynamicBatching",
-    "InitialState",
-    "InstanceGroup",
-    "Latest",
-    "Oldest",
-    "QueuePolicy",
-    "RateLimiter",
-    "Resource",
-    "SecondaryDevice",
-    "SequenceBatching",
-    "Specific",
-    "State",
-    "VersionPolicy",
-    "Warmup",
-    "WarmupInput",
-]
+__all__ = ["All", "BatchInput", "BatchOutput", "Control", "ControlInput", "Direct", "DynamicBatching", "InitialState",
+           "InstanceGroup", "Latest", "Oldest", "QueuePolicy", "RateLimiter", "Resource", "SecondaryDevice",
+           "SequenceBatching", "Specific", "State", "VersionPolicy", "Warmup", "WarmupInput"]  # fmt: skip
 
 
 class _Setting:

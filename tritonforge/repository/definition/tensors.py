@@ -168,8 +168,9 @@ class Tensor:
         if self.dims is not None:
             set_field(self, "dims", check_dims(self.dims, f"tensor {self.name!r}: dims"))
 
+    @property
     def resolved_spec(self) -> tuple[str | None, tuple[int, ...] | None, int | None]:
-        """Return (data_type, dims, max_batch_size): as stated, or else from the first reader."""
+        """(data_type, dims, max_batch_size): as stated, or else those of the first reader."""
         data_type, dims, batch = self.data_type, self.dims, self.max_batch_size
         if self.first_reader:
             model, tensor = self.first_reader[0]
@@ -326,7 +327,7 @@ def _match_inputs(
 
 
 def _check_edge(tensor: Tensor, model: Servable, target: Input) -> None:
-    data_type, dims, batch = tensor.resolved_spec()
+    data_type, dims, batch = tensor.resolved_spec
     where = f'input "{target.name}" of model "{model.name}"'
     if data_type is not None and target.data_type is not None and data_type != target.data_type:
         raise DefinitionError(f"{tensor} is {data_type}, but {where} is {target.data_type}")
@@ -367,7 +368,7 @@ def _convert_dims(batch: int, model: Servable, tensor: Input) -> tuple[int, ...]
 def _find_batch_size(model: Servable, tensors: Iterable[Tensor]) -> int:
     if model.max_batch_size == 0:
         return 0
-    batches = [batch for tensor in tensors if (batch := tensor.resolved_spec()[2])]
+    batches = [batch for tensor in tensors if (batch := tensor.resolved_spec[2])]
     return min([model.max_batch_size, *batches])
 
 
