@@ -94,21 +94,10 @@ def _stop_timeout_option(seconds: float) -> Callable[[Callable[..., int]], Calla
     example="tritonforge algorithm run train repos/detector --input in --model-dir model --output out",
 )
 @click.argument("program", type=EXISTING_DIRECTORY)
-@option(
-    "--input",
-    "input_directory",
-    type=EXISTING_DIRECTORY,
-    required=True,
-    metavar="DIR",
-    help="/opt/ml/input: config/ and data/; read-only.",
-)
-@option(
-    "--model-dir",
-    type=EXISTING_DIRECTORY,
-    required=True,
-    metavar="DIR",
-    help="/opt/ml/model: where training writes the model.",
-)
+@option("--input", "input_directory", type=EXISTING_DIRECTORY, required=True, metavar="DIR",
+        help="/opt/ml/input: config/ and data/; read-only.")  # fmt: skip
+@option("--model-dir", type=EXISTING_DIRECTORY, required=True, metavar="DIR",
+        help="/opt/ml/model: where training writes the model.")  # fmt: skip
 @option("--output", type=EXISTING_DIRECTORY, required=True, metavar="DIR", help="/opt/ml/output: failure, data/.")
 @option("--checkpoints", type=EXISTING_DIRECTORY, metavar="DIR", help="/opt/ml/checkpoints: where training resumes.")
 @name_value_option("--hyperparameter", "hyperparameters", help="Override config/hyperparameters.json.")
@@ -187,22 +176,10 @@ def train(
 @click.command(cls=Command, example="tritonforge algorithm run serve repos/detector --model-dir build/detector/model")
 @click.argument("program", type=EXISTING_DIRECTORY)
 @option("--model-dir", type=EXISTING_DIRECTORY, required=True, metavar="DIR", help="/opt/ml/model, read-only.")
-@option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    metavar="PORT",
-    default=8080,
-    show_default=True,
-    help="The port on loopback; 0 is any free one.",
-)
-@option(
-    "--timeout",
-    type=_SECONDS,
-    default=240.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Wait this long for /ping to answer 200.",
-)
+@option("--port", type=click.IntRange(0, 65535), metavar="PORT", default=8080, show_default=True,
+        help="The port on loopback; 0 is any free one.")  # fmt: skip
+@option("--timeout", type=_SECONDS, default=240.0, show_default=True, metavar="SECONDS",
+        help="Wait this long for /ping to answer 200.")  # fmt: skip
 @_stop_timeout_option(30.0)
 @add_options(_ContainerOptions, "container")
 @add_options(LimitOptions, "limit_options")

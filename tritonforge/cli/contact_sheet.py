@@ -67,28 +67,16 @@ class _Entry:
 @click.command(cls=Command, example="tritonforge manifest show train.manifest -o train.png --sample 40 --images copies")
 @click.argument("path", metavar="DATASET")
 @option("-o", "--output", type=FILE, required=True, help="The PNG to write.")
-@option(
-    "--first",
-    type=click.IntRange(1, _MAX_IMAGES),
-    metavar="N",
-    group=_SELECTION,
-    help="The first N lines. Default: 12.",
-)
+@option("--first", type=click.IntRange(1, _MAX_IMAGES), metavar="N", group=_SELECTION,
+        help="The first N lines. Default: 12.")  # fmt: skip
 @option("--lines", metavar="1,5,9-12", group=_SELECTION, help="These lines.")
 @option("--sample", type=click.IntRange(1, _MAX_IMAGES), metavar="N", group=_SELECTION, help="N random lines.")
 @option("--seed", type=int, default=0, show_default=True, group=_SELECTION, help="Another seed gives another sample.")
 @option("--label", metavar="NAME", help="The label to draw. Default: the only one.")
-@option(
-    "--images",
-    metavar="DIR",
-    default="",
-    help="The directory of the images; for an augmented manifest, of copies of them that are read instead of S3.",
-)
-@option(
-    "--class-names",
-    type=EXISTING_FILE,
-    help="Names of classes that DATASET lacks: JSON by number, or one name per line.",
-)
+@option("--images", metavar="DIR", default="", help="The directory of the images; for an augmented manifest, of copies "
+        "of them that are read instead of S3.")  # fmt: skip
+@option("--class-names", type=EXISTING_FILE, help="Names of classes that DATASET lacks: JSON by number, or one name "
+        "per line.")  # fmt: skip
 @option("--columns", type=click.IntRange(1, 12), metavar="N", help="The images in a row.")
 @option("--font", type=click.Path(exists=True, dir_okay=False), help="A TrueType font for names beyond Latin letters.")
 @form_option

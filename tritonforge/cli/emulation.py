@@ -62,53 +62,23 @@ _SIGNAL_OFFSET: Final = 128
 tritonforge emulate -- python train_and_deploy.py
 eval "$(tritonforge emulate --env)"''',
 )
-@option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    metavar="PORT",
-    help="The port; 0 is any free one. [default: 4566; any free one with COMMAND]",
-)
-@option(
-    "--proxy-port",
-    type=PORT,
-    metavar="PORT|off",
-    help="The port of the proxy for AWS host names; 0 is any free one. [default: the port after --port if it is free]",
-)
+@option("--port", type=click.IntRange(0, 65535), metavar="PORT",
+        help="The port; 0 is any free one. [default: 4566; any free one with COMMAND]")  # fmt: skip
+@option("--proxy-port", type=PORT, metavar="PORT|off", help="The port of the proxy for AWS host names; 0 is any free "
+        "one. [default: the port after --port if it is free]")  # fmt: skip
 @option("--region", metavar="NAME", default="us-east-1", show_default=True, help="The region of its role and bucket.")
 @option("--state", type=DIRECTORY, help="Keep all resources in this directory. Default: remove them at the end.")
-@option(
-    "--speed",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="FACTOR",
-    help="Pass the waiting times of AWS (bake times, intervals) this many times faster.",
-)
-@name_value_option(
-    "--image",
-    "images",
-    metavar="URI=RELEASE|DIR",
-    help="What a custom image contains: "
-    "my/triton:1=26.05, =26.05+tensorflow with a backend added, or, for an algorithm, the directory with its train "
-    "and serve.",
-)
-@option(
-    "--allow-host",
-    "allowed_hosts",
-    multiple=True,
-    metavar="NAME[:PORT]",
-    help="Accept requests for this name of "
-    "the machine, such as host.docker.internal; others than 127.0.0.1 and localhost are refused.",
-)
-@option(
-    "--env",
-    "show_env",
-    is_flag=True,
-    help="Print the shell commands that direct AWS code to the emulator that already runs on --port, and exit.",
-)
-@option(
-    "--log", "log_file", type=FILE, help="Append the log to this file. [default: standard error; none with COMMAND]"
-)
+@option("--speed", default=1.0, show_default=True, type=click.FloatRange(min=0, min_open=True), metavar="FACTOR",
+        help="Pass the waiting times of AWS (bake times, intervals) this many times faster.")  # fmt: skip
+@name_value_option("--image", "images", metavar="URI=RELEASE|DIR", help="What a custom image contains: "
+                   "my/triton:1=26.05, =26.05+tensorflow with a backend added, or, for an algorithm, the directory "
+                   "with its train and serve.")  # fmt: skip
+@option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME[:PORT]", help="Accept requests for this name of "
+        "the machine, such as host.docker.internal; others than 127.0.0.1 and localhost are refused.")  # fmt: skip
+@option("--env", "show_env", is_flag=True, help="Print the shell commands that direct AWS code to the emulator that "
+        "already runs on --port, and exit.")  # fmt: skip
+@option("--log", "log_file", type=FILE, help="Append the log to this file. [default: standard error; none with "
+        "COMMAND]")  # fmt: skip
 @json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def emulate(

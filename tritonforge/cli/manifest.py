@@ -71,21 +71,12 @@ __all__ = ["convert", "split"]
 @form_option
 @option("--images", metavar="PREFIX", default="", help="The prefix of the names of the images.")
 @option("--label", metavar="NAME", help=f"The label attribute. Default: the only one; {DEFAULT_LABEL} in a new file.")
-@option(
-    "--labels",
-    type=EXISTING_FILE,
-    help="Labels for a classic manifest, one per line in its order: .csv (label, or key,label) or JSON lines.",
-)
-@option(
-    "--class-names",
-    type=EXISTING_FILE,
-    help="Names of classes that DATASET lacks: JSON by number, or one name per line.",
-)
-@option(
-    "--write-class-names",
-    type=FILE,
-    help="Write the names of classes to this file; annotations.json cannot store them.",
-)
+@option("--labels", type=EXISTING_FILE, help="Labels for a classic manifest, one per line in its order: .csv (label, "
+        "or key,label) or JSON lines.")  # fmt: skip
+@option("--class-names", type=EXISTING_FILE, help="Names of classes that DATASET lacks: JSON by number, or one name "
+        "per line.")  # fmt: skip
+@option("--write-class-names", type=FILE, help="Write the names of classes to this file; annotations.json cannot store "
+        "them.")  # fmt: skip
 @add_options(AwsOptions, "aws")
 @json_option
 def convert(
@@ -156,9 +147,8 @@ def convert(
 @click.argument("path", metavar="MANIFEST")
 @option("--train", type=FILE, required=True, help="The file for the training lines.")
 @option("--validation", type=FILE, required=True, help="The file for the validation lines.")
-@option(
-    "--fraction", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="The share of validation lines."
-)
+@option("--fraction", type=click.FloatRange(0, 1), default=0.2, show_default=True,
+        help="The share of validation lines.")  # fmt: skip
 @option("--seed", type=int, default=0, show_default=True, help="Another seed gives another split.")
 @option("--by", default="source-ref", show_default=True, metavar="NAME", help="The attribute that decides the side.")
 @add_options(AwsOptions, "aws")

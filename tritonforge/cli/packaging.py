@@ -65,20 +65,13 @@ tritonforge package digits.tar.gz --inspect""",
 @option("--dereference", is_flag=True, help="Include the targets of links that lead out of the repository.")
 @option("--inspect", is_flag=True, help="REPOSITORY is an archive (- for standard input): list its content.")
 @option("--image", metavar="TAG", group=_TARGET, help="The server image: 24.09, or an image URI.")
-@option(
-    "--tensorflow",
-    type=click.Choice(["onnx", "python-backend"]),
-    group=_TARGET,
-    help="For an image without TensorFlow: convert its models to ONNX, or use an image of your own with the backend.",
-)
+@option("--tensorflow", type=click.Choice(["onnx", "python-backend"]), group=_TARGET,
+        help="For an image without TensorFlow: convert its models to ONNX, or use an image of your own with the "
+        "backend.")  # fmt: skip
 @option("--instance-type", metavar="ML.TYPE", group=_TARGET, help="The SageMaker instance type.")
 @name_value_option("--env", "environment", group=_TARGET, help="A variable of the container.")
-@option(
-    "--uncompressed",
-    metavar="S3://...",
-    group=SAGEMAKER,
-    help="Upload the files below this prefix instead of writing an archive. The options below apply to it.",
-)
+@option("--uncompressed", metavar="S3://...", group=SAGEMAKER, help="Upload the files below this prefix instead of "
+        "writing an archive. The options below apply to it.")  # fmt: skip
 @option("--prune", is_flag=True, group=SAGEMAKER, help="Delete all other objects below the prefix.")
 @add_options(AwsOptions, "aws")
 @json_option

@@ -46,31 +46,18 @@ class _Interruption(Exception):  # noqa: N818 - not an error
 
 @click.command(cls=Command, example="tritonforge serve build/digits --http-port 9000 --grpc-port off")
 @click.argument("repository", type=EXISTING_DIRECTORY)
-@option(
-    "--model",
-    metavar="NAME",
-    help="The model of /invocations. As on SageMaker, only this model and its steps are "
-    "loaded. Default: the only model, or the outermost ensemble.",
-)
+@option("--model", metavar="NAME", help="The model of /invocations. As on SageMaker, only this model and its steps are "
+        "loaded. Default: the only model, or the outermost ensemble.")  # fmt: skip
 @option("--sagemaker-port", default="8080", type=PORT, show_default=True, group=_PORTS, help="SageMaker's front end.")
 @option("--http-port", default="8000", type=PORT, show_default=True, group=_PORTS, help="Triton's HTTP front end.")
 @option("--grpc-port", default="8001", type=PORT, show_default=True, group=_PORTS, help="Triton's gRPC front end.")
 @option("--metrics-port", default="8002", type=PORT, show_default=True, group=_PORTS, help="Triton's metrics.")
 @option("--log", type=FILE, help="Write tritonserver's log to this file.")
 @name_value_option("--env", "environment", help="A variable of the container of a TensorFlow Serving package.")
-@option(
-    "--allow-client-shm",
-    is_flag=True,
-    help="Let HTTP clients register shared memory, as NVIDIA's option of this name does; web pages can then do so too.",
-)
-@option(
-    "--timeout",
-    default=300.0,
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    show_default=True,
-    help="Wait this long for the models to load.",
-)
+@option("--allow-client-shm", is_flag=True, help="Let HTTP clients register shared memory, as NVIDIA's option of this "
+        "name does; web pages can then do so too.")  # fmt: skip
+@option("--timeout", default=300.0, type=click.FloatRange(0, min_open=True), metavar="SECONDS", show_default=True,
+        help="Wait this long for the models to load.")  # fmt: skip
 @json_option
 def serve(
     repository: Path,

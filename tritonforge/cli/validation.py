@@ -44,75 +44,31 @@ _SERVER_OPTIONS: Final = "Server options"
     "tritonforge validate build/digits --target sagemaker --instance-type ml.g4dn.xlarge --format sarif",
 )
 @click.argument("repositories", nargs=-1, required=True, metavar="PATH...", type=EXISTING_PATH)
-@option(
-    "--image",
-    metavar="TAG",
-    group=_SERVER_OPTIONS,
-    help="The server image: 24.09, a tag, or an image URI. [default: 24.10, the local server]",
-)
-@option(
-    "--target",
-    type=click.Choice(["triton", "sagemaker"]),
-    default="triton",
-    show_default=True,
-    group=_SERVER_OPTIONS,
-    help="Where the repository will be served; sagemaker adds the rules of SageMaker.",
-)
-@option(
-    "--disable-auto-complete-config",
-    "auto_complete",
-    is_flag=True,
-    flag_value=False,
-    default=True,
-    group=_SERVER_OPTIONS,
-    help="Validate as a server with this flag does: config.pbtxt must be complete.",
-)
-@option(
-    "--load-model",
-    "load_models",
-    multiple=True,
-    metavar="NAME",
-    group=_SERVER_OPTIONS,
-    help="Explicit mode: validate this model and what it needs only.",
-)
-@option(
-    "--model-config-name",
-    default="",
-    metavar="NAME",
-    group=_SERVER_OPTIONS,
-    help="Read configs/NAME.pbtxt of models that have it.",
-)
-@option(
-    "--gpus",
-    type=click.IntRange(0),
-    metavar="N",
-    group=_SERVER_OPTIONS,
-    help="GPUs of the host. Default: skip the rules that depend on it.",
-)
+@option("--image", metavar="TAG", group=_SERVER_OPTIONS,
+        help="The server image: 24.09, a tag, or an image URI. [default: 24.10, the local server]")  # fmt: skip
+@option("--target", type=click.Choice(["triton", "sagemaker"]), default="triton", show_default=True,
+        group=_SERVER_OPTIONS, help="Where the repository will be served; sagemaker adds the rules of "
+        "SageMaker.")  # fmt: skip
+@option("--disable-auto-complete-config", "auto_complete", is_flag=True, flag_value=False, default=True,
+        group=_SERVER_OPTIONS, help="Validate as a server with this flag does: config.pbtxt must be "
+        "complete.")  # fmt: skip
+@option("--load-model", "load_models", multiple=True, metavar="NAME", group=_SERVER_OPTIONS,
+        help="Explicit mode: validate this model and what it needs only.")  # fmt: skip
+@option("--model-config-name", default="", metavar="NAME", group=_SERVER_OPTIONS,
+        help="Read configs/NAME.pbtxt of models that have it.")  # fmt: skip
+@option("--gpus", type=click.IntRange(0), metavar="N", group=_SERVER_OPTIONS,
+        help="GPUs of the host. Default: skip the rules that depend on it.")  # fmt: skip
 @option("--instance-type", metavar="ML.TYPE", group=_SERVER_OPTIONS, help="The SageMaker instance type.")
 @name_value_option("--env", "environment", group=_SERVER_OPTIONS, help="A variable of the container on SageMaker.")
-@option(
-    "--select",
-    default="",
-    metavar="CODES",
-    group=OUTPUT,
-    help="Show findings of these rules or prefixes only: E3,W201.",
-)
-@option(
-    "--ignore",
-    default="",
-    metavar="CODES",
-    group=OUTPUT,
-    help="Hide findings of these rules or prefixes. The verdict does not change.",
-)
+@option("--select", default="", metavar="CODES", group=OUTPUT,
+        help="Show findings of these rules or prefixes only: E3,W201.")  # fmt: skip
+@option("--ignore", default="", metavar="CODES", group=OUTPUT,
+        help="Hide findings of these rules or prefixes. The verdict does not change.")  # fmt: skip
 @option("--strict", is_flag=True, help="Exit 1 if there is any finding, hidden ones included.")
 @option("--allow-empty", is_flag=True, help="Accept a directory without models.")
 @option("--fix", is_flag=True, help="Fix what has exactly one correct value, and print the diff.")
-@option(
-    "--with-server",
-    is_flag=True,
-    help="Also load the repository in the real tritonserver, without weights, and compare.",
-)
+@option("--with-server", is_flag=True, help="Also load the repository in the real tritonserver, without weights, and "
+        "compare.")  # fmt: skip
 @format_option(*FORMATS)
 def validate(
     repositories: tuple[Path, ...],
