@@ -1,4 +1,4 @@
-"""Packages for TensorFlow Serving as definitions: what they may say, what they become, and how they are built."""
+"""Packages for TensorFlow Serving as definitions: what they may state, what they become, and how they are built."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import pytest
 
 from tests.support.command import tritonforge
 from tritonforge import TYPE_FP32, DynamicBatching, File, Function, Input, Onnx, Output, TensorFlow, TensorFlowServing
+from tritonforge import build as tritonforge_build
 from tritonforge.errors import ArtifactError, DefinitionError
 from tritonforge.model_files import introspection
+from tritonforge.model_files.signature import Signature
+from tritonforge.repository import artifact_builder
 from tritonforge.repository.builder import list_package
 from tritonforge.repository.definition.loading import load
 from tritonforge.repository.resolve import BuiltArtifact, LocalFolder, resolve
@@ -70,7 +73,7 @@ def test_a_package_becomes_numbered_folders_and_code() -> None:
     assert repository.configs == {}
     tree = repository.tree()
     assert is_tfs_package(tree)
-    assert [each.code for each in validate(tree)] == ["W706"]
+    assert [finding.code for finding in validate(tree)] == ["W706"]
     assert list(resolve({}, TensorFlowServing([model()])).files) == ["net/3"]
 
 
@@ -136,8 +139,19 @@ def test_a_package_is_built_checked_and_found_unchanged(tmp_path: Path) -> None:
     assert tritonforge("validate", str(output)).returncode == 0
 
 
+def test_a_build_serialises_and_checks_a_signature_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = definition(tmp_path / "definition", NET)
+    savedmodel(folder / "saved")
+    calls: list[str] = []
+    check, to_json = artifact_builder.check_signature, Signature.to_json
+    monkeypatch.setattr(artifact_builder, "check_signature", lambda *args: calls.append("check") or check(*args))
+    monkeypatch.setattr(Signature, "to_json", lambda value: calls.append("to_json") or to_json(value))
+    assert tritonforge_build(folder, tmp_path / "built").changed
+    assert calls == ["to_json", "check"]
+
+
 def test_a_package_that_the_container_would_refuse_is_not_written(tmp_path: Path) -> None:
-    """Handlers that are none, a folder that is not there, a signature that is another: told, and nothing is built."""
+    """Invalid handlers, a missing folder, another signature: reported, and nothing is built."""
     folder = definition(tmp_path / "definition", f"{NET}package = TensorFlowServing([net], code='handlers')")
     savedmodel(folder / "saved")
     output = tmp_path / "built"

@@ -32,22 +32,11 @@ CPU_ONLY: Final = -99999
 
 #: DALI's element type number -> config name. Source: DALI include/dali/core/dali_data_type.h, `DALIDataType`; the same
 #: numbers as `nvidia.dali.types.DALIDataType` 2.4.0. DALI's backend does not support its text types.
-DATA_TYPES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        0: datatypes.TYPE_UINT8,
-        1: datatypes.TYPE_UINT16,
-        2: datatypes.TYPE_UINT32,
-        3: datatypes.TYPE_UINT64,
-        4: datatypes.TYPE_INT8,
-        5: datatypes.TYPE_INT16,
-        6: datatypes.TYPE_INT32,
-        7: datatypes.TYPE_INT64,
-        8: datatypes.TYPE_FP16,
-        9: datatypes.TYPE_FP32,
-        10: datatypes.TYPE_FP64,
-        11: datatypes.TYPE_BOOL,
-    }
-)
+DATA_TYPES: Final[Mapping[int, str]] = MappingProxyType({
+    0: datatypes.TYPE_UINT8, 1: datatypes.TYPE_UINT16, 2: datatypes.TYPE_UINT32, 3: datatypes.TYPE_UINT64,
+    4: datatypes.TYPE_INT8, 5: datatypes.TYPE_INT16, 6: datatypes.TYPE_INT32, 7: datatypes.TYPE_INT64,
+    8: datatypes.TYPE_FP16, 9: datatypes.TYPE_FP32, 10: datatypes.TYPE_FP64, 11: datatypes.TYPE_BOOL,
+})  # fmt: skip
 
 #: Config name -> DALI's element type number.
 NUMBERS: Final[Mapping[str, int]] = MappingProxyType({name: number for number, name in DATA_TYPES.items()})

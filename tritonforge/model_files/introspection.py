@@ -30,30 +30,15 @@ __all__ = ["TENSORFLOW_TYPES", "introspect", "read_saved_model"]
 #: ONNX's element type number -> config name. Source: onnx.proto `TensorProto.DataType`; the pairs that Triton carries:
 #: onnxruntime_utils.cc `ConvertFromOnnxDataType`.
 _ONNX_TYPES = {
-    1: datatypes.TYPE_FP32,
-    2: datatypes.TYPE_UINT8,
-    3: datatypes.TYPE_INT8,
-    4: datatypes.TYPE_UINT16,
-    5: datatypes.TYPE_INT16,
-    6: datatypes.TYPE_INT32,
-    7: datatypes.TYPE_INT64,
-    8: datatypes.TYPE_STRING,
-    9: datatypes.TYPE_BOOL,
-    10: datatypes.TYPE_FP16,
-    11: datatypes.TYPE_FP64,
-    12: datatypes.TYPE_UINT32,
-    13: datatypes.TYPE_UINT64,
-    16: datatypes.TYPE_BF16,
-}
+    1: datatypes.TYPE_FP32, 2: datatypes.TYPE_UINT8, 3: datatypes.TYPE_INT8, 4: datatypes.TYPE_UINT16,
+    5: datatypes.TYPE_INT16, 6: datatypes.TYPE_INT32, 7: datatypes.TYPE_INT64, 8: datatypes.TYPE_STRING,
+    9: datatypes.TYPE_BOOL, 10: datatypes.TYPE_FP16, 11: datatypes.TYPE_FP64, 12: datatypes.TYPE_UINT32,
+    13: datatypes.TYPE_UINT64, 16: datatypes.TYPE_BF16,
+}  # fmt: skip
 
 
 def introspect(
-    path: Path,
-    kind: str,
-    *,
-    outputs: Sequence[str] = (),
-    tag: str = "serve",
-    signature: str = "serving_default",
+    path: Path, kind: str, *, outputs: Sequence[str] = (), tag: str = "serve", signature: str = "serving_default"
 ) -> Signature:
     """Return the inputs and outputs of the model file at ``path``.
 
@@ -171,49 +156,25 @@ def _list_closest(name: str, names: list[str]) -> str:
 
 #: TensorFlow's element type number -> config name. Source: tensorflow/core/framework/types.proto `DataType`; the pairs
 #: that Triton carries: tensorflow_utils.cc `ConvertDataType`.
-TENSORFLOW_TYPES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        1: datatypes.TYPE_FP32,
-        2: datatypes.TYPE_FP64,
-        3: datatypes.TYPE_INT32,
-        4: datatypes.TYPE_UINT8,
-        5: datatypes.TYPE_INT16,
-        6: datatypes.TYPE_INT8,
-        7: datatypes.TYPE_STRING,
-        9: datatypes.TYPE_INT64,
-        10: datatypes.TYPE_BOOL,
-        14: datatypes.TYPE_BF16,
-        17: datatypes.TYPE_UINT16,
-        19: datatypes.TYPE_FP16,
-        22: datatypes.TYPE_UINT32,
-        23: datatypes.TYPE_UINT64,
-    }
-)
+TENSORFLOW_TYPES: Final[Mapping[int, str]] = MappingProxyType({
+    1: datatypes.TYPE_FP32, 2: datatypes.TYPE_FP64, 3: datatypes.TYPE_INT32, 4: datatypes.TYPE_UINT8,
+    5: datatypes.TYPE_INT16, 6: datatypes.TYPE_INT8, 7: datatypes.TYPE_STRING, 9: datatypes.TYPE_INT64,
+    10: datatypes.TYPE_BOOL, 14: datatypes.TYPE_BF16, 17: datatypes.TYPE_UINT16, 19: datatypes.TYPE_FP16,
+    22: datatypes.TYPE_UINT32, 23: datatypes.TYPE_UINT64,
+})  # fmt: skip
 
 _MESSAGES: Final[Mapping[str, tuple[Field, ...]]] = MappingProxyType(
     {
         "Dim": ((1, OPTIONAL, "int64", "size", None),),
-        "TensorShape": (
-            (2, REPEATED, "Dim", "dim", None),
-            (3, OPTIONAL, "bool", "unknown_rank", None),
-        ),
+        "TensorShape": ((2, REPEATED, "Dim", "dim", None), (3, OPTIONAL, "bool", "unknown_rank", None)),
         "TensorInfo": (
             (1, OPTIONAL, "string", "name", None),
             (2, OPTIONAL, "int32", "dtype", None),
             (3, OPTIONAL, "TensorShape", "tensor_shape", None),
         ),
-        "TensorEntry": (
-            (1, OPTIONAL, "string", "key", None),
-            (2, OPTIONAL, "TensorInfo", "value", None),
-        ),
-        "SignatureDef": (
-            (1, REPEATED, "TensorEntry", "inputs", None),
-            (2, REPEATED, "TensorEntry", "outputs", None),
-        ),
-        "SignatureEntry": (
-            (1, OPTIONAL, "string", "key", None),
-            (2, OPTIONAL, "SignatureDef", "value", None),
-        ),
+        "TensorEntry": ((1, OPTIONAL, "string", "key", None), (2, OPTIONAL, "TensorInfo", "value", None)),
+        "SignatureDef": ((1, REPEATED, "TensorEntry", "inputs", None), (2, REPEATED, "TensorEntry", "outputs", None)),
+        "SignatureEntry": ((1, OPTIONAL, "string", "key", None), (2, OPTIONAL, "SignatureDef", "value", None)),
         "MetaInfo": ((4, REPEATED, "string", "tags", None),),
         "MetaGraph": (
             (1, OPTIONAL, "MetaInfo", "meta_info_def", None),

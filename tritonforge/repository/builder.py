@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from tritonforge.errors import ArtifactError, ValidationError
+from tritonforge.repository.artifact_builder import ArtifactBuilder
 from tritonforge.repository.build_tree import BuiltVersion, TreeWriter, open_tree
 from tritonforge.repository.definition.ensemble import Ensemble
 from tritonforge.repository.definition.loading import Definitions
@@ -21,7 +22,7 @@ from tritonforge.validation.report import validate
 from tritonforge.validation.rules.named_files import compare_labels
 from tritonforge.validation.tree_reader import read_tree
 
-__all__ = ["Builder", "BuiltRepository", "build_repository", "list_package"]
+__all__ = ["BuiltRepository", "build_repository", "list_package"]
 
 #: Who rejects a repository, by `Finding.refused_by`.
 _REFUSERS: Final = {
@@ -33,27 +34,6 @@ _REFUSERS: Final = {
 #: What Python leaves in a directory of code.
 _LEFTOVERS: Final = frozenset({"__pycache__"})
 _LEFTOVER_SUFFIXES: Final = frozenset({".pyc", ".pyo"})
-
-
-class Builder(Protocol):
-    """Builds version directories, and reads what they hold; see `artifact_builder.ArtifactBuilder`."""
-
-    def fingerprint(self, model: Model, version: int, *, base: Path) -> str:
-        """Return a digest of everything that the result depends on; fast, and without a framework."""
-
-    def build(
-        self,
-        definitions: Definitions,
-        model: Model,
-        version: int,
-        *,
-        destination: Path,
-        on_progress: ProgressCallback = no_progress,
-    ) -> dict[str, Any] | None:
-        """Build one version directory, and return the signature of its file as plain JSON."""
-
-    def complete(self, model: Model, signature: dict[str, Any] | None) -> Model:
-        """Compare the model with the signature, and return it with what it leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +49,11 @@ class BuiltRepository:
 
 
 def build_repository(
-    definitions: Definitions, destination: Path, *, builder: Builder, on_progress: ProgressCallback = no_progress
+    definitions: Definitions,
+    destination: Path,
+    *,
+    builder: ArtifactBuilder,
+    on_progress: ProgressCallback = no_progress,
 ) -> BuiltRepository:
     """Write the repository of these definitions to ``destination``, all of it or nothing.
 
@@ -116,7 +100,11 @@ def build_repository(
 
 
 def _build_model(
-    model: Model | Ensemble, definitions: Definitions, tree: TreeWriter, builder: Builder, on_progress: ProgressCallback
+    model: Model | Ensemble,
+    definitions: Definitions,
+    tree: TreeWriter,
+    builder: ArtifactBuilder,
+    on_progress: ProgressCallback,
 ) -> Model | Ensemble:
     """Build or link every version of a model, and complete the model from them."""
     if isinstance(model, Ensemble):
@@ -137,7 +125,7 @@ def _build_version(
     version: int,
     definitions: Definitions,
     tree: TreeWriter,
-    builder: Builder,
+    builder: ArtifactBuilder,
     on_progress: ProgressCallback,
 ) -> Any:
     """Build or link one version directory; return the signature of its file as plain JSON."""

@@ -41,12 +41,7 @@ class Original:
     """
 
     def __init__(
-        self,
-        session: Any,
-        inputs: Mapping[str, Any],
-        outputs: Mapping[str, Any],
-        *,
-        signature: str = "",
+        self, session: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any], *, signature: str = ""
     ) -> None:
         self.signature = signature
         self.tensors = inputs

@@ -11,15 +11,7 @@ from tritonforge.errors import DefinitionError
 from tritonforge.field_types import check_fields, describe_value, set_field
 from tritonforge.repository.definition.models import check_max_batch_size, check_name
 from tritonforge.repository.definition.settings import VersionPolicy
-from tritonforge.repository.definition.tensors import (
-    Input,
-    Output,
-    Servable,
-    Step,
-    Tensor,
-    Tensors,
-    wire_model,
-)
+from tritonforge.repository.definition.tensors import Input, Output, Servable, Step, Tensor, Tensors, wire_model
 
 __all__ = ["Ensemble", "EnsembleStep", "rebind_models"]
 
