@@ -104,6 +104,14 @@ ALLOWED: dict[tuple[str, str], str] = {
         "repos/detector/checkpoint.py",
         '_STATE_ARRAY: Final = "told"',
     ): "the name of an array in checkpoints that exist already",
+    (
+        "tritonforge/validation/rules/warmup.py",
+        '"input shape. If you want to specify the full shape including the batch dim in your input dims config, try setting "',  # noqa: E501 - the line itself
+    ): "a sentence of Triton",
+    (
+        "tests/validation/fixtures.py",
+        '"each input shape. If you want to specify the full shape including the batch dim in your input dims "',
+    ): "a sentence of Triton",
 }
 
 #: This file states the words; fixtures of other projects keep their authors' words.

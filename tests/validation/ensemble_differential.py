@@ -63,25 +63,27 @@ def difference(heard: Heard, seed: int) -> str:
     """What differs between the server's answer to a case and ours; "" when nothing does."""
     files, options = repository(seed)
     bare = validate(Tree.of(weightless(files)), **options)
-    if _OF_FILES & {each.code for each in bare}:
+    if _OF_FILES & {finding.code for finding in bare}:
         return ""  # not decidable by stand-ins
     if (verdict(bare) == "loads") != heard.loads:
-        return f"the server {'loads' if heard.loads else 'refuses'} it {heard.sentences}, we found {_told(bare)}"
-    said = {each.message.strip() for each in bare}
-    lost = {sentence for sentence in heard.sentences if sentence not in said and not _is_of_many(sentence, said)}
+        return f"the server {'loads' if heard.loads else 'refuses'} it {heard.sentences}, we found {_summarize(bare)}"
+    messages = {finding.message.strip() for finding in bare}
+    lost = {
+        sentence for sentence in heard.sentences if sentence not in messages and not _is_of_many(sentence, messages)
+    }
     if lost and not heard.loads:
-        return f"the server said {sorted(lost)}, we found {_told(bare)}"
+        return f"the server reports {sorted(lost)}, we found {_summarize(bare)}"
     full = validate(Tree.of(files), **options)
-    if verdict(full) == "refused" and verdict(bare) == "loads" and not _OF_FILES & {each.code for each in full}:
-        return f"with model files, which stand-ins do not read, we refuse it: {_told(full)}"
+    if verdict(full) == "refused" and verdict(bare) == "loads" and not _OF_FILES & {finding.code for finding in full}:
+        return f"with model files, which stand-ins do not read, we refuse it: {_summarize(full)}"
     return _between_releases(full, files, options)
 
 
 def _between_releases(local: list[Finding], files: Any, options: dict[str, Any]) -> str:
     """How the verdicts for other releases differ from the local one beyond the table."""
-    codes = {each.code for each in _refusing(local)}
+    codes = {finding.code for finding in _refusing(local)}
     for release in RELEASES:
-        found = {each.code for each in _refusing(validate(Tree.of(files), image=release, **options))}
+        found = {finding.code for finding in _refusing(validate(Tree.of(files), image=release, **options))}
         explained = {
             code
             for change in changes.list_changes()
@@ -93,15 +95,15 @@ def _between_releases(local: list[Finding], files: Any, options: dict[str, Any])
     return ""
 
 
-def _is_of_many(sentence: str, said: set[str]) -> bool:
-    """Whether we said the same of another tensor, where an unordered map decides which one the server names."""
+def _is_of_many(sentence: str, messages: set[str]) -> bool:
+    """Return True if we report the same of another tensor, where an unordered map decides which the server names."""
     before, named, _ = sentence.partition(": at least one of its depending tensors, ")
-    return bool(named) and any(each.startswith(f"{before}{named}") for each in said)
+    return bool(named) and any(finding.startswith(f"{before}{named}") for finding in messages)
 
 
 def _refusing(findings: list[Finding]) -> list[Finding]:
-    return [each for each in findings if each.refused_by == "triton"]
+    return [finding for finding in findings if finding.refused_by == "triton"]
 
 
-def _told(findings: list[Finding]) -> list[tuple[str, str]]:
-    return [(each.code, each.message) for each in _refusing(findings)]
+def _summarize(findings: list[Finding]) -> list[tuple[str, str]]:
+    return [(finding.code, finding.message) for finding in _refusing(findings)]

@@ -92,7 +92,7 @@ def _good(chance: random.Random, begin: str) -> tuple[dict[str, str], Files]:
         outputs = [_tensor(chance, f"T{index}{number}") for number in range(chance.choice((1, 1, 2)))]
         name = f"{begin}m{index}"
         configs[name] = _model(chance, name, size, flowing, outputs, files)
-        steps.append(_step(name, [each.name for each in flowing], [each.name for each in outputs]))
+        steps.append(_step(name, [tensor.name for tensor in flowing], [tensor.name for tensor in outputs]))
         if chance.random() < 0.15 and index:  # the rest of the chain is an ensemble of its own
             made += 1
             inner = f"{begin}n{made}"
@@ -113,8 +113,8 @@ def _dims(dims: tuple[int, ...]) -> str:
 
 def _declared(kind: str, tensors: list[Tensor], letters: str, more: str = "") -> str:
     listed = ", ".join(
-        f'{{ name: "{letter}" data_type: {each.data_type} {_dims(each.dims)} {more} }}'
-        for letter, each in zip(letters, tensors, strict=False)
+        f'{{ name: "{letter}" data_type: {tensor.data_type} {_dims(tensor.dims)} {more} }}'
+        for letter, tensor in zip(letters, tensors, strict=False)
     )
     return f"{kind} [{listed}]"
 
@@ -134,9 +134,9 @@ def _model(
         more += f"dynamic_batching {{ preferred_batch_size: [{size}] max_queue_delay_microseconds: 100 }} "
     if chance.random() < 0.15:
         samples = " ".join(
-            f'inputs {{ key: "{letter}" value {{ data_type: {each.data_type} '
-            f"{_dims(tuple(abs(dim) for dim in each.dims))} {chance.choice(('zero_data', 'random_data'))}: true }} }}"
-            for letter, each in zip("AB", inputs, strict=False)
+            f'inputs {{ key: "{letter}" value {{ data_type: {tensor.data_type} '
+            f"{_dims(tuple(abs(dim) for dim in tensor.dims))} {chance.choice(('zero_data', 'random_data'))}: true }} }}"
+            for letter, tensor in zip("AB", inputs, strict=False)
         )
         more += f'model_warmup [{{ name: "w" batch_size: 1 {samples} }}] '
     if chance.random() < 0.07:
@@ -156,14 +156,14 @@ def _step(model: str, inputs: list[str], outputs: list[str]) -> str:
 
 
 def _nested(model: str, inputs: list[Tensor], outputs: list[Tensor]) -> str:
-    maps = [f'input_map {{ key: "{each.name}" value: "{each.name}" }}' for each in inputs]
-    maps += [f'output_map {{ key: "{each.name}" value: "{each.name}" }}' for each in outputs]
+    maps = [f'input_map {{ key: "{tensor.name}" value: "{tensor.name}" }}' for tensor in inputs]
+    maps += [f'output_map {{ key: "{tensor.name}" value: "{tensor.name}" }}' for tensor in outputs]
     return f'{{ model_name: "{model}" model_version: -1 {" ".join(maps)} }}'
 
 
 def _ensemble(name: str, size: int, inputs: list[Tensor], outputs: list[Tensor], steps: list[str]) -> str:
     tensors = [
-        f"{kind} [{', '.join(_one(each) for each in listed)}]"
+        f"{kind} [{', '.join(_one(tensor) for tensor in listed)}]"
         for kind, listed in (("input", inputs), ("output", outputs))
     ]
     batch = f"max_batch_size: {size}" if size else ""
@@ -193,7 +193,7 @@ def _change_meeting(chance: random.Random, configs: dict[str, str]) -> None:
         "key": f'key: "{chance.choice("ABXYZ")}"',
         "value": f'value: "{chance.choice(("I0", "I1", "T00", "T10", "T20", "T01", "N"))}"',
     }
-    kind = chance.choice(sorted(kind for kind, found in places.items() if found) or ["type"])
+    kind = chance.choice(sorted(kind for kind, place in places.items() if place) or ["type"])
     if kind == "size" and not places[kind]:
         return
     if not places[kind]:

@@ -17,7 +17,7 @@ IO = A + B
 
 
 class Fixture(NamedTuple):
-    """The two repositories of a rule, and what validation is told."""
+    """The two repositories of a rule, and the options of validation."""
 
     bad: Mapping[str, Any]
     good: Mapping[str, Any]

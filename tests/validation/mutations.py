@@ -227,8 +227,8 @@ def _messages(message: Any) -> Iterator[Any]:
                 for key in sorted(value):
                     yield from _messages(value[key])
         elif field.is_repeated:
-            for each in value:
-                yield from _messages(each)
+            for item in value:
+                yield from _messages(item)
         else:
             yield from _messages(value)
 

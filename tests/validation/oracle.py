@@ -72,7 +72,7 @@ class Oracle:
     """A prepared tritonserver that judges one repository after the other."""
 
     def __init__(self, folder: Path, *, real: Sequence[str] = ()) -> None:
-        """``real`` names backends that are no stand-ins."""
+        """``real`` names backends that are not stand-ins."""
         self.real = real
         self._found = installation.find_installation()
         self._folder = folder
@@ -113,9 +113,9 @@ class Oracle:
             server.terminate() if not self.fast else server.kill()
             server.wait()
         text = text.replace(str(repository), "<repo>").replace(str(self._backends), "<backends>")
-        said = [PREFIXES.sub("", line).strip() for line in errors(text) if _SAID.match(line)]
+        sentences = [PREFIXES.sub("", line).strip() for line in errors(text) if _SAID.match(line)]
         return Heard(
-            loads, tuple(dict.fromkeys(line for line in said if "failed to load all models" not in line)), text
+            loads, tuple(dict.fromkeys(line for line in sentences if "failed to load all models" not in line)), text
         )
 
     def judge_many(
@@ -141,14 +141,14 @@ class Oracle:
             server.wait()
         text = log.read_text(errors="replace")
         text = text.replace(str(repository), "<repo>").replace(str(self._backends), "<backends>")
-        said: dict[str, list[str]] = {name: [] for name in cases}
+        sentences: dict[str, list[str]] = {name: [] for name in cases}
         for line in errors(text):
             if _SAID.match(line) and "failed to load all models" not in line:
                 owners = [name for name in cases if name in line]
                 if len(owners) != 1:
                     return {}
-                said[owners[0]].append(PREFIXES.sub("", line).strip())
-        return {name: Heard(not lines, tuple(dict.fromkeys(lines)), "") for name, lines in said.items()}
+                sentences[owners[0]].append(PREFIXES.sub("", line).strip())
+        return {name: Heard(not lines, tuple(dict.fromkeys(lines)), "") for name, lines in sentences.items()}
 
     def _start(self, repository: Path, *arguments: str) -> "tuple[subprocess.Popen[bytes], Path]":
         """Start the server on a repository; its process and its log."""
@@ -195,7 +195,7 @@ class Oracle:
                 time.sleep(0.02)  # the end of a server that refuses everything follows at once
                 return server.poll() is None and _REFUSED not in log.read_text(errors="replace"), text
             time.sleep(0.005)
-        raise TimeoutError(f"tritonserver said nothing in {seconds} seconds:\n{text}")
+        raise TimeoutError(f"tritonserver reported nothing in {seconds} seconds:\n{text}")
 
 
 def _listens(port: int) -> bool:

@@ -50,7 +50,7 @@ def tree(files: dict[str, Any]) -> Tree:
 
 
 def judged(case: dict[str, Any]) -> list[Finding]:
-    """Our findings, told what the server was told."""
+    """Return our findings, with the options of the server."""
     options: dict[str, Any] = {}
     for argument in case["server_args"]:
         name, _, value = argument.partition("=")
@@ -66,9 +66,11 @@ def judged(case: dict[str, Any]) -> list[Finding]:
 
 
 def sentences(case: dict[str, Any]) -> list[str]:
-    """What the server said, without its prefixes; a process that died said nothing of its own."""
-    said = [line for line in case["errors"] if not line.startswith("PROCESS DIED") and "failed to load all" not in line]
-    return [PREFIXES.sub("", line).strip() for line in said]
+    """Return the server's sentences without their prefixes; a process that died has none of its own."""
+    lines = [
+        line for line in case["errors"] if not line.startswith("PROCESS DIED") and "failed to load all" not in line
+    ]
+    return [PREFIXES.sub("", line).strip() for line in lines]
 
 
 @pytest.mark.parametrize("case", probes(), ids=lambda case: case["id"])
@@ -86,7 +88,7 @@ def test_the_servers_sentences_are_among_the_messages() -> None:
     lost = {
         case["id"]: missing
         for case in refused
-        if (missing := set(sentences(case)) - {each.message.strip() for each in judged(case)})
+        if (missing := set(sentences(case)) - {finding.message.strip() for finding in judged(case)})
     }
     assert len(lost) <= 0.05 * len(refused), lost
 
@@ -98,7 +100,7 @@ def test_good_repositories_give_no_error() -> None:
         for case in probes()
         if case["expected"] == "good"
         and "--exit-on-error=false" not in case["server_args"]
-        and (errors := [each for each in judged(case) if each.severity == "error" and each.code != "E118"])
+        and (errors := [finding for finding in judged(case) if finding.severity == "error" and finding.code != "E118"])
     }
     assert wrong == {}
 
@@ -112,10 +114,10 @@ def test_hand_written_repositories_give_no_false_error(case: dict[str, Any]) -> 
     """
     verdicts = case["verdicts"]
     wrong = [
-        each
-        for each in validate(tree(case["files"]))
-        if each.severity == "error"
-        and "Python model file not found" not in each.message
-        and verdicts.get(each.path.split("/")[0], {}).get("expected") != "context"
+        finding
+        for finding in validate(tree(case["files"]))
+        if finding.severity == "error"
+        and "Python model file not found" not in finding.message
+        and verdicts.get(finding.path.split("/")[0], {}).get("expected") != "context"
     ]
     assert wrong == []

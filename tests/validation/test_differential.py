@@ -67,8 +67,10 @@ def difference(oracle: Oracle, files: Mapping[str, Any], options: Mapping[str, A
         return ""  # the libraries of these repositories are empty files
     if (verdict(findings) == "loads") != heard.loads:
         return f"the server {'loads' if heard.loads else 'refuses'} it {heard.sentences}, we found {findings}"
-    lost = {_in_order(each) for each in heard.sentences} - {_in_order(each.message.strip()) for each in findings}
-    return f"the server said {lost}, we found {findings}" if lost and not heard.loads else ""
+    lost = {_in_order(sentence) for sentence in heard.sentences} - {
+        _in_order(finding.message.strip()) for finding in findings
+    }
+    return f"the server reports {lost}, we found {findings}" if lost and not heard.loads else ""
 
 
 def _in_order(sentence: str) -> str:
@@ -127,7 +129,7 @@ def test_random_warmup_and_completed_steps_are_judged_as_the_server_does(
             assumed = verdict(select_core_findings(validate(Tree.of(files), **options)))
         if (ours, assumed) == ("refused", "loads"):
             different[seed] += "; refused only where a backend may complete it"
-    assert {seed: found for seed, found in different.items() if found} == {}
+    assert {seed: text for seed, text in different.items() if text} == {}
 
 
 def test_the_oracle_hears_both_verdicts(oracle: Oracle) -> None:
@@ -158,6 +160,6 @@ def test_the_python_backend_refuses_what_we_refuse(tmp_path: Path) -> None:
     """Its own words on files that Python does not take, on environments that are missing, and on base classes."""
     python = Oracle(tmp_path, real=("python",))
     heard = python.judge(PYTHON_MODELS, seconds=60)
-    messages = {each.message for each in validate(Tree.of(PYTHON_MODELS), gpus=0)}
+    messages = {finding.message for finding in validate(Tree.of(PYTHON_MODELS), gpus=0)}
     assert set(heard.sentences) == messages
     assert difference(python, INHERITED, {"gpus": 0}) == ""

@@ -66,10 +66,10 @@ RELAXED = settings(max_examples=300, deadline=2000, suppress_health_check=[Healt
 def check(findings: list[Finding]) -> None:
     """Findings are complete and sorted, and their texts can be printed."""
     assert findings == sort_findings(findings)
-    for each in findings:
-        (each.message + each.help + each.path + each.field).encode()
-        assert each.message
-        assert each.line is None or each.line >= 1
+    for finding in findings:
+        (finding.message + finding.help + finding.path + finding.field).encode()
+        assert finding.message
+        assert finding.line is None or finding.line >= 1
 
 
 @RELAXED

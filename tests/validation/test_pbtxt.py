@@ -91,14 +91,14 @@ def test_what_the_server_takes_has_no_problem(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "message", "line", "column"), REFUSED)
-def test_what_the_server_refuses_is_reported_in_its_words(text: str, message: str, line: int, column: int) -> None:
+def test_problems_are_in_the_servers_words(text: str, message: str, line: int, column: int) -> None:
     """Texts that the server's parser refuses: the first problem has its words, and the place."""
     first = parse(text).problems[0]
     assert (first.message, first.line, first.column) == (message, line, column)
 
 
 def test_values_have_types_and_places() -> None:
-    """Values are read as what they are, each with its line, column and path."""
+    """Values are read as what they are, problem with its line, column and path."""
     document = parse('name: "m"\ninput [\n  { name: "A" dims: [ -1, 0x10 ] },\n  { optional: true }\n]\n')
     first, second = document.messages("input")
     assert document.text("name") == "m"

@@ -65,7 +65,7 @@ OTHERS = re.compile(r"[EW][456]")
 def found(files: object, fixture: Fixture) -> list[Finding]:
     """The findings of the rooms under test."""
     assert isinstance(files, dict)
-    return [each for each in validate(Tree.of(files), **fixture.options) if not OTHERS.match(each.code)]
+    return [finding for finding in validate(Tree.of(files), **fixture.options) if not OTHERS.match(finding.code)]
 
 
 @pytest.mark.parametrize("code", OWN)
@@ -73,15 +73,15 @@ def test_a_bad_repository_gives_exactly_the_rule(code: str) -> None:
     """The bad repository gives the rule's finding, at a place, and nothing else but what that brings with it."""
     fixture = FIXTURES[code]
     findings = found(fixture.bad, fixture)
-    assert {each.code for each in findings} - BRINGS.get(code, set()) == {code}
-    for each in findings:
-        rule = load_rules()[each.code]
-        assert (each.severity, each.refused_by) == (rule.severity, rule.refused_by)
-        assert each.message
-        assert each.path in ("", *Tree.of(fixture.bad).entries) or each.code in ("E107", "E116")
-        if each.path.endswith(".pbtxt"):
-            assert each.line is not None
-            assert each.column is not None
+    assert {finding.code for finding in findings} - BRINGS.get(code, set()) == {code}
+    for finding in findings:
+        rule = load_rules()[finding.code]
+        assert (finding.severity, finding.refused_by) == (rule.severity, rule.refused_by)
+        assert finding.message
+        assert finding.path in ("", *Tree.of(fixture.bad).entries) or finding.code in ("E107", "E116")
+        if finding.path.endswith(".pbtxt"):
+            assert finding.line is not None
+            assert finding.column is not None
 
 
 @pytest.mark.parametrize("code", OWN)
@@ -89,7 +89,7 @@ def test_a_good_repository_does_not_give_the_rule(code: str) -> None:
     """The good repository gives no error at all."""
     fixture = FIXTURES[code]
     findings = found(fixture.good, fixture)
-    assert code not in {each.code for each in findings}
+    assert code not in {finding.code for finding in findings}
     assert verdict(findings) == "loads"
 
 
@@ -123,7 +123,10 @@ def test_findings_are_sorted() -> None:
     """Findings are sorted by path and line."""
     files = {**m("max_batch_size: -1"), **x("b", config="max_batch_size: -1 dynamic_batching {}")}
     findings = validate(Tree.of(files))
-    assert [(each.path, each.code) for each in findings] == [("b/config.pbtxt", "E213"), ("m/config.pbtxt", "E213")]
+    assert [(finding.path, finding.code) for finding in findings] == [
+        ("b/config.pbtxt", "E213"),
+        ("m/config.pbtxt", "E213"),
+    ]
 
 
 def test_a_finding_points_at_the_value() -> None:
@@ -135,10 +138,10 @@ def test_a_finding_points_at_the_value() -> None:
     assert (finding.code, finding.line, finding.column, finding.field) == ("E242", 2, 8, "input[0]")
 
 
-def test_consequences_are_said_in_the_servers_words() -> None:
+def test_consequences_are_in_the_servers_words() -> None:
     """An ensemble of a model that does not load says why, as the server does."""
     files = {**x(config="instance_group [{ kind: KIND_CPU gpus: [0] }]"), **e()}
-    messages = [each.message for each in validate(Tree.of(files))]
+    messages = [finding.message for finding in validate(Tree.of(files))]
     why = "instance group x_0 of model x has kind KIND_CPU but specifies one or more GPUs"
     assert messages == [
         (
@@ -155,28 +158,28 @@ def test_explicit_mode_judges_only_what_is_loaded() -> None:
     assert verdict(validate(Tree.of({**m(), **broken}))) == "refused"
     assert validate(Tree.of({**m(), **broken}), load_models=["m"]) == []
     missing = validate(Tree.of({**e(), **broken}), load_models=["e"])
-    assert [each.code for each in missing if each.severity == "error"] == ["E112", "E320"]
+    assert [finding.code for finding in missing if finding.severity == "error"] == ["E112", "E320"]
 
 
 def test_auto_complete_is_known_by_backend() -> None:
-    """What a backend fills in from its file is no finding; what it does not, or cannot, is."""
+    """What a backend fills in from its file gives no finding; what it does not, or cannot, gives one."""
     savedmodel = {"m/config.pbtxt": 'platform: "tensorflow_savedmodel" input [{ name: "A" }]'}
     with_file = {**savedmodel, "m/1/model.savedmodel/saved_model.pb": b""}
-    assert [each.code for each in validate(Tree.of(with_file)) if each.severity == "error"] == []
-    assert "E241" in {each.code for each in validate(Tree.of(with_file), auto_complete=False)}
-    assert "E241" in {each.code for each in validate(Tree.of({**savedmodel, "m/1/": DIRECTORY}))}
+    assert [finding.code for finding in validate(Tree.of(with_file)) if finding.severity == "error"] == []
+    assert "E241" in {finding.code for finding in validate(Tree.of(with_file), auto_complete=False)}
+    assert "E241" in {finding.code for finding in validate(Tree.of({**savedmodel, "m/1/": DIRECTORY}))}
     graphdef = {"m/config.pbtxt": 'platform: "tensorflow_graphdef" input [{ name: "A" }]', "m/1/model.graphdef": b""}
-    assert "E241" in {each.code for each in validate(Tree.of(graphdef))}
+    assert "E241" in {finding.code for finding in validate(Tree.of(graphdef))}
     python = {
         "m/config.pbtxt": 'backend: "python" input [{ name: "A" }]',
         "m/1/model.py": "class TritonPythonModel: ...",
     }
-    assert "E241" in {each.code for each in validate(Tree.of(python))}
+    assert "E241" in {finding.code for finding in validate(Tree.of(python))}
     completing = {**python, "m/1/model.py": "def auto_complete_config(c): ..."}
-    assert "E241" not in {each.code for each in validate(Tree.of(completing))}
+    assert "E241" not in {finding.code for finding in validate(Tree.of(completing))}
 
 
-def test_a_configuration_that_was_not_read_is_said_so() -> None:
+def test_a_configuration_that_was_not_read_is_reported() -> None:
     """A configuration that is too large to be judged gives one finding, and its size is never read."""
     (finding,) = validate(Tree.of({**m(), "m/config.pbtxt": Entry("file", 300_000_000)}))
     assert finding.code == "E127"
@@ -199,7 +202,7 @@ def test_a_configuration_that_was_not_read_is_said_so() -> None:
 def test_what_was_not_read_is_not_judged(files: dict[str, object]) -> None:
     """Devices, pipes, links out of the repository and large label files: neither loads nor refused."""
     findings = validate(Tree.of(files))  # type: ignore[arg-type]
-    assert {each.code for each in findings} - {"W101"} == {"E127"}
+    assert {finding.code for finding in findings} - {"W101"} == {"E127"}
     assert verdict(findings) == "not judged"
     refused = validate(Tree.of({**files, **x("z", config="max_batch_size: -1")}))  # type: ignore[arg-type]
     assert verdict(refused) == "refused"
@@ -226,7 +229,7 @@ def test_what_was_not_read_is_not_judged(files: dict[str, object]) -> None:
 def test_strings_that_reach_a_shell_are_refused(files: dict[str, object], named: str) -> None:
     """Each with its own name, escaped; Triton itself may load the model."""
     findings = validate(Tree.of(files))
-    (finding,) = [each for each in findings if each.code == "E118"]
+    (finding,) = [finding for finding in findings if finding.code == "E118"]
     assert named in finding.message
     assert finding.message.isprintable()
     assert finding.refused_by == "tritonforge"
@@ -234,12 +237,12 @@ def test_strings_that_reach_a_shell_are_refused(files: dict[str, object], named:
 
 
 @pytest.mark.parametrize("name", sorted(DIFFERENCES))
-def test_differences_that_were_found_stay_mended(name: str) -> None:
+def test_differences_that_mutations_found_stay_fixed(name: str) -> None:
     """Each difference to the real server that mutations found: refused, in the server's words."""
     files, sentence = DIFFERENCES[name]
     findings = validate(Tree.of(files))
     assert verdict(findings) == "refused"
-    assert not sentence or sentence in {each.message.strip() for each in findings}
+    assert not sentence or sentence in {finding.message.strip() for finding in findings}
 
 
 @pytest.mark.parametrize("name", sorted(ACCEPTED))
@@ -262,7 +265,7 @@ def test_a_step_that_its_backend_completes_is_compared_in_what_it_declares(outpu
     files = unsized("tensorflow", output, config=config)
     files |= x("y", config="max_batch_size: 4") | {"e/config.pbtxt": f"{files['e/config.pbtxt']} max_batch_size: 4"}
     files["x/config.pbtxt"] = files["x/config.pbtxt"].replace("dims: [4] }]", "}]", 1)
-    assert [each for each in validate(Tree.of(files)) if each.severity == "error"] == []
+    assert [finding for finding in validate(Tree.of(files)) if finding.severity == "error"] == []
 
 
 def test_a_negative_gpu_is_refused_whatever_gpus_there_are() -> None:
@@ -270,7 +273,7 @@ def test_a_negative_gpu_is_refused_whatever_gpus_there_are() -> None:
     for kind, code in (("kind: KIND_GPU", "E262"), ("", "E260")):
         for gpus in (None, 0, 1):
             findings = validate(Tree.of(m(f"instance_group [{{ {kind} gpus: [-1] }}]")), gpus=gpus)
-            assert code in {each.code for each in findings}
+            assert code in {finding.code for finding in findings}
 
 
 @pytest.mark.parametrize(
@@ -293,8 +296,8 @@ def test_a_base_class_may_complete_the_configuration(model: str, base: str, comp
     """`auto_complete_config` is looked for in base classes; what cannot be seen may have it."""
     files = {"m/config.pbtxt": PYTHON, "m/1/model.py": model, "m/1/base.py": base}
     config = {"m/config.pbtxt": f'{PYTHON} input [{{ name: "A" }}]'}
-    assert ("E241" not in {each.code for each in validate(Tree.of({**files, **config}))}) == completes
-    assert {each.code for each in validate(Tree.of(INHERITED))} == set()
+    assert ("E241" not in {finding.code for finding in validate(Tree.of({**files, **config}))}) == completes
+    assert {finding.code for finding in validate(Tree.of(INHERITED))} == set()
 
 
 def test_python_is_judged_by_the_grammar_of_the_image() -> None:
@@ -305,7 +308,7 @@ def test_python_is_judged_by_the_grammar_of_the_image() -> None:
     assert validate(Tree.of(newer), image="24.09") == []
     assert find_source_error(b"match 1:\n    case 1: pass\n", version=(3, 9)) is not None
     environment = {**m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/env", head=PYTHON), "m/env/": DIRECTORY}
-    assert [each.code for each in validate(Tree.of({**environment, "m/1/model.py": BROKEN}))] == ["W110"]
+    assert [finding.code for finding in validate(Tree.of({**environment, "m/1/model.py": BROKEN}))] == ["W110"]
 
 
 def test_hostile_python_is_read_in_bounded_time() -> None:
@@ -317,10 +320,10 @@ def test_hostile_python_is_read_in_bounded_time() -> None:
         "# coding: nonsense\nx = 1",
         "x = " + "a." * 50_000 + "b",
     ):
-        codes = {each.code for each in validate(Tree.of(m(head=PYTHON, **{"1/model.py": content})))}
+        codes = {finding.code for finding in validate(Tree.of(m(head=PYTHON, **{"1/model.py": content})))}
         assert codes <= {"E123"}
     huge = m(head=PYTHON, **{"1/model.py": Entry("file", 5 * 1024 * 1024)})
-    assert [each.code for each in validate(Tree.of(huge))] == ["E127"]
+    assert [finding.code for finding in validate(Tree.of(huge))] == ["E127"]
 
 
 @pytest.mark.parametrize(
@@ -341,7 +344,7 @@ def test_hostile_python_is_read_in_bounded_time() -> None:
 )
 def test_a_models_file_is_of_the_kind_that_its_backend_opens(head: str, name: str, entry: object, code: str) -> None:
     """Directories, devices and broken links in the place of a model's file."""
-    assert [each.code for each in validate(Tree.of(m(head=head, **{f"1/{name}": entry})))] == [code]
+    assert [finding.code for finding in validate(Tree.of(m(head=head, **{f"1/{name}": entry})))] == [code]
 
 
 @pytest.mark.parametrize(
@@ -365,4 +368,4 @@ def test_an_environment_is_looked_for_where_the_server_does(
     files = Tree.of(m(ENVIRONMENT % path, head=PYTHON, **{"1/model.py": SOURCE}))
     tree = Tree(files.entries, external={"/here/env.tar.gz": "file"})
     findings = validate(tree, **options)  # type: ignore[arg-type]
-    assert [each.code for each in findings if each.code[1:] == "295"] == codes
+    assert [finding.code for finding in findings if finding.code[1:] == "295"] == codes

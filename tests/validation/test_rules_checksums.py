@@ -53,8 +53,10 @@ def model(key: str, value: str = SUM, **files: Any) -> dict[str, Any]:
 def test_the_agents_own_words(files: dict[str, Any], code: str, sentence: str) -> None:
     """Each refusal of the agent in its words, before what the server checks itself."""
     findings = validate(Tree.of(files))
-    assert [(each.code, each.message) for each in findings if each.refused_by] == [(code, sentence)]
-    (ensemble,) = [each for each in validate(Tree.of({**files, **x(), **e_over_m()})) if each.path == "e/config.pbtxt"]
+    assert [(finding.code, finding.message) for finding in findings if finding.refused_by] == [(code, sentence)]
+    (ensemble,) = [
+        finding for finding in validate(Tree.of({**files, **x(), **e_over_m()})) if finding.path == "e/config.pbtxt"
+    ]
     assert ensemble.message == "ensemble e contains models that are not available or ambiguous: m"
 
 
@@ -69,7 +71,7 @@ def test_a_right_sum_is_no_finding(key: str) -> None:
     assert validate(Tree.of(model(key, **{"1/linked": link("weights")}))) == []
 
 
-def test_a_sum_that_cannot_be_verified_is_said() -> None:
+def test_a_sum_that_cannot_be_verified_is_reported() -> None:
     """A file outside of the repository, or one whose sum was not worked out, is not judged; one not made yet may be."""
     for files in (
         model("MD5:1/out", **{"1/out": link("/etc/hostname", leads_to="file")}),
@@ -77,7 +79,7 @@ def test_a_sum_that_cannot_be_verified_is_said() -> None:
     ):
         findings = validate(Tree.of(files))
         assert verdict(findings) == "not judged"
-        assert [each.code for each in findings if "not verified" in each.message] == ["E127"]
+        assert [finding.code for finding in findings if "not verified" in finding.message] == ["E127"]
     assert validate(Tree.of(model("MD5:1/new", **{"1/new": Entry("file", -1)}))) == []
 
 
@@ -98,7 +100,7 @@ def test_the_reader_sums_what_a_configuration_names(tmp_path: Path, monkeypatch:
     assert (entry.content, entry.md5) == (None, SUM)
     assert validate(folder) == []
     monkeypatch.setattr(tree_reader, "MAXIMAL_SUMMED", 6)
-    assert [each.code for each in validate(folder)] == ["E127"]
+    assert [finding.code for finding in validate(folder)] == ["E127"]
 
 
 def test_the_reader_sums_regular_files_inside_only(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_the_sentences_are_the_backends(code: str, message: str, line: int | Non
 
 
 def test_other_backends_are_not_judged() -> None:
-    """A model.dali of another backend is no pipeline to us."""
+    """A model.dali of another backend is not checked as a pipeline."""
     files = model(CONFIG.replace("dali", "python"), b"junk")
     assert codes(DALI, files) == []
 
@@ -265,7 +265,7 @@ def test_a_written_tensor_without_dims_is_cores_sentence() -> None:
     assert (finding.code, finding.message) == ("E509", "model output 'OUT' must specify 'dims' for m")
 
 
-def test_swapped_outputs_are_told_by_their_types() -> None:
+def test_swapped_outputs_are_detected_by_their_types() -> None:
     """The help says that outputs go by position."""
     config = f'{HEAD}input {INPUT}\noutput {{ name: "L" data_type: TYPE_INT32 dims: [1] }}\noutput {OUTPUT}'
     data = pipeline(outputs=(("images", "TYPE_FP32", 3), ("labels", "TYPE_INT32", 1)))
@@ -313,7 +313,7 @@ def test_damaged_files_give_findings_never_an_exception(changes: list[tuple[int,
 
 @pytest.mark.framework
 def test_a_file_that_dali_wrote_is_compared_with_its_configuration() -> None:
-    """The real thing: fits its configuration, and is told from one that it does not fit."""
+    """A file of DALI's own fits its configuration, and differs from another."""
     from nvidia.dali import fn, types
     from nvidia.dali.pipeline import Pipeline
 

@@ -49,7 +49,7 @@ def test_the_good_fixture_gives_nothing(code: str) -> None:
 
 
 def test_without_an_image_the_local_server_is_judged() -> None:
-    """What depends on an image is not said without one; a field that the local server lacks is."""
+    """What depends on an image is not reported without one; a field that the local server lacks is."""
     for code, (files, options) in BAD.items():
         assert codes(IMAGE, files, **{**options, "image": None}) == (["E603"] if code == "E603" else [])
     finding = only(IMAGE, BAD["E603"][0])
@@ -140,13 +140,13 @@ def test_fields_are_refused_before_their_release_only(text: str, field: str, fir
 
 
 def test_an_enum_number_is_taken_by_every_server() -> None:
-    """TYPE_BF16 by its number is no unknown name, and a string of these letters is a string."""
+    """TYPE_BF16 by its number is not an unknown name, and a string of these letters is a string."""
     files = {"m/config.pbtxt": 'backend: "python" input { name: "TYPE_BF16" data_type: 14 }'}
     assert codes(IMAGE, files, image="21.08") == []
 
 
 def test_fields_older_than_every_image_are_never_refused() -> None:
-    """The oldest image knows the fields of 21.06."""
+    """The oldest image has the fields of 21.06."""
     text = 'instance_group { host_policy: "x" passive: true secondary_devices { } }'
     assert codes(IMAGE, {"m/config.pbtxt": f'backend: "python" {text}'}, image="21.08") == []
     assert min(str(change.first) for change in changes.FIELDS.values()) == "21.06"

@@ -41,7 +41,7 @@ def named(name: str, config: str) -> Files:
 
 LABEL = 'output [{ name: "B" data_type: TYPE_FP32 dims: [4] label_filename: "%s" }]'
 
-#: A repository, what is told besides, the first image that refuses it, the code and the sentence.
+#: A repository, its options, the first image that refuses it, the code and the sentence.
 LATER: dict[str, tuple[Files, dict[str, Any], str, str, str]] = {
     "name of a model": (
         named("a&b", ""), {}, "25.08", "E606", "Invalid stub name: contains invalid characters",
@@ -87,26 +87,26 @@ LATER: dict[str, tuple[Files, dict[str, Any], str, str, str]] = {
 
 def refusals(files: Files, **options: Any) -> list[Finding]:
     """What Triton refuses."""
-    return [each for each in validate(Tree.of(files), gpus=0, **options) if each.refused_by == "triton"]
+    return [finding for finding in validate(Tree.of(files), gpus=0, **options) if finding.refused_by == "triton"]
 
 
 @pytest.mark.parametrize("case", LATER)
 def test_a_later_release_refuses_what_the_one_before_takes(case: str) -> None:
     """The first image of the table refuses in its server's words; the one before does not say so, nor the local one."""
     files, options, first, code, sentence = LATER[case]
-    found = [each for each in refusals(files, image=first, **options) if each.code == code]
-    assert [each.message for each in found] == [sentence]
+    found = [finding for finding in refusals(files, image=first, **options) if finding.code == code]
+    assert [finding.message for finding in found] == [sentence]
     assert verdict(validate(Tree.of(files), gpus=0, image=first, **options)) == "refused"
     before = max(release for release in CATALOGUE if release < first)
     for image in (before, None):
-        assert code not in {each.code for each in refusals(files, image=image, **options)}
+        assert code not in {finding.code for finding in refusals(files, image=image, **options)}
 
 
-def test_an_ensemble_is_told_why_its_model_does_not_load() -> None:
+def test_an_ensemble_quotes_why_its_model_does_not_load() -> None:
     """What a later release refuses when a model is loaded fails the ensembles of the model too."""
     files = {**x(dims=f"[{HUGE}]"), **e(dims=f"[{HUGE}]")}
-    messages = [each.message for each in refusals(files, image="26.03")]
-    assert any(each.startswith("ensemble 'e' depends on 'x' which has no loaded version.") for each in messages)
+    messages = [finding.message for finding in refusals(files, image="26.03")]
+    assert any(finding.startswith("ensemble 'e' depends on 'x' which has no loaded version.") for finding in messages)
 
 
 def test_sizes_that_fit_are_no_finding() -> None:
@@ -122,14 +122,14 @@ def test_a_dimension_that_is_no_size_is_refused_before_its_count() -> None:
         ("TYPE_STRING", "tensor 'A' contains an invalid dimension in shape [-2]"),
     ):
         files = m(WARMUP % (data_type, "-2"), io=io("-1").replace("TYPE_FP32", data_type, 1))
-        assert sentence in {each.message for each in refusals(files, image="26.03")}
+        assert sentence in {finding.message for finding in refusals(files, image="26.03")}
 
 
 def test_a_warmup_input_without_a_type_has_no_size_from_26_03_on() -> None:
     """Its bytes are not known, which the server says as it says it of a variable-size dimension."""
     files = m(WARMUP % ("TYPE_INVALID", "4"))
     for image, expected in (("26.02", False), ("26.03", True)):
-        assert ("E270" in {each.code for each in refusals(files, image=image)}) is expected
+        assert ("E270" in {finding.code for finding in refusals(files, image=image)}) is expected
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_warmup_input_without_a_type_has_no_size_from_26_03_on() -> None:
 )
 def test_a_batching_library_may_lie_in_the_models_directory(path: str, target: str, outside: bool) -> None:
     """Where the repository lies is known on SageMaker only; elsewhere a directory of the name may be it."""
-    found = [each for each in refusals(m(LIBRARY % path), image="26.06", target=target) if each.code == "E609"]
+    found = [finding for finding in refusals(m(LIBRARY % path), image="26.06", target=target) if finding.code == "E609"]
     assert bool(found) is outside
 
 
@@ -170,7 +170,7 @@ def test_the_platforms_of_the_pytorch_backend(head: str, file: str, image: str, 
     """torch_aoti and model.pt2 came with 26.03, the words on libtorch with 26.04."""
     files = {**m(head=head), f"m/1/{file}": ""}
     found = refusals(files, image=image)
-    assert [each.code for each in found] == expected
+    assert [finding.code for finding in found] == expected
     if expected == ["E212"]:
         assert found[0].message.startswith("unexpected 'platform' and 'backend' pair, got:")
 
@@ -178,7 +178,9 @@ def test_the_platforms_of_the_pytorch_backend(head: str, file: str, image: str, 
 def test_the_file_of_torch_aoti_is_model_pt2_from_26_04_on() -> None:
     """26.03 makes model.pt the default file of every PyTorch model."""
     files = {**m(head='platform: "torch_aoti"'), "m/1/model.pt2": ""}
-    warned = {image: {each.code for each in validate(Tree.of(files), image=image)} for image in ("26.03", "26.04")}
+    warned = {
+        image: {finding.code for finding in validate(Tree.of(files), image=image)} for image in ("26.03", "26.04")
+    }
     assert ("W105" in warned["26.03"], "W105" in warned["26.04"]) == (True, False)
 
 
@@ -187,9 +189,9 @@ def test_the_file_of_torch_aoti_is_model_pt2_from_26_04_on() -> None:
     [("26.07", ["E106"]), ("26.08", ["E105", "W103"]), (None, ["E106"])],
 )
 def test_a_version_that_overflows_is_ignored_from_26_08_on(image: str | None, expected: list[str]) -> None:
-    """The exception of stoll is caught there as that of a name that is no number."""
+    """The exception of stoll is caught there as that of a name that is not a number."""
     files = {"m/config.pbtxt": m()["m/config.pbtxt"], "m/99999999999999999999/": DIRECTORY}
-    found = {each.code for each in validate(Tree.of(files), image=image)}
+    found = {finding.code for finding in validate(Tree.of(files), image=image)}
     assert found >= set(expected)
     assert ("E106" in found) is ("E106" in expected)
 
@@ -208,14 +210,16 @@ def test_a_version_that_overflows_is_ignored_from_26_08_on(image: str | None, ex
 )
 def test_the_words_on_a_missing_backend_are_the_releases(image: str, sentence: str) -> None:
     """The sentence changed with the backends that are written in Python, and with the field runtime."""
-    found = [each.message for each in refusals(m(head='backend: "b"'), image=image) if each.code in ("E113", "E602")]
+    found = [
+        finding.message for finding in refusals(m(head='backend: "b"'), image=image) if finding.code in ("E113", "E602")
+    ]
     assert set(found) == {sentence}
 
 
 def test_a_flag_that_the_image_does_not_know() -> None:
     """--model-config-name came with 24.05."""
     for image, expected in (("24.04", ["E612"]), ("24.05", []), (None, [])):
-        assert [each.code for each in refusals(m(), image=image, model_config_name="fast")] == expected
+        assert [finding.code for finding in refusals(m(), image=image, model_config_name="fast")] == expected
 
 
 @pytest.mark.parametrize(
@@ -225,7 +229,7 @@ def test_a_flag_that_the_image_does_not_know() -> None:
 def test_names_that_the_load_api_refuses(name: str, image: str, expected: list[str]) -> None:
     """Such a model loads at the start, so it is advice."""
     files = {path.replace("x/", f"{name}/"): text for path, text in x().items()}
-    assert [each.code for each in validate(Tree.of(files), image=image) if each.code == "W346"] == expected
+    assert [finding.code for finding in validate(Tree.of(files), image=image) if finding.code == "W346"] == expected
 
 
 @pytest.mark.parametrize(
@@ -243,22 +247,22 @@ def test_texts_as_correlation_ids(image: str | None, data_type: str, backend: st
     control = f"control {{ kind: CONTROL_SEQUENCE_CORRID data_type: {data_type} }}"
     config = f'sequence_batching {{ control_input {{ name: "C" {control} }} }}'
     files = m(config, head=f'backend: "{backend}"')
-    assert [each.code for each in validate(Tree.of(files), image=image) if each.code == "W137"] == expected
+    assert [finding.code for finding in validate(Tree.of(files), image=image) if finding.code == "W137"] == expected
 
 
 def test_a_provisional_release_says_so() -> None:
     """The finding names the release whose verdict it is."""
-    (finding,) = [each for each in validate(Tree.of(m()), image="26.09") if each.code == "W347"]
+    (finding,) = [finding for finding in validate(Tree.of(m()), image="26.09") if finding.code == "W347"]
     assert "2.73.0 (26.09) is provisional" in finding.message
     assert "that of 26.08" in finding.message
-    assert "W347" not in {each.code for each in validate(Tree.of(m()), image="26.08")}
+    assert "W347" not in {finding.code for finding in validate(Tree.of(m()), image="26.08")}
 
 
 def test_the_least_capability_is_the_releases() -> None:
     """The sentence on a GPU that is not there names it."""
     files = m("instance_group [{ kind: KIND_GPU gpus: [3] }]")
     for image, capability in (("24.10", "6.000000"), ("24.11", "7.500000")):
-        found = [each.message for each in validate(Tree.of(files), image=image, gpus=1) if each.code == "E262"]
+        found = [finding.message for finding in validate(Tree.of(files), image=image, gpus=1) if finding.code == "E262"]
         assert capability in found[0]
 
 
@@ -266,10 +270,10 @@ def test_images_of_few_backends_are_judged_by_them() -> None:
     """The image for vLLM serves vLLM and Python, and no ONNX."""
     for head, expected in ((PYTHON, []), ('backend: "vllm"', []), ('backend: "onnxruntime"', ["E602"])):
         found = refusals({**m(head=head), "m/1/model.py": ""}, image="24.09-vllm-python-py3")
-        assert [each.code for each in found] == expected
+        assert [finding.code for finding in found] == expected
 
 
-def test_an_unknown_backend_is_said_once_with_an_image() -> None:
+def test_an_unknown_backend_is_reported_once_with_an_image() -> None:
     """A name that no published backend has is the layout's finding, which lists what the image has."""
     (finding,) = refusals(m(head='backend: "nosuch"'), image="24.09")
     assert finding.code == "E113"
@@ -281,24 +285,24 @@ def test_what_kills_older_servers_fails_a_model_of_26_08_only() -> None:
     profile = m('instance_group [{ profile: ["99999999999"] }]', head='platform: "tensorrt_plan"')
     for files, code in ((profile, "E265"), (m('metric_tags { key: "a-b" value: "c" }'), "E294")):
         for image, dies in (("26.07", True), ("26.08", False)):
-            (finding,) = [each for each in refusals(files, image=image) if each.code == code]
+            (finding,) = [finding for finding in refusals(files, image=image) if finding.code == code]
             assert ("process dies" in finding.help) is dies
 
 
 def test_an_output_that_is_declared_twice_cannot_be_asked_for_twice() -> None:
     """From 26.05 on the server refuses a request that names an output twice."""
     files = m(io=io("4") + "\n" + B)
-    for image, said in (("26.04", False), ("26.05", True)):
-        (finding,) = [each for each in validate(Tree.of(files), image=image) if each.code == "W307"]
-        assert ("a request that names both is refused" in finding.help) is said
+    for image, is_refused in (("26.04", False), ("26.05", True)):
+        (finding,) = [finding for finding in validate(Tree.of(files), image=image) if finding.code == "W307"]
+        assert ("a request that names both is refused" in finding.help) is is_refused
 
 
 def test_an_image_of_few_backends_names_the_one_with_all() -> None:
     """Where the release's own image has the backend, that is the way out; AWS publishes neither."""
     tree = Tree.of(m(head='platform: "tensorflow_graphdef"'))
-    (finding,) = [each for each in validate(tree, image="24.09-vllm-python-py3") if each.refused_by]
+    (finding,) = [finding for finding in validate(tree, image="24.09-vllm-python-py3") if finding.refused_by]
     assert (finding.code, finding.help.partition("; ")[2]) == ("E602", "take 24.09-py3, which has it")
-    found = [each.message for each in validate(tree, image="24.09-vllm-python-py3", target="sagemaker")]
+    found = [finding.message for finding in validate(tree, image="24.09-vllm-python-py3", target="sagemaker")]
     assert "AWS publishes no SageMaker image 24.09-vllm-python-py3" in found
 
 
@@ -313,6 +317,6 @@ def test_a_step_is_judged_by_its_release_too() -> None:
     files["e/config.pbtxt"] = str(files["e/config.pbtxt"]).replace(
         'output [{ name: "O" ', 'output [{ name: "O" label_filename: "../l.txt" '
     )
-    assert {each.code for each in refusals(files, image="26.02")} == {"E607"}
+    assert {finding.code for finding in refusals(files, image="26.02")} == {"E607"}
     assert refusals(files) == []
     assert changes.LABEL_FILE_INSIDE.first == "26.02"

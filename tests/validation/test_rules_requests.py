@@ -114,14 +114,14 @@ def found(files: Any, **options: Any) -> list[Finding]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_rule_is_said_where_the_server_refuses(name: str) -> None:
+def test_the_rule_is_reported_where_the_server_refuses(name: str) -> None:
     """Each repository gives its warning and no other, at a place in the configuration."""
     case = CASES[name]
     findings = found(case.files)
-    assert [each.code for each in findings if each.path == f"{case.model}/config.pbtxt"] == [case.code] * bool(
+    assert [finding.code for finding in findings if finding.path == f"{case.model}/config.pbtxt"] == [case.code] * bool(
         case.code
     )
-    assert all(each.line is not None and each.help for each in findings)
+    assert all(finding.line is not None and finding.help for finding in findings)
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +156,13 @@ def test_the_server_answers_as_the_rule_says(address: str, name: str) -> None:
 def test_a_decoupled_model_is_never_answered_on_sagemaker() -> None:
     """A single-model endpoint asks over HTTP; a model that it does not ask may be decoupled."""
     single = x(config=DECOUPLED)
-    assert [each.code for each in found(single, target="sagemaker")] == ["W341"]
+    assert [finding.code for finding in found(single, target="sagemaker")] == ["W341"]
     assert found(single) == []
     several = {**single, **x("y")}
     assert found(several, target="sagemaker", load_models=["y"]) == []
-    assert [each.code for each in found(several, target="sagemaker", load_models=["x"])] == ["W341"]
+    assert [finding.code for finding in found(several, target="sagemaker", load_models=["x"])] == ["W341"]
     both = found(ensemble("e", own=DECOUPLED), target="sagemaker", load_models=["e"])
-    assert sorted(each.code for each in both) == ["W340", "W341"]
+    assert sorted(finding.code for finding in both) == ["W340", "W341"]
 
 
 def test_the_generate_extension_asks_a_decoupled_model() -> None:
@@ -170,9 +170,9 @@ def test_the_generate_extension_asks_a_decoupled_model() -> None:
     tree, name = Tree.of(x(config=DECOUPLED)), "SAGEMAKER_TRITON_INFERENCE_TYPE"
     for kind, expected in (("infer", ["W341"]), ("generate_stream", [])):
         findings = validate(tree, target="sagemaker", image="25.04", environment={name: kind})
-        assert [each.code for each in findings if each.code == "W341"] == expected
+        assert [finding.code for finding in findings if finding.code == "W341"] == expected
 
 
 def test_every_rule_about_requests_is_tested() -> None:
-    """Each code stands in this file."""
+    """Each code is in this file."""
     assert list_rules(REQUESTS) == {case.code for case in CASES.values()} - {""} | {"W341"}

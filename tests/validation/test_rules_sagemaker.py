@@ -110,7 +110,7 @@ def test_errors_are_sagemakers_and_never_tritons() -> None:
     ],
 )
 def test_the_cases_of_the_recorded_script(files: Files, expected: list[str]) -> None:
-    """The script's own verdicts: it ends where an E is, and starts where there is none."""
+    """The script's own verdicts: it ends where an E is, and starts where no E is."""
     assert codes(SAGEMAKER, files, target="sagemaker") == expected
 
 
@@ -158,7 +158,7 @@ def test_a_bad_environment_gives_exactly_the_rule(code: str) -> None:
 
 
 def test_a_good_environment_gives_nothing() -> None:
-    """At every limit, with every value spelled as serve wants it."""
+    """At every limit, with every value spelled as serve requires it."""
     environment = {
         **{f"V{index}": "" for index in range(95)},
         "K" * 1024: "x" * 1024,

@@ -27,7 +27,7 @@ WHOLE: Files = {
 HANDLER = "def handler(data, context):\n    return data.read(), context.accept_header\n"
 PAIR = "def input_handler(data, context): ...\n\ndef output_handler(response, context): ...\n"
 TWO: Files = {**WHOLE, "n/1/saved_model.pb": b"x"}
-SHARDED = {f"m/1/variables/variables.data-0000{each}-of-00002": b"x" for each in (0, 1)}
+SHARDED = {f"m/1/variables/variables.data-0000{part}-of-00002": b"x" for part in (0, 1)}
 
 
 def with_code(text: str, **files: str) -> Files:
@@ -109,7 +109,7 @@ GOOD: dict[str, list[Files]] = {
     "W707": [{**WHOLE, "m/2/saved_model.pb": b"x"}],
     "W708": [{"my_model/1/saved_model.pb": b"x"}],
 }
-#: What a bad package's neighbourhood cannot avoid: a tensorflow that is to be installed is a version, too.
+#: What a bad package's neighbourhood cannot avoid: a tensorflow that is installed is a version, too.
 BRINGS = {"E708": {"W702"}}
 
 
@@ -157,14 +157,14 @@ def test_the_environment_is_judged_by_the_containers_rules(
 ) -> None:
     """Its own variables and CreateModel's limits; what Triton's containers read means nothing here."""
     found = run(Tree.of(WHOLE), Options(environment=environment)).findings
-    assert [each.code for each in found] == [code for code, _ in expected]
-    for each, (_, said) in zip(found, expected, strict=True):
-        assert each.message.startswith(said)
+    assert [finding.code for finding in found] == [code for code, _ in expected]
+    for finding, (_, beginning) in zip(found, expected, strict=True):
+        assert finding.message.startswith(beginning)
 
 
 def test_a_named_default_model_settles_which_of_several_is_meant() -> None:
     """W706 is about chance; the environment may leave none."""
-    assert [each.code for each in run(Tree.of(TWO)).findings] == ["W706"]
+    assert [finding.code for finding in run(Tree.of(TWO)).findings] == ["W706"]
     assert run(Tree.of(TWO), Options(environment={"SAGEMAKER_TFS_DEFAULT_MODEL_NAME": "n"})).findings == ()
 
 
@@ -174,7 +174,7 @@ def test_a_package_is_judged_by_its_own_rules_alone() -> None:
     refused = validate(Tree.of(BAD["E702"]))
     assert (verdict(refused), verdict([])) == ("refused", "loads")
     triton = {"m/config.pbtxt": 'backend: "python"', "m/1/model.py": "x", "m/1/saved_model.pb": b"x"}
-    assert not any(each.code.startswith(("E7", "W7")) for each in validate(Tree.of(triton)))
+    assert not any(finding.code.startswith(("E7", "W7")) for finding in validate(Tree.of(triton)))
 
 
 def test_a_place_in_the_handlers_is_a_line() -> None:
@@ -195,10 +195,10 @@ def test_an_import_that_may_not_happen_is_a_warning() -> None:
 
 
 def test_tritons_layout_is_recognised_in_a_package() -> None:
-    """Where the SavedModel lies as Triton wants it, the way out says so."""
+    """Where the SavedModel lies as Triton requires it, the help says so."""
     finding = only(TFS, {"m/1/model.savedmodel/saved_model.pb": b"x", "code/inference.py": HANDLER})
     assert finding.code == "E701"
-    assert "lies as Triton wants it" in finding.help
+    assert "lies as Triton requires it" in finding.help
 
 
 def test_a_definition_is_to_be_built_first() -> None:

@@ -78,7 +78,7 @@ def test_a_deep_directory_is_cut(tmp_path: Path) -> None:
     (tmp_path / "/".join("d" * 40)).mkdir(parents=True)
     tree = read_tree(tmp_path)
     assert tree.truncated
-    assert [each.code for each in validate(tree) if each.code == "E127"] == ["E127"]
+    assert [finding.code for finding in validate(tree) if finding.code == "E127"] == ["E127"]
 
 
 def test_a_missing_directory_is_the_callers(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_absolute_paths_of_configurations_are_looked_at(tmp_path: Path) -> None:
     library = tmp_path / "batch.so"
     for name in ("first", "second"):
         write(m(STRATEGY % library), tmp_path / name)
-    assert [each.code for each in validate(read_tree(tmp_path / "first"))] == ["E293"]
+    assert [finding.code for finding in validate(read_tree(tmp_path / "first"))] == ["E293"]
     library.touch()
     tree = read_tree(tmp_path / "second")
     assert tree.external == {str(library): "file"}
     assert validate(tree) == []
-    assert [each.code for each in validate(tree, image="24.09")] == ["W295"]
+    assert [finding.code for finding in validate(tree, image="24.09")] == ["W295"]

@@ -9,14 +9,16 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from tritonforge.triton.backends import BACKENDS
+
 __all__ = ["DALI", "GRAPHDEF", "KINDS", "ONNX", "SAVEDMODEL", "UNSUPPORTED", "Difference", "Signature", "TensorSpec",
            "compare_signatures", "shapes_agree"]  # fmt: skip
 
 #: The kinds of model files that can be read; names are those of config.pbtxt (``platform``, for DALI ``backend``).
-SAVEDMODEL: Final = "tensorflow_savedmodel"
-GRAPHDEF: Final = "tensorflow_graphdef"
-ONNX: Final = "onnxruntime_onnx"
-DALI: Final = "dali"
+SAVEDMODEL: Final = BACKENDS["tensorflow"].platforms[0].name
+GRAPHDEF: Final = BACKENDS["tensorflow"].platforms[1].name
+ONNX: Final = BACKENDS["onnxruntime"].platform
+DALI: Final = BACKENDS["dali"].name
 KINDS: Final = (SAVEDMODEL, GRAPHDEF, ONNX, DALI)
 
 #: The ``data_type`` of a tensor whose element type Triton does not have.

@@ -21,7 +21,7 @@ from tritonforge.repository.child_process import run_in_child
 from tritonforge.repository.download import BuildProgress, ProgressCallback, no_progress
 from tritonforge.repository.model_config import format_config, parse_config
 from tritonforge.repository.onnx_conversion import Conversion, ConversionJob, ConvertedModel, ImagePipeline
-from tritonforge.triton.backends import find_model_filename
+from tritonforge.triton.backends import BACKENDS, find_model_filename
 from tritonforge.triton.schema import ModelConfig, new_model_config
 from tritonforge.validation.context import ModelView
 from tritonforge.validation.model_views import build_context
@@ -31,7 +31,7 @@ from tritonforge.validation.tree_reader import read_tree
 
 __all__ = ["convert_repository"]
 
-_TARGET: Final = "model.onnx"
+_TARGET: Final = BACKENDS["onnxruntime"].filename
 _TASK: Final = "tritonforge.repository.onnx_comparison:convert_from_arguments"
 
 #: What a conversion's result depends on besides the model itself.

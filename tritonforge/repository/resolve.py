@@ -94,7 +94,7 @@ class Repository:
     def tree(self) -> Tree:
         """Return the tree that this repository will be on disk; of files to build, only the name is known."""
         # Its own imports cost more than a small repository's rules.
-        from tritonforge.triton.backends import find_model_filename
+        from tritonforge.triton.backends import BACKENDS, find_model_filename
         from tritonforge.validation.tree import DIRECTORY, UNKNOWN, Entry, Tree
 
         entries: dict[str, Entry] = {}
@@ -111,7 +111,8 @@ class Repository:
                     entries[path] = Entry("file", len(source.data), content=source.data)
                 elif isinstance(source, BuiltArtifact):
                     entries[path] = DIRECTORY
-                    file = "model.savedmodel/saved_model.pb" if sought == "model.savedmodel" else sought or "model"
+                    is_saved_model = sought == BACKENDS["tensorflow"].filename
+                    file = f"{sought}/saved_model.pb" if is_saved_model else sought or "model"
                     entries[f"{path}/{file}"] = Entry("file", UNKNOWN)
                 else:
                     entries[path] = Entry("file", UNKNOWN)

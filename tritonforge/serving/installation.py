@@ -24,13 +24,14 @@ from typing import Final
 
 from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving import confinement, loopback
+from tritonforge.triton import backends as triton_backends
 
 __all__ = ["BACKENDS", "ENVIRONMENT", "Installation", "build_environment", "confine_command", "find_installation",
            "prepare_folder", "prepare_stand_in"]  # fmt: skip
 
 
 #: The backends that tritonforge brings; each is a folder with a model.py (Triton's "python-based backends").
-BACKENDS: Final = ("dali", "onnxruntime", "tensorflow")
+BACKENDS: Final = tuple(sorted(name for name, row in triton_backends.BACKENDS.items() if row.is_local))
 
 #: The virtual environment inside the Server's folder; its programs are first on the PATH.
 ENVIRONMENT: Final = "python"
@@ -181,17 +182,7 @@ def _make_environment(folder: Path) -> None:
 
 
 #: The backends of NVIDIA's server images that the stand-in replaces (triton server build.py, compose.py).
-STAND_IN_BACKENDS: Final = (
-    "dali",
-    "fil",
-    "onnxruntime",
-    "openvino",
-    "pytorch",
-    "tensorflow",
-    "tensorrt",
-    "tensorrtllm",
-    "vllm",
-)
+STAND_IN_BACKENDS: Final = tuple(name for name, row in triton_backends.BACKENDS.items() if row.needs_stand_in)
 
 #: The folders of Python, its packages, and the libraries of the system; /proc and /sys describe the machine.
 _SYSTEM_FOLDERS: Final = (

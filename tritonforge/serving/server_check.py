@@ -20,6 +20,7 @@ from tritonforge.errors import LaunchError
 from tritonforge.serving import shell_safety
 from tritonforge.serving.repository_copy import RepositoryCopy, copy_repository, read_regular_file
 from tritonforge.serving.server import Server
+from tritonforge.triton.backends import BACKENDS
 
 __all__ = ["ServerVerdict", "check_on_server"]
 
@@ -31,12 +32,14 @@ _AGENTS: Final = re.compile(r"/[^\s']*/backends/missing/repoagents")
 _BACKENDS: Final = re.compile(r"/[^\s']*/backends(?=/)")
 _LATE: Final = "tritonserver was not ready"
 
-#: Backends that fill in what a configuration leaves out, from the model's file ("auto-complete"). Source: the backends'
-#: own repositories. A Python model does where it, or what it inherits from, has a function of this name.
-_COMPLETING: Final = ("dali", "onnxruntime", "openvino", "tensorflow", "tensorrt")
+#: Backends that fill in what a configuration leaves out, from the model's file ("auto-complete"). A Python model does where it, or what it inherits from, has a function of this name.
+_COMPLETING: Final = frozenset(name for name, row in BACKENDS.items() if row.completion in ("file", "undeclared"))
 _COMPLETES: Final = re.compile(rb"auto_complete_config|class\s+TritonPythonModel\s*\(")
 #: The model files by which core finds a backend that a configuration does not name.
-_FILES: Final = ("model.savedmodel", "model.graphdef", "model.onnx", "model.plan", "model.xml")
+_FILES: Final = frozenset(
+    filename for name, row in BACKENDS.items() if row.is_inferred and name in _COMPLETING for filename in row.filenames
+)
+_PYTHON: Final = BACKENDS["python"]
 _LARGEST_SOURCE: Final = 2**20
 
 
@@ -139,11 +142,11 @@ def _describe_missing(config: Any) -> str:
 def _is_completed_by_backend(model: Path, copy: Path, config: Any) -> bool:
     backend = config.backend or config.platform.partition("_")[0]
     names = {path.name for version in copy.iterdir() if version.is_dir() for path in version.iterdir()}
-    if backend in _COMPLETING or (not backend and names & set(_FILES)):
+    if backend in _COMPLETING or (not backend and names & _FILES):
         return True
-    if backend not in ("", "python"):
+    if backend not in ("", _PYTHON.name):
         return False
-    file = config.default_model_filename or "model.py"
+    file = config.default_model_filename or _PYTHON.filename
     sources = (read_regular_file(model / version.name / file, _LARGEST_SOURCE) for version in copy.iterdir())
     return any(source is not None and _COMPLETES.search(source) for source in sources)
 

@@ -58,6 +58,7 @@ class Backend:
 
     ``platforms`` are those that core pairs with it, its default first; ``own_filename`` is the default file of a
     backend without platforms. ``images`` are the releases whose image with all backends has it, None for none of them.
+    ``is_inferred`` is True where core finds the backend by its file in a model without ``backend`` and ``platform``.
     ``is_compiled`` is True for a C++ library of that image, which a Python file cannot replace; ``opens_file`` where
     every version must hold the file (DALI has a fallback); ``runs_in_stub`` where a Python stub runs the model on
     every server; ``checks_texts`` where it calls `ValidateStringBuffer` (backend_common.cc, r24.10) on its inputs.
@@ -70,6 +71,7 @@ class Backend:
     own_filename: str = ""
     completion: Completion = "unknown"
     images: Change | None = None
+    is_inferred: bool = False
     is_compiled: bool = False
     opens_file: bool = False
     runs_in_stub: bool = False
@@ -79,8 +81,18 @@ class Backend:
 
     @property
     def platform(self) -> str:
-        """The default platform, "" where core knows none."""
+        """The default platform, "" where core pairs none with it."""
         return self.platforms[0].name if self.platforms else ""
+
+    @property
+    def filenames(self) -> tuple[str, ...]:
+        """The default files of all its platforms."""
+        return tuple(platform.filename for platform in self.platforms) or (self.own_filename,)
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """``platform`` and ``backend`` of a configuration."""
+        return self.platform, self.name
 
     @property
     def filename(self) -> str:
@@ -90,23 +102,23 @@ class Backend:
 
 # fmt: off
 _ROWS: Final = (
-    Backend(name="tensorflow", completion="file", images=TENSORFLOW, is_compiled=True, opens_file=True,
-            checks_texts=True, is_local=True, needs_stand_in=True,
+    Backend(name="tensorflow", completion="file", images=TENSORFLOW, is_inferred=True, is_compiled=True,
+            opens_file=True, checks_texts=True, is_local=True, needs_stand_in=True,
             platforms=(Platform("tensorflow_savedmodel", "model.savedmodel"),
                        Platform("tensorflow_graphdef", "model.graphdef", has_signature=False))),
     Backend(name="tensorrt", platforms=(Platform("tensorrt_plan", "model.plan"),), completion="file",
-            images=_EVERY_RELEASE, is_compiled=True, opens_file=True, needs_stand_in=True),
+            images=_EVERY_RELEASE, is_inferred=True, is_compiled=True, opens_file=True, needs_stand_in=True),
     Backend(name="onnxruntime", platforms=(Platform("onnxruntime_onnx", "model.onnx"),), completion="undeclared",
-            images=_EVERY_RELEASE, is_compiled=True, opens_file=True, checks_texts=True, is_local=True,
-            needs_stand_in=True),
-    Backend(name="openvino", own_filename="model.xml", completion="file", images=_EVERY_RELEASE, is_compiled=True,
-            opens_file=True, needs_stand_in=True),
-    Backend(name="pytorch", completion="never", images=_EVERY_RELEASE, is_compiled=True, opens_file=True,
-            needs_stand_in=True,
+            images=_EVERY_RELEASE, is_inferred=True, is_compiled=True, opens_file=True, checks_texts=True,
+            is_local=True, needs_stand_in=True),
+    Backend(name="openvino", own_filename="model.xml", completion="file", images=_EVERY_RELEASE, is_inferred=True,
+            is_compiled=True, opens_file=True, needs_stand_in=True),
+    Backend(name="pytorch", completion="never", images=_EVERY_RELEASE, is_inferred=True, is_compiled=True,
+            opens_file=True, needs_stand_in=True,
             platforms=(Platform("pytorch_libtorch", "model.pt"),
                        Platform("torch_aoti", "model.pt2", releases=TORCH_AOTI))),
-    Backend(name="python", own_filename="model.py", completion="code", images=_EVERY_RELEASE, is_compiled=True,
-            opens_file=True, runs_in_stub=True, checks_texts=True),
+    Backend(name="python", own_filename="model.py", completion="code", images=_EVERY_RELEASE, is_inferred=True,
+            is_compiled=True, opens_file=True, runs_in_stub=True, checks_texts=True),
     Backend(name="dali", own_filename="model.dali", completion="file", images=_EVERY_RELEASE, is_compiled=True,
             is_local=True, needs_stand_in=True),
     Backend(name="identity", completion="never", images=_EVERY_RELEASE, is_compiled=True),
@@ -122,7 +134,7 @@ _ROWS: Final = (
 )
 # fmt: on
 
-#: Every published backend by its name: a name that is not here is most likely misspelt.
+#: Every published backend by its name, in the order in which core looks for their files: a name that is not here is most likely misspelt.
 BACKENDS: Final[Mapping[str, Backend]] = MappingProxyType({backend.name: backend for backend in _ROWS})
 
 #: A SavedModel is a directory with one of these (tensorflow/cc/saved_model/loader.cc).
@@ -145,12 +157,12 @@ def list_platforms(backend: str, release: str) -> tuple[str, ...]:
 
 
 def find_platform(name: str) -> Platform | None:
-    """Return the platform of a name, None for one that no release knows."""
+    """Return the platform of a name, None where no release has it."""
     return next((platform for backend in _ROWS for platform in backend.platforms if platform.name == name), None)
 
 
 def find_backend_of_platform(platform: str, release: str) -> str:
-    """Return the backend that core of a release pairs with a platform, "" where it knows none."""
+    """Return the backend that core of a release pairs with a platform, "" where it pairs none."""
     return next((name for name in BACKENDS if platform in list_platforms(name, release)), "")
 
 

@@ -56,27 +56,27 @@ TURING: Final = Change(
     rules=("E262", "E605"),
 )
 LOOKUP_OF_LIBRARIES: Final = Change(
-    text="a missing backend is said as 'unable to find <library> for model <m>, searched: <directories>'",
+    text="the message on a missing backend is 'unable to find <library> for model <m>, searched: <directories>'",
     last="23.09",
     source="core backend_model.cc TritonModel::Create, r23.09",
     rules=("E113", "E601", "E602"),
 )
 LOOKUP_OF_PYTHON: Final = Change(
-    text="a backend may be a model.py in its directory; a missing one is said as 'unable to find <b>/model.py'",
+    text="a backend may be a model.py in its directory; the message on a missing one is 'unable to find <b>/model.py'",
     first="23.10",
     last="23.10",
     source="core backend_model.cc ResolveBackendPaths, r23.10",
     rules=("E113", "E601", "E602"),
 )
 LOOKUP_OF_BOTH: Final = Change(
-    text="a missing backend is said as 'unable to find <library> or <b>/model.py'",
+    text="the message on a missing backend is 'unable to find <library> or <b>/model.py'",
     first="23.11",
     last="23.12",
     source="core backend_model.cc ResolveBackendPaths, r23.11",
     rules=("E113", "E601", "E602"),
 )
 BACKEND_LOOKUP: Final = Change(
-    text="the field runtime; a missing backend is said as 'unable to find backend library for backend'",
+    text="the field runtime; the message on a missing backend is 'unable to find backend library for backend'",
     first="24.01",
     source="core 7363cfe (PR 285), backend_model.cc GetBackendRuntimeLibraryName",
     rules=("E113", "E114", "E115", "E601", "E602"),
@@ -207,7 +207,7 @@ _PROTO: Final = "common protobuf/model_config.proto"
 
 
 def _field(name: str, first: str) -> Change:
-    return Change(text=f"the schema knows {name}", first=first, source=f"{_PROTO}, r{first}", rules=("E603",))
+    return Change(text=f"the schema has {name}", first=first, source=f"{_PROTO}, r{first}", rules=("E603",))
 
 
 #: The fields of `ModelConfig` that came later, by the field's path in the message. An older server refuses the whole

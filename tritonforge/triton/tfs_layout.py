@@ -1,7 +1,7 @@
 """The layout of a TensorFlow Serving package: the SavedModels that SageMaker's container finds in it. No I/O.
 
 The container takes every ``saved_model.pb`` below /opt/ml/model whose folder's name is a number for a version of the
-model that the folder above is named after, and tells TensorFlow Serving to serve all versions of it, by number. Source:
+model that the folder above is named after, and has TensorFlow Serving serve all versions of it, by number. Source:
 aws/deep-learning-containers scripts/docker/tensorflow/inference/sagemaker/tfs_utils.py `find_models`,
 `find_model_versions`; serve.py `ServiceManager`.
 """

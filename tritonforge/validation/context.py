@@ -18,7 +18,7 @@ Target: TypeAlias = Literal["triton", "sagemaker"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How the repository is to be served; the fields are the keywords of `tritonforge.validate`.
+    """How the repository will be served; the fields are the keywords of `tritonforge.validate`.
 
     ``image`` is a tag (``"24.09"``) or a whole image URI, None for the local server. ``auto_complete`` False is the
     server's ``--disable-auto-complete-config``, ``load_models`` its ``--load-model`` in explicit model control mode
@@ -100,8 +100,8 @@ class ModelView:
     def has_known_batch_dimension(self) -> bool:
         """True if a backend's completion cannot change whether the model batches.
 
-        A backend cannot tell ``max_batch_size: 0`` from an absent one, so both may be completed; only DALI looks into
-        the text (dali_model.h ReadMBSFromPBtxt).
+        A backend cannot distinguish ``max_batch_size: 0`` from an absent one, so both may be completed; only DALI
+        looks into the text (dali_model.h ReadMBSFromPBtxt).
         """
         if self.max_batch_size > 0 or not self.completes:
             return True

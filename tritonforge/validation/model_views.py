@@ -33,6 +33,8 @@ __all__ = [
 PLAIN_DIRECTORIES: Final = ("warmup", "initial_state", "configs")
 
 _TENSORFLOW: Final = BACKENDS["tensorflow"]
+#: The backends that core finds by a file, after TensorFlow, in its order.
+_INFERRED: Final = tuple(row for row in BACKENDS.values() if row.is_inferred and row is not _TENSORFLOW)
 _LIBTORCH, _AOTI = BACKENDS["pytorch"].platforms
 
 #: C's ``isspace`` and what ``std::stoll`` takes from the front of a text.
@@ -136,7 +138,7 @@ def infer_backend(name: str, document: Document, tree: Tree, release: str = chan
         return Inferred(platform, backend or "tensorflow", filename or known.filename)
 
     bare = not platform and not filename
-    for candidate in map(BACKENDS.__getitem__, ("tensorrt", "onnxruntime", "openvino", "pytorch", "python")):
+    for candidate in _INFERRED:
         if candidate.name == "pytorch":
             pytorch = _infer_pytorch(
                 Inferred(platform, backend, filename), document.text("runtime"), has_file, release=release
@@ -164,7 +166,7 @@ def infer_backend(name: str, document: Document, tree: Tree, release: str = chan
 
 
 def _infer_tensorflow(filename: str, has_file: Callable[..., bool]) -> str:
-    """Return the TensorFlow platform that a default file, or a file in the first version, stands for."""
+    """Return the TensorFlow platform that a default file, or a file in the first version, implies."""
     saved_model, graphdef = _TENSORFLOW.platforms
     if not filename:
         if has_file(graphdef.filename, "file", "other"):

@@ -105,7 +105,7 @@ class _Search:
     def _binding(self, path: str, name: str, bound: dict[str, _Binding]) -> bool:
         statement = bound[name]
         if isinstance(statement, ast.ImportFrom):
-            original = next(each.name for each in statement.names if (each.asname or each.name) == name)
+            original = next(alias.name for alias in statement.names if (alias.asname or alias.name) == name)
             return self._module(path, statement, original)
         if not isinstance(statement, ast.ClassDef) or statement.decorator_list or statement.keywords:
             return True
@@ -115,7 +115,7 @@ class _Search:
         if isinstance(base, ast.Name):
             if base.id in bound:
                 return self.finds(path, base.id)
-            stars = [each for key, each in bound.items() if key.startswith("*")]
+            stars = [statement for key, statement in bound.items() if key.startswith("*")]
             return any(self._module(path, star, base.id) for star in stars)
         if isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
             statement = bound.get(base.value.id)
@@ -148,8 +148,8 @@ def _bindings(body: Sequence[ast.stmt]) -> Iterator[tuple[str, _Binding]]:
         if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield statement.name, statement
         elif isinstance(statement, ast.ImportFrom | ast.Import):
-            for each in statement.names:
-                key = f"*{statement.lineno}" if each.name == "*" else each.asname or each.name.partition(".")[0]
+            for alias in statement.names:
+                key = f"*{statement.lineno}" if alias.name == "*" else alias.asname or alias.name.partition(".")[0]
                 yield key, statement
         elif isinstance(statement, ast.If | ast.Try | ast.With):
             inner = [*statement.body, *getattr(statement, "orelse", ()), *getattr(statement, "finalbody", ())]

@@ -23,7 +23,7 @@ from tritonforge.repository.definition.settings import (
 )
 from tritonforge.repository.definition.sources import Artifact, File, Function, as_file, as_source
 from tritonforge.repository.definition.tensors import Input, Output, Tensor, wire_model
-from tritonforge.triton.backends import is_word, list_odd_characters
+from tritonforge.triton.backends import BACKENDS, find_model_filename, is_word, list_odd_characters
 from tritonforge.triton.tfs_layout import CODE
 
 __all__ = ["VERSION_FOLDER", "Dali", "Model", "Onnx", "PyTorch", "Python", "TensorFlow", "TensorFlowServing",
@@ -142,8 +142,8 @@ class Dali(Model):
     with every operator moved to the CPU. Instead of a function, ``artifact`` may be a serialised pipeline.
     """
 
-    identity = ("", "dali")
-    filename = "model.dali"
+    identity = BACKENDS["dali"].identity
+    filename = BACKENDS["dali"].filename
 
     pipeline: Callable[..., Any] | None = None
     device: str = "gpu"
@@ -171,14 +171,14 @@ class TensorFlow(Model):
     For a SavedModel, input and output names are the keys of its serving signature; for a GraphDef, its node names.
     """
 
-    filename = "model.savedmodel"
+    filename = BACKENDS["tensorflow"].filename
 
-    platform: str = "tensorflow_savedmodel"
+    platform: str = BACKENDS["tensorflow"].platform
     backend: str = ""
 
     def __post_init__(self) -> None:
         Model.__post_init__(self)
-        if self.platform not in ("tensorflow_savedmodel", "tensorflow_graphdef"):
+        if self.platform not in [platform.name for platform in BACKENDS["tensorflow"].platforms]:
             raise DefinitionError(
                 f"{self.name}: platform is {self.platform!r}; write 'tensorflow_savedmodel' or 'tensorflow_graphdef'"
             )
@@ -186,39 +186,39 @@ class TensorFlow(Model):
     @property
     def model_filename(self) -> str:
         """``default_model_filename``, else ``model.savedmodel`` (a directory) or ``model.graphdef``."""
-        return self.default_model_filename or self.platform.replace("tensorflow_", "model.")
+        return find_model_filename("tensorflow", self.platform, self.default_model_filename)
 
 
 @dataclass(frozen=True, slots=True)
 class Onnx(Model):
     """An ONNX model for ONNX Runtime."""
 
-    identity = ("onnxruntime_onnx", "onnxruntime")
-    filename = "model.onnx"
+    identity = BACKENDS["onnxruntime"].identity
+    filename = BACKENDS["onnxruntime"].filename
 
 
 @dataclass(frozen=True, slots=True)
 class PyTorch(Model):
     """A TorchScript model; inputs and outputs are named ``INPUT__0`` or by ``forward``'s arguments."""
 
-    identity = ("pytorch_libtorch", "pytorch")
-    filename = "model.pt"
+    identity = BACKENDS["pytorch"].identity
+    filename = BACKENDS["pytorch"].filename
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRT(Model):
     """A TensorRT engine."""
 
-    identity = ("tensorrt_plan", "tensorrt")
-    filename = "model.plan"
+    identity = BACKENDS["tensorrt"].identity
+    filename = BACKENDS["tensorrt"].filename
 
 
 @dataclass(frozen=True, slots=True)
 class Python(Model):
     """A Python model: ``artifact`` is its ``model.py``."""
 
-    identity = ("", "python")
-    filename = "model.py"
+    identity = BACKENDS["python"].identity
+    filename = BACKENDS["python"].filename
 
 
 #: What needs no escape in a path, in an HTTP address (RFC 3986, "unreserved") and in the command of a Python stub.
@@ -299,7 +299,7 @@ class TensorFlowServing:
 
 
 def _check_package_model(model: Model) -> None:
-    if not isinstance(model, TensorFlow) or model.platform != "tensorflow_savedmodel":
+    if not isinstance(model, TensorFlow) or model.platform != BACKENDS["tensorflow"].platform:
         raise DefinitionError(f"TensorFlowServing: {model.name} is not a SavedModel; give TensorFlow models")
     if model.name == CODE:
         raise DefinitionError(f"TensorFlowServing: a model cannot be named {CODE!r}, the directory of the handlers")

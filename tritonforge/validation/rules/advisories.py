@@ -22,7 +22,7 @@ _CONSISTENCY: Final = "ensemble_scheduler/ensemble_utils.cc ValidateTensorConsis
 _SCHEDULER: Final = "ensemble_scheduler/ensemble_scheduler.cc ReshapeTensorDims"
 
 # fmt: off
-W301 = define_advice("W301", "batches of more than one request fail: a model without batching stands in a batching "
+W301 = define_advice("W301", "batches of more than one request fail: a model without batching is in a batching "
                              "ensemble",
     source=_SCHEDULER,
     why="The server strips a batch dimension of 1 on the way to a model with max_batch_size 0; batch 1 works, batch "
@@ -39,7 +39,7 @@ W303 = define_advice("W303", "two uses of an ensemble tensor disagree, and the s
     source=f"{_CONSISTENCY}: one node a tensor, the first that names it",
     why="-1 agrees with everything, so two fixed sizes behind it are never held against each other.",
     bad="a tensor of dims [-1] that is read by models of dims [7] and [9]", good="the same dims in both")
-W304 = define_advice("W304", "an output of a step's model that nobody reads",
+W304 = define_advice("W304", "an output of a step's model that no step reads",
     source="ensemble_utils.cc ValidateTensorMapping: outputs may be left unmapped",
     why="The model works it out for every request, and it is dropped.",
     bad='output_map for "B" only, of a model with the outputs "B" and "D"', good="a model with the output that is used")
@@ -106,7 +106,7 @@ def _check_step(ensemble: ModelView, step: Step, model: ModelView, uses: dict[st
         if mapped is not None and tensor.dims:
             uses.setdefault(mapped.tensor, []).append(_Use(model, tensor, tensor.dims, mapped.node))
         elif mapped is None and tensor.name:
-            message = f"nobody reads the output '{tensor.name}' of {model.name}, which works it out for every request"
+            message = f"no step reads the output '{tensor.name}' of {model.name}, which computes it for every request"
             yield W304.report(message, path=ensemble.config_path, node=step.node.one("output_map"))
 
 

@@ -56,7 +56,7 @@ W110 = define_advice("W110", "SyntaxError: <what> (model.py, line <n>); Python <
     good="run tritonforge on a Python that is as new as the image's")
 # fmt: on
 
-#: Rules of backends that open a model's files and environment, of which Triton's core knows nothing. E295 is the
+#: Rules of backends that open a model's files and environment, which Triton's core does not have. E295 is the
 #: environment's rule (`tritonforge.validation.rules.named_files`).
 CODES_OF_BACKENDS: Final = (E122.code, E123.code, E125.code, "E295")
 

@@ -51,7 +51,7 @@ E207 = define_error("E207", "unfilled placeholder <text>",
     source=f"{_SOURCE}: neither $ nor {{{{ can be there",
     why="The file is a template whose values were not filled in.",
     bad="max_batch_size: ${triton_max_batch_size}", good="max_batch_size: 8")
-E208 = define_error("E208", "the text goes on beyond what is judged",
+E208 = define_error("E208", "the text is longer than what is judged",
     refused_by=None, source="tritonforge: bounds on time and memory",
     why="A configuration of this size is most likely not one.",
     bad="a config.pbtxt of a hundred megabytes", good="a config.pbtxt of a few kilobytes")
@@ -66,7 +66,7 @@ W209 = define_advice("W209", "unfilled placeholder <text> in a string",
     good='parameters { key: "max_beam_width" value { string_value: "1" } }')
 W310 = define_advice("W310", "a number that is none of the enum's values",
     source="text_format.cc: proto3 enums are open",
-    why="The parser takes any number; what the server does with it is nobody's promise.",
+    why="The parser takes any number; what the server does with it is not defined.",
     bad="data_type: 99", good="data_type: TYPE_FP32")
 # fmt: on
 

@@ -45,7 +45,7 @@ E510 = define_error("E510", "the pipeline has operators on the GPU, but the inst
     good='fn.decoders.image(..., device="cpu")   instance_group { kind: KIND_CPU }')
 E512 = define_error("E512", "DALI tensor <n> has an element type that Triton's DALI cannot carry",
     source=f"{_TOOLS} to_triton_config",
-    why="The backend knows the integers, floats and BOOL. It calls any other type of DALI TYPE_INVALID, which then "
+    why="The backend has the integers, floats and BOOL. It calls any other type of DALI TYPE_INVALID, which then "
         "equals nothing in the configuration.",
     bad="pipeline_def(output_dtype=types.INTERP_TYPE)", good="pipeline_def(output_dtype=types.INT32)")
 E511 = define_error("E511", "File path '<p>' contains an invalid character: '<c>'\nAllowed characters are: a-z, "
@@ -59,7 +59,7 @@ W501 = define_advice("W501", "the pipeline is serialised when it is loaded, whic
     bad="1/dali.py", good="1/model.dali")
 W502 = define_advice("W502", "the pipeline's file is empty",
     source=_LOAD_MODEL,
-    why="An empty file stands in for a pipeline; the real backend will not load it.",
+    why="An empty file is not a pipeline; the real backend will not load it.",
     bad="1/model.dali: 0 bytes", good="1/model.dali: the result of Pipeline.serialize()")
 W503 = define_advice("W503", "the pipeline has arguments of a newer DALI than the image's",
     source="files written by DALI 1.53.0 and 2.4.0; release notes of the images",
@@ -77,7 +77,7 @@ W504 = define_advice("W504", "the path has characters that the DALI backend of 2
 _DEFAULT: Final = BACKENDS["dali"].filename
 _FALLBACK: Final = "dali.py"
 _ALLOWED: Final = re.compile(r"[a-zA-Z0-9_.-]")
-#: DALI 1.53.0 was seen to write the arguments below; how much older a DALI knows them is not known.
+#: DALI 1.53.0 was seen to write the arguments below; which older versions know them is unknown.
 _KNOWN_WRITER: Final = (1, 53)
 _SOURCE_ARGUMENTS: Final = ("_module", "_display_name", "preserve_name")
 _SOURCE_PREFIX: Final = "_origin_stack_"

@@ -32,12 +32,12 @@ E321 = define_error("E321", "circular dependency between ensembles: <a> -> ... -
 E322 = define_error("E322", "ensemble '<e>' depends on '<x>' which is not valid. Model '<x>' failed with error: <why>",
     source=_VALIDATE,
     why="A step's ensemble is refused, so this one is too.",
-    bad="a step whose model is an ensemble that is refused", good="mend that ensemble")
+    bad="a step whose model is an ensemble that is refused", good="correct that ensemble")
 E323 = define_error("E323", "ensemble '<e>' depends on '<x>' which has no loaded version. Model '<x>' loading "
                             "failed with error: <why>",
     source=_VALIDATE,
     why="A step's model does not load, so the ensemble does not either.",
-    bad="a step whose model does not load", good="mend that model")
+    bad="a step whose model does not load", good="correct that model")
 E324 = define_error("E324", "ensemble '<e>' depends on '<x>' whose required version <v> is not loaded.",
     source=_VALIDATE,
     why="model_version left out means 0, not the latest; -1 is the latest. A number has to be one that the model's "

@@ -63,7 +63,7 @@ E309 = define_error("E309", "output '<o>' for ensemble '<e>' is not written",
     bad='input_map { key: "A" value: "typo" }', good='input_map { key: "A" value: "INPUT" }')
 E310 = define_error("E310", "ensemble tensor '<t>' is unused in ensemble '<e>'",
     source=_CONFIG,
-    why="A tensor between steps has a writer and a reader; an output that nobody needs is left out of the map.",
+    why="A tensor between steps has a writer and a reader; an output that no step needs is left out of the map.",
     bad='output_map { key: "B" value: "T" } and no step that reads T', good='input_map { key: "A" value: "T" }')
 # fmt: on
 

@@ -40,7 +40,7 @@ W346 = define_advice("W346", "the load API of the image's server refuses the mod
     bad="a..b/config.pbtxt   --image 26.03", good="a.b/config.pbtxt   --image 26.03")
 W347 = define_advice("W347", "the image's release is provisional here",
     source="release notes; tritonforge.triton.releases PROVISIONAL",
-    why="No release branch was read: what the image holds is as its release notes say, and its server is taken to "
+    why="No release branch was read: what the image holds is as its release notes state, and its server is taken to "
         "behave as the release before.",
     bad="--image 26.09", good="--image 26.08")
 W601 = define_advice("W601", "AWS publishes no SageMaker image of this Triton release",

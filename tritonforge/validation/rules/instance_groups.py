@@ -50,7 +50,7 @@ E266 = define_error("E266", "instance group <g> of model <m> has unexpected kind
     source=_GROUP,
     why="The kind is a number that the enum does not have.",
     bad="kind: 9", good="kind: KIND_CPU")
-E294 = define_error("E294", "the metric tag's name is no label of Prometheus: the server's process dies",
+E294 = define_error("E294", "the metric tag's name is not a label of Prometheus: the server's process dies",
     source="metric_model_reporter.cc GetMetricLabels (an uncaught std::invalid_argument of prometheus-cpp)",
     why="Tags become labels with an underscore before them: letters, digits and underscores, and no underscore first.",
     bad='metric_tags { key: "a-b" value: "c" }', good='metric_tags { key: "a_b" value: "c" }')
@@ -148,7 +148,7 @@ def check_metric_tags(context: Context, model: ModelView) -> Iterator[Finding]:
     """Check the names of the metric tags, which become labels when a version is loaded."""
     for name, entry in model.document.entries("metric_tags").items():
         if not _TAG.fullmatch(name) and model.versions:
-            message = f"the metric tag '{name}' is no name for a label of Prometheus: Invalid label name"
+            message = f"the metric tag '{name}' cannot be a label of Prometheus: Invalid label name"
             yield E294.report_in(
                 model, message, entry.one("key") or entry, f"{_describe_exception(context)}rename the tag"
             )

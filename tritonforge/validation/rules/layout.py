@@ -58,7 +58,7 @@ E107 = define_error("E107", "failed to open text file for read <path>: No such f
 E108 = define_error("E108", "Invalid model name: Could not determine backend for model '<m>' with no backend in "
                             "model configuration.",
     source="model_config_utils.cc AutoCompleteBackendFields",
-    why="Without backend and platform the server looks for a file it knows in the model's first directory.",
+    why="Without backend and platform the server looks for a known model file in the model's first directory.",
     bad='m/config.pbtxt: name: "m"', good='m/config.pbtxt: name: "m" backend: "python"')
 E109 = define_error("E109", "failed to open text file for read <path>: <why>",
     source="filesystem/implementations/local.h ReadTextFile",

@@ -86,7 +86,7 @@ E131 = define_error("E131", "failed to open text file for read <f>: No such file
     good='parameters { key: "MD5:1/model.onnx" ... }')
 E132 = define_error("E132", "Unsupported checksum algorithm: <x>",
     source=f"{_CHECKSUM_AGENT} ParseAlgorithmAndFile",
-    why="The agent knows MD5 only.",
+    why="The agent supports MD5 only.",
     bad='parameters { key: "SHA256:1/model.onnx" ... }', good='parameters { key: "MD5:1/model.onnx" ... }')
 E133 = define_error("E133", "failed to parse key: <key>",
     source=f"{_CHECKSUM_AGENT} ParseAlgorithmAndFile",

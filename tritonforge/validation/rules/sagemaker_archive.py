@@ -26,7 +26,7 @@ E401 = define_error("E401", "Incorrect directory structure. Model directory need
     good="model.tar.gz: classifier/config.pbtxt, classifier/1/model.onnx")
 E402 = define_error("E402", "No model found in model repository",
     refused_by="sagemaker", source=_SERVE,
-    why="The script counts the directories at the top of the archive (links do not count) and ends when there is none.",
+    why="The script counts the directories at the top of the archive (links do not count) and ends when it finds none.",
     bad="model.tar.gz: README.md", good="model.tar.gz: classifier/config.pbtxt, classifier/1/model.onnx")
 E403 = define_error("E403", "More than 1 model directory found in model repository. Either provide a single "
                             "directory or set SAGEMAKER_TRITON_DEFAULT_MODEL_NAME to run the ensemble backend.",

@@ -20,7 +20,7 @@ _MODEL: Final = "model_config_utils.cc ValidateModelConfig"
 # fmt: off
 E210 = define_error("E210", "unexpected platform type '<p>' for <m>",
     source=_MODEL,
-    why="Without a backend the platform has to be one that Triton knows.",
+    why="Without a backend the platform has to be one of Triton's.",
     bad='platform: "libtorch"', good='platform: "pytorch_libtorch"')
 E211 = define_error("E211", "Ensemble model '<m>' must have platform type 'ensemble' and empty backend type",
     source=_MODEL,
@@ -99,7 +99,7 @@ W309 = define_advice("W309", "dynamic batching of a model that does not batch",
     bad="dynamic_batching {} without max_batch_size", good="max_batch_size: 8 dynamic_batching {}")
 W305 = define_advice("W305", "a preferred batch size that is never reached",
     source="sequence_batch_scheduler.cc OldestSequenceBatch, scheduler_utils.cc PriorityQueue",
-    why="The batcher never holds so many requests at once, so it always waits for the whole delay.",
+    why="The batcher never holds that many requests at once, so it always waits for the whole delay.",
     bad="oldest { max_candidate_sequences: 4 preferred_batch_size: [8] }",
     good="oldest { max_candidate_sequences: 8 preferred_batch_size: [8] }")
 W345 = define_advice("W345", "requests that are not joined by others are rejected: they time out before the batcher "

@@ -21,7 +21,7 @@ _UTILITIES: Final = f"{_TOOLKIT}tfs_utils.py"
 E701 = define_error("E701", "no SavedModel bundles found!",
     refused_by="tfs", source=f"{_UTILITIES} find_models; {_SERVE} _create_tfs_config",
     why="The container serves each folder with a number for its name that has a saved_model.pb in it; the folder "
-        "above names the model. It ends when there is none.",
+        "above names the model. It ends when it finds none.",
     bad="saved_model.pb, variables/, code/inference.py",
     good="resnet50/1/saved_model.pb, resnet50/1/variables/, code/inference.py")
 E702 = define_error("E702", "the version's folder has no saved_model.pb, and is served all the same",
@@ -32,7 +32,7 @@ E702 = define_error("E702", "the version's folder has no saved_model.pb, and is 
 E703 = define_error("E703", "the SavedModel's variables are not whole",
     refused_by="tfs", source="tensorflow/core/util/tensor_bundle (BundleReader): variables.index and every "
                              "variables.data-?????-of-?????",
-    why="A SavedModel keeps its weights in an index and as many files as their names say; without one of them it "
+    why="A SavedModel keeps its weights in an index and as many files as their names state; without one of them it "
         "does not load.",
     bad="1/variables/variables.index, 1/variables/variables.data-00000-of-00002",
     good="1/variables/variables.index, 1/variables/variables.data-00000-of-00001")
@@ -157,7 +157,7 @@ def check_saved_models(context: Context) -> Iterator[Finding]:
 
 def _check_model(tree: Tree, model: ServedModel) -> Iterator[Finding]:
     for directory in model.unloadable:
-        advice = f"put the SavedModel into it, or give the folder a name that is no number: {SAVED_MODEL} is missing"
+        advice = f"put the SavedModel into it, or give the folder a name that is not a number: {SAVED_MODEL} is missing"
         yield E702.report(E702.sentence, path=directory, help=advice)
     for directory in model.repeated:
         yield W707.report(
@@ -202,7 +202,7 @@ def _suggest_layout(tree: Tree) -> str:
             continue
         if folder.rpartition("/")[2] == _TRITON_FOLDER:
             return (
-                f"{path} lies as Triton wants it: for TensorFlow Serving {SAVED_MODEL} lies in the version's folder "
+                f"{path} lies as Triton requires it: for TensorFlow Serving {SAVED_MODEL} lies in the version's folder "
                 "itself"
             )
         return f"{path}: move its folder into one with a number for its name, <model>/1/{SAVED_MODEL}"
