@@ -40,6 +40,7 @@ _FILES: Final = frozenset(
     filename for name, row in BACKENDS.items() if row.is_inferred and name in _COMPLETING for filename in row.filenames
 )
 _PYTHON: Final = BACKENDS["python"]
+_PYTHON: Final = BACKENDS["python"]
 _LARGEST_SOURCE: Final = 2**20
 
 

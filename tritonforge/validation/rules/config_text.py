@@ -51,7 +51,7 @@ E207 = define_error("E207", "unfilled placeholder <text>",
     source=f"{_SOURCE}: neither $ nor {{{{ can be there",
     why="The file is a template whose values were not filled in.",
     bad="max_batch_size: ${triton_max_batch_size}", good="max_batch_size: 8")
-E208 = define_error("E208", "the text is longer than what is judged",
+E208 = define_error("E208", "the text is longer than what is checked",
     refused_by=None, source="tritonforge: bounds on time and memory",
     why="A configuration of this size is most likely not one.",
     bad="a config.pbtxt of a hundred megabytes", good="a config.pbtxt of a few kilobytes")
