@@ -41,7 +41,6 @@ _FILES: Final = frozenset(
 )
 _PYTHON: Final = BACKENDS["python"]
 _PYTHON: Final = BACKENDS["python"]
-_PYTHON: Final = BACKENDS["python"]
 _LARGEST_SOURCE: Final = 2**20
 
 

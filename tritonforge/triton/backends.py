@@ -60,7 +60,6 @@ class Backend:
     backend without platforms. ``images`` are the releases whose image with all backends has it, None for none of them.
     ``is_inferred`` is True where core finds the backend by its file in a model without ``backend`` and ``platform``.
     ``is_inferred`` is True where core finds the backend by its file in a model without ``backend`` and ``platform``.
-    ``is_inferred`` is True where core finds the backend by its file in a model without ``backend`` and ``platform``.
     ``is_compiled`` is True for a C++ library of that image, which a Python file cannot replace; ``opens_file`` where
     every version must hold the file (DALI has a fallback); ``runs_in_stub`` where a Python stub runs the model on
     every server; ``checks_texts`` where it calls `ValidateStringBuffer` (backend_common.cc, r24.10) on its inputs.
@@ -75,7 +74,6 @@ class Backend:
     images: Change | None = None
     is_inferred: bool = False
     is_inferred: bool = False
-    is_inferred: bool = False
     is_compiled: bool = False
     opens_file: bool = False
     runs_in_stub: bool = False
@@ -87,26 +85,6 @@ class Backend:
     def platform(self) -> str:
         """The default platform, "" where core pairs none with it."""
         return self.platforms[0].name if self.platforms else ""
-
-    @property
-    def filenames(self) -> tuple[str, ...]:
-        """The default files of all its platforms."""
-        return tuple(platform.filename for platform in self.platforms) or (self.own_filename,)
-
-    @property
-    def filenames(self) -> tuple[str, ...]:
-        """The default files of all its platforms."""
-        return tuple(platform.filename for platform in self.platforms) or (self.own_filename,)
-
-    @property
-    def filenames(self) -> tuple[str, ...]:
-        """The default files of all its platforms."""
-        return tuple(platform.filename for platform in self.platforms) or (self.own_filename,)
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        """``platform`` and ``backend`` of a configuration."""
-        return self.platform, self.name
 
     @property
     def filenames(self) -> tuple[str, ...]:
