@@ -32,14 +32,14 @@ _AGENTS: Final = re.compile(r"/[^\s']*/backends/missing/repoagents")
 _BACKENDS: Final = re.compile(r"/[^\s']*/backends(?=/)")
 _LATE: Final = "tritonserver was not ready"
 
-#: Backends that fill in what a configuration leaves out, from the model's file ("auto-complete"). A Python model does where it, or what it inherits from, has a function of this name.
+#: Backends that fill in what a configuration leaves out, from the model's file ("auto-complete"). A Python model does
+#: where it, or what it inherits from, has a function of this name.
 _COMPLETING: Final = frozenset(name for name, row in BACKENDS.items() if row.completion in ("file", "undeclared"))
 _COMPLETES: Final = re.compile(rb"auto_complete_config|class\s+TritonPythonModel\s*\(")
 #: The model files by which core finds a backend that a configuration does not name.
 _FILES: Final = frozenset(
     filename for name, row in BACKENDS.items() if row.is_inferred and name in _COMPLETING for filename in row.filenames
 )
-_PYTHON: Final = BACKENDS["python"]
 _PYTHON: Final = BACKENDS["python"]
 _LARGEST_SOURCE: Final = 2**20
 

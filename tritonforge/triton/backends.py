@@ -59,7 +59,6 @@ class Backend:
     ``platforms`` are those that core pairs with it, its default first; ``own_filename`` is the default file of a
     backend without platforms. ``images`` are the releases whose image with all backends has it, None for none of them.
     ``is_inferred`` is True where core finds the backend by its file in a model without ``backend`` and ``platform``.
-    ``is_inferred`` is True where core finds the backend by its file in a model without ``backend`` and ``platform``.
     ``is_compiled`` is True for a C++ library of that image, which a Python file cannot replace; ``opens_file`` where
     every version must hold the file (DALI has a fallback); ``runs_in_stub`` where a Python stub runs the model on
     every server; ``checks_texts`` where it calls `ValidateStringBuffer` (backend_common.cc, r24.10) on its inputs.
@@ -72,7 +71,6 @@ class Backend:
     own_filename: str = ""
     completion: Completion = "unknown"
     images: Change | None = None
-    is_inferred: bool = False
     is_inferred: bool = False
     is_compiled: bool = False
     opens_file: bool = False
@@ -87,16 +85,6 @@ class Backend:
         return self.platforms[0].name if self.platforms else ""
 
     @property
-    def filenames(self) -> tuple[str, ...]:
-        """The default files of all its platforms."""
-        return tuple(platform.filename for platform in self.platforms) or (self.own_filename,)
-
-    @property
-    def filenames(self) -> tuple[str, ...]:
-        """The default files of all its platforms."""
-        return tuple(platform.filename for platform in self.platforms) or (self.own_filename,)
-
-    @property
     def identity(self) -> tuple[str, str]:
         """``platform`` and ``backend`` of a configuration."""
         return self.platform, self.name
@@ -105,11 +93,6 @@ class Backend:
     def filenames(self) -> tuple[str, ...]:
         """The default files of all its platforms."""
         return tuple(platform.filename for platform in self.platforms) or (self.own_filename,)
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        """``platform`` and ``backend`` of a configuration."""
-        return self.platform, self.name
 
     @property
     def filename(self) -> str:

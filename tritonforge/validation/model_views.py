@@ -35,8 +35,6 @@ PLAIN_DIRECTORIES: Final = ("warmup", "initial_state", "configs")
 _TENSORFLOW: Final = BACKENDS["tensorflow"]
 #: The backends that core finds by a file, after TensorFlow, in its order.
 _INFERRED: Final = tuple(row for row in BACKENDS.values() if row.is_inferred and row is not _TENSORFLOW)
-#: The backends that core finds by a file, after TensorFlow, in its order.
-_INFERRED: Final = tuple(row for row in BACKENDS.values() if row.is_inferred and row is not _TENSORFLOW)
 _LIBTORCH, _AOTI = BACKENDS["pytorch"].platforms
 
 #: C's ``isspace`` and what ``std::stoll`` takes from the front of a text.
