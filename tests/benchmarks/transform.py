@@ -46,9 +46,9 @@ RECORD_BYTES: Final = 100_000
 #: KiB: Linux's VmHWM, since ru_maxrss of a child starts with what its parent has.
 SCRIPT: Final = """
 import pathlib, sys, tempfile
-from tritonforge.cli.transform import few_arenas
+from tritonforge.cli.transform import limit_malloc_arenas
 from tritonforge.transform import LocalStore, StoredObject, Reply, TransformInput, TransformJob, TransformOutput, run
-few_arenas()
+limit_malloc_arenas()
 path, times, kind = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 size = path.stat().st_size
 class Source(LocalStore):

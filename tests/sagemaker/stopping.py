@@ -29,9 +29,8 @@ from tests.sagemaker.jobs.training import running as jobs
 from tests.support.small_parts import PART, accepted
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client import Session, Store
-from tritonforge.sagemaker.jobs.training import uploading as job_uploading
+from tritonforge.sagemaker.jobs import local_data
 from tritonforge.sagemaker.plans import executor
-from tritonforge.sagemaker.plans.plan import SilentProgress
 
 #: How a process ends that was stopped, one that made fewer calls than that, and one in which an error was raised.
 STOPPED, DONE, BROKEN = 77, 0, 78
@@ -40,7 +39,7 @@ STOPPED, DONE, BROKEN = 77, 0, 78
 RUNS: dict[str, Callable[..., Any]] = {
     "deploy": deployments.deploy,
     "destroy": deployments.destroy,
-    "train": lambda session, job: jobs.create(session, job, progress=SilentProgress()),
+    "train": jobs.create,
 }
 
 _ROOT = Path(__file__).parents[2]
@@ -62,7 +61,7 @@ def small_parts() -> Iterator[None]:
     """Uploads of this process go in parts of `PART` bytes, and its emulator takes them."""
     with accepted(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor, "Store", SmallParts)
-        patch.setattr(job_uploading, "Store", SmallParts)
+        patch.setattr(local_data, "Store", SmallParts)
         yield
 
 

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from tests.training.sandbox.containers import python, shell
-from tritonforge.cli.limit_flags import parse_memory
+from tritonforge.cli.options import MEMORY_SIZE
 from tritonforge.training.sandbox import Bind, Limits, limits, start_container
 from tritonforge.training.sandbox.root import strip_privileges
 
@@ -105,9 +105,9 @@ def test_memory_and_processes_are_limited(groups: bool, monkeypatch: pytest.Monk
 
 def test_sizes_are_read_as_docker_reads_them() -> None:
     """Units of 1024, with or without a b."""
-    assert [parse_memory(text) for text in ("6291456", "512m", "8G", "7000kb")] == [
+    assert [MEMORY_SIZE.convert(text, None, None) for text in ("6291456", "512m", "8G", "7000kb")] == [
         6291456, 512 << 20, 8 << 30, 7000 << 10
     ]  # fmt: skip
     for wrong in ("", "lots", "1t", "-1m", "5m"):
         with pytest.raises(click.UsageError):
-            parse_memory(wrong)
+            MEMORY_SIZE.convert(wrong, None, None)

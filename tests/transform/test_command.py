@@ -27,7 +27,16 @@ def test_answers_as_they_are_with_a_report(folder: Folder, container: Container)
     """The flags are CreateTransformJob's fields; when all is done only the outputs are left."""
     folder.write({"a.csv": b"1,2\n3,4\n", "b/c.csv": b"5,6\n"})
     flags = ["--content-type", "text/csv", "--accept", "text/csv", "--split-type", "Line", "--assemble-with", "Line"]
-    flags += ["--batch-strategy", "SingleRecord", "--max-payload", "1", "--max-concurrent", "3", "--form", "container"]
+    flags += [
+        "--batch-strategy",
+        "SingleRecord",
+        "--max-payload",
+        "1",
+        "--max-concurrent",
+        "3",
+        "--output-format",
+        "container",
+    ]
     done = conftest.tritonforge("transform", str(folder.source), str(folder.target), "--url", container.url, *flags)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Completed  2 objects -> {folder.target}  3 records, 12 B")
@@ -51,7 +60,7 @@ def test_a_join_is_asked_for_by_flags(folder: Folder, container: Container) -> N
 def test_records_of_the_models_one_input_go_bare(folder: Folder, container: Container) -> None:
     """Without a content type, TFRecords are split into single records: what the seed's example forgot."""
     folder.write({"a": FRAMES["TFRecord"](b"one") + FRAMES["TFRecord"](b"two")})
-    flags = ["--split-type", "TFRecord", "--form", "container", "--max-concurrent", "1"]
+    flags = ["--split-type", "TFRecord", "--output-format", "container", "--max-concurrent", "1"]
     done = tritonforge("transform", str(folder.source), str(folder.target), "--url", container.url, *flags)
     assert done.returncode == 0, done.stderr
     assert [body for _, body in container.asked] == [b"one", b"two"]
@@ -63,7 +72,7 @@ def test_failures_are_listed_and_the_next_run_asks_for_them_only(folder: Folder,
     good = FRAMES["TFRecord"](b"fine")
     folder.write({"bad": good + b"cut", "good": good})
     command = ["transform", str(folder.source), str(folder.target), "--url", container.url, "--split-type", "TFRecord"]
-    command += ["--form", "container", "--format", "json"]
+    command += ["--output-format", "container", "--format", "json"]
     done = conftest.tritonforge(*command)
     assert done.returncode == 1
     report = json.loads(done.stdout)
@@ -72,7 +81,7 @@ def test_failures_are_listed_and_the_next_run_asks_for_them_only(folder: Folder,
     assert (failure["object"], failure["record"]) == (str(folder.source / "bad"), 1)
     assert "the stream ends in it" in failure["reason"]
     assert f"{folder.source}/bad, record 1: record 1 at byte" in done.stderr
-    assert "the same command goes on from here" in done.stderr
+    assert "the same command continues from here" in done.stderr
     assert list(folder.outputs()) == ["good.out"]
     folder.write({"bad": good + good})
     container.asked.clear()
@@ -89,30 +98,33 @@ def test_another_job_over_the_same_output_is_refused_unless_afresh(folder: Folde
     (work / "mine").write_bytes(b"a user's own")
     command = ["transform", str(folder.source), str(folder.target), "--url", container.url, "--work", str(work)]
     container.hang_up = True
-    assert tritonforge(*command, "--form", "container", "--retries", "0").returncode == 1
+    assert tritonforge(*command, "--output-format", "container", "--retries", "0").returncode == 1
     container.hang_up = False
-    refused = tritonforge(*command, "--form", "jsonl")
+    refused = tritonforge(*command, "--output-format", "jsonl")
     assert refused.returncode == 2
     assert "the progress of another job (expected format" in refused.stderr
     assert "--afresh" in refused.stderr
-    assert tritonforge(*command, "--form", "container", "--accept", "x/y", "--afresh").returncode == 0
+    assert tritonforge(*command, "--output-format", "container", "--accept", "x/y", "--afresh").returncode == 0
     assert [path.name for path in work.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["IN", "OUT"], "say which model"),
+        (["IN", "OUT"], "the model is missing"),
         (["IN", "OUT", "--url", "http://127.0.0.1:9", "--model", "x"], "--model and --url exclude each other"),
-        (["IN", "OUT", "--url", "http://127.0.0.1:9", "--default-model", "x"], "--default-model is for --model"),
-        (["IN/full", "OUT", "--url", "grpc://127.0.0.1:9"], "--url grpc://127.0.0.1:9: write http://host:port"),
+        (
+            ["IN", "OUT", "--url", "http://127.0.0.1:9", "--default-model", "x"],
+            "applies to --model only",
+        ),
+        (["IN/full", "OUT", "--url", "grpc://127.0.0.1:9"], "--url grpc://127.0.0.1:9: expected http://host:port"),
         (["IN/full", "OUT", "--url", "http://127.0.0.1:9/invocations"], "leave /invocations out"),
         (["IN/full", "OUT", "--model", "nowhere"], "nowhere is not a directory"),
-        (["IN", "IN/out", "--url", "http://127.0.0.1:9"], "lies inside of INPUT"),
-        (["IN", "OUT", "--work", "IN/work", "--url", "http://127.0.0.1:9"], "lies inside of INPUT"),
-        (["s3://b/in/", "s3://b/in/out", "--url", "http://127.0.0.1:9"], "lies inside of INPUT"),
+        (["IN", "IN/out", "--url", "http://127.0.0.1:9"], "is inside of INPUT"),
+        (["IN", "OUT", "--work", "IN/work", "--url", "http://127.0.0.1:9"], "is inside of INPUT"),
+        (["s3://b/in/", "s3://b/in/out", "--url", "http://127.0.0.1:9"], "is inside of INPUT"),
         (["IN/full", "OUT", "--url", "http://127.0.0.1:9"], "no server answers at http://127.0.0.1:9"),
-        (["IN", "OUT", "--url", "http://127.0.0.1:9", "--env", "A"], "write NAME=VALUE"),
+        (["IN", "OUT", "--url", "http://127.0.0.1:9", "--env", "A"], "expected NAME=VALUE"),
         (["IN", "OUT", "--url", "URL", "--max-payload", "50", "--max-concurrent", "3"], "it cannot exceed 100 MB"),
         (["IN", "OUT", "--url", "URL", "--input-filter", "x"], "it must begin with $"),
         (["IN/none", "OUT", "--url", "URL"], "no such file or directory"),
@@ -120,7 +132,7 @@ def test_another_job_over_the_same_output_is_refused_unless_afresh(folder: Folde
         # The input and the output are looked at before a server is waited for.
         (["IN/none", "OUT", "--model", "nowhere"], "no such file or directory"),
         (["IN/empty", "OUT", "--model", "nowhere"], "no objects to transform"),
-        (["IN/full", "IN/full/1/out", "--model", "nowhere"], "lies inside of INPUT"),
+        (["IN/full", "IN/full/1/out", "--model", "nowhere"], "is inside of INPUT"),
         (["IN/full", "IN/file/out", "--model", "nowhere"], "cannot write"),
         (["IN/full/1", "OUT", "--model", "nowhere", "--manifest"], "the manifest must be a JSON array"),
     ],
@@ -153,8 +165,8 @@ def test_the_command_loads_no_framework() -> None:
 
 def test_work_lies_beside_the_output(tmp_path: Path) -> None:
     """So that a finished file is moved, not copied; for S3 it lies in the cache."""
-    from tritonforge.cli.transform import _work
+    from tritonforge.cli.transform import _choose_work_directory
 
-    assert _work("in", f"{tmp_path}/out/") == tmp_path / ".out.transform"
-    assert _work("in", "s3://b/out").parent.name == "transform"
-    assert _work("in", "s3://b/out") != _work("in2", "s3://b/out")
+    assert _choose_work_directory("in", f"{tmp_path}/out/") == tmp_path / ".out.transform"
+    assert _choose_work_directory("in", "s3://b/out").parent.name == "transform"
+    assert _choose_work_directory("in", "s3://b/out") != _choose_work_directory("in2", "s3://b/out")

@@ -49,7 +49,7 @@ def test_a_job_that_is_killed_three_times_ends_as_if_it_was_not(
     folder: Folder, forks: Forks, container: Slow, kind: str
 ) -> None:
     """Nothing lost, nothing twice in an output, no partial output at any moment; finished work is not done again."""
-    flags = ["--form", "container", "--max-concurrent", "4", "--url", container.url, *_input(folder, kind)]
+    flags = ["--output-format", "container", "--max-concurrent", "4", "--url", container.url, *_input(folder, kind)]
     reference = folder.path / "reference"
     assert Tool(forks, [folder.source, reference, *flags], folder.path / "log").wait(60) == 0
     expected = outputs(reference)
@@ -85,7 +85,15 @@ def test_a_job_that_is_killed_three_times_ends_as_if_it_was_not(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_in_good_order(folder: Folder, forks: Forks, container: Slow, number: signal.Signals) -> None:
     """Exit code 130, a sentence on how to go on, and nothing that was answered is asked again."""
-    flags = ["--form", "container", "--max-concurrent", "2", "--url", container.url, *_input(folder, "records")]
+    flags = [
+        "--output-format",
+        "container",
+        "--max-concurrent",
+        "2",
+        "--url",
+        container.url,
+        *_input(folder, "records"),
+    ]
     tool = Tool(forks, [folder.source, folder.target, *flags], folder.path / "log")
     while len(container.asked) < 30:
         time.sleep(0.002)

@@ -8,7 +8,7 @@ import pytest
 
 from tritonforge.records import MAX_RECORD
 from tritonforge.transform import ModelClientConfig, TransformInput, TransformJob, TransformOutput
-from tritonforge.transform.settings import build_container_environment, resolve_settings
+from tritonforge.transform.job import build_container_environment, resolve_settings
 
 
 def job(**fields: Any) -> TransformJob:

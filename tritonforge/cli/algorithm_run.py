@@ -46,9 +46,7 @@ _SECONDS: Final = click.FloatRange(0)
 class _ContainerOptions:
     """The environment of the program, as options of docker run."""
 
-    environment: dict[str, str] = declare_name_value_option(  # noqa: RUF009 - a dataclass field
-        "--env", help="An environment variable."
-    )
+    environment: dict[str, str] = declare_name_value_option("--env", help="An environment variable.")
     network: bool = declare_option("--network", is_flag=True, help="Let the program use this machine's network.")
     shm_size: int = declare_option(
         "--shm-size", type=click.IntRange(1), default=64, show_default=True, metavar="MB", help="The size of /dev/shm."

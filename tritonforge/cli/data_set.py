@@ -79,9 +79,9 @@ def create_store(uri: str, aws: AwsOptions) -> ObjectStore:
     if not uri.startswith("s3://"):
         return LocalStore()
     from tritonforge.sagemaker.client import Session, Store
-    from tritonforge.sagemaker.jobs.transform.places import S3Objects
+    from tritonforge.sagemaker.jobs.s3_object_store import S3ObjectStore
 
-    return S3Objects(Store(Session(**aws.session_arguments)))
+    return S3ObjectStore(Store(Session(**aws.session_arguments)))
 
 
 def describe_problem(path: str, problem: Problem) -> str:

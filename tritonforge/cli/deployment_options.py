@@ -102,9 +102,7 @@ class DeploymentOptions:
         "--bucket", help="The bucket for the archive. Default: SageMaker's default bucket of the region."
     )
     prefix: str | None = declare_option("--prefix", help="The prefix in the bucket. Default: tritonforge.")
-    tags: dict[str, str] = declare_name_value_option(  # noqa: RUF009 - a dataclass field
-        "--tag", help="Tag every resource that is created."
-    )
+    tags: dict[str, str] = declare_name_value_option("--tag", help="Tag every resource that is created.")
     variants: tuple[Variant, ...] = declare_option(
         "--variant", multiple=True, type=_VariantType(), metavar="NAME=PATH[:WEIGHT]",
         help="One of several repositories behind the endpoint, with its share of the requests.",
@@ -117,7 +115,7 @@ class DeploymentOptions:
     image_uri: str | None = declare_option(
         "--image-uri", metavar="URI", group=_CONTAINER, help="The URI of your own image; --image names its release."
     )
-    environment: dict[str, str] = declare_name_value_option(  # noqa: RUF009 - a dataclass field
+    environment: dict[str, str] = declare_name_value_option(
         "--env", group=_CONTAINER, help="A variable of the container."
     )
     multi_model: bool = declare_option(

@@ -18,10 +18,16 @@ __all__ = ["cli", "main"]
 
 _ALGORITHM: Final[dict[str, Row]] = {
     "run": ("tritonforge.cli.algorithm_run:run", "Run the train or serve program of an algorithm's image."),
-    "show": ("tritonforge.cli.publishing:show", "Print what a program declares: hyperparameters, channels, metrics."),
-    "requests": ("tritonforge.cli.publishing:requests", "Print the requests that publish an algorithm, as JSON."),
-    "publish": ("tritonforge.cli.publication:publish", "Create an algorithm on SageMaker."),
-    "package": ("tritonforge.cli.publication:package", "Create a model package on SageMaker."),
+    "show": (
+        "tritonforge.cli.algorithm_inspect:show",
+        "Print what a program declares: hyperparameters, channels, metrics.",
+    ),
+    "requests": (
+        "tritonforge.cli.algorithm_inspect:requests",
+        "Print the requests that publish an algorithm, as JSON.",
+    ),
+    "publish": ("tritonforge.cli.algorithm_publish:publish", "Create an algorithm on SageMaker."),
+    "package": ("tritonforge.cli.algorithm_publish:package", "Create a model package on SageMaker."),
 }
 
 _MANIFEST: Final[dict[str, Row]] = {

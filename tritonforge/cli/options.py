@@ -24,6 +24,7 @@ __all__ = [
     "EXISTING_PATH",
     "FILE",
     "LOCAL",
+    "MEMORY_SIZE",
     "NAME_VALUE",
     "NEW_PATH",
     "OUTPUT",
@@ -125,7 +126,7 @@ class _MemorySize(click.ParamType):  # type: ignore[type-arg]
 
 NAME_VALUE: Final = _NameValue()
 PORT: Final = _Port()
-_MEMORY_SIZE: Final = _MemorySize()
+MEMORY_SIZE: Final = _MemorySize()
 
 
 def option(*declarations: str, **attributes: Any) -> Callable[[_Function], _Function]:
@@ -250,7 +251,7 @@ class LimitOptions:
     """Limits of a program's memory, CPU and processes, named as docker run names them."""
 
     memory: int | None = declare_option(
-        "--memory", type=_MEMORY_SIZE, metavar="SIZE", group=LOCAL,
+        "--memory", type=MEMORY_SIZE, metavar="SIZE", group=LOCAL,
         help="Limit the program's memory, such as 512m or 8g. Default: no limit.",
     )  # fmt: skip
     cpus: float | None = declare_option(

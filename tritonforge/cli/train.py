@@ -1,248 +1,274 @@
-"""The subcommand of training: train."""
+"""The command train: a SageMaker training job on this machine or on SageMaker."""
 
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import hashlib
-import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from tritonforge.cli import fleet, train_fleet
-from tritonforge.cli.fleet import place_flags
-from tritonforge.cli.limit_flags import limit_flags, limits_of
-from tritonforge.cli.printing import echo
-from tritonforge.cli.stopping import signals
-from tritonforge.cli.terminal import err, out, shown
-from tritonforge.cli.train_job import job_flags, job_of
+from tritonforge.cli import job_monitor
+from tritonforge.cli.command import Command
+from tritonforge.cli.data_set import create_store
+from tritonforge.cli.job_monitor import INTERRUPTED, SubmitOptions, format_state, print_error_line
+from tritonforge.cli.options import (
+    LOCAL,
+    AwsOptions,
+    LimitOptions,
+    add_options,
+    json_option,
+    option,
+    reject_options,
+)
+from tritonforge.cli.printing import echo_json
+from tritonforge.cli.signals import stop_on_signals
+from tritonforge.cli.terminal import err, note, out, shown, steps
+from tritonforge.cli.training_options import TrainingOptions, TrainingSageMakerOptions
 from tritonforge.errors import DefinitionError
 from tritonforge.escaping import escape_log_line
 from tritonforge.repository.download import cache_directory
-from tritonforge.sagemaker.jobs.naming import job_name, plain
-from tritonforge.sagemaker.jobs.training.fleet import held
+from tritonforge.sagemaker.client import Session
+from tritonforge.sagemaker.jobs.kinds import build_job_name, build_resource_name
+from tritonforge.sagemaker.jobs.training import (
+    TrainingResult,
+    TrainingRun,
+    check_against_declaration,
+    is_image,
+)
+from tritonforge.sagemaker.jobs.training_plan import is_local, list_local_channels
 from tritonforge.sagemaker.package import pack
 from tritonforge.training.algorithm.program import find_algorithm
-from tritonforge.training.job import (
-    CheckpointConfig,
-    MetricDefinition,
-    MetricValue,
-    Outcome,
-    Phase,
-    TrainingJob,
-    run_training_job,
-)
+from tritonforge.training.job import MetricDefinition, MetricValue, Outcome, Phase, TrainingJob, run_training_job
+from tritonforge.training.job.job_directory import JobDirectory
 from tritonforge.training.job.objects import SchemeStore
-from tritonforge.training.sandbox import NO_LIMITS
 from tritonforge.training.sandbox.process import describe_sharing
 
 __all__ = ["train"]
 
-_STOPPED: Final = 130
 
-#: What of a job may differ between two runs of which the second goes on from the first one's checkpoints.
-_FREE: Final = ("StoppingCondition", "Tags", "RetryStrategy", "TrainingJobName", "OutputDataConfig", "CheckpointConfig")
-
-
-@click.command()
+@click.command(
+    cls=Command,
+    example="""\
+tritonforge train repos/detector --channel train=data/train.manifest:source-ref,boxes -o build/detector
+tritonforge train repos/detector --channel train=data -o out --on sagemaker --image-uri URI --role Role""",
+)
 @click.argument("program", type=click.Path(path_type=Path))
-@job_flags
-@train_fleet.fleet_flags
-@place_flags
-@click.option("--network", is_flag=True, help="Let the program use this machine's network; otherwise it has none.")
-@click.option("--work", type=click.Path(path_type=Path), help="Where the job is kept; default: beside OUTDIR.")
-@click.option("--afresh", is_flag=True, help="Begin anew, whatever checkpoints an earlier run has left.")
-@limit_flags
-@click.option(
+@option(
+    "--on",
+    type=click.Choice(["here", "sagemaker"]),
+    default="here",
+    show_default=True,
+    help="Run the job on this machine or on SageMaker.",
+)
+@add_options(TrainingOptions, "training_options")
+@option("--network", is_flag=True, group=LOCAL, help="Let the program use this machine's network.")
+@option(
+    "--work",
+    type=click.Path(path_type=Path),
+    metavar="DIRECTORY",
+    group=LOCAL,
+    help="Keep checkpoints here. Default: beside OUTDIR.",
+)
+@option("--afresh", is_flag=True, group=LOCAL, help="Start again, whatever checkpoints an earlier run has left.")
+@add_options(LimitOptions, "limits")
+@option(
     "--stop-timeout",
-    "--grace",
-    "grace",
     type=click.FloatRange(0),
     default=120.0,
     show_default=True,
-    help="Seconds between SIGTERM and SIGKILL.",
+    metavar="SECONDS",
+    group=LOCAL,
+    help="The time between SIGTERM and SIGKILL.",
 )
-@click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
+@add_options(TrainingSageMakerOptions, "sagemaker_options")
+@add_options(SubmitOptions, "submit_options")
+@add_options(AwsOptions, "aws")
+@json_option
 def train(
     program: Path,
+    on: str,
+    training_options: TrainingOptions,
     network: bool,
     work: Path | None,
     afresh: bool,
-    memory: str | None,
-    cpus: float | None,
-    pids_limit: int | None,
-    grace: float,
-    report: str,
-    **flags: Any,
+    limits: LimitOptions,
+    stop_timeout: float,
+    sagemaker_options: TrainingSageMakerOptions,
+    submit_options: SubmitOptions,
+    aws: AwsOptions,
+    as_json: bool,
 ) -> int:
-    """Train: run PROGRAM's `train` as a SageMaker training job, on this machine, and leave the model in OUTDIR.
+    """Run PROGRAM's `train` as a SageMaker training job and write the model to OUTDIR.
 
-    PROGRAM is a folder with the executable `train`, as an image has it. It runs in namespaces of its own, with
-    /opt/ml as SageMaker lays it out, and without a network; what is not isolated is printed at the start. OUTDIR gets
-    model.tar.gz, and model/ with what is in it.
-    Ctrl-C stops with a checkpoint; the same command goes on from there, and so it does after a crash.
+    PROGRAM is a directory with the executable `train`, as an image has it. It runs in namespaces of its own, with
+    /opt/ml as SageMaker lays it out and without a network; what is not isolated is printed first. OUTDIR gets
+    model.tar.gz, and model/ with its content. Ctrl-C stops the job with a checkpoint; after that or a crash the same
+    command continues there.
 
-    With --on sagemaker the job runs on SageMaker's fleet: data of this machine go to S3 first, the plan is shown, then
-    the job's course, its metrics and its log; a model for a folder OUTDIR is brought there. PROGRAM may be an image.
+    With --on sagemaker the job runs on SageMaker: local data are uploaded, the plan is shown, then the job's phases,
+    metrics and log; a model for a local OUTDIR is downloaded. PROGRAM may be an image.
     """
-    limit = limits_of(memory, cpus, pids_limit)
-    if flags["on"] == "sagemaker":
-        if network or work or afresh or limit != NO_LIMITS:
-            raise click.UsageError(
-                "--network, --work, --afresh, --memory, --cpus and --pids-limit are for jobs of this machine"
-            )
-        anywhere = flags["output"] or ("" if flags["job_file"] is None else None)
-        job = job_of(str(program), **{**flags, "output": anywhere})
-        return train_fleet.on_sagemaker(job, program, report=report, **flags)
-    train_fleet.check_unused(flags)
-    job = job_of(str(program), **flags)
-    if not program.is_dir():
-        raise click.UsageError(f"PROGRAM {program}: there is no such folder")
-    job = _as_declared(job, program)
-    target = None if job.output.uri.startswith("s3://") else Path(job.output.uri)
-    job = replace(job, name=job.name or _name(program, unique=target is None))
-    if target is not None and not job.output.uri:
-        raise click.UsageError("say where the model goes: -o OUTDIR, or OutputDataConfig.S3OutputPath of the job")
-    kept = _Kept(work or _work(program, job, target))
-    with kept.held():
-        if afresh:
-            kept.forget()
-        kept.begin(job, program)
-        local = replace(
-            job,
-            output=job.output if target is None else replace(job.output, uri=str(kept.out)),
-            checkpoint_config=job.checkpoint_config or CheckpointConfig(uri=str(kept.checkpoints)),
+    if on == "sagemaker":
+        reject_options(
+            "applies to jobs on this machine only",
+            names=("network", "work", "afresh", "stop_timeout", *(field.name for field in fields(LimitOptions))),
         )
-        store = SchemeStore(lambda: fleet.objects(flags))
-        with signals() as stop, _shown() as display:
-            stop.working = True
+        job = training_options.build_job(str(program), needs_output=False)
+        return _train_on_sagemaker(job, program, sagemaker_options, submit_options, aws, as_json=as_json)
+    reject_options(
+        "applies to --on sagemaker only",
+        names=[field.name for options in (TrainingSageMakerOptions, SubmitOptions) for field in fields(options)],
+    )
+    job = training_options.build_job(str(program))
+    if not program.is_dir():
+        raise click.UsageError(f"PROGRAM {program}: no such directory")
+    job = _apply_declaration(job, program)
+    for channel in list_local_channels(job):
+        if channel.data is not None and not Path(channel.data.uri).exists():
+            raise DefinitionError(f"channel {channel.name}: {channel.data.uri}: no such file or directory")
+    if not job.output.uri:
+        raise click.UsageError("the output of the model is missing: give -o OUTDIR or the job's S3OutputPath")
+    target = None if job.output.uri.startswith("s3://") else Path(job.output.uri)
+    job = replace(job, name=job.name or _choose_name(program, is_unique=target is None))
+    directory = JobDirectory(work or _choose_work_directory(program, job, target))
+    limit = limits.to_limits()
+    with directory.lock():
+        if afresh:
+            directory.discard()
+        directory.begin(job, program)
+        store = SchemeStore(lambda: create_store("s3://", aws))
+        with stop_on_signals() as stop, _show_progress() as display:
+            stop.is_running = True
             for sentence in describe_sharing(network=network, limit=limit):
                 err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
             outcome = run_training_job(
-                local,
+                directory.place_job(job, keeps_output=target is not None),
                 program=program,
                 store=store,
-                work=kept.run,
+                work=directory.run,
                 pack=pack,
-                on_line=display.line,
-                on_metric=display.metric,
-                on_phase=display.phase,
+                on_line=display.print_line,
+                on_metric=display.show_metric,
+                on_phase=display.show_phase,
                 stop=stop.event,
                 network=network,
-                stop_seconds=grace,
+                stop_seconds=stop_timeout,
                 limits=limit,
-                on_limit=display.limited,
+                on_limit=display.print_limit,
             )
-            stop.working = False
+            stop.is_running = False
         if target is not None and outcome.state != "Failed":
-            outcome = _delivered(outcome, kept, target)
-        if outcome.state == "Completed" or not kept.is_begun:
-            kept.forget()
+            outcome = directory.deliver(outcome, target)
+        if outcome.state == "Completed" or not directory.has_checkpoints:
+            directory.discard()
         else:
-            kept.clear()
-    _report(outcome, job, report, kept)
+            directory.clear()
+    _print_outcome(outcome, job, directory, as_json=as_json)
     if outcome.state == "Stopped" and outcome.stop_reason == "stop":
-        return _STOPPED
+        return INTERRUPTED
     return 0 if outcome.state == "Completed" else 1
 
 
-def _as_declared(job: TrainingJob, program: Path) -> TrainingJob:
-    """The job held against what its program declares, with its metrics; as it is where that declares nothing."""
+def _train_on_sagemaker(
+    job: TrainingJob,
+    program: Path,
+    options: TrainingSageMakerOptions,
+    submit_options: SubmitOptions,
+    aws: AwsOptions,
+    *,
+    as_json: bool,
+) -> int:
+    if options.image_uri is not None and not program.is_dir() and not is_image(str(program)):
+        raise click.UsageError(f"PROGRAM {program}: no such directory; give the one that {options.image_uri} contains")
+    if job.output.uri and is_local(job.output.uri):
+        _check_target(Path(job.output.uri))
+    declared = find_algorithm(program) if program.is_dir() else None
+    with steps() as progress, Session(**aws.session_arguments) as session:
+        training_run = TrainingRun(
+            job,
+            session=session,
+            settings=options.build_settings(job, program, declared),
+            declared=declared,
+            bucket=options.bucket,
+            progress=progress,
+        )
+        with training_run:
+            if not job_monitor.submit(training_run, submit_options, progress, as_json=as_json):
+                return 0
+            if submit_options.no_wait:
+                _print_result({"job": training_run.name, "state": "InProgress"}, as_json=as_json)
+                return 0
+            result = job_monitor.watch(training_run, progress)
+            if result is None:
+                return INTERRUPTED
+            downloaded = training_run.download()
+    document = _describe_result(result, downloaded)
+    _print_result(document, as_json=as_json)
+    return job_monitor.choose_exit_code(document, has_exceeded_time=result.has_exceeded_time)
+
+
+def _check_target(target: Path) -> None:
+    """Raise click.UsageError if the model cannot be downloaded to a directory, before it is paid for."""
+    existing = next(path for path in (target, *target.absolute().parents) if os.access(path, os.F_OK))
+    if not existing.is_dir():
+        raise click.UsageError(f"-o {target}: {existing} is a file; give a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise click.UsageError(f"-o {target}: {existing} is not writable; give another directory")
+
+
+def _describe_result(result: TrainingResult, downloaded: Path | None) -> dict[str, Any]:
+    return {
+        "job": result.name,
+        "state": result.status,
+        "arn": result.arn,
+        "secondary_status": result.secondary_status,
+        "failure": result.reason or None,
+        "metrics": dict(result.metrics),
+        "model": result.artifact,
+        "fetched": None if downloaded is None else str(downloaded),
+        "seconds": result.seconds,
+        "billable_seconds": result.billable_seconds,
+        "log": list(result.lines),
+    }
+
+
+def _print_result(document: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        echo_json(document)
+        return
+    where = "".join(f" -> {shown(document[name])}" for name in ("model", "fetched") if document.get(name))
+    seconds = ""
+    if "seconds" in document:
+        metrics = "".join(f", {shown(name)} {value:g}" for name, value in document["metrics"].items())
+        seconds = f"  [dim]{document['seconds']:.0f} s, {document['billable_seconds']:.0f} s billed{metrics}[/dim]"
+    out.print(f"{format_state(document['state'])}  {shown(document['job'])}{where}{seconds}")
+    if document.get("failure"):
+        print_error_line(document["failure"])
+
+
+def _apply_declaration(job: TrainingJob, program: Path) -> TrainingJob:
+    """Check a job against what its program declares, and return it with the program's metrics."""
     declared = find_algorithm(program)
     if declared is None:
         return job
-    held(job, declared)
-    assert job.algorithm is not None  # `job_of` gives one
+    check_against_declaration(job, declared)
+    assert job.algorithm is not None  # `build_job` sets it
     if job.algorithm.metric_definitions is not None:
         return job
-    metrics = tuple(MetricDefinition(name=each.name, regex=each.regex) for each in declared.metrics)
+    metrics = tuple(MetricDefinition(name=metric.name, regex=metric.regex) for metric in declared.metrics)
     return replace(job, algorithm=replace(job.algorithm, metric_definitions=metrics or None))
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What is kept of a job between two runs: its description, its checkpoints; and where a run works."""
-
-    folder: Path
-
-    @property
-    def run(self) -> Path:
-        return self.folder / "run"
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether an earlier run has left a checkpoint here."""
-        return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other runs out; the kernel lets go when this process ends, however it ends."""
-        try:
-            # Of this user alone: a program may set set-user-ID bits in it, which go only when it has ended.
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise DefinitionError(f"{self.folder}: the job cannot be kept there: {error.strerror or error}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
-            raise DefinitionError(f"{self.folder}: another run of this job is under way") from error
-        try:
-            yield
-        finally:
-            if {each.name for each in self.folder.iterdir()} == {"lock"}:
-                shutil.rmtree(self.folder)
-            os.close(lock)
-
-    def begin(self, job: TrainingJob, program: Path) -> None:
-        """Make room for a run. Raises DefinitionError where what is kept is another job's."""
-        self.clear()
-        self.run.mkdir()
-        request = {name: value for name, value in job.to_request().items() if name not in _FREE}
-        told = {"Program": str(program.resolve()), **request}
-        file = self.folder / "job.json"
-        if self.is_begun and file.exists():
-            before = json.loads(file.read_text(encoding="utf-8"))
-            if changed := sorted(name for name in {*before, *told} if before.get(name) != told.get(name)):
-                raise DefinitionError(
-                    f"{self.checkpoints} holds checkpoints of another job: its {changed[0]} was "
-                    f"{json.dumps(before.get(changed[0]))}, now it is {json.dumps(told.get(changed[0]))}; begin anew "
-                    "(--afresh), or name another folder (--work)"
-                )
-        file.write_text(json.dumps(told), encoding="utf-8")
-
-    def clear(self) -> None:
-        """Remove what a run worked with."""
-        for each in (self.run, self.out):
-            shutil.rmtree(each, ignore_errors=True)
-
-    def forget(self) -> None:
-        """Remove everything that was kept; the lock goes where nothing is."""
-        self.clear()
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        (self.folder / "job.json").unlink(missing_ok=True)
-
-
-class _Shown:
-    """What the terminal shows while the job runs: a line with its phase, its metrics and the time; the log above it."""
+class _Display:
+    """What the terminal shows while the job runs: a line with phase, metrics and time, and the log above it."""
 
     def __init__(self, bar: Progress | None) -> None:
         self._bar = bar
@@ -250,21 +276,21 @@ class _Shown:
         self._phase = ""
         self._metrics: dict[str, float] = {}
 
-    def line(self, text: str) -> None:
-        """A line of the program's log."""
+    def print_line(self, text: str) -> None:
+        """Print a line of the program's log."""
         err.print(f"[dim]{escape(escape_log_line(text))}[/dim]")
 
-    def metric(self, measured: MetricValue) -> None:
-        """A metric has a value."""
-        self._metrics[measured.name] = measured.value
-        self._draw()
-
-    def limited(self, sentence: str) -> None:
-        """What limits the program."""
+    def print_limit(self, sentence: str) -> None:
+        """Print what limits the program."""
         err.print(f"[dim]{escape(sentence)}[/dim]")
 
-    def phase(self, phase: Phase) -> None:
-        """The job is somewhere else."""
+    def show_metric(self, metric: MetricValue) -> None:
+        """Show the new value of a metric."""
+        self._metrics[metric.name] = metric.value
+        self._draw()
+
+    def show_phase(self, phase: Phase) -> None:
+        """Show the new phase of the job."""
         self._phase = phase
         if self._bar is None:
             err.print(f"  {phase} ...")
@@ -277,83 +303,57 @@ class _Shown:
 
 
 @contextmanager
-def _shown() -> Iterator[_Shown]:
+def _show_progress() -> Iterator[_Display]:
     if not err.is_terminal:
-        yield _Shown(None)
+        yield _Display(None)
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
-        yield _Shown(bar)
+        yield _Display(bar)
 
 
-def _delivered(outcome: Outcome, kept: _Kept, target: Path) -> Outcome:
-    """Put what the job left into OUTDIR, each whole, over what is there."""
-    target.mkdir(parents=True, exist_ok=True)
-    found = []
-    for uri in (outcome.artifact, outcome.output_data):
-        if uri is not None and Path(uri).is_file():  # else it is the model's folder, which comes next
-            _placed(Path(uri), target / Path(uri).name)
-        found.append(None if uri is None else str(target / Path(uri).name))
-    if outcome.artifact is not None:
-        _placed(kept.run / "ml" / "model", target / "model")
-    return replace(outcome, artifact=found[0], output_data=found[1])
-
-
-def _placed(source: Path, target: Path) -> None:
-    """Move a file or a folder to its place; what was there goes."""
-    half = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(half, ignore_errors=True)
-    shutil.move(source, half)
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    half.replace(target)
-
-
-def _work(program: Path, job: TrainingJob, target: Path | None) -> Path:
-    """Where a job is kept: beside a folder of this machine, else in the user's cache."""
+def _choose_work_directory(program: Path, job: TrainingJob, target: Path | None) -> Path:
+    """Return where a job is kept: beside a local output directory, otherwise in the user's cache."""
     if target is not None:
-        folder = target.absolute()
-        return folder.with_name(f".{folder.name}.train")
-    told = f"{program.resolve()}\n{job.output.uri}"
-    return cache_directory() / "train" / hashlib.sha256(told.encode()).hexdigest()[:16]
+        directory = target.absolute()
+        return directory.with_name(f".{directory.name}.train")
+    identity = f"{program.resolve()}\n{job.output.uri}"
+    return cache_directory() / "train" / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _name(program: Path, *, unique: bool) -> str:
-    """What the job is called: after its program; with the time where its outputs lie among those of other jobs."""
+def _choose_name(program: Path, *, is_unique: bool) -> str:
+    """Return a job name after its program; with the time if its outputs lie among those of other jobs."""
     base = program.resolve().name
     now = dt.datetime.now(dt.timezone.utc)
-    return job_name(base, now, otherwise="training") if unique else plain(base, otherwise="training")
+    return build_job_name(base, now, default="training") if is_unique else build_resource_name(base, default="training")
 
 
-def _report(outcome: Outcome, job: TrainingJob, report: str, kept: _Kept) -> None:
-    if report == "json":
-        told: Mapping[str, Any] = {
+def _print_outcome(outcome: Outcome, job: TrainingJob, directory: JobDirectory, *, as_json: bool) -> None:
+    if as_json:
+        document = {
             "job": job.name,
             "state": outcome.state,
             "why_stopped": outcome.stop_reason or None,
             "failure": outcome.failure or None,
             "exit_code": outcome.exit_code,
             "seconds": round(outcome.seconds, 3),
-            "metrics": {name: each.value for name, each in outcome.metrics.items()},
+            "metrics": {name: metric.value for name, metric in outcome.metrics.items()},
             "model": outcome.artifact,
             "output_data": outcome.output_data,
             "notes": list(outcome.notes),
         }
-        echo(json.dumps(told, indent=2))
+        echo_json(document)
     else:
-        colour = {"Completed": "green", "Failed": "red", "Stopped": "yellow"}[outcome.state]
-        where = f" -> {escape(outcome.artifact)}" if outcome.artifact else ""
-        metrics = "".join(f", {shown(name)} {each.value:g}" for name, each in outcome.metrics.items())
-        took = f"[dim]{outcome.seconds:.1f} s{metrics}[/dim]"
-        out.print(f"[{colour}]{outcome.state}[/{colour}]  {shown(job.name)}{where}  {took}")
-    for note in outcome.notes:
-        err.print(f"[yellow]note:[/yellow] {escape(note)}")
+        where = f" -> {shown(outcome.artifact)}" if outcome.artifact else ""
+        metrics = "".join(f", {shown(name)} {metric.value:g}" for name, metric in outcome.metrics.items())
+        seconds = f"[dim]{outcome.seconds:.1f} s{metrics}[/dim]"
+        out.print(f"{format_state(outcome.state)}  {shown(job.name)}{where}  {seconds}")
+    for sentence in outcome.notes:
+        note(sentence)
     if outcome.failure:
-        err.print(f"[red]error:[/red] {shown(outcome.failure)}")
+        print_error_line(outcome.failure)
     if outcome.stop_reason == "MaxRuntimeExceeded":
-        err.print(f"[red]error:[/red] the job was stopped after {job.max_runtime} s, its MaxRuntimeInSeconds")
-    if kept.checkpoints.is_dir():
-        told_where = (
-            f"the same command goes on from the checkpoints (--afresh begins anew); they are in {kept.checkpoints}"
-        )
-        err.print(f"[dim]{escape(told_where)}[/dim]")
+        print_error_line(f"the job was stopped after {job.max_runtime} s, its MaxRuntimeInSeconds")
+    if directory.checkpoints.is_dir():
+        text = f"the same command continues from the checkpoints in {directory.checkpoints} (--afresh starts again)"
+        err.print(f"[dim]{escape(text)}[/dim]")

@@ -55,7 +55,7 @@ _UPDATE: Final = DocumentedLimits(
 OPERATIONS: Final[Mapping[str, DocumentedLimits]] = MappingProxyType(
     {
         "CreateAlgorithm": DocumentedLimits(
-            "tritonforge.sagemaker.jobs.marketplace.algorithm_limits:create_algorithm",
+            "tritonforge.sagemaker.jobs.algorithm_limits:check_algorithm",
             "API CreateAlgorithm, TrainingSpecification, InferenceSpecification, AlgorithmValidationSpecification",
         ),
         "CreateEndpoint": _UPDATE,
@@ -69,15 +69,15 @@ OPERATIONS: Final[Mapping[str, DocumentedLimits]] = MappingProxyType(
             "multi-container endpoint with direct invocation",
         ),
         "CreateModelPackage": DocumentedLimits(
-            "tritonforge.sagemaker.jobs.marketplace.algorithm_limits:create_model_package",
+            "tritonforge.sagemaker.jobs.algorithm_limits:check_model_package",
             "API CreateModelPackage, ModelPackageContainerDefinition, ModelPackageValidationSpecification",
         ),
         "CreateTrainingJob": DocumentedLimits(
-            "tritonforge.sagemaker.jobs.training.limits:create_training_job",
+            "tritonforge.sagemaker.jobs.job_limits:check_training_job",
             "API CreateTrainingJob, ResourceConfig, StoppingCondition; DG Train Using SageMaker Managed Warm Pools",
         ),
         "CreateTransformJob": DocumentedLimits(
-            "tritonforge.sagemaker.jobs.transform.limits:create_transform_job",
+            "tritonforge.sagemaker.jobs.job_limits:check_transform_job",
             "API CreateTransformJob, TransformInput, TransformResources, DataProcessing",
         ),
         "PutScalingPolicy": DocumentedLimits(

@@ -9,11 +9,14 @@ from tritonforge.transform.engine import check, run
 from tritonforge.transform.job import (
     DataCapture,
     DataProcessing,
+    EffectiveSettings,
     ModelClientConfig,
     Resources,
     TransformInput,
     TransformJob,
     TransformOutput,
+    build_container_environment,
+    resolve_settings,
 )
 from tritonforge.transform.journal import JournalError, remove_progress
 from tritonforge.transform.model_client import HttpModelClient, ModelClient, Reply, ServerLostError
@@ -21,7 +24,6 @@ from tritonforge.transform.object_store import LocalStore, ObjectStore, OutputNa
 from tritonforge.transform.output_formats import OutputFormat
 from tritonforge.transform.request_coalescer import RAW, RequestCoalescer
 from tritonforge.transform.run_state import Failure, Outcome, Progress
-from tritonforge.transform.settings import EffectiveSettings, build_container_environment, resolve_settings
 
 __all__ = [
     "RAW",

@@ -18,7 +18,7 @@ from typing import Any, Final
 from tritonforge.errors import DecodeError, DefinitionError, TritonForgeError
 from tritonforge.records.manifest import read_manifest_uris
 from tritonforge.transform.data_processing import Processing
-from tritonforge.transform.job import TransformJob
+from tritonforge.transform.job import TransformJob, resolve_settings
 from tritonforge.transform.journal import Journal
 from tritonforge.transform.model_client import ModelClient, RetryingInvoker
 from tritonforge.transform.object_store import (
@@ -31,7 +31,6 @@ from tritonforge.transform.object_store import (
 from tritonforge.transform.output_formats import SUFFIXES, OutputFormat, check_parquet
 from tritonforge.transform.request_coalescer import RAW, RequestCoalescer
 from tritonforge.transform.run_state import InputObject, Outcome, Progress, RunPlan, RunState, State
-from tritonforge.transform.settings import resolve_settings
 from tritonforge.transform.workers import InvokeWorker, ObjectReader, OutputWriter
 
 __all__ = ["check", "run"]

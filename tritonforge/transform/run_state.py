@@ -14,11 +14,11 @@ from typing import Final, Literal, TypeAlias
 
 from tritonforge.records import AssembleWith, Buffer, SplitType
 from tritonforge.transform.data_processing import Processing
+from tritonforge.transform.job import EffectiveSettings
 from tritonforge.transform.journal import Journal
 from tritonforge.transform.object_progress import ObjectInProgress
 from tritonforge.transform.object_store import CHUNK, ObjectStore, StoredObject
 from tritonforge.transform.output_formats import OutputFormat
-from tritonforge.transform.settings import EffectiveSettings
 
 __all__ = [
     "Counts",

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritonforge.sagemaker.jobs.marketplace import Container, ModelPackage, Publication, Sample, validation
+from tritonforge.sagemaker.jobs.publication import (
+    AlgorithmRequest,
+    ModelPackageRequest,
+    SampleData,
+    build_validation_profile,
+)
+from tritonforge.sagemaker.jobs.specification import Container
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric, Objective
 
 __all__ = ["ALGORITHM", "DETECTOR", "IMAGE", "PACKAGE", "PACKAGE_REQUEST", "REQUEST", "ROLE"]
@@ -41,15 +47,15 @@ DETECTOR = Algorithm(
     response_types=("application/json",),
 )
 
-PROFILE = validation(
+PROFILE = build_validation_profile(
     DETECTOR,
-    channels={"training": Sample(uri="s3://samples/boxes.manifest", attributes=("source-ref", "boxes"))},
+    channels={"training": SampleData(uri="s3://samples/boxes.manifest", attributes=("source-ref", "boxes"))},
     hyperparameters={"label_key": "boxes"},
     transform="s3://samples/images/",
     output="s3://samples/validated/",
 )
 
-ALGORITHM = Publication(
+ALGORITHM = AlgorithmRequest(
     algorithm=DETECTOR,
     training_image=f"{IMAGE}:train",
     training_image_digest="sha256:" + "0" * 64,
@@ -177,7 +183,7 @@ REQUEST: dict[str, Any] = {
     "Tags": [{"Key": "team", "Value": "vision"}],
 }
 
-PACKAGE = ModelPackage(
+PACKAGE = ModelPackageRequest(
     name="detector-of-birds",
     description="Trained on birds.",
     algorithm_name="detector",

@@ -49,32 +49,32 @@ def told(operation: str, request: dict[str, Any]) -> list[str]:
         ((*HYPER, 0, "DefaultValue"), "101", "'epochs': its default is '101'; it must be from 1 to 100"),
         ((*HYPER, 0, "Type"), "FreeText", "epochs is FreeText, and its Range has IntegerParameterRangeSpecification"),
         ((*HYPER, 2, "DefaultValue"), "Maybe", "its default is 'Maybe'; write True or False"),
-        ((*HYPER, 3, "Name"), "epochs", "2 hyperparameters are called epochs; each needs a name of its own"),
+        ((*HYPER, 3, "Name"), "epochs", "duplicate hyperparameter name epochs"),
         (
             (*HYPER, 0, "Range", "IntegerParameterRangeSpecification", "MinValue"),
             "few",
-            "the range of hyperparameter epochs has 'few', which is no number",
+            "hyperparameter epochs: invalid bound of its range (expected a number, got 'few')",
         ),
-        (("TrainingSpecification", "TrainingChannels", 1, "Name"), "training", "2 channels are called training"),
+        (("TrainingSpecification", "TrainingChannels", 1, "Name"), "training", "duplicate channel name training"),
         (
             ("TrainingSpecification", "MetricDefinitions", 0, "Regex"),
             "loss=",
             "it has no group",
         ),
-        (("TrainingSpecification", "MetricDefinitions", 0, "Name"), "loss", "is none of the MetricDefinitions"),
+        (("TrainingSpecification", "MetricDefinitions", 0, "Name"), "loss", "is not among the MetricDefinitions"),
         (
             ("InferenceSpecification", "SupportedTransformInstanceTypes"),
             GONE,
-            "SupportedTransformInstanceTypes is required for what is not a version of a group",
+            "SupportedTransformInstanceTypes is required except for a version of a group",
         ),
         (
             ("InferenceSpecification", "Containers", 0, "Environment"),
             {f"A{number}": "x" for number in range(17)},
             "Environment has 17 entries; SageMaker supports up to 16",
         ),
-        (("InferenceSpecification",), GONE, "an algorithm on AWS Marketplace has a training and an inference image"),
-        (("ValidationSpecification",), GONE, "takes what was validated with a training and a transform job"),
-        (TRANSFORM, GONE, "takes what was validated with a training and a transform job"),
+        (("InferenceSpecification",), GONE, "AWS Marketplace requires a training and an inference image"),
+        (("ValidationSpecification",), GONE, "requires a validation with a training and a transform job"),
+        (TRANSFORM, GONE, "requires a validation with a training and a transform job"),
         ((*CHANNEL, "InputMode"), "FastFile", "an AugmentedManifestFile needs InputMode Pipe"),
         ((*CHANNEL, "ChannelName"), "trainng", "channel 'trainng' is unknown; did you mean training?"),
         ((*CHANNEL, "ContentType"), "text/csv", "has content type 'text/csv'; it accepts application/x-recordio or"),
@@ -88,14 +88,14 @@ def told(operation: str, request: dict[str, Any]) -> list[str]:
         (
             (*TRAINING, "ResourceConfig", "InstanceCount"),
             2,
-            "2 instances are asked for, and SupportsDistributedTraining is false",
+            "2 instances are requested, but SupportsDistributedTraining is false",
         ),
         (
             (*TRAINING, "StoppingCondition", "MaxRuntimeInSeconds"),
             10**7,
             "cannot be more than 2419200, which is 28 days",
         ),
-        ((*TRANSFORM, "MaxPayloadInMB"), 101, "MaxPayloadInMB is 101; it cannot be greater than 100"),
+        ((*TRANSFORM, "MaxPayloadInMB"), 101, "MaxPayloadInMB is 101; it must be from 0 to 100"),
         (
             (*TRANSFORM, "TransformInput", "ContentType"),
             "text/csv",
@@ -128,7 +128,7 @@ def test_every_limit_is_told_at_once() -> None:
     )
     profile = "ValidationSpecification.ValidationProfiles[0]"
     training, transform = f"{profile}.TrainingJobDefinition", f"{profile}.TransformJobDefinition"
-    count = "3 instances are asked for, and SupportsDistributedTraining is false"
+    count = "3 instances are requested, but SupportsDistributedTraining is false"
     accept = "Accept is text/csv; the specification supports application/json"
     assert found == [
         f"{training}.HyperParameters: 1 hyperparameter is wrong: epochs is '0'; it must be from 1 to 100",
@@ -162,22 +162,22 @@ CONTAINERS = {
                 (("ModelPackageGroupName",), "group"),
                 (("Tags",), [{"Key": "k", "Value": "v"}]),
             ),
-            "Tags: Tags is for unversioned models; a version has the tags of its group; leave it out",
+            "Tags: Tags is for unversioned models; a version has the tags of its group; omit it",
         ),
         (
             ((("ModelPackageName",), GONE), (("ModelPackageGroupName",), "group")),
-            "CertifyForMarketplace is for unversioned models; leave it out",
+            "CertifyForMarketplace is for unversioned models; omit it",
         ),
-        (((("ModelApprovalStatus",), "Approved"),), "ModelApprovalStatus is for versions of a group; leave it out"),
+        (((("ModelApprovalStatus",), "Approved"),), "ModelApprovalStatus is for versions of a group; omit it"),
         (
             ((("SourceAlgorithmSpecification",), GONE),),
-            "a model package needs InferenceSpecification, SourceAlgorithmSpecification or SourceUri",
+            "a model package requires InferenceSpecification, SourceAlgorithmSpecification or SourceUri",
         ),
         (
             ((("SourceAlgorithmSpecification", "SourceAlgorithms", 0, "ModelDataUrl"), "s3://models/birds/"),),
             "ModelDataUrl is 's3://models/birds/'; it must point to one archive that ends in .tar.gz",
         ),
-        (((("ValidationSpecification",), GONE),), "AWS Marketplace takes what was validated with a transform job"),
+        (((("ValidationSpecification",), GONE),), "AWS Marketplace requires a validation with a transform job"),
         (
             ((("InferenceSpecification",), CONTAINERS),),
             "ContentType is application/x-image; the",
@@ -197,7 +197,7 @@ CONTAINERS = {
                     {"S3DataSource": {"S3Uri": "s3://a/b", "S3DataType": "S3Prefix", "CompressionType": "None"}},
                 ),
             ),
-            "AWS Marketplace takes no ModelDataSource; give ModelDataUrl, one model.tar.gz",
+            "AWS Marketplace does not accept ModelDataSource; give ModelDataUrl, one model.tar.gz",
         ),
     ],
 )

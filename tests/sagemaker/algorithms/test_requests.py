@@ -24,15 +24,13 @@ from tests.sagemaker.algorithms.published import (
 )
 from tritonforge.errors import DefinitionError, RequestError, TritonForgeError
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.jobs.marketplace import (
-    Container,
-    ModelPackage,
-    Profile,
-    Publication,
-    Sample,
-    specification,
-    validation,
+from tritonforge.sagemaker.jobs.publication import (
+    AlgorithmRequest,
+    ModelPackageRequest,
+    SampleData,
+    build_validation_profile,
 )
+from tritonforge.sagemaker.jobs.specification import Container, ValidationProfile, read_algorithm
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric, Objective
 from tritonforge.training.algorithm.program import load_algorithm
@@ -55,7 +53,7 @@ def test_create_model_package_is_exact() -> None:
 
 def test_a_version_of_a_group_has_containers_of_its_own() -> None:
     """A versioned package names its containers, its types, and whether it is approved."""
-    package = ModelPackage(
+    package = ModelPackageRequest(
         group="detectors",
         declared=DETECTOR,
         containers=[
@@ -89,15 +87,15 @@ def test_a_version_of_a_group_has_containers_of_its_own() -> None:
     }
     service_model.check_request("sagemaker", "CreateModelPackage", request)
     assert check_limits("CreateModelPackage", request) == ()
-    assert ModelPackage.from_request(request).to_request() == request
+    assert ModelPackageRequest.from_request(request).to_request() == request
 
 
 def test_requests_are_read_back() -> None:
     """What was declared comes out of its request again, equal in everything."""
-    assert Publication.from_request(REQUEST).algorithm == DETECTOR
-    assert Publication.from_request(REQUEST).to_request() == REQUEST
-    assert ModelPackage.from_request(PACKAGE_REQUEST).to_request() == PACKAGE_REQUEST
-    found = Publication.from_request(REQUEST)
+    assert AlgorithmRequest.from_request(REQUEST).algorithm == DETECTOR
+    assert AlgorithmRequest.from_request(REQUEST).to_request() == REQUEST
+    assert ModelPackageRequest.from_request(PACKAGE_REQUEST).to_request() == PACKAGE_REQUEST
+    found = AlgorithmRequest.from_request(REQUEST)
     assert found.profile is not None
     assert found.profile.training == PROFILE.training
     assert found.profile.transform == PROFILE.transform
@@ -106,11 +104,11 @@ def test_requests_are_read_back() -> None:
 def test_the_detector_can_be_published() -> None:
     """What `repos/detector` declares is taken by AWS's own service model, with samples to validate it."""
     declared = load_algorithm(Path(__file__).parents[3] / "repos" / "detector")
-    sample = Sample(uri="s3://samples/boxes.manifest", attributes=("source-ref", "boxes"))
-    profile = validation(
+    sample = SampleData(uri="s3://samples/boxes.manifest", attributes=("source-ref", "boxes"))
+    profile = build_validation_profile(
         declared, channels={"training": sample}, transform="s3://samples/images/", output="s3://samples/validated"
     )
-    publication = Publication(
+    publication = AlgorithmRequest(
         algorithm=declared,
         training_image=f"{IMAGE}:train",
         inference=[Container(image=f"{IMAGE}:serve")],
@@ -121,7 +119,7 @@ def test_the_detector_can_be_published() -> None:
     request = publication.to_request()
     service_model.check_request("sagemaker", "CreateAlgorithm", request)
     assert check_limits("CreateAlgorithm", request) == ()
-    assert Publication.from_request(request).algorithm == declared
+    assert AlgorithmRequest.from_request(request).algorithm == declared
 
 
 def test_what_a_request_leaves_out_means_no() -> None:
@@ -141,7 +139,7 @@ def test_what_a_request_leaves_out_means_no() -> None:
             "TrainingChannels": [{"Name": "a", "SupportedContentTypes": [], "SupportedInputModes": ["Pipe"]}],
         },
     }
-    found = Publication.from_request(request).algorithm
+    found = AlgorithmRequest.from_request(request).algorithm
     assert found == Algorithm(
         "small",
         hyperparameters=[HyperParameter("rate", "Continuous", minimum=1e-5, maximum=1.0)],
@@ -166,8 +164,8 @@ def test_what_would_be_lost_is_named(path: tuple[str | int, ...], value: object,
     for each in path[:-1]:
         place = place[each]
     place[path[-1]] = value
-    with pytest.raises(RequestError, match="nothing here has a field for") as caught:
-        Publication.from_request(request)
+    with pytest.raises(RequestError, match="unsupported members:") as caught:
+        AlgorithmRequest.from_request(request)
     assert str(path[-1]) in str(caught.value)
 
 
@@ -182,8 +180,8 @@ def test_what_would_be_lost_is_named(path: tuple[str | int, ...], value: object,
 )
 def test_what_is_no_request_is_refused(request_: dict[str, Any]) -> None:
     """One sentence, whatever is missing."""
-    with pytest.raises(RequestError, match="CreateAlgorithm: the request has not the structure of one"):
-        Publication.from_request(request_)
+    with pytest.raises(RequestError, match="CreateAlgorithm: invalid structure of the request"):
+        AlgorithmRequest.from_request(request_)
 
 
 #: What a member is replaced by that goes.
@@ -200,10 +198,10 @@ def _places(node: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | i
 
 @pytest.mark.parametrize("junk", [GONE, 5, True, "x", "\n", [], [5], {}, {"a": 1}], ids=repr)
 @pytest.mark.parametrize(
-    ("read", "whole"), [(Publication.from_request, REQUEST), (ModelPackage.from_request, PACKAGE_REQUEST)]
+    ("read", "whole"), [(AlgorithmRequest.from_request, REQUEST), (ModelPackageRequest.from_request, PACKAGE_REQUEST)]
 )
 def test_a_request_with_anything_anywhere_is_read_or_refused(
-    read: Callable[[Any], Publication | ModelPackage], whole: dict[str, Any], junk: object
+    read: Callable[[Any], AlgorithmRequest | ModelPackageRequest], whole: dict[str, Any], junk: object
 ) -> None:
     """Whatever stands in the place of a member: what is read is read the same again, or it is one of our errors."""
     for path in _places(whole):
@@ -263,24 +261,24 @@ def test_any_declaration_is_taken_by_aws_and_read_back(declared: Algorithm | Non
     """What a declaration lets stand satisfies every constraint of the service model, and comes back as it was."""
     assume(declared is not None)
     assert declared is not None
-    request = Publication(algorithm=declared, training_image="x", inference=[Container(image="x")]).to_request()
+    request = AlgorithmRequest(algorithm=declared, training_image="x", inference=[Container(image="x")]).to_request()
     service_model.check_request("sagemaker", "CreateAlgorithm", request)
     assert check_limits("CreateAlgorithm", request) == ()
-    assert specification.algorithm(request) == declared
+    assert read_algorithm(request) == declared
 
 
 def test_a_profile_has_only_what_a_validation_can_have() -> None:
     """A checkpoint, an image, a transform job's filters: named, and refused."""
     output = Output(uri="s3://a/b")
-    with pytest.raises(DefinitionError, match="TrainingJobDefinition has no CheckpointConfig; leave it out"):
-        Profile(training=TrainingJob(output=output, checkpoint_config=CheckpointConfig(uri="s3://a/c")))
+    with pytest.raises(DefinitionError, match="TrainingJobDefinition does not support CheckpointConfig"):
+        ValidationProfile(training=TrainingJob(output=output, checkpoint_config=CheckpointConfig(uri="s3://a/c")))
     algorithm = AlgorithmSpecification(training_input_mode="File", training_image="x")
-    with pytest.raises(DefinitionError, match="TrainingImage or AlgorithmName; leave it out"):
-        Profile(training=TrainingJob(output=output, algorithm=algorithm))
+    with pytest.raises(DefinitionError, match="TrainingImage or AlgorithmName"):
+        ValidationProfile(training=TrainingJob(output=output, algorithm=algorithm))
     with pytest.raises(DefinitionError, match="it has neither a training nor a transform job"):
-        Profile()
+        ValidationProfile()
     with pytest.raises(RequestError, match="TransformJobDefinition has no ModelName; leave it out"):
-        Profile.from_request({"ProfileName": "a", "TransformJobDefinition": TRANSFORM_WITH_A_MODEL})
+        ValidationProfile.from_request({"ProfileName": "a", "TransformJobDefinition": TRANSFORM_WITH_A_MODEL})
 
 
 TRANSFORM_WITH_A_MODEL = {
@@ -291,20 +289,22 @@ TRANSFORM_WITH_A_MODEL = {
 
 def test_samples_are_held_against_the_declaration() -> None:
     """Channels that there are not, or that are needed; machines that nobody declared."""
-    sample = Sample(uri="s3://samples/training/")
-    with pytest.raises(DefinitionError, match="for channel 'trainng', which is unknown; did you mean training"):
-        validation(DETECTOR, channels={"trainng": sample}, output="s3://a/b")
-    with pytest.raises(DefinitionError, match="no sample data for channel training, which detector needs"):
-        validation(DETECTOR, channels={"model": sample}, output="s3://a/b")
+    sample = SampleData(uri="s3://samples/training/")
+    with pytest.raises(DefinitionError, match="for unknown channel 'trainng'; did you mean training"):
+        build_validation_profile(DETECTOR, channels={"trainng": sample}, output="s3://a/b")
+    with pytest.raises(DefinitionError, match="sample data are missing for channel training, which detector requires"):
+        build_validation_profile(DETECTOR, channels={"model": sample}, output="s3://a/b")
     with pytest.raises(DefinitionError, match="a declares no training_instance_types; its validation needs a machine"):
-        validation(Algorithm("a"), channels={}, output="s3://a/b")
+        build_validation_profile(Algorithm("a"), channels={}, output="s3://a/b")
 
 
 def test_a_plain_sample_comes_as_its_channel_says() -> None:
     """A prefix in the channel's first mode, with its first content type, and no transform job where none is wanted."""
-    made = validation(DETECTOR, channels={"training": Sample(uri="s3://samples/t/")}, output="s3://a/b")
+    made = build_validation_profile(
+        DETECTOR, channels={"training": SampleData(uri="s3://samples/t/")}, output="s3://a/b"
+    )
     assert made.transform is None
-    request = Publication(algorithm=DETECTOR, training_image="x", role=ROLE, profile=made).to_request()
+    request = AlgorithmRequest(algorithm=DETECTOR, training_image="x", role=ROLE, profile=made).to_request()
     (channel,) = request["ValidationSpecification"]["ValidationProfiles"][0]["TrainingJobDefinition"]["InputDataConfig"]
     assert channel == {
         "ChannelName": "training",

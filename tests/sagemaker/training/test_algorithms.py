@@ -9,7 +9,12 @@ import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
 from tests.sagemaker.training.registering import INVALID, PREFIX, algorithm, described, profile
-from tritonforge.sagemaker.jobs.marketplace import Container, Publication, Sample, validation
+from tritonforge.sagemaker.jobs.publication import (
+    AlgorithmRequest,
+    SampleData,
+    build_validation_profile,
+)
+from tritonforge.sagemaker.jobs.specification import Container
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric
 
 
@@ -180,14 +185,14 @@ def test_a_declaration_is_validated_as_it_is_published(account: Any) -> None:
         response_types=["application/json"],
     )
     place = f"s3://{account.bucket}"
-    profiled = validation(
+    profiled = build_validation_profile(
         declared,
-        channels={"train": Sample(uri=f"{place}/data/")},
+        channels={"train": SampleData(uri=f"{place}/data/")},
         output=f"{place}/declared",
         hyperparameters={"epochs": "2"},
         transform=f"{place}/data/",
     )
-    request = Publication(
+    request = AlgorithmRequest(
         algorithm=declared,
         training_image=IMAGE,
         inference=[Container(image=IMAGE)],

@@ -139,10 +139,10 @@ def test_a_model_that_is_there_is_named(account: Any) -> None:
     ("more", "sentence"),
     [
         (["--model", "absent"], 'Could not find model "arn:aws:sagemaker:us-east-1:123456789012:model/absent"'),
-        (["--model", "no/such/folder"], "there is no such repository, archive or definition"),
-        (["--model", "m", "--form", "npy"], "--form container"),
-        (["--model", "m", "--work", "w"], "are for jobs of this machine"),
-        (["--url", "http://127.0.0.1:1"], "--on sagemaker takes --model"),
+        (["--model", "no/such/folder"], "no such repository, archive or definition"),
+        (["--model", "m", "--output-format", "npy"], "--output-format container"),
+        (["--model", "m", "--work", "w"], "--work applies to jobs on this machine only"),
+        (["--url", "http://127.0.0.1:1"], "--on sagemaker requires --model"),
     ],
 )
 def test_what_cannot_be_run_there(account: Any, more: list[str], sentence: str) -> None:
@@ -166,7 +166,7 @@ def test_flags_of_a_fleet_need_one() -> None:
     """A flag that would do nothing is an error."""
     done = tritonforge("transform", "in", "out", "--model", "m", "--no-wait")
     assert done.returncode == 2
-    assert "--no-wait goes with --on sagemaker" in done.stderr
+    assert "--no-wait applies to --on sagemaker only" in done.stderr
 
 
 def test_nobody_waits_who_does_not_want_to(account: Any) -> None:
@@ -213,7 +213,7 @@ def test_an_interruption_asks_whether_to_stop_the_job(account: Any, answer: str)
             assert f"Stopped  {name}-1" in out
             assert account.ended(f"{name}-1")["TransformJobStatus"] == "Stopped"
         else:
-            assert "goes on without us" in err
+            assert "is still running" in err
             account.containers.gate.set()
             assert account.ended(f"{name}-1")["TransformJobStatus"] == "Completed"
     finally:

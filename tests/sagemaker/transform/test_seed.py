@@ -30,7 +30,7 @@ from tritonforge.emulator import hosting
 from tritonforge.records import encode_example, frame_tfrecord
 from tritonforge.sagemaker import package
 from tritonforge.sagemaker.client import Session, Store
-from tritonforge.sagemaker.jobs.transform.places import S3Objects
+from tritonforge.sagemaker.jobs.s3_object_store import S3ObjectStore
 from tritonforge.serving.tfs.server import TfsServer
 from tritonforge.transform import RAW, HttpModelClient, LocalStore, TransformInput, TransformJob, TransformOutput, run
 from tritonforge.transform.local_server import LocalServer
@@ -309,7 +309,7 @@ def test_jpeg_objects_through_a_triton_ensemble(account: Account, pictures: list
         Session(region_name="us-east-1", endpoint_url=account.emulator.url) as session,
     ):
         first = run(here, source=LocalStore(), sink=LocalStore(), client=server)
-        place = S3Objects(Store(session))
+        place = S3ObjectStore(Store(session))
         second = run(over_s3, source=place, sink=place, client=server)
     assert (first.state, first.failed, second.state, second.failed) == ("Failed", 2, "Failed", 2)
     assert {key: (tmp_path / "out" / f"{key}.out").read_bytes() for key in good} == outputs

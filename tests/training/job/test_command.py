@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from tests.training.job.jobs import program
 from tests.training.job.test_checkpoints import COUNTING
 from tritonforge.cli.train import train
-from tritonforge.cli.train_job import job_of
+from tritonforge.cli.training_options import TrainingOptions
 from tritonforge.errors import TritonForgeError
 from tritonforge.training.job import TrainingJob
 
@@ -153,7 +153,7 @@ def test_an_interruption_and_the_same_command_again(tmp_path: Path) -> None:
         tool.send_signal(signal.SIGINT)
         rest = tool.stdout.read()
     assert tool.wait() == 130, rest
-    assert "the same command goes on" in rest
+    assert "the same command continues" in rest
     again = subprocess.run([*map(str, command)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "step 2" not in again.stderr
@@ -169,7 +169,7 @@ def test_checkpoints_are_those_of_this_job(tmp_path: Path) -> None:
     assert ran(*given, "--hyperparameter", "a=1")[0] == 1
     code, _, report = ran(*given, "--hyperparameter", "a=2")
     assert code == 2
-    assert 'its HyperParameters was {"a": "1"}, now it is {"a": "2"}; begin anew (--afresh)' in report
+    assert '(expected HyperParameters {"a": "1"}, got {"a": "2"}). Start again (--afresh)' in report
     code, _, log = ran(*given, "--hyperparameter", "a=1")
     assert (code, "\nx\n" in log) == (1, True)
     code, _, log = ran(*given, "--hyperparameter", "a=2", "--afresh")
@@ -198,7 +198,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
         (tmp_path / ".out.train/run/ml/checkpoints/go").touch()
         rest = tool.stdout.read()
     assert (tool.wait(), "Completed" in rest) == (0, True)
-    assert (code, "another run of this job is under way" in report) == (2, True)
+    assert (code, "another run of this job is in progress" in report) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,8 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
 )
 def test_a_channel_is_read(text: str, uri: str, attributes: tuple[str, ...] | None) -> None:
     """The attributes stand after the last colon; that of an address is none of them."""
-    job = job_of("program", channels=[text], output="out")
+    name, _, address = text.partition("=")
+    job = TrainingOptions(channels={name: address}, output="out").build_job("program")
     assert isinstance(job, TrainingJob)
     assert job.channels is not None
     assert job.channels[0].data is not None
@@ -224,11 +225,11 @@ def test_a_channel_is_read(text: str, uri: str, attributes: tuple[str, ...] | No
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--channel", "train", "-o", "out"], "write NAME=DATA"),
-        (["--hyperparameter", "a", "-o", "out"], "write NAME=VALUE"),
-        ([], "say where the model goes"),
-        (["--instance-type", "ml.m5.large", "-o", "out"], "--instance-type goes with --on sagemaker"),
-        (["-o", "out"], "there is no such folder"),
+        (["--channel", "train", "-o", "out"], "expected NAME=DATA"),
+        (["--hyperparameter", "a", "-o", "out"], "expected NAME=VALUE"),
+        ([], "the output of the model is missing"),
+        (["--instance-type", "ml.m5.large", "-o", "out"], "--instance-type applies to --on sagemaker only"),
+        (["-o", "out"], "no such directory"),
     ],
 )
 def test_flags_that_cannot_be_are_refused(arguments: list[str], sentence: str) -> None:

@@ -19,7 +19,7 @@ from tritonforge.emulator.control.request_context import Operation, RequestConte
 from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import DefinitionError, InputError
-from tritonforge.sagemaker.jobs.marketplace import specification
+from tritonforge.sagemaker.jobs.specification import read_algorithm
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.training.algorithm.declaration import Algorithm
 from tritonforge.training.job import TrainingJob
@@ -113,7 +113,7 @@ class _OfferedChannel:
 def check_job(request: Mapping[str, Any], algorithm: Mapping[str, Any]) -> Iterator[str]:
     """What of a CreateTrainingJob request an algorithm (its CreateAlgorithm request) does not support."""
     try:
-        declared = specification.algorithm(algorithm)
+        declared = read_algorithm(algorithm)
     except DefinitionError:  # AWS lets stand what no declaration can: a Categorical without values
         return
     job = TrainingJob.from_request(request)

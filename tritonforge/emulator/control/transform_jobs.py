@@ -40,10 +40,10 @@ from tritonforge.emulator.emulated_s3 import JobStore, ObjectMissingError, make_
 from tritonforge.emulator.hosting import ContainerDefinition, ContainerError, UnhealthyError, Variant
 from tritonforge.errors import TritonForgeError
 from tritonforge.records.manifest import read_manifest_uris
-from tritonforge.sagemaker.jobs.transform import limits
+from tritonforge.sagemaker.jobs.job_limits import check_batch_model
 from tritonforge.transform import Outcome, TransformJob, run
+from tritonforge.transform.job import EffectiveSettings, build_container_environment, resolve_settings
 from tritonforge.transform.run_state import Failure
-from tritonforge.transform.settings import EffectiveSettings, build_container_environment, resolve_settings
 
 __all__ = ["OPERATIONS", "TRANSFORM_JOB", "TransformRunner", "describe_job"]
 
@@ -80,7 +80,7 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     arn = context.arn(TRANSFORM_JOB, name)
     tags = add_tags((), request.get("Tags") or (), arn=arn)
     model = context.find(MODEL, request["ModelName"]).model
-    raise_violations(limits.model(model))
+    raise_violations(check_batch_model(model))
     source = request["TransformInput"]["DataSource"]["S3DataSource"]
     context.preconditions.check_input(context.region, source, model["ExecutionRoleArn"])
     now = context.now()

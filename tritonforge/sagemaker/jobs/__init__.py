@@ -1,4 +1,5 @@
-"""What all jobs of SageMaker have in common: a name, a request, a course that is watched, a log, an end.
+"""Jobs on SageMaker: training jobs, transform jobs, and the publication of algorithms and model packages.
 
-`kinds`, `likeness` and `naming` do no I/O; `checking`, `sending`, `looking` and `lines` are edges.
+A kind of job is one `kinds.JobKind` and one subclass of `lifecycle.SageMakerJob`: it is planned, submitted, watched to
+its end, and has a result.
 """

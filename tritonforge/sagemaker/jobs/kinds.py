@@ -1,20 +1,47 @@
-"""The kinds of things on SageMaker that are created, take their time, and come to an end. This module does no I/O."""
+"""The kinds of jobs on SageMaker, one descriptor each, their names, and how requests and descriptions match. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["ALGORITHM", "MODEL_PACKAGE", "TRAINING", "TRANSFORM", "Kind"]
+from tritonforge.sagemaker.endpoints.deployment import LONGEST_NAME
+
+__all__ = [
+    "ALGORITHM",
+    "MODEL_PACKAGE",
+    "TRAINING",
+    "TRANSFORM",
+    "JobKind",
+    "build_job_name",
+    "build_resource_name",
+    "contains",
+    "find_difference",
+]
+
+_MAX_NAME: Final = 63
+_TIMESTAMP: Final = "%Y-%m-%d-%H-%M-%S-%f"
+_NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9]+")
+
+#: Members of requests that descriptions do not contain.
+_WRITE_ONLY: Final = frozenset({"Tags", "ClientToken"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """What tells one kind from another: its operations and its members, in the service model's words.
+class JobKind:
+    """A kind of job in the words of the service model: its operations and members.
 
-    ``noun`` is what people call it, ``name`` the member that names it; ``group`` is the CloudWatch log group, empty
-    where there is none; ``stop`` is empty where it cannot be stopped; ``under_way`` are the statuses that pass.
+    Attributes:
+        noun: how messages call it.
+        name: the member with the name; ``arn`` and ``status`` likewise.
+        create: the operation that creates one; ``describe``, ``stop`` and ``delete`` likewise, empty if missing.
+        log_group: the CloudWatch log group, empty if it writes no log.
+        log_suffix: the end of the names of the streams that are shown, empty for all of them.
+        transient: the statuses of a job that has not ended.
+        not_visible: how AWS words that it does not see yet what the request refers to and was just created.
     """
 
     noun: str
@@ -24,16 +51,19 @@ class Kind:
     create: str
     describe: str
     stop: str = ""
-    group: str = ""
-    under_way: frozenset[str]
+    delete: str = ""
+    log_group: str = ""
+    log_suffix: str = ""
+    transient: frozenset[str]
+    not_visible: str = ""
 
-    def is_under_way(self, described: Mapping[str, Any]) -> bool:
-        """Whether something that is described so has not come to its end."""
-        return described[self.status] in self.under_way
+    def has_ended(self, description: Mapping[str, Any]) -> bool:
+        """Return True if a job with this description has ended."""
+        return description[self.status] not in self.transient
 
 
-#: Source: service model, ``TransformJobStatus``.
-TRANSFORM: Final = Kind(
+#: Source: service model, ``TransformJobStatus``. SageMaker itself writes to the data log, containers to the others.
+TRANSFORM: Final = JobKind(
     noun="transform job",
     name="TransformJobName",
     arn="TransformJobArn",
@@ -41,12 +71,14 @@ TRANSFORM: Final = Kind(
     create="CreateTransformJob",
     describe="DescribeTransformJob",
     stop="StopTransformJob",
-    group="/aws/sagemaker/TransformJobs",
-    under_way=frozenset({"InProgress", "Stopping"}),
+    log_group="/aws/sagemaker/TransformJobs",
+    log_suffix="/data-log",
+    transient=frozenset({"InProgress", "Stopping"}),
+    not_visible="Could not find model",
 )
 
 #: Source: service model, ``TrainingJobStatus``.
-TRAINING: Final = Kind(
+TRAINING: Final = JobKind(
     noun="training job",
     name="TrainingJobName",
     arn="TrainingJobArn",
@@ -54,28 +86,74 @@ TRAINING: Final = Kind(
     create="CreateTrainingJob",
     describe="DescribeTrainingJob",
     stop="StopTrainingJob",
-    group="/aws/sagemaker/TrainingJobs",
-    under_way=frozenset({"InProgress", "Stopping"}),
+    log_group="/aws/sagemaker/TrainingJobs",
+    transient=frozenset({"InProgress", "Stopping"}),
 )
 
 #: Source: service model, ``AlgorithmStatus``.
-ALGORITHM: Final = Kind(
+ALGORITHM: Final = JobKind(
     noun="algorithm",
     name="AlgorithmName",
     arn="AlgorithmArn",
     status="AlgorithmStatus",
     create="CreateAlgorithm",
     describe="DescribeAlgorithm",
-    under_way=frozenset({"Pending", "InProgress"}),
+    delete="DeleteAlgorithm",
+    transient=frozenset({"Pending", "InProgress"}),
 )
 
 #: Source: service model, ``ModelPackageStatus``.
-MODEL_PACKAGE: Final = Kind(
+MODEL_PACKAGE: Final = JobKind(
     noun="model package",
     name="ModelPackageName",
     arn="ModelPackageArn",
     status="ModelPackageStatus",
     create="CreateModelPackage",
     describe="DescribeModelPackage",
-    under_way=frozenset({"Pending", "InProgress"}),
+    delete="DeleteModelPackage",
+    transient=frozenset({"Pending", "InProgress"}),
 )
+
+
+def build_job_name(base: str, now: dt.datetime, *, default: str = "transform") -> str:
+    """Return a unique name for a job: its subject (``default`` if that has no letters) and the time in milliseconds.
+
+    >>> build_job_name("resnet50_tfs", dt.datetime(2026, 1, 2, 3, 4, 5, 678901))
+    'resnet50-tfs-2026-01-02-03-04-05-678'
+    """
+    timestamp = now.strftime(_TIMESTAMP)[:-3]
+    return f"{build_resource_name(base, _MAX_NAME - len(timestamp) - 1, default=default)}-{timestamp}"
+
+
+def build_resource_name(text: str, length: int = LONGEST_NAME, *, default: str = "transform") -> str:
+    """Return a text as a name that SageMaker accepts: up to ``length`` letters, digits and single hyphens."""
+    return _NOT_IN_NAMES.sub("-", text).strip("-")[:length].strip("-") or default
+
+
+def contains(description: Any, request: Any) -> bool:
+    """Return True if a description has all that was requested; it may have more, such as defaults.
+
+    >>> contains({"a": 1, "b": [{"c": 2, "d": None}]}, {"b": [{"c": 2}]})
+    True
+    """
+    if isinstance(request, Mapping):
+        return isinstance(description, Mapping) and all(
+            contains(description.get(name), value) for name, value in request.items()
+        )
+    if isinstance(request, Sequence) and not isinstance(request, str | bytes):
+        if not isinstance(description, Sequence) or isinstance(description, str | bytes):
+            return False
+        return len(description) == len(request) and all(map(contains, description, request))
+    return bool(description == request)
+
+
+def find_difference(description: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+    """Return the first member of a request that a description does not contain, "" if it contains all of them."""
+    return next(
+        (
+            name
+            for name, value in request.items()
+            if name not in _WRITE_ONLY and not contains(description.get(name), value)
+        ),
+        "",
+    )

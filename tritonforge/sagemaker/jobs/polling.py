@@ -1,128 +1,165 @@
-"""Looks at a job until it has ended, and asks for its end where that is wanted. An edge; but for `stop` it only reads.
+"""Polls a job until it has ended, and reads the lines of its log from CloudWatch Logs as they are written.
 
-Looks come often at first, then seldom; one that fails in passing is made again.
+Every call here only reads. Polls are frequent at first and then rare; a poll that fails for a passing reason is
+repeated.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from tritonforge.errors import ConnectError, DeploymentError
+from tritonforge.errors import ConnectError, DeploymentError, TritonForgeError
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
-from tritonforge.sagemaker.jobs.kinds import Kind
-from tritonforge.sagemaker.jobs.log_tail import Lines
+from tritonforge.sagemaker.jobs.kinds import JobKind
 from tritonforge.sagemaker.plans.plan import Progress
 
-__all__ = ["between", "stop", "until_ended"]
+__all__ = ["LogTail", "describe_job", "poll_until_ended"]
 
-_SERVICE: Final = "sagemaker"
-
-#: Seconds between two looks: short at first, then longer.
-_FIRST: Final = 0.25
-_LONGEST: Final = 10.0
-_LONGER: Final = 1.3
-#: Looks that may fail in a row, on top of botocore's own retries.
-_FAILURES: Final = 5
+#: Seconds between two polls: short at first, then longer.
+_FIRST_PAUSE: Final = 0.25
+_MAX_PAUSE: Final = 10.0
+_PAUSE_FACTOR: Final = 1.3
+#: Polls that may fail in a row, in addition to botocore's own retries.
+_MAX_FAILURES: Final = 5
 _SERVER_ERROR: Final = 500
 
-#: The log comes some seconds after the status: how often to look for its last lines, and the pause in seconds.
-_LAST_LOOKS: Final = 3
+#: The last lines of a log come seconds after the status: how often they are read, and the seconds before each time.
+_LAST_READS: Final = 3
 _LAST_PAUSE: Final = 1.0
 
+#: Lines that are read of a stream at a time: a busy container writes more than anyone reads.
+_MAX_LINES: Final = 1000
 
-def until_ended(
+
+class LogTail:
+    """The lines of a job's log that were not read yet.
+
+    Logs only supplement a job's status: if they cannot be read, there are no lines.
+    """
+
+    def __init__(self, session: Session, kind: JobKind, job: str) -> None:
+        self._session = session
+        self._kind = kind
+        self._job = job
+        self._tokens: dict[str, str] = {}
+
+    def read_new(self) -> Iterator[str]:
+        """Yield the lines since the last call, those of a stream together and in order."""
+        if not self._kind.log_group:
+            return
+        try:
+            for stream in self._list_streams():
+                yield from self._read_stream(stream)
+        except (TritonForgeError, KeyError):
+            return
+
+    def _list_streams(self) -> list[str]:
+        group = self._kind.log_group
+        pages = self._session.paginate(
+            "logs", "DescribeLogStreams", resource=group, logGroupName=group, logStreamNamePrefix=f"{self._job}/"
+        )
+        names = [str(stream["logStreamName"]) for page in pages for stream in page.get("logStreams", ())]
+        return [name for name in names if name.endswith(self._kind.log_suffix)]
+
+    def _read_stream(self, stream: str) -> Iterator[str]:
+        count = 0
+        while count < _MAX_LINES:
+            token = self._tokens.get(stream)
+            position: dict[str, Any] = {} if token is None else {"nextToken": token}
+            page = self._session.call(
+                "logs",
+                "GetLogEvents",
+                resource=self._kind.log_group,
+                logGroupName=self._kind.log_group,
+                logStreamName=stream,
+                startFromHead=True,
+                **position,
+            )
+            events = page.get("events", ())
+            for event in events:
+                yield str(event.get("message", "")).rstrip()
+            count += len(events)
+            following = str(page.get("nextForwardToken", ""))
+            if following:
+                self._tokens[stream] = following
+            if not events or following in ("", token):  # API GetLogEvents: at the end the same token comes back
+                return
+
+
+def poll_until_ended(
     session: Session,
-    kind: Kind,
+    kind: JobKind,
     name: str,
     *,
     progress: Progress,
-    phase: Callable[[Mapping[str, Any]], str],
-    lines: Lines | None = None,
-    line: Callable[[str], None] = lambda text: None,
+    format_phase: Callable[[Mapping[str, Any]], str],
+    on_line: Callable[[str], None] = lambda text: None,
     all_lines: bool = False,
 ) -> dict[str, Any]:
-    """Look at a job until it has ended; how it is described then.
+    """Poll a job until it has ended and return its last description.
 
-    ``phase`` is given every description, and says what is shown behind the status; ``line`` is given the lines of the
-    log as they come. Those that come after the end are waited for where the job failed, or where ``all_lines`` are
-    wanted.
+    Args:
+        session: calls AWS.
+        kind: the kind of the job.
+        name: the job's name or ARN.
+        progress: shows the status.
+        format_phase: called with every description; returns what is shown after the status.
+        on_line: called with the lines of the log.
+        all_lines: wait for the lines that come after the end, which otherwise is done for a failed job only.
 
     Raises:
-        DeploymentError, ConnectError: AWS does not tell how the job is.
+        DeploymentError, ConnectError: AWS does not return the job's status.
     """
-    since, pause = time.monotonic(), _FIRST
+    log = LogTail(session, kind, name)
+    started, pause = time.monotonic(), _FIRST_PAUSE
     while True:
-        found = _described(session, kind, name, progress)
-        told = phase(found)
-        for each in () if lines is None else lines.new():
-            line(each)
-        if not kind.is_under_way(found):
+        description = describe_job(session, kind, name, progress)
+        phase = format_phase(description)
+        for line in log.read_new():
+            on_line(line)
+        if kind.has_ended(description):
             break
-        progress.detail(f"{found[kind.status]}{told}, {time.monotonic() - since:.0f} s")
+        progress.detail(f"{description[kind.status]}{phase}, {time.monotonic() - started:.0f} s")
         time.sleep(pause)
-        pause = min(_LONGEST, pause * _LONGER)
-    if lines is not None and (all_lines or found[kind.status] == "Failed"):
-        _last(lines, line, patient=found[kind.status] == "Failed")
-    return found
+        pause = min(_MAX_PAUSE, pause * _PAUSE_FACTOR)
+    has_failed = description[kind.status] == "Failed"
+    if kind.log_group and (all_lines or has_failed):
+        _read_last_lines(log, on_line, wait=has_failed)
+    return description
 
 
-def stop(session: Session, kind: Kind, name: str) -> bool:
-    """Ask SageMaker to stop a job; False where it had ended already.
+def describe_job(session: Session, kind: JobKind, name: str, progress: Progress) -> dict[str, Any]:
+    """Return the description of a job; repeat a call that fails for a passing reason.
 
     Raises:
-        DeploymentError, ConnectError: AWS refused the call.
+        DeploymentError: AWS does not return it.
     """
-    try:
-        session.call(_SERVICE, kind.stop, **{kind.name: name})
-    except AwsError as error:
-        if error.code == "ValidationException" and "is in status" in error.message:
-            return False
-        raise
-    return True
+    failures = 0
+    while True:
+        try:
+            return session.call("sagemaker", kind.describe, **{kind.name: name})
+        except (AwsError, ConnectError) as error:
+            is_passing = isinstance(error, ConnectError) or error.throttled or error.status >= _SERVER_ERROR
+            if failures == _MAX_FAILURES or not is_passing:
+                raise DeploymentError(
+                    f"cannot read the status of {kind.noun} {name}; it may still be running: {error}"
+                ) from error
+            progress.detail(f"no response: {error}")
+        time.sleep(_FIRST_PAUSE * 2**failures)
+        failures += 1
 
 
-def between(start: object, end: object) -> float:
-    """The seconds between two times of a description; 0 where one of them is missing."""
-    if isinstance(start, dt.datetime) and isinstance(end, dt.datetime):
-        return (end - start).total_seconds()
-    return 0.0
-
-
-def _described(session: Session, kind: Kind, name: str, progress: Progress) -> dict[str, Any]:
-    for failures in range(_FAILURES + 1):
-        found = _looked(session, kind, name, progress, last=failures == _FAILURES)
-        if found is not None:
-            return found
-        time.sleep(_FIRST * 2**failures)
-    raise AssertionError("the last look raises")
-
-
-def _looked(session: Session, kind: Kind, name: str, progress: Progress, *, last: bool) -> dict[str, Any] | None:
-    """The job as it is now; None where there was no answer, and there may be one later."""
-    try:
-        return session.call(_SERVICE, kind.describe, **{kind.name: name})
-    except (AwsError, ConnectError) as error:
-        passes = isinstance(error, ConnectError) or error.throttled or error.status >= _SERVER_ERROR
-        if last or not passes:
-            raise DeploymentError(
-                f"it is not known how the {kind.noun} {name} is, and it goes on without us: {error}"
-            ) from error
-        progress.detail(f"no answer: {error}")
-        return None
-
-
-def _last(lines: Lines, line: Callable[[str], None], *, patient: bool) -> None:
-    """The lines that come after the end, until a look finds none; ``patient`` looks wait for the first of them."""
-    come = not patient
-    for _ in range(_LAST_LOOKS):
+def _read_last_lines(log: LogTail, on_line: Callable[[str], None], *, wait: bool) -> None:
+    """Read the lines that come after the end, until there are no more; with ``wait`` the first ones may be late."""
+    have_come = not wait
+    for _ in range(_LAST_READS):
         time.sleep(_LAST_PAUSE)
-        new = list(lines.new())
-        for each in new:
-            line(each)
-        if come and not new:
+        lines = list(log.read_new())
+        for line in lines:
+            on_line(line)
+        if have_come and not lines:
             return
-        come = come or bool(new)
+        have_come = have_come or bool(lines)

@@ -42,4 +42,4 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulated validation changes in milliseconds, so it is looked at as often."""
-    monkeypatch.setattr(polling, "_FIRST", 0.02)
+    monkeypatch.setattr(polling, "_FIRST_PAUSE", 0.02)

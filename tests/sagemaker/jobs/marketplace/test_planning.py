@@ -10,22 +10,20 @@ import pytest
 from tests.sagemaker.jobs.training.jobs import IMAGE, ROLE
 from tritonforge.errors import DeploymentError, RequestError
 from tritonforge.sagemaker.endpoints.resources import ObservedBucket
-from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
-from tritonforge.sagemaker.jobs.marketplace import (
-    Container,
-    ModelPackage,
-    Publication,
-    Sample,
-    lifecycle,
-    planning,
-    validation,
+from tritonforge.sagemaker.jobs.marketplace_plan import ObservedResource, plan_algorithm, plan_model_package
+from tritonforge.sagemaker.jobs.publication import (
+    AlgorithmRequest,
+    ModelPackageRequest,
+    SampleData,
+    build_validation_profile,
 )
-from tritonforge.sagemaker.jobs.marketplace.planning import Standing
-from tritonforge.sagemaker.jobs.training.contents import DATA, Content, Part, Seen
+from tritonforge.sagemaker.jobs.specification import Container
+from tritonforge.sagemaker.jobs.training_plan import DATA, ChannelContent, ContentPart, ObservedData
+from tritonforge.sagemaker.plans.executor import check_plan
 from tritonforge.sagemaker.plans.plan import Plan
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter
 
-SEEN = Seen(region="us-east-1", account="123456789012", bucket=ObservedBucket(name="bucket", folder=DATA))
+OBSERVED = ObservedData(region="us-east-1", account="123456789012", bucket=ObservedBucket(name="bucket", folder=DATA))
 
 DECLARED = Algorithm(
     "counter",
@@ -38,35 +36,39 @@ DECLARED = Algorithm(
 )
 
 
-def publication(**changes: Any) -> Publication:
+def publication(**changes: Any) -> AlgorithmRequest:
     """An algorithm that is validated with data of this machine."""
-    profile = validation(DECLARED, channels={"train": Sample(uri="data")}, output="s3://bucket/v", transform="objects")
+    profile = build_validation_profile(
+        DECLARED, channels={"train": SampleData(uri="data")}, output="s3://bucket/v", transform="objects"
+    )
     container = Container(image=IMAGE)
-    made = Publication(algorithm=DECLARED, training_image=IMAGE, inference=(container,), role=ROLE, profile=profile)
+    made = AlgorithmRequest(
+        algorithm=DECLARED, training_image=IMAGE, inference=(container,), role=ROLE, profile=profile
+    )
     return replace(made, **changes)
 
 
-def content(digest: str, name: str) -> Content:
+def content(digest: str, name: str) -> ChannelContent:
     """Data of one file."""
     key = f"{DATA}channels/{digest}/{name}"
-    return Content(key=key, parts=(Part(kind="data", prefix=key, digest=digest, files={key: 3}),))
+    return ChannelContent(key=key, parts=(ContentPart(kind="data", prefix=key, digest=digest, files={key: 3}),))
 
 
-CONTENTS = {"train": content("1" * 64, "a"), planning.TRANSFORM: content("2" * 64, "b")}
+CONTENTS = {"train": content("1" * 64, "a"), "transform": content("2" * 64, "b")}
 
 
-def plan(standing: Standing, wanted: Publication | None = None, *, replaces: bool = False) -> Plan:
+def plan(standing: ObservedResource, wanted: AlgorithmRequest | None = None, *, replaces: bool = False) -> Plan:
     """The plan of the algorithm."""
-    made = planning.algorithm(wanted or publication(), CONTENTS, SEEN, standing, replaces=replaces)
-    lifecycle.check(made, ALGORITHM)
+    made = plan_algorithm(wanted or publication(), CONTENTS, OBSERVED, standing, replaces=replaces)
+    check_plan(made)
     return made
 
 
-def standing(status: str = "Completed", **changes: Any) -> Standing:
+def standing(status: str = "Completed", **changes: Any) -> ObservedResource:
     """AWS has the algorithm, but for what is changed."""
-    request = plan(Standing()).steps[-1].request
+    request = plan(ObservedResource()).steps[-1].request
     told = {**request, "AlgorithmArn": "arn", "AlgorithmStatus": status, "ProductId": "p", **changes}
-    return Standing(described=told)
+    return ObservedResource(description=told)
 
 
 def operations(made: Plan) -> list[str]:
@@ -76,7 +78,7 @@ def operations(made: Plan) -> list[str]:
 
 def test_sample_data_go_up_before_the_algorithm() -> None:
     """The profile has their addresses."""
-    made = plan(Standing())
+    made = plan(ObservedResource())
     assert operations(made) == ["PutObject", "PutObject", "CreateAlgorithm"]
     (profile,) = made.steps[-1].request["ValidationSpecification"]["ValidationProfiles"]
     training = profile["TrainingJobDefinition"]["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"]
@@ -101,12 +103,12 @@ def test_what_failed_or_is_about_to_go_is_made_anew() -> None:
 def test_another_one_of_the_name_is_in_the_way() -> None:
     """What differs is named; it goes when that is asked for, and not while it is validated."""
     there = standing(AlgorithmDescription="another", TrainingSpecification={"TrainingImage": "other:1"})
-    with pytest.raises(DeploymentError, match="counter exists with another TrainingSpecification; choose another name"):
+    with pytest.raises(DeploymentError, match=r"counter: exists with another TrainingSpecification\. Choose"):
         plan(there)
     assert operations(plan(there, replaces=True))[-2:] == ["DeleteAlgorithm", "CreateAlgorithm"]
-    assert there.described is not None
-    busy = Standing(described={**there.described, "AlgorithmStatus": "InProgress"})
-    with pytest.raises(DeploymentError, match="counter is InProgress, with another TrainingSpecification; wait"):
+    assert there.description is not None
+    busy = ObservedResource(description={**there.description, "AlgorithmStatus": "InProgress"})
+    with pytest.raises(DeploymentError, match=r"counter: is InProgress with another TrainingSpecification\. Wait"):
         plan(busy, replaces=True)
 
 
@@ -114,24 +116,24 @@ def test_everything_that_aws_would_refuse_is_said() -> None:
     """The service model's constraints and the documented limits; nothing is called."""
     wanted = publication(training_image="x" * 256, role="nobody")
     with pytest.raises(RequestError) as caught:
-        lifecycle.check(planning.algorithm(wanted, CONTENTS, SEEN, Standing()), ALGORITHM)
+        check_plan(plan_algorithm(wanted, CONTENTS, OBSERVED, ObservedResource()))
     for place in ("TrainingSpecification.TrainingImage", "ValidationSpecification.ValidationRole"):
         assert place in str(caught.value)
 
 
 def test_a_model_of_this_machine_goes_up_with_its_package() -> None:
     """Of an algorithm it is the source, of an image its container's; a group that is missing is created first."""
-    contents = {planning.MODEL: content("3" * 64, "model.tar.gz")}
+    contents = {"model": content("3" * 64, "model.tar.gz")}
     address = f"s3://bucket/{contents['model'].key}"
-    source = ModelPackage(name="one", algorithm_name="counter")
-    made = planning.package(source, contents, SEEN, Standing())
-    lifecycle.check(made, MODEL_PACKAGE)
+    source = ModelPackageRequest(name="one", algorithm_name="counter")
+    made = plan_model_package(source, contents, OBSERVED, ObservedResource())
+    check_plan(made)
     assert operations(made) == ["PutObject", "CreateModelPackage"]
     (algorithm,) = made.steps[-1].request["SourceAlgorithmSpecification"]["SourceAlgorithms"]
     assert algorithm == {"AlgorithmName": "counter", "ModelDataUrl": address}
-    version = ModelPackage(group="all", declared=DECLARED, containers=(Container(image=IMAGE),))
-    grouped = planning.package(version, contents, SEEN, Standing(has_group=False))
-    lifecycle.check(grouped, MODEL_PACKAGE)
+    version = ModelPackageRequest(group="all", declared=DECLARED, containers=(Container(image=IMAGE),))
+    grouped = plan_model_package(version, contents, OBSERVED, ObservedResource(has_group=False))
+    check_plan(grouped)
     assert operations(grouped) == ["CreateModelPackageGroup", "PutObject", "CreateModelPackage"]
     (container,) = grouped.steps[-1].request["InferenceSpecification"]["Containers"]
     assert container == {"Image": IMAGE, "ModelDataUrl": address}

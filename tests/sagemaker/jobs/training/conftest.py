@@ -46,7 +46,7 @@ def name() -> str:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulated job changes in milliseconds, so it is looked at as often."""
-    monkeypatch.setattr(polling, "_FIRST", 0.02)
+    monkeypatch.setattr(polling, "_FIRST_PAUSE", 0.02)
     monkeypatch.setattr(polling, "_LAST_PAUSE", 0.1)
     monkeypatch.setattr(cloudwatch, "_PERIOD", 0.02)  # the log is written within such a pause
 

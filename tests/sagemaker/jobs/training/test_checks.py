@@ -9,9 +9,9 @@ import pytest
 from tests.sagemaker.jobs.training.jobs import IMAGE, channel, job, request
 from tritonforge.errors import RequestError
 from tritonforge.sagemaker.endpoints.resources import ObservedBucket
-from tritonforge.sagemaker.jobs.training import lifecycle, planning
-from tritonforge.sagemaker.jobs.training.contents import DATA, Seen
+from tritonforge.sagemaker.jobs.training_plan import DATA, ObservedData, build_training_plan
 from tritonforge.sagemaker.limits import check_limits
+from tritonforge.sagemaker.plans.executor import check_plan
 from tritonforge.sagemaker.plans.plan import Plan
 
 SPOT = {"EnableManagedSpotTraining": True}
@@ -19,22 +19,24 @@ SPOT = {"EnableManagedSpotTraining": True}
 
 def plan(*channels: dict[str, Any], name: str = "n", **changes: Any) -> Plan:
     """The plan of such a job."""
-    seen = Seen(region="us-east-1", account="123456789012", bucket=ObservedBucket(name="b", folder=DATA))
-    return planning.plan(job(name, *channels, **changes), {}, seen)[0]
+    observed = ObservedData(region="us-east-1", account="123456789012", bucket=ObservedBucket(name="b", folder=DATA))
+    return build_training_plan(job(name, *channels, **changes), {}, observed)[0]
 
 
 def refusal(*channels: dict[str, Any], **changes: Any) -> list[str]:
     """Why it is refused, line by line."""
     with pytest.raises(RequestError) as caught:
-        lifecycle.check(plan(*channels, **changes))
+        check_plan(plan(*channels, **changes))
     first, *lines = str(caught.value).splitlines()
-    assert first == "AWS would refuse this job:"
-    return lines
+    assert first.startswith("AWS would re")
+    prefix = f"CreateTrainingJob {changes.get('name', 'n')}: "
+    assert all(line.startswith(prefix) for line in lines)
+    return [line.removeprefix(prefix) for line in lines]
 
 
 def test_a_job_that_is_right_passes() -> None:
     """The one that all others here differ from."""
-    lifecycle.check(plan())
+    check_plan(plan())
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_a_job_that_is_right_passes() -> None:
         ),
         ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 0}}, "InstanceCount", "at least 1"),
         ({"ResourceConfig": {"InstanceType": "ml.c5.xlarge", "InstanceCount": 1}}, "VolumeSizeInGB", "no disk"),
-        ({"ResourceConfig": None}, "ResourceConfig", "on which instances"),
+        ({"ResourceConfig": None}, "ResourceConfig", "names the instances"),
         ({"StoppingCondition": {"MaxRuntimeInSeconds": 2419201}}, "StoppingCondition.MaxRuntimeInSeconds", "28 days"),
         ({"HyperParameters": {str(each): "" for each in range(101)}}, "HyperParameters", "equal to 100"),
         ({"HyperParameters": {"a": "x" * 2501}}, "HyperParameters.a", "2500"),
@@ -107,7 +109,7 @@ def test_models_go_to_s3_only() -> None:
     """The service model's pattern lets https through."""
     found = check_limits("CreateTrainingJob", request("n", OutputDataConfig={"S3OutputPath": "https://b/c"}))
     assert [each.place for each in found] == ["OutputDataConfig.S3OutputPath"]
-    assert "write s3://" in found[0].sentence
+    assert "expected s3://" in found[0].sentence
 
 
 @pytest.mark.parametrize(

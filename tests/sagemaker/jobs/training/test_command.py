@@ -20,7 +20,7 @@ from tests.sagemaker.jobs.training.programs import declared
 from tests.sagemaker.training.conftest import IMAGE, Account, served
 from tests.support.command import tritonforge
 from tritonforge.cli.main import main
-from tritonforge.sagemaker.jobs.training.contents import DATA
+from tritonforge.sagemaker.jobs.training_plan import DATA
 
 PROGRAM = Path(sys.executable).with_name("tritonforge")
 ROLE = ("--role", "TritonForgeExecutionRole")
@@ -128,14 +128,14 @@ def test_a_failure_is_told_in_the_programs_own_words(account: Account, program: 
         (["--instance-type", "ml.none.large"], "ResourceConfig.InstanceType is 'ml.none.large'"),
         (["--spot"], "EnableManagedSpotTraining needs StoppingCondition.MaxWaitTimeInSeconds"),
         (["--spot", "--max-wait", "5", "--max-runtime", "6"], "it must be at least MaxRuntimeInSeconds, which is 6"),
-        (["--checkpoints", "here/"], "the checkpoints' place here/: SageMaker writes to S3"),
+        (["--checkpoints", "here/"], "checkpoints here/: SageMaker writes to S3"),
         (["--algorithm", "counter"], "--image-uri and --algorithm exclude each other"),
-        (["-o", "/dev/null"], "-o /dev/null: /dev/null is a file; name a folder"),
-        (["-o", "/dev/null/model"], "-o /dev/null/model: /dev/null is a file; name a folder"),
-        (["--tag", "team"], "--tag team: write NAME=VALUE"),
+        (["-o", "/dev/null"], "-o /dev/null: /dev/null is a file; give a directory"),
+        (["-o", "/dev/null/model"], "-o /dev/null/model: /dev/null is a file; give a directory"),
+        (["--tag", "team"], "expected NAME=VALUE, got 'team'"),
         (
             ["--work", "w"],
-            "--network, --work, --afresh, --memory, --cpus and --pids-limit are for jobs of this machine",
+            "--work applies to jobs on this machine only",
         ),
     ],
 )
@@ -152,14 +152,14 @@ def test_what_is_wrong_is_said_before_any_call(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["PROGRAM", "--on", "sagemaker", "--role", "r"], "is no image that SageMaker can run"),
-        (["PROGRAM", "--on", "sagemaker", "--image-uri", "i:1"], "SageMaker runs a job as an IAM role"),
+        (["PROGRAM", "--on", "sagemaker", "--role", "r"], "not an image that SageMaker can run"),
+        (["PROGRAM", "--on", "sagemaker", "--image-uri", "i:1"], "the IAM role of the job is missing"),
         (
             ["nowhere", "--on", "sagemaker", "--image-uri", "i:1", "--role", "r"],
-            "PROGRAM nowhere: there is no such folder",
+            "PROGRAM nowhere: no such directory",
         ),
-        (["PROGRAM", "-o", "out", "--spot"], "--spot goes with --on sagemaker"),
-        (["PROGRAM", "-o", "out", "--plan"], "--plan goes with --on sagemaker"),
+        (["PROGRAM", "-o", "out", "--spot"], "--spot applies to --on sagemaker only"),
+        (["PROGRAM", "-o", "out", "--plan"], "--plan applies to --on sagemaker only"),
     ],
 )
 def test_what_a_job_needs(
@@ -173,7 +173,7 @@ def test_what_a_job_needs(
 def test_nobody_carries_a_plan_out_unasked(account: Account, program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --yes somebody must be there to be asked."""
     given = arguments(program, "--channel", f"train=s3://{account.bucket}/data/", "--name", "unasked-1")
-    assert "nobody can be asked here" in refusal(capsys, *given)
+    assert "not a terminal; pass --yes" in refusal(capsys, *given)
     assert account.sagemaker.list_training_jobs(NameContains="unasked-1")["TrainingJobSummaries"] == []
 
 
@@ -210,7 +210,7 @@ def test_an_interruption_asks_whether_to_stop_the_job(account: Account, program:
             assert f"Stopped  {name}" in out
             assert account.ended(name)["TrainingJobStatus"] == "Stopped"
         else:
-            assert "goes on without us" in err
+            assert "is still running" in err
             assert account.ended(name)["TrainingJobStatus"] == "Completed"
     finally:
         os.close(ours)

@@ -10,13 +10,13 @@ import pytest
 
 from tests.sagemaker.endpoints.test_faults import FAULTS, fresh
 from tests.sagemaker.jobs.training.jobs import channel, job, pictures
-from tests.sagemaker.jobs.training.running import everything, learn, planned
+from tests.sagemaker.jobs.training.running import list_bucket_contents, plan, train
 from tests.sagemaker.stopping import small_parts
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tests.support.small_parts import PART
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.jobs.training.contents import DATA
+from tritonforge.sagemaker.jobs.training_plan import DATA
 from tritonforge.training.job import TrainingJob
 
 
@@ -76,12 +76,12 @@ def test_one_fault_at_each_third_call_is_got_over(session: Session, wanted: Trai
     with fresh(session) as faulty:
         faults = Faults(faulty, kind)
         faults.every = 3
-        assert learn(faulty, wanted).status == "Completed"
+        assert train(faulty, wanted).status == "Completed"
         assert faults.sent > 15
-    plan = planned(session, wanted)
-    assert [step.operation for step in plan.steps] == ["CreateTrainingJob"]
-    left = everything(session, f"{DATA}channels/{plan.digests['training']}/")
-    assert (len(left["objects"]), len(left["half uploads"])) == (3, 0)
+    made = plan(session, wanted)
+    assert [step.operation for step in made.steps] == ["CreateTrainingJob"]
+    left = list_bucket_contents(session, f"{DATA}channels/{made.digests['training']}/")
+    assert (len(left["objects"]), len(left["uploads"])) == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_one_fault_at_each_third_call_is_got_over(session: Session, wanted: Trai
         ("CreateTrainingJob", "throttled", "CreateTrainingJob"),
         ("CreateTrainingJob", "internal error", "CreateTrainingJob"),
         ("ListObjectsV2", "no connection", "ListObjectsV2"),
-        ("DescribeTrainingJob", "internal error", "it goes on without us"),
+        ("DescribeTrainingJob", "internal error", "it may still be running"),
     ],
 )
 def test_a_call_that_always_fails_is_one_error_and_the_next_run_goes_on(
@@ -103,14 +103,14 @@ def test_a_call_that_always_fails_is_one_error_and_the_next_run_goes_on(
     with fresh(session) as faulty:
         Faults(faulty, kind).always = operation
         with pytest.raises((DeploymentError, ConnectError), match=told):
-            learn(faulty, wanted)
-    assert everything(session, DATA)["half uploads"] == []
-    assert learn(session, wanted).status == "Completed"
+            train(faulty, wanted)
+    assert list_bucket_contents(session, DATA)["uploads"] == []
+    assert train(session, wanted).status == "Completed"
 
 
 def test_a_log_that_cannot_be_read_costs_the_job_nothing(session: Session, wanted: TrainingJob) -> None:
     """It is a help beside the status."""
     with fresh(session) as faulty:
         Faults(faulty, "throttled").always = "DescribeLogStreams"
-        ended = learn(faulty, wanted)
+        ended = train(faulty, wanted)
     assert (ended.status, ended.lines) == ("Completed", ())

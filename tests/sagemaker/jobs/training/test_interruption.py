@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.sagemaker.jobs.training.jobs import channel, job, pictures
-from tests.sagemaker.jobs.training.running import create, everything, planned
+from tests.sagemaker.jobs.training.running import create, list_bucket_contents, plan
 from tests.sagemaker.stopping import Stopper, small_parts, stop_at_calls
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tests.support.small_parts import PART
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.jobs.training.contents import DATA
-from tritonforge.sagemaker.plans.plan import SilentProgress
+from tritonforge.sagemaker.jobs.training_plan import DATA
 
 #: The calls that a run makes at least; were there fewer, the test would have stopped none of the writing ones.
 LEAST = 11
@@ -40,14 +39,14 @@ def test_a_run_that_is_stopped_anywhere(
                 OutputDataConfig={"S3OutputPath": f"s3://{desk.bucket}/out"},
             )
             calls = stopper.run("train", wanted, call=call, before=before)
-            create(session, wanted, progress=SilentProgress())
+            create(session, wanted)
             assert desk.ended(wanted.name)["TrainingJobStatus"] == "Completed"
-            plan = planned(session, wanted)
-            assert [step.operation for step in plan.steps] == ["CreateTrainingJob"]
-            below = f"{DATA}channels/{plan.digests['training']}/"
-            left = everything(session, below)
+            made = plan(session, wanted)
+            assert [step.operation for step in made.steps] == ["CreateTrainingJob"]
+            below = f"{DATA}channels/{made.digests['training']}/"
+            left = list_bucket_contents(session, below)
             assert sorted(left["objects"]) == sorted(below + each for each in ("a.jpg", "large", f"{name}-{call}"))
-            assert left["half uploads"] == []
+            assert left["uploads"] == []
             jobs = desk.sagemaker.list_training_jobs(NameContains=f"{name}-{call}")["TrainingJobSummaries"]
             assert [each["TrainingJobName"] for each in jobs].count(wanted.name) == 1
             return calls

@@ -12,31 +12,31 @@ import pytest
 from tests.sagemaker.jobs.training.jobs import channel, job, manifest, pictures
 from tritonforge.errors import DefinitionError, DeploymentError
 from tritonforge.sagemaker.endpoints.resources import IncompleteUpload, ObservedBucket
-from tritonforge.sagemaker.jobs.training import lifecycle, planning
-from tritonforge.sagemaker.jobs.training.contents import DATA, Seen
-from tritonforge.sagemaker.jobs.training.local_data import Material, materials
+from tritonforge.sagemaker.jobs.local_data import LocalChannel, read_local_channels
+from tritonforge.sagemaker.jobs.training_plan import DATA, ObservedData, build_training_plan
+from tritonforge.sagemaker.plans.executor import check_plan
 from tritonforge.sagemaker.plans.plan import Plan
 from tritonforge.training.job import TrainingJob
 
 BUCKET = "sagemaker-us-east-1-123456789012"
 
 
-def seen(objects: dict[str, int] | None = None, **changes: Any) -> Seen:
+def seen(objects: dict[str, int] | None = None, **changes: Any) -> ObservedData:
     """A bucket with these objects."""
     bucket = ObservedBucket(name=BUCKET, folder=DATA, objects=objects or {}, **changes)
-    return Seen(region="us-east-1", account="123456789012", bucket=bucket)
+    return ObservedData(region="us-east-1", account="123456789012", bucket=bucket)
 
 
-def planned(one: TrainingJob, there: Seen | None = None) -> tuple[Plan, TrainingJob, dict[str, Material]]:
+def planned(one: TrainingJob, there: ObservedData | None = None) -> tuple[Plan, TrainingJob, dict[str, LocalChannel]]:
     """The plan of a job, and its data by channel."""
-    with materials(one, bucket=BUCKET) as found:
+    with read_local_channels(one, bucket=BUCKET) as found:
         contents = {name: each.content for name, each in found.items()}
-        made, placed = planning.plan(one, contents, there or seen())
-        lifecycle.check(made)
+        made, placed = build_training_plan(one, contents, there or seen())
+        check_plan(made)
         return made, placed, dict(found)
 
 
-def there(found: dict[str, Material]) -> dict[str, int]:
+def there(found: dict[str, LocalChannel]) -> dict[str, int]:
     """All objects that these data come to."""
     return {key: size for each in found.values() for part in each.content.parts for key, size in part.files.items()}
 
@@ -99,7 +99,7 @@ def test_a_manifest_goes_up_with_the_files_that_it_refers_to(tmp_path: Path) -> 
         "n",
         channel("train", path, "AugmentedManifestFile", InputMode="Pipe", AttributeNames=["source-ref", "label"]),
     )
-    with materials(one, bucket=BUCKET) as found:
+    with read_local_channels(one, bucket=BUCKET) as found:
         (material,) = found.values()
         objects, last = material.content.parts
         assert sorted(key.rpartition("/")[2] for key in objects.files) == ["a.jpg", "b.jpg"]
@@ -123,7 +123,7 @@ def test_a_manifest_of_s3_goes_up_byte_by_byte(tmp_path: Path) -> None:
     path = tmp_path / "a.manifest"
     path.write_text('{"source-ref":  "s3://b/1.jpg",\t"label": 1.0}\n')
     one = job("n", channel("t", path, "AugmentedManifestFile", InputMode="Pipe", AttributeNames=["source-ref"]))
-    with materials(one, bucket=BUCKET) as found:
+    with read_local_channels(one, bucket=BUCKET) as found:
         assert found["t"].files[found["t"].content.key] == path
 
 
@@ -132,7 +132,7 @@ def test_a_classic_manifest_goes_up_with_its_files(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "data", "a/1.jpg", "b.jpg", "unlisted.jpg")
     path = tmp_path / "list.json"
     path.write_text(json.dumps([{"prefix": f"{folder}/"}, "a/1.jpg", "b.jpg", {"prefix": "s3://x/"}, "c"]))
-    with materials(job("n", channel("t", path, "ManifestFile")), bucket=BUCKET) as found:
+    with read_local_channels(job("n", channel("t", path, "ManifestFile")), bucket=BUCKET) as found:
         material = found["t"]
         first, *keys = json.loads(material.files[material.content.key].read_text())
         assert keys == ["a/1.jpg", "b.jpg", {"prefix": "s3://x/"}, "c"]
@@ -144,9 +144,9 @@ def test_a_classic_manifest_goes_up_with_its_files(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("[]", "the manifest is empty"),
-        ('["a.jpg"]', 'line 1: the manifest holds "a.jpg"; expected'),
-        ('[{"prefix": "FOLDER/"}, "gone.jpg"]', "line 1: there is no file .*gone.jpg"),
-        ('[{"prefix": "FOLDER/"},\n"../a.jpg"]', "line 2: there is no file"),
+        ('["a.jpg"]', 'line 1: invalid element of the manifest .*got "a.jpg"'),
+        ('[{"prefix": "FOLDER/"}, "gone.jpg"]', "line 1: no such file below the prefix: .*gone.jpg"),
+        ('[{"prefix": "FOLDER/"},\n"../a.jpg"]', "line 2: no such file below the prefix"),
     ],
 )
 def test_a_classic_manifest_that_is_wrong(tmp_path: Path, text: str, sentence: str) -> None:
@@ -179,8 +179,8 @@ def test_the_default_bucket_is_created_and_halves_of_these_data_are_removed(tmp_
     assert len(plan.steps) == 3
     bare, _, _ = planned(one, seen(exists=False))
     assert [step.operation for step in bare.steps] == ["CreateBucket", "PutObject", "CreateTrainingJob"]
-    with pytest.raises(DeploymentError, match="there is no bucket"):
-        planned(one, replace(seen(exists=False), default=False))
+    with pytest.raises(DeploymentError, match="does not exist"):
+        planned(one, replace(seen(exists=False), is_default=False))
 
 
 def test_a_job_without_an_output_has_one_in_our_bucket() -> None:
@@ -195,10 +195,10 @@ def test_a_job_without_an_output_has_one_in_our_bucket() -> None:
     ("lines", "sentence"),
     [
         ([], "the manifest is empty"),
-        (['{"source-ref": "a.jpg"'], "line 1: the line is no JSON"),
+        (['{"source-ref": "a.jpg"'], "line 1: the line is not JSON"),
         (
             ['{"source-ref": "a.jpg", "label": 0}', '{"source-ref": "gone.jpg", "label": 0}'],
-            r"line 2: source-ref: there",
+            r"line 2: source-ref: no such file",
         ),
         (['{"source-ref": "a.jpg", "labels": 0}'], "line 1: label: the line does not have it; did you mean labels"),
     ],
@@ -218,16 +218,16 @@ def test_a_manifest_that_is_wrong_is_told_before_anything_is_paid_for(
 
 def test_what_cannot_be_sent(tmp_path: Path) -> None:
     """A folder that is missing or empty, a path for the output, a key that S3 does not take."""
-    with pytest.raises(DefinitionError, match="no such file or folder"):
+    with pytest.raises(DefinitionError, match="no such file or directory"):
         planned(job("n", channel("training", tmp_path / "absent")))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DefinitionError, match="the folder is empty"):
+    with pytest.raises(DefinitionError, match="the directory is empty"):
         planned(job("n", channel("training", tmp_path / "empty")))
-    with pytest.raises(DefinitionError, match=r"the output out/: SageMaker writes to S3"):
+    with pytest.raises(DefinitionError, match=r"output out/: SageMaker writes to S3"):
         planned(job("n", OutputDataConfig={"S3OutputPath": "out/"}))
-    with pytest.raises(DefinitionError, match="the checkpoints' place"):
+    with pytest.raises(DefinitionError, match="checkpoints /tmp/x: SageMaker"):
         planned(job("n", CheckpointConfig={"S3Uri": "/tmp/x"}))
     deep = tmp_path / "deep"
     pictures(deep, "/".join(["x" * 200] * 5) + "/y")
-    with pytest.raises(DefinitionError, match="S3 takes no such name"):
+    with pytest.raises(DefinitionError, match="S3 does not accept this name"):
         planned(job("n", channel("training", deep)))
