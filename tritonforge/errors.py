@@ -1,4 +1,4 @@
-"""Every error that tritonforge raises, under one root.
+"""The errors of tritonforge, under one root; packages derive errors of their own use from these.
 
 TritonForgeError
 ├─ DefinitionError    a definition is wrong: this object, or this line that wires it      (also ValueError)
@@ -21,10 +21,10 @@ TritonForgeError
 ├─ LaunchError        the local tritonserver did not start, or ended by itself
 ├─ SandboxError       this machine refuses a container's namespaces, or its port        (training.sandbox)
 │  └─ BindError       a path for the container does not exist, or has no place in it
-├─ InputError         invalid settings, channels or data of a training job             (training.algorithm)
-│  └─ HyperparameterError  hyperparameters are unknown, missing or invalid; .problems  (training.algorithm)
-├─ StoppedError       SIGTERM came while a training program waited          (training.algorithm)
-├─ RefusalError       an inference container refuses a request; .status     (training.algorithm)
+├─ InputError         invalid settings, channels or data of a training job
+│  └─ HyperparameterError  hyperparameters are unknown, missing or invalid; .problems
+├─ StoppedError       SIGTERM came while a training program waited
+├─ RefusalError       an inference container refuses a request; .status
 └─ DeploymentError    a step on SageMaker failed: where, what, what to do
    └─ AwsError        AWS answered a call with an error; .service .operation .code .message (sagemaker.client)
 

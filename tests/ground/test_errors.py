@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
+from tritonforge import errors
 from tritonforge.errors import install_command
 
 SOURCES: dict[str, tuple[dict[str, Any] | str | None, str]] = {
@@ -39,3 +41,18 @@ def test_the_command_names_where_the_installation_came_from(case: str) -> None:
     source, command = SOURCES[case]
     text = source if source is None or isinstance(source, str) else json.dumps(source)
     assert install_command("local", text) == command
+
+
+def test_the_tree_is_that_of_the_classes() -> None:
+    """Each class of the module is in the docstring, below its base class."""
+    parents: dict[str, str] = {}
+    top = ""
+    for line in (errors.__doc__ or "").splitlines():
+        if match := re.match(r"(│  |   )?[├└]─ (\w+)", line):
+            parents[match[2]] = top if match[1] else "TritonForgeError"
+            top = top if match[1] else match[2]
+    classes = [
+        value for value in vars(errors).values() if isinstance(value, type) and value.__module__ == errors.__name__
+    ]
+    bases = {error.__name__: error.__bases__[0].__name__ for error in classes if error is not errors.TritonForgeError}
+    assert {name: parents.get(name) for name in bases} == bases

@@ -89,7 +89,7 @@ def read_pieces(path: Path) -> Iterator[bytes]:
 def compute_crc32(content: Iterable[bytes | memoryview]) -> str:
     """The CRC-32 as S3 writes it: four bytes, the highest first, in base64.
 
-    >>> crc32([b"12345", b"6789"])
+    >>> compute_crc32([b"12345", b"6789"])
     'y/Q5Jg=='
     """
     value = 0
