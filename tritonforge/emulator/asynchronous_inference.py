@@ -1,4 +1,4 @@
-"""Asynchronous inference: requests wait in a queue, and their answers lie in S3 when somebody comes for them."""
+"""Asynchronous inference: requests wait in a queue, and their answers are written to S3."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ class AsyncQueue:
         endpoint: Callable[[str], LiveEndpoint | None],
         choose: Callable[[LiveEndpoint], LiveVariant | None],
         notify: Callable[[str, str], None],
-        say: Callable[[str, str], None],
+        log: Callable[[str, str], None],
     ) -> None:
         self._objects = objects
         self._region = region
         self._endpoint = endpoint
         self._choose = choose
         self._notify = notify
-        self._say = say
+        self._log = log
         self._lock = threading.Lock()
         self._waiting: dict[str, deque[AsyncJob]] = {}
         self._workers: dict[str, int] = {}
@@ -83,9 +83,9 @@ class AsyncQueue:
             if self._workers.get(job.endpoint, 0) >= workers:
                 return
             self._workers[job.endpoint] = self._workers.get(job.endpoint, 0) + 1
-        threading.Thread(target=self._work, args=(job.endpoint,), daemon=True, name="async-inference").start()
+        threading.Thread(target=self._run_jobs, args=(job.endpoint,), daemon=True, name="async-inference").start()
 
-    def size(self, endpoint: str) -> int:
+    def count(self, endpoint: str) -> int:
         """How many of an endpoint's jobs wait."""
         with self._lock:
             return len(self._waiting.get(endpoint, ()))
@@ -101,7 +101,7 @@ class AsyncQueue:
         with self._lock:
             self._waiting.clear()
 
-    def _work(self, endpoint: str) -> None:
+    def _run_jobs(self, endpoint: str) -> None:
         """Do jobs until none waits; run by a thread of its own."""
         while True:
             with self._lock:
@@ -113,7 +113,7 @@ class AsyncQueue:
             try:
                 self._do(job)
             except Exception as error:  # one job's misfortune, whatever it is, must not end the queue
-                self._say(endpoint, f"asynchronous inference {job.inference_id} was lost: {error!r}")
+                self._log(endpoint, f"asynchronous inference {job.inference_id} was lost: {error!r}")
 
     def _do(self, job: AsyncJob) -> None:
         live = self._endpoint(job.endpoint)
@@ -123,12 +123,12 @@ class AsyncQueue:
             self._end(job, live.asynchronous, "Expired", "The request was not begun within RequestTTLSeconds.", None)
             return
         try:
-            body = self._input(job)
+            body = self._read_input(job)
         except (ObjectMissingError, RequestError, OSError) as error:
             reason = f"ClientError: Unable to download input from {job.input_location}: {error}"
             self._end(job, live.asynchronous, "Failed", reason, None)
             return
-        answer = self._asked(job, body)
+        answer = self._invoke(job, body)
         if isinstance(answer, Response):
             reason = f"InternalServerError: {json.loads(answer.body)['Message']}"
             self._end(job, live.asynchronous, "Failed", reason, None)
@@ -142,14 +142,14 @@ class AsyncQueue:
         else:
             self._end(job, live.asynchronous, "Completed", "", answer)
 
-    def _input(self, job: AsyncJob) -> bytes:
+    def _read_input(self, job: AsyncJob) -> bytes:
         if not job.input_location:
             return job.body
         if self._objects.head(job.input_location).size > ASYNCHRONOUS_BODY.value:
             raise ObjectMissingError(f"{job.input_location} is larger than 1 GB")
         return self._objects.read(job.input_location)
 
-    def _asked(self, job: AsyncJob, body: bytes) -> ContainerResponse | Response:
+    def _invoke(self, job: AsyncJob, body: bytes) -> ContainerResponse | Response:
         """The container's answer; while it is started again, the job waits for it until it expires."""
         while True:
             live = self._endpoint(job.endpoint)
@@ -171,7 +171,7 @@ class AsyncQueue:
         reason: str,
         answer: ContainerResponse | None,
     ) -> None:
-        """Write what came of a job, and tell."""
+        """Write the result of a job, and publish its notification."""
         if answer is not None:
             content_type = answer.headers.get("content-type", "")
             content = answer.body
@@ -183,7 +183,7 @@ class AsyncQueue:
             try:
                 self._objects.put(location, content, content_type=content_type or "binary/octet-stream")
             except (ObjectMissingError, RequestError) as error:
-                self._say(job.endpoint, f"asynchronous inference {job.inference_id}: {location} not written: {error}")
+                self._log(job.endpoint, f"asynchronous inference {job.inference_id}: {location} not written: {error}")
                 if status == "Completed":
                     status, reason = "Failed", f"ClientError: Unable to upload the response to {location}: {error}"
         topic = settings.success_topic if status == "Completed" else settings.error_topic
@@ -219,7 +219,7 @@ MAX_RESPONSE: Final = 128 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsyncOutcome:
-    """What became of one asynchronous inference; empty strings where there is nothing to say."""
+    """The result of one asynchronous inference; members that do not apply are empty."""
 
     status: Literal["Completed", "Failed", "Expired"]
     endpoint: str
@@ -256,8 +256,8 @@ def write_notification(outcome: AsyncOutcome, *, response: bytes | None = None) 
     if outcome.reason:
         document["failureReason"] = outcome.reason
     document["requestParameters"] = {name: value for name, value in request.items() if value}
-    if found := {name: value for name, value in answer.items() if value}:
-        document["responseParameters"] = found
+    if parameters := {name: value for name, value in answer.items() if value}:
+        document["responseParameters"] = parameters
     if response is not None and len(response) <= MAX_RESPONSE:
         content = base64.b64encode(response).decode()
         document["responseBody"] = {"message": "", "content": content, "encoding": "BASE64"}

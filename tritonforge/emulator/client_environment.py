@@ -25,7 +25,7 @@ __all__ = [
     "write_sdk_config",
 ]
 
-#: Where the emulator tells its environment over HTTP. No bucket has this name: S3's have no underscores.
+#: The path of the emulator's environment over HTTP. No bucket has this name: S3's have no underscores.
 ENVIRONMENT_PATH: Final = "/_tritonforge/environment"
 
 #: Variables that would lead a client elsewhere although the emulator's are set: a profile and other sources of

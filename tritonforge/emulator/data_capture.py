@@ -43,9 +43,9 @@ def write_line(exchange: CapturedExchange, capture: Capture) -> str:
     >>> import datetime as dt
     >>> capture = Capture(percentage=100, destination="s3://b/c", modes=frozenset({"Output"}),
     ...                   csv_types=frozenset({"text/csv"}))
-    >>> exchange = Exchange(event_id="1", time=dt.datetime(2026, 1, 2, 3, 4, 5), input=b"", input_type="",
+    >>> exchange = CapturedExchange(event_id="1", time=dt.datetime(2026, 1, 2, 3, 4, 5), input=b"", input_type="",
     ...                     output=b"0.5", output_type="text/csv; charset=utf-8")
-    >>> line(exchange, capture)[:79]
+    >>> write_line(exchange, capture)[:79]
     '{"captureData":{"endpointOutput":{"observedContentType":"text/csv; charset=utf-'
     """
     data: dict[str, Any] = {}
@@ -68,7 +68,7 @@ def build_uri(capture: Capture, *, endpoint: str, variant: str, time: dt.datetim
 
     >>> import datetime as dt
     >>> capture = Capture(percentage=100, destination="s3://b/c/", modes=frozenset())
-    >>> key(capture, endpoint="e", variant="v", time=dt.datetime(2026, 1, 2, 3, 4, 5, 678000), name="x")
+    >>> build_uri(capture, endpoint="e", variant="v", time=dt.datetime(2026, 1, 2, 3, 4, 5, 678000), name="x")
     's3://b/c/e/v/2026/01/02/03/04-05-678-x.jsonl'
     """
     hour = time.strftime("%Y/%m/%d/%H")
@@ -103,21 +103,21 @@ _MAX_FILE: Final = 32 * 2**20
 class CaptureRecorder:
     """Captures the exchanges of all endpoints; for use by many threads.
 
-    ``say`` is told (endpoint, sentence) when a file could not be written.
+    ``log`` takes an endpoint and a sentence when a file could not be written.
     """
 
-    def __init__(self, objects: EmulatedS3, *, speed: float, say: Callable[[str, str], None]) -> None:
+    def __init__(self, objects: EmulatedS3, *, speed: float, log: Callable[[str, str], None]) -> None:
         self._objects = objects
         self._period = _PERIOD / speed
-        self._say = say
+        self._log = log
         self._lock = threading.Lock()
         self._sampling: dict[str, Sampler] = {}
         self._files: dict[tuple[str, str, str], _CaptureFile] = {}
         self._timer: threading.Timer | None = None
         self._closed = False
 
-    def wants(self, endpoint: LiveEndpoint) -> bool:
-        """Whether the next exchange of an endpoint is to be captured; to be asked once an exchange."""
+    def should_capture(self, endpoint: LiveEndpoint) -> bool:
+        """Return True if the next exchange of an endpoint is captured; call it once for each exchange."""
         if endpoint.capture is None:
             return False
         with self._lock:
@@ -133,7 +133,7 @@ class CaptureRecorder:
             file.size += len(text)
             full = file.size >= _MAX_FILE
             if self._timer is None and not self._closed:
-                self._timer = threading.Timer(self._period, self._tick)
+                self._timer = threading.Timer(self._period, self._write_periodically)
                 self._timer.daemon = True
                 self._timer.start()
         if full:
@@ -142,14 +142,14 @@ class CaptureRecorder:
     def flush(self, endpoint: str | None = None) -> None:
         """Write what waits, of one endpoint or of all."""
         with self._lock:
-            chosen = [each for each in self._files if endpoint in (None, each[0])]
-            files = [(each, self._files.pop(each)) for each in chosen]
+            chosen = [key for key in self._files if endpoint in (None, key[0])]
+            files = [(key, self._files.pop(key)) for key in chosen]
         for (name, variant, _), file in files:
             uri = build_uri(file.capture, endpoint=name, variant=variant, time=file.time, name=str(uuid.uuid4()))
             try:
                 self._objects.put(uri, b"".join(file.pieces), content_type="application/jsonlines")
             except ObjectMissingError as error:
-                self._say(name, f"data capture: {uri} was not written: {error}")
+                self._log(name, f"data capture: {uri} was not written: {error}")
 
     def close(self) -> None:
         """Write everything, and end."""
@@ -159,7 +159,7 @@ class CaptureRecorder:
                 self._timer.cancel()
         self.flush()
 
-    def _tick(self) -> None:
+    def _write_periodically(self) -> None:
         with self._lock:
             self._timer = None
         self.flush()

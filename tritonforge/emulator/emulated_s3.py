@@ -127,24 +127,24 @@ class EmulatedS3:
     def _find(self, uri: str) -> Any:
         bucket, key = split_uri(uri)
         try:
-            found = self._backend.get_object(bucket, key)
+            key_object = self._backend.get_object(bucket, key)
         except self._error as error:
             raise ObjectMissingError(f"there is no bucket {bucket!r}") from error
-        if found is None or not hasattr(found, "contentsize"):  # nothing, or a delete marker
+        if key_object is None or not hasattr(key_object, "contentsize"):  # nothing, or a delete marker
             raise ObjectMissingError(f"there is no object s3://{bucket}/{key}")
-        return found
+        return key_object
 
 
 def split_uri(uri: str) -> tuple[str, str]:
     """Bucket and key of a URI.
 
-    >>> split("s3://models/digits/model.tar.gz")
+    >>> split_uri("s3://models/digits/model.tar.gz")
     ('models', 'digits/model.tar.gz')
     """
     for pattern in (_S3, _PATH_STYLE, _HOST_STYLE):
-        if found := pattern.fullmatch(uri):
-            return found["bucket"], found["key"]
-    raise RequestError(f"{uri!r} is no address of an S3 object; write s3://bucket/key")
+        if match := pattern.fullmatch(uri):
+            return match["bucket"], match["key"]
+    raise RequestError(f"{uri!r} is not the address of an S3 object (expected s3://bucket/key)")
 
 
 class _KeyReader(io.RawIOBase):
@@ -199,7 +199,7 @@ def make_container_folder(state: Path | None) -> Path:
 
 def make_private_folder(folder: Path) -> None:
     """Make a folder and those above it that are missing, all with mode 0700; one that exists gets that mode too."""
-    for missing in reversed([each for each in folder.parents if not each.exists()]):
+    for missing in reversed([parent for parent in folder.parents if not parent.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o700)
@@ -224,8 +224,8 @@ class JobStore:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """The objects whose address begins with the prefix."""
-        for each in self._objects.list(prefix):
-            yield _to_stored_object(each)
+        for entry in self._objects.list(prefix):
+            yield _to_stored_object(entry)
 
     def find(self, uri: str) -> StoredObject | None:
         """The object at an address."""

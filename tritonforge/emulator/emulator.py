@@ -62,7 +62,7 @@ class Emulator:
     ``images`` says of what release an image of your own is: ``{"<uri>": "24.09"}``, ``{"<uri>": "26.05+tensorflow"}``,
     for TensorFlow Serving packages ``{"<uri>": "tensorflow-inference"}``, and for an algorithm its program folder, with
     the executables `train` and `serve`: ``{"<uri>": "repos/detector"}``.
-    ``proxy_port`` is that of an HTTPS proxy for AWS's host names (0 is any free one, None is no proxy): with
+    ``proxy_port`` is that of an HTTPS proxy for AWS's host names (0 is any free one, None for no proxy): with
     `proxy_environment`, requests to any address of AWS are answered here, also those of code that has them hard-coded.
     ``limits`` are the account's instances by type, ``{"ml.g5.xlarge": 1}``; types that are not named have none.
     ``allowed_hosts`` are names that containers know this machine by (``host.docker.internal``, or with a port
@@ -80,7 +80,7 @@ class Emulator:
     in queues and multipart uploads that were not completed do not outlive the process, ``state`` or not.
 
     Raises:
-        DefinitionError: an image is declared as a folder that is no program folder.
+        DefinitionError: an image is declared as a folder without an executable train, serve or process.
         MissingExtraError: moto, or what a container needs, is not installed.
         LaunchError: the port is taken, or another emulator runs in this process.
     """
@@ -128,7 +128,7 @@ class Emulator:
             undo.callback(self._lines.close)
             undo.callback(self._close_runtimes)
             self._server: HttpServer | None = None
-            undo.callback(self._answered)
+            undo.callback(self._join_server)
             self._services = Services(
                 store=self._store,
                 preconditions=Preconditions(self._moto, self._s3),
@@ -142,14 +142,14 @@ class Emulator:
                 write_line=self._lines.write,
                 publish=partial(cloudwatch.publish_metrics, self._moto),
                 log=log,
-                runtime=self._runtime,
-                context=self._context,
+                runtime=self._find_runtime,
+                context=self._create_context,
             )
             dispatcher.create_runners(self._services)
             runners = list(self._services.runners.values())
             for runner in runners:
                 undo.callback(runner.close)
-            self._dispatcher = Dispatcher(self._context, log)
+            self._dispatcher = Dispatcher(self._create_context, log)
             self._scaling = dispatcher.AutoscalingGate(self._store)
             try:
                 self._server = HttpServer(port, self._answer, allowed_hosts=allowed_hosts)
@@ -231,40 +231,40 @@ class Emulator:
 
     def _answer(self, incoming: HttpRequest) -> Response:
         if incoming.path == client_environment.ENVIRONMENT_PATH:
-            told = {"environment": dict(self.environment), "proxy_environment": dict(self.proxy_environment)}
-            return Response(200, [("Content-Type", "application/json")], json.dumps(told).encode())
-        found = parse_route(incoming.method, incoming.path, incoming.query, incoming.headers)
+            document = {"environment": dict(self.environment), "proxy_environment": dict(self.proxy_environment)}
+            return Response(200, [("Content-Type", "application/json")], json.dumps(document).encode())
+        route = parse_route(incoming.method, incoming.path, incoming.query, incoming.headers)
         try:
-            if not is_region(found.region):
+            if not is_region(route.region):
                 return service_errors.build_error(incoming, "region", "Credential should be scoped to a valid region.")
-            if found.kind == "control":
+            if route.kind == "control":
                 if incoming.length > _MAX_REQUEST:
                     return service_errors.build_error(incoming, "too large", f"a request may have {_MAX_REQUEST} bytes")
-                return self._dispatcher.answer(found.operation, found.region, incoming.body())
-            if found.kind == "runtime":
-                return self._invoked(found.region, incoming)
-            if found.service == "sagemaker":  # SageMaker's own, and neither an operation nor a path of the runtime
+                return self._dispatcher.answer(route.operation, route.region, incoming.body())
+            if route.kind == "runtime":
+                return self._invoke(route.region, incoming)
+            if route.service == "sagemaker":  # SageMaker's own, and neither an operation nor a path of the runtime
                 return service_errors.build_unsupported(incoming, "unknown")
-            if self._storage.serves(found, incoming):
+            if self._storage.is_for_s3(route, incoming):
                 return self._storage.answer(incoming)
             if incoming.length > _MAX_REQUEST:
                 return service_errors.build_error(incoming, "too large", f"a request may have {_MAX_REQUEST} bytes")
-            if found.service == dispatcher.AUTOSCALING and (refused := self._scaling.refusal(found.region, incoming)):
+            if route.service == dispatcher.AUTOSCALING and (refused := self._scaling.check(route.region, incoming)):
                 return refused
-            if found.service == moto_backend.IAM:
-                simulated = moto_backend.simulate_policy(incoming, self._moto, found.region)
+            if route.service == moto_backend.IAM:
+                simulated = moto_backend.simulate_policy(incoming, self._moto, route.region)
                 if simulated is not None:
                     return simulated
             return self._moto.answer(incoming)
         except ConnectionError:
-            raise  # the client went away: there is nobody to answer
+            raise  # the client closed the connection
         except Exception as error:
             self._log(
-                f"{found.service or 's3'} {service_errors.find_operation(incoming)}: {type(error).__name__}: {error}"
+                f"{route.service or 's3'} {service_errors.find_operation(incoming)}: {type(error).__name__}: {error}"
             )
             return service_errors.build_failure(incoming, error)
 
-    def _invoked(self, region: str, incoming: HttpRequest) -> Response:
+    def _invoke(self, region: str, incoming: HttpRequest) -> Response:
         large = incoming.length > MAX_BODY
         request = Request(
             method=incoming.method,
@@ -273,12 +273,12 @@ class Emulator:
             body=b"" if large else incoming.body(),
             length=incoming.length,
         )
-        response = self._runtime(region).answer(request)
+        response = self._find_runtime(region).answer(request)
         if any(name.lower() == "x-amzn-requestid" for name, _ in response.headers):
             return response
         return Response(response.status, [*response.headers, ("x-amzn-RequestId", str(uuid.uuid4()))], response.body)
 
-    def _context(self, region: str) -> RequestContext:
+    def _create_context(self, region: str) -> RequestContext:
         return RequestContext(
             region=region,
             account=self.account,
@@ -289,7 +289,7 @@ class Emulator:
             limits=self._limits,
         )
 
-    def _runtime(self, region: str) -> Runtime:
+    def _find_runtime(self, region: str) -> Runtime:
         with self._guard:
             if region not in self._runtimes:
                 self._runtimes[region] = self._create_runtime(region)
@@ -318,8 +318,8 @@ class Emulator:
         except ClientError as error:
             self._log(f"sns {topic}: {error}")
 
-    def _answered(self) -> None:
-        """Wait for what is being answered; the containers were ended by now, so nobody waits for one any more."""
+    def _join_server(self) -> None:
+        """Wait for requests in progress; the containers have ended by now, so that none waits for one."""
         if self._server is not None:
             self._server.join()
 

@@ -69,12 +69,12 @@ class ContainerResponse:
 
 
 class Container(Protocol):
-    """What runs behind a variant; `hosting.Running` is the real one.
+    """What runs behind a variant; `hosting.HostedContainer` is the real one.
 
-    ``invoke`` raises `hosting.ContainerGoneError` when the container gives no answer (it is being restarted, say) and
+    ``invoke`` raises `hosting.ContainerGoneError` when the container gives no answer (while it restarts), and
     TimeoutError when it gave none in ``timeout`` seconds. ``invoke_model`` is its form for multi-model containers, in
     which ``target_model`` is the key of an archive below the model's S3 prefix; it loads the model first where needed,
-    and raises `hosting.TargetModelError` when there is none to load.
+    and raises `hosting.TargetModelError` if it is missing.
     """
 
     @property
@@ -97,7 +97,7 @@ class Container(Protocol):
 class LiveVariant:
     """A production variant that serves.
 
-    ``weight`` is the current one; ``instances`` how many it is said to have (they share one container here).
+    ``weight`` is the current one; ``instances`` their number (they share one container here).
     ``serverless`` lowers the limit of bodies. ``targets`` has containers by hostname where requests must name one.
     """
 
@@ -121,7 +121,7 @@ class Capture:
 
     @classmethod
     def from_request(cls, config: Mapping[str, Any] | None) -> Capture | None:
-        """The value of a request's ``DataCaptureConfig``; None where there is none, or capture is switched off."""
+        """The value of a request's ``DataCaptureConfig``; None if it is missing or capture is disabled."""
         if not config or not config.get("EnableCapture", True):
             return None
         modes: set[str] = set()
@@ -140,7 +140,7 @@ class Capture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsyncInference:
-    """AsyncInferenceConfig, as far as the runtime needs it; empty strings where nothing was said.
+    """AsyncInferenceConfig, as far as the runtime needs it; empty strings for members that are missing.
 
     ``concurrency`` is MaxConcurrentInvocationsPerInstance; AWS chooses one where it is left out, here it is 4.
     """
@@ -154,7 +154,7 @@ class AsyncInference:
 
     @classmethod
     def from_request(cls, config: Mapping[str, Any] | None) -> AsyncInference | None:
-        """The value of a request's ``AsyncInferenceConfig``; None where there is none."""
+        """The value of a request's ``AsyncInferenceConfig``; None if it is missing."""
         if not config:
             return None
         output = config["OutputConfig"]

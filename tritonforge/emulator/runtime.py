@@ -53,7 +53,7 @@ class Runtime:
     """SageMaker's runtime for the endpoints of one account in one region; for use by many threads.
 
     ``endpoints`` finds a live endpoint by name, and is asked at every request. ``notify`` is given (topic ARN, message)
-    and ``log`` (endpoint, sentence) for what SageMaker itself has to say. ``speed`` shortens the wait for captured
+    and ``log`` (endpoint, sentence) for messages of SageMaker itself. ``speed`` shortens the wait for captured
     data. ``timeout`` is the container's time for a synchronous inference, in seconds.
     """
 
@@ -73,51 +73,51 @@ class Runtime:
         self._account = account
         self._region = region
         self._timeout = timeout
-        self._recorder = CaptureRecorder(objects, speed=speed, say=log)
+        self._recorder = CaptureRecorder(objects, speed=speed, log=log)
         self._backlog = AsyncQueue(
             objects=objects,
             region=region,
             endpoint=endpoints,
             choose=lambda endpoint: self._choose(endpoint, ""),
             notify=notify,
-            say=log,
+            log=log,
         )
         self._lock = threading.Lock()
         self._balances: dict[tuple[str, str], VariantBalancer] = {}
         self._shadowing: dict[str, Sampler] = {}
 
-    def answers(self, path: str) -> bool:
+    def is_route(self, path: str) -> bool:
         """Whether a path is one of the runtime's."""
         return _ROUTE.fullmatch(path) is not None
 
     def answer(self, request: Request) -> Response:
         """The response to a request; every error of the caller's or the container's is a response too."""
-        found = _ROUTE.fullmatch(request.path)
-        if found is None or request.method != "POST" or found["what"] not in _OPERATIONS:
+        match = _ROUTE.fullmatch(request.path)
+        if match is None or request.method != "POST" or match["what"] not in _OPERATIONS:
             return runtime_protocol.build_error("", code="UnknownOperationException", status=404)
-        operation = _OPERATIONS[found["what"]]
-        place = runtime_protocol.EndpointLocation(unquote(found["name"]), self._account, self._region)
+        operation = _OPERATIONS[match["what"]]
+        location = runtime_protocol.EndpointLocation(unquote(match["name"]), self._account, self._region)
         given = read_parameters(operation, request.headers)
-        if sentence := check_parameters(operation, (("EndpointName", place.endpoint), *given.items())):
+        if sentence := check_parameters(operation, (("EndpointName", location.endpoint), *given.items())):
             return runtime_protocol.build_error(sentence)
-        endpoint = self._endpoints(place.endpoint)
+        endpoint = self._endpoints(location.endpoint)
         if endpoint is None:
-            return runtime_protocol.build_not_found(place)
+            return runtime_protocol.build_not_found(location)
         if not endpoint.variants:
             return runtime_protocol.build_error(
-                f"Endpoint {place.endpoint} of account {place.account} cannot be invoked: its status is "
+                f"Endpoint {location.endpoint} of account {location.account} cannot be invoked: its status is "
                 f"{endpoint.status}."
             )
         if operation == "InvokeEndpointAsync":
-            return self._asynchronous(endpoint, request, given)
-        if refusal := self._unfit(endpoint, given):
+            return self._enqueue(endpoint, request, given)
+        if refusal := self._check_endpoint(endpoint, given):
             return refusal
-        response = self._synchronous(endpoint, request, given, place)
+        response = self._invoke(endpoint, request, given, location)
         return _to_event_stream(response) if operation == "InvokeEndpointWithResponseStream" else response
 
-    def backlog(self, endpoint: str) -> int:
+    def count_waiting(self, endpoint: str) -> int:
         """How many asynchronous inferences of an endpoint wait."""
-        return self._backlog.size(endpoint)
+        return self._backlog.count(endpoint)
 
     def flush(self, endpoint: str | None = None) -> None:
         """Write captured data now: before an endpoint is updated or deleted."""
@@ -136,7 +136,7 @@ class Runtime:
         self._backlog.close()
         self._recorder.close()
 
-    def _unfit(self, endpoint: LiveEndpoint, given: Mapping[str, str]) -> Response | None:
+    def _check_endpoint(self, endpoint: LiveEndpoint, given: Mapping[str, str]) -> Response | None:
         """Why an endpoint does not take a synchronous request of this kind at all."""
         name = endpoint.name
         if endpoint.asynchronous is not None:
@@ -150,7 +150,7 @@ class Runtime:
             )
         return None
 
-    def _synchronous(
+    def _invoke(
         self,
         endpoint: LiveEndpoint,
         request: Request,
@@ -187,12 +187,12 @@ class Runtime:
             return runtime_protocol.build_error(f"Request {uuid.uuid4()} is missing a target model header.")
         headers = _forward_headers(given)
         answer = invoke_container(container, request.body, headers, target_model=target, timeout=self._timeout)
-        self._shadow(endpoint, variant, request.body, headers, given.get("TargetContainerHostname", ""))
+        self._copy_to_shadows(endpoint, variant, request.body, headers, given.get("TargetContainerHostname", ""))
         if isinstance(answer, Response):
             return answer
         if answer.status != _OK:
             return runtime_protocol.build_model_error(answer, place)
-        if endpoint.capture is not None and self._recorder.wants(endpoint):
+        if endpoint.capture is not None and self._recorder.should_capture(endpoint):
             self._capture(endpoint, variant, request.body, given, answer)
         return _build_response(answer, variant)
 
@@ -217,10 +217,10 @@ class Runtime:
         )
         self._recorder.add(endpoint.name, variant.name, endpoint.capture, exchange)
 
-    def _shadow(
+    def _copy_to_shadows(
         self, endpoint: LiveEndpoint, variant: LiveVariant, body: bytes, headers: Mapping[str, str], hostname: str
     ) -> None:
-        """Give a shadow variant its copy of a request; nobody waits for its answer."""
+        """Give a shadow variant its copy of a request; its answer is not awaited."""
         for shadow in endpoint.shadows:
             share = 100.0 * shadow.weight / variant.weight if variant.weight > 0 else 0.0
             with self._lock:
@@ -232,7 +232,7 @@ class Runtime:
                     target=invoke_container, args=(container, body, headers), kwargs=arguments, daemon=True
                 ).start()
 
-    def _asynchronous(self, endpoint: LiveEndpoint, request: Request, given: Mapping[str, str]) -> Response:
+    def _enqueue(self, endpoint: LiveEndpoint, request: Request, given: Mapping[str, str]) -> Response:
         settings = endpoint.asynchronous
         if settings is None:
             # AWS's own sentence is not on record; the code and status are.
@@ -270,7 +270,7 @@ class Runtime:
             output_location=output,
             failure_location=failure,
         )
-        instances = sum(each.instances for each in endpoint.variants)
+        instances = sum(variant.instances for variant in endpoint.variants)
         self._backlog.put(job, workers=max(1, settings.concurrency * instances))
         headers = [("Content-Type", "application/json")]
         headers += [("X-Amzn-SageMaker-OutputLocation", output)] if output else []
@@ -279,12 +279,12 @@ class Runtime:
 
     def _choose(self, endpoint: LiveEndpoint, name: str) -> LiveVariant | None:
         """The variant that takes the next request; one of a name where that is given, whatever its weight."""
-        candidates = [each for each in endpoint.variants if not name or each.name == name]
+        candidates = [variant for variant in endpoint.variants if not name or variant.name == name]
         if not candidates:
             return None
         if len(candidates) == 1 and (name or candidates[0].weight > 0):
             return candidates[0]
-        weights = [each.weight for each in candidates]
+        weights = [candidate.weight for candidate in candidates]
         if name and not any(weights):
             return candidates[0]
         with self._lock:
@@ -296,7 +296,7 @@ class Runtime:
 
 
 def _find_host(endpoint: LiveEndpoint, component: str) -> str:
-    """Return the name of the variant that hosts an inference component, empty if there is none."""
+    """Return the name of the variant that hosts an inference component, empty if none does."""
     for variant in endpoint.variants if component else ():
         if isinstance(variant.container, ComponentHost) and variant.container.find(component) is not None:
             return variant.name
@@ -304,7 +304,7 @@ def _find_host(endpoint: LiveEndpoint, component: str) -> str:
 
 
 def _find_container(endpoint: LiveEndpoint, variant: LiveVariant, given: Mapping[str, str]) -> Container | Response:
-    """The container that a request is for, or why there is none.
+    """Return the container that a request is for, or the error.
 
     The developer guide, "Invoke a multi-container endpoint with direct invocation", names the three errors; the
     sentences are ours.
@@ -359,7 +359,7 @@ def _forward_headers(given: Mapping[str, str]) -> dict[str, str]:
 
 def _build_response(answer: ContainerResponse, variant: LiveVariant) -> Response:
     named = ((name, answer.headers.get(name.lower(), "")) for name in ("Content-Type", CUSTOM_ATTRIBUTES))
-    return Response(_OK, ((_VARIANT_HEADER, variant.name), *(each for each in named if each[1])), answer.body)
+    return Response(_OK, ((_VARIANT_HEADER, variant.name), *(header for header in named if header[1])), answer.body)
 
 
 def _to_event_stream(response: Response) -> Response:
@@ -374,7 +374,7 @@ def _to_event_stream(response: Response) -> Response:
 
 
 def _join_uri(folder: str, given: Mapping[str, str], name: str) -> str:
-    """Where a result goes, below the path of the configuration; "" where there is none."""
+    """Where a result goes, below the path of the configuration; empty if the configuration has none."""
     if not folder:
         return ""
     extension = given.get("S3OutputPathExtension", "").strip("/")

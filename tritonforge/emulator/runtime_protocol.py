@@ -38,7 +38,7 @@ __all__ = [
 
 def read_parameters(operation: str, headers: Mapping[str, str]) -> dict[str, str]:
     """The values of the operation's members that are headers, by the member's name; ``headers`` have small names."""
-    members = _header_members(operation)
+    members = _list_header_members(operation)
     return {members[name][0]: value for name, value in headers.items() if name in members}
 
 
@@ -46,18 +46,18 @@ def read_parameters(operation: str, headers: Mapping[str, str]) -> dict[str, str
 def check_parameters(operation: str, values: tuple[tuple[str, str], ...]) -> str:
     """AWS's sentence about values that the model does not allow; "" when it allows all of them."""
     given = service_model.find_operation("sagemaker-runtime", operation).input_shape.members
-    found: list[service_model.Violation] = []
+    violations: list[service_model.Violation] = []
     for name, value in values:
         shape = given[name]
         typed: Any = value
         if shape.type_name in ("integer", "long"):
             typed = int(value) if re.fullmatch(r"[+-]?[0-9]{1,18}", value) else value
-        found += service_model.check_shape(shape, typed, path=(name,))
-    return service_model.format_service_message(found) if found else ""
+        violations += service_model.check_shape(shape, typed, path=(name,))
+    return service_model.format_service_message(violations) if violations else ""
 
 
 @lru_cache(maxsize=8)
-def _header_members(operation: str) -> dict[str, tuple[str, Any]]:
+def _list_header_members(operation: str) -> dict[str, tuple[str, Any]]:
     shape = service_model.find_operation("sagemaker-runtime", operation).input_shape
     return {
         member.serialization["name"].lower(): (name, member)
@@ -153,7 +153,7 @@ def build_model_error(answer: ContainerResponse, place: EndpointLocation) -> Res
 
 
 def build_timeout(container: str = "primary") -> ContainerResponse:
-    """What stands for the answer of a container that took too long. Sentence: sagemaker-examples issue 1407."""
+    """Return the answer for a container that took too long. Sentence: sagemaker-examples issue 1407."""
     sentence = (
         f"Your invocation timed out while waiting for a response from container {container}. Review the latency "
         "metrics for each container in Amazon CloudWatch, resolve the issue, and try again."

@@ -30,7 +30,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Bake:
-    """Wait so many seconds, watching the alarms; ``last`` is the wait before the old fleet ends."""
+    """Wait a number of seconds, watching the alarms; ``last`` is the wait before the old fleet ends."""
 
     seconds: float
     last: bool = False
@@ -55,8 +55,9 @@ def plan_shifts(config: Mapping[str, Any] | None, *, instances: int) -> ShiftPla
 
     ``instances`` are those of the new fleet, of which a CapacitySize in INSTANCE_COUNT is a share.
 
-    >>> plan({"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {"Type": "CANARY", "WaitIntervalInSeconds": 60,
-    ...     "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 10}}}}, instances=1).steps
+    >>> canary = {"Type": "CAPACITY_PERCENT", "Value": 10}
+    >>> routing = {"Type": "CANARY", "WaitIntervalInSeconds": 60, "CanarySize": canary}
+    >>> plan_shifts({"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}, instances=1).steps
     (Shift(share=0.1), Bake(seconds=60.0, last=False), Shift(share=1.0), Bake(seconds=60.0, last=False))
     """
     config = config or {}
@@ -114,7 +115,7 @@ def _drop_empty_waits(steps: list[Shift | Bake]) -> tuple[Shift | Bake, ...]:
 class VariantBalancer:
     """Chooses among weights so that every one gets its share, spread evenly (the smooth weighted round robin).
 
-    >>> balance = Balance()
+    >>> balance = VariantBalancer()
     >>> [balance.choose((2.0, 1.0)) for _ in range(6)]
     [0, 1, 0, 0, 1, 0]
     """
@@ -145,7 +146,7 @@ class VariantBalancer:
 class Sampler:
     """Takes a percentage of what passes: of 20 % every fifth.
 
-    >>> sampling = Sampling()
+    >>> sampling = Sampler()
     >>> [sampling.should_take(50) for _ in range(4)]
     [False, True, False, True]
     """

@@ -178,7 +178,7 @@ def test_no_more_run_at_a_time_than_the_configuration_says(bucket: Bucket, ask: 
         client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
     assert entered.acquire(timeout=30)
     assert entered.acquire(timeout=30)
-    assert client.runtime.backlog("e") == 4
+    assert client.runtime.count_waiting("e") == 4
     leave.set()
     assert until(lambda: len(told.messages) == 6)
     assert most[1] == 2
@@ -227,7 +227,7 @@ def test_a_deleted_endpoint_s_jobs_are_dropped(bucket: Bucket, ask: Ask) -> None
         client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
     assert until(lambda: len(container.seen) == 1)
     client.runtime.discard("e")
-    assert client.runtime.backlog("e") == 0
+    assert client.runtime.count_waiting("e") == 0
     leave.set()
     assert until(lambda: len(told.messages) == 1)
     assert len(container.seen) == 1

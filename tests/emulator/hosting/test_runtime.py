@@ -241,8 +241,8 @@ def test_an_error_before_a_stream_is_no_stream(ask: Ask) -> None:
 def test_other_paths_and_methods_are_unknown(ask: Ask) -> None:
     """The runtime has three routes, all of them POST."""
     runtime = ask(live(MadeUp())).runtime
-    assert runtime.answers("/endpoints/e/async-invocations")
-    assert not runtime.answers("/endpoints/e/invocations/x")
+    assert runtime.is_route("/endpoints/e/async-invocations")
+    assert not runtime.is_route("/endpoints/e/invocations/x")
     assert runtime.answer(Request("GET", "/endpoints/e/invocations")).status == 404
     assert runtime.answer(Request("POST", "/endpoints/e/async-invocations-response-stream")).status == 404
 

@@ -120,7 +120,10 @@ def check_job(request: Mapping[str, Any], algorithm: Mapping[str, Any]) -> Itera
     yield from _check_instances(job, declared)
     try:
         declared.check(
-            [_OfferedChannel(each.name, job.mode(each), each.content_type or "") for each in job.channels or ()]
+            [
+                _OfferedChannel(channel.name, job.mode(channel), channel.content_type or "")
+                for channel in job.channels or ()
+            ]
         )
     except InputError as error:
         yield f"InputDataConfig: {error}"
@@ -138,9 +141,9 @@ def add_defaults(request: Mapping[str, Any], algorithm: Mapping[str, Any]) -> Ma
     if not algorithm:
         return request
     defaults = {
-        each["Name"]: each["DefaultValue"]
-        for each in algorithm.get("SupportedHyperParameters") or ()
-        if each.get("DefaultValue") is not None
+        parameter["Name"]: parameter["DefaultValue"]
+        for parameter in algorithm.get("SupportedHyperParameters") or ()
+        if parameter.get("DefaultValue") is not None
     }
     specified = dict(request["AlgorithmSpecification"])
     if algorithm.get("MetricDefinitions"):

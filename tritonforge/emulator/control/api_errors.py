@@ -1,6 +1,6 @@
 """The errors of the control plane: AWS's codes and sentences. This module does no I/O.
 
-Where a sentence is from is said beside it: *source* names who quotes AWS's own answer; *ours* is wording of this
+The source of each sentence is beside it: *source* names who quotes AWS's own answer; *ours* is wording of this
 project, used where no answer of AWS's was found. A code and a status are those of the service model, or of AWS's
 "Common Errors".
 """
@@ -14,19 +14,19 @@ __all__ = [
     "ApiError",
     "already_exists",
     "conflict",
-    "denied_data",
     "does_not_exist",
     "in_progress",
+    "inaccessible_data",
     "invalid",
     "job_ended",
     "job_taken",
     "limit_exceeded",
-    "malformed",
     "missing",
     "missing_data",
     "missing_input",
     "missing_job",
     "not_emulated",
+    "not_serializable",
     "raise_violations",
     "training_job_taken",
     "unassumable",
@@ -67,8 +67,8 @@ def raise_violations(violations: Iterable[_Violation]) -> None:
         raise invalid("; ".join(sentences))
 
 
-def malformed(message: str) -> ApiError:
-    """The body is no JSON, or a member has another JSON type than the model's. The sentence is ours."""
+def not_serializable(message: str) -> ApiError:
+    """The body is not JSON, or a member has another JSON type than the model's. The sentence is ours."""
     return ApiError("SerializationException", message)
 
 
@@ -78,7 +78,7 @@ def already_exists(kind: str, arn: str) -> ApiError:
 
 
 def missing(kind: str, arn: str) -> ApiError:
-    """There is none of this name. Source: hashicorp/terraform-provider-aws issue 40048 (configuration)."""
+    """No resource of this name. Source: hashicorp/terraform-provider-aws issue 40048 (configuration)."""
     return invalid(f'Could not find {kind} "{arn}".')
 
 
@@ -91,7 +91,7 @@ def does_not_exist(noun: str, arn: str) -> ApiError:
 
 
 def conflict(message: str) -> ApiError:
-    """Something else stands in the way: the service model's ConflictException. The sentences are ours."""
+    """Another resource prevents the operation: the service model's ConflictException. The sentences are ours."""
     return ApiError("ConflictException", message)
 
 
@@ -169,7 +169,7 @@ def missing_data(uri: str) -> ApiError:
     return invalid(f"Could not find model data at {uri}.")
 
 
-def denied_data(uri: str, role: str, region: str) -> ApiError:
+def inaccessible_data(uri: str, role: str, region: str) -> ApiError:
     """The bucket is missing, or lies in another region. Source: philschmid/llm-sagemaker-sample issue 2."""
     return invalid(
         f'Could not access model data at {uri}. Please ensure that the role "{role}" exists and that its trust '
@@ -198,12 +198,12 @@ def variants_absent(names: Iterable[str], config: str) -> ApiError:
 
 
 def unknown_operation(operation: str) -> ApiError:
-    """Neither AWS nor this knows the operation. Source: AWS's "Common Errors", UnknownOperationException."""
+    """An operation that AWS does not have. Source: AWS's "Common Errors", UnknownOperationException."""
     return ApiError("UnknownOperationException", f"The requested operation {operation} is not known.", status=404)
 
 
 def not_emulated(operation: str) -> ApiError:
-    """AWS knows the operation and this emulator does not: nothing is faked. The sentence is ours.
+    """An operation that AWS has and this emulator does not: nothing is faked. The sentence is ours.
 
     The code is that of AWS's "Common Errors"; 501 is a status that botocore does not retry.
     """

@@ -81,13 +81,13 @@ class BatchModelClient:
     def recover(self, stop: threading.Event) -> None:
         """Wait until the host has started the container again."""
         deadline = time.monotonic() + self._patience
-        while not self._pings():
+        while not self._is_healthy():
             if stop.wait(_PERIOD):
                 return
             if time.monotonic() > deadline:
                 raise ConnectError(f"the container ended, and did not come back within {self._patience:g} s")
 
-    def _pings(self) -> bool:
+    def _is_healthy(self) -> bool:
         try:
             return self._container.get("/ping", timeout=_PING_TIMEOUT).status == _OK
         except (ContainerGoneError, TimeoutError):

@@ -42,7 +42,7 @@ class _Fleets:
 
 
 class DeploymentRunner(JobRunner[Endpoint]):
-    """Brings endpoints to the state that their status asks for, and knows what serves them."""
+    """Brings endpoints to the state that their status asks for, and finds what serves them."""
 
     def __init__(self, services: Services, kind: ResourceKind[Endpoint]) -> None:
         super().__init__(services, kind)

@@ -1,7 +1,8 @@
-"""The body of a request of the JSON protocol, read into values of the types that the service model says.
+"""Answers requests of AWS's JSON protocol with the operations of all kinds of resources.
 
-Source: AWS's JSON protocols 1.0 and 1.1 (Smithy); what a service refuses here it answers with SerializationException.
-This module does no I/O.
+Order as on AWS: the operation is known, the body is JSON, its members have the model's types, then lengths, patterns
+and enumerations (one sentence for all of them), then the documented limits, then what exists. Source: AWS's JSON
+protocols 1.0 and 1.1 (Smithy); a service answers what it cannot read with SerializationException.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from tritonforge.emulator.control import (
 from tritonforge.emulator.control.api_errors import (
     ApiError,
     invalid,
-    malformed,
     not_emulated,
+    not_serializable,
     raise_violations,
     unknown_operation,
 )
@@ -53,7 +54,7 @@ __all__ = ["AUTOSCALING", "KINDS", "OPERATIONS", "AutoscalingGate", "Dispatcher"
 #: Objects and arrays within one another; the service model's deepest input has about a dozen.
 _MAX_DEPTH: Final = 64
 
-#: The seconds since 1970 that a date of four digits' year can say.
+#: The seconds since 1970 of dates with a year of four digits.
 _EARLIEST: Final = dt.datetime(1, 1, 1, tzinfo=dt.timezone.utc).timestamp()
 _LATEST: Final = dt.datetime(9999, 12, 31, tzinfo=dt.timezone.utc).timestamp()
 
@@ -61,16 +62,16 @@ _LATEST: Final = dt.datetime(9999, 12, 31, tzinfo=dt.timezone.utc).timestamp()
 def read_request(operation: str, shape: Any, body: bytes) -> dict[str, Any]:
     """The request of an operation whose input is ``shape``; members that are null are left out, times are seconds.
 
-    Raises ApiError: SerializationException for what is no JSON or has another type than the model's, else
+    Raises ApiError: SerializationException for a body that is not JSON or has another type than the model's, else
     ValidationException with every constraint that is broken.
     """
     request = _parse_json(operation, body)
-    found = service_model.check_shape(shape, request)
-    for each in found:
-        if each.kind in ("type", "unknown"):
-            raise malformed(f"{each.place or 'The request'}: {each.sentence}")
-    if found:
-        raise invalid(service_model.format_service_message(found))
+    violations = service_model.check_shape(shape, request)
+    for violation in violations:
+        if violation.kind in ("type", "unknown"):
+            raise not_serializable(f"{violation.place or 'The request'}: {violation.sentence}")
+    if violations:
+        raise invalid(service_model.format_service_message(violations))
     return {name: _convert(shape.members[name], value, name) for name, value in request.items() if value is not None}
 
 
@@ -80,18 +81,18 @@ def _parse_json(operation: str, body: bytes) -> Any:
         _check_document(document)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise malformed(f"The request of {operation} is no JSON: {reason}") from None
+        raise not_serializable(f"The request of {operation} is not JSON: {reason}") from None
     return document
 
 
 def _reject_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number of JSON")
 
 
 def _parse_number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text:.20} is larger than any number of this protocol")
+        raise ValueError(f"{text:.20} is larger than the numbers of this protocol")
     return value
 
 
@@ -105,9 +106,9 @@ def _check_document(document: Any) -> None:
         if isinstance(value, str):
             value.encode("utf-8")  # raises UnicodeEncodeError, which is a ValueError, for half of a surrogate pair
         elif isinstance(value, dict):
-            waiting += [(each, depth + 1) for pair in value.items() for each in pair]
+            waiting += [(text, depth + 1) for pair in value.items() for text in pair]
         elif isinstance(value, list):
-            waiting += [(each, depth + 1) for each in value]
+            waiting += [(element, depth + 1) for element in value]
 
 
 def _convert(shape: Any, value: Any, place: str) -> Any:
@@ -117,14 +118,14 @@ def _convert(shape: Any, value: Any, place: str) -> Any:
         return _parse_time(value, place)
     if kind == "structure" and isinstance(value, Mapping):
         return {
-            name: _convert(shape.members[name], each, f"{place}.{name}")
-            for name, each in value.items()
-            if each is not None
+            name: _convert(shape.members[name], item, f"{place}.{name}")
+            for name, item in value.items()
+            if item is not None
         }
     if kind == "list":
-        return [_convert(shape.member, each, place) for each in value]
+        return [_convert(shape.member, element, place) for element in value]
     if kind == "map" and isinstance(value, Mapping):
-        return {name: _convert(shape.value, each, place) for name, each in value.items()}
+        return {name: _convert(shape.value, member, place) for name, member in value.items()}
     return value
 
 
@@ -140,7 +141,7 @@ def _parse_time(value: Any, place: str) -> float:
     except (ValueError, OverflowError):
         seconds = math.nan
     if not _EARLIEST <= seconds <= _LATEST:
-        raise malformed(f"{place}: expected a time, in seconds since 1970 or as ISO 8601 writes it")
+        raise not_serializable(f"{place}: expected a time, in seconds since 1970 or as ISO 8601 writes it")
     return seconds
 
 
@@ -183,12 +184,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
 #: Operations that check the documented limits themselves: AWS has sentences of its own for what comes before them.
 _CHECKED_LATER: Final = frozenset({"CreateAlgorithm", "CreateModelPackage"})
 
-#: Operations that change nothing, and are not worth a sentence when they succeed.
+#: Operations that change nothing; they are not logged when they succeed.
 _READING: Final = ("Describe", "List", "Search")
 
 _JSON: Final = "application/x-amz-json-1.1"
 
-#: AWS's code and sentence for what is its own fault (the API reference's "Common Errors", InternalFailure).
+#: AWS's code for an error of its own (the API reference's "Common Errors", InternalFailure).
 _INTERNAL: Final = "InternalFailure"
 
 
@@ -258,28 +259,28 @@ class AutoscalingGate:
     def __init__(self, store: ResourceStore) -> None:
         self._store = store
 
-    def refusal(self, region: str, incoming: HttpRequest) -> Response | None:
+    def check(self, region: str, incoming: HttpRequest) -> Response | None:
         """The error for a request; None for one that moto may answer."""
         operation = incoming.headers.get("x-amz-target", "").removeprefix(_AUTOSCALING_TARGET)
         if operation not in _CHECKED:
             return None
         try:
-            self._check(operation, region, incoming.body())
+            self._check_request(operation, region, incoming.body())
         except ApiError as error:
             document = json.dumps({"__type": error.code, "message": error.message}).encode()
             headers = [("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-ErrorType", error.code)]
             return Response(error.status, headers, document)
         return None
 
-    def _check(self, operation: str, region: str, body: bytes) -> None:
+    def _check_request(self, operation: str, region: str, body: bytes) -> None:
         request: Mapping[str, Any] = read_request(
             operation, service_model.find_operation(AUTOSCALING, operation).input_shape, body
         )
         raise_violations(check_limits(operation, request))
         if request["ServiceNamespace"] == "sagemaker":
-            self._variant(region, request["ResourceId"])
+            self._check_resource(region, request["ResourceId"])
 
-    def _variant(self, region: str, resource: str) -> None:
+    def _check_resource(self, region: str, resource: str) -> None:
         """The sentences are ours; application-autoscaling checks the same."""
         named = _RESOURCE.fullmatch(resource)
         if named is None:

@@ -79,16 +79,16 @@ def build_variants(
     """The variants of a configuration as a deployment begins with them: nothing there yet."""
     return tuple(
         VariantState(
-            name=each["VariantName"],
-            config=each,
-            images=tuple(_list_images(models.get(each.get("ModelName", ""), {}))),
+            name=variant["VariantName"],
+            config=variant,
+            images=tuple(_list_images(models.get(variant.get("ModelName", ""), {}))),
             weight=0.0,
-            desired_weight=float(each.get("InitialVariantWeight", 1.0)),
+            desired_weight=float(variant.get("InitialVariantWeight", 1.0)),
             instances=0,
-            desired_instances=int(each.get("InitialInstanceCount", 0)),
+            desired_instances=int(variant.get("InitialInstanceCount", 0)),
             stages=tuple(stages),
         )
-        for each in config.get(which, ())
+        for variant in config.get(which, ())
     )
 
 
@@ -137,7 +137,7 @@ def _build_pending(
     return PendingDeployment(
         config_name=config["EndpointConfigName"],
         started=now,
-        variants=tuple(_retain(each, kept.get(each.name)) for each in variants),
+        variants=tuple(_retain(variant, kept.get(variant.name)) for variant in variants),
         shadows=build_variants(config, models, which="ShadowProductionVariants", stages=stages),
         policy=policy,
         config=config,
@@ -171,7 +171,7 @@ def begin_update(
     """
     _check_changeable(endpoint)
     kept: dict[str, VariantState] = {}
-    fresh = {each.name: each for each in build_variants(config, models, stages=())}
+    fresh = {variant.name: variant for variant in build_variants(config, models, stages=())}
     if retain:
         for old in endpoint.variants:
             if old.name in fresh:
@@ -204,8 +204,8 @@ def enter_stage(endpoint: Endpoint, status: str, now: float, *, message: str = "
     stages = (VariantStage(status=status, since=now, message=message),)
     pending = replace(
         endpoint.pending,
-        variants=tuple(replace(each, stages=stages) for each in endpoint.pending.variants),
-        shadows=tuple(replace(each, stages=stages) for each in endpoint.pending.shadows),
+        variants=tuple(replace(variant, stages=stages) for variant in endpoint.pending.variants),
+        shadows=tuple(replace(variant, stages=stages) for variant in endpoint.pending.shadows),
     )
     return replace(endpoint, pending=pending, modified=now)
 
@@ -215,8 +215,8 @@ def mark_started(endpoint: Endpoint, now: float) -> Endpoint:
     assert endpoint.pending is not None
     pending = replace(
         endpoint.pending,
-        variants=tuple(replace(each, instances=each.desired_instances) for each in endpoint.pending.variants),
-        shadows=tuple(replace(each, instances=each.desired_instances) for each in endpoint.pending.shadows),
+        variants=tuple(replace(variant, instances=variant.desired_instances) for variant in endpoint.pending.variants),
+        shadows=tuple(replace(variant, instances=variant.desired_instances) for variant in endpoint.pending.shadows),
     )
     return replace(endpoint, pending=pending, modified=now)
 
@@ -228,7 +228,8 @@ def shift_traffic(endpoint: Endpoint, share: float, now: float) -> Endpoint:
     pending = replace(
         endpoint.pending,
         variants=tuple(
-            replace(each, weight=each.desired_weight * share, stages=stages) for each in endpoint.pending.variants
+            replace(variant, weight=variant.desired_weight * share, stages=stages)
+            for variant in endpoint.pending.variants
         ),
     )
     return replace(endpoint, pending=pending, modified=now)
@@ -239,8 +240,8 @@ def enter_service(endpoint: Endpoint, now: float) -> Endpoint:
     pending = endpoint.pending
     if pending is None:
         settled = tuple(
-            replace(each, weight=each.desired_weight, instances=each.desired_instances, stages=())
-            for each in endpoint.variants
+            replace(variant, weight=variant.desired_weight, instances=variant.desired_instances, stages=())
+            for variant in endpoint.variants
         )
         return _change_status(endpoint, "InService", now, variants=settled)
     return _change_status(
@@ -250,8 +251,8 @@ def enter_service(endpoint: Endpoint, now: float) -> Endpoint:
         config_name=pending.config_name,
         config=pending.config,
         models=pending.models,
-        variants=tuple(_settle(each) for each in pending.variants),
-        shadows=tuple(_settle(each) for each in pending.shadows),
+        variants=tuple(_settle(variant) for variant in pending.variants),
+        shadows=tuple(_settle(variant) for variant in pending.shadows),
         policy=pending.policy,
         pending=None,
         failure="",
@@ -275,8 +276,8 @@ def begin_rollback(endpoint: Endpoint, reason: str, now: float) -> Endpoint:
 def finish_rollback(endpoint: Endpoint, now: float) -> Endpoint:
     """The old fleet serves again, alone, and the FailureReason says why; new weights that failed are taken back."""
     variants = tuple(
-        replace(each, desired_weight=each.weight, desired_instances=each.instances, stages=())
-        for each in endpoint.variants
+        replace(variant, desired_weight=variant.weight, desired_instances=variant.instances, stages=())
+        for variant in endpoint.variants
     )
     return _change_status(endpoint, "InService", now, pending=None, variants=variants)
 
@@ -287,19 +288,19 @@ def with_weights(endpoint: Endpoint, changes: Sequence[Mapping[str, Any]], now: 
     Raises ApiError where the status forbids it.
     """
     _check_changeable(endpoint)
-    by_name = {each["VariantName"]: each for each in changes}
+    by_name = {change["VariantName"]: change for change in changes}
     stages = (VariantStage(status="Updating", since=now),)
     variants = tuple(
         replace(
-            each,
-            desired_weight=float(by_name[each.name].get("DesiredWeight", each.desired_weight)),
-            desired_instances=int(by_name[each.name].get("DesiredInstanceCount", each.desired_instances)),
-            config=_update_serverless(each.config, by_name[each.name].get("ServerlessUpdateConfig")),
+            variant,
+            desired_weight=float(by_name[variant.name].get("DesiredWeight", variant.desired_weight)),
+            desired_instances=int(by_name[variant.name].get("DesiredInstanceCount", variant.desired_instances)),
+            config=_update_serverless(variant.config, by_name[variant.name].get("ServerlessUpdateConfig")),
             stages=stages,
         )
-        if each.name in by_name
-        else each
-        for each in endpoint.variants
+        if variant.name in by_name
+        else variant
+        for variant in endpoint.variants
     )
     return _change_status(endpoint, "Updating", now, variants=variants, failure="")
 
@@ -318,7 +319,7 @@ def begin_deletion(endpoint: Endpoint, now: float) -> Endpoint:
     if "Deleting" not in NEXT[endpoint.status]:
         raise in_progress(endpoint.arn)
     stages = (VariantStage(status="Deleting", since=now),)
-    gone = tuple(replace(each, stages=stages) for each in endpoint.variants)
+    gone = tuple(replace(variant, stages=stages) for variant in endpoint.variants)
     return _change_status(endpoint, "Deleting", now, variants=gone)
 
 

@@ -72,29 +72,31 @@ INFERENCE_COMPONENT: Final = ResourceKind(
 _CONFIG_MEMBERS: Final = ("ManagedInstanceScaling", "RoutingConfig")
 
 
-def describe_endpoint(found: Endpoint) -> Mapping[str, Any]:
+def describe_endpoint(endpoint: Endpoint) -> Mapping[str, Any]:
     """The answer to DescribeEndpoint."""
     answer: dict[str, Any] = {
-        "EndpointName": found.name,
-        "EndpointArn": found.arn,
-        "EndpointConfigName": found.config_name,
-        "EndpointStatus": found.status,
-        "CreationTime": found.created,
-        "LastModifiedTime": found.modified,
+        "EndpointName": endpoint.name,
+        "EndpointArn": endpoint.arn,
+        "EndpointConfigName": endpoint.config_name,
+        "EndpointStatus": endpoint.status,
+        "CreationTime": endpoint.created,
+        "LastModifiedTime": endpoint.modified,
     }
-    if found.failure:
-        answer["FailureReason"] = found.failure
-    if found.variants:
-        answer["ProductionVariants"] = [_describe_variant(each, found.created) for each in found.variants]
-    if found.shadows:
-        answer["ShadowProductionVariants"] = [_describe_variant(each, found.created) for each in found.shadows]
-    if found.policy:
-        answer["LastDeploymentConfig"] = found.policy
-    if found.pending is not None:
-        answer["PendingDeploymentSummary"] = _describe_pending(found.pending)
-    capture = found.config.get("DataCaptureConfig")
+    if endpoint.failure:
+        answer["FailureReason"] = endpoint.failure
+    if endpoint.variants:
+        answer["ProductionVariants"] = [_describe_variant(variant, endpoint.created) for variant in endpoint.variants]
+    if endpoint.shadows:
+        answer["ShadowProductionVariants"] = [
+            _describe_variant(variant, endpoint.created) for variant in endpoint.shadows
+        ]
+    if endpoint.policy:
+        answer["LastDeploymentConfig"] = endpoint.policy
+    if endpoint.pending is not None:
+        answer["PendingDeploymentSummary"] = _describe_pending(endpoint.pending)
+    capture = endpoint.config.get("DataCaptureConfig")
     if capture:
-        serving = found.status in ("InService", "Updating", "RollingBack")
+        serving = endpoint.status in ("InService", "Updating", "RollingBack")
         answer["DataCaptureConfig"] = {
             "EnableCapture": bool(capture.get("EnableCapture", True)),
             "CaptureStatus": "Started" if serving and capture.get("EnableCapture", True) else "Stopped",
@@ -103,8 +105,8 @@ def describe_endpoint(found: Endpoint) -> Mapping[str, Any]:
             "KmsKeyId": capture.get("KmsKeyId", ""),
         }
     for name in ("AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig", "CrossRegionTrafficConfig"):
-        if found.config.get(name):
-            answer[name] = found.config[name]
+        if endpoint.config.get(name):
+            answer[name] = endpoint.config[name]
     return answer
 
 
@@ -123,8 +125,9 @@ def _describe_variant(variant: VariantState, since: float) -> dict[str, Any]:
         answer["DesiredInstanceCount"] = variant.desired_instances
     if variant.stages:
         answer["VariantStatus"] = [
-            {"Status": each.status, "StartTime": each.since} | ({"StatusMessage": each.message} if each.message else {})
-            for each in variant.stages
+            {"Status": stage.status, "StartTime": stage.since}
+            | ({"StatusMessage": stage.message} if stage.message else {})
+            for stage in variant.stages
         ]
     return answer | {name: variant.config[name] for name in _CONFIG_MEMBERS if variant.config.get(name)}
 
@@ -132,12 +135,12 @@ def _describe_variant(variant: VariantState, since: float) -> dict[str, Any]:
 def _describe_pending(pending: PendingDeployment) -> Mapping[str, Any]:
     answer: dict[str, Any] = {
         "EndpointConfigName": pending.config_name,
-        "ProductionVariants": [_describe_pending_variant(each, pending.started) for each in pending.variants],
+        "ProductionVariants": [_describe_pending_variant(variant, pending.started) for variant in pending.variants],
         "StartTime": pending.started,
     }
     if pending.shadows:
         answer["ShadowProductionVariants"] = [
-            _describe_pending_variant(each, pending.started) for each in pending.shadows
+            _describe_pending_variant(variant, pending.started) for variant in pending.shadows
         ]
     return answer
 

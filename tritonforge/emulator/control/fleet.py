@@ -122,7 +122,7 @@ class InferencePipeline:
         accept = {name: given.pop(name) for name in list(given) if name.lower() == _ACCEPT}
         answer = ContainerResponse(_OK, {}, body)
         for name, container in self._containers.items():
-            # Only the last container is told what the client accepts: the others have their own default, such as
+            # Only the last container gets what the client accepts: the others have their own default, such as
             # SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT (amazon-sagemaker-examples issue 729).
             sent = {**given, **accept} if name == last else given
             left = max(deadline - time.monotonic(), 0.0)

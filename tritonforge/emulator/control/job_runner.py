@@ -2,7 +2,7 @@
 
 Waits are divided by ``speed``: on AWS a creation takes some minutes and a deletion one. At speed 1 a creation takes
 three seconds here, or as long as its containers need if that is longer; the waits of a DeploymentConfig take as long as
-they say. What a container needs to start, and its timeouts, are never scaled.
+they state. What a container needs to start, and its timeouts, are never scaled.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from tritonforge.emulator.control import resource_store
 from tritonforge.emulator.control.api_errors import (
-    denied_data,
+    inaccessible_data,
     invalid,
     limit_exceeded,
     missing_data,
@@ -46,10 +46,10 @@ class Preconditions:
             # The sentence is as remembered from AWS; no public source of it was at hand.
             raise invalid("RoleArn: Cross-account pass role is not allowed.")
         try:
-            found = self._moto.client("iam", region).get_role(RoleName=arn.rpartition("/")[2])["Role"]
+            role = self._moto.client("iam", region).get_role(RoleName=arn.rpartition("/")[2])["Role"]
         except ClientError:
             raise unassumable(arn) from None
-        if found["Arn"] != arn or not _is_trusted(found.get("AssumeRolePolicyDocument")):
+        if role["Arn"] != arn or not _is_trusted(role.get("AssumeRolePolicyDocument")):
             raise unassumable(arn)
 
     def check_model_data(self, region: str, container: Mapping[str, Any], role: str) -> None:
@@ -62,8 +62,8 @@ class Preconditions:
             bucket, _ = split_uri(uri)
         except RequestError:
             raise missing_data(uri) from None
-        if not self._objects.has_bucket(uri) or self._home(bucket) != region:
-            raise denied_data(uri, role, region)
+        if not self._objects.has_bucket(uri) or self._find_region(bucket) != region:
+            raise inaccessible_data(uri, role, region)
         if container.get("Mode") == "MultiModel":
             return  # archives may come later
         try:
@@ -80,7 +80,7 @@ class Preconditions:
         uri = source["S3Uri"]
         try:
             bucket, _ = split_uri(uri)
-            if self._objects.has_bucket(uri) and self._home(bucket) == region:
+            if self._objects.has_bucket(uri) and self._find_region(bucket) == region:
                 if source["S3DataType"] == "S3Prefix":
                     if next(iter(self._objects.list(uri)), None) is not None:
                         return
@@ -91,25 +91,27 @@ class Preconditions:
             pass
         raise missing_input(uri, role, region)
 
-    def _home(self, bucket: str) -> str:
-        found = self._moto.client("s3", "us-east-1").get_bucket_location(Bucket=bucket)
-        return found.get("LocationConstraint") or "us-east-1"
+    def _find_region(self, bucket: str) -> str:
+        location = self._moto.client("s3", "us-east-1").get_bucket_location(Bucket=bucket)
+        return location.get("LocationConstraint") or "us-east-1"
 
     def check_alarms(self, region: str, names: Sequence[str]) -> None:
         """The rollback alarms exist. The sentence is ours."""
-        absent = sorted(set(names) - {each["AlarmName"] for each in self._alarms(region, names)})
+        absent = sorted(set(names) - {alarm["AlarmName"] for alarm in self._list_alarms(region, names)})
         if absent:
             raise invalid(f"CloudWatch has no alarm {', '.join(absent)} in {region}; create it first.")
 
     def list_tripped_alarms(self, region: str, names: Sequence[str]) -> list[str]:
         """Those of the alarms that are in state ALARM."""
-        return sorted(each["AlarmName"] for each in self._alarms(region, names) if each.get("StateValue") == "ALARM")
+        return sorted(
+            alarm["AlarmName"] for alarm in self._list_alarms(region, names) if alarm.get("StateValue") == "ALARM"
+        )
 
-    def _alarms(self, region: str, names: Sequence[str]) -> Iterable[Mapping[str, Any]]:
+    def _list_alarms(self, region: str, names: Sequence[str]) -> Iterable[Mapping[str, Any]]:
         if not names:
             return ()
-        found = self._moto.client("cloudwatch", region).describe_alarms(AlarmNames=list(names))
-        return [*found.get("MetricAlarms", ()), *found.get("CompositeAlarms", ())]
+        alarms = self._moto.client("cloudwatch", region).describe_alarms(AlarmNames=list(names))
+        return [*alarms.get("MetricAlarms", ()), *alarms.get("CompositeAlarms", ())]
 
     def deregister_scaling(self, region: str, endpoint: str) -> None:
         """Deregister an endpoint's scalable targets, as DeleteEndpoint does.
@@ -117,13 +119,13 @@ class Preconditions:
         Source: stable-diffusion-aws-extension issue 161, where AWS says that it does so in the caller's name.
         """
         client = self._moto.client(_SCALING, region)
-        found = client.describe_scalable_targets(ServiceNamespace="sagemaker").get("ScalableTargets", ())
-        for each in found:
-            if each["ResourceId"].lower().startswith(f"endpoint/{endpoint.lower()}/"):
+        targets = client.describe_scalable_targets(ServiceNamespace="sagemaker").get("ScalableTargets", ())
+        for target in targets:
+            if target["ResourceId"].lower().startswith(f"endpoint/{endpoint.lower()}/"):
                 client.deregister_scalable_target(
                     ServiceNamespace="sagemaker",
-                    ResourceId=each["ResourceId"],
-                    ScalableDimension=each["ScalableDimension"],
+                    ResourceId=target["ResourceId"],
+                    ScalableDimension=target["ScalableDimension"],
                 )
 
 
@@ -137,11 +139,11 @@ def _is_trusted(policy: object) -> bool:
     statements = policy.get("Statement", ()) if isinstance(policy, Mapping) else ()
     if isinstance(statements, Mapping):
         statements = [statements]
-    for each in statements:
-        principal = each.get("Principal", {})
+    for statement in statements:
+        principal = statement.get("Principal", {})
         services = ["*"] if principal == "*" else _to_list(principal.get("Service", ()))
-        actions = {str(action).lower() for action in _to_list(each.get("Action", ()))}
-        if each.get("Effect") == "Allow" and actions & _ACTIONS and {_PRINCIPAL, "*"} & set(services):
+        actions = {str(action).lower() for action in _to_list(statement.get("Action", ()))}
+        if statement.get("Effect") == "Allow" and actions & _ACTIONS and {_PRINCIPAL, "*"} & set(services):
             return True
     return False
 

@@ -63,8 +63,8 @@ class Property:
             metrics = document.get("FinalMetricDataList") or ()
             return [metric["Value"] for metric in metrics if metric["MetricName"] == name]
         if self.kind == "hyperparameter":
-            found = (document.get("HyperParameters") or {}).get(self.path[len(_HYPERPARAMETERS) :])
-            return [] if found is None else [found]
+            value = (document.get("HyperParameters") or {}).get(self.path[len(_HYPERPARAMETERS) :])
+            return [] if value is None else [value]
         return list(_walk(document, self.path.split(".")))
 
 
@@ -100,15 +100,15 @@ def check_expression(shape: Any, expression: Mapping[str, Any]) -> None:
     """
     contained = []
     for count, condition in enumerate(_list_conditions(expression), start=1):
-        if count > SEARCH_FILTERS.value:  # the deepest nesting is no deeper than that
+        if count > SEARCH_FILTERS.value:  # which bounds the nesting as well
             raise invalid(f"The search expression has more than {SEARCH_FILTERS.value} conditions.")
         if "Name" not in condition:
             continue
-        found = find_property(shape, condition["Name"])
+        searched = find_property(shape, condition["Name"])
         operator = condition.get("Operator") or "Equals"
         if operator == "Contains":
-            contained.append(found.path)
-        _check_filter(found, operator, condition.get("Value"))
+            contained.append(searched.path)
+        _check_filter(searched, operator, condition.get("Value"))
     if len(contained) != len(set(contained)):
         raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")  # the words are AWS's: API Filter
 
@@ -123,13 +123,13 @@ def _list_conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any
         raise invalid("A search expression needs at least one filter, nested filter or subexpression.")
     filters, nested, subexpressions = parts
     yield from filters
-    for each in nested:
-        yield {"NestedPropertyName": each["NestedPropertyName"]}
-        for condition in each["Filters"]:
-            yield {**condition, "Name": _join_path(each["NestedPropertyName"], condition["Name"])}
-    for each in subexpressions:
+    for group in nested:
+        yield {"NestedPropertyName": group["NestedPropertyName"]}
+        for condition in group["Filters"]:
+            yield {**condition, "Name": _join_path(group["NestedPropertyName"], condition["Name"])}
+    for subexpression in subexpressions:
         yield {}
-        yield from _list_conditions(each)
+        yield from _list_conditions(subexpression)
 
 
 def _join_path(prefix: str, name: str) -> str:
@@ -137,36 +137,38 @@ def _join_path(prefix: str, name: str) -> str:
     return name if name.startswith(f"{prefix}.") else f"{prefix}.{name}"
 
 
-def _check_filter(found: Property, operator: str, value: str | None) -> None:
+def _check_filter(searched: Property, operator: str, value: str | None) -> None:
     if operator in _EXISTENCE:
         return
     if value is None:
-        raise invalid(f"Filter {found.path}: operator {operator} needs a Value.")
-    if found.kind == "structure":
-        raise invalid(f"Filter {found.path}: the property is a structure; use Exists or NotExists, or name a member.")
-    if operator in _ORDERED and found.kind in ("text", "boolean"):
-        raise invalid(f"Filter {found.path}: operator {operator} is not supported for text properties.")
-    if operator in _TEXT_ONLY and found.kind not in ("text", "hyperparameter"):
-        raise invalid(f"Filter {found.path}: operator {operator} is supported for text properties only.")
-    if found.kind == "number" and _parse_number(value) is None:
-        raise invalid(f"Filter {found.path}: {value!r} is not a number.")
-    if found.kind == "timestamp" and _parse_time(value) is None:
-        raise invalid(f"Filter {found.path}: {value!r} is not a date and time of the form YYYY-mm-dd'T'HH:MM:SS.")
+        raise invalid(f"Filter {searched.path}: operator {operator} needs a Value.")
+    if searched.kind == "structure":
+        raise invalid(
+            f"Filter {searched.path}: the property is a structure; use Exists or NotExists, or name a member."
+        )
+    if operator in _ORDERED and searched.kind in ("text", "boolean"):
+        raise invalid(f"Filter {searched.path}: operator {operator} is not supported for text properties.")
+    if operator in _TEXT_ONLY and searched.kind not in ("text", "hyperparameter"):
+        raise invalid(f"Filter {searched.path}: operator {operator} is supported for text properties only.")
+    if searched.kind == "number" and _parse_number(value) is None:
+        raise invalid(f"Filter {searched.path}: {value!r} is not a number.")
+    if searched.kind == "timestamp" and _parse_time(value) is None:
+        raise invalid(f"Filter {searched.path}: {value!r} is not a date and time of the form YYYY-mm-dd'T'HH:MM:SS.")
 
 
 def is_match(shape: Any, expression: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
     """Whether a resource satisfies an expression that `check_expression` let through."""
     results = [_is_satisfied(shape, condition, document) for condition in expression.get("Filters") or ()]
-    for each in expression.get("NestedFilters") or ():
-        prefix = each["NestedPropertyName"]
-        conditions = [{**one, "Name": _join_path(prefix, one["Name"])} for one in each["Filters"]]
+    for group in expression.get("NestedFilters") or ():
+        prefix = group["NestedPropertyName"]
+        conditions = [{**one, "Name": _join_path(prefix, one["Name"])} for one in group["Filters"]]
         results.append(
             any(
                 all(_is_satisfied(shape, one, _place_element(prefix, element)) for one in conditions)
                 for element in _walk(document, prefix.split("."))
             )
         )
-    results += [is_match(shape, each, document) for each in expression.get("SubExpressions") or ()]
+    results += [is_match(shape, subexpression, document) for subexpression in expression.get("SubExpressions") or ()]
     return any(results) if expression.get("Operator") == "Or" else all(results)
 
 
@@ -175,20 +177,20 @@ def _place_element(prefix: str, element: Any) -> Mapping[str, Any]:
     document = element
     for part in reversed(prefix.split(".")):
         document = {part: document}
-    found: Mapping[str, Any] = document
-    return found
+    placed: Mapping[str, Any] = document
+    return placed
 
 
 def _is_satisfied(shape: Any, condition: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
-    found = find_property(shape, condition["Name"])
-    values = found.values(document)
+    searched = find_property(shape, condition["Name"])
+    values = searched.values(document)
     operator = condition.get("Operator") or "Equals"
     if operator in _EXISTENCE:
         return bool(values) is (operator == "Exists")
     wanted = str(condition["Value"])
     if operator == "NotEquals":
-        return not any(_compare(found.kind, "Equals", value, wanted) for value in values)
-    return any(_compare(found.kind, operator, value, wanted) for value in values)
+        return not any(_compare(searched.kind, "Equals", value, wanted) for value in values)
+    return any(_compare(searched.kind, operator, value, wanted) for value in values)
 
 
 def _compare(kind: str, operator: str, value: Any, wanted: str) -> bool:
@@ -202,7 +204,7 @@ def _compare(kind: str, operator: str, value: Any, wanted: str) -> bool:
         left, right = _parse_number(value), _parse_number(wanted)
         if left is None or right is None:
             if operator in _ORDERED:
-                return False  # a hyperparameter that is no number
+                return False  # a hyperparameter that is not a number
             left, right = str(value), wanted
         elif kind == "hyperparameter" and right == int(right) and "." not in wanted:
             left = int(left)  # API Filter: compared with an integer, a decimal hyperparameter is taken as one
@@ -224,7 +226,7 @@ def _compare(kind: str, operator: str, value: Any, wanted: str) -> bool:
 
 
 def _walk(value: Any, path: Sequence[str]) -> Iterator[Any]:
-    """The values at the end of a path; a list on it, or at its end, stands for its elements."""
+    """The values at the end of a path; a list on it, or at its end, yields its elements."""
     if isinstance(value, (list, tuple)):
         for element in value:
             yield from _walk(element, path)
@@ -237,19 +239,19 @@ def _walk(value: Any, path: Sequence[str]) -> Iterator[Any]:
 
 def _parse_number(value: Any) -> float | None:
     try:
-        found = float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return None
-    return found if found == found and abs(found) != float("inf") else None  # not NaN, not infinite
+    return number if number == number and abs(number) != float("inf") else None  # not NaN, not infinite
 
 
 def _parse_time(text: str) -> float | None:
     """Seconds since 1970 of an ISO 8601 date and time, UTC where it names no zone."""
     try:
-        found = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        time = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=dt.timezone.utc)).timestamp()
+    return (time if time.tzinfo else time.replace(tzinfo=dt.timezone.utc)).timestamp()
 
 
 #: How a resource is sorted where the request does not say it. Source: API Search.
@@ -307,16 +309,18 @@ def _search(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     expression = request.get("SearchExpression")
     if expression is not None:
         check_expression(shape, expression)
-    found = [] if request.get("CrossAccountFilterOption") == "CrossAccount" else _find_documents(context, kind, shape)
+    documents = (
+        [] if request.get("CrossAccountFilterOption") == "CrossAccount" else _find_documents(context, kind, shape)
+    )
     if expression is not None:
-        found = [document for document in found if is_match(shape, expression, document)]
+        documents = [document for document in documents if is_match(shape, expression, document)]
     for condition in request.get("VisibilityConditions") or ():
-        found = [document for document in found if _is_visible(document, condition)]
-    found = _sort_documents(request, shape, found)
-    shown, token = paging.take_page(request, found, name=_find_arn)
+        documents = [document for document in documents if _is_visible(document, condition)]
+    documents = _sort_documents(request, shape, documents)
+    shown, token = paging.take_page(request, documents, name=_find_arn)
     answer: dict[str, Any] = {
         "Results": [{member: document} for document in shown],
-        "TotalHits": {"Value": len(found), "Relation": "EqualTo"},
+        "TotalHits": {"Value": len(documents), "Relation": "EqualTo"},
     }
     return answer | ({"NextToken": token} if token else {})
 
@@ -336,26 +340,28 @@ def _is_visible(document: Mapping[str, Any], condition: Mapping[str, Any]) -> bo
     return not values or condition.get("Value") in values
 
 
-def _sort_documents(request: Mapping[str, Any], shape: Any, found: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _sort_documents(
+    request: Mapping[str, Any], shape: Any, documents: list[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
     """In the order that a request asks for; those that do not have the property come last."""
     by = request.get("SortBy") or (_SORT_BY if _SORT_BY in shape.members else _CREATED)
     if "SortBy" not in request and by not in shape.members:  # the records of models
         by = f"Model.{_CREATED}"
     key = find_property(shape, by)
     backwards = (request.get("SortOrder") or "Descending") == "Descending"
-    having = [document for document in found if key.values(document)]
-    lacking = [document for document in found if not key.values(document)]
+    having = [document for document in documents if key.values(document)]
+    lacking = [document for document in documents if not key.values(document)]
     numeric = key.kind in ("number", "timestamp")
 
-    def order(document: Mapping[str, Any]) -> tuple[Any, str]:
+    def sort_key(document: Mapping[str, Any]) -> tuple[Any, str]:
         value = key.values(document)[0]
         return (float(value) if numeric else str(value), _find_arn(document))
 
-    return sorted(having, key=order, reverse=backwards) + sorted(lacking, key=_find_arn)
+    return sorted(having, key=sort_key, reverse=backwards) + sorted(lacking, key=_find_arn)
 
 
 def _find_arn(document: Mapping[str, Any]) -> str:
-    """What tells a record from all others: its ARN."""
+    """Return the ARN of a record, which is unique."""
     inner = document.get("Model", document)
     return next(str(inner[name]) for name in inner if name.endswith("Arn") and "Role" not in name)
 

@@ -343,6 +343,6 @@ def _find_reason(outcome: Outcome) -> str:
 
 
 def _record_metrics(job: TrainingRecord, latest: Mapping[str, MetricValue]) -> TrainingRecord:
-    for each in latest.values():
-        job = training_states.record_metric(job, each.name, each.value, round(each.seconds, 3))
+    for value in latest.values():
+        job = training_states.record_metric(job, value.name, value.value, round(value.seconds, 3))
     return job

@@ -68,7 +68,7 @@ def create(
     algorithm: Mapping[str, Any],
     tags: tuple[tuple[str, str], ...],
 ) -> TrainingRecord:
-    """A job as CreateTrainingJob leaves it."""
+    """Return a job as CreateTrainingJob creates it."""
     return TrainingRecord(
         name=name,
         arn=arn,
@@ -98,8 +98,8 @@ def mark_restarted(job: TrainingRecord, now: float) -> TrainingRecord:
 
 
 def record_metric(job: TrainingRecord, metric: str, value: float, now: float) -> TrainingRecord:
-    """A metric has a new value, the one that FinalMetricDataList tells."""
-    kept = tuple(each for each in job.metrics if each["MetricName"] != metric)
+    """Return the job with a new value of a metric, which FinalMetricDataList shows."""
+    kept = tuple(entry for entry in job.metrics if entry["MetricName"] != metric)
     return replace(job, metrics=(*kept, {"MetricName": metric, "Value": value, "Timestamp": now}))
 
 
@@ -130,7 +130,7 @@ def count_seconds(job: TrainingRecord) -> tuple[int, int] | None:
     """
     if job.began is None or job.ended is None:
         return None
-    billed = sum((each.until or job.ended) - each.since for each in job.phases if each.status in _AT_WORK)
+    billed = sum((phase.until or job.ended) - phase.since for phase in job.phases if phase.status in _AT_WORK)
     return max(1, round(job.ended - job.began)), max(1, round(billed))
 
 
@@ -149,10 +149,10 @@ def list_transitions(phases: Sequence[Phase]) -> list[dict[str, Any]]:
     """SecondaryStatusTransitions."""
     return [
         {
-            "Status": each.status,
-            "StartTime": each.since,
-            **({} if each.until is None else {"EndTime": each.until}),
-            "StatusMessage": each.message,
+            "Status": phase.status,
+            "StartTime": phase.since,
+            **({} if phase.until is None else {"EndTime": phase.until}),
+            "StatusMessage": phase.message,
         }
-        for each in phases
+        for phase in phases
     ]

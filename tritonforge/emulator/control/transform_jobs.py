@@ -171,13 +171,13 @@ def _write_settings(effective: EffectiveSettings, now: dt.datetime) -> str:
 
 
 def _write_failure(failure: Failure, now: dt.datetime) -> Iterator[str]:
-    """The lines of an object that has no output; the record is told besides what AWS tells."""
+    """Yield the lines of an object that has no output, with the record, which AWS does not name."""
     name = failure.uri.removeprefix("s3://")
     where = "" if failure.record is None else f"record {failure.record}: "
     first, *rest = failure.reason.splitlines() or [""]
     yield _format_line(f"{name}: {where}{first}", now)
-    for each in rest:
-        yield _format_line(f"{name}: {each}", now)
+    for line in rest:
+        yield _format_line(f"{name}: {line}", now)
 
 
 def _format_line(text: str, now: dt.datetime) -> str:
@@ -231,7 +231,9 @@ class TransformRunner(JobRunner[TransformRecord]):
     def restore(self) -> None:
         """Resume every unfinished job with the folder that it left, after a restart; remove all other folders."""
         needed = {
-            self._folder(region, job.name) for region, job in self.store.list_all(self.kind) if self.is_unfinished(job)
+            self._find_folder(region, job.name)
+            for region, job in self.store.list_all(self.kind)
+            if self.is_unfinished(job)
         }
         for folder in set((self.services.work / "transforms").glob("*/*")) - needed:
             shutil.rmtree(folder, ignore_errors=True)
@@ -240,7 +242,7 @@ class TransformRunner(JobRunner[TransformRecord]):
     def run(self, task: Task) -> None:
         """Run a job to its end, and remove its folder."""
         job = self.find(task)
-        folder = self._folder(task.region, job.name)
+        folder = self._find_folder(task.region, job.name)
         make_private_folder(folder)
         store = JobStore(self.services.s3, folder)
         reason = "" if job.status == "Stopping" else self._run_job(task, job, folder, store)
@@ -252,7 +254,7 @@ class TransformRunner(JobRunner[TransformRecord]):
         """End a job with AWS's sentence for an error of its own."""
         self._end(task, None, f"{INTERNAL_ERROR} ({reason})")
 
-    def _folder(self, region: str, name: str) -> Path:
+    def _find_folder(self, region: str, name: str) -> Path:
         return self.services.work / "transforms" / region / name.lower()
 
     def _write(self, task: Task, stream: str, line: str) -> None:
@@ -377,18 +379,21 @@ class TransformRunner(JobRunner[TransformRecord]):
 
 def _find_reason(outcomes: Sequence[Outcome], client: BatchModelClient) -> str:
     """AWS's FailureReason, which leaves all else to the log, and in brackets what went wrong first."""
-    failed = [each for each in outcomes if each.state == "Failed"]
+    failed = [outcome for outcome in outcomes if outcome.state == "Failed"]
     if not failed:
         return ""
     kind = "AlgorithmError" if client.broke and not client.refused else "ClientError"
-    lost, all_ = sum(each.failed for each in outcomes), sum(each.failed + each.objects for each in outcomes)
-    first = next((each.failures[0] for each in failed if each.failures), None)
+    lost, all_ = (
+        sum(outcome.failed for outcome in outcomes),
+        sum(outcome.failed + outcome.objects for outcome in outcomes),
+    )
+    first = next((outcome.failures[0] for outcome in failed if outcome.failures), None)
     if first is None:
-        said = failed[0].reason
+        detail = failed[0].reason
     else:
         where = "" if first.record is None else f", record {first.record}"
-        said = f"{lost} of {all_} objects have no output; {first.uri}{where}: {first.reason}"
-    return f"{kind}: See job logs for more information ({said})"
+        detail = f"{lost} of {all_} objects have no output; {first.uri}{where}: {first.reason}"
+    return f"{kind}: See job logs for more information ({detail})"
 
 
 def _now() -> dt.datetime:

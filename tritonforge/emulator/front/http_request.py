@@ -85,7 +85,7 @@ class HttpRequest:
         return self._body
 
     def discard(self) -> None:
-        """Read what nobody asked for, so that the client hears the answer and the connection can be kept."""
+        """Read the rest of the body, so that the client receives the answer and the connection can be kept."""
         if self._body is not None:
             return
         if self.chunked:
@@ -102,7 +102,7 @@ class HttpRequest:
         """The WSGI environment, as PEP 3333 and moto's own request handler have it."""
         path = unquote_to_bytes(self.path).decode("latin-1")
         body = self.body()
-        found: dict[str, object] = {
+        environ: dict[str, object] = {
             "REQUEST_METHOD": self.method,
             "SCRIPT_NAME": "",
             "PATH_INFO": path,
@@ -128,12 +128,12 @@ class HttpRequest:
             if "_" in name:
                 preserved[f"HTTP_{key}"] = name
             if key == "CONTENT_TYPE":
-                found[key] = value
+                environ[key] = value
             elif key not in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):
                 key = f"HTTP_{key}"
-                found[key] = f"{found[key]},{value}" if key in found else value
-        found["moto.preserved_header_names"] = preserved  # moto.core.request: the spelling of S3's metadata
-        return found
+                environ[key] = f"{environ[key]},{value}" if key in environ else value
+        environ["moto.preserved_header_names"] = preserved  # moto.core.request: the spelling of S3's metadata
+        return environ
 
 
 def _select_headers(items: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
@@ -199,7 +199,7 @@ class Route:
 def parse_route(method: str, path: str, query: str, headers: Mapping[str, str]) -> Route:
     """The route of a request; ``headers`` have lower-case names, ``path`` is as sent.
 
-    >>> route("POST", "/", "", {"x-amz-target": "SageMaker.ListModels"})
+    >>> parse_route("POST", "/", "", {"x-amz-target": "SageMaker.ListModels"})
     Route(kind='control', region='us-east-1', service='sagemaker', operation='ListModels')
     """
     region, service = _parse_scope(query, headers)
@@ -220,8 +220,8 @@ def _parse_scope(query: str, headers: Mapping[str, str]) -> tuple[str, str]:
     text = headers.get("authorization", "")
     if not text and "X-Amz-Credential=" in query:
         text = unquote(query).replace("X-Amz-Credential=", "Credential=")
-    found = _SCOPE.search(text)
-    return (found["region"], found["service"].lower()) if found else (DEFAULT_REGION, "")
+    match = _SCOPE.search(text)
+    return (match["region"], match["service"].lower()) if match else (DEFAULT_REGION, "")
 
 
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -249,8 +249,8 @@ def list_suffixes() -> tuple[str, ...]:
 
     partitions = create_loader().load_data("partitions")["partitions"]
     outputs = [partition["outputs"] for partition in partitions]
-    found = {output[name] for output in outputs for name in ("dnsSuffix", "dualStackDnsSuffix") if output.get(name)}
-    return tuple(sorted(found, key=lambda suffix: (-len(suffix), suffix)))
+    names = {output[name] for output in outputs for name in ("dnsSuffix", "dualStackDnsSuffix") if output.get(name)}
+    return tuple(sorted(names, key=lambda suffix: (-len(suffix), suffix)))
 
 
 def is_aws_host(name: str) -> bool:
@@ -259,7 +259,7 @@ def is_aws_host(name: str) -> bool:
 
 
 def parse_host(name: str) -> AwsHost | None:
-    """What a host name of AWS stands for; None for other names.
+    """Return the service, region and bucket of a host name of AWS, None for other names.
 
     >>> parse_host("models.s3.eu-west-1.amazonaws.com")
     AwsHost(service='s3', region='eu-west-1', bucket='models')
@@ -272,9 +272,9 @@ def parse_host(name: str) -> AwsHost | None:
     regions = [label for label in labels if _REGION_LABEL.fullmatch(label)]
     region = regions[-1] if regions else DEFAULT_REGION
     for index in range(len(labels) - 1, -1, -1):
-        found = _S3.fullmatch(labels[index])
-        if found is not None and _is_s3_suffix(labels[index + 1 :]):
-            return AwsHost("s3", found["region"] or region, ".".join(labels[:index]))
+        match = _S3.fullmatch(labels[index])
+        if match is not None and _is_s3_suffix(labels[index + 1 :]):
+            return AwsHost("s3", match["region"] or region, ".".join(labels[:index]))
     others = [label for label in labels if not _REGION_LABEL.fullmatch(label) and label != "dualstack"]
     service = others[-1].removesuffix("-fips") if others else ""
     return AwsHost(service, region)

@@ -29,9 +29,7 @@ HOST: Final = "127.0.0.1"
 _IDLE: Final = 120.0
 
 #: What a refusal of a host adds.
-_ADVICE: Final = (
-    "use one of these, or start the emulator with --allow-host NAME where a container knows it by that name"
-)
+_ADVICE: Final = "use one of these, or start the emulator with --allow-host NAME where a container uses that name"
 
 #: Headers of answers that are not sent on: the connection's own, and those of CORS.
 _NOT_SENT: Final = ("connection", "transfer-encoding")
@@ -53,7 +51,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.server.connections.add(self.connection)
 
     def finish(self) -> None:
-        """Forget the connection."""
+        """Unregister the connection."""
         try:
             super().finish()
         finally:
@@ -61,9 +59,9 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def handle_expect_100(self) -> bool:
         """Let the client send its body at once: botocore waits a second for this before each object."""
-        found = super().handle_expect_100()
+        is_expected = super().handle_expect_100()
         self.wfile.flush()
-        return found
+        return is_expected
 
     def answer(self) -> None:
         """Answer the request whose head was read, or refuse it."""
@@ -168,11 +166,11 @@ class HttpServer(ThreadingHTTPServer):
             name="emulator-connection",
             daemon=True,
         )
-        self._answering = {each for each in self._answering if each.is_alive()} | {thread}
+        self._answering = {thread for thread in self._answering if thread.is_alive()} | {thread}
         thread.start()
 
     def stop(self) -> None:
-        """Free the port and close every connection; what is being answered goes on until it has its answer."""
+        """Free the port and close every connection; requests in progress are still answered."""
         begun = self._thread.ident is not None
         if begun:
             self.shutdown()

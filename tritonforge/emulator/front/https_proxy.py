@@ -1,4 +1,4 @@
-"""A certificate authority for AWS host names on this machine, made anew for each emulator or kept in its state folder.
+"""An HTTPS proxy that answers every AWS host name, with a certificate authority of its own for them.
 
 The root certificate carries X.509 name constraints: clients accept nothing from it but names below AWS's own DNS
 suffixes. Private keys are readable by their owner only. One key serves all host names; a certificate is made when a
@@ -223,7 +223,7 @@ _REFUSED: Final = "tritonforge's proxy accepts AWS host names only"
 _HTTPS: Final = 443
 _HTTP: Final = 80
 
-#: What stands in the scope of requests that are not signed, so that they find their service and region.
+#: The credential scope of requests that are not signed, from which service and region are read.
 _UNSIGNED: Final = "AWS4-HMAC-SHA256 Credential=unsigned/20260101/{region}/{service}/aws4_request"
 
 
@@ -275,7 +275,7 @@ class _ProxyHandler(RequestHandler):
         self.close_connection = False
 
     def finish(self) -> None:
-        """Close what the tunnel opened: the server itself knows the plain connection only."""
+        """Close what the tunnel opened: the server itself closes the plain connection only."""
         try:
             super().finish()
         finally:
@@ -330,7 +330,7 @@ def translate_request(
 
 
 def _parse_host_name(address: str) -> str:
-    """The host name of an absolute address; empty where there is none, or its port is not that of its scheme."""
+    """The host name of an absolute address; empty if it is missing, or the port is not that of the scheme."""
     try:
         parts = urlsplit(address)
         port = parts.port

@@ -23,7 +23,7 @@ from tritonforge.errors import LaunchError, MissingExtraError
 
 __all__ = ["IAM", "MotoBackend", "RequestRecorder", "has_unknown_subresource", "is_unrouted", "simulate_policy"]
 
-#: What requests of the emulator's own are signed with; nobody verifies it.
+#: The keys that sign the emulator's own requests; signatures are not verified.
 _KEYS: Final = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 
 #: A message to a topic may be delivered over HTTP to a listener that asks this emulator before it answers.
@@ -39,7 +39,7 @@ _taken = threading.Lock()
 
 
 class RequestRecorder(Protocol):
-    """What is told of every request before it is answered, and may keep it (`journal.Journal`)."""
+    """Records requests before they are answered: `request_journal.Journal`."""
 
     def record(
         self, incoming: HttpRequest, service: str
@@ -69,7 +69,7 @@ class MotoBackend:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything that moto holds."""
+        """Clear the state of moto."""
         from moto.moto_api._internal.models import moto_api_backend
 
         moto_api_backend.reset()
@@ -101,7 +101,7 @@ class MotoBackend:
         if service == "s3" and has_unknown_subresource(incoming):
             raise NotImplementedError(f"moto does not know the subresource of {incoming.query}")
         incoming.body()  # read before anyone is kept waiting for it
-        with self._turn(service):
+        with self._lock(service):
             if self.recorder is None:
                 return self.call(incoming)
             with self.recorder.record(incoming, service) as keep:
@@ -132,10 +132,10 @@ class MotoBackend:
         """A botocore client of a service whose requests stay in this process. Safe for use by many threads."""
         with self._guard:
             if (service, region) not in self._clients:
-                self._clients[service, region] = self._made(service, region)
+                self._clients[service, region] = self._create_client(service, region)
             return self._clients[service, region]
 
-    def _made(self, service: str, region: str) -> Any:
+    def _create_client(self, service: str, region: str) -> Any:
         import botocore.session
         from botocore.config import Config
 
@@ -145,10 +145,10 @@ class MotoBackend:
         made = self._session.create_client(
             service, region_name=region, endpoint_url="http://127.0.0.1", config=once, **_KEYS
         )
-        made.meta.events.register("before-send", self._carried)
+        made.meta.events.register("before-send", self._send)
         return made
 
-    def _carried(self, request: Any, **_: Any) -> Any:
+    def _send(self, request: Any, **_: Any) -> Any:
         """Botocore's own request answered here: a handler of ``before-send`` that returns an answer is the network."""
         from botocore.awsrequest import AWSResponse
 
@@ -169,7 +169,7 @@ class MotoBackend:
         return AWSResponse(request.url, answered.status, _to_botocore_headers(answered), raw)
 
     @contextlib.contextmanager
-    def _turn(self, service: str) -> Iterator[None]:
+    def _lock(self, service: str) -> Iterator[None]:
         if service == _UNLOCKED:
             yield
             return
@@ -289,7 +289,7 @@ def simulate_policy(incoming: HttpRequest, moto: MotoBackend, region: str) -> Re
     found = _PRINCIPAL.fullmatch(arn)
     if found is None:
         return service_errors.write_error(incoming, 400, "InvalidInput", f"Invalid Entity Arn: {arn}")
-    if not _principal_exists(moto, region, found["kind"], found["name"], arn):
+    if not _has_principal(moto, region, found["kind"], found["name"], arn):
         return service_errors.write_error(
             incoming, 404, "NoSuchEntity", f"{found['kind'].title()} {arn} does not exist."
         )
@@ -319,7 +319,7 @@ def _read_members(form: Mapping[str, Sequence[str]], name: str) -> list[str]:
     return [found[index] for index in sorted(found)]
 
 
-def _principal_exists(moto: MotoBackend, region: str, kind: str, name: str, arn: str) -> bool:
+def _has_principal(moto: MotoBackend, region: str, kind: str, name: str, arn: str) -> bool:
     from botocore.exceptions import ClientError
 
     client = moto.client(IAM, region)

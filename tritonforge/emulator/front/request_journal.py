@@ -1,4 +1,4 @@
-"""What the moto were told, so that they know it again after a restart: the requests themselves, in order.
+"""The requests to moto, in order, so that its state can be restored after a restart.
 
 moto keeps its state in memory only. Every request that changed something is appended here, body and all, before its
 answer leaves, and is made again at the next start: with the same random numbers (moto's own seed), so that identifiers
@@ -75,8 +75,8 @@ def is_change(method: str, path: str, query: str, headers: Mapping[str, str], bo
     if service == "s3":
         return method in ("PUT", "POST", "DELETE") and "select" not in parse_qs(query, keep_blank_values=True)
     operation = headers.get("x-amz-target", "").rpartition(".")[2]
-    if found := _CBOR.fullmatch(path):
-        operation = found["operation"]
+    if match := _CBOR.fullmatch(path):
+        operation = match["operation"]
     if not operation and headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         operation = parse_qs(body.decode("utf-8", "replace")).get("Action", [""])[0]
     if not operation:
@@ -93,19 +93,21 @@ def compact(entries: Sequence[Entry]) -> list[Entry]:
     Objects are left alone as soon as one was copied or a bucket keeps versions: an old one may matter then.
     """
     finished = {
-        each["upload"]
-        for each in entries
-        if each.get("upload") and each["method"] == "POST" and "uploads" not in _parse_query(each)
+        entry["upload"]
+        for entry in entries
+        if entry.get("upload") and entry["method"] == "POST" and "uploads" not in _parse_query(entry)
     }
-    kept = [each for each in entries if not each.get("upload") or each["upload"] in finished]
-    if any("x-amz-copy-source" in each["headers"] or "versioning" in _parse_query(each) for each in kept):
+    kept = [entry for entry in entries if not entry.get("upload") or entry["upload"] in finished]
+    if any("x-amz-copy-source" in entry["headers"] or "versioning" in _parse_query(entry) for entry in kept):
         return kept
     last: dict[str, int] = {}
-    for index, each in enumerate(kept):
-        if _is_whole_object(each):
-            last[each["path"]] = index
+    for index, entry in enumerate(kept):
+        if _is_whole_object(entry):
+            last[entry["path"]] = index
     return [
-        each for index, each in enumerate(kept) if not (_is_object_request(each) and index < last.get(each["path"], -1))
+        entry
+        for index, entry in enumerate(kept)
+        if not (_is_object_request(entry) and index < last.get(entry["path"], -1))
     ]
 
 
@@ -153,15 +155,15 @@ class Journal:
         """
         entries = compact(self._read())
         uploads: dict[str, str] = {}
-        for each in entries:
-            old, query = each.get("upload", ""), each["query"]
+        for entry in entries:
+            old, query = entry.get("upload", ""), entry["query"]
             if old in uploads:
                 query = query.replace(old, uploads[old])
-            _seed_random(each["seed"])
-            with _CLOCK.at(each["time"]):
-                response = moto.call(self._incoming(each, query))
-            if old and old not in uploads and (found := _UPLOAD_ID.search(response.body)):
-                uploads[old] = found["id"].decode()
+            _seed_random(entry["seed"])
+            with _CLOCK.at(entry["time"]):
+                response = moto.call(self._build_request(entry, query))
+            if old and old not in uploads and (match := _UPLOAD_ID.search(response.body)):
+                uploads[old] = match["id"].decode()
         _seed_random(int.from_bytes(os.urandom(8), "big"))
         self._rewrite(entries)
 
@@ -229,7 +231,7 @@ class Journal:
                 raise LaunchError(f"{self._file}, line {index + 1}: not a request that was kept: {error}") from error
         return entries
 
-    def _incoming(self, entry: Entry, query: str) -> HttpRequest:
+    def _build_request(self, entry: Entry, query: str) -> HttpRequest:
         body = (self._bodies / entry["file"]).read_bytes() if "file" in entry else base64.b64decode(entry["body"])
         headers = {**entry["headers"], "Content-Length": str(len(body))}
         scope = f"kept/20260101/{entry['region']}/{entry['service']}/aws4_request"
@@ -240,10 +242,10 @@ class Journal:
     def _rewrite(self, entries: Sequence[Entry]) -> None:
         unfinished = self._file.with_suffix(".new")
         with open_private(unfinished, "wb") as file:
-            for each in entries:
-                file.write(json.dumps(each).encode() + b"\n")
+            for entry in entries:
+                file.write(json.dumps(entry).encode() + b"\n")
         unfinished.replace(self._file)
-        needed = {each["file"] for each in entries if "file" in each}
+        needed = {entry["file"] for entry in entries if "file" in entry}
         for path in self._bodies.iterdir():
             if path.name not in needed:
                 path.unlink()
@@ -256,8 +258,8 @@ def _find_upload(incoming: HttpRequest, service: str, response: Response) -> str
     asked = parse_qs(incoming.query, keep_blank_values=True)
     if "uploadId" in asked:
         return asked["uploadId"][0]
-    if incoming.method == "POST" and "uploads" in asked and (found := _UPLOAD_ID.search(response.body)):
-        return found["id"].decode()
+    if incoming.method == "POST" and "uploads" in asked and (match := _UPLOAD_ID.search(response.body)):
+        return match["id"].decode()
     return ""
 
 

@@ -38,11 +38,11 @@ class NameProblem(NamedTuple):
 def parse_bucket_host(host: str, allowed_hosts: Collection[str]) -> str:
     """The bucket that a header Host has in front of a name of this machine; "" where it has none.
 
-    >>> bucket_of_host("models.localhost:4566", ())
+    >>> parse_bucket_host("models.localhost:4566", ())
     'models'
     """
     name = re.sub(r":\d+$", "", host).lower().rstrip(".")
-    for known in ("localhost", *(re.sub(r":\d+$", "", each).lower() for each in allowed_hosts)):
+    for known in ("localhost", *(re.sub(r":\d+$", "", host).lower() for host in allowed_hosts)):
         if name.endswith(f".{known}"):
             return name.removesuffix(f".{known}")
     return ""
@@ -51,8 +51,8 @@ def parse_bucket_host(host: str, allowed_hosts: Collection[str]) -> str:
 def check_path(path: str) -> NameProblem | None:
     """What is wrong with the bucket or the key of a request in path style; ``path`` is as sent.
 
-    >>> problem("/../x")
-    Problem(code='InvalidBucketName', message='The specified bucket is not valid.')
+    >>> check_path("/../x")
+    NameProblem(code='InvalidBucketName', message='The specified bucket is not valid.')
     """
     try:
         bucket, _, key = unquote_to_bytes(path).decode("utf-8").removeprefix("/").partition("/")
@@ -73,12 +73,12 @@ def check_path(path: str) -> NameProblem | None:
 
 
 def escape_control_characters(document: bytes) -> bytes:
-    r"""An XML document of moto's with character references in place of control characters, but for line feeds.
+    r"""Return an XML document with character references instead of control characters other than line feeds.
 
-    >>> readable(b"<Key>\x01</Key>")
+    >>> escape_control_characters(b"<Key>\x01</Key>")
     b'<Key>&#x1;</Key>'
     """
-    return _UNREADABLE.sub(lambda found: b"&#x%X;" % found[0][0], document)
+    return _UNREADABLE.sub(lambda match: b"&#x%X;" % match[0][0], document)
 
 
 _TOO_LARGE: Final = NameProblem("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
@@ -93,19 +93,19 @@ class S3Front:
         self._moto = moto
         self._allowed_hosts = tuple(allowed_hosts)
 
-    def serves(self, found: Route, incoming: HttpRequest) -> bool:
+    def is_for_s3(self, route: Route, incoming: HttpRequest) -> bool:
         """Whether a request is for S3: its signature says so, or it has none and no other service's form."""
         other = "x-amz-target" in incoming.headers or incoming.headers.get("content-type", "").startswith(_FORM)
-        return found.service == "s3" or (found.service == "" and not other)
+        return route.service == "s3" or (route.service == "" and not other)
 
     def answer(self, incoming: HttpRequest) -> Response:
         """S3's answer; raises what moto raises."""
         incoming.address(parse_bucket_host(incoming.headers.get("host", ""), self._allowed_hosts))
-        found = check_path(incoming.path)
-        if found is None and incoming.length > S3_OBJECT.value:
-            found = _TOO_LARGE
-        if found is not None:
-            body = f"<Error><Code>{found.code}</Code><Message>{escape(found.message)}</Message></Error>"
+        problem = check_path(incoming.path)
+        if problem is None and incoming.length > S3_OBJECT.value:
+            problem = _TOO_LARGE
+        if problem is not None:
+            body = f"<Error><Code>{problem.code}</Code><Message>{escape(problem.message)}</Message></Error>"
             text = f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'
             return Response(400, [("Content-Type", "application/xml")], text.encode())
         response = self._moto.answer(incoming)

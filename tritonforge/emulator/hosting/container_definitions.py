@@ -236,17 +236,17 @@ class _LimitedStream(io.RawIOBase):
 
 
 def _copy_prefix(uri: str, folder: Path, objects: EmulatedS3, limit: _Deadline) -> None:
-    found = 0
-    for each in objects.list(uri):
-        found += 1
-        relative = each.uri.removeprefix(uri)
+    count = 0
+    for entry in objects.list(uri):
+        count += 1
+        relative = entry.uri.removeprefix(uri)
         parts = relative.split("/")
         if relative.endswith("/") or not relative:
             continue  # the console's mark of a folder
         if any(part in ("", ".", "..") for part in parts) or "\0" in relative:
-            raise PackageError(f"{each.uri}: the key is no path inside a model folder; name objects without '..'")
-        _copy(objects, each.uri, folder.joinpath(*parts), limit)
-    if not found:
+            raise PackageError(f"{entry.uri}: the key is not a path inside a model folder; name objects without '..'")
+        _copy(objects, entry.uri, folder.joinpath(*parts), limit)
+    if not count:
         raise ObjectMissingError(f"there is no object below {uri}")
 
 

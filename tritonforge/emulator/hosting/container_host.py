@@ -2,7 +2,7 @@
 
 The course is SageMaker's: the model data are downloaded and unpacked, the image's `serve` script looks at them, then
 tritonserver starts and must answer /ping in time. Between the two the repository is held to the release that the image
-stands for, as the server that runs here is of another one. A TensorFlow Serving image runs its package instead, an
+represents, as the server that runs here is of another one. A TensorFlow Serving image runs its package instead, an
 algorithm image its program.
 """
 
@@ -60,12 +60,12 @@ class HostedContainer:
 
     @property
     def pid(self) -> int | None:
-        """The process id of tritonserver; None while there is none."""
+        """The process id of tritonserver; None while it does not run."""
         return self._container.pid
 
     @property
     def url(self) -> str | None:
-        """The address of the container's own front end; None while there is none."""
+        """The address of the container's own front end; None while it does not listen."""
         return self._container.url
 
     @property
@@ -75,12 +75,12 @@ class HostedContainer:
 
     def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
         """The container's answer to POST /invocations."""
-        with self._flight():
+        with self._count_request():
             return self._container.request("POST", "/invocations", body, headers, timeout=timeout)
 
     def get(self, path: str, *, timeout: float) -> ContainerResponse:
         """The container's answer to a GET, such as that of /ping and /execution-parameters."""
-        with self._flight():
+        with self._count_request():
             return self._container.request("GET", path, b"", {}, timeout=timeout)
 
     def invoke_model(
@@ -88,7 +88,7 @@ class HostedContainer:
     ) -> ContainerResponse:
         """The container's answer to POST /models/{hash}/invoke."""
         assert self._models is not None
-        with self._flight():
+        with self._count_request():
             return self._models.invoke(target_model, body, headers, timeout=timeout)
 
     def stop(self, *, drain: float = 30.0) -> None:
@@ -99,7 +99,7 @@ class HostedContainer:
         if not stopped:
             self._closing.close()
 
-    def _flight(self) -> _RequestInFlight:
+    def _count_request(self) -> _RequestInFlight:
         return _RequestInFlight(self)
 
     def _count(self, change: int) -> None:
@@ -197,7 +197,7 @@ def _wait_for(container: Container, variant: Variant, cancelled: threading.Event
             raise _build_unhealthy_error(
                 variant, f"It was not ready within {variant.startup_timeout:g} seconds."
             ) from error
-        raise _build_unhealthy_error(variant, container.seen_inside(str(error))) from error
+        raise _build_unhealthy_error(variant, container.to_container_paths(str(error))) from error
 
 
 def _start_program(
@@ -315,8 +315,8 @@ def _list_folder(repository: Path) -> container_images.FolderListing:
     with os.scandir(repository) as entries:
         listed = list(entries)
     return container_images.FolderListing(
-        tuple(each.name for each in listed if each.is_dir(follow_symlinks=False)),
-        tuple(each.name for each in listed if each.is_symlink() and each.is_dir()),
+        tuple(entry.name for entry in listed if entry.is_dir(follow_symlinks=False)),
+        tuple(entry.name for entry in listed if entry.is_symlink() and entry.is_dir()),
         (repository / "config.pbtxt").is_file(),
     )
 
@@ -339,7 +339,7 @@ def _check_release(
     outcome: container_images.ScriptOutcome,
     log: Callable[[str], None],
 ) -> None:
-    loaded = [each.partition("=")[2] for each in outcome.arguments if each.startswith("--load-model=")]
+    loaded = [argument.partition("=")[2] for argument in outcome.arguments if argument.startswith("--load-model=")]
     reason = _find_refusal(variant, repository, served, loaded, variant.container.environment)
     if not reason and not repository_overlay.has_gpu():
         repository_overlay.move_to_cpu(repository)
@@ -363,7 +363,7 @@ def _find_refusal(
         instance_type: str | None = variant.instance_type
     except TritonForgeError:
         instance_type = None
-    found = run(
+    report = run(
         repository,
         Options(
             image=served.tag,
@@ -377,8 +377,10 @@ def _find_refusal(
             allow_empty=True,
         ),
     )
-    refused = [each for each in found.findings if served.refuses(each)]
-    return "; ".join(dict.fromkeys(f"{each.path}: {each.message}" if each.path else each.message for each in refused))
+    refused = [finding for finding in report.findings if served.refuses(finding)]
+    return "; ".join(
+        dict.fromkeys(f"{finding.path}: {finding.message}" if finding.path else finding.message for finding in refused)
+    )
 
 
 def _build_unhealthy_error(variant: Variant, reason: str) -> UnhealthyError:

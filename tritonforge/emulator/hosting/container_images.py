@@ -1,6 +1,6 @@
-"""Which Triton release a container image stands for here. This module does no I/O.
+"""The Triton release that a container image represents, and what its `serve` script does. This module does no I/O.
 
-Every image is served by the local tritonserver, held to the rules of the release that it stands for: a known image by
+Every image is served by the local tritonserver, held to the rules of the release that it represents: a known image by
 its own tag, an image of the user's own by what it is declared as, ``24.09`` or ``26.05+tensorflow`` (the release that
 it is based on, and the backends that it adds).
 """
@@ -67,8 +67,8 @@ def is_tensorflow_serving(uri: str, declared: Mapping[str, str]) -> bool:
         return declared[uri].partition(":")[0] == _PACKAGES
     if not tfs_layout.is_tfs_image(uri):
         return False
-    found = _OLD_PACKAGES.search(uri)
-    if found is not None and (int(found["major"]), int(found["minor"])) > _LAST_OLD:
+    match = _OLD_PACKAGES.search(uri)
+    if match is not None and (int(match["major"]), int(match["minor"])) > _LAST_OLD:
         raise ContainerError(
             f"The image {uri!r} cannot be pulled: sagemaker-tensorflow-serving ends with 1.12.0; from 1.13.0 on the "
             "repository is tensorflow-inference, of account 763104351884 in most regions."
@@ -77,7 +77,7 @@ def is_tensorflow_serving(uri: str, declared: Mapping[str, str]) -> bool:
 
 
 def resolve_image(uri: str, declared: Mapping[str, str]) -> ServedImage:
-    """What an image of this URI stands for.
+    """Return what an image of this URI represents.
 
     Raises:
         ContainerError: it is neither a Triton image that is known, nor declared.
@@ -147,7 +147,7 @@ def run_serve_script(
 
     ``release`` is the image's ``YY.MM``; None is the newest script.
 
-    >>> run({}, Listing(("digits",))).default_model
+    >>> run_serve_script({}, FolderListing(("digits",))).default_model
     'digits'
     """
     known = {name: value for name, value in environment.items() if _is_read(name, release)}
@@ -170,10 +170,10 @@ def run_serve_script(
             ping = f' Using Triton ping mode: "{own.get("OVERRIDE_PING_MODE", "live")}"'
         output = (f"Triton is running in SageMaker MME mode.{ping}",)
     else:
-        found = _find_default_model(own.get("DEFAULT_MODEL_NAME", ""), listing)
-        if isinstance(found, ScriptOutcome):
-            return found
-        output, model = found
+        chosen = _find_default_model(own.get("DEFAULT_MODEL_NAME", ""), listing)
+        if isinstance(chosen, ScriptOutcome):
+            return chosen
+        output, model = chosen
     text = _build_arguments(own, known, _NO_REPOSITORY if multi_model else _REPOSITORY)
     if model is not None:
         text += f" --load-model={model}"
@@ -188,7 +188,7 @@ def _is_read(name: str, release: str | None) -> bool:
 
 
 def _find_default_model(given: str, listing: FolderListing) -> tuple[tuple[str, ...], str] | ScriptOutcome:
-    """The model to load, and what is said about it; or how the script ended."""
+    """Return the model to load and the lines that the script prints, or how the script ended."""
     if listing.has_config:
         lines: tuple[str, ...] = (
             "ERROR: Incorrect directory structure.",
@@ -247,4 +247,4 @@ def _build_arguments(own: Mapping[str, str], known: Mapping[str, str], repositor
         if value := own.get(name, default):
             flags.append(f"--backend-config={setting}={value}")
     flags.append(own.get("ADDITIONAL_ARGS", ""))
-    return " ".join(each for each in flags if each)
+    return " ".join(flag for flag in flags if flag)

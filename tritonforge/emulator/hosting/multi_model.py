@@ -1,8 +1,8 @@
-"""The models of a multi-model container: loaded when they are first asked for, unloaded when room is needed.
+"""The models of a multi-model container: loaded when they are first requested, unloaded when their memory is needed.
 
 Triton's own SageMaker front end does the loading: ``POST /models``, ``DELETE /models/{hash}``, ``POST
 /models/{hash}/invoke``. SageMaker sends the target's name with each of them (X-Amzn-SageMaker-Target-Model), which
-Triton then knows the model by. Source: server/src/sagemaker_server.cc `SageMakerMMELoadModel`, server PR 6147.
+Triton then names the model by. Source: server/src/sagemaker_server.cc `SageMakerMMELoadModel`, server PR 6147.
 
 Triton matches the literal path ``/opt/ml/models/<hash>/model`` only for an archive with config.pbtxt at its root, whose
 repository is the folder above ``model``. That folder is named here instead, which is the same to Triton, so that no
@@ -76,7 +76,7 @@ class Limits:
 class _LoadedModel:
     """One target: being loaded until ``done`` has a result. ``users`` are the requests in flight.
 
-    While it is ``leaving``, nobody may use it, and whoever asks for the target waits until it is ``gone``.
+    While it is ``leaving``, it takes no requests, and requests for the target wait until it is ``gone``.
     """
 
     target: str
@@ -124,8 +124,8 @@ class ModelCache:
     def loaded(self) -> tuple[str, ...]:
         """The targets that are loaded, least recently used first."""
         with self._lock:
-            ready = [each for each in self._models.values() if _is_ready(each)]
-        return tuple(each.target for each in sorted(ready, key=lambda each: each.used))
+            ready = [model for model in self._models.values() if _is_ready(model)]
+        return tuple(model.target for model in sorted(ready, key=lambda model: model.used))
 
     def invoke(self, target: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
         """The answer of a model, which is loaded before where it is not; its refusal to load is an answer too.
@@ -138,7 +138,7 @@ class ModelCache:
         model, first = self._enter(target)
         try:
             if first:
-                # A thread of its own: the load goes on when this request's time is over.
+                # A thread of its own: the load continues when this request's time is over.
                 threading.Thread(target=self._load, args=(model,), daemon=True, name="model-load").start()
             try:
                 refused = model.done.result(timeout)
@@ -161,13 +161,13 @@ class ModelCache:
             self._leave(model)
 
     def clear(self) -> None:
-        """Forget every model: the container was started anew and has none."""
+        """Discard every model: the container was started again and has none."""
         with self._lock:
-            forgotten = [each for each in self._models.values() if _is_ready(each)]
-            for each in forgotten:
-                each.leaving = True
-        for each in forgotten:
-            self._forget(each)
+            discarded = [model for model in self._models.values() if _is_ready(model)]
+            for model in discarded:
+                model.leaving = True
+        for model in discarded:
+            self._discard(model)
 
     def _enter(self, target: str) -> tuple[_LoadedModel, bool]:
         while True:
@@ -197,16 +197,16 @@ class ModelCache:
         """Bring one model in; its Future gets None, the answer that refused it, or the error."""
         folder = self._folder / model.name
         try:
-            refused = self._bring_in(model, folder)
+            refused = self._load_files(model, folder)
         except BaseException as error:  # whatever it is, it belongs to those who asked
-            self._forget(model)
+            self._discard(model)
             model.done.set_exception(error)
         else:
             if refused is not None:
-                self._forget(model)
+                self._discard(model)
             model.done.set_result(refused)
 
-    def _forget(self, model: _LoadedModel) -> None:
+    def _discard(self, model: _LoadedModel) -> None:
         """Remove a model's files, and then itself, so that the next request loads it anew."""
         model.leaving = True
         shutil.rmtree(self._folder / model.name, ignore_errors=True)
@@ -214,7 +214,7 @@ class ModelCache:
             self._models.pop(model.target, None)
         model.gone.set()
 
-    def _bring_in(self, model: _LoadedModel, folder: Path) -> ContainerResponse | None:
+    def _load_files(self, model: _LoadedModel, folder: Path) -> ContainerResponse | None:
         uri = self._prefix + model.target
         try:
             model.size = self._objects.head(uri).size
@@ -235,7 +235,7 @@ class ModelCache:
             repository = folder
         if refusal := self._check(repository, find_model_directory(repository)):
             return ContainerResponse(400, {"content-type": "application/json"}, json.dumps({"error": refusal}).encode())
-        self._make_room(model)
+        self._unload_for(model)
         body = json.dumps({"model_name": model.name, "url": str(repository)}).encode()
         headers = {"Content-Type": "application/json", "X-Amzn-SageMaker-Target-Model": model.target}
         while True:
@@ -246,12 +246,12 @@ class ModelCache:
                 text = answer.body.replace(str(self._folder).encode(), b"/opt/ml/models")
                 return ContainerResponse(answer.status, answer.headers, text)
 
-    def _make_room(self, model: _LoadedModel) -> None:
+    def _unload_for(self, model: _LoadedModel) -> None:
         """Unload models until the new one keeps within the limits, or only models in use are left."""
         while True:
             with self._lock:
-                loaded = [each for each in self._models.values() if _is_ready(each)]
-            count, size = len(loaded) + 1, sum(each.size for each in loaded) + model.size
+                loaded = [model for model in self._models.values() if _is_ready(model)]
+            count, size = len(loaded) + 1, sum(model.size for model in loaded) + model.size
             within = (self._limits.models is None or count <= self._limits.models) and (
                 self._limits.size is None or size <= self._limits.size
             )
@@ -259,14 +259,16 @@ class ModelCache:
                 return
 
     def _evict(self, *, besides: _LoadedModel) -> bool:
-        """Unload the model that was used least recently and is not in use; False where there is none."""
+        """Unload the model that was used least recently and is not in use; False if there is no such model."""
         with self._lock:
             idle = [
-                each for each in self._models.values() if _is_ready(each) and each.users == 0 and each is not besides
+                model
+                for model in self._models.values()
+                if _is_ready(model) and model.users == 0 and model is not besides
             ]
             if not idle:
                 return False
-            oldest = min(idle, key=lambda each: each.used)
+            oldest = min(idle, key=lambda model: model.used)
             oldest.leaving = True
         self._unload(oldest)
         return True
@@ -279,7 +281,7 @@ class ModelCache:
         except (ContainerGoneError, TimeoutError):
             pass  # it ended, and its models with it
         finally:
-            self._forget(model)
+            self._discard(model)
 
 
 def find_model_directory(repository: Path) -> str:

@@ -1,4 +1,4 @@
-"""The container of an algorithm image: a program folder's `serve`, in namespaces of its own, in place of tritonserver.
+"""The container of an algorithm image: a program folder's `serve`, in namespaces of its own, instead of tritonserver.
 
 An image of one's own is declared to be a folder with the executables `train` and `serve`; in the container it lies at
 /opt/program, which is first on PATH. What SageMaker promises such a container is held: the model data are in
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ADVICE", "ProgramContainer", "TensorFlowContainer", "find_program", "resolve_programs"]
 
-#: What to do about an image that nobody declared.
+#: What to do about an image that is not declared.
 ADVICE: Final = (
     "It is not declared as a program folder, with the executables train, serve or process: "
     "Emulator(images={uri: folder}), or tritonforge emulate --image URI=FOLDER."
@@ -60,17 +60,17 @@ def resolve_programs(images: Mapping[str, str | os.PathLike[str]]) -> dict[str, 
     Raises:
         DefinitionError: a path leads to no folder, or to one with neither `train` nor `serve`.
     """
-    found = {}
+    resolved = {}
     for uri, given in images.items():
         value = os.fspath(given)
         path = Path(value).expanduser()
         if path.is_dir() and not _RELEASE.fullmatch(value):
-            found[uri] = str(_check_program(uri, path.absolute()))
+            resolved[uri] = str(_check_program(uri, path.absolute()))
         elif value.startswith(_PATHS):
             raise DefinitionError(f"the image {uri} is declared as {value}: there is no such folder")
         else:
-            found[uri] = value
-    return found
+            resolved[uri] = value
+    return resolved
 
 
 def find_program(uri: str, images: Mapping[str, str]) -> Path | None:
@@ -143,21 +143,21 @@ class ProgramContainer(Container):
     def _wait_for_ping(self, process: Process, cancelled: threading.Event) -> None:
         deadline = time.monotonic() + self._timeout
         with urllib3.PoolManager(retries=False, timeout=_PING_TIMEOUT) as pool:
-            said: Any = "nobody listens on port 8080"
+            problem: Any = "port 8080 is closed"
             while True:
                 try:
-                    said = pool.request("GET", f"http://127.0.0.1:{process.port}/ping").status
-                    if said == _OK:
+                    problem = pool.request("GET", f"http://127.0.0.1:{process.port}/ping").status
+                    if problem == _OK:
                         return
-                    said = f"it answers {said}"
+                    problem = f"it answers {problem}"
                 except HTTPError as error:
-                    said = f"nobody answers on port 8080 ({type(error).__name__})"
+                    problem = f"no answer on port 8080 ({type(error).__name__})"
                 if process.returncode is not None:
                     raise LaunchError(f"serve ended with status {process.returncode} before /ping answered 200.")
                 if cancelled.wait(_PERIOD):
                     raise LaunchError("the start was cancelled")
                 if time.monotonic() > deadline:
-                    raise LaunchError(f"/ping did not answer 200 within {self._timeout:g} s: {said}.")
+                    raise LaunchError(f"/ping did not answer 200 within {self._timeout:g} s: {problem}.")
 
 
 class _RunningProgram:

@@ -93,15 +93,15 @@ class Container:
 
     @property
     def pid(self) -> int | None:
-        """The process id of tritonserver; None while there is none."""
+        """The process id of tritonserver; None while it does not run."""
         return None if self._server is None else self._server.pid
 
     @property
     def url(self) -> str | None:
-        """The address of the container's front end; None while there is none."""
+        """The address of the container's front end; None while it does not listen."""
         return None if self._pool is None else f"http://{self._pool.host}:{self._pool.port}"
 
-    def seen_inside(self, text: str) -> str:
+    def to_container_paths(self, text: str) -> str:
         """A text of Triton's with the path that the model folder has in a container."""
         return text.replace(f"{self._repository}::", "").replace(str(self._repository), "/opt/ml/model")
 
@@ -151,7 +151,7 @@ class Container:
     def stop(self) -> None:
         """End the container; may be called twice."""
         self._stopping.set()
-        self._hang_up()
+        self._close_connections()
         if self._server is not None:
             self._server.stop()
         if self._watcher is not None and self._watcher is not threading.current_thread():
@@ -159,7 +159,9 @@ class Container:
 
     def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
         """A server that was started, its log growing in a file, and its address; raises LaunchError."""
-        loaded = [each.partition("=")[2] for each in self._outcome.arguments if each.startswith("--load-model=")]
+        loaded = [
+            argument.partition("=")[2] for argument in self._outcome.arguments if argument.startswith("--load-model=")
+        ]
         given = bool(self._environment.get("SAGEMAKER_TRITON_LOG_VERBOSE"))
         server = Server(
             self._repository,
@@ -180,9 +182,9 @@ class Container:
         return server, str(server.sagemaker_url)
 
     def _log(self, line: str) -> None:
-        self._lines(self.seen_inside(line))
+        self._lines(self.to_container_paths(line))
 
-    def _hang_up(self) -> None:
+    def _close_connections(self) -> None:
         """Close the connections: tritonserver waits seconds for those that are idle."""
         pool, self._pool = self._pool, None
         if pool is not None:
@@ -213,7 +215,7 @@ class Container:
                 server.wait()
             except LaunchError as error:
                 self._log(f"The container ended: {error}")
-            self._hang_up()
+            self._close_connections()
             server.stop()
             follower.end()
             if time.monotonic() - began > _MAX_PAUSE * 2:
@@ -232,7 +234,7 @@ class Container:
 
 
 class _Follower:
-    """Gives the lines of a growing log to somebody, from a thread of its own."""
+    """Passes on the lines of a growing log, from a thread of its own."""
 
     def __init__(self, path: Path, log: Callable[[str], None]) -> None:
         self._path = path
@@ -265,4 +267,8 @@ class _Follower:
 
 
 def _select_arguments(arguments: Sequence[str], *, verbose: bool) -> list[str]:
-    return [each for each in arguments if not each.startswith(_LOCAL_ARGUMENTS) and (verbose or each != _VERBOSE)]
+    return [
+        argument
+        for argument in arguments
+        if not argument.startswith(_LOCAL_ARGUMENTS) and (verbose or argument != _VERBOSE)
+    ]
