@@ -90,9 +90,9 @@ def test_no_malformed_request_is_answered_with_500(wire: Wire) -> None:
     [
         ('{"CreationTimeBefore": "yesterday"}', "CreationTimeBefore: expected a time"),
         ('{"CreationTimeAfter": 1e300}', "CreationTimeAfter: expected a time"),
-        ('{"CreationTimeAfter": 1e400}', "larger than any number"),
-        ('{"CreationTimeAfter": NaN}', "NaN is no number of JSON"),
-        ('{"MaxResults": ' + "9" * 5000 + "}", "no JSON"),
+        ('{"CreationTimeAfter": 1e400}', "larger than the numbers"),
+        ('{"CreationTimeAfter": NaN}', "NaN is not a number of JSON"),
+        ('{"MaxResults": ' + "9" * 5000 + "}", "not JSON"),
         ('{"NameContains": "\\ud800"}', "surrogates not allowed"),
         ("[" * 100_000, "nested too deeply"),
         ('{"NameContains": ' * 65 + "1" + "}" * 65, "nested more than 64 deep"),

@@ -10,20 +10,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tritonforge.emulator.emulated_s3 import make_private_folder, open_private
+from tritonforge.emulator.emulated_s3 import make_private_folder
 from tritonforge.emulator.front.moto_backend import MotoBackend
+from tritonforge.files import write_file
 
-__all__ = [
-    "ENVIRONMENT_PATH",
-    "SDK_CONFIG",
-    "build_client_environment",
-    "build_proxy_environment",
-    "create_default_bucket",
-    "create_execution_role",
-    "list_conflicting",
-    "merge_environment",
-    "write_sdk_config",
-]
+__all__ = ["ENVIRONMENT_PATH", "SDK_CONFIG", "build_client_environment", "build_proxy_environment",
+           "create_default_bucket", "create_execution_role", "list_conflicting", "merge_environment",
+           "write_sdk_config"]  # fmt: skip
 
 #: The path of the emulator's environment over HTTP. No bucket has this name: S3's have no underscores.
 ENVIRONMENT_PATH: Final = "/_tritonforge/environment"
@@ -116,8 +109,7 @@ def write_sdk_config(folder: Path, *, bucket: str) -> Path:
     document = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
     make_private_folder(folder)
     path = folder / _SDK_CONFIG_FILE
-    with open_private(path, "w", encoding="utf-8") as file:
-        file.write(json.dumps(document, indent=1) + "\n")  # JSON is YAML
+    write_file(path, f"{json.dumps(document, indent=1)}\n".encode(), mode=0o600, sync=False)  # JSON is YAML
     return path
 
 

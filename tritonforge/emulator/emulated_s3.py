@@ -23,17 +23,8 @@ from tritonforge.errors import MissingExtraError, RequestError, TritonForgeError
 from tritonforge.records import Buffer
 from tritonforge.transform.object_store import CHUNK, StoredObject, StoreError
 
-__all__ = [
-    "EmulatedS3",
-    "JobStore",
-    "ObjectMissingError",
-    "S3Object",
-    "make_container_folder",
-    "make_private_folder",
-    "make_state_folder",
-    "open_private",
-    "split_uri",
-]
+__all__ = ["EmulatedS3", "JobStore", "ObjectMissingError", "S3Object", "make_container_folder",
+           "make_private_folder", "make_state_folder", "open_private", "split_uri"]  # fmt: skip
 
 _S3: Final = re.compile(r"s3://(?P<bucket>[^/]+)/?(?P<key>.*)", re.DOTALL)
 _HTTPS: Final = r"s3[.-][^/]*amazonaws\.com(?:\.cn)?/"

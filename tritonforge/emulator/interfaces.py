@@ -12,17 +12,8 @@ from typing import Any, Final, Protocol
 
 from tritonforge.triton.service_limits import REAL_TIME_BODY
 
-__all__ = [
-    "MAX_BODY",
-    "AsyncInference",
-    "Capture",
-    "Container",
-    "ContainerResponse",
-    "LiveEndpoint",
-    "LiveVariant",
-    "Request",
-    "Response",
-]
+__all__ = ["MAX_BODY", "AsyncInference", "Capture", "Container", "ContainerResponse", "LiveEndpoint",
+           "LiveVariant", "Request", "Response"]  # fmt: skip
 
 #: Bytes that a real-time request may have.
 MAX_BODY: Final = REAL_TIME_BODY.value

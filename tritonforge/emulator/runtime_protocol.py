@@ -19,21 +19,9 @@ from tritonforge.emulator.hosting.container_definitions import (
 from tritonforge.emulator.interfaces import Container, ContainerResponse, Response
 from tritonforge.sagemaker import service_model
 
-__all__ = [
-    "CUSTOM_ATTRIBUTES",
-    "EVENT_STREAM",
-    "EndpointLocation",
-    "build_error",
-    "build_model_error",
-    "build_not_found",
-    "build_oversize",
-    "build_timeout",
-    "check_parameters",
-    "describe_model_error",
-    "encode_event_stream",
-    "invoke_container",
-    "read_parameters",
-]
+__all__ = ["CUSTOM_ATTRIBUTES", "EVENT_STREAM", "EndpointLocation", "build_error", "build_model_error",
+           "build_not_found", "build_oversize", "build_timeout", "check_parameters", "describe_model_error",
+           "encode_event_stream", "invoke_container", "read_parameters"]  # fmt: skip
 
 
 def read_parameters(operation: str, headers: Mapping[str, str]) -> dict[str, str]:

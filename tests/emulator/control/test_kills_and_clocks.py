@@ -110,9 +110,9 @@ def test_a_damaged_resource_is_named(tmp_path: Path) -> None:
     """In one sentence; what a killed process left of a write is no harm, and is removed."""
     folder = tmp_path / "us-east-1" / "model"
     folder.mkdir(parents=True)
-    (folder / "m.new").write_text("{")
+    (folder / ".m.json.0.part").write_text("{")
     ResourceStore(KINDS, tmp_path)
-    assert not (folder / "m.new").exists()
+    assert not (folder / ".m.json.0.part").exists()
     (folder / "m.json").write_text("{")
     with pytest.raises(LaunchError, match=r"m\.json: not a resource .* Remove the file"):
         ResourceStore(KINDS, tmp_path)

@@ -102,7 +102,7 @@ def test_addresses_are_read_in_every_form_that_sagemaker_takes(bucket: Bucket) -
     """s3://, and https:// with the bucket in the host or in the path; other text is refused."""
     assert split_uri("s3://b/k/x") == split_uri("https://s3.eu-west-1.amazonaws.com/b/k/x") == ("b", "k/x")
     assert split_uri("https://b.s3.eu-west-1.amazonaws.com/k/x") == ("b", "k/x")
-    with pytest.raises(RequestError, match="write s3://bucket/key"):
+    with pytest.raises(RequestError, match="expected s3://bucket/key"):
         split_uri("model.tar.gz")
     with pytest.raises(ObjectMissingError, match="no bucket"):
         bucket.objects.put("s3://no-such-bucket/x", b"")

@@ -148,7 +148,7 @@ def https(request: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda request: request.update(MaxPayloadInMB=101), "MaxPayloadInMB is 101; it cannot be greater than 100"),
+        (lambda request: request.update(MaxPayloadInMB=101), "MaxPayloadInMB is 101; it must be from 0 to 100"),
         (
             lambda request: request.update(MaxPayloadInMB=26, MaxConcurrentTransforms=4),
             "MaxConcurrentTransforms * MaxPayloadInMB is 4 * 26 = 104; it cannot exceed 100 MB",
@@ -160,8 +160,8 @@ def https(request: Any) -> None:
         (
             data_type,
             (
-                "TransformInput.DataSource.S3DataSource.S3DataType: S3DataType is 'AugmentedManifestFile'; batch "
-                "transform takes S3Prefix or ManifestFile"
+                "TransformInput.DataSource.S3DataSource.S3DataType: S3DataType is 'AugmentedManifestFile' (expected "
+                "S3Prefix or ManifestFile)"
             ),
         ),
         (
@@ -171,7 +171,7 @@ def https(request: Any) -> None:
         (
             lambda request: request.update(DataProcessing={"JoinSource": "Input"}),
             (
-                "DataProcessing: DataProcessing works on text/csv, application/json and application/jsonlines; "
+                "DataProcessing: DataProcessing requires text/csv, application/json or application/jsonlines; "
                 "ContentType is 'text/plain'"
             ),
         ),

@@ -16,7 +16,6 @@ from tritonforge.emulator.control.api_errors import raise_violations, unknown_im
 from tritonforge.emulator.control.model_registry import ALGORITHM
 from tritonforge.emulator.control.records import RegistryEntry
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import DefinitionError, InputError
 from tritonforge.sagemaker.jobs.specification import read_algorithm
@@ -28,9 +27,7 @@ __all__ = ["OPERATIONS", "add_defaults", "check_job"]
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = request["AlgorithmName"]
-    arn = context.arn(ALGORITHM, name)
-    tags = add_tags((), request.get("Tags") or (), arn=arn)
+    fields = context.new_fields(ALGORITHM, request["AlgorithmName"], request)
     raise_violations(check_limits("CreateAlgorithm", request))
     validation = request.get("ValidationSpecification")
     if validation:
@@ -38,20 +35,14 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     image = request["TrainingSpecification"]["TrainingImage"]
     if program_containers.find_program(image, context.images) is None:
         raise unknown_image(image, program_containers.ADVICE)
-    now = context.now()
     entry = RegistryEntry(
-        name=name,
-        arn=arn,
-        created=now,
-        modified=now,
+        **fields,
         status="Pending",
-        request={key: value for key, value in request.items() if key != "Tags"},
         inference=request.get("InferenceSpecification") or {},
         validations=model_registry.list_validations(request),
-        tags=tags,
     )
     context.create(ALGORITHM, entry)
-    return {"AlgorithmArn": arn}
+    return {"AlgorithmArn": fields["arn"]}
 
 
 def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:

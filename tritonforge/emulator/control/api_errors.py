@@ -10,30 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-__all__ = [
-    "ApiError",
-    "already_exists",
-    "conflict",
-    "does_not_exist",
-    "in_progress",
-    "inaccessible_data",
-    "invalid",
-    "job_ended",
-    "job_taken",
-    "limit_exceeded",
-    "missing",
-    "missing_data",
-    "missing_input",
-    "missing_job",
-    "not_emulated",
-    "not_serializable",
-    "raise_violations",
-    "training_job_taken",
-    "unassumable",
-    "unknown_image",
-    "unknown_operation",
-    "variants_absent",
-]
+__all__ = ["ApiError", "already_exists", "conflict", "does_not_exist", "in_progress", "inaccessible_data",
+           "invalid", "job_ended", "job_taken", "limit_exceeded", "missing", "missing_data", "missing_input",
+           "missing_job", "not_emulated", "not_serializable", "raise_violations", "training_job_taken",
+           "unassumable", "unknown_image", "unknown_operation", "variants_absent"]  # fmt: skip
 
 
 class ApiError(Exception):

@@ -1,4 +1,4 @@
-"""The asker of a transform job: the engine's requests, brought to a container of the host's."""
+"""The model client of a transform job: it sends the engine's requests to a container of the host."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
+from tritonforge.emulator.control.fleet import RunningContainer
 from tritonforge.emulator.hosting import ContainerGoneError
-from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import ConnectError
 from tritonforge.records import Buffer
 from tritonforge.transform.model_client import Reply, ServerLostError
 
-__all__ = ["BatchContainer", "BatchModelClient"]
+__all__ = ["BatchModelClient"]
 
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
 
-#: Seconds between two looks at /ping, and for each. Source: developer guide, "Use Your Own Inference Code with Batch
+#: Seconds between two requests of /ping, and for each. Source: developer guide, "Use Your Own Inference Code with Batch
 #: Transform": a container must answer a ping within 2 seconds.
 _PERIOD: Final = 0.1
 _PING_TIMEOUT: Final = 2.0
@@ -29,26 +29,14 @@ _PARAMETERS_TIMEOUT: Final = 5.0
 _PATIENCE: Final = 120.0
 
 
-class BatchContainer(Protocol):
-    """A container as a job sees it: `hosting.Running`, or what a test puts in its place."""
-
-    def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
-        """The answer to POST /invocations; raises ContainerGoneError and TimeoutError."""
-        ...
-
-    def get(self, path: str, *, timeout: float) -> ContainerResponse:
-        """The answer to a GET; raises ContainerGoneError and TimeoutError."""
-        ...
-
-
 class BatchModelClient:
-    """The asker of one job; for use by many threads.
+    """The model client of one job; for use by many threads.
 
-    ``refused`` and ``broke`` say afterwards whether the container answered with a status of its client's fault (4xx),
+    ``refused`` and ``broke`` state afterwards whether the container answered with a status of its client's fault (4xx),
     and whether it failed (5xx), ended or was too slow.
     """
 
-    def __init__(self, container: BatchContainer, *, patience: float = _PATIENCE) -> None:
+    def __init__(self, container: RunningContainer, *, patience: float = _PATIENCE) -> None:
         self._container = container
         self._patience = patience
         self.refused = False

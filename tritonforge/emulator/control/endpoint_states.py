@@ -13,33 +13,19 @@ Here SystemUpdating is what an endpoint is in while a restarted emulator starts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control.api_errors import in_progress, invalid
+from tritonforge.emulator.control.job_runner import shorten_reason
 from tritonforge.emulator.control.records import Endpoint, PendingDeployment, VariantStage, VariantState
 from tritonforge.emulator.hosting.container_definitions import list_container_definitions
 
-__all__ = [
-    "NEXT",
-    "SERVING",
-    "begin_deletion",
-    "begin_rollback",
-    "begin_update",
-    "build_variants",
-    "create",
-    "enter_service",
-    "enter_stage",
-    "fail",
-    "finish_rollback",
-    "mark_restarted",
-    "mark_started",
-    "resume_update",
-    "shift_traffic",
-    "with_weights",
-]
+__all__ = ["NEXT", "SERVING", "begin_deletion", "begin_rollback", "begin_update", "build_variants", "create",
+           "enter_service", "enter_stage", "fail", "finish_rollback", "mark_restarted", "mark_started",
+           "resume_update", "shift_traffic", "with_weights"]  # fmt: skip
 
 #: The statuses that may follow a status; "" is gone.
 NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
@@ -59,9 +45,6 @@ NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 #: The statuses in which an endpoint answers.
 SERVING: Final = frozenset({"InService", "Updating", "RollingBack", "SystemUpdating"})
 
-#: FailureReason is cut there (the service model's maximum).
-_REASON: Final = 1024
-
 
 def _change_status(endpoint: Endpoint, status: str, now: float, **changes: Any) -> Endpoint:
     if status not in NEXT[endpoint.status]:
@@ -76,7 +59,7 @@ def build_variants(
     which: str = "ProductionVariants",
     stages: Sequence[VariantStage],
 ) -> tuple[VariantState, ...]:
-    """The variants of a configuration as a deployment begins with them: nothing there yet."""
+    """Return the variants of a configuration as a deployment begins with them, without instances."""
     return tuple(
         VariantState(
             name=variant["VariantName"],
@@ -106,7 +89,7 @@ def create(
     policy: Mapping[str, Any] | None,
     tags: tuple[tuple[str, str], ...] = (),
 ) -> Endpoint:
-    """An endpoint that was just asked for: Creating, with nothing behind it."""
+    """Return a new endpoint: Creating, with nothing that serves."""
     return Endpoint(
         name=name,
         arn=arn,
@@ -117,39 +100,24 @@ def create(
         config=config,
         models=models,
         policy=policy,
-        pending=_build_pending(now, config=config, models=models, policy=policy, status="Creating"),
+        pending=_build_pending(now, config=config, models=models, policy=policy),
         tags=tags,
     )
 
 
 def _build_pending(
-    now: float,
-    *,
-    config: Mapping[str, Any],
-    models: Mapping[str, Any],
-    policy: Mapping[str, Any] | None,
-    status: str,
-    kept: Mapping[str, VariantState] | None = None,
+    now: float, *, config: Mapping[str, Any], models: Mapping[str, Any], policy: Mapping[str, Any] | None
 ) -> PendingDeployment:
-    stages = (VariantStage(status=status, since=now),)
-    variants = build_variants(config, models, stages=stages)
-    kept = kept or {}
+    stages = (VariantStage(status="Creating", since=now),)
     return PendingDeployment(
         config_name=config["EndpointConfigName"],
         started=now,
-        variants=tuple(_retain(variant, kept.get(variant.name)) for variant in variants),
+        variants=build_variants(config, models, stages=stages),
         shadows=build_variants(config, models, which="ShadowProductionVariants", stages=stages),
         policy=policy,
         config=config,
         models=models,
     )
-
-
-def _retain(variant: VariantState, kept: VariantState | None) -> VariantState:
-    """A new variant that takes over what RetainAllVariantProperties keeps of the old one."""
-    if kept is None:
-        return variant
-    return replace(variant, desired_weight=kept.desired_weight, desired_instances=kept.desired_instances)
 
 
 def begin_update(
@@ -162,28 +130,26 @@ def begin_update(
     retain: bool = False,
     exclude: frozenset[str] = frozenset(),
 ) -> Endpoint:
-    """UpdateEndpoint was asked for: the new fleet is pending, the old one serves on.
+    """Return the endpoint as Updating: the new fleet is pending, the old one still serves.
 
     ``retain`` and ``exclude`` are RetainAllVariantProperties and ExcludeRetainedVariantProperties: weights and instance
-    counts of variants of the same name are kept, but for the kinds that are excluded.
+    counts of variants of the same name are kept, except the kinds that are excluded.
 
-    Raises ApiError where the status forbids it.
+    Raises ApiError if the status forbids it.
     """
     _check_changeable(endpoint)
-    kept: dict[str, VariantState] = {}
-    fresh = {variant.name: variant for variant in build_variants(config, models, stages=())}
-    if retain:
-        for old in endpoint.variants:
-            if old.name in fresh:
-                new = fresh[old.name]
-                kept[old.name] = replace(
-                    old,
-                    desired_weight=new.desired_weight if "DesiredWeight" in exclude else old.desired_weight,
-                    desired_instances=(
-                        new.desired_instances if "DesiredInstanceCount" in exclude else old.desired_instances
-                    ),
-                )
-    pending = _build_pending(now, config=config, models=models, policy=policy, status="Creating", kept=kept)
+    old = {variant.name: variant for variant in endpoint.variants} if retain else {}
+
+    def retain_properties(new: VariantState) -> VariantState:
+        kept = old.get(new.name, new)
+        return replace(
+            new,
+            desired_weight=(new if "DesiredWeight" in exclude else kept).desired_weight,
+            desired_instances=(new if "DesiredInstanceCount" in exclude else kept).desired_instances,
+        )
+
+    pending = _build_pending(now, config=config, models=models, policy=policy)
+    pending = replace(pending, variants=tuple(map(retain_properties, pending.variants)))
     return _change_status(endpoint, "Updating", now, pending=pending, failure="")
 
 
@@ -197,53 +163,48 @@ def _check_changeable(endpoint: Endpoint) -> None:
     raise in_progress(endpoint.arn)
 
 
+def _change_pending(
+    endpoint: Endpoint, now: float, change: Callable[[VariantState], VariantState], *, shadows: bool = True
+) -> Endpoint:
+    """Return the endpoint with every pending variant changed; its status stays."""
+    pending = endpoint.pending
+    assert pending is not None
+    changed = replace(
+        pending,
+        variants=tuple(map(change, pending.variants)),
+        shadows=tuple(map(change, pending.shadows)) if shadows else pending.shadows,
+    )
+    return replace(endpoint, pending=changed, modified=now)
+
+
 def enter_stage(endpoint: Endpoint, status: str, now: float, *, message: str = "") -> Endpoint:
-    """The pending variants enter a stage: Creating, ActivatingTraffic, Baking; the endpoint's status stays."""
+    """Return the endpoint with its pending variants in a stage: Creating, ActivatingTraffic or Baking."""
     if endpoint.pending is None:
         return endpoint
     stages = (VariantStage(status=status, since=now, message=message),)
-    pending = replace(
-        endpoint.pending,
-        variants=tuple(replace(variant, stages=stages) for variant in endpoint.pending.variants),
-        shadows=tuple(replace(variant, stages=stages) for variant in endpoint.pending.shadows),
-    )
-    return replace(endpoint, pending=pending, modified=now)
+    return _change_pending(endpoint, now, lambda variant: replace(variant, stages=stages))
 
 
 def mark_started(endpoint: Endpoint, now: float) -> Endpoint:
-    """The pending fleet is up, and takes no traffic yet."""
-    assert endpoint.pending is not None
-    pending = replace(
-        endpoint.pending,
-        variants=tuple(replace(variant, instances=variant.desired_instances) for variant in endpoint.pending.variants),
-        shadows=tuple(replace(variant, instances=variant.desired_instances) for variant in endpoint.pending.shadows),
-    )
-    return replace(endpoint, pending=pending, modified=now)
+    """Return the endpoint with its pending fleet started, without traffic."""
+    return _change_pending(endpoint, now, lambda variant: replace(variant, instances=variant.desired_instances))
 
 
 def shift_traffic(endpoint: Endpoint, share: float, now: float) -> Endpoint:
-    """The pending fleet takes ``share`` (0 to 1) of the traffic."""
-    assert endpoint.pending is not None
+    """Return the endpoint with ``share`` (0 to 1) of the traffic at its pending fleet."""
     stages = (VariantStage(status="ActivatingTraffic", since=now),)
-    pending = replace(
-        endpoint.pending,
-        variants=tuple(
-            replace(variant, weight=variant.desired_weight * share, stages=stages)
-            for variant in endpoint.pending.variants
-        ),
-    )
-    return replace(endpoint, pending=pending, modified=now)
+
+    def shift(variant: VariantState) -> VariantState:
+        return replace(variant, weight=variant.desired_weight * share, stages=stages)
+
+    return _change_pending(endpoint, now, shift, shadows=False)
 
 
 def enter_service(endpoint: Endpoint, now: float) -> Endpoint:
-    """What was pending is what serves now; without anything pending the endpoint is back in service as it was."""
+    """Return the endpoint InService with what was pending, or with its desired weights and instances."""
     pending = endpoint.pending
     if pending is None:
-        settled = tuple(
-            replace(variant, weight=variant.desired_weight, instances=variant.desired_instances, stages=())
-            for variant in endpoint.variants
-        )
-        return _change_status(endpoint, "InService", now, variants=settled)
+        return _change_status(endpoint, "InService", now, variants=tuple(map(_settle, endpoint.variants)))
     return _change_status(
         endpoint,
         "InService",
@@ -251,8 +212,8 @@ def enter_service(endpoint: Endpoint, now: float) -> Endpoint:
         config_name=pending.config_name,
         config=pending.config,
         models=pending.models,
-        variants=tuple(_settle(variant) for variant in pending.variants),
-        shadows=tuple(_settle(variant) for variant in pending.shadows),
+        variants=tuple(map(_settle, pending.variants)),
+        shadows=tuple(map(_settle, pending.shadows)),
         policy=pending.policy,
         pending=None,
         failure="",
@@ -264,17 +225,19 @@ def _settle(variant: VariantState) -> VariantState:
 
 
 def fail(endpoint: Endpoint, reason: str, now: float) -> Endpoint:
-    """A creation, or a start after a restart, failed."""
-    return _change_status(endpoint, "Failed", now, failure=reason[:_REASON], pending=None, variants=(), shadows=())
+    """Return the endpoint as Failed: its creation, or its start after a restart, failed."""
+    return _change_status(
+        endpoint, "Failed", now, failure=shorten_reason(reason), pending=None, variants=(), shadows=()
+    )
 
 
 def begin_rollback(endpoint: Endpoint, reason: str, now: float) -> Endpoint:
-    """An update goes back to the old fleet."""
-    return _change_status(endpoint, "RollingBack", now, failure=reason[:_REASON])
+    """Return the endpoint as RollingBack: its update failed."""
+    return _change_status(endpoint, "RollingBack", now, failure=shorten_reason(reason))
 
 
 def finish_rollback(endpoint: Endpoint, now: float) -> Endpoint:
-    """The old fleet serves again, alone, and the FailureReason says why; new weights that failed are taken back."""
+    """Return the endpoint with its old fleet alone and the weights before the update; FailureReason stays."""
     variants = tuple(
         replace(variant, desired_weight=variant.weight, desired_instances=variant.instances, stages=())
         for variant in endpoint.variants
@@ -283,39 +246,34 @@ def finish_rollback(endpoint: Endpoint, now: float) -> Endpoint:
 
 
 def with_weights(endpoint: Endpoint, changes: Sequence[Mapping[str, Any]], now: float) -> Endpoint:
-    """UpdateEndpointWeightsAndCapacities was asked for: Updating, with new desired figures.
+    """Return the endpoint as Updating, with the desired figures of UpdateEndpointWeightsAndCapacities.
 
-    Raises ApiError where the status forbids it.
+    Raises ApiError if the status forbids it.
     """
     _check_changeable(endpoint)
     by_name = {change["VariantName"]: change for change in changes}
     stages = (VariantStage(status="Updating", since=now),)
-    variants = tuple(
-        replace(
+
+    def update(variant: VariantState) -> VariantState:
+        change = by_name.get(variant.name)
+        if change is None:
+            return variant
+        config, serverless = variant.config, change.get("ServerlessUpdateConfig")
+        if serverless and "ServerlessConfig" in config:
+            config = {**config, "ServerlessConfig": {**config["ServerlessConfig"], **serverless}}
+        return replace(
             variant,
-            desired_weight=float(by_name[variant.name].get("DesiredWeight", variant.desired_weight)),
-            desired_instances=int(by_name[variant.name].get("DesiredInstanceCount", variant.desired_instances)),
-            config=_update_serverless(variant.config, by_name[variant.name].get("ServerlessUpdateConfig")),
+            desired_weight=float(change.get("DesiredWeight", variant.desired_weight)),
+            desired_instances=int(change.get("DesiredInstanceCount", variant.desired_instances)),
+            config=config,
             stages=stages,
         )
-        if variant.name in by_name
-        else variant
-        for variant in endpoint.variants
-    )
-    return _change_status(endpoint, "Updating", now, variants=variants, failure="")
 
-
-def _update_serverless(config: Mapping[str, Any], update: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if not update or "ServerlessConfig" not in config:
-        return config
-    return {**config, "ServerlessConfig": {**config["ServerlessConfig"], **update}}
+    return _change_status(endpoint, "Updating", now, variants=tuple(map(update, endpoint.variants)), failure="")
 
 
 def begin_deletion(endpoint: Endpoint, now: float) -> Endpoint:
-    """DeleteEndpoint was asked for.
-
-    Raises ApiError while something else is under way: AWS deletes no endpoint that is Creating or Updating.
-    """
+    """Return the endpoint as Deleting. Raises ApiError while it is Creating or Updating, as AWS does."""
     if "Deleting" not in NEXT[endpoint.status]:
         raise in_progress(endpoint.arn)
     stages = (VariantStage(status="Deleting", since=now),)
@@ -324,7 +282,7 @@ def begin_deletion(endpoint: Endpoint, now: float) -> Endpoint:
 
 
 def mark_restarted(endpoint: Endpoint, now: float) -> Endpoint:
-    """The emulator came back: what was serving is SystemUpdating until its containers run again."""
+    """Return a serving endpoint as SystemUpdating, until its containers run again after a restart."""
     if endpoint.status in ("InService", "Updating", "RollingBack"):
         pending = None if endpoint.status == "RollingBack" else endpoint.pending
         return _change_status(endpoint, "SystemUpdating", now, pending=pending)
@@ -332,5 +290,5 @@ def mark_restarted(endpoint: Endpoint, now: float) -> Endpoint:
 
 
 def resume_update(endpoint: Endpoint, now: float) -> Endpoint:
-    """The containers run again, and the update that was under way is taken up from its beginning."""
+    """Return the endpoint as Updating again: after a restart an update starts from its beginning."""
     return _change_status(endpoint, "Updating", now)

@@ -13,21 +13,20 @@ from typing import Any, Final
 from tritonforge.emulator.control import endpoint_states, paging
 from tritonforge.emulator.control.api_errors import invalid, raise_violations, variants_absent
 from tritonforge.emulator.control.models import MODEL
-from tritonforge.emulator.control.records import Endpoint, PendingDeployment, Resource, StatusRecord, VariantState
+from tritonforge.emulator.control.records import (
+    Endpoint,
+    PendingDeployment,
+    Resource,
+    StatusRecord,
+    VariantState,
+    add_tags,
+)
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
-from tritonforge.emulator.control.tags import add_tags
 from tritonforge.sagemaker.limits import check_limits
 
-__all__ = [
-    "ENDPOINT",
-    "ENDPOINT_CONFIG",
-    "INFERENCE_COMPONENT",
-    "OPERATIONS",
-    "InferenceComponent",
-    "describe_endpoint",
-    "summarize_endpoint",
-]
+__all__ = ["ENDPOINT", "ENDPOINT_CONFIG", "INFERENCE_COMPONENT", "OPERATIONS", "InferenceComponent",
+           "describe_endpoint", "summarize_endpoint"]  # fmt: skip
 
 
 def _list_usage(endpoint: Endpoint) -> Iterable[InstanceUsage]:
@@ -74,14 +73,7 @@ _CONFIG_MEMBERS: Final = ("ManagedInstanceScaling", "RoutingConfig")
 
 def describe_endpoint(endpoint: Endpoint) -> Mapping[str, Any]:
     """The answer to DescribeEndpoint."""
-    answer: dict[str, Any] = {
-        "EndpointName": endpoint.name,
-        "EndpointArn": endpoint.arn,
-        "EndpointConfigName": endpoint.config_name,
-        "EndpointStatus": endpoint.status,
-        "CreationTime": endpoint.created,
-        "LastModifiedTime": endpoint.modified,
-    }
+    answer: dict[str, Any] = {**summarize_endpoint(endpoint), "EndpointConfigName": endpoint.config_name}
     if endpoint.failure:
         answer["FailureReason"] = endpoint.failure
     if endpoint.variants:
@@ -151,21 +143,18 @@ def _describe_pending_variant(variant: VariantState, since: float) -> Mapping[st
 
 
 def _create_config(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = request["EndpointConfigName"]
-    arn = context.arn(ENDPOINT_CONFIG, name)
-    tags = add_tags((), request.get("Tags") or (), arn=arn)
+    fields = context.new_fields(ENDPOINT_CONFIG, request["EndpointConfigName"], request)
     if request.get("ExecutionRoleArn"):
         context.preconditions.check_role(context.region, request["ExecutionRoleArn"])
     with context.store.lock:
-        context.check_name(ENDPOINT_CONFIG, name)
+        context.check_name(ENDPOINT_CONFIG, fields["name"])
         for variant in _list_variants(request):
             if not variant.get("ModelName") and not request.get("ExecutionRoleArn"):
                 # hashicorp/terraform-provider-aws pull request 44977 states the rule; the sentence is ours.
                 raise invalid(f"ExecutionRoleArn is required: variant {variant['VariantName']} has no ModelName.")
         raise_violations(check_limits("CreateEndpointConfig", request, models=_find_models(context, request)))
-        kept = {key: value for key, value in request.items() if key != "Tags"}
-        context.create(ENDPOINT_CONFIG, Resource(name=name, arn=arn, created=context.now(), request=kept, tags=tags))
-    return {"EndpointConfigArn": arn}
+        context.create(ENDPOINT_CONFIG, Resource(**fields))
+    return {"EndpointConfigArn": fields["arn"]}
 
 
 def _describe_config(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -174,12 +163,12 @@ def _describe_config(context: RequestContext, request: Mapping[str, Any]) -> Map
     for member in ("ProductionVariants", "ShadowProductionVariants"):
         if member in answer:
             answer[member] = [{"InitialVariantWeight": 1.0, **variant} for variant in answer[member]]
-    return {**answer, "EndpointConfigArn": config.arn, "CreationTime": config.created}
+    return {**answer, **paging.describe_record(config, "EndpointConfig")}
 
 
 def _list_configs(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     def summarize(config: Resource) -> Mapping[str, Any]:
-        return {"EndpointConfigName": config.name, "EndpointConfigArn": config.arn, "CreationTime": config.created}
+        return paging.describe_record(config, "EndpointConfig")
 
     return paging.build_page(request, context.list(ENDPOINT_CONFIG), "EndpointConfigs", summarize)
 
@@ -278,13 +267,7 @@ def _list_endpoints(context: RequestContext, request: Mapping[str, Any]) -> Mapp
 
 def summarize_endpoint(endpoint: Endpoint) -> Mapping[str, Any]:
     """Return an endpoint as ListEndpoints and the model dashboard show it."""
-    return {
-        "EndpointName": endpoint.name,
-        "EndpointArn": endpoint.arn,
-        "CreationTime": endpoint.created,
-        "LastModifiedTime": endpoint.modified,
-        "EndpointStatus": endpoint.status,
-    }
+    return paging.describe_record(endpoint, "Endpoint")
 
 
 def _list_variants(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -29,16 +29,8 @@ from tritonforge.emulator.hosting import (
 )
 from tritonforge.emulator.interfaces import Container, ContainerResponse, LiveVariant
 
-__all__ = [
-    "ComponentHost",
-    "Containers",
-    "Fleet",
-    "InferencePipeline",
-    "RunningContainer",
-    "RunningVariant",
-    "start_fleet",
-    "start_model",
-]
+__all__ = ["ComponentHost", "Containers", "Fleet", "InferencePipeline", "RunningContainer", "RunningVariant",
+           "start_fleet", "start_model"]  # fmt: skip
 
 _OK: Final = 200
 _ACCEPT: Final = "accept"

@@ -25,7 +25,6 @@ from tritonforge.emulator.control.job_runner import Delays, JobRunner, Task, mak
 from tritonforge.emulator.control.models import MODEL
 from tritonforge.emulator.control.records import Endpoint, VariantState
 from tritonforge.emulator.control.request_context import Operation, RequestContext
-from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.hosting import ContainerDefinition, ContainerError, Variant, list_container_definitions
 from tritonforge.emulator.interfaces import Container
 
@@ -46,32 +45,26 @@ class _Wanted:
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = request["InferenceComponentName"]
-    arn = context.arn(INFERENCE_COMPONENT, name)
-    tags = add_tags((), request.get("Tags") or (), arn=arn)
-    now = context.now()
+    fields = context.new_fields(INFERENCE_COMPONENT, request["InferenceComponentName"], request)
+    del fields["request"]  # kept as what it resolves to
     with context.store.lock:
-        context.check_name(INFERENCE_COMPONENT, name)
+        context.check_name(INFERENCE_COMPONENT, fields["name"])
         endpoint = context.find(ENDPOINT, request["EndpointName"])
         variant = _find_variant(endpoint, request.get("VariantName"))
         wanted = _read_specification(context, endpoint, request)
         if wanted is None:
             raise invalid("Specification is required.")  # ours
         component = InferenceComponent(
-            name=name,
-            arn=arn,
-            created=now,
-            modified=now,
+            **fields,
             status="Creating",
             endpoint=endpoint.name,
             variant=variant.name,
             specification=wanted.specification,
             model=wanted.model,
             desired_copies=wanted.copies,
-            tags=tags,
         )
         context.create(INFERENCE_COMPONENT, component)
-    return {"InferenceComponentArn": arn}
+    return {"InferenceComponentArn": fields["arn"]}
 
 
 def _find_variant(endpoint: Endpoint, name: str | None) -> VariantState:
@@ -207,14 +200,10 @@ def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, A
 
 def _summarize(context: RequestContext, component: InferenceComponent) -> dict[str, Any]:
     return {
-        "InferenceComponentName": component.name,
-        "InferenceComponentArn": component.arn,
+        **paging.describe_record(component, "InferenceComponent"),
         "EndpointName": component.endpoint,
         "EndpointArn": context.arn(ENDPOINT, component.endpoint),
         "VariantName": component.variant,
-        "CreationTime": component.created,
-        "LastModifiedTime": component.modified,
-        "InferenceComponentStatus": component.status,
     }
 
 

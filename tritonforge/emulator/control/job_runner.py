@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from tritonforge.emulator.control.api_errors import job_ended
 from tritonforge.emulator.control.records import JobRecord, StatusRecord
@@ -25,29 +25,11 @@ if TYPE_CHECKING:
     from tritonforge.emulator.control.fleet import Containers
     from tritonforge.emulator.control.request_context import Preconditions, RequestContext
     from tritonforge.emulator.control.training_jobs import Trainer
+    from tritonforge.emulator.runtime import Runtime
 
-__all__ = [
-    "CREATION",
-    "DELETION",
-    "INTERNAL_ERROR",
-    "NEXT",
-    "REASON_LENGTH",
-    "ROLLBACK",
-    "SCALING",
-    "UNFINISHED",
-    "Delays",
-    "JobRunner",
-    "RuntimeControl",
-    "Services",
-    "Task",
-    "begin_stop",
-    "complete",
-    "fail",
-    "make_instance_id",
-    "mark_started",
-    "shorten_reason",
-    "stop",
-]
+__all__ = ["CREATION", "DELETION", "INTERNAL_ERROR", "NEXT", "REASON_LENGTH", "ROLLBACK", "SCALING", "UNFINISHED",
+           "Delays", "JobRunner", "Services", "Task", "begin_stop", "complete", "fail",
+           "make_instance_id", "mark_started", "shorten_reason", "stop"]  # fmt: skip
 
 #: Seconds at speed 1.
 CREATION: Final = 3.0
@@ -152,18 +134,6 @@ class Delays:
         return [seconds / count] * count
 
 
-class RuntimeControl(Protocol):
-    """What runners call of the runtime of a region."""
-
-    def flush(self, endpoint: str | None = None) -> None:
-        """Write captured data before an endpoint changes."""
-        ...
-
-    def discard(self, endpoint: str) -> None:
-        """Drop what waits for an endpoint that is deleted."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """What runners work with. ``runners`` are all of them by the name of their kind, filled once they are made.
@@ -185,7 +155,7 @@ class Services:
     write_line: Callable[[str, str, str, str], None]
     publish: Callable[[str, str, list[Any]], None]
     log: Callable[[str], None]
-    runtime: Callable[[str], RuntimeControl]
+    runtime: Callable[[str], Runtime]
     context: Callable[[str], RequestContext]
     runners: dict[str, JobRunner[Any]] = field(default_factory=dict)
 

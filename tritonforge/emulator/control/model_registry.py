@@ -17,31 +17,15 @@ from typing import Any, Final
 
 from tritonforge.emulator.control import paging
 from tritonforge.emulator.control.api_errors import conflict, does_not_exist, invalid, raise_violations
-from tritonforge.emulator.control.records import RegistryEntry, Resource
+from tritonforge.emulator.control.records import RegistryEntry, Resource, add_tags
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import ResourceKind
-from tritonforge.emulator.control.tags import add_tags
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.triton.service_limits import ADDITIONAL_SPECIFICATIONS
 
-__all__ = [
-    "ALGORITHM",
-    "MODEL_PACKAGE",
-    "MODEL_PACKAGE_GROUP",
-    "NEXT",
-    "OPERATIONS",
-    "UNFINISHED",
-    "begin_validation",
-    "check_deletable",
-    "complete_validation",
-    "describe_details",
-    "describe_group",
-    "describe_package",
-    "fail_validation",
-    "find_profile",
-    "is_validation_job",
-    "list_validations",
-]
+__all__ = ["ALGORITHM", "MODEL_PACKAGE", "MODEL_PACKAGE_GROUP", "NEXT", "OPERATIONS", "UNFINISHED",
+           "begin_validation", "check_deletable", "complete_validation", "describe_details", "describe_group",
+           "describe_package", "fail_validation", "find_profile", "is_validation_job", "list_validations"]  # fmt: skip
 
 ALGORITHM: Final = ResourceKind(
     name="algorithm", noun="algorithm", record=RegistryEntry, missing=does_not_exist, has_arn_lookup=True
@@ -125,21 +109,16 @@ _STATUS: Final = "Completed"
 
 
 def _create_group(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = request["ModelPackageGroupName"]
-    arn = context.arn(MODEL_PACKAGE_GROUP, name)
-    tags = add_tags((), request.get("Tags") or (), arn=arn)
-    kept = {key: value for key, value in request.items() if key != "Tags"}
-    context.create(MODEL_PACKAGE_GROUP, Resource(name=name, arn=arn, created=context.now(), request=kept, tags=tags))
-    return {"ModelPackageGroupArn": arn}
+    fields = context.new_fields(MODEL_PACKAGE_GROUP, request["ModelPackageGroupName"], request)
+    context.create(MODEL_PACKAGE_GROUP, Resource(**fields))
+    return {"ModelPackageGroupArn": fields["arn"]}
 
 
 def describe_group(group: Resource) -> dict[str, Any]:
     """Return a group as DescribeModelPackageGroup and ListModelPackageGroups show it."""
     return {
         **group.request,
-        "ModelPackageGroupName": group.name,
-        "ModelPackageGroupArn": group.arn,
-        "CreationTime": group.created,
+        **paging.describe_record(group, "ModelPackageGroup"),
         "ModelPackageGroupStatus": _STATUS,
     }
 

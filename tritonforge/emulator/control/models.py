@@ -12,7 +12,6 @@ from tritonforge.emulator.control.model_registry import MODEL_PACKAGE
 from tritonforge.emulator.control.records import Resource
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import ResourceKind
-from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.hosting import list_container_definitions
 
 __all__ = ["MODEL", "OPERATIONS", "describe_model"]
@@ -30,9 +29,7 @@ _PACKAGE_MEMBERS: Final = (
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = request["ModelName"]
-    arn = context.arn(MODEL, name)
-    tags = add_tags((), request.get("Tags") or (), arn=arn)
+    fields = context.new_fields(MODEL, request["ModelName"], request)
     role = request.get("ExecutionRoleArn")
     if not role:
         # The service model does not require it, SageMaker does for every model with containers. The sentence is ours.
@@ -41,9 +38,8 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     served = _resolve_packages(context, request)
     for container in list_container_definitions({**request, **served}):
         context.preconditions.check_model_data(context.region, container, role)
-    kept = {key: value for key, value in request.items() if key != "Tags"}
-    context.create(MODEL, Resource(name=name, arn=arn, created=context.now(), request=kept, served=served, tags=tags))
-    return {"ModelArn": arn}
+    context.create(MODEL, Resource(**fields, served=served))
+    return {"ModelArn": fields["arn"]}
 
 
 def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -59,14 +55,12 @@ def describe_model(model: Resource) -> Mapping[str, Any]:
         answer["PrimaryContainer"] = {**defaults, **answer["PrimaryContainer"]}
     if "Containers" in answer:
         answer["Containers"] = [{**defaults, **container} for container in answer["Containers"]]
-    return {**answer, "CreationTime": model.created, "ModelArn": model.arn}
+    return {**answer, **paging.describe_record(model, "Model")}
 
 
 def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    def summarize(model: Resource) -> Mapping[str, Any]:
-        return {"ModelName": model.name, "ModelArn": model.arn, "CreationTime": model.created}
-
-    return paging.build_page(request, context.list(MODEL), "Models", summarize)
+    models = context.list(MODEL)
+    return paging.build_page(request, models, "Models", lambda model: paging.describe_record(model, "Model"))
 
 
 def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from tritonforge.emulator.control.api_errors import invalid
-from tritonforge.emulator.control.records import Record
+from tritonforge.emulator.control.records import Record, StatusRecord
 
-__all__ = ["DEFAULT_PAGE", "build_page", "select_records", "take_page"]
+__all__ = ["DEFAULT_PAGE", "build_page", "describe_record", "select_records", "take_page"]
 
 #: Items of a page that was asked for without MaxResults. Source: ListEndpoints, "This value defaults to 10".
 DEFAULT_PAGE: Final = 10
@@ -46,6 +46,14 @@ def build_page(
     """
     shown, token = take_page(request, select_records(request, records, order=order), name=lambda record: record.name)
     return {member: [summarize(record) for record in shown], **({"NextToken": token} if token else {})}
+
+
+def describe_record(record: Record, prefix: str) -> dict[str, Any]:
+    """Return the members that answers have of every record, named after its kind: ``TrainingJob``."""
+    members = {f"{prefix}Name": record.name, f"{prefix}Arn": record.arn, "CreationTime": record.created}
+    if isinstance(record, StatusRecord):
+        members |= {"LastModifiedTime": record.modified, f"{prefix}Status": record.status}
+    return members
 
 
 def select_records(

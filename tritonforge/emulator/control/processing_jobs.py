@@ -28,7 +28,6 @@ from tritonforge.emulator.control.job_runner import INTERNAL_ERROR, UNFINISHED, 
 from tritonforge.emulator.control.records import JobRecord
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
-from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.emulated_s3 import JobStore, make_private_folder
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import TritonForgeError
@@ -82,9 +81,7 @@ def list_outputs(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = request["ProcessingJobName"]
-    arn = context.arn(PROCESSING_JOB, name)
-    tags = add_tags((), request.get("Tags") or (), arn=arn)
+    fields = context.new_fields(PROCESSING_JOB, request["ProcessingJobName"], request)
     if sentences := list(_find_unsupported(request)):
         raise invalid("; ".join(sentences))
     context.preconditions.check_role(context.region, request["RoleArn"])
@@ -93,11 +90,8 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
         raise unknown_image(image, program_containers.ADVICE)
     for processing_input in request.get("ProcessingInputs") or ():
         context.preconditions.check_input(context.region, processing_input["S3Input"], request["RoleArn"])
-    now = context.now()
-    kept = {key: value for key, value in request.items() if key != "Tags"}
-    job = ProcessingRecord(name=name, arn=arn, created=now, modified=now, status="InProgress", request=kept, tags=tags)
-    context.create(PROCESSING_JOB, job)
-    return {"ProcessingJobArn": arn}
+    context.create(PROCESSING_JOB, ProcessingRecord(**fields, status="InProgress"))
+    return {"ProcessingJobArn": fields["arn"]}
 
 
 def _find_unsupported(request: Mapping[str, Any]) -> Iterator[str]:
@@ -169,11 +163,7 @@ def _summarize(job: ProcessingRecord) -> dict[str, Any]:
         "ExitMessage": job.message or None,
     }
     return {
-        "ProcessingJobName": job.name,
-        "ProcessingJobArn": job.arn,
-        "CreationTime": job.created,
-        "LastModifiedTime": job.modified,
-        "ProcessingJobStatus": job.status,
+        **paging.describe_record(job, "ProcessingJob"),
         **{name: value for name, value in optional.items() if value is not None},
     }
 

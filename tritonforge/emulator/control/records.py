@@ -10,22 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = [
-    "Endpoint",
-    "JobRecord",
-    "PendingDeployment",
-    "Phase",
-    "Record",
-    "RegistryEntry",
-    "Resource",
-    "StatusRecord",
-    "TrainingRecord",
-    "TransformRecord",
-    "VariantStage",
-    "VariantState",
-    "from_json",
-    "to_json",
-]
+from tritonforge.emulator.control.api_errors import ApiError, invalid
+from tritonforge.triton.service_limits import TAGS
+
+__all__ = ["Endpoint", "JobRecord", "PendingDeployment", "Phase", "Record", "RegistryEntry", "Resource",
+           "StatusRecord", "Tags", "TrainingRecord", "TransformRecord", "VariantStage", "VariantState",
+           "add_tags", "from_json", "list_tags", "to_json"]  # fmt: skip
 
 Tags: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -178,6 +168,32 @@ class RegistryEntry(StatusRecord):
     jobs: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     version: int = 0
+
+
+def add_tags(tags: Tags, more: Sequence[Mapping[str, Any]], *, arn: str) -> Tags:
+    """Return tags with more of them; a key that exists gets the new value.
+
+    Raises ApiError for a duplicate key in a request, a key of AWS's own, and too many tags. The sentences are ours.
+    """
+    merged = dict(tags)
+    keys = [tag["Key"] for tag in more]
+    duplicates = sorted({key for key in keys if keys.count(key) > 1})
+    if duplicates:
+        raise invalid(f"The request has duplicate tag keys: {', '.join(duplicates)}.")
+    for tag in more:
+        if tag["Key"].lower().startswith("aws:"):
+            raise invalid(f"Tag key {tag['Key']!r} begins with aws:, which is reserved for AWS's own tags.")
+        merged[tag["Key"]] = tag.get("Value", "")
+    if len(merged) > TAGS.value:
+        raise ApiError(
+            "ResourceLimitExceeded", f"{arn} would have {len(merged)} tags; a resource has {TAGS.value} at most."
+        )
+    return tuple(merged.items())
+
+
+def list_tags(tags: Tags) -> list[dict[str, str]]:
+    """Return tags as the API has them."""
+    return [{"Key": key, "Value": value} for key, value in tags]
 
 
 _AnyRecord = TypeVar("_AnyRecord", bound=Record)

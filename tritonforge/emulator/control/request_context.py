@@ -18,7 +18,7 @@ from tritonforge.emulator.control.api_errors import (
     unassumable,
 )
 from tritonforge.emulator.control.job_runner import JobRunner, begin_stop
-from tritonforge.emulator.control.records import JobRecord, Record, StatusRecord
+from tritonforge.emulator.control.records import JobRecord, Record, StatusRecord, add_tags
 from tritonforge.emulator.control.resource_store import AnyKind, ResourceKind, ResourceStore
 from tritonforge.emulator.emulated_s3 import EmulatedS3, ObjectMissingError, split_uri
 from tritonforge.emulator.front.moto_backend import MotoBackend
@@ -201,6 +201,21 @@ class RequestContext:
             self.check_quota(kind, record)
             self.store.put(kind, self.region, record)
         self.begin(kind, record.name)
+
+    def new_fields(self, kind: AnyKind, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a new record of a request: its name, ARN, times and tags, and the request without tags.
+
+        Raises ApiError for invalid tags.
+        """
+        arn, now = self.arn(kind, name), self.store.now()
+        return {
+            "name": name,
+            "arn": arn,
+            "created": now,
+            "tags": add_tags((), request.get("Tags") or (), arn=arn),
+            "request": {key: value for key, value in request.items() if key != "Tags"},
+            **({"modified": now} if issubclass(kind.record, StatusRecord) else {}),
+        }
 
     def check_name(self, kind: AnyKind, name: str) -> None:
         """Raise ApiError if a name is in use."""

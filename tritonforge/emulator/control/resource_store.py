@@ -22,8 +22,9 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from tritonforge.emulator.control import api_errors
 from tritonforge.emulator.control.api_errors import ApiError
 from tritonforge.emulator.control.records import Record, StatusRecord, from_json, to_json
-from tritonforge.emulator.emulated_s3 import make_private_folder, open_private
+from tritonforge.emulator.emulated_s3 import make_private_folder
 from tritonforge.errors import LaunchError
+from tritonforge.files import write_file
 
 __all__ = ["Arn", "InstanceUsage", "ResourceKind", "ResourceStore", "build_arn", "find_partition", "parse_arn"]
 
@@ -98,8 +99,6 @@ def parse_arn(text: str) -> Arn | None:
 
 StatusT = TypeVar("StatusT", bound=StatusRecord)
 
-_UNFINISHED: Final = ".new"
-
 
 class ResourceStore:
     """The resources of one account. Hold `lock` around a reading and the change that follows from it.
@@ -116,7 +115,7 @@ class ResourceStore:
         self._clock = clock
         self._records: dict[str, dict[tuple[str, str], Record]] = {name: {} for name in self.kinds}
         if folder is not None:
-            for path in folder.glob(f"*/*/*{_UNFINISHED}"):  # a process was killed while it wrote
+            for path in folder.glob("*/*/.*.part"):  # a process was killed while it wrote
                 path.unlink()
             for path in sorted(folder.glob("*/*/*.json")):
                 self._read(path)
@@ -151,10 +150,7 @@ class ResourceStore:
             path = self._path(kind, region, record.name)
             if path is not None:
                 make_private_folder(path.parent)
-                unfinished = path.with_suffix(_UNFINISHED)
-                with open_private(unfinished, "w", encoding="utf-8") as file:
-                    json.dump(to_json(record), file, indent=1)
-                unfinished.replace(path)
+                write_file(path, json.dumps(to_json(record), indent=1).encode(), mode=0o600, sync=False)
             self._records[kind.name][region, record.name.lower()] = record
 
     def change(

@@ -21,9 +21,9 @@ from tritonforge.emulator.control.api_errors import invalid
 from tritonforge.emulator.control.endpoints import ENDPOINT
 from tritonforge.emulator.control.model_registry import MODEL_PACKAGE, MODEL_PACKAGE_GROUP
 from tritonforge.emulator.control.models import MODEL
+from tritonforge.emulator.control.records import list_tags
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import AnyKind
-from tritonforge.emulator.control.tags import list_tags
 from tritonforge.emulator.control.training_jobs import TRAINING_JOB
 from tritonforge.emulator.control.transform_jobs import TRANSFORM_JOB
 from tritonforge.sagemaker import service_model

@@ -1,54 +1,26 @@
-"""AddTags, ListTags and DeleteTags on every resource, and the tags of requests that create one."""
+"""AddTags, ListTags and DeleteTags, on every resource."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import paging, resource_store
-from tritonforge.emulator.control.api_errors import ApiError, invalid, missing
-from tritonforge.emulator.control.records import Record
+from tritonforge.emulator.control.api_errors import invalid, missing
+from tritonforge.emulator.control.records import Record, Tags, add_tags, list_tags
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import AnyKind
 from tritonforge.triton.service_limits import TAGS
 
-__all__ = ["OPERATIONS", "add_tags", "list_tags", "remove_tags"]
-
-Tags = tuple[tuple[str, str], ...]
+__all__ = ["OPERATIONS"]
 
 
-def add_tags(tags: Tags, more: Sequence[Mapping[str, Any]], *, arn: str) -> Tags:
-    """Return tags with more of them; a key that exists gets the new value.
-
-    Raises ApiError for a duplicate key in a request, a key of AWS's own, and too many tags. The sentences are ours.
-    """
-    merged = dict(tags)
-    keys = [tag["Key"] for tag in more]
-    duplicates = sorted({key for key in keys if keys.count(key) > 1})
-    if duplicates:
-        raise invalid(f"The request has duplicate tag keys: {', '.join(duplicates)}.")
-    for tag in more:
-        if tag["Key"].lower().startswith("aws:"):
-            raise invalid(f"Tag key {tag['Key']!r} begins with aws:, which is reserved for AWS's own tags.")
-        merged[tag["Key"]] = tag.get("Value", "")
-    if len(merged) > TAGS.value:
-        raise ApiError(
-            "ResourceLimitExceeded", f"{arn} would have {len(merged)} tags; a resource has {TAGS.value} at most."
-        )
-    return tuple(merged.items())
-
-
-def remove_tags(tags: Tags, keys: Iterable[str]) -> Tags:
+def _remove_tags(tags: Tags, keys: Iterable[str]) -> Tags:
     """Return tags without those of some keys, which may be missing."""
     removed = set(keys)
     return tuple((key, value) for key, value in tags if key not in removed)
-
-
-def list_tags(tags: Tags) -> list[dict[str, str]]:
-    """Return tags as the API has them."""
-    return [{"Key": key, "Value": value} for key, value in tags]
 
 
 def _find_resource(context: RequestContext, text: str) -> tuple[AnyKind, Record]:
@@ -84,7 +56,7 @@ def _list_tags(context: RequestContext, request: Mapping[str, Any]) -> Mapping[s
 def _delete_tags(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     with context.store.lock:
         kind, record = _find_resource(context, request["ResourceArn"])
-        context.store.put(kind, context.region, replace(record, tags=remove_tags(record.tags, request["TagKeys"])))
+        context.store.put(kind, context.region, replace(record, tags=_remove_tags(record.tags, request["TagKeys"])))
     return {}
 
 

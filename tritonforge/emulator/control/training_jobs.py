@@ -6,29 +6,26 @@ The engine is that of `tritonforge train`, over the emulated S3.
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tritonforge.emulator.control import algorithms, job_runner, paging, training_states
 from tritonforge.emulator.control.api_errors import ApiError, invalid, missing_job, training_job_taken, unknown_image
 from tritonforge.emulator.control.cloudwatch import MetricBuffer
 from tritonforge.emulator.control.job_runner import INTERNAL_ERROR, REASON_LENGTH, UNFINISHED, Delays, JobRunner, Task
 from tritonforge.emulator.control.model_registry import ALGORITHM, is_validation_job
-from tritonforge.emulator.control.records import TrainingRecord
+from tritonforge.emulator.control.records import TrainingRecord, add_tags
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
-from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.emulated_s3 import JobStore, make_private_folder
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import TritonForgeError
 from tritonforge.sagemaker import package
 from tritonforge.training.job import MetricValue, Outcome, Phase, TrainingJob
 from tritonforge.training.job.rules import find_unsupported
-from tritonforge.transform.object_store import ObjectStore
 
 __all__ = ["OPERATIONS", "TRAINING_JOB", "Trainer", "TrainingRunner", "describe_job"]
 
@@ -141,14 +138,10 @@ def describe_job(job: TrainingRecord) -> Mapping[str, Any]:
             "EnableSageMakerMetricsTimeSeries": bool(specification.get("MetricDefinitions")),
             **specification,
         },
-        "TrainingJobName": job.name,
-        "TrainingJobArn": job.arn,
+        **paging.describe_record(job, "TrainingJob"),
         "ModelArtifacts": {"S3ModelArtifacts": TrainingJob.from_request(job.request).artifact_uri},
-        "TrainingJobStatus": job.status,
         "SecondaryStatus": job.secondary,
         "SecondaryStatusTransitions": training_states.list_transitions(job.phases),
-        "CreationTime": job.created,
-        "LastModifiedTime": job.modified,
     }
     if job.request.get("InputDataConfig"):
         answer["InputDataConfig"] = [_describe_channel(channel) for channel in job.request["InputDataConfig"]]
@@ -179,14 +172,7 @@ def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, A
 
 
 def _summarize(job: TrainingRecord) -> Mapping[str, Any]:
-    summary: dict[str, Any] = {
-        "TrainingJobName": job.name,
-        "TrainingJobArn": job.arn,
-        "CreationTime": job.created,
-        "LastModifiedTime": job.modified,
-        "TrainingJobStatus": job.status,
-        "SecondaryStatus": job.secondary,
-    }
+    summary = {**paging.describe_record(job, "TrainingJob"), "SecondaryStatus": job.secondary}
     return summary | ({} if job.ended is None else {"TrainingEndTime": job.ended})
 
 
@@ -207,26 +193,8 @@ _AT_WORK: Final = frozenset({"Downloading", "Training", "Uploading"})
 _End: TypeAlias = Callable[[TrainingRecord, float], TrainingRecord]
 
 
-class Trainer(Protocol):
-    """Who runs a job: `run_training_job`, or what a test puts in its place."""
-
-    def __call__(
-        self,
-        job: TrainingJob,
-        *,
-        program: Path,
-        store: ObjectStore,
-        work: Path,
-        pack: Callable[[Path, Path], None],
-        on_line: Callable[[str], None] | None = None,
-        on_metric: Callable[[MetricValue], None] | None = None,
-        on_phase: Callable[[Phase], None] | None = None,
-        stop: threading.Event | None = None,
-        kill: threading.Event | None = None,
-        arn: str = "",
-    ) -> Outcome:
-        """Run a job to its end."""
-        ...
+#: What runs a job: `run_training_job`, or what a test passes instead.
+Trainer: TypeAlias = Callable[..., Outcome]
 
 
 class TrainingRunner(JobRunner[TrainingRecord]):

@@ -19,18 +19,8 @@ from typing import Any, Final
 from tritonforge.emulator.control import job_runner
 from tritonforge.emulator.control.records import Phase, TrainingRecord
 
-__all__ = [
-    "begin_stop",
-    "complete",
-    "count_seconds",
-    "create",
-    "enter_phase",
-    "fail",
-    "list_transitions",
-    "mark_restarted",
-    "record_metric",
-    "stop",
-]
+__all__ = ["begin_stop", "complete", "count_seconds", "create", "enter_phase", "fail", "list_transitions",
+           "mark_restarted", "record_metric", "stop"]  # fmt: skip
 
 #: The last message of each secondary status. Source: the service model (SecondaryStatusTransition.StatusMessage), and
 #: the lines "2019-08-08 18:54:50 Starting - ..." that AWS's SDK prints of them, as in aws/amazon-sagemaker-examples

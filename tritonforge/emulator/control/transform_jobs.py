@@ -35,7 +35,6 @@ from tritonforge.emulator.control.models import MODEL
 from tritonforge.emulator.control.records import TransformRecord
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
-from tritonforge.emulator.control.tags import add_tags
 from tritonforge.emulator.emulated_s3 import JobStore, ObjectMissingError, make_private_folder
 from tritonforge.emulator.hosting import ContainerDefinition, ContainerError, UnhealthyError, Variant
 from tritonforge.errors import TritonForgeError
@@ -76,26 +75,13 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = request["TransformJobName"]
-    arn = context.arn(TRANSFORM_JOB, name)
-    tags = add_tags((), request.get("Tags") or (), arn=arn)
+    fields = context.new_fields(TRANSFORM_JOB, request["TransformJobName"], request)
     model = context.find(MODEL, request["ModelName"]).model
     raise_violations(check_batch_model(model))
     source = request["TransformInput"]["DataSource"]["S3DataSource"]
     context.preconditions.check_input(context.region, source, model["ExecutionRoleArn"])
-    now = context.now()
-    job = TransformRecord(
-        name=name,
-        arn=arn,
-        created=now,
-        modified=now,
-        status="InProgress",
-        request={key: value for key, value in request.items() if key != "Tags"},
-        model=model,
-        tags=tags,
-    )
-    context.create(TRANSFORM_JOB, job)
-    return {"TransformJobArn": arn}
+    context.create(TRANSFORM_JOB, TransformRecord(**fields, status="InProgress", model=model))
+    return {"TransformJobArn": fields["arn"]}
 
 
 def _stop(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -124,14 +110,7 @@ def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, A
 
 
 def _summarize(job: TransformRecord) -> Mapping[str, Any]:
-    summary: dict[str, Any] = {
-        "TransformJobName": job.name,
-        "TransformJobArn": job.arn,
-        "CreationTime": job.created,
-        "LastModifiedTime": job.modified,
-        "TransformJobStatus": job.status,
-    }
-    return summary | _describe_end(job)
+    return paging.describe_record(job, "TransformJob") | _describe_end(job)
 
 
 def _describe_end(job: TransformRecord) -> dict[str, Any]:

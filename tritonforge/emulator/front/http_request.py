@@ -12,18 +12,8 @@ from io import BufferedIOBase
 from typing import Final, Literal
 from urllib.parse import unquote, unquote_to_bytes
 
-__all__ = [
-    "DEFAULT_REGION",
-    "TARGET",
-    "AwsHost",
-    "HttpRequest",
-    "Route",
-    "is_aws_host",
-    "is_region",
-    "list_suffixes",
-    "parse_host",
-    "parse_route",
-]
+__all__ = ["DEFAULT_REGION", "TARGET", "AwsHost", "HttpRequest", "Route", "is_aws_host", "is_region",
+           "list_suffixes", "parse_host", "parse_route"]  # fmt: skip
 
 #: Bytes of all chunks of a body: an object of S3 that is put at once (Amazon S3 user guide, "Uploading objects").
 _MAX_BODY: Final = 5 * 2**30

@@ -25,6 +25,7 @@ from tritonforge.emulator.front import http_request, service_errors
 from tritonforge.emulator.front.http_request import HttpRequest
 from tritonforge.emulator.front.http_server import HttpServer, RequestHandler
 from tritonforge.emulator.interfaces import Response
+from tritonforge.files import write_file
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -154,20 +155,10 @@ def _sign(
     # A common name has at most 64 characters (RFC 5280, ub-common-name); clients read the alternative name.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     now = dt.datetime.now(dt.timezone.utc)
-    usage = dict.fromkeys(
-        (
-            "digital_signature",
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "key_cert_sign",
-            "crl_sign",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
+    names = (
+        "digital_signature content_commitment key_encipherment data_encipherment key_agreement key_cert_sign crl_sign"
     )
+    usage = dict.fromkeys([*names.split(), "encipher_only", "decipher_only"], False)
     usage |= {"key_cert_sign": True, "crl_sign": True} if authority else {"digital_signature": True}
     builder = (
         x509.CertificateBuilder()
@@ -207,12 +198,7 @@ def _encode_key(key: Any) -> bytes:
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    """Replace a file by one that only its owner can read, from its first moment on."""
-    unfinished = path.with_suffix(".new")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    unfinished.replace(path)
+    write_file(path, content, mode=0o600, sync=False)
 
 
 #: Seconds for a TLS handshake.

@@ -229,7 +229,7 @@ class _RawBody(io.BytesIO):
 #: ``PUT /bucket/key?renameObject`` for PutObject. tests/emulator/test_service_errors.py compares them with
 #: the service model.
 UNKNOWN_SUBRESOURCES: Final = frozenset(
-    {
+    [
         "abac",
         "analytics",
         "annotation",
@@ -244,7 +244,7 @@ UNKNOWN_SUBRESOURCES: Final = frozenset(
         "requestPayment",
         "session",
         "torrent",
-    }
+    ]
 )
 
 #: Bodies by which werkzeug answers a path or a method that moto's application has no rule for.

@@ -33,6 +33,7 @@ from tritonforge.emulator.front.http_request import HttpRequest, parse_route
 from tritonforge.emulator.front.moto_backend import MotoBackend
 from tritonforge.emulator.interfaces import Response
 from tritonforge.errors import LaunchError
+from tritonforge.files import write_file
 
 __all__ = ["Journal", "compact", "is_change"]
 
@@ -206,10 +207,7 @@ class Journal:
                 entry["body"] = base64.b64encode(body).decode()
             else:
                 entry["file"] = f"{next(self._numbers)}"
-                unfinished = self._bodies / f"{entry['file']}.new"
-                with open_private(unfinished, "wb") as file:
-                    file.write(body)
-                unfinished.replace(self._bodies / entry["file"])
+                write_file(self._bodies / entry["file"], body, mode=0o600, sync=False)
             if self._out is None:
                 self._out = open_private(self._file, "ab")
             self._out.write(json.dumps(entry).encode() + b"\n")
@@ -240,11 +238,8 @@ class Journal:
         return HttpRequest(entry["method"], target, headers, io.BytesIO(body), 80)
 
     def _rewrite(self, entries: Sequence[Entry]) -> None:
-        unfinished = self._file.with_suffix(".new")
-        with open_private(unfinished, "wb") as file:
-            for entry in entries:
-                file.write(json.dumps(entry).encode() + b"\n")
-        unfinished.replace(self._file)
+        lines = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+        write_file(self._file, lines, mode=0o600, sync=False)
         needed = {entry["file"] for entry in entries if "file" in entry}
         for path in self._bodies.iterdir():
             if path.name not in needed:

@@ -21,15 +21,8 @@ from tritonforge.emulator.interfaces import Response
 from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import escape_xml
 
-__all__ = [
-    "ErrorKind",
-    "build_error",
-    "build_failure",
-    "build_unsupported",
-    "detect_protocol",
-    "find_operation",
-    "write_error",
-]
+__all__ = ["ErrorKind", "build_error", "build_failure", "build_unsupported", "detect_protocol", "find_operation",
+           "write_error"]  # fmt: skip
 
 Protocol: TypeAlias = Literal["json", "rest-json", "query", "ec2", "rest-xml", "s3", "cbor"]
 

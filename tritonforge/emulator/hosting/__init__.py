@@ -20,18 +20,6 @@ from tritonforge.emulator.hosting.container_definitions import (
 from tritonforge.emulator.hosting.container_host import Host, HostedContainer, start
 from tritonforge.emulator.hosting.multi_model import Limits
 
-__all__ = [
-    "ContainerDefinition",
-    "ContainerError",
-    "ContainerGoneError",
-    "ContainerTimeoutError",
-    "Host",
-    "HostedContainer",
-    "Limits",
-    "ModelData",
-    "TargetModelError",
-    "UnhealthyError",
-    "Variant",
-    "list_container_definitions",
-    "start",
-]
+__all__ = ["ContainerDefinition", "ContainerError", "ContainerGoneError", "ContainerTimeoutError", "Host",
+           "HostedContainer", "Limits", "ModelData", "TargetModelError", "UnhealthyError", "Variant",
+           "list_container_definitions", "start"]  # fmt: skip

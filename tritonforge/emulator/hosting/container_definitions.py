@@ -16,18 +16,8 @@ from tritonforge.emulator.emulated_s3 import EmulatedS3, ObjectMissingError
 from tritonforge.errors import PackageError, RequestError, TritonForgeError
 from tritonforge.sagemaker import package
 
-__all__ = [
-    "ContainerDefinition",
-    "ContainerError",
-    "ContainerGoneError",
-    "ContainerTimeoutError",
-    "ModelData",
-    "TargetModelError",
-    "UnhealthyError",
-    "Variant",
-    "download_model",
-    "list_container_definitions",
-]
+__all__ = ["ContainerDefinition", "ContainerError", "ContainerGoneError", "ContainerTimeoutError", "ModelData",
+           "TargetModelError", "UnhealthyError", "Variant", "download_model", "list_container_definitions"]  # fmt: skip
 
 _MAX_REASON: Final = 1024
 

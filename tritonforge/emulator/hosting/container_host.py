@@ -12,12 +12,12 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tritonforge import temporary
 from tritonforge.emulator.emulated_s3 import EmulatedS3, make_private_folder
@@ -43,7 +43,7 @@ _DIRECTORY_NAME: Final = "E104"
 
 
 class HostedContainer:
-    """A running container; `requests.Container` is what the runtime sees of it. Safe for use by many threads."""
+    """A running container; `interfaces.Container` is what the runtime uses of it. Safe for use by many threads."""
 
     def __init__(self, container: Container, models: ModelCache | None, closing: ExitStack) -> None:
         self._container = container
@@ -99,26 +99,16 @@ class HostedContainer:
         if not stopped:
             self._closing.close()
 
-    def _count_request(self) -> _RequestInFlight:
-        return _RequestInFlight(self)
-
-    def _count(self, change: int) -> None:
+    @contextmanager
+    def _count_request(self) -> Iterator[None]:
         with self._changed:
-            self._in_flight += change
-            self._changed.notify_all()
-
-
-class _RequestInFlight:
-    """One request in flight."""
-
-    def __init__(self, running: HostedContainer) -> None:
-        self._running = running
-
-    def __enter__(self) -> None:
-        self._running._count(1)
-
-    def __exit__(self, *exception: object) -> None:
-        self._running._count(-1)
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._in_flight -= 1
+                self._changed.notify_all()
 
 
 def start(
@@ -133,10 +123,10 @@ def start(
 ) -> HostedContainer:
     """Start a variant's container; returns when it answers /ping.
 
-    ``folder`` is this variant's own, made here and removed when the Running is stopped. ``log`` is given the
-    container's lines, from threads of the host. ``images`` says of what release an image of the user's own is
-    (`images.served_as`), or which program folder it is (`programs.folder`), ``limits`` what a multi-model container may
-    have loaded. ``cancelled`` ends a start under way.
+    ``folder`` is this variant's own, made here and removed when the container is stopped. ``log`` takes the
+    container's lines, from threads of the host. ``images`` declares the release of a custom image
+    (`container_images.resolve_image`) or its program folder (`program_containers.find_program`), ``limits`` what a
+    multi-model container may have loaded. ``cancelled`` ends a start in progress.
 
     Raises:
         ContainerError: its text is the endpoint's FailureReason.
@@ -250,26 +240,9 @@ class Host:
 
     limits: Limits
 
-    def start(
-        self,
-        variant: Variant,
-        *,
-        objects: EmulatedS3,
-        folder: Path,
-        log: Callable[[str], None],
-        images: Mapping[str, str] | None = None,
-        cancelled: threading.Event | None = None,
-    ) -> HostedContainer:
-        """Start a variant's container, as `start` does."""
-        return start(
-            variant,
-            objects=objects,
-            folder=folder,
-            log=log,
-            images=images,
-            limits=self.limits,
-            cancelled=cancelled,
-        )
+    def start(self, variant: Variant, **settings: Any) -> HostedContainer:
+        """Start a variant's container, as `start` does with the same settings."""
+        return start(variant, **settings, limits=self.limits)
 
 
 def _create_model_cache(

@@ -19,14 +19,8 @@ from tritonforge.triton import tfs_layout
 from tritonforge.triton.changes import PING_MODE, SERVE_VARIABLES
 from tritonforge.validation.findings import Finding
 
-__all__ = [
-    "FolderListing",
-    "ScriptOutcome",
-    "ServedImage",
-    "is_tensorflow_serving",
-    "resolve_image",
-    "run_serve_script",
-]
+__all__ = ["FolderListing", "ScriptOutcome", "ServedImage", "is_tensorflow_serving", "resolve_image",
+           "run_serve_script"]  # fmt: skip
 
 
 #: What an image of the user's own is declared as that serves TensorFlow Serving packages.

@@ -13,14 +13,13 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from tritonforge.emulator.hosting.container_images import ScriptOutcome
 from tritonforge.emulator.hosting.tritonserver_container import Container, RunningServer
 from tritonforge.errors import DefinitionError, LaunchError, TritonForgeError
 from tritonforge.serving.tfs.server import start_tfs_server
@@ -95,24 +94,8 @@ def _check_program(uri: str, path: Path) -> Path:
 class ProgramContainer(Container):
     """As `Container`, for the `serve` of a program folder."""
 
-    def __init__(
-        self,
-        program: Path,
-        model: Path,
-        folder: Path,
-        *,
-        environment: Mapping[str, str],
-        log: Callable[[str], None],
-        startup_timeout: float,
-    ) -> None:
-        super().__init__(
-            model,
-            folder,
-            outcome=ScriptOutcome(()),
-            environment=environment,
-            log=log,
-            startup_timeout=startup_timeout,
-        )
+    def __init__(self, program: Path, model: Path, folder: Path, **settings: Any) -> None:
+        super().__init__(model, folder, **settings)
         self._program = program
 
     def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
@@ -187,24 +170,6 @@ class _RunningProgram:
 
 class TensorFlowContainer(Container):
     """As `Container`, for a package as `tritonforge.serving.tfs` runs it."""
-
-    def __init__(
-        self,
-        package: Path,
-        folder: Path,
-        *,
-        environment: Mapping[str, str],
-        log: Callable[[str], None],
-        startup_timeout: float,
-    ) -> None:
-        super().__init__(
-            package,
-            folder,
-            outcome=ScriptOutcome(()),
-            environment=environment,
-            log=log,
-            startup_timeout=startup_timeout,
-        )
 
     def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
         """The package's server; raises LaunchError."""

@@ -45,6 +45,10 @@ _LOCAL_ARGUMENTS: Final = (
 _VERBOSE: Final = "--log-verbose=true"
 
 
+#: The script of an image that has none.
+_NO_SCRIPT: Final = ScriptOutcome(())
+
+
 class RunningServer(Protocol):
     """A server that runs: `tritonforge.serving.server.Server`, or `tritonforge.serving.tfs.server.TfsServer`."""
 
@@ -73,7 +77,7 @@ class Container:
         repository: Path,
         folder: Path,
         *,
-        outcome: ScriptOutcome,
+        outcome: ScriptOutcome = _NO_SCRIPT,
         environment: Mapping[str, str],
         log: Callable[[str], None],
         startup_timeout: float,
