@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from tests.ground.draining import drained
+from tests.support.draining import drain
 from tritonforge.errors import DecodeError, DefinitionError, EncodeError, MissingExtraError
 from tritonforge.records import (
     MAX_RECORD,
@@ -65,7 +65,7 @@ def payloads(records: Iterable[Record]) -> list[bytes]:
 
 def until_error(items: Iterable[Item]) -> tuple[list[Item], RecordError]:
     """Everything before the error, and the error, which there must be."""
-    found, error = drained(items)
+    found, error = drain(items)
     assert error is not None
     return found, error
 

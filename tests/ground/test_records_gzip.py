@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.ground.draining import drained
+from tests.support.draining import drain
 from tritonforge.records import RecordError, frame_tfrecord, gunzip, split
 
 CONTENT = b"".join(b"line %d\n" % number for number in range(1000))
@@ -18,7 +18,7 @@ STREAM = gzip.compress(CONTENT, 6, mtime=0)
 
 def read(stream: bytes) -> tuple[bytes, RecordError]:
     """The content before the error, and the error."""
-    chunks, error = drained(gunzip([stream]))
+    chunks, error = drain(gunzip([stream]))
     assert error is not None
     return b"".join(chunks), error
 
@@ -84,7 +84,7 @@ def test_damage_after_much_content_is_found_in_bounded_memory() -> None:
     for stream in (bomb, damaged, bomb[:-1]):
         tracemalloc.start()
         try:
-            found, error = drained(sizes(stream))
+            found, error = drain(sizes(stream))
             assert (sum(found), max(found)) == (64 * 2**20, 2**20)
             assert (error is None) == (stream is bomb)
             assert tracemalloc.get_traced_memory()[1] < 6 * 2**20

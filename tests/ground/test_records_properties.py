@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.ground.draining import drained
+from tests.support.draining import drain
 from tritonforge.records import Record, build_batches, frame_recordio, frame_tfrecord, gunzip, split
 
 MAGIC = bytes.fromhex("0a23d7ce")
@@ -50,9 +50,7 @@ def chunked(draw: st.DrawFn, stream: bytes) -> list[Any]:
 
 def outcome(records: Iterable[Record]) -> Outcome:
     """Everything that comes out before the stream ends or fails."""
-    found, error = drained(
-        (bytes(payload), bytes(framed), offset, number) for payload, framed, offset, number in records
-    )
+    found, error = drain((bytes(payload), bytes(framed), offset, number) for payload, framed, offset, number in records)
     return found, None if error is None else (str(error), error.offset)
 
 
@@ -164,7 +162,7 @@ def test_batches_hold_every_record_once_and_in_order(
     for strategy, which in (("SingleRecord", 0), ("MultiRecord", 1)):
         bodies = [record[which] for record in records]
         good = next((index for index, body in enumerate(bodies) if len(body) > limit), len(bodies))
-        found, raised = drained(build_batches(split([stream], split_type), strategy, limit))  # type: ignore[arg-type]  # its names
+        found, raised = drain(build_batches(split([stream], split_type), strategy, limit))  # type: ignore[arg-type]  # its names
         assert (raised is None) == (error is None and good == len(bodies))
         at = 0
         for batch in found:
@@ -179,7 +177,7 @@ def test_batches_hold_every_record_once_and_in_order(
 
 def inflated(chunks: Iterable[Any]) -> Outcome:
     """The content before the stream ends or fails."""
-    found, error = drained(gunzip(chunks))
+    found, error = drain(gunzip(chunks))
     content = b"".join(found)
     assert error is None or error.offset == len(content)
     return [content], None if error is None else (str(error), error.offset)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.ground.draining import drained
+from tests.support.draining import drain
 from tritonforge.records import decode_example, encode_example, frame_tfrecord, gunzip, split
 
 pytestmark = pytest.mark.framework
@@ -36,7 +36,7 @@ def read_by_tensorflow(path: Path, compression: str = "") -> tuple[list[bytes], 
 
 def read_by_us(data: bytes, chunk: int = 2**20) -> tuple[list[bytes], str | None]:
     """The records that we read, in the same form."""
-    records, error = drained(split((data[at : at + chunk] for at in range(0, len(data), chunk)), "TFRecord"))
+    records, error = drain(split((data[at : at + chunk] for at in range(0, len(data), chunk)), "TFRecord"))
     return [bytes(record.payload) for record in records], None if error is None else str(error)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.training.sandbox.containers import python, shell
+from tests.support.sandbox_containers import python, shell
 from tritonforge.cli.options import MEMORY_SIZE
 from tritonforge.training.sandbox import Bind, Limits, limits, start_container
 from tritonforge.training.sandbox.root import strip_privileges

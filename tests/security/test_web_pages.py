@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import FakeContainers
-from tests.training.sandbox.containers import until
+from tests.support.sandbox_containers import until
 from tritonforge.emulator import Emulator
 from tritonforge.serving.listener import Listener, Reply, open_socket
 from tritonforge.training.sandbox import start_container

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.algorithm.layout import laid_out
+from tests.support.program_folders import laid_out
 from tritonforge.training.algorithm import Container, InputError, Resources
 
 CONFIG = ("hyperparameters.json", "inputdataconfig.json", "resourceconfig.json")

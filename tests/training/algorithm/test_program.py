@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.algorithm.layout import environment, laid_out, program, started, whole
+from tests.support.program_folders import environment, laid_out, program, start_program, whole
 from tritonforge.training.algorithm import Stopping
 from tritonforge.training.algorithm.program import describe_failure
 
@@ -124,7 +124,7 @@ def test_the_failure_file_has_what_sagemaker_reads(tmp_path: Path, text: str) ->
     """1024 characters of UTF-8 at most, whatever the sentence holds, and the same on a terminal without UTF-8."""
     base = laid_out(tmp_path / "ml")
     file = failing(tmp_path, f"raise InputError('{text}')")
-    with started(file, base, PYTHONIOENCODING="ascii:backslashreplace") as process:
+    with start_program(file, base, PYTHONIOENCODING="ascii:backslashreplace") as process:
         _, err = process.communicate(timeout=60)
     found = failure(base)
     assert len(found) == 1024
@@ -162,7 +162,7 @@ def test_sigterm_saves_a_checkpoint_and_the_next_run_goes_on_from_it(tmp_path: P
     assert whole(file, undisturbed)[0] == 0
 
     base = laid_out(tmp_path / "b", hyperparameters={"epochs": "40"})
-    with started(file, base, "slowly") as process:
+    with start_program(file, base, "slowly") as process:
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(2)] == ["epoch=0;\n", "epoch=1;\n"]  # seen while it runs
         process.send_signal(signal.SIGTERM)
@@ -183,7 +183,7 @@ def test_sigterm_ends_the_wait_for_data(tmp_path: Path) -> None:
     channels = {"training": {"TrainingInputMode": "Pipe"}}
     base = laid_out(tmp_path / "ml", channels=channels)
     file = failing(tmp_path, "print('waiting'); container.channels['training'].epoch(0).__enter__()")
-    with started(file, base) as process:
+    with start_program(file, base) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.algorithm.layout import program, started, until
+from tests.support.program_folders import program, start_program, until
 from tritonforge.errors import EncodeError, LaunchError, RefusalError, ServerError
 from tritonforge.serving.listener import Reply, Request
 from tritonforge.training.algorithm import serving
@@ -46,7 +46,7 @@ def serving_on(folder: Path, *, go: str | None = "") -> Iterator[tuple[int, subp
     """A server under way, its model loaded when the file `go` is there: its port and its process."""
     if go is not None:
         (folder / "go").write_text(go)
-    with started(program(folder, SERVER), folder, SAGEMAKER_BIND_TO_PORT="0") as process:
+    with start_program(program(folder, SERVER), folder, SAGEMAKER_BIND_TO_PORT="0") as process:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
@@ -141,7 +141,7 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        with started(program(tmp_path, SERVER), tmp_path, SAGEMAKER_BIND_TO_PORT=str(port)) as process:
+        with start_program(program(tmp_path, SERVER), tmp_path, SAGEMAKER_BIND_TO_PORT=str(port)) as process:
             _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     place = f"127.0.0.1:{port}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.job.jobs import Memory, trained
+from tests.support.training_jobs import COUNTING, Memory, run_job
 from tritonforge.training.job import CheckpointConfig
 from tritonforge.training.job.opt_ml import CheckpointSync
 from tritonforge.transform import StoreError
@@ -14,17 +14,6 @@ from tritonforge.transform import StoreError
 JOB = {"checkpoint_config": CheckpointConfig(uri="s3://b/checkpoints")}
 
 #: Counts to six, one a step, with a checkpoint of each; the sum of its steps is its model.
-COUNTING = """
-trap 'exit 0' TERM
-step=$(cat checkpoints/step 2>/dev/null || echo 0); sum=$(cat checkpoints/sum 2>/dev/null || echo 0)
-while [ $step -lt 6 ]; do
-    step=$((step + 1)); sum=$((sum + step))
-    echo $sum > checkpoints/sum; echo $step > checkpoints/step
-    echo step $step
-    sleep 0.1
-done
-echo $sum > model/sum
-"""
 
 
 def test_a_stopped_job_goes_on_from_its_checkpoint_to_the_same_model(tmp_path: Path) -> None:
@@ -38,10 +27,10 @@ def test_a_stopped_job_goes_on_from_its_checkpoint_to_the_same_model(tmp_path: P
 
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-    first = trained(tmp_path / "first", COUNTING, store=place, job=JOB, stop=stop, on_line=line)
+    first = run_job(tmp_path / "first", COUNTING, store=place, job=JOB, stop=stop, on_line=line)
     assert (first.outcome.state, first.outcome.artifact) == ("Stopped", None)
     assert place.objects == {"s3://b/checkpoints/step": b"3\n", "s3://b/checkpoints/sum": b"6\n"}
-    second = trained(tmp_path / "second", COUNTING, store=place, job=JOB)
+    second = run_job(tmp_path / "second", COUNTING, store=place, job=JOB)
     assert second.lines == ["step 4", "step 5", "step 6"]
     assert (second.model / "sum").read_text() == "21\n"
 
@@ -49,7 +38,7 @@ def test_a_stopped_job_goes_on_from_its_checkpoint_to_the_same_model(tmp_path: P
 def test_a_failed_job_keeps_its_checkpoints(tmp_path: Path) -> None:
     """They are what the next one starts with."""
     place = Memory({})
-    ran = trained(tmp_path, "mkdir checkpoints/a; echo 1 > checkpoints/a/b; exit 1", store=place, job=JOB)
+    ran = run_job(tmp_path, "mkdir checkpoints/a; echo 1 > checkpoints/a/b; exit 1", store=place, job=JOB)
     assert ran.outcome.state == "Failed"
     assert place.objects == {"s3://b/checkpoints/a/b": b"1\n"}
 
@@ -60,7 +49,7 @@ def test_checkpoints_may_lie_anywhere(tmp_path: Path) -> None:
         place = Memory({"s3://b/checkpoints/old": b"old"})
         (tmp_path / str(number)).mkdir()
         job = {"checkpoint_config": CheckpointConfig(uri="s3://b/checkpoints/", local_path=path)}
-        ran = trained(tmp_path / str(number), f"cat {path}/old; echo new > {path}/new", store=place, job=job)
+        ran = run_job(tmp_path / str(number), f"cat {path}/old; echo new > {path}/new", store=place, job=job)
         assert ran.lines == ["old"], ran.outcome
         assert place.objects["s3://b/checkpoints/new"] == b"new\n"
 
@@ -126,6 +115,6 @@ def test_what_cannot_be_kept_is_a_note(tmp_path: Path) -> None:
             if "checkpoints" in uri:
                 raise StoreError(f"{uri}: denied")
 
-    ran = trained(tmp_path, "echo 1 > checkpoints/1; echo 1 > model/1", store=Refusing({}), job=JOB)
+    ran = run_job(tmp_path, "echo 1 > checkpoints/1; echo 1 > model/1", store=Refusing({}), job=JOB)
     assert ran.outcome.state == "Completed"
     assert ran.outcome.notes == ("checkpoints cannot be kept: s3://b/checkpoints/1: denied",)

@@ -9,13 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from tests.training.job.jobs import program
-from tests.training.job.test_checkpoints import COUNTING
-from tritonforge.cli.train import train
+from tests.support.training_jobs import COUNTING, program, run_command
 from tritonforge.cli.training_options import TrainingOptions
-from tritonforge.errors import TritonForgeError
 from tritonforge.training.job import TrainingJob
 
 #: Keeps its input, and writes a metric.
@@ -25,16 +21,6 @@ cp -r input/data/files model/files
 cp input/config/*.json model/
 echo 'epoch 1 loss=0.5'; echo 'epoch 2 loss=0.25'
 """
-
-
-def ran(*arguments: Any) -> tuple[int, str, str]:
-    """The command in this process: its exit code, what it printed, and what it report."""
-    done = CliRunner().invoke(train, list(map(str, arguments)), standalone_mode=False)
-    if isinstance(done.exception, TritonForgeError):
-        return done.exception.exit_code, done.stdout, str(done.exception)
-    if done.exception is not None:
-        raise done.exception
-    return done.return_value, done.stdout, done.stderr
 
 
 @pytest.fixture
@@ -48,7 +34,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_model_from_flags(tmp_path: Path, data: Path) -> None:
     """Channels in both modes, hyperparameters and metrics; OUTDIR has the archive and its content, and nothing else."""
-    code, report, log = ran(
+    code, report, log = run_command(
         program(tmp_path, KEEPING), "--channel", f"train={data}/a.manifest:label,source-ref",
         "--record-wrapper", "None",
         "--channel", f"files={data}/images", "--hyperparameter", "epochs=5", "--metric", "loss=loss=([0-9.]+)",
@@ -84,7 +70,7 @@ def test_a_job_from_a_file(tmp_path: Path, data: Path) -> None:
     (tmp_path / "job.json").write_text(json.dumps(request))
     script = "cp input/config/hyperparameters.json model/; ls input/data/files"
     given = ["--job", tmp_path / "job.json", "--hyperparameter", "b=3", "--format", "json"]
-    code, report, log = ran(program(tmp_path, script), *given)
+    code, report, log = run_command(program(tmp_path, script), *given)
     assert code == 0, log
     assert json.loads(report)["model"] == f"{tmp_path}/out/model"
     assert json.loads((tmp_path / "out/model/hyperparameters.json").read_text()) == {"a": "1", "b": "3"}
@@ -103,7 +89,7 @@ def test_a_job_from_a_file(tmp_path: Path, data: Path) -> None:
 )
 def test_a_file_that_sagemaker_would_refuse(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
     (tmp_path / "job.json").write_text(json.dumps(change))
-    code, _, report = ran(program(tmp_path, "true"), "--job", tmp_path / "job.json", "-o", tmp_path / "out")
+    code, _, report = run_command(program(tmp_path, "true"), "--job", tmp_path / "job.json", "-o", tmp_path / "out")
     assert (code, sentence in report) == (2, True), report
     assert not (tmp_path / "out").exists()
 
@@ -111,9 +97,9 @@ def test_a_file_that_sagemaker_would_refuse(tmp_path: Path, change: dict[str, An
 def test_a_failure_is_one_sentence(tmp_path: Path, data: Path) -> None:
     """The terminal and the report say what the failure file says; a model from before stays."""
     folder = program(tmp_path, "echo ok > model/old")
-    assert ran(folder, "-o", tmp_path / "out")[0] == 0
+    assert run_command(folder, "-o", tmp_path / "out")[0] == 0
     program(tmp_path, "echo new > model/old; echo 'The disk is full.' > output/failure; exit 1")
-    code, report, log = ran(folder, "-o", tmp_path / "out", "--format", "json")
+    code, report, log = run_command(folder, "-o", tmp_path / "out", "--format", "json")
     assert code == 1
     assert json.loads(report)["failure"] == "The disk is full."
     assert log.splitlines()[-1] == "error: The disk is full."
@@ -124,7 +110,7 @@ def test_a_data_failure_is_one_sentence(tmp_path: Path, data: Path) -> None:
     """A picture that is not there."""
     (data / "images" / "1.jpg").unlink()
     given = ["--channel", f"train={data}/a.manifest:source-ref", "-o", tmp_path / "out"]
-    code, _, log = ran(program(tmp_path, "cat input/data/train_0"), *given)
+    code, _, log = run_command(program(tmp_path, "cat input/data/train_0"), *given)
     assert code == 1
     expected = f"channel train: {data}/a.manifest: line 1: {data}/images/1.jpg: there is no such object"
     assert f"error: ClientError: {expected}" in log
@@ -133,7 +119,7 @@ def test_a_data_failure_is_one_sentence(tmp_path: Path, data: Path) -> None:
 def test_a_time_limit(tmp_path: Path) -> None:
     """The model so far is kept, and the exit code says that it is not the whole."""
     script = "echo half > model/w; trap 'exit 0' TERM; while true; do sleep 0.02; done"
-    code, report, log = ran(program(tmp_path, script), "-o", tmp_path / "out", "--max-runtime", 1)
+    code, report, log = run_command(program(tmp_path, script), "-o", tmp_path / "out", "--max-runtime", 1)
     assert code == 1
     assert report.startswith("Stopped  program -> ")
     assert "stopped after 1 s" in log
@@ -166,20 +152,20 @@ def test_checkpoints_are_those_of_this_job(tmp_path: Path) -> None:
     """Another job does not go on from them, unless it is begun afresh; two runs at once are refused."""
     folder = program(tmp_path, "ls checkpoints; echo x > checkpoints/x; exit 1")
     given = [folder, "-o", tmp_path / "out"]
-    assert ran(*given, "--hyperparameter", "a=1")[0] == 1
-    code, _, report = ran(*given, "--hyperparameter", "a=2")
+    assert run_command(*given, "--hyperparameter", "a=1")[0] == 1
+    code, _, report = run_command(*given, "--hyperparameter", "a=2")
     assert code == 2
     assert '(expected HyperParameters {"a": "1"}, got {"a": "2"}). Start again (--afresh)' in report
-    code, _, log = ran(*given, "--hyperparameter", "a=1")
+    code, _, log = run_command(*given, "--hyperparameter", "a=1")
     assert (code, "\nx\n" in log) == (1, True)
-    code, _, log = ran(*given, "--hyperparameter", "a=2", "--afresh")
+    code, _, log = run_command(*given, "--hyperparameter", "a=2", "--afresh")
     assert (code, "\nx\n" in log) == (1, False)
 
 
 def test_checkpoints_of_ones_own_stay(tmp_path: Path) -> None:
     """--checkpoints names where they are kept, and they outlast the job."""
     given = ["-o", tmp_path / "out", "--checkpoints", tmp_path / "mine"]
-    assert ran(program(tmp_path, "echo x > checkpoints/x"), *given)[0] == 0
+    assert run_command(program(tmp_path, "echo x > checkpoints/x"), *given)[0] == 0
     assert (tmp_path / "mine" / "x").read_text() == "x\n"
 
 
@@ -194,7 +180,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
         for line in tool.stdout:
             if line == "begun\n":
                 break
-        code, _, report = ran(folder, "-o", tmp_path / "out")
+        code, _, report = run_command(folder, "-o", tmp_path / "out")
         (tmp_path / ".out.train/run/ml/checkpoints/go").touch()
         rest = tool.stdout.read()
     assert (tool.wait(), "Completed" in rest) == (0, True)
@@ -237,4 +223,4 @@ def test_flags_that_cannot_be_are_refused(arguments: list[str], sentence: str) -
     import click
 
     with pytest.raises(click.UsageError, match=sentence):
-        ran("no-program", *arguments)
+        run_command("no-program", *arguments)

@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from tests.training.job.jobs import Memory, channel, trained
+from tests.support.training_jobs import Memory, channel, run_job
 from tritonforge.training.algorithm.container import Container
 from tritonforge.training.job import InstanceGroup, Resources, StoppingCondition
 
 
 def test_the_configuration_is_what_the_guide_says(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"x")
-    ran = trained(
+    ran = run_job(
         tmp_path,
         "cp input/config/* model/; env > model/env",
         channel(tmp_path / "in", "training", mode="File", content_type="image/jpeg"),
@@ -57,7 +57,7 @@ def test_the_configuration_is_what_the_guide_says(tmp_path: Path) -> None:
 def test_our_own_reader_takes_it(tmp_path: Path) -> None:
     """`training.algorithm` reads the folder as it was laid out."""
     group = InstanceGroup(instance_type="ml.g5.xlarge", instance_count=1, instance_group_name="gpus")
-    ran = trained(
+    ran = run_job(
         tmp_path, "true", job={"hyperparameters": {"a": "1"}, "resources": Resources(instance_groups=(group,))}
     )
     container = Container.here(ran.model.parent)
@@ -76,7 +76,7 @@ def test_the_command_may_be_another(tmp_path: Path) -> None:
         ("b", {"container_entrypoint": ("sh", "-c", "echo own $0"), "container_arguments": ("x",)}, ["own x"]),
     ):
         (tmp_path / name).mkdir()
-        assert trained(tmp_path / name, script, algorithm=algorithm).lines == expected
+        assert run_job(tmp_path / name, script, algorithm=algorithm).lines == expected
 
 
 def test_files_keep_the_structure_below_the_prefix(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_files_keep_the_structure_below_the_prefix(tmp_path: Path) -> None:
     objects = {"in/1.jpg": b"1", "in/a/2.jpg": b"2", "in/a/": b"", "in2": b"no"}
     place = Memory({f"s3://b/{key}": content for key, content in objects.items()})
     place.objects["s3://b/m.manifest"] = b'[{"prefix":"s3://b/in/"},"a/2.jpg"]'
-    ran = trained(
+    ran = run_job(
         tmp_path,
         "cd input/data; find . -type f | sort > ../../model/list; cat all/a/2.jpg >> ../../model/list",
         channel("s3://b/in/", "all", mode="File"),
@@ -114,10 +114,10 @@ def test_fast_files_are_there_to_be_read_only(tmp_path: Path) -> None:
     true
     """
     near = channel(tmp_path / "in", "near", mode="FastFile")
-    assert trained(tmp_path, script.replace("near far", "near"), near).outcome.notes == ()
+    assert run_job(tmp_path, script.replace("near far", "near"), near).outcome.notes == ()
     (tmp_path / "second").mkdir()
     place = Memory({"s3://b/in/a/1": b"far"})
-    ran = trained(
+    ran = run_job(
         tmp_path / "second", script.replace("near far", "far"), channel("s3://b/in/", "far", mode="FastFile"),
         store=place,
     )  # fmt: skip
@@ -132,6 +132,6 @@ def test_copies_are_the_programs_own(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "1").write_bytes(b"as it was")
     one = channel(tmp_path / "in", mode="File")
-    ran = trained(tmp_path, "echo changed > input/data/train/1; cp input/data/train/1 model/", one)
+    ran = run_job(tmp_path, "echo changed > input/data/train/1; cp input/data/train/1 model/", one)
     assert (ran.model / "1").read_bytes() == b"changed\n"
     assert (tmp_path / "in" / "1").read_bytes() == b"as it was"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.training.job.jobs import Memory, channel, trained
+from tests.support.training_jobs import Memory, channel, run_job
 from tritonforge.training.job import MetricDefinition, Output, StoppingCondition
 
 #: Saves its state at SIGTERM.
@@ -31,7 +31,7 @@ def members(archive: str | None) -> list[str]:
 
 def test_a_job_that_completes_leaves_its_model_and_output(tmp_path: Path) -> None:
     """model.tar.gz and output.tar.gz lie where SageMaker has them."""
-    ran = trained(tmp_path, "mkdir model/1; echo x > model/1/w; echo y > output/data/plot")
+    ran = run_job(tmp_path, "mkdir model/1; echo x > model/1/w; echo y > output/data/plot")
     assert (ran.outcome.state, ran.outcome.exit_code, ran.outcome.failure) == ("Completed", 0, "")
     assert ran.outcome.artifact == f"{tmp_path}/out/job/output/model.tar.gz"
     assert members(ran.outcome.artifact) == ["1/w"]
@@ -43,13 +43,13 @@ def test_a_model_may_go_as_files(tmp_path: Path) -> None:
     place = Memory({})
     output = Output(uri="s3://b/out/", compression_type="NONE")
     script = "mkdir model/1; echo x > model/1/w; ln -s /etc/passwd model/link"
-    ran = trained(tmp_path, script, store=place, job={"output": output})
+    ran = run_job(tmp_path, script, store=place, job={"output": output})
     assert ran.outcome.artifact == "s3://b/out/job/output/model/"
     assert place.objects == {"s3://b/out/job/output/model/1/w": b"x\n"}
 
 
 def test_no_model_is_reported(tmp_path: Path) -> None:
-    ran = trained(tmp_path, "true")
+    ran = run_job(tmp_path, "true")
     assert (ran.outcome.state, ran.outcome.artifact) == ("Completed", None)
     assert "nothing in /opt/ml/model" in ran.outcome.notes[0]
 
@@ -70,7 +70,7 @@ def test_no_model_is_reported(tmp_path: Path) -> None:
 def test_a_program_that_fails_says_why(tmp_path: Path, script: str, code: int, sentence: str) -> None:
     import re
 
-    ran = trained(tmp_path, script)
+    ran = run_job(tmp_path, script)
     assert (ran.outcome.state, ran.outcome.exit_code, ran.outcome.artifact) == ("Failed", code, None)
     assert re.search(sentence, ran.outcome.failure), ran.outcome.failure
     assert len(ran.outcome.failure) <= 1024
@@ -79,7 +79,7 @@ def test_a_program_that_fails_says_why(tmp_path: Path, script: str, code: int, s
 def stopped(folder: Path, script: str, **given: Any) -> Any:
     """A job that is stopped at its first line."""
     stop = threading.Event()
-    return trained(folder, script, stop=stop, on_line=lambda _: stop.set(), **given)
+    return run_job(folder, script, stop=stop, on_line=lambda _: stop.set(), **given)
 
 
 def test_a_stop_is_sigterm_and_keeps_the_model(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_who_cannot_wait_kills(tmp_path: Path) -> None:
             kill.set()
 
     began = time.monotonic()
-    ran = trained(
+    ran = run_job(
         tmp_path, STUBBORN, stop=stop, kill=kill, stop_seconds=60.0, on_line=lambda _: stop.set(), on_phase=phase
     )
     assert time.monotonic() - began < 30
@@ -116,7 +116,7 @@ def test_who_cannot_wait_kills(tmp_path: Path) -> None:
 
 def test_its_time_is_up(tmp_path: Path) -> None:
     """MaxRuntimeInSeconds ends a job as a stop does, and says so."""
-    ran = trained(tmp_path, SAVING, job={"stopping_condition": StoppingCondition(max_runtime_in_seconds=1)})
+    ran = run_job(tmp_path, SAVING, job={"stopping_condition": StoppingCondition(max_runtime_in_seconds=1)})
     assert (ran.outcome.state, ran.outcome.stop_reason) == ("Stopped", "MaxRuntimeExceeded")
     assert members(ran.outcome.artifact) == ["weights"]
     assert 1 <= ran.outcome.seconds < 4
@@ -133,14 +133,14 @@ def test_a_stop_before_the_program_starts(tmp_path: Path, mode: str) -> None:
 
     place = Slow({"s3://b/m": b'{"a":1}\n' * 10})
     one = channel("s3://b/m", mode=mode, names=["a"] if mode == "Pipe" else ())
-    ran = trained(tmp_path, "echo started", one, store=place, stop=stop)
+    ran = run_job(tmp_path, "echo started", one, store=place, stop=stop)
     assert (ran.outcome.state, ran.outcome.exit_code, ran.lines) == ("Stopped", None, [])
 
 
 def test_a_stop_just_before_the_program_starts(tmp_path: Path) -> None:
     """With nothing to copy a stop is seen all the same."""
     stop = threading.Event()
-    ran = trained(tmp_path, "echo started", stop=stop, on_phase=lambda name: name == "Downloading" and stop.set())
+    ran = run_job(tmp_path, "echo started", stop=stop, on_phase=lambda name: name == "Downloading" and stop.set())
     assert (ran.outcome.state, ran.outcome.exit_code, ran.lines) == ("Stopped", None, [])
 
 
@@ -152,7 +152,7 @@ def test_metrics_are_read_off_the_log(tmp_path: Path) -> None:
     )
     before = time.time()
     script = "echo 'epoch 1 loss=0.5, rate=1e-3 loss=0.4,'; echo 'loss=0.25, rate=none' >&2"
-    ran = trained(tmp_path, script, algorithm={"metric_definitions": definitions})
+    ran = run_job(tmp_path, script, algorithm={"metric_definitions": definitions})
     assert [(metric.name, metric.value) for metric in ran.measured] == [
         ("loss", 0.5),
         ("loss", 0.4),
@@ -168,7 +168,7 @@ def test_an_error_of_who_listens_is_raised_and_the_program_ends(tmp_path: Path) 
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        trained(tmp_path, "echo x; exit 0", on_line=line)
+        run_job(tmp_path, "echo x; exit 0", on_line=line)
 
 
 def running(mark: str) -> list[str]:
@@ -190,9 +190,9 @@ def test_a_tool_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
     mark = f"61.{os.getpid()}"
     script = textwrap.dedent(f"""
         import pathlib, sys
-        from tests.training.job.jobs import channel, trained
+        from tests.support.training_jobs import channel, trained
         folder = pathlib.Path(sys.argv[1])
-        trained(folder, "exec 3< input/data/train_0; echo begun; sleep {mark}", channel(folder / "in"),
+        run_job(folder, "exec 3< input/data/train_0; echo begun; sleep {mark}", channel(folder / "in"),
                 on_line=lambda text: print(text, flush=True))
     """)
     tool = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.job.jobs import Memory, channel, trained
+from tests.support.training_jobs import Memory, channel, run_job
 from tritonforge.errors import DefinitionError
 from tritonforge.training.job import InstanceGroup, Resources
 from tritonforge.transform import StoreError
@@ -26,7 +26,7 @@ MANIFEST = b'{"source-ref":"s3://b/1.jpg","label":1}\n{"source-ref":"s3://b/2.jp
 def failure(folder: Path, place: Memory, *, script: str = READER, **members: Any) -> str:
     """The sentence of a job over an augmented manifest at s3://b/m."""
     members = {"names": ["source-ref", "label"], "record_wrapper_type": "RecordIO", **members}
-    ran = trained(folder, script, channel("s3://b/m", **members), store=place)
+    ran = run_job(folder, script, channel("s3://b/m", **members), store=place)
     assert ran.outcome.state == "Failed"
     assert ran.outcome.artifact is None
     # The file that a program's sentence would be in has the job's.
@@ -37,7 +37,7 @@ def failure(folder: Path, place: Memory, *, script: str = READER, **members: Any
 def test_a_missing_picture_is_the_sentence_and_the_program_is_reported(tmp_path: Path) -> None:
     """Everything before it was given out; the program gets SIGTERM, and its own sentence is not the job's."""
     place = Memory({"s3://b/m": MANIFEST, "s3://b/1.jpg": b"one"})
-    ran = trained(
+    ran = run_job(
         tmp_path, READER, channel("s3://b/m", names=["source-ref", "label"], record_wrapper_type="RecordIO"),
         store=place,
     )  # fmt: skip
@@ -54,7 +54,7 @@ def test_everything_before_a_fault_is_given_out(tmp_path: Path) -> None:
     for name in ("1", "2"):
         (tmp_path / name).write_bytes(name.encode())
     (tmp_path / "m").write_text("".join(f'{{"source-ref":"{name}"}}\n' for name in "123"))
-    ran = trained(tmp_path, READER, channel(tmp_path / "m", names=["source-ref"]))
+    ran = run_job(tmp_path, READER, channel(tmp_path / "m", names=["source-ref"]))
     assert ran.outcome.failure.endswith(f"line 3: {tmp_path}/3: there is no such object")
     assert (ran.model / "0").read_bytes() == b"12"
 
@@ -108,7 +108,7 @@ def test_a_read_that_is_cut_off_goes_on(tmp_path: Path) -> None:
 
     content = bytes(range(256)) * 1024
     place = Breaking({"s3://b/in/a": content})
-    ran = trained(
+    ran = run_job(
         tmp_path,
         "cat input/data/train_0 > model/0; cp input/data/files/a model/1",
         channel("s3://b/in/"),
@@ -128,7 +128,7 @@ def test_an_object_that_stays_short_is_reported(tmp_path: Path, mode: str) -> No
         def open(self, uri: str, offset: int = 0, *, size: int = 1 << 16) -> Iterator[bytes]:
             yield from [self.objects[uri][offset:4]] if offset < 4 else []
 
-    ran = trained(tmp_path, READER, channel("s3://b/in/", mode=mode), store=Short({"s3://b/in/a": b"123456"}))
+    ran = run_job(tmp_path, READER, channel("s3://b/in/", mode=mode), store=Short({"s3://b/in/a": b"123456"}))
     assert ran.outcome.failure == "ClientError: channel train: s3://b/in/a: it was cut off after 4 of 6 bytes"
 
 
@@ -138,7 +138,7 @@ def test_a_reader_that_left_never_misses_what_is_not_there(tmp_path: Path) -> No
     lines = [f'{{"source-ref":"s3://b/{number}.jpg"}}\n'.encode() for number in range(4)]
     place = Memory({"s3://b/m": b"".join(lines), **pictures})
     script = "head -c 1000 input/data/train_0 > model/0; head -c 1000 input/data/train_1 > model/1"
-    ran = trained(tmp_path, script, channel("s3://b/m", names=["source-ref"]), store=place)
+    ran = run_job(tmp_path, script, channel("s3://b/m", names=["source-ref"]), store=place)
     assert ran.outcome.state == "Completed", ran.outcome.failure
 
 
@@ -146,7 +146,7 @@ def test_nothing_below_a_prefix_is_reported(tmp_path: Path) -> None:
     place = Memory({"s3://b/in/": b""})
     for mode in ("Pipe", "File"):
         (tmp_path / mode).mkdir()
-        ran = trained(tmp_path / mode, READER, channel("s3://b/in/", mode=mode), store=place)
+        ran = run_job(tmp_path / mode, READER, channel("s3://b/in/", mode=mode), store=place)
         assert ran.outcome.failure == "ClientError: channel train: s3://b/in/: there is nothing in it"
 
 
@@ -162,7 +162,7 @@ def test_nothing_below_a_prefix_is_reported(tmp_path: Path) -> None:
 def test_keys_that_no_files_can_have_are_reported(tmp_path: Path, keys: list[str], sentence: str) -> None:
     """In File mode a key becomes a path below the channel's folder, and nowhere else."""
     place = Memory({f"s3://b/in/{key}": b"x" for key in keys})
-    ran = trained(tmp_path, READER, channel("s3://b/in/", mode="File"), store=place)
+    ran = run_job(tmp_path, READER, channel("s3://b/in/", mode="File"), store=place)
     assert sentence in ran.outcome.failure
 
 
@@ -171,7 +171,7 @@ def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
-        ran = trained(tmp_path, READER, channel("s3://b/in/", mode="File"), store=place)
+        ran = run_job(tmp_path, READER, channel("s3://b/in/", mode="File"), store=place)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert ran.outcome.failure.startswith("ClientError: the input cannot be kept on this machine: ")
@@ -185,7 +185,7 @@ def test_a_store_that_takes_no_output_is_reported_at_once(tmp_path: Path) -> Non
         def check(self, uri: str) -> None:
             raise StoreError(f"{uri}: no such bucket", permanent=True)
 
-    ran = trained(tmp_path, READER, store=Closed({}))
+    ran = run_job(tmp_path, READER, store=Closed({}))
     assert ran.outcome.failure == f"ClientError: {tmp_path}/out: no such bucket"
 
 
@@ -196,7 +196,7 @@ def test_a_model_that_cannot_be_uploaded_is_a_failure(tmp_path: Path) -> None:
         def put(self, content: Path | bytes, uri: str) -> None:
             raise StoreError(f"{uri}: the output cannot be written: denied")
 
-    ran = trained(tmp_path, "echo x > model/x", store=Lost({}))
+    ran = run_job(tmp_path, "echo x > model/x", store=Lost({}))
     assert "the model cannot be uploaded" in ran.outcome.failure
 
 
@@ -223,12 +223,12 @@ def test_a_model_that_cannot_be_uploaded_is_a_failure(tmp_path: Path) -> None:
 def test_what_is_wrong_or_cannot_be_done_here_is_refused(tmp_path: Path, job: dict[str, Any], sentence: str) -> None:
     """Before anything is laid out."""
     with pytest.raises(DefinitionError, match=sentence):
-        trained(tmp_path, READER, job=job)
+        run_job(tmp_path, READER, job=job)
     assert not list((tmp_path / "work").iterdir())
 
 
 def test_a_folder_without_a_program_is_refused(tmp_path: Path) -> None:
-    from tests.training.job import jobs
+    from tests.support import training_jobs as jobs
 
     made = jobs.program(tmp_path, "true")
     (made / "train").chmod(0o644)

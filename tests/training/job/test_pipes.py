@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.job.jobs import Memory, channel, trained
+from tests.support.training_jobs import Memory, channel, run_job
 from tritonforge.records import frame_recordio
 from tritonforge.training.job.objects import SchemeStore
 from tritonforge.training.manifest import shuffle_order
@@ -47,7 +47,7 @@ def test_an_augmented_manifest_comes_attribute_by_attribute(
 ) -> None:
     """Each attribute is a record of its own, in AttributeNames' order, line by line, every epoch anew."""
     manifest, samples = pictures
-    ran = trained(tmp_path, TWO, channel(manifest, names=["source-ref", "label"], record_wrapper_type="RecordIO"))
+    ran = run_job(tmp_path, TWO, channel(manifest, names=["source-ref", "label"], record_wrapper_type="RecordIO"))
     assert ran.outcome.state == "Completed", ran.lines
     assert ran.records("0") == ran.records("1") == flat(samples)
     assert ran.phases == ["Starting", "Downloading", "Training", "Uploading"]
@@ -58,7 +58,7 @@ def test_without_a_wrapper_values_follow_each_other_unmarked(
 ) -> None:
     """RecordWrapperType None is plain concatenation, here of the label and then the picture."""
     manifest, samples = pictures
-    ran = trained(tmp_path, TWO, channel(manifest, names=["label", "source-ref"]))
+    ran = run_job(tmp_path, TWO, channel(manifest, names=["label", "source-ref"]))
     assert (ran.model / "0").read_bytes() == b"".join(label + picture for picture, label in samples)
 
 
@@ -68,7 +68,7 @@ def test_a_shuffle_has_an_order_of_its_own_every_epoch(
     """The order is that of `manifest.order`, so that it can be found again, and a sample stays together."""
     manifest, samples = pictures
     names = ["source-ref", "label"]
-    ran = trained(tmp_path, TWO, channel(manifest, names=names, seed=3, record_wrapper_type="RecordIO"))
+    ran = run_job(tmp_path, TWO, channel(manifest, names=names, seed=3, record_wrapper_type="RecordIO"))
     orders = [shuffle_order(len(samples), seed=3, epoch=number) for number in (0, 1)]
     assert orders[0] != orders[1] != sorted(orders[1])
     for epoch, indices in enumerate(orders):
@@ -82,14 +82,14 @@ def test_objects_of_a_prefix_are_wrapped_whole_and_unpacked(tmp_path: Path) -> N
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(gzip.compress(content))
     one = channel(tmp_path / "in", compression_type="Gzip", record_wrapper_type="RecordIO")
-    ran = trained(tmp_path, TWO, one)
+    ran = run_job(tmp_path, TWO, one)
     assert ran.records("1") == [contents[name] for name in ("b-2", "b/1", "c")]
 
 
 def test_a_manifest_of_objects_comes_in_its_own_order(tmp_path: Path) -> None:
     """ManifestFile: the objects as they are listed, not as they sort."""
     place = Memory({"s3://b/m": b'[{"prefix":"s3://b/in/"},"z","a"]', "s3://b/in/a": b"A", "s3://b/in/z": b"Z"})
-    ran = trained(tmp_path, TWO, channel("s3://b/m", data_type="ManifestFile"), store=place)
+    ran = run_job(tmp_path, TWO, channel("s3://b/m", data_type="ManifestFile"), store=place)
     assert (ran.model / "1").read_bytes() == b"ZA"
 
 
@@ -104,7 +104,7 @@ def test_a_reader_may_leave_an_epoch_early(tmp_path: Path) -> None:
     cat input/data/validation_0 > model/validation
     tail -c 3 input/data/train_3 > model/tail
     """
-    ran = trained(tmp_path, script, channel(tmp_path / "large"), channel(tmp_path / "small", "validation"))
+    ran = run_job(tmp_path, script, channel(tmp_path / "large"), channel(tmp_path / "small", "validation"))
     assert ran.outcome.state == "Completed"
     assert [line.strip() for line in ran.lines] == ["100"] * 3
     assert (ran.model / "validation").read_bytes() == b"small"
@@ -114,7 +114,7 @@ def test_a_reader_may_leave_an_epoch_early(tmp_path: Path) -> None:
 def test_epochs_that_are_not_opened_do_not_wait(tmp_path: Path) -> None:
     """A program that never reads a channel ends, and the job with it."""
     (tmp_path / "in").write_bytes(b"x")
-    ran = trained(tmp_path, "ls input/data > model/list", channel(tmp_path / "in"))
+    ran = run_job(tmp_path, "ls input/data > model/list", channel(tmp_path / "in"))
     assert ran.outcome.state == "Completed"
     assert (ran.model / "list").read_text().split() == ["train_0", "train_1"]
 
@@ -129,7 +129,7 @@ def test_both_modes_give_the_same_samples_in_the_same_order(tmp_path: Path) -> N
     cd input/data/files
     find . -type f | sed s,^./,, | LC_ALL=C sort | while read name; do cat $name; done > /opt/ml/model/files
     """
-    ran = trained(tmp_path, script, channel(tmp_path / "in"), channel(tmp_path / "in", "files", mode="File"))
+    ran = run_job(tmp_path, script, channel(tmp_path / "in"), channel(tmp_path / "in", "files", mode="File"))
     assert (ran.model / "pipe").read_bytes() == (ran.model / "files").read_bytes() == "ab-2b/1ä".encode()
 
 
@@ -149,7 +149,7 @@ def test_a_far_store_is_read_ahead_in_order(tmp_path: Path) -> None:
 
     place = Slow({f"s3://b/in/{number:03}": f"{number:03}".encode() for number in range(60)})
     one = channel("s3://b/in/")
-    ran = trained(tmp_path, "cat input/data/train_0 > model/0", one, store=SchemeStore(lambda: place))
+    ran = run_job(tmp_path, "cat input/data/train_0 > model/0", one, store=SchemeStore(lambda: place))
     assert (ran.model / "0").read_bytes() == b"".join(place.objects[f"s3://b/in/{number:03}"] for number in range(60))
     assert place.most > 2
 
@@ -178,7 +178,7 @@ def test_an_object_of_any_size_is_never_held(tmp_path: Path) -> None:
         stop.set()
 
     script = "exec 3< input/data/train_0; head -c 10 <&3 > model/x; echo begun; sleep 20"
-    ran = trained(tmp_path, script, channel("s3://b/m", names=["a-ref"]), store=place, on_line=line, stop=stop)
+    ran = run_job(tmp_path, script, channel("s3://b/m", names=["a-ref"]), store=place, on_line=line, stop=stop)
     assert ran.outcome.state == "Stopped"
     assert 0 < read[0] < 16 << 20
 
@@ -187,5 +187,5 @@ def test_frames_are_those_of_the_reader(tmp_path: Path) -> None:
     """A value is exactly one RecordIO record on the wire: no more bytes, no fewer."""
     place = Memory({"s3://b/m": b'{"a":"hello","b":1}\n'})
     one = channel("s3://b/m", names=["a", "b"], record_wrapper_type="RecordIO")
-    ran = trained(tmp_path, TWO, one, store=place)
+    ran = run_job(tmp_path, TWO, one, store=place)
     assert (ran.model / "0").read_bytes() == frame_recordio(b"hello") + frame_recordio(b"1")

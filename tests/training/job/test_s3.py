@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.training.job.jobs import program
-from tests.training.job.test_command import ran
+from tests.support.training_jobs import program, run_command
 from tritonforge.sagemaker.client import Session
 
 
@@ -55,7 +54,7 @@ def test_from_s3_to_s3(tmp_path: Path, s3: Session) -> None:
         "--channel", "files=s3://data/images/", "--record-wrapper", "None",
         "--checkpoints", "s3://data/checkpoints", "-o", "s3://data/models", "--format", "json",
     ]  # fmt: skip
-    code, report, log = ran(*given)
+    code, report, log = run_command(*given)
     assert code == 0, log
     report = json.loads(report)
     assert report["model"] == f"s3://data/models/{report['job']}/output/model.tar.gz"
@@ -63,7 +62,7 @@ def test_from_s3_to_s3(tmp_path: Path, s3: Session) -> None:
     assert [entry["Key"] for entry in found] == [report["model"].removeprefix("s3://data/")]
     assert "<7>" in log
     assert "again" not in log
-    assert "again" in ran(*given)[2]
+    assert "again" in run_command(*given)[2]
     assert not list((tmp_path / "cache" / "train").iterdir())
 
 
@@ -72,10 +71,10 @@ def test_a_picture_that_is_not_in_s3(tmp_path: Path, s3: Session) -> None:
     s3.call("s3", "PutObject", Bucket="data", Key="a.manifest", Body=b'{"source-ref":"s3://data/none.jpg"}\n')
     folder = program(tmp_path, "cat input/data/train_0")
     given = ["--channel", "train=s3://data/a.manifest:source-ref", "-o", tmp_path / "out"]
-    code, _, log = ran(folder, *given)
+    code, _, log = run_command(folder, *given)
     assert code == 1
     expected = "channel train: s3://data/a.manifest: line 1: s3://data/none.jpg: there is no such object"
     assert f"error: ClientError: {expected}" in log
-    code, _, log = ran(folder, "-o", "s3://nowhere/models")
+    code, _, log = run_command(folder, "-o", "s3://nowhere/models")
     assert code == 1
     assert "error: ClientError: s3://nowhere/models: outputs cannot be written there: " in log

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.training.manifest.samples import text
+from tests.support.manifest_samples import text
 from tritonforge.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training.manifest.samples import ADJUSTED, CAR_LABEL, CARS, OTHERS, SEGMENTS, SPECIES, THINGS, text
-from tests.training.manifest.test_lines import values
+from tests.support.manifest_samples import ADJUSTED, CAR_LABEL, CARS, OTHERS, SEGMENTS, SPECIES, THINGS, text, values
 from tritonforge.training.manifest import (
     ManifestCheck,
     Problem,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.manifest.samples import text
+from tests.support.manifest_samples import text
 from tritonforge.errors import ManifestError
 from tritonforge.training.manifest import Problem, build_augmented_lines, check_classic_manifest, read_classic_uris
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import tritonforge
+from tests.support.manifest_samples import CAR_LABEL, CARS, THINGS, text
 from tests.training.manifest.conftest import Run, images
-from tests.training.manifest.samples import CAR_LABEL, CARS, THINGS, text
 from tritonforge import files
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training.manifest.samples import CAR_LABEL, CARS, SPECIES, text
+from tests.support.manifest_samples import CAR_LABEL, CARS, SPECIES, text
 from tritonforge.errors import ManifestError
 from tritonforge.training.manifest import (
     Box,

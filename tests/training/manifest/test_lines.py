@@ -11,17 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training.manifest.samples import ADJUSTED, CARS, OTHERS, SEGMENTS, SPECIES, THINGS, text
+from tests.support.manifest_samples import ADJUSTED, CARS, OTHERS, SEGMENTS, SPECIES, THINGS, text, values
 from tritonforge.errors import DecodeError, ManifestError
 from tritonforge.training.manifest import Line, parse_line, read_lines
 
 ALL = [CARS, SPECIES, THINGS, SEGMENTS, ADJUSTED, *OTHERS]
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training.manifest.samples import CAR_LABEL, CARS, text
+from tests.support.manifest_samples import CAR_LABEL, CARS, text
 from tritonforge.errors import DefinitionError, ManifestError
 from tritonforge.training.manifest import (
     Reference,

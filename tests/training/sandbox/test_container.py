@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.training.sandbox.containers import folders, mounts, python, ran, running, seconds, shell
+from tests.support.sandbox_containers import folders, mounts, python, run_container, running, seconds, shell
 from tritonforge.training.sandbox import Bind, BindError, SandboxError, build_environment, start_container
 
 
@@ -28,12 +28,12 @@ def test_the_exit_status_passes_through(script: str, status: int) -> None:
 
 def test_the_command_is_executed_without_a_shell() -> None:
     """What a shell would read is an argument like any other (the exec form)."""
-    assert ran("printf", "%s|", "$HOME; exit 3", "*") == (0, ["$HOME; exit 3|*|"])
+    assert run_container("printf", "%s|", "$HOME; exit 3", "*") == (0, ["$HOME; exit 3|*|"])
 
 
 def test_a_command_that_is_not_there_ends_with_127() -> None:
     """As with docker run, and the log says what was looked for."""
-    status, lines = ran("trian")
+    status, lines = run_container("trian")
     assert status == 127
     assert lines == ["trian: not found on the container's PATH, or the interpreter of its first line is missing"]
 
@@ -49,13 +49,13 @@ def test_a_command_that_cannot_be_executed_ends_with_126(mode: int, text: str, s
     """A file without its bit, and a script without its first line: no shell comes to help."""
     (tmp_path / "train").write_text(text)
     (tmp_path / "train").chmod(mode)
-    assert ran("train", binds=[Bind(tmp_path, "/opt/program", read_only=True)]) == (126, [says])
+    assert run_container("train", binds=[Bind(tmp_path, "/opt/program", read_only=True)]) == (126, [says])
 
 
 def test_the_environment_is_the_container_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is inherited, PATH begins with the program folder, and what is given is added."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    status, lines = ran("env", environment={"TRAINING_JOB_NAME": "job", "LANG": "C"})
+    status, lines = run_container("env", environment={"TRAINING_JOB_NAME": "job", "LANG": "C"})
     assert status == 0
     assert dict(line.split("=", 1) for line in lines) == {
         **build_environment(),

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
-from tests.training.sandbox.containers import ran
+from tests.support.sandbox_containers import run_container
 from tritonforge.training.sandbox import Bind
 
 DOCKERFILE = ROOT / "Dockerfile"
@@ -134,7 +134,7 @@ def test_docker_run_reaches_the_program(name: str, tmp_path: Path) -> None:
         if not source.endswith(".txt")
     ]
     folders = [Bind(tmp_path, "/opt/ml/output")] if name == "train" else []
-    status, lines = ran(
+    status, lines = run_container(
         *json.loads(STAGES[name].given("ENTRYPOINT")[0]),
         name,
         binds=[*copied, *folders],

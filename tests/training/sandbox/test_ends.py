@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.training.sandbox.containers import STARTER, Ran, folders, mounts, running, seconds, until
+from tests.support.sandbox_containers import STARTER, Ran, folders, mounts, running, seconds, until
 from tritonforge.training.sandbox import start_container
 
 #: Waits for SIGTERM with a child beside it, says whether the child was signalled as well, and ends with status 5.

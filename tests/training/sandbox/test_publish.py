@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from tests.training.sandbox.containers import Ran, until
+from tests.support.sandbox_containers import Ran, until
 from tritonforge.training.sandbox import SandboxError, start_container
 
 #: Answers with what it was sent, once the client has sent all of it (a half-closed connection).

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, tritonforge
-from tests.training.sandbox.containers import PROGRAMS
+from tests.support.sandbox_containers import PROGRAMS
 
 #: Starts a container that would leave a file, and says how it went.
 ATTEMPT = """

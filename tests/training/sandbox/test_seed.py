@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, tritonforge
-from tests.training.sandbox.containers import PROGRAMS, descendants, gone, until
+from tests.support.sandbox_containers import PROGRAMS, are_gone, descendants, until
 
 TRITONFORGE = Path(sys.executable).with_name("tritonforge")
 SEED = str(PROGRAMS / "seed")
@@ -94,7 +94,7 @@ def test_docker_run_serve_ping_invocations_stop(container: tuple[subprocess.Pope
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "stopping ..." in errors
-    assert gone(started)
+    assert are_gone(started)
     with pytest.raises(ConnectionRefusedError):
         ask(port, "GET", "/ping")
 
@@ -104,6 +104,6 @@ def test_serve_ends_with_kill_9(container: tuple[subprocess.Popen[str], int]) ->
     process, port = container
     started = descendants(process.pid)
     process.kill()
-    assert until(lambda: gone(started))
+    assert until(lambda: are_gone(started))
     with pytest.raises(ConnectionRefusedError):
         ask(port, "GET", "/ping")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.training.sandbox.containers import PROGRAMS, Ran, until
+from tests.support.sandbox_containers import PROGRAMS, Ran, until
 from tritonforge.inference.client import Client
 from tritonforge.training.sandbox.volumes import build_serving_volumes
 

@@ -10,7 +10,7 @@ from tritonforge.records import RecordError
 Item = TypeVar("Item")
 
 
-def drained(items: Iterable[Item]) -> tuple[list[Item], RecordError | None]:
+def drain(items: Iterable[Item]) -> tuple[list[Item], RecordError | None]:
     """Everything that came out, and the error that ended it, if one did; any other exception goes through."""
     found: list[Item] = []
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import strategies as st
+
 #: The line that seed 4 formats for reading, of Ground Truth's job over street scenes.
 CARS: dict[str, Any] = {
     "source-ref": "s3://sthakur/demo/images/SSDB00004.JPG",
@@ -88,3 +90,11 @@ OTHERS: list[dict[str, Any]] = [
 def text(*lines: dict[str, Any]) -> bytes:
     """A manifest of lines, with the blanks that people's programs write."""
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+#: Any value of JSON.
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from tritonforge.cli.train import train
+from tritonforge.errors import TritonForgeError
 from tritonforge.records import split
 from tritonforge.training.job import (
     AlgorithmSpecification,
@@ -76,7 +80,7 @@ class Ran:
         return [bytes(record.payload) for record in split([(self.model / name).read_bytes()], "RecordIO")]
 
 
-def trained(
+def run_job(
     folder: Path,
     script: str,
     *channels: Channel,
@@ -149,3 +153,27 @@ class Memory:
 
     def check(self, uri: str) -> None:
         """Every output is welcome."""
+
+
+#: Adds numbers step by step, with a checkpoint after each.
+COUNTING = """
+trap 'exit 0' TERM
+step=$(cat checkpoints/step 2>/dev/null || echo 0); sum=$(cat checkpoints/sum 2>/dev/null || echo 0)
+while [ $step -lt 6 ]; do
+    step=$((step + 1)); sum=$((sum + step))
+    echo $sum > checkpoints/sum; echo $step > checkpoints/step
+    echo step $step
+    sleep 0.1
+done
+echo $sum > model/sum
+"""
+
+
+def run_command(*arguments: Any) -> tuple[int, str, str]:
+    """The command in this process: its exit code, what it printed, and its errors."""
+    done = CliRunner().invoke(train, list(map(str, arguments)), standalone_mode=False)
+    if isinstance(done.exception, TritonForgeError):
+        return done.exception.exit_code, done.stdout, str(done.exception)
+    if done.exception is not None:
+        raise done.exception
+    return done.return_value, done.stdout, done.stderr

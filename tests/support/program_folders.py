@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["environment", "laid_out", "program", "started", "until", "whole"]
+__all__ = ["environment", "laid_out", "program", "start_program", "until", "whole"]
 
 
 def laid_out(
@@ -46,7 +46,7 @@ def environment(base: Path, **more: str) -> dict[str, str]:
     return {**here, "SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": "job-1", **more}
 
 
-def started(file: Path, base: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+def start_program(file: Path, base: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
     """A program under way."""
     return subprocess.Popen(
         [sys.executable, file, *arguments],
@@ -59,7 +59,7 @@ def started(file: Path, base: Path, *arguments: str, **more: str) -> subprocess.
 
 def whole(file: Path, base: Path, *arguments: str) -> tuple[int, str, str]:
     """A program run to its end: its exit code, stdout and stderr."""
-    with started(file, base, *arguments) as process:
+    with start_program(file, base, *arguments) as process:
         out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 

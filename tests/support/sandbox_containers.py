@@ -13,7 +13,7 @@ from typing import Any
 
 from tritonforge.training.sandbox import Process, start_container
 
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parents[1] / "training" / "sandbox" / "programs"
 
 _count = itertools.count()
 
@@ -30,19 +30,19 @@ class Ran:
         return self.process.wait(60), self.lines
 
 
-def ran(*command: str, **given: Any) -> tuple[int, list[str]]:
+def run_container(*command: str, **given: Any) -> tuple[int, list[str]]:
     """Run a command to its end."""
     return Ran(*command, **given).end()
 
 
 def shell(script: str, **given: Any) -> tuple[int, list[str]]:
     """Run a shell script to its end."""
-    return ran("sh", "-c", script, **given)
+    return run_container("sh", "-c", script, **given)
 
 
 def python(script: str, **given: Any) -> tuple[int, list[str]]:
     """Run a Python script to its end."""
-    return ran("python3", "-c", script, **given)
+    return run_container("python3", "-c", script, **given)
 
 
 def until(true: Callable[[], object], seconds: float = 30) -> bool:
@@ -83,7 +83,7 @@ def descendants(pid: int) -> set[int]:
     return found - {pid}
 
 
-def gone(pids: set[int]) -> bool:
+def are_gone(pids: set[int]) -> bool:
     """Whether none of these processes is there any more, as a zombie either."""
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
