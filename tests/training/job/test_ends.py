@@ -190,7 +190,7 @@ def test_a_tool_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
     mark = f"61.{os.getpid()}"
     script = textwrap.dedent(f"""
         import pathlib, sys
-        from tests.support.training_jobs import channel, trained
+        from tests.support.training_jobs import channel, run_job
         folder = pathlib.Path(sys.argv[1])
         run_job(folder, "exec 3< input/data/train_0; echo begun; sleep {mark}", channel(folder / "in"),
                 on_line=lambda text: print(text, flush=True))
