@@ -112,14 +112,17 @@ def test_another_job_over_the_same_output_is_refused_unless_afresh(folder: Folde
     ("arguments", "sentence"),
     [
         (["IN", "OUT"], "the model is missing"),
-        (["IN", "OUT", "--url", "http://127.0.0.1:9", "--model", "x"], "--model and --url exclude each other"),
         (
-            ["IN", "OUT", "--url", "http://127.0.0.1:9", "--default-model", "x"],
-            "applies to --model only",
+            ["IN", "OUT", "--url", "http://127.0.0.1:9", "--repository", "IN"],
+            "--repository and --url exclude each other",
+        ),
+        (
+            ["IN", "OUT", "--url", "http://127.0.0.1:9", "--model", "x"],
+            "--model names a model of --repository",
         ),
         (["IN/full", "OUT", "--url", "grpc://127.0.0.1:9"], "--url grpc://127.0.0.1:9: expected http://host:port"),
         (["IN/full", "OUT", "--url", "http://127.0.0.1:9/invocations"], "leave /invocations out"),
-        (["IN/full", "OUT", "--model", "nowhere"], "nowhere is not a directory"),
+        (["IN/full", "OUT", "--repository", "nowhere"], "Path 'nowhere' does not exist"),
         (["IN", "IN/out", "--url", "http://127.0.0.1:9"], "is inside of INPUT"),
         (["IN", "OUT", "--work", "IN/work", "--url", "http://127.0.0.1:9"], "is inside of INPUT"),
         (["s3://b/in/", "s3://b/in/out", "--url", "http://127.0.0.1:9"], "is inside of INPUT"),
@@ -130,11 +133,11 @@ def test_another_job_over_the_same_output_is_refused_unless_afresh(folder: Folde
         (["IN/none", "OUT", "--url", "URL"], "no such file or directory"),
         (["IN", "OUT", "--url", "URL"], "no objects to transform"),
         # The input and the output are looked at before a server is waited for.
-        (["IN/none", "OUT", "--model", "nowhere"], "no such file or directory"),
-        (["IN/empty", "OUT", "--model", "nowhere"], "no objects to transform"),
-        (["IN/full", "IN/full/1/out", "--model", "nowhere"], "is inside of INPUT"),
-        (["IN/full", "IN/file/out", "--model", "nowhere"], "cannot write"),
-        (["IN/full/1", "OUT", "--model", "nowhere", "--manifest"], "the manifest must be a JSON array"),
+        (["IN/none", "OUT", "--repository", "repos"], "no such file or directory"),
+        (["IN/empty", "OUT", "--repository", "repos"], "no objects to transform"),
+        (["IN/full", "IN/full/1/out", "--repository", "repos"], "is inside of INPUT"),
+        (["IN/full", "IN/file/out", "--repository", "repos"], "cannot write"),
+        (["IN/full/1", "OUT", "--repository", "repos", "--manifest"], "the manifest must be a JSON array"),
     ],
 )
 def test_mistakes_are_one_sentence(folder: Folder, container: Container, arguments: list[str], sentence: str) -> None:

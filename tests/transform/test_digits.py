@@ -196,7 +196,7 @@ def test_the_command_does_it_all(tmp_path: Path, examples: Path, pictures: Path)
         "transform",
         str(pictures / "tfrecords"),
         str(tmp_path / "out"),
-        *("--model", str(repository), "--default-model", "digits_examples", "--split-type", "TFRecord"),
+        *("--repository", str(repository), "--model", "digits_examples", "--split-type", "TFRecord"),
         *("--format", "json"),
     )
     assert done.returncode == 0, done.stderr

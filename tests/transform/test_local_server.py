@@ -131,7 +131,7 @@ def test_a_repository_of_several_models_needs_a_default_model(tmp_path: Path) ->
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.pbtxt").write_text('backend: "python"')
-    with pytest.raises(LaunchError, match="has several models: a, b; name one with --default-model"):
+    with pytest.raises(LaunchError, match="has several models: a, b; name one with --model"):
         LocalServer(tmp_path)
 
 
@@ -261,7 +261,7 @@ def test_tool_and_server_are_killed_at_random(folder: Folder, forks: Forks, repo
     """SIGKILL to the command and to its tritonserver in turn; the outputs are those of an undisturbed run."""
     kills = int(os.environ.get("TRITONFORGE_KILLS", "2"))
     folder.write({f"{part}": b"".join(map(FRAMES["TFRecord"], RECORDS[part::3])) for part in range(3)})
-    flags: list[str | Path] = ["--model", repository, "--split-type", "TFRecord", "--max-concurrent", "2"]
+    flags: list[str | Path] = ["--repository", repository, "--split-type", "TFRecord", "--max-concurrent", "2"]
     flags += ["--gather", "never", "--env", "PAUSE=0.02"]
     log = folder.path / "log"
     assert Tool(forks, [folder.source, folder.path / "reference", *flags], log).wait(120) == 0, log.read_text()

@@ -127,10 +127,10 @@ def publish(
 
 @click.command(
     cls=Command,
-    example="tritonforge algorithm package detector-1 --algorithm detector --model s3://bucket/output/model.tar.gz",
+    example="tritonforge algorithm package detector-1 --algorithm detector --model-data s3://bucket/output/model.tar.gz",
 )
 @click.argument("name")
-@option("--model", required=True, metavar="DATA", help="The model: a local model.tar.gz or its s3:// address.")
+@option("--model-data", required=True, metavar="DATA", help="The model: a local model.tar.gz or its s3:// address.")
 @option("--algorithm", metavar="NAME", help="The algorithm on SageMaker that trained the model.")
 @option("--inference-image", metavar="URI", help="The image that serves the model, instead of --algorithm.")
 @option("--program", type=EXISTING_DIRECTORY, help="With --inference-image: the directory that declares its types.")
@@ -143,7 +143,7 @@ def publish(
 @json_option
 def package(
     name: str,
-    model: str,
+    model_data: str,
     algorithm: str | None,
     inference_image: str | None,
     program: Path | None,
@@ -184,7 +184,7 @@ def package(
     with steps() as progress, Session(**aws.session_arguments) as session:
         publication = ModelPackagePublication(
             request,
-            model,
+            model_data,
             session=session,
             settings=options.build_settings(transform, output),
             progress=progress,

@@ -41,6 +41,7 @@ __all__ = [
     "name_value_option",
     "option",
     "reject_options",
+    "reject_unused_aws_options",
     "split_attributes",
     "yes_option",
 ]
@@ -283,6 +284,13 @@ def split_attributes(text: str) -> tuple[str, tuple[str, ...]]:
     if not colon or "/" in names:
         return text, ()
     return address, tuple(filter(None, names.split(",")))
+
+
+def reject_unused_aws_options(*uris: str | None) -> None:
+    """Refuse the options of `AwsOptions` for a command that uses no S3. Raises click.UsageError."""
+    if not any(uri is not None and uri.startswith("s3://") for uri in uris):
+        names = [item.name for item in fields(AwsOptions)]
+        reject_options("applies to s3:// addresses and to --on sagemaker only", names=names)
 
 
 def list_given_options(*, group: str = "", names: Collection[str] = ()) -> list[str]:

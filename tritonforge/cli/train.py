@@ -27,6 +27,7 @@ from tritonforge.cli.options import (
     json_option,
     option,
     reject_options,
+    reject_unused_aws_options,
 )
 from tritonforge.cli.printing import echo_json
 from tritonforge.cli.signals import stop_on_signals
@@ -81,6 +82,8 @@ tritonforge train repos/detector --channel train=data -o out --on sagemaker --im
 @add_options(LimitOptions, "limits")
 @option(
     "--stop-timeout",
+    "--grace",
+    "stop_timeout",
     type=click.FloatRange(0),
     default=120.0,
     show_default=True,
@@ -139,6 +142,7 @@ def train(
     target = None if job.output.uri.startswith("s3://") else Path(job.output.uri)
     job = replace(job, name=job.name or _choose_name(program, is_unique=target is None))
     directory = JobDirectory(work or _choose_work_directory(program, job, target))
+    reject_unused_aws_options(*_list_addresses(job))
     limit = limits.to_limits()
     with directory.lock():
         if afresh:
@@ -252,6 +256,12 @@ def _print_result(document: Mapping[str, Any], *, as_json: bool) -> None:
     out.print(f"{format_state(document['state'])}  {shown(document['job'])}{where}{seconds}")
     if document.get("failure"):
         print_error_line(document["failure"])
+
+
+def _list_addresses(job: TrainingJob) -> list[str]:
+    channels = [channel.data.uri for channel in job.channels or () if channel.data is not None]
+    checkpoints = [job.checkpoint_config.uri] if job.checkpoint_config is not None else []
+    return [*channels, *checkpoints, job.output.uri]
 
 
 def _apply_declaration(job: TrainingJob, program: Path) -> TrainingJob:

@@ -19,6 +19,7 @@ from tritonforge.cli.command import Command
 from tritonforge.cli.data_set import create_store
 from tritonforge.cli.job_monitor import INTERRUPTED, SubmitOptions, format_state, print_error_line
 from tritonforge.cli.options import (
+    EXISTING_PATH,
     FILE,
     LOCAL,
     AwsOptions,
@@ -26,6 +27,7 @@ from tritonforge.cli.options import (
     json_option,
     option,
     reject_options,
+    reject_unused_aws_options,
 )
 from tritonforge.cli.printing import echo_json
 from tritonforge.cli.signals import stop_on_signals
@@ -71,19 +73,15 @@ _DEFAULT_MODEL: Final = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
 @click.command(
     cls=Command,
     example="""\
-tritonforge transform pictures out --model build/digits
-tritonforge transform s3://bucket/in/ s3://bucket/out --model build/digits --on sagemaker --image 24.09 --role Role""",
+tritonforge transform pictures out --repository build/digits
+tritonforge transform s3://bucket/in/ s3://bucket/out --repository build/digits --on sagemaker --role Role""",
 )
 @click.argument("source", metavar="INPUT")
 @click.argument("target", metavar="OUTPUT")
-@option(
-    "--model",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="A model repository. With --on sagemaker also an archive, a definition, or a model's name.",
-)
-@option("--url", metavar="URL", group=LOCAL, help="Use the running server http://host:8080 instead of --model.")
-@option("--default-model", metavar="NAME", help="The model to use. Default: the only one, or the outermost.")
+@option("--repository", type=EXISTING_PATH, metavar="PATH",
+        help="A model repository; with --on sagemaker also an archive or a definition.")  # fmt: skip
+@option("--model", metavar="NAME", help="The model to run. Default: the only one, or the outermost ensemble.")
+@option("--url", metavar="URL", group=LOCAL, help="Use the running server http://host:8080 instead of --repository.")
 @option(
     "--output-format",
     type=click.Choice(get_args(OutputFormat)),
@@ -122,9 +120,9 @@ tritonforge transform s3://bucket/in/ s3://bucket/out --model build/digits --on 
 def transform(
     source: str,
     target: str,
-    model: Path | None,
+    repository: Path | None,
+    model: str | None,
     url: str | None,
-    default_model: str | None,
     output_format: OutputFormat | None,
     on: str,
     job_options: TransformOptions,
@@ -147,25 +145,28 @@ def transform(
     then the job's status and log.
     """
     limit_malloc_arenas()
-    if model is None and url is None:
-        raise click.UsageError("the model is missing: give --model PATH (a model repository) or --url of a server")
+    sources = {"--repository": repository, "--url": url, "--sagemaker-model": sagemaker_options.sagemaker_model}
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"{given[0]} and {given[1]} exclude each other")
     if model is not None and url is not None:
-        raise click.UsageError("--model and --url exclude each other")
-    if url is not None and default_model is not None:
-        raise click.UsageError("--default-model applies to --model only; the server at --url has its own default model")
+        raise click.UsageError("--model names a model of --repository; the server at --url has its own default model")
     job = job_options.build_job(source, target)
     if on == "sagemaker":
-        if model is None or output_format not in (None, "container"):
-            raise click.UsageError("--on sagemaker requires --model, and --output-format container if that is given")
-        reject_options("applies to jobs on this machine only", names=("work", "afresh", "log", "gather"))
+        reject_options("applies to jobs on this machine only", group=LOCAL)
+        if repository is None and sagemaker_options.sagemaker_model is None:
+            raise click.UsageError("--on sagemaker needs a model: --repository PATH or --sagemaker-model NAME")
+        if output_format not in (None, "container"):
+            raise click.UsageError("--on sagemaker writes the answers unchanged: --output-format container")
         job = replace(job, max_concurrent_transforms=choose_concurrency(job))
-        if default_model is not None:
-            job = replace(job, environment={**(job.environment or {}), _DEFAULT_MODEL: default_model})
-        return run_on_sagemaker(job, model, sagemaker_options, submit_options, aws, as_json=as_json)
-    reject_options(
-        "applies to --on sagemaker only",
-        names=[field.name for options in (TransformSageMakerOptions, SubmitOptions) for field in fields(options)],
-    )
+        if model is not None:
+            job = replace(job, environment={**(job.environment or {}), _DEFAULT_MODEL: model})
+        return run_on_sagemaker(job, repository, sagemaker_options, submit_options, aws, as_json=as_json)
+    names = [field.name for options in (TransformSageMakerOptions, SubmitOptions) for field in fields(options)]
+    reject_options("applies to --on sagemaker only", names=names)
+    reject_unused_aws_options(source, target)
+    if repository is None and url is None:
+        raise click.UsageError("the model is missing: give --repository PATH, or --url of a server")
     if job.max_concurrent_transforms is None:
         payload = job.max_payload_in_mb
         job = replace(job, max_concurrent_transforms=min(_CONCURRENT, 100 // payload) if payload else _CONCURRENT)
@@ -180,7 +181,7 @@ def transform(
     check(job, source=objects, sink=outputs)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
-        client, coalescer = stack.enter_context(_open_client(model, url, default_model, job, log))
+        client, coalescer = stack.enter_context(_open_client(repository, url, model, job, log))
         on_progress = stack.enter_context(_show_progress())
         stop.is_running = True
         outcome = run(
@@ -192,7 +193,7 @@ def transform(
             output_format=output_format or ("jsonl" if job.data_processing is None else "container"),
             coalescer=coalescer if gather != "never" else None,
             always_coalesce=gather == "always",
-            model_identity=f"{default_model or ''} {'' if model is None else _identify(model)}",
+            model_identity=f"{model or ''} {'' if repository is None else _identify(repository)}",
             on_progress=on_progress,
             stop=stop.event,
         )

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from tritonforge.building import build_definitions
 from tritonforge.cli import job_monitor
 from tritonforge.cli.job_monitor import INTERRUPTED, SubmitOptions, format_state, print_error_line
@@ -29,16 +27,16 @@ __all__ = ["run_on_sagemaker"]
 
 def run_on_sagemaker(
     job: TransformJob,
-    model: Path,
+    repository: Path | None,
     options: TransformSageMakerOptions,
     submit_options: SubmitOptions,
     aws: AwsOptions,
     *,
     as_json: bool,
 ) -> int:
-    """Run a job on SageMaker and return the exit code; ``model`` is a path or the name of a model on SageMaker."""
+    """Run a job on SageMaker and return the exit code; without ``repository`` the options name a model."""
     with steps() as progress, Session(**aws.session_arguments) as session:
-        source, deployment = _prepare_model(model, options, progress)
+        source, deployment = _prepare_model(repository, options, progress)
         transform_run = TransformRun(
             replace(job, name=options.name or ""),
             source,
@@ -82,18 +80,16 @@ def _print_result(document: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _prepare_model(
-    model: Path, options: TransformSageMakerOptions, progress: Steps
+    path: Path | None, options: TransformSageMakerOptions, progress: Steps
 ) -> tuple[Path | str, Deployment | None]:
     """Return the repository or archive of a model with its deployment; a definition is built. Else a model's name."""
-    if not model.exists():
-        if len(model.parts) > 1 or model.suffix:
-            raise click.UsageError(f"--model {model}: no such repository, archive or definition")
-        return str(model), None
-    repository = model
+    if path is None:
+        return options.sagemaker_model or "", None
+    repository = path
     deployment: Deployment | None = None
-    name = model.resolve().name.removesuffix(".tar.gz")
-    if is_definition(model):
-        definitions = load(model)
+    name = path.resolve().name.removesuffix(".tar.gz")
+    if is_definition(path):
+        definitions = load(path)
         name = definitions.folder.name
         deployment = find_deployment(definitions, name=None)
         repository = Path("build") / name

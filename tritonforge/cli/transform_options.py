@@ -112,6 +112,10 @@ class TransformSageMakerOptions:
     name: str | None = declare_option(
         "--name", metavar="NAME", group=SAGEMAKER, help="The job's name. Default: the model's and the time."
     )
+    sagemaker_model: str | None = declare_option(
+        "--sagemaker-model", metavar="NAME", group=SAGEMAKER,
+        help="Use this existing model on SageMaker instead of --repository.",
+    )  # fmt: skip
     image: str | None = declare_option(
         "--image", metavar="TAG", group=SAGEMAKER,
         help="The image: 24.09, a tag, a URI, 26.05+tensorflow or tensorflow-inference:2.19.",

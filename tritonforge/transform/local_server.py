@@ -159,9 +159,7 @@ class LocalServer:
             configs = repository_overlay.read_configs(Path(self._repository))
             if repository_overlay.choose_default_model(configs, None) is None:
                 names = ", ".join(repository_overlay.list_default_candidates(configs))
-                raise LaunchError(
-                    f"{self._repository}: contains several models: {names}. Choose one with --default-model"
-                )
+                raise LaunchError(f"{self._repository}: contains several models: {names}. Choose one with --model")
 
     def _start_server(self, on_progress: Callable[[str], None]) -> Server:
         return Server(

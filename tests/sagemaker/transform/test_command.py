@@ -46,7 +46,7 @@ def arguments(account: Any, name: str, *more: str) -> list[str]:
 def test_a_repository_is_packed_uploaded_and_run(account: Any, repository: Path) -> None:
     """The plan is shown with every request; then the job runs, and its log and end are told."""
     account.put({"command/in/a": b"x", "command/in/b": b"y"})
-    flags = ["--model", str(repository), "--image", "24.09", "--role", "TritonForgeExecutionRole"]
+    flags = ["--repository", str(repository), "--image", "24.09", "--role", "TritonForgeExecutionRole"]
     plan = tritonforge(*arguments(account, "command", *flags, "--plan", "--format", "json"))
     assert plan.returncode == 0, plan.stderr
     steps = json.loads(plan.stdout)["steps"]
@@ -84,7 +84,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_package_for_tensorflow_serving_is_packed_uploaded_and_run(account: Any, package: Path) -> None:
     """Its image is SageMaker's of the region, for the processor of the instances; Triton's variables are not set."""
     account.put({"packed/in/a": b"x"})
-    flags = ["--model", str(package), "--role", "TritonForgeExecutionRole", "--content-type", "application/x-image"]
+    flags = [
+        "--repository",
+        str(package),
+        "--role",
+        "TritonForgeExecutionRole",
+        "--content-type",
+        "application/x-image",
+    ]
     given = arguments(account, "packed", *flags, "--image", "tensorflow-inference:2.19", "--env", "A=b")
     plan = tritonforge(*given, "--instance-type", "ml.c5.xlarge", "--plan", "--format", "json")
     assert plan.returncode == 0, plan.stderr
@@ -113,7 +120,7 @@ def test_an_image_of_the_other_kind_is_refused(account: Any, package: Path, repo
         (package, "24.09", "tensorflow-inference:2.19"),
         (repository, "x/tensorflow-inference:2.19-cpu", "24.09"),
     ):
-        flags = ["--model", str(model), "--role", "TritonForgeExecutionRole", "--image", image]
+        flags = ["--repository", str(model), "--role", "TritonForgeExecutionRole", "--image", image]
         done = tritonforge(*arguments(account, "kinds", *flags, "--yes"))
         assert done.returncode == 2
         assert f"--image {right})" in done.stderr
@@ -123,8 +130,10 @@ def test_a_model_that_is_there_is_named(account: Any) -> None:
     """No repository is needed; a failure is told with AWS's reason and the log, and is exit code 1."""
     account.put({"by-name/in/a": b"x", "by-name/in/b": b"refuse"})
     account.model("by-name")
-    given = arguments(account, "by-name", "--model", "by-name", "--name", "by-name-1", "--retries", "0", "--yes")
-    done = tritonforge(*given, "--default-model", "other", "--format", "json")
+    given = arguments(
+        account, "by-name", "--sagemaker-model", "by-name", "--name", "by-name-1", "--retries", "0", "--yes"
+    )
+    done = tritonforge(*given, "--model", "other", "--format", "json")
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
     assert (told["job"], told["state"]) == ("by-name-1", "Failed")
@@ -138,11 +147,15 @@ def test_a_model_that_is_there_is_named(account: Any) -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--model", "absent"], 'Could not find model "arn:aws:sagemaker:us-east-1:123456789012:model/absent"'),
-        (["--model", "no/such/folder"], "no such repository, archive or definition"),
-        (["--model", "m", "--output-format", "npy"], "--output-format container"),
-        (["--model", "m", "--work", "w"], "--work applies to jobs on this machine only"),
-        (["--url", "http://127.0.0.1:1"], "--on sagemaker requires --model"),
+        (
+            ["--sagemaker-model", "absent"],
+            'Could not find model "arn:aws:sagemaker:us-east-1:123456789012:model/absent"',
+        ),
+        ([], "--on sagemaker needs a model"),
+        (["--repository", "no/such/folder"], "Path 'no/such/folder' does not exist"),
+        (["--sagemaker-model", "m", "--output-format", "npy"], "--output-format container"),
+        (["--sagemaker-model", "m", "--work", "w"], "--work applies to jobs on this machine only"),
+        (["--url", "http://127.0.0.1:1"], "--url applies to jobs on this machine only"),
     ],
 )
 def test_what_cannot_be_run_there(account: Any, more: list[str], sentence: str) -> None:
@@ -155,7 +168,7 @@ def test_what_cannot_be_run_there(account: Any, more: list[str], sentence: str) 
 def test_everything_that_is_wrong_is_said_before_any_call(account: Any) -> None:
     """Fields that AWS would refuse are told all at once, and no job is created."""
     account.model("wrong-fields")
-    given = arguments(account, "wrong", "--model", "wrong-fields", "--yes", "--name", "a_b")
+    given = arguments(account, "wrong", "--sagemaker-model", "wrong-fields", "--yes", "--name", "a_b")
     done = tritonforge(*given, "--max-payload", "50", "--max-concurrent", "3", "--accept", "x" * 300)
     assert done.returncode == 2, done.stderr
     for place in ("TransformJobName", "Accept", "= 150"):
@@ -164,7 +177,7 @@ def test_everything_that_is_wrong_is_said_before_any_call(account: Any) -> None:
 
 def test_flags_of_a_fleet_need_one() -> None:
     """A flag that would do nothing is an error."""
-    done = tritonforge("transform", "in", "out", "--model", "m", "--no-wait")
+    done = tritonforge("transform", "in", "out", "--sagemaker-model", "m", "--no-wait")
     assert done.returncode == 2
     assert "--no-wait applies to --on sagemaker only" in done.stderr
 
@@ -173,7 +186,9 @@ def test_nobody_waits_who_does_not_want_to(account: Any) -> None:
     """The job is created, and its name told."""
     account.put({"unwatched/in/a": b"x"})
     account.model("unwatched")
-    given = arguments(account, "unwatched", "--model", "unwatched", "--name", "unwatched-1", "--yes", "--no-wait")
+    given = arguments(
+        account, "unwatched", "--sagemaker-model", "unwatched", "--name", "unwatched-1", "--yes", "--no-wait"
+    )
     done = tritonforge(*given)
     assert done.returncode == 0, done.stderr
     assert "InProgress  unwatched-1" in done.stdout
@@ -190,7 +205,7 @@ def test_an_interruption_asks_whether_to_stop_the_job(account: Any, answer: str)
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
-            [PROGRAM, *arguments(account, name, "--model", name, "--name", f"{name}-1", "--yes")],
+            [PROGRAM, *arguments(account, name, "--sagemaker-model", name, "--name", f"{name}-1", "--yes")],
             stdin=theirs,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

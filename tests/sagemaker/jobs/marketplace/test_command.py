@@ -46,7 +46,7 @@ def test_an_algorithm_is_published_trains_and_its_model_becomes_a_package(
     code, trained = report(capsys, *train, "--channel", f"train={sample}")
     assert code == 0
     model = trained["model"]
-    given = ["algorithm", "package", "counted", "--algorithm", "counter", "--model", model, *ROLE]
+    given = ["algorithm", "package", "counted", "--algorithm", "counter", "--model-data", model, *ROLE]
     code, told = report(capsys, *given, "--transform", str(objects), "--yes")
     assert code == 0
     assert (told["name"], told["state"], told["failures"]) == ("counted", "Completed", [])
@@ -73,7 +73,7 @@ def test_a_model_becomes_a_version_of_a_group_once(
     arns = []
     for content in (b"one", b"one", b"two"):
         model.write_bytes(content)
-        code, told = report(capsys, *given, "--model", str(model), "--yes")
+        code, told = report(capsys, *given, "--model-data", str(model), "--yes")
         assert code == 0
         arns.append(told["arn"])
     assert [each.rpartition("/")[2] for each in arns] == ["1", "1", "2"]
@@ -88,12 +88,12 @@ def test_a_model_becomes_a_version_of_a_group_once(
         (["publish", "PROGRAM", "--training-image", "i:1", "--sample", "train=s3://b/c"], "requires --role"),
         (["publish", "PROGRAM", "--training-image", "i:1", "--transform", "s3://b/c"], "require --sample"),
         (["publish", "PROGRAM", "--training-image", "i:1", "--sample", "x=s3://b/c", "--role", "r"], "channel 'x'"),
-        (["package", "n", "--model", "s3://b/m.tar.gz"], "give --algorithm NAME, or --inference-image"),
+        (["package", "n", "--model-data", "s3://b/m.tar.gz"], "give --algorithm NAME, or --inference-image"),
         (
-            ["package", "n", "--model", "m", "--inference-image", "i:1"],
+            ["package", "n", "--model-data", "m", "--inference-image", "i:1"],
             "--inference-image and --program require each other",
         ),
-        (["package", "n", "--model", "m", "--algorithm", "a", "--transform", "t"], "requires --role"),
+        (["package", "n", "--model-data", "m", "--algorithm", "a", "--transform", "t"], "requires --role"),
     ],
 )
 def test_what_does_not_go_together(
