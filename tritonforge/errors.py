@@ -195,7 +195,7 @@ class InputError(TritonForgeError):
 
 
 class HyperparameterError(InputError, ValueError):
-    """Hyperparameters are unknown, missing, or have wrong values; ``problems`` has one sentence for each."""
+    """Hyperparameters are unknown, missing or invalid; ``problems`` has one sentence for each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         noun = "hyperparameter is" if len(problems) == 1 else "hyperparameters are"
@@ -204,11 +204,11 @@ class HyperparameterError(InputError, ValueError):
 
 
 class StoppedError(TritonForgeError):
-    """SIGTERM came, and what was waited for is waited for no more; `run` takes it for a stop in good order."""
+    """SIGTERM ended a wait of a training program; `tritonforge.training.algorithm.run` then exits with 0."""
 
 
 class RefusalError(TritonForgeError):
-    """An inference container refuses a request; ``status`` is the HTTP status, 4xx where the client is at fault."""
+    """An inference container rejects a request; ``status`` is the HTTP status, 4xx for an error of the client."""
 
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)

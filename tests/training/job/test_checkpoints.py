@@ -11,6 +11,8 @@ from tritonforge.training.job import CheckpointConfig
 from tritonforge.training.job.opt_ml import CheckpointSync
 from tritonforge.transform import StoreError
 
+pytestmark = pytest.mark.process
+
 JOB = {"checkpoint_config": CheckpointConfig(uri="s3://b/checkpoints")}
 
 #: Counts to six, one a step, with a checkpoint of each; the sum of its steps is its model.

@@ -14,6 +14,8 @@ from tests.support.training_jobs import COUNTING, program, run_command
 from tritonforge.cli.training_options import TrainingOptions
 from tritonforge.training.job import TrainingJob
 
+pytestmark = pytest.mark.process
+
 #: Keeps its input, and writes a metric.
 KEEPING = """
 cat input/data/train_0 > model/pipe

@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.training_jobs import Memory, channel, run_job
 from tritonforge.training.algorithm.container import Container
 from tritonforge.training.job import InstanceGroup, Resources, StoppingCondition
+
+pytestmark = pytest.mark.process
 
 
 def test_the_configuration_is_what_the_guide_says(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from tests.conftest import ROOT
 from tests.support.training_jobs import Memory, channel, run_job
 from tritonforge.training.job import MetricDefinition, Output, StoppingCondition
 
+pytestmark = pytest.mark.process
+
 #: Saves its state at SIGTERM.
 SAVING = "trap 'echo saved > model/weights; exit 0' TERM; echo begun; while true; do sleep 0.02; done"
 STUBBORN = "trap '' TERM; echo half > model/weights; echo begun; while true; do sleep 0.02; done"

@@ -13,6 +13,8 @@ from tritonforge.errors import DefinitionError
 from tritonforge.training.job import InstanceGroup, Resources
 from tritonforge.transform import StoreError
 
+pytestmark = pytest.mark.process
+
 #: A program that reads an epoch, and takes what breaks for a fault of its own.
 READER = """
 trap 'echo stopping; echo secondary > output/failure; exit 3' TERM

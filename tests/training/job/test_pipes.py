@@ -15,6 +15,8 @@ from tritonforge.records import frame_recordio
 from tritonforge.training.job.objects import SchemeStore
 from tritonforge.training.manifest import shuffle_order
 
+pytestmark = pytest.mark.process
+
 #: Reads two epochs, and keeps them.
 TWO = "cat input/data/train_0 > model/0; cat input/data/train_1 > model/1"
 MAGIC = b"\x0a\x23\xd7\xce"

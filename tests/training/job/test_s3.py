@@ -10,6 +10,8 @@ from moto.server import ThreadedMotoServer
 from tests.support.training_jobs import program, run_command
 from tritonforge.sagemaker.client import Session
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Session]:

@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from tests.support.sandbox_containers import folders, mounts, python, run_container, running, seconds, shell
 from tritonforge.training.sandbox import Bind, BindError, SandboxError, build_environment, start_container
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.parametrize(
     ("script", "status"),

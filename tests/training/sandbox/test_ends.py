@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from tests.support.sandbox_containers import STARTER, Ran, folders, mounts, running, seconds, until
 from tritonforge.training.sandbox import start_container
 
+pytestmark = pytest.mark.process
+
 #: Waits for SIGTERM with a child beside it, says whether the child was signalled as well, and ends with status 5.
 LISTENS = """
 import signal, subprocess, sys, time

@@ -12,6 +12,8 @@ import pytest
 from tests.support.sandbox_containers import Ran, until
 from tritonforge.training.sandbox import SandboxError, start_container
 
+pytestmark = pytest.mark.process
+
 #: Answers with what it was sent, once the client has sent all of it (a half-closed connection).
 ECHO = """
 import socket, sys, threading
