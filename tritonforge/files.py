@@ -17,6 +17,9 @@ __all__ = ["CHUNK", "Readable", "describe_error", "hash_file", "hash_stream", "r
 #: Bytes that are read at a time: large enough that calls do not count, small enough for the processor's cache.
 CHUNK: Final = 1 << 20
 
+#: The open files of this process, by descriptor.
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+
 
 class Readable(Protocol):
     """What `hash_stream` reads: an open binary file, a socket's file, a member of an archive."""
@@ -43,8 +46,9 @@ def hash_stream(stream: Readable) -> str:
 def replace_file(path: Path, *, mode: int | None = None, sync: bool = True) -> Iterator[IO[bytes]]:
     """Write a file that appears under its name when the context ends, with its whole content or not at all.
 
-    The content is written to a hidden file beside ``path``, which then takes the name. If the context raises, an
-    existing file keeps its content and nothing is left behind.
+    The content is written to a file without a name, or, where the file system has none (NFS, FUSE), to a hidden file
+    beside ``path``, which then takes the name. If the context raises, an existing file keeps its content and nothing is
+    left behind; without a name that also holds if the process is killed.
 
     Args:
         path: the file to write; its directory must exist.
@@ -55,8 +59,7 @@ def replace_file(path: Path, *, mode: int | None = None, sync: bool = True) -> I
     Raises OSError.
     """
     partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(partial, flags, 0o666 if mode is None else mode)
+    descriptor, has_name = _create_file(partial, 0o666 if mode is None else mode)
     file = os.fdopen(descriptor, "wb")
     try:
         yield file
@@ -65,6 +68,8 @@ def replace_file(path: Path, *, mode: int | None = None, sync: bool = True) -> I
             os.fchmod(descriptor, mode)  # whatever the umask
         if sync:
             os.fsync(descriptor)
+        if not has_name:
+            _link_file(descriptor, partial)
         file.close()
         partial.replace(path)
     except BaseException:
@@ -73,6 +78,28 @@ def replace_file(path: Path, *, mode: int | None = None, sync: bool = True) -> I
     finally:
         with contextlib.suppress(OSError):  # what is left in its buffer on a full disk
             file.close()
+
+
+def _create_file(path: Path, mode: int) -> tuple[int, bool]:
+    """Create a file in the directory of a path; return its descriptor, and whether it has the name of the path."""
+    if hasattr(os, "O_TMPFILE") and _DESCRIPTORS.is_dir():
+        try:
+            return os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode), False
+        except FileNotFoundError:
+            raise
+        except OSError:  # no such files here, or the directory cannot be written: the next line raises that
+            pass
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), True
+
+
+def _link_file(descriptor: int, path: Path) -> None:
+    """Give a file without a name one."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # With the descriptor of a directory Python calls linkat, which follows the link in /proc to the file itself.
+        os.link(_DESCRIPTORS / str(descriptor), path.name, dst_dir_fd=directory, follow_symlinks=True)
+    finally:
+        os.close(directory)
 
 
 def write_file(path: Path, content: bytes, *, mode: int | None = None, sync: bool = True) -> None:

@@ -270,7 +270,7 @@ def test_the_archive_of_a_pipe_is_read_once(repository: Path, tmp_path: Path) ->
     program = [str(Path(sys.executable).with_name("tritonforge")), "package", "--inspect", "-"]
     done = subprocess.run(program, input=gzip.compress(b"text" * 500), capture_output=True, check=False)
     assert done.returncode == 2
-    assert b"the archive: what should be a header is none" in done.stderr
+    assert b"the archive: a header is invalid" in done.stderr
     assert io.BytesIO(done.stdout).read() == b""
 
 

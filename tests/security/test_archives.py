@@ -59,7 +59,7 @@ ENDLESS = {
             *(header(f"d/{i}", linkname="none", **LINK) for i in range(20)),
             *(header(f"l{i}", linkname="d", **LINK) for i in range(20)),
         ],
-        "its links make more of it",
+        "its links lead to more files",
     ),
     "names that links make long": (
         [
@@ -68,7 +68,7 @@ ENDLESS = {
             for j in (0, 1)
         ]
         + [header(f"{'n' * 90}8/f")],
-        "its links make more of it",
+        "its links lead to more files",
     ),
 }
 
@@ -91,11 +91,14 @@ def test_gzip_members_without_content_are_counted() -> None:
 AMBIGUOUS = {
     "empty name by pax": ([pax(b"8 path=\n"), header("m/f", b"x")], "empty name"),
     "empty name by GNU tar": ([header("L", b"\0", type=b"L"), header("m/f", b"x")], "empty name"),
-    "a file with a directory's name": ([header("m/f/", b"x", type=tarfile.REGTYPE)], "readers do not agree"),
+    "a file with a directory's name": (
+        [header("m/f/", b"x", type=tarfile.REGTYPE)],
+        "readers interpret it differently",
+    ),
     "absolute directory": ([header("/etc", **DIRECTORY)], "absolute name"),
     "the directory above": ([header("..", **DIRECTORY)], r"'\.\.' in its name"),
     "the directory above, absolute": ([header("/..", **DIRECTORY)], "absolute name"),
-    "a signed number": ([header("m").replace(b"00000000000", b"-0000000001", 1)], "header is none"),
+    "a signed number": ([header("m").replace(b"00000000000", b"-0000000001", 1)], "header is invalid"),
 }
 
 

@@ -147,7 +147,9 @@ def test_an_older_botocore_sends_everything_by_s3(
     monkeypatch.delitem(shape.members, "Body")
     client_of(session).infer({"x": X})
     assert "inputlocation" in queue.seen[0][0]
-    with pytest.raises(EncodeError, match=r"a body of .* bytes goes by S3; say where to put it: --async s3://"):
+    with pytest.raises(
+        EncodeError, match=r"a body of .* bytes must be sent through S3; give its address: --async s3://"
+    ):
         client_of(session, prefix=None).infer({"x": X})
 
 
@@ -164,9 +166,9 @@ def test_a_file_is_sent_without_being_read_into_memory(queue: Queue, session: Se
     assert queue.seen[0][0]["content-type"].endswith("json-header-size=0")
     answer = transport.collect(pending)
     assert (answer.provenance["inference_id"], answer.header_length is None) == ("i1", False)
-    with pytest.raises(EncodeError, match="say the content_type of a file"):
+    with pytest.raises(EncodeError, match="the content_type of the file is missing"):
         transport.submit(path)
-    with pytest.raises(EncodeError, match="gone: No such file"):
+    with pytest.raises(EncodeError, match="gone: cannot read: No such file"):
         transport.submit(tmp_path / "gone", content_type=RAW)
 
 
@@ -203,7 +205,7 @@ def test_an_answer_that_does_not_come_is_a_connect_error(
     clock = iter(range(1000))
     client = client_of(session, patience=5, clock=lambda: next(clock), options={"inference_id": "i1"})
     with pytest.raises(
-        ConnectError, match=r"no answer within 5 s; it may still come to s3://models/out/i1\.out"
+        ConnectError, match=r"no response within 5 s; it may still appear at s3://models/out/i1\.out"
     ) as caught:
         client.infer({"x": X})
     assert ("has no S3FailurePath" in str(caught.value)) == untold
@@ -275,7 +277,7 @@ def test_who_may_not_list_waits_all_the_same(queue: Queue, session: Session, way
     way.fault = forbidden
     assert client_of(session).infer({"x": X})["y"].tolist() == [[2, 4]]
     queue.delay, clock = 10_000, iter(range(1000))
-    with pytest.raises(ConnectError, match=r"the last look was refused: s3 GetObject of .*AccessDenied"):
+    with pytest.raises(ConnectError, match=r"the last request was denied: s3 GetObject of .*AccessDenied"):
         client_of(session, patience=3, clock=lambda: next(clock)).infer({"x": X})
 
 

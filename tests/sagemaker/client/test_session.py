@@ -90,7 +90,7 @@ ANSWERS = [
     ("InternalFailure", 500, "", r"sagemaker DescribeModel of d: InternalFailure \(request R1\); run it again later"),
     ("ResourceLimitExceeded", 400, "The account-level limit", r"ask for a higher quota"),
     ("ExpiredTokenException", 403, "The token expired", r"expired; sign in again \(aws sso login\)"),
-    ("RequestExpired", 400, "Too old", r"the clock of this machine is not right"),
+    ("RequestExpired", 400, "Too old", r"the clock of this machine is wrong"),
 ]
 
 
@@ -174,8 +174,8 @@ WAYS: list[tuple[Any, type[TritonForgeError], str]] = [
         ConnectError,
         "no connection to https://u;",
     ),
-    (botocore.exceptions.ConnectTimeoutError(endpoint_url="https://u"), ConnectError, "gave no answer in time"),
-    (botocore.exceptions.ReadTimeoutError(endpoint_url="https://u?X=S"), ConnectError, r"https://u gave no answer"),
+    (botocore.exceptions.ConnectTimeoutError(endpoint_url="https://u"), ConnectError, "did not respond in time"),
+    (botocore.exceptions.ReadTimeoutError(endpoint_url="https://u?X=S"), ConnectError, r"https://u did not respond"),
     (botocore.exceptions.ConnectionClosedError(endpoint_url="u"), ConnectError, "connection was cut"),
     (botocore.exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2), ConnectError, "connection was cut"),
     (botocore.exceptions.SSLError(endpoint_url="https://u", error="e"), ConnectError, "certificate of https://u"),

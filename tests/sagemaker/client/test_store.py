@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -183,7 +184,7 @@ def test_a_fault_that_passes_is_repeated(
         ),
         (refused(500, "InternalError"), "InternalError: no.*attempts were made; run it again later"),
         (refused(403, "AccessDenied", "Access Denied"), "AccessDenied: Access Denied.*permission s3:PutObject"),
-        (None, "the connection was cut before the answer came"),
+        (None, "the connection was cut before the response arrived"),
     ],
     ids=["throttled", "failed", "denied", "reset"],
 )
@@ -224,7 +225,7 @@ def test_a_server_that_is_silent_is_a_connect_error(way: Way, bucket: str, small
             waiting.wait(5)
 
     way.fault = fault
-    silent = pytest.raises(ConnectError, match=r"s3 PutObject of s3://models/m: http://.* gave no answer in time")
+    silent = pytest.raises(ConnectError, match=r"s3 PutObject of s3://models/m: http://.* did not respond in time")
     with Session(endpoint_url=way.url, read_timeout=0.2, attempts=2) as hasty, silent:
         Store(hasty).upload(small, f"{bucket}/m", digest=DIGEST)
     waiting.set()
@@ -246,7 +247,7 @@ def test_bytes_that_change_on_the_way_are_noticed(
                 del incoming.headers[each]
 
     way.fault = spoil
-    with pytest.raises(DeploymentError, match=r"s3://models/m: S3 holds other bytes .* removed, run it again"):
+    with pytest.raises(DeploymentError, match=r"s3://models/m: S3 has other bytes .* removed, run it again"):
         store.upload(path, f"{bucket}/m", digest=DIGEST)
     way.fault = lambda _: None
     assert store.find(f"{bucket}/m") is None
@@ -260,7 +261,7 @@ def test_bytes_that_s3_refuses_are_one_error(
 ) -> None:
     """S3 finds a wrong checksum itself, at a part or at the end: the sentence says so, and nothing is left."""
     way.fault = once(refused(400, code, "The checksum did not match."), method, part)
-    with pytest.raises(DeploymentError, match=rf"s3://models/m: S3 got other bytes than were meant \({code}: .*again"):
+    with pytest.raises(DeploymentError, match=rf"s3://models/m: S3 got other bytes than were sent \({code}: .*again"):
         store.upload(large, f"{bucket}/m", digest=DIGEST)
     assert store.list_incomplete_uploads(bucket + "/") == ()
     assert store.find(f"{bucket}/m") is None
@@ -276,7 +277,7 @@ def test_a_file_that_changes_while_it_is_sent_is_noticed(store: Store, bucket: s
                 file.write(b"changed")
 
     way.fault = fault
-    with pytest.raises(DeploymentError, match="S3 holds other bytes"):
+    with pytest.raises(DeploymentError, match="S3 has other bytes"):
         store.upload(large, f"{bucket}/m", digest=DIGEST)
     assert store.find(f"{bucket}/m") is None
 
@@ -360,9 +361,9 @@ def test_a_missing_bucket_is_named(store: Store, small: Path) -> None:
 
 def test_a_missing_file_is_named(store: Store, bucket: str, tmp_path: Path) -> None:
     """A file that cannot be read is the caller's."""
-    with pytest.raises(EncodeError, match="gone: No such file or directory"):
+    with pytest.raises(EncodeError, match="gone: cannot read: No such file or directory"):
         store.upload(tmp_path / "gone", f"{bucket}/m", digest=DIGEST)
-    with pytest.raises(EncodeError, match="gone: No such file or directory"):
+    with pytest.raises(EncodeError, match="gone: cannot read: No such file or directory"):
         store.put(tmp_path / "gone", f"{bucket}/m", content_type="text/plain")
 
 
@@ -373,7 +374,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         file.truncate(64 * MB)
     with forgetful() as url, Session(endpoint_url=url) as session:
         tracemalloc.start()
-        with pytest.raises(DeploymentError, match="the upload ended well, but S3 has no such object"):
+        with pytest.raises(DeploymentError, match="the upload succeeded, but S3 has no such object"):
             Store(session, part_size=8 * MB, threads=2).upload(path, "s3://models/m", digest=DIGEST)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -447,7 +448,7 @@ def test_a_download_that_is_spoilt_is_noticed(store: Store, bucket: str, small: 
                 answer.body = answer.body[:-1] + b"X"
 
     way.spoil = spoil
-    with pytest.raises(ConnectError, match=r"bytes with CRC-32 .* came, S3 keeps"):
+    with pytest.raises(ConnectError, match=r"bytes with CRC-32 .*, expected"):
         store.download(f"{bucket}/m", tmp_path / "copy")
     way.spoil = lambda _, __: None
     with pytest.raises(AwsError, match="NoSuchKey"):
@@ -467,7 +468,7 @@ def test_a_download_goes_on_with_the_same_object_only(
             client.put_object(Bucket="models", Key="m", Body=bytes(len(answer.body)))
 
     way.spoil = spoil
-    with pytest.raises(AwsError, match=r"s3 GetObject of s3://models/m: PreconditionFailed: .* written over meanwhile"):
+    with pytest.raises(AwsError, match=r"s3 GetObject of s3://models/m: PreconditionFailed: .* replaced meanwhile"):
         store.download(f"{bucket}/m", tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
@@ -577,7 +578,7 @@ def test_objects_are_removed_by_the_thousand(store: Store, bucket: str, way: Way
     store.delete(uris[0])
     kept = b"<DeleteResult><Error><Key>7</Key><Code>AccessDenied</Code><Message>locked</Message></Error></DeleteResult>"
     way.fault = lambda request: (200, {"Content-Type": "application/xml"}, kept) if request.method == "POST" else None
-    with pytest.raises(DeploymentError, match="s3://models/7: AccessDenied: locked; the object is still there"):
+    with pytest.raises(DeploymentError, match="s3://models/7: AccessDenied: locked; the object still exists"):
         store.delete_all(uris)
 
 
@@ -586,7 +587,7 @@ def test_objects_are_removed_by_the_thousand(store: Store, bucket: str, way: Way
 )
 def test_what_is_no_place_in_s3_is_an_encode_error(uri: str) -> None:
     """The sentence says what a place looks like, or what is too long."""
-    with pytest.raises(EncodeError, match=r"is no place in S3; write s3://bucket/key|more than 1024 bytes"):
+    with pytest.raises(EncodeError, match=r"is not an S3 address; write s3://bucket/key|more than 1024 bytes"):
         Location.parse(uri)
 
 
@@ -649,7 +650,7 @@ def test_a_file_that_goes_while_it_is_sent_is_named(store: Store, bucket: str, l
 
     way.fault = fault
     with pytest.raises(
-        EncodeError, match=r"model\.tar\.gz: No such file or directory; it was not sent to s3://models/m"
+        EncodeError, match=r"model\.tar\.gz: cannot read: No such file or directory; it was not sent to s3://models/m"
     ):
         store.upload(large, f"{bucket}/m", digest=DIGEST)
     assert store.list_incomplete_uploads(bucket + "/") == ()
@@ -683,3 +684,17 @@ def test_a_process_that_is_stopped_leaves_what_the_next_run_mends(
     assert len(store.list_incomplete_uploads(bucket + "/")) == halves
     assert store.upload(large, f"{bucket}/m", digest=DIGEST).verified
     assert store.list_incomplete_uploads(bucket + "/") == ()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_download_has_the_mode_of_a_new_file(
+    store: Store, bucket: str, tmp_path: Path, umask: int, mode: int
+) -> None:
+    """Models are read by other users than the one that downloads them, unless the umask forbids it."""
+    store.put(b"weights", f"{bucket}/m", content_type="application/octet-stream")
+    before = os.umask(umask)
+    try:
+        store.download(f"{bucket}/m", tmp_path / "copy")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == mode

@@ -162,16 +162,16 @@ def test_a_calls_model_goes_before_the_clients_target(offline: Session, runtime:
     ("url", "options", "sentence"),
     [
         ("sagemaker://", {}, "is not an address"),
-        ("sagemaker://?region=x", {}, "is no endpoint; write sagemaker://endpoint-name"),
-        ("sagemaker://a?region", {}, "after the [?] come option=value pairs"),
-        ("sagemaker://a?region=x&region=y", {}, "says an option twice"),
+        ("sagemaker://?region=x", {}, "is not an endpoint; write sagemaker://endpoint-name"),
+        ("sagemaker://a?region", {}, "expected option=value pairs joined by & after the [?]"),
+        ("sagemaker://a?region=x&region=y", {}, "has an option twice"),
         ("sagemaker://a?variant=x", {}, "InvokeEndpoint has no option 'variant'; it has .*'target_variant'"),
         ("sagemaker://a", {"request_ttl": 60}, "no option 'request_ttl'"),
         ("sagemaker://a", {"session": "s1"}, "a stateful session's id goes as session_id"),
         ("sagemaker://a?async=s3://bucket/p&target_model=x", {}, "InvokeEndpointAsync has no option 'target_model'"),
-        ("sagemaker://a?async=s3://bucket/p&patience=long", {}, "patience takes a number of seconds, found 'long'"),
-        ("sagemaker://a?async=s3://bucket/p&clean=maybe", {}, "clean is true or false, found 'maybe'"),
-        ("sagemaker://a?async=https://bucket/p", {}, "is no place in S3"),
+        ("sagemaker://a?async=s3://bucket/p&patience=long", {}, "patience: expected a number of seconds, got 'long'"),
+        ("sagemaker://a?async=s3://bucket/p&clean=maybe", {}, "clean: expected true or false, got 'maybe'"),
+        ("sagemaker://a?async=https://bucket/p", {}, "is not an S3 address"),
     ],
 )
 def test_what_an_address_cannot_say_is_an_encode_error(url: str, options: dict[str, Any], sentence: str) -> None:
@@ -280,7 +280,7 @@ RELAYED = [
         "Endpoint inception of account 123456789012 not found.",
         r"check the name, the region \(eu",
     ),
-    ("ValidationError", 400, "Endpoint does not support this inference type.", r"wants --async s3://bucket/prefix"),
+    ("ValidationError", 400, "Endpoint does not support this inference type.", r"needs --async s3://bucket/prefix"),
     ("ServiceUnavailable", 503, "busy", "the inference may have run, so it was not sent again"),
     ("InternalFailure", 500, "oops", "the inference may have run, so it was not sent again"),
     ("AccessDeniedException", 403, "no", "the caller needs the permission sagemaker:InvokeEndpoint"),
@@ -573,7 +573,7 @@ def test_an_endpoint_that_is_silent_is_a_connect_error(served: Way) -> None:
     with (
         Client(f"sagemaker://inception?endpoint_url={served.url}", timeout=0.2) as client,
         pytest.raises(
-            ConnectError, match="gave no answer in time; the inference may have run, so it was not sent again"
+            ConnectError, match="did not respond in time; the inference may have run, so it was not sent again"
         ),
     ):
         client.infer({"x": X})

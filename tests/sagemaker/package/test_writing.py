@@ -145,7 +145,7 @@ def test_an_error_of_the_writing_thread_is_never_lost() -> None:
     class Sink(io.RawIOBase):
         calls = 0
 
-        def write_package(self, data: object) -> int:
+        def write(self, data: object) -> int:
             self.calls += 1
             if self.calls == 3:
                 raise OSError("once")
@@ -232,9 +232,9 @@ def test_a_link_out_is_refused_unless_asked_for(repository: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda at: at.symlink_to("nowhere"), r"odd: it is a link that leads nowhere \(nowhere\)"),
-        (lambda at: at.symlink_to("odd"), "odd: it is a link that leads nowhere"),
-        (lambda at: at.symlink_to("../.."), "it is a link to a directory that holds it"),
+        (lambda at: at.symlink_to("nowhere"), r"odd: it is a link to nothing \(nowhere\)"),
+        (lambda at: at.symlink_to("odd"), "odd: it is a link to nothing"),
+        (lambda at: at.symlink_to("../.."), "it is a link to a directory that contains it"),
         (lambda at: os.mkfifo(at), "odd: it is neither a file nor a directory"),
         (lambda at: Path(os.fsdecode(os.fsencode(at) + b"\xff")).touch(), "its name is not UTF-8"),
     ],
@@ -259,7 +259,7 @@ def test_programs_may_be_executed_whatever_their_mode(repository: Path, tmp_path
 
 def test_an_archive_inside_of_its_repository_is_refused(repository: Path) -> None:
     """It would hold itself."""
-    with pytest.raises(PackageError, match="it lies inside the repository that it is to hold"):
+    with pytest.raises(PackageError, match="it lies inside the repository"):
         write_package(repository, repository / "leaf" / "model.tar.gz")
 
 
@@ -335,14 +335,14 @@ def test_without_nameless_files_an_error_leaves_nothing_either(
 
     with pytest.raises(KeyboardInterrupt):
         write_package(repository, tmp_path / "model.tar.gz", on_progress=fail)
-    assert any(each.endswith(".partial") for each in seen)
+    assert any(each.endswith(".part") for each in seen)
     assert [each.name for each in tmp_path.iterdir()] == ["repository"]
     assert inspect(write_package(repository, tmp_path / "model.tar.gz").path).digest == read_contents(repository).digest
 
 
 @pytest.mark.parametrize(
     ("destination", "sentence"),
-    [("missing/model.tar.gz", "it cannot be written: No such file"), ("repository", "it is no file; name the archive")],
+    [("missing/model.tar.gz", "cannot write: No such file"), ("repository", "not a file; name the archive")],
 )
 def test_a_place_that_cannot_be_written_is_one_sentence(
     repository: Path, tmp_path: Path, destination: str, sentence: str
@@ -362,7 +362,7 @@ def test_a_full_disk_is_one_sentence(repository: Path, tmp_path: Path) -> None:
     )
     arguments = [sys.executable, "-c", script, str(repository), str(tmp_path / "model.tar.gz")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    expected = f"{tmp_path / 'model.tar.gz'}: it cannot be written: File too large"
+    expected = f"{tmp_path / 'model.tar.gz'}: cannot write: File too large"
     assert done.stderr.splitlines()[-1] == f"tritonforge.errors.PackageError: {expected}"
     assert [each.name for each in tmp_path.iterdir()] == ["repository"]
 

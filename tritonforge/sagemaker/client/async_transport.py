@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
+from tritonforge.files import describe_error
 from tritonforge.inference.client import Answer, Call, ModelError, ModelMetadata, RelayError
 from tritonforge.inference.wire import (
     SAGEMAKER_BINARY_JSON,
@@ -39,27 +40,27 @@ from tritonforge.triton.service_limits import ASYNCHRONOUS_BODY
 
 __all__ = ["RAW", "AsyncTransport", "PendingInference"]
 
-#: The content type of a body that is the model's one input as it stands.
+#: The content type of a body that is the bytes of the model's only input.
 RAW: Final = f"{SAGEMAKER_BINARY_JSON}0"
 
 #: Seconds between two requests for the response: the first, their growth, and the longest.
 _FIRST: Final = 0.1
 _GROWTH: Final = 1.5
 _LONGEST: Final = 5.0
-#: Seconds to wait for an answer: a queue, and the 900 s that an inference may take by default (InvokeEndpointAsync,
+#: Seconds to wait for a response: a queue, and the 900 s that an inference may take by default (InvokeEndpointAsync,
 #: InvocationTimeoutSeconds).
 _PATIENCE: Final = 1200.0
 _NOT_THERE: Final = frozenset({"404", "NoSuchKey", "NotFound"})
-#: How SageMaker tells what a container said.
+#: SageMaker's message about a container's response.
 _RECEIVED: Final = re.compile(r'Received \w+ error \((\d+)\) from .*? with message "(.*)"', re.DOTALL)
 _FAILED_DEPENDENCY: Final = 424
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingInference:
-    """An inference that was sent: its id, where its answer or its failure will be, and where its request lies.
+    """An inference that was sent: its id, and the addresses of its response, its failure and its request.
 
-    ``failure`` is None where the endpoint's configuration has no ``S3FailurePath``, ``source`` where the request went
+    ``failure`` is None if the endpoint's configuration has no ``S3FailurePath``, ``source`` if the request was sent
     inline.
     """
 
@@ -72,11 +73,11 @@ class PendingInference:
 class AsyncTransport:
     """A transport over ``InvokeEndpointAsync`` and S3, for `Client` and for requests that are collected later.
 
-    ``prefix`` (``s3://bucket/prefix``) is where requests are put; None sends only what fits inline. ``patience`` is in
-    seconds for an answer, ``timeout`` for each wait for bytes. ``request_ttl`` (60 to 21600 s) and
-    ``invocation_timeout`` (1 to 3600 s) are AWS's. ``clean`` removes the request from S3 when its answer was read;
-    answers are never removed. ``inline`` False puts every request to S3. ``options``, ``session`` and the rest as in
-    `EndpointTransport`; ``store`` is what S3 is reached by, where it is to have a KMS key, say.
+    ``prefix`` (``s3://bucket/prefix``) is the address of requests; None sends only what fits inline. ``patience`` is in
+    seconds for a response, ``timeout`` for each wait for bytes. ``request_ttl`` (60 to 21600 s) and
+    ``invocation_timeout`` (1 to 3600 s) are AWS's. ``clean`` removes the request from S3 when its response was read;
+    responses are never removed. ``inline`` False puts every request to S3. ``options``, ``session`` and the rest as in
+    `EndpointTransport`; ``store`` is the access to S3, for example with a KMS key.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class AsyncTransport:
         )
 
     def infer(self, call: Call) -> Answer:
-        """Carry one inference, and wait for its answer."""
+        """Run one inference, and wait for its response."""
         if call.model_version or call.model is not None:
             raise EncodeError("an asynchronous endpoint serves one version of one model; leave model and version out")
         return self.collect(self.submit(call.payload, options=call.options))
@@ -129,15 +130,15 @@ class AsyncTransport:
     ) -> PendingInference:
         """Send one inference, and do not wait.
 
-        ``body`` is a payload, or a file, which is not read into memory; a file's ``content_type`` must be said (for a
-        file that is the model's one input as it stands: `RAW`). Raises EncodeError for a body above 1 GB.
+        ``body`` is a payload, or a file, which is not read into memory and needs a ``content_type`` (for a file with
+        the bytes of the model's only input: `RAW`). Raises EncodeError for a body above 1 GB.
         """
         if isinstance(body, Payload):
             content_type, size = sagemaker_content_type(body), body.size
         else:
-            size = _size(body)
+            size = _read_size(body)
         if content_type is None:
-            raise EncodeError(f"{body}: say the content_type of a file")
+            raise EncodeError(f"{body}: the content_type of the file is missing")
         if size > ASYNCHRONOUS_BODY.value:
             raise build_size_error(
                 self.endpoint.name, size, ASYNCHRONOUS_BODY, "an asynchronous endpoint", instead="split the batch"
@@ -150,25 +151,25 @@ class AsyncTransport:
         else:
             source = request["InputLocation"] = self._put(body, size, content_type)
         try:
-            told = self.endpoint.invoke(
+            response = self.endpoint.invoke(
                 "InvokeEndpointAsync", lambda: self._runtime.invoke_endpoint_async(**request), sleep=self._sleep
             )
         except RelayError:
-            # SageMaker did not take the request, so that no one will read it.
+            # SageMaker did not accept the request, so it will not be read.
             self._remove(source)
             raise
         return PendingInference(
-            inference_id=str(told.get("InferenceId") or request.get("InferenceId") or ""),
-            output=str(told["OutputLocation"]),
-            failure=told.get("FailureLocation") or None,
+            inference_id=str(response.get("InferenceId") or request.get("InferenceId") or ""),
+            output=str(response["OutputLocation"]),
+            failure=response.get("FailureLocation") or None,
             source=source,
         )
 
     def collect(self, pending: PendingInference) -> Answer:
-        """Wait for the answer of an inference that was sent.
+        """Wait for the response of an inference that was sent.
 
-        Raises `ModelError` for what the model refused, `RelayError` for what SageMaker did, ConnectError where neither
-        came in time.
+        Raises `ModelError` if the model rejected it, `RelayError` if SageMaker did, ConnectError if neither responded
+        in time.
         """
         ends, denied = self._clock() + self.patience, ""
         for delay in grow_delays(_FIRST, growth=_GROWTH, longest=_LONGEST):
@@ -186,15 +187,15 @@ class AsyncTransport:
                 if self.clean:
                     self._remove(pending.source)
                 if uri == pending.failure:
-                    raise _failure(body)
-                return _answer(body, download.content_type, pending)
+                    raise _build_failure(body)
+                return _build_answer(body, download.content_type, pending)
             if self._clock() >= ends:
-                raise ConnectError(self._overdue(pending, denied))
+                raise ConnectError(self._describe_timeout(pending, denied))
             self._sleep(delay)
         raise AssertionError("the delays have no end")
 
     def ready(self, model: str | None) -> bool:
-        """Whether ``DescribeEndpoint`` says InService."""
+        """Return True if ``DescribeEndpoint`` returns InService."""
         return self.endpoint.ready()
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
@@ -202,13 +203,13 @@ class AsyncTransport:
         return None
 
     def close(self) -> None:
-        """Close the connections, where the session is its own."""
+        """Close the connections of a session of its own."""
         self.endpoint.close()
 
     def _put(self, body: Payload | Path, size: int, content_type: str) -> str:
         if self._folder is None:
             raise EncodeError(
-                f"{self.endpoint.url}: a body of {size:,} bytes goes by S3; say where to put it: "
+                f"{self.endpoint.url}: a body of {size:,} bytes must be sent through S3; give its address: "
                 "--async s3://bucket/prefix"
             )
         uri = str(self._folder / f"{self.endpoint.name}/{uuid.uuid4()}")
@@ -217,26 +218,23 @@ class AsyncTransport:
         return uri
 
     def _remove(self, source: str | None) -> None:
-        """Remove a request; what it is for is done, so that being refused this is no error."""
+        """Remove a request; it was used, so that a failure to remove it is not an error."""
         if source is not None:
             with contextlib.suppress(DeploymentError, ConnectError):
                 self.store.delete(source)
 
-    def _overdue(self, pending: PendingInference, denied: str) -> str:
-        untold = (
-            ""
-            if pending.failure
-            else "; its configuration has no S3FailurePath, so that a failure stands in its log only"
-        )
-        refused = f"; the last look was refused: {denied}" if denied else ""
+    def _describe_timeout(self, pending: PendingInference, denied: str) -> str:
+        log_only = "; its configuration has no S3FailurePath, so a failure is in its log only"
+        unreported = "" if pending.failure else log_only
+        refused = f"; the last request was denied: {denied}" if denied else ""
         return (
-            f"{self.endpoint.url}: no answer within {self.patience:g} s; it may still come to {pending.output}"
-            f"{untold}, see the log /aws/sagemaker/Endpoints/{self.endpoint.name}{refused}"
+            f"{self.endpoint.url}: no response within {self.patience:g} s; it may still appear at {pending.output}"
+            f"{unreported}, see the log /aws/sagemaker/Endpoints/{self.endpoint.name}{refused}"
         )
 
 
 class _Buffers(io.RawIOBase):
-    """The buffers of a payload as a stream that can seek, unjoined."""
+    """The buffers of a payload as a seekable stream, without a copy."""
 
     def __init__(self, payload: Payload) -> None:
         super().__init__()
@@ -269,19 +267,19 @@ class _Buffers(io.RawIOBase):
 
 
 def _inline_limit() -> int:
-    """Bytes that the installed botocore takes as ``Body`` of InvokeEndpointAsync, 0 where it has no such member."""
+    """Return the bytes that the installed botocore allows as ``Body`` of InvokeEndpointAsync, 0 without that member."""
     body = service_model.find_operation("sagemaker-runtime", "InvokeEndpointAsync").input_shape.members.get("Body")
     return 0 if body is None else int(body.metadata.get("max", 0))
 
 
-def _size(path: Path) -> int:
+def _read_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise EncodeError(f"{path}: {error.strerror}") from error
+        raise EncodeError(f"{path}: cannot read: {describe_error(error)}") from error
 
 
-def _answer(body: bytes, content_type: str | None, pending: PendingInference) -> Answer:
+def _build_answer(body: bytes, content_type: str | None, pending: PendingInference) -> Answer:
     length = (
         sagemaker_header_length(content_type, size=len(body))
         if (content_type or "").startswith(SAGEMAKER_BINARY_JSON)
@@ -290,10 +288,10 @@ def _answer(body: bytes, content_type: str | None, pending: PendingInference) ->
     return Answer(body, length, {"inference_id": pending.inference_id, "output_location": pending.output})
 
 
-def _failure(body: bytes) -> ModelError | RelayError:
-    """What stands at a failure location: the container's own answer, or SageMaker's sentence, with or without that.
+def _build_failure(body: bytes) -> ModelError | RelayError:
+    """Return the error at a failure location: the container's own response, or SageMaker's message, with or without it.
 
-    The container's status is told in the last case only; 424, as of InvokeEndpoint's ModelError, stands for it.
+    Only SageMaker's message has the container's status; otherwise it is 424, as of InvokeEndpoint's ModelError.
     """
     sentence = decode_error(body)
     if (received := _RECEIVED.search(sentence)) is not None:

@@ -1,8 +1,8 @@
-"""What AWS, or the way to it, refuses: botocore's errors become this project's here and nowhere else.
+"""The errors of AWS and of the connection to it: botocore's errors become this project's, here only.
 
-Each is one sentence: the service, the operation and the resource, AWS's own code and words, the request id, and what to
-do where that is known. No sentence repeats a credential: those about credentials are worded here, because AWS's own
-may quote the signed request, and a helper program's whatever it printed.
+Each is one sentence: the service, the operation and the resource, AWS's own code and message, the request id, and what
+to do if that is known. No sentence repeats a credential: those about credentials are worded here, because AWS's own may
+quote the signed request, and a helper program's whatever it printed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tritonforge.errors import ConnectError, DeploymentError, EncodeError, Reque
 
 __all__ = ["AwsError", "map_errors", "translate_error"]
 
-#: Errors of botocore that are about who asks, not about what is asked (botocore.exceptions).
+#: Errors of botocore about the caller, not about the request (botocore.exceptions).
 _CREDENTIALS: Final[Mapping[str, str]] = {
     "NoCredentialsError": "there are no AWS credentials",
     "PartialCredentialsError": "the AWS credentials are not complete",
@@ -25,13 +25,13 @@ _CREDENTIALS: Final[Mapping[str, str]] = {
     "NoAuthTokenError": "there is no AWS sign-in",
     "SSOError": "the AWS sign-in (SSO) has expired or is not valid",
     "LoginError": "the AWS sign-in has expired or is not valid",
-    "RefreshWithMFAUnsupportedError": "the AWS credentials have expired and want an MFA token to be renewed",
-    "InvalidConfigError": "the AWS credentials are not configured as boto3 wants them",
+    "RefreshWithMFAUnsupportedError": "the AWS credentials have expired and need an MFA token to be renewed",
+    "InvalidConfigError": "the AWS credentials are not configured as boto3 expects",
 }
 _SIGN_IN: Final = (
     "set AWS_PROFILE (or --profile), or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or sign in with: aws sso login"
 )
-#: AWS's codes that are about who asks: the first say that the time is over, the others that the key is not right.
+#: AWS's codes about the caller: expired credentials, and keys that are invalid.
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _UNKNOWN_KEY: Final = frozenset({
     "AuthFailure", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidSignatureException",
@@ -53,10 +53,10 @@ _ADVICE: Final[Mapping[str, str]] = {
     "ResourceLimitExceeded": "ask for a higher quota under Service Quotas, or use another instance type",
     "NoSuchBucket": "create the bucket, or name another one",
     "NoSuchKey": "check the address",
-    "PreconditionFailed": "the object was written over meanwhile; run it again",
+    "PreconditionFailed": "the object was replaced meanwhile; run it again",
     "OptInRequired": "switch the service or the region on in the account",
-    "PermanentRedirect": "the bucket lives in another region; name that one",
-    "AuthorizationHeaderMalformed": "the bucket lives in another region; name that one",
+    "PermanentRedirect": "the bucket is in another region; name that one",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; name that one",
 }
 _SERVER_ERROR: Final = 500
 
@@ -64,9 +64,9 @@ _SERVER_ERROR: Final = 500
 class AwsError(DeploymentError):
     """AWS answered a call with an error.
 
-    ``service`` and ``operation`` say which call, ``resource`` on what (may be empty), ``code`` and ``message`` are
-    AWS's own words, ``status`` the HTTP status (0 unknown), ``request_id`` what AWS's support asks for (may be empty),
-    ``advice`` what to do, where that is known.
+    ``service`` and ``operation`` name the call, ``resource`` what it is about (may be empty), ``code`` and ``message``
+    are AWS's own, ``status`` is the HTTP status (0 unknown), ``request_id`` the id for AWS's support (may be empty),
+    ``advice`` what to do, if that is known.
     """
 
     def __init__(
@@ -94,83 +94,87 @@ class AwsError(DeploymentError):
 
     @property
     def denied(self) -> bool:
-        """Whether the caller is not allowed to do this; S3 says so too of what is not there, to who may not list."""
+        """True if the caller is not permitted to do this; S3 also returns it for missing objects."""
         return self.code in _DENIED
 
     @property
     def throttled(self) -> bool:
-        """Whether AWS did not look at the request, because there were too many."""
+        """True if AWS rejected the request because there were too many."""
         return self.code in _THROTTLED
 
 
 @contextmanager
 def map_errors(service: str, operation: str, resource: str = "") -> Iterator[None]:
-    """Botocore's errors inside come out as this project's.
+    """Raise botocore's errors as this project's.
 
-    AwsError for AWS's answers, ConnectError where there was none, RequestError for a request that botocore does not
-    send, EncodeError for a region or profile that does not exist, DeploymentError for all else.
+    AwsError for AWS's responses, ConnectError if there was none, RequestError for a request that botocore does not
+    send, EncodeError for a region or profile that does not exist, DeploymentError for all others.
     """
     from botocore import exceptions
 
     try:
         yield
     except (exceptions.ClientError, exceptions.BotoCoreError) as error:
-        told, secret = translate_error(error, service=service, operation=operation, resource=resource)
-        # A traceback shows what an error came from: not where that may quote the signed request.
-        raise told from (None if secret else error)
+        translated, secret = translate_error(error, service=service, operation=operation, resource=resource)
+        # A traceback shows the cause of an error, unless that may quote the signed request.
+        raise translated from (None if secret else error)
 
 
 def translate_error(error: Any, *, service: str, operation: str, resource: str) -> tuple[TritonForgeError, bool]:
-    """The error in this project's words, and whether the words of the original must not be shown."""
+    """Return the error in this project's words, and whether the original must not be shown."""
     from botocore import exceptions
 
     place = f"{service} {operation}" + (f" of {resource}" if resource else "")
     if isinstance(error, exceptions.ClientError):
-        return _refusal(error, place=place, service=service, operation=operation, resource=resource)
+        return _translate_response(error, place=place, service=service, operation=operation, resource=resource)
     for kind in type(error).__mro__:
-        if (said := _CREDENTIALS.get(kind.__name__)) is not None:
-            return DeploymentError(f"{place}: {said}; {_SIGN_IN}"), True
+        if (sentence := _CREDENTIALS.get(kind.__name__)) is not None:
+            return DeploymentError(f"{place}: {sentence}; {_SIGN_IN}"), True
     if isinstance(error, exceptions.ProfileNotFound):
         profile = error.kwargs.get("profile", "")
         return EncodeError(f"there is no AWS profile {profile!r}; see: aws configure list-profiles"), False
     if isinstance(error, (exceptions.NoRegionError, exceptions.InvalidRegionError)):
         return EncodeError(
-            f"{place}: {_first_line(error)}; name a region, for example AWS_DEFAULT_REGION=eu-west-1"
+            f"{place}: {_take_first_line(error)}; name a region, for example AWS_DEFAULT_REGION=eu-west-1"
         ), False
     if isinstance(error, exceptions.ParamValidationError):
         report = "; ".join(str(error.kwargs.get("report", error)).splitlines())
-        return RequestError(f"{place}: the request is not right: {report}"), False
+        return RequestError(f"{place}: the request is invalid: {report}"), False
     if isinstance(error, (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError)):
-        return ConnectError(f"{place}: {_url(error)} gave no answer in time"), False
+        return ConnectError(f"{place}: {_read_url(error)} did not respond in time"), False
     if isinstance(error, exceptions.SSLError):
-        return ConnectError(f"{place}: the certificate of {_url(error)} is not trusted; see AWS_CA_BUNDLE"), False
+        return ConnectError(f"{place}: the certificate of {_read_url(error)} is not trusted; see AWS_CA_BUNDLE"), False
     if isinstance(error, exceptions.EndpointConnectionError):
         return ConnectError(
-            f"{place}: no connection to {_url(error)}; check the network, the region, AWS_ENDPOINT_URL"
+            f"{place}: no connection to {_read_url(error)}; check the network, the region, AWS_ENDPOINT_URL"
         ), False
     if isinstance(
         error,
         (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError),
     ):
-        return ConnectError(f"{place}: the connection was cut before the answer came: {_first_line(error)}"), False
+        return ConnectError(
+            f"{place}: the connection was cut before the response arrived: {_take_first_line(error)}"
+        ), False
     if isinstance(error, exceptions.FlexibleChecksumError):
-        return ConnectError(f"{place}: what came is damaged: {_first_line(error)}"), False
-    return DeploymentError(f"{place}: {_first_line(error)}"), False
+        return ConnectError(f"{place}: the response is damaged: {_take_first_line(error)}"), False
+    return DeploymentError(f"{place}: {_take_first_line(error)}"), False
 
 
-def _refusal(error: Any, *, place: str, service: str, operation: str, resource: str) -> tuple[TritonForgeError, bool]:
+def _translate_response(
+    error: Any, *, place: str, service: str, operation: str, resource: str
+) -> tuple[TritonForgeError, bool]:
     response: Mapping[str, Any] = error.response
-    said: Mapping[str, Any] = response.get("Error", {})
+    details: Mapping[str, Any] = response.get("Error", {})
     about: Mapping[str, Any] = response.get("ResponseMetadata", {})
-    code, message = str(said.get("Code", "")), str(said.get("Message", "")).strip()
+    code, message = str(details.get("Code", "")), str(details.get("Message", "")).strip()
     request_id = str(about.get("RequestId", "") or about.get("HTTPHeaders", {}).get("x-amzn-requestid", ""))
     secret = code in _UNKNOWN_KEY
-    advice = _advice(code, service=service, operation=operation, about=about)
+    advice = _find_advice(code, service=service, operation=operation, about=about)
     if secret:
         message = "AWS does not accept the credentials"
-    words = ": ".join(each for each in (code, message.rstrip(".")) if each) or "an error without words"
+    words = ": ".join(filter(None, (code, message.rstrip(".")))) or "an error without a message"
     known = f" (request {request_id})" if request_id else ""
-    told = AwsError(
+    translated = AwsError(
         f"{place}: {words}{known}" + (f"; {advice}" if advice else ""),
         service=service,
         operation=operation,
@@ -181,28 +185,28 @@ def _refusal(error: Any, *, place: str, service: str, operation: str, resource: 
         request_id=request_id,
         advice=advice,
     )
-    return told, secret
+    return translated, secret
 
 
-def _advice(code: str, *, service: str, operation: str, about: Mapping[str, Any]) -> str:
+def _find_advice(code: str, *, service: str, operation: str, about: Mapping[str, Any]) -> str:
     if code in _EXPIRED:
         return "the AWS credentials have expired; sign in again (aws sso login), or set new ones"
     if code in _UNKNOWN_KEY:
         return "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the profile, and the region"
     if code in _DENIED:
         prefix = {"sagemaker-runtime": "sagemaker"}.get(service, service)
-        also = "; S3 says so too of an object that is not there, to who may not s3:ListBucket" if code == "403" else ""
-        return f"the caller needs the permission {_permission(prefix, operation)}{also}"
+        also = "; without s3:ListBucket S3 answers so for a missing object, too" if code == "403" else ""
+        return f"the caller needs the permission {_name_permission(prefix, operation)}{also}"
     if code in _SKEWED:
-        return "the clock of this machine is not right"
+        return "the clock of this machine is wrong"
     if code in _THROTTLED or int(about.get("HTTPStatusCode", 0)) >= _SERVER_ERROR:
         tries = int(about.get("RetryAttempts", 0)) + 1
         return "run it again later" if tries == 1 else f"{tries} attempts were made; run it again later"
     return _ADVICE.get(code, "")
 
 
-def _permission(prefix: str, operation: str) -> str:
-    """The action of IAM that allows an operation; S3's have names of their own."""
+def _name_permission(prefix: str, operation: str) -> str:
+    """Return the IAM action that allows an operation; S3's have names of their own."""
     theirs = {
         "HeadObject": "GetObject",
         "HeadBucket": "ListBucket",
@@ -216,9 +220,9 @@ def _permission(prefix: str, operation: str) -> str:
     return f"{prefix}:{theirs.get(operation, operation) if prefix == 's3' else operation}"
 
 
-def _url(error: Any) -> str:
+def _read_url(error: Any) -> str:
     return str(error.kwargs.get("endpoint_url", "AWS")).split("?")[0]
 
 
-def _first_line(error: Any) -> str:
+def _take_first_line(error: Any) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,6 +1,7 @@
-"""The session: who calls AWS, where, and how patiently; the only module that imports boto3, and not before it is made.
+"""The session: credentials, region and timeouts of calls to AWS; the only module that imports boto3, when one is made.
 
-Retries and back-off are botocore's "standard" mode. What AWS or the way to it refuses comes out as in `refusals`.
+Requests are repeated as `tritonforge.sagemaker.client.retries` says; errors are those of
+`tritonforge.sagemaker.client.errors`.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ CONNECT_TIMEOUT: Final = 10.0
 #: Seconds to wait for bytes: a model may take 60 s, and AWS asks for a socket timeout of 70 (botocore's service model,
 #: InvokeEndpoint).
 READ_TIMEOUT: Final = 70.0
-#: Seconds that stand for "no limit", which a session's own limit would take the place of: no call of AWS lasts a day.
+#: Seconds that mean "no limit": no call of AWS lasts a day, and None would mean the session's own limit.
 FOR_EVER: Final = 86_400.0
 
 
 class Session:
-    """An identity and a region on AWS, and clients for them that are made once; for use by several threads.
+    """An identity and a region on AWS, and the clients for them; safe for use by several threads.
 
     ``region_name``, ``profile_name`` and ``endpoint_url`` are boto3's own; what is None, boto3 finds itself (variables
     such as ``AWS_PROFILE`` and ``AWS_ENDPOINT_URL``, ``~/.aws/config``, the instance's role). ``attempts`` counts the
     first one; ``connect_timeout`` and ``read_timeout`` are in seconds.
 
-    Raises MissingExtraError where boto3 is not installed, EncodeError where the profile does not exist.
+    Raises MissingExtraError if boto3 is not installed, EncodeError if the profile does not exist.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Session:
             self._boto = boto3.session.Session(region_name=region_name, profile_name=profile_name)
 
     def __repr__(self) -> str:
-        """The place; never who."""
+        """Region and endpoint only, never credentials."""
         return f"Session(region_name={self._boto.region_name!r}, endpoint_url={self.endpoint_url!r})"
 
     def __enter__(self) -> Session:
@@ -74,7 +75,7 @@ class Session:
 
     @property
     def region(self) -> str:
-        """The region's name, such as ``eu-west-1``; EncodeError where none is configured."""
+        """The region's name, such as ``eu-west-1``; raises EncodeError if none is configured."""
         name: str | None = self._boto.region_name
         if not name:
             raise EncodeError(
@@ -90,59 +91,58 @@ class Session:
             return str(self._boto.get_partition_for_region(self.region))
 
     def get_account(self) -> str:
-        """The twelve digits of the caller's account, which STS is asked for once."""
+        """Return the twelve digits of the caller's account; STS is called once."""
         if self._account is None:
             self._account = str(self.call("sts", "GetCallerIdentity")["Account"])
         return self._account
 
     def client(self, service: str, *, attempts: int | None = None, read_timeout: float | None = None) -> Any:
-        """The boto3 client of a service, made once for each way of asking.
+        """Return the boto3 client of a service, created once for each ``attempts`` and ``read_timeout`` (seconds).
 
-        ``attempts`` and ``read_timeout`` (seconds) differ from the session's where they are given: an inference, for
-        one, is attempted once. Calls on it raise botocore's errors: make them through `call` and `paginate`, or within
-        `map_errors`.
+        Without them the session's own apply. Calls on the client raise botocore's errors: make them through `call` and
+        `paginate`, or within `map_errors`.
         """
         tries = self._attempts if attempts is None else attempts
-        patience = self._read_timeout if read_timeout is None else read_timeout
+        timeout = self._read_timeout if read_timeout is None else read_timeout
         with self._lock:
-            found = self._clients.get((service, tries, patience))
-            if found is None:
-                with map_errors(service, "client", ""), _endpoint_url_checked():
-                    found = self._boto.client(
+            client = self._clients.get((service, tries, timeout))
+            if client is None:
+                with map_errors(service, "client", ""), _map_endpoint_url_errors():
+                    client = self._boto.client(
                         service,
                         region_name=self.region,
                         endpoint_url=self.endpoint_url,
                         config=self._config(
                             connect_timeout=self._connect_timeout,
-                            read_timeout=patience,
+                            read_timeout=timeout,
                             retries=botocore_retries(tries),
                             max_pool_connections=32,
                         ),
                     )
-                self._clients[service, tries, patience] = found
-            return found
+                self._clients[service, tries, timeout] = client
+            return client
 
     def call(self, service: str, operation: str, /, *, resource: str = "", **request: Any) -> dict[str, Any]:
-        """What an operation answers; its name is AWS's, such as ``DescribeEndpoint``, and so are the request's members.
+        """Call an operation by AWS's name, such as ``DescribeEndpoint``, with AWS's members, and return the response.
 
-        ``resource`` is what the error calls it; without one, the first member of the request that is a name. Raises
-        what `refusals.mapped` raises.
+        ``resource`` is its name in errors; without one it is the first member of the request that is a name. Raises as
+        `tritonforge.sagemaker.client.errors.map_errors`.
         """
         client = self.client(service)
-        with map_errors(service, operation, resource or _named(request)):
-            answer: dict[str, Any] = getattr(client, _method(operation))(**request)
+        with map_errors(service, operation, resource or _find_name(request)):
+            answer: dict[str, Any] = getattr(client, _name_method(operation))(**request)
         return answer
 
     def paginate(
         self, service: str, operation: str, /, *, resource: str = "", **request: Any
     ) -> Iterator[dict[str, Any]]:
-        """The answers of an operation that pages, one after another; errors as of `call`."""
+        """Yield the responses of an operation that has pages; raises as `call`."""
         client = self.client(service)
-        with map_errors(service, operation, resource or _named(request)):
-            yield from client.get_paginator(_method(operation)).paginate(**request)
+        with map_errors(service, operation, resource or _find_name(request)):
+            yield from client.get_paginator(_name_method(operation)).paginate(**request)
 
     def map_errors(self, service: str, operation: str, resource: str = "") -> AbstractContextManager[None]:
-        """A context in which botocore's errors become this project's, for calls made on a `client` by hand."""
+        """Return a context that raises botocore's errors as this project's, for calls on a `client`."""
         return map_errors(service, operation, resource)
 
     def close(self) -> None:
@@ -154,8 +154,8 @@ class Session:
 
 
 @contextmanager
-def _endpoint_url_checked() -> Iterator[None]:
-    """A context in which botocore's ValueError about an endpoint URL is an EncodeError."""
+def _map_endpoint_url_errors() -> Iterator[None]:
+    """Raise botocore's ValueError about an endpoint URL as EncodeError."""
     try:
         yield
     except ValueError as error:
@@ -164,16 +164,16 @@ def _endpoint_url_checked() -> Iterator[None]:
         raise EncodeError(f"{error}; write the endpoint URL as http://host:port or https://host") from error
 
 
-def _method(operation: str) -> str:
-    """The name of an operation's method: boto3's own rule."""
+def _name_method(operation: str) -> str:
+    """Return the name of an operation's method by boto3's own rule."""
     from botocore import xform_name
 
     name: str = xform_name(operation)
     return name
 
 
-def _named(request: Mapping[str, Any]) -> str:
-    """The name, address or id in a request."""
+def _find_name(request: Mapping[str, Any]) -> str:
+    """Return the name, address or id in a request."""
     for member, value in request.items():
         if isinstance(value, str) and member.endswith(("Name", "Bucket", "Arn", "ResourceId", "Id")):
             return value

@@ -1,8 +1,8 @@
-"""The store: S3, with uploads that are whole or not there at all.
+"""The store: S3, with uploads that appear complete or not at all.
 
-An upload carries the CRC-32 of the whole object (`checksums`), which S3 checks before the object appears and which is
-asked back afterwards, and the digest of what it holds as metadata, by which the next one is skipped. Parts go up in
-parallel (`transfers`); a lost part is sent again by botocore.
+An upload carries the CRC-32 of the whole object, which S3 checks before the object appears and returns afterwards, and
+the digest of its content as metadata, by which the next upload is skipped. Parts are sent in parallel
+(`tritonforge.sagemaker.client.transfers`); a lost part is sent again by botocore.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import Any, BinaryIO, Final, cast
 from urllib.parse import urlencode
 
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
+from tritonforge.files import describe_error
 from tritonforge.sagemaker.client import sync, transfers
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.sync import Difference, UploadedTree
-from tritonforge.sagemaker.client.transfers import Download, Location, OnBytes, Transfers, compute_crc32, read_pieces
+from tritonforge.sagemaker.client.transfers import Download, Location, OnTransfer, Transfers, compute_crc32, read_pieces
 from tritonforge.triton.service_limits import S3_DELETED_OBJECTS
 
 __all__ = ["DIGEST", "S3Object", "Store", "UploadResult"]
 
 #: The name under which S3 keeps an object's digest (``x-amz-meta-...``).
 DIGEST: Final = "tritonforge-digest"
-#: Bytes of a part; a file up to this size goes in one piece. s3transfer makes parts larger where 10 000 are too few.
+#: Bytes of a part; a file up to this size is sent at once. s3transfer makes parts larger if 10 000 are too few.
 _PART: Final = 16 << 20
 _NOT_FOUND: Final = frozenset({"404", "NoSuchKey", "NotFound"})
-#: S3's codes for content that is not what its checksum says.
+#: S3's codes for content that does not match its checksum.
 _DAMAGED: Final = frozenset(
     {"BadDigest", "IncompleteBody", "InvalidDigest", "InvalidPart", "XAmzContentChecksumMismatch"}
 )
@@ -54,10 +55,10 @@ class S3Object:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadResult:
-    """What an upload did: ``skipped`` where the object was there already; ``size`` in bytes.
+    """The result of an upload: ``skipped`` if the object existed already; ``size`` is in bytes.
 
-    ``verified`` is False only where the store keeps no checksum, or does not tell it to this caller; the size is right
-    even so.
+    ``verified`` is False only if S3 keeps no checksum, or does not return it to this caller; the size is verified even
+    then.
     """
 
     uri: str
@@ -67,11 +68,12 @@ class UploadResult:
 
 
 class Store:
-    """S3 through a session; for use by several threads.
+    """S3 through a session; safe for use by several threads.
 
-    ``kms_key`` encrypts what is uploaded, ``bucket_owner`` is the account that every bucket must belong to (S3 refuses
-    a bucket of somebody else), ``tags`` are put on objects. ``part_size`` is in bytes, ``threads`` is how many requests
-    go at once. All methods raise what `refusals.mapped` raises, and EncodeError for what is no address or no file.
+    ``kms_key`` encrypts what is uploaded, ``bucket_owner`` is the account to which every bucket must belong (S3 rejects
+    other buckets), ``tags`` are put on objects. ``part_size`` is in bytes, ``threads`` is the number of parallel
+    requests. All methods raise as `tritonforge.sagemaker.client.errors.map_errors`, and EncodeError for an invalid
+    address or file.
     """
 
     def __init__(
@@ -93,16 +95,16 @@ class Store:
             self._attributes |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
 
     def find(self, uri: str) -> S3Object | None:
-        """The object at an address, None where there is none. Read-only."""
+        """Return the object at an address, None if it does not exist. Read-only."""
         return self._head(Location.parse(uri))
 
     def exists(self, uri: str, digest: str, *, size: int | None = None) -> bool:
-        """Whether the object is there with this digest, and this size in bytes where one is given. Read-only."""
-        found = self.find(uri)
-        return found is not None and found.digest == digest and size in (None, found.size)
+        """Return True if the object exists with this digest, and this size in bytes if one is given. Read-only."""
+        stored = self.find(uri)
+        return stored is not None and stored.digest == digest and size in (None, stored.size)
 
     def list_objects(self, uri: str) -> Iterator[S3Object]:
-        """The objects whose key begins with the address's, in S3's order, without digests. Read-only.
+        """Yield the objects whose key begins with the address's, in S3's order, without digests. Read-only.
 
         A folder's address ends with ``/``.
         """
@@ -111,8 +113,8 @@ class Store:
             "s3", "ListObjectsV2", resource=uri, Bucket=location.bucket, Prefix=location.key, **self._owner
         ):
             for content in page.get("Contents", ()):
-                found = Location(location.bucket, content["Key"])
-                yield S3Object(uri=str(found), size=int(content["Size"]), etag=str(content.get("ETag", "")).strip('"'))
+                uri = str(Location(location.bucket, content["Key"]))
+                yield S3Object(uri=uri, size=int(content["Size"]), etag=str(content.get("ETag", "")).strip('"'))
 
     def upload(
         self,
@@ -122,9 +124,9 @@ class Store:
         digest: str,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
-        on_progress: OnBytes | None = None,
+        on_progress: OnTransfer | None = None,
     ) -> UploadResult:
-        """Put a file at an address, unless it is there with the same digest and size.
+        """Put a file at an address, unless it exists there with the same digest and size.
 
         ``digest`` identifies the content, such as a package's. ``on_progress`` is called with the number of bytes sent,
         by one thread at a time: a negative number if some are sent again, all of them if the upload is skipped.
@@ -141,7 +143,7 @@ class Store:
                 return UploadResult(uri=uri, size=size, skipped=True)
             checksum = compute_crc32(read_pieces(path))
         except OSError as error:
-            raise EncodeError(f"{path}: {error.strerror}") from error
+            raise EncodeError(f"{path}: cannot read: {describe_error(error)}") from error
         verified = self.upload_content(
             str(path),
             location,
@@ -161,23 +163,23 @@ class Store:
         *,
         digests: Mapping[str, str] | None = None,
         prune: bool = False,
-        on_progress: OnBytes | None = None,
+        on_progress: OnTransfer | None = None,
     ) -> UploadedTree:
-        """Put files below an address, each at its key; those that are there with the same digest and size are skipped.
+        """Put files below an address, each at its key; those that exist with the same digest and size are skipped.
 
-        ``digests`` are the files' own (``sha256:...``) where they are known, else they are computed; ``prune`` removes
-        the objects below the address that are none of these, when all files are there; ``on_progress`` as in `upload`.
+        ``digests`` are the files' own (``sha256:...``); those that are not given are computed. ``prune`` removes all
+        other objects below the address once all files are there; ``on_progress`` as in `upload`.
         """
         return sync.upload_tree(self, files, uri, digests=digests, prune=prune, on_progress=on_progress)
 
     def compare_tree(
         self, files: Mapping[str, Path], uri: str, *, digests: Mapping[str, str] | None = None
     ) -> Difference:
-        """What `upload_tree` would send, skip and remove. Read-only."""
+        """Return what `upload_tree` would send, skip and remove. Read-only."""
         return sync.compare_tree(self, files, uri, digests=digests)
 
     def put(self, content: Path | BinaryIO | bytes, uri: str, *, content_type: str) -> int:
-        """Put a file, a stream that can seek, or bytes at an address whatever is there; its size in bytes.
+        """Put a file, a seekable stream, or bytes at an address, replacing what is there; return the size in bytes.
 
         It is read twice, a part at a time: for its checksum, and to be sent.
         """
@@ -186,7 +188,7 @@ class Store:
                 with content.open("rb") as file:
                     return self.put(file, uri, content_type=content_type)
             except OSError as error:
-                raise EncodeError(f"{content}: {error.strerror}") from error
+                raise EncodeError(f"{content}: cannot read: {describe_error(error)}") from error
         stream: Any = io.BytesIO(content) if isinstance(content, bytes) else content
         size = int(stream.seek(0, io.SEEK_END))
         stream.seek(0)
@@ -196,28 +198,28 @@ class Store:
         return size
 
     def get(self, uri: str, offset: int = 0) -> Download:
-        """The object at an address, to iterate over for its pieces; a cut connection is resumed, the sum checked.
+        """Return the download of an object; a cut connection is resumed, the checksum verified.
 
-        With an ``offset`` it comes from that byte on, and there is no sum to check.
+        With an ``offset`` it begins at that byte, and has no checksum.
         """
         return Download(self.session, Location.parse(uri), extra=dict(self._owner), offset=offset)
 
     def open(self, uri: str) -> BinaryIO:
-        """The object at an address as a stream to read once, with what `get` does for it; close it."""
-        return cast("BinaryIO", io.BufferedReader(transfers.Stream(self.get(uri)), buffer_size=1 << 20))
+        """Open an object as a stream to read once, as reliable as `get`; close it."""
+        return cast("BinaryIO", io.BufferedReader(transfers.DownloadStream(self.get(uri)), buffer_size=1 << 20))
 
-    def download(self, uri: str, path: Path, *, on_progress: OnBytes | None = None) -> int:
-        """Write the object to a file, which appears when it is whole; its size in bytes."""
+    def download(self, uri: str, path: Path, *, on_progress: OnTransfer | None = None) -> int:
+        """Write the object to a file, which appears when it is complete; return its size in bytes."""
         download = self.get(uri)
         transfers.save_download(download, path, on_progress=on_progress)
         return download.size
 
     def delete(self, uri: str) -> None:
-        """Remove the object at an address; it need not be there."""
+        """Remove the object at an address; it need not exist."""
         self._delete(Location.parse(uri), version=None)
 
     def delete_all(self, uris: Sequence[str]) -> int:
-        """Remove objects of one bucket; how many. Raises DeploymentError for the first that S3 keeps."""
+        """Remove objects of one bucket and return their number. Raises DeploymentError for the first that S3 keeps."""
         for start in range(0, len(uris), S3_DELETED_OBJECTS.value):
             batch = [Location.parse(uri) for uri in uris[start : start + S3_DELETED_OBJECTS.value]]
             bucket = batch[0].bucket
@@ -226,18 +228,18 @@ class Store:
                 "DeleteObjects",
                 resource=f"s3://{bucket}",
                 Bucket=bucket,
-                Delete={"Objects": [{"Key": each.key} for each in batch], "Quiet": True},
+                Delete={"Objects": [{"Key": location.key} for location in batch], "Quiet": True},
                 **self._owner,
             )
             for kept in answer.get("Errors", ()):
                 raise DeploymentError(
                     f"s3 DeleteObjects of s3://{bucket}/{kept.get('Key')}: {kept.get('Code')}: {kept.get('Message')}; "
-                    "the object is still there"
+                    "the object still exists"
                 )
         return len(uris)
 
     def list_incomplete_uploads(self, uri: str) -> tuple[tuple[str, str], ...]:
-        """The uploads whose key begins with the address's that were begun and not ended: address and id. Read-only."""
+        """Return address and id of the incomplete uploads whose key begins with the address's. Read-only."""
         location = Location.parse(uri)
         return tuple(
             (str(Location(location.bucket, upload["Key"])), str(upload["UploadId"]))
@@ -248,13 +250,13 @@ class Store:
         )
 
     def abort_incomplete_uploads(self, uri: str) -> int:
-        """Remove the half uploads of `halves`; how many. One that still goes on in another process fails by it."""
+        """Abort the incomplete uploads below an address and return their number; one of another process fails then."""
         return self._abort(self.list_incomplete_uploads(uri))
 
     def remove_incomplete_uploads(self, uri: str, *, below: bool = False) -> None:
-        """Remove half uploads of exactly this address, or of all ``below`` it, where that is allowed.
+        """Remove incomplete uploads of exactly this address, or of all ``below`` it, if that is permitted.
 
-        It is a courtesy that needs s3:ListBucketMultipartUploads: without it an upload is as good.
+        It needs s3:ListBucketMultipartUploads, which an upload itself does not need.
         """
         with contextlib.suppress(DeploymentError, ConnectError):
             self._abort(tuple(upload for upload in self.list_incomplete_uploads(uri) if below or upload[0] == uri))
@@ -269,10 +271,10 @@ class Store:
         digest: str | None = None,
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
-        on_progress: OnBytes | None = None,
+        on_progress: OnTransfer | None = None,
         transfers: Transfers | None = None,
     ) -> bool:
-        """Upload a file, named by a string, or a stream, whatever is there; whether S3 told its checksum afterwards."""
+        """Upload a file, given by its path, or a stream; return True if S3 has confirmed its checksum."""
         extra: dict[str, Any] = {
             "ChecksumAlgorithm": "CRC32",
             "ChecksumCRC32": checksum,
@@ -289,21 +291,22 @@ class Store:
                     with Transfers(self.session, part_size=self.part_size, threads=self.threads) as own:
                         own.send(source, location, extra=extra, on_progress=on_progress)
         except AwsError as refusal:
-            if self._arrived(location, size=size, checksum=checksum, digest=digest):
+            if self._is_stored(location, size=size, checksum=checksum, digest=digest):
                 return True
             self.remove_incomplete_uploads(str(location))
             if refusal.code in _DAMAGED:
                 raise DeploymentError(
-                    f"{location}: S3 got other bytes than were meant ({refusal.code}: {refusal.message.rstrip('.')}): "
-                    "the file changed while it was read, or the way to S3 damages it; nothing was left there, run it "
-                    "again"
+                    f"{location}: S3 got other bytes than were sent ({refusal.code}: {refusal.message.rstrip('.')}): "
+                    "the file changed while it was read, or the connection damages it; nothing is left, run it again"
                 ) from refusal
             raise
         except OSError as error:
-            raise EncodeError(f"{source}: {error.strerror or error}; it was not sent to {location}") from error
+            raise EncodeError(
+                f"{source}: cannot read: {describe_error(error)}; it was not sent to {location}"
+            ) from error
         if size > self.part_size:
             self.remove_incomplete_uploads(str(location))
-        return self._verified(location, size=size, checksum=checksum)
+        return self._verify(location, size=size, checksum=checksum)
 
     def _head(self, location: Location, *, with_checksum: bool = True) -> S3Object | None:
         try:
@@ -320,7 +323,7 @@ class Store:
             if refusal.code in _NOT_FOUND:
                 return None
             if with_checksum and refusal.denied:
-                # Of an object under a KMS key S3 tells the checksum only to who may decrypt it.
+                # S3 returns the checksum of an object under a KMS key only to callers that may decrypt it.
                 return self._head(location, with_checksum=False)
             raise
         # A checksum of checksums carries "-<parts>" behind it.
@@ -336,27 +339,29 @@ class Store:
             version=answer.get("VersionId"),
         )
 
-    def _arrived(self, location: Location, *, size: int, checksum: str, digest: str | None) -> bool:
-        """Whether the object is there although the upload failed.
+    def _is_stored(self, location: Location, *, size: int, checksum: str, digest: str | None) -> bool:
+        """Return True if the object is there although the upload failed.
 
-        A CompleteMultipartUpload whose answer was lost is repeated by botocore and ends in NoSuchUpload; so does an
-        upload beside which another process was faster.
+        A CompleteMultipartUpload whose response was lost is repeated by botocore and ends in NoSuchUpload; so does an
+        upload if another process was faster.
         """
         with contextlib.suppress(DeploymentError, ConnectError):
-            found = self._head(location)
-            return found is not None and (found.size, found.crc32, found.digest) == (size, checksum, digest)
+            stored = self._head(location)
+            return stored is not None and (stored.size, stored.crc32, stored.digest) == (size, checksum, digest)
         return False
 
-    def _verified(self, location: Location, *, size: int, checksum: str) -> bool:
-        """Whether S3 tells the right checksum; raises DeploymentError, and removes the object, where it is another."""
-        found = self._head(location)
-        if found is None:
-            raise DeploymentError(f"{location}: the upload ended well, but S3 has no such object; was it deleted?")
-        if found.size == size and found.crc32 in (None, checksum):
-            return found.crc32 is not None
-        self._delete(location, version=found.version)
+    def _verify(self, location: Location, *, size: int, checksum: str) -> bool:
+        """Return True if S3 confirms the checksum; raise DeploymentError, and remove the object, if it is another."""
+        stored = self._head(location)
+        if stored is None:
+            raise DeploymentError(
+                f"{location}: the upload succeeded, but S3 has no such object; it may have been deleted"
+            )
+        if stored.size == size and stored.crc32 in (None, checksum):
+            return stored.crc32 is not None
+        self._delete(location, version=stored.version)
         raise DeploymentError(
-            f"{location}: S3 holds other bytes than were sent ({found.size} with CRC-32 {found.crc32}, not {size} with "
+            f"{location}: S3 has other bytes than were sent ({stored.size} with CRC-32 {stored.crc32}, not {size} with "
             f"{checksum}); the object was removed, run it again"
         )
 

@@ -1,4 +1,4 @@
-"""Trees: a folder's files under one address in S3, of which only what changed goes up.
+"""Synchronisation of a directory with an address in S3: only files that changed are uploaded.
 
 A tree is not uploaded atomically: run `upload_tree` again after a failure, it sends only what is missing.
 """
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tritonforge.errors import EncodeError
+from tritonforge.files import describe_error
 from tritonforge.sagemaker.client.transfers import (
     Location,
-    OnBytes,
+    OnTransfer,
     Transfers,
     compute_crc32,
     compute_digest,
@@ -32,9 +33,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What tells files here from objects there: keys below the address, each sorted.
+    """The difference between local files and objects: keys below the address, each sorted.
 
-    ``missing`` is not there or is another, ``unchanged`` has the same digest and size, ``stale`` is there only.
+    ``missing`` objects do not exist or differ, ``unchanged`` ones have the same digest and size, ``stale`` ones have no
+    file.
     """
 
     missing: tuple[str, ...]
@@ -44,7 +46,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadedTree:
-    """What an upload of a tree did: the `Difference` before it, the bytes sent, and the stale keys removed."""
+    """The result of uploading a tree: the `Difference` before it, the bytes sent, and the stale keys removed."""
 
     difference: Difference
     sent: int
@@ -54,22 +56,25 @@ class UploadedTree:
 def compare_tree(
     store: Store, files: Mapping[str, Path], uri: str, *, digests: Mapping[str, str] | None = None
 ) -> Difference:
-    """Compare files, by their keys below the address, with what is there. Read-only; one HeadObject for each candidate.
+    """Compare files, by their keys below the address, with its objects. Read-only; one HeadObject per candidate.
 
-    ``digests`` are the files' (``sha256:...``) where they are known already.
+    ``digests`` are the files' own (``sha256:...``) if they are known.
     """
     folder = Location.parse(uri).folder
-    there = {folder.relative(Location.parse(stored.uri).key): stored.size for stored in store.list_objects(str(folder))}
-    candidates = [key for key in sorted(files) if there.get(key) == _size(files[key])]
+    stored_sizes = {
+        folder.relative(Location.parse(stored.uri).key): stored.size for stored in store.list_objects(str(folder))
+    }
+    candidates = [key for key in sorted(files) if stored_sizes.get(key) == _size(files[key])]
 
-    def same(key: str) -> bool:
-        return store.exists(str(folder / key), _digest(key, files, digests), size=there[key])
+    def is_unchanged(key: str) -> bool:
+        return store.exists(str(folder / key), _digest(key, files, digests), size=stored_sizes[key])
 
-    unchanged = tuple(key for key, found in zip(candidates, _at_once(store, same, candidates), strict=True) if found)
+    results = _run_in_threads(store, is_unchanged, candidates)
+    unchanged = tuple(key for key, is_same in zip(candidates, results, strict=True) if is_same)
     return Difference(
         missing=tuple(sorted(set(files) - set(unchanged))),
         unchanged=unchanged,
-        stale=tuple(sorted(set(there) - set(files) - {""})),
+        stale=tuple(sorted(set(stored_sizes) - set(files) - {""})),
     )
 
 
@@ -80,13 +85,13 @@ def upload_tree(
     *,
     digests: Mapping[str, str] | None = None,
     prune: bool = False,
-    on_progress: OnBytes | None = None,
+    on_progress: OnTransfer | None = None,
 ) -> UploadedTree:
-    """Put the files that are missing; ``prune`` removes stale objects once all is there. See `Store.upload_tree`."""
+    """Upload the files that are missing; ``prune`` removes stale objects afterwards. See `Store.upload_tree`."""
     folder = Location.parse(uri).folder
-    found = compare_tree(store, files, uri, digests=digests)
+    comparison = compare_tree(store, files, uri, digests=digests)
     if on_progress is not None:
-        on_progress(sum(_size(files[key]) for key in found.unchanged))
+        on_progress(sum(_size(files[key]) for key in comparison.unchanged))
     with Transfers(store.session, part_size=store.part_size, threads=store.threads) as transfers:
 
         def send(key: str) -> int:
@@ -102,38 +107,37 @@ def upload_tree(
             )
             return size
 
-        sent = sum(_at_once(store, send, found.missing, give_up=transfers.cancel))
-    removed = found.stale if prune else ()
+        sent = sum(_run_in_threads(store, send, comparison.missing, cancel=transfers.cancel))
+    removed = comparison.stale if prune else ()
     store.delete_all([str(folder / key) for key in removed])
     store.remove_incomplete_uploads(str(folder), below=True)
-    return UploadedTree(difference=found, sent=sent, removed=removed)
+    return UploadedTree(difference=comparison, sent=sent, removed=removed)
 
 
 def _digest(key: str, files: Mapping[str, Path], digests: Mapping[str, str] | None) -> str:
-    told = (digests or {}).get(key)
-    return compute_digest(files[key]) if told is None else told
+    return (digests or {}).get(key) or compute_digest(files[key])
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise EncodeError(f"{path}: {error.strerror}") from error
+        raise EncodeError(f"{path}: cannot read: {describe_error(error)}") from error
 
 
-def _at_once(
+def _run_in_threads(
     store: Store,
     function: Callable[[_Item], _Result],
     items: Sequence[_Item],
     *,
-    give_up: Callable[[], None] = lambda: None,
+    cancel: Callable[[], None] = lambda: None,
 ) -> list[_Result]:
-    """The results in order; the first error, or Ctrl-C, ends what has not begun, and ``give_up`` what has."""
+    """Return the results in order; the first error, or Ctrl-C, stops what has not begun, ``cancel`` what has."""
     with ThreadPoolExecutor(max_workers=store.threads) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
             return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            give_up()
+            cancel()
             raise

@@ -11,11 +11,8 @@ the awscrt package; SHA-256 is kept for parts only, so that it depends on how a 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import os
 import re
-import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -25,20 +22,21 @@ from types import TracebackType
 from typing import Any, Final
 
 from tritonforge.errors import ConnectError, EncodeError
+from tritonforge.files import describe_error, hash_file, replace_file
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.retries import RESUMES
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.triton.service_limits import S3_KEY
 
-__all__ = ["Download", "Location", "OnBytes", "Transfers", "compute_crc32", "compute_digest", "read_pieces",
-           "save_download"]  # fmt: skip
+__all__ = ["Download", "DownloadStream", "Location", "OnTransfer", "Transfers", "compute_crc32", "compute_digest",
+           "read_pieces", "save_download"]  # fmt: skip
 
 _URI: Final = re.compile(r"s3://([a-z0-9][a-z0-9.\-]{1,61}[a-z0-9])(?:/(.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in S3: the bucket, and the key, empty for the whole bucket, ``/`` at its end for a folder.
+    """An address in S3: the bucket, and the key, which is empty for the bucket, and ends with ``/`` for a folder.
 
     >>> str(Location.parse("s3://models/digits/") / "1/model.onnx")
     's3://models/digits/1/model.onnx'
@@ -49,29 +47,29 @@ class Location:
 
     @classmethod
     def parse(cls, uri: str) -> Location:
-        """The location that an address names; raises EncodeError."""
-        found = _URI.fullmatch(uri)
-        if found is None:
-            raise EncodeError(f"{uri!r} is no place in S3; write s3://bucket/key, the bucket's name in small letters")
-        key = found[2] or ""
+        """Parse ``s3://bucket/key``; raises EncodeError."""
+        match = _URI.fullmatch(uri)
+        if match is None:
+            raise EncodeError(f"{uri!r} is not an S3 address; write s3://bucket/key, the bucket's name in lower case")
+        key = match[2] or ""
         if len(key.encode("utf-8", "surrogatepass")) > S3_KEY.value:
-            raise EncodeError(f"the key of {uri!r:.80} has more than {S3_KEY.value} bytes, which S3 does not take")
-        return cls(found[1], key)
+            raise EncodeError(f"the key of {uri!r:.80} has more than {S3_KEY.value} bytes, the limit of S3")
+        return cls(match[1], key)
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
 
     def __truediv__(self, below: str) -> Location:
-        """A location below this one."""
+        """Return a location below this one."""
         return Location.parse(f"{self.folder}{below}")
 
     @property
     def folder(self) -> Location:
-        """This location with ``/`` at its end, so that it holds what lies below and nothing beside it."""
+        """This location with ``/`` at its end, so that it includes what is below it and nothing beside it."""
         return self if not self.key or self.key.endswith("/") else Location(self.bucket, f"{self.key}/")
 
     def relative(self, key: str) -> str:
-        """What a key below this folder is called in it."""
+        """Return the part of a key that follows this folder's."""
         return key.removeprefix(self.folder.key)
 
 
@@ -80,14 +78,14 @@ _FILE_PIECE: Final = 4 << 20
 
 
 def read_pieces(path: Path) -> Iterator[bytes]:
-    """A file's content, a piece at a time."""
+    """Yield a file's content in pieces."""
     with path.open("rb") as file:
         while piece := file.read(_FILE_PIECE):
             yield piece
 
 
 def compute_crc32(content: Iterable[bytes | memoryview]) -> str:
-    """The CRC-32 as S3 writes it: four bytes, the highest first, in base64.
+    """Return the CRC-32 as S3 writes it: four bytes, the highest first, in base64.
 
     >>> compute_crc32([b"12345", b"6789"])
     'y/Q5Jg=='
@@ -99,22 +97,19 @@ def compute_crc32(content: Iterable[bytes | memoryview]) -> str:
 
 
 def compute_digest(path: Path) -> str:
-    """The digest of a file's content: ``sha256:`` and 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for piece in read_pieces(path):
-        digest.update(piece)
-    return f"sha256:{digest.hexdigest()}"
+    """Return the digest of a file's content: ``sha256:`` and 64 hexadecimal digits."""
+    return f"sha256:{hash_file(path)}"
 
 
-#: Called with bytes as they go, by one thread at a time; with a negative number where some go again.
-OnBytes = Callable[[int], None]
+#: Called with a number of bytes as they are sent, by one thread at a time; negative if some are sent again.
+OnTransfer = Callable[[int], None]
 
 
 class Transfers:
-    """A row of uploads that share threads and memory; a context manager, safe for use by several threads.
+    """Uploads that share threads and memory; a context manager, safe for use by several threads.
 
     Memory is bounded: files are read as they are sent, of a stream at most ``threads`` parts of ``part_size`` bytes are
-    held. Leaving it by an error, also by Ctrl-C, cancels what goes on and removes its parts.
+    kept. An error or Ctrl-C in the context cancels the running uploads and removes their parts.
     """
 
     def __init__(self, session: Session, *, part_size: int, threads: int) -> None:
@@ -125,7 +120,7 @@ class Transfers:
         )
 
         self._lock = threading.Lock()
-        self._guard = threading.Lock()  # of what follows
+        self._guard = threading.Lock()  # of the next two
         self._futures: set[Any] = set()
         self._cancelled = False
         self._manager: Any = TransferManager(
@@ -148,10 +143,10 @@ class Transfers:
         self._manager.__exit__(kind, error, traceback)
 
     def cancel(self) -> None:
-        """End all that goes on and all that is begun later, by CancelledError in who waits for it; no parts are left.
+        """Cancel all running and later uploads: their callers get CancelledError, and no parts are left.
 
-        It is done transfer by transfer: s3transfer's own ``shutdown(cancel=True)`` hands its arguments on displaced,
-        and fails where anything goes on.
+        The uploads are cancelled one by one: s3transfer's own ``shutdown(cancel=True)`` passes its arguments in the
+        wrong order, and fails if an upload is running.
         """
         with self._guard:
             self._cancelled = True
@@ -159,8 +154,8 @@ class Transfers:
         for future in futures:
             future.cancel()
 
-    def send(self, source: Any, location: Location, *, extra: dict[str, Any], on_progress: OnBytes | None) -> None:
-        """Upload a file, named by a string, or a stream, and wait for it; raises botocore's errors."""
+    def send(self, source: Any, location: Location, *, extra: dict[str, Any], on_progress: OnTransfer | None) -> None:
+        """Upload a file, given by its path, or a stream, and wait for it; raises botocore's errors."""
         from s3transfer.subscribers import BaseSubscriber  # type: ignore[import-untyped]  # as above
 
         lock = self._lock
@@ -190,11 +185,11 @@ _BEYOND: Final = frozenset({"416", "InvalidRange"})
 
 
 class Download:
-    """One object on its way here: ``size`` in bytes, ``content_type``; iterating gives its pieces, once.
+    """The download of an object: ``size`` in bytes, ``content_type``; iterating yields its pieces, once.
 
-    With an ``offset`` the pieces begin at that byte; none come where the object ends there.
+    With an ``offset`` the pieces begin at that byte, without any if the object ends there.
 
-    Raises AwsError where it is not there, ConnectError where it does not come whole or not as S3 keeps it.
+    Raises AwsError if the object does not exist, ConnectError if it arrives incomplete or with another checksum.
     """
 
     def __init__(self, session: Session, location: Location, *, extra: dict[str, Any], offset: int = 0) -> None:
@@ -233,15 +228,15 @@ class Download:
             if got >= self.size:
                 break
             self._body = self._get({"Range": f"bytes={got}-", "IfMatch": self._etag})["Body"]
-        found = base64.b64encode(crc.to_bytes(4, "big")).decode()
-        if got != self.size or (self._crc32 and found != self._crc32):
+        checksum = base64.b64encode(crc.to_bytes(4, "big")).decode()
+        if got != self.size or (self._crc32 and checksum != self._crc32):
             raise ConnectError(
-                f"s3 GetObject of {self._location}: {got} bytes with CRC-32 {found} came, S3 keeps {self.size} with "
+                f"s3 GetObject of {self._location}: got {got} bytes with CRC-32 {checksum}, expected {self.size} with "
                 f"{self._crc32 or 'none'}; run it again"
             )
 
     def close(self) -> None:
-        """Give up what did not come yet."""
+        """Close the connection."""
         self._body.close()
 
     def _get(self, more: dict[str, Any]) -> dict[str, Any]:
@@ -256,19 +251,19 @@ class Download:
         )
 
 
-class Stream(io.RawIOBase):
-    """A download as a binary stream, to be wrapped in `io.BufferedReader`."""
+class DownloadStream(io.RawIOBase):
+    """A download as a binary stream for `io.BufferedReader`."""
 
     def __init__(self, download: Download) -> None:
         super().__init__()
         self._download, self._pieces, self._rest = download, iter(download), memoryview(b"")
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """The next bytes, 0 at the end."""
+        """Read the next bytes, 0 at the end."""
         if not self._rest:
             self._rest = memoryview(next(self._pieces, b""))
         view = memoryview(buffer).cast("B")
@@ -278,30 +273,23 @@ class Stream(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the connection too."""
+        """Close the connection, too."""
         if not self.closed:
             self._download.close()
         super().close()
 
 
-def save_download(download: Download, path: Path, *, on_progress: OnBytes | None) -> None:
-    """Write a download to a file, which appears when it is whole and right; raises EncodeError where it cannot."""
+def save_download(download: Download, path: Path, *, on_progress: OnTransfer | None) -> None:
+    """Write a download to a file, which appears when it is complete, with the mode that `open` gives to a new file.
+
+    Raises EncodeError if it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise EncodeError(f"{path}: {error.strerror}") from error
-    beside = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+        with replace_file(path, sync=False) as file:  # it can be downloaded again
             for piece in download:
                 file.write(piece)
                 if on_progress is not None:
                     on_progress(len(piece))
-        beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise EncodeError(f"{path}: {error.strerror}") from error
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+        raise EncodeError(f"{path}: cannot write: {describe_error(error)}") from error

@@ -27,13 +27,13 @@ from tritonforge.triton.service_limits import REAL_TIME_BODY, SERVERLESS_BODY, L
 __all__ = ["SESSION", "Endpoint", "EndpointAddress", "EndpointTransport", "build_request", "build_size_error",
            "from_url"]  # fmt: skip
 
-#: Options that say who asks, and where, by the argument of `Session` that they are.
+#: Options of the session, by the argument of `Session`.
 SESSION: Final[Mapping[str, str]] = {
     "region": "region_name",
     "profile": "profile_name",
     "endpoint_url": "endpoint_url",
 }
-#: Options that an inference carries, by the member of AWS's request that they are.
+#: Options of an inference, by the member of AWS's request.
 _MEMBERS: Final[Mapping[str, str]] = {
     "custom_attributes": "CustomAttributes",
     "enable_explanations": "EnableExplanations",
@@ -51,7 +51,7 @@ _MEMBERS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class EndpointAddress:
-    """An endpoint's name, and what its address says besides; raises EncodeError for what is no such address.
+    """An endpoint's name and the options of its address; raises EncodeError for an invalid address.
 
     >>> EndpointAddress.parse("sagemaker://inception?target_variant=blue").options["target_variant"]
     'blue'
@@ -62,33 +62,33 @@ class EndpointAddress:
 
     @classmethod
     def parse(cls, url: str) -> EndpointAddress:
-        """The address in ``sagemaker://name?option=value&...``."""
+        """Parse ``sagemaker://name?option=value&...``."""
         scheme, _, rest = url.partition("://")
         name, _, query = rest.partition("?")
         name = name.rstrip("/")
         if scheme != "sagemaker" or not name:
-            raise EncodeError(f"{url!r} is no endpoint; write sagemaker://endpoint-name")
+            raise EncodeError(f"{url!r} is not an endpoint; write sagemaker://endpoint-name")
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
         except ValueError as error:
-            raise EncodeError(f"{url!r}: after the ? come option=value pairs joined by &") from error
+            raise EncodeError(f"{url!r}: expected option=value pairs joined by & after the ?") from error
         if len(dict(pairs)) != len(pairs):
-            raise EncodeError(f"{url!r} says an option twice")
+            raise EncodeError(f"{url!r} has an option twice")
         return cls(name, dict(pairs))
 
 
 def build_request(operation: str, endpoint_name: str, options: Mapping[str, str]) -> dict[str, Any]:
-    """The request of an operation on an endpoint, without its body, held against AWS's own service model.
+    """Return the request of an operation on an endpoint, without its body, checked against AWS's service model.
 
-    Raises EncodeError for an option that the operation does not have, RequestError for a value that AWS would refuse.
+    Raises EncodeError for an option that the operation does not have, RequestError for a value that AWS would reject.
     """
     shape = service_model.find_operation("sagemaker-runtime", operation).input_shape
-    known = shape.members
+    members = shape.members
     request = {"EndpointName": endpoint_name}
     for option, value in options.items():
         member = _MEMBERS.get(option, "")
-        if member not in known:
-            able = sorted(member for member, theirs in _MEMBERS.items() if theirs in known)
+        if member not in members:
+            able = sorted(name for name, theirs in _MEMBERS.items() if theirs in members)
             raise EncodeError(f"sagemaker://{endpoint_name}: {operation} has no option {option!r}; it has {able}")
         request[member] = value
     body = {"Body": b""} if "Body" in shape.required_members else {}
@@ -105,20 +105,20 @@ def build_size_error(endpoint_name: str, size: int, limit: Limit, kind: str, *, 
     )
 
 
-#: Codes by which SageMaker says that the model did not see a request: it was refused at the door, or the model is still
-#: being fetched or loaded. ServiceUnavailable and InternalFailure do not say so.
+#: Codes of requests that the model did not receive: they were rejected at once, or the model is still being fetched or
+#: loaded. ServiceUnavailable and InternalFailure do not exclude that it ran.
 _NOT_RUN: Final = frozenset({"ModelNotReadyException", "Throttling", "ThrottlingException", "TooManyRequestsException"})
 
 _BAD_REQUEST: Final = 400
-#: Seconds that asking for an endpoint's kind may take; it is a courtesy.
+#: Seconds for reading an endpoint's kind, which is not necessary.
 _PATIENCE: Final = 10.0
-#: SageMaker's words, all of code ValidationError: for an endpoint that does not serve, and for one of another kind.
+#: SageMaker's messages of code ValidationError: for an endpoint that does not serve, and for one of another kind.
 _ABSENT: Final = re.compile(r"not found|could not find|does not exist|in ?service", re.IGNORECASE)
 _OTHER_KIND: Final = re.compile(r"inference type|asynchronous", re.IGNORECASE)
 
 
 class Endpoint:
-    """An endpoint's name, and the session by which it is reached; ``owned`` closes the session with it."""
+    """An endpoint as both transports use it: its name and session; ``owned`` closes the session with it."""
 
     def __init__(self, name: str, session: Session, *, owned: bool) -> None:
         self.name = name
@@ -128,26 +128,26 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The address, for sentences."""
+        """The address, for messages."""
         return f"sagemaker://{self.name}"
 
     def ready(self) -> bool:
-        """Whether ``DescribeEndpoint`` says InService."""
-        return bool(self._described(self.session.client("sagemaker"))["EndpointStatus"] == "InService")
+        """Return True if ``DescribeEndpoint`` returns InService."""
+        return bool(self._describe(self.session.client("sagemaker"))["EndpointStatus"] == "InService")
 
     def is_serverless(self, variant: str | None) -> bool:
-        """Whether the variant, or every variant where none is named, is serverless.
+        """Return True if the variant, or every variant if none is named, is serverless; it is read once.
 
-        False where that cannot be learned: who may invoke an endpoint need not be allowed to describe it. Asked once.
+        False if it cannot be read: a caller may be permitted to invoke an endpoint and not to describe it.
         """
         if self._serverless is None:
             try:
-                told = self._described(self.session.client("sagemaker", attempts=1, read_timeout=_PATIENCE))
+                description = self._describe(self.session.client("sagemaker", attempts=1, read_timeout=_PATIENCE))
             except TritonForgeError:
-                told = {}
+                description = {}
             self._serverless = {
                 variant["VariantName"]: "CurrentServerlessConfig" in variant
-                for variant in told.get("ProductionVariants", ())
+                for variant in description.get("ProductionVariants", ())
             }
         if variant is not None:
             return self._serverless.get(variant, False)
@@ -179,63 +179,70 @@ class Endpoint:
 
     @contextmanager
     def map_errors(self, operation: str, *, attempts: int = 1) -> Iterator[None]:
-        """A context in which botocore's errors become a transport's: `ModelError`, `RelayError`, ConnectError.
+        """Raise botocore's errors as a transport's: `ModelError`, `RelayError`, ConnectError.
 
-        ``attempts`` is how many were made before. What is about credentials and permissions is worded as in `refusals`.
+        ``attempts`` is the number of this attempt. Errors about credentials and permissions are worded as in
+        `tritonforge.sagemaker.client.errors`.
         """
         from botocore import exceptions
 
         try:
             yield
         except (exceptions.ClientError, exceptions.BotoCoreError) as error:
-            told, secret = translate_error(error, service="sagemaker-runtime", operation=operation, resource=self.name)
-            if isinstance(told, AwsError):
-                told = self._refusal(error, told, attempts=attempts)
-            elif isinstance(told, ConnectError) and not isinstance(
+            translated, secret = translate_error(
+                error, service="sagemaker-runtime", operation=operation, resource=self.name
+            )
+            if isinstance(translated, AwsError):
+                translated = self._classify(error, translated, attempts=attempts)
+            elif isinstance(translated, ConnectError) and not isinstance(
                 error, (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError)
             ):
-                told = ConnectError(f"{told}; the inference may have run, so it was not sent again")
-            raise told from (None if secret else error)
+                translated = ConnectError(f"{translated}; the inference may have run, so it was not sent again")
+            raise translated from (None if secret else error)
 
     def close(self) -> None:
-        """Close the connections, where they are no one else's."""
+        """Close the connections of a session of its own."""
         if self._owned:
             self.session.close()
 
-    def _described(self, client: Any) -> dict[str, Any]:
+    def _describe(self, client: Any) -> dict[str, Any]:
         with self.session.map_errors("sagemaker", "DescribeEndpoint", self.name):
-            told: dict[str, Any] = client.describe_endpoint(EndpointName=self.name)
-        return told
+            description: dict[str, Any] = client.describe_endpoint(EndpointName=self.name)
+        return description
 
-    def _refusal(self, error: Any, told: AwsError, *, attempts: int) -> ModelError | RelayError:
-        """A ModelError carries the container's own answer; every other error is SageMaker's own."""
+    def _classify(self, error: Any, refusal: AwsError, *, attempts: int) -> ModelError | RelayError:
+        """Return a ModelError with the container's own response, or a RelayError of SageMaker itself."""
         response: Mapping[str, Any] = error.response
-        if told.code == "ModelError" and "OriginalStatusCode" in response:
-            sentence = decode_error(str(response.get("OriginalMessage") or "").encode()) or told.message
-            # 0 stands for a container that gave no answer in time.
-            status = int(response["OriginalStatusCode"]) or told.status or _BAD_REQUEST
+        if refusal.code == "ModelError" and "OriginalStatusCode" in response:
+            sentence = decode_error(str(response.get("OriginalMessage") or "").encode()) or refusal.message
+            # 0 means that the container did not respond in time.
+            status = int(response["OriginalStatusCode"]) or refusal.status or _BAD_REQUEST
             return ModelError(sentence, status=status, log=str(response.get("LogStreamArn") or ""))
-        advice = told.advice
+        advice = refusal.advice
         tries = "" if attempts == 1 else f"{attempts} attempts were made; "
-        if told.code == "ModelNotReadyException":
+        if refusal.code == "ModelNotReadyException":
             advice = f"{tries}the model is still being fetched or loaded, ask again later"
-        elif told.throttled:
+        elif refusal.throttled:
             advice = f"{tries}ask again later, more slowly, or give the endpoint more capacity"
-        elif told.code in ("ServiceUnavailable", "InternalFailure", "InternalDependencyException"):
+        elif refusal.code in ("ServiceUnavailable", "InternalFailure", "InternalDependencyException"):
             advice = "the inference may have run, so it was not sent again"
-        elif told.code == "ValidationError" and _OTHER_KIND.search(told.message):
-            advice = "an asynchronous endpoint wants --async s3://bucket/prefix, a real-time one does not"
-        elif told.code == "ValidationError" and _ABSENT.search(told.message):
+        elif refusal.code == "ValidationError" and _OTHER_KIND.search(refusal.message):
+            advice = "an asynchronous endpoint needs --async s3://bucket/prefix, a real-time one does not"
+        elif refusal.code == "ValidationError" and _ABSENT.search(refusal.message):
             advice = (
                 f"check the name, the region ({self.session.region}) and the account, and that it is InService: "
                 f"aws sagemaker describe-endpoint --endpoint-name {self.name}"
             )
-        words = f"{told.code}: {told.message.rstrip('.')}"
-        known = f" (request {told.request_id})" if told.request_id else ""
-        return RelayError(f"{words}{known}", status=told.status or _BAD_REQUEST, code=told.code, advice=advice)
+        request_id = f" (request {refusal.request_id})" if refusal.request_id else ""
+        return RelayError(
+            f"{refusal.code}: {refusal.message.rstrip('.')}{request_id}",
+            status=refusal.status or _BAD_REQUEST,
+            code=refusal.code,
+            advice=advice,
+        )
 
 
-#: What the answer tells beside its body: botocore's member, and the name here.
+#: What a response has beside its body: botocore's member, and its name here.
 _PROVENANCE: Final[Mapping[str, str]] = {
     "InvokedProductionVariant": "invoked_production_variant",
     "CustomAttributes": "custom_attributes",
@@ -248,14 +255,13 @@ _INSTEAD: Final = "send it to an asynchronous endpoint, which takes 1 GB (--asyn
 class EndpointTransport:
     """A transport over SageMaker's ``InvokeEndpoint``; `Client` makes one of ``sagemaker://name`` by itself.
 
-    ``session`` says who asks and where; without one, one is made of ``region_name``, ``profile_name`` and
-    ``endpoint_url``, as boto3 finds them. ``timeout`` is in seconds for each wait for bytes, None waits for ever.
-    ``options`` go with every inference: ``target_model`` (of a multi-model endpoint; a call's model goes before it),
-    ``target_variant``, ``target_container_hostname``, ``inference_id``, ``custom_attributes``, ``session_id`` and
-    others: AWS's names in small letters; a call's own options go before them. ``retries`` repeats calls that SageMaker
-    did not hand to the model.
+    Without a ``session`` one is made of ``region_name``, ``profile_name`` and ``endpoint_url``, as boto3 finds them.
+    ``timeout`` is in seconds for each wait for bytes, None for no limit. ``options`` go with every inference:
+    ``target_model`` (of a multi-model endpoint; a call's model overrides it), ``target_variant``,
+    ``target_container_hostname``, ``inference_id``, ``custom_attributes``, ``session_id`` and others: AWS's names in
+    lower case; a call's own options override them. ``retries`` repeats calls that SageMaker did not hand to the model.
 
-    Raises MissingExtraError where boto3 is not installed, EncodeError and RequestError for what AWS would refuse.
+    Raises MissingExtraError if boto3 is not installed, EncodeError and RequestError for what AWS would reject.
     """
 
     def __init__(
@@ -281,12 +287,12 @@ class EndpointTransport:
         )
 
     def infer(self, call: Call) -> Answer:
-        """Carry one inference; a body that is too large is an EncodeError, before the call."""
+        """Run one inference; a body that is too large is an EncodeError, before the call."""
         if call.model_version:
             raise EncodeError("a SageMaker endpoint serves one version of a model; leave model_version out")
         target = {} if call.model is None else {"target_model": call.model}
         request = build_request("InvokeEndpoint", self.endpoint.name, {**self.options, **target, **call.options})
-        self._weigh(call.payload.size, request.get("TargetVariant"))
+        self._check_size(call.payload.size, request.get("TargetVariant"))
         request |= {"ContentType": sagemaker_content_type(call.payload), "Body": call.payload.body}
         answer = self.endpoint.invoke(
             "InvokeEndpoint", lambda: self._runtime.invoke_endpoint(**request), retries=self._retries, sleep=self._sleep
@@ -297,7 +303,7 @@ class EndpointTransport:
         return Answer(body, sagemaker_header_length(answer.get("ContentType"), size=len(body)), provenance)
 
     def ready(self, model: str | None) -> bool:
-        """Whether ``DescribeEndpoint`` says InService."""
+        """Return True if ``DescribeEndpoint`` returns InService."""
         return self.endpoint.ready()
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
@@ -305,10 +311,10 @@ class EndpointTransport:
         return None
 
     def close(self) -> None:
-        """Close the connections, where the session is its own."""
+        """Close the connections of a session of its own."""
         self.endpoint.close()
 
-    def _weigh(self, size: int, variant: str | None) -> None:
+    def _check_size(self, size: int, variant: str | None) -> None:
         if size > REAL_TIME_BODY.value:
             raise build_size_error(self.endpoint.name, size, REAL_TIME_BODY, "a real-time endpoint", instead=_INSTEAD)
         if size > SERVERLESS_BODY.value and self.endpoint.is_serverless(variant):
@@ -316,26 +322,26 @@ class EndpointTransport:
 
 
 def from_url(url: str, *, timeout: float | None = READ_TIMEOUT, **options: Any) -> Transport:
-    """The transport of ``sagemaker://name?option=value&...``, which `Client` looks up by its entry point.
+    """Return the transport of ``sagemaker://name?option=value&...``; `Client` finds this function by its entry point.
 
-    Options stand in the address or are given by name, which counts more:
+    Options are given in the address or by name, which overrides the address:
 
-    - ``region``, ``profile``, ``endpoint_url``, or by name only ``session``, a `Session` that is left open: who asks;
-    - what each inference carries, as in `EndpointTransport`;
-    - ``asynchronous`` (in an address also ``async``): ``s3://bucket/prefix`` for what an asynchronous endpoint is sent,
-      and with it those of `AsyncTransport`: ``patience``, ``request_ttl``, ``invocation_timeout``, ``clean``.
+    - ``region``, ``profile``, ``endpoint_url``, or by name only ``session``, a `Session` that is left open;
+    - the options of each inference, as in `EndpointTransport`;
+    - ``asynchronous`` (in an address also ``async``): ``s3://bucket/prefix`` for the requests of an asynchronous
+      endpoint, and with it those of `AsyncTransport`: ``patience``, ``request_ttl``, ``invocation_timeout``, ``clean``.
 
-    Raises EncodeError for what is none of these.
+    Raises EncodeError for any other option.
     """
     from tritonforge.sagemaker.client.async_transport import AsyncTransport  # which uses this module
 
     address = EndpointAddress.parse(url)
-    said: dict[str, Any] = dict(address.options)
-    if "async" in said:
-        said["asynchronous"] = said.pop("async")
-    said |= {name: value for name, value in options.items() if value is not None}
-    place: dict[str, Any] = {argument: said.pop(name) for name, argument in SESSION.items() if name in said}
-    session = said.pop("session", None)
+    settings: dict[str, Any] = dict(address.options)
+    if "async" in settings:
+        settings["asynchronous"] = settings.pop("async")
+    settings |= {name: value for name, value in options.items() if value is not None}
+    place: dict[str, Any] = {argument: settings.pop(name) for name, argument in SESSION.items() if name in settings}
+    session = settings.pop("session", None)
     if session is not None:
         if not isinstance(session, Session) or place:
             raise EncodeError(
@@ -343,37 +349,37 @@ def from_url(url: str, *, timeout: float | None = READ_TIMEOUT, **options: Any) 
                 "endpoint_url; a stateful session's id goes as session_id"
             )
         place = {"session": session}
-    if "asynchronous" not in said:
-        return EndpointTransport(address.name, timeout=timeout, options=said, **place)
-    waiting = {name: read(url, name, said.pop(name)) for name, read in _WAITING.items() if name in said}
+    if "asynchronous" not in settings:
+        return EndpointTransport(address.name, timeout=timeout, options=settings, **place)
+    waiting = {name: read(url, name, settings.pop(name)) for name, read in _WAITING.items() if name in settings}
     return AsyncTransport(
-        address.name, prefix=said.pop("asynchronous") or None, timeout=timeout, options=said, **waiting, **place
+        address.name, prefix=settings.pop("asynchronous") or None, timeout=timeout, options=settings, **waiting, **place
     )
 
 
-def _number(url: str, name: str, value: object) -> float:
+def _read_number(url: str, name: str, value: object) -> float:
     try:
         return float(str(value))
     except ValueError as error:
-        raise EncodeError(f"{url}: {name} takes a number of seconds, found {value!r}") from error
+        raise EncodeError(f"{url}: {name}: expected a number of seconds, got {value!r}") from error
 
 
-def _whole(url: str, name: str, value: object) -> int:
-    return round(_number(url, name, value))
+def _read_integer(url: str, name: str, value: object) -> int:
+    return round(_read_number(url, name, value))
 
 
-def _switch(url: str, name: str, value: object) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}
-    found = known.get(str(value).lower())
-    if found is None:
-        raise EncodeError(f"{url}: {name} is true or false, found {value!r}")
-    return found
+def _read_switch(url: str, name: str, value: object) -> bool:
+    switches = {"true": True, "1": True, "false": False, "0": False}
+    switch = switches.get(str(value).lower())
+    if switch is None:
+        raise EncodeError(f"{url}: {name}: expected true or false, got {value!r}")
+    return switch
 
 
-#: The options of `AsyncTransport` that are no words, and what reads them from an address.
+#: The options of `AsyncTransport` that are not text, and the functions that read them from an address.
 _WAITING: Final[Mapping[str, Callable[[str, str, object], Any]]] = {
-    "patience": _number,
-    "request_ttl": _whole,
-    "invocation_timeout": _whole,
-    "clean": _switch,
+    "patience": _read_number,
+    "request_ttl": _read_integer,
+    "invocation_timeout": _read_integer,
+    "clean": _read_switch,
 }

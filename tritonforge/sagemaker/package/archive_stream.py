@@ -19,9 +19,9 @@ __all__ = ["BLOCK", "DEFAULT_LIMITS", "ArchiveLimits", "Gunzip", "Header", "Head
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveLimits:
-    """What an archive may be at most.
+    """The limits of an archive that is read; an archive beyond them is an attack, or a mistake as costly.
 
-    ``size`` is in bytes of everything unpacked, ``ratio`` the unpacked bytes for each compressed one, judged only
+    ``size`` is in bytes of everything unpacked, ``ratio`` the unpacked bytes for each compressed one, checked only
     beyond ``ratio_from`` unpacked bytes (deflate reaches 1030 on zeros, weights stay below 20). ``members`` counts
     files, links and directories, each as often as the archive has it, and extended headers as well; ``depth`` counts
     the directories around one. ``names`` is in bytes of all paths, and of all extended headers; ``header`` in bytes of
@@ -40,12 +40,12 @@ class ArchiveLimits:
     link_bytes: int = 2 << 20
 
 
-#: The limits of a reader that is given none; how much is too much for the disk, the disk says.
+#: The limits of a reader without limits of its own; the size of the disk is another limit.
 DEFAULT_LIMITS: Final = ArchiveLimits()
 
 
 def load_igzip_lib() -> Any:
-    """The module ``isal.igzip_lib``; raises MissingExtraError where it is not installed."""
+    """Import ``isal.igzip_lib``; raises MissingExtraError if it is not installed."""
     try:
         from isal import igzip_lib
     except ImportError as error:
@@ -69,46 +69,46 @@ class Source(Protocol):
     """A stream of bytes: a file, standard input, the body of an S3 object."""
 
     def read(self, size: int, /) -> bytes:
-        """At most ``size`` bytes that follow; fewer do not mean the end, none do."""
+        """Return up to ``size`` bytes; none at the end."""
 
 
 class Gunzip:
-    """A readable stream of what a gzip file holds; ``name`` stands for the file in errors.
+    """The decompressed stream of a gzip file; ``name`` is the file's name in errors.
 
     Raises:
-        PackageError: the file is no gzip file, is damaged or cut off, or holds more than the limits allow.
+        PackageError: the file is not in gzip format, is damaged or cut off, or exceeds the limits.
     """
 
     def __init__(self, source: Source, *, name: str, limits: ArchiveLimits) -> None:
         self._igzip = load_igzip_lib()
         self._source, self._name, self._limits = source, name, limits
         self._taken = self._given = self._members = 0
-        self._compressed, self._at, self._step = self._chunk(), 0, _FIRST
+        self._compressed, self._at, self._step = self._read_chunk(), 0, _FIRST
         if not self._compressed.startswith(_MAGIC):
-            raise PackageError(f"{name}: it is no gzip file; SageMaker takes a tar archive in gzip: model.tar.gz")
-        self._member: Any = self._new_member()
+            raise PackageError(f"{name}: not a gzip file; SageMaker requires a tar archive in gzip: model.tar.gz")
+        self._member: Any = self._begin_member()
         self._piece = memoryview(b"")
 
     def read(self, size: int) -> memoryview:
-        """At most ``size`` bytes that follow; fewer do not mean the end, none do."""
+        """Return up to ``size`` bytes; none at the end."""
         if not self._piece:
-            self._piece = memoryview(self._next())
-        found, self._piece = self._piece[:size], self._piece[size:]
-        return found
+            self._piece = memoryview(self._decompress())
+        piece, self._piece = self._piece[:size], self._piece[size:]
+        return piece
 
-    def exactly(self, size: int) -> bytes:
-        """The bytes that follow; fewer than ``size`` only at the end."""
+    def read_exactly(self, size: int) -> bytes:
+        """Return the next ``size`` bytes; fewer only at the end."""
         parts = []
         while size and (part := self.read(size)):
             parts.append(bytes(part))
             size -= len(part)
         return b"".join(parts)
 
-    def _next(self) -> bytes:
-        """The next bytes of this or the following members; none at the end of the last."""
+    def _decompress(self) -> bytes:
+        """Return the next bytes of this or the following members; none at the end of the last."""
         while self._member is not None:
             if self._member.eof:
-                self._member = self._following()
+                self._member = self._next_member()
                 continue
             given = b""
             if self._member.needs_input:
@@ -125,36 +125,36 @@ class Gunzip:
         return b""
 
     def _feed(self) -> bytes:
-        """The compressed bytes that follow, a few at first; none at the end of the file."""
+        """Return the next compressed bytes, a few at first; none at the end of the file."""
         if self._at >= len(self._compressed):
-            self._compressed, self._at = self._chunk(), 0
+            self._compressed, self._at = self._read_chunk(), 0
         given = self._compressed[self._at : self._at + self._step]
         self._at += len(given)
         self._step = min(2 * self._step, _CHUNK)
         return given
 
-    def _following(self) -> Any:
-        """The decompressor of the member behind this one; None at the end, or where only zeros follow."""
+    def _next_member(self) -> Any:
+        """Return the decompressor of the next member; None at the end, or if only zeros follow."""
         self._at -= len(self._member.unused_data)
         if len(self._compressed) - self._at < len(_MAGIC):
-            self._compressed, self._at = self._compressed[self._at :] + self._chunk(), 0
+            self._compressed, self._at = self._compressed[self._at :] + self._read_chunk(), 0
         if self._compressed.startswith(_MAGIC, self._at):
             self._step = _FIRST
-            return self._new_member()
+            return self._begin_member()
         rest = self._compressed[self._at :]
         while rest:
             if rest.strip(b"\0"):
-                raise PackageError(f"{self._name}: something that is no gzip data follows the archive")
-            rest = self._chunk()
+                raise PackageError(f"{self._name}: data that is not gzip follows the archive")
+            rest = self._read_chunk()
         return None
 
-    def _new_member(self) -> Any:
+    def _begin_member(self) -> Any:
         self._members += 1
         if self._members > _FREE_MEMBERS + self._given // _MEMBER_BYTES:
-            raise PackageError(f"{self._name}: it has more gzip members than a compressor writes; pack the files anew")
+            raise PackageError(f"{self._name}: it has more gzip members than a compressor writes; pack the files again")
         return self._igzip.IgzipDecompressor(self._igzip.DECOMP_GZIP)
 
-    def _chunk(self) -> bytes:
+    def _read_chunk(self) -> bytes:
         chunk = self._source.read(_CHUNK)
         self._taken += len(chunk)
         return chunk
@@ -165,14 +165,14 @@ class Gunzip:
             raise PackageError(f"{self._name}: it unpacks to more than {self._limits.size} bytes, the limit")
         if self._given > self._limits.ratio_from and self._given > self._taken * self._limits.ratio:
             raise PackageError(
-                f"{self._name}: it unpacks to more than {self._limits.ratio} times its own size, as no model does"
+                f"{self._name}: it unpacks to more than {self._limits.ratio} times its own size, the limit"
             )
 
 
 BLOCK: Final = tarfile.BLOCKSIZE
 
 _USTAR: Final = b"ustar\0"
-_TRAILING: Final = "something follows the end of the archive, as when two archives are joined; pack the files anew"
+_TRAILING: Final = "something follows the end of the archive, as when two archives are joined; pack the files again"
 #: The records of an extended header that change what a member is; all others are times, owners and comments.
 _RECORDS: Final = (b"path", b"linkpath", b"size")
 #: The digits of a record's length that are read; more would be a record larger than any header may be.
@@ -183,7 +183,7 @@ _RECORDS_PER_MEMBER: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an archive says of a member: nothing of it is checked but that it is text and that no number is negative."""
+    """The header of a member; checked is only that names are text and that numbers are not negative."""
 
     name: str
     type: bytes
@@ -193,118 +193,122 @@ class Header:
 
 
 class Headers:
-    """The headers of a stream; ``archive`` stands for it in errors."""
+    """The headers of a stream; ``archive`` is its name in errors."""
 
     def __init__(self, stream: Gunzip, *, archive: str, limits: ArchiveLimits) -> None:
         self._stream, self._archive, self._limits = stream, archive, limits
         self._extended_headers = self._extended_bytes = self._record_count = 0
 
-    def following(self) -> Header | None:
-        """The header of the next member, whose content follows in the stream; None at the end of the archive.
+    def read_next(self) -> Header | None:
+        """Return the header of the next member, whose content follows in the stream; None at the end of the archive.
 
         Raises:
-            PackageError: the archive is damaged, cut off, or of a form that readers do not agree on.
+            PackageError: the archive is damaged, cut off, or of a form that readers interpret differently.
         """
         records: dict[bytes, bytes] = {}
-        while (block := self._stream.exactly(BLOCK)) and block.strip(b"\0"):
-            info = self._parsed(block)
+        while (block := self._stream.read_exactly(BLOCK)) and block.strip(b"\0"):
+            info = self._parse(block)
             if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
-                records |= self._records(self._extended(info))
+                records |= self._parse_records(self._read_extension(info))
             elif info.type == tarfile.XGLTYPE:
-                if self._records(self._extended(info)):
-                    raise self._damaged("a global header names or sizes members; pack the files anew")
+                if self._parse_records(self._read_extension(info)):
+                    raise self._build_error("a global header names or sizes members; pack the files again")
             elif info.type == tarfile.GNUTYPE_LONGNAME:
-                records[b"path"] = self._extended(info).partition(b"\0")[0]
+                records[b"path"] = self._read_extension(info).partition(b"\0")[0]
             elif info.type == tarfile.GNUTYPE_LONGLINK:
-                records[b"linkpath"] = self._extended(info).partition(b"\0")[0]
+                records[b"linkpath"] = self._read_extension(info).partition(b"\0")[0]
             else:
-                return self._header(info, records)
+                return self._apply_records(info, records)
         if records:
-            raise self._damaged("an extended header has no member")
+            raise self._build_error("an extended header has no member")
         self._check_end()
         return None
 
-    def _parsed(self, block: bytes) -> Header:
-        """The header of a block, read as `tarfile` reads it, in a third of its time."""
+    def _parse(self, block: bytes) -> Header:
+        """Parse the header of a block as `tarfile` does, in a third of its time."""
         if len(block) < BLOCK:
-            raise self._damaged("it ends within a header")
+            raise self._build_error("it ends within a header")
         try:
-            checksum = _number(block[148:156])
+            checksum = _parse_number(block[148:156])
             header = Header(
-                _text(block[0:100]),
+                _decode_text(block[0:100]),
                 block[156:157],
-                _number(block[124:136]),
-                _text(block[157:257]),
-                _number(block[100:108]),
+                _parse_number(block[124:136]),
+                _decode_text(block[157:257]),
+                _parse_number(block[100:108]),
             )
         except ValueError as error:
-            raise self._damaged("what should be a header is none (it has a number that is none)") from error
+            raise self._build_error("a header is invalid (a number is malformed)") from error
         total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-        if checksum != total and checksum != total - 256 * _negative(block[:148] + block[156:]):
-            raise self._damaged("what should be a header is none (its checksum is another)")
+        if checksum != total and checksum != total - 256 * _count_negative(block[:148] + block[156:]):
+            raise self._build_error("a header is invalid (its checksum differs)")
         if header.size < 0:
-            raise self._damaged("a member has a negative size")
+            raise self._build_error("a member has a negative size")
         if header.type == tarfile.AREGTYPE and header.name.endswith("/"):  # how v7 writes a directory
             header = replace(header, type=tarfile.DIRTYPE)
         if header.type == tarfile.DIRTYPE:
             header = replace(header, name=header.name.rstrip("/"))
         # GNU tar's own format has times where ustar and pax have the beginning of a long name.
-        prefix = "" if block[257:265] == tarfile.GNU_MAGIC else _text(block[345:500])
+        prefix = "" if block[257:265] == tarfile.GNU_MAGIC else _decode_text(block[345:500])
         if prefix and not block.startswith(_USTAR, 257):
-            raise self._damaged("a member has a name in two parts, but is not in ustar format; pack the files anew")
+            raise self._build_error(
+                "a member has a name in two parts, but is not in ustar format; pack the files again"
+            )
         return replace(header, name=f"{prefix}/{header.name}") if prefix else header
 
-    def _extended(self, info: Header) -> bytes:
-        """The content of a header that extends the next one."""
+    def _read_extension(self, info: Header) -> bytes:
+        """Read the content of a header that extends the next one."""
         limits = self._limits
         if info.size > limits.header:
-            raise self._damaged(f"an extended header has {info.size} bytes; {limits.header} are allowed")
+            raise self._build_error(f"an extended header has {info.size} bytes; {limits.header} are allowed")
         self._extended_headers += 1
         self._extended_bytes += info.size
         if self._extended_headers > limits.members:
-            raise self._damaged(f"it has more than {limits.members} extended headers, the limit")
+            raise self._build_error(f"it has more than {limits.members} extended headers, the limit")
         if self._extended_bytes > limits.names:
-            raise self._damaged(f"its extended headers have more than {limits.names} bytes, the limit")
-        data = self._stream.exactly(info.size + -info.size % BLOCK)
+            raise self._build_error(f"its extended headers have more than {limits.names} bytes, the limit")
+        data = self._stream.read_exactly(info.size + -info.size % BLOCK)
         if len(data) < info.size:
-            raise self._damaged("it ends within an extended header")
+            raise self._build_error("it ends within an extended header")
         return data[: info.size]
 
-    def _records(self, data: bytes) -> dict[bytes, bytes]:
-        """The records of a pax header (``<length> <key>=<value>``, each a line) that matter here."""
-        found: dict[bytes, bytes] = {}
+    def _parse_records(self, data: bytes) -> dict[bytes, bytes]:
+        """Return the records of a pax header (lines ``<length> <key>=<value>``) that change what a member is."""
+        records: dict[bytes, bytes] = {}
         at = 0  # an offset: to cut off each record would copy the rest each time
         while at < len(data):
             self._record_count += 1
             if self._record_count > _RECORDS_PER_MEMBER * self._limits.members:
-                raise self._damaged("its extended headers have more records than the members of an archive can need")
+                raise self._build_error(
+                    "its extended headers have more records than the members of an archive can need"
+                )
             blank = data.find(b" ", at, at + _LENGTH_DIGITS + 1)
             digits = data[at:blank] if blank > at else b""
             end = at + int(digits) if digits.isdigit() else 0
             sign = data.find(b"=", blank, end)
             if sign < 0 or end > len(data) or data[end - 1 : end] != b"\n":
-                raise self._damaged("an extended header is wrong")
+                raise self._build_error("an extended header is wrong")
             key = data[blank + 1 : sign]
             if key.startswith(b"GNU.sparse."):
-                raise self._damaged("a member is a sparse file of GNU tar; pack it without --sparse")
+                raise self._build_error("a member is a sparse file of GNU tar; pack it without --sparse")
             if key in _RECORDS:
-                found[key] = data[sign + 1 : end - 1]
+                records[key] = data[sign + 1 : end - 1]
             at = end
-        return found
+        return records
 
-    def _header(self, info: Header, records: dict[bytes, bytes]) -> Header:
+    def _apply_records(self, info: Header, records: dict[bytes, bytes]) -> Header:
         header = info
         if not all(
             records.get(key, b"x") for key in (b"path", b"linkpath")
         ):  # some delete the name, some make it empty
-            raise self._damaged("an extended header gives a member an empty name; pack the files anew")
+            raise self._build_error("an extended header gives a member an empty name; pack the files again")
         if b"path" in records:
-            header = replace(header, name=_text(records[b"path"]))
+            header = replace(header, name=_decode_text(records[b"path"]))
         if b"linkpath" in records:
-            header = replace(header, link=_text(records[b"linkpath"]))
+            header = replace(header, link=_decode_text(records[b"linkpath"]))
         if b"size" in records:
             if not records[b"size"].isdigit() or len(records[b"size"]) > 20:
-                raise self._damaged("an extended header is wrong")
+                raise self._build_error("an extended header is wrong")
             header = replace(header, size=int(records[b"size"]))
         return header
 
@@ -312,24 +316,24 @@ class Headers:
         """Read the stream to its end, so that its checksums are verified; only zeros may follow."""
         while rest := self._stream.read(1 << 20):
             if bytes(rest).strip(b"\0"):
-                raise self._damaged(_TRAILING)
+                raise self._build_error(_TRAILING)
 
-    def _damaged(self, sentence: str) -> PackageError:
+    def _build_error(self, sentence: str) -> PackageError:
         return PackageError(f"{self._archive}: {sentence}")
 
 
-def _text(field: bytes) -> str:
-    """The text of a field, which a zero byte ends if it is shorter."""
+def _decode_text(field: bytes) -> str:
+    """Return the text of a field, which a zero byte ends if it is shorter."""
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _negative(data: bytes) -> int:
-    """The number of bytes that are negative when they are read as signed ones, as old tars added them up."""
+def _count_negative(data: bytes) -> int:
+    """Return the number of bytes that are negative as signed ones, which old tars added up."""
     return sum(byte > 127 for byte in data)
 
 
-def _number(field: bytes) -> int:
-    """The number of a field: octal digits, or binary after a byte 0x80 or 0xff, as GNU tar writes large ones."""
+def _parse_number(field: bytes) -> int:
+    """Parse a number: octal digits, or binary after a byte 0x80 or 0xff, as GNU tar writes large ones."""
     if field[0] in (0x80, 0xFF):
         return int.from_bytes(field[1:], "big") - (256 ** (len(field) - 1) if field[0] == 0xFF else 0)
     digits = field.partition(b"\0")[0].strip()

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import IO, Final, Literal, TypeAlias
 
 from tritonforge.errors import PackageError
+from tritonforge.files import describe_error, hash_stream
 from tritonforge.repository.build_tree import MANIFEST, BuildManifest, FileEntry
 from tritonforge.repository.build_tree import hash_tree as record_digest
 from tritonforge.validation.tree_reader import MAXIMAL_DEPTH, MAXIMAL_ENTRIES
@@ -40,10 +41,10 @@ _LEFTOVER_DIRECTORIES: Final = frozenset({"__MACOSX", "__pycache__"})
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One directory or file of a package: its path there, its size in bytes, and where its content lies.
+    """One directory or file of a package: its path there, its size in bytes, and the path of its content.
 
     ``mtime_ns`` is the content's modification time, by which a change is noticed, ``ctime_ns`` the time of the last
-    change of any kind; ``linked`` says that the repository has a link at this path, or above it.
+    change of any kind; ``linked`` is True if the repository has a link at this path, or above it.
     """
 
     path: str
@@ -57,7 +58,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The items of a package sorted by path, and the paths that are left out, sorted (directories with a ``/``)."""
+    """The items of a package and the paths that are left out (directories end in ``/``), each sorted."""
 
     items: tuple[Item, ...]
     left_out: tuple[str, ...]
@@ -69,24 +70,27 @@ class Listing:
 
     @property
     def bare(self) -> tuple[str, ...]:
-        """The directories without a file that are in the package all the same, see `find_bare_directories`."""
+        """The directories without a file that are part of the package, see `find_bare_directories`."""
         directories = (item.path for item in self.items if item.kind == "directory")
         return find_bare_directories(directories, (file.path for file in self.files))
 
 
 def list_package(repository: Path, *, dereference: bool = False, everything: bool = False) -> Listing:
-    """What of a repository goes into a package; ``dereference`` takes what links lead to outside of it, too.
+    """Return what of a repository goes into a package.
 
-    ``everything`` leaves nothing out: a folder that is no repository, but what a training job has left.
+    Args:
+        repository: the directory.
+        dereference: include the targets of links that lead out of the repository.
+        everything: leave nothing out; for a directory that is not a repository, such as the output of a training job.
 
     Raises:
-        PackageError: the folder cannot be read, or it holds what no package can: a pipe, a link to nowhere or out of
-            the repository, a name that is not UTF-8.
+        PackageError: the directory cannot be read, or it has what a package cannot have: a pipe, a link to nothing or
+            out of the repository, a name that is not UTF-8.
     """
     if not repository.is_dir():
-        raise PackageError(f"{repository}: there is no such folder; give a built or hand-written model repository")
+        raise PackageError(f"{repository}: not a directory; give a built or hand-written model repository")
     walk = _Walk(repository, dereference, everything)
-    walk.directory(walk.root, "", (), linked=False)
+    walk.walk(walk.root, "", (), linked=False)
     files = [item for item in walk.items if item.kind == "file"]
     directories = [item for item in walk.items if item.kind == "directory"]
     if everything:
@@ -99,10 +103,10 @@ def list_package(repository: Path, *, dereference: bool = False, everything: boo
 
 
 def find_bare_directories(directories: Iterable[str], files: Iterable[str]) -> tuple[str, ...]:
-    """The directories that count though no file lies below them: of a model, or directly in one, as versions are.
+    """Return the directories that count although no file lies below them: models, and versions directly in them.
 
-    Deeper ones, such as the ``assets`` of a SavedModel, mean nothing to the server, and nothing else keeps them: they
-    are in no digest, in no package, and S3 has none.
+    Deeper ones, such as the ``assets`` of a SavedModel, mean nothing to the server: they are neither in the digest nor
+    in the package, and S3 has no directories.
     """
     holding = {above for path in files for above in _above(path)}
     bare = {path for path in directories if path not in holding and path.count("/") <= 1}
@@ -115,10 +119,10 @@ def _above(path: str) -> Iterator[str]:
 
 
 def is_left_out(name: str, kind: str, *, top: bool) -> bool:
-    """Whether a directory or file of this name stays out of packages; ``top``: it lies in the repository itself.
+    """Return True if a directory or file of this name is left out; ``top`` is True in the repository itself.
 
-    Hidden directories stay out everywhere, hidden files at the top; inside a model only what is known for a leftover
-    does, since a model's code may read any file beside it.
+    Hidden directories are left out everywhere, hidden files at the top; inside a model only known leftovers are, since
+    a model's code may read any file beside it.
     """
     if kind == "directory":
         return name.startswith(".") or name in _LEFTOVER_DIRECTORIES
@@ -130,7 +134,7 @@ def is_left_out(name: str, kind: str, *, top: bool) -> bool:
 
 
 class _Walk:
-    """One walk through one repository."""
+    """The walk through a repository."""
 
     def __init__(self, repository: Path, dereference: bool, everything: bool) -> None:
         self.items: list[Item] = []
@@ -140,37 +144,39 @@ class _Walk:
         self._dereference = dereference
         self._everything = everything
 
-    def directory(self, folder: str, path: str, above: tuple[tuple[int, int], ...], *, linked: bool) -> None:
-        """List a directory and those below it; ``above`` are the device and inode numbers of those around it."""
+    def walk(self, folder: str, path: str, above: tuple[tuple[int, int], ...], *, linked: bool) -> None:
+        """List a directory and those below it; ``above`` has the device and inode numbers of those above it."""
         if len(above) > MAXIMAL_DEPTH:
-            raise self._error(path, f"it lies more than {MAXIMAL_DEPTH} directories deep; no model repository does")
+            raise self._error(path, f"it lies more than {MAXIMAL_DEPTH} directories deep, the limit")
         try:
             status = Path(folder).stat()
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            raise self._error(path, f"it cannot be read: {error.strerror}") from error
+            raise self._error(path, f"cannot read: {describe_error(error)}") from error
         here = (status.st_dev, status.st_ino)
         if here in above:
-            raise self._error(path, "it is a link to a directory that holds it, so the package would have no end")
+            raise self._error(path, "it is a link to a directory that contains it, so the package would have no end")
         for entry in entries:
-            self._entry(entry, f"{path}/{entry.name}" if path else entry.name, (*above, here), linked=linked)
+            self._add_entry(entry, f"{path}/{entry.name}" if path else entry.name, (*above, here), linked=linked)
 
-    def _entry(self, entry: os.DirEntry[str], path: str, above: tuple[tuple[int, int], ...], *, linked: bool) -> None:
+    def _add_entry(
+        self, entry: os.DirEntry[str], path: str, above: tuple[tuple[int, int], ...], *, linked: bool
+    ) -> None:
         if not _is_text(entry.name):
             raise self._error(repr(path), "its name is not UTF-8; rename it")
         is_link = entry.is_symlink()
-        source = self._target(entry, path) if is_link and not self._is_leftover(entry, path) else entry.path
+        source = self._resolve_link(entry, path) if is_link and not self._is_leftover(entry, path) else entry.path
         try:
             status = Path(source).lstat()
         except OSError as error:
-            raise self._error(path, f"it cannot be read: {error.strerror}") from error
+            raise self._error(path, f"cannot read: {describe_error(error)}") from error
         if stat.S_ISDIR(status.st_mode):
             if self._is_left_out(entry.name, "directory", path):
                 self.left_out.append(f"{path}/")
                 return
             self._add(Item(path, "directory", 0, 0, 0, source, linked or is_link))
-            self.directory(source, path, above, linked=linked or is_link)
+            self.walk(source, path, above, linked=linked or is_link)
         elif self._is_left_out(entry.name, "file", path):
             self.left_out.append(path)
         elif stat.S_ISREG(status.st_mode):
@@ -180,19 +186,19 @@ class _Walk:
             raise self._error(path, "it is neither a file nor a directory; move it out of the repository")
 
     def _is_leftover(self, entry: os.DirEntry[str], path: str) -> bool:
-        """Whether a link stays out by its name, wherever it leads."""
+        """Return True if a link is left out by its name, whatever its target."""
         kind = "directory" if Path(entry.path).is_dir() else "file"
         return self._is_left_out(entry.name, kind, path)
 
     def _is_left_out(self, name: str, kind: str, path: str) -> bool:
         return not self._everything and is_left_out(name, kind, top="/" not in path)
 
-    def _target(self, entry: os.DirEntry[str], path: str) -> str:
+    def _resolve_link(self, entry: os.DirEntry[str], path: str) -> str:
         try:
             target = os.path.realpath(entry.path, strict=True)
         except OSError as error:
             text = str(Path(entry.path).readlink())
-            raise self._error(path, f"it is a link that leads nowhere ({text}); mend or remove it") from error
+            raise self._error(path, f"it is a link to nothing ({text}); fix or remove it") from error
         if target != self.root and not target.startswith(f"{self.root}/") and not self._dereference:
             raise self._error(
                 path, f"it is a link out of the repository, to {target}; copy that in, or package with --dereference"
@@ -201,7 +207,7 @@ class _Walk:
 
     def _add(self, item: Item) -> None:
         if len(self.items) >= MAXIMAL_ENTRIES:
-            raise PackageError(f"{self._shown}: it has more than {MAXIMAL_ENTRIES} files; no model repository does")
+            raise PackageError(f"{self._shown}: it has more than {MAXIMAL_ENTRIES} files, the limit")
         self.items.append(item)
 
     def _error(self, path: str, sentence: str) -> PackageError:
@@ -216,19 +222,18 @@ def _is_text(name: str) -> bool:
     return True
 
 
-#: Told while bytes are moved: how many so far, of how many.
+#: Called while bytes are read: how many so far, of how many.
 OnBytes: TypeAlias = Callable[[int, int], None]
 
-_BLOCK: Final = 1 << 20
 _MAXIMAL_THREADS: Final = 8
 _EMPTY: Final = hashlib.sha256().hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a package of a repository holds: its files with their sizes in bytes by path, and the digest of all.
+    """The content of a package: its files with their sizes in bytes by path, and the digest of all.
 
-    ``left_out`` names what of the repository is not in the package (directories end in ``/``), ``hashes`` has the
+    ``left_out`` are paths of the repository that are not in the package (directories end in ``/``), ``hashes`` the
     SHA-256 of each file by path.
     """
 
@@ -244,52 +249,52 @@ class Contents:
 
 
 def read_contents(repository: Path, *, dereference: bool = False, on_progress: OnBytes | None = None) -> Contents:
-    """What a package of this repository would hold, and its digest, without making it.
+    """Return what a package of this repository would contain, and its digest, without writing it.
 
-    A file that has the size and the modification time of the build's record is not read again; every other file is.
+    A file that has the size and the modification time of the build's record is not read again.
 
     Raises:
         PackageError: as `list_package`, or a file cannot be read.
     """
     listed = list_package(repository, dereference=dereference)
     known = read_recorded_hashes(repository, listed.files)
-    hashes = known | _hashed([item for item in listed.files if item.path not in known], on_progress)
+    hashes = known | _hash_files([item for item in listed.files if item.path not in known], on_progress)
     return Contents(
         {item.path: item.size for item in listed.files}, compute_digest(hashes, listed.bare), listed.left_out, hashes
     )
 
 
 def read_recorded_hashes(repository: Path, files: Iterable[Item], *, untouched: bool = False) -> dict[str, str]:
-    """The SHA-256 of the files that the build's record still fits, by path.
+    """Return the SHA-256 of the files whose size and modification time are those of the build's record, by path.
 
-    Size and modification time must be the recorded ones. ``untouched`` asks for more: nothing about the file changed
-    after the record was written, as the system's own clock says, so that no edit can hide behind an old time.
+    ``untouched`` requires more: nothing about the file has changed after the record was written, by the system's own
+    clock, so that an edit cannot hide behind an old modification time.
     """
     record = BuildManifest.read(repository)
     if record is None:
         return {}
     written = (repository / MANIFEST).stat().st_mtime_ns
-    found = {}
+    hashes = {}
     for item in files:
         noted = record.files.get(item.path)
         if noted is None or item.linked or (noted.size, noted.mtime_ns) != (item.size, item.mtime_ns):
             continue
         if not untouched or item.ctime_ns < written:
-            found[item.path] = noted.sha256
-    return found
+            hashes[item.path] = noted.sha256
+    return hashes
 
 
 def compute_digest(hashes: Mapping[str, str], bare: Iterable[str] = ()) -> str:
-    """The digest of files by path and SHA-256, and of directories that count though they are bare."""
+    """Return the digest of files by path and SHA-256, and of the bare directories that count."""
     entries = {path: FileEntry(0, 0, sha256) for path, sha256 in hashes.items()}
     entries |= {f"{path}/": FileEntry(0, 0, _EMPTY) for path in bare}
     return record_digest(entries)
 
 
 def list_objects(repository: Path, *, dereference: bool = False) -> list[tuple[str, Path]]:
-    """The objects of a repository under an S3 prefix: key below the prefix, and the file with its content, sorted.
+    """Return the objects of a repository below an S3 prefix, sorted: the key below the prefix, and the file.
 
-    SageMaker puts each object at ``/opt/ml/model/<key below the prefix>`` (`ModelDataSource`, S3Prefix, None).
+    SageMaker puts an object at ``/opt/ml/model/<key below the prefix>`` (`ModelDataSource`, S3Prefix, None).
 
     Raises:
         PackageError: as `list_package`, or a directory is empty: S3 has objects only.
@@ -297,18 +302,18 @@ def list_objects(repository: Path, *, dereference: bool = False) -> list[tuple[s
     listed = list_package(repository, dereference=dereference)
     for path in listed.bare:
         raise PackageError(
-            f"{repository / path}: the directory is empty, and S3 has no empty directories; put a file .gitkeep into it"
+            f"{repository / path}: the directory is empty, and S3 has no directories; put a file .gitkeep into it"
         )
     return [(item.path, Path(item.source)) for item in listed.files]
 
 
-def _hashed(items: list[Item], on_progress: OnBytes | None) -> dict[str, str]:
-    """The SHA-256 of each item's content by its path, on several cores."""
+def _hash_files(items: list[Item], on_progress: OnBytes | None) -> dict[str, str]:
+    """Return the SHA-256 of each item's content by its path, computed on several cores."""
     if not items:
         return {}
     total, done, lock = sum(item.size for item in items), 0, threading.Lock()
 
-    def moved(size: int) -> None:
+    def count(size: int) -> None:
         nonlocal done
         with lock:
             done += size
@@ -316,7 +321,7 @@ def _hashed(items: list[Item], on_progress: OnBytes | None) -> dict[str, str]:
                 on_progress(done, total)
 
     with ThreadPoolExecutor(min(_MAXIMAL_THREADS, len(os.sched_getaffinity(0)))) as pool:
-        futures = {item.path: pool.submit(_sha256, item, moved) for item in items}
+        futures = {item.path: pool.submit(_hash_file, item, count) for item in items}
         try:
             return {path: future.result() for path, future in futures.items()}
         except BaseException:
@@ -324,13 +329,22 @@ def _hashed(items: list[Item], on_progress: OnBytes | None) -> dict[str, str]:
             raise
 
 
-def _sha256(item: Item, moved: Callable[[int], None]) -> str:
-    whole, block = hashlib.sha256(), memoryview(bytearray(min(_BLOCK, max(item.size, 1))))
+class _CountingFile:
+    """A file that reports the bytes that are read from it."""
+
+    def __init__(self, file: IO[bytes], count: Callable[[int], None]) -> None:
+        self._file, self._count = file, count
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes."""
+        data = self._file.read(size)
+        self._count(len(data))
+        return data
+
+
+def _hash_file(item: Item, count: Callable[[int], None]) -> str:
     try:
         with Path(item.source).open("rb", buffering=0) as file:
-            while size := file.readinto(block):
-                whole.update(block[:size])
-                moved(size)
+            return hash_stream(_CountingFile(file, count))
     except OSError as error:
-        raise PackageError(f"{item.source}: it cannot be read: {error.strerror}") from error
-    return whole.hexdigest()
+        raise PackageError(f"{item.source}: cannot read: {describe_error(error)}") from error

@@ -30,18 +30,18 @@ from tritonforge.validation.tree import Tree
 __all__ = ["DEFAULT_MODEL", "PackageReport", "check_multi_model", "check_package", "check_repository", "check_tree",
            "find_default_model", "find_tree_default"]  # fmt: skip
 
-#: The variable that names the model of an archive that /invocations asks.
+#: The variable that names the model of an archive that answers /invocations.
 DEFAULT_MODEL: Final = "SAGEMAKER_TRITON_DEFAULT_MODEL_NAME"
 
 
 @dataclass(frozen=True, slots=True)
 class PackageReport:
-    """What SageMaker makes of a package: the findings, the model that is asked, and the environment it needs.
+    """What SageMaker makes of a package: the findings, the model that answers, and the required environment.
 
-    ``default_model`` is None where it is not clear which model is meant; a finding says so then. ``environment`` is
-    what the container must be given; a multi-model endpoint needs nothing. ``idle`` names the models that are in the
-    package and are not loaded, since the default model does not use them. ``is_tfs_package`` says that it is one for
-    SageMaker's TensorFlow Serving containers, which have no default model of Triton's.
+    ``default_model`` is None if it is ambiguous; a finding reports that. ``environment`` is what the container needs; a
+    multi-model endpoint needs nothing. ``idle`` names the models of the package that are not loaded, since the default
+    model does not use them. ``is_tfs_package`` is True for a package for SageMaker's TensorFlow Serving containers,
+    which have no default model.
     """
 
     default_model: str | None
@@ -58,7 +58,7 @@ class PackageReport:
 
     @property
     def refused(self) -> bool:
-        """Whether Triton or SageMaker refuses the package."""
+        """True if Triton or SageMaker rejects the package."""
         return any(finding.refused_by is not None for finding in self.findings)
 
 
@@ -73,13 +73,13 @@ def check_package(
     multi_model: bool = False,
     dereference: bool = False,
 ) -> PackageReport:
-    """Judge what a package of this repository would hold, for an image and an environment; nothing is written.
+    """Check what a package of this repository would contain, for an image and an environment; writes nothing.
 
     ``gpus`` 0 is for hosts without a GPU; with None the instance type decides.
 
     Raises:
-        PackageError: as `list_package`, or the folder is a definition that is not built yet.
-        DefinitionError: there is no such image or instance type.
+        PackageError: as `list_package`, or the directory is a definition that is not built yet.
+        DefinitionError: the image or instance type does not exist.
     """
     check_repository(repository)
     listed = list_package(repository, dereference=dereference)
@@ -96,7 +96,7 @@ def check_package(
 
 
 def check_repository(repository: Path) -> None:
-    """Raise PackageError where the path is a definition, which is built first, or a file."""
+    """Raise PackageError if the path is a definition, which must be built first, or a file."""
     if repository.suffix == ".py" or (repository / "definition.py").is_file():
         folder = repository.resolve() if repository.is_dir() else repository.resolve().parent
         raise PackageError(
@@ -118,12 +118,12 @@ def check_tree(
     multi_model: bool = False,
     left_out: Sequence[str] = (),
 ) -> PackageReport:
-    """Judge the tree of a package; see `check_package`. A default model that is given wins over the environment's."""
+    """Check the tree of a package as `check_package` does; ``default_model`` overrides the environment's."""
     if is_tfs_package(tree):
         found = run(tree, Options(environment=environment))
         return PackageReport(None, dict(environment or {}), found, left_out=left_out, is_tfs_package=True)
     if multi_model:
-        # A multi-model container needs instances, whose type says whether they have GPUs.
+        # A multi-model container needs instances, whose type determines whether they have GPUs.
         served, judged = check_multi_model(tree, image=image, instance_type=instance_type, environment=environment)
         return PackageReport(served, dict(environment or {}), judged, left_out=left_out)
     chosen = default_model or (environment or {}).get(DEFAULT_MODEL) or find_tree_default(tree)
@@ -138,11 +138,11 @@ def check_tree(
             environment=needed if needed else None,
         ),
     )
-    return PackageReport(chosen, needed, judged, _idle(tree, chosen), left_out)
+    return PackageReport(chosen, needed, judged, _find_idle(tree, chosen), left_out)
 
 
 def find_default_model(repository: Path, *, dereference: bool = False) -> str | None:
-    """What SAGEMAKER_TRITON_DEFAULT_MODEL_NAME must be for a package of this repository; None where it is not clear.
+    """Return the value of SAGEMAKER_TRITON_DEFAULT_MODEL_NAME for a package of this repository; None if ambiguous.
 
     It is the only model directory, or the only model that no ensemble uses, or else the only ensemble that no other one
     uses, as for `tritonforge serve`. Raises PackageError as `list_package`.
@@ -151,9 +151,9 @@ def find_default_model(repository: Path, *, dereference: bool = False) -> str | 
 
 
 def find_tree_default(tree: Tree) -> str | None:
-    """The default model of a package's tree, as `find_default_model`."""
+    """Return the default model of a package's tree, as `find_default_model` does."""
     context = build_context(tree, Options(target="sagemaker"))
-    # What the rules take for the default model must be the same here, so it is asked of them.
+    # The rules determine the default model, so that it is the same there and here.
     found = sagemaker_archive.find_default_model(context, sagemaker_archive.list_model_directories(context))
     if found is not None:
         return found
@@ -163,8 +163,8 @@ def find_tree_default(tree: Tree) -> str | None:
     return outermost[0] if len(outermost) == 1 else None
 
 
-def _idle(tree: Tree, default: str | None) -> tuple[str, ...]:
-    """The models that nobody asks for when only the default model and what it needs are loaded."""
+def _find_idle(tree: Tree, default: str | None) -> tuple[str, ...]:
+    """Return the models that are not loaded if only the default model and what it needs are."""
     context = build_context(tree, Options(target="sagemaker"))
     if default is None or default not in context.models:
         return ()
@@ -176,13 +176,13 @@ def _idle(tree: Tree, default: str | None) -> tuple[str, ...]:
     return tuple(name for name, model in context.models.items() if name not in loaded and model.has_config)
 
 
-#: What `serve` says of an archive; for a multi-model endpoint it reads none. E402 stays: Triton needs a model, too.
+#: The rules of `serve`, which reads no archive of a multi-model endpoint. E402 remains: Triton needs a model, too.
 _OF_SERVE: Final = ("E401", "E403", "E404", "E405", "W401", "W402", "W403")
 
-#: What the front end makes of an archive: advice for one model alone, another model or a refusal here.
+#: The rules of the front end, which are advice for a single-model endpoint and errors here.
 _OF_FRONT_END: Final = tuple(rule.code for rule in sagemaker_endpoint.MULTI_MODEL_RULES)
 
-#: The directory that a model at the top of an archive is judged in, where its configuration names none.
+#: The directory in which a model at the top of an archive is checked if its configuration has no name.
 _TOP: Final = "model"
 
 
@@ -193,16 +193,16 @@ def check_multi_model(
     instance_type: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[str | None, ValidationReport]:
-    """The model that is served, None where that is not defined, and what is found.
+    """Check an archive of a multi-model endpoint; return the model that is served, None if undefined, and the report.
 
-    The front end's rules, which are advice elsewhere, are refusals here.
+    The front end's rules, which are advice elsewhere, are errors here.
     """
     is_model = tree.is_file("config.pbtxt")
     top = ""
     if is_model:
-        top = _name(tree)
+        top = _name_model(tree)
         tree = Tree({f"{top}/{path}": entry for path, entry in tree.entries.items()}, truncated=tree.truncated)
-    served, candidates = _served(tree)
+    served, candidates = _find_served(tree)
     found = run(
         tree,
         Options(
@@ -216,7 +216,7 @@ def check_multi_model(
     )
     findings = [
         replace(finding, severity="error", refused_by="sagemaker") if finding.code in _OF_FRONT_END else finding
-        for finding in (*found.findings, *_undefined(served, candidates))
+        for finding in (*found.findings, *_report_ambiguity(served, candidates))
     ]
     if is_model:
         return "", replace(
@@ -227,24 +227,24 @@ def check_multi_model(
     return served, replace(found, findings=tuple(sort_findings(findings)))
 
 
-def _name(tree: Tree) -> str:
-    """The name of a model at the top: the front end takes its own for it, so that whatever stands there is right."""
+def _name_model(tree: Tree) -> str:
+    """Return a name for a model at the top; the front end uses its own, so that any name is valid."""
     entry = tree.entry("config.pbtxt")
     name = parse(entry.content).text("name") if entry is not None and entry.content is not None else ""
     return name if name and "/" not in name else _TOP
 
 
-def _served(tree: Tree) -> tuple[str | None, list[str]]:
-    """The model that the front end chooses, None where that is not defined, and all that it chooses from."""
+def _find_served(tree: Tree) -> tuple[str | None, list[str]]:
+    """Return the model that the front end chooses, None if undefined, and its candidates."""
     context = build_context(tree, Options(target="sagemaker"))
     names = list(context.models)
-    # What the rules take for an ensemble must be the same here, so it is asked of them.
+    # The rules detect ensembles, so that the result is the same there and here.
     detected = [name for name in names if sagemaker_endpoint.is_detected_as_ensemble(context, context.models[name])]
     chosen = detected or names
     return (chosen[0] if len(chosen) == 1 else None), chosen
 
 
-def _undefined(served: str | None, candidates: list[str]) -> Iterator[Finding]:
+def _report_ambiguity(served: str | None, candidates: list[str]) -> Iterator[Finding]:
     if served is None and candidates:
         yield sagemaker_endpoint.W411.report(
             f"a multi-model endpoint serves one of {', '.join(candidates[:20])}, which one is not defined",

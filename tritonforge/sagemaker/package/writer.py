@@ -24,13 +24,14 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO, RawIOBase
+from io import FileIO
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from tritonforge.errors import MissingExtraError, PackageError
+from tritonforge.files import describe_error, replace_file
 from tritonforge.sagemaker.package.contents import (
     Contents,
     Item,
@@ -39,19 +40,18 @@ from tritonforge.sagemaker.package.contents import (
     list_package,
     read_recorded_hashes,
 )
-from tritonforge.sagemaker.package.placing import placed
 
 __all__ = ["Gzip", "Package", "pack", "write_package"]
 
 #: Bytes compressed at a time. Larger blocks gain nothing (0.03 % from 1 MiB to 2 MiB) and cost memory.
 _GZIP_BLOCK: Final = 1 << 20
-#: Bytes handed to a compressor at a time: results of this size come from memory that is at hand, larger ones from fresh
-#: pages of the system, which costs a quarter of the time.
+#: Bytes passed to a compressor at a time: results of this size reuse memory, larger ones need fresh pages of the
+#: system, which costs a quarter of the time.
 _PIECE: Final = 1 << 17
 #: How far back deflate refers (RFC 1951, 2).
 _WINDOW: Final = 1 << 15
-#: Eight workers compress 5 GB/s, several times what one thread reads and digests. Memory is needed for the blocks under
-#: way, each with its result: one a worker, and those that wait.
+#: Eight workers compress 5 GB/s, several times what one thread reads and hashes. Memory is needed for the blocks in
+#: progress, each with its result: one per worker, and those that wait.
 _MAXIMAL_WORKERS: Final = 8
 _WAITING: Final = 4
 
@@ -71,8 +71,8 @@ _HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _END: Final = b"\x03\x00"
 
 
-def igzip() -> Any:
-    """The module ``isal.isal_zlib``; raises MissingExtraError where it is not installed."""
+def load_igzip() -> Any:
+    """Import ``isal.isal_zlib``; raises MissingExtraError if it is not installed."""
     try:
         from isal import isal_zlib
     except ImportError as error:
@@ -82,7 +82,7 @@ def igzip() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """One block: the window before it and its bytes in one buffer, how many they are, and which of all it is."""
+    """One block: a buffer with the window before it and its bytes, their number, and the block's index."""
 
     buffer: bytearray
     size: int
@@ -90,14 +90,14 @@ class _Block:
 
 
 class Gzip:
-    """A gzip member that is written to ``sink``: fill `space`, tell how much with `advance`, and `finish`.
+    """A gzip member that is written to ``sink``: fill `space`, pass the number of bytes to `advance`, then `finish`.
 
     Memory is bounded by the number of workers, not by what is written.
     """
 
-    def __init__(self, sink: RawIOBase, *, workers: int | None = None) -> None:
-        """``workers`` is the number of threads that compress; left out, one for each core of this process."""
-        igzip()
+    def __init__(self, sink: IO[bytes], *, workers: int | None = None) -> None:
+        """``workers`` is the number of threads that compress; None means one for each core of this process."""
+        load_igzip()
         wanted = len(os.sched_getaffinity(0)) if workers is None else workers
         count = min(wanted, _MAXIMAL_WORKERS)
         self._sink = sink
@@ -121,17 +121,17 @@ class Gzip:
         self._writer.shutdown(wait=True, cancel_futures=True)
 
     def space(self) -> memoryview:
-        """Where the next bytes may be put: never empty."""
+        """Return the buffer for the next bytes; it is never empty."""
         return memoryview(self._buffer)[_WINDOW + self._filled :]
 
     def advance(self, size: int) -> None:
-        """So many bytes of `space` are filled."""
+        """Take the first bytes of `space` as filled."""
         self._filled += size
         if self._filled == _GZIP_BLOCK:
             self._submit()
 
     def write(self, data: bytes) -> None:
-        """Put these bytes."""
+        """Write bytes."""
         rest = memoryview(data)
         while rest:
             space = self.space()
@@ -141,7 +141,7 @@ class Gzip:
             rest = rest[size:]
 
     def finish(self) -> None:
-        """Compress what is left, and end the member."""
+        """Compress the rest, and end the member."""
         if self._filled:
             self._submit()
         self._writer.shutdown(wait=True)
@@ -149,23 +149,23 @@ class Gzip:
         self._write(_END + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF))
 
     def _submit(self) -> None:
-        """Hand the filled buffer on; where all buffers are under way, wait for one."""
+        """Pass the filled buffer on; wait for a free one if all are in use."""
         block = _Block(self._buffer, self._filled, self._blocks)
         following = self._free.get()
         self._check()
         following[:_WINDOW] = memoryview(block.buffer)[-_WINDOW:]
-        self._writer.submit(self._put, block, self._compressors.submit(_compressed, block))
+        self._writer.submit(self._put, block, self._compressors.submit(_compress, block))
         self._buffer, self._filled = following, 0
         self._blocks += 1
 
     def _put(self, block: _Block, compressed: Future[tuple[list[bytes], int]]) -> None:
-        """Write a block behind the one before it."""
+        """Write a block after the one before it."""
         try:
             deflated, crc = compressed.result()
             if self._failure is None:
                 for piece in deflated:
                     self._write(piece)
-                self._crc = igzip().crc32_combine(self._crc, crc, block.size)
+                self._crc = load_igzip().crc32_combine(self._crc, crc, block.size)
                 self._size += block.size
         except BaseException as error:  # whatever it is, the thread that fills buffers raises it
             self._failure = error
@@ -182,20 +182,20 @@ class Gzip:
             raise self._failure
 
 
-def _compressed(block: _Block) -> tuple[list[bytes], int]:
-    """A block as a part, in pieces, of a deflate stream that ends on a byte, and the CRC-32 of what it holds."""
-    codec = igzip()
+def _compress(block: _Block) -> tuple[list[bytes], int]:
+    """Return a block as a part of a deflate stream that ends on a byte, in pieces, and the CRC-32 of its bytes."""
+    codec = load_igzip()
     whole = memoryview(block.buffer)
     window = whole[:_WINDOW] if block.number else whole[:0]
     data = whole[_WINDOW : _WINDOW + block.size]
-    deflated = _deflated(codec, _IGZIP_LEVEL, data, window)
+    deflated = _deflate(codec, _IGZIP_LEVEL, data, window)
     compressible = _length(deflated) < _COMPRESSIBLE * block.size
     if block.number < _ALWAYS_TWICE or (compressible and block.number < _PERHAPS_TWICE):
-        deflated = min(deflated, _deflated(zlib, _ZLIB_LEVEL, data, window), key=_length)
+        deflated = min(deflated, _deflate(zlib, _ZLIB_LEVEL, data, window), key=_length)
     return deflated, codec.crc32(data)
 
 
-def _deflated(codec: Any, level: int, data: memoryview, window: memoryview) -> list[bytes]:
+def _deflate(codec: Any, level: int, data: memoryview, window: memoryview) -> list[bytes]:
     arguments = (level, codec.DEFLATED, -15, _MEMORY_LEVEL, codec.Z_DEFAULT_STRATEGY)
     compressor = codec.compressobj(*arguments, window) if window else codec.compressobj(*arguments)
     pieces = [compressor.compress(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
@@ -216,7 +216,7 @@ _PROGRAMS: Final = (b"\x7fELF", b"#!")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A written archive: where it is, the digest of what it holds (``sha256:...``), and its own size in bytes.
+    """A written archive: its path, the digest of its content (``sha256:...``), and its own size in bytes.
 
     ``files`` has the sizes of the files in it by path, ``left_out`` what of the repository is not in it.
     """
@@ -229,12 +229,12 @@ class Package:
 
     @property
     def contents(self) -> Contents:
-        """What the package holds."""
+        """The content of the package."""
         return Contents(self.files, self.digest, self.left_out)
 
 
 def pack(folder: Path, destination: Path) -> None:
-    """Write a folder as it is, hidden files and empty folders too: what a training job leaves in /opt/ml/model.
+    """Write a directory as it is, with hidden files and empty directories, such as /opt/ml/model of a training job.
 
     Raises as `write_package`.
     """
@@ -250,99 +250,104 @@ def write_package(
     workers: int | None = None,
     on_progress: OnBytes | None = None,
 ) -> Package:
-    """Write the package of a repository, all of it or nothing; whether an image takes it is `prepare`'s to say.
+    """Write the package of a repository, all of it or nothing; `check_package` reports whether an image can serve it.
 
-    The digest is of the bytes that went into the archive; they are hashed, but for files that were not touched since a
-    build hashed them. ``everything`` leaves nothing of the folder out. ``workers`` is the number of threads that
-    compress; the archive does not depend on it. ``on_progress`` is told the bytes of the files that are done.
+    Args:
+        repository: the directory.
+        destination: the archive; it lies outside of the repository.
+        dereference: include the targets of links that lead out of the repository.
+        everything: leave nothing of the directory out.
+        workers: the number of threads that compress; the archive does not depend on it.
+        on_progress: called with the bytes of the files that are done, and of all files.
 
     Raises:
-        PackageError: as `contents`, or a file changed while it was read, or the archive cannot be written.
+        PackageError: as `read_contents`, or a file changed while it was read, or the archive cannot be written.
         MissingExtraError: isal is not installed.
     """
     listed = list_package(repository, dereference=dereference, everything=everything)
-    if _lies_inside(destination, repository):
-        raise PackageError(
-            f"{destination}: it lies inside the repository that it is to hold; name a file outside of it"
-        )
+    directory, root = os.path.realpath(destination.parent), os.path.realpath(repository)
+    if directory == root or directory.startswith(f"{root}/"):
+        raise PackageError(f"{destination}: it lies inside the repository; name a file outside of it")
+    if destination.exists() and not destination.is_file():
+        raise PackageError(f"{destination}: not a file; name the archive to write, for example model.tar.gz")
+    # Files that were not changed since a build hashed them are not hashed again.
+    known = read_recorded_hashes(repository, listed.files, untouched=True)
     hashes: dict[str, str] = {}
-    with placed(destination) as sink:
-        with Gzip(sink, workers=workers) as stream:
-            known = read_recorded_hashes(repository, listed.files, untouched=True)
-            archive = _Archive(stream, sum(item.size for item in listed.files), known, on_progress)
-            for item in listed.items:
-                if item.kind == "directory":
-                    stream.write(_header(item, _DIRECTORY_MODE))
-                else:
-                    hashes[item.path] = archive.file(item)
-            stream.write(bytes(2 * _TAR_BLOCK))
-            stream.finish()
-        size = sink.tell()
-    return Package(
-        destination,
-        compute_digest(hashes, listed.bare),
-        size,
-        {item.path: item.size for item in listed.files},
-        listed.left_out,
-    )
+    try:
+        # A package can be made again, so it is not forced to the disk.
+        with replace_file(destination, sync=False) as sink:
+            with Gzip(sink, workers=workers) as stream:
+                archive = _Archive(stream, sum(item.size for item in listed.files), known, on_progress)
+                for item in listed.items:
+                    if item.kind == "directory":
+                        stream.write(_build_header(item, _DIRECTORY_MODE))
+                    else:
+                        hashes[item.path] = archive.add_file(item)
+                stream.write(bytes(2 * _TAR_BLOCK))
+                stream.finish()
+            size = sink.tell()
+    except OSError as error:
+        raise PackageError(f"{destination}: cannot write: {describe_error(error)}") from error
+    sizes = {item.path: item.size for item in listed.files}
+    return Package(destination, compute_digest(hashes, listed.bare), size, sizes, listed.left_out)
 
 
 class _Archive:
-    """The archive under way: files go in, and progress is reported."""
+    """The archive while it is written."""
 
     def __init__(self, stream: Gzip, total: int, known: Mapping[str, str], on_progress: OnBytes | None) -> None:
         self._stream, self._total, self._known, self._on_progress = stream, total, known, on_progress
         self._done = 0
 
-    def file(self, item: Item) -> str:
-        """Put a file with its header, and give the SHA-256 of what was put."""
-        with _opened(item) as file:
-            with _reading(item):
+    def add_file(self, item: Item) -> str:
+        """Write a file with its header, and return the SHA-256 of its content."""
+        with _open_source(item) as file:
+            with _map_read_errors(item):
                 _check_unchanged(item, file)
-                program = os.pread(file.fileno(), 4, 0).startswith(_PROGRAMS)
-            self._stream.write(_header(item, _PROGRAM_MODE if program else _FILE_MODE))
-            sha256 = self._content(item, file)
-            with _reading(item):
+                is_program = os.pread(file.fileno(), 4, 0).startswith(_PROGRAMS)
+            self._stream.write(_build_header(item, _PROGRAM_MODE if is_program else _FILE_MODE))
+            sha256 = self._add_content(item, file)
+            with _map_read_errors(item):
                 _check_unchanged(item, file)
         self._stream.write(bytes(-item.size % _TAR_BLOCK))
         return sha256
 
-    def _content(self, item: Item, file: FileIO) -> str:
+    def _add_content(self, item: Item, file: FileIO) -> str:
         known = self._known.get(item.path)
-        whole = hashlib.sha256()
+        digest = hashlib.sha256()
         left = item.size
         while left:
             space = self._stream.space()[:left]
-            with _reading(item):
+            with _map_read_errors(item):
                 size = file.readinto(space)
             if not size:
-                raise _changed(item)
+                raise _build_change_error(item)
             if known is None:
-                whole.update(space[:size])
+                digest.update(space[:size])
             self._stream.advance(size)
             left -= size
             self._done += size
             if self._on_progress is not None:
                 self._on_progress(self._done, self._total)
-        return whole.hexdigest() if known is None else known
+        return digest.hexdigest() if known is None else known
 
 
-def _opened(item: Item) -> FileIO:
-    with _reading(item):
+def _open_source(item: Item) -> FileIO:
+    with _map_read_errors(item):
         return Path(item.source).open("rb", buffering=0)
 
 
 @contextmanager
-def _reading(item: Item) -> Iterator[None]:
-    """Errors of reading, told of the file; those of writing are `placed`'s to tell."""
+def _map_read_errors(item: Item) -> Iterator[None]:
+    """Raise errors of reading as PackageError of the file; those of writing concern the destination."""
     try:
         yield
     except OSError as error:
-        raise PackageError(f"{item.source}: it cannot be read: {error.strerror}") from error
+        raise PackageError(f"{item.source}: cannot read: {describe_error(error)}") from error
 
 
-def _header(item: Item, mode: int) -> bytes:
-    """The headers of a directory or file; a name that is too long for ustar comes with a pax header."""
+def _build_header(item: Item, mode: int) -> bytes:
+    """Return the headers of a directory or file; a name that is too long for ustar comes with a pax header."""
     info = tarfile.TarInfo(item.path)
     info.type = tarfile.DIRTYPE if item.kind == "directory" else tarfile.REGTYPE
     info.size, info.mode = item.size, mode
@@ -352,13 +357,8 @@ def _header(item: Item, mode: int) -> bytes:
 def _check_unchanged(item: Item, file: FileIO) -> None:
     status = os.fstat(file.fileno())
     if (status.st_size, status.st_mtime_ns) != (item.size, item.mtime_ns):
-        raise _changed(item)
+        raise _build_change_error(item)
 
 
-def _changed(item: Item) -> PackageError:
+def _build_change_error(item: Item) -> PackageError:
     return PackageError(f"{item.source}: it changed while it was packaged; run this again when nothing writes to it")
-
-
-def _lies_inside(destination: Path, repository: Path) -> bool:
-    folder, root = os.path.realpath(destination.parent), os.path.realpath(repository)
-    return folder == root or folder.startswith(f"{root}/")
