@@ -24,7 +24,7 @@ from tritonforge.triton.schema import OPTIONAL, REPEATED, Field, build_message_c
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["TENSORFLOW_TYPES", "introspect", "read_saved_model"]
+__all__ = ["TENSORFLOW_TYPES", "introspect", "read_graph_tensor", "read_saved_model"]
 
 
 #: ONNX's element type number -> config name. Source: onnx.proto `TensorProto.DataType`; the pairs that Triton carries:
@@ -131,21 +131,25 @@ def _read_graphdef(data: bytes, outputs: Sequence[str]) -> Signature:
             raise ArtifactError(f"the graph has no node {name!r} for an output; the closest names are {closest}")
     placeholders = [operation for operation in nodes.values() if operation.type == "Placeholder"]
     return Signature(
-        [_read_graph_tensor(operation) for operation in placeholders],
-        [_read_graph_tensor(nodes[name]) for name in outputs],
+        [_read_node(operation) for operation in placeholders],
+        [_read_node(nodes[name]) for name in outputs],
         all_inputs=False,
     )
 
 
-def _read_graph_tensor(operation: Any) -> TensorSpec:
+def _read_node(operation: Any) -> TensorSpec:
     if not operation.outputs:
         raise ArtifactError(f"node {operation.name!r} is a {operation.type}, which gives no tensor")
-    tensor = operation.outputs[0]
-    number = int(tensor.dtype.as_datatype_enum)
+    return read_graph_tensor(operation.name, operation.outputs[0])
+
+
+def read_graph_tensor(name: str, tensor: Any) -> TensorSpec:
+    """Return the name, type and shape of a tensor of a TensorFlow graph; a reference type is its base type."""
+    number = int(tensor.dtype.base_dtype.as_datatype_enum)
     if number not in TENSORFLOW_TYPES:
-        raise ArtifactError(f"tensor {operation.name!r} is {tensor.dtype.name}, which Triton cannot carry")
+        raise ArtifactError(f"tensor {name!r} is {tensor.dtype.name}, which Triton cannot carry")
     shape = None if tensor.shape.rank is None else [-1 if dim is None else int(dim) for dim in tensor.shape.as_list()]
-    return TensorSpec(operation.name, TENSORFLOW_TYPES[number], shape)
+    return TensorSpec(name, TENSORFLOW_TYPES[number], shape)
 
 
 def _list_closest(name: str, names: list[str]) -> str:

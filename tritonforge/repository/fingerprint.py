@@ -33,7 +33,7 @@ from tritonforge.repository import download
 from tritonforge.repository.definition.models import Dali, Model
 from tritonforge.repository.definition.sources import S3, Artifact, Download, File, Function
 
-__all__ = ["fingerprint_artifact", "hash_reached_code", "list_builder_modules", "list_code_files"]
+__all__ = ["fingerprint_artifact", "hash_reached_code", "list_builder_modules", "list_code_files", "list_versions"]
 
 
 #: Distributions whose version can change what a function makes; DALI's is one of three, by CUDA version.
@@ -81,7 +81,7 @@ def _describe_source(source: Artifact | None, base: Path) -> dict[str, Any]:
             "function": _function_name(source.build),
             "seed": source.seed,
             "code": hash_reached_code(source.build, base),
-            "with": _list_versions(),
+            "with": list_versions(_FRAMEWORKS),
         }
     if isinstance(source, File):
         return {"file": _list_files(base / source.path), "sha256": source.sha256}
@@ -110,10 +110,11 @@ def _list_files(path: Path) -> list[tuple[str, int, int, int]]:
     return [(file.as_posix(), status.st_size, status.st_mtime_ns, status.st_ino) for file, status in files]
 
 
-@lru_cache(maxsize=1)
-def _list_versions() -> dict[str, str]:
+@lru_cache(maxsize=2)
+def list_versions(distributions: tuple[str, ...]) -> dict[str, str]:
+    """Return the versions of Python and of those distributions that are installed."""
     installed = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in _FRAMEWORKS:
+    for name in distributions:
         with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
     return installed

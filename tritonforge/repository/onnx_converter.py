@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from importlib import metadata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +17,7 @@ from tritonforge.repository import onnx_conversion
 from tritonforge.repository.build_tree import BuildManifest, BuiltVersion, TreeWriter, open_tree
 from tritonforge.repository.child_process import run_in_child
 from tritonforge.repository.download import BuildProgress, ProgressCallback, no_progress
+from tritonforge.repository.fingerprint import list_versions
 from tritonforge.repository.model_config import format_config, parse_config
 from tritonforge.repository.onnx_conversion import Conversion, ConversionJob, ConvertedModel, ImagePipeline
 from tritonforge.triton.backends import BACKENDS, find_model_filename
@@ -200,7 +199,7 @@ class _Converter:
             "job": {**job.to_json(), "path": path, "target": "", "pipelines": {}},
             "model": self._hash_files(path),
             "pipelines": pipelines,
-            "versions": _list_versions(),
+            "versions": list_versions(_DISTRIBUTIONS),
             "code": [hash_file(package / f"{name}.py") for name in _MODULES],
         }
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
@@ -268,11 +267,3 @@ def _validate(tree: Tree, repository: Path, image: str | None) -> None:
             else f"{repository}: the image {image} would refuse it as ONNX too, so nothing was written"
         )
         raise ValidationError(f"{what}:\n{lines}", findings=findings)
-
-
-def _list_versions() -> Mapping[str, str]:
-    installed = {}
-    for name in _DISTRIBUTIONS:
-        with suppress(metadata.PackageNotFoundError):
-            installed[name] = metadata.version(name)
-    return installed

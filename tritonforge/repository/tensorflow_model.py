@@ -41,11 +41,12 @@ def write_graphdef(built: Any, model: Model, path: Path) -> None:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     concrete = _trace(built, model).get_concrete_function()
-    names = _list_result_names(concrete)
+    names = sorted(concrete.structured_outputs)
+    arguments = [str(spec.name) for spec in concrete.structured_input_signature[0]]
     frozen = convert_variables_to_constants_v2(concrete)
     graph = frozen.graph.as_graph_def()
     # The frozen function keeps the order of inputs and outputs; outputs are flattened by sorted key, as names is.
-    wanted = {tensor.op.name: name for tensor, name in zip(frozen.inputs, _list_argument_names(concrete), strict=True)}
+    wanted = {tensor.op.name: name for tensor, name in zip(frozen.inputs, arguments, strict=True)}
     for tensor, name in zip(frozen.outputs, names, strict=True):
         if tensor.op.type != "Identity":  # tf.function ends each output in an Identity of its own
             raise ArtifactError(f"{model.name}: output {name!r} ends in a {tensor.op.type}, which cannot be renamed")
@@ -169,14 +170,6 @@ def _list_variables(concrete: Any) -> list[Any]:
     """Return the variables of a function in the order of its first reads; TensorFlow's own list has no order."""
     by_handle = {id(variable.handle): variable for variable in concrete.graph.variables}
     return [by_handle[id(tensor)] for tensor in concrete.captured_inputs if id(tensor) in by_handle]
-
-
-def _list_argument_names(concrete: Any) -> list[str]:
-    return [str(spec.name) for spec in concrete.structured_input_signature[0]]
-
-
-def _list_result_names(concrete: Any) -> list[str]:
-    return sorted(concrete.structured_outputs)
 
 
 def _rename_nodes(graph: Any, wanted: Mapping[str, str]) -> None:

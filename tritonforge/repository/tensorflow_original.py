@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.errors import ArtifactError
-from tritonforge.model_files.introspection import TENSORFLOW_TYPES
-from tritonforge.model_files.signature import GRAPHDEF, TensorSpec
+from tritonforge.model_files.introspection import read_graph_tensor
+from tritonforge.model_files.signature import GRAPHDEF
 from tritonforge.repository.onnx_conversion import ConversionJob
 
 __all__ = ["InputRejectedError", "Original", "load_original"]
@@ -46,8 +46,8 @@ class Original:
         self.signature = signature
         self.tensors = inputs
         self.results = outputs
-        self.inputs = tuple(_build_spec(name, tensor) for name, tensor in inputs.items())
-        self.outputs = tuple(_build_spec(name, tensor) for name, tensor in outputs.items())
+        self.inputs = tuple(read_graph_tensor(name, tensor) for name, tensor in inputs.items())
+        self.outputs = tuple(read_graph_tensor(name, tensor) for name, tensor in outputs.items())
         self.unsupported_ops = tuple(sorted(_list_ops(session.graph, list(outputs.values())) & _UNSUPPORTED_OPS))
         self._call: Callable[..., Any] = session.make_callable(list(outputs.values()), feed_list=list(inputs.values()))
 
@@ -164,18 +164,6 @@ def _list_functions(node: Any) -> set[str]:
         functions = [*([value.func] if value.HasField("func") else ()), *value.list.func]
         names.update(str(function.name) for function in functions)
     return names
-
-
-def _build_spec(name: str, tensor: Any) -> TensorSpec:
-    number = int(tensor.dtype.base_dtype.as_datatype_enum)
-    if number not in TENSORFLOW_TYPES:
-        raise ArtifactError(f"tensor {name!r} is {tensor.dtype.name}, which Triton cannot carry")
-    shape = (
-        None
-        if tensor.shape.rank is None
-        else [-1 if extent is None else int(extent) for extent in tensor.shape.as_list()]
-    )
-    return TensorSpec(name, TENSORFLOW_TYPES[number], shape)
 
 
 def _get_first_line(error: Exception) -> str:

@@ -71,7 +71,8 @@ class Ensemble:
         entering = self._list_entering(order, leaving)
         names = _name_tensors(self.name, entering, order, leaving)
         if self.max_batch_size == -1:
-            set_field(self, "max_batch_size", _find_batch_size(entering, leaving.values()))
+            batches = [tensor.resolved_spec[2] or 0 for tensor in [*entering, *leaving.values()]]
+            set_field(self, "max_batch_size", min(batches))
         else:
             check_max_batch_size(self.max_batch_size, self.name)
             _check_batch(self.name, self.max_batch_size, [*entering, *leaving.values()])
@@ -284,11 +285,6 @@ def _build_steps(
                 {out.name: names[id(step), out.name] for out in step.model.output if (id(step), out.name) in names}
             ),
         )
-
-
-def _find_batch_size(entering: Sequence[Tensor], leaving: Any) -> int:
-    batches = [tensor.resolved_spec[2] or 0 for tensor in [*entering, *leaving]]
-    return min(batches)
 
 
 def _check_batch(ensemble: str, max_batch_size: int, tensors: Sequence[Tensor]) -> None:
