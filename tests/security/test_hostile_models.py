@@ -19,6 +19,8 @@ from tritonforge.emulator import Emulator
 from tritonforge.errors import TritonForgeError
 from tritonforge.sagemaker.endpoints import local_repository
 
+pytestmark = pytest.mark.process
+
 MODEL = [header("leaf/config.pbtxt", LEAF.encode()), header("leaf/1/model.py", b"class TritonPythonModel:\n    pass\n")]
 LINK, DIRECTORY = {"type": tarfile.SYMTYPE}, {"type": tarfile.DIRTYPE}
 

@@ -17,6 +17,8 @@ from tests.support.fakes import FakeContainers, FakeTrainer
 from tests.support.malformed_requests import Malformed, malformed_requests
 from tritonforge.emulator import Emulator
 
+pytestmark = pytest.mark.process
+
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 COUNT = int(os.environ.get("TRITONFORGE_FUZZ_REQUESTS", "1000"))
 SEED = int(os.environ.get("TRITONFORGE_FUZZ_SEED", "1"))

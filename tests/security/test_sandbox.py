@@ -14,6 +14,8 @@ from tritonforge.cli.options import MEMORY_SIZE
 from tritonforge.training.sandbox import Bind, Limits, limits, start_container
 from tritonforge.training.sandbox.root import strip_privileges
 
+pytestmark = pytest.mark.process
+
 #: As a program would ask for them: this checkout, which may be in a home directory, and what only root may read.
 HIDDEN = (
     Path(__file__),

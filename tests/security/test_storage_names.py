@@ -18,6 +18,8 @@ from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.front.s3_front import check_path, escape_control_characters, parse_bucket_host
 
+pytestmark = pytest.mark.process
+
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
 

@@ -25,6 +25,8 @@ from tritonforge.emulator import Emulator
 from tritonforge.serving.listener import Listener, Reply, open_socket
 from tritonforge.training.sandbox import start_container
 
+pytestmark = pytest.mark.process
+
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 PAGE = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
 REBOUND = {"Host": "evil.example"}

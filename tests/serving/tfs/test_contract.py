@@ -14,6 +14,8 @@ from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving.tfs.handlers import load_handler
 from tritonforge.serving.tfs.server import TfsServer
 
+pytestmark = pytest.mark.process
+
 TELLING = """
 import json
 

@@ -24,6 +24,8 @@ from tritonforge.serving.tfs.package import build_batching_parameters, is_packag
 from tritonforge.serving.tfs.server import TfsServer
 from tritonforge.triton.tfs_container import read_settings
 
+pytestmark = pytest.mark.process
+
 BATCHING = {
     "SAGEMAKER_TFS_ENABLE_BATCHING": "true",
     "SAGEMAKER_TFS_MAX_BATCH_SIZE": "16",

@@ -22,7 +22,7 @@ from tritonforge.datatypes import TYPE_BF16, TYPE_BOOL, TYPE_FP32, TYPE_INT32
 from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
 from tritonforge.model_files.signature import UNSUPPORTED, Signature
 
-__all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "is_complete", "parse_config",
+__all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "complete", "is_complete", "parse_config",
            "read_arguments", "read_incomplete_config", "report_errors", "set_batching", "set_tensors"]  # fmt: skip
 
 
@@ -35,7 +35,6 @@ class Tensor:
     dims: tuple[int, ...]
     shape: tuple[int, ...]
     optional: bool = False
-    ragged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +183,6 @@ def _parse_tensor(config: Mapping[str, Any], *, batched: bool) -> Tensor:
         dims=dims,
         shape=(-1, *dims) if batched else dims,
         optional=bool(config.get("optional", False)),
-        ragged=bool(config.get("allow_ragged_batch", False)),
     )
 
 
@@ -224,6 +222,11 @@ def is_complete(config: Any) -> bool:
         tensor["data_type"] != "TYPE_INVALID" and (tensor["dims"] or "reshape" in tensor) for tensor in tensors
     )
     return bool(parts.get("input")) and bool(parts.get("output")) and has_all
+
+
+def complete(config: Any, signature: Signature) -> None:
+    """Fill in what a configuration leaves out, from the signature of the model's file. Raises ArtifactError."""
+    set_tensors(config, signature, batched=set_batching(config, signature))
 
 
 def set_tensors(config: Any, signature: Signature, *, batched: bool) -> None:
@@ -279,10 +282,6 @@ def set_batching(config: Any, signature: Signature) -> bool:
     if not can or hints == {False}:
         return False
     config.set_max_batch_size(DEFAULT_MAX_BATCH_SIZE)
-    _set_dynamic_batching(config)
-    return True
-
-
-def _set_dynamic_batching(config: Any) -> None:
-    if "sequence_batching" not in config.as_dict():
+    if "sequence_batching" not in parts:
         config.set_dynamic_batching()
+    return True

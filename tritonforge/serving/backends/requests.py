@@ -20,11 +20,10 @@ import ml_dtypes
 import numpy as np
 
 from tritonforge.serving.backends.configuration import Configuration
-from tritonforge.serving.backends.sequences import SequencePosition as SequencePlace
-from tritonforge.serving.backends.sequences import SequenceStates
+from tritonforge.serving.backends.sequences import SequencePosition, SequenceStates
 
-__all__ = ["BFLOAT16", "Arrays", "BackendRequest", "RequestError", "Result", "RunModel", "make_bfloat16_tensor",
-           "read_bfloat16", "run_batch", "run_in_groups"]  # fmt: skip
+__all__ = ["BFLOAT16", "Arrays", "BackendRequest", "BatchRunner", "RequestError", "Result", "RunModel",
+           "make_bfloat16_tensor", "read_bfloat16", "run_batch", "run_in_groups"]  # fmt: skip
 
 
 Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
@@ -58,6 +57,23 @@ class BackendRequest:
     requested: tuple[str, ...] | None = None
 
 
+class BatchRunner:
+    """Runs Triton's requests on a model that computes whole batches, with its sequences' states."""
+
+    def __init__(self, configuration: Configuration, run: RunModel) -> None:
+        self._configuration = configuration
+        self._run = run
+        self._states = SequenceStates(configuration) if configuration.sequence else None
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Run the requests that Triton passes as one batch."""
+        return run_batch(requests, self._configuration, self._compute, states=self._states)
+
+    def _compute(self, batch: Sequence[BackendRequest]) -> list[Result]:
+        config = self._configuration
+        return run_in_groups(batch, self._run, batched=config.batched, retry=not config.sequence)
+
+
 def run_batch(
     requests: Sequence[Any],
     configuration: Configuration,
@@ -75,9 +91,9 @@ def run_batch(
     responses: list[Any] = [None] * len(requests)
     batch: list[BackendRequest] = []
     places: list[int] = []
-    positions: list[SequencePlace | None] = []
+    positions: list[SequencePosition | None] = []
     for place, request in enumerate(requests):
-        sequence = None if states is None else SequencePlace.of(request)
+        sequence = None if states is None else SequencePosition.of(request)
         # A request of a sequence always runs: its place in the batch counts for the model.
         if sequence is None and request.is_cancelled():
             error = pb_utils.TritonError("the request was cancelled", pb_utils.TritonError.CANCELLED)
@@ -97,7 +113,7 @@ def run_batch(
 
 
 def _add_states(
-    request: BackendRequest, configuration: Configuration, states: SequenceStates, sequence: SequencePlace
+    request: BackendRequest, configuration: Configuration, states: SequenceStates, sequence: SequencePosition
 ) -> BackendRequest:
     """Return the request with its state inputs and state outputs."""
     inputs = dict(request.inputs)

@@ -9,6 +9,7 @@ gives all requests of a sequence to one instance.
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,7 @@ class SequenceStates:
     """
 
     configuration: Configuration
-    clock: Callable[[], float]
+    clock: Callable[[], float] = time.monotonic
     _initial: dict[str, np.ndarray[Any, Any]] = field(init=False)
     _kept: dict[CorrelationId, tuple[float, dict[str, np.ndarray[Any, Any]]]] = field(default_factory=dict, init=False)
 

@@ -45,7 +45,7 @@ _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+
 def convert_body(body: bytes, content_type: str | None) -> bytes | None:
     r"""Return the body to post to TensorFlow Serving; None for a content type that the container answers with 415.
 
-    >>> convert(b"1,2\n3,x", "text/csv")
+    >>> convert_body(b"1,2\n3,x", "text/csv")
     b'{"instances":[[1,2],[3,"x"]]}'
     """
     kind = parse_media_type(content_type)

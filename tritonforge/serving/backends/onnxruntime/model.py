@@ -6,7 +6,6 @@ Triton makes one `TritonPythonModel` for each instance of a model.
 from __future__ import annotations
 
 import ctypes
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,7 +16,7 @@ import numpy as np
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
-from tritonforge.serving.backends import config_check, configuration, requests, sequences
+from tritonforge.serving.backends import config_check, configuration, requests
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
 
@@ -33,26 +32,20 @@ class TritonPythonModel:
         if not configuration.is_complete(config):
             with configuration.report_errors():
                 signature = load_session(configuration.read_incomplete_config(config)).signature
-                batched = configuration.set_batching(config, signature)
-                configuration.set_tensors(config, signature, batched=batched)
+                configuration.complete(config, signature)
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the file."""
         with configuration.report_errors():
-            self._configuration = configuration.read_arguments(args)
-            self._session = load_session(self._configuration)
-            check_session(self._configuration, self._session)
-            sequence = self._configuration.sequence
-            self._states = sequences.SequenceStates(self._configuration, time.monotonic) if sequence else None
+            stated = configuration.read_arguments(args)
+            session = load_session(stated)
+            check_session(stated, session)
+            self._runner = requests.BatchRunner(stated, session.run)
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Run the requests that Triton passes as one batch."""
-        return requests.run_batch(batch, self._configuration, self._answer, states=self._states)
-
-    def _answer(self, batch: Sequence[requests.BackendRequest]) -> list[requests.Result]:
-        config = self._configuration
-        return requests.run_in_groups(batch, self._session.run, batched=config.batched, retry=not config.sequence)
+        return self._runner.execute(batch)
 
 
 #: ONNX Runtime's names of element types -> config names. Source: onnxruntime `DataTypeImpl::ToString`.

@@ -13,27 +13,25 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge import tf_memory
-from tritonforge.datatypes import BY_CONFIG, TYPE_STRING, from_numpy
-from tritonforge.errors import ArtifactError
-from tritonforge.model_files.signature import GRAPHDEF, SAVEDMODEL, UNSUPPORTED, Signature, TensorSpec
-from tritonforge.serving.backends import config_check, configuration, requests, sequences
-from tritonforge.serving.backends.configuration import Configuration
-from tritonforge.serving.backends.requests import Arrays, RequestError
-
-__all__ = ["GRAPHDEF", "SAVEDMODEL", "Graph", "TritonPythonModel", "load_graph", "read_signature"]
-
-
+# ruff: noqa: E402 - the imports below are found in this folder
 _PACKAGES = Path(__file__).parent / "packages"
 if _PACKAGES.is_dir():
     sys.path.insert(0, str(_PACKAGES))
 
+from tritonforge import tf_memory
+from tritonforge.datatypes import BY_CONFIG, TYPE_STRING, from_numpy
+from tritonforge.errors import ArtifactError
+from tritonforge.model_files.signature import GRAPHDEF, SAVEDMODEL, UNSUPPORTED, Signature, TensorSpec
+from tritonforge.serving.backends import config_check, configuration, requests
+from tritonforge.serving.backends.configuration import Configuration
+from tritonforge.serving.backends.requests import Arrays, RequestError
+
+__all__ = ["GRAPHDEF", "SAVEDMODEL", "Graph", "TritonPythonModel", "load_graph", "read_signature"]
 
 tf_memory.without_keras()
 
@@ -47,28 +45,22 @@ class TritonPythonModel:
         if config.as_dict().get("platform") != GRAPHDEF and not configuration.is_complete(config):
             with configuration.report_errors():
                 signature = read_signature(configuration.read_incomplete_config(config))
-                batched = configuration.set_batching(config, signature)
-                configuration.set_tensors(config, signature, batched=batched)
+                configuration.complete(config, signature)
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the graph, run it once, so that no request waits for its optimisation, and free other memory."""
         with configuration.report_errors():
-            self._configuration = configuration.read_arguments(args)
-            self._configuration.refuse("TF_INIT_OPS_FILE")
-            self._graph = load_graph(self._configuration)
-            self._graph.warm_up(self._configuration)
-            sequence = self._configuration.sequence
-            self._states = sequences.SequenceStates(self._configuration, time.monotonic) if sequence else None
+            stated = configuration.read_arguments(args)
+            stated.refuse("TF_INIT_OPS_FILE")
+            graph = load_graph(stated)
+            graph.warm_up(stated)
+            self._runner = requests.BatchRunner(stated, graph.run)
         tf_memory.trim_heap()
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Run the requests that Triton passes as one batch."""
-        return requests.run_batch(batch, self._configuration, self._answer, states=self._states)
-
-    def _answer(self, batch: Sequence[requests.BackendRequest]) -> list[requests.Result]:
-        config = self._configuration
-        return requests.run_in_groups(batch, self._graph.run, batched=config.batched, retry=not config.sequence)
+        return self._runner.execute(batch)
 
 
 #: Signatures that train or initialise and are never served. Source: tensorflow_backend_tf.cc.
