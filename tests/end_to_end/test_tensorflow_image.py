@@ -118,7 +118,7 @@ def serving(assembled: Path, repository: Path) -> Iterator[Server]:
         return backends
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(installation, "prepare", prepared)
+        patch.setattr(installation, "prepare_folder", prepared)
         with Server(repository, sagemaker_port=0, http_port=0, grpc_port=None, metrics_port=None) as running:
             yield running
 
