@@ -136,13 +136,13 @@ def test_parameters_are_whole_numbers() -> None:
     """Others are named with the model."""
     parameters = {"good": {"string_value": "3"}, "bad": {"string_value": "many"}, "low": {"string_value": "-1"}}
     config = make_configuration([], [], parameters=parameters)
-    assert config.number("good", 0) == 3
-    assert config.number("absent", 7) == 7
+    assert config.read_number("good", 0) == 3
+    assert config.read_number("absent", 7) == 7
     for name in ("bad", "low"):
         with pytest.raises(
             ArtifactError, match=f"parameter '{name}' of model 'm' is .*; write a whole number from 0 on"
         ):
-            config.number(name, 0)
+            config.read_number(name, 0)
 
 
 class FakeConfig:

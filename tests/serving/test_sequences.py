@@ -37,7 +37,7 @@ def test_a_state_lives_from_start_to_end() -> None:
     padding = SequencePosition(0, False, False)
 
     def now(sequence: SequencePosition) -> Any:
-        return states.inputs(sequence)["s"].tolist()
+        return states.get_inputs(sequence)["s"].tolist()
 
     assert states.output_names == ("t",)
     assert now(START) == [[0, 0]]
@@ -55,10 +55,10 @@ def test_a_sequence_that_never_ends_is_removed() -> None:
     states = SequenceStates(configuration(Path("m"), state()), lambda: next(times))
     states.update(START, {"t": np.array([[1, 2]], np.int32)})
     states.update(SequencePosition(6, True, False), {"t": np.array([[3, 4]], np.int32)})
-    assert states.inputs(NEXT)["s"].tolist() == [[1, 2]]
+    assert states.get_inputs(NEXT)["s"].tolist() == [[1, 2]]
     states.update(SequencePosition(7, True, False), {"t": np.array([[3, 4]], np.int32)})
-    assert states.inputs(NEXT)["s"].tolist() == [[0, 0]]
-    assert states.inputs(SequencePosition(6, False, False))["s"].tolist() == [[0, 0]]
+    assert states.get_inputs(NEXT)["s"].tolist() == [[0, 0]]
+    assert states.get_inputs(SequencePosition(6, False, False))["s"].tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_state_starts_from_its_initial_value(
         (tmp_path / "initial_state").mkdir()
         (tmp_path / "initial_state" / "f").write_bytes(content)
     states = SequenceStates(configuration(tmp_path, given), lambda: 0.0)
-    assert states.inputs(START)["s"].tolist() == expected
+    assert states.get_inputs(START)["s"].tolist() == expected
 
 
 @pytest.mark.parametrize("data_type", ["TYPE_INT32", "TYPE_STRING"])

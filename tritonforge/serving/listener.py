@@ -146,13 +146,13 @@ class _Exchange(BaseHTTPRequestHandler):
         self.close_connection = True
         self._send(Reply(code, (explain or message or HTTPStatus(code).phrase).encode(), "text/plain"))
 
-    def _exchange(self) -> None:
+    def _handle(self) -> None:
         if sentence := request_origin.find_origin_error(self.headers.items(), port=self.port, target=self.path):
             self.send_error(HTTPStatus.FORBIDDEN, sentence)
             discard_input(self.connection, self.rfile)
             return
         try:
-            body = self._body()
+            body = self._read_body()
         except OverflowError:
             sentence = f"the body is too large (expected at most {self.most} bytes)"
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
@@ -174,12 +174,12 @@ class _Exchange(BaseHTTPRequestHandler):
                 reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR, b'{"error": "internal error; see the log"}')
             self._send(reply)
 
-    do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _exchange  # noqa: N815 - http.server's
+    do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _handle  # noqa: N815 - http.server's
 
-    def _body(self) -> bytes | None:
+    def _read_body(self) -> bytes | None:
         """Return the whole body; None if it has neither a length nor chunks. OverflowError: it is too large."""
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            return self._chunks()
+            return self._read_chunks()
         length = self.headers.get("Content-Length", "0")
         if not (length.isascii() and length.isdigit()):
             return None
@@ -188,7 +188,7 @@ class _Exchange(BaseHTTPRequestHandler):
         body = self.rfile.read(int(length))
         return body if len(body) == int(length) else None
 
-    def _chunks(self) -> bytes | None:
+    def _read_chunks(self) -> bytes | None:
         pieces: list[bytes] = []
         left = self.most
         while True:

@@ -172,7 +172,7 @@ class _Children:
     def check(self) -> list[Mapping[str, object]]:
         """Return the children that had ended at the last check and have not been waited for since; each once."""
         exited: list[Mapping[str, object]] = []
-        present = self._pids()
+        present = self._list_pids()
         for pid in present:
             try:
                 fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
@@ -186,14 +186,14 @@ class _Children:
                 self._ended[pid] = time.monotonic()
             elif pid not in self._reported:
                 self._reported.add(pid)
-                exited.append(self._exit(pid, int(fields[_EXIT_CODE])))
+                exited.append(self._describe_exit(pid, int(fields[_EXIT_CODE])))
         for pid in [pid for pid in {*self._commands, *self._ended} if pid not in present]:
             self._commands.pop(pid, None)
             self._ended.pop(pid, None)
             self._reported.discard(pid)
         return exited
 
-    def _pids(self) -> list[int]:
+    def _list_pids(self) -> list[int]:
         pids: list[int] = []
         tasks = f"/proc/{self._parent}/task"
         with contextlib.suppress(OSError):
@@ -202,7 +202,7 @@ class _Children:
                     pids += map(int, _read(f"{tasks}/{task}/children").split())
         return pids
 
-    def _exit(self, pid: int, code: int) -> Mapping[str, object]:
+    def _describe_exit(self, pid: int, code: int) -> Mapping[str, object]:
         kills, self._kills = self._kills, _count_memory_kills()
         killed = os.WIFSIGNALED(code) and os.WTERMSIG(code) == signal.SIGKILL
         return {

@@ -87,7 +87,7 @@ class Configuration:
         """Return True if the input of this name is BF16."""
         return any(tensor.name == name and tensor.data_type == TYPE_BF16 for tensor in self.all_inputs)
 
-    def file(self, default: str) -> Path:
+    def get_path(self, default: str) -> Path:
         """Return the model's file or folder in the version's directory."""
         return self.folder / (self.default_model_filename or default)
 
@@ -100,7 +100,7 @@ class Configuration:
                     "or serve the model on Triton's own"
                 )
 
-    def number(self, parameter: str, default: int, *, minimum: int = 0) -> int:
+    def read_number(self, parameter: str, default: int, *, minimum: int = 0) -> int:
         """Return an integer of ``parameters``; raises ArtifactError unless it is an integer of at least ``minimum``."""
         text = self.parameters.get(parameter)
         if text is None:

@@ -120,7 +120,7 @@ def _add_states(
     if sequence.is_padding:  # Triton sends uninitialised memory
         controls = {tensor.name for tensor in configuration.controls}
         inputs = {name: array if name in controls else _make_zeros(array) for name, array in inputs.items()}
-    inputs.update(states.inputs(sequence))
+    inputs.update(states.get_inputs(sequence))
     outputs = tuple(dict.fromkeys((*request.outputs, *states.output_names)))
     if sequence.is_padding and not outputs:
         outputs = tuple(tensor.name for tensor in configuration.outputs)

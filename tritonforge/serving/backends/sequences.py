@@ -83,7 +83,7 @@ class SequenceStates:
         """The outputs that the model must compute for every request."""
         return tuple(state.output.name for state in self.configuration.states)
 
-    def inputs(self, sequence: SequencePosition) -> _Arrays:
+    def get_inputs(self, sequence: SequencePosition) -> _Arrays:
         """Return the state inputs of a request: the initial ones at a start, else those of the request before it."""
         if sequence.is_padding or sequence.is_start or sequence.correlation_id not in self._kept:
             return self._initial

@@ -130,12 +130,12 @@ class _Container:
             for number in range(self._settings.instance_count):
                 wanted: dict[str, int | None] = {"rest": 0, "grpc": 0 if self._job["grpc"] else None}
                 ports = stack.enter_context(loopback.hold_ports(wanted))
-                predictor = self._predictor(number, ports)
+                predictor = self._create_predictor(number, ports)
                 self._predictors.append(predictor)
                 predictor.start()
             self._wait_for_models()
         self._opened = listener.open_socket(loopback.HOST, self._job["port"])
-        self._workers = [self._worker() for _ in range(self._settings.workers)]
+        self._workers = [self._start_worker() for _ in range(self._settings.workers)]
 
     def watch(self) -> None:
         """Restart processes that end by themselves."""
@@ -149,7 +149,7 @@ class _Container:
             for index, process in enumerate(self._workers):
                 if process.pid == pid:
                     _note(f"unexpected gunicorn exit (status: {status}). restarting.")
-                    self._workers[index] = self._worker()
+                    self._workers[index] = self._start_worker()
 
     def stop(self) -> None:
         """End every child: the workers first, which wait for their answers."""
@@ -180,7 +180,7 @@ class _Container:
             )
         return python
 
-    def _predictor(self, number: int, ports: dict[str, int | None]) -> _Predictor:
+    def _create_predictor(self, number: int, ports: dict[str, int | None]) -> _Predictor:
         models, batching = self._folder / "model-config.cfg", self._folder / "batching-config.cfg"
         models.write_text(package.build_model_config(self._package.models, self._package.folder), encoding="utf-8")
         if self._settings.batching is not None:
@@ -215,7 +215,7 @@ class _Container:
                 if reasons and model is self._default:
                     raise LaunchError("; ".join(reasons))
 
-    def _worker(self) -> subprocess.Popen[bytes]:
+    def _start_worker(self) -> subprocess.Popen[bytes]:
         """Start a worker, and wait until it answers or reports why it cannot.
 
         Raises:
@@ -238,7 +238,7 @@ class _Container:
         process = subprocess.Popen(  # noqa: S603 - this Python, with a module of this package
             [str(self._python), "-u", "-m", worker.__name__, json.dumps(job)],
             pass_fds=(self._opened.fileno(), write),
-            env=self._worker_environment(),
+            env=self._build_worker_environment(),
             preexec_fn=_die_with_container,
         )
         os.close(write)
@@ -253,7 +253,7 @@ class _Container:
             raise LaunchError(report_line["failed"])
         return process
 
-    def _worker_environment(self) -> dict[str, str]:
+    def _build_worker_environment(self) -> dict[str, str]:
         """Return the environment of the container's Python service: the code's folders are first on Python's path."""
         paths = [str(Path(worker.__file__).parents[3])]
         if self._package.has_code:

@@ -112,7 +112,7 @@ class RestApi:
         if request.method == "POST" and (match := _METHOD.fullmatch(request.path)):
             method = match["method"].lower()
             document = predict_request.parse_request(request.body)
-            signature = self._signature(document, match["model"], match["version"], match["label"])
+            signature = self._find_signature(document, match["model"], match["version"], match["label"])
             if method == "predict":
                 return _predict(document, signature, request.body)
             serialised = servable.serialise_examples(document, method)
@@ -123,18 +123,20 @@ class RestApi:
             if match["model"] is None:
                 raise StatusError("Missing model name in request.")
             if match["metadata"]:
-                return _write_metadata(self._servable(match["model"], match["version"], match["label"]))
-            return self._status(match["model"], match["version"])
+                return _write_metadata(self._find_servable(match["model"], match["version"], match["label"]))
+            return self._write_status(match["model"], match["version"])
         raise StatusError(f"Malformed request: {request.method} {request.path}")
 
-    def _signature(self, document: Mapping[str, Any], model: str, version: str | None, label: str | None) -> Signature:
+    def _find_signature(
+        self, document: Mapping[str, Any], model: str, version: str | None, label: str | None
+    ) -> Signature:
         name = predict_request.read_signature_name(document) or DEFAULT_SIGNATURE
-        signatures = self._servable(model, version, label).signatures
+        signatures = self._find_servable(model, version, label).signatures
         if name not in signatures:
             raise StatusError(f'Serving signature name: "{name}" not found in signature def')
         return signatures[name]
 
-    def _servable(self, model: str, version: str | None, label: str | None) -> Servable:
+    def _find_servable(self, model: str, version: str | None, label: str | None) -> Servable:
         """Return the requested version, or the highest that is loaded."""
         if label is not None:
             raise StatusError(f"Unrecognized servable version label: {label}")
@@ -149,7 +151,7 @@ class RestApi:
             raise StatusError(f"Servable not found for request: {request}", code=NOT_FOUND)
         return loaded[max(loaded)]
 
-    def _status(self, model: str, version: str | None) -> bytes:
+    def _write_status(self, model: str, version: str | None) -> bytes:
         versions = {key[1]: servable for key, servable in self._servables.items() if key[0] == model}
         requested = None if version is None else _parse_version(version)
         if requested is not None and requested not in versions:

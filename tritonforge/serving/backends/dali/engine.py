@@ -80,7 +80,7 @@ class Engine:
             if len(requests) == 1:
                 return [RequestError(self._explain(requests[0], error))]
         results: list[Result | None] = [None] * len(requests)
-        for places in self._parts(requests):
+        for places in self._split_requests(requests):
             for place, result in zip(places, self.run([requests[place] for place in places]), strict=True):
                 results[place] = result
         return [result for result in results if result is not None]
@@ -112,10 +112,10 @@ class Engine:
             raise
         return [{name: parts[place] for name, parts in outputs.items()} for place in range(len(requests))]
 
-    def _parts(self, requests: Sequence[BackendRequest]) -> list[list[int]]:
+    def _split_requests(self, requests: Sequence[BackendRequest]) -> list[list[int]]:
         """Return places of requests to run apart: each suspect alone and the others together, else two halves."""
         places = range(len(requests))
-        suspects = {place for place in places if any(self._suspects(requests[place]))}
+        suspects = {place for place in places if any(self._list_suspects(requests[place]))}
         if 0 < len(suspects) < len(requests):
             return [[place for place in places if place not in suspects], *([place] for place in sorted(suspects))]
         middle = len(requests) // 2
@@ -124,34 +124,34 @@ class Engine:
     def _explain(self, request: BackendRequest, error: Exception) -> str:
         """Return one sentence with the input, the sample of the request, and its problem."""
         count = _count_samples(request)
-        sample, error = self._first_bad(request, error)
+        sample, error = self._find_invalid_sample(request, error)
         which = f", sample {sample + 1} of {count}" if sample is not None and count > 1 else ""
         for name, array in request.inputs.items():
-            if sample is not None and (damage := self._damage(array[sample])):
+            if sample is not None and (damage := self._find_damage(array[sample])):
                 return f"input '{name}'{which} {damage}"
         names = ", ".join(f"'{name}'" for name in request.inputs)
         return f"input {names}{which}: DALI cannot process it: {clean_message(str(error))}"
 
-    def _first_bad(self, request: BackendRequest, error: Exception) -> tuple[int | None, Exception]:
+    def _find_invalid_sample(self, request: BackendRequest, error: Exception) -> tuple[int | None, Exception]:
         """Return a sample that fails by itself, with DALI's error for it; None when all succeed alone."""
         count = _count_samples(request)
         if count <= 1:
             return (0 if count else None), error
-        for sample in self._suspects(request):
-            if narrower := self._failure(request, [sample]):
+        for sample in self._list_suspects(request):
+            if narrower := self._find_error(request, [sample]):
                 return sample, narrower
         samples, reason = list(range(count)), error
         while len(samples) > 1:
             middle = len(samples) // 2
             for half in (samples[:middle], samples[middle:]):
-                if narrower := self._failure(request, half):
+                if narrower := self._find_error(request, half):
                     samples, reason = half, narrower
                     break
             else:
                 return None, error
         return samples[0], reason
 
-    def _failure(self, request: BackendRequest, samples: list[int]) -> Exception | None:
+    def _find_error(self, request: BackendRequest, samples: list[int]) -> Exception | None:
         """Return DALI's error for some samples of a request alone; None if they succeed."""
         part = BackendRequest({name: array[samples] for name, array in request.inputs.items()}, (), len(samples))
         try:
@@ -160,12 +160,14 @@ class Engine:
             return error
         return None
 
-    def _suspects(self, request: BackendRequest) -> list[int]:
+    def _list_suspects(self, request: BackendRequest) -> list[int]:
         """Return the samples that look damaged."""
         samples = range(_count_samples(request))
-        return [sample for sample in samples if any(self._damage(array[sample]) for array in request.inputs.values())]
+        return [
+            sample for sample in samples if any(self._find_damage(array[sample]) for array in request.inputs.values())
+        ]
 
-    def _damage(self, sample: np.ndarray[Any, Any]) -> str | None:
+    def _find_damage(self, sample: np.ndarray[Any, Any]) -> str | None:
         if not self.decodes_images or sample.ndim != 1 or sample.dtype != np.uint8:
             return None
         return describe_damage(sample.tobytes())

@@ -60,7 +60,9 @@ class TritonPythonModel:
                 serialized=data,
                 outputs=tuple(tensor.name for tensor in config.outputs),
                 batch_size=config.max_batch_size or None,
-                num_threads=config.number("num_threads", 0, minimum=1) if "num_threads" in config.parameters else None,
+                num_threads=config.read_number("num_threads", 0, minimum=1)
+                if "num_threads" in config.parameters
+                else None,
                 device_id=config.device,
                 decodes_images=any(_IMAGE_DECODER.search(operator.name) for operator in dali_pipeline.parse(data).op),
             )
@@ -78,7 +80,7 @@ class TritonPythonModel:
 
 
 def _read_pipeline(config: Configuration) -> bytes:
-    path = config.file("model.dali")
+    path = config.get_path("model.dali")
     if not path.is_file():
         raise ArtifactError(
             f"Failed to load model file. The program looked in the following locations: {path}. Please make sure that "

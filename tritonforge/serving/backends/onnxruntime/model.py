@@ -124,15 +124,15 @@ def load_session(config: Configuration) -> Session:
     """
     import onnxruntime
 
-    path = config.file("model.onnx")
+    path = config.get_path("model.onnx")
     if path.is_dir():  # a model with external data may be a folder
         path = path / "model.onnx"
     if not path.is_file():
         raise ArtifactError(f"unable to find '{path}' for model instance '{config.name}'")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = config.number("intra_op_thread_count", 0)
-    options.inter_op_num_threads = config.number("inter_op_thread_count", 0)
-    mode = config.number("execution_mode", 0)
+    options.intra_op_num_threads = config.read_number("intra_op_thread_count", 0)
+    options.inter_op_num_threads = config.read_number("inter_op_thread_count", 0)
+    mode = config.read_number("execution_mode", 0)
     if mode not in (0, 1):
         raise ArtifactError(
             f"Invalid configuration value provided. Expected values for execution_mode are 0 or 1 but got {mode} ."

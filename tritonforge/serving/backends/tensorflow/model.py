@@ -134,8 +134,8 @@ def load_graph(config: Configuration) -> Graph:
     import tensorflow as tf
 
     options = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=config.number("TF_NUM_INTRA_THREADS", 0),
-        inter_op_parallelism_threads=config.number("TF_NUM_INTER_THREADS", 0),
+        intra_op_parallelism_threads=config.read_number("TF_NUM_INTRA_THREADS", 0),
+        inter_op_parallelism_threads=config.read_number("TF_NUM_INTER_THREADS", 0),
         allow_soft_placement=True,  # a graph that was placed on a GPU runs on a machine without one
     )
     # Without this, TensorFlow keeps the graph with its weights for a RunMetadata that is not used.
@@ -221,13 +221,13 @@ def _choose_signature(config: Configuration, signatures: Mapping[str, Any]) -> A
 
 
 def _find_graphdef(config: Configuration) -> Any:
-    path = config.file("model.graphdef")
+    path = config.get_path("model.graphdef")
     _check_exists(config, path.is_file(), str(path))
     return path
 
 
 def _find_savedmodel(config: Configuration) -> Any:
-    folder = config.file("model.savedmodel")
+    folder = config.get_path("model.savedmodel")
     _check_exists(config, folder.is_dir(), str(folder))
     return folder
 
