@@ -24,6 +24,8 @@ from tritonforge.emulator.front import https_proxy
 from tritonforge.emulator.front.http_request import AwsHost, is_aws_host, parse_host
 from tritonforge.emulator.front.https_proxy import CertificateAuthority
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:

@@ -25,7 +25,7 @@ _PERIOD: Final = 0.005
 
 
 class FakeContainer:
-    """A container that answers every request with what it stands for."""
+    """A container that answers every request with its variant."""
 
     multi_model = False
 
@@ -68,7 +68,7 @@ class FakeContainer:
 
 
 class FakeContainers:
-    """Starts containers that run nothing, in place of the module `hosting`.
+    """Starts containers that run nothing, instead of the module `hosting`.
 
     ``fails`` gives the FailureReason of a variant that is not to start, None for the others; ``seconds`` is what a
     start takes, and none ends while ``gate`` is clear. ``started`` holds every container that was ever started,
@@ -112,7 +112,7 @@ class FakeContainers:
 
 
 class FakeTrainer:
-    """Runs no program, in place of `run_training_job`; the model is the job's hyperparameters as JSON.
+    """Runs no program, instead of `run_training_job`; the model is the job's hyperparameters as JSON.
 
     ``ends`` gives the outcome of a job, None for those that complete; none ends while ``gate`` is clear, unless it is
     stopped. ``started`` holds every job that was ever started. Each metric definition has a value of 0.5.
@@ -148,8 +148,8 @@ class FakeTrainer:
         on_phase("Downloading")
         on_phase("Training")
         on_line(f"a stand-in for {program.name} trains {arn}")
-        for each in (job.algorithm and job.algorithm.metric_definitions) or ():
-            on_metric(MetricValue(each.name, 0.5, time.time()))
+        for metric in (job.algorithm and job.algorithm.metric_definitions) or ():
+            on_metric(MetricValue(metric.name, 0.5, time.time()))
         while not self.gate.is_set() and not stop.wait(_PERIOD):
             continue
         outcome = self.ends(job)

@@ -2,7 +2,7 @@
 
 ``python -m tests.support.killed_emulators 3 5`` runs a scenario (an endpoint is made, updated, rolled back, scaled and
 deleted; a transform job and a training job run) with kill -9 after write 3, then anew after write 5, starts an emulator
-on the same state folder each time, and prints a line of JSON for each. 0 stands for no kill: then the number of writes
+on the same state folder each time, and prints a line of JSON for each. 0 means no kill: then the number of writes
 is printed as well.
 """
 
@@ -60,7 +60,7 @@ class Account:
         return json.loads(answer.body or b"{}") if answer.status == 200 else None
 
     def endpoint(self) -> dict[str, Any] | None:
-        """The endpoint, once nothing is under way; None where there is none."""
+        """The endpoint, once nothing is under way; None if it does not exist."""
         return until(
             lambda: (
                 [found]
@@ -71,7 +71,7 @@ class Account:
         )[0]
 
     def job(self, kind: str) -> dict[str, Any] | None:
-        """A job, once it has ended; None where there is none."""
+        """A job, once it has ended; None if it does not exist."""
         return until(
             lambda: (
                 [found]
@@ -141,14 +141,14 @@ def scenario(account: Account) -> None:
     account.endpoint()
 
 
-def killed(state: Path, program: Path, number: int) -> int:
+def run_killed(state: Path, program: Path, number: int) -> int:
     """Run the scenario and kill the process after a write; gives how many writes there were, 0 after a kill."""
     account = Account(state, program)
     prepare(account)
     count, guard = 0, threading.Lock()
 
     def counting(write: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*given: Any) -> Any:
+        def write_counted(*given: Any) -> Any:
             nonlocal count
             done = write(*given)
             with guard:
@@ -157,7 +157,7 @@ def killed(state: Path, program: Path, number: int) -> int:
                     os.kill(os.getpid(), signal.SIGKILL)
             return done
 
-        return counted
+        return write_counted
 
     for name in ("put", "remove"):
         setattr(ResourceStore, name, counting(getattr(ResourceStore, name)))
@@ -166,13 +166,13 @@ def killed(state: Path, program: Path, number: int) -> int:
     return count
 
 
-def found(state: Path, program: Path) -> dict[str, Any]:
+def inspect(state: Path, program: Path) -> dict[str, Any]:
     """What becomes of everything with a new emulator on the folder."""
     account = Account(state, program)
     endpoint, transform, training = account.endpoint(), account.job("Transform"), account.job("Training")
     seen: dict[str, Any] = {"out": [], "trained": []}
     listed = account.s3.list_objects_v2(Bucket=account.emulator.bucket).get("Contents", [])
-    for key in (each["Key"] for each in listed):
+    for key in (entry["Key"] for entry in listed):
         if (kind := key.partition("/")[0]) in seen:
             seen[kind].append(key)
     if endpoint is not None:
@@ -188,7 +188,7 @@ def found(state: Path, program: Path) -> dict[str, Any]:
     seen["transform"] = transform and transform["TransformJobStatus"]
     seen["training"] = training and training["TrainingJobStatus"]
     if training:
-        moments = [each["StartTime"] for each in training["SecondaryStatusTransitions"]]
+        moments = [transition["StartTime"] for transition in training["SecondaryStatusTransitions"]]
         seen["ordered"] = moments == sorted(moments)
     account.emulator.stop()
     left = (
@@ -198,7 +198,7 @@ def found(state: Path, program: Path) -> dict[str, Any]:
     return seen
 
 
-def forked(work: Callable[[], Any]) -> Any:
+def run_forked(work: Callable[[], Any]) -> Any:
     """What a child process gives; 0 where it was killed."""
     read, write = os.pipe()
     pid = os.fork()
@@ -245,8 +245,8 @@ def main() -> None:
             program.mkdir()
             (program / "train").write_text("#!/bin/sh\n")
             (program / "train").chmod(0o755)
-            writes = forked(lambda: killed(state, program, number))  # noqa: B023 - called at once
-            seen = forked(lambda: found(state, program))  # noqa: B023 - called at once
+            writes = run_forked(lambda: run_killed(state, program, number))  # noqa: B023 - called at once
+            seen = run_forked(lambda: inspect(state, program))  # noqa: B023 - called at once
             sys.stdout.write(json.dumps({"killed": number, "writes": writes, **seen}) + "\n")
             sys.stdout.flush()
 

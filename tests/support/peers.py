@@ -1,4 +1,4 @@
-"""Clients that somebody else wrote: AWS's command line and SDKs, in an environment of their own (`make setup`)."""
+"""Clients of other projects: AWS's command line and SDKs, in an environment of their own (`make setup`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SERVICE_MODELS = _SCRIPTS / "service_models.py"
 
 
 def own_variables() -> dict[str, str]:
-    """The variables of this process, without what tells a client where AWS is."""
+    """The variables of this process, without AWS's."""
     return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
 

@@ -17,7 +17,7 @@ from tritonforge.sagemaker import service_model
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
-#: Waits are this much shorter than they say.
+#: Waits are this much shorter than configured.
 SPEED = 200.0
 
 

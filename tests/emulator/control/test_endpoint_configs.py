@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.process
+
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012"
 INVALID = "ValidationException"
 
@@ -38,7 +42,7 @@ def test_a_shadow_variant_is_kept(account: Any) -> None:
     shadow = {"VariantName": "s", "ModelName": "sm", "InitialInstanceCount": 1, "InstanceType": "ml.m5.xlarge"}
     account.config("shadowed", "sm", ShadowProductionVariants=[shadow])
     found = account.sagemaker.describe_endpoint_config(EndpointConfigName="shadowed")
-    assert [each["VariantName"] for each in found["ShadowProductionVariants"]] == ["s"]
+    assert [shadow["VariantName"] for shadow in found["ShadowProductionVariants"]] == ["s"]
 
 
 def test_a_variant_needs_a_model_that_exists(account: Any, refused: Any) -> None:
@@ -105,9 +109,9 @@ def test_configurations_are_listed_page_by_page(account: Any) -> None:
         account.config(name, "lm")
     paginator = account.sagemaker.get_paginator("list_endpoint_configs")
     found = [
-        each["EndpointConfigName"]
+        config["EndpointConfigName"]
         for page in paginator.paginate(NameContains="paged-", PaginationConfig={"PageSize": 5})
-        for each in page["EndpointConfigs"]
+        for config in page["EndpointConfigs"]
     ]
     assert sorted(found) == sorted(names)
 

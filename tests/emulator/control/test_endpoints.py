@@ -8,6 +8,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
+pytestmark = pytest.mark.process
+
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012"
 INVALID = "ValidationException"
 
@@ -66,7 +68,7 @@ def test_the_lines_of_a_container_are_in_cloudwatch(account: Any) -> None:
     logs = account.client("logs")
     group = "/aws/sagemaker/Endpoints/logged"
     streams = logs.describe_log_streams(logGroupName=group)["logStreams"]
-    assert [each["logStreamName"].partition("/")[0] for each in streams] == ["logged"]
+    assert [stream["logStreamName"].partition("/")[0] for stream in streams] == ["logged"]
     events = logs.get_log_events(logGroupName=group, logStreamName=streams[0]["logStreamName"])["events"]
     assert events[0]["message"].startswith("a stand-in for ")
     account.gone("logged")
@@ -161,7 +163,7 @@ def test_weights_and_capacities_change_and_show(account: Any, refused: Any) -> N
     wanted = [{"VariantName": "wa", "DesiredWeight": 0}, {"VariantName": "wb", "DesiredInstanceCount": 3}]
     change(EndpointName="weighed", DesiredWeightsAndCapacities=wanted)
     found = account.settled("weighed")["ProductionVariants"]
-    assert [(each["CurrentWeight"], each["CurrentInstanceCount"]) for each in found] == [(0.0, 1), (1.0, 3)]
+    assert [(variant["CurrentWeight"], variant["CurrentInstanceCount"]) for variant in found] == [(0.0, 1), (1.0, 3)]
     seen = {
         account.runtime.invoke_endpoint(EndpointName="weighed", Body=b"")["InvokedProductionVariant"] for _ in range(20)
     }
@@ -220,16 +222,16 @@ def test_endpoints_are_listed_filtered_and_sorted(account: Any) -> None:
     account.endpoint("list-a", "lc")
     account.endpoint("list-f", "lfc")
     listed = account.sagemaker.list_endpoints
-    assert [each["EndpointName"] for each in listed(NameContains="list-", StatusEquals="Failed")["Endpoints"]] == [
-        "list-f"
-    ]
+    assert [
+        endpoint["EndpointName"] for endpoint in listed(NameContains="list-", StatusEquals="Failed")["Endpoints"]
+    ] == ["list-f"]
     by_status = listed(NameContains="list-", SortBy="Status", SortOrder="Ascending")["Endpoints"]
-    assert [each["EndpointStatus"] for each in by_status] == ["Failed", "InService", "InService"]
+    assert [endpoint["EndpointStatus"] for endpoint in by_status] == ["Failed", "InService", "InService"]
     by_time = listed(NameContains="list-", SortOrder="Ascending")["Endpoints"]
-    assert [each["EndpointName"] for each in by_time] == ["list-b", "list-a", "list-f"]
+    assert [endpoint["EndpointName"] for endpoint in by_time] == ["list-b", "list-a", "list-f"]
     changed = by_time[-1]["LastModifiedTime"]
     after = listed(NameContains="list-", LastModifiedTimeAfter=changed)["Endpoints"]
-    assert [each["EndpointName"] for each in after] == ["list-f"]
+    assert [endpoint["EndpointName"] for endpoint in after] == ["list-f"]
     pages = account.sagemaker.get_paginator("list_endpoints").paginate(
         NameContains="list-", PaginationConfig={"PageSize": 2}
     )
@@ -264,8 +266,8 @@ def test_everything_about_an_endpoint_is_described(account: Any) -> None:
     shadow = {"VariantName": "s", "ModelName": "whole", "InitialInstanceCount": 1, "InstanceType": "ml.m5.xlarge"}
     account.config("shadowing", "whole", ShadowProductionVariants=[shadow])
     found = account.endpoint("shadowing", "shadowing")
-    assert [each["VariantName"] for each in found["ShadowProductionVariants"]] == ["s"]
-    assert [each.variant.name for each in account.containers.running[-2:]] == ["whole", "s"]
+    assert [shadow["VariantName"] for shadow in found["ShadowProductionVariants"]] == ["s"]
+    assert [container.variant.name for container in account.containers.running[-2:]] == ["whole", "s"]
     serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 2}
     variant = {"VariantName": "v", "ModelName": "whole", "ServerlessConfig": serverless}
     account.sagemaker.create_endpoint_config(EndpointConfigName="serverless", ProductionVariants=[variant])

@@ -21,6 +21,8 @@ from tritonforge.emulator.front.http_request import Route, parse_route
 from tritonforge.errors import LaunchError
 from tritonforge.sagemaker import service_model
 
+pytestmark = pytest.mark.process
+
 SCOPE = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-west-1/{}/aws4_request, SignedHeaders=host, Signature=0"
 
 
@@ -113,22 +115,25 @@ def test_it_listens_on_loopback_only(account: Any) -> None:
         free.bind(("127.0.0.2", port))  # taken if the server had bound every address
 
 
-def test_a_port_that_is_taken_is_one_clear_error() -> None:
-    """The message names the port."""
+@pytest.mark.parametrize(("parameter", "option"), [("port", "--port"), ("proxy_port", "--proxy-port")])
+def test_a_port_in_use_is_one_error_that_names_the_options(parameter: str, option: str) -> None:
+    """The message names the port, the parameter and the option of `emulate`; no thread is left."""
     code = (
         "import socket, sys\n"
         "from tritonforge.errors import LaunchError\n"
         "from tritonforge.emulator import Emulator\n"
         "taken = socket.socket(); taken.bind(('127.0.0.1', 0)); taken.listen()\n"
         "port = taken.getsockname()[1]\n"
-        "try:\n    Emulator(port=port)\n"
-        "except LaunchError as error:\n    print(str(port) in str(error), error)\n"
-        "import threading; print([each.name for each in threading.enumerate() if each.name.startswith('emulator')])\n"
+        f"try:\n    Emulator({parameter}=port)\n"
+        "except LaunchError as error:\n    print(error.args[0].replace(str(port), 'PORT'))\n"
+        "import threading\n"
+        "print([thread.name for thread in threading.enumerate() if thread.name.startswith('emulator')])\n"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     first, second = done.stdout.splitlines()
-    assert first.startswith("True port ")
+    assert first.startswith("port PORT of 127.0.0.1: cannot listen: ")
+    assert f"Emulator({parameter}=...) or tritonforge emulate {option} PORT" in first
     assert second == "[]"
 
 
@@ -171,7 +176,7 @@ def test_s3_large_multipart_ranges_and_presigned(account: Any, tmp_path: Any) ->
         assert answer.read() == content
 
 
-def test_a_client_that_asks_first_is_told_to_go_on(account: Any) -> None:
+def test_a_client_that_expects_100_continue_receives_it(account: Any) -> None:
     """``Expect: 100-continue`` is answered before the body is sent, as botocore has it with every object."""
     host, _, port = account.emulator.url.removeprefix("http://").rpartition(":")
     head = (
@@ -211,7 +216,7 @@ def test_the_neighbours_answer(account: Any) -> None:
     """IAM, STS, logs, alarms, topics, queues, keys and registries, each in its own protocol."""
     assert account.client("sts").get_caller_identity()["Account"] == "123456789012"
     roles = account.client("iam").list_roles()["Roles"]
-    assert account.emulator.role_arn in {each["Arn"] for each in roles}
+    assert account.emulator.role_arn in {role["Arn"] for role in roles}
     assert account.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
     topic = account.client("sns").create_topic(Name="t")["TopicArn"]
     queue = account.client("sqs").create_queue(QueueName="q")["QueueUrl"]
@@ -239,10 +244,10 @@ def test_requests_of_many_threads_at_once(account: Any) -> None:
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert failures == []
     found = account.s3.list_objects_v2(Bucket=account.emulator.bucket, Prefix="many/")
     assert found["KeyCount"] == 80

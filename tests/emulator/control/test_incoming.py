@@ -1,4 +1,4 @@
-"""Requests as they come in: bodies in every framing, and what WSGI is told of them."""
+"""Requests: bodies in every framing, and the WSGI environment."""
 
 import io
 
@@ -18,7 +18,7 @@ def incoming(content: bytes, target: str = "/", **headers: str) -> HttpRequest:
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.sampled_from([b"", b";name=value"]))
 def test_chunks_put_together_are_the_body(pieces: list[bytes], extension: bytes) -> None:
     """Whatever the pieces; what follows the body is left for the next request."""
-    framed = b"".join(b"%x%s\r\n%s\r\n" % (len(each), extension, each) for each in pieces)
+    framed = b"".join(b"%x%s\r\n%s\r\n" % (len(piece), extension, piece) for piece in pieces)
     stream = io.BytesIO(framed + b"0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1")
     found = HttpRequest("PUT", "/", {"Transfer-Encoding": "chunked"}, stream, 80)
     assert found.body() == b"".join(pieces)
@@ -41,7 +41,7 @@ def test_a_client_that_goes_away_is_noticed(content: bytes, headers: dict[str, s
 
 
 def test_a_body_is_discarded_once() -> None:
-    """What nobody asked for is read to its end, and what was asked for is kept."""
+    """What the handler did not read is read to its end, and what was asked for is kept."""
     stream = io.BytesIO(b"abcdef")
     request = HttpRequest("PUT", "/", {"Content-Length": "4"}, stream, 80)
     request.discard()
@@ -52,8 +52,8 @@ def test_a_body_is_discarded_once() -> None:
     assert kept.body() == b"abcd"
 
 
-def test_what_wsgi_is_told() -> None:
-    """The path is decoded and the raw one kept; a header with an underscore passes only where S3 knows such."""
+def test_the_wsgi_environment() -> None:
+    """The path is decoded and the raw one kept; a header with an underscore passes only where S3 has such headers."""
     request = incoming(b"", "/b/%C3%A9%2Fx?list-type=2", **{"X-Spoofed_Header": "1"})
     environ = request.environ()
     assert environ["PATH_INFO"] == "/b/é/x".encode().decode("latin-1")

@@ -25,6 +25,8 @@ from tritonforge.emulator.control.resource_store import ResourceStore
 from tritonforge.emulator.front.request_journal import Journal
 from tritonforge.errors import LaunchError
 
+pytestmark = pytest.mark.process
+
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 
 #: Writes of the scenario: made, in service, updating, traffic moved, rolling back, scaling, jobs under way and ended.
@@ -55,7 +57,7 @@ def test_whatever_was_under_way_comes_to_its_end_after_a_kill() -> None:
 
 
 def test_times_stay_in_order_however_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that goes back by a day, and one that goes on by a year: no change is before the one before it."""
+    """A clock that goes back by a day, and one that jumps by a year: no change is before the one before it."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     offset = 0.0
@@ -107,7 +109,7 @@ def test_bodies_of_a_clock_that_was_set_back_replace_no_others(tmp_path: Path, m
 
 
 def test_a_damaged_resource_is_named(tmp_path: Path) -> None:
-    """In one sentence; what a killed process left of a write is no harm, and is removed."""
+    """In one sentence; what a killed process left of a write does no harm, and is removed."""
     folder = tmp_path / "us-east-1" / "model"
     folder.mkdir(parents=True)
     (folder / ".m.json.0.part").write_text("{")

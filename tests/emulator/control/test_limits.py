@@ -10,6 +10,8 @@ import pytest
 from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def sagemaker() -> Iterator[Any]:

@@ -7,6 +7,8 @@ from typing import Any
 import boto3
 import pytest
 
+pytestmark = pytest.mark.process
+
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012"
 INVALID = "ValidationException"
 
@@ -193,7 +195,7 @@ def test_regions_are_separate(account: Any, refused: Any) -> None:
         ModelName="regional", ExecutionRoleArn=account.emulator.role_arn, PrimaryContainer={"Image": "i"}
     )
     assert made["ModelArn"] == "arn:aws:sagemaker:eu-west-1:123456789012:model/regional"
-    assert [each["ModelName"] for each in ireland.list_models()["Models"]] == ["regional"]
+    assert [model["ModelName"] for model in ireland.list_models()["Models"]] == ["regional"]
 
 
 def test_models_are_listed_page_by_page(account: Any, refused: Any) -> None:
@@ -208,13 +210,13 @@ def test_models_are_listed_page_by_page(account: Any, refused: Any) -> None:
             NameContains="LISTED-", SortBy="Name", SortOrder="Ascending", PaginationConfig={"PageSize": 9}
         )
     )
-    assert [len(each["Models"]) for each in pages] == [9, 9, 5]
-    assert [each["ModelName"] for page in pages for each in page["Models"]] == names
+    assert [len(page["Models"]) for page in pages] == [9, 9, 5]
+    assert [model["ModelName"] for page in pages for model in page["Models"]] == names
     newest = list_models(NameContains="listed-", MaxResults=1)["Models"][0]
     assert newest["ModelName"] == "listed-22"
     before = list_models(NameContains="listed-", CreationTimeBefore=newest["CreationTime"], MaxResults=100)["Models"]
     after = list_models(NameContains="listed-", CreationTimeAfter=newest["CreationTime"], MaxResults=100)["Models"]
-    assert {each["ModelName"] for each in before} | {each["ModelName"] for each in after} == set(names)
+    assert {model["ModelName"] for model in before} | {model["ModelName"] for model in after} == set(names)
     assert newest in after
     assert newest not in before
     assert refused(list_models, NextToken="made up")[0] == INVALID

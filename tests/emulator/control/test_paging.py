@@ -53,11 +53,11 @@ def test_pages_put_together_are_the_list(items: Any, question: Any) -> None:
 def test_a_selection_is_what_the_filters_say(items: Any, question: Any) -> None:
     """After is inclusive, before exclusive, names are compared without regard to case."""
     expected = {
-        each
-        for each in items
-        if question.get("NameContains", "").lower() in each[0].lower()
-        and each[1] >= question.get("CreationTimeAfter", 0)
-        and each[1] < question.get("CreationTimeBefore", 6)
+        item
+        for item in items
+        if question.get("NameContains", "").lower() in item[0].lower()
+        and item[1] >= question.get("CreationTimeAfter", 0)
+        and item[1] < question.get("CreationTimeBefore", 6)
     }
     assert set(chosen(question, items)) == expected
 
@@ -69,9 +69,9 @@ def test_a_page_goes_on_after_what_it_ended_with() -> None:
     _, token = paging.take_page(request, chosen(request, items), name=lambda each: each[0])
     request["NextToken"] = token
     shown, _ = paging.take_page(request, chosen(request, [("a", 0), *items]), name=lambda each: each[0])
-    assert [each[0] for each in shown] == ["d", "e"]
+    assert [item[0] for item in shown] == ["d", "e"]
     shown, _ = paging.take_page(request, chosen(request, [("b", 0), ("d", 0), ("e", 0)]), name=lambda each: each[0])
-    assert [each[0] for each in shown] == ["e"]  # the mark itself is gone: its place counts
+    assert [item[0] for item in shown] == ["e"]  # the mark itself is gone: its place counts
 
 
 @pytest.mark.parametrize("token", ["x", "", base64.urlsafe_b64encode(b"[]").decode(), "é"])

@@ -21,6 +21,8 @@ from tritonforge.emulator import Emulator
 from tritonforge.emulator.front.request_journal import compact, is_change
 from tritonforge.errors import LaunchError
 
+pytestmark = pytest.mark.process
+
 
 def _serve(state: Path, seconds: float) -> None:
     """Run an emulator until the process is killed, and print its address."""
@@ -62,9 +64,9 @@ def serve(tmp_path: Path) -> Iterator[Any]:
 
     start.folder = tmp_path / "state"  # type: ignore[attr-defined]  # what a test may look into
     yield start
-    for each in made:
-        if each.running:
-            each.end()
+    for served in made:
+        if served.running:
+            served.end()
 
 
 def status(served: Served, name: str, *wanted: str) -> dict[str, Any]:
@@ -150,13 +152,13 @@ def test_everything_is_there_after_kill_9(serve: Any) -> None:
         }
         for answer in answers.values():
             del answer["ResponseMetadata"]
-        for each in answers["targets"]["ScalableTargets"]:
-            del each["CreationTime"]  # moto takes it from time.time
+        for target in answers["targets"]["ScalableTargets"]:
+            del target["CreationTime"]  # moto takes it from time.time
         alarm = served.client("cloudwatch").describe_alarms()["MetricAlarms"][0]
         return {**answers, "alarm": (alarm["AlarmArn"], alarm["StateValue"])}
 
     before = seen(first)
-    assert own["RoleId"] in {each["RoleId"] for each in before["roles"]["Roles"]}
+    assert own["RoleId"] in {role["RoleId"] for role in before["roles"]["Roles"]}
     first.end()
     (serve.folder / "containers" / "left behind").write_bytes(b"")
     second = serve()
@@ -211,7 +213,7 @@ def test_what_was_under_way_is_taken_up_again(serve: Any) -> None:
     assert status(third, "updating", "InService")["EndpointConfigName"] == "c2"
     sagemaker = third.client("sagemaker")
     for _ in range(500):
-        names = {each["EndpointName"] for each in sagemaker.list_endpoints()["Endpoints"]}
+        names = {endpoint["EndpointName"] for endpoint in sagemaker.list_endpoints()["Endpoints"]}
         if names == {"creating", "updating"}:
             return
         time.sleep(0.01)
@@ -219,7 +221,7 @@ def test_what_was_under_way_is_taken_up_again(serve: Any) -> None:
 
 
 def test_a_folder_belongs_to_one_emulator(serve: Any, tmp_path: Path) -> None:
-    """A second one is told so, and the first is not disturbed."""
+    """A second one is refused, and the first is not disturbed."""
     serve()
     with pytest.raises(LaunchError, match="belongs to an emulator that is running"):
         Emulator(state=tmp_path / "state", containers=FakeContainers())
@@ -242,7 +244,7 @@ def test_a_line_that_was_cut_off_is_no_harm(tmp_path: Path) -> None:
 def test_a_clean_stop_leaves_nothing_behind(tmp_path: Path) -> None:
     """No thread, no container, no port, no folder of containers; the next one starts from the ledger."""
     containers = FakeContainers()
-    before = {each.name for each in threading.enumerate()}
+    before = {thread.name for thread in threading.enumerate()}
     with Emulator(state=tmp_path / "state", containers=containers, speed=100) as emulator:
         client = boto3.client(
             "sagemaker",
@@ -261,7 +263,7 @@ def test_a_clean_stop_leaves_nothing_behind(tmp_path: Path) -> None:
         url = emulator.url
     assert containers.running == []
     emulator.stop()
-    left = {each.name for each in threading.enumerate()} - before
+    left = {thread.name for thread in threading.enumerate()} - before
     assert not {name for name in left if name.startswith("emulator")}
     with pytest.raises(OSError, match="refused"):
         _dial(url)
@@ -270,7 +272,7 @@ def test_a_clean_stop_leaves_nothing_behind(tmp_path: Path) -> None:
             if containers.running:
                 break
             time.sleep(0.01)
-        assert [each.variant.endpoint for each in containers.running] == ["e"]
+        assert [container.variant.endpoint for container in containers.running] == ["e"]
 
 
 def _dial(url: str) -> None:

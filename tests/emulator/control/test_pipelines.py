@@ -12,6 +12,8 @@ from tritonforge.emulator.control.fleet import InferencePipeline
 from tritonforge.emulator.hosting import ContainerGoneError, ContainerTimeoutError
 from tritonforge.emulator.interfaces import ContainerResponse
 
+pytestmark = pytest.mark.process
+
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 INVALID = "ValidationException"
 
@@ -59,7 +61,7 @@ def pipeline(*steps: Step, direct: bool = False) -> InferencePipeline:
 
 
 def test_each_container_is_given_the_answer_of_the_one_before() -> None:
-    """With its content type; only the last one is told what the client accepts."""
+    """With its content type; only the last one receives what the client accepts."""
     first, second, third = Step("a"), Step("b"), Step("c")
     headers = {"Content-Type": "image/jpeg", "Accept": "text/csv", "X-Amzn-SageMaker-Custom-Attributes": "x"}
     answer = pipeline(first, second, third).invoke(b">", headers, timeout=5)
@@ -177,8 +179,8 @@ def test_a_container_of_a_pipeline_that_fails_is_named(account: Any, model: Any)
 )
 def test_hostnames_are_checked(model: Any, refused: Any, containers: Any, mode: str | None, sentence: str) -> None:
     """Before a model is created."""
-    code, said = refused(model, name="named", containers=containers, mode=mode)
-    assert (code, sentence in said) == (INVALID, True)
+    code, message = refused(model, name="named", containers=containers, mode=mode)
+    assert (code, sentence in message) == (INVALID, True)
 
 
 def test_a_serverless_variant_takes_no_pipeline(account: Any, model: Any, refused: Any) -> None:

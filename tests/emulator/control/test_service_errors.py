@@ -11,6 +11,8 @@ from botocore.exceptions import ClientError
 from tritonforge.emulator.front.moto_backend import UNKNOWN_SUBRESOURCES
 from tritonforge.sagemaker import service_model
 
+pytestmark = pytest.mark.process
+
 #: Service, operation, arguments; status, code, and how the sentence names the operation.
 UNSUPPORTED: list[tuple[str, str, dict[str, Any], int, str, str]] = [
     ("iam", "simulate_custom_policy", {"PolicyInputList": ["{}"], "ActionNames": ["s3:GetObject"]}, 501,

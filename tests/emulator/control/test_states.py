@@ -21,13 +21,13 @@ def config(name: str, variants: Mapping[str, tuple[float, int]]) -> dict[str, An
         "EndpointConfigName": name,
         "ProductionVariants": [
             {
-                "VariantName": each,
+                "VariantName": name,
                 "ModelName": "m",
                 "InitialVariantWeight": weight,
                 "InitialInstanceCount": count,
                 "InstanceType": "ml.m5.xlarge",
             }
-            for each, (weight, count) in variants.items()
+            for name, (weight, count) in variants.items()
         ],
     }
 
@@ -57,7 +57,7 @@ def happened(endpoint: Endpoint, event: str, configuration: Mapping[str, Any], n
     if event == "update":
         return endpoint_states.begin_update(endpoint, now, config=configuration, models=MODELS, policy=None)
     if event == "reweigh":
-        changes = [{"VariantName": each.name, "DesiredWeight": 2.0} for each in endpoint.variants]
+        changes = [{"VariantName": variant.name, "DesiredWeight": 2.0} for variant in endpoint.variants]
         return endpoint_states.with_weights(endpoint, changes, now)
     if event == "delete":
         return endpoint_states.begin_deletion(endpoint, now)
@@ -100,11 +100,12 @@ def test_no_sequence_of_events_leads_off_the_map(first: Any, events: list[tuple[
             assert bool(endpoint.failure) >= (endpoint.status == "Failed")
         if endpoint.status == "InService" and before.status != "InService":
             assert (
-                all(each.weight == each.desired_weight for each in endpoint.variants) or before.status == "RollingBack"
+                all(variant.weight == variant.desired_weight for variant in endpoint.variants)
+                or before.status == "RollingBack"
             )
             assert endpoint.config_name == endpoint.config["EndpointConfigName"]
-            assert [each.name for each in endpoint.variants] == [
-                each["VariantName"] for each in endpoint.config["ProductionVariants"]
+            assert [variant.name for variant in endpoint.variants] == [
+                variant["VariantName"] for variant in endpoint.config["ProductionVariants"]
             ]
         assert described(endpoint)["EndpointStatus"] in STATUSES
         assert from_json(Endpoint, to_json(endpoint)) == endpoint

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from tritonforge.emulator.traffic import DEFAULT_TIMEOUT, Bake, Shift, plan_shifts
 
+pytestmark = pytest.mark.process
+
 
 def sized(kind: str, value: int) -> dict[str, Any]:
     """A CapacitySize."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012"
 INVALID = "ValidationException"
 
@@ -36,7 +38,7 @@ def endpoint(account: Any, request: pytest.FixtureRequest) -> Iterator[str]:
 
 def generations(account: Any) -> list[str]:
     """The generations of the containers that run now, as their models were created."""
-    return [each.variant.container.environment["GENERATION"] for each in account.containers.running]
+    return [container.variant.container.environment["GENERATION"] for container in account.containers.running]
 
 
 def canary(wait: int, **more: Any) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def watched(account: Any, name: str) -> list[dict[str, Any]]:
 
 
 def test_an_update_starts_the_new_fleet_beside_the_old_and_then_ends_the_old(account: Any, endpoint: str) -> None:
-    """While it goes on both run and the endpoint answers; at the end only the new one does."""
+    """During the update both run and the endpoint answers; at the end only the new one does."""
     account.containers.gate.clear()
     account.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=f"{endpoint}-2")
     early = account.sagemaker.describe_endpoint(EndpointName=endpoint)
@@ -148,9 +150,11 @@ def test_traffic_moves_in_steps(account: Any, endpoint: str, policy: Any, shares
         EndpointName=endpoint, EndpointConfigName=f"{endpoint}-2", DeploymentConfig=policy
     )
     seen = watched(account, endpoint)
-    pending = [each["PendingDeploymentSummary"] for each in seen if "PendingDeploymentSummary" in each]
-    weights = [each["ProductionVariants"][0]["CurrentWeight"] for each in pending]
-    stages = {each["ProductionVariants"][0]["VariantStatus"][0]["Status"] for each in pending}
+    pending = [
+        description["PendingDeploymentSummary"] for description in seen if "PendingDeploymentSummary" in description
+    ]
+    weights = [variant["ProductionVariants"][0]["CurrentWeight"] for variant in pending]
+    stages = {variant["ProductionVariants"][0]["VariantStatus"][0]["Status"] for variant in pending}
     assert sorted(set(weights) - {0.0}) == shares
     assert weights == sorted(weights)
     assert "Baking" in stages
@@ -242,7 +246,7 @@ def test_weights_and_counts_can_be_retained(account: Any, endpoint: str, exclude
         EndpointName=endpoint,
         EndpointConfigName=f"{endpoint}-2",
         RetainAllVariantProperties=True,
-        ExcludeRetainedVariantProperties=[{"VariantPropertyType": each} for each in exclude],
+        ExcludeRetainedVariantProperties=[{"VariantPropertyType": property_type} for property_type in exclude],
     )
     variant = account.settled(endpoint)["ProductionVariants"][0]
     assert (variant["CurrentWeight"], variant["CurrentInstanceCount"]) == kept

@@ -68,7 +68,7 @@ class Bucket:
 
     def keys(self, prefix: str = "") -> list[str]:
         """The keys below a prefix."""
-        return [each.key for each in self.objects.list(f"{self.uri}/{prefix}")]
+        return [stored_object.key for stored_object in self.objects.list(f"{self.uri}/{prefix}")]
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def bucket() -> Iterator[Bucket]:
 
 @dataclass
 class MadeUp:
-    """A container that answers what it is told to; ``seen`` is what reached it."""
+    """A container that gives the answers it is made with; ``seen`` is what reached it."""
 
     answer: Callable[[bytes], ContainerResponse] = lambda body: ContainerResponse(
         200, {"content-type": "application/json"}, b'{"ok":true}'
@@ -167,8 +167,8 @@ def ask(bucket: Bucket) -> Iterator[Callable[..., Client]]:
         return Client(runtime)
 
     yield make
-    for each in opened:
-        each.close()
+    for resource in opened:
+        resource.close()
 
 
 def until(true: Callable[[], bool]) -> bool:

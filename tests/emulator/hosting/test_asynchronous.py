@@ -1,4 +1,4 @@
-"""InvokeEndpointAsync: where input comes from, where results go, who is told, and how many run at a time."""
+"""InvokeEndpointAsync: where input comes from, where results go, which topic is notified, how many run at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(bucket: Bucket, **changes: Any) -> AsyncInference:
     return AsyncInference(**{**usual, **changes})
 
 
-class Told:
+class Notifications:
     """Notifications, as they come."""
 
     def __init__(self) -> None:
@@ -48,10 +48,10 @@ class Told:
 
 
 def test_an_input_in_s3_becomes_an_output_in_s3(bucket: Bucket, ask: Ask) -> None:
-    """202 at once with the places; the result has the container's bytes and type; the success topic is told."""
+    """202 at once with the places; the result has the container's bytes and type; the success topic is notified."""
     container = MadeUp(lambda body: ContainerResponse(200, {"content-type": "text/csv"}, body + b"!"))
-    told = Told()
-    client = ask(live(container, asynchronous=settings(bucket)), notify=told)
+    notifications = Notifications()
+    client = ask(live(container, asynchronous=settings(bucket)), notify=notifications)
     given = bucket.put("in.bin", b"\0input")
     found = client.boto3.invoke_endpoint_async(
         EndpointName="e", InputLocation=given, ContentType="image/jpeg", Accept="text/csv", InvocationTimeoutSeconds=120
@@ -62,7 +62,7 @@ def test_an_input_in_s3_becomes_an_output_in_s3(bucket: Bucket, ask: Ask) -> Non
     assert output.endswith(".out")
     assert failure.startswith(f"{bucket.uri}/failed/")
     assert failure.endswith("-error.out")
-    topic, message = told.one()
+    topic, message = notifications.one()
     assert (bucket.objects.read(output), bucket.objects.content_type(output)) == (b"\0input!", "text/csv")
     assert bucket.keys("failed/") == []
     assert container.seen[0][1:] == ({"Content-Type": "image/jpeg", "Accept": "text/csv"}, 120.0)
@@ -88,30 +88,31 @@ def test_an_input_in_s3_becomes_an_output_in_s3(bucket: Bucket, ask: Ask) -> Non
 
 def test_the_caller_names_the_result(bucket: Bucket, ask: Ask) -> None:
     """Inline input, an inference id, a path and a file name of the caller's own."""
-    told = Told()
-    client = ask(live(MadeUp(), asynchronous=settings(bucket)), notify=told)
+    notifications = Notifications()
+    client = ask(live(MadeUp(), asynchronous=settings(bucket)), notify=notifications)
     found = client.boto3.invoke_endpoint_async(
         EndpointName="e", Body=b"{}", InferenceId="mine", S3OutputPathExtension="day/1", Filename="result.json"
     )
     assert found["InferenceId"] == "mine"
     assert found["OutputLocation"] == f"{bucket.uri}/out/day/1/result.json"
-    assert told.one()[1]["inferenceId"] == "mine"
+    assert notifications.one()[1]["inferenceId"] == "mine"
     assert bucket.objects.read(found["OutputLocation"]) == b'{"ok":true}'
 
 
 def test_a_model_s_error_goes_to_the_failure_path(bucket: Bucket, ask: Ask) -> None:
     """The container's own words in S3, the reason in the message, nothing at the output's place."""
-    said = b'{"error":"bad input"}'
-    told = Told()
+    error = b'{"error":"bad input"}'
+    notifications = Notifications()
     client = ask(
-        live(MadeUp(lambda body: ContainerResponse(400, {}, said)), asynchronous=settings(bucket)), notify=told
+        live(MadeUp(lambda body: ContainerResponse(400, {}, error)), asynchronous=settings(bucket)),
+        notify=notifications,
     )
     found = client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
-    topic, message = told.one()
+    topic, message = notifications.one()
     assert (topic, message["invocationStatus"]) == ("bad", "Failed")
     assert message["failureReason"].startswith("ClientError: Received client error (400) from model.")
     assert message["responseParameters"] == {"failureLocation": found["FailureLocation"]}
-    assert bucket.objects.read(found["FailureLocation"]) == said
+    assert bucket.objects.read(found["FailureLocation"]) == error
     assert bucket.keys("out/") == []
 
 
@@ -119,14 +120,16 @@ def test_a_model_s_error_goes_to_the_failure_path(bucket: Bucket, ask: Ask) -> N
 def test_responses_are_in_messages_only_where_asked_for(bucket: Bucket, ask: Ask, include: str) -> None:
     """IncludeInferenceResponseIn names the topics; a response above 128 KB is left out."""
     sizes = iter([10, 128 * 1024 + 1])
-    told = Told()
+    notifications = Notifications()
     container = MadeUp(lambda body: ContainerResponse(200, {}, b"x" * next(sizes)))
-    client = ask(live(container, asynchronous=settings(bucket, include_response=frozenset({include}))), notify=told)
+    client = ask(
+        live(container, asynchronous=settings(bucket, include_response=frozenset({include}))), notify=notifications
+    )
     client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
-    assert until(lambda: len(told.messages) == 1)
+    assert until(lambda: len(notifications.messages) == 1)
     client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
-    assert until(lambda: len(told.messages) == 2)
-    bodies = [message.get("responseBody") for _, message in told.messages]
+    assert until(lambda: len(notifications.messages) == 2)
+    bodies = [message.get("responseBody") for _, message in notifications.messages]
     if include.startswith("SUCCESS"):
         assert bodies[0] == {"message": "", "content": base64.b64encode(b"x" * 10).decode(), "encoding": "BASE64"}
     else:
@@ -136,22 +139,22 @@ def test_responses_are_in_messages_only_where_asked_for(bucket: Bucket, ask: Ask
 
 def test_an_input_that_is_not_there_fails(bucket: Bucket, ask: Ask) -> None:
     """It is looked for when its turn comes, as on AWS: the call itself succeeds."""
-    told = Told()
+    notifications = Notifications()
     container = MadeUp()
-    client = ask(live(container, asynchronous=settings(bucket)), notify=told)
+    client = ask(live(container, asynchronous=settings(bucket)), notify=notifications)
     client.boto3.invoke_endpoint_async(EndpointName="e", InputLocation=f"{bucket.uri}/none")
-    topic, message = told.one()
+    topic, message = notifications.one()
     assert topic == "bad"
     assert f"{bucket.uri}/none" in message["failureReason"]
     assert container.seen == []
 
 
 def test_an_output_that_cannot_be_written_fails(bucket: Bucket, ask: Ask) -> None:
-    """A missing output bucket is told to the error topic."""
-    told = Told()
-    client = ask(live(MadeUp(), asynchronous=settings(bucket, output="s3://no-such-bucket/x")), notify=told)
+    """That the output bucket is missing is published to the error topic."""
+    notifications = Notifications()
+    client = ask(live(MadeUp(), asynchronous=settings(bucket, output="s3://no-such-bucket/x")), notify=notifications)
     client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
-    topic, message = told.one()
+    topic, message = notifications.one()
     assert (topic, message["invocationStatus"]) == ("bad", "Failed")
     assert "no-such-bucket" in message["failureReason"]
 
@@ -172,15 +175,15 @@ def test_no_more_run_at_a_time_than_the_configuration_says(bucket: Bucket, ask: 
             most[0] -= 1
         return ContainerResponse(200, {}, b"")
 
-    told = Told()
-    client = ask(live(MadeUp(answer), asynchronous=settings(bucket, concurrency=2)), notify=told)
+    notifications = Notifications()
+    client = ask(live(MadeUp(answer), asynchronous=settings(bucket, concurrency=2)), notify=notifications)
     for _ in range(6):
         client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
     assert entered.acquire(timeout=30)
     assert entered.acquire(timeout=30)
     assert client.runtime.count_waiting("e") == 4
     leave.set()
-    assert until(lambda: len(told.messages) == 6)
+    assert until(lambda: len(notifications.messages) == 6)
     assert most[1] == 2
     assert len(bucket.keys("out/")) == 6
 
@@ -190,11 +193,11 @@ def test_a_request_that_waited_too_long_expires(bucket: Bucket, ask: Ask, monkey
     from tritonforge.emulator import asynchronous_inference
 
     monkeypatch.setattr(asynchronous_inference, "_monotonic", lambda: time.monotonic() + 61)
-    told = Told()
+    notifications = Notifications()
     container = MadeUp()
-    client = ask(live(container, asynchronous=settings(bucket)), notify=told)
+    client = ask(live(container, asynchronous=settings(bucket)), notify=notifications)
     client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}", RequestTTLSeconds=60)
-    topic, message = told.one()
+    topic, message = notifications.one()
     assert (topic, message["invocationStatus"]) == ("bad", "Expired")
     assert container.seen == []
 
@@ -208,10 +211,10 @@ def test_a_container_that_is_started_again_is_waited_for(bucket: Bucket, ask: As
             raise ContainerGoneError("away")
         return ContainerResponse(200, {}, b"back")
 
-    told = Told()
-    client = ask(live(MadeUp(answer), asynchronous=settings(bucket)), notify=told)
+    notifications = Notifications()
+    client = ask(live(MadeUp(answer), asynchronous=settings(bucket)), notify=notifications)
     found = client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
-    assert told.one()[0] == "good"
+    assert notifications.one()[0] == "good"
     assert bucket.objects.read(found["OutputLocation"]) == b"back"
 
 
@@ -221,15 +224,15 @@ def test_a_deleted_endpoint_s_jobs_are_dropped(bucket: Bucket, ask: Ask) -> None
     container = MadeUp(
         lambda body: ContainerResponse(200, {}, b"") if leave.wait(30) else ContainerResponse(500, {}, b"")
     )
-    told = Told()
-    client = ask(live(container, asynchronous=settings(bucket, concurrency=1)), notify=told)
+    notifications = Notifications()
+    client = ask(live(container, asynchronous=settings(bucket, concurrency=1)), notify=notifications)
     for _ in range(3):
         client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
     assert until(lambda: len(container.seen) == 1)
     client.runtime.discard("e")
     assert client.runtime.count_waiting("e") == 0
     leave.set()
-    assert until(lambda: len(told.messages) == 1)
+    assert until(lambda: len(notifications.messages) == 1)
     assert len(container.seen) == 1
 
 
@@ -293,8 +296,8 @@ def test_an_endpoint_without_an_answer_waits_for_its_variants(bucket: Bucket, as
     def endpoint() -> LiveEndpoint:
         return live(container, weights=weights[0], asynchronous=settings(bucket))
 
-    told = Told()
-    client = ask(endpoint, notify=told)
+    notifications = Notifications()
+    client = ask(endpoint, notify=notifications)
     client.boto3.invoke_endpoint_async(EndpointName="e", Body=b"{}")
     weights[0] = (1.0,)
-    assert told.one()[0] == "good"
+    assert notifications.one()[0] == "good"

@@ -61,7 +61,7 @@ def test_a_line_is_the_documented_one() -> None:
 def test_a_body_is_text_only_where_its_type_is_listed(
     body: bytes, content_type: str, types: dict[str, frozenset[str]], data: str, encoding: str
 ) -> None:
-    """CaptureContentTypeHeader says which types are CSV or JSON; everything else, and what is no text, is base 64."""
+    """CaptureContentTypeHeader says which types are CSV or JSON; everything else, and what is not text, is base 64."""
     capture = Capture(percentage=100, destination="s3://b", modes=frozenset({"Input"}), **types)
     record = json.loads(write_line(exchange(input=body, input_type=content_type), capture))
     assert set(record["captureData"]) == {"endpointInput"}
@@ -118,7 +118,7 @@ def test_without_a_weight_nothing_is_chosen() -> None:
 def captured(bucket: Bucket) -> list[dict[str, Any]]:
     """Every record of the captured files."""
     texts = [bucket.objects.read(f"{bucket.uri}/{key}").decode() for key in bucket.keys("captured/")]
-    return [json.loads(each) for text in texts for each in text.splitlines()]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
 
 
 def test_files_lie_by_endpoint_variant_and_hour(bucket: Bucket, ask: Callable[..., Client]) -> None:
@@ -136,13 +136,13 @@ def test_files_lie_by_endpoint_variant_and_hour(bucket: Bucket, ask: Callable[..
     client.runtime.flush("e")
     (key,) = bucket.keys("captured/")
     assert re.fullmatch(r"captured/e/v1/\d{4}/\d\d/\d\d/\d\d/\d\d-\d\d-\d{3}-[0-9a-f-]{36}\.jsonl", key)
-    assert [each["captureData"]["endpointInput"]["data"] for each in captured(bucket)] == ["b", "d"]
+    assert [record["captureData"]["endpointInput"]["data"] for record in captured(bucket)] == ["b", "d"]
     client.runtime.flush()
     assert len(bucket.keys("captured/")) == 1
 
 
 def test_captured_data_are_written_by_themselves_after_a_while(bucket: Bucket, ask: Callable[..., Client]) -> None:
-    """Nobody need flush; ``speed`` shortens the wait."""
+    """No flush is needed; ``speed`` shortens the wait."""
     capture = Capture(percentage=100, destination=f"{bucket.uri}/captured", modes=BOTH)
     client = ask(live(MadeUp(), capture=capture), speed=600.0)
     client.boto3.invoke_endpoint(EndpointName="e", Body=b"a")
@@ -152,7 +152,7 @@ def test_captured_data_are_written_by_themselves_after_a_while(bucket: Bucket, a
 
 
 def test_the_end_writes_what_waits(bucket: Bucket, ask: Callable[..., Client]) -> None:
-    """`discard`, for a deleted endpoint, and `close` lose nothing; a missing bucket is said, not raised."""
+    """`discard`, for a deleted endpoint, and `close` lose nothing; a missing bucket is logged, not raised."""
     capture = Capture(percentage=100, destination=f"{bucket.uri}/captured", modes=BOTH)
     client = ask(live(MadeUp(), capture=capture))
     client.boto3.invoke_endpoint(EndpointName="e", Body=b"a")
@@ -161,10 +161,12 @@ def test_the_end_writes_what_waits(bucket: Bucket, ask: Callable[..., Client]) -
     client.boto3.invoke_endpoint(EndpointName="e", Body=b"a")
     client.runtime.close()
     assert len(captured(bucket)) == 2
-    said: list[str] = []
+    sentences: list[str] = []
     lost = Capture(percentage=100, destination="s3://no-such-bucket/captured", modes=BOTH)
-    client = ask(live(MadeUp(), capture=lost), log=lambda endpoint, sentence: said.append(f"{endpoint}: {sentence}"))
+    client = ask(
+        live(MadeUp(), capture=lost), log=lambda endpoint, sentence: sentences.append(f"{endpoint}: {sentence}")
+    )
     client.boto3.invoke_endpoint(EndpointName="e", Body=b"a")
     client.runtime.flush()
-    assert len(said) == 1
-    assert "no-such-bucket" in said[0]
+    assert len(sentences) == 1
+    assert "no-such-bucket" in sentences[0]

@@ -35,7 +35,7 @@ def test_an_archive_is_unpacked(bucket: Bucket, tmp_path: Path) -> None:
 
 
 def test_a_prefix_is_copied_as_it_is(bucket: Bucket, tmp_path: Path) -> None:
-    """The key less the prefix is the path; the console's marks of folders are no files."""
+    """The key less the prefix is the path; the console's marks of folders are not files."""
     for key in ("p/m/config.pbtxt", "p/m/1/model.py", "p/m/", "other/x"):
         bucket.put(key, b"" if key.endswith("/") else key.encode())
     found = get(bucket, tmp_path / "x", ModelData(uri=f"{bucket.uri}/p/", kind="S3Prefix", compression="None"))
@@ -60,7 +60,7 @@ def test_one_object_is_one_file(bucket: Bucket, tmp_path: Path) -> None:
         (ModelData(uri="/good.tar.gz", etag="abc"), "ETag"),
     ],
 )
-def test_what_is_wrong_is_said_in_aws_s_words(bucket: Bucket, tmp_path: Path, data: ModelData, words: str) -> None:
+def test_errors_have_aws_s_words(bucket: Bucket, tmp_path: Path, data: ModelData, words: str) -> None:
     """Missing, damaged and unsafe data, and data that changed; nothing is written outside the folder."""
     bucket.put("junk.tar.gz", b"junk")
     bucket.put("good.tar.gz", archive({"m/config.pbtxt": ""}))
@@ -110,7 +110,7 @@ def test_addresses_are_read_in_every_form_that_sagemaker_takes(bucket: Bucket) -
     assert list(bucket.objects.list("s3://no-such-bucket/")) == []
 
 
-def test_an_image_stands_for_a_release() -> None:
+def test_an_image_has_a_release() -> None:
     """A known image by its tag, another as it was declared, with the backends that it adds."""
     ecr = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3-cpu"
     assert (resolve_image(ecr, {}).tag, resolve_image(ecr, {}).release) == ("24.09-py3-cpu", "24.09")

@@ -34,8 +34,8 @@ PING = (
     "for this endpoint. "
 )
 BODY = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [2.5]}]}'
-#: Answers with what is in its environment, after a while where it is told to.
-TELLS = """
+#: Answers with what is in its environment, after a while where the environment names one.
+ECHO = """
 import os, time
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -50,12 +50,12 @@ class TritonPythonModel:
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("y", answer)]))
         return responses
 """
-TELLS_CONFIG = CONFIG.replace('"y" data_type: TYPE_FP32', '"y" data_type: TYPE_STRING')
+ECHO_CONFIG = CONFIG.replace('"y" data_type: TYPE_FP32', '"y" data_type: TYPE_STRING')
 
 
 @pytest.fixture
 def run(bucket: Bucket, tmp_path: Path) -> Iterator[Callable[..., HostedContainer]]:
-    """Starts a container on files that it puts into S3; its lines are gathered in ``log``, an attribute of ours."""
+    """Starts a container on files that it puts into S3; its lines are in the attribute ``log``."""
     started: list[HostedContainer] = []
     lines: list[str] = []
 
@@ -93,10 +93,10 @@ def run(bucket: Bucket, tmp_path: Path) -> Iterator[Callable[..., HostedContaine
         started.append(running)
         return running
 
-    begin.log = lines  # type: ignore[attr-defined]  # what the containers said, for the tests to read
+    begin.log = lines  # type: ignore[attr-defined]  # what the containers logged, for the tests to read
     yield begin
-    for each in started:
-        each.stop(drain=0)
+    for container in started:
+        container.stop(drain=0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,9 +118,9 @@ def test_a_container_serves_its_archive_with_its_environment(
     run: Callable[..., HostedContainer], bucket: Bucket
 ) -> None:
     """Download, serve script, tritonserver with the container's variables and flags; the model asks for a GPU."""
-    gpu = f"{TELLS_CONFIG} instance_group {{ kind: KIND_GPU }}"
+    gpu = f"{ECHO_CONFIG} instance_group {{ kind: KIND_GPU }}"
     running = run(
-        below("tells", model(TELLS, gpu)),
+        below("echo", model(ECHO, gpu)),
         environment={"GREETING": "hello", "SAGEMAKER_TRITON_THREAD_COUNT": "3", "SAGEMAKER_TRITON_LOG_VERBOSE": "1"},
     )
     assert output(running, BODY.replace(b"2.5", b"0")) == "hello"
@@ -130,7 +130,7 @@ def test_a_container_serves_its_archive_with_its_environment(
     log: list[str] = run.log  # type: ignore[attr-defined]  # see the fixture
     assert log[:2] == [
         "WARNING: No SAGEMAKER_TRITON_DEFAULT_MODEL_NAME provided.",
-        "         Starting with the only existing model directory tells",
+        "         Starting with the only existing model directory echo",
     ]
     assert until(lambda: any("Started Sagemaker HTTPService" in line for line in log))
     assert not any(str(Path.home()) in line or "container-0/model" in line for line in log)
@@ -187,7 +187,7 @@ def test_a_start_has_its_time_and_can_be_called_off(run: Callable[..., HostedCon
 
 def test_a_dead_container_is_started_again(run: Callable[..., HostedContainer]) -> None:
     """Its requests fail, later ones find it away, and then it is there again."""
-    running = run(below("tells", model(TELLS, TELLS_CONFIG)))
+    running = run(below("echo", model(ECHO, ECHO_CONFIG)))
     errors: list[Exception] = []
 
     def wait_for_it() -> None:
@@ -203,7 +203,7 @@ def test_a_dead_container_is_started_again(run: Callable[..., HostedContainer]) 
     assert first is not None
     os.kill(first, signal.SIGKILL)
     waiting.join(30)
-    assert [getattr(each, "in_flight", None) for each in errors] == [True]
+    assert [getattr(error, "in_flight", None) for error in errors] == [True]
 
     def answers() -> bool:
         try:
@@ -220,22 +220,22 @@ def test_a_dead_container_is_started_again(run: Callable[..., HostedContainer]) 
     tasks = Path(f"/proc/{second}/task").iterdir()
     (model_process,) = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
     os.kill(model_process, signal.SIGKILL)
-    with pytest.raises(ContainerGoneError, match="model 'tells': its Python process ended by signal SIGKILL"):
+    with pytest.raises(ContainerGoneError, match="model 'echo': its Python process ended by signal SIGKILL"):
         output(running, BODY)
     assert until(lambda: running.pid not in (None, second) and answers())
-    assert "The container ended: model 'tells': its Python process ended by signal SIGKILL" in log
+    assert "The container ended: model 'echo': its Python process ended by signal SIGKILL" in log
 
 
 def test_a_stop_lets_requests_in_flight_end(run: Callable[..., HostedContainer]) -> None:
     """The answer of a request that is under way comes before the container goes, also after Triton's own patience."""
-    running = run(below("tells", model(TELLS, TELLS_CONFIG)))
-    said: list[str] = []
-    waiting = threading.Thread(target=lambda: said.append(output(running, BODY.replace(b"2.5", b"5"))))
+    running = run(below("echo", model(ECHO, ECHO_CONFIG)))
+    outputs: list[str] = []
+    waiting = threading.Thread(target=lambda: outputs.append(output(running, BODY.replace(b"2.5", b"5"))))
     waiting.start()
     time.sleep(0.5)
     running.stop()
     waiting.join(30)
-    assert said == ["none"]
+    assert outputs == ["none"]
     with pytest.raises(ContainerGoneError):
         output(running)
     running.stop()

@@ -19,10 +19,10 @@ TARGET = "X-Amzn-SageMaker-Target-Model"
 
 
 class Front:
-    """Triton's multi-model front end, as far as statuses go. ``room`` is how many models fit in."""
+    """Triton's multi-model front end, as far as statuses go. ``capacity`` is how many models fit in."""
 
-    def __init__(self, room: int = 99) -> None:
-        self.room = room
+    def __init__(self, capacity: int = 99) -> None:
+        self.capacity = capacity
         self.loaded: dict[str, str] = {}
         self.events: list[str] = []
         self.refuse: dict[str, ContainerResponse] = {}
@@ -44,7 +44,7 @@ class Front:
                     return self.refuse[target]
                 if asked["model_name"] in self.loaded:
                     return ContainerResponse(409, {}, b"")
-                if len(self.loaded) >= self.room:
+                if len(self.loaded) >= self.capacity:
                     self.events.append("507")
                     return ContainerResponse(507, {}, b'{"error":"out of memory"}')
                 self.events.append(f"load {target}")
@@ -101,12 +101,12 @@ def test_two_first_requests_load_once(make: Callable[..., ModelCache]) -> None:
     cache = make(front)
     answers: list[int] = []
     threads = [threading.Thread(target=lambda: answers.append(ask(cache, "a.tar.gz").status)) for _ in range(8)]
-    for each in threads:
-        each.start()
+    for thread in threads:
+        thread.start()
     time.sleep(0.1)
     front.hold.set()
-    for each in threads:
-        each.join(30)
+    for thread in threads:
+        thread.join(30)
     assert answers == [200] * 8
     assert front.events == ["load a.tar.gz"]
 
@@ -124,7 +124,7 @@ def test_a_slow_load_is_not_ready_and_goes_on(make: Callable[..., ModelCache]) -
     assert front.events == ["load a.tar.gz"]
 
 
-def test_the_least_recently_used_model_makes_room(make: Callable[..., ModelCache], tmp_path: Path) -> None:
+def test_the_least_recently_used_model_is_unloaded(make: Callable[..., ModelCache], tmp_path: Path) -> None:
     """A limit of two models: the third takes the place of the one that was not asked for longest; its files go too."""
     front = Front()
     cache = make(front, limits=Limits(models=2))
@@ -149,18 +149,18 @@ def test_bytes_are_a_limit_too(make: Callable[..., ModelCache], archives: Bucket
 
 def test_507_unloads_until_the_model_fits(make: Callable[..., ModelCache]) -> None:
     """What Triton says of its memory is obeyed; where nothing is left to unload, its answer is the caller's."""
-    front = Front(room=2)
+    front = Front(capacity=2)
     cache = make(front)
     for name in ("a", "b", "c"):
         assert ask(cache, f"{name}.tar.gz").status == 200
     assert front.events == ["load a.tar.gz", "load b.tar.gz", "507", "unload a.tar.gz", "load c.tar.gz"]
-    front.room = 0
+    front.capacity = 0
     assert ask(cache, "a.tar.gz").status == 507
     assert cache.loaded == ()
 
 
 def test_a_model_in_use_is_never_unloaded(make: Callable[..., ModelCache]) -> None:
-    """Room is made of idle models only."""
+    """Only idle models are unloaded."""
     entered, leave = threading.Event(), threading.Event()
 
     class Busy(Front):
@@ -222,7 +222,7 @@ def test_a_missing_archive_is_a_validation_error(make: Callable[..., ModelCache]
 
 
 def test_a_loaded_model_is_served_though_its_archive_changed(make: Callable[..., ModelCache], archives: Bucket) -> None:
-    """S3 is looked at when a model is loaded, as on AWS: a new archive wants a new name, or an unload."""
+    """S3 is looked at when a model is loaded, as on AWS: a new archive needs a new name, or an unload."""
     front = Front()
     cache = make(front, limits=Limits(models=1))
     ask(cache, "a.tar.gz")
@@ -244,7 +244,7 @@ def test_without_caching_a_model_leaves_after_its_request(make: Callable[..., Mo
 
 
 def test_a_container_that_was_started_anew_loads_again(make: Callable[..., ModelCache]) -> None:
-    """After `clear` nothing counts as loaded; a container that is gone is said to be."""
+    """After `clear` nothing counts as loaded; a container that is gone is reported as gone."""
     front = Front()
     cache = make(front)
     ask(cache, "a.tar.gz")
@@ -261,9 +261,9 @@ def test_a_container_that_was_started_anew_loads_again(make: Callable[..., Model
         ask(make(Gone()), "b.tar.gz")
 
 
-def test_many_threads_and_little_room_come_to_right_answers(make: Callable[..., ModelCache]) -> None:
+def test_many_threads_and_little_capacity_give_right_answers(make: Callable[..., ModelCache]) -> None:
     """Four targets for two places, eight threads: every answer is its target's, and no more than two stay."""
-    front = Front(room=2)
+    front = Front(capacity=2)
     cache = make(front, limits=Limits(models=2))
     names = ("a.tar.gz", "b.tar.gz", "c.tar.gz", "sub/d.tar.gz")
     wrong: list[object] = []
@@ -277,10 +277,10 @@ def test_many_threads_and_little_room_come_to_right_answers(make: Callable[..., 
                 wrong.append(answer)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(60)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
     assert wrong == []
     assert len(front.loaded) <= 2
     assert set(cache.loaded) <= set(names)
@@ -310,8 +310,8 @@ def test_a_model_that_is_being_unloaded_is_loaded_again_afterwards(make: Callabl
     threads[1].start()
     time.sleep(0.2)
     leave.set()
-    for each in threads:
-        each.join(30)
+    for thread in threads:
+        thread.join(30)
     assert answers == [200, 200]
     assert front.events[:2] == ["load a.tar.gz", "unload a.tar.gz"]
     assert front.events.count("load a.tar.gz") == 2

@@ -53,12 +53,12 @@ def test_an_inference_goes_there_and_back(ask: Ask) -> None:
 )
 def test_a_container_s_error_is_a_model_error(ask: Ask, status: int, kind: str, code: str) -> None:
     """424 with the container's status and its own words, and where its log is."""
-    said = '{"error":"unexpected inference input"}'
-    answer = refusal(ask(live(MadeUp(lambda body: ContainerResponse(status, {}, said.encode())))))
+    message = '{"error":"unexpected inference input"}'
+    answer = refusal(ask(live(MadeUp(lambda body: ContainerResponse(status, {}, message.encode())))))
     assert answer[:2] == ("ModelError", 424)
-    assert answer[2].startswith(f'Received {kind} error ({status}) from primary with message "{said}". See https://')
+    assert answer[2].startswith(f'Received {kind} error ({status}) from primary with message "{message}". See https://')
     assert f"in account {ACCOUNT} for more information." in answer[2]
-    assert (answer[3]["OriginalStatusCode"], answer[3]["OriginalMessage"]) == (status, said)
+    assert (answer[3]["OriginalStatusCode"], answer[3]["OriginalMessage"]) == (status, message)
     assert answer[3]["LogStreamArn"].endswith(":log-group:/aws/sagemaker/Endpoints/e")
     client = ask(live(MadeUp(lambda body: ContainerResponse(status, {}, b""))))
     response = client.runtime.answer(Request("POST", "/endpoints/e/invocations", {}, b"{}"))
@@ -157,7 +157,8 @@ def test_two_fleets_of_a_variant_share_its_requests(ask: Ask) -> None:
 
     def fleets(first: float, second: float) -> LiveEndpoint:
         variants = tuple(
-            LiveVariant(name="v", weight=weight, container=each) for weight, each in ((first, old), (second, new))
+            LiveVariant(name="v", weight=weight, container=container)
+            for weight, container in ((first, old), (second, new))
         )
         return LiveEndpoint(name="e", status="Updating", variants=variants)
 
@@ -247,7 +248,7 @@ def test_other_paths_and_methods_are_unknown(ask: Ask) -> None:
     assert runtime.answer(Request("POST", "/endpoints/e/async-invocations-response-stream")).status == 404
 
 
-def test_a_shadow_gets_copies_that_nobody_waits_for(ask: Ask) -> None:
+def test_a_shadow_gets_copies_without_delaying_the_caller(ask: Ask) -> None:
     """The answer is the production variant's; half the weight is half the requests."""
     from tests.emulator.hosting.conftest import until
 

@@ -127,7 +127,7 @@ def test_the_default_model_is_exported() -> None:
 
 
 def test_older_scripts_do_not_read_newer_variables() -> None:
-    """A value that 25.04 refuses is nothing to the script of 24.09, and 23.01 knows no additional arguments."""
+    """A value that 25.04 refuses is nothing to the script of 24.09, and 23.01 has no additional arguments."""
     environment = {
         "SAGEMAKER_TRITON_INFERENCE_TYPE": "foo",
         "SAGEMAKER_TRITON_ADDITIONAL_ARGS": "--exit-on-error=false",

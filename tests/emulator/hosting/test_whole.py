@@ -114,7 +114,7 @@ def test_an_inference_is_captured(account: Account) -> None:
 
     def keys() -> list[str]:
         found = account.s3.list_objects_v2(Bucket=account.emulator.bucket, Prefix="captured/captured/v/")
-        return [each["Key"] for each in found.get("Contents", ())]
+        return [entry["Key"] for entry in found.get("Contents", ())]
 
     assert until(lambda: len(keys()) == 1)
     text = account.s3.get_object(Bucket=account.emulator.bucket, Key=keys()[0])["Body"].read()

@@ -1,4 +1,4 @@
-"""One emulator, with the package of a small ensemble in its S3, for clients that somebody else wrote."""
+"""One emulator, with the package of a small ensemble in its S3, for clients of other projects."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

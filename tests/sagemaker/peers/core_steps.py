@@ -40,7 +40,7 @@ with open(picture, "rb") as file:  # noqa: PTH123 - a user's script
     content = file.read()
 answer = endpoint.invoke(body=content, content_type="application/vnd.sagemaker-triton.binary+json;json-header-size=0")
 body = answer.body.read()
-names = [each.endpoint_name for each in Endpoint.get_all(name_contains="core-")]
+names = [endpoint.endpoint_name for endpoint in Endpoint.get_all(name_contains="core-")]
 endpoint.delete()
 endpoint.wait_for_delete(poll=1)
 config.delete()

@@ -26,7 +26,7 @@ accounts = {"us-east-1": "785573368785", "us-west-2": "301217895009"}
 uri = f"{accounts[region]}.dkr.ecr.{region}.amazonaws.com/sagemaker-tritonserver:21.08-py3"
 
 bucket = f"sagemaker-{region}-{sts.get_caller_identity()['Account']}"
-if bucket not in [each["Name"] for each in s3.list_buckets()["Buckets"]]:
+if bucket not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
 with tempfile.TemporaryDirectory() as folder:
     archive = Path(folder) / "model.tar.gz"
@@ -82,8 +82,8 @@ content_type = "application/vnd.sagemaker-triton.binary+json;json-header-size="
 answer = runtime.invoke_endpoint(EndpointName=name, ContentType=f"{content_type}{len(header)}", Body=header + jpeg)
 body = answer["Body"].read()
 split = int(answer["ContentType"][len(content_type) :])
-told = json.loads(body[:split])["outputs"][0]
-as_binary = np.frombuffer(body[split:], "<f4").reshape(told["shape"])[0].tolist()
+result = json.loads(body[:split])["outputs"][0]
+as_binary = np.frombuffer(body[split:], "<f4").reshape(result["shape"])[0].tolist()
 
 sagemaker.delete_model(ModelName=name)
 sagemaker.delete_endpoint_config(EndpointConfigName=name)

@@ -17,10 +17,10 @@ from sagemaker.serializers import CSVSerializer
 from sagemaker.transformer import Transformer
 
 image = sys.argv[1]
-told = {}
+result = {}
 session = sagemaker.Session()
 role = sagemaker.get_execution_role()
-told["identity"] = {"role": role, "bucket": session.default_bucket(), "account": session.account_id()}
+result["identity"] = {"role": role, "bucket": session.default_bucket(), "account": session.account_id()}
 folder = Path(tempfile.mkdtemp())
 for name in ("a", "b"):
     (folder / name).write_text(f"{name}\n")
@@ -39,10 +39,10 @@ estimator = Estimator(
 )
 estimator.fit({"train": data}, logs=True)
 attached = Estimator.attach(estimator.latest_training_job.name)
-told["attached"] = [attached.model_data == estimator.model_data, attached.hyperparameters()["epochs"]]
+result["attached"] = [attached.model_data == estimator.model_data, attached.hyperparameters()["epochs"]]
 
 predictor = estimator.deploy(1, "ml.m5.xlarge", serializer=CSVSerializer(), deserializer=JSONDeserializer())
-told["predicted"] = predictor.predict("1,2")
+result["predicted"] = predictor.predict("1,2")
 predictor.delete_model()
 predictor.delete_endpoint()
 
@@ -54,7 +54,7 @@ package = estimator.register(
     model_package_group_name="counters",
     approval_status="Approved",
 )
-told["package"] = package.model_package_arn
+result["package"] = package.model_package_arn
 model = ModelPackage(role=role, model_package_arn=package.model_package_arn, sagemaker_session=session)
 model.deploy(1, "ml.m5.xlarge", endpoint_name="from-package", wait=False)
 
@@ -68,7 +68,7 @@ transformer = estimator.transformer(
 )
 transformer.transform(data, content_type="text/csv", split_type="Line", logs=False)
 again = Transformer.attach(transformer.latest_transform_job.name)
-told["transformer"] = [again.strategy, again.assemble_with, again.output_path == transformer.output_path]
-told["outputs"] = session.list_s3_files(session.default_bucket(), "transformed")
-told["deployed"] = session.wait_for_endpoint("from-package", poll=1)["EndpointStatus"]
-Path(sys.argv[2]).write_text(json.dumps(told))
+result["transformer"] = [again.strategy, again.assemble_with, again.output_path == transformer.output_path]
+result["outputs"] = session.list_s3_files(session.default_bucket(), "transformed")
+result["deployed"] = session.wait_for_endpoint("from-package", poll=1)["EndpointStatus"]
+Path(sys.argv[2]).write_text(json.dumps(result))

@@ -15,10 +15,10 @@ from sagemaker.train.configs import Compute, InputData
 from sagemaker.train.model_trainer import ModelTrainer
 
 image = sys.argv[1]
-told = {}
+result = {}
 session = Session()
 role = get_execution_role()
-told["identity"] = {"role": role, "bucket": session.default_bucket(), "account": session.account_id()}
+result["identity"] = {"role": role, "bucket": session.default_bucket(), "account": session.account_id()}
 folder = Path(tempfile.mkdtemp())
 (folder / "a").write_text("a\n")
 data = session.upload_data(str(folder), key_prefix="numbers")
@@ -30,7 +30,7 @@ trainer = ModelTrainer(
 )
 trainer.train(input_data_config=[InputData(channel_name="train", data_source=data)], logs=False)
 job = trainer._latest_training_job  # the SDK has no public name for it
-told["job"] = job.training_job_status
+result["job"] = job.training_job_status
 
 builder = ModelBuilder(
     image_uri=image, s3_model_data_url=job.model_artifacts.s3_model_artifacts, sagemaker_session=session
@@ -38,8 +38,8 @@ builder = ModelBuilder(
 builder.build(model_name="counter")
 endpoint = builder.deploy(endpoint_name="counter", instance_type="ml.m5.xlarge", initial_instance_count=1)
 answer = endpoint.invoke(body="1,2", content_type="text/csv", accept="application/json")
-told["predicted"] = json.loads(answer.body.read())
-told["package"] = builder.register(
+result["predicted"] = json.loads(answer.body.read())
+result["package"] = builder.register(
     model_package_group_name="builders",
     content_types=["text/csv"],
     response_types=["application/json"],
@@ -47,4 +47,4 @@ told["package"] = builder.register(
     transform_instances=["ml.m5.xlarge"],
 )
 endpoint.delete()
-Path(sys.argv[2]).write_text(json.dumps(told, default=str))
+Path(sys.argv[2]).write_text(json.dumps(result, default=str))

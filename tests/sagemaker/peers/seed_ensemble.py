@@ -86,10 +86,10 @@ prefix = "application/vnd.sagemaker-triton.binary+json;json-header-size="
 as_binary = httpclient.InferenceServerClient.parse_response_body(
     response["Body"].read(), header_length=int(response["ContentType"].removeprefix(prefix))
 )
-told = {
+result = {
     "arns": [create_model_response["ModelArn"], endpoint_config_arn, endpoint_arn],
     "json": as_json["outputs"][0]["data"],
     "binary": as_binary.as_numpy("OUTPUT").reshape(-1).tolist(),
     "variant": response["InvokedProductionVariant"],
 }
-print(json.dumps(told))
+print(json.dumps(result))

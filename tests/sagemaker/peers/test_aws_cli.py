@@ -42,7 +42,7 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(
     role = place.emulator.role_arn
     describe = ("sagemaker", "describe-endpoint", "--endpoint-name", "cli-digits")
     listed = aws("s3api", "list-objects-v2", "--bucket", "models")
-    assert "digits.tar.gz" in [each["Key"] for each in listed["Contents"]]
+    assert "digits.tar.gz" in [entry["Key"] for entry in listed["Contents"]]
     made = aws(
         "sagemaker", "create-model", "--model-name", "cli-digits",
         "--execution-role-arn", role, "--primary-container", json.dumps(container),
@@ -69,12 +69,12 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(
     assert described["EndpointArn"] == made["EndpointArn"]
 
     answer = tmp_path / "answer"
-    told = aws(
+    result = aws(
         "sagemaker-runtime", "invoke-endpoint", "--endpoint-name", "cli-digits", "--body", f"fileb://{digit}",
         "--content-type", "application/vnd.sagemaker-triton.binary+json;json-header-size=0", str(answer),
     )  # fmt: skip
-    assert told["InvokedProductionVariant"] == "AllTraffic"
-    header = int(told["ContentType"].rpartition("=")[2])
+    assert result["InvokedProductionVariant"] == "AllTraffic"
+    header = int(result["ContentType"].rpartition("=")[2])
     assert json.loads(answer.read_bytes()[:header])["model_name"] == "digits"
 
     tags = aws(
@@ -85,7 +85,7 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(
     )
     assert tags["Tags"] == [{"Key": "team", "Value": "vision"}]
     endpoints = aws("sagemaker", "list-endpoints", "--name-contains", "cli-", "--max-items", "1")
-    assert [each["EndpointName"] for each in endpoints["Endpoints"]] == ["cli-digits"]
+    assert [endpoint["EndpointName"] for endpoint in endpoints["Endpoints"]] == ["cli-digits"]
     aws("sagemaker", "delete-endpoint", "--endpoint-name", "cli-digits")
     waiter = place.client("sagemaker").get_waiter("endpoint_deleted")
     waiter.wait(EndpointName="cli-digits", WaiterConfig={"Delay": 1})
@@ -98,4 +98,4 @@ def test_the_command_line_goes_from_a_model_to_an_answer_and_back(
 def test_the_command_line_shows_the_services_own_error(place: Place, peers: Peers) -> None:
     """A missing endpoint is AWS's ValidationException, and the command line's exit code for it."""
     with pytest.raises(AssertionError, match=r"ValidationException.*Could not find endpoint"):
-        peers.aws(place.emulator, "sagemaker", "describe-endpoint", "--endpoint-name", "nobody")
+        peers.aws(place.emulator, "sagemaker", "describe-endpoint", "--endpoint-name", "missing")

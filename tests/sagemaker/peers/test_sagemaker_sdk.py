@@ -15,6 +15,8 @@ from tests.sagemaker.training.conftest import PROGRAM
 from tests.support.peers import Peers, run_sdk_2
 from tritonforge.emulator import Emulator
 
+pytestmark = pytest.mark.process
+
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/counter:1"
 
 #: The training image that the SDK finds for the model of the post, by the specification that `jumpstart` writes.
@@ -68,15 +70,15 @@ def read(file: Path, printed: str) -> Any:
 
 def test_sdk_2_trains_attaches_deploys_registers_and_transforms(emulator: Emulator, sdk_2: tuple[Path, str]) -> None:
     """`Estimator`, `attach`, `Predictor`, `register`, `ModelPackage`, `Transformer`, and the default bucket."""
-    told = read(sdk_2[0] / "steps", sdk_2[1])
-    assert told["identity"] == identity(emulator)
+    result = read(sdk_2[0] / "steps", sdk_2[1])
+    assert result["identity"] == identity(emulator)
     assert "epoch=1 samples=2;" in sdk_2[1]  # the job's log, which fit() shows
-    assert told["attached"] == [True, "2"]
-    assert (told["predicted"]["samples"], told["predicted"]["body"]) == (2, "1,2")
-    assert told["package"].endswith(":model-package/counters/1")
-    assert told["deployed"] == "InService"
-    assert told["transformer"] == ["SingleRecord", "Line", True]
-    assert told["outputs"] == ["transformed/a.out", "transformed/b.out"]
+    assert result["attached"] == [True, "2"]
+    assert (result["predicted"]["samples"], result["predicted"]["body"]) == (2, "1,2")
+    assert result["package"].endswith(":model-package/counters/1")
+    assert result["deployed"] == "InService"
+    assert result["transformer"] == ["SingleRecord", "Line", True]
+    assert result["outputs"] == ["transformed/a.out", "transformed/b.out"]
 
 
 def test_the_code_of_the_post_on_labelled_data(emulator: Emulator, sdk_2: tuple[Path, str]) -> None:
@@ -88,12 +90,12 @@ def test_the_code_of_the_post_on_labelled_data(emulator: Emulator, sdk_2: tuple[
 
 def test_the_code_of_the_post_on_transfer_learning(sdk_2: tuple[Path, str]) -> None:
     """JumpStart's manifest, specification, script and model are read from its bucket, which is here."""
-    told = read(sdk_2[0] / "jumpstart", sdk_2[1])
-    assert told["image"] == JUMPSTART
-    assert told["source"] == f"s3://{CACHE}/source/transfer_learning.tar.gz"
-    assert told["status"] == "Completed"
-    assert (told["hyperparameters"]["epochs"], told["hyperparameters"]["batch_size"]) == ('"5"', '"3"')
-    assert told["channels"] == {
+    result = read(sdk_2[0] / "jumpstart", sdk_2[1])
+    assert result["image"] == JUMPSTART
+    assert result["source"] == f"s3://{CACHE}/source/transfer_learning.tar.gz"
+    assert result["status"] == "Completed"
+    assert (result["hyperparameters"]["epochs"], result["hyperparameters"]["batch_size"]) == ('"5"', '"3"')
+    assert result["channels"] == {
         "training": f"s3://{CACHE}/training-datasets/PennFudanPed_COCO_format/",
         "model": f"s3://{CACHE}/model/pretrained.tar.gz",
     }
@@ -103,11 +105,11 @@ def test_sdk_3_trains_builds_deploys_and_registers(emulator: Emulator, peers: Pe
     """`ModelTrainer`, `ModelBuilder`, its endpoint and its model package."""
     script = Path(__file__).with_name("sdk3_steps.py")
     printed = peers.sdk_3(emulator, script, IMAGE, str(tmp_path / "steps"), proxy=True)
-    told = read(tmp_path / "steps", printed)
-    assert told["identity"] == identity(emulator)
-    assert told["job"] == "Completed"
-    assert (told["predicted"]["samples"], told["predicted"]["body"]) == (1, "1,2")
-    assert told["package"].endswith(":model-package/builders/1")
+    result = read(tmp_path / "steps", printed)
+    assert result["identity"] == identity(emulator)
+    assert result["job"] == "Completed"
+    assert (result["predicted"]["samples"], result["predicted"]["body"]) == (1, "1,2")
+    assert result["package"].endswith(":model-package/builders/1")
 
 
 def write_jumpstart(s3: Any) -> None:

@@ -20,11 +20,11 @@ def test_sagemaker_core_makes_waits_asks_and_deletes(place: Place, peers: Peers,
     picture = tmp_path / "digit.png"
     Image.open(CHINA).crop((0, 0, 64, 64)).save(picture)
     script = Path(__file__).with_name("core_steps.py")
-    said = peers.sdk_3(place.emulator, script, place.package, place.emulator.role_arn, IMAGE, str(picture))
-    told = json.loads(said[said.index('{"names"') :])  # after what the SDK draws while it waits
-    assert told["names"] == ["core-digits"]
-    assert told["content_type"].startswith("application/vnd.sagemaker-triton.binary+json;json-header-size=")
-    assert told["bytes"] > 40
+    printed = peers.sdk_3(place.emulator, script, place.package, place.emulator.role_arn, IMAGE, str(picture))
+    result = json.loads(printed[printed.index('{"names"') :])  # after what the SDK draws while it waits
+    assert result["names"] == ["core-digits"]
+    assert result["content_type"].startswith("application/vnd.sagemaker-triton.binary+json;json-header-size=")
+    assert result["bytes"] > 40
 
 
 def test_a_waiter_ends_with_the_failure_of_a_model_that_does_not_load(place: Place) -> None:
@@ -61,6 +61,6 @@ def test_a_paginator_sees_each_model_once(place: Place) -> None:
     pages = sagemaker.get_paginator("list_models").paginate(
         NameContains="page-", SortBy="Name", SortOrder="Ascending", PaginationConfig={"PageSize": 5}
     )
-    assert [[each["ModelName"] for each in page["Models"]] for page in pages] == [
+    assert [[model["ModelName"] for model in page["Models"]] for page in pages] == [
         names[start : start + 5] for start in range(0, 23, 5)
     ]

@@ -55,16 +55,16 @@ def test_the_code_of_the_post_runs_from_create_model_to_both_invocations(
 ) -> None:
     """CreateModel to InvokeEndpoint as JSON and as binary+json: both answer what the ensemble answers."""
     arguments = (place.package, place.emulator.role_arn, IMAGE, str(CHINA))
-    told = json.loads(peers.boto3(place.emulator, HERE / "seed_ensemble.py", *arguments))
-    assert [arn.rpartition(":")[2].partition("/")[0] for arn in told["arns"]] == [
+    result = json.loads(peers.boto3(place.emulator, HERE / "seed_ensemble.py", *arguments))
+    assert [arn.rpartition(":")[2].partition("/")[0] for arn in result["arns"]] == [
         "model",
         "endpoint-config",
         "endpoint",
     ]
-    assert told["variant"] == "AllTraffic"
-    assert len(told["json"]) == 1001
-    np.testing.assert_allclose(told["json"], expected, atol=1e-5)
-    np.testing.assert_allclose(told["binary"], expected, atol=1e-5)
+    assert result["variant"] == "AllTraffic"
+    assert len(result["json"]) == 1001
+    np.testing.assert_allclose(result["json"], expected, atol=1e-5)
+    np.testing.assert_allclose(result["binary"], expected, atol=1e-5)
 
 
 def test_the_steps_of_the_notebook_run_with_their_own_request_building(
@@ -72,7 +72,7 @@ def test_the_steps_of_the_notebook_run_with_their_own_request_building(
 ) -> None:
     """The notebook packs with tar, polls and builds its requests itself; the endpoint answers all the same."""
     arguments = (str(repository), place.emulator.role_arn, str(CHINA))
-    told = json.loads(peers.boto3(place.emulator, HERE / "notebook_steps.py", *arguments))
-    assert told["statuses"] == ["Creating", "InService"]
-    np.testing.assert_allclose(told["json"], expected, atol=1e-5)
-    np.testing.assert_allclose(told["binary"], expected, atol=1e-5)
+    result = json.loads(peers.boto3(place.emulator, HERE / "notebook_steps.py", *arguments))
+    assert result["statuses"] == ["Creating", "InService"]
+    np.testing.assert_allclose(result["json"], expected, atol=1e-5)
+    np.testing.assert_allclose(result["binary"], expected, atol=1e-5)
