@@ -278,6 +278,7 @@ def test_no_module_compares_releases_beside_the_table() -> None:
     assert found == {"triton/changes.py", "triton/registries.py", "repository/onnx_conversion.py"}
 
 
+@pytest.mark.process
 def test_the_module_is_light() -> None:
     """It loads neither protobuf nor the package's wings."""
     script = "import sys, tritonforge.triton; print('google' in sys.modules)"

@@ -424,6 +424,7 @@ def test_the_missing_checksum_library_is_named(monkeypatch: pytest.MonkeyPatch) 
         framing._extend.cache_clear()
 
 
+@pytest.mark.process
 def test_the_import_is_light() -> None:
     """Importing it loads neither numpy, nor a framework, nor the checksum library."""
     script = "import sys, tritonforge.records; print({'numpy', 'tensorflow', 'google_crc32c'} & set(sys.modules))"

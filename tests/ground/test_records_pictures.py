@@ -36,6 +36,7 @@ def pictures_in(folder: Path, form: Any, *, compress: bool = False) -> list[tupl
     return found
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("form", ["JPEG", "TFRecord", "RecordIO"])
 @pytest.mark.parametrize("compress", [False, True])
 def test_the_manifest_says_what_is_in_every_record(tmp_path: Path, form: Any, compress: bool) -> None:

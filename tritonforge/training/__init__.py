@@ -1,1 +1,1 @@
-"""Learn the model that will be served: labelled data, the contract of training containers, jobs of this machine."""
+"""Training: labelled data, the contract of training containers, and training jobs on this machine."""

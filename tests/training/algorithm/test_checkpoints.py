@@ -72,6 +72,7 @@ def test_the_same_step_is_saved_again(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000005-2"]
 
 
+@pytest.mark.process
 def test_a_kill_in_mid_save_leaves_the_one_before(tmp_path: Path) -> None:
     """No half checkpoint is ever found, and what it left is removed by the next save."""
     with subprocess.Popen([sys.executable, "-c", HALF, tmp_path], stdout=subprocess.PIPE, text=True) as process:

@@ -15,6 +15,8 @@ from tests.support.program_folders import environment, laid_out, program, start_
 from tritonforge.training.algorithm import Stopping
 from tritonforge.training.algorithm.program import describe_failure
 
+pytestmark = pytest.mark.process
+
 ALGORITHM = """
     algorithm = Algorithm(
         "adder",

@@ -67,6 +67,7 @@ def asked(port: int, method: str, path: str, body: bytes = b"", **headers: str) 
         connection.close()
 
 
+@pytest.mark.process
 def test_it_pings_answers_and_ends_with_0(tmp_path: Path) -> None:
     """Seed 1 step by step: ping, invocations, stop; what else SageMaker may ask is refused in JSON."""
     with serving_on(tmp_path) as (port, process):
@@ -92,6 +93,7 @@ def test_it_pings_answers_and_ends_with_0(tmp_path: Path) -> None:
     assert (tmp_path / "closed").exists()
 
 
+@pytest.mark.process
 def test_it_listens_at_once_and_is_ready_when_the_model_is_loaded(tmp_path: Path) -> None:
     with serving_on(tmp_path, go=None) as (port, _):
         for method, path in (("GET", "/ping"), ("POST", "/invocations")):
@@ -101,6 +103,7 @@ def test_it_listens_at_once_and_is_ready_when_the_model_is_loaded(tmp_path: Path
         until(lambda: asked(port, "GET", "/ping")[0] == 200)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("error", "code", "report"),
     [
@@ -118,6 +121,7 @@ def test_a_model_that_cannot_be_loaded_ends_it_with_one_sentence(
     assert err.splitlines()[-1] == report
 
 
+@pytest.mark.process
 def test_sigterm_lets_answers_under_way_end(tmp_path: Path) -> None:
     with serving_on(tmp_path) as (port, process):
         until(lambda: asked(port, "GET", "/ping")[0] == 200)
@@ -135,6 +139,7 @@ def test_sigterm_lets_answers_under_way_end(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", port), timeout=1)
 
 
+@pytest.mark.process
 def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
     """Which one, why, and what to do."""
     with socket.socket() as holder:

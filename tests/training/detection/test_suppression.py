@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from tritonforge.training.detection import compute_iou, suppress
 BOXES = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [0, 0, 10, 9.9]], np.float32)
 
 
+@pytest.mark.process
 def test_the_likeliest_of_neighbours_stays() -> None:
     """Of boxes that share more than half, one; those apart both; the likeliest first."""
     scores = np.array([[0.6], [0.9], [0.7], [0.8]], np.float32)
@@ -78,6 +80,7 @@ def test_suppression_is_what_its_definition_says(seed: int, count: int, classes:
     assert likely.tolist() == sorted(likely.tolist(), reverse=True)
 
 
+@pytest.mark.process
 def test_the_file_needs_numpy_alone() -> None:
     """It is copied into model repositories, where there is no tritonforge."""
     script = (

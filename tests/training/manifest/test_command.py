@@ -369,6 +369,7 @@ def test_names_of_classes_from_any_file(run: Run, tmp_path: Path) -> None:
         assert (code, str(tmp_path / "names") in err) == (2, True)
 
 
+@pytest.mark.process
 def test_the_command_runs_as_a_user_runs_it(tmp_path: Path) -> None:
     """From a shell, with its help, and a report of a failure for machines."""
     assert "check" in tritonforge("manifest", "--help").stdout

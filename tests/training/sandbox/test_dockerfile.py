@@ -70,6 +70,7 @@ def lint(text: str) -> tuple[int, list[str]]:
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
 
+@pytest.mark.process
 def test_hadolint_finds_nothing() -> None:
     """No finding; and hadolint does find what was put there to be found."""
     text = DOCKERFILE.read_text()
@@ -94,6 +95,7 @@ def test_the_default_image_is_the_command_line() -> None:
     assert STAGES[""].given("ENTRYPOINT") == ['["tritonforge"]']
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", STAGES)
 def test_what_is_copied_is_there(name: str) -> None:
     """Every source of a COPY exists, is committed, and is not left out by .dockerignore."""
@@ -122,6 +124,7 @@ def test_the_entry_points_are_programs(name: str) -> None:
         assert "--require-hashes" in json.loads(arguments)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["train", "serve"])
 def test_docker_run_reaches_the_program(name: str, tmp_path: Path) -> None:
     """`docker run IMAGE train` and `... serve`, with the image's files where COPY puts them, and an empty /opt/ml.

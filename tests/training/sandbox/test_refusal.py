@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import ROOT, tritonforge
 from tests.support.sandbox_containers import PROGRAMS
 
+pytestmark = pytest.mark.process
+
 #: Starts a container that would leave a file, and says how it went.
 ATTEMPT = """
 import sys

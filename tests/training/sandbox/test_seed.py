@@ -19,6 +19,8 @@ import pytest
 from tests.conftest import ROOT, tritonforge
 from tests.support.sandbox_containers import PROGRAMS, are_gone, descendants, until
 
+pytestmark = pytest.mark.process
+
 TRITONFORGE = Path(sys.executable).with_name("tritonforge")
 SEED = str(PROGRAMS / "seed")
 

@@ -1,6 +1,6 @@
 """Training jobs: CreateTrainingJob as a value, and the engine that runs one on this machine.
 
-`run` takes a `TrainingJob`, a program folder and a place where objects are; it gives an `Outcome`.
+`run_training_job` runs a `TrainingJob` with a program folder and an object store, and returns an `Outcome`.
 """
 
 from __future__ import annotations
