@@ -54,6 +54,7 @@ def test_the_manifest_says_what_is_in_every_record(tmp_path: Path, form: Any, co
     ]
 
 
+@pytest.mark.process
 # Each new process imports scikit-learn. JPEG shows that the number of processes changes nothing.
 @pytest.mark.parametrize(
     ("form", "processes"), [("JPEG", 2), ("TFRecord", 1), pytest.param("TFRecord", 2, marks=pytest.mark.long)]

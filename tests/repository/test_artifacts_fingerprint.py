@@ -162,6 +162,7 @@ def test_an_edit_counts_for_the_functions_that_reach_it(written: tuple[Path, dic
     assert changed == anywhere | ({reached} if reached else set())
 
 
+@pytest.mark.process
 def test_it_is_the_same_in_another_folder_and_process(written: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     """Neither the path of the folder nor the process counts for a function, and no framework is loaded."""
     folder, before = written

@@ -345,6 +345,7 @@ def test_offline_the_other_function_is_used_and_reported(definitions: tuple[Path
     assert (tmp_path / "1" / "model.onnx").is_file()
 
 
+@pytest.mark.process
 def test_a_function_that_fails_is_reported_in_one_line(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """The model, the function, file and line, and the first line of what it raised."""
     with pytest.raises(ArtifactError) as caught:
@@ -355,6 +356,7 @@ def test_a_function_that_fails_is_reported_in_one_line(definitions: tuple[Path, 
     )
 
 
+@pytest.mark.process
 def test_a_child_that_dies_leaves_its_last_words(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """The exit status and the end of what it wrote to standard error."""
     with pytest.raises(
@@ -363,6 +365,7 @@ def test_a_child_that_dies_leaves_its_last_words(definitions: tuple[Path, Path],
         build_in_child(definitions[0], "dying", tmp_path / "1")
 
 
+@pytest.mark.process
 def test_a_child_ends_with_its_parent(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """When the parent is killed without a chance to clean up, the child does not work on."""
     program = (
@@ -390,6 +393,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.process
 def test_a_model_that_is_not_there_is_reported(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """The child's error comes to the parent as it is."""
     arguments = {"definition": str(definitions[0]), "model": "none", "version": 1, "destination": str(tmp_path / "1")}
@@ -417,6 +421,7 @@ def test_a_file_is_copied_under_the_name_that_triton_opens(tmp_path: Path) -> No
         assert (tmp_path / "1" / name).read_bytes() == b"script"
 
 
+@pytest.mark.framework
 def test_a_pipeline_file_is_moved_to_the_cpu_when_asked(definitions: tuple[Path, Path], tmp_path: Path) -> None:
     """A serialised pipeline beside the definition is taken as it is, or moved to the device that the model says."""
     build_in_child(definitions[0], "for_gpu", tmp_path / "made")
