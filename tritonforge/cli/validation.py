@@ -13,7 +13,6 @@ from tritonforge.cli.command import Command
 from tritonforge.cli.options import EXISTING_PATH, OUTPUT, format_option, json_option, name_value_option, option
 from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.reports import FORMATS, RepositoryReport, ServerVerdict
-from tritonforge.cli.terminal import note
 from tritonforge.triton.changes import REFERENCE, list_changes
 from tritonforge.validation.context import Options
 from tritonforge.validation.findings import Finding, verdict
@@ -114,6 +113,8 @@ def validate(
     for repository in repositories:
         result = run(repository, options)
         if result.tree.is_file("config.pbtxt"):
+            from tritonforge.cli.terminal import note  # rich costs a third of a validation
+
             note(f"{repository} contains a config.pbtxt: if it is a model, pass its parent directory")
         if fix:
             result = _fix(repository, result, options, output_format)

@@ -13,15 +13,5 @@ from tritonforge.triton.releases import (
     parse_instance_family,
 )
 
-__all__ = [
-    "CATALOGUE",
-    "VARIANTS",
-    "Image",
-    "build_image_uri",
-    "find_account",
-    "find_gpu_family",
-    "find_image",
-    "has_unsupported_gpu",
-    "list_regions",
-    "parse_instance_family",
-]
+__all__ = ["CATALOGUE", "VARIANTS", "Image", "build_image_uri", "find_account", "find_gpu_family", "find_image",
+           "has_unsupported_gpu", "list_regions", "parse_instance_family"]  # fmt: skip

@@ -15,20 +15,9 @@ from typing import Final, Literal, TypeAlias
 
 from tritonforge.triton.changes import TENSORFLOW, TORCH_AOTI, Change
 
-__all__ = [
-    "BACKENDS",
-    "SAVED_MODEL_FILES",
-    "Backend",
-    "Completion",
-    "Platform",
-    "find_backend_of_platform",
-    "find_model_filename",
-    "find_platform",
-    "is_word",
-    "list_image_backends",
-    "list_odd_characters",
-    "list_platforms",
-]
+__all__ = ["BACKENDS", "SAVED_MODEL_FILES", "Backend", "Completion", "Platform", "find_backend_of_platform",
+           "find_model_filename", "find_platform", "is_word", "list_image_backends", "list_odd_characters",
+           "list_platforms"]  # fmt: skip
 
 #: When a backend fills in inputs, outputs and max_batch_size that a configuration leaves out: "file" from the model's
 #: file, "undeclared" from it only where inputs or outputs are absent altogether, "code" where the model's code does it,

@@ -16,14 +16,8 @@ from tritonforge.errors import DefinitionError
 from tritonforge.triton.releases import CATALOGUE, Image, find_newest_release, parse_tag
 from tritonforge.triton.tfs_layout import is_tfs_image
 
-__all__ = [
-    "build_image_uri",
-    "build_tfs_image_uri",
-    "find_account",
-    "find_image",
-    "is_tfs_image_name",
-    "list_regions",
-]
+__all__ = ["build_image_uri", "build_tfs_image_uri", "find_account", "find_image", "is_tfs_image_name",
+           "list_regions"]  # fmt: skip
 
 _SHARED_ACCOUNT_REGIONS: Final = (
     "us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "eu-central-1", "eu-north-1", "eu-west-1",

@@ -16,18 +16,8 @@ from tritonforge.errors import DefinitionError
 from tritonforge.triton.backends import list_image_backends
 from tritonforge.triton.changes import LLM_IMAGES, PASCAL, TENSORFLOW_IMAGE, TURING, Change
 
-__all__ = [
-    "CATALOGUE",
-    "VARIANTS",
-    "Image",
-    "Variant",
-    "find_gpu_family",
-    "find_newest_release",
-    "find_variant",
-    "has_unsupported_gpu",
-    "parse_instance_family",
-    "parse_tag",
-]
+__all__ = ["CATALOGUE", "VARIANTS", "Image", "Variant", "find_gpu_family", "find_newest_release", "find_variant",
+           "has_unsupported_gpu", "parse_instance_family", "parse_tag"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

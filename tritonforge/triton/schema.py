@@ -20,16 +20,8 @@ from tritonforge.errors import TritonForgeError
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = [
-    "OPTIONAL",
-    "REPEATED",
-    "REQUIRED",
-    "Field",
-    "ModelConfig",
-    "build_message_class",
-    "load_model_config_pb2",
-    "new_model_config",
-]
+__all__ = ["OPTIONAL", "REPEATED", "REQUIRED", "Field", "ModelConfig", "build_message_class",
+           "load_model_config_pb2", "new_model_config"]  # fmt: skip
 
 #: A `ModelConfig` message; protobuf makes its class at run time, so types know it as Message.
 ModelConfig: TypeAlias = "Message"

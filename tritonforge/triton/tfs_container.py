@@ -12,15 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-__all__ = [
-    "DISTRIBUTIONS",
-    "Batching",
-    "Settings",
-    "find_distribution",
-    "find_problems",
-    "has_requirements",
-    "read_settings",
-]
+__all__ = ["DISTRIBUTIONS", "Batching", "Settings", "find_distribution", "find_problems", "has_requirements",
+           "read_settings"]  # fmt: skip
 
 _FLAGS: Final = ("SAGEMAKER_TFS_ENABLE_BATCHING", "SAGEMAKER_MULTI_MODEL")
 

@@ -14,18 +14,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-__all__ = [
-    "CODE",
-    "INFERENCE",
-    "LIBRARY",
-    "REQUIREMENTS",
-    "ROOT_MODEL",
-    "SAVED_MODEL",
-    "ServedModel",
-    "find_models",
-    "is_package",
-    "is_tfs_image",
-]
+__all__ = ["CODE", "INFERENCE", "LIBRARY", "REQUIREMENTS", "ROOT_MODEL", "SAVED_MODEL", "ServedModel", "find_models",
+           "is_package", "is_tfs_image"]  # fmt: skip
 
 #: The folder of the package's Python, its handlers, what is installed for them, and the modules that come with them.
 CODE: Final = "code"

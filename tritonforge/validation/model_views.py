@@ -18,16 +18,8 @@ from tritonforge.validation.context import Context, ModelView, Options, TensorVi
 from tritonforge.validation.python_source import may_complete
 from tritonforge.validation.tree import MAXIMAL_TEXT, Tree
 
-__all__ = [
-    "PLAIN_DIRECTORIES",
-    "Inferred",
-    "Policy",
-    "VersionName",
-    "build_context",
-    "infer_backend",
-    "read_policy",
-    "read_version",
-]
+__all__ = ["PLAIN_DIRECTORIES", "Inferred", "Policy", "VersionName", "build_context", "infer_backend", "read_policy",
+           "read_version"]  # fmt: skip
 
 #: Directories of a model that are not versions (model_lifecycle.cc `VersionsToLoad`).
 PLAIN_DIRECTORIES: Final = ("warmup", "initial_state", "configs")

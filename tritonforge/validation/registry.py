@@ -18,16 +18,8 @@ from tritonforge.pbtxt import Node
 from tritonforge.validation.context import ModelView
 from tritonforge.validation.findings import Finding, RefusedBy, Severity
 
-__all__ = [
-    "Check",
-    "Rule",
-    "Stage",
-    "define_advice",
-    "define_error",
-    "list_checks",
-    "load_rules",
-    "register_check",
-]
+__all__ = ["Check", "Rule", "Stage", "define_advice", "define_error", "list_checks", "load_rules",
+           "register_check"]  # fmt: skip
 
 _CheckFunction: TypeAlias = Callable[..., Iterable[Finding]]
 _F = TypeVar("_F", bound=_CheckFunction)

@@ -278,32 +278,17 @@ def _check_format(model: ModelView, tensor: TensorView, role: str, suffix: str) 
 
 def _check_batch_io(model: ModelView) -> Iterator[Finding]:
     suffix = f" for {model.configured_name}"
-    inputs, outputs = {tensor.name for tensor in model.inputs}, {tensor.name for tensor in model.outputs}
+    outputs = {tensor.name for tensor in model.outputs}
     for entry in model.document.messages("batch_input"):
-        kind, sources = entry.text("kind", _INPUT_KINDS[0]), entry.texts("source_input")
-        node = entry.one("kind") or entry
-        if kind not in _INPUT_KINDS:
-            yield E256.report_in(model, f"unknown batch input kind ''{suffix}", node)
-        elif len(sources) != 1:
-            message = f"batch input kind '{kind}' expects 1 source input, got {len(sources)}{suffix}"
-            yield E255.report_in(model, message, entry)
+        yield from _check_batch_entry(model, entry, "input", _INPUT_KINDS)
         if entry.text("data_type") not in ("TYPE_INT32", "TYPE_FP32"):
             message = f"batch input data type must be TYPE_INT32 or TYPE_FP32{suffix}"
             yield E257.report_in(model, message, entry.one("data_type") or entry)
-        for source in entry.get("source_input"):
-            if source.value not in inputs and not model.completes:
-                yield E258.report_in(model, f"unknown source input name '{source.value}'{suffix}", source)
+        yield from _check_batch_sources(model, entry)
     targets: set[object] = set()
     for entry in model.document.messages("batch_output"):
-        kind, sources = entry.text("kind", _OUTPUT_KINDS[0]), entry.texts("source_input")
-        if kind not in _OUTPUT_KINDS:
-            yield E256.report_in(model, f"unknown batch output kind ''{suffix}", entry.one("kind") or entry)
-        elif len(sources) != 1:
-            message = f"batch output kind '{kind}' expects 1 source input, got {len(sources)}{suffix}"
-            yield E255.report_in(model, message, entry)
-        for source in entry.get("source_input"):
-            if source.value not in inputs and not model.completes:
-                yield E258.report_in(model, f"unknown source input name '{source.value}'{suffix}", source)
+        yield from _check_batch_entry(model, entry, "output", _OUTPUT_KINDS)
+        yield from _check_batch_sources(model, entry)
         for target in entry.get("target_name"):
             if target.value not in outputs and not model.completes:
                 yield E259.report_in(model, f"unknown target output name '{target.value}'{suffix}", target)
@@ -311,6 +296,25 @@ def _check_batch_io(model: ModelView) -> Iterator[Finding]:
                 message = f"target output name '{target.value}' can only be specified once{suffix}"
                 yield E259.report_in(model, message, target)
             targets.add(target.value)
+
+
+def _check_batch_entry(model: ModelView, entry: Message, role: str, kinds: Sequence[str]) -> Iterator[Finding]:
+    kind, sources = entry.text("kind", kinds[0]), entry.texts("source_input")
+    suffix = f" for {model.configured_name}"
+    if kind not in kinds:
+        yield E256.report_in(model, f"unknown batch {role} kind ''{suffix}", entry.one("kind") or entry)
+    elif len(sources) != 1:
+        yield E255.report_in(
+            model, f"batch {role} kind '{kind}' expects 1 source input, got {len(sources)}{suffix}", entry
+        )
+
+
+def _check_batch_sources(model: ModelView, entry: Message) -> Iterator[Finding]:
+    inputs = {tensor.name for tensor in model.inputs}
+    for source in entry.get("source_input") if not model.completes else ():
+        if source.value not in inputs:
+            message = f"unknown source input name '{source.value}' for {model.configured_name}"
+            yield E258.report_in(model, message, source)
 
 
 def _count_trunks(dims: Sequence[int]) -> list[int]:
