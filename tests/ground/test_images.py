@@ -280,7 +280,7 @@ def test_no_module_compares_releases_beside_the_table() -> None:
 
 @pytest.mark.process
 def test_the_module_is_light() -> None:
-    """It loads neither protobuf nor the package's wings."""
+    """It does not load protobuf."""
     script = "import sys, tritonforge.triton; print('google' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -238,7 +238,8 @@ def _return_error(code, message):
     assert codes(TFS, with_code(handlers)) == ["E707", "W705"]
 
 
-def test_the_command_says_whose_verdict_it_is(tmp_path: Path) -> None:
+@pytest.mark.process
+def test_the_command_names_the_container(tmp_path: Path) -> None:
     """`tritonforge validate` of a package: the container's name, and exit code 1 where it refuses."""
     folder = tmp_path / "package"
     (folder / "m" / "1").mkdir(parents=True)
