@@ -40,7 +40,7 @@ def answer_to(body: bytes) -> bytes:
 
 
 class Model:
-    """An asker whose answers tell what was asked. ``think`` is called with each body, and may give another reply."""
+    """An asker whose answers report what was asked. ``think`` is called with each body, and may give another reply."""
 
     def __init__(self, think: Callable[[bytes], Reply | None] = lambda body: None, *, delay: float = 0.0) -> None:
         self.think = think
@@ -102,7 +102,7 @@ class Faults:
         return None
 
 
-REFUSAL = Reply(400, {"content-type": "application/json"}, b'{"error":"this is no image"}')
+REFUSAL = Reply(400, {"content-type": "application/json"}, b'{"error":"this is not an image"}')
 BREAKDOWN = Reply(503, {}, b"")
 GONE = ServerLostError("the model's server ended before it answered", received=True)
 AWAY = ServerLostError("no server answers", received=False)

@@ -30,7 +30,7 @@ class Tool:
         self.process.wait()
 
     def kill_server(self) -> bool:
-        """SIGKILL to the tritonserver below it; False where there is none."""
+        """SIGKILL to the tritonserver below it; False where it does not exist."""
         for pid in descendants(self.process.pid):
             with contextlib.suppress(OSError):  # it may end while it is looked at
                 if Path(f"/proc/{pid}/comm").read_text().strip() == "tritonserver":

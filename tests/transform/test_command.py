@@ -68,7 +68,6 @@ def test_records_of_the_models_one_input_go_bare(folder: Folder, container: Cont
 
 
 def test_failures_are_listed_and_the_next_run_asks_for_them_only(folder: Folder, container: Container) -> None:
-    """Exit code 1; the progress is kept, and told where."""
     good = FRAMES["TFRecord"](b"fine")
     folder.write({"bad": good + b"cut", "good": good})
     command = ["transform", str(folder.source), str(folder.target), "--url", container.url, "--split-type", "TFRecord"]
@@ -142,11 +141,11 @@ def test_another_job_over_the_same_output_is_refused_unless_afresh(folder: Folde
 )
 def test_mistakes_are_one_sentence(folder: Folder, container: Container, arguments: list[str], sentence: str) -> None:
     """No traceback, an exit code that says whose turn it is, and nothing written."""
-    if any(each.startswith("IN/") for each in arguments):
+    if any(argument.startswith("IN/") for argument in arguments):
         folder.write({"full/1": b"a picture", "file": b""})
         (folder.source / "empty").mkdir()
     places = {"IN": str(folder.source), "OUT": str(folder.target), "URL": container.url}
-    given = [places.get(each, each.replace("IN/", f"{folder.source}/")) for each in arguments]
+    given = [places.get(argument, argument.replace("IN/", f"{folder.source}/")) for argument in arguments]
     done = tritonforge("transform", *given)
     assert done.returncode in (1, 2)
     assert sentence in done.stderr

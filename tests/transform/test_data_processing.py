@@ -116,7 +116,6 @@ def test_one_document_is_joined_as_a_whole() -> None:
 
 
 def test_an_output_filter_alone_filters_the_answer() -> None:
-    """Without a join it sees what the model said."""
     found = processing("application/jsonlines", output_filter="$.y")
     assert found.join_response(b"{}\n{}\n", b'{"y":1}\n{"y":2}\n') == b"1\n2\n"
     assert found.filter_request(b"{}\n{}\n") == b"{}\n{}\n"
@@ -130,7 +129,7 @@ def test_an_output_filter_alone_filters_the_answer() -> None:
         (b"\xff\n1\n", "the answer is not JSON"),
     ],
 )
-def test_answers_that_cannot_be_joined_are_told(answer: bytes, sentence: str) -> None:
+def test_answers_that_cannot_be_joined_are_reported(answer: bytes, sentence: str) -> None:
     """Too few of them, or no JSON."""
     with pytest.raises(DecodeError, match=sentence):
         processing("application/jsonlines", join_source="Input").join_response(b"{}\n{}\n", answer)

@@ -3,7 +3,7 @@
 Answers are compared with those of the models to each picture alone. That these are what DALI and
 TensorFlow give in process is shown by end_to_end/test_digits.py.
 
-TRITONFORGE_IMAGES says how many pictures (2,000 for the whole proof; fewer unless it is said).
+TRITONFORGE_IMAGES says how many pictures (2,000 for the whole proof; fewer unless it is stated).
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ def scores(outputs: dict[str, bytes], manifest: list[Any]) -> np.ndarray[Any, An
     """The probabilities of every record, in the order of the manifest, out of JSON lines."""
     lines = {key: content.splitlines() for key, content in outputs.items()}
     assert sum(map(len, lines.values())) == len(manifest)
-    found = [json.loads(lines[f"{each.key}.out"][each.record])["predictions"][0] for each in manifest]
-    assert all(each["classes"] == int(np.argmax(each["probabilities"])) for each in found)
-    return np.array([each["probabilities"] for each in found], np.float32)
+    found = [json.loads(lines[f"{item.key}.out"][item.record])["predictions"][0] for item in manifest]
+    assert all(item["classes"] == int(np.argmax(item["probabilities"])) for item in found)
+    return np.array([item["probabilities"] for item in found], np.float32)
 
 
 def test_every_record_has_the_answer_of_its_picture(
@@ -130,9 +130,9 @@ def test_every_record_has_the_answer_of_its_picture(
     outcome = transform(folder, server, pictures / kind, form="jsonl", gather=True, max_concurrent_transforms=4)
     assert (outcome.state, outcome.records, outcome.notes) == ("Completed", IMAGES, ())
     found = scores(folder.outputs(), manifest)
-    expected = alone[[each.index for each in manifest]]
+    expected = alone[[item.index for item in manifest]]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
-    labelled = [(row.argmax(), each.label) for row, each in zip(found, manifest, strict=True) if each.label is not None]
+    labelled = [(row.argmax(), item.label) for row, item in zip(found, manifest, strict=True) if item.label is not None]
     assert sum(best == label for best, label in labelled) / len(labelled) >= 0.95
 
 

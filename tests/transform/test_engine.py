@@ -20,7 +20,6 @@ PAYLOADS = [f"record {number:03} ".encode() * (number % 5 + 1) for number in ran
 
 
 def test_every_object_has_its_output_under_its_key(folder: Folder) -> None:
-    """LocalStore within folders, names that are no plain words, empty ones: one request and one `.out` each."""
     files = {f"a/{number}.jpg": bytes([number]) * 9 for number in range(20)} | {"b c/ü.x": b"y", "empty": b""}
     folder.write(files)
     outcome = folder.run(Model(delay=0.0005), max_concurrent_transforms=4)
@@ -81,7 +80,7 @@ def test_gzip_is_taken_off_before_the_split(folder: Folder, split_type: str) -> 
         Model(), split_type=split_type, compression_type="Gzip", batch_strategy="SingleRecord", assemble_with="Line"
     )
     assert outcome.state == "Completed"
-    assert folder.outputs() == {"a.gz.out": b"".join(answer_to(each) + b"\n" for each in records)}
+    assert folder.outputs() == {"a.gz.out": b"".join(answer_to(item) + b"\n" for item in records)}
 
 
 def test_never_more_requests_at_once_than_the_job_says(folder: Folder) -> None:
@@ -118,7 +117,6 @@ def test_execution_parameters_hold_where_the_job_says_nothing(folder: Folder) ->
 @pytest.mark.parametrize("retries", [0, 1, 3])
 @pytest.mark.usefixtures("quick")
 def test_a_request_is_asked_again_as_often_as_the_job_says(folder: Folder, fault: Any, retries: int) -> None:
-    """One failure more than that, and its object has no output; one less, and nobody notices."""
     folder.write({"bad": b"bad", "hard": b"hard", "good": b"good"})
     faults = Faults({b"bad": (retries + 1, fault), b"hard": (retries, fault)})
     outcome = folder.run(Model(faults), retries=retries, max_concurrent_transforms=3)
@@ -137,7 +135,7 @@ def test_the_models_own_sentence_is_the_reason(folder: Folder) -> None:
     """With its status."""
     folder.write({"a": b"bad"})
     outcome = folder.run(Model(Faults({b"bad": (9, REFUSAL)})), retries=0)
-    assert outcome.failures[0].reason == "the model answered 400: this is no image"
+    assert outcome.failures[0].reason == "the model answered 400: this is not an image"
 
 
 @pytest.mark.usefixtures("quick")
@@ -187,7 +185,6 @@ def test_a_record_that_ends_the_server_takes_no_other_with_it(folder: Folder) ->
 
 
 def test_a_bad_record_costs_its_object_and_no_other(folder: Folder) -> None:
-    """No `.out`, not even a part of one; the number of the record is told."""
     good, bad = (
         b"".join(FRAMES["TFRecord"](b"bad" if number == wrong else payload) for number, payload in enumerate(PAYLOADS))
         for wrong in (-1, 17)
@@ -201,7 +198,7 @@ def test_a_bad_record_costs_its_object_and_no_other(folder: Folder) -> None:
         max_concurrent_transforms=4,
     )
     assert outcome.state == "Failed"
-    assert [(each.uri, each.record) for each in outcome.failures] == [(str(folder.source / "bad"), 17)]
+    assert [(item.uri, item.record) for item in outcome.failures] == [(str(folder.source / "bad"), 17)]
     assert list(folder.outputs()) == ["good.out"]
 
 
@@ -311,7 +308,7 @@ def test_a_server_that_does_not_come_back_ends_the_job(folder: Folder) -> None:
 
 
 class _Sink(LocalStore):
-    """A place that takes so many outputs and no more."""
+    """A place that takes that many outputs and no more."""
 
     def __init__(self, most: int, error: Exception) -> None:
         super().__init__()
@@ -358,7 +355,6 @@ def test_a_read_only_output_is_found_before_anything_is_asked(folder: Folder) ->
 
 
 def test_two_objects_of_one_key_are_not_mixed(folder: Folder) -> None:
-    """The first has the output; of the other it is told."""
     folder.write({"a/x": b"first", "b/x": b"second"})
     manifest = [{"prefix": f"{folder.source}/a/"}, "x", "x", {"prefix": f"{folder.source}/b/"}, "x"]
     (folder.path / "manifest.json").write_text(json.dumps(manifest))
@@ -373,7 +369,7 @@ def test_a_manifest_lists_the_objects(folder: Folder) -> None:
     folder.write({"a": b"1", "b": b"2", "c": b"3"})
     (folder.path / "m.json").write_text(json.dumps([{"prefix": f"{folder.source}/"}, "c", "missing", "a"]))
     outcome = folder.run(Model(), data_type="ManifestFile", uri=str(folder.path / "m.json"))
-    assert [each.reason for each in outcome.failures] == ["no such object"]
+    assert [item.reason for item in outcome.failures] == ["no such object"]
     assert sorted(folder.outputs()) == ["a.out", "c.out"]
 
 
@@ -407,7 +403,6 @@ def test_payloads_of_any_size_go_in_chunks(folder: Folder) -> None:
 
 
 def test_joins_keep_records_and_answers_together(folder: Folder) -> None:
-    """Each answer stands beside its own record, in several records a request too."""
     rows = [f"{number},{number * 2},{number * 3}" for number in range(30)]
     folder.write({"rows.csv": "\n".join(rows).encode() + b"\n"})
 
@@ -465,23 +460,23 @@ def test_instances_share_the_objects(folder: Folder) -> None:
     assert len(folder.outputs()) == 7
 
 
-def test_progress_tells_how_far_it_is(folder: Folder) -> None:
+def test_progress_reports_how_far_it_is(folder: Folder) -> None:
     """Objects, records and bytes up to the totals, and a time that is left."""
     folder.write({f"{number:02}": b"x" * 100 for number in range(30)})
-    told: list[Progress] = []
-    folder.run(Model(delay=0.02), options={"on_progress": told.append})
-    last = told[-1]
+    reported: list[Progress] = []
+    folder.run(Model(delay=0.02), options={"on_progress": reported.append})
+    last = reported[-1]
     assert (last.objects, last.records, last.size, last.total_objects, last.total_size) == (30, 30, 3000, 30, 3000)
     assert last.seconds_left == 0
-    assert any(0 < each.objects < 30 and each.seconds_left for each in told)
-    assert [each.size for each in told] == sorted(each.size for each in told)
+    assert any(0 < item.objects < 30 and item.seconds_left for item in reported)
+    assert [item.size for item in reported] == sorted(item.size for item in reported)
 
 
 # Stopped, and gone on with
 
 
 def _stopping(after: int) -> tuple[threading.Event, Any]:
-    """An event, and what sets it after so many requests."""
+    """An event, and what sets it after that many requests."""
     stop = threading.Event()
     lock = threading.Lock()
     left = [after]
@@ -534,7 +529,6 @@ def test_a_stopped_job_goes_on_inside_its_objects(
 
 
 def test_records_keep_their_numbers_after_a_stop(folder: Folder) -> None:
-    """The damage at the end of the object is told as if the job had never been stopped."""
     payloads = [b"%04d" % number * 9_000 for number in range(300)]
     folder.write({"a": b"".join(map(FRAMES["TFRecord"], payloads))[:-5]})
     fields = {"split_type": "TFRecord", "max_payload_in_mb": 1}
@@ -588,7 +582,6 @@ def test_two_runs_do_not_share_a_work_folder(folder: Folder) -> None:
 
 
 def test_a_stop_before_the_start_asks_nothing(folder: Folder) -> None:
-    """And is told as one."""
     folder.write({"a": b"1"})
     stop = threading.Event()
     stop.set()
@@ -599,7 +592,6 @@ def test_a_stop_before_the_start_asks_nothing(folder: Folder) -> None:
 
 
 def test_a_stop_does_not_wait_for_retries(folder: Folder) -> None:
-    """A request that is being retried is given up, its object is left for the next run, and is no failure."""
     folder.write({"a": b"bad"})
     stop, think = _stopping(1)
 
@@ -643,7 +635,7 @@ def test_no_more_is_read_than_the_window_holds(folder: Folder) -> None:
 
 
 class _Endless(LocalStore):
-    """A place with so many objects that nobody could hold them, and a count of how many were asked for."""
+    """A place with that many objects that no one could hold them, and a count of how many were asked for."""
 
     listed = 0
 
@@ -667,7 +659,6 @@ def test_objects_are_listed_as_they_are_needed(folder: Folder) -> None:
 
 
 def test_a_defect_of_a_place_is_not_hidden(folder: Folder) -> None:
-    """An error that is none of ours comes out as it is, and no thread is left waiting."""
     folder.write({f"{number}": b"1" for number in range(50)})
     with pytest.raises(ZeroDivisionError):
         run(folder.job(), source=LocalStore(), sink=_Sink(3, ZeroDivisionError()), client=Model())
@@ -675,7 +666,7 @@ def test_a_defect_of_a_place_is_not_hidden(folder: Folder) -> None:
         folder.run(Model(lambda body: 1 // 0))  # type: ignore[arg-type,return-value]
 
 
-def test_failed_objects_give_their_room_back(folder: Folder) -> None:
+def test_failed_objects_give_their_space_back(folder: Folder) -> None:
     """Answers that wait behind a record that fails leave the window with it; else the job would stand still."""
     folder.write({f"{number:02}": b"bad\n" + b"good\n" * 6 for number in range(40)})
 

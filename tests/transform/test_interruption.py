@@ -1,4 +1,4 @@
-"""`kill -9` at random moments: what is there is whole, and the next run goes on to the very same outputs."""
+"""`kill -9` at random moments: what is there is whole, and the next run continues to the very same outputs."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_signal_stops_in_good_order(folder: Folder, forks: Forks, container: S
         time.sleep(0.002)
     tool.process.send_signal(number)
     assert tool.wait(30) == 130
-    assert "the same command goes on from here" in tool.log.read_text()
+    assert "the same command continues from here" in tool.log.read_text()
     asked = len(container.asked)
     assert asked < RECORDS
     assert Tool(forks, [folder.source, folder.target, *flags], folder.path / "log").wait(60) == 0
@@ -108,7 +108,6 @@ def test_a_signal_stops_in_good_order(folder: Folder, forks: Forks, container: S
 
 
 def test_what_was_done_before_a_crash_is_known_after_it(folder: Folder) -> None:
-    """The journal tells of nothing that is not there: an output is on the disk before its row is."""
     folder.write({f"{number:03}": b"%d" % number for number in range(100)})
     order: list[tuple[str, str]] = []
     from tritonforge.transform import LocalStore, run

@@ -1,4 +1,4 @@
-"""A job as a value: the request of CreateTransformJob, there and back, and what its schema cannot say."""
+"""A job as a value: the request of CreateTransformJob, there and back, and what its schema cannot express."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_the_whole_request_has_every_field_of_the_service_model() -> None:
         if shape.type_name != "structure":
             return []
         left = [f"{where}.{name}" for name in shape.members if name not in value]
-        for name, each in shape.members.items():
-            left += missing(each, value[name], f"{where}.{name}") if name in value else []
+        for name, item in shape.members.items():
+            left += missing(item, value[name], f"{where}.{name}") if name in value else []
         return left
 
     assert missing(shape, WHOLE, "") == [".ExperimentConfig.TrialComponentDisplayName", ".ExperimentConfig.RunName"]
@@ -138,9 +138,9 @@ JOIN = DataProcessing(join_source="Input")
         ),
     ],
 )
-def test_what_the_documentation_forbids_is_told(wrong: TransformJob, sentence: str) -> None:
+def test_what_the_documentation_forbids_is_reported(wrong: TransformJob, sentence: str) -> None:
     """Limits and combinations that the API's schema cannot express."""
-    assert any(sentence in each for each in wrong.find_problems()), wrong.find_problems()
+    assert any(sentence in problem for problem in wrong.find_problems()), wrong.find_problems()
 
 
 @pytest.mark.parametrize(

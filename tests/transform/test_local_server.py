@@ -1,4 +1,4 @@
-"""A real tritonserver under the engine: it dies and comes back, and nobody sees it in the outputs."""
+"""A real tritonserver under the engine: it dies and comes back, and no one sees it in the outputs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def turn(folder: Folder, server: LocalServer, *, gather: bool = False, **fields:
 
 
 def texts(output: bytes) -> list[tuple[bytes, int]]:
-    """What the lines of an output say."""
+    """The lines of an output."""
     found = []
     rest = output
     while rest:
@@ -147,7 +147,7 @@ def test_a_bad_record_among_gathered_ones_fails_alone(folder: Folder, server: Lo
     """Triton refuses the whole request; the others are asked again by themselves."""
     folder.write({f"{number:03}": b"bad" if number == 7 else b"good %d" % number for number in range(60)})
     outcome = turn(folder, server, gather=True, split_type="None", max_concurrent_transforms=4, retries=0)
-    assert [Path(each.uri).name for each in outcome.failures] == ["007"]
+    assert [Path(failure.uri).name for failure in outcome.failures] == ["007"]
     assert "this text is bad" in outcome.failures[0].reason
     assert len(folder.outputs()) == 59
 
@@ -200,8 +200,8 @@ def test_a_process_that_dies_is_not_seen_in_the_outputs(
 ) -> None:
     """The server is started again, and what it had in hand is sent again: as if nothing had been."""
     folder.write({f"{part}": b"".join(map(FRAMES["TFRecord"], RECORDS[part::3])) for part in range(3)})
-    told: list[str] = []
-    with LocalServer(repository, environment={"PAUSE": "0.01"}, on_restart=told.append) as server:
+    reported: list[str] = []
+    with LocalServer(repository, environment={"PAUSE": "0.01"}, on_restart=reported.append) as server:
         assert turn(folder, server, max_concurrent_transforms=8).state == "Completed"
         expected = folder.outputs()
         for path in folder.target.iterdir():
@@ -224,8 +224,8 @@ def test_a_process_that_dies_is_not_seen_in_the_outputs(
         ended.set()
         killer.join()
     assert outcome.state == "Completed", outcome.reason
-    assert len(told) == kills
-    assert words in told[0]
+    assert len(reported) == kills
+    assert words in reported[0]
     assert folder.outputs() == expected
 
 
@@ -234,7 +234,7 @@ def test_a_record_that_kills_its_server_fails_alone(folder: Folder, repository: 
     folder.write({f"{number:02}": b"poison" if number == 5 else b"good %d" % number for number in range(40)})
     with LocalServer(repository, environment={"PAUSE": "0.01"}) as server:
         outcome = turn(folder, server, split_type="None", max_concurrent_transforms=8, retries=1)
-    assert [Path(each.uri).name for each in outcome.failures] == ["05"]
+    assert [Path(failure.uri).name for failure in outcome.failures] == ["05"]
     assert "ended before it answered (asked 2 times)" in outcome.failures[0].reason
     assert len(folder.outputs()) == 39
 

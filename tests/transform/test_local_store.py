@@ -24,8 +24,8 @@ def test_files_come_in_the_order_of_s3(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
     found = list(LocalStore().list(str(tmp_path)))
-    assert [each.uri for each in found] == [f"{tmp_path}/{name}" for name in sorted(NAMES, key=os.fsencode)]
-    assert [each.size for each in found] == [len(name.encode()) for name in sorted(NAMES, key=os.fsencode)]
+    assert [item.uri for item in found] == [f"{tmp_path}/{name}" for name in sorted(NAMES, key=os.fsencode)]
+    assert [item.size for item in found] == [len(name.encode()) for name in sorted(NAMES, key=os.fsencode)]
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -33,14 +33,13 @@ def test_files_come_in_the_order_of_s3(tmp_path: Path) -> None:
     names=st.sets(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20))
 )
 def test_every_name_is_listed_once(tmp_path: Path, names: set[str]) -> None:
-    """Also names that are no words; and each can be found and read."""
     folder = tmp_path / str(abs(hash(frozenset(names))))
     folder.mkdir(exist_ok=True)
     names = {name for name in names if name not in (".", "..") and len(name.encode()) < 200}
     for name in names:
         (folder / name).write_bytes(name.encode())
     place = LocalStore()
-    found = [each.uri for each in place.list(f"{folder}/")]
+    found = [item.uri for item in place.list(f"{folder}/")]
     assert found == [f"{folder}/{name}" for name in sorted(names, key=os.fsencode)]
     for uri in found:
         assert b"".join(map(bytes, place.open(uri))).decode() == uri.removeprefix(f"{folder}/")
@@ -61,7 +60,7 @@ def test_a_link_that_leads_back_ends(tmp_path: Path) -> None:
     (tmp_path / "a" / "back").symlink_to(tmp_path / "a")
     (tmp_path / "file").symlink_to(tmp_path / "a" / "x")
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
-    assert [Path(each.uri).name for each in LocalStore().list(str(tmp_path))][-1] == "file"
+    assert [Path(item.uri).name for item in LocalStore().list(str(tmp_path))][-1] == "file"
     assert len(list(LocalStore().list(str(tmp_path)))) <= 3
 
 

@@ -44,7 +44,6 @@ def test_a_body_goes_as_it_is(container: Container, client: HttpModelClient, bod
 
 
 def test_a_stream_goes_in_chunks(container: Container, client: HttpModelClient) -> None:
-    """Nobody knows its length before."""
     reply = client.invoke(iter([b"ab", memoryview(b"cd"), b"", b"ef"]), {}, timeout=5)
     assert reply.body == 2 * b"abcdef"
     ((headers, _),) = container.asked
@@ -70,7 +69,6 @@ def test_a_cut_connection_may_have_been_received(container: Container, client: H
 
 
 def test_a_refused_connection_was_not_received() -> None:
-    """Nobody listens there."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -96,7 +94,6 @@ def test_a_refused_connection_was_not_received() -> None:
 def test_execution_parameters_are_optional(
     container: Container, client: HttpModelClient, answer: tuple[int, bytes], expected: Any
 ) -> None:
-    """Triton answers 400, the TensorFlow Serving container 404: there are none."""
     container.parameters = answer
     assert client.fetch_parameters() == expected
 

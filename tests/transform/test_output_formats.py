@@ -30,24 +30,27 @@ def reply(outputs: dict[str, Any], *, binary: bool = True) -> Reply:
 @pytest.mark.parametrize("binary", [True, False])
 def test_one_vector_of_scores_has_the_seeds_names(binary: bool) -> None:
     """Probabilities as the shortest numbers that are the same float32, and the best class."""
-    told = reply({"OUTPUT": SCORES[:1]}, binary=binary)
-    line = format_json_line(told.body, told.headers)
+    reported = reply({"OUTPUT": SCORES[:1]}, binary=binary)
+    line = format_json_line(reported.body, reported.headers)
     assert line == b'{"predictions":[{"probabilities":[6.08312e-07,9.68555e-07,0.9],"classes":2}]}'
     assert (np.float32(json.loads(line)["predictions"][0]["probabilities"]) == SCORES[0]).all()
 
 
 def test_several_outputs_keep_their_names() -> None:
     """As the SavedModels of TensorFlow's own examples have them."""
-    told = reply({"classes": np.array([576]), "probabilities": SCORES[:1]})
-    assert json.loads(format_json_line(told.body, told.headers)) == {
+    reported = reply({"classes": np.array([576]), "probabilities": SCORES[:1]})
+    assert json.loads(format_json_line(reported.body, reported.headers)) == {
         "predictions": [{"classes": 576, "probabilities": [6.08312e-07, 9.68555e-07, 0.9]}]
     }
 
 
 def test_a_batch_of_answers_is_one_line_with_as_many_predictions() -> None:
     """A request of several records has one answer."""
-    told = reply({"OUTPUT": SCORES})
-    assert [each["classes"] for each in json.loads(format_json_line(told.body, told.headers))["predictions"]] == [2, 1]
+    reported = reply({"OUTPUT": SCORES})
+    assert [
+        prediction["classes"]
+        for prediction in json.loads(format_json_line(reported.body, reported.headers))["predictions"]
+    ] == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -64,16 +67,15 @@ def test_a_batch_of_answers_is_one_line_with_as_many_predictions() -> None:
     ],
 )
 def test_every_kind_of_tensor_is_json(array: Any, expected: Any) -> None:
-    """Text that is no UTF-8 is marked so."""
-    told = reply({"x": array, "y": np.zeros(1)})
-    (row,) = json.loads(format_json_line(told.body, told.headers))["predictions"]
+    reported = reply({"x": array, "y": np.zeros(1)})
+    (row,) = json.loads(format_json_line(reported.body, reported.headers))["predictions"]
     assert row["x"] == (array[0].tolist() if expected is None else expected)
 
 
-def test_what_is_no_number_is_told_as_pythons_json_reads_it() -> None:
+def test_what_is_no_number_is_reported_as_pythons_json_reads_it() -> None:
     """NaN and Infinity."""
-    told = reply({"x": np.array([[np.nan, np.inf, -np.inf]], np.float32)})
-    assert b"[NaN,Infinity,-Infinity]" in format_json_line(told.body, told.headers)
+    reported = reply({"x": np.array([[np.nan, np.inf, -np.inf]], np.float32)})
+    assert b"[NaN,Infinity,-Infinity]" in format_json_line(reported.body, reported.headers)
 
 
 def test_json_of_other_containers_loses_its_line_breaks() -> None:
@@ -163,7 +165,6 @@ def test_a_table_without_rows_can_be_read(folder: Folder, form: str) -> None:
 
 
 def test_rows_of_another_shape_fail_the_object(folder: Folder) -> None:
-    """A table has one type for all rows; the record is told."""
     folder.write({"a": b"2\n2\n3\n"})
     model = Model(lambda body: reply({"x": np.zeros((1, int(body)))}))
     outcome = folder.run(model, split_type="Line", batch_strategy="SingleRecord", options={"output_format": "npy"})
@@ -223,9 +224,8 @@ def test_data_processing_and_forms_do_not_mix(folder: Folder) -> None:
 
 
 def test_a_stage_that_is_damaged_is_one_error(tmp_path: Path) -> None:
-    """Nobody should have touched it."""
     from tritonforge.transform import output_formats
 
-    (tmp_path / "stage").write_bytes(b"nothing of ours")
+    (tmp_path / "stage").write_bytes(b"another file")
     with pytest.raises(DecodeError, match="the table that an earlier run began is damaged"):
         output_formats.read_dtype(tmp_path / "stage")

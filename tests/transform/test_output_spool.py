@@ -1,4 +1,4 @@
-"""A stage goes on behind what the journal knows of, whatever a crash left after it."""
+"""A stage continues behind what the journal has of, whatever a crash left after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tritonforge.transform.object_progress import OutputSpool, SpoolError
 
 
 def test_what_came_after_the_last_row_is_cut_off(tmp_path: Path) -> None:
-    """A killed run may have written more than it told."""
     first = OutputSpool(tmp_path, "a")
     first.append([b"known "])
     length = first.sync()

@@ -49,7 +49,7 @@ class Triton(Model):
         self.batches.append(len(records))
         super().invoke(data, headers, timeout=timeout)
         if any(self.bad in record for record in records):
-            return Reply(400, {}, b'{"error":"one of them is no image"}')
+            return Reply(400, {}, b'{"error":"one of them is not an image"}')
         # The padding of an image ends with zeros, which a decoder does not look at.
         sums = [float(sum(record.rstrip(b"\0"))) + self.twist * (len(records) > 1) for record in records]
         outputs = {
@@ -98,7 +98,7 @@ def test_a_bad_record_is_found_among_those_it_went_with(folder: Folder) -> None:
     """The request of all fails; each is then asked alone, and only the bad one's object has no output."""
     folder.write({f"{number:02}": b"bad" if number == 13 else b"%d" % number for number in range(40)})
     outcome = run(folder, Triton("EXAMPLE", bad=b"bad", delay=0.002), TEXT)
-    assert [each.uri for each in outcome.failures] == [str(folder.source / "13")]
+    assert [failure.uri for failure in outcome.failures] == [str(folder.source / "13")]
     assert len(folder.outputs()) == 39
 
 

@@ -20,7 +20,7 @@ TOLD = {"MaxConcurrentTransforms": 8, "BatchStrategy": "SINGLE_RECORD", "MaxPayl
 
 
 @pytest.mark.parametrize(
-    ("given", "told", "expected"),
+    ("given", "reported", "expected"),
     [
         (job(), None, (1, "MultiRecord", 6 * 2**20)),
         (job(), TOLD, (8, "SingleRecord", 3 * 2**20)),
@@ -32,10 +32,9 @@ TOLD = {"MaxConcurrentTransforms": 8, "BatchStrategy": "SINGLE_RECORD", "MaxPayl
     ],
 )
 def test_the_job_wins_over_the_container_and_that_over_the_defaults(
-    given: TransformJob, told: Any, expected: tuple[int, str, int]
+    given: TransformJob, reported: Any, expected: tuple[int, str, int]
 ) -> None:
-    """A concurrency of 0 is one that was not set; what is no value is passed over."""
-    found = resolve_settings(given, told)
+    found = resolve_settings(given, reported)
     assert (found.max_concurrent, found.strategy, found.max_payload) == expected
     assert not found.chunked
 
@@ -57,10 +56,9 @@ def test_retries_and_time_outs_have_the_documented_defaults() -> None:
     )
 
 
-def test_the_container_is_told_that_it_is_batch_and_what_the_job_set() -> None:
-    """What was not set is not told; the job's own variables are there too, and win."""
+def test_the_container_is_reported_that_it_is_batch_and_what_the_job_set() -> None:
     assert build_container_environment(job()) == {"SAGEMAKER_BATCH": "true"}
-    told = build_container_environment(
+    reported = build_container_environment(
         job(
             max_payload_in_mb=0,
             max_concurrent_transforms=4,
@@ -68,7 +66,7 @@ def test_the_container_is_told_that_it_is_batch_and_what_the_job_set() -> None:
             environment={"A": "b", "SAGEMAKER_BATCH": "maybe"},
         )
     )
-    assert told == {
+    assert reported == {
         "SAGEMAKER_BATCH": "maybe",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "0",
         "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": "4",

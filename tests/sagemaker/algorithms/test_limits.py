@@ -1,4 +1,4 @@
-"""What AWS documents and its service model cannot say: each limit, at its place in the request."""
+"""What AWS documents and its service model cannot express: each limit, at its place in the request."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def changed(request: dict[str, Any], *changes: tuple[tuple[str | int, ...], obje
     made = copy.deepcopy(request)
     for path, value in changes:
         place: Any = made
-        for each in path[:-1]:
-            place = place[each]
+        for item in path[:-1]:
+            place = place[item]
         if value is GONE:
             del place[path[-1]]
         elif isinstance(path[-1], int) and path[-1] == len(place):
@@ -36,10 +36,10 @@ def changed(request: dict[str, Any], *changes: tuple[tuple[str | int, ...], obje
     return made
 
 
-def told(operation: str, request: dict[str, Any]) -> list[str]:
+def reported(operation: str, request: dict[str, Any]) -> list[str]:
     """The places and sentences; the service model itself has nothing against the request."""
     service_model.check_request("sagemaker", operation, request)
-    return [f"{each.place}: {each.sentence}" for each in check_limits(operation, request)]
+    return [f"{item.place}: {item.sentence}" for item in check_limits(operation, request)]
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,13 @@ def told(operation: str, request: dict[str, Any]) -> list[str]:
 )
 def test_limits_of_create_algorithm(path: tuple[str | int, ...], value: object, sentence: str) -> None:
     """One member is other than it may be: one sentence says so, where the service model is silent."""
-    found = told("CreateAlgorithm", changed(REQUEST, (path, value)))
-    assert [each for each in found if sentence in each], found
+    found = reported("CreateAlgorithm", changed(REQUEST, (path, value)))
+    assert [item for item in found if sentence in item], found
 
 
-def test_every_limit_is_told_at_once() -> None:
+def test_every_limit_is_reported_at_once() -> None:
     """The first one never hides the rest, and each has its place."""
-    found = told(
+    found = reported(
         "CreateAlgorithm",
         changed(
             REQUEST,
@@ -137,9 +137,8 @@ def test_every_limit_is_told_at_once() -> None:
     ]
 
 
-def test_what_aws_does_not_forbid_stands() -> None:
-    """A Categorical without values is no `HyperParameter` here, and still AWS's to judge."""
-    assert told("CreateAlgorithm", changed(REQUEST, ((*HYPER, 2, "Range"), GONE))) == []
+def test_what_aws_does_not_forbid_is_allowed() -> None:
+    assert reported("CreateAlgorithm", changed(REQUEST, ((*HYPER, 2, "Range"), GONE))) == []
 
 
 CONTAINERS = {
@@ -205,5 +204,5 @@ def test_limits_of_create_model_package(
     changes: tuple[tuple[tuple[str | int, ...], object], ...], sentence: str
 ) -> None:
     """The same for model packages, of a name or of a group."""
-    found = told("CreateModelPackage", changed(PACKAGE_REQUEST, *changes))
-    assert [each for each in found if sentence in each], found
+    found = reported("CreateModelPackage", changed(PACKAGE_REQUEST, *changes))
+    assert [item for item in found if sentence in item], found

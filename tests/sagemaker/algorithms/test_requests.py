@@ -38,7 +38,6 @@ from tritonforge.training.job import AlgorithmSpecification, CheckpointConfig, O
 
 
 def test_create_algorithm_is_exact() -> None:
-    """Every member of the declaration is where CreateAlgorithm wants it, in its words, and AWS's model takes it."""
     assert ALGORITHM.to_request() == REQUEST
     service_model.check_request("sagemaker", "CreateAlgorithm", REQUEST)
     assert check_limits("CreateAlgorithm", REQUEST) == ()
@@ -161,8 +160,8 @@ def test_what_would_be_lost_is_named(path: tuple[str | int, ...], value: object,
     """A request that says more than the values can is not read halfway."""
     request = copy.deepcopy(REQUEST)
     place: Any = request
-    for each in path[:-1]:
-        place = place[each]
+    for item in path[:-1]:
+        place = place[item]
     place[path[-1]] = value
     with pytest.raises(RequestError, match="unsupported members:") as caught:
         AlgorithmRequest.from_request(request)
@@ -203,12 +202,11 @@ def _places(node: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | i
 def test_a_request_with_anything_anywhere_is_read_or_refused(
     read: Callable[[Any], AlgorithmRequest | ModelPackageRequest], whole: dict[str, Any], junk: object
 ) -> None:
-    """Whatever stands in the place of a member: what is read is read the same again, or it is one of our errors."""
     for path in _places(whole):
         request = copy.deepcopy(whole)
         place: Any = request
-        for each in path[:-1]:
-            place = place[each]
+        for item in path[:-1]:
+            place = place[item]
         if junk is GONE:
             del place[path[-1]]
         else:
@@ -288,7 +286,6 @@ TRANSFORM_WITH_A_MODEL = {
 
 
 def test_samples_are_held_against_the_declaration() -> None:
-    """Channels that there are not, or that are needed; machines that nobody declared."""
     sample = SampleData(uri="s3://samples/training/")
     with pytest.raises(DefinitionError, match="for unknown channel 'trainng'; did you mean training"):
         build_validation_profile(DETECTOR, channels={"trainng": sample}, output="s3://a/b")

@@ -65,7 +65,7 @@ class Account:
     def keys(self, prefix: str) -> list[str]:
         """The keys below a prefix, without it."""
         found = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", ())
-        return [each["Key"].removeprefix(prefix) for each in found]
+        return [item["Key"].removeprefix(prefix) for item in found]
 
     def archived(self, key: str, member: str) -> bytes:
         """A file in a .tar.gz."""
@@ -130,13 +130,13 @@ class Account:
         logs = self.client("logs")
         streams = logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=f"{job}/")["logStreams"]
         return {
-            each["logStreamName"]: [
+            stream["logStreamName"]: [
                 event["message"]
                 for event in logs.get_log_events(
-                    logGroupName=GROUP, logStreamName=each["logStreamName"], startFromHead=True
+                    logGroupName=GROUP, logStreamName=stream["logStreamName"], startFromHead=True
                 )["events"]
             ]
-            for each in streams
+            for stream in streams
         }
 
 
@@ -161,7 +161,7 @@ def account() -> Iterator[Account]:
 
 @pytest.fixture(scope="module")
 def trainer() -> FakeTrainer:
-    """What stands in for the engine in `desk`."""
+    """What is in for the engine in `desk`."""
     return FakeTrainer()
 
 

@@ -40,11 +40,11 @@ job = TrainingJob.create(
 )
 job.wait(poll=1)
 job.refresh()
-names = [each.training_job_name for each in TrainingJob.get_all(name_contains="core")]
-told = {
+names = [item.training_job_name for item in TrainingJob.get_all(name_contains="core")]
+reported = {
     "status": job.training_job_status,
     "arn": job.training_job_arn,
     "artifacts": job.model_artifacts.s3_model_artifacts,
     "names": names,
 }
-sys.stdout.write(json.dumps(told))
+sys.stdout.write(json.dumps(reported))

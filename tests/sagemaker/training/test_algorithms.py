@@ -52,13 +52,12 @@ def test_a_job_by_algorithm_name(account: Any, validated: dict[str, Any]) -> Non
     found = account.job("by-name", AlgorithmSpecification=specification, InputDataConfig=channel)
     assert found["TrainingJobStatus"] == "Completed", found
     assert found["AlgorithmSpecification"]["AlgorithmName"] == "counter"
-    assert "HyperParameters" not in found  # Describe tells what was asked for
+    assert "HyperParameters" not in found  # Describe reports what was asked for
     assert account.model("by-name")["hyperparameters"] == {"epochs": "2"}
-    assert [(each["MetricName"], each["Value"]) for each in found["FinalMetricDataList"]] == [("samples", 2.0)]
+    assert [(item["MetricName"], item["Value"]) for item in found["FinalMetricDataList"]] == [("samples", 2.0)]
 
 
 def test_a_job_that_does_not_fit_its_algorithm(account: Any, refused: Any, validated: dict[str, Any]) -> None:
-    """Everything that does not fit is told at once."""
     request = account.request(
         "misfit",
         AlgorithmSpecification={"AlgorithmName": validated["AlgorithmArn"], "TrainingInputMode": "Pipe"},
@@ -71,7 +70,7 @@ def test_a_job_that_does_not_fit_its_algorithm(account: Any, refused: Any, valid
     )
     code, sentence = refused(account.sagemaker.create_training_job, **request)
     assert code == INVALID
-    for said in (
+    for stated in (
         "ResourceConfig.InstanceType is ml.c5.xlarge; the algorithm supports ml.m5.xlarge",
         "channel train comes in Pipe mode; give it as File",
         "channel train has content type 'text/csv'; it accepts text/plain",
@@ -80,7 +79,7 @@ def test_a_job_that_does_not_fit_its_algorithm(account: Any, refused: Any, valid
         "epochs is '10'; it must be from 1 to 9",
         "optimizer is 'adagrad'; write adam or sgd",
     ):
-        assert said in sentence
+        assert stated in sentence
     assert "sagemaker_program" not in sentence
     without = account.request("without", AlgorithmSpecification=request["AlgorithmSpecification"], InputDataConfig=None)
     del without["InputDataConfig"]
@@ -139,8 +138,10 @@ def test_algorithms_that_are_refused(account: Any, refused: Any, validated: dict
     del alone["InferenceSpecification"]
     assert "a transform job needs a model that serves" in refused(account.sagemaker.create_algorithm, **alone)[1]
     imageless = algorithm(account, "other")
-    imageless["TrainingSpecification"]["TrainingImage"] = "nobody/knows:1"
-    assert refused(account.sagemaker.create_algorithm, **imageless)[1].startswith("Requested image nobody/knows:1 not")
+    imageless["TrainingSpecification"]["TrainingImage"] = "example/missing:1"
+    assert refused(account.sagemaker.create_algorithm, **imageless)[1].startswith(
+        "Requested image example/missing:1 not"
+    )
     elsewhere = "arn:aws:sagemaker:eu-west-1:123456789012:algorithm/counter"
     assert refused(account.sagemaker.describe_algorithm, AlgorithmName=elsewhere)[1] == (
         "ARN should be scoped to correct region: us-east-1"
@@ -164,14 +165,13 @@ def test_lists_are_paged(account: Any) -> None:
         ("list_model_packages", "ModelPackageSummaryList", "ModelPackageName"),
     ):
         pages = sagemaker.get_paginator(operation).paginate(NameContains="-listed-", PaginationConfig={"PageSize": 2})
-        found = [[each[name][-1] for each in page[field]] for page in pages]
+        found = [[item[name][-1] for item in page[field]] for page in pages]
         assert found == [["0", "1"], ["2"]]
     found = described(account, "a-listed-0")
     assert found["AlgorithmStatusDetails"] == {"ValidationStatuses": [], "ImageScanStatuses": []}
 
 
 def test_a_declaration_is_validated_as_it_is_published(account: Any) -> None:
-    """What tritonforge makes of an `Algorithm` and samples is created, trained, transformed, and told again."""
     declared = Algorithm(
         "declared",
         description="Counts samples.",

@@ -35,8 +35,8 @@ def test_every_member_of_the_request_comes_back(desk: Any) -> None:
     assert arn == f"{PREFIX}:training-job/described"
     found = desk.ended("Described")
     tags = request.pop("Tags")
-    told = found["AlgorithmSpecification"]
-    assert told.pop("EnableSageMakerMetricsTimeSeries") is True
+    reported = found["AlgorithmSpecification"]
+    assert reported.pop("EnableSageMakerMetricsTimeSeries") is True
     assert includes(found, request)
     assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Completed", "Completed")
     assert found["ModelArtifacts"] == {"S3ModelArtifacts": f"s3://{desk.bucket}/out/Described/output/model.tar.gz"}
@@ -47,7 +47,7 @@ def test_every_member_of_the_request_comes_back(desk: Any) -> None:
     assert abs((dt.datetime.now(dt.timezone.utc) - found["TrainingEndTime"]).total_seconds()) < 60
     assert "FailureReason" not in found
     history = found["SecondaryStatusTransitions"]
-    assert [each["Status"] for each in history] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    assert [item["Status"] for item in history] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert history[2]["StatusMessage"] == "Training image download completed. Training in progress."
     assert all(one["EndTime"] == other["StartTime"] for one, other in itertools.pairwise(history))
     assert desk.sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
@@ -105,7 +105,7 @@ def test_stop_and_its_waiter(desk: Any, trainer: Any, refused: Any) -> None:
     trainer.gate.set()
     found = desk.ended("stopped")
     assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Stopped", "Stopped")
-    assert [each["Status"] for each in found["SecondaryStatusTransitions"]][-2:] == ["Stopping", "Stopped"]
+    assert [transition["Status"] for transition in found["SecondaryStatusTransitions"]][-2:] == ["Stopping", "Stopped"]
     assert desk.keys("out/stopped/") == ["output/model.tar.gz"]
     code, sentence = refused(desk.sagemaker.stop_training_job, TrainingJobName="stopped")
     assert (code, sentence) == (INVALID, "The request was rejected because the training job is in status Stopped.")
@@ -115,7 +115,7 @@ def test_time_that_is_over_and_failures(desk: Any, trainer: Any) -> None:
     """MaxRuntimeExceeded, the failure file's text with the exit code, a data failure, and the waiter's verdict."""
     ends = {
         "over": Outcome(state="Stopped", stop_reason="MaxRuntimeExceeded", exit_code=0),
-        "wrong": Outcome(state="Failed", failure="epochs is no number", exit_code=1),
+        "wrong": Outcome(state="Failed", failure="epochs is not a number", exit_code=1),
         "killed": Outcome(state="Failed", failure="", exit_code=-9),
         "long": Outcome(state="Failed", failure="x" * 1024, exit_code=1),
         "dataless": Outcome(state="Failed", failure="ClientError: line 3 has no source-ref"),
@@ -125,8 +125,8 @@ def test_time_that_is_over_and_failures(desk: Any, trainer: Any) -> None:
     trainer.ends = lambda job: None
     assert (found["over"]["TrainingJobStatus"], found["over"]["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
     assert "FailureReason" not in found["over"]
-    reasons = {name: each["FailureReason"] for name, each in found.items() if each["TrainingJobStatus"] == "Failed"}
-    assert reasons["wrong"] == "AlgorithmError: epochs is no number, exit code: 1"
+    reasons = {name: item["FailureReason"] for name, item in found.items() if item["TrainingJobStatus"] == "Failed"}
+    assert reasons["wrong"] == "AlgorithmError: epochs is not a number, exit code: 1"
     assert reasons["killed"] == "AlgorithmError: , exit code: 137"
     assert len(reasons["long"]) == 1024
     assert reasons["long"].endswith("x, exit code: 1")
@@ -149,7 +149,6 @@ def test_whatever_a_stopping_job_does_it_is_stopped(desk: Any, trainer: Any) -> 
 
 
 def test_what_goes_wrong_in_the_emulator_itself(desk: Any, trainer: Any) -> None:
-    """It is told as AWS tells its own failures, and the person hears of it."""
 
     def broken(job: Any) -> None:
         raise RuntimeError("a bug")
@@ -168,7 +167,7 @@ def test_lists_are_filtered_sorted_and_paged(desk: Any) -> None:
     pages = desk.sagemaker.get_paginator("list_training_jobs").paginate(
         NameContains="LISTED", PaginationConfig={"PageSize": 2}
     )
-    names = [[each["TrainingJobName"] for each in page["TrainingJobSummaries"]] for page in pages]
+    names = [[item["TrainingJobName"] for item in page["TrainingJobSummaries"]] for page in pages]
     assert names == [["listed-0", "listed-1"], ["listed-2", "listed-3"], ["listed-4"]]
     found = desk.sagemaker.list_training_jobs(
         NameContains="listed", StatusEquals="Completed", SortBy="Name", SortOrder="Descending", MaxResults=1
@@ -256,4 +255,4 @@ def test_metrics_reach_cloudwatch(desk: Any) -> None:
         Period=600,
         Statistics=["Average"],
     )
-    assert [each["Average"] for each in found["Datapoints"]] == [0.5]
+    assert [datapoint["Average"] for datapoint in found["Datapoints"]] == [0.5]

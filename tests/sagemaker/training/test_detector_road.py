@@ -31,7 +31,7 @@ IMAGES = 12
 
 @pytest.fixture(scope="module")
 def uploaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account, Path]]:
-    """An emulator that knows the detector's image, with labelled pictures in its S3, and their folder."""
+    """An emulator that has the detector's image, with labelled pictures in its S3, and their folder."""
     folder = tmp_path_factory.mktemp("pictures") / "digits"
     for account in served(images={DETECTOR: ROOT / "repos" / "detector"}):
         make_detections.make(folder, IMAGES, classes=(3, 7), prefix=f"s3://{account.bucket}/digits/")
@@ -64,7 +64,7 @@ def model(uploaded: tuple[Account, Path]) -> tuple[Account, Path, str]:
     account.sagemaker.create_training_job(**request)
     found = account.ended("detector", seconds=240)
     assert found["TrainingJobStatus"] == "Completed", (found.get("FailureReason"), account.lines("detector"))
-    assert {each["MetricName"] for each in found["FinalMetricDataList"]} == {
+    assert {item["MetricName"] for item in found["FinalMetricDataList"]} == {
         "validation:localization_loss",
         "train:loss",
     }

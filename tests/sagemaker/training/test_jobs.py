@@ -18,7 +18,7 @@ from tritonforge.emulator.control import training_jobs
 
 def digests(*contents: bytes) -> list[str]:
     """What the program notes of its samples."""
-    return [hashlib.sha256(each).hexdigest()[:8] for each in contents]
+    return [hashlib.sha256(content).hexdigest()[:8] for content in contents]
 
 
 def manifest(account: Any, name: str, labels: list[str], **more: Any) -> str:
@@ -47,7 +47,6 @@ def augmented(account: Any, key: str, **changes: Any) -> list[dict[str, Any]]:
 
 
 def test_file_mode(account: Any) -> None:
-    """Every object of the prefix is a file; the model and what is in output/data are in S3; the log is told."""
     found = account.job("filed", HyperParameters={"epochs": "2"})
     assert found["TrainingJobStatus"] == "Completed", found
     assert account.model("filed") == {
@@ -60,7 +59,7 @@ def test_file_mode(account: Any) -> None:
     ((stream, lines),) = account.lines("filed").items()
     assert stream.startswith("filed/algo-1-")
     assert lines == ["begins with epoch 0", "epoch=0 samples=2;", "epoch=1 samples=2;"]
-    history = [each["Status"] for each in found["SecondaryStatusTransitions"]]
+    history = [transition["Status"] for transition in found["SecondaryStatusTransitions"]]
     assert history == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
 
 
@@ -82,7 +81,6 @@ def test_an_augmented_manifest_in_pipe_mode(account: Any) -> None:
 
 
 def test_uncompressed_models_and_no_model(account: Any) -> None:
-    """CompressionType NONE leaves files below output/model/, and Describe tells that prefix."""
     output = {"S3OutputPath": f"s3://{account.bucket}/out", "CompressionType": "NONE"}
     found = account.job("loose", OutputDataConfig=output)
     assert found["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{account.bucket}/out/loose/output/model/"
@@ -100,21 +98,20 @@ def test_the_failure_file_is_the_failure_reason(account: Any) -> None:
 
 
 def test_a_program_that_crashes(account: Any) -> None:
-    """A signal is 128 and its number; what was last in the log is told."""
     found = account.job("crashed", HyperParameters={"crash": "1"})
     assert found["FailureReason"].startswith("AlgorithmError: the program ended")
     assert found["FailureReason"].endswith(", exit code: 139")
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "said"),
+    ("name", "line", "stated"),
     [
         ("broken", "{", "line 2"),
         ("unlabelled", json.dumps({"source-ref": "s3://{bucket}/broken/0.jpg"}), "label"),
         ("pictureless", json.dumps({"source-ref": "s3://{bucket}/nothing.jpg", "label": "1"}), "nothing.jpg"),
     ],
 )
-def test_bad_data_is_a_client_error(account: Any, name: str, line: str, said: str) -> None:
+def test_bad_data_is_a_client_error(account: Any, name: str, line: str, stated: str) -> None:
     """A broken line, a label that is not there, an image that is not there: the sentence says where."""
     key = manifest(account, "broken", ["0"])
     account.put({f"{name}-bad.manifest": account.get(key) + b"\n" + line.replace("{bucket}", account.bucket).encode()})
@@ -122,7 +119,7 @@ def test_bad_data_is_a_client_error(account: Any, name: str, line: str, said: st
     found = account.job(name, mode="Pipe", InputDataConfig=channel)
     assert found["TrainingJobStatus"] == "Failed"
     assert found["FailureReason"].startswith("ClientError: ")
-    assert said in found["FailureReason"]
+    assert stated in found["FailureReason"]
 
 
 def test_a_bucket_that_is_not_there(account: Any) -> None:
@@ -158,7 +155,6 @@ def test_time_that_is_over(account: Any) -> None:
 
 
 def test_checkpoints_of_a_spot_job(account: Any) -> None:
-    """They are in S3 when the job ends, and another job with them goes on from there."""
     config = {"CheckpointConfig": {"S3Uri": f"s3://{account.bucket}/checkpoints"}}
     spot = {
         "EnableManagedSpotTraining": True,
@@ -181,7 +177,7 @@ def test_the_container(account: Any) -> None:
     assert found["TrainingJobStatus"] == "Completed", found
     (lines,) = account.lines("entered").values()
     assert lines[0] == f"red {found['TrainingJobArn']}"
-    assert any("no model" in line for line in lines)  # what the job did not leave is said
+    assert any("no model" in line for line in lines)  # what the job did not leave is stated
 
 
 def test_an_image_that_is_gone(account: Any, refused: Any) -> None:

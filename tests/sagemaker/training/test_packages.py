@@ -126,10 +126,10 @@ def test_versions_of_a_group(account: Any, refused: Callable[..., tuple[str, str
     assert json.loads(answer["Body"].read())["environment"] == {"COLOUR": "blue"}
     sagemaker.delete_endpoint(EndpointName="approved")
     listed = sagemaker.list_model_packages(ModelPackageGroupName="Group")["ModelPackageSummaryList"]
-    assert [each["ModelPackageVersion"] for each in listed] == [1, 2]
+    assert [item["ModelPackageVersion"] for item in listed] == [1, 2]
     assert "ModelPackageName" not in listed[0]
     waiting = sagemaker.list_model_packages(ModelPackageGroupName="Group", ModelApprovalStatus="PendingManualApproval")
-    assert [each["ModelPackageArn"] for each in waiting["ModelPackageSummaryList"]] == [arns[1]]
+    assert [item["ModelPackageArn"] for item in waiting["ModelPackageSummaryList"]] == [arns[1]]
     unversioned = sagemaker.list_model_packages(NameContains="group")["ModelPackageSummaryList"]
     assert unversioned == []
     code, sentence = refused(sagemaker.delete_model_package_group, ModelPackageGroupName="Group")

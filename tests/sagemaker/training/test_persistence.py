@@ -37,8 +37,8 @@ class Served(Forked):
 
     def __init__(self, state: Path) -> None:
         super().__init__(_emulate, state)
-        told = json.loads(self.output.readline())
-        self.url, self.role = told["url"], told["role"]
+        reported = json.loads(self.output.readline())
+        self.url, self.role = reported["url"], reported["role"]
         self.sagemaker, self.s3 = self.client("sagemaker"), self.client("s3")
 
     def client(self, service: str) -> Any:
@@ -95,14 +95,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[[], Served]]:
         return started[-1]
 
     yield start
-    for each in started:
-        if each.running:
-            each.end(signal.SIGTERM)
+    for item in started:
+        if item.running:
+            item.end(signal.SIGTERM)
 
 
 def lives(job: str) -> bool:
     """Whether a program of a job runs on this machine."""
-    return any(f"TRAINING_JOB_NAME={job}\0".encode() in environment(each) for each in Path("/proc").glob("[0-9]*"))
+    return any(f"TRAINING_JOB_NAME={job}\0".encode() in environment(item) for item in Path("/proc").glob("[0-9]*"))
 
 
 def environment(process: Path) -> bytes:
@@ -128,7 +128,7 @@ def test_a_spot_job_goes_on_from_its_checkpoint_after_kill_9(serve: Callable[[],
     served = serve()
     found = served.ended(job)
     assert found["TrainingJobStatus"] == "Completed", found
-    history = [each["Status"] for each in found["SecondaryStatusTransitions"]]
+    history = [transition["Status"] for transition in found["SecondaryStatusTransitions"]]
     assert history[:4] == ["Starting", "Downloading", "Training", "Interrupted"]
     assert history[4:] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     body = served.s3.get_object(Bucket=BUCKET, Key=f"out/{job}/output/model.tar.gz")["Body"].read()
@@ -222,7 +222,7 @@ def test_what_was_there_is_there_again(serve: Callable[[], Served]) -> None:
     )
     # More epochs than a checkpoint may say are done when the signal comes.
     served.job("stopping", HyperParameters={"seconds": "60", "epochs": "9"})
-    served.end(signal.SIGTERM)  # the job itself goes on after the restart
+    served.end(signal.SIGTERM)  # the job itself continues after the restart
     served = serve()
     sagemaker = served.sagemaker
     assert served.ended("done")["SecondaryStatusTransitions"][-1]["Status"] == "Completed"

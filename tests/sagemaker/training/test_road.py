@@ -56,23 +56,23 @@ def test_the_endpoint_answers_from_the_model(account: Any, endpoint: str) -> Non
         Accept="application/json;verbose",
         CustomAttributes="a=b",
     )
-    told = json.loads(found["Body"].read())
-    assert told["samples"] == 4
-    assert told["body"] == "a picture"
-    assert told["content_type"] == "application/x-image"
-    assert told["accept"] == "application/json;verbose"
-    assert told["attributes"] == "a=b"
-    assert told["environment"] == {"COLOUR": "red"}
+    reported = json.loads(found["Body"].read())
+    assert reported["samples"] == 4
+    assert reported["body"] == "a picture"
+    assert reported["content_type"] == "application/x-image"
+    assert reported["accept"] == "application/json;verbose"
+    assert reported["attributes"] == "a=b"
+    assert reported["environment"] == {"COLOUR": "red"}
     assert found["CustomAttributes"] == "from=serve"
     assert found["InvokedProductionVariant"] == "all"
 
 
 def test_the_container_has_no_network_and_a_model_that_is_read_only(account: Any, endpoint: str) -> None:
     """Loopback is the only interface; /opt/ml/model takes no writing."""
-    told = json.loads(account.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"write")["Body"].read())
-    assert "Read-only file system" in told["body"]
-    assert told["files"] == ["model.json"]
-    assert told["interfaces"] == ["lo"]
+    reported = json.loads(account.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"write")["Body"].read())
+    assert "Read-only file system" in reported["body"]
+    assert reported["files"] == ["model.json"]
+    assert reported["interfaces"] == ["lo"]
 
 
 def test_a_container_that_dies_is_started_again(account: Any, endpoint: str) -> None:
@@ -89,7 +89,6 @@ def test_a_container_that_dies_is_started_again(account: Any, endpoint: str) -> 
 
 
 def test_a_transform_job_runs_the_program_too(account: Any, endpoint: str) -> None:
-    """With the parameters that /execution-parameters tells, and SAGEMAKER_BATCH in its environment."""
     account.put({"batch/in/lines": b"one\ntwo\n"})
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{account.bucket}/batch/in/"}
     account.sagemaker.create_transform_job(
@@ -104,7 +103,7 @@ def test_a_transform_job_runs_the_program_too(account: Any, endpoint: str) -> No
     )
     assert found["TransformJobStatus"] == "Completed", found
     answers = [json.loads(line) for line in account.get("batch/out/lines.out").splitlines()]
-    assert [each["body"].strip() for each in answers] == ["one", "two"]  # SINGLE_RECORD, as the program says
+    assert [item["body"].strip() for item in answers] == ["one", "two"]  # SINGLE_RECORD, as the program says
     assert answers[0]["environment"] == {"COLOUR": "red", "SAGEMAKER_BATCH": "true"}
 
 
@@ -173,19 +172,19 @@ def children() -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "stated"),
     [
         (None, "there is no such folder"),
         ((), "expected a program folder"),
         (("train",), r"not executable; run chmod 755"),
     ],
 )
-def test_a_folder_that_is_no_program(tmp_path: Path, made: tuple[str, ...] | None, said: str) -> None:
+def test_a_folder_that_is_no_program(tmp_path: Path, made: tuple[str, ...] | None, stated: str) -> None:
     """It is refused before anything starts."""
     folder = tmp_path / "program"
     if made is not None:
         folder.mkdir()
         for name in made:
             (folder / name).write_text("#!/bin/sh\n")
-    with pytest.raises(DefinitionError, match=said):
+    with pytest.raises(DefinitionError, match=stated):
         Emulator(images={"own:1": folder})

@@ -157,7 +157,6 @@ def test_training_jobs_are_found_sorted_and_paged(desk: Any) -> None:
 
 
 def test_every_kind_that_the_emulator_keeps_is_found(desk: Any) -> None:
-    """Endpoints, models with their endpoints, packages, groups; of kinds that it does not keep there is none."""
     desk.put({"model.tar.gz": b"x"})
     container = {"Image": IMAGE, "ModelDataUrl": f"s3://{desk.bucket}/model.tar.gz"}
     role = desk.emulator.role_arn

@@ -1,4 +1,4 @@
-"""The seeds' own training jobs, as what AWS's SDK sends for their estimators, with the seeds' defects mended."""
+"""The seeds' own training jobs, as what AWS's SDK sends for their estimators, with the seeds' defects fixed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def digest(content: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def seeds() -> Iterator[Account]:
-    """An emulator that knows the seeds' images, and holds seed 4's manifest."""
+    """An emulator that has the seeds' images, and holds seed 4's manifest."""
     for account in served(images={JUMPSTART: PROGRAM, DETECTION: PROGRAM}):
         line = {
             "source-ref": f"s3://{account.bucket}/demo/images/SSDB00004.JPG",
@@ -99,7 +99,7 @@ def test_transfer_learning(seeds: Account) -> None:
         digest(b'{"images": [], "annotations": []}'),
         digest(b"a picture"),
     ]
-    assert [each["Value"] for each in found["FinalMetricDataList"]] == [3.0]
+    assert [item["Value"] for item in found["FinalMetricDataList"]] == [3.0]
 
 
 def channels(seeds: Account, **changes: Any) -> list[dict[str, Any]]:
@@ -133,7 +133,6 @@ def estimator(seeds: Account, name: str, inputs: list[dict[str, Any]]) -> dict[s
 
 
 def test_labelled_by_ground_truth(seeds: Account) -> None:
-    """With the record wrapper that the seed forgets, image and boxes are records of their own, in this order."""
     inputs = channels(seeds, ContentType="application/x-recordio", RecordWrapperType="RecordIO")
     found = estimator(seeds, "od-model", inputs)
     assert found["TrainingJobStatus"] == "Completed", found
@@ -144,7 +143,6 @@ def test_labelled_by_ground_truth(seeds: Account) -> None:
 
 
 def test_without_the_record_wrapper(seeds: Account) -> None:
-    """As the seed has it, a channel is one stream without delimiters: an algorithm cannot tell image from boxes."""
     found = estimator(seeds, "od-model-as-written", channels(seeds, ContentType="image/jpeg"))
     assert found["TrainingJobStatus"] == "Completed", found
     assert len(seeds.model("od-model-as-written")["seen"]) == 2  # one stream a channel
@@ -153,12 +151,12 @@ def test_without_the_record_wrapper(seeds: Account) -> None:
 def test_the_sdk_s_job(seeds: Account, peers: Peers) -> None:
     """sagemaker-core creates a job, waits for it, reads its artifacts and finds it again."""
     script = Path(__file__).with_name("core_job.py")
-    said = peers.sdk_3(seeds.emulator, script, seeds.bucket, seeds.emulator.role_arn, DETECTION)
-    told = json.loads(said[said.index('{"status"') :])  # after what the SDK draws while it waits
-    assert told["status"] == "Completed"
-    assert told["arn"].endswith(":training-job/core-job")
-    assert told["artifacts"] == f"s3://{seeds.bucket}/out/core-job/output/model.tar.gz"
-    assert told["names"] == ["core-job"]
+    stated = peers.sdk_3(seeds.emulator, script, seeds.bucket, seeds.emulator.role_arn, DETECTION)
+    reported = json.loads(stated[stated.index('{"status"') :])  # after what the SDK draws while it waits
+    assert reported["status"] == "Completed"
+    assert reported["arn"].endswith(":training-job/core-job")
+    assert reported["artifacts"] == f"s3://{seeds.bucket}/out/core-job/output/model.tar.gz"
+    assert reported["names"] == ["core-job"]
 
 
 def test_the_command_line_s_job(seeds: Account, peers: Peers) -> None:

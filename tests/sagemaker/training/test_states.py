@@ -23,7 +23,7 @@ def test_secondary_statuses_follow_one_another() -> None:
     """Each ends when the next begins; one that is there already is not begun twice."""
     found = training_states.enter_phase(training_states.enter_phase(job(), "Downloading", 101.0), "Downloading", 102.0)
     found = training_states.complete(training_states.enter_phase(found, "Training", 103.0), 109.0)
-    assert [each.status for each in found.phases] == ["Starting", "Downloading", "Training", "Completed"]
+    assert [phase.status for phase in found.phases] == ["Starting", "Downloading", "Training", "Completed"]
     assert all(one.until == other.since for one, other in itertools.pairwise(found.phases))
     assert found.phases[-1].until == 109.0
     assert (found.status, found.secondary, found.ended, found.modified) == ("Completed", "Completed", 109.0, 109.0)
@@ -36,7 +36,6 @@ def test_a_clock_that_goes_back_gives_no_negative_phase() -> None:
 
 
 def test_a_stopping_job_has_no_further_phase() -> None:
-    """Uploading is not told of a job that is being stopped; it ends Stopped, whatever its program did."""
     found = training_states.enter_phase(training_states.begin_stop(job(began=101.0), 102.0), "Uploading", 103.0)
     assert (found.status, found.secondary) == ("Stopping", "Stopping")
     found = training_states.stop(found, 104.0)
@@ -54,15 +53,15 @@ def test_an_ended_job_does_not_change(end: str) -> None:
     ended = to[end](job(), 101.0)
     with pytest.raises(ApiError, match=f"the training job is in status {end}"):
         training_states.begin_stop(ended, 102.0)
-    for each in to.values():
+    for value in to.values():
         with pytest.raises(ValueError, match="does not go from"):
-            each(ended, 102.0)
+            value(ended, 102.0)
 
 
 def test_what_is_billed_is_the_time_at_work() -> None:
     """Training time runs from the start of work to the end; what was interrupted and started again is not billed."""
     found = training_states.mark_restarted(job(began=101.0), 110.0)
-    assert [each.status for each in found.phases] == ["Starting", "Training", "Interrupted", "Starting"]
+    assert [phase.status for phase in found.phases] == ["Starting", "Training", "Interrupted", "Starting"]
     found = training_states.complete(
         training_states.enter_phase(job_runner.mark_started(found, 130.0), "Training", 130.0), 140.0
     )
@@ -87,7 +86,7 @@ def test_the_last_value_of_a_metric_is_kept() -> None:
         3.0,
         103.0,
     )
-    assert {each["MetricName"]: each["Value"] for each in found.metrics} == {"a": 3.0, "b": 2.0}
+    assert {metric["MetricName"]: metric["Value"] for metric in found.metrics} == {"a": 3.0, "b": 2.0}
     assert len(found.metrics) == 2
 
 

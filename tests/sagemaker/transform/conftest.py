@@ -56,7 +56,9 @@ class Echo(FakeContainer):
             if b"slow" in body:
                 raise TimeoutError(f"no answer within {timeout:g} s")
             if b"refuse" in body:
-                return ContainerResponse(400, {"content-type": "application/json"}, b'{"error": "this is no record"}')
+                return ContainerResponse(
+                    400, {"content-type": "application/json"}, b'{"error": "this is not a record"}'
+                )
             if b"break" in body:
                 return ContainerResponse(500, {}, b"a bug")
             return ContainerResponse(200, {"content-type": "text/plain"}, body.upper())
@@ -66,9 +68,9 @@ class Echo(FakeContainer):
 
     def get(self, path: str, *, timeout: float) -> ContainerResponse:
         """/execution-parameters where the model's environment has them."""
-        told = self.variant.container.environment.get("PARAMETERS")
-        if path == "/execution-parameters" and told:
-            return ContainerResponse(200, {"content-type": "application/json"}, told.encode())
+        reported = self.variant.container.environment.get("PARAMETERS")
+        if path == "/execution-parameters" and reported:
+            return ContainerResponse(200, {"content-type": "application/json"}, reported.encode())
         return super().get(path, timeout=timeout)
 
 
@@ -142,7 +144,7 @@ class Account:
     def keys(self, prefix: str) -> list[str]:
         """The keys below a prefix, without it."""
         found = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", ())
-        return [each["Key"].removeprefix(prefix) for each in found]
+        return [item["Key"].removeprefix(prefix) for item in found]
 
     def request(self, name: str, **changes: Any) -> dict[str, Any]:
         """A request for a job NAME of model NAME, from NAME/in/ to NAME/out."""
@@ -184,13 +186,13 @@ class Account:
         logs = self.client("logs")
         streams = logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=f"{job}/")["logStreams"]
         return {
-            each["logStreamName"]: [
+            stream["logStreamName"]: [
                 event["message"]
                 for event in logs.get_log_events(
-                    logGroupName=GROUP, logStreamName=each["logStreamName"], startFromHead=True
+                    logGroupName=GROUP, logStreamName=stream["logStreamName"], startFromHead=True
                 )["events"]
             ]
-            for each in streams
+            for stream in streams
         }
 
     def data_log(self, job: str) -> list[str]:

@@ -32,5 +32,5 @@ job = TransformJob.create(
     environment={"SAGEMAKER_TFS_ENABLE_BATCHING": "true"},
 )
 job.wait(poll=1)
-names = [each.transform_job_name for each in TransformJob.get_all(name_contains="core")]
+names = [item.transform_job_name for item in TransformJob.get_all(name_contains="core")]
 sys.stdout.write(json.dumps({"status": job.transform_job_status, "arn": job.transform_job_arn, "names": names}))

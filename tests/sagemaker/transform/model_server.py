@@ -34,9 +34,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
-    def answer(self, told: object) -> None:
+    def answer(self, reported: object) -> None:
         """Send JSON."""
-        body = json.dumps(told).encode()
+        body = json.dumps(reported).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -50,7 +50,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Predict."""
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        images = [base64.b64decode(each["b64"]) for each in request["instances"]]
+        images = [base64.b64decode(instance["b64"]) for instance in request["instances"]]
         self.answer({"predictions": [prediction(image) for image in images]})
 
 
@@ -64,5 +64,5 @@ class Server(http.server.ThreadingHTTPServer):
 if "--version" in sys.argv:
     sys.stdout.write("TensorFlow ModelServer: 2.20.0-fake\n")
 else:
-    port = next(each.partition("=")[2] for each in sys.argv if each.startswith("--rest_api_port="))
+    port = next(item.partition("=")[2] for item in sys.argv if item.startswith("--rest_api_port="))
     Server(("::", int(port)), Handler).serve_forever()

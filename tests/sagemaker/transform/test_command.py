@@ -44,7 +44,6 @@ def arguments(account: Any, name: str, *more: str) -> list[str]:
 
 
 def test_a_repository_is_packed_uploaded_and_run(account: Any, repository: Path) -> None:
-    """The plan is shown with every request; then the job runs, and its log and end are told."""
     account.put({"command/in/a": b"x", "command/in/b": b"y"})
     flags = ["--repository", str(repository), "--image", "24.09", "--role", "TritonForgeExecutionRole"]
     plan = tritonforge(*arguments(account, "command", *flags, "--plan", "--format", "json"))
@@ -127,7 +126,6 @@ def test_an_image_of_the_other_kind_is_refused(account: Any, package: Path, repo
 
 
 def test_a_model_that_is_there_is_named(account: Any) -> None:
-    """No repository is needed; a failure is told with AWS's reason and the log, and is exit code 1."""
     account.put({"by-name/in/a": b"x", "by-name/in/b": b"refuse"})
     account.model("by-name")
     given = arguments(
@@ -135,9 +133,9 @@ def test_a_model_that_is_there_is_named(account: Any) -> None:
     )
     done = tritonforge(*given, "--model", "other", "--format", "json")
     assert done.returncode == 1, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["job"], told["state"]) == ("by-name-1", "Failed")
-    assert told["reason"].startswith("ClientError: See job logs for more information (1 of 2 objects")
+    reported = json.loads(done.stdout)
+    assert (reported["job"], reported["state"]) == ("by-name-1", "Failed")
+    assert reported["reason"].startswith("ClientError: See job logs for more information (1 of 2 objects")
     assert "by-name/in/b: " in done.stderr
     found = account.sagemaker.describe_transform_job(TransformJobName="by-name-1")
     assert found["Environment"] == {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "other"}
@@ -165,8 +163,7 @@ def test_what_cannot_be_run_there(account: Any, more: list[str], sentence: str) 
     assert sentence in " ".join(done.stderr.replace("│", " ").split())
 
 
-def test_everything_that_is_wrong_is_said_before_any_call(account: Any) -> None:
-    """Fields that AWS would refuse are told all at once, and no job is created."""
+def test_everything_that_is_wrong_is_stated_before_any_call(account: Any) -> None:
     account.model("wrong-fields")
     given = arguments(account, "wrong", "--sagemaker-model", "wrong-fields", "--yes", "--name", "a_b")
     done = tritonforge(*given, "--max-payload", "50", "--max-concurrent", "3", "--accept", "x" * 300)
@@ -182,8 +179,7 @@ def test_flags_of_a_fleet_need_one() -> None:
     assert "--no-wait applies to --on sagemaker only" in done.stderr
 
 
-def test_nobody_waits_who_does_not_want_to(account: Any) -> None:
-    """The job is created, and its name told."""
+def test_no_wait_returns_at_once(account: Any) -> None:
     account.put({"unwatched/in/a": b"x"})
     account.model("unwatched")
     given = arguments(

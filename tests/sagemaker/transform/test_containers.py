@@ -43,7 +43,7 @@ def test_images_that_were_never_there(tag: str) -> None:
 
 
 class Moody:
-    """A container that does in turn what it is told to; an Exception is raised, the last mood stays."""
+    """A container that does in turn what it is reported to; an Exception is raised, the last mood stays."""
 
     def __init__(self, *moods: ContainerResponse | Exception) -> None:
         self.moods = list(moods)
@@ -63,7 +63,7 @@ class Moody:
         return self._next()
 
 
-def test_what_a_container_does_is_told_to_the_engine() -> None:
+def test_what_a_container_does_is_reported_to_the_engine() -> None:
     """A container that may have seen the request, one that has not, and one that is too slow are three things."""
     asker = BatchModelClient(Moody(ContainerGoneError("it ended", in_flight=True)))
     with pytest.raises(ServerLostError) as gone:

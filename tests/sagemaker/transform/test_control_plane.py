@@ -57,7 +57,6 @@ def test_every_member_of_the_request_comes_back(account: Any) -> None:
 
 
 def test_what_is_left_out_of_a_job_has_aws_s_defaults(account: Any) -> None:
-    """Split, compression, assembly, key and filters are told with their defaults, limits are not told."""
     found = account.job("little", {"a": b"x"})
     for name in ("MaxConcurrentTransforms", "MaxPayloadInMB", "BatchStrategy", "Environment"):
         assert name not in found
@@ -189,9 +188,9 @@ def test_documented_limits(account: Any, refused: Any, change: Any, sentence: st
     """What the documentation says in words is held before anything is looked for."""
     request = account.request("limited")
     change(request)
-    code, said = refused(account.sagemaker.create_transform_job, **request)
+    code, stated = refused(account.sagemaker.create_transform_job, **request)
     assert code == INVALID
-    assert sentence in said
+    assert sentence in stated
 
 
 def test_the_largest_job_that_is_allowed(account: Any) -> None:
@@ -245,7 +244,7 @@ def test_lists_are_filtered_sorted_and_paged(account: Any) -> None:
     ask = account.sagemaker.list_transform_jobs
 
     def names(**request: Any) -> list[str]:
-        return [each["TransformJobName"] for each in ask(NameContains="listed", **request)["TransformJobSummaries"]]
+        return [job["TransformJobName"] for job in ask(NameContains="listed", **request)["TransformJobSummaries"]]
 
     assert names() == ["listed-c", "listed-a", "listed-b"]
     assert names(SortBy="Name", SortOrder="Ascending") == ["listed-a", "listed-b", "listed-c"]

@@ -13,7 +13,6 @@ ONCE = {"InvocationsMaxRetries": 0}
 
 
 def test_every_object_has_its_output_below_the_output_path(account: Any) -> None:
-    """Keys below the prefix are kept, with .out behind them; a folder's mark is no object."""
     found = account.job("objects", {"a.txt": b"a", "deep/er/b.txt": b"b", "deep/": b"", "empty": b""})
     assert found["TransformJobStatus"] == "Completed"
     assert account.keys("objects/out/") == ["a.txt.out", "deep/er/b.txt.out", "empty.out"]
@@ -33,8 +32,8 @@ def test_records_are_split_sent_and_assembled(account: Any) -> None:
         TransformOutput={"S3OutputPath": f"s3://{account.bucket}/records/out", "AssembleWith": "Line", "Accept": "a/b"},
     )
     assert found["TransformJobStatus"] == "Completed"
-    assert account.get("records/out/part-0.out") == b"".join(each.upper() + b"\n" for each in records)
-    (container,) = [each for each in account.containers.started if each.variant.name == "records"]
+    assert account.get("records/out/part-0.out") == b"".join(record.upper() + b"\n" for record in records)
+    (container,) = [item for item in account.containers.started if item.variant.name == "records"]
     assert sorted(body for body, _, _ in container.seen) == sorted(records)
     headers = container.seen[0][1]
     assert (headers["Content-Type"], headers["Accept"]) == ("application/x-tfexample", "a/b")
@@ -68,7 +67,7 @@ def test_gzip_and_manifest(account: Any) -> None:
     assert account.keys("listed/out/") == ["x.out", "z.out"]
     assert account.get("listed/out/x.out") == b"ONE\nTWO\n"
     captured = account.keys("listed/captured/")
-    assert [re.sub(r"\d{4}/\d\d/\d\d/\d\d/[0-9a-f-]{36}", "WHEN", each) for each in captured] == [
+    assert [re.sub(r"\d{4}/\d\d/\d\d/\d\d/[0-9a-f-]{36}", "WHEN", item) for item in captured] == [
         "input/WHEN.jsonl",
         "output/WHEN.jsonl",
     ]
@@ -80,7 +79,7 @@ def test_gzip_and_manifest(account: Any) -> None:
 def test_the_environment_of_the_container(account: Any) -> None:
     """SAGEMAKER_BATCH always, the settings where the request gave them, the job's variables over the model's."""
     account.job("plain-environment", {"a": b"x"}, environment={"A": "model", "B": "model"}, Environment={"A": "job"})
-    (plain,) = [each for each in account.containers.started if each.variant.name == "plain-environment"]
+    (plain,) = [item for item in account.containers.started if item.variant.name == "plain-environment"]
     assert plain.variant.container.environment == {"A": "job", "B": "model", "SAGEMAKER_BATCH": "true"}
     account.job(
         "full-environment",
@@ -89,7 +88,7 @@ def test_the_environment_of_the_container(account: Any) -> None:
         MaxConcurrentTransforms=64,
         BatchStrategy="SingleRecord",
     )
-    (full,) = [each for each in account.containers.started if each.variant.name == "full-environment"]
+    (full,) = [item for item in account.containers.started if item.variant.name == "full-environment"]
     assert full.variant.container.environment == {
         "SAGEMAKER_BATCH": "true",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "1",
@@ -100,18 +99,20 @@ def test_the_environment_of_the_container(account: Any) -> None:
 
 def test_precedence(account: Any) -> None:
     """The request's values, then /execution-parameters, then AWS's defaults; the log says which hold."""
-    told = json.dumps({"MaxConcurrentTransforms": 3, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": 5})
+    reported = json.dumps({"MaxConcurrentTransforms": 3, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": 5})
 
     def settings(name: str) -> str:
-        (line,) = [each for each in account.data_log(name) if "MaxConcurrentTransforms" in each]
+        (line,) = [item for item in account.data_log(name) if "MaxConcurrentTransforms" in item]
         assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}:\[sagemaker logs\]: ", line)
         return str(line.partition("]: ")[2])
 
     account.job("defaults", {"a": b"x"})
     assert settings("defaults") == "MaxConcurrentTransforms=1, MaxPayloadInMB=6, BatchStrategy=MULTI_RECORD"
-    account.job("told", {"a": b"x"}, environment={"PARAMETERS": told})
-    assert settings("told") == "MaxConcurrentTransforms=3, MaxPayloadInMB=5, BatchStrategy=SINGLE_RECORD"
-    account.job("asked", {"a": b"x"}, environment={"PARAMETERS": told}, MaxPayloadInMB=7, BatchStrategy="MultiRecord")
+    account.job("reported", {"a": b"x"}, environment={"PARAMETERS": reported})
+    assert settings("reported") == "MaxConcurrentTransforms=3, MaxPayloadInMB=5, BatchStrategy=SINGLE_RECORD"
+    account.job(
+        "asked", {"a": b"x"}, environment={"PARAMETERS": reported}, MaxPayloadInMB=7, BatchStrategy="MultiRecord"
+    )
     assert settings("asked") == "MaxConcurrentTransforms=3, MaxPayloadInMB=7, BatchStrategy=MULTI_RECORD"
 
 
@@ -124,9 +125,9 @@ def test_a_refused_object_has_no_output_and_the_others_have_theirs(account: Any)
     reason = found["FailureReason"]
     assert reason.startswith("ClientError: See job logs for more information (1 of 3 objects have no output; ")
     assert f"s3://{uri}" in reason
-    assert "this is no record" in reason
+    assert "this is not a record" in reason
     assert any(
-        f"[sagemaker logs]: {uri}: " in line and "400: this is no record" in line
+        f"[sagemaker logs]: {uri}: " in line and "400: this is not a record" in line
         for line in account.data_log("one-bad")
     )
 
@@ -135,7 +136,7 @@ def test_a_model_that_breaks_is_an_algorithm_error(account: Any) -> None:
     """5xx and time-outs are the container's fault; the retries are as many as were asked for."""
     found = account.job("broken", {"a": b"break"}, ModelClientConfig={"InvocationsMaxRetries": 2})
     assert found["FailureReason"].startswith("AlgorithmError: See job logs for more information")
-    (container,) = [each for each in account.containers.started if each.variant.name == "broken"]
+    (container,) = [item for item in account.containers.started if item.variant.name == "broken"]
     assert len(container.seen) == 3
     limit = {"InvocationsMaxRetries": 0, "InvocationsTimeoutInSeconds": 7}
     found = account.job("slow", {"a": b"slow"}, ModelClientConfig=limit)
@@ -150,7 +151,7 @@ def test_an_object_above_the_limit_of_payloads(account: Any) -> None:
     assert found["FailureReason"].startswith("ClientError: ")
     assert "large/in/b" in found["FailureReason"]
     assert account.keys("large/out/") == ["a.out"]
-    (container,) = [each for each in account.containers.started if each.variant.name == "large"]
+    (container,) = [item for item in account.containers.started if item.variant.name == "large"]
     assert [body for body, _, _ in container.seen] == [b"x"]
 
 
@@ -180,7 +181,7 @@ def test_an_output_bucket_that_is_not_there(account: Any) -> None:
     found = account.job("nowhere", {"a": b"x"}, TransformOutput={"S3OutputPath": "s3://absent-bucket/out"})
     assert found["TransformJobStatus"] == "Failed"
     assert "there is no such bucket" in found["FailureReason"]
-    (container,) = [each for each in account.containers.started if each.variant.name == "nowhere"]
+    (container,) = [item for item in account.containers.started if item.variant.name == "nowhere"]
     assert container.seen == []
 
 
@@ -202,8 +203,8 @@ def test_objects_are_dealt_out_to_instances(account: Any) -> None:
     assert len(names) == 3
     assert all(re.fullmatch(r"spread/i-[0-9a-f]{17}-\d{10}/data-log", name) for name in names)
     assert sum("bad" in line for name in names for line in streams[name]) == 1
-    (container,) = [each for each in account.containers.started if each.variant.name == "spread"]
-    assert len(container.seen) == 21  # one container stands for the three
+    (container,) = [item for item in account.containers.started if item.variant.name == "spread"]
+    assert len(container.seen) == 21  # one container is for the three
     assert container.most_in_flight <= 6
 
 

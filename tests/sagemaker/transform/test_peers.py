@@ -1,4 +1,4 @@
-"""Clients that somebody else wrote: the seed's commands by AWS's command line, its SDK's job by sagemaker-core."""
+"""Clients that a user else wrote: the seed's commands by AWS's command line, its SDK's job by sagemaker-core."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_seed_s_commands(account: Account, peers: Peers) -> None:
     assert found["TransformJobStatus"] == "Completed"
     assert found["Environment"]["SAGEMAKER_TFS_MAX_BATCH_SIZE"] == "16"
     listed = aws("list-transform-jobs", "--name-contains", "cli", "--status-equals", "Completed")
-    assert [each["TransformJobName"] for each in listed["TransformJobSummaries"]] == ["cli-job"]
+    assert [summary["TransformJobName"] for summary in listed["TransformJobSummaries"]] == ["cli-job"]
     assert account.get("cli/out/train-00000-of-00001.out") == b"ONE\nTWO\n"
 
 
@@ -49,9 +49,9 @@ def test_the_sdk_s_job(account: Account, peers: Peers) -> None:
     account.put({"core/in/part": frame_tfrecord(b"one") + frame_tfrecord(b"two")})
     account.model("core")
     script = Path(__file__).with_name("core_job.py")
-    said = peers.sdk_3(account.emulator, script, "core", account.bucket)
-    told = json.loads(said[said.index('{"status"') :])  # after what the SDK draws while it waits
-    assert told["status"] == "Completed"
-    assert told["arn"].endswith(":transform-job/core-job")
-    assert told["names"] == ["core-job"]
+    stated = peers.sdk_3(account.emulator, script, "core", account.bucket)
+    reported = json.loads(stated[stated.index('{"status"') :])  # after what the SDK draws while it waits
+    assert reported["status"] == "Completed"
+    assert reported["arn"].endswith(":transform-job/core-job")
+    assert reported["names"] == ["core-job"]
     assert account.get("core/out/part.out") == b"ONE\nTWO\n"

@@ -1,4 +1,4 @@
-"""A state folder: a job that was under way when the emulator was killed goes on after its restart."""
+"""A state folder: a job that was under way when the emulator was killed continues after its restart."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class Served(Forked):
         s3 = self.client("s3")
         found = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{name}/out/").get("Contents", ())
         return {
-            each["Key"].rpartition("/")[2]: s3.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read()
-            for each in found
+            item["Key"].rpartition("/")[2]: s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
+            for item in found
         }
 
     def until(self, name: str, outputs: int) -> None:
-        """Wait for so many outputs."""
+        """Wait for that many outputs."""
         for _ in range(1000):
             found = self.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"{name}/out/").get("KeyCount", 0)
             if found >= outputs:

@@ -80,7 +80,7 @@ def test_a_failed_job_has_a_reason_and_its_last_lines(account: Any, session: Ses
     assert result.status == "Failed"
     assert result.reason.startswith("ClientError: See job logs for more information")
     assert sum("MaxConcurrentTransforms=1" in line for line in lines) == 1
-    assert sum("this is no record" in line for line in lines) == 1
+    assert sum("this is not a record" in line for line in lines) == 1
 
 
 def test_lines_that_come_after_the_status_are_waited_for(

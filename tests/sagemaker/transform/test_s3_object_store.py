@@ -33,9 +33,9 @@ def test_objects_are_listed_in_the_order_of_their_bytes(place: Any, account: Any
     """As S3 lists them, whole addresses with size and etag."""
     account.put({"order/b": b"1", "order/B": b"22", "order/é": b"", "order/a/z": b"333", "other/x": b""})
     found = list(place.list(f"s3://{account.bucket}/order/"))
-    assert [each.uri.rpartition("order/")[2] for each in found] == ["B", "a/z", "b", "é"]
-    assert [each.size for each in found] == [2, 3, 1, 0]
-    assert len({each.etag for each in found}) == 4
+    assert [item.uri.rpartition("order/")[2] for item in found] == ["B", "a/z", "b", "é"]
+    assert [item.size for item in found] == [2, 3, 1, 0]
+    assert len({item.etag for item in found}) == 4
     assert place.find(found[0].uri) == found[0]
     assert place.find(f"s3://{account.bucket}/order/none") is None
 
@@ -55,7 +55,6 @@ def test_an_object_is_read_from_any_byte(place: Any, account: Any) -> None:
 
 
 def test_the_sum_of_an_object_is_not_held_against_a_part_of_it() -> None:
-    """S3 may tell the whole object's checksum beside a part; a part that is cut off goes on where it was."""
 
     class Cut:
         """A session in which each answer holds one byte of ``abcd``, with the sum of all four."""
@@ -94,7 +93,7 @@ def test_a_bucket_that_is_not_there(place: Any) -> None:
         assert caught.value.permanent
 
 
-def test_the_emulator_knows_what_a_job_has_put(account: Any, tmp_path: Path) -> None:
+def test_the_emulator_has_what_a_job_has_put(account: Any, tmp_path: Path) -> None:
     """Whatever a killed process left of the list's last line; and takes all of it back."""
     place = JobStore(account.emulator._s3, tmp_path)
     uris = [f"s3://{account.bucket}/known/{name}" for name in ("a", "b", "c")]

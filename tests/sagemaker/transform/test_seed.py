@@ -1,8 +1,8 @@
 """The seed's two jobs on the emulator: JPEG objects by AWS's SDK, TFRecords of tf.Example by boto3.
 
-The handlers are those of `repos/resnet50_tfs`; the models are lighter than the seed's. Its defects are mended as the
+The handlers are those of `repos/resnet50_tfs`; the models are lighter than the seed's. Its defects are fixed as the
 documentation has it: TFRecords go with SingleRecord, SplitType is the input's and AssembleWith the output's, Accept is
-said, a wrong content type is 415.
+stated, a wrong content type is 415.
 """
 
 from __future__ import annotations
@@ -151,10 +151,10 @@ def test_jpeg_objects_through_the_handlers(account: Account, handlers: Path, pic
     assert (found["TransformJobStatus"], found["MaxConcurrentTransforms"]) == ("Completed", 64)
     assert account.keys("output/") == [f"{number:04}.jpg.out" for number in range(COUNT)]
     predictions = [json.loads(account.get(f"output/{number:04}.jpg.out"))["predictions"] for number in range(COUNT)]
-    for (found,) in predictions:
-        assert found.keys() == {"probabilities", "classes"}
-        assert found["classes"] == found["probabilities"].index(max(found["probabilities"]))
-    assert len({found["classes"] for (found,) in predictions}) > 1
+    for (prediction,) in predictions:
+        assert prediction.keys() == {"probabilities", "classes"}
+        assert prediction["classes"] == prediction["probabilities"].index(max(prediction["probabilities"]))
+    assert len({prediction["classes"] for (prediction,) in predictions}) > 1
 
 
 def test_tfrecords_through_the_handlers(
@@ -257,10 +257,6 @@ def test_the_image_that_the_seed_names(account: Account, handlers: Path) -> None
 
 
 def test_jpeg_objects_through_a_triton_ensemble(account: Account, pictures: list[bytes], tmp_path: Path) -> None:
-    """Raw objects with a header of size 0: the same bytes from the emulator, from here, and from here over S3.
-
-    One object is no JPEG and one is above the limit: they have no output, the others have theirs.
-    """
     digits = write_repository(tmp_path / "digits", DIGITS)
     archive = package.write_package(digits, tmp_path / "digits.tar.gz").path
     account.put({"digits/model.tar.gz": archive.read_bytes()})
@@ -338,7 +334,6 @@ def test_an_endpoint_runs_the_same_package(account: Account, handlers: Path, pic
 def test_a_container_that_is_killed_costs_no_output(
     account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host starts it again, and the job goes on to its end with every output there."""
     running: list[hosting.HostedContainer] = []
 
     def started(*arguments: Any, **settings: Any) -> hosting.HostedContainer:

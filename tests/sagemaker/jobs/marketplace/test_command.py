@@ -47,19 +47,20 @@ def test_an_algorithm_is_published_trains_and_its_model_becomes_a_package(
     assert code == 0
     model = trained["model"]
     given = ["algorithm", "package", "counted", "--algorithm", "counter", "--model-data", model, *ROLE]
-    code, told = report(capsys, *given, "--transform", str(objects), "--yes")
+    code, reported = report(capsys, *given, "--transform", str(objects), "--yes")
     assert code == 0
-    assert (told["name"], told["state"], told["failures"]) == ("counted", "Completed", [])
+    assert (reported["name"], reported["state"], reported["failures"]) == ("counted", "Completed", [])
     found = account.sagemaker.describe_model_package(ModelPackageName="counted")
     assert found["ModelPackageStatus"] == "Completed"
 
 
-def test_a_validation_that_fails_is_told(account: Account, program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1, and why; the same command with its cause mended makes it anew."""
+def test_a_validation_that_fails_is_reported(
+    account: Account, program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = publish(program, "--name", "fails", "--sample", f"train=s3://{account.bucket}/data/")
-    code, told = report(capsys, *given, "--hyperparameter", "fail=no samples", "--yes")
-    assert (code, told["state"]) == (1, "Failed")
-    assert "no samples" in told["failures"][0]
+    code, reported = report(capsys, *given, "--hyperparameter", "fail=no samples", "--yes")
+    assert (code, reported["state"]) == (1, "Failed")
+    assert "no samples" in reported["failures"][0]
     steps = [step["operation"] for step in report(capsys, *given, "--plan")[1]["steps"]]
     assert steps == ["DeleteAlgorithm", "CreateAlgorithm"]
 
@@ -73,10 +74,10 @@ def test_a_model_becomes_a_version_of_a_group_once(
     arns = []
     for content in (b"one", b"one", b"two"):
         model.write_bytes(content)
-        code, told = report(capsys, *given, "--model-data", str(model), "--yes")
+        code, reported = report(capsys, *given, "--model-data", str(model), "--yes")
         assert code == 0
-        arns.append(told["arn"])
-    assert [each.rpartition("/")[2] for each in arns] == ["1", "1", "2"]
+        arns.append(reported["arn"])
+    assert [arn.rpartition("/")[2] for arn in arns] == ["1", "1", "2"]
     found = account.sagemaker.describe_model_package(ModelPackageName=arns[-1])
     (container,) = found["InferenceSpecification"]["Containers"]
     assert account.get(container["ModelDataUrl"].removeprefix(f"s3://{account.bucket}/")) == b"two"
@@ -88,12 +89,12 @@ def test_a_model_becomes_a_version_of_a_group_once(
         (["publish", "PROGRAM", "--training-image", "i:1", "--sample", "train=s3://b/c"], "requires --role"),
         (["publish", "PROGRAM", "--training-image", "i:1", "--transform", "s3://b/c"], "require --sample"),
         (["publish", "PROGRAM", "--training-image", "i:1", "--sample", "x=s3://b/c", "--role", "r"], "channel 'x'"),
-        (["package", "n", "--model-data", "s3://b/m.tar.gz"], "give --algorithm NAME, or --inference-image"),
+        (["package", "n", "--model", "s3://b/m.tar.gz"], "give --algorithm NAME, or --inference-image"),
         (
-            ["package", "n", "--model-data", "m", "--inference-image", "i:1"],
+            ["package", "n", "--model", "m", "--inference-image", "i:1"],
             "--inference-image and --program require each other",
         ),
-        (["package", "n", "--model-data", "m", "--algorithm", "a", "--transform", "t"], "requires --role"),
+        (["package", "n", "--model", "m", "--algorithm", "a", "--transform", "t"], "requires --role"),
     ],
 )
 def test_what_does_not_go_together(
@@ -101,6 +102,6 @@ def test_what_does_not_go_together(
 ) -> None:
     """One sentence, exit code 2, and nothing is called."""
     with pytest.raises(SystemExit) as ended:
-        main(["algorithm", *[str(program) if each == "PROGRAM" else each for each in given]])
+        main(["algorithm", *[str(program) if item == "PROGRAM" else item for item in given]])
     assert ended.value.code == 2
     assert sentence in " ".join(capsys.readouterr().err.split())

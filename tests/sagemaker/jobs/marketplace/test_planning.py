@@ -67,8 +67,8 @@ def plan(standing: ObservedResource, wanted: AlgorithmRequest | None = None, *, 
 def standing(status: str = "Completed", **changes: Any) -> ObservedResource:
     """AWS has the algorithm, but for what is changed."""
     request = plan(ObservedResource()).steps[-1].request
-    told = {**request, "AlgorithmArn": "arn", "AlgorithmStatus": status, "ProductId": "p", **changes}
-    return ObservedResource(description=told)
+    reported = {**request, "AlgorithmArn": "arn", "AlgorithmStatus": status, "ProductId": "p", **changes}
+    return ObservedResource(description=reported)
 
 
 def operations(made: Plan) -> list[str]:
@@ -89,7 +89,6 @@ def test_sample_data_go_up_before_the_algorithm() -> None:
 
 @pytest.mark.parametrize("status", ["Pending", "InProgress", "Completed"])
 def test_what_is_there_is_not_made_again(status: str) -> None:
-    """Members that AWS adds are no difference."""
     assert operations(plan(standing(status))) == []
 
 
@@ -112,9 +111,9 @@ def test_another_one_of_the_name_is_in_the_way() -> None:
         plan(busy, replaces=True)
 
 
-def test_everything_that_aws_would_refuse_is_said() -> None:
+def test_everything_that_aws_would_refuse_is_stated() -> None:
     """The service model's constraints and the documented limits; nothing is called."""
-    wanted = publication(training_image="x" * 256, role="nobody")
+    wanted = publication(training_image="x" * 256, role="invalid")
     with pytest.raises(RequestError) as caught:
         check_plan(plan_algorithm(wanted, CONTENTS, OBSERVED, ObservedResource()))
     for place in ("TrainingSpecification.TrainingImage", "ValidationSpecification.ValidationRole"):

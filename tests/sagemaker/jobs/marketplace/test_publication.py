@@ -57,13 +57,13 @@ def test_an_algorithm_is_validated_and_not_created_twice(publish: Publish) -> No
 
 def test_an_algorithm_whose_response_was_lost_is_recognized(publish: Publish) -> None:
     """The plan is made before the first call, so AWS reports that the name is taken."""
-    first, again, other = publish("lost"), publish("lost"), publish("lost", "another")
-    for publication in (first, again, other):
-        publication.plan()
-    arn = first.submit()
-    assert again.submit() == arn
-    with pytest.raises(DeploymentError, match="already existing"):
-        other.submit()
+    with publish("lost") as first, publish("lost") as again, publish("lost", "another") as other:
+        for publication in (first, again, other):
+            publication.plan()
+        arn = first.submit()
+        assert again.submit() == arn
+        with pytest.raises(DeploymentError, match="already existing"):
+            other.submit()
 
 
 def test_another_algorithm_replaces_the_first(
@@ -89,9 +89,10 @@ def test_another_algorithm_replaces_the_first(
         return call(service, operation, **request)
 
     monkeypatch.setattr(session, "call", delete_late)
-    other.submit()
-    assert len(rejected) == 2
-    assert other.result().status == "Completed"
+    with other:
+        other.submit()
+        assert len(rejected) == 2
+        assert other.result().status == "Completed"
     description = marketplace._observe(session, ALGORITHM, "over").description
     assert description is not None
     assert description["AlgorithmDescription"] == "new"

@@ -1,4 +1,4 @@
-"""An emulated AWS for training jobs: its control plane is real, programs are only said to run, unless a file asks."""
+"""An emulated AWS for training jobs: its control plane is real, programs are only stated to run, unless a file asks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def trainer() -> FakeTrainer:
-    """What stands in for programs in `desk`."""
+    """What is in for programs in `desk`."""
     return FakeTrainer()
 
 

@@ -53,5 +53,5 @@ def pictures(folder: Path, *names: str) -> Path:
 def manifest(path: Path, *lines: dict[str, Any]) -> Path:
     """An augmented manifest."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path

@@ -54,7 +54,7 @@ def test_a_job_that_is_right_passes() -> None:
         ({"ResourceConfig": {"InstanceType": "ml.c5.xlarge", "InstanceCount": 1}}, "VolumeSizeInGB", "no disk"),
         ({"ResourceConfig": None}, "ResourceConfig", "names the instances"),
         ({"StoppingCondition": {"MaxRuntimeInSeconds": 2419201}}, "StoppingCondition.MaxRuntimeInSeconds", "28 days"),
-        ({"HyperParameters": {str(each): "" for each in range(101)}}, "HyperParameters", "equal to 100"),
+        ({"HyperParameters": {str(item): "" for item in range(101)}}, "HyperParameters", "equal to 100"),
         ({"HyperParameters": {"a": "x" * 2501}}, "HyperParameters.a", "2500"),
         ({"Environment": {"A": "x" * 513}}, "Environment.A", "512"),
         (SPOT, "EnableManagedSpotTraining", "needs StoppingCondition.MaxWaitTimeInSeconds"),
@@ -108,7 +108,7 @@ def test_a_field_that_aws_would_refuse(changes: dict[str, Any], place: str, sent
 def test_models_go_to_s3_only() -> None:
     """The service model's pattern lets https through."""
     found = check_limits("CreateTrainingJob", request("n", OutputDataConfig={"S3OutputPath": "https://b/c"}))
-    assert [each.place for each in found] == ["OutputDataConfig.S3OutputPath"]
+    assert [item.place for item in found] == ["OutputDataConfig.S3OutputPath"]
     assert "expected s3://" in found[0].sentence
 
 
@@ -131,7 +131,7 @@ def test_an_augmented_manifest_needs_pipe_mode_and_names(members: dict[str, Any]
     assert sentence in lines[0]
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_everything_that_is_wrong_is_stated_at_once() -> None:
     """One line each, the service model's first."""
     lines = refusal(
         channel("x" * 65, "s3://b/c/"),

@@ -52,7 +52,6 @@ def refusal(capsys: pytest.CaptureFixture[str], *given: str) -> str:
 
 
 def test_a_folder_is_sent_a_job_runs_and_its_model_comes_here(account: Account, program: Path, tmp_path: Path) -> None:
-    """The plan has every request; then phases, log and metrics are told, and OUTDIR has the model."""
     folder = pictures(tmp_path / "data", "a.txt", "b.txt")
     out = tmp_path / "out"
     given = arguments(
@@ -65,7 +64,10 @@ def test_a_folder_is_sent_a_job_runs_and_its_model_comes_here(account: Account, 
     request = steps[-1]["request"]
     assert request["ResourceConfig"] == {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30}
     assert request["RoleArn"] == account.emulator.role_arn
-    assert [each["Name"] for each in request["AlgorithmSpecification"]["MetricDefinitions"]] == ["epoch", "samples"]
+    assert [metric["Name"] for metric in request["AlgorithmSpecification"]["MetricDefinitions"]] == [
+        "epoch",
+        "samples",
+    ]
     assert request["HyperParameters"] == {"epochs": "2"}
     assert account.sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
     done = tritonforge(*given, "--yes")
@@ -86,16 +88,16 @@ def test_an_augmented_manifest_of_this_machine_is_streamed(account: Account, pro
     """Its files go up, their addresses into the manifest, and the program reads each record from its pipe."""
     pictures(tmp_path, "images/a.jpg", "images/b.jpg")
     path = manifest(
-        tmp_path / "train.manifest", *({"source-ref": f"images/{each}.jpg", "label": each} for each in ("a", "b"))
+        tmp_path / "train.manifest", *({"source-ref": f"images/{item}.jpg", "label": item} for item in ("a", "b"))
     )
     output = f"s3://{account.bucket}/streamed"
     given = arguments(program, "--channel", f"train={path}:source-ref,label", "-o", output, "--name", "streamed-1")
     done = tritonforge(*given, "--yes", "--format", "json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["metrics"] == {"epoch": 0.0, "samples": 4.0}
-    assert (told["state"], told["fetched"]) == ("Completed", None)
-    assert told["model"] == f"{output}/streamed-1/output/model.tar.gz"
+    reported = json.loads(done.stdout)
+    assert reported["metrics"] == {"epoch": 0.0, "samples": 4.0}
+    assert (reported["state"], reported["fetched"]) == ("Completed", None)
+    assert reported["model"] == f"{output}/streamed-1/output/model.tar.gz"
     found = account.sagemaker.describe_training_job(TrainingJobName="streamed-1")
     source = found["InputDataConfig"][0]["DataSource"]["S3DataSource"]
     assert source["S3Uri"].startswith(f"s3://{account.bucket}/{DATA}manifests/")
@@ -105,16 +107,16 @@ def test_an_augmented_manifest_of_this_machine_is_streamed(account: Account, pro
     assert len(account.sagemaker.list_training_jobs(NameContains="streamed-1")["TrainingJobSummaries"]) == 1
 
 
-def test_a_failure_is_told_in_the_programs_own_words(account: Account, program: Path) -> None:
+def test_a_failure_is_reported_in_the_programs_own_words(account: Account, program: Path) -> None:
     """The failure file's sentence, and the log's last lines; exit code 1."""
     channel = f"train=s3://{account.bucket}/data/"
     given = arguments(program, "--channel", channel, "--hyperparameter", "fail=there is no label", "--name", "fails-1")
     done = tritonforge(*given, "--yes", "--format", "json")
     assert done.returncode == 1, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["state"], told["model"]) == ("Failed", None)
-    assert "there is no label" in told["failure"]
-    assert "there is no label" in told["log"]
+    reported = json.loads(done.stdout)
+    assert (reported["state"], reported["model"]) == ("Failed", None)
+    assert "there is no label" in reported["failure"]
+    assert "there is no label" in reported["log"]
 
 
 @pytest.mark.parametrize(
@@ -139,14 +141,13 @@ def test_a_failure_is_told_in_the_programs_own_words(account: Account, program: 
         ),
     ],
 )
-def test_what_is_wrong_is_said_before_any_call(
+def test_what_is_wrong_is_stated_before_any_call(
     program: Path, more: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At an address where nobody answers: one error, exit code 2."""
     given = arguments(program, "--channel", "train=s3://b/c/", "--endpoint-url", "http://127.0.0.1:9", "--region", "x")
-    told = refusal(capsys, *given, *more, "--yes")
-    assert sentence in told
-    assert "127.0.0.1" not in told
+    reported = refusal(capsys, *given, *more, "--yes")
+    assert sentence in reported
+    assert "127.0.0.1" not in reported
 
 
 @pytest.mark.parametrize(
@@ -166,12 +167,11 @@ def test_what_a_job_needs(
     program: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An image, a role; and a fleet for a fleet's flags."""
-    given = [str(program) if each == "PROGRAM" else each for each in arguments]
+    given = [str(program) if argument == "PROGRAM" else argument for argument in arguments]
     assert sentence in refusal(capsys, "train", *given)
 
 
-def test_nobody_carries_a_plan_out_unasked(account: Account, program: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --yes somebody must be there to be asked."""
+def test_no_one_carries_a_plan_out_unasked(account: Account, program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = arguments(program, "--channel", f"train=s3://{account.bucket}/data/", "--name", "unasked-1")
     assert "not a terminal; pass --yes" in refusal(capsys, *given)
     assert account.sagemaker.list_training_jobs(NameContains="unasked-1")["TrainingJobSummaries"] == []
@@ -179,7 +179,6 @@ def test_nobody_carries_a_plan_out_unasked(account: Account, program: Path, caps
 
 @pytest.mark.parametrize("answer", ["y", "n", None])
 def test_an_interruption_asks_whether_to_stop_the_job(account: Account, program: Path, answer: str | None) -> None:
-    """Ctrl-C: yes stops the job on SageMaker and waits for that; no, and nobody to ask, leave it there."""
     name = f"interrupted-{answer}-1"
     given = arguments(program, "--channel", f"train=s3://{account.bucket}/data/", "--name", name, "--yes")
     given += ["--hyperparameter", "seconds=60" if answer == "y" else "seconds=2"]

@@ -85,7 +85,7 @@ def test_one_fault_at_each_third_call_is_got_over(session: Session, wanted: Trai
 
 
 @pytest.mark.parametrize(
-    ("operation", "kind", "told"),
+    ("operation", "kind", "reported"),
     [
         ("PutObject", "internal error", "PutObject"),
         ("UploadPart", "reset", "PutObject"),
@@ -97,12 +97,12 @@ def test_one_fault_at_each_third_call_is_got_over(session: Session, wanted: Trai
     ],
 )
 def test_a_call_that_always_fails_is_one_error_and_the_next_run_goes_on(
-    session: Session, wanted: TrainingJob, operation: str, kind: str, told: str
+    session: Session, wanted: TrainingJob, operation: str, kind: str, reported: str
 ) -> None:
     """The error names the call; no half upload is left; another run ends well."""
     with fresh(session) as faulty:
         Faults(faulty, kind).always = operation
-        with pytest.raises((DeploymentError, ConnectError), match=told):
+        with pytest.raises((DeploymentError, ConnectError), match=reported):
             train(faulty, wanted)
     assert list_bucket_contents(session, DATA)["uploads"] == []
     assert train(session, wanted).status == "Completed"

@@ -45,10 +45,10 @@ def test_a_run_that_is_stopped_anywhere(
             assert [step.operation for step in made.steps] == ["CreateTrainingJob"]
             below = f"{DATA}channels/{made.digests['training']}/"
             left = list_bucket_contents(session, below)
-            assert sorted(left["objects"]) == sorted(below + each for each in ("a.jpg", "large", f"{name}-{call}"))
+            assert sorted(left["objects"]) == sorted(below + item for item in ("a.jpg", "large", f"{name}-{call}"))
             assert left["uploads"] == []
             jobs = desk.sagemaker.list_training_jobs(NameContains=f"{name}-{call}")["TrainingJobSummaries"]
-            assert [each["TrainingJobName"] for each in jobs].count(wanted.name) == 1
+            assert [item["TrainingJobName"] for item in jobs].count(wanted.name) == 1
             return calls
 
         stop_at_calls(attempt, before=before, least=LEAST)

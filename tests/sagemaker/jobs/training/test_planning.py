@@ -30,7 +30,7 @@ def seen(objects: dict[str, int] | None = None, **changes: Any) -> ObservedData:
 def planned(one: TrainingJob, there: ObservedData | None = None) -> tuple[Plan, TrainingJob, dict[str, LocalChannel]]:
     """The plan of a job, and its data by channel."""
     with read_local_channels(one, bucket=BUCKET) as found:
-        contents = {name: each.content for name, each in found.items()}
+        contents = {name: item.content for name, item in found.items()}
         made, placed = build_training_plan(one, contents, there or seen())
         check_plan(made)
         return made, placed, dict(found)
@@ -38,7 +38,7 @@ def planned(one: TrainingJob, there: ObservedData | None = None) -> tuple[Plan, 
 
 def there(found: dict[str, LocalChannel]) -> dict[str, int]:
     """All objects that these data come to."""
-    return {key: size for each in found.values() for part in each.content.parts for key, size in part.files.items()}
+    return {key: size for value in found.values() for part in value.content.parts for key, size in part.files.items()}
 
 
 def test_a_folder_goes_up_under_its_digest_and_then_never_again(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_manifest_goes_up_with_the_files_that_it_refers_to(tmp_path: Path) -> 
         (material,) = found.values()
         objects, last = material.content.parts
         assert sorted(key.rpartition("/")[2] for key in objects.files) == ["a.jpg", "b.jpg"]
-        written = [json.loads(each) for each in material.files[material.content.key].read_text().splitlines()]
+        written = [json.loads(splitline) for splitline in material.files[material.content.key].read_text().splitlines()]
         assert list(last.files) == [material.content.key]
     for before, after in zip(lines[:2], written[:2], strict=True):
         assert after["source-ref"].startswith(f"s3://{BUCKET}/{DATA}objects/")
@@ -164,16 +164,15 @@ def test_two_channels_of_the_same_data_are_sent_once(tmp_path: Path) -> None:
     plan, placed, _ = planned(job("n", channel("training", folder), channel("validation", folder)))
     assert [step.operation for step in plan.steps] == ["PutObject", "CreateTrainingJob"]
     assert placed.channels is not None
-    assert len({each.data and each.data.uri for each in placed.channels}) == 1
+    assert len({item.data and item.data.uri for item in placed.channels}) == 1
 
 
 def test_the_default_bucket_is_created_and_halves_of_these_data_are_removed(tmp_path: Path) -> None:
-    """A half upload of something else is somebody's, perhaps under way."""
     folder = pictures(tmp_path, "a")
     one = job("n", channel("training", folder))
     _, _, found = planned(one)
     (key,) = there(found)
-    halves = [IncompleteUpload(bucket=BUCKET, key=each, upload_id=each) for each in (key, f"{DATA}channels/other")]
+    halves = [IncompleteUpload(bucket=BUCKET, key=item, upload_id=item) for item in (key, f"{DATA}channels/other")]
     plan, _, _ = planned(one, seen(incomplete_uploads=halves))
     assert next((step.operation, step.name) for step in plan.steps) == ("AbortMultipartUpload", f"s3://{BUCKET}/{key}")
     assert len(plan.steps) == 3
@@ -203,7 +202,7 @@ def test_a_job_without_an_output_has_one_in_our_bucket() -> None:
         (['{"source-ref": "a.jpg", "labels": 0}'], "line 1: label: the line does not have it; did you mean labels"),
     ],
 )
-def test_a_manifest_that_is_wrong_is_told_before_anything_is_paid_for(
+def test_a_manifest_that_is_wrong_is_reported_before_anything_is_paid_for(
     tmp_path: Path, lines: list[str], sentence: str
 ) -> None:
     """Channel, file, line, attribute, and what is wrong."""

@@ -1,4 +1,4 @@
-"""Jobs made ready for SageMaker's machines: what the flags, the job and the declaration say, in this order."""
+"""Settings of jobs on SageMaker: those of the options, the job and the declaration, in this order."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DECLARED = Algorithm(
 
 
 def bare(**changes: Any) -> TrainingJob:
-    """A job of this machine, which says nothing of machines; ``program`` stands for its image."""
+    """A job of this machine, which says nothing of machines; ``program`` is for its image."""
     algorithm = AlgorithmSpecification(training_input_mode="Pipe", training_image="repos/learner")
     return TrainingJob(algorithm=algorithm, output=Output(uri="s3://b/out"), **changes)
 
 
-def test_what_is_not_said_comes_from_the_declaration() -> None:
+def test_what_is_not_stated_comes_from_the_declaration() -> None:
     """The first machine, the metrics; how long and how much disk are written out."""
     made = SageMakerSettings(name="n", role="role", image=IMAGE).apply_to(bare(), DECLARED).to_request()
     assert made == {
@@ -101,36 +101,34 @@ def test_groups_of_instances_stay_as_they_are() -> None:
         ("", False),
     ],
 )
-def test_images_are_told_from_folders(text: str, is_one: bool) -> None:
+def test_images_are_reported_from_folders(text: str, is_one: bool) -> None:
     """A registry's name, a tag or a digest."""
     assert is_image(text) == is_one
 
 
 def test_what_cannot_be_run() -> None:
-    """A folder is no image, and nobody is no role."""
     with pytest.raises(DefinitionError, match="repos/learner: not an image that SageMaker can run"):
         SageMakerSettings(name="n", role="r").apply_to(bare(), DECLARED)
     with pytest.raises(DefinitionError, match="the IAM role of the job is missing"):
         SageMakerSettings(name="n", image=IMAGE).apply_to(bare(), DECLARED)
 
 
-def test_everything_that_the_program_would_refuse_is_said_at_once() -> None:
+def test_everything_that_the_program_would_refuse_is_stated_at_once() -> None:
     """Hyperparameters and channels."""
     check_against_declaration(
         job("n", channel("training", "s3://b/c", InputMode="Pipe"), HyperParameters={"epochs": "3"}), DECLARED
     )
     with pytest.raises(InputError) as caught:
         check_against_declaration(job("n", channel("train", "s3://b/c"), HyperParameters={"epoch": "3"}), DECLARED)
-    for each in (
+    for item in (
         "'epoch' is unknown; did you mean epochs?",
         "channel 'train' is unknown",
         "channel training is missing",
     ):
-        assert each in str(caught.value)
+        assert item in str(caught.value)
 
 
 def test_a_sketch_needs_no_account() -> None:
-    """A role's name and paths of this machine stand for what only AWS tells."""
     made = build_draft_plan(job("n", channel("training", "data/"), RoleArn="service-role/Mine"))
     (step,) = made.steps
     assert step.request["RoleArn"] == "arn:aws:iam::000000000000:role/Mine"
