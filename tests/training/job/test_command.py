@@ -226,3 +226,8 @@ def test_flags_that_cannot_be_are_refused(arguments: list[str], sentence: str) -
 
     with pytest.raises(click.UsageError, match=sentence):
         run_command("no-program", *arguments)
+
+
+def test_a_missing_channel_is_invalid_input(tmp_path: Path) -> None:
+    code, _, report = run_command(program(tmp_path, KEEPING), "--channel", "train=nothing", "-o", tmp_path / "out")
+    assert (code, report) == (2, "channel train: nothing: no such file or directory")

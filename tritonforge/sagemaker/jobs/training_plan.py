@@ -78,7 +78,7 @@ def build_channel_prefix(digests: Mapping[str, str]) -> tuple[str, str]:
     """Return prefix and digest (hex) of a directory whose files have these digests (``sha256:...``), by path.
 
     >>> build_channel_prefix({"a": "sha256:00"})[0]
-    'tritonforge-training/data/channels/21e4e21cfe1f0ac8f8f5ff1b3bc4bb3da8e9af5f3f1aec98c33ea8aee08dfc20/'
+    'tritonforge-training/data/channels/cd413bc9c9dbace7d1b8b99a5d7432094256e61aba613f9a7f0294ab99072f98/'
     """
     digest = hashlib.sha256()
     for path in sorted(digests):

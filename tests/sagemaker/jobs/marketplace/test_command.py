@@ -89,12 +89,12 @@ def test_a_model_becomes_a_version_of_a_group_once(
         (["publish", "PROGRAM", "--training-image", "i:1", "--sample", "train=s3://b/c"], "requires --role"),
         (["publish", "PROGRAM", "--training-image", "i:1", "--transform", "s3://b/c"], "require --sample"),
         (["publish", "PROGRAM", "--training-image", "i:1", "--sample", "x=s3://b/c", "--role", "r"], "channel 'x'"),
-        (["package", "n", "--model", "s3://b/m.tar.gz"], "give --algorithm NAME, or --inference-image"),
+        (["package", "n", "--model-data", "s3://b/m.tar.gz"], "give --algorithm NAME, or --inference-image"),
         (
-            ["package", "n", "--model", "m", "--inference-image", "i:1"],
+            ["package", "n", "--model-data", "m", "--inference-image", "i:1"],
             "--inference-image and --program require each other",
         ),
-        (["package", "n", "--model", "m", "--algorithm", "a", "--transform", "t"], "requires --role"),
+        (["package", "n", "--model-data", "m", "--algorithm", "a", "--transform", "t"], "requires --role"),
     ],
 )
 def test_what_does_not_go_together(
