@@ -112,6 +112,14 @@ ALLOWED: dict[tuple[str, str], str] = {
         "tests/validation/fixtures.py",
         '"each input shape. If you want to specify the full shape including the batch dim in your input dims "',
     ): "a sentence of Triton",
+    (
+        "tests/serving/test_backend_configuration.py",
+        r'"encountered:\n\n{}\nCurrent pipeline object is no longer valid."',
+    ): "a sentence of DALI",
+    (
+        "tests/serving/tfs/test_contract.py",
+        'hasattr(data, "seek"), hasattr(data, "tell")]), None',
+    ): "a method of files",
 }
 
 #: This file states the words; fixtures of other projects keep their authors' words.
