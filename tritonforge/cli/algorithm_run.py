@@ -26,8 +26,7 @@ from tritonforge.cli.options import (
     option,
 )
 from tritonforge.cli.printing import echo, echo_json, print_error
-from tritonforge.cli.signals import handle_signals
-from tritonforge.cli.terminal import err, note, out, shown
+from tritonforge.cli.terminal import err, escape_markup, handle_signals, note, out
 from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import escape_log_line
 from tritonforge.training.algorithm.termination import FAILURE_LENGTH
@@ -291,12 +290,12 @@ def _stop(process: Process, stop_timeout: float, signals: _SignalCount) -> int:
 def _print_shared(*, network: bool, limits: Limits) -> None:
     """Print what is not isolated before anything runs."""
     for sentence in describe_sharing(network=network, limit=limits):
-        err.print(f"[yellow]not isolated:[/yellow] {shown(sentence)}")
+        err.print(f"[yellow]not isolated:[/yellow] {escape_markup(sentence)}")
 
 
 def _print_limits(process: Process) -> None:
     for sentence in process.limited:
-        err.print(f"[dim]{shown(sentence)}[/dim]")
+        err.print(f"[dim]{escape_markup(sentence)}[/dim]")
 
 
 def _create_logger(*, as_json: bool) -> Callable[[str], None]:

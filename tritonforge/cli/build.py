@@ -11,7 +11,7 @@ from tritonforge.building import BuildResult, build_definitions
 from tritonforge.cli.command import Command
 from tritonforge.cli.options import DIRECTORY, EXISTING_PATH, json_option, option
 from tritonforge.cli.printing import echo, echo_json
-from tritonforge.cli.terminal import err, human_bytes, out, shown, steps
+from tritonforge.cli.terminal import err, escape_markup, human_bytes, out, steps
 from tritonforge.errors import TritonForgeError
 from tritonforge.files import describe_error
 from tritonforge.repository.definition.loading import load
@@ -68,9 +68,9 @@ def _report(built: BuildResult, destination: Path, *, as_json: bool) -> None:
         )
         return
     for path, size in built.files.items():
-        out.print(f"  {shown(path)}  [dim]{human_bytes(size)}[/dim]")
+        out.print(f"  {escape_markup(path)}  [dim]{human_bytes(size)}[/dim]")
     state = "built" if built.changed else "unchanged"
-    out.print(f"{state} {shown(str(destination))}  {human_bytes(built.size)}  {built.digest}")
+    out.print(f"{state} {escape_markup(str(destination))}  {human_bytes(built.size)}  {built.digest}")
 
 
 def _check(directory: Path, repository: Repository, *, as_json: bool, owns_directory: bool) -> int:
@@ -95,11 +95,12 @@ def _check(directory: Path, repository: Repository, *, as_json: bool, owns_direc
     for diff in differing.values():
         echo(diff, nl=False)
     for path in stale:
-        err.print(f"{shown(str(path))}: the definition has no model {shown(repr(path.parent.name))}. Remove it.")
+        sentence = f"{path}: the definition has no model {path.parent.name!r}. Remove it."
+        err.print(escape_markup(sentence))
     if len(differing) > len(stale):
         changed = len(differing) - len(stale)
         err.print(f"{changed} of {len(repository.configs)} config.pbtxt files differ from the definition; run:")
-        err.print(f"  tritonforge build {shown(str(directory))} --write-configs")
+        err.print(f"  tritonforge build {escape_markup(str(directory))} --write-configs")
     if not differing:
         out.print(f"{len(repository.configs)} config.pbtxt files match the definition")
     return 1 if differing else 0
@@ -114,7 +115,7 @@ def _write_configs(directory: Path, repository: Repository, *, as_json: bool) ->
         except OSError as error:
             raise TritonForgeError(f"{committed}: cannot write: {describe_error(error)}") from error
         if not as_json:
-            out.print(shown(str(committed)))
+            out.print(escape_markup(str(committed)))
     if as_json:
         echo_json({"written": [str(directory / path) for path in repository.configs]})
     return 0

@@ -31,8 +31,7 @@ from tritonforge.cli.options import (
     reject_options,
 )
 from tritonforge.cli.printing import echo_json
-from tritonforge.cli.signals import handle_signals
-from tritonforge.cli.terminal import err, out, steps
+from tritonforge.cli.terminal import err, handle_signals, out, steps
 from tritonforge.errors import LaunchError
 from tritonforge.files import describe_error
 

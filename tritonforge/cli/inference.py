@@ -27,7 +27,7 @@ from tritonforge.cli.options import (
 )
 from tritonforge.cli.output_rendering import check_destination, format_response, write_arrays
 from tritonforge.cli.printing import echo, print_error
-from tritonforge.cli.terminal import list_names, out, shown
+from tritonforge.cli.terminal import escape_markup, list_names, out
 from tritonforge.errors import ConnectError, DecodeError, TritonForgeError
 from tritonforge.files import describe_error
 from tritonforge.inference.client import (
@@ -237,11 +237,11 @@ def _print(answer: InferenceAnswer, *, has_names: bool) -> None:
     response = answer.response
     assert response is not None
     variant = response.provenance.get("invoked_production_variant")
-    time_taken = f"[dim]{answer.milliseconds:.1f} ms{f', {shown(variant)}' if variant else ''}[/dim]"
+    time_taken = f"[dim]{answer.milliseconds:.1f} ms{f', {escape_markup(variant)}' if variant else ''}[/dim]"
     model = f"{response.model_name} {response.model_version}".strip()
     title = model if answer.index is None else f"{model} response {answer.index}"
     for row, file in enumerate(answer.files) if answer.files else ((None, title),):
-        out.print(f"[bold]{shown(file)}[/bold]  {time_taken}")
+        out.print(f"[bold]{escape_markup(file)}[/bold]  {time_taken}")
         for line in format_response(response, row, rows=len(answer.files), has_names=has_names):
             out.print(line, markup=False)
     out.file.flush()  # the next response of a stream may take long

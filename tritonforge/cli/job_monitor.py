@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from tritonforge.cli.options import SAGEMAKER, declare_option
 from tritonforge.cli.printing import echo_json
-from tritonforge.cli.terminal import Steps, err, note, out, shown
+from tritonforge.cli.terminal import Steps, err, escape_markup, note, out
 from tritonforge.escaping import escape_line
 from tritonforge.sagemaker.jobs.lifecycle import SageMakerJob
 from tritonforge.sagemaker.plans.plan import Plan, render, to_json
@@ -125,4 +125,4 @@ def format_state(state: str) -> str:
 
 def print_error_line(sentence: str) -> None:
     """Print why a job failed, among its other output on standard error."""
-    err.print(f"[red]error:[/red] {shown(sentence)}")
+    err.print(f"[red]error:[/red] {escape_markup(sentence)}")

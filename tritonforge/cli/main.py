@@ -19,15 +19,15 @@ __all__ = ["cli", "main"]
 _ALGORITHM: Final[dict[str, Row]] = {
     "run": ("tritonforge.cli.algorithm_run:run", "Run the train or serve program of an algorithm's image."),
     "show": (
-        "tritonforge.cli.algorithm_inspect:show",
+        "tritonforge.cli.algorithm:show",
         "Print what a program declares: hyperparameters, channels, metrics.",
     ),
     "requests": (
-        "tritonforge.cli.algorithm_inspect:requests",
+        "tritonforge.cli.algorithm:requests",
         "Print the requests that publish an algorithm, as JSON.",
     ),
-    "publish": ("tritonforge.cli.algorithm_publish:publish", "Create an algorithm on SageMaker."),
-    "package": ("tritonforge.cli.algorithm_publish:package", "Create a model package on SageMaker."),
+    "publish": ("tritonforge.cli.algorithm:publish", "Create an algorithm on SageMaker."),
+    "package": ("tritonforge.cli.algorithm:package", "Create a model package on SageMaker."),
 }
 
 _MANIFEST: Final[dict[str, Row]] = {

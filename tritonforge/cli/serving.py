@@ -22,8 +22,7 @@ from tritonforge.cli.options import (
     reject_options,
 )
 from tritonforge.cli.printing import echo, echo_json
-from tritonforge.cli.signals import handle_signals
-from tritonforge.cli.terminal import Steps, err, note, out, shown, steps
+from tritonforge.cli.terminal import Steps, err, escape_markup, handle_signals, note, out, steps
 from tritonforge.errors import LaunchError
 from tritonforge.serving.loopback import describe_shared_port
 from tritonforge.serving.server import Server
@@ -227,8 +226,8 @@ def _report(server: Server, *, as_json: bool) -> None:
     for heading in ("model", "version", "state"):
         table.add_column(heading)
     for model in models:
-        state = f"[green]{model.state}[/green]" if model.state == "READY" else shown(model.state)
-        table.add_row(shown(model.name), shown(model.version), state)
+        state = f"[green]{model.state}[/green]" if model.state == "READY" else escape_markup(model.state)
+        table.add_row(escape_markup(model.name), escape_markup(model.version), state)
     out.print(table)
     for name, url in addresses.items():
         comment = f"  ({_describe_default_model(server)})" if name == "sagemaker" else ""

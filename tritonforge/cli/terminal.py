@@ -1,11 +1,14 @@
-"""The consoles of standard output and standard error, and the progress of slow work."""
+"""The consoles of standard output and standard error, the progress of slow work, and its interruption by signals."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,7 +21,10 @@ from tritonforge.escaping import escape_line, escape_text
 if TYPE_CHECKING:
     from tritonforge.building import BuildProgress
 
-__all__ = ["Steps", "err", "format_count", "human_bytes", "list_names", "note", "out", "shown", "steps"]
+__all__ = ["Steps", "StopRequest", "err", "escape_markup", "format_count", "handle_signals", "human_bytes",
+           "list_names", "note", "out", "steps", "stop_on_signals"]  # fmt: skip
+
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Console(Console):
@@ -44,7 +50,7 @@ out = _Console(highlight=False, soft_wrap=True, emoji=False)
 err = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
-def shown(name: str) -> str:
+def escape_markup(name: str) -> str:
     """Return a name or a sentence as a part of a line with markup."""
     return escape(escape_line(name))
 
@@ -78,15 +84,15 @@ class Steps:
         self.end()
         self._what, self._since = what, time.monotonic()
         if self._status is not None:
-            self._status.update(f"{shown(what)} ...")
+            self._status.update(f"{escape_markup(what)} ...")
             self._status.start()
         else:
-            err.print(f"  {shown(what)} ...")
+            err.print(f"  {escape_markup(what)} ...")
 
     def detail(self, text: str) -> None:
         """Show a detail of the step, on a terminal only."""
         if self._status is not None:
-            self._status.update(f"{shown(self._what)} ... [dim]{shown(text)}[/dim]")
+            self._status.update(f"{escape_markup(self._what)} ... [dim]{escape_markup(text)}[/dim]")
 
     def show_bytes(self, done: int, total: int | None) -> None:
         """Show the bytes moved so far, as a bar if their total is known."""
@@ -113,7 +119,8 @@ class Steps:
         """End the step."""
         if self._what and self._status is not None:
             self._status.stop()
-            err.print(f"  [green]✓[/green] {shown(self._what)} [dim]{time.monotonic() - self._since:.1f} s[/dim]")
+            seconds = f"[dim]{time.monotonic() - self._since:.1f} s[/dim]"
+            err.print(f"  [green]✓[/green] {escape_markup(self._what)} {seconds}")
         self._what = ""
 
 
@@ -138,3 +145,43 @@ def human_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+@contextmanager
+def handle_signals(handler: Callable[[int], None], numbers: Iterable[int] = _STOPPING) -> Iterator[None]:
+    """Call ``handler`` with the number of each signal that arrives while the context lasts."""
+
+    def handle(number: int, _: FrameType | None) -> None:
+        handler(number)
+
+    previous = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+class StopRequest:
+    """Counts signals. While a job runs the first one requests its stop and the next one interrupts it.
+
+    ``is_running`` states that a job runs; while it is False each signal raises KeyboardInterrupt.
+    """
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.is_running = False
+
+    def handle(self, _: int) -> None:
+        """Handle a signal. Raises KeyboardInterrupt if no job runs or a stop is requested already."""
+        if self.event.is_set() or not self.is_running:
+            raise KeyboardInterrupt
+        self.event.set()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Have SIGINT and SIGTERM set ``event`` while the context lasts."""
+    request = StopRequest()
+    with handle_signals(request.handle):
+        yield request

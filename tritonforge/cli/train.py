@@ -30,8 +30,7 @@ from tritonforge.cli.options import (
     reject_unused_aws_options,
 )
 from tritonforge.cli.printing import echo_json
-from tritonforge.cli.signals import stop_on_signals
-from tritonforge.cli.terminal import err, note, out, shown, steps
+from tritonforge.cli.terminal import err, escape_markup, note, out, steps, stop_on_signals
 from tritonforge.cli.training_options import TrainingOptions, TrainingSageMakerOptions
 from tritonforge.errors import DefinitionError
 from tritonforge.escaping import escape_log_line
@@ -248,12 +247,12 @@ def _print_result(document: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         echo_json(document)
         return
-    where = "".join(f" -> {shown(document[name])}" for name in ("model", "fetched") if document.get(name))
+    where = "".join(f" -> {escape_markup(document[name])}" for name in ("model", "fetched") if document.get(name))
     seconds = ""
     if "seconds" in document:
-        metrics = "".join(f", {shown(name)} {value:g}" for name, value in document["metrics"].items())
+        metrics = "".join(f", {escape_markup(name)} {value:g}" for name, value in document["metrics"].items())
         seconds = f"  [dim]{document['seconds']:.0f} s, {document['billable_seconds']:.0f} s billed{metrics}[/dim]"
-    out.print(f"{format_state(document['state'])}  {shown(document['job'])}{where}{seconds}")
+    out.print(f"{format_state(document['state'])}  {escape_markup(document['job'])}{where}{seconds}")
     if document.get("failure"):
         print_error_line(document["failure"])
 
@@ -308,7 +307,7 @@ class _Display:
 
     def _draw(self) -> None:
         if self._bar is not None and self._task is not None:
-            values = "".join(f"  [cyan]{shown(name)}[/cyan] {value:g}" for name, value in self._metrics.items())
+            values = "".join(f"  [cyan]{escape_markup(name)}[/cyan] {value:g}" for name, value in self._metrics.items())
             self._bar.update(self._task, description=f"{self._phase}{values}")
 
 
@@ -354,10 +353,10 @@ def _print_outcome(outcome: Outcome, job: TrainingJob, directory: JobDirectory, 
         }
         echo_json(document)
     else:
-        where = f" -> {shown(outcome.artifact)}" if outcome.artifact else ""
-        metrics = "".join(f", {shown(name)} {metric.value:g}" for name, metric in outcome.metrics.items())
+        where = f" -> {escape_markup(outcome.artifact)}" if outcome.artifact else ""
+        metrics = "".join(f", {escape_markup(name)} {metric.value:g}" for name, metric in outcome.metrics.items())
         seconds = f"[dim]{outcome.seconds:.1f} s{metrics}[/dim]"
-        out.print(f"{format_state(outcome.state)}  {shown(job.name)}{where}  {seconds}")
+        out.print(f"{format_state(outcome.state)}  {escape_markup(job.name)}{where}  {seconds}")
     for sentence in outcome.notes:
         note(sentence)
     if outcome.failure:

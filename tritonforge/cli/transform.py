@@ -30,8 +30,7 @@ from tritonforge.cli.options import (
     reject_unused_aws_options,
 )
 from tritonforge.cli.printing import echo_json
-from tritonforge.cli.signals import stop_on_signals
-from tritonforge.cli.terminal import err, human_bytes, note, out, shown, steps
+from tritonforge.cli.terminal import err, escape_markup, human_bytes, note, out, steps, stop_on_signals
 from tritonforge.cli.transform_on_sagemaker import run_on_sagemaker
 from tritonforge.cli.transform_options import TransformOptions, TransformSageMakerOptions
 from tritonforge.inference.http_transport import Address, detect_front_end
@@ -338,7 +337,7 @@ def _print_outcome(outcome: Outcome, target: str, work: Path, *, as_json: bool) 
     else:
         before = f" ({outcome.objects_before:,} of them before)" if outcome.objects_before else ""
         out.print(
-            f"{format_state(outcome.state)}  {outcome.objects:,} objects{before} -> {shown(target)}  "
+            f"{format_state(outcome.state)}  {outcome.objects:,} objects{before} -> {escape_markup(target)}  "
             f"[dim]{outcome.records:,} records, {human_bytes(outcome.size)}, {outcome.seconds:.1f} s, "
             f"{rate:,.0f} images/s[/dim]"
         )
@@ -346,11 +345,11 @@ def _print_outcome(outcome: Outcome, target: str, work: Path, *, as_json: bool) 
         note(sentence)
     for failure in outcome.failures[:_MAX_PRINTED]:
         where = f", record {failure.record}" if failure.record is not None else ""
-        err.print(f"[red]failed:[/red] {shown(failure.uri)}{where}: {shown(failure.reason)}")
+        err.print(f"[red]failed:[/red] {escape_markup(failure.uri)}{where}: {escape_markup(failure.reason)}")
     if outcome.failed > _MAX_PRINTED:
         err.print(f"[red]failed:[/red] {outcome.failed - _MAX_PRINTED:,} more (--json lists 1,000)")
     if outcome.reason and not outcome.failures:
         print_error_line(outcome.reason)
     if outcome.state != "Completed":
         text = f"the same command continues from here (--afresh starts again); progress is kept in {work}"
-        err.print(f"[dim]{shown(text)}[/dim]")
+        err.print(f"[dim]{escape_markup(text)}[/dim]")

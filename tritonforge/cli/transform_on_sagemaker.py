@@ -12,7 +12,7 @@ from tritonforge.cli import job_monitor
 from tritonforge.cli.job_monitor import INTERRUPTED, SubmitOptions, format_state, print_error_line
 from tritonforge.cli.options import AwsOptions
 from tritonforge.cli.printing import echo_json
-from tritonforge.cli.terminal import Steps, out, shown, steps
+from tritonforge.cli.terminal import Steps, escape_markup, out, steps
 from tritonforge.cli.transform_options import TransformSageMakerOptions
 from tritonforge.repository.definition.loading import load
 from tritonforge.sagemaker.client import Session
@@ -73,8 +73,8 @@ def _print_result(document: Mapping[str, Any], *, as_json: bool) -> None:
         return
     where = ""
     if "output" in document:
-        where = f" -> {shown(document['output'])}  [dim]{document['seconds']:.0f} s per instance[/dim]"
-    out.print(f"{format_state(document['state'])}  {shown(document['job'])}{where}")
+        where = f" -> {escape_markup(document['output'])}  [dim]{document['seconds']:.0f} s per instance[/dim]"
+    out.print(f"{format_state(document['state'])}  {escape_markup(document['job'])}{where}")
     if document.get("reason"):
         print_error_line(document["reason"])
 
