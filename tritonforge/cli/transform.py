@@ -173,6 +173,8 @@ def transform(
     _check_separate(source, target, work)
     if afresh:
         remove_progress(work)
+    if not source.startswith("s3://") and not Path(source).exists():
+        raise click.UsageError(f"INPUT {source}: no such file or directory")
     objects = create_store(source, aws)
     outputs = create_store(target, aws) if target.startswith("s3://") else LocalStore(work / "partial")
     check(job, source=objects, sink=outputs)
