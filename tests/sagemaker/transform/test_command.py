@@ -174,7 +174,7 @@ def test_everything_that_is_wrong_is_stated_before_any_call(account: Any) -> Non
 
 def test_flags_of_a_fleet_need_one() -> None:
     """A flag that would do nothing is an error."""
-    done = tritonforge("transform", "in", "out", "--sagemaker-model", "m", "--no-wait")
+    done = tritonforge("transform", "in", "out", "--repository", "repos", "--no-wait")
     assert done.returncode == 2
     assert "--no-wait applies to --on sagemaker only" in done.stderr
 
