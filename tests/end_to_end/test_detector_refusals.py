@@ -139,8 +139,8 @@ def records(good: Path) -> list[bytes]:
     ("change", "words"),
     [
         (lambda found: found.__setitem__(4, found[4][:900]), ["record 4, an image,", "cannot be decoded"]),
-        (lambda found: found.__setitem__(3, b"1"), ["record 3", "no label", "AttributeNames"]),
-        (lambda found: found.__delitem__(5), ["record 5", "no label", "AttributeNames"]),
+        (lambda found: found.__setitem__(3, b"1"), ["record 3", "not a label", "AttributeNames"]),
+        (lambda found: found.__delitem__(5), ["record 5", "not a label", "AttributeNames"]),
         (lambda found: found.__delitem__(2), ["record 2", "label without an image"]),
         (
             lambda found: found.__setitem__(1, found[1].replace(b'"left": ', b'"left": 9')),
