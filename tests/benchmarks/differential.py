@@ -27,8 +27,7 @@ def run() -> list[Row]:
     """2,000 repositories; about ten minutes on two cores where there is a C compiler."""
     sys.path.insert(0, str(ROOT))
     from tests.validation.mutations import repository
-    from tests.validation.oracle import Oracle
-    from tests.validation.test_differential import difference
+    from tests.validation.oracle import Oracle, find_difference
     from tritonforge.validation.report import validate
     from tritonforge.validation.tree import Tree
 
@@ -43,7 +42,7 @@ def run() -> list[Row]:
             start = time.perf_counter()
             validate(Tree.of(files), **options)
             ours += time.perf_counter() - start
-            if difference(oracle, files, options):
+            if find_difference(oracle, files, options):
                 differing.append(number)
     taken = time.perf_counter() - began - 2 * ours
     return [

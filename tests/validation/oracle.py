@@ -15,8 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tritonforge.cli.validation import select_core_findings
 from tritonforge.serving import installation
-from tritonforge.validation.tree import Entry
+from tritonforge.validation.findings import verdict
+from tritonforge.validation.report import validate
+from tritonforge.validation.tree import Entry, Tree
 
 #: What the server puts before a sentence.
 PREFIXES = re.compile(
@@ -234,3 +237,28 @@ def arguments(options: Mapping[str, Any]) -> Sequence[str]:
     if options.get("model_config_name"):
         flags.append(f"--model-config-name={options['model_config_name']}")
     return flags
+
+
+#: The names of the inputs that a request has.
+_GIVEN = re.compile(r"(?<=Got input\(s\) \[)[^]]*")
+
+
+def find_difference(oracle: Oracle, files: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Return what differs between the server and us; "" when nothing does."""
+    heard = oracle.judge(files, *arguments(options))
+    findings = validate(Tree.of(files), **options)
+    if "python" not in oracle.real:
+        findings = select_core_findings(findings)
+    if any("unable to load shared library" in sentence for sentence in heard.sentences):
+        return ""  # the libraries of these repositories are empty files
+    if (verdict(findings) == "loads") != heard.loads:
+        return f"the server {'loads' if heard.loads else 'refuses'} it {heard.sentences}, we found {findings}"
+    lost = {_sort_inputs(sentence) for sentence in heard.sentences} - {
+        _sort_inputs(finding.message.strip()) for finding in findings
+    }
+    return f"the server reports {lost}, we found {findings}" if lost and not heard.loads else ""
+
+
+def _sort_inputs(sentence: str) -> str:
+    """Return a sentence with the names of a request's inputs sorted: the server has them in the order of a hash table."""
+    return _GIVEN.sub(lambda match: ",".join(sorted(match[0].split(","))), sentence)

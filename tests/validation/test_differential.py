@@ -6,10 +6,7 @@ belongs among the fixtures once it is understood.
 """
 
 import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +15,7 @@ from tests.validation.ensemble_differential import differences
 from tests.validation.ensemble_mutations import repository as repository_of_steps
 from tests.validation.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, INHERITED, PYTHON_MODELS, m
 from tests.validation.mutations import repository
-from tests.validation.oracle import Oracle, arguments
+from tests.validation.oracle import Oracle, find_difference
 from tritonforge.cli.validation import select_core_findings
 from tritonforge.validation import model_views
 from tritonforge.validation.findings import verdict
@@ -47,35 +44,10 @@ UNASKED = {
 }
 
 
-#: The names of the inputs that a request has.
-_GIVEN = re.compile(r"(?<=Got input\(s\) \[)[^]]*")
-
-
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
     """The real server."""
     return Oracle(tmp_path_factory.mktemp("oracle"))
-
-
-def difference(oracle: Oracle, files: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """What differs between the server and us; "" when nothing does."""
-    heard = oracle.judge(files, *arguments(options))
-    findings = validate(Tree.of(files), **options)
-    if "python" not in oracle.real:
-        findings = select_core_findings(findings)
-    if any("unable to load shared library" in sentence for sentence in heard.sentences):
-        return ""  # the libraries of these repositories are empty files
-    if (verdict(findings) == "loads") != heard.loads:
-        return f"the server {'loads' if heard.loads else 'refuses'} it {heard.sentences}, we found {findings}"
-    lost = {_in_order(sentence) for sentence in heard.sentences} - {
-        _in_order(finding.message.strip()) for finding in findings
-    }
-    return f"the server reports {lost}, we found {findings}" if lost and not heard.loads else ""
-
-
-def _in_order(sentence: str) -> str:
-    """A sentence with the names of a request's inputs sorted: the server has them in the order of a hash table."""
-    return _GIVEN.sub(lambda found: ",".join(sorted(found[0].split(","))), sentence)
 
 
 @pytest.mark.parametrize("code", sorted(FIXTURES))
@@ -87,13 +59,13 @@ def test_the_server_judges_the_fixtures_as_we_do(oracle: Oracle, code: str) -> N
     for side in ("bad", "good"):
         if (code, side) not in UNASKED:
             options = {"gpus": 0, **fixture.options}
-            assert difference(oracle, getattr(fixture, side), options) == ""
+            assert find_difference(oracle, getattr(fixture, side), options) == ""
 
 
 def test_random_repositories_are_judged_as_the_server_does(oracle: Oracle) -> None:
     """Verdict and sentences agree on forty seeded mutations of good repositories."""
     asked = int(os.environ.get("TRITONFORGE_MUTATIONS", "40" if oracle.fast else "10"))
-    different = {seed: found for seed in range(asked) if (found := difference(oracle, *repository(seed)))}
+    different = {seed: found for seed in range(asked) if (found := find_difference(oracle, *repository(seed)))}
     assert different == {}
 
 
@@ -125,7 +97,7 @@ def test_random_warmup_and_completed_steps_are_judged_as_the_server_does(
         ours = verdict(select_core_findings(validate(Tree.of(files), **options)))
         with monkeypatch.context() as patch:
             patch.setattr(model_views, "may_be_completed", lambda *_: False)
-            different[seed] = difference(oracle, files, options)
+            different[seed] = find_difference(oracle, files, options)
             assumed = verdict(select_core_findings(validate(Tree.of(files), **options)))
         if (ours, assumed) == ("refused", "loads"):
             different[seed] += "; refused only where a backend may complete it"
@@ -147,13 +119,13 @@ def test_the_server_still_says_what_mutations_found(oracle: Oracle, name: str) -
     heard = oracle.judge(files)
     assert not heard.loads
     assert heard.sentences == ((sentence,) if sentence else ())
-    assert difference(oracle, files, {"gpus": 0}) == ""
+    assert find_difference(oracle, files, {"gpus": 0}) == ""
 
 
 @pytest.mark.parametrize("name", sorted(ACCEPTED))
 def test_the_server_still_takes_what_we_refused_once(oracle: Oracle, name: str) -> None:
     """It loads there, and here."""
-    assert difference(oracle, ACCEPTED[name], {"gpus": 0}) == ""
+    assert find_difference(oracle, ACCEPTED[name], {"gpus": 0}) == ""
 
 
 def test_the_python_backend_refuses_what_we_refuse(tmp_path: Path) -> None:
@@ -162,4 +134,4 @@ def test_the_python_backend_refuses_what_we_refuse(tmp_path: Path) -> None:
     heard = python.judge(PYTHON_MODELS, seconds=60)
     messages = {finding.message for finding in validate(Tree.of(PYTHON_MODELS), gpus=0)}
     assert set(heard.sentences) == messages
-    assert difference(python, INHERITED, {"gpus": 0}) == ""
+    assert find_difference(python, INHERITED, {"gpus": 0}) == ""
