@@ -260,5 +260,5 @@ def find_difference(oracle: Oracle, files: Mapping[str, Any], options: Mapping[s
 
 
 def _sort_inputs(sentence: str) -> str:
-    """Return a sentence with the names of a request's inputs sorted: the server has them in the order of a hash table."""
+    """Return a sentence with the names of a request's inputs sorted: the server has them in a hash table's order."""
     return _GIVEN.sub(lambda match: ",".join(sorted(match[0].split(","))), sentence)

@@ -33,7 +33,7 @@ class Change:
     rules: tuple[str, ...] = ()
 
     def applies_to(self, release: str) -> bool:
-        """Whether a release behaves so."""
+        """Return True if a release behaves so."""
         return (self.first is None or self.first <= release) and (self.last is None or release <= self.last)
 
 

@@ -45,7 +45,7 @@ class SourceError:
 
 
 def find_source_error(content: bytes, *, version: tuple[int, int] | None = None) -> SourceError | None:
-    """The error that Python raises when it imports this file, before it runs a line; None where it raises none.
+    """Return the error that Python raises when it imports this file, before it runs a line; None if it raises none.
 
     ``version`` is a Python older than this one, of which only the grammar is known (`ast.parse`).
     """
@@ -66,11 +66,11 @@ def find_source_error(content: bytes, *, version: tuple[int, int] | None = None)
 
 
 def may_complete(tree: Tree, directory: str, path: str) -> bool:
-    """Whether the model in a file may have ``auto_complete_config``, of its own or from a base class.
+    """Return True if the model in a file may have ``auto_complete_config``, of its own or from a base class.
 
     ``directory`` is the version's. A base class of a file that is not in the repository may have it.
     """
-    return _Search(tree, (directory, directory.rpartition("/")[0])).finds(path, _CLASS)
+    return _Search(tree, (directory, directory.rpartition("/")[0])).search_class(path, _CLASS)
 
 
 class _Search:
@@ -82,8 +82,8 @@ class _Search:
         self._places = places
         self._seen: set[tuple[str, str]] = set()
 
-    def finds(self, path: str, name: str) -> bool:
-        """Whether a class of a file may have the function."""
+    def search_class(self, path: str, name: str) -> bool:
+        """Return True if a class of a file may have the function."""
         if (path, name) in self._seen:
             return False
         self._seen.add((path, name))
@@ -97,53 +97,53 @@ class _Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = ast.parse(entry.content)
-        bound = dict(_bindings(module.body))
+        bound = dict(_list_bindings(module.body))
         if name in bound:
-            return self._binding(path, name, bound)
-        return any(self._module(path, star, name) for key, star in bound.items() if key.startswith("*"))
+            return self._search_binding(path, name, bound)
+        return any(self._search_module(path, star, name) for key, star in bound.items() if key.startswith("*"))
 
-    def _binding(self, path: str, name: str, bound: dict[str, _Binding]) -> bool:
+    def _search_binding(self, path: str, name: str, bound: dict[str, _Binding]) -> bool:
         statement = bound[name]
         if isinstance(statement, ast.ImportFrom):
             original = next(alias.name for alias in statement.names if (alias.asname or alias.name) == name)
-            return self._module(path, statement, original)
+            return self._search_module(path, statement, original)
         if not isinstance(statement, ast.ClassDef) or statement.decorator_list or statement.keywords:
             return True
-        return any(self._base(path, base, bound) for base in statement.bases)
+        return any(self._search_base(path, base, bound) for base in statement.bases)
 
-    def _base(self, path: str, base: ast.expr, bound: dict[str, _Binding]) -> bool:
+    def _search_base(self, path: str, base: ast.expr, bound: dict[str, _Binding]) -> bool:
         if isinstance(base, ast.Name):
             if base.id in bound:
-                return self.finds(path, base.id)
+                return self.search_class(path, base.id)
             stars = [statement for key, statement in bound.items() if key.startswith("*")]
-            return any(self._module(path, star, base.id) for star in stars)
+            return any(self._search_module(path, star, base.id) for star in stars)
         if isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
             statement = bound.get(base.value.id)
             if isinstance(statement, ast.Import):
-                return self._file(statement.names[0].name, base.attr, self._places)
+                return self._search_file(statement.names[0].name, base.attr, self._places)
         return True
 
-    def _module(self, path: str, statement: _Binding, name: str) -> bool:
-        """Whether a name that is imported from a module may have the function."""
+    def _search_module(self, path: str, statement: _Binding, name: str) -> bool:
+        """Return True if a name that is imported from a module may have the function."""
         assert isinstance(statement, ast.ImportFrom)
         if not statement.level:
-            return self._file(statement.module or "", name, self._places)
+            return self._search_file(statement.module or "", name, self._places)
         folder = path
         for _ in range(statement.level):
             folder = folder.rpartition("/")[0]
-        return self._file(statement.module or "", name, (folder,))
+        return self._search_file(statement.module or "", name, (folder,))
 
-    def _file(self, module: str, name: str, places: Sequence[str]) -> bool:
+    def _search_file(self, module: str, name: str, places: Sequence[str]) -> bool:
         for place in places:
             stem = f"{place}/{module.replace('.', '/')}".rstrip("/")
             for path in (f"{stem}/__init__.py", f"{stem}.py"):
                 if self._tree.kind(path) != "missing" or self._tree.leaves(path):
-                    return self.finds(path, name)
+                    return self.search_class(path, name)
         return True
 
 
-def _bindings(body: Sequence[ast.stmt]) -> Iterator[tuple[str, _Binding]]:
-    """The names that a module's statements bind, each with the statement; ``*`` and a number for a star import."""
+def _list_bindings(body: Sequence[ast.stmt]) -> Iterator[tuple[str, _Binding]]:
+    """Yield the names that statements bind, each with the statement; ``*`` and a line number for a star import."""
     for statement in body:
         if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield statement.name, statement
@@ -155,7 +155,7 @@ def _bindings(body: Sequence[ast.stmt]) -> Iterator[tuple[str, _Binding]]:
             inner = [*statement.body, *getattr(statement, "orelse", ()), *getattr(statement, "finalbody", ())]
             for handler in getattr(statement, "handlers", ()):
                 inner += handler.body
-            yield from _bindings(inner)
+            yield from _list_bindings(inner)
         elif isinstance(statement, ast.Assign):
             for target in statement.targets:
                 if isinstance(target, ast.Name):

@@ -123,7 +123,7 @@ def _read_map(step: Message, field: str) -> dict[str, Mapped]:
 
 
 def list_step_models(ensemble: ModelView) -> tuple[str, ...]:
-    """The models of the steps, each once."""
+    """Return the models of the steps, each once."""
     return tuple(dict.fromkeys(step.model for step in list_steps(ensemble) if step.model))
 
 

@@ -164,7 +164,7 @@ def count_bounded(dims: Sequence[int]) -> int:
 
 
 def compute_bounded_size(data_type: str, dims: Sequence[int]) -> int:
-    """The byte size from 26.03 on, as `bounded_count`; `VARIABLE` also for a type that has no size.
+    """Return the byte size from 26.03 on, as `count_bounded`; `VARIABLE` also for a type without a size.
 
     Strings count 4 bytes for each element (core model_config_utils.h `GetByteSize`).
     """
