@@ -14,6 +14,8 @@ from tests.support.command import tritonforge
 from tests.support.invocation_container import Container
 from tests.transform.conftest import FRAMES, Folder
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def container() -> Iterator[Container]:

@@ -16,6 +16,8 @@ from tests.support.invocation_container import Container
 from tests.transform.conftest import FRAMES, Folder, Model
 from tests.transform.killed import Tool, outputs
 
+pytestmark = pytest.mark.process
+
 RECORDS = 400
 
 

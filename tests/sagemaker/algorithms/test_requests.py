@@ -273,9 +273,9 @@ def test_a_profile_has_only_what_a_validation_can_have() -> None:
     algorithm = AlgorithmSpecification(training_input_mode="File", training_image="x")
     with pytest.raises(DefinitionError, match="TrainingImage or AlgorithmName"):
         ValidationProfile(training=TrainingJob(output=output, algorithm=algorithm))
-    with pytest.raises(DefinitionError, match="it has neither a training nor a transform job"):
+    with pytest.raises(DefinitionError, match="a training or a transform job is missing"):
         ValidationProfile()
-    with pytest.raises(RequestError, match="TransformJobDefinition has no ModelName; leave it out"):
+    with pytest.raises(RequestError, match="TransformJobDefinition does not support ModelName"):
         ValidationProfile.from_request({"ProfileName": "a", "TransformJobDefinition": TRANSFORM_WITH_A_MODEL})
 
 
@@ -291,7 +291,7 @@ def test_samples_are_held_against_the_declaration() -> None:
         build_validation_profile(DETECTOR, channels={"trainng": sample}, output="s3://a/b")
     with pytest.raises(DefinitionError, match="sample data are missing for channel training, which detector requires"):
         build_validation_profile(DETECTOR, channels={"model": sample}, output="s3://a/b")
-    with pytest.raises(DefinitionError, match="a declares no training_instance_types; its validation needs a machine"):
+    with pytest.raises(DefinitionError, match="a declares no training_instance_types, which its validation requires"):
         build_validation_profile(Algorithm("a"), channels={}, output="s3://a/b")
 
 

@@ -17,6 +17,8 @@ from tritonforge.sagemaker.jobs.publication import (
 from tritonforge.sagemaker.jobs.specification import Container
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def validated(account: Any) -> dict[str, Any]:

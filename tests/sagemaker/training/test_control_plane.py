@@ -13,6 +13,8 @@ from tests.sagemaker.training.conftest import IMAGE
 from tests.support.documents import includes
 from tritonforge.training.job import Outcome
 
+pytestmark = pytest.mark.process
+
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012"
 INVALID = "ValidationException"
 

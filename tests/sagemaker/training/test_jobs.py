@@ -15,6 +15,8 @@ from tests.sagemaker.training.conftest import IMAGE
 from tests.sagemaker.training.test_persistence import lives
 from tritonforge.emulator.control import training_jobs
 
+pytestmark = pytest.mark.process
+
 
 def digests(*contents: bytes) -> list[str]:
     """What the program notes of its samples."""

@@ -21,6 +21,8 @@ from tests.sagemaker.training.registering import (
 )
 from tests.sagemaker.training.test_road import deployed
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def validated(account: Any) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from tests.sagemaker.training.test_jobs import augmented, manifest
 from tritonforge.emulator import Emulator
 from tritonforge.errors import DefinitionError
 
+pytestmark = pytest.mark.process
+
 
 def deployed(account: Any, name: str, **container: Any) -> dict[str, Any]:
     """A model of an image, a configuration and an endpoint, of one name; the endpoint once it is settled."""

@@ -16,6 +16,8 @@ import pytest
 
 from tests.support.command import tritonforge
 
+pytestmark = pytest.mark.process
+
 PROGRAM = Path(sys.executable).with_name("tritonforge")
 
 CONFIG = """

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import WaiterError
 
+pytestmark = pytest.mark.process
+
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012"
 INVALID = "ValidationException"
 

@@ -7,7 +7,11 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from tritonforge.records import frame_tfrecord
+
+pytestmark = pytest.mark.process
 
 ONCE = {"InvocationsMaxRetries": 0}
 

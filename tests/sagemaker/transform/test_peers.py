@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.sagemaker.transform.conftest import IMAGE, Account
 from tests.support.peers import Peers
 from tritonforge.records import frame_tfrecord
+
+pytestmark = pytest.mark.process
 
 
 def test_the_seed_s_commands(account: Account, peers: Peers) -> None:

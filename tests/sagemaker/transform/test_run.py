@@ -21,6 +21,8 @@ from tritonforge.sagemaker.limits import check_limits
 from tritonforge.sagemaker.plans.plan import Progress
 from tritonforge.transform import Resources, TransformInput, TransformJob, TransformOutput
 
+pytestmark = pytest.mark.process
+
 CONFIG = """
 name: "echo"
 backend: "python"

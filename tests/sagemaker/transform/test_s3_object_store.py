@@ -18,6 +18,8 @@ from tritonforge.sagemaker.client.transfers import Download
 from tritonforge.sagemaker.jobs.s3_object_store import S3ObjectStore
 from tritonforge.transform import StoreError
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(params=["client", "emulator"])
 def place(request: pytest.FixtureRequest, account: Any, tmp_path: Path) -> Iterator[Any]:

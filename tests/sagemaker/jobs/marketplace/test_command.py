@@ -13,6 +13,8 @@ from tests.sagemaker.jobs.training.jobs import pictures
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tritonforge.cli.main import main
 
+pytestmark = pytest.mark.process
+
 ROLE = ("--role", "TritonForgeExecutionRole")
 
 

@@ -16,6 +16,8 @@ from tritonforge.sagemaker.jobs.marketplace import AlgorithmPublication, Publica
 from tritonforge.sagemaker.jobs.publication import AlgorithmRequest, SampleData
 from tritonforge.training.algorithm import Algorithm, Channel
 
+pytestmark = pytest.mark.process
+
 Publish = Callable[..., AlgorithmPublication]
 
 

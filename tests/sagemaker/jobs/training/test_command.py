@@ -22,6 +22,8 @@ from tests.support.command import tritonforge
 from tritonforge.cli.main import main
 from tritonforge.sagemaker.jobs.training_plan import DATA
 
+pytestmark = pytest.mark.process
+
 PROGRAM = Path(sys.executable).with_name("tritonforge")
 ROLE = ("--role", "TritonForgeExecutionRole")
 

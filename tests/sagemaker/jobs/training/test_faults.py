@@ -19,6 +19,8 @@ from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs.training_plan import DATA
 from tritonforge.training.job import TrainingJob
 
+pytestmark = pytest.mark.process
+
 
 class Faults:
     """Puts a fault before chosen requests of a session, counting every request."""

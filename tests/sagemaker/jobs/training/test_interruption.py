@@ -17,6 +17,8 @@ from tests.support.small_parts import PART
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs.training_plan import DATA
 
+pytestmark = pytest.mark.process
+
 #: The calls that a run makes at least; were there fewer, the test would have stopped none of the writing ones.
 LEAST = 11
 

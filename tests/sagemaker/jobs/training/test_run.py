@@ -22,6 +22,8 @@ from tritonforge.sagemaker.jobs import polling
 from tritonforge.sagemaker.jobs.training import TrainingRun, _JobLog
 from tritonforge.training.job import Outcome, TrainingJob
 
+pytestmark = pytest.mark.process
+
 LOSS = {"Name": "loss", "Regex": r"loss=([0-9.]+)"}
 
 
