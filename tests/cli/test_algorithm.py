@@ -83,9 +83,9 @@ def test_the_failure_file_s_sentence_is_shown(folders: list[str], tmp_path: Path
     """Its first 1024 characters, as SageMaker shows them; exit code 1 whatever the program's."""
     done = train(folders, "fail")
     assert done.returncode == 1
-    message = f"error: train ended with exit status 2; {tmp_path / 'output' / 'failure'}: [data] line 3 is no picture"
+    message = f"error: train ended with exit status 2; {tmp_path / 'output' / 'failure'}: [data] line 3 is not an image"
     assert message in done.stderr
-    assert "x" * (1024 - 28) in done.stderr
+    assert "x" * (1024 - 30) in done.stderr
     assert "x" * (1025 - 28) not in done.stderr
     report = json.loads(train(folders, "fail", "--format=json").stdout)
     assert (report["exit_code"], report["stopped"], len(report["failure"])) == (2, False, 1024)
