@@ -14,9 +14,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests import conftest
-from tests.sagemaker.package.conftest import ENSEMBLE, FILES, LEAF, lay, member, packed
 from tests.support.command import tritonforge
 from tests.support.graphdefs import dense_layers
+from tests.support.model_archives import ENSEMBLE, FILES, LEAF, lay, member, pack_members
 from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.package import inspect, read_contents
 
@@ -128,7 +128,7 @@ def test_inspect_shows_members_digest_and_default_model(repository: Path, tmp_pa
 
 def test_inspect_judges_for_an_image(tmp_path: Path) -> None:
     """An archive that is packed one directory too deep is refused as on SageMaker."""
-    archive = packed(member("config.pbtxt", LEAF.encode()), member("1/model.py"), member("code/x.py"))
+    archive = pack_members(member("config.pbtxt", LEAF.encode()), member("1/model.py"), member("code/x.py"))
     (tmp_path / "model.tar.gz").write_bytes(archive.getvalue())
     done = tritonforge("package", "--inspect", str(tmp_path / "model.tar.gz"), "--image", "24.09")
     assert done.returncode == 1
@@ -138,12 +138,12 @@ def test_inspect_judges_for_an_image(tmp_path: Path) -> None:
 
 def test_inspect_refuses_what_is_hostile_in_one_sentence(tmp_path: Path) -> None:
     """Exit code 2; names with escapes do not reach the terminal."""
-    (tmp_path / "a.tar.gz").write_bytes(packed(member("../../evil", b"x")).getvalue())
+    (tmp_path / "a.tar.gz").write_bytes(pack_members(member("../../evil", b"x")).getvalue())
     done = tritonforge("package", "--inspect", str(tmp_path / "a.tar.gz"))
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path}/a.tar.gz: ../../evil: it has '..' in its name")
     name, link = member("m/\x1b]0;owned\x07", b"x"), member("m/[red]l", linkname="\x1b[2J", type=tarfile.SYMTYPE)
-    (tmp_path / "b.tar.gz").write_bytes(packed(name, link).getvalue())
+    (tmp_path / "b.tar.gz").write_bytes(pack_members(name, link).getvalue())
     shown = tritonforge("package", "--inspect", str(tmp_path / "b.tar.gz")).stdout
     assert "\x1b" not in shown
     assert "m/[red]l -> \\u001b[2J" in shown

@@ -17,8 +17,8 @@ import urllib3
 
 from tests import conftest
 from tests.conftest import ROOT
-from tests.sagemaker.package.conftest import lay
 from tests.support.command import tritonforge
+from tests.support.model_archives import lay
 from tests.support.photographs import CHINA
 from tests.support.picture_models import DIGITS, write_repository
 

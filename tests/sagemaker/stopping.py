@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.endpoints import running as deployments
 from tests.sagemaker.jobs.training import running as jobs
+from tests.support import deployments
 from tests.support.small_parts import PART, accepted
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client import Session, Store

@@ -205,14 +205,12 @@ BAD = [
 
 @pytest.mark.parametrize(("operation", "request_"), GOOD)
 def test_a_request_within_the_limits_passes(operation: str, request_: dict[str, Any]) -> None:
-    """Nothing is said of it."""
+    """No violation."""
     assert check_limits(operation, request_) == ()
 
 
 @pytest.mark.parametrize(("operation", "request_", "place", "words"), BAD)
-def test_a_request_beyond_a_limit_is_told_where(
-    operation: str, request_: dict[str, Any], place: str, words: str
-) -> None:
+def test_a_violation_names_its_place(operation: str, request_: dict[str, Any], place: str, words: str) -> None:
     """Exactly one limit, at its place."""
     (found,) = check_limits(operation, request_)
     assert found.place == place

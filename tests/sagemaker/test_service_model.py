@@ -17,7 +17,7 @@ CONFIG: dict[str, Any] = {"EndpointConfigName": "c", "ProductionVariants": [VARI
 def found(operation: str, request: dict[str, Any], service: str = "sagemaker") -> list[tuple[str, str]]:
     """The places and kinds of what is wrong with a request."""
     shape = service_model.find_operation(service, operation).input_shape
-    return [(each.place, each.kind) for each in service_model.check_shape(shape, request)]
+    return [(violation.place, violation.kind) for violation in service_model.check_shape(shape, request)]
 
 
 def test_a_right_request_has_no_problem() -> None:
@@ -92,7 +92,7 @@ def test_the_service_says_it_in_its_own_words() -> None:
     )
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_violations_are_reported_at_once() -> None:
     """`check` raises one error that names every broken constraint."""
     with pytest.raises(RequestError) as raised:
         service_model.check_request("sagemaker", "CreateModel", {"ModelName": "a b", "ExecutionRoleArn": "me"})
@@ -101,7 +101,7 @@ def test_all_problems_are_told_at_once() -> None:
     assert text.count("ExecutionRoleArn is 'me'") == 2  # too short, and no ARN
 
 
-def test_an_operation_that_botocore_does_not_know_is_said_so() -> None:
+def test_an_operation_that_botocore_lacks_is_reported() -> None:
     """An unknown operation names what to upgrade."""
     with pytest.raises(RequestError, match="CreateNothing"):
         service_model.find_operation("sagemaker", "CreateNothing")
@@ -130,7 +130,7 @@ def test_a_slow_pattern_ends() -> None:
         metadata = {"pattern": r"(a|aa)+$"}  # noqa: RUF012 - as botocore's shapes have it
         enum: tuple[str, ...] = ()
 
-    assert [each.kind for each in service_model.check_shape(Shape(), "a" * 200_000 + "!")] == ["pattern"]
+    assert [violation.kind for violation in service_model.check_shape(Shape(), "a" * 200_000 + "!")] == ["pattern"]
 
 
 _json = st.recursive(
@@ -144,6 +144,6 @@ _json = st.recursive(
 def test_any_json_gives_problems_or_none(request: dict[str, Any]) -> None:
     """The checker never raises, whatever it is given."""
     shape = service_model.find_operation("sagemaker", "CreateEndpointConfig").input_shape
-    for each in service_model.check_shape(shape, request):
-        assert each.place
+    for violation in service_model.check_shape(shape, request):
+        assert violation.place
     service_model.format_service_message(service_model.check_shape(shape, request))

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sagemaker.package.conftest import FILES, lay
 from tests.support.archives import END, FORMS, header, pax
+from tests.support.model_archives import FILES, lay
 from tritonforge.errors import PackageError
 from tritonforge.sagemaker.package import ArchiveLimits, inspect, list_members, read_contents, unpack
 

@@ -13,8 +13,8 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.sagemaker.package.conftest import LEAF
 from tests.support.archives import END, header, pax
+from tests.support.model_archives import LEAF
 from tritonforge.emulator import Emulator
 from tritonforge.errors import TritonForgeError
 from tritonforge.sagemaker.endpoints import local_repository
@@ -25,24 +25,24 @@ MODEL = [header("leaf/config.pbtxt", LEAF.encode()), header("leaf/1/model.py", b
 LINK, DIRECTORY = {"type": tarfile.SYMTYPE}, {"type": tarfile.DIRTYPE}
 
 
-def packed(*parts: bytes) -> bytes:
+def pack_members(*parts: bytes) -> bytes:
     """An archive of a model and what is hostile in it."""
     return gzip.compress(b"".join([*MODEL, *parts]) + END, 1)
 
 
 HOSTILE = {
-    "escape": packed(header("../../out", b"x")),
-    "absolute": packed(header("/etc/cron.d/x", b"x")),
-    "link-out": packed(header("leaf/2", linkname="../../..", **LINK), header("leaf/2/out", b"x")),
-    "link-out-only": packed(header("leaf/labels.txt", linkname="/etc/passwd", **LINK)),
-    "device": packed(header("leaf/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)),
-    "records": packed(pax(b"5 a=\n" * 100_000), header("leaf/x", b"x")),
-    "directories": packed(header("leaf", **DIRECTORY) * 5000, header("../out", b"x")),
-    "loop": packed(header("leaf/1/up", linkname="..", **LINK)),
-    "names": packed(header("x\n::error::forged\x1b[2J/1/model.py", b"x")),
+    "escape": pack_members(header("../../out", b"x")),
+    "absolute": pack_members(header("/etc/cron.d/x", b"x")),
+    "link-out": pack_members(header("leaf/2", linkname="../../..", **LINK), header("leaf/2/out", b"x")),
+    "link-out-only": pack_members(header("leaf/labels.txt", linkname="/etc/passwd", **LINK)),
+    "device": pack_members(header("leaf/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)),
+    "records": pack_members(pax(b"5 a=\n" * 100_000), header("leaf/x", b"x")),
+    "directories": pack_members(header("leaf", **DIRECTORY) * 5000, header("../out", b"x")),
+    "loop": pack_members(header("leaf/1/up", linkname="..", **LINK)),
+    "names": pack_members(header("x\n::error::forged\x1b[2J/1/model.py", b"x")),
     "empty": gzip.compress(END),
     "no-tar": b"\x1f\x8b" + bytes(20),
-    "cut": packed()[:-20],
+    "cut": pack_members()[:-20],
 }
 
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.table import Table
 
-from tests.sagemaker.package.conftest import LEAF
 from tests.support.archives import END, header
+from tests.support.model_archives import LEAF
 from tritonforge import escaping
 from tritonforge.cli import terminal
 from tritonforge.cli.main import main

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.sagemaker.client.faults import Proxy, Way, proxy_to
+from tests.support.faulty_proxy import Proxy, Way, proxy_to
 from tritonforge.sagemaker.client import Session, Store
 
 
@@ -24,7 +24,7 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Credentials of nobody, and none of the machine's own configuration."""
+    """Credentials of an unused account, and none of the machine's own configuration."""
     for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
@@ -86,5 +86,5 @@ def bucket(direct: Session) -> Iterator[str]:
     yield "s3://models"
     store = Store(direct)
     store.abort_incomplete_uploads("s3://models/")
-    store.delete_all([each.uri for each in store.list_objects("s3://models/")])
+    store.delete_all([stored.uri for stored in store.list_objects("s3://models/")])
     direct.call("s3", "DeleteBucket", Bucket="models")

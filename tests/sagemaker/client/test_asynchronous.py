@@ -1,4 +1,4 @@
-"""The asynchronous transport: a queue of a few lines stands before moto's S3, through which requests and answers go."""
+"""The asynchronous transport: a queue of a few lines in front of moto's S3, through which requests and answers go."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.sagemaker.client.faults import CutError, Incoming, Reply, Way, refused
 from tests.sagemaker.client.test_transport import MISSING, endpoint
+from tests.support.faulty_proxy import CutError, Incoming, Reply, Way, build_refusal
 from tritonforge.errors import ConnectError, DecodeError, EncodeError
 from tritonforge.inference.client import Client, ModelError, RelayError
 from tritonforge.inference.wire import decode_error, encode_request, encode_response, sagemaker_content_type
@@ -44,19 +44,19 @@ class Queue:
     waiting: list[tuple[str, bytes, str]] = field(default_factory=list)
 
     def __call__(self, request: Incoming) -> Reply | None:
-        """A fault on the way: what is no invocation passes."""
+        """A fault on the way: other requests pass."""
         if not request.path.endswith("/async-invocations"):
             self.look(request)
             return None
-        told = {name.lower().removeprefix("x-amzn-sagemaker-"): value for name, value in request.headers.items()}
+        received = {name.lower().removeprefix("x-amzn-sagemaker-"): value for name, value in request.headers.items()}
         body = request.body
-        if "inputlocation" in told:
+        if "inputlocation" in received:
             assert not body
-            body = b"".join(self.store.get(told["inputlocation"]))
-        self.seen.append((told, body))
-        called = told.get("inference-id") or str(uuid.uuid4())
+            body = b"".join(self.store.get(received["inputlocation"]))
+        self.seen.append((received, body))
+        called = received.get("inference-id") or str(uuid.uuid4())
         output, failure = f"s3://models/out/{called}.out", f"s3://models/failed/{called}.out"
-        reply = self.model(Incoming("POST", "/", {"Content-Type": told["content-type"]}, body))
+        reply = self.model(Incoming("POST", "/", {"Content-Type": received["content-type"]}, body))
         if reply[0] == 200:
             content_type = reply[1]["Content-Type"] if self.answer_type == "" else self.answer_type
             self.waiting.append((output, reply[2], content_type or "binary/octet-stream"))
@@ -98,7 +98,7 @@ def client_of(session: Session, **options: Any) -> Client:
 
 def keys(queue: Queue) -> list[str]:
     """What lies in the bucket."""
-    return sorted(each.uri.removeprefix("s3://models/") for each in queue.store.list_objects("s3://models/"))
+    return sorted(stored.uri.removeprefix("s3://models/") for stored in queue.store.list_objects("s3://models/"))
 
 
 def twice(array: Any) -> Callable[[Incoming], Reply]:
@@ -114,9 +114,9 @@ def test_a_small_request_goes_inline(queue: Queue, session: Session) -> None:
     response = client_of(session, prefix=None, options={"inference_id": "i1"}).infer({"x": X})
     assert response["y"].tolist() == [[2, 4]]
     assert response.provenance == {"inference_id": "i1", "output_location": "s3://models/out/i1.out"}
-    told, body = queue.seen[0]
+    received, body = queue.seen[0]
     payload = encode_request({"x": X})
-    assert (told["content-type"], body) == (sagemaker_content_type(payload), payload.body)
+    assert (received["content-type"], body) == (sagemaker_content_type(payload), payload.body)
     assert keys(queue) == ["out/i1.out"]
 
 
@@ -127,16 +127,16 @@ def test_a_large_request_goes_by_s3(queue: Queue, session: Session, clean: bool)
     payload = encode_request({"x": LARGE})
     client = client_of(session, clean=clean, request_ttl=60, invocation_timeout=3600)
     assert client.infer({"x": LARGE}, options={"inference_id": "i1"})["y"][0, 0] == 2
-    told, body = queue.seen[0]
+    received, body = queue.seen[0]
     assert body == payload.body
-    assert told["inputlocation"].startswith("s3://models/in/inception/")
-    assert (told["requestttlseconds"], told["invocationtimeoutseconds"]) == ("60", "3600")
-    found = queue.store.find(told["inputlocation"])
+    assert received["inputlocation"].startswith("s3://models/in/inception/")
+    assert (received["requestttlseconds"], received["invocationtimeoutseconds"]) == ("60", "3600")
+    found = queue.store.find(received["inputlocation"])
     if clean:
         assert found is None
     else:
         assert found is not None
-        assert found.content_type == sagemaker_content_type(payload) == told["content-type"]
+        assert found.content_type == sagemaker_content_type(payload) == received["content-type"]
 
 
 def test_an_older_botocore_sends_everything_by_s3(
@@ -200,7 +200,7 @@ def test_the_answer_is_waited_for(queue: Queue, session: Session) -> None:
 def test_an_answer_that_does_not_come_is_a_connect_error(
     queue: Queue, session: Session, failure_path: bool, untold: bool
 ) -> None:
-    """The time limit ends the wait; the sentence says where the answer may still come, and what cannot be told."""
+    """The time limit ends the wait; the sentence says where the answer may still come, and what cannot be received."""
     queue.delay, queue.failure_path = 10_000, failure_path
     clock = iter(range(1000))
     client = client_of(session, patience=5, clock=lambda: next(clock), options={"inference_id": "i1"})
@@ -214,7 +214,7 @@ def test_an_answer_that_does_not_come_is_a_connect_error(
 
 @pytest.mark.parametrize("answer_type", [None, "application/json", "text/plain"])
 def test_an_answer_whose_type_got_lost_delimits_itself(queue: Queue, session: Session, answer_type: str | None) -> None:
-    """Without the content type the JSON tells where the tensors begin."""
+    """Without the content type the end of the JSON shows where the tensors begin."""
     queue.answer_type = answer_type
     assert client_of(session).infer({"x": X})["y"].tolist() == [[2, 4]]
     assert client_of(session).infer({"x": X}, binary=False)["y"].tolist() == [[2, 4]]
@@ -239,7 +239,7 @@ AROUND = 'Received client error (400) from primary with message "{}". See https:
 def test_a_failure_keeps_tritons_sentence(
     queue: Queue, session: Session, text: Callable[[str], str], status: int
 ) -> None:
-    """What the model refused stands at the failure location, in one of several forms."""
+    """What the model rejected is at the failure location, in one of several forms."""
     queue.failure_text = lambda reply: text(decode_error(json.loads(reply[2])["OriginalMessage"].encode())).encode()
     with pytest.raises(ModelError) as caught:
         client_of(session).infer({}, binary=False)
@@ -250,7 +250,7 @@ def test_a_failure_keeps_tritons_sentence(
     "content", [b'{"message":"The request expired."}', b"The request expired.", b'["The request expired."]']
 )
 def test_a_failure_of_sagemaker_is_not_the_models(queue: Queue, session: Session, content: bytes) -> None:
-    """An expired request, say, was not heard by the model."""
+    """An expired request, for example, does not reach the model."""
     queue.failure_text = lambda _: content
     with pytest.raises(RelayError, match=r"answered 424: .*The request expired\."):
         client_of(session).infer({}, binary=False)
@@ -259,19 +259,19 @@ def test_a_failure_of_sagemaker_is_not_the_models(queue: Queue, session: Session
 def test_metadata_are_learned_through_s3_too(queue: Queue, session: Session) -> None:
     """The refusals lie at the failure location; each is cleaned away when asked."""
     client = client_of(session, inline=False, clean=True)
-    told = client.metadata()
-    assert [(each.name, each.datatype, each.shape) for each in told.inputs] == [("x", "FP32", (-1, 2))]
+    received = client.metadata()
+    assert [(tensor.name, tensor.datatype, tensor.shape) for tensor in received.inputs] == [("x", "FP32", (-1, 2))]
     assert not [key for key in keys(queue) if key.startswith("in/")]
 
 
 def test_who_may_not_list_waits_all_the_same(queue: Queue, session: Session, way: Way) -> None:
-    """Without s3:ListBucket S3 says 403 of what is not there yet; the sentence of the end tells it."""
+    """Without s3:ListBucket S3 says 403 of what is not there yet; the last message reports it."""
     queue.delay = 4
 
     def forbidden(request: Incoming) -> Reply | None:
         reply = queue(request)
         if reply is None and request.method == "GET" and queue.waiting:
-            return refused(403, "AccessDenied", "Access Denied")
+            return build_refusal(403, "AccessDenied", "Access Denied")
         return reply
 
     way.fault = forbidden

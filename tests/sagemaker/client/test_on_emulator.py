@@ -35,8 +35,8 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         answers = []
-        for each in requests:
-            x = each.inputs()[0].as_numpy()
+        for item in requests:
+            x = item.inputs()[0].as_numpy()
             error = pb_utils.TritonError("negative numbers have no price") if (x < 0).any() else None
             answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("y", x * {factor})], error))
         return answers
@@ -111,10 +111,12 @@ def endpoint(session: Session, name: str, variants: Mapping[str, str], **config:
     )
     session.call("sagemaker", "CreateEndpoint", EndpointName=name, EndpointConfigName=name)
     ends = time.monotonic() + 120
-    while (told := session.call("sagemaker", "DescribeEndpoint", EndpointName=name))["EndpointStatus"] == "Creating":
+    while (received := session.call("sagemaker", "DescribeEndpoint", EndpointName=name))[
+        "EndpointStatus"
+    ] == "Creating":
         assert time.monotonic() < ends
         time.sleep(0.1)
-    assert told["EndpointStatus"] == "InService", told.get("FailureReason")
+    assert received["EndpointStatus"] == "InService", received.get("FailureReason")
     return f"sagemaker://{name}?endpoint_url={session.endpoint_url}&region={REGION}"
 
 
@@ -128,7 +130,7 @@ def times(emulator: Emulator, there: Session) -> str:
     return endpoint(there, "times", {"two": "two", "three": "three"})
 
 
-def test_variants_answer_and_are_told(times: str) -> None:
+def test_variants_answer_and_are_reported(times: str) -> None:
     """A variant that is named answers; without a name each has its share; the answer says which one it was."""
     x = np.array([[1, 2]], dtype=np.float32)
     with Client(times) as client:
@@ -150,8 +152,8 @@ def test_variants_answer_and_are_told(times: str) -> None:
 def test_metadata_come_through_the_refusals_of_a_real_server(times: str) -> None:
     """Triton's sentences arrive word for word in SageMaker's ModelError."""
     with Client(times) as client:
-        told = client.metadata()
-        assert [(each.name, each.datatype, each.shape) for each in told.inputs] == [("x", "FP32", (-1, -1))]
+        received = client.metadata()
+        assert [(tensor.name, tensor.datatype, tensor.shape) for tensor in received.inputs] == [("x", "FP32", (-1, -1))]
 
 
 def test_a_models_own_error_arrives(times: str) -> None:
@@ -164,7 +166,7 @@ def test_a_models_own_error_arrives(times: str) -> None:
 
 def test_an_endpoint_that_is_not_there_is_one_sentence(times: str) -> None:
     """The name, the region and what to look at stand in it; metadata end with the same error."""
-    with Client(times.replace("//times", "//nobody")) as client:
+    with Client(times.replace("//times", "//missing")) as client:
         for ask in (lambda: client.infer({"x": [[1.0]]}), client.metadata):
             with pytest.raises(
                 RelayError, match=r"not found.*check the name, the region \(us-east-1\) and the account"
@@ -175,12 +177,12 @@ def test_an_endpoint_that_is_not_there_is_one_sentence(times: str) -> None:
 def test_bodies_near_the_limit(times: str) -> None:
     """The largest body that AWS takes goes; one byte more is refused before it is sent."""
     header = 256
-    room = (25 << 20) - header
-    x = np.zeros((1, room // 4), dtype=np.float32)
+    capacity = (25 << 20) - header
+    x = np.zeros((1, capacity // 4), dtype=np.float32)
     with Client(times, target_variant="two") as client:
         assert client.infer({"x": x}, header_size=header)["y"].shape == x.shape
         with pytest.raises(EncodeError, match="26,214,404 bytes and a real-time endpoint takes 25 MB"):
-            client.infer({"x": np.zeros((1, room // 4 + 1), dtype=np.float32)}, header_size=header)
+            client.infer({"x": np.zeros((1, capacity // 4 + 1), dtype=np.float32)}, header_size=header)
 
 
 def test_a_multi_model_endpoint_is_asked_by_model(emulator: Emulator, there: Session) -> None:
@@ -231,7 +233,7 @@ def test_an_asynchronous_endpoint_answers_through_s3(
     assert list(Store(there).list_objects(f"s3://{emulator.bucket}/later/in/")) == []
 
 
-def test_the_kinds_of_endpoint_are_told_apart(later: str, times: str, emulator: Emulator) -> None:
+def test_the_kinds_of_endpoint_are_distinguished(later: str, times: str, emulator: Emulator) -> None:
     """Each kind refuses the other's way of asking, and the sentence names the right one."""
     x = np.array([[1]], dtype=np.float32)
     with Client(later) as client, pytest.raises(RelayError, match="--async s3://bucket/prefix"):
@@ -305,9 +307,9 @@ def test_the_command_line_asks_an_endpoint(
     assert "AllTraffic" in done.stdout
     assert word in done.stdout
     done = tritonforge("infer", "sagemaker://digits", str(path), "--json", "--inference-id", "i1", *place)
-    told = json.loads(done.stdout)["answers"][0]
-    assert told["invoked_production_variant"] == "AllTraffic"
-    assert told["outputs"]["PROBABILITIES"][0]["label"] == word
+    received = json.loads(done.stdout)["answers"][0]
+    assert received["invoked_production_variant"] == "AllTraffic"
+    assert received["outputs"]["PROBABILITIES"][0]["label"] == word
     broken = path.with_name("broken.png")
     broken.write_bytes(b"no image")
     done = tritonforge("infer", "sagemaker://digits", str(broken), "--json", *place)

@@ -13,7 +13,7 @@ import botocore.exceptions
 import pytest
 from botocore.stub import Stubber
 
-from tests.sagemaker.client.faults import Way, way_to
+from tests.support.faulty_proxy import Way, way_to
 from tritonforge.errors import (
     ConnectError,
     DeploymentError,
@@ -43,7 +43,7 @@ def test_clients_are_made_once_for_each_way_of_asking(offline: Session) -> None:
     assert Session(attempts=7).client("sagemaker").meta.config.retries["total_max_attempts"] == 7
 
 
-def test_place_and_account_are_told(offline: Session) -> None:
+def test_region_and_account_are_returned(offline: Session) -> None:
     """The region's partition, and the account that STS is asked for once."""
     assert (offline.region, offline.partition) == ("eu-west-1", "aws")
     assert Session(region_name="cn-north-1").partition == "aws-cn"
@@ -63,7 +63,7 @@ def test_calls_and_pages_go_by_awss_names(offline: Session) -> None:
         assert offline.call("sagemaker", "CreateModel", ModelName="d")["ModelArn"].endswith("model/d")
 
 
-def test_a_bucket_stands_in_the_path_of_a_local_host() -> None:
+def test_a_bucket_is_in_the_path_of_a_local_host() -> None:
     """No name resolves to models.localhost; of AWS's own hosts the bucket is part."""
     local = Session(endpoint_url="http://localhost:4566").client("s3")
     assert local.generate_presigned_url("get_object", {"Bucket": "models", "Key": "k"}).startswith(
@@ -94,7 +94,7 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("code", "status", "message", "sentence"), ANSWERS, ids=[each[0] for each in ANSWERS])
+@pytest.mark.parametrize(("code", "status", "message", "sentence"), ANSWERS, ids=[answer[0] for answer in ANSWERS])
 def test_an_answer_of_aws_is_one_sentence(
     offline: Session, code: str, status: int, message: str, sentence: str
 ) -> None:
@@ -140,7 +140,7 @@ SOURCES: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "sentence"), SOURCES, ids=[type(each[0]).__name__ for each in SOURCES])
+@pytest.mark.parametrize(("error", "sentence"), SOURCES, ids=[type(source[0]).__name__ for source in SOURCES])
 def test_missing_credentials_say_how_to_sign_in(error: Any, sentence: str) -> None:
     """One sentence, which says what to do and nothing that a credential's source printed."""
     with pytest.raises(DeploymentError, match=sentence) as caught, map_errors("s3", "GetObject", "s3://b/k"):
@@ -161,9 +161,9 @@ def test_every_error_of_botocore_becomes_one_of_ours() -> None:
             error = kind(**dict.fromkeys(("endpoint_url", "error", "msg", "error_msg", "report", "proxy_url"), "x"))
         except (KeyError, TypeError):
             continue
-        told, _ = translate_error(error, service="s3", operation="PutObject", resource="s3://b/k")
-        assert isinstance(told, TritonForgeError), kind
-        assert "\n" not in str(told), kind
+        received, _ = translate_error(error, service="s3", operation="PutObject", resource="s3://b/k")
+        assert isinstance(received, TritonForgeError), kind
+        assert "\n" not in str(received), kind
         found += 1
     assert found > 20
 
@@ -184,8 +184,8 @@ WAYS: list[tuple[Any, type[TritonForgeError], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "kind", "sentence"), WAYS, ids=[type(each[0]).__name__ for each in WAYS])
-def test_errors_on_the_way_are_told_apart(error: Any, kind: type[TritonForgeError], sentence: str) -> None:
+@pytest.mark.parametrize(("error", "kind", "sentence"), WAYS, ids=[type(way[0]).__name__ for way in WAYS])
+def test_errors_of_the_connection_are_distinguished(error: Any, kind: type[TritonForgeError], sentence: str) -> None:
     """No answer, no such request and no such place are three kinds of error."""
     with pytest.raises(kind, match=sentence), map_errors("s3", "GetObject", "s3://b/k"):
         raise error
@@ -199,8 +199,8 @@ def test_errors_of_others_pass() -> None:
 
 def test_a_profile_that_does_not_exist_is_named() -> None:
     """The sentence says how to see those that do."""
-    with pytest.raises(EncodeError, match="no AWS profile 'nobody'; see: aws configure list-profiles"):
-        Session(profile_name="nobody")
+    with pytest.raises(EncodeError, match="no AWS profile 'missing'; see: aws configure list-profiles"):
+        Session(profile_name="missing")
 
 
 def test_no_region_is_an_encode_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,8 +232,8 @@ def test_without_credentials_the_first_call_says_so(monkeypatch: pytest.MonkeyPa
     assert not way.seen
 
 
-def test_throttling_is_repeated_as_often_as_is_said(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The attempts are botocore's, and the sentence tells how many they were."""
+def test_throttling_is_repeated_as_often_as_is_set(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempts are botocore's, and the message has their number."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     text = json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"}).encode()
     with way_to(moto) as way, Session(endpoint_url=way.url, attempts=4) as session:
@@ -243,7 +243,7 @@ def test_throttling_is_repeated_as_often_as_is_said(moto: str, monkeypatch: pyte
         assert len(way.seen) == 4
 
 
-def test_a_session_tells_the_place_and_never_who(offline: Session) -> None:
+def test_a_session_shows_region_and_endpoint_only(offline: Session) -> None:
     """Its text holds no credential."""
     assert repr(offline) == "Session(region_name='eu-west-1', endpoint_url='http://127.0.0.1:9')"
 
@@ -255,7 +255,7 @@ def test_without_boto3_the_error_is_the_command_that_installs_it(monkeypatch: py
         Session()
 
 
-def test_the_wing_loads_boto3_when_it_is_used() -> None:
+def test_the_package_loads_boto3_when_it_is_used() -> None:
     """Importing it loads neither boto3 nor botocore nor s3transfer."""
     code = (
         "import sys, tritonforge.sagemaker.client\n"
@@ -266,6 +266,6 @@ def test_the_wing_loads_boto3_when_it_is_used() -> None:
 
 
 def test_only_the_session_names_boto3() -> None:
-    """No other module of the wing imports it, also not by another name."""
+    """No other module of the package imports it, also not by another name."""
     folder = Path(sys.modules["tritonforge.sagemaker.client"].__file__ or "").parent
-    assert [each.name for each in folder.glob("*.py") if "import boto3" in each.read_text()] == ["session.py"]
+    assert [item.name for item in folder.glob("*.py") if "import boto3" in item.read_text()] == ["session.py"]

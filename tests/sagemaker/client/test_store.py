@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.sagemaker.client.faults import CutError, Incoming, Outgoing, Reply, Way, forgetful, refused
+from tests.support.faulty_proxy import CutError, Incoming, Outgoing, Reply, Way, build_refusal, forgetful
 from tests.support.small_parts import PART, accepted
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
 from tritonforge.sagemaker.client import AwsError, Location, Session, Store
@@ -60,13 +60,13 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_a_large_file_goes_in_parts_and_is_whole(store: Store, bucket: str, large: Path, way: Way) -> None:
-    """Three parts in parallel, bytes told as they go, and what S3 keeps is the file with its checksum and digest."""
-    told: list[int] = []
+    """Three parts in parallel, bytes as they are sent, and S3 has the file with its checksum and digest."""
+    received: list[int] = []
     uri = f"{bucket}/digits/model.tar.gz"
-    done = store.upload(large, uri, digest=DIGEST, content_type="application/gzip", on_progress=told.append)
+    done = store.upload(large, uri, digest=DIGEST, content_type="application/gzip", on_progress=received.append)
     assert (done.skipped, done.verified, done.size) == (False, True, large.stat().st_size)
-    assert sum(told) == done.size
-    assert len(told) > 2
+    assert sum(received) == done.size
+    assert len(received) > 2
     assert way.calls("PUT", "partNumber=") == 3
     found = store.find(uri)
     assert found is not None
@@ -84,12 +84,12 @@ def test_what_is_there_is_not_sent_again(
 ) -> None:
     """The same digest and size are skipped, and the bar still fills; another digest or another size is sent."""
     path: Path = request.getfixturevalue(name)
-    uri, told = f"{bucket}/model", []
+    uri, received = f"{bucket}/model", []
     store.upload(path, uri, digest=DIGEST)
     sent = way.calls("PUT")
-    assert store.upload(path, uri, digest=DIGEST, on_progress=told.append).skipped
+    assert store.upload(path, uri, digest=DIGEST, on_progress=received.append).skipped
     assert way.calls("PUT") == sent
-    assert sum(told) == path.stat().st_size
+    assert sum(received) == path.stat().st_size
     assert not store.upload(path, uri, digest="sha256:2").skipped
     path.write_bytes(path.read_bytes() + b"+")
     assert not store.upload(path, uri, digest="sha256:2").skipped
@@ -120,7 +120,7 @@ def test_key_owner_tags_and_metadata_go_with_the_upload(session: Session, bucket
     )
     way.seen.clear()
     store.upload(large, f"{bucket}/m", digest=DIGEST, metadata={"image": "24.09"})
-    assert {each.headers.get("x-amz-expected-bucket-owner") for each in way.seen} == {"123456789012"}
+    assert {request.headers.get("x-amz-expected-bucket-owner") for request in way.seen} == {"123456789012"}
     client = session.client("s3")
     head = client.head_object(Bucket="models", Key="m")
     assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "alias/models")
@@ -158,7 +158,7 @@ STEPS = [
 @pytest.mark.parametrize(("method", "part"), STEPS)
 @pytest.mark.parametrize(
     "reply",
-    [refused(503, "SlowDown"), refused(500, "InternalError"), refused(400, "RequestTimeout"), None],
+    [build_refusal(503, "SlowDown"), build_refusal(500, "InternalError"), build_refusal(400, "RequestTimeout"), None],
     ids=["throttled", "failed", "timeout", "reset"],
 )
 def test_a_fault_that_passes_is_repeated(
@@ -166,10 +166,10 @@ def test_a_fault_that_passes_is_repeated(
 ) -> None:
     """Throttling, a server error, a time-out or a reset at each step of an upload costs a repetition, nothing else."""
     way.fault = once(reply, method, part)
-    told: list[int] = []
-    done = store.upload(large, f"{bucket}/m", digest=DIGEST, on_progress=told.append)
+    received: list[int] = []
+    done = store.upload(large, f"{bucket}/m", digest=DIGEST, on_progress=received.append)
     assert done.verified
-    assert sum(told) == done.size
+    assert sum(received) == done.size
     assert b"".join(store.get(f"{bucket}/m")) == large.read_bytes()
     assert store.list_incomplete_uploads(bucket + "/") == ()
 
@@ -179,11 +179,11 @@ def test_a_fault_that_passes_is_repeated(
     ("reply", "sentence"),
     [
         (
-            refused(503, "SlowDown", "Reduce your request rate."),
+            build_refusal(503, "SlowDown", "Reduce your request rate."),
             "SlowDown: Reduce your request rate.*run it again later",
         ),
-        (refused(500, "InternalError"), "InternalError: no.*attempts were made; run it again later"),
-        (refused(403, "AccessDenied", "Access Denied"), "AccessDenied: Access Denied.*permission s3:PutObject"),
+        (build_refusal(500, "InternalError"), "InternalError: no.*attempts were made; run it again later"),
+        (build_refusal(403, "AccessDenied", "Access Denied"), "AccessDenied: Access Denied.*permission s3:PutObject"),
         (None, "the connection was cut before the response arrived"),
     ],
     ids=["throttled", "failed", "denied", "reset"],
@@ -236,15 +236,15 @@ def test_a_server_that_is_silent_is_a_connect_error(way: Way, bucket: str, small
 def test_bytes_that_change_on_the_way_are_noticed(
     store: Store, bucket: str, way: Way, name: str, request: pytest.FixtureRequest
 ) -> None:
-    """S3 tells another checksum than the file's: one error, and the object is removed."""
+    """S3 returns another checksum than the file's: one error, and the object is removed."""
     path: Path = request.getfixturevalue(name)
 
     def spoil(incoming: Incoming) -> None:
         if incoming.method == "PUT" and ("partNumber=3" in incoming.path or name == "small"):
             incoming.body = incoming.body[:-1] + bytes([incoming.body[-1] ^ 1])
             # moto believes the checksum of a request; without one it computes its own.
-            for each in [each for each in incoming.headers if each.lower() == "x-amz-checksum-crc32"]:
-                del incoming.headers[each]
+            for item in [header for header in incoming.headers if header.lower() == "x-amz-checksum-crc32"]:
+                del incoming.headers[item]
 
     way.fault = spoil
     with pytest.raises(DeploymentError, match=r"s3://models/m: S3 has other bytes .* removed, run it again"):
@@ -260,7 +260,7 @@ def test_bytes_that_s3_refuses_are_one_error(
     store: Store, bucket: str, large: Path, way: Way, code: str, method: str, part: str
 ) -> None:
     """S3 finds a wrong checksum itself, at a part or at the end: the sentence says so, and nothing is left."""
-    way.fault = once(refused(400, code, "The checksum did not match."), method, part)
+    way.fault = once(build_refusal(400, code, "The checksum did not match."), method, part)
     with pytest.raises(DeploymentError, match=rf"s3://models/m: S3 got other bytes than were sent \({code}: .*again"):
         store.upload(large, f"{bucket}/m", digest=DIGEST)
     assert store.list_incomplete_uploads(bucket + "/") == ()
@@ -283,7 +283,7 @@ def test_a_file_that_changes_while_it_is_sent_is_noticed(store: Store, bucket: s
 
 
 def test_an_upload_whose_last_answer_is_lost_is_found_there(store: Store, bucket: str, large: Path, way: Way) -> None:
-    """The end is repeated and S3 knows no such upload any more: the object is there, and that is a success."""
+    """The end is repeated and S3 no longer has the upload: the object is there, and that is a success."""
     ends = itertools.count()
 
     def spoil(request: Incoming, answer: Outgoing) -> None:
@@ -332,7 +332,7 @@ def test_an_upload_needs_no_permission_to_look_for_half_uploads(
 ) -> None:
     """Cleaning up after others is a courtesy; being refused it does not spoil the upload."""
     way.fault = lambda request: (
-        refused(403, "AccessDenied") if request.method == "GET" and "uploads" in request.path else None
+        build_refusal(403, "AccessDenied") if request.method == "GET" and "uploads" in request.path else None
     )
     assert store.upload(large, f"{bucket}/m", digest=DIGEST).verified
     with pytest.raises(AwsError, match="permission s3:ListBucketMultipartUploads"):
@@ -340,7 +340,7 @@ def test_an_upload_needs_no_permission_to_look_for_half_uploads(
 
 
 def test_a_checksum_that_may_not_be_seen_is_not_asked_for(store: Store, bucket: str, small: Path, way: Way) -> None:
-    """Without kms:Decrypt S3 refuses to tell the checksum; size and digest are told all the same."""
+    """Without kms:Decrypt S3 does not return the checksum; size and digest are received all the same."""
 
     def fault(request: Incoming) -> Reply | None:
         asks = any(name.lower() == "x-amz-checksum-mode" for name in request.headers)
@@ -354,8 +354,8 @@ def test_a_checksum_that_may_not_be_seen_is_not_asked_for(store: Store, bucket: 
 
 def test_a_missing_bucket_is_named(store: Store, small: Path) -> None:
     """The sentence names the address and says what to do."""
-    with pytest.raises(AwsError, match=r"of s3://nobody/m: NoSuchBucket: .* create the bucket") as caught:
-        store.upload(small, "s3://nobody/m", digest=DIGEST)
+    with pytest.raises(AwsError, match=r"of s3://missing/m: NoSuchBucket: .* create the bucket") as caught:
+        store.upload(small, "s3://missing/m", digest=DIGEST)
     assert (caught.value.service, caught.value.code, caught.value.status) == ("s3", "NoSuchBucket", 404)
 
 
@@ -398,7 +398,7 @@ def test_a_stream_is_put_from_its_start(store: Store, bucket: str, way: Way) -> 
 def test_a_download_that_is_cut_goes_on_where_it_was(
     store: Store, bucket: str, large: Path, way: Way, tmp_path: Path
 ) -> None:
-    """The rest is asked for by its range; the file appears whole, and its bytes are told."""
+    """The rest is asked for by its range; the file appears whole, and its bytes are received."""
     store.upload(large, f"{bucket}/m", digest=DIGEST)
     cuts = [PART // 2, 100]
 
@@ -407,11 +407,11 @@ def test_a_download_that_is_cut_goes_on_where_it_was(
             answer.cut_after = cuts.pop(0)
 
     way.spoil = spoil
-    told: list[int] = []
-    assert store.download(f"{bucket}/m", tmp_path / "new" / "copy", on_progress=told.append) == large.stat().st_size
+    received: list[int] = []
+    assert store.download(f"{bucket}/m", tmp_path / "new" / "copy", on_progress=received.append) == large.stat().st_size
     assert (tmp_path / "new" / "copy").read_bytes() == large.read_bytes()
-    assert sum(told) == large.stat().st_size
-    assert [each.headers.get("Range") for each in way.seen if each.method == "GET"][-3:] == [
+    assert sum(received) == large.stat().st_size
+    assert [request.headers.get("Range") for request in way.seen if request.method == "GET"][-3:] == [
         None,
         f"bytes={PART // 2}-",
         f"bytes={PART // 2 + 100}-",
@@ -431,7 +431,7 @@ def test_a_download_that_is_cut_for_good_leaves_no_file(
     way.spoil = spoil
     with pytest.raises(ConnectError, match="s3 GetObject of s3://models/m: the connection was cut"):
         store.download(f"{bucket}/m", tmp_path / "copy")
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["config.pbtxt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.pbtxt"]
 
 
 def test_a_download_that_is_spoilt_is_noticed(store: Store, bucket: str, small: Path, way: Way, tmp_path: Path) -> None:
@@ -496,9 +496,9 @@ def tree(tmp_path: Path) -> dict[str, Path]:
 def test_only_what_changed_of_a_tree_is_sent(store: Store, bucket: str, tree: dict[str, Path], way: Way) -> None:
     """A second run sends nothing; a changed file, even of the same size, goes; stale objects go when asked only."""
     uri = f"{bucket}/tree"
-    told: list[int] = []
-    first = store.upload_tree(tree, uri, on_progress=told.append)
-    assert first.sent == sum(told) == sum(each.stat().st_size for each in tree.values())
+    received: list[int] = []
+    first = store.upload_tree(tree, uri, on_progress=received.append)
+    assert first.sent == sum(received) == sum(item.stat().st_size for item in tree.values())
     assert first.difference.missing == tuple(sorted(tree))
     store.put(b"stale", f"{uri}/gone/1/model.onnx", content_type="x/y")
     store.put(b"beside", f"{bucket}/treehouse", content_type="x/y")
@@ -506,15 +506,15 @@ def test_only_what_changed_of_a_tree_is_sent(store: Store, bucket: str, tree: di
     found = store.compare_tree(tree, uri)
     assert found.missing == ("digits/config.pbtxt",)
     assert found.stale == ("gone/1/model.onnx",)
-    told.clear()
-    second = store.upload_tree(tree, uri, on_progress=told.append)
+    received.clear()
+    second = store.upload_tree(tree, uri, on_progress=received.append)
     assert (second.sent, second.removed) == (len("digits/config.pbtxt"), ())
-    assert sum(told) == first.sent
+    assert sum(received) == first.sent
     puts = way.calls("PUT")
     third = store.upload_tree(tree, uri, prune=True)
     assert (third.sent, third.removed) == (0, ("gone/1/model.onnx",))
     assert way.calls("PUT") == puts
-    assert sorted(each.uri for each in store.list_objects(f"{bucket}/")) == sorted(
+    assert sorted(stored.uri for stored in store.list_objects(f"{bucket}/")) == sorted(
         [*(f"{uri}/{key}" for key in tree), f"{bucket}/treehouse"]
     )
 
@@ -532,10 +532,10 @@ def test_known_digests_of_a_tree_are_believed(store: Store, bucket: str, tree: d
 def test_an_error_in_a_tree_is_one_error_and_the_next_run_completes(
     store: Store, bucket: str, tree: dict[str, Path], way: Way
 ) -> None:
-    """One file is refused: its address stands in the error; the next run sends what is missing and prunes then only."""
+    """One file is refused: its address is in the error; the next run sends what is missing and prunes then only."""
     store.put(b"stale", f"{bucket}/stale", content_type="x/y")
     way.fault = lambda request: (
-        refused(403, "AccessDenied") if request.method == "PUT" and request.path.endswith("model.onnx") else None
+        build_refusal(403, "AccessDenied") if request.method == "PUT" and request.path.endswith("model.onnx") else None
     )
     with pytest.raises(AwsError, match=r"s3 PutObject of s3://models/digits/1/model\.onnx: AccessDenied"):
         store.upload_tree(tree, bucket, prune=True)
@@ -559,7 +559,7 @@ def test_an_error_in_a_tree_ends_what_goes_up_beside_it(
         elif request.method == "PUT" and request.path.endswith("other/config.pbtxt"):
             parting.wait(10)
             refusing.set()
-            return refused(403, "AccessDenied")
+            return build_refusal(403, "AccessDenied")
         return None
 
     way.fault = fault
@@ -571,7 +571,7 @@ def test_an_error_in_a_tree_ends_what_goes_up_beside_it(
 
 
 def test_objects_are_removed_by_the_thousand(store: Store, bucket: str, way: Way) -> None:
-    """Many objects go in few requests; one that S3 keeps is an error that names it; one that is not there is none."""
+    """Many objects go in few requests; one that S3 keeps is an error that names it; a missing one is not an error."""
     uris = [f"{bucket}/{number}" for number in range(1001)]
     assert store.delete_all(uris) == 1001
     assert way.calls("POST", "delete") == 2
@@ -614,7 +614,7 @@ def test_the_checksum_is_s3s_own() -> None:
 
 
 def test_a_tree_that_is_stopped_takes_its_parts_back(store: Store, bucket: str, tmp_path: Path, way: Way) -> None:
-    """Ctrl-C ends what goes on in all threads, at once; the next run sends what is missing."""
+    """Ctrl-C ends what continues in all threads, at once; the next run sends what is missing."""
     folder = tmp_path / "tree"
     folder.mkdir()
     for name in "ab":
@@ -633,11 +633,11 @@ def test_a_tree_that_is_stopped_takes_its_parts_back(store: Store, bucket: str, 
         assert held.acquire(timeout=30)
         process.send_signal(signal.SIGINT)
         stopped.set()
-        _, told = process.communicate(timeout=30)
-    assert b"KeyboardInterrupt" in told
+        _, received = process.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in received
     way.fault = lambda _: None
     assert store.list_incomplete_uploads(bucket + "/") == ()
-    store.upload_tree({each.name: each for each in folder.iterdir()}, f"{bucket}/tree")
+    store.upload_tree({path.name: path for path in folder.iterdir()}, f"{bucket}/tree")
     assert store.list_incomplete_uploads(bucket + "/") == ()
 
 
@@ -657,7 +657,7 @@ def test_a_file_that_goes_while_it_is_sent_is_named(store: Store, bucket: str, l
 
 
 @pytest.mark.parametrize(("number", "halves"), [(signal.SIGINT, 0), (signal.SIGKILL, 1)], ids=["Ctrl-C", "killed"])
-def test_a_process_that_is_stopped_leaves_what_the_next_run_mends(
+def test_a_stopped_process_is_repaired_by_the_next_run(
     store: Store, bucket: str, large: Path, way: Way, number: int, halves: int
 ) -> None:
     """Ctrl-C takes its parts back; a kill cannot, and the next upload removes them once the object is there."""
@@ -676,9 +676,9 @@ def test_a_process_that_is_stopped_leaves_what_the_next_run_mends(
         if number == signal.SIGKILL:
             process.wait(10)
         stopped.set()
-        _, told = process.communicate(timeout=30)
+        _, received = process.communicate(timeout=30)
     assert process.returncode != 0
-    assert number == signal.SIGKILL or b"KeyboardInterrupt" in told
+    assert number == signal.SIGKILL or b"KeyboardInterrupt" in received
     way.fault = lambda _: None
     assert store.find(f"{bucket}/m") is None
     assert len(store.list_incomplete_uploads(bucket + "/")) == halves

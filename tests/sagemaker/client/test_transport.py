@@ -14,7 +14,7 @@ import pytest
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 
-from tests.sagemaker.client.faults import CutError, Incoming, Outgoing, Reply, Way, way_to
+from tests.support.faulty_proxy import CutError, Incoming, Outgoing, Reply, Way, way_to
 from tritonforge.errors import (
     ConnectError,
     DecodeError,
@@ -50,14 +50,14 @@ def offline() -> Iterator[Session]:
 
 @pytest.fixture
 def runtime(offline: Session) -> Iterator[Stubber]:
-    """What stands in for SageMaker's runtime."""
+    """A stand-in for SageMaker's runtime."""
     with Stubber(offline.client("sagemaker-runtime", attempts=1, read_timeout=70.0)) as stub:
         yield stub
 
 
 @pytest.fixture
 def control(offline: Session) -> Iterator[Stubber]:
-    """What stands in for SageMaker's control plane, as the transport asks it."""
+    """A stand-in for SageMaker's control plane, as the transport asks it."""
     with Stubber(offline.client("sagemaker")) as stub:
         yield stub
 
@@ -112,8 +112,8 @@ def test_a_raw_body_goes_with_a_header_of_no_bytes(offline: Session, runtime: St
 
 
 def test_options_stand_in_the_address_by_name_and_at_a_call(offline: Session, runtime: Stubber) -> None:
-    """A call's own options go before the client's, which go before the address's; the answer tells who gave it."""
-    told = {
+    """A call's own options go before the client's, which go before the address's; the response names the variant."""
+    received = {
         "InvokedProductionVariant": "blue",
         "CustomAttributes": "trace=1",
         "NewSessionId": "s1; Expires=2030",
@@ -121,7 +121,7 @@ def test_options_stand_in_the_address_by_name_and_at_a_call(offline: Session, ru
     for inference_id in ("two", "three"):
         runtime.add_response(
             "invoke_endpoint",
-            answer(**told),
+            answer(**received),
             {
                 "EndpointName": "inception",
                 "ContentType": ANY,
@@ -175,7 +175,7 @@ def test_a_calls_model_goes_before_the_clients_target(offline: Session, runtime:
     ],
 )
 def test_what_an_address_cannot_say_is_an_encode_error(url: str, options: dict[str, Any], sentence: str) -> None:
-    """The sentence says what can be said."""
+    """The message names the valid form."""
     with pytest.raises(EncodeError, match=sentence):
         Client(url, **options)
 
@@ -223,8 +223,8 @@ def test_region_profile_and_address_make_a_session(monkeypatch: pytest.MonkeyPat
     assert isinstance(transport, EndpointTransport)
     assert (transport.session.region, transport.session.endpoint_url) == ("eu-north-1", "http://127.0.0.1:9")
     transport.close()
-    with pytest.raises(EncodeError, match="no AWS profile 'nobody'"):
-        from_url("sagemaker://a?profile=nobody")
+    with pytest.raises(EncodeError, match="no AWS profile 'missing'"):
+        from_url("sagemaker://a?profile=missing")
     assert isinstance(from_url("sagemaker://a?async=s3://bucket/p&patience=3&clean=true"), AsyncTransport)
 
 
@@ -260,7 +260,7 @@ def test_a_model_error_keeps_tritons_sentence_and_status(offline: Session, runti
 
 
 def test_a_model_that_gives_no_answer_is_a_model_error(offline: Session, runtime: Stubber) -> None:
-    """The container's status is 0 then; SageMaker's own stands for it."""
+    """The container's status is 0 then; SageMaker's own is used."""
     sentence = "Your invocation timed out while waiting for a response from container primary."
     runtime.add_client_error(
         "invoke_endpoint",
@@ -292,7 +292,7 @@ RELAYED = [
 def test_sagemakers_own_errors_say_what_to_do(
     offline: Session, runtime: Stubber, code: str, status: int, message: str, advice: str
 ) -> None:
-    """They are no answer of the model, keep their code, and are not sent again."""
+    """They are not responses of the model, keep their code, and are not sent again."""
     runtime.add_client_error("invoke_endpoint", code, message, http_status_code=status)
     with pytest.raises(RelayError, match=advice) as caught:
         client_of(offline).infer({"x": X})
@@ -342,25 +342,29 @@ MB = 1 << 20
 
 
 def described(*variants: tuple[str, bool]) -> dict[str, Any]:
-    """An endpoint as DescribeEndpoint tells it: its variants, and whether they are serverless."""
+    """An endpoint as DescribeEndpoint returns it: its variants, and whether they are serverless."""
     return {
         "EndpointName": "inception",
         "EndpointArn": "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/inception",
         "EndpointStatus": "InService",
         "CreationTime": 0,
         "LastModifiedTime": 0,
-        **({"ProductionVariants": [variant(*each) for each in variants]} if variants else {}),
+        **({"ProductionVariants": [variant(*arguments) for arguments in variants]} if variants else {}),
     }
 
 
 def variant(name: str, serverless: bool) -> dict[str, Any]:
-    """A variant as DescribeEndpoint tells it."""
-    told: dict[str, Any] = {"VariantName": name}
-    return {**told, "CurrentServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 1}} if serverless else told
+    """A variant as DescribeEndpoint returns it."""
+    received: dict[str, Any] = {"VariantName": name}
+    return (
+        {**received, "CurrentServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 1}}
+        if serverless
+        else received
+    )
 
 
 def test_25_megabytes_are_the_limit_before_the_call(offline: Session, runtime: Stubber) -> None:
-    """One byte more is refused here, with the asynchronous way named; so many go."""
+    """One byte more is refused here, with the asynchronous way named; the limit itself passes."""
     offline.client("sagemaker", attempts=1, read_timeout=10.0).close()
     runtime.add_response("invoke_endpoint", answer())
     client = client_of(offline)
@@ -434,22 +438,22 @@ MISSING = (
 
 def endpoint(request: Incoming) -> Reply:
     """SageMaker's runtime before a model of one FP32 input, as it answers over HTTP."""
-    told = decode_request(
+    received = decode_request(
         request.body, header_length=sagemaker_header_length(request.headers["Content-Type"], size=len(request.body))
     )
-    if "x" not in told.inputs:
+    if "x" not in received.inputs:
         return model_error(400, MISSING)
-    x = told.inputs["x"]
+    x = received.inputs["x"]
     if x.dtype != np.float32:
         return model_error(400, "inference input 'x' data-type is 'BOOL', but model 'm' expects 'FP32'")
     if x.ndim != 2:
         return model_error(400, "unexpected shape for input 'x' for model 'm'. Expected [-1,2], got [1]. NOTE: ...")
-    payload = encode_response({"y": x * 2}, model_name="m", id=told.id)
+    payload = encode_response({"y": x * 2}, model_name="m", id=received.id)
     return 200, {**sagemaker_headers(payload), "x-Amzn-Invoked-Production-Variant": "AllTraffic"}, payload.body
 
 
 def model_error(status: int, sentence: str) -> Reply:
-    """A ModelError as it stands on the wire."""
+    """A ModelError as it is on the wire."""
     text = {
         "ErrorCode": "CLIENT_ERROR_FROM_MODEL",
         "Message": f'Received client error ({status}) from primary with message "..."',
@@ -477,8 +481,8 @@ def asked(served: Way) -> Iterator[Client]:
 
 def test_metadata_are_learned_from_an_endpoint_as_from_the_front_end(asked: Client, served: Way) -> None:
     """Triton's refusals come through SageMaker's errors word for word; no model runs for it."""
-    told = asked.metadata()
-    assert [(each.name, each.datatype, each.shape) for each in told.inputs] == [("x", "FP32", (-1, 2))]
+    received = asked.metadata()
+    assert [(tensor.name, tensor.datatype, tensor.shape) for tensor in received.inputs] == [("x", "FP32", (-1, 2))]
     assert served.calls("POST", "/endpoints/inception/invocations") == 3
     response = asked.infer({"x": X})
     assert response["y"].tolist() == [[2, 4]]
@@ -524,7 +528,7 @@ def failure(request: Incoming) -> Reply:
 
 @fault(ServerError, "answered 502")
 def gateway(request: Incoming) -> Reply:
-    """What stands before SageMaker fails, in its own words."""
+    """A proxy before SageMaker fails, in its own words."""
     return 502, {"Content-Type": "text/html"}, b"<html><body>Bad Gateway</body></html>"
 
 
@@ -582,7 +586,7 @@ def test_an_endpoint_that_is_silent_is_a_connect_error(served: Way) -> None:
 
 
 def test_throttling_over_http_is_sent_again(served: Way) -> None:
-    """The code stands in a header there; the model's own errors look alike and are not."""
+    """The code is in a header there; the model's own errors look alike and are not."""
     replies = iter([(429, "ModelNotReadyException"), (400, "ThrottlingException")])
 
     def busy(request: Incoming) -> Reply:
@@ -598,7 +602,7 @@ def test_throttling_over_http_is_sent_again(served: Way) -> None:
 
 
 def test_an_endpoint_that_cannot_be_reached_is_a_connect_error(offline: Session) -> None:
-    """A refused connection is told apart from an answer, and says nothing of an inference."""
+    """A refused connection differs from a response, and does not mention an inference."""
     with pytest.raises(ConnectError, match=r"InvokeEndpoint of inception: no connection to http://127") as caught:
         client_of(offline).infer({"x": X})
     assert "may have run" not in str(caught.value)
@@ -624,7 +628,7 @@ def test_without_boto3_the_error_is_the_command_that_installs_it(monkeypatch: py
 
 
 def test_the_time_limit_is_awss_advice() -> None:
-    """A model may take 60 s, so that the wait is 70 s unless it is said otherwise."""
+    """A model may take 60 s, so that the wait is 70 s unless it is set otherwise."""
     transport = from_url("sagemaker://inception")
     assert isinstance(transport, EndpointTransport)
     runtime = transport.session.client("sagemaker-runtime", attempts=1, read_timeout=70.0)
@@ -637,6 +641,6 @@ def test_the_time_limit_is_awss_advice() -> None:
 
 
 def test_an_address_is_a_value() -> None:
-    """What stands in it is decoded once."""
+    """Its content is decoded once."""
     found = EndpointAddress.parse("sagemaker://inception/?custom_attributes=a%3Db%26c&region=eu-west-1")
     assert found == EndpointAddress("inception", {"custom_attributes": "a=b&c", "region": "eu-west-1"})

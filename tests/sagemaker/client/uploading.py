@@ -11,6 +11,6 @@ if __name__ == "__main__":
     with Session(endpoint_url=url) as session, sent():
         store = Store(session, part_size=PART)
         if path.is_dir():
-            store.upload_tree({each.name: each for each in path.iterdir()}, uri)
+            store.upload_tree({path.name: path for path in path.iterdir()}, uri)
         else:
             store.upload(path, uri, digest="sha256:" + "1" * 64)

@@ -1,4 +1,4 @@
-"""An emulated AWS for the deployment's tests: the control plane is real, containers are only said to run."""
+"""An emulated AWS for the deployment's tests: the control plane is real, containers are stand-ins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.endpoints.running import make_repository
+from tests.support.deployments import make_repository
 from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
 from tritonforge.sagemaker.client import Session
@@ -26,7 +26,7 @@ def _reason(variant: Any) -> str | None:
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
-    """SageMaker on localhost, faster than AWS, for all tests of this room."""
+    """SageMaker on localhost, faster than AWS, for all tests of this directory."""
     with Emulator(speed=1000.0, containers=FakeContainers(fails=_reason)) as running:
         before = {name: os.environ.get(name) for name in running.environment}
         os.environ.update(running.environment)

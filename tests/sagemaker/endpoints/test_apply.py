@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.endpoints.running import (
-    Told,
+from tests.support.deployments import (
+    RecordedProgress,
     deploy,
     destroy,
     everything,
     make_repository,
+    observe_deployment,
     operations,
-    seen,
     writes,
 )
 from tritonforge.emulator import Emulator
@@ -44,11 +44,11 @@ def status(session: Session, name: str) -> tuple[str, str]:
 
 def test_create_then_nothing_then_destroy(session: Session, wanted: Deployment, repository: Path, name: str) -> None:
     """The whole life: in service, a second run that calls nothing that writes, and nothing left."""
-    told = Told()
-    made = deploy(session, wanted, repository, progress=told)
+    received = RecordedProgress()
+    made = deploy(session, wanted, repository, progress=received)
     assert status(session, name) == ("InService", made.config)
-    assert any(begun.startswith("upload archive") for begun in told.begun)
-    assert told.bytes[-1][0] == told.bytes[-1][1]
+    assert any(begun.startswith("upload archive") for begun in received.begun)
+    assert received.bytes[-1][0] == received.bytes[-1][1]
     with Session(endpoint_url=session.endpoint_url, region_name=session.region) as other:
         calls = writes(other)
         assert deploy(other, wanted, repository).steps == ()
@@ -85,22 +85,24 @@ def test_a_changed_repository_takes_over(session: Session, wanted: Deployment, t
     assert status(session, name)[0] == "InService"
 
 
-def test_a_failed_update_is_rolled_back_and_told(
+def test_a_failed_update_is_rolled_back_and_reported(
     session: Session, wanted: Deployment, repository: Path, name: str
 ) -> None:
     """The reason, the container's last lines, and what answers now."""
     first = deploy(session, wanted, repository)
-    told = Told()
+    received = RecordedProgress()
     with pytest.raises(DeploymentError, match="did not pass the ping health check") as caught:
-        deploy(session, replace(wanted, environment={"BROKEN": "1"}), repository, progress=told)
+        deploy(session, replace(wanted, environment={"BROKEN": "1"}), repository, progress=received)
     assert "rolled it back" in str(caught.value)
     assert first.config in str(caught.value)
-    assert any("did not pass the ping" in said and "/aws/sagemaker/Endpoints/" in said for said in told.said)
+    assert any(
+        "did not pass the ping" in message and "/aws/sagemaker/Endpoints/" in message for message in received.notes
+    )
     assert status(session, name) == ("InService", first.config)
     assert deploy(session, wanted, repository).steps == ()
 
 
-def test_a_failed_creation_is_told_and_the_next_run_mends_it(
+def test_a_failed_creation_is_reported_and_fixed_by_the_next_run(
     session: Session, wanted: Deployment, repository: Path, name: str
 ) -> None:
     """A failed endpoint is deleted and created anew."""
@@ -135,9 +137,7 @@ def test_autoscaling_is_registered_changed_and_removed(
     assert left["targets"] == left["alarms"] == []
 
 
-def test_what_somebody_changes_by_hand_is_set_back(
-    session: Session, wanted: Deployment, repository: Path, name: str
-) -> None:
+def test_changes_by_hand_are_reverted(session: Session, wanted: Deployment, repository: Path, name: str) -> None:
     """Weights, counts, tags, and the configuration that the endpoint points to."""
     wanted = replace(wanted, variants=(Variant(variant_name="a"), Variant(variant_name="b")))
     made = deploy(session, wanted, repository)
@@ -162,14 +162,16 @@ def test_what_somebody_changes_by_hand_is_set_back(
 
 
 def test_foreign_things_are_left_alone(session: Session, wanted: Deployment, repository: Path, name: str) -> None:
-    """Neither deploy nor destroy touches an endpoint, a configuration or an object of somebody else."""
+    """Neither deploy nor destroy touches an endpoint, a configuration or an object of others."""
     deploy(session, wanted, repository)
     sagemaker, s3 = session.client("sagemaker"), session.client("s3")
-    variants = sagemaker.describe_endpoint_config(EndpointConfigName=seen(session, wanted).endpoint.config)
+    variants = sagemaker.describe_endpoint_config(
+        EndpointConfigName=observe_deployment(session, wanted).endpoint.config
+    )
     sagemaker.create_endpoint_config(
         EndpointConfigName=f"{name}-0123456789ab", ProductionVariants=variants["ProductionVariants"]
     )
-    bucket = seen(session, wanted).bucket.name
+    bucket = observe_deployment(session, wanted).bucket.name
     s3.put_object(Bucket=bucket, Key=f"tritonforge/{name}/notes.txt", Body=b"mine")
     made = destroy(session, wanted)
     assert any("notes.txt" in note for note in made.notes)
@@ -189,8 +191,8 @@ def test_foreign_things_are_left_alone(session: Session, wanted: Deployment, rep
 def _renamed(session: Session, config: dict[str, object]) -> list[dict[str, object]]:
     """The variants of a configuration with a model that is still there."""
     sagemaker = session.client("sagemaker")
-    variants = [dict(each) for each in config["ProductionVariants"]]  # type: ignore[attr-defined]  # a list of dicts
-    for each in variants:
+    variants = [dict(variant) for variant in config["ProductionVariants"]]  # type: ignore[attr-defined]  # a list of dicts
+    for variant in variants:
         data = session.client("s3")
         bucket = f"sagemaker-{session.region}-{session.get_account()}"
         data.put_object(Bucket=bucket, Key="theirs/model.tar.gz", Body=b"theirs")
@@ -203,14 +205,14 @@ def _renamed(session: Session, config: dict[str, object]) -> list[dict[str, obje
                 "ModelDataUrl": f"s3://{bucket}/theirs/model.tar.gz",
             },
         )
-        each["ModelName"] = "theirs"
+        variant["ModelName"] = "theirs"
     return variants
 
 
 def test_a_bucket_of_ones_own_is_found_again_by_destroy(
     session: Session, wanted: Deployment, repository: Path, name: str
 ) -> None:
-    """Destroy knows only the name; the models say where their archives lie."""
+    """Destroy has only the name; the models state where their archives lie."""
     session.client("s3").create_bucket(Bucket=f"bucket-{name}")
     deploy(session, replace(wanted, bucket=f"bucket-{name}", prefix="some/where"), repository)
     assert everything(session, name)["objects"]
@@ -245,7 +247,7 @@ def test_files_one_by_one(session: Session, wanted: Deployment, repository: Path
     assert len(everything(session, name)["objects"]) == 3
     assert deploy(session, wanted, repository).steps == ()
     lost = next(key for key in everything(session, name)["objects"] if key.endswith("weights.bin"))
-    session.client("s3").delete_object(Bucket=seen(session, wanted).bucket.name, Key=lost)
+    session.client("s3").delete_object(Bucket=observe_deployment(session, wanted).bucket.name, Key=lost)
     again = deploy(session, wanted, repository)
     assert (operations(again), again.upload_bytes) == (["PutObject"], 1000)
     assert again.config == made.config

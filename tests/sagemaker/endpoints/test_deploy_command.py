@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.sagemaker.endpoints.running import everything, make_repository
 from tests.support.command import tritonforge
+from tests.support.deployments import everything, make_repository
 from tritonforge.cli.main import cli
 from tritonforge.emulator import Emulator
 from tritonforge.errors import DefinitionError
@@ -38,8 +38,8 @@ def flags(emulator: Emulator, name: str) -> list[str]:
 
 
 def run(*arguments: str | Path, code: int = 0) -> Result:
-    """Run the command line in this process; nobody is at its terminal."""
-    done = CliRunner().invoke(cli, [str(each) for each in arguments], standalone_mode=False)
+    """Run the command line in this process; without a terminal."""
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments], standalone_mode=False)
     if done.exception is not None:
         raise done.exception
     assert done.return_value == code, done.output
@@ -77,10 +77,8 @@ def test_the_document_for_machines(repository: Path, flags: list[str], name: str
     assert again["steps"] == []
 
 
-def test_nobody_can_be_asked_without_a_terminal(
-    session: Session, repository: Path, flags: list[str], name: str
-) -> None:
-    """Changes: exit code 2, the way out, nothing written. No changes: exit code 0, as a scheduled run wants it."""
+def test_confirmation_needs_a_terminal(session: Session, repository: Path, flags: list[str], name: str) -> None:
+    """Changes: exit code 2, the way out, nothing written. No changes: exit code 0, as a scheduled run expects."""
     done = tritonforge("deploy", str(repository), *flags)
     assert done.returncode == 2
     assert "--yes" in done.stderr
@@ -93,15 +91,15 @@ def test_nobody_can_be_asked_without_a_terminal(
     assert everything(session, name)["endpoints"]
 
 
-def test_a_role_by_name_is_the_one_that_iam_knows(repository: Path, name: str, emulator: Emulator) -> None:
-    """The name becomes the ARN with the role's path; a role that is not there is said before anything is made."""
+def test_a_role_by_name_gets_its_path_from_iam(repository: Path, name: str, emulator: Emulator) -> None:
+    """The name becomes the ARN with the role's path; a role that is not there is reported before anything is made."""
     wanted = ["--name", name, "--image", "24.09", "--instance-type", "ml.m5.xlarge", "--plan", "--json", "--role"]
-    told = json.loads(run("deploy", repository, *wanted, emulator.role_arn.rpartition("/")[2]).stdout)
-    (model,) = (step["request"] for step in told["steps"] if step["operation"] == "CreateModel")
+    received = json.loads(run("deploy", repository, *wanted, emulator.role_arn.rpartition("/")[2]).stdout)
+    (model,) = (step["request"] for step in received["steps"] if step["operation"] == "CreateModel")
     assert model["ExecutionRoleArn"] == emulator.role_arn
     assert "/service-role/" in emulator.role_arn
-    with pytest.raises(DefinitionError, match="IAM has no role 'nobody'"):
-        run("deploy", repository, *wanted, "nobody")
+    with pytest.raises(DefinitionError, match="IAM has no role 'missing'"):
+        run("deploy", repository, *wanted, "missing")
 
 
 @pytest.mark.parametrize("reply", ["y", "n"])
@@ -167,10 +165,10 @@ def test_variants_and_multi_model_from_the_command_line(
     session: Session, flags: list[str], name: str, tmp_path: Path
 ) -> None:
     """Several repositories by weight, or behind one container."""
-    one, two = (make_repository(tmp_path / each, seed=seed) for seed, each in enumerate(("one", "two")))
+    one, two = (make_repository(tmp_path / item, seed=seed) for seed, item in enumerate(("one", "two")))
     run("deploy", *flags, "--variant", f"a={one}:0.75", "--variant", f"b={two}:0.25", "--yes")
     endpoint = session.client("sagemaker").describe_endpoint(EndpointName=name)
-    assert {each["VariantName"]: each["CurrentWeight"] for each in endpoint["ProductionVariants"]} == {
+    assert {variant["VariantName"]: variant["CurrentWeight"] for variant in endpoint["ProductionVariants"]} == {
         "a": 0.75,
         "b": 0.25,
     }
@@ -209,9 +207,9 @@ def test_nothing_that_is_secret_is_printed(repository: Path, flags: list[str], m
         monkeypatch.setenv(name, value)
     for extra in (["--plan"], ["--plan", "--json"], ["--yes", "--role", "arn:aws:iam::123456789012:role/absent"]):
         done = tritonforge("deploy", str(repository), *flags, "--env", "HF_TOKEN=hf_hidden", *extra)
-        said = done.stdout + done.stderr
-        assert said
-        assert not any(value in said for value in (*hidden.values(), "hf_hidden"))
+        message = done.stdout + done.stderr
+        assert message
+        assert not any(value in message for value in (*hidden.values(), "hf_hidden"))
 
 
 @pytest.mark.server
@@ -222,7 +220,7 @@ def test_a_model_is_served_by_a_real_triton(tmp_path: Path) -> None:
     script = (
         "import json, sys\n"
         "from pathlib import Path\n"
-        "from tests.sagemaker.endpoints.running import deploy, destroy, everything\n"
+        "from tests.support.deployments import deploy, destroy, everything\n"
         "from tritonforge.sagemaker.client import Session\n"
         "from tritonforge.sagemaker.endpoints import Deployment\n"
         "from tritonforge.testing import emulated\n"
@@ -238,10 +236,10 @@ def test_a_model_is_served_by_a_real_triton(tmp_path: Path) -> None:
         "    try:\n"
         "        deploy(session, broken, Path(sys.argv[1]))\n"
         "    except Exception as error:\n"
-        "        said = str(error)\n"
+        "        message = str(error)\n"
         "    now = session.client('sagemaker').describe_endpoint(EndpointName='echo')\n"
         "    destroy(session, wanted)\n"
-        "    print(json.dumps([found['EndpointStatus'], len(again.steps), said,\n"
+        "    print(json.dumps([found['EndpointStatus'], len(again.steps), message,\n"
         "        now['EndpointStatus'], now['EndpointConfigName'] == found['EndpointConfigName'],\n"
         "        any(everything(session, 'echo').values())]))\n"
     )
@@ -254,6 +252,6 @@ def test_a_model_is_served_by_a_real_triton(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    status, steps, said, now, same, left = json.loads(done.stdout.splitlines()[-1])
+    status, steps, message, now, same, left = json.loads(done.stdout.splitlines()[-1])
     assert (status, steps, now, same, left) == ("InService", 0, "InService", True, False)
-    assert "rolled it back" in said
+    assert "rolled it back" in message

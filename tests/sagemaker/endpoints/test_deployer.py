@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.endpoints.running import everything
+from tests.support.deployments import everything
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment, render

@@ -6,7 +6,7 @@ A fault is put in by botocore's own hook before a request is sent: an answer of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import pytest
 from botocore import exceptions
 from botocore.awsrequest import AWSResponse
 
-from tests.sagemaker.endpoints.running import deploy, destroy, everything, make_repository
 from tests.sagemaker.stopping import small_parts
+from tests.support.aws_faults import FAULTS, Faults, Raw, fresh
+from tests.support.deployments import deploy, destroy, everything, make_repository
 from tests.support.small_parts import PART
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.client import Session
@@ -28,69 +29,6 @@ SCALED = Autoscaling(
     max_capacity=2,
     policies=[TargetTracking(target_value=70, predefined_metric_type="SageMakerVariantInvocationsPerInstance")],
 )
-
-
-class Raw:
-    """The body of an answer."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = [content]
-
-    def stream(self, **_: Any) -> list[bytes]:
-        """All of it, once."""
-        content, self._content = self._content, []
-        return content
-
-
-def answer(status: int, code: str) -> Callable[[Any, str], Any]:
-    """An answer of AWS's with an error, in the form of the service that was asked."""
-
-    def made(request: Any, service: str) -> AWSResponse:
-        if service in ("s3", "sts"):
-            error = f"<Error><Code>{code}</Code><Message>made for a test</Message></Error>"
-            body = error if service == "s3" else f"<ErrorResponse>{error}</ErrorResponse>"
-        else:
-            body = f'{{"__type": "{code}", "message": "made for a test"}}'
-        headers = {"content-type": "application/xml", "x-amzn-errortype": code}
-        return AWSResponse(request.url, status, headers, Raw(body.encode()))
-
-    return made
-
-
-def network(error: Callable[[str], Exception]) -> Callable[[Any, str], Any]:
-    """An error of the network."""
-
-    def made(request: Any, _: str) -> Any:
-        raise error(request.url)
-
-    return made
-
-
-FAULTS: dict[str, Callable[[Any, str], Any]] = {
-    "throttled": answer(400, "ThrottlingException"),
-    "slow down": answer(503, "SlowDown"),
-    "internal error": answer(500, "InternalFailure"),
-    "timed out": network(lambda url: exceptions.ReadTimeoutError(endpoint_url=url)),
-    "no connection": network(lambda url: exceptions.EndpointConnectionError(endpoint_url=url)),
-    "reset": network(lambda url: exceptions.ConnectionClosedError(endpoint_url=url)),
-}
-
-
-class Faults:
-    """Puts faults before chosen requests of a session, counting every request."""
-
-    def __init__(self, session: Session) -> None:
-        self.sent = 0
-        self.chosen: Callable[[int, str], bool] = lambda number, operation: False
-        self.fault = FAULTS["reset"]
-        for service in ("sts", "sagemaker", "s3", "application-autoscaling", "cloudwatch", "logs"):
-            session.client(service).meta.events.register("before-send", self)
-
-    def __call__(self, request: Any, event_name: str, **_: Any) -> Any:
-        """A fault, or None, which sends the request."""
-        _, service, operation = event_name.split(".")
-        self.sent += 1
-        return self.fault(request, service) if self.chosen(self.sent, operation) else None
 
 
 @pytest.fixture(autouse=True)
@@ -115,11 +53,6 @@ def _parts() -> Iterator[None]:
 def large(tmp_path: Path) -> Path:
     """A repository whose archive goes up in parts."""
     return make_repository(tmp_path / "large", size=PART + 1000)
-
-
-def fresh(session: Session) -> Session:
-    """A session of its own, whose quota of retries no other test has used up."""
-    return Session(endpoint_url=session.endpoint_url, region_name=session.region)
 
 
 @pytest.mark.parametrize("kind", sorted(FAULTS))
@@ -161,9 +94,9 @@ def test_a_call_that_always_fails_is_one_error_and_the_next_run_goes_on(
         faults.chosen = lambda number, asked: asked == operation
         with pytest.raises((DeploymentError, ConnectError)) as caught:
             deploy(faulty, wanted, large)
-    said = str(caught.value)
-    assert re.search(r"PutObject|UploadPart|Multipart", said) if "art" in operation[-18:] else operation in said
-    assert "Traceback" not in said
+    message = str(caught.value)
+    assert re.search(r"PutObject|UploadPart|Multipart", message) if "art" in operation[-18:] else operation in message
+    assert "Traceback" not in message
     assert everything(session, wanted.name)["half uploads"] == []
     deploy(session, wanted, large)
     assert deploy(session, wanted, large).steps == ()

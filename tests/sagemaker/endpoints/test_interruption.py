@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.sagemaker.endpoints.running import deploy, destroy, everything, make_repository, untagged
 from tests.sagemaker.stopping import Stopper, small_parts, stop_at_calls
+from tests.support.deployments import deploy, destroy, everything, list_untagged, make_repository
 from tests.support.small_parts import PART
 from tritonforge.emulator import Emulator
 from tritonforge.sagemaker.client import Session
@@ -55,7 +55,7 @@ def check_whole(session: Session, wanted: Deployment, repository: Path) -> None:
     }, left  # fmt: skip
     endpoint = session.client("sagemaker").describe_endpoint(EndpointName=wanted.name)
     assert (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) == ("InService", left["configs"][0])
-    assert untagged(session, wanted.name) == []
+    assert list_untagged(session, wanted.name) == []
 
 
 @WHEN

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.sagemaker.endpoints.memory import ACCOUNT, REGION, Memory
+from tests.support.memory_aws import ACCOUNT, REGION, Memory
 from tritonforge.errors import DefinitionError, DeploymentError, RequestError
 from tritonforge.sagemaker.endpoints import (
     AsyncInference,
@@ -66,7 +66,7 @@ def deployment(**fields: Any) -> Deployment:
 def planned(aws: Memory, wanted: Deployment, letter: str = "a", **options: Any) -> Plan:
     """The plan for a deployment of one repository."""
     contents = {"": content(letter)}
-    contents |= {each.repository: content(letter) for each in wanted.variants if each.repository}
+    contents |= {variant.repository: content(letter) for variant in wanted.variants if variant.repository}
     found = plan_deployment(wanted, contents, aws.observe(wanted.name, bucket=wanted.bucket), **options)
     check_plan(found)
     return found
@@ -130,13 +130,13 @@ def test_an_update_says_what_changes() -> None:
     """The changes between the variants of the two configurations are listed."""
     aws = deployed(deployment())
     found = planned(aws, deployment(instance_type="ml.m5.2xlarge"))
-    step = next(each for each in found.steps if each.operation == "UpdateEndpoint")
+    step = next(step for step in found.steps if step.operation == "UpdateEndpoint")
     assert ("AllTraffic.InstanceType", "ml.m5.xlarge", "ml.m5.2xlarge") in [
-        (each.field, each.old, each.new) for each in step.changes
+        (change.field, change.old, change.new) for change in step.changes
     ]
 
 
-def test_weights_and_counts_that_somebody_changed_are_set_back() -> None:
+def test_weights_and_counts_changed_by_hand_are_reverted() -> None:
     """Drift in place is changed in place."""
     aws = deployed(deployment(variants=[Variant(variant_name="a"), Variant(variant_name="b")]))
     aws.endpoints["digits"]["variants"] = {"a": (1.0, 3), "b": (0.0, 1)}
@@ -158,7 +158,7 @@ def test_the_count_of_a_variant_that_is_scaled_is_no_drift() -> None:
     aws.endpoints["digits"]["variants"]["AllTraffic"] = (1.0, 7)
     assert planned(aws, wanted).steps == ()
     found = planned(aws, wanted, "b")
-    update = next(each for each in found.steps if each.operation == "UpdateEndpoint")
+    update = next(step for step in found.steps if step.operation == "UpdateEndpoint")
     assert update.request["RetainAllVariantProperties"] is True
     aws.apply(found)
     assert aws.endpoints["digits"]["variants"]["AllTraffic"] == (1.0, 7)
@@ -176,7 +176,7 @@ def test_another_instance_type_frees_the_target_before_and_registers_it_after() 
     deployed(deployment(**scaled, instance_type="ml.c5.xlarge"), aws=aws)
 
 
-def test_a_policy_that_somebody_changed_or_added_is_mended() -> None:
+def test_policies_changed_or_added_by_hand_are_reverted() -> None:
     """A changed policy is put again, one too many is deleted, a deleted one comes back."""
     wanted = deployment(autoscaling=Autoscaling(min_capacity=1, max_capacity=2, policies=[TRACKING]))
     aws = deployed(wanted)
@@ -184,7 +184,7 @@ def test_a_policy_that_somebody_changed_or_added_is_mended() -> None:
     policy = aws.policies[key]
     configuration = "TargetTrackingScalingPolicyConfiguration"
     aws.policies[key] = {**policy, configuration: {**policy[configuration], "DisableScaleIn": True}}
-    aws.policies[key[0], "somebody's"] = {**policy, "PolicyName": "somebody's"}
+    aws.policies[key[0], "foreign"] = {**policy, "PolicyName": "foreign"}
     assert operations(planned(aws, wanted)) == ["DeleteScalingPolicy", "PutScalingPolicy"]
     deployed(wanted, aws=aws)
     aws.targets[next(iter(aws.targets))]["MaxCapacity"] = 50
@@ -212,7 +212,7 @@ def test_an_alarm_gets_the_name_of_the_policy_that_was_just_made() -> None:
 
 
 def test_an_endpoint_that_points_elsewhere_is_brought_back() -> None:
-    """Somebody's own configuration on our endpoint is drift, and the plan says so."""
+    """A configuration made by hand on our endpoint is drift, and the plan says so."""
     aws = deployed(deployment())
     aws.configs["by-hand"] = {"request": {"ProductionVariants": []}, "tags": {}, "created": 0}
     aws.endpoints["digits"] |= {"config": "by-hand", "variants": {}}
@@ -222,7 +222,7 @@ def test_an_endpoint_that_points_elsewhere_is_brought_back() -> None:
 
 
 def test_lost_tags_are_put_back_and_foreign_ones_stay() -> None:
-    """Tags of others (cost allocation, say) are not ours to remove."""
+    """Tags of others (cost allocation, for example) are not ours to remove."""
     aws = deployed(deployment(tags={"team": "vision"}))
     aws.endpoints["digits"]["tags"] = {"cost": "42", DEPLOYMENT: "digits"}
     found = planned(aws, deployment(tags={"team": "vision"}))
@@ -231,7 +231,7 @@ def test_lost_tags_are_put_back_and_foreign_ones_stay() -> None:
     assert aws.endpoints["digits"]["tags"]["cost"] == "42"
 
 
-def test_an_endpoint_of_somebody_else_is_left_alone() -> None:
+def test_an_endpoint_of_others_is_not_changed() -> None:
     """A name that is taken is an error, with the way to hand it over."""
     aws = Memory()
     aws.endpoints["digits"] = {"status": "InService", "config": "theirs", "variants": {}, "tags": {}}
@@ -279,7 +279,7 @@ def test_pruning_removes_old_generations_and_what_only_they_use() -> None:
     for letter in "abcd":
         deployed(deployment(), letter, aws)
     found = planned(aws, deployment(), "d")
-    assert [each.name for each in found.old] != []
+    assert [generation.name for generation in found.old] != []
     aws.apply(planned(aws, deployment(), "d", prune=1))
     assert len(aws.configs) == len(aws.models) == len(aws.objects) == 2
     assert {key.split("/")[2][0] for _, key in aws.objects} == {"c", "d"}
@@ -338,7 +338,7 @@ def test_secrets_are_shown_nowhere() -> None:
         ({"instance_type": "m5.xlarge"}, "is not of the form"),
     ],
 )
-def test_what_is_missing_or_unknown_is_said(fields: dict[str, Any], sentence: str) -> None:
+def test_missing_and_unknown_settings_are_reported(fields: dict[str, Any], sentence: str) -> None:
     """Each is one sentence with the way out, before any call."""
     with pytest.raises(DefinitionError, match=sentence):
         planned(Memory(), deployment(**fields))
@@ -416,7 +416,7 @@ def test_an_update_policy_is_held_to_its_limits(policy: Any, sentence: str) -> N
         planned(aws, deployment(deployment_config=policy), "b")
 
 
-def test_everything_that_can_be_said_reaches_its_request() -> None:
+def test_every_setting_reaches_its_request() -> None:
     """A deployment with every setting gives requests that AWS's model takes."""
     wanted = deployment(
         image="24.09",
@@ -510,7 +510,7 @@ def test_a_multi_model_endpoint_has_one_container_and_an_archive_each() -> None:
 
 
 def test_files_that_are_missing_of_an_uncompressed_repository_are_uploaded() -> None:
-    """An interrupted upload of many files goes on where it ended."""
+    """An interrupted upload of many files is resumed."""
     wanted = deployment(uncompressed=True)
     contents = {"": content(files={"m/config.pbtxt": 10, "m/1/model.onnx": 990})}
     aws = Memory()
@@ -552,7 +552,7 @@ def deployments(draw: st.DrawFn) -> Deployment:
 
 @st.composite
 def events(draw: st.DrawFn) -> list[tuple[str, Any]]:
-    """Runs that are stopped somewhere, and what somebody does to the endpoint meanwhile."""
+    """Runs that are stopped somewhere, and changes by others meanwhile."""
     one = st.one_of(
         st.tuples(st.just("run"), st.tuples(deployments(), st.sampled_from("abc"), st.integers(0, 14))),
         st.tuples(st.just("fail"), st.none()),
@@ -599,26 +599,26 @@ def test_from_any_state_one_run_ends_in_what_was_asked_for(
     assert operations(planned(aws, wanted, letter)) == []
     endpoint = aws.endpoints["digits"]
     assert endpoint["status"] == "InService"
-    assert set(endpoint["variants"]) == {each.variant_name for each in wanted.variants}
-    scaled = {each.variant_name for each in wanted.variants if each.autoscaling}
+    assert set(endpoint["variants"]) == {variant.variant_name for variant in wanted.variants}
+    scaled = {variant.variant_name for variant in wanted.variants if variant.autoscaling}
     assert {resource.rpartition("/")[2] for resource, _ in aws.targets} == scaled
     aws.apply(planned(aws, wanted, letter, prune=0))
     assert len(aws.configs) == 1
     aws.apply(plan_removal("digits", aws.observe("digits")))
-    assert aws.left() == []
+    assert aws.list_names() == []
 
 
 @settings(max_examples=60 * TIMES, deadline=None)
 @given(events(), st.integers(0, 20))
 def test_a_removal_that_is_stopped_anywhere_goes_on(before: list[tuple[str, Any]], stop: int) -> None:
-    """Objects go before the models that name them, so nothing is forgotten."""
+    """Objects go before the models that name them, so nothing is left behind."""
     aws = Memory()
     for event in before:
         happen(aws, event)
     aws.apply(plan_removal("digits", aws.observe("digits")), stop=stop)
     aws.apply(plan_removal("digits", aws.observe("digits")))
     assert plan_removal("digits", aws.observe("digits")).steps == ()
-    assert aws.left() == []
+    assert aws.list_names() == []
 
 
 def test_the_place_is_where_the_session_is() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.package.conftest import FILES, lay
+from tests.support.model_archives import FILES, lay
 from tritonforge.errors import PackageError
 from tritonforge.files import hash_file
 from tritonforge.repository.build_tree import BuildManifest, FileEntry, hash_tree
@@ -123,10 +123,10 @@ def test_what_is_left_out_does_not_count(repository: Path) -> None:
 
 
 def test_progress_of_hashing_ends_at_the_sum(repository: Path) -> None:
-    """Bytes of files, told by one thread at a time."""
-    told: list[tuple[int, int]] = []
-    size = read_contents(repository, on_progress=lambda *each: told.append(each)).size
-    assert told[-1] == (size, size)
+    """Bytes of files, reported by one thread at a time."""
+    received: list[tuple[int, int]] = []
+    size = read_contents(repository, on_progress=lambda *item: received.append(item)).size
+    assert received[-1] == (size, size)
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:

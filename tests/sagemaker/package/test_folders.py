@@ -1,4 +1,4 @@
-"""A folder that is no repository, as what a training job leaves: all of it goes into the archive."""
+"""A folder that is not a repository, as what a training job leaves: all of it goes into the archive."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.sagemaker.package.conftest import member, packed, tar
+from tests.support.model_archives import member, pack_members, tar
 from tritonforge.errors import PackageError
 from tritonforge.sagemaker.package import ArchiveLimits, inspect, list_members, read_contents, unpack, write_package
 
@@ -57,8 +57,8 @@ def guarded() -> Iterator[Path]:
         (Path(above) / "a").write_bytes(b"untouched")
         (place / "a").write_bytes(b"untouched")
         yield place / "in"
-        assert sorted(each.name for each in Path(above).iterdir()) == ["a", "place"]
-        assert {each.name for each in place.iterdir()} <= {"a", "in"}
+        assert sorted(path.name for path in Path(above).iterdir()) == ["a", "place"]
+        assert {path.name for path in place.iterdir()} <= {"a", "in"}
         assert {(Path(above) / "a").read_bytes(), (place / "a").read_bytes()} == {b"untouched"}
         assert (place / "a").stat().st_nlink == 1
         root = os.path.realpath(place / "in")
@@ -116,14 +116,14 @@ def test_any_bytes(data: bytes) -> None:
 def test_any_members(members: list[tuple[tarfile.TarInfo, bytes]], form: int) -> None:
     """Names, links and kinds of every sort: all together, and all those that are taken one after the other."""
     taken: list[tuple[tarfile.TarInfo, bytes]] = []
-    for each in members:
+    for entry in members:
         with contextlib.suppress(UnicodeEncodeError, ValueError):
-            archive = packed(*taken, each, form=form)
+            archive = pack_members(*taken, entry, form=form)
             if refusal(lambda archive=archive: list(list_members(archive, limits=LIMITS))) is None:
-                taken.append(each)
-    assert check(packed(*taken, form=form).getvalue())
+                taken.append(entry)
+    assert check(pack_members(*taken, form=form).getvalue())
     with contextlib.suppress(UnicodeEncodeError, ValueError):
-        check(packed(*members, form=form).getvalue())
+        check(pack_members(*members, form=form).getvalue())
 
 
 @settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.sagemaker.package.conftest import ENSEMBLE, FILES, LEAF, lay
+from tests.support.model_archives import ENSEMBLE, FILES, LEAF, lay
 from tritonforge.errors import PackageError
 from tritonforge.inference.client import Client
 from tritonforge.sagemaker.package import (
@@ -25,7 +25,7 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         return [
-            pb_utils.InferenceResponse([pb_utils.Tensor("y", each.inputs()[0].as_numpy() * 2)]) for each in requests
+            pb_utils.InferenceResponse([pb_utils.Tensor("y", tensor.inputs()[0].as_numpy() * 2)]) for tensor in requests
         ]
 """
 OTHER = {"other/config.pbtxt": LEAF.replace("leaf", "other"), "other/1/model.py": ""}
@@ -33,7 +33,7 @@ OTHER = {"other/config.pbtxt": LEAF.replace("leaf", "other"), "other/1/model.py"
 
 def codes(judgement: PackageReport) -> list[str]:
     """The codes of what was found."""
-    return [each.code for each in judgement.findings]
+    return [finding.code for finding in judgement.findings]
 
 
 def test_an_ensemble_is_the_default_model(repository: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_single_model_is_the_default_model(tmp_path: Path) -> None:
 
 
 def test_the_only_outermost_ensemble_is_meant_as_in_serve(repository: Path) -> None:
-    """A model beside it that nothing uses is in the archive, and is told to be idle."""
+    """A model beside it that nothing uses is in the archive, and is reported as idle."""
     lay(repository, OTHER)
     judgement = check_package(repository, image="24.09")
     assert (judgement.default_model, judgement.idle, judgement.refused) == ("all", ("other",), False)
@@ -107,7 +107,7 @@ def test_it_is_judged_for_the_image_and_the_instance(repository: Path) -> None:
     (repository / "leaf/1/model.py").rename(repository / "leaf/1/model.graphdef")
     assert not check_package(repository, image="24.09").refused
     refused = check_package(repository, image="26.05")
-    [finding] = [each for each in refused.findings if each.code == "E601"]
+    [finding] = [finding for finding in refused.findings if finding.code == "E601"]
     assert refused.refused
     assert "--tensorflow onnx" in finding.help
     assert "--tensorflow python-backend" in finding.help
@@ -134,7 +134,7 @@ def test_a_definition_is_to_be_built_first(tmp_path: Path, path: str) -> None:
         check_package(tmp_path / "digits" / path)
 
 
-def test_an_archive_in_the_place_of_a_repository_is_told(repository: Path, tmp_path: Path) -> None:
+def test_an_archive_instead_of_a_repository_is_reported(repository: Path, tmp_path: Path) -> None:
     """The sentence names --inspect."""
     archive = write_package(repository, tmp_path / "model.tar.gz").path
     with pytest.raises(PackageError, match="this is a file; give a model repository, or --inspect"):
@@ -163,7 +163,7 @@ def test_what_the_front_end_mistakes_is_refused_there(
     """For a single model these are warnings at most; on a multi-model endpoint another model would answer."""
     lay(repository, files)
     judgement = check_package(repository, image="24.09", multi_model=True)
-    refused = {each.code for each in judgement.findings if each.refused_by == "sagemaker"}
+    refused = {finding.code for finding in judgement.findings if finding.refused_by == "sagemaker"}
     assert refused >= expected
     assert judgement.refused
 
@@ -185,7 +185,7 @@ def test_a_model_at_the_top_is_an_archive_of_a_multi_model_endpoint(tmp_path: Pa
     lay(tmp_path / "m", {"config.pbtxt": LEAF.replace("TYPE_FP32", "TYPE_FP33", 1)})
     wrong = check_package(tmp_path / "m", multi_model=True)
     assert wrong.refused
-    assert {each.path for each in wrong.findings} == {"config.pbtxt"}
+    assert {finding.path for finding in wrong.findings} == {"config.pbtxt"}
     assert set(wrong.judged.texts) == {"config.pbtxt"}
 
 
@@ -196,7 +196,7 @@ def test_what_comes_out_of_a_package_is_served(repository: Path, tmp_path: Path)
     unpack(write_package(repository, tmp_path / "model.tar.gz").path, tmp_path / "in")
     ports = {"sagemaker_port": 0, "http_port": None, "grpc_port": None, "metrics_port": None}
     with Server(tmp_path / "in", default_model=find_default_model(repository), **ports) as server:
-        assert {each.state for each in server.models()} == {"READY"}
+        assert {model.state for model in server.models()} == {"READY"}
         with Client(str(server.sagemaker_url)) as client:
             assert client.infer({"I": np.array([[1, 2]], "f4")})["O"].tolist() == [[2, 4]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.package.conftest import found, member, packed, tar
+from tests.support.model_archives import member, pack_members, read_files, tar
 from tritonforge.errors import PackageError
 from tritonforge.sagemaker.package import (
     ArchiveLimits,
@@ -95,7 +95,7 @@ def test_what_would_do_harm_is_refused(
     """By `list_members`, `inspect` and `unpack` alike; nothing stays in the folder, nothing lies outside of it."""
     for read in (lambda file: list(list_members(file)), inspect, lambda file: unpack(file, tmp_path / "in")):
         with pytest.raises(PackageError, match=sentence):
-            read(packed(*members))
+            read(pack_members(*members))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,7 +165,7 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
 )
 def test_bombs_are_refused(limits: ArchiveLimits, sentence: str, tmp_path: Path) -> None:
     """Whatever makes the small large: bytes, their ratio, the number, the names, the depth."""
-    bomb = packed(member("m/1/zeros", bytes(5_000_000)), member("m/config.pbtxt"))
+    bomb = pack_members(member("m/1/zeros", bytes(5_000_000)), member("m/config.pbtxt"))
     with pytest.raises(PackageError, match=sentence):
         unpack(bomb, tmp_path / "in", limits=limits)
     assert list(tmp_path.iterdir()) == []
@@ -175,7 +175,7 @@ def test_a_small_total_of_large_claims_is_refused(tmp_path: Path) -> None:
     """Many files below the limit are above it together."""
     many = [member(f"m/{index}", bytes(300_000)) for index in range(10)]
     with pytest.raises(PackageError, match="it unpacks to more than 1000000 bytes"):
-        unpack(packed(*many), tmp_path / "in", limits=ArchiveLimits(size=1_000_000))
+        unpack(pack_members(*many), tmp_path / "in", limits=ArchiveLimits(size=1_000_000))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,13 +183,13 @@ def test_a_small_total_of_large_claims_is_refused(tmp_path: Path) -> None:
 def test_a_large_extended_header_is_refused_unread(kind: bytes) -> None:
     """Readers hold it in memory at once."""
     with pytest.raises(PackageError, match="an extended header has 50000000 bytes"):
-        list(list_members(packed(member("x", bytes(50_000_000), type=kind))))
+        list(list_members(pack_members(member("x", bytes(50_000_000), type=kind))))
 
 
 def test_a_sparse_file_and_a_global_name_are_refused() -> None:
     """What readers expand or name differently."""
     with pytest.raises(PackageError, match="sparse"):
-        list(list_members(packed(member("s", b"x", pax_headers={"GNU.sparse.major": "1"}))))
+        list(list_members(pack_members(member("s", b"x", pax_headers={"GNU.sparse.major": "1"}))))
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"path": "x"}) as archive:
         archive.addfile(*member("m"))
@@ -202,7 +202,7 @@ def test_long_names_come_out(form: int, tmp_path: Path) -> None:
     """Of pax and of GNU tar, for files and for the targets of links."""
     name = "/".join(["part" * 10] * 6)
     members = [member(name, b"content"), member("link", linkname=name, **LINK), member("hard", linkname=name, **HARD)]
-    unpack(packed(*members, form=form), tmp_path / "in")
+    unpack(pack_members(*members, form=form), tmp_path / "in")
     assert (tmp_path / "in" / name).read_bytes() == b"content"
     assert (tmp_path / "in/link").read_bytes() == b"content"
     assert (tmp_path / "in/hard").samefile(tmp_path / "in" / name)
@@ -214,7 +214,7 @@ def test_what_tar_packs_comes_out(form: str, repository: Path, tmp_path: Path) -
     (repository / "leaf/2").symlink_to("1")
     subprocess.run(["tar", f"--format={form}", "-C", repository, "-czf", tmp_path / "t.tar.gz", "."], check=True)
     unpack(tmp_path / "t.tar.gz", tmp_path / "in")
-    assert found(tmp_path / "in") == found(repository)
+    assert read_files(tmp_path / "in") == read_files(repository)
     assert (tmp_path / "in/leaf/2").is_symlink()
     digest = read_contents(repository).digest
     assert inspect(tmp_path / "t.tar.gz").digest == digest == read_contents(tmp_path / "in").digest
@@ -260,7 +260,7 @@ def test_a_stream_is_read_piece_by_piece(repository: Path, tmp_path: Path) -> No
 
 def test_members_are_what_they_are() -> None:
     """Paths without ``./``, kinds, sizes, targets, and who may be executed."""
-    archive = packed(
+    archive = pack_members(
         member("./", type=tarfile.DIRTYPE),
         member("./m/", type=tarfile.DIRTYPE),
         member("./m/run", b"#!", mode=0o700),
@@ -277,7 +277,7 @@ def test_members_are_what_they_are() -> None:
 
 def test_links_inside_are_unpacked_and_count_as_what_they_lead_to(tmp_path: Path) -> None:
     """The digest is that of the unpacked folder, and of its package."""
-    archive = packed(
+    archive = pack_members(
         member("m/1/weights", b"w"),
         member("m/2", linkname="1", **LINK),
         member("m/3/hard", linkname="m/1/weights", **HARD),
@@ -298,7 +298,7 @@ def test_links_inside_are_unpacked_and_count_as_what_they_lead_to(tmp_path: Path
 def test_links_that_hold_themselves_are_refused_when_counted() -> None:
     """A digest over them would have no end."""
     with pytest.raises(PackageError, match="it is a link to a directory that contains it"):
-        inspect(packed(member("m/1/x", b"x"), member("m/1/up", linkname="..", **LINK)))
+        inspect(pack_members(member("m/1/x", b"x"), member("m/1/up", linkname="..", **LINK)))
 
 
 def test_links_that_multiply_are_refused_when_counted() -> None:
@@ -306,7 +306,7 @@ def test_links_that_multiply_are_refused_when_counted() -> None:
     members = [member("d20/f", b"x")]
     members += [member(f"d{n}/{i}", linkname=f"../d{n + 1}", **LINK) for n in range(20) for i in range(10)]
     with pytest.raises(PackageError, match="its links lead to more files than the limits of an archive allow"):
-        inspect(packed(*members), limits=ArchiveLimits(members=1000))
+        inspect(pack_members(*members), limits=ArchiveLimits(members=1000))
 
 
 def test_a_folder_with_something_in_it_is_refused(repository: Path, tmp_path: Path) -> None:

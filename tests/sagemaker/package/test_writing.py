@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.package.conftest import FILES, LEAF, lay
+from tests.support.model_archives import FILES, LEAF, lay
 from tritonforge.errors import PackageError
 from tritonforge.sagemaker.package import inspect, read_contents, write_package
 from tritonforge.sagemaker.package.writer import Gzip
@@ -70,13 +70,16 @@ def test_the_bytes_do_not_depend_on_where_when_and_by_whom(tmp_path: Path) -> No
             if index and os.getuid() == 0:
                 os.chown(path, 12345, 54321)
         archives.append(write_package(folder, tmp_path / f"{index}.tar.gz"))
-    first, second = (each.path.read_bytes() for each in archives)
+    first, second = (archive.path.read_bytes() for archive in archives)
     assert first == second
     assert archives[0].digest == archives[1].digest
     with tarfile.open(archives[1].path) as opened:
-        told = {(each.mtime, each.uid, each.gid, each.uname, each.gname) for each in opened.getmembers()}
-        modes = {(each.isdir(), each.mode) for each in opened.getmembers()}
-    assert told == {(0, 0, 0, "", "")}
+        received = {
+            (getmember.mtime, getmember.uid, getmember.gid, getmember.uname, getmember.gname)
+            for getmember in opened.getmembers()
+        }
+        modes = {(getmember.isdir(), getmember.mode) for getmember in opened.getmembers()}
+    assert received == {(0, 0, 0, "", "")}
     assert modes == {(True, 0o755), (False, 0o644)}
 
 
@@ -132,7 +135,7 @@ def test_a_small_graph_with_weights_is_no_larger_than_gzips(digits: Path, tmp_pa
 
 
 def test_blocks_refer_to_what_lies_before_them(tmp_path: Path) -> None:
-    """Eight kilobytes of noise, 1500 times: each of the twelve blocks knows the end of the one before it."""
+    """Eight kilobytes of noise, 1500 times: each of the twelve blocks refers to the end of the one before it."""
     folder = lay(tmp_path / "r", {"m/1/data": random.Random(3).randbytes(8_000) * 1500})
     done = write_package(folder, tmp_path / "model.tar.gz")
     assert done.size < 120_000
@@ -161,7 +164,7 @@ def test_an_error_of_the_writing_thread_is_never_lost() -> None:
 
 
 def test_leftovers_stay_out_and_are_named(repository: Path, tmp_path: Path) -> None:
-    """The record, hidden directories, caches and editors' files are not in it, and the caller is told of each."""
+    """The record, hidden directories, caches and editors' files are not in it, and the caller gets each of them."""
     lay(
         repository,
         {
@@ -192,7 +195,7 @@ def test_leftovers_stay_out_and_are_named(repository: Path, tmp_path: Path) -> N
 
 
 def test_an_empty_version_directory_is_kept(repository: Path, tmp_path: Path) -> None:
-    """An ensemble needs one, and the digest tells a repository that has it from one that has not."""
+    """An ensemble needs one, and the digest differs with it."""
     with_file = read_contents(repository).digest
     (repository / "all/1/.gitkeep").unlink()
     done = write_package(repository, tmp_path / "model.tar.gz")
@@ -210,7 +213,7 @@ def test_links_inside_become_what_they_lead_to(repository: Path, tmp_path: Path)
     (repository / "second").symlink_to("leaf", target_is_directory=True)
     done = write_package(repository, tmp_path / "model.tar.gz")
     with tarfile.open(done.path) as opened:
-        assert {each.type for each in opened.getmembers()} == {tarfile.DIRTYPE, tarfile.REGTYPE}
+        assert {getmember.type for getmember in opened.getmembers()} == {tarfile.DIRTYPE, tarfile.REGTYPE}
     expected = FILES["leaf/1/model.py"]
     assert isinstance(expected, str)
     for path in ("leaf/1/copy.py", "leaf/2/model.py", "leaf/1/hard.py", "second/2/hard.py"):
@@ -245,7 +248,7 @@ def test_what_no_package_can_hold_is_refused(repository: Path, tmp_path: Path, m
     make(repository / "leaf/1/odd")  # type: ignore[operator]  # a function of a path
     with pytest.raises(PackageError, match=sentence):
         write_package(repository, tmp_path / "model.tar.gz")
-    assert [each.name for each in tmp_path.iterdir()] == ["repository"]
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
 def test_programs_may_be_executed_whatever_their_mode(repository: Path, tmp_path: Path) -> None:
@@ -253,7 +256,7 @@ def test_programs_may_be_executed_whatever_their_mode(repository: Path, tmp_path
     lay(repository, {"leaf/stub": b"\x7fELF...", "leaf/run.sh": "#!/bin/sh\n", "leaf/text": "x"})
     (repository / "leaf/text").chmod(0o777)
     with tarfile.open(write_package(repository, tmp_path / "model.tar.gz").path) as opened:
-        modes = {each.name: each.mode for each in opened.getmembers() if each.isfile()}
+        modes = {getmember.name: getmember.mode for getmember in opened.getmembers() if getmember.isfile()}
     assert [modes[path] for path in ("leaf/stub", "leaf/run.sh", "leaf/text")] == [0o755, 0o755, 0o644]
 
 
@@ -279,7 +282,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(repository: Path, tmp_path: Pa
 
     with pytest.raises(PackageError, match="leaf/1/weights: it changed while it was packaged"):
         write_package(repository, tmp_path / "model.tar.gz", on_progress=shrink)
-    assert [each.name for each in tmp_path.iterdir()] == ["repository"]
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
 def test_the_old_archive_stays_until_the_new_one_is_whole(repository: Path, tmp_path: Path) -> None:
@@ -293,7 +296,7 @@ def test_the_old_archive_stays_until_the_new_one_is_whole(repository: Path, tmp_
     with pytest.raises(RuntimeError, match="stop"):
         write_package(repository, target, on_progress=fail)
     assert target.read_bytes() == b"old"
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.tar.gz", "repository"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.tar.gz", "repository"]
     write_package(repository, target)
     assert inspect(target).digest == read_contents(repository).digest
 
@@ -305,8 +308,8 @@ def test_an_interrupted_one_leaves_nothing(repository: Path, tmp_path: Path, num
         file.truncate(3_000_000_000)
     script = (
         "import sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write_package\n"
-        "def tell(done, total):\n    print(done, flush=True)\n"
-        "write_package(Path(sys.argv[1]), Path(sys.argv[2]), on_progress=tell)\n"
+        "def show(done, total):\n    print(done, flush=True)\n"
+        "write_package(Path(sys.argv[1]), Path(sys.argv[2]), on_progress=show)\n"
     )
     arguments = [sys.executable, "-c", script, str(repository), str(tmp_path / "model.tar.gz")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -317,9 +320,9 @@ def test_an_interrupted_one_leaves_nothing(repository: Path, tmp_path: Path, num
         process.stdout.read()
     assert process.returncode != 0
     deadline = time.monotonic() + 10
-    while [each.name for each in tmp_path.iterdir()] != ["repository"] and time.monotonic() < deadline:
+    while [path.name for path in tmp_path.iterdir()] != ["repository"] and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert [each.name for each in tmp_path.iterdir()] == ["repository"]
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
 def test_without_nameless_files_an_error_leaves_nothing_either(
@@ -330,13 +333,13 @@ def test_without_nameless_files_an_error_leaves_nothing_either(
     seen: list[str] = []
 
     def fail(done: int, total: int) -> None:
-        seen.extend(each.name for each in tmp_path.iterdir())
+        seen.extend(path.name for path in tmp_path.iterdir())
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write_package(repository, tmp_path / "model.tar.gz", on_progress=fail)
-    assert any(each.endswith(".part") for each in seen)
-    assert [each.name for each in tmp_path.iterdir()] == ["repository"]
+    assert any(item.endswith(".part") for item in seen)
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
     assert inspect(write_package(repository, tmp_path / "model.tar.gz").path).digest == read_contents(repository).digest
 
 
@@ -353,7 +356,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
 
 
 def test_a_full_disk_is_one_sentence(repository: Path, tmp_path: Path) -> None:
-    """The error of the thread that writes comes out of `write_package`; a limit on files stands for the disk's end."""
+    """The error of the thread that writes comes out of `write_package`; a limit on files simulates a full disk."""
     lay(repository, {"leaf/1/weights": os.urandom(30_000_000)})
     script = (
         "import resource, sys\nfrom pathlib import Path\nfrom tritonforge.sagemaker.package import write_package\n"
@@ -364,7 +367,7 @@ def test_a_full_disk_is_one_sentence(repository: Path, tmp_path: Path) -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     expected = f"{tmp_path / 'model.tar.gz'}: cannot write: File too large"
     assert done.stderr.splitlines()[-1] == f"tritonforge.errors.PackageError: {expected}"
-    assert [each.name for each in tmp_path.iterdir()] == ["repository"]
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
 def test_memory_does_not_grow_with_the_repository(tmp_path: Path) -> None:
@@ -388,10 +391,10 @@ def test_memory_does_not_grow_with_the_repository(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 10
 
 
-def test_progress_is_told_in_bytes_of_files(repository: Path, tmp_path: Path) -> None:
+def test_progress_is_reported_in_bytes_of_files(repository: Path, tmp_path: Path) -> None:
     """It ends at the sum of all files, and never goes back."""
-    told: list[tuple[int, int]] = []
-    done = write_package(repository, tmp_path / "model.tar.gz", on_progress=lambda *each: told.append(each))
+    received: list[tuple[int, int]] = []
+    done = write_package(repository, tmp_path / "model.tar.gz", on_progress=lambda *item: received.append(item))
     total = sum(done.files.values())
-    assert told[-1] == (total, total)
-    assert [each for each, _ in told] == sorted(each for each, _ in told)
+    assert received[-1] == (total, total)
+    assert [item for item, _ in received] == sorted(item for item, _ in received)

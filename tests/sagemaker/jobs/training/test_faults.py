@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.endpoints.test_faults import FAULTS, fresh
 from tests.sagemaker.jobs.training.jobs import channel, job, pictures
 from tests.sagemaker.jobs.training.running import list_bucket_contents, plan, train
 from tests.sagemaker.stopping import small_parts
 from tests.sagemaker.training.conftest import IMAGE, Account
+from tests.support.aws_faults import FAULTS, fresh
 from tests.support.small_parts import PART
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.client import Session

@@ -1,4 +1,4 @@
-"""A way to a server with faults in it: a small HTTP proxy on loopback that spoils the requests it is told to."""
+"""A way to a server with faults in it: a small HTTP proxy on loopback that spoils the requests it is received to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Reply = tuple[int, dict[str, str], bytes]
 
 @dataclass
 class Incoming:
-    """One request on its way: a fault may change ``body`` before it goes on."""
+    """One request on its way: a fault may change ``body`` before it continues."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Incoming:
 
 @dataclass
 class Outgoing:
-    """One answer on its way back: ``cut_after`` ends the connection after so many bytes of the body."""
+    """One answer on its way back: ``cut_after`` ends the connection after this number of bytes of the body."""
 
     status: int
     headers: dict[str, str]
@@ -55,7 +55,7 @@ class Way:
 
     def calls(self, method: str, part: str = "") -> int:
         """How many requests of this method had this part in their path."""
-        return sum(each.method == method and part in each.path for each in self.seen)
+        return sum(request.method == method and part in request.path for request in self.seen)
 
 
 @dataclass
@@ -79,7 +79,7 @@ def proxy_to(target: str) -> Iterator[Proxy]:
     proxy = Proxy("", Way(target))
     host = urlsplit(target).netloc
 
-    def carried(request: Incoming) -> Outgoing:
+    def carry(request: Incoming) -> Outgoing:
         connection = http.client.HTTPConnection(host, timeout=30)
         request.headers.pop("Expect", None)
         request.headers["Content-Length"] = str(len(request.body))
@@ -101,7 +101,7 @@ def proxy_to(target: str) -> Iterator[Proxy]:
             way.seen.append(request)
             try:
                 reply = way.fault(request)
-                outgoing = carried(request) if reply is None else Outgoing(*reply)
+                outgoing = carry(request) if reply is None else Outgoing(*reply)
                 way.spoil(request, outgoing)
             except CutError:
                 self.cut()
@@ -110,9 +110,9 @@ def proxy_to(target: str) -> Iterator[Proxy]:
 
         def give(self, answer: Outgoing) -> None:
             self.send_response(answer.status)
-            told = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
-            length = told.pop("Content-Length", None)
-            for name, value in told.items():
+            received = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
+            length = received.pop("Content-Length", None)
+            for name, value in received.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(answer.body)))
             self.end_headers()
@@ -147,7 +147,7 @@ def proxy_to(target: str) -> Iterator[Proxy]:
 _HOP = frozenset({"connection", "transfer-encoding", "date", "server"})
 
 
-def refused(status: int, code: str, message: str = "no") -> Reply:
+def build_refusal(status: int, code: str, message: str = "no") -> Reply:
     """An error as S3 words it."""
     text = (
         f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message><RequestId>R1</RequestId></Error>"

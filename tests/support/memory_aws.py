@@ -48,10 +48,10 @@ class Memory:
         self.fails: set[str] = set()
         """Configurations whose containers do not start."""
 
-    def left(self) -> list[str]:
+    def list_names(self) -> list[str]:
         """The names of everything that is there, but for buckets."""
-        rooms = (self.models, self.configs, self.endpoints, self.objects, self.targets, self.policies, self.alarms)
-        return [str(name) for room in rooms for name in room]
+        groups = (self.models, self.configs, self.endpoints, self.objects, self.targets, self.policies, self.alarms)
+        return [str(name) for group in groups for name in group]
 
     def observe(self, name: str, *, bucket: str | None = None, prefix: str = "tritonforge") -> Observed:
         """What `applying.observe` would see."""
@@ -64,26 +64,26 @@ class Memory:
             account=ACCOUNT,
             bucket=self._bucket(chosen, folder),
             models={
-                each: ObservedModel(
-                    name=each,
-                    arn=f"{ARN}model/{each}",
+                entry: ObservedModel(
+                    name=entry,
+                    arn=f"{ARN}model/{entry}",
                     data=tuple(filter(None, [_url(model["request"])])),
                     tags=dict(model["tags"]),
                     created=f"{model['created']:06}",
                 )
-                for each, model in self.models.items()
-                if resources.is_model(name, each)
+                for entry, model in self.models.items()
+                if resources.is_model(name, entry)
             },
             configs={
-                each: ObservedConfig(
-                    name=each,
-                    arn=f"{ARN}endpoint-config/{each}",
+                entry: ObservedConfig(
+                    name=entry,
+                    arn=f"{ARN}endpoint-config/{entry}",
                     variants=tuple(config["request"]["ProductionVariants"]),
                     tags=dict(config["tags"]),
                     created=f"{config['created']:06}",
                 )
-                for each, config in self.configs.items()
-                if resources.is_config(name, each) or each in used
+                for entry, config in self.configs.items()
+                if resources.is_config(name, entry) or entry in used
             },
             endpoint=endpoint
             and ObservedEndpoint(
@@ -92,8 +92,8 @@ class Memory:
                 status=endpoint["status"],
                 config=endpoint["config"],
                 variants=[
-                    {"VariantName": each, "DesiredWeight": weight, "DesiredInstanceCount": count}
-                    for each, (weight, count) in endpoint["variants"].items()
+                    {"VariantName": entry, "DesiredWeight": weight, "DesiredInstanceCount": count}
+                    for entry, (weight, count) in endpoint["variants"].items()
                 ],
                 tags=dict(endpoint["tags"]),
                 failure_reason="it does not start" if endpoint["status"] == "Failed" else "",
@@ -136,8 +136,8 @@ class Memory:
         del self.incomplete_uploads[request["UploadId"]]
 
     def _delete_objects(self, _: Step, request: Any) -> None:
-        for each in request["Delete"]["Objects"]:
-            del self.objects[request["Bucket"], each["Key"]]
+        for entry in request["Delete"]["Objects"]:
+            del self.objects[request["Bucket"], entry["Key"]]
 
     def _create_model(self, step: Step, request: Any) -> None:
         url = _url(request)
@@ -152,10 +152,10 @@ class Memory:
                 raise RefusedError("Could not find model")
         self._make(self.configs, step.name, request)
 
-    def _make(self, room: dict[str, Any], name: str, request: Any) -> None:
-        if name in room:
+    def _make(self, group: dict[str, Any], name: str, request: Any) -> None:
+        if name in group:
             raise RefusedError(f"already existing {name}")
-        room[name] = {"request": request, "tags": _tags(request), "created": next(self.clock)}
+        group[name] = {"request": request, "tags": _tags(request), "created": next(self.clock)}
 
     def _create_endpoint(self, _: Step, request: Any) -> None:
         if request["EndpointName"] in self.endpoints:
@@ -174,11 +174,11 @@ class Memory:
             "status": "InService",
             "config": config,
             "variants": {
-                each["VariantName"]: (
-                    each["InitialVariantWeight"],
-                    (counts or {}).get(each["VariantName"], each.get("InitialInstanceCount")),
+                entry["VariantName"]: (
+                    entry["InitialVariantWeight"],
+                    (counts or {}).get(entry["VariantName"], entry.get("InitialInstanceCount")),
                 )
-                for each in variants
+                for entry in variants
             },
         }
 
@@ -191,12 +191,13 @@ class Memory:
         if new not in self.configs:
             raise RefusedError("Could not find endpoint configuration")
         types = {
-            each["VariantName"]: each.get("InstanceType") for each in self.configs[new]["request"]["ProductionVariants"]
+            entry["VariantName"]: entry.get("InstanceType")
+            for entry in self.configs[new]["request"]["ProductionVariants"]
         }
         old = self.configs.get(endpoint["config"])
-        for each in old["request"]["ProductionVariants"] if old else ():
-            resource = f"endpoint/{name}/variant/{each['VariantName']}"
-            if types.get(each["VariantName"]) != each.get("InstanceType") and any(
+        for entry in old["request"]["ProductionVariants"] if old else ():
+            resource = f"endpoint/{name}/variant/{entry['VariantName']}"
+            if types.get(entry["VariantName"]) != entry.get("InstanceType") and any(
                 r == resource for r, _ in self.targets
             ):
                 raise RefusedError("the variant is registered as a scalable target")
@@ -204,7 +205,7 @@ class Memory:
             return  # rolled back
         kept = None
         if request.get("RetainAllVariantProperties"):
-            kept = {each: count for each, (_, count) in endpoint["variants"].items()}
+            kept = {entry: count for entry, (_, count) in endpoint["variants"].items()}
         self._becomes(endpoint, new, counts=kept)
 
     def _update_endpoint_weights_and_capacities(self, _: Step, request: Any) -> None:
@@ -228,14 +229,14 @@ class Memory:
 
     def _add_tags(self, _: Step, request: Any) -> None:
         kind, _, name = request["ResourceArn"].removeprefix(ARN).partition("/")
-        room = {"model": self.models, "endpoint-config": self.configs, "endpoint": self.endpoints}[kind]
-        room[name]["tags"] |= _tags(request)
+        group = {"model": self.models, "endpoint-config": self.configs, "endpoint": self.endpoints}[kind]
+        group[name]["tags"] |= _tags(request)
 
     def _delete_endpoint(self, step: Step, _: Any) -> None:
         del self.endpoints[step.name]
 
     def _delete_endpoint_config(self, step: Step, _: Any) -> None:
-        if any(each["config"] == step.name for each in self.endpoints.values()):
+        if any(entry["config"] == step.name for entry in self.endpoints.values()):
             raise RefusedError("an endpoint uses it")
         del self.configs[step.name]
 
@@ -280,4 +281,4 @@ def _url(request: Any) -> str:
 
 
 def _tags(request: Any) -> dict[str, str]:
-    return {each["Key"]: each["Value"] for each in request.get("Tags", ())}
+    return {entry["Key"]: entry["Value"] for entry in request.get("Tags", ())}

@@ -29,7 +29,7 @@ def make_repository(place: Path, *, size: int = 1000, seed: int = 0) -> Path:
     return place
 
 
-def seen(session: Session, wanted: Deployment) -> Observed:
+def observe_deployment(session: Session, wanted: Deployment) -> Observed:
     """What AWS has of a deployment."""
     return observe(session, name=wanted.name, bucket=wanted.bucket, folder=wanted.folder)
 
@@ -71,47 +71,49 @@ def everything(session: Session, name: str) -> dict[str, list[str]]:
     sagemaker, s3 = session.client("sagemaker"), session.client("s3")
     scaling, cloudwatch = session.client("application-autoscaling"), session.client("cloudwatch")
 
-    def listed(client: Any, operation: str, member: str, **request: Any) -> list[Any]:
-        return [each for page in client.get_paginator(operation).paginate(**request) for each in page.get(member, ())]
+    def list_items(client: Any, operation: str, member: str, **request: Any) -> list[Any]:
+        return [
+            stored for page in client.get_paginator(operation).paginate(**request) for stored in page.get(member, ())
+        ]
 
-    targets = listed(scaling, "describe_scalable_targets", "ScalableTargets", ServiceNamespace="sagemaker")
-    alarms = listed(cloudwatch, "describe_alarms", "MetricAlarms")
-    models = listed(sagemaker, "list_models", "Models", NameContains=name)
-    configs = listed(sagemaker, "list_endpoint_configs", "EndpointConfigs", NameContains=name)
-    endpoints = listed(sagemaker, "list_endpoints", "Endpoints", NameContains=name)
+    targets = list_items(scaling, "describe_scalable_targets", "ScalableTargets", ServiceNamespace="sagemaker")
+    alarms = list_items(cloudwatch, "describe_alarms", "MetricAlarms")
+    models = list_items(sagemaker, "list_models", "Models", NameContains=name)
+    configs = list_items(sagemaker, "list_endpoint_configs", "EndpointConfigs", NameContains=name)
+    endpoints = list_items(sagemaker, "list_endpoints", "Endpoints", NameContains=name)
     found: dict[str, list[str]] = {
-        "models": [each["ModelName"] for each in models],
-        "configs": [each["EndpointConfigName"] for each in configs],
-        "endpoints": [each["EndpointName"] for each in endpoints],
+        "models": [model["ModelName"] for model in models],
+        "configs": [config["EndpointConfigName"] for config in configs],
+        "endpoints": [endpoint["EndpointName"] for endpoint in endpoints],
         "objects": [],
         "half uploads": [],
-        "targets": [each["ResourceId"] for each in targets if f"/{name}/" in each["ResourceId"]],
-        "alarms": [each["AlarmName"] for each in alarms if f"/{name}/" in each["AlarmName"]],
+        "targets": [target["ResourceId"] for target in targets if f"/{name}/" in target["ResourceId"]],
+        "alarms": [alarm["AlarmName"] for alarm in alarms if f"/{name}/" in alarm["AlarmName"]],
     }
     for bucket in s3.list_buckets()["Buckets"]:
-        objects = listed(s3, "list_objects_v2", "Contents", Bucket=bucket["Name"])
-        found["objects"] += [each["Key"] for each in objects if f"/{name}/" in each["Key"]]
-        begun = listed(s3, "list_multipart_uploads", "Uploads", Bucket=bucket["Name"])
-        found["half uploads"] += [each["Key"] for each in begun if f"/{name}/" in each["Key"]]
+        objects = list_items(s3, "list_objects_v2", "Contents", Bucket=bucket["Name"])
+        found["objects"] += [stored["Key"] for stored in objects if f"/{name}/" in stored["Key"]]
+        begun = list_items(s3, "list_multipart_uploads", "Uploads", Bucket=bucket["Name"])
+        found["half uploads"] += [stored["Key"] for stored in begun if f"/{name}/" in stored["Key"]]
     return found
 
 
-def untagged(session: Session, name: str) -> list[str]:
+def list_untagged(session: Session, name: str) -> list[str]:
     """The resources of SageMaker whose name holds this one and that do not carry the deployment's tag."""
     sagemaker = session.client("sagemaker")
-    arns = [each["ModelArn"] for each in sagemaker.list_models(NameContains=name)["Models"]]
+    arns = [model["ModelArn"] for model in sagemaker.list_models(NameContains=name)["Models"]]
     arns += [e["EndpointConfigArn"] for e in sagemaker.list_endpoint_configs(NameContains=name)["EndpointConfigs"]]
-    arns += [each["EndpointArn"] for each in sagemaker.list_endpoints(NameContains=name)["Endpoints"]]
+    arns += [endpoint["EndpointArn"] for endpoint in sagemaker.list_endpoints(NameContains=name)["Endpoints"]]
     tags = {arn: {e["Key"]: e["Value"] for e in sagemaker.list_tags(ResourceArn=arn)["Tags"]} for arn in arns}
-    return [arn for arn, each in tags.items() if each.get(DEPLOYMENT) != name]
+    return [arn for arn, tag in tags.items() if tag.get(DEPLOYMENT) != name]
 
 
-class Told:
+class RecordedProgress:
     """Progress that is remembered."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
-        self.said: list[str] = []
+        self.notes: list[str] = []
         self.details: list[str] = []
         self.bytes: list[tuple[int, int | None]] = []
 
@@ -129,17 +131,17 @@ class Told:
 
     def note(self, sentence: str) -> None:
         """A sentence."""
-        self.said.append(sentence)
+        self.notes.append(sentence)
 
 
 def writes(session: Session) -> list[str]:
     """The calls that a session will have made that are none of reading, filled as they are made."""
     made: list[str] = []
 
-    def sent(request: Any, event_name: str, **_: Any) -> None:
+    def send(request: Any, event_name: str, **_: Any) -> None:
         operation = event_name.rpartition(".")[2]
         if not operation.startswith(("Get", "List", "Describe", "Head")):
             made.append(operation)
 
-    session._boto.events.register("before-send", sent)
+    session._boto.events.register("before-send", send)
     return made
