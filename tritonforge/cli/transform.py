@@ -177,9 +177,9 @@ def transform(
         raise click.UsageError(f"INPUT {source}: no such file or directory")
     objects = create_store(source, aws)
     outputs = create_store(target, aws) if target.startswith("s3://") else LocalStore(work / "partial")
-    check(job, source=objects, sink=outputs)
     if url is not None:
         url = _check_url(url)
+    check(job, source=objects, sink=outputs)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         client, coalescer = stack.enter_context(_open_client(repository, url, model, job, log))
