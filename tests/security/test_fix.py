@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.validation import autofix_writer
+from tritonforge.validation import autofix
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.report import validate
 from tritonforge.validation.tree import Tree
@@ -40,7 +40,7 @@ def fix(repository: Path, between: Callable[[], object] = lambda: None) -> None:
     """Read, let something happen, and apply the fixes."""
     tree = read_tree(repository)
     between()
-    autofix_writer.apply_fixes(repository, tree, findings)
+    autofix.apply_fixes(repository, tree, findings)
 
 
 def _edited(repository: Path) -> None:
@@ -71,12 +71,12 @@ def _fifo(repository: Path) -> None:
 
 
 RACES = {
-    "edited": (_edited, "changed while it was judged"),
-    "vanished": (_vanished, "changed while it was judged"),
+    "edited": (_edited, "changed while it was validated"),
+    "vanished": (_vanished, "changed while it was validated"),
     "a link instead of the file": (_linked_file, "a part of its path is a link"),
     "a link instead of the folder": (_linked_folder, "a part of its path is a link"),
     "read-only": (_read_only, "it is read-only"),
-    "a pipe instead of the file": (_fifo, "changed while it was judged"),
+    "a pipe instead of the file": (_fifo, "changed while it was validated"),
 }
 
 
@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(repository: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ArtifactError, match=r"config\.pbtxt: cannot be written: No space left on device"):
+    with pytest.raises(ArtifactError, match=r"config\.pbtxt: cannot write: No space left on device"):
         fix(repository)
     assert (repository / "leaf/config.pbtxt").read_text() == WRONG
     assert sorted(path.name for path in (repository / "leaf").iterdir()) == ["1", "config.pbtxt"]
