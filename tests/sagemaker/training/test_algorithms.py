@@ -138,7 +138,7 @@ def test_algorithms_that_are_refused(account: Any, refused: Any, validated: dict
     )
     alone = algorithm(account, "other")
     del alone["InferenceSpecification"]
-    assert "a transform job needs a model that serves" in refused(account.sagemaker.create_algorithm, **alone)[1]
+    assert "a transform job requires a model that serves" in refused(account.sagemaker.create_algorithm, **alone)[1]
     imageless = algorithm(account, "other")
     imageless["TrainingSpecification"]["TrainingImage"] = "example/missing:1"
     assert refused(account.sagemaker.create_algorithm, **imageless)[1].startswith(

@@ -83,12 +83,7 @@ def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
-    {
-        "CreateAlgorithm": _create,
-        "DescribeAlgorithm": _describe,
-        "ListAlgorithms": _list,
-        "DeleteAlgorithm": _delete,
-    }
+    {"CreateAlgorithm": _create, "DescribeAlgorithm": _describe, "ListAlgorithms": _list, "DeleteAlgorithm": _delete}
 )
 
 

@@ -188,7 +188,5 @@ def not_emulated(operation: str) -> ApiError:
     The code is that of AWS's "Common Errors"; 501 is a status that botocore does not retry.
     """
     return ApiError(
-        "UnknownOperationException",
-        f"tritonforge's emulator does not implement {operation} of sagemaker.",
-        status=501,
+        "UnknownOperationException", f"tritonforge's emulator does not implement {operation} of sagemaker.", status=501
     )

@@ -92,9 +92,7 @@ class MetricBuffer:
     """The metrics of one job; `take` them from any thread. ``keep`` gets the latest of each, ``publish`` all."""
 
     def __init__(
-        self,
-        keep: Callable[[Mapping[str, MetricValue]], object],
-        publish: Callable[[list[MetricValue]], None],
+        self, keep: Callable[[Mapping[str, MetricValue]], object], publish: Callable[[list[MetricValue]], None]
     ) -> None:
         self._keep = keep
         self._publish = publish

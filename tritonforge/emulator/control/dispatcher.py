@@ -20,8 +20,8 @@ from tritonforge.emulator.control import (
     algorithms,
     endpoints,
     inference_components,
+    model_operations,
     model_registry,
-    models,
     processing_jobs,
     search,
     tags,
@@ -147,7 +147,7 @@ def _parse_time(value: Any, place: str) -> float:
 
 #: The modules of operations.
 _MODULES: Final = (
-    models,
+    model_operations,
     endpoints,
     inference_components,
     transform_jobs,
@@ -162,7 +162,7 @@ _MODULES: Final = (
 #: Every kind of resource, and the runner that does its work if it has any. Runners are restored in this order, and
 #: closed in the reverse order: validations use the jobs' runners.
 _KINDS: Final[tuple[tuple[AnyKind, type[JobRunner[Any]] | None], ...]] = (
-    (models.MODEL, None),
+    (model_operations.MODEL, None),
     (endpoints.ENDPOINT_CONFIG, None),
     (endpoints.ENDPOINT, DeploymentRunner),
     (endpoints.INFERENCE_COMPONENT, inference_components.InferenceComponentRunner),

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tritonforge.emulator.control import endpoint_states, paging
 from tritonforge.emulator.control.api_errors import invalid, raise_violations, variants_absent
-from tritonforge.emulator.control.models import MODEL
+from tritonforge.emulator.control.model_operations import MODEL
 from tritonforge.emulator.control.records import (
     Endpoint,
     PendingDeployment,

@@ -22,7 +22,7 @@ from tritonforge.emulator.control.api_errors import invalid
 from tritonforge.emulator.control.endpoints import ENDPOINT, INFERENCE_COMPONENT, InferenceComponent
 from tritonforge.emulator.control.fleet import RunningContainer, start_model
 from tritonforge.emulator.control.job_runner import Delays, JobRunner, Task, make_instance_id, shorten_reason
-from tritonforge.emulator.control.models import MODEL
+from tritonforge.emulator.control.model_operations import MODEL
 from tritonforge.emulator.control.records import Endpoint, VariantState
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.hosting import ContainerDefinition, ContainerError, Variant, list_container_definitions

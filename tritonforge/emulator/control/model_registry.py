@@ -116,11 +116,7 @@ def _create_group(context: RequestContext, request: Mapping[str, Any]) -> Mappin
 
 def describe_group(group: Resource) -> dict[str, Any]:
     """Return a group as DescribeModelPackageGroup and ListModelPackageGroups show it."""
-    return {
-        **group.request,
-        **paging.describe_record(group, "ModelPackageGroup"),
-        "ModelPackageGroupStatus": _STATUS,
-    }
+    return {**group.request, **paging.describe_record(group, "ModelPackageGroup"), "ModelPackageGroupStatus": _STATUS}
 
 
 def _describe_group(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -134,11 +134,7 @@ def _stop(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, A
 
 def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     job = context.find(PROCESSING_JOB, request["ProcessingJobName"])
-    answer: dict[str, Any] = {
-        **_DEFAULTS,
-        **job.request,
-        **_summarize(job),
-    }
+    answer: dict[str, Any] = {**_DEFAULTS, **job.request, **_summarize(job)}
     if "ProcessingInputs" in answer:
         answer["ProcessingInputs"] = [
             {"AppManaged": False, **given, "S3Input": {**_INPUT_DEFAULTS, **given["S3Input"]}}

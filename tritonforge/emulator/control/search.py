@@ -13,14 +13,15 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import eq, ge, gt, le, lt
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import endpoints, model_registry, models, paging, training_jobs, transform_jobs
+from tritonforge.emulator.control import endpoints, model_registry, paging, training_jobs, transform_jobs
 from tritonforge.emulator.control.api_errors import invalid
 from tritonforge.emulator.control.endpoints import ENDPOINT
+from tritonforge.emulator.control.model_operations import MODEL, describe_model
 from tritonforge.emulator.control.model_registry import MODEL_PACKAGE, MODEL_PACKAGE_GROUP
-from tritonforge.emulator.control.models import MODEL
 from tritonforge.emulator.control.records import list_tags
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import AnyKind
@@ -32,7 +33,10 @@ from tritonforge.triton.service_limits import SEARCH_FILTERS
 __all__ = ["OPERATIONS", "Property", "check_expression", "find_property", "is_match"]
 
 _EXISTENCE: Final = frozenset({"Exists", "NotExists"})
-_ORDERED: Final = frozenset({"GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo"})
+_ORDERED: Final = MappingProxyType(
+    {"GreaterThan": gt, "GreaterThanOrEqualTo": ge, "LessThan": lt, "LessThanOrEqualTo": le}
+)
+_COMPARISONS: Final = MappingProxyType({"Equals": eq, **_ORDERED})
 _TEXT_ONLY: Final = frozenset({"Contains", "In"})
 
 #: Properties whose second part is a name of the user's own, with where it is found in the resource.
@@ -174,11 +178,10 @@ def is_match(shape: Any, expression: Mapping[str, Any], document: Mapping[str, A
 
 def _place_element(prefix: str, element: Any) -> Mapping[str, Any]:
     """One element of a list, at its place in an otherwise empty resource."""
-    document = element
+    document: Mapping[str, Any] = element
     for part in reversed(prefix.split(".")):
         document = {part: document}
-    placed: Mapping[str, Any] = document
-    return placed
+    return document
 
 
 def _is_satisfied(shape: Any, condition: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
@@ -214,15 +217,7 @@ def _compare(kind: str, operator: str, value: Any, wanted: str) -> bool:
         return bool(right in left)
     if operator == "In":
         return str(left) in [part.strip() for part in str(right).split(",")]
-    return bool(
-        {
-            "Equals": left == right,
-            "GreaterThan": left > right,
-            "GreaterThanOrEqualTo": left >= right,
-            "LessThan": left < right,
-            "LessThanOrEqualTo": left <= right,
-        }[operator]
-    )
+    return bool(_COMPARISONS[operator](left, right))
 
 
 def _walk(value: Any, path: Sequence[str]) -> Iterator[Any]:
@@ -263,8 +258,6 @@ _MEMBERS: Final[Mapping[str, str]] = MappingProxyType(
     {"ExperimentTrial": "Trial", "ExperimentTrialComponent": "TrialComponent"}
 )
 
-_TAG: Final = "Tags."
-
 
 #: The kinds that have a record of their own, and what describes them.
 _DESCRIBED: Final[Mapping[str, tuple[AnyKind, Callable[[Any], Mapping[str, Any]]]]] = MappingProxyType(
@@ -277,19 +270,21 @@ _DESCRIBED: Final[Mapping[str, tuple[AnyKind, Callable[[Any], Mapping[str, Any]]
 )
 
 
-def _list_documents(context: RequestContext, name: str) -> Iterable[Mapping[str, Any]]:
+def _list_documents(context: RequestContext, name: str, shape: Any) -> list[Mapping[str, Any]]:
+    """Return the resources of a kind with the members that its search record has."""
+    documents: Iterable[Mapping[str, Any]] = ()
     if name == "Model":
-        yield from _list_dashboard_models(context)
+        documents = _list_dashboard_models(context)
     elif name in _DESCRIBED:
         kind, describe = _DESCRIBED[name]
-        for record in context.list(kind):
-            yield {**describe(record), "Tags": list_tags(record.tags)}
+        documents = ({**describe(record), "Tags": list_tags(record.tags)} for record in context.list(kind))
+    return [{name: value for name, value in document.items() if name in shape.members} for document in documents]
 
 
 def _list_dashboard_models(context: RequestContext) -> Iterable[Mapping[str, Any]]:
     """Yield models as the model dashboard shows them: with their endpoints, and the transform job that ran last."""
     for model in context.list(MODEL):
-        document: dict[str, Any] = {"Model": {**models.describe_model(model), "Tags": list_tags(model.tags)}}
+        document: dict[str, Any] = {"Model": {**describe_model(model), "Tags": list_tags(model.tags)}}
         serving = [endpoint for endpoint in context.list(ENDPOINT) if model.name in endpoint.models]
         if serving:
             document["Endpoints"] = [endpoints.summarize_endpoint(endpoint) for endpoint in serving]
@@ -309,33 +304,23 @@ def _search(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     expression = request.get("SearchExpression")
     if expression is not None:
         check_expression(shape, expression)
-    documents = (
-        [] if request.get("CrossAccountFilterOption") == "CrossAccount" else _find_documents(context, kind, shape)
-    )
+    documents = _list_documents(context, kind, shape)
+    if request.get("CrossAccountFilterOption") == "CrossAccount":
+        documents = []  # the emulator has one account
     if expression is not None:
         documents = [document for document in documents if is_match(shape, expression, document)]
     for condition in request.get("VisibilityConditions") or ():
         documents = [document for document in documents if _is_visible(document, condition)]
     documents = _sort_documents(request, shape, documents)
     shown, token = paging.take_page(request, documents, name=_find_arn)
-    answer: dict[str, Any] = {
-        "Results": [{member: document} for document in shown],
-        "TotalHits": {"Value": len(documents), "Relation": "EqualTo"},
-    }
+    hits = {"Value": len(documents), "Relation": "EqualTo"}
+    answer: dict[str, Any] = {"Results": [{member: document} for document in shown], "TotalHits": hits}
     return answer | ({"NextToken": token} if token else {})
-
-
-def _find_documents(context: RequestContext, name: str, shape: Any) -> list[Mapping[str, Any]]:
-    """Return the resources of a kind with the members that its search record has."""
-    return [
-        {member: value for member, value in document.items() if member in shape.members}
-        for document in _list_documents(context, name)
-    ]
 
 
 def _is_visible(document: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
     """Whether a resource has a tag's value, or does not have the tag at all."""
-    key = str(condition.get("Key", "")).removeprefix(_TAG)
+    key = str(condition.get("Key", "")).removeprefix(_TAGS)
     values = [tag["Value"] for tag in document.get("Tags") or () if tag["Key"] == key]
     return not values or condition.get("Value") in values
 

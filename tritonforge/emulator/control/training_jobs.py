@@ -276,12 +276,9 @@ class TrainingRunner(JobRunner[TrainingRecord]):
 
     def _end(self, task: Task, end: _End) -> None:
         # A job that was asked to stop is Stopped, even if it came to its end by itself.
-        self.log_status(
-            self.change(
-                task,
-                lambda job, now: training_states.stop(job, now) if job.status == "Stopping" else end(job, now),
-            )
-        )
+        stop = training_states.stop
+        ended = self.change(task, lambda job, now: (stop if job.status == "Stopping" else end)(job, now))
+        self.log_status(ended)
 
 
 def _fail(reason: str) -> _End:

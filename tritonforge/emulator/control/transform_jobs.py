@@ -31,7 +31,7 @@ from tritonforge.emulator.control.job_runner import (
     Task,
     make_instance_id,
 )
-from tritonforge.emulator.control.models import MODEL
+from tritonforge.emulator.control.model_operations import MODEL
 from tritonforge.emulator.control.records import TransformRecord
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
@@ -362,16 +362,14 @@ def _find_reason(outcomes: Sequence[Outcome], client: BatchModelClient) -> str:
     if not failed:
         return ""
     kind = "AlgorithmError" if client.broke and not client.refused else "ClientError"
-    lost, all_ = (
-        sum(outcome.failed for outcome in outcomes),
-        sum(outcome.failed + outcome.objects for outcome in outcomes),
-    )
+    lost = sum(outcome.failed for outcome in outcomes)
+    total = lost + sum(outcome.objects for outcome in outcomes)
     first = next((outcome.failures[0] for outcome in failed if outcome.failures), None)
     if first is None:
         detail = failed[0].reason
     else:
         where = "" if first.record is None else f", record {first.record}"
-        detail = f"{lost} of {all_} objects have no output; {first.uri}{where}: {first.reason}"
+        detail = f"{lost} of {total} objects have no output; {first.uri}{where}: {first.reason}"
     return f"{kind}: See job logs for more information ({detail})"
 
 

@@ -11,11 +11,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from tritonforge.emulator.control import job_runner, model_registry, models, training_jobs, transform_jobs
+from tritonforge.emulator.control import job_runner, model_operations, model_registry, training_jobs, transform_jobs
 from tritonforge.emulator.control.api_errors import ApiError
 from tritonforge.emulator.control.job_runner import JobRunner, Task
+from tritonforge.emulator.control.model_operations import MODEL
 from tritonforge.emulator.control.model_registry import ALGORITHM
-from tritonforge.emulator.control.models import MODEL
 from tritonforge.emulator.control.records import JobRecord, RegistryEntry, TrainingRecord
 from tritonforge.emulator.control.request_context import RequestContext
 from tritonforge.emulator.control.resource_store import ResourceKind
@@ -136,7 +136,7 @@ class ValidationRunner(JobRunner[RegistryEntry]):
                 ]
                 whole = {"PrimaryContainer": kept[0]} if len(kept) == 1 else {"Containers": kept}
                 request = {"ModelName": model, "ExecutionRoleArn": role, "EnableNetworkIsolation": True, **whole}
-                models.OPERATIONS["CreateModel"](context, request)
+                model_operations.OPERATIONS["CreateModel"](context, request)
             job_request = {**definition, "TransformJobName": name, "ModelName": model}
             transform_jobs.OPERATIONS["CreateTransformJob"](context, job_request)
         job = self._wait_for(TRANSFORM_JOB, context.region, name)

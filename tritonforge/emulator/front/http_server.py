@@ -161,10 +161,7 @@ class HttpServer(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give a connection its thread."""
         thread = threading.Thread(
-            target=self.process_request_thread,
-            args=(request, client_address),
-            name="emulator-connection",
-            daemon=True,
+            target=self.process_request_thread, args=(request, client_address), name="emulator-connection", daemon=True
         )
         self._answering = {thread for thread in self._answering if thread.is_alive()} | {thread}
         thread.start()

@@ -145,12 +145,7 @@ _CONTAINER: Final = "container_1"
 
 
 def download_model(
-    data: ModelData,
-    folder: Path,
-    *,
-    objects: EmulatedS3,
-    timeout: float,
-    cancelled: threading.Event | None = None,
+    data: ModelData, folder: Path, *, objects: EmulatedS3, timeout: float, cancelled: threading.Event | None = None
 ) -> None:
     """Fill ``folder``, which exists, with the model data.
 

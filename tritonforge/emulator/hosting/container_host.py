@@ -223,11 +223,7 @@ def _start_program(
             download_model(data, model, objects=objects, timeout=variant.download_timeout, cancelled=cancelled)
         made = TensorFlowContainer if program is None else partial(ProgramContainer, program)
         container: Container = made(
-            model,
-            folder,
-            environment=variant.container.environment,
-            log=log,
-            startup_timeout=variant.startup_timeout,
+            model, folder, environment=variant.container.environment, log=log, startup_timeout=variant.startup_timeout
         )
         closing.callback(container.stop)
         _wait_for(container, variant, cancelled)
