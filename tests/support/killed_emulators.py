@@ -1,4 +1,4 @@
-"""Emulators that are killed at a write of their ledger, and what a new one finds; a program, since it forks.
+"""Emulators that are killed at a write of their store, and what a new one finds; a program, since it forks.
 
 ``python -m tests.support.killed_emulators 3 5`` runs a scenario (an endpoint is made, updated, rolled back, scaled and
 deleted; a transform job and a training job run) with kill -9 after write 3, then anew after write 5, starts an emulator

@@ -49,15 +49,15 @@ SCOPE = "AWS4-HMAC-SHA256 Credential=k/20260101/eu-west-1/{}/aws4_request, Signe
             "/endpoints/e/invocations",
             "",
             {"authorization": SCOPE.format("s3")},
-            Route("neighbour", "eu-west-1", "s3"),
+            Route("moto", "eu-west-1", "s3"),
         ),
-        ("GET", "/endpoints/e/invocations", "", {}, Route("neighbour", "us-east-1", "")),
+        ("GET", "/endpoints/e/invocations", "", {}, Route("moto", "us-east-1", "")),
         (
             "GET",
             "/bucket/key",
             "X-Amz-Credential=k%2F20260101%2Feu-west-1%2Fs3%2Faws4_request",
             {},
-            Route("neighbour", "eu-west-1", "s3"),
+            Route("moto", "eu-west-1", "s3"),
         ),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_connection_is_kept_after_a_refusal(account: Any) -> None:
     connection.close()
 
 
-def test_the_neighbours_answer(account: Any) -> None:
+def test_services_of_moto_answer(account: Any) -> None:
     """IAM, STS, logs, alarms, topics, queues, keys and registries, each in its own protocol."""
     assert account.client("sts").get_caller_identity()["Account"] == "123456789012"
     roles = account.client("iam").list_roles()["Roles"]

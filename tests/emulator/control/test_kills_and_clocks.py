@@ -1,4 +1,4 @@
-"""Kill -9 at every write of the ledger, and clocks that are set: nothing is lost, nothing hangs, times stay in order.
+"""Kill -9 at every write of the store, and clocks that are set: nothing is lost, nothing hangs, times stay in order.
 
 TRITONFORGE_KILLS=all kills at every write instead of at some of them.
 """

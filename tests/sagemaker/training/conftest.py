@@ -161,12 +161,12 @@ def account() -> Iterator[Account]:
 
 @pytest.fixture(scope="module")
 def trainer() -> FakeTrainer:
-    """What is in for the engine in `desk`."""
+    """What is in for the engine in `fake_account`."""
     return FakeTrainer()
 
 
 @pytest.fixture(scope="module")
-def desk(trainer: FakeTrainer) -> Iterator[Account]:
+def fake_account(trainer: FakeTrainer) -> Iterator[Account]:
     """An emulator whose jobs and containers run nothing."""
     yield from served(containers=FakeContainers(), trainer=trainer, limits={"ml.c5.xlarge": 1})
 

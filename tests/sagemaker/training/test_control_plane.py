@@ -19,9 +19,9 @@ PREFIX = "arn:aws:sagemaker:us-east-1:123456789012"
 INVALID = "ValidationException"
 
 
-def test_every_member_of_the_request_comes_back(desk: Any) -> None:
+def test_every_member_of_the_request_comes_back(fake_account: Any) -> None:
     """Describe gives what Create was given, the status and its history, times, metrics and the model's address."""
-    request = desk.request("Described")
+    request = fake_account.request("Described")
     request["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "loss", "Regex": "loss=([0-9.]+)"}]
     request |= {
         "HyperParameters": {"epochs": "2"},
@@ -29,19 +29,21 @@ def test_every_member_of_the_request_comes_back(desk: Any) -> None:
         "EnableNetworkIsolation": True,
         "EnableManagedSpotTraining": True,
         "StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 90},
-        "CheckpointConfig": {"S3Uri": f"s3://{desk.bucket}/checkpoints"},
+        "CheckpointConfig": {"S3Uri": f"s3://{fake_account.bucket}/checkpoints"},
         "RetryStrategy": {"MaximumRetryAttempts": 2},
         "Tags": [{"Key": "k", "Value": "v"}],
     }
-    arn = desk.sagemaker.create_training_job(**request)["TrainingJobArn"]
+    arn = fake_account.sagemaker.create_training_job(**request)["TrainingJobArn"]
     assert arn == f"{PREFIX}:training-job/described"
-    found = desk.ended("Described")
+    found = fake_account.ended("Described")
     tags = request.pop("Tags")
     reported = found["AlgorithmSpecification"]
     assert reported.pop("EnableSageMakerMetricsTimeSeries") is True
     assert includes(found, request)
     assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Completed", "Completed")
-    assert found["ModelArtifacts"] == {"S3ModelArtifacts": f"s3://{desk.bucket}/out/Described/output/model.tar.gz"}
+    assert found["ModelArtifacts"] == {
+        "S3ModelArtifacts": f"s3://{fake_account.bucket}/out/Described/output/model.tar.gz"
+    }
     (metric,) = found["FinalMetricDataList"]
     assert (metric["MetricName"], metric["Value"]) == ("loss", 0.5)
     assert found["TrainingTimeInSeconds"] == found["BillableTimeInSeconds"] == 1  # whole seconds, one at least
@@ -52,18 +54,18 @@ def test_every_member_of_the_request_comes_back(desk: Any) -> None:
     assert [item["Status"] for item in history] == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert history[2]["StatusMessage"] == "Training image download completed. Training in progress."
     assert all(one["EndTime"] == other["StartTime"] for one, other in itertools.pairwise(history))
-    assert desk.sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
-    desk.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "more", "Value": "w"}])
-    desk.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["k"])
-    assert desk.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "more", "Value": "w"}]
+    assert fake_account.sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
+    fake_account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "more", "Value": "w"}])
+    fake_account.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["k"])
+    assert fake_account.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "more", "Value": "w"}]
 
 
-def test_what_is_left_out_has_aws_s_defaults(desk: Any) -> None:
+def test_what_is_left_out_has_aws_s_defaults(fake_account: Any) -> None:
     """The stopping condition is one day; the switches are off."""
-    request = desk.request("little")
+    request = fake_account.request("little")
     del request["StoppingCondition"]
-    desk.sagemaker.create_training_job(**request)
-    found = desk.ended("little")
+    fake_account.sagemaker.create_training_job(**request)
+    found = fake_account.ended("little")
     assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400}
     for name in ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining"):
         assert found[name] is False
@@ -71,49 +73,49 @@ def test_what_is_left_out_has_aws_s_defaults(desk: Any) -> None:
     assert "FinalMetricDataList" not in found
 
 
-def test_a_name_is_taken_until_the_job_is_deleted(desk: Any, refused: Any) -> None:
+def test_a_name_is_taken_until_the_job_is_deleted(fake_account: Any, refused: Any) -> None:
     """AWS's sentence, in whatever case the name is; DeleteTrainingJob makes it free."""
-    desk.job("taken")
-    code, sentence = refused(desk.sagemaker.create_training_job, **desk.request("Taken"))
+    fake_account.job("taken")
+    code, sentence = refused(fake_account.sagemaker.create_training_job, **fake_account.request("Taken"))
     assert code == "ResourceInUse"
     assert sentence == (
         "Training job names must be unique within an AWS account and region, and a training job with this name already "
         f"exists ({PREFIX}:training-job/taken)"
     )
-    desk.sagemaker.delete_training_job(TrainingJobName="taken")
-    assert desk.job("taken")["TrainingJobStatus"] == "Completed"
+    fake_account.sagemaker.delete_training_job(TrainingJobName="taken")
+    assert fake_account.job("taken")["TrainingJobStatus"] == "Completed"
 
 
-def test_jobs_that_are_not_there(desk: Any, refused: Any) -> None:
+def test_jobs_that_are_not_there(fake_account: Any, refused: Any) -> None:
     """AWS's sentence for jobs names nothing."""
     for call in ("describe_training_job", "stop_training_job", "delete_training_job"):
-        assert refused(getattr(desk.sagemaker, call), TrainingJobName="absent") == (
+        assert refused(getattr(fake_account.sagemaker, call), TrainingJobName="absent") == (
             INVALID,
             "Requested resource not found.",
         )
 
 
-def test_stop_and_its_waiter(desk: Any, trainer: Any, refused: Any) -> None:
+def test_stop_and_its_waiter(fake_account: Any, trainer: Any, refused: Any) -> None:
     """Stopping, then Stopped, with the model that there was; once only; boto3's waiter takes it for a success."""
     trainer.gate.clear()
-    desk.sagemaker.create_training_job(**desk.request("stopped"))
-    desk.until("stopped", lambda found: found["SecondaryStatus"] == "Training")
-    code, sentence = refused(desk.sagemaker.delete_training_job, TrainingJobName="stopped")
+    fake_account.sagemaker.create_training_job(**fake_account.request("stopped"))
+    fake_account.until("stopped", lambda found: found["SecondaryStatus"] == "Training")
+    code, sentence = refused(fake_account.sagemaker.delete_training_job, TrainingJobName="stopped")
     assert (code, sentence.endswith("is InProgress; stop it first.")) == ("ResourceInUse", True)
-    desk.sagemaker.stop_training_job(TrainingJobName="stopped")
-    desk.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
+    fake_account.sagemaker.stop_training_job(TrainingJobName="stopped")
+    fake_account.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
         TrainingJobName="stopped", WaiterConfig={"Delay": 0, "MaxAttempts": 1000}
     )
     trainer.gate.set()
-    found = desk.ended("stopped")
+    found = fake_account.ended("stopped")
     assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Stopped", "Stopped")
     assert [transition["Status"] for transition in found["SecondaryStatusTransitions"]][-2:] == ["Stopping", "Stopped"]
-    assert desk.keys("out/stopped/") == ["output/model.tar.gz"]
-    code, sentence = refused(desk.sagemaker.stop_training_job, TrainingJobName="stopped")
+    assert fake_account.keys("out/stopped/") == ["output/model.tar.gz"]
+    code, sentence = refused(fake_account.sagemaker.stop_training_job, TrainingJobName="stopped")
     assert (code, sentence) == (INVALID, "The request was rejected because the training job is in status Stopped.")
 
 
-def test_time_that_is_over_and_failures(desk: Any, trainer: Any) -> None:
+def test_time_that_is_over_and_failures(fake_account: Any, trainer: Any) -> None:
     """MaxRuntimeExceeded, the failure file's text with the exit code, a data failure, and the waiter's verdict."""
     ends = {
         "over": Outcome(state="Stopped", stop_reason="MaxRuntimeExceeded", exit_code=0),
@@ -123,7 +125,7 @@ def test_time_that_is_over_and_failures(desk: Any, trainer: Any) -> None:
         "dataless": Outcome(state="Failed", failure="ClientError: line 3 has no source-ref"),
     }
     trainer.ends = lambda job: ends.get(job.name)
-    found = {name: desk.job(name) for name in ends}
+    found = {name: fake_account.job(name) for name in ends}
     trainer.ends = lambda job: None
     assert (found["over"]["TrainingJobStatus"], found["over"]["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
     assert "FailureReason" not in found["over"]
@@ -134,51 +136,54 @@ def test_time_that_is_over_and_failures(desk: Any, trainer: Any) -> None:
     assert reasons["long"].endswith("x, exit code: 1")
     assert reasons["dataless"] == "ClientError: line 3 has no source-ref"
     with pytest.raises(WaiterError):
-        desk.sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName="wrong")
+        fake_account.sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName="wrong")
 
 
-def test_whatever_a_stopping_job_does_it_is_stopped(desk: Any, trainer: Any) -> None:
+def test_whatever_a_stopping_job_does_it_is_stopped(fake_account: Any, trainer: Any) -> None:
     """A program that ends with an error when it hears SIGTERM has not failed."""
     trainer.gate.clear()
     trainer.ends = lambda job: Outcome(state="Failed", failure="interrupted", exit_code=1)
-    desk.sagemaker.create_training_job(**desk.request("stubborn"))
-    desk.until("stubborn", lambda found: found["SecondaryStatus"] == "Training")
-    desk.sagemaker.stop_training_job(TrainingJobName="stubborn")
-    found = desk.ended("stubborn")
+    fake_account.sagemaker.create_training_job(**fake_account.request("stubborn"))
+    fake_account.until("stubborn", lambda found: found["SecondaryStatus"] == "Training")
+    fake_account.sagemaker.stop_training_job(TrainingJobName="stubborn")
+    found = fake_account.ended("stubborn")
     trainer.ends = lambda job: None
     trainer.gate.set()
     assert (found["TrainingJobStatus"], "FailureReason" in found) == ("Stopped", False)
 
 
-def test_what_goes_wrong_in_the_emulator_itself(desk: Any, trainer: Any) -> None:
+def test_what_goes_wrong_in_the_emulator_itself(fake_account: Any, trainer: Any) -> None:
 
     def broken(job: Any) -> None:
         raise RuntimeError("a bug")
 
     trainer.ends = broken
-    found = desk.job("unlucky")
+    found = fake_account.job("unlucky")
     trainer.ends = lambda job: None
     assert found["FailureReason"].startswith("InternalServerError: We encountered an internal error.")
-    assert "training job unlucky: RuntimeError: a bug" in desk.sentences
+    assert "training job unlucky: RuntimeError: a bug" in fake_account.sentences
 
 
-def test_lists_are_filtered_sorted_and_paged(desk: Any) -> None:
+def test_lists_are_filtered_sorted_and_paged(fake_account: Any) -> None:
     """By name, status and time, in pages; oldest first unless asked otherwise."""
     for number in range(5):
-        desk.job(f"listed-{number}")
-    pages = desk.sagemaker.get_paginator("list_training_jobs").paginate(
+        fake_account.job(f"listed-{number}")
+    pages = fake_account.sagemaker.get_paginator("list_training_jobs").paginate(
         NameContains="LISTED", PaginationConfig={"PageSize": 2}
     )
     names = [[item["TrainingJobName"] for item in page["TrainingJobSummaries"]] for page in pages]
     assert names == [["listed-0", "listed-1"], ["listed-2", "listed-3"], ["listed-4"]]
-    found = desk.sagemaker.list_training_jobs(
+    found = fake_account.sagemaker.list_training_jobs(
         NameContains="listed", StatusEquals="Completed", SortBy="Name", SortOrder="Descending", MaxResults=1
     )
     (summary,) = found["TrainingJobSummaries"]
     assert summary["TrainingJobName"] == "listed-4"
     assert summary["TrainingJobArn"] == f"{PREFIX}:training-job/listed-4"
     assert {"CreationTime", "TrainingEndTime", "LastModifiedTime", "TrainingJobStatus"} <= summary.keys()
-    assert desk.sagemaker.list_training_jobs(StatusEquals="Failed", NameContains="listed")["TrainingJobSummaries"] == []
+    assert (
+        fake_account.sagemaker.list_training_jobs(StatusEquals="Failed", NameContains="listed")["TrainingJobSummaries"]
+        == []
+    )
 
 
 def changed(request: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -186,21 +191,23 @@ def changed(request: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in {**request, **changes}.items() if value is not None}
 
 
-def test_what_aws_refuses_is_refused(desk: Any, refused: Any) -> None:
+def test_what_aws_refuses_is_refused(fake_account: Any, refused: Any) -> None:
     """Patterns and enumerations of the service model, rules of its documentation, roles, inputs, images."""
 
     def refusal(**changes: Any) -> str:
-        code, sentence = refused(desk.sagemaker.create_training_job, **changed(desk.request("refused"), **changes))
+        code, sentence = refused(
+            fake_account.sagemaker.create_training_job, **changed(fake_account.request("refused"), **changes)
+        )
         assert code == INVALID
         return str(sentence)
 
-    manifest = desk.channel("data/a", kind="AugmentedManifestFile", attributes=["source-ref"])
+    manifest = fake_account.channel("data/a", kind="AugmentedManifestFile", attributes=["source-ref"])
     assert "Member must satisfy enum value set" in refusal(
         ResourceConfig={"InstanceType": "ml.none", "InstanceCount": 1, "VolumeSizeInGB": 1}
     )
     assert "needs InputMode Pipe" in refusal(InputDataConfig=[manifest])
-    assert refusal(InputDataConfig=[desk.channel("nothing/")]).startswith(
-        f'No S3 objects found under S3 URL "s3://{desk.bucket}/nothing/" given in input data source.'
+    assert refusal(InputDataConfig=[fake_account.channel("nothing/")]).startswith(
+        f'No S3 objects found under S3 URL "s3://{fake_account.bucket}/nothing/" given in input data source.'
     )
     assert refusal(RoleArn="arn:aws:iam::123456789012:role/absent").startswith("Could not assume role")
     unknown = {"TrainingImage": f"{IMAGE}0", "TrainingInputMode": "File"}
@@ -219,36 +226,42 @@ def test_what_aws_refuses_is_refused(desk: Any, refused: Any) -> None:
     assert "only S3DataSource can be read on this machine" in refusal(
         InputDataConfig=[{"ChannelName": "train", "DataSource": source}]
     )
-    assert "no warm pools" in refused(desk.sagemaker.list_training_jobs, WarmPoolStatusEquals="InUse")[1]
+    assert "no warm pools" in refused(fake_account.sagemaker.list_training_jobs, WarmPoolStatusEquals="InUse")[1]
 
 
-def test_the_account_s_limits(desk: Any, trainer: Any, refused: Any) -> None:
+def test_the_account_s_limits(fake_account: Any, trainer: Any, refused: Any) -> None:
     """Instances of a type are counted over the jobs under way; spot has a count of its own."""
     resources = {"InstanceType": "ml.c5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
     trainer.gate.clear()
-    desk.sagemaker.create_training_job(**desk.request("first", ResourceConfig=resources))
-    code, sentence = refused(desk.sagemaker.create_training_job, **desk.request("second", ResourceConfig=resources))
+    fake_account.sagemaker.create_training_job(**fake_account.request("first", ResourceConfig=resources))
+    code, sentence = refused(
+        fake_account.sagemaker.create_training_job, **fake_account.request("second", ResourceConfig=resources)
+    )
     assert code == "ResourceLimitExceeded"
     assert "'ml.c5.xlarge for training job usage' is 1 Instances, with current utilization of 1" in sentence
-    spot = desk.request(
+    spot = fake_account.request(
         "third",
         ResourceConfig=resources,
         EnableManagedSpotTraining=True,
         StoppingCondition={"MaxRuntimeInSeconds": 5, "MaxWaitTimeInSeconds": 5},
     )
-    desk.sagemaker.create_training_job(**spot)
+    fake_account.sagemaker.create_training_job(**spot)
     trainer.gate.set()
-    assert desk.ended("first")["TrainingJobStatus"] == desk.ended("third")["TrainingJobStatus"] == "Completed"
+    assert (
+        fake_account.ended("first")["TrainingJobStatus"]
+        == fake_account.ended("third")["TrainingJobStatus"]
+        == "Completed"
+    )
 
 
-def test_metrics_reach_cloudwatch(desk: Any) -> None:
+def test_metrics_reach_cloudwatch(fake_account: Any) -> None:
     """In SageMaker's namespace, by the job's name."""
-    request = desk.request("measured")
+    request = fake_account.request("measured")
     request["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "m", "Regex": "m=([0-9.]+)"}]
-    desk.sagemaker.create_training_job(**request)
-    desk.ended("measured")
+    fake_account.sagemaker.create_training_job(**request)
+    fake_account.ended("measured")
     now = dt.datetime.now(dt.timezone.utc)
-    found = desk.client("cloudwatch").get_metric_statistics(
+    found = fake_account.client("cloudwatch").get_metric_statistics(
         Namespace="/aws/sagemaker/TrainingJobs",
         MetricName="m",
         Dimensions=[{"Name": "TrainingJobName", "Value": "measured"}],

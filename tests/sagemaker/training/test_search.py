@@ -126,19 +126,21 @@ def names(found: dict[str, Any], kind: str, name: str) -> list[str]:
     return [record[kind][name] for record in found["Results"]]
 
 
-def test_training_jobs_are_found_sorted_and_paged(desk: Any) -> None:
+def test_training_jobs_are_found_sorted_and_paged(fake_account: Any) -> None:
     """By hyperparameter and status; by name, and last created first; one page after another."""
     for index in range(5):
-        desk.job(f"find-{index}", HyperParameters={"depth": str(index)}, Tags=[{"Key": "n", "Value": str(index % 2)}])
+        fake_account.job(
+            f"find-{index}", HyperParameters={"depth": str(index)}, Tags=[{"Key": "n", "Value": str(index % 2)}]
+        )
     expression = {"Filters": [where("HyperParameters.depth", "1", "GreaterThanOrEqualTo")]}
-    search = desk.sagemaker.search
+    search = fake_account.sagemaker.search
     found = search(Resource="TrainingJob", SearchExpression=expression)
     assert names(found, "TrainingJob", "TrainingJobName") == ["find-4", "find-3", "find-2", "find-1"]
     assert found["TotalHits"] == {"Value": 4, "Relation": "EqualTo"}
     record = found["Results"][0]["TrainingJob"]
     assert record["Tags"] == [{"Key": "n", "Value": "0"}]
     assert record["TrainingJobStatus"] == "Completed"
-    pages = desk.sagemaker.get_paginator("search").paginate(
+    pages = fake_account.sagemaker.get_paginator("search").paginate(
         Resource="TrainingJob",
         SearchExpression=expression,
         SortBy="HyperParameters.depth",
@@ -156,16 +158,16 @@ def test_training_jobs_are_found_sorted_and_paged(desk: Any) -> None:
     assert not search(Resource="TrainingJob", CrossAccountFilterOption="CrossAccount")["Results"]
 
 
-def test_every_kind_that_the_emulator_keeps_is_found(desk: Any) -> None:
-    desk.put({"model.tar.gz": b"x"})
-    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{desk.bucket}/model.tar.gz"}
-    role = desk.emulator.role_arn
-    sagemaker = desk.sagemaker
+def test_every_kind_that_the_emulator_keeps_is_found(fake_account: Any) -> None:
+    fake_account.put({"model.tar.gz": b"x"})
+    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{fake_account.bucket}/model.tar.gz"}
+    role = fake_account.emulator.role_arn
+    sagemaker = fake_account.sagemaker
     sagemaker.create_model(ModelName="searched", ExecutionRoleArn=role, PrimaryContainer=container)
     variant = {"VariantName": "v", "ModelName": "searched", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(EndpointConfigName="searched", ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName="searched", EndpointConfigName="searched")
-    desk.settled(lambda: sagemaker.describe_endpoint(EndpointName="searched"), "EndpointStatus")
+    fake_account.settled(lambda: sagemaker.describe_endpoint(EndpointName="searched"), "EndpointStatus")
     sagemaker.create_model_package_group(ModelPackageGroupName="searched")
     specification = {
         "Containers": [container],
@@ -192,10 +194,10 @@ def test_every_kind_that_the_emulator_keeps_is_found(desk: Any) -> None:
     assert not sagemaker.search(Resource="Experiment")["Results"]
 
 
-def test_jobs_have_the_members_that_aws_always_gives(desk: Any) -> None:
+def test_jobs_have_the_members_that_aws_always_gives(fake_account: Any) -> None:
     """AWS's SDK indexes OutputDataConfig.KmsKeyId; channels have their defaults."""
-    found = desk.job("always")
-    assert found["OutputDataConfig"] == {"KmsKeyId": "", "S3OutputPath": f"s3://{desk.bucket}/out"}
+    found = fake_account.job("always")
+    assert found["OutputDataConfig"] == {"KmsKeyId": "", "S3OutputPath": f"s3://{fake_account.bucket}/out"}
     (channel,) = found["InputDataConfig"]
     assert channel["CompressionType"] == channel["RecordWrapperType"] == "None"
     assert channel["DataSource"]["S3DataSource"]["S3DataDistributionType"] == "FullyReplicated"

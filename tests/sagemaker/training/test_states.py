@@ -97,7 +97,7 @@ def test_a_long_reason_is_cut() -> None:
 
 
 def test_documents_come_back_as_they_were() -> None:
-    """What the ledger writes is what it reads."""
+    """What the store writes is what it reads."""
     found = training_states.record_metric(job(began=101.0), "a", 1.0, 101.0)
     assert from_json(TrainingRecord, to_json(found)) == found
     made = RegistryEntry(

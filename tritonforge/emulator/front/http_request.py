@@ -178,9 +178,9 @@ _RUNTIME: Final = re.compile(r"/endpoints/[^/]+/(?:invocations|async-invocations
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes: ``kind`` is control, runtime or neighbour; ``operation`` is set for the control plane."""
+    """Where a request goes: ``kind`` is control, runtime or moto; ``operation`` is set for the control plane."""
 
-    kind: Literal["control", "runtime", "neighbour"]
+    kind: Literal["control", "runtime", "moto"]
     region: str
     service: str = ""
     operation: str = ""
@@ -198,7 +198,7 @@ def parse_route(method: str, path: str, query: str, headers: Mapping[str, str]) 
         return Route("control", region, "sagemaker", target[len(TARGET) :])
     if method == "POST" and service in ("sagemaker", "") and _RUNTIME.fullmatch(path):
         return Route("runtime", region, "sagemaker")
-    return Route("neighbour", region, service)
+    return Route("moto", region, service)
 
 
 def is_region(name: str) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tritonforge.emulator.front.http_request import HttpRequest
 
 
-def incoming(content: bytes, target: str = "/", **headers: str) -> HttpRequest:
+def build_request(content: bytes, target: str = "/", **headers: str) -> HttpRequest:
     """A request with a body on the wire."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return HttpRequest("PUT", target, named, io.BytesIO(content), 80)
@@ -37,7 +37,7 @@ def test_chunks_put_together_are_the_body(pieces: list[bytes], extension: bytes)
 def test_a_client_that_goes_away_is_noticed(content: bytes, headers: dict[str, str]) -> None:
     """A body that is cut off is never taken for a whole one."""
     with pytest.raises(ConnectionError, match="the client"):
-        incoming(content, **headers).body()
+        build_request(content, **headers).body()
 
 
 def test_a_body_is_discarded_once() -> None:
@@ -46,7 +46,7 @@ def test_a_body_is_discarded_once() -> None:
     request = HttpRequest("PUT", "/", {"Content-Length": "4"}, stream, 80)
     request.discard()
     assert stream.read() == b"ef"
-    kept = incoming(b"abcd", Content_Length="4")
+    kept = build_request(b"abcd", Content_Length="4")
     assert kept.body() == b"abcd"
     kept.discard()
     assert kept.body() == b"abcd"
@@ -54,7 +54,7 @@ def test_a_body_is_discarded_once() -> None:
 
 def test_the_wsgi_environment() -> None:
     """The path is decoded and the raw one kept; a header with an underscore passes only where S3 has such headers."""
-    request = incoming(b"", "/b/%C3%A9%2Fx?list-type=2", **{"X-Spoofed_Header": "1"})
+    request = build_request(b"", "/b/%C3%A9%2Fx?list-type=2", **{"X-Spoofed_Header": "1"})
     environ = request.environ()
     assert environ["PATH_INFO"] == "/b/é/x".encode().decode("latin-1")
     assert (environ["RAW_URI"], environ["QUERY_STRING"]) == ("/b/%C3%A9%2Fx?list-type=2", "list-type=2")
@@ -66,4 +66,4 @@ def test_the_wsgi_environment() -> None:
 
 def test_a_proxys_form_of_the_target_is_understood() -> None:
     """Clients that believe to speak to a proxy send the whole URL."""
-    assert incoming(b"", "http://127.0.0.1:80/b/k?x=1").path == "/b/k"
+    assert build_request(b"", "http://127.0.0.1:80/b/k?x=1").path == "/b/k"
