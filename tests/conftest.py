@@ -2,18 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+from tests.support.checkout import ROOT, once
 from tritonforge.serving.server import Server
-
-ROOT = Path(__file__).parents[1]
 
 # No test is timed, and no machine is too slow for one.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,42 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
-def tritonforge(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
-    program = Path(sys.executable).with_name("tritonforge")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
-
-
-def built(name: str, folder: Path) -> str:
-    """Build `repos/<name>` into a folder of this name; gives what the command told on the way."""
-    done = tritonforge("build", f"repos/{name}", "-o", str(folder / name))
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all processes of one run share; what is made in it is made once, under a lock."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
-def once(name: str, shared: Path) -> Path:
-    """`repos/<name>`, built by whichever process asks first."""
-    with FileLock(shared / f"{name}.lock"):
-        repository = shared / name
-        if not _record(repository).exists():
-            _record(repository).write_text(built(name, shared))
-    return repository
-
-
-def told(repository: Path) -> str:
-    """What the command told while it built a repository that all tests share."""
-    return _record(repository).read_text()
-
-
-def _record(repository: Path) -> Path:
-    return repository.with_name(f"{repository.name}.built")
 
 
 @pytest.fixture(scope="session")

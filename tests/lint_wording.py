@@ -110,7 +110,7 @@ ALLOWED: dict[tuple[str, str], str] = {
         '"input shape. If you want to specify the full shape including the batch dim in your input dims config, try setting "',  # noqa: E501 - the line itself
     ): "a sentence of Triton",
     (
-        "tests/validation/fixtures.py",
+        "tests/support/rule_repositories.py",
         '"each input shape. If you want to specify the full shape including the batch dim in your input dims "',
     ): "a sentence of Triton",
     (

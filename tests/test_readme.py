@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, tritonforge
+from tests.support.checkout import ROOT, tritonforge
 from tritonforge import TYPE_FP32, Dali, Input, Output, Tensor
 from tritonforge.cli.main import cli
 from tritonforge.errors import DefinitionError

@@ -1,7 +1,7 @@
 """Random repositories by the thousand, judged by us and by the real server: how many are judged differently.
 
 Rows as in `wire`; ``ours_ms`` and ``other_ms`` are the times of one verdict, ours in this process. Each number is a
-repository of its own (`tests/validation/mutations.py`), so a difference can be looked at again.
+repository of its own (`tests/support/repository_mutations.py`), so a difference can be looked at again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FIRST, CASES = 10_000, 2_000
 def run() -> list[Row]:
     """2,000 repositories; about ten minutes on two cores where there is a C compiler."""
     sys.path.insert(0, str(ROOT))
-    from tests.validation.mutations import repository
-    from tests.validation.oracle import Oracle, find_difference
+    from tests.support.repository_mutations import repository
+    from tests.support.server_oracle import Oracle, find_difference
     from tritonforge.validation.report import validate
     from tritonforge.validation.tree import Tree
 
@@ -60,8 +60,8 @@ def run() -> list[Row]:
 
 def _ensembles() -> list[Row]:
     """3,500 ensembles, each with and without model files and for seven releases; the differences are written down."""
-    from tests.validation.ensemble_differential import differences
-    from tests.validation.oracle import Oracle
+    from tests.support.ensemble_differential import differences
+    from tests.support.server_oracle import Oracle
 
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ def run() -> list[Row]:
     """40,000 requests of eight clients, 1 % corrupt; about two minutes on two cores."""
     sys.path.insert(0, str(ROOT))
     from tests.benchmarks.serving import build
-    from tests.end_to_end import traffic
+    from tests.support import digit_traffic as traffic
 
     spec = importlib.util.spec_from_file_location("digits_network", ROOT / "repos/digits/network.py")
     assert spec is not None

@@ -131,7 +131,7 @@ def beside_the_server(files: dict[str, str], folder: Path, ours: float) -> list[
     from tritonforge.errors import TritonForgeError
 
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tests.validation.oracle import Oracle
+    from tests.support.server_oracle import Oracle
 
     place = folder / "oracle"
     place.mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.command import tritonforge
 
 AWKWARD = str(ROOT / "tests" / "training" / "sandbox" / "programs" / "awkward")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, tritonforge
+from tests.support.checkout import ROOT, tritonforge
 from tritonforge.cli.main import main
 from tritonforge.sagemaker.jobs.publication import (
     AlgorithmRequest,

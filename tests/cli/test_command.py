@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.command import tritonforge
 from tests.support.command_lines import DOCUMENT, list_commands, parse_example, render_reference
 from tritonforge.cli.command import Command, Group, Option

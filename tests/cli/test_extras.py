@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 
 #: What is imported from the packages of the extras. A distribution that is missing here fails a test below.
 MODULES = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.conftest import tritonforge as program
+from tests.support.checkout import ROOT
+from tests.support.checkout import tritonforge as program
 from tests.support.command import tritonforge
 
 BAD_INPUT = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests import conftest
+from tests.support import checkout
 from tests.support.command import tritonforge
 from tests.support.graphdefs import dense_layers
 from tests.support.model_archives import ENSEMBLE, FILES, LEAF, lay, member, pack_members
@@ -44,7 +44,7 @@ def test_a_package_is_written_and_reported(repository: Path, tmp_path: Path) -> 
 def test_two_runs_have_the_same_bytes(repository: Path, tmp_path: Path) -> None:
     """From a copy of the repository, too."""
     shutil.copytree(repository, tmp_path / "copy")
-    for name, run in (("repository", tritonforge), ("copy", conftest.tritonforge)):
+    for name, run in (("repository", tritonforge), ("copy", checkout.tritonforge)):
         assert run("package", str(tmp_path / name), "-o", str(tmp_path / f"{name}.tar.gz")).returncode == 0
     assert (tmp_path / "repository.tar.gz").read_bytes() == (tmp_path / "copy.tar.gz").read_bytes()
 
@@ -77,7 +77,7 @@ def test_what_is_refused_is_shown_as_validate_does_and_not_written(repository: P
 
 def test_a_definition_is_to_be_built_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 2, and the command."""
-    monkeypatch.chdir(conftest.ROOT)
+    monkeypatch.chdir(checkout.ROOT)
     done = tritonforge("package", "repos/digits", "-o", str(tmp_path / "model.tar.gz"))
     assert done.returncode == 2
     assert "build it first: tritonforge build repos/digits, then package build/digits" in done.stderr

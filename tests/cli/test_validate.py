@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import tritonforge as package
-from tests import conftest
-from tests.conftest import ROOT
+from tests.support import checkout
+from tests.support.checkout import ROOT
 from tests.support.command import tritonforge
 from tritonforge import TYPE_FP32, Ensemble, File, Input, Output, Python, Tensor
 from tritonforge.repository.resolve import resolve
@@ -66,13 +66,13 @@ def bad(tmp_path: Path) -> Path:
 
 def test_a_good_repository_exits_0(good: Path) -> None:
     """No findings: one line."""
-    done = conftest.tritonforge("validate", str(good))
+    done = checkout.tritonforge("validate", str(good))
     assert (done.returncode, done.stdout) == (0, f"{good}: Triton loads it; 2 models, no findings\n")
 
 
 def test_a_bad_one_exits_1_with_tritons_words_at_the_place(bad: Path) -> None:
     """The sentence is the server's, and the caret is under the value."""
-    done = conftest.tritonforge("validate", str(bad))
+    done = checkout.tritonforge("validate", str(bad))
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"{bad}/all/config.pbtxt:")
@@ -132,7 +132,7 @@ def test_what_is_not_judged_exits_1(good: Path) -> None:
     """A pipe instead of a configuration: it is not opened, and the verdict is not that it loads."""
     (good / "leaf" / "config.pbtxt").unlink()
     os.mkfifo(good / "leaf" / "config.pbtxt")
-    done = conftest.tritonforge("validate", str(good), "--ignore", "E", timeout=60)
+    done = checkout.tritonforge("validate", str(good), "--ignore", "E", timeout=60)
     assert done.returncode == 1
     assert done.stdout.startswith(f"{good}: not judged, since not all of it was read; 2 models")
     assert verdict(package.validate(good)) == "not judged"
@@ -197,9 +197,9 @@ def test_what_has_one_correct_value_is_fixed(good: Path) -> None:
 @pytest.mark.server
 def test_the_real_server_is_asked_and_agrees(good: Path, bad: Path) -> None:
     """Its sentences stand beside ours, and no difference is found."""
-    fine = json.loads(conftest.tritonforge("validate", str(good), "--with-server", "--format", "json").stdout)
+    fine = json.loads(checkout.tritonforge("validate", str(good), "--with-server", "--format", "json").stdout)
     assert fine["server"] == {"verdict": "loads", "messages": [], "undecided": {}, "differences": []}
-    document = json.loads(conftest.tritonforge("validate", str(bad), "--with-server", "--format", "json").stdout)
+    document = json.loads(checkout.tritonforge("validate", str(bad), "--with-server", "--format", "json").stdout)
     assert document["server"]["verdict"] == "refused"
     assert document["server"]["differences"] == []
     assert document["server"]["messages"] == [document["findings"][0]["message"]]

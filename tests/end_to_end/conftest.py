@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from tests.end_to_end import detection
-from tests.end_to_end.detection import LEARNS, lay_out, trained
+from tests.support import detector_programs as detection
+from tests.support.detector_programs import LEARNS, lay_out, trained
 
 sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))
 

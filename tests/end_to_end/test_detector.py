@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end import detection
-from tests.end_to_end.detection import running
+from tests.support import detector_programs as detection
+from tests.support.detector_programs import running
 from tritonforge.inference.client import Client
 from tritonforge.serving.server import Server
 from tritonforge.training.detection import Detections, compute_iou, compute_mean_average_precision, from_rows_first

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.end_to_end import detection
-from tests.end_to_end.detection import LEARNS, SMALL, Host, feed, lay_out, precisions, running, weights
+from tests.support import detector_programs as detection
+from tests.support.detector_programs import LEARNS, SMALL, Host, feed, lay_out, precisions, running, weights
 
 sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.end_to_end import detection
-from tests.end_to_end.detection import SMALL, Host, lay_out, trained
+from tests.support import detector_programs as detection
+from tests.support.detector_programs import SMALL, Host, lay_out, trained
 from tritonforge.records import frame_recordio
 
 sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.end_to_end import traffic
+from tests.support import digit_traffic as traffic
 from tests.support.image_requests import REQUESTS, Ensemble
 from tests.support.instances import instances
 from tests.support.photographs import photographs_and_crops

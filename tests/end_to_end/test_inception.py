@@ -16,7 +16,7 @@ from tests.support.instances import instances
 from tests.support.photographs import photographs_and_crops
 from tritonforge import tf_memory
 from tritonforge.inference.client import Client
-from tritonforge.model_files.dali_pipeline import on_cpu
+from tritonforge.model_files.dali_pipeline import move_to_cpu
 from tritonforge.repository.onnx_conversion import Conversion
 from tritonforge.repository.onnx_converter import convert_repository
 from tritonforge.serving.server import Server
@@ -37,7 +37,7 @@ def expected(inception: Path) -> np.ndarray[Any, Any]:
     import tensorflow as tf
 
     pipeline = dali.Pipeline.deserialize(
-        serialized_pipeline=on_cpu((inception / "dali/1/model.dali").read_bytes()),
+        serialized_pipeline=move_to_cpu((inception / "dali/1/model.dali").read_bytes()),
         batch_size=8,
         num_threads=2,
         device_id=None,

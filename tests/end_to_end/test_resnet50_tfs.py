@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, once
+from tests.support.checkout import ROOT, once
 from tests.support.command import tritonforge
 from tests.support.photographs import PHOTOGRAPHS
 from tritonforge.serving.tfs.server import TfsServer

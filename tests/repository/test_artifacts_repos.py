@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.conftest import told
+from tests.support.checkout import told
 from tests.support.photographs import PHOTOGRAPHS
 from tritonforge.model_files import dali_pipeline
 from tritonforge.repository.artifact_builder import build_artifact

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serving.conftest import FREE, Asker, images, jpeg, samples
-from tests.serving.make_repository import CPU, REFUSED, TYPES, add, dali_pipeline, onnx_model, tensor
+from tests.support.model_zoo import CPU, REFUSED, TYPES, add, dali_pipeline, onnx_model, tensor
+from tests.support.tensor_client import FREE, Asker, images, jpeg, samples
 from tritonforge.errors import LaunchError
 from tritonforge.serving.server import Server
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serving.conftest import images, jpeg
-from tests.serving.make_repository import dali_pipeline
+from tests.support.model_zoo import dali_pipeline
+from tests.support.tensor_client import images, jpeg
 from tritonforge.serving.backends.dali.engine import Engine
 from tritonforge.serving.backends.requests import BackendRequest, RequestError
 

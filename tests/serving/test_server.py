@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.conftest import FREE
+from tests.support.tensor_client import FREE
 from tritonforge.errors import LaunchError
 from tritonforge.serving import shell_safety
 from tritonforge.serving.server import ModelStatus, Server

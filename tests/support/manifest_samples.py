@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
+from PIL import Image
 
 #: The line that seed 4 formats for reading, of Ground Truth's job over street scenes.
 CARS: dict[str, Any] = {
@@ -98,3 +101,24 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def images(folder: Path, count: int, size: tuple[int, int] = (64, 48)) -> Path:
+    """Some pictures, and the augmented manifest with one box on each."""
+    lines = []
+    for number in range(count):
+        path = folder / "images" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", size, (number * 20 % 256, 90, 90)).save(path)
+        boxes = {
+            "image_size": [{"width": size[0], "height": size[1], "depth": 3}],
+            "annotations": [{"class_id": number % 2, "left": 4, "top": 20, "width": 20, "height": 10}],
+        }
+        metadata = {"class-map": {"0": "cat", "1": "dog"}, "type": "groundtruth/object-detection"}
+        lines.append({"source-ref": f"s3://bucket/train/images/{number}.png", "b": boxes, "b-metadata": metadata})
+    manifest = folder / "b.manifest"
+    manifest.write_bytes(text(*lines))
+    return manifest

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.conftest import ROOT
+import boto3
+
+from tests.support.checkout import ROOT
+from tests.support.command import tritonforge
 from tests.support.forked_scripts import Forks
 from tritonforge.emulator import Emulator, client_environment
 
@@ -112,3 +116,32 @@ def run_sdk_2(emulator: Emulator, *scripts: tuple[str, ...], folder: Path | None
         check=False,
     )
     return done.returncode, done.stdout
+
+
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The running emulator, and where the package lies in its S3."""
+
+    emulator: Emulator
+    package: str
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the emulator."""
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        region = self.emulator.environment["AWS_DEFAULT_REGION"]
+        return boto3.client(service, endpoint_url=self.emulator.url, region_name=region, **keys)
+
+
+def packaged(emulator: Emulator, repository: Path, folder: Path) -> Place:
+    """Package a repository and upload it by boto3."""
+    place = Place(emulator, f"s3://models/{repository.name}.tar.gz")
+    s3 = place.client("s3")
+    s3.create_bucket(Bucket="models")  # in us-east-1 the owner may create it again
+    archive = folder / f"{repository.name}.tar.gz"
+    done = tritonforge("package", str(repository), "-o", str(archive), "--image", "24.09")
+    assert done.returncode == 0, done.stderr
+    s3.upload_file(str(archive), "models", archive.name)
+    return place

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.command import tritonforge
+from tests.support.folder_transforms import Folder
 from tests.support.picture_models import DIGITS, with_one_process, write_repository
-from tests.transform.conftest import Folder
 from tritonforge.inference.client import Client
 from tritonforge.inference.wire import decode_response, find_header_length
 from tritonforge.transform import RAW, Outcome

@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from tests.transform.conftest import AWAY, BREAKDOWN, FRAMES, GONE, LATE, REFUSAL, Faults, Folder, Model, answer_to
+from tests.support.folder_transforms import (
+    AWAY,
+    BREAKDOWN,
+    FRAMES,
+    GONE,
+    LATE,
+    REFUSAL,
+    Faults,
+    Folder,
+    Model,
+    answer_to,
+)
 from tritonforge.errors import DefinitionError, LaunchError
 from tritonforge.transform import DataProcessing, LocalStore, Progress, Reply, StoredObject, StoreError, run
 from tritonforge.transform.journal import JournalError

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.folder_transforms import FRAMES, Folder, Model
 from tests.support.forked_scripts import Forks
 from tests.support.invocation_container import Container
-from tests.transform.conftest import FRAMES, Folder, Model
-from tests.transform.killed import Tool, outputs
+from tests.support.killed_transforms import Tool, outputs
 
 pytestmark = pytest.mark.process
 

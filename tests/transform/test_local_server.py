@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.folder_transforms import FRAMES, Folder
 from tests.support.forked_scripts import Forks
-from tests.transform.conftest import FRAMES, Folder
-from tests.transform.killed import Tool, outputs
+from tests.support.killed_transforms import Tool, outputs
 from tritonforge.errors import LaunchError
 from tritonforge.inference.wire import SAGEMAKER_BINARY_JSON, decode_response, encode_request, find_header_length
 from tritonforge.transform import RAW, LocalStore, Outcome, local_server, run

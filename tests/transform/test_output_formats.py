@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.transform.conftest import FRAMES, Folder, Model
+from tests.support.folder_transforms import FRAMES, Folder, Model
 from tritonforge.errors import DecodeError, DefinitionError, MissingExtraError
 from tritonforge.inference.wire import encode_response, sagemaker_headers
 from tritonforge.transform import DataProcessing, Reply

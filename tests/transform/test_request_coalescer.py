@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.transform.conftest import FRAMES, Folder, Model
+from tests.support.folder_transforms import FRAMES, Folder, Model
 from tritonforge.errors import DecodeError
 from tritonforge.inference.wire import decode_request, encode_response, sagemaker_header_length, sagemaker_headers
 from tritonforge.transform import RAW, Reply, RequestCoalescer

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.validation.oracle import PREFIXES
+from tests.support.server_oracle import PREFIXES
 from tritonforge.validation.findings import Finding, verdict
 from tritonforge.validation.report import validate
 from tritonforge.validation.tree import DIRECTORY, Entry, Tree, link

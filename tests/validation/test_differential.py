@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.validation import completion_mutations
-from tests.validation.ensemble_differential import differences
-from tests.validation.ensemble_mutations import repository as repository_of_steps
-from tests.validation.fixtures import ACCEPTED, DIFFERENCES, FIXTURES, INHERITED, PYTHON_MODELS, m
-from tests.validation.mutations import repository
-from tests.validation.oracle import Oracle, find_difference
+from tests.support import completion_mutations
+from tests.support.ensemble_differential import differences
+from tests.support.ensemble_mutations import repository as repository_of_steps
+from tests.support.repository_mutations import repository
+from tests.support.rule_repositories import ACCEPTED, DIFFERENCES, FIXTURES, INHERITED, PYTHON_MODELS, m
+from tests.support.server_oracle import Oracle, find_difference
 from tritonforge.cli.validation import select_core_findings
 from tritonforge.validation import model_views
 from tritonforge.validation.findings import verdict

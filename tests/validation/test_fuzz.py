@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from tests.validation.fixtures import FIXTURES
-from tests.validation.mutations import repository
+from tests.support.repository_mutations import repository
+from tests.support.rule_repositories import FIXTURES
 from tritonforge.pbtxt import parse
 from tritonforge.validation.findings import Finding, sort_findings
 from tritonforge.validation.report import validate

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.validation.fixtures import (
+from tests.support.rule_repositories import (
     ACCEPTED,
     BROKEN,
     DIFFERENCES,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.validation.fixtures import e, m, x
-from tests.validation.views import list_rules
+from tests.support.rule_findings import list_rules
+from tests.support.rule_repositories import e, m, x
 from tritonforge.validation import tree_reader
 from tritonforge.validation.findings import verdict
 from tritonforge.validation.report import validate

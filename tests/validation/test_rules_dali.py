@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.validation.views import Files, codes, find, list_rules, only, pipeline
+from tests.support.rule_findings import Files, codes, find, list_rules, only, pipeline
 from tritonforge.model_files.dali_pipeline import NUMBERS
 
 #: The rules under test.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.validation.views import Files, codes, find, list_rules, only
+from tests.support.rule_findings import Files, codes, find, list_rules, only
 from tritonforge import triton
 from tritonforge.errors import DefinitionError
 from tritonforge.triton import changes

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.validation.fixtures import B, e, m, step, x
-from tests.validation.views import Files, list_rules
+from tests.support.rule_findings import Files, list_rules
+from tests.support.rule_repositories import B, e, m, step, x
 from tritonforge.triton import CATALOGUE, changes
 from tritonforge.validation.findings import Finding, verdict
 from tritonforge.validation.report import validate

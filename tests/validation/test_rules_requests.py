@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.validation.fixtures import DECOUPLED, START, e, sequence, step, x
-from tests.validation.oracle import Oracle
-from tests.validation.views import find, list_rules
+from tests.support.rule_findings import find, list_rules
+from tests.support.rule_repositories import DECOUPLED, START, e, sequence, step, x
+from tests.support.server_oracle import Oracle
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.report import validate
 from tritonforge.validation.tree import Tree

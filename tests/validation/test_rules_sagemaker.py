@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.validation.views import Files, codes, list_rules, only
+from tests.support.rule_findings import Files, codes, list_rules, only
 from tritonforge.validation.registry import load_rules
 from tritonforge.validation.tree import Entry, link
 

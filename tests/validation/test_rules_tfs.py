@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import tritonforge
-from tests.validation.views import Files, codes, list_rules, only
+from tests.support.checkout import tritonforge
+from tests.support.rule_findings import Files, codes, list_rules, only
 from tritonforge.validation.context import Options
 from tritonforge.validation.findings import verdict
 from tritonforge.validation.registry import load_rules

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.validation.fixtures import STRATEGY, m
-from tests.validation.oracle import write
+from tests.support.rule_repositories import STRATEGY, m
+from tests.support.server_oracle import write
 from tritonforge.repository.definition import Function, Input, Output, Python
 from tritonforge.repository.resolve import resolve
 from tritonforge.validation.report import validate

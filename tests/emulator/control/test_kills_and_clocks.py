@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.fakes import FakeContainers
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.control.dispatcher import KINDS

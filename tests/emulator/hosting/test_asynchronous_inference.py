@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.emulator.hosting.conftest import Bucket, Client, MadeUp, live, until
+from tests.support.hosted_models import Bucket, Client, MadeUp, live, until
 from tritonforge.emulator.hosting import ContainerGoneError
 from tritonforge.emulator.interfaces import AsyncInference, ContainerResponse, LiveEndpoint
 

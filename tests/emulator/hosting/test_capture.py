@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.emulator.hosting.conftest import Bucket, Client, MadeUp, live, until
+from tests.support.hosted_models import Bucket, Client, MadeUp, live, until
 from tritonforge.emulator.data_capture import CapturedExchange, write_line
 from tritonforge.emulator.interfaces import Capture, ContainerResponse
 from tritonforge.emulator.traffic import Sampler, VariantBalancer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulator.hosting.conftest import Bucket, archive
+from tests.support.hosted_models import Bucket, archive
 from tritonforge.emulator.emulated_s3 import ObjectMissingError, split_uri
 from tritonforge.emulator.hosting import ContainerError, ModelData
 from tritonforge.emulator.hosting.container_definitions import download_model

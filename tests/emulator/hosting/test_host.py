@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.hosting.conftest import BROKEN, CONFIG, IO, Bucket, archive, below, live, model, until
-from tests.emulator.hosting.conftest import Client as RuntimeClient
+from tests.support.hosted_models import BROKEN, CONFIG, IO, Bucket, archive, below, live, model, until
+from tests.support.hosted_models import Client as RuntimeClient
 from tritonforge.emulator.hosting import (
     ContainerDefinition,
     ContainerError,

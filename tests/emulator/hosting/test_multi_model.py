@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulator.hosting.conftest import Bucket, archive, below, folder_of, model
+from tests.support.hosted_models import Bucket, archive, below, folder_of, model
 from tritonforge.emulator.hosting import ContainerGoneError, TargetModelError
 from tritonforge.emulator.hosting.multi_model import Limits, ModelCache, find_model_directory
 from tritonforge.emulator.interfaces import ContainerResponse

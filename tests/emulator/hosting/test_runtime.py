@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.emulator.hosting.conftest import ACCOUNT, Client, MadeUp, live
+from tests.support.hosted_models import ACCOUNT, Client, MadeUp, live
 from tritonforge.emulator.hosting import ContainerGoneError, TargetModelError
 from tritonforge.emulator.interfaces import MAX_BODY, ContainerResponse, LiveEndpoint, LiveVariant, Request
 
@@ -250,7 +250,7 @@ def test_other_paths_and_methods_are_unknown(ask: Ask) -> None:
 
 def test_a_shadow_gets_copies_without_delaying_the_caller(ask: Ask) -> None:
     """The answer is the production variant's; half the weight is half the requests."""
-    from tests.emulator.hosting.conftest import until
+    from tests.support.hosted_models import until
 
     shadow = MadeUp(lambda body: ContainerResponse(500, {}, b""))
     shadows = (LiveVariant(name="s", weight=0.5, container=shadow),)

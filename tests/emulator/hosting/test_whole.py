@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.emulator.hosting.conftest import DOUBLE, archive, below, model, until
+from tests.support.hosted_models import DOUBLE, archive, below, model, until
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.hosting import Host, Limits
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.algorithms.published import PACKAGE_REQUEST, REQUEST
+from tests.support.published_detector import PACKAGE_REQUEST, REQUEST
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.limits import check_limits
 

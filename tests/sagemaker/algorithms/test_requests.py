@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.sagemaker.algorithms.published import (
+from tests.support.published_detector import (
     ALGORITHM,
     DETECTOR,
     IMAGE,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tritonforge
-from tests.conftest import tritonforge as run
+from tests.support.checkout import tritonforge as run
 from tritonforge.errors import ArtifactError
 from tritonforge.sagemaker.client import Session, Store
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.faulty_proxy import CutError, Incoming, Outgoing, Reply, Way, build_refusal, forgetful
 from tests.support.small_parts import PART, accepted
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
@@ -627,7 +627,7 @@ def test_a_tree_that_is_stopped_takes_its_parts_back(store: Store, bucket: str, 
             stopped.wait(10)
 
     way.fault = fault
-    program = [sys.executable, "-m", "tests.sagemaker.client.uploading", way.url, str(folder), f"{bucket}/tree"]
+    program = [sys.executable, "-m", "tests.support.upload_program", way.url, str(folder), f"{bucket}/tree"]
     with subprocess.Popen(program, stderr=subprocess.PIPE, cwd=ROOT) as process:
         assert held.acquire(timeout=30)
         assert held.acquire(timeout=30)
@@ -669,7 +669,7 @@ def test_a_stopped_process_is_repaired_by_the_next_run(
             stopped.wait(10)
 
     way.fault = fault
-    program = [sys.executable, "-m", "tests.sagemaker.client.uploading", way.url, str(large), f"{bucket}/m"]
+    program = [sys.executable, "-m", "tests.support.upload_program", way.url, str(large), f"{bucket}/m"]
     with subprocess.Popen(program, stderr=subprocess.PIPE, cwd=ROOT) as process:
         assert held.wait(30)
         process.send_signal(number)

@@ -14,10 +14,10 @@ import pytest
 from botocore import exceptions
 from botocore.awsrequest import AWSResponse
 
-from tests.sagemaker.stopping import small_parts
 from tests.support.aws_faults import FAULTS, Faults, Raw, fresh
 from tests.support.deployments import deploy, destroy, everything, make_repository
 from tests.support.small_parts import PART
+from tests.support.stopped_runs import small_parts
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.client.retries import RetryPolicy

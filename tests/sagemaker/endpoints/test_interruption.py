@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.sagemaker.stopping import Stopper, small_parts, stop_at_calls
 from tests.support.deployments import deploy, destroy, everything, list_untagged, make_repository
 from tests.support.small_parts import PART
+from tests.support.stopped_runs import Stopper, small_parts, stop_at_calls
 from tritonforge.emulator import Emulator
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Autoscaling, Deployment, StepScaling, TargetTracking

@@ -6,8 +6,7 @@ from pathlib import Path
 import botocore.exceptions
 import pytest
 
-from tests.sagemaker.peers.conftest import IMAGE, Place
-from tests.support.peers import Peers
+from tests.support.peers import IMAGE, Peers, Place
 from tests.support.photographs import CHINA
 
 pytestmark = pytest.mark.server

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.sagemaker.peers.conftest import IMAGE, Place, packaged
-from tests.support.peers import Peers
+from tests.support.peers import IMAGE, Peers, Place, packaged
 from tests.support.photographs import CHINA
 from tests.support.picture_models import INCEPTION, write_repository
 from tritonforge.emulator import Emulator

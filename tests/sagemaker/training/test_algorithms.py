@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
-from tests.sagemaker.training.registering import INVALID, PREFIX, algorithm, described, profile
+from tests.support.algorithm_requests import INVALID, PREFIX, algorithm, described, profile
 from tritonforge.sagemaker.jobs.publication import (
     AlgorithmRequest,
     SampleData,

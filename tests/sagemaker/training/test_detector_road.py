@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.sagemaker.training.conftest import Account, served
 from tests.sagemaker.training.test_road import deployed
+from tests.support.checkout import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.sagemaker.training.conftest import IMAGE
-from tests.sagemaker.training.registering import (
+from tests.sagemaker.training.test_road import deployed
+from tests.support.algorithm_requests import (
     INVALID,
     PREFIX,
     algorithm,
@@ -19,7 +20,6 @@ from tests.sagemaker.training.registering import (
     trained,
     transform,
 )
-from tests.sagemaker.training.test_road import deployed
 
 pytestmark = pytest.mark.process
 

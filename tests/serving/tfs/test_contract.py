@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.tfs.conftest import PASSING, Start, Write, read_answer
+from tests.support.tfs_packages import PASSING, Start, Write, read_answer
 from tritonforge.errors import LaunchError, MissingExtraError
 from tritonforge.serving.tfs.handlers import load_handler
 from tritonforge.serving.tfs.server import TfsServer

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.serving.tfs.conftest import PASSING, Start, Write, read_answer
+from tests.support.tfs_packages import PASSING, Start, Write, read_answer
 from tritonforge.errors import ConnectError, LaunchError
 from tritonforge.serving.tfs import server as module
 from tritonforge.serving.tfs.package import build_batching_parameters, is_package

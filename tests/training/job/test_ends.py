@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.training_jobs import Memory, channel, run_job
 from tritonforge.training.job import MetricDefinition, Output, StoppingCondition
 

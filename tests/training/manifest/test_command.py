@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import tritonforge
-from tests.support.manifest_samples import CAR_LABEL, CARS, THINGS, text
-from tests.training.manifest.conftest import Run, images
+from tests.support.checkout import tritonforge
+from tests.support.manifest_samples import CAR_LABEL, CARS, THINGS, Run, images, text
 from tritonforge import files
 
 

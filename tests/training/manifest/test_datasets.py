@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.manifest.conftest import Run, images
+from tests.support.manifest_samples import Run, images
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.support.manifest_samples import SEGMENTS, SPECIES, THINGS, text
-from tests.training.manifest.conftest import Run, images
+from tests.support.manifest_samples import SEGMENTS, SPECIES, THINGS, Run, images, text
 from tritonforge.transform.object_store import LocalStore, StoredObject
 
 

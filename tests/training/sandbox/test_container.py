@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.sandbox_containers import folders, mounts, python, run_container, running, seconds, shell
 from tritonforge.training.sandbox import Bind, BindError, SandboxError, build_environment, start_container
 

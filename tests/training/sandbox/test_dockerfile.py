@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 from packaging.requirements import Requirement
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.sandbox_containers import run_container
 from tritonforge.training.sandbox import Bind
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.sandbox_containers import STARTER, Ran, folders, mounts, running, seconds, until
 from tritonforge.training.sandbox import start_container
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, tritonforge
+from tests.support.checkout import ROOT, tritonforge
 from tests.support.sandbox_containers import PROGRAMS
 
 pytestmark = pytest.mark.process

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, tritonforge
+from tests.support.checkout import ROOT, tritonforge
 from tests.support.sandbox_containers import PROGRAMS, are_gone, descendants, until
 
 pytestmark = pytest.mark.process

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.checkout import ROOT
 from tests.support.sandbox_containers import PROGRAMS, Ran, until
 from tritonforge.inference.client import Client
 from tritonforge.training.sandbox.volumes import build_serving_volumes

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.jobs.training.programs import declared
 from tests.sagemaker.training.conftest import Account, served
+from tests.support.declared_program import declared
 from tests.support.fakes import FakeContainers, FakeTrainer
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import polling

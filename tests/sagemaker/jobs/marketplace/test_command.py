@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import tritonforge
-from tests.sagemaker.jobs.training.jobs import pictures
 from tests.sagemaker.training.conftest import IMAGE, Account
+from tests.support.checkout import tritonforge
+from tests.support.training_requests import pictures
 from tritonforge.cli.main import main
 
 pytestmark = pytest.mark.process

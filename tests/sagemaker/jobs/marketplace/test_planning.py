@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.jobs.training.jobs import IMAGE, ROLE
+from tests.support.training_requests import IMAGE, ROLE
 from tritonforge.errors import DeploymentError, RequestError
 from tritonforge.sagemaker.endpoints.resources import ObservedBucket
 from tritonforge.sagemaker.jobs.marketplace_plan import ObservedResource, plan_algorithm, plan_model_package

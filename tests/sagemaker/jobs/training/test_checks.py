@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.jobs.training.jobs import IMAGE, channel, job, request
+from tests.support.training_requests import IMAGE, channel, job, request
 from tritonforge.errors import RequestError
 from tritonforge.sagemaker.endpoints.resources import ObservedBucket
 from tritonforge.sagemaker.jobs.training_plan import DATA, ObservedData, build_training_plan

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.jobs.training.jobs import manifest, pictures
-from tests.sagemaker.jobs.training.programs import declared
 from tests.sagemaker.training.conftest import IMAGE, Account, served
 from tests.support.command import tritonforge
+from tests.support.declared_program import declared
+from tests.support.training_requests import manifest, pictures
 from tritonforge.cli.main import main
 from tritonforge.sagemaker.jobs.training_plan import DATA
 

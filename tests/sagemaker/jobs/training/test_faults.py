@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.jobs.training.jobs import channel, job, pictures
-from tests.sagemaker.jobs.training.running import list_bucket_contents, plan, train
-from tests.sagemaker.stopping import small_parts
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tests.support.aws_faults import FAULTS, fresh
 from tests.support.small_parts import PART
+from tests.support.stopped_runs import small_parts
+from tests.support.training_requests import channel, job, pictures
+from tests.support.training_runs import list_bucket_contents, plan, train
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs.training_plan import DATA

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.jobs.training.jobs import channel, job, pictures
-from tests.sagemaker.jobs.training.running import create, list_bucket_contents, plan
-from tests.sagemaker.stopping import Stopper, small_parts, stop_at_calls
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tests.support.small_parts import PART
+from tests.support.stopped_runs import Stopper, small_parts, stop_at_calls
+from tests.support.training_requests import channel, job, pictures
+from tests.support.training_runs import create, list_bucket_contents, plan
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs.training_plan import DATA
 

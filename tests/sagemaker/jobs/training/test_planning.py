@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.jobs.training.jobs import channel, job, manifest, pictures
+from tests.support.training_requests import channel, job, manifest, pictures
 from tritonforge.errors import DefinitionError, DeploymentError
 from tritonforge.sagemaker.endpoints.resources import IncompleteUpload, ObservedBucket
 from tritonforge.sagemaker.jobs.local_data import LocalChannel, read_local_channels

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.sagemaker.jobs.training.jobs import channel, job, pictures
-from tests.sagemaker.jobs.training.running import plan, train
 from tests.sagemaker.training.conftest import IMAGE, Account
 from tests.support.fakes import FakeTrainer
 from tests.support.recorded_progress import RecordedProgress
+from tests.support.training_requests import channel, job, pictures
+from tests.support.training_runs import plan, train
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import polling

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.jobs.training.jobs import IMAGE, ROLE, channel, job, request
+from tests.support.training_requests import IMAGE, ROLE, channel, job, request
 from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.jobs.training import SageMakerSettings, check_against_declaration, is_image
 from tritonforge.sagemaker.jobs.training_plan import build_draft_plan

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from tests.validation.fixtures import DECOUPLED, IO, Files, e, step
+from tests.support.rule_repositories import DECOUPLED, IO, Files, e, step
 from tritonforge.triton.schema import new_model_config
 from tritonforge.validation.tree import DIRECTORY
 

@@ -18,14 +18,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
 import pytest
 
-from tests.sagemaker.jobs.training import running as jobs
 from tests.support import deployments
+from tests.support import training_runs as jobs
+from tests.support.checkout import ROOT
 from tests.support.small_parts import PART, accepted
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client import Session, Store
@@ -42,7 +42,6 @@ RUNS: dict[str, Callable[..., Any]] = {
     "train": jobs.create,
 }
 
-_ROOT = Path(__file__).parents[2]
 _SERVICES = ("sts", "sagemaker", "s3", "application-autoscaling", "cloudwatch", "logs")
 
 # A read-only view of a dict, as values hold them, is sent as that dict.
@@ -70,8 +69,8 @@ class Stopper:
 
     def __enter__(self) -> Stopper:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sagemaker.stopping"],
-            cwd=_ROOT,
+            [sys.executable, "-m", "tests.support.stopped_runs"],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

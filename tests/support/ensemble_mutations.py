@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 from typing import Any, Final, NamedTuple
 
-from tests.validation.fixtures import DECOUPLED, Files
-from tests.validation.mutations import changed
+from tests.support.repository_mutations import changed
+from tests.support.rule_repositories import DECOUPLED, Files
 from tritonforge.validation.tree import DIRECTORY
 
 __all__ = ["prefix", "repository", "weightless"]

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.checkout import ROOT
 from tritonforge.records import frame_recordio
 from tritonforge.training.detection import Truth, to_fractions
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "repos" / "detector"
 
 #: What learns three digits from 700 pictures in a quarter of a minute on two cores that have nothing else to do.
@@ -88,11 +88,11 @@ class Host:
     """A process that trains again and again (`detector_host`), for what needs no process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        path = os.pathsep.join(map(str, (PROGRAM, ROOT / "tests/fixtures", Path(__file__).parent, ROOT)))
+        path = os.pathsep.join(map(str, (PROGRAM, ROOT / "tests/fixtures", ROOT / "tests/end_to_end", ROOT)))
         self._log = folder / "host.err"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("detector_host.py")],
+                [sys.executable, ROOT / "tests/end_to_end/detector_host.py"],
                 env={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

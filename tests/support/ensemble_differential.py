@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from tests.validation.ensemble_mutations import prefix, repository, weightless
-from tests.validation.oracle import Heard, Oracle, arguments
+from tests.support.ensemble_mutations import prefix, repository, weightless
+from tests.support.server_oracle import Heard, Oracle, arguments
 from tritonforge.triton import changes
 from tritonforge.validation.findings import Finding, verdict
 from tritonforge.validation.report import validate

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from typing import Any, Final
 
-from tests.validation.fixtures import COMPLETING, IO, PLAN, PYTHON, SOURCE, Files, step
-from tests.validation.mutations import CONTROLS, SAMPLES, _change_layout, _changed_message, _changed_text
+from tests.support.repository_mutations import CONTROLS, SAMPLES, _change_layout, _changed_message, _changed_text
+from tests.support.rule_repositories import COMPLETING, IO, PLAN, PYTHON, SOURCE, Files, step
 from tritonforge.validation.tree import DIRECTORY
 
 __all__ = ["repository"]
