@@ -176,7 +176,7 @@ def test_packages_that_are_refused(account: Any, refused: Any, validated: dict[s
         "Both ModelPackageName and ModelPackageGroupName are provided in the input. Cannot determine which one to use."
     )
     assert "does not exist" in refused(create, ModelPackageGroupName="absent", InferenceSpecification=spec)[1]
-    assert "a model package needs InferenceSpecification" in refused(create, ModelPackageName="a")[1]
+    assert "a model package requires InferenceSpecification" in refused(create, ModelPackageName="a")[1]
     assert "provide one" in refused(create, ModelPackageName="a", SourceUri=f"{PREFIX}:model/m")[1]
     assert (
         "ModelApprovalStatus is for versions of a group"

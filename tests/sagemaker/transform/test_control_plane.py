@@ -176,7 +176,7 @@ def https(request: Any) -> None:
                 "ContentType is 'text/plain'"
             ),
         ),
-        (https, "TransformOutput.S3OutputPath: S3OutputPath is 'https://bucket.s3.amazonaws.com/out'; write s3://"),
+        (https, "TransformOutput.S3OutputPath: S3OutputPath is 'https://bucket.s3.amazonaws.com/out' (expected s3://"),
         (
             lambda request: request["TransformInput"].update(SplitType="Lines"),
             (
