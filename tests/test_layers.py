@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,86 +27,41 @@ PACKAGES = (
 )
 LEVELS = {name: level for level, names in enumerate(PACKAGES) for name in names}
 
-#: Modules that touch the machine: files, processes, sockets, frameworks. Every other module is pure.
-EDGES = (
-    "tritonforge.building",
-    "tritonforge.files",
-    "tritonforge.cli",
-    "tritonforge.module_loader",
-    "tritonforge.serving",
-    "tritonforge.temporary",
-    "tritonforge.tf_memory",
-    "tritonforge.inference.client",
-    "tritonforge.inference.grpc_transport",
-    "tritonforge.inference.http_transport",
-    "tritonforge.transform",
-    "tritonforge.sagemaker.endpoints.observation",
-    "tritonforge.sagemaker.client",
-    "tritonforge.emulator",
-    "tritonforge.sagemaker.jobs.lifecycle",
-    "tritonforge.sagemaker.jobs.local_data",
-    "tritonforge.sagemaker.jobs.marketplace",
-    "tritonforge.sagemaker.jobs.polling",
-    "tritonforge.sagemaker.jobs.s3_object_store",
-    "tritonforge.sagemaker.jobs.training",
-    "tritonforge.sagemaker.package",
-    "tritonforge.sagemaker.service_model",
-    "tritonforge.sagemaker.jobs.transform",
-    "tritonforge.repository.artifact_builder",
-    "tritonforge.repository.build_tree",
-    "tritonforge.repository.builder",
-    "tritonforge.repository.child_process",
-    "tritonforge.repository.dali_model",
-    "tritonforge.repository.download",
-    "tritonforge.repository.fingerprint",
-    "tritonforge.repository.onnx_comparison",
-    "tritonforge.repository.onnx_conversion",
-    "tritonforge.repository.onnx_converter",
-    "tritonforge.repository.onnx_translation",
-    "tritonforge.repository.tensorflow_model",
-    "tritonforge.repository.tensorflow_original",
-    "tritonforge.repository.definition.loading",
-    "tritonforge.validation.report",
-    "tritonforge.validation.autofix",
-    "tritonforge.validation.tree_reader",
-    "tritonforge.model_files.introspection",
-    "tritonforge.sagemaker.plans.executor",
-    "tritonforge.sagemaker.endpoints.local_repository",
-    "tritonforge.training.contact_sheet",
-    "tritonforge.triton.schema",
-    "tritonforge.testing",
-    "tritonforge.training.algorithm.checkpoints",
-    "tritonforge.training.algorithm.container",
-    "tritonforge.training.algorithm.program",
-    "tritonforge.training.algorithm.serving",
-    "tritonforge.training.algorithm.termination",
-    "tritonforge.training.job.channel_setup",
-    "tritonforge.training.job.engine",
-    "tritonforge.training.job.epochs",
-    "tritonforge.training.job.job_directory",
-    "tritonforge.training.job.objects",
-    "tritonforge.training.job.opt_ml",
-    "tritonforge.training.sandbox",
-)
+#: Files that take values and return values, one path per line: they use no file system, process, socket, clock, random
+#: numbers or framework.
+PURE_FILES = (ROOT / "tests" / "pure_files.txt").read_text().split()
+
+#: Packages whose files are all pure, with the exceptions and why.
+PURE_PACKAGES = ("inference/wire", "pbtxt", "repository/definition", "sagemaker/plans", "triton", "validation/rules")
+NOT_PURE = {
+    "tritonforge/repository/definition/loading.py": "imports the definition of a user",
+    "tritonforge/sagemaker/plans/executor.py": "calls AWS and waits",
+    "tritonforge/triton/schema.py": "loads the schema's module from tritonclient's directory",
+}
 
 #: Public modules that import from the packages and belong to none.
 PUBLIC = ("tritonforge", "tritonforge.building", "tritonforge.testing")
 
 IMPURE = {
     "boto3", "botocore", "ctypes", "http", "io", "keras", "logging", "moto", "nvidia", "onnx", "onnxruntime",
-    "os", "pathlib", "requests", "rich", "shutil", "signal", "socket", "subprocess", "sys", "tempfile",
+    "os", "pathlib", "random", "requests", "rich", "shutil", "signal", "socket", "subprocess", "sys", "tempfile",
     "tensorflow", "threading", "time", "urllib", "urllib3",
 }  # fmt: skip
 
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base", "handler"}
 
 
+def module_name(path: Path) -> str:
+    """Return the dotted name of a module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@functools.cache
 def parse_modules() -> dict[str, ast.Module]:
     """Return every module of the package, parsed, by its dotted name."""
     parsed = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        parsed[name] = ast.parse(path.read_text())
+        parsed[module_name(path)] = ast.parse(path.read_text())
     return parsed
 
 
@@ -154,16 +110,32 @@ def test_imports_run_downwards() -> None:
     assert not upward
 
 
-def test_pure_modules_touch_nothing() -> None:
-    """A module that is not an edge imports no file system, process, socket, clock or framework."""
+def test_pure_files_import_nothing_impure() -> None:
     impure = {
-        f"{name} imports {imported}"
-        for name, names in imports_by_module().items()
-        if not name.startswith(EDGES)
-        for imported in names
+        f"{path} imports {imported}"
+        for path in PURE_FILES
+        for imported in imports_by_module()[module_name(ROOT / path)]
         if imported.split(".")[0] in IMPURE
     }
     assert not impure
+
+
+def test_every_file_of_a_pure_package_is_listed() -> None:
+    files = {
+        path.relative_to(ROOT).as_posix() for package in PURE_PACKAGES for path in (PACKAGE / package).rglob("*.py")
+    }
+    assert files - set(PURE_FILES) == NOT_PURE.keys()
+    assert sorted(set(PURE_FILES)) == PURE_FILES
+
+
+def test_every_module_that_states_it_does_no_input_and_output_is_listed() -> None:
+    stated = {
+        module_file(name).relative_to(ROOT).as_posix()
+        for name, tree in parse_modules().items()
+        if not module_file(name).match("__init__.py")  # it speaks for its package
+        if re.search(r"\bno I/O\b", ast.get_docstring(tree) or "", re.IGNORECASE)
+    }
+    assert not stated - set(PURE_FILES)
 
 
 def test_boto3_is_imported_in_one_module() -> None:

@@ -59,17 +59,17 @@ def test_a_job_that_is_killed_three_times_ends_as_if_it_was_not(
     container.asked.clear()
     chance = random.Random(kind)
     if kind == "objects":
-        lives = [chance.uniform(0.1, 0.3) for _ in range(3)]
+        requests, seconds = [chance.randint(60, 100) for _ in range(3)], [0.0] * 3
     else:  # within a large object the journal is written once a second
         container.pause = 0.04
-        lives = [chance.uniform(0.0, 0.3), *(chance.uniform(1.3, 1.5) for _ in range(2))]
-    for life in lives:
+        requests, seconds = [1] * 3, [chance.uniform(0.0, 0.3), *(chance.uniform(1.3, 1.5) for _ in range(2))]
+    for count, delay in zip(requests, seconds, strict=True):
         tool = Tool(forks, [folder.source, folder.target, *flags], folder.path / "log")
         before = len(container.asked)
-        while len(container.asked) == before:
+        while len(container.asked) < before + count:
             assert not tool.ended, tool.log.read_text()
             time.sleep(0.002)
-        time.sleep(life)
+        time.sleep(delay)
         assert not tool.ended, "it was over before it could be killed"
         tool.kill()
         there = outputs(folder.target)

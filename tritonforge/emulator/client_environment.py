@@ -1,6 +1,6 @@
 """The environment of a client of the emulator: the variables that AWS's SDKs and command line read.
 
-No I/O but `write_sdk_config`, which writes the defaults of AWS's SageMaker Python SDK.
+Only `write_sdk_config` touches files: it writes the defaults of AWS's SageMaker Python SDK.
 """
 
 from __future__ import annotations

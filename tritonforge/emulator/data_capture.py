@@ -1,4 +1,4 @@
-"""Captured data: one invocation as one line of JSON, and the file that it goes into. This module does no I/O.
+"""Captured data: one invocation as one line of JSON, and the file that it goes into.
 
 Source: Amazon SageMaker developer guide, "Capture data from real-time endpoint"; the examples of that page.
 """

@@ -1,4 +1,4 @@
-"""The conversion of TensorFlow models to ONNX, as values: jobs, results, configurations. This module does no I/O."""
+"""The conversion of TensorFlow models to ONNX, as values: jobs, results, configurations."""
 
 from __future__ import annotations
 

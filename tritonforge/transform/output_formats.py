@@ -1,4 +1,4 @@
-"""Output formats: what is written of a response. This module does no I/O other than on the spool files it is given.
+"""Output formats: what is written of a response. The only files it touches are the spool files that it is given.
 
 "container" is the response as it came, which is what SageMaker stores. "jsonl" is one line of JSON per response, with
 the model's outputs by name; for a model that returns one vector of scores these are ``probabilities`` and ``classes``,

@@ -1,4 +1,4 @@
-"""What a container is started from, as values: a variant and its container definition. This module does no I/O."""
+"""What a container is started from, as values: a variant and its container definition."""
 
 from __future__ import annotations
 
