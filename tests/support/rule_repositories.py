@@ -399,6 +399,7 @@ BLIND_SPOTS: dict[str, Fixture] = {
         {**x(), **e()},
     ),
     "W309": both("max_batch_size: %s dynamic_batching {}", "0", "4"),
+    "W348": both("max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: %s }", "5000000", "5000"),
     "W310": both('input [{ name: "C" data_type: %s dims: [4] }]', "99", "11"),
     "W311": both("instance_group [{ %s gpus: [0] }]", "", "kind: KIND_GPU"),
     "W312": both(

@@ -15,6 +15,8 @@ from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import Rule, Stage, define_advice, define_error, register_check
 from tritonforge.validation.rules.sequences import SEQUENCE_RULES, check_sequences
 
+#: Microseconds beyond which a delay is taken for a mistake: NVIDIA's examples delay by 100 to 50,000.
+_LONG_DELAY: Final = 1_000_000
 _MODEL: Final = "model_config_utils.cc ValidateModelConfig"
 
 # fmt: off
@@ -102,6 +104,11 @@ W305 = define_advice("W305", "a preferred batch size that is never reached",
     why="The batcher never holds that many requests at once, so it always waits for the whole delay.",
     bad="oldest { max_candidate_sequences: 4 preferred_batch_size: [8] }",
     good="oldest { max_candidate_sequences: 8 preferred_batch_size: [8] }")
+W348 = define_advice("W348", "the batcher waits more than a second for a batch: the delay is in microseconds",
+    source="model_config.proto ModelDynamicBatching.max_queue_delay_microseconds",
+    why="A request that is not joined by others waits for the whole delay: 5000000 is five seconds.",
+    bad="max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 5000000 }",
+    good="max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 5000 }")
 W345 = define_advice("W345", "requests that are not joined by others are rejected: they time out before the batcher "
                              "stops waiting",
     source="dynamic_batch_scheduler.cc GetDynamicBatch, scheduler_utils.cc PriorityQueue (REJECT)",
@@ -252,7 +259,7 @@ def _check_response_cache(model: ModelView) -> Iterator[Finding]:
         yield E221.report_in(model, message, model.document.one("response_cache"))
 
 
-@register_check(Stage.LOADED, W305, W309, W345)
+@register_check(Stage.LOADED, W305, W309, W345, W348)
 def check_batching(context: Context) -> Iterator[Finding]:
     """Find batching that never happens, and requests that time out before it does."""
     for model in context.models.values():
@@ -285,13 +292,17 @@ def _check_batching(model: ModelView) -> Iterator[Finding]:
 
 
 def _check_timeouts(model: ModelView) -> Iterator[Finding]:
-    """Find queue policies that reject before the batcher stops waiting; the batcher waits for batches only."""
+    """Find delays that are too long, and queue policies that reject before the batcher stops waiting for a batch."""
     dynamic = model.document.message("dynamic_batching")
     delay = dynamic.integer("max_queue_delay_microseconds") if dynamic is not None else 0
     if dynamic is None or not delay or model.max_batch_size <= 1:
         return
     if any(isinstance(node.value, int) and node.value <= 1 for node in dynamic.get("preferred_batch_size")):
         return
+    if delay > _LONG_DELAY:
+        message = f"the batcher holds a request that is not joined by others for {delay / 1e6:g} seconds"
+        node = dynamic.one("max_queue_delay_microseconds")
+        yield W348.report(message, path=model.config_path, node=node, help="the unit is microseconds")
     policies = [dynamic.message("default_queue_policy")]
     policies += [entry.message("value") for entry in dynamic.messages("priority_queue_policy")]
     for policy in policies:
