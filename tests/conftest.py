@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -93,3 +94,17 @@ def digits_server(digits: Path) -> Iterator[Server]:
     """A real tritonserver that runs `repos/digits`."""
     with Server(digits, sagemaker_port=0, http_port=0, grpc_port=0, metrics_port=None) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[..., tuple[str, str]]:
+    """The code and the sentence of an error."""
+    from botocore.exceptions import ClientError
+
+    def refusal(call: Callable[..., Any], **arguments: Any) -> tuple[str, str]:
+        with pytest.raises(ClientError) as caught:
+            call(**arguments)
+        error = caught.value.response["Error"]
+        return error["Code"], error["Message"]
+
+    return refusal

@@ -152,6 +152,19 @@ def test_modules_are_short_and_named_by_a_noun() -> None:
     assert not [path for path in files if path.stem in FORBIDDEN_NAMES]
 
 
+def test_tests_import_nothing_from_other_tests() -> None:
+    """A test imports tests.support and tests.fixtures only; a benchmark other benchmarks too."""
+    imports = {
+        f"{path.relative_to(ROOT)} imports {imported}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for imported in list_imports(ast.parse(path.read_text()))
+        if imported.startswith("tests.")
+        and imported.split(".")[1] not in ("support", "fixtures")
+        and not (imported.startswith("tests.benchmarks") and path.is_relative_to(ROOT / "tests" / "benchmarks"))
+    }
+    assert not imports
+
+
 def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a new interpreter."""
     return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)

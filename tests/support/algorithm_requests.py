@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sagemaker.training.conftest import IMAGE
+from tests.support.accounts import COUNTER_IMAGE
 
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012"
 INVALID = "ValidationException"
@@ -15,7 +15,7 @@ def algorithm(account: Any, name: str, **changes: Any) -> dict[str, Any]:
     return {
         "AlgorithmName": name,
         "TrainingSpecification": {
-            "TrainingImage": IMAGE,
+            "TrainingImage": COUNTER_IMAGE,
             "SupportedTrainingInstanceTypes": ["ml.m5.xlarge"],
             "SupportedHyperParameters": [
                 {
@@ -42,7 +42,7 @@ def algorithm(account: Any, name: str, **changes: Any) -> dict[str, Any]:
             ],
         },
         "InferenceSpecification": {
-            "Containers": [{"Image": IMAGE}],
+            "Containers": [{"Image": COUNTER_IMAGE}],
             "SupportedTransformInstanceTypes": ["ml.m5.xlarge"],
             "SupportedRealtimeInferenceInstanceTypes": ["ml.m5.xlarge"],
             "SupportedContentTypes": ["text/plain"],
@@ -64,7 +64,7 @@ def profile(account: Any, name: str, **hyperparameters: str) -> dict[str, Any]:
         "TrainingJobDefinition": {
             "TrainingInputMode": "File",
             "HyperParameters": hyperparameters,
-            "InputDataConfig": [account.channel("data/", ContentType="text/plain")],
+            "InputDataConfig": [account.build_channel("data/", ContentType="text/plain")],
             "OutputDataConfig": {"S3OutputPath": f"s3://{account.bucket}/validation"},
             "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1},
             "StoppingCondition": {"MaxRuntimeInSeconds": 60},
@@ -83,25 +83,29 @@ def transform(account: Any, name: str) -> dict[str, Any]:
     }
 
 
-def described(account: Any, name: str) -> dict[str, Any]:
+def wait_for_algorithm(account: Any, name: str) -> dict[str, Any]:
     """An algorithm once its validation has ended."""
-    return dict(account.settled(lambda: account.sagemaker.describe_algorithm(AlgorithmName=name), "AlgorithmStatus"))
-
-
-def packaged(account: Any, arn: str) -> dict[str, Any]:
-    """A model package once its validation has ended."""
     return dict(
-        account.settled(lambda: account.sagemaker.describe_model_package(ModelPackageName=arn), "ModelPackageStatus")
+        account.wait_for_status(lambda: account.sagemaker.describe_algorithm(AlgorithmName=name), "AlgorithmStatus")
     )
 
 
-def trained(account: Any) -> str:
+def wait_for_package(account: Any, arn: str) -> dict[str, Any]:
+    """A model package once its validation has ended."""
+    return dict(
+        account.wait_for_status(
+            lambda: account.sagemaker.describe_model_package(ModelPackageName=arn), "ModelPackageStatus"
+        )
+    )
+
+
+def train_model(account: Any) -> str:
     """The address of a model."""
     name = "for-packages"
     try:
         found = account.sagemaker.describe_training_job(TrainingJobName=name)
     except account.sagemaker.exceptions.ClientError:
-        found = account.job(name)
+        found = account.run_job(name)
     return str(found["ModelArtifacts"]["S3ModelArtifacts"])
 
 
@@ -110,7 +114,7 @@ def specification(account: Any, **container: Any) -> dict[str, Any]:
     return {
         "SupportedTransformInstanceTypes": ["ml.m5.xlarge"],
         "SupportedRealtimeInferenceInstanceTypes": ["ml.m5.xlarge"],
-        "Containers": [{"Image": IMAGE, "ModelDataUrl": trained(account), **container}],
+        "Containers": [{"Image": COUNTER_IMAGE, "ModelDataUrl": train_model(account), **container}],
         "SupportedContentTypes": ["text/plain"],
         "SupportedResponseMIMETypes": ["application/json"],
     }

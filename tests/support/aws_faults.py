@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from botocore import exceptions
 from botocore.awsrequest import AWSResponse
 
@@ -58,12 +61,14 @@ FAULTS: dict[str, Callable[[Any, str], Any]] = {
 
 
 class Faults:
-    """Puts faults before chosen requests of a session, counting every request."""
+    """Puts a fault before chosen requests of a session: each with a number, or all of an operation."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, kind: str = "reset", *, every: int = 0, always: str = "") -> None:
         self.sent = 0
-        self.chosen: Callable[[int, str], bool] = lambda number, operation: False
-        self.fault = FAULTS["reset"]
+        self.chosen: Callable[[int, str], bool] = lambda number, operation: (
+            operation == always or bool(every and number % every == 0)
+        )
+        self.fault = FAULTS[kind]
         for service in ("sts", "sagemaker", "s3", "application-autoscaling", "cloudwatch", "logs"):
             session.client(service).meta.events.register("before-send", self)
 
@@ -72,6 +77,16 @@ class Faults:
         _, service, operation = event_name.split(".")
         self.sent += 1
         return self.fault(request, service) if self.chosen(self.sent, operation) else None
+
+
+@contextmanager
+def shorten_retries() -> Iterator[None]:
+    """Shorten botocore's pauses between attempts; the number of attempts stays."""
+    sleep = time.sleep
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("retries.standard", "endpoint"):
+            patch.setattr(f"botocore.{module}.time.sleep", lambda seconds: sleep(min(seconds, 0.001)))
+        yield
 
 
 def fresh(session: Session) -> Session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.sagemaker.training.conftest import PROGRAM
+from tests.support.accounts import COUNTER_PROGRAM
 
 DECLARATION = """
 from tritonforge.training.algorithm import Algorithm, Channel, HyperParameter, Metric
@@ -29,8 +29,8 @@ algorithm = Algorithm(
 """
 
 
-def declared(folder: Path) -> Path:
+def write_declared_program(folder: Path) -> Path:
     """The program, with its declaration, as a folder."""
-    shutil.copytree(PROGRAM, folder)
+    shutil.copytree(COUNTER_PROGRAM, folder)
     (folder / "algorithm.py").write_text(DECLARATION)
     return folder

@@ -12,14 +12,14 @@ INVALID = "ValidationException"
 
 def test_a_configuration_is_described_as_it_was_created(account: Any) -> None:
     """Every part of the request comes back, the parts that moto drops included."""
-    account.model("cm")
+    account.create_model("cm")
     capture = {
         "InitialSamplingPercentage": 50,
         "DestinationS3Uri": f"s3://{account.emulator.bucket}/captured",
         "CaptureOptions": [{"CaptureMode": "Input"}],
     }
     asynchronous = {"OutputConfig": {"S3OutputPath": f"s3://{account.emulator.bucket}/out"}}
-    arn = account.config("cc", "cm", DataCaptureConfig=capture, AsyncInferenceConfig=asynchronous)
+    arn = account.create_config("cc", "cm", DataCaptureConfig=capture, AsyncInferenceConfig=asynchronous)
     found = account.sagemaker.describe_endpoint_config(EndpointConfigName="cc")
     assert found["EndpointConfigArn"] == arn == f"{PREFIX}:endpoint-config/cc"
     assert found["ProductionVariants"] == [
@@ -38,24 +38,24 @@ def test_a_configuration_is_described_as_it_was_created(account: Any) -> None:
 
 def test_a_shadow_variant_is_kept(account: Any) -> None:
     """One production variant and one shadow variant go together."""
-    account.model("sm")
+    account.create_model("sm")
     shadow = {"VariantName": "s", "ModelName": "sm", "InitialInstanceCount": 1, "InstanceType": "ml.m5.xlarge"}
-    account.config("shadowed", "sm", ShadowProductionVariants=[shadow])
+    account.create_config("shadowed", "sm", ShadowProductionVariants=[shadow])
     found = account.sagemaker.describe_endpoint_config(EndpointConfigName="shadowed")
     assert [shadow["VariantName"] for shadow in found["ShadowProductionVariants"]] == ["s"]
 
 
 def test_a_variant_needs_a_model_that_exists(account: Any, refused: Any) -> None:
     """AWS's sentence names the model's ARN."""
-    code, sentence = refused(lambda: account.config("x", "no-model"))
+    code, sentence = refused(lambda: account.create_config("x", "no-model"))
     assert (code, sentence) == (INVALID, f'Could not find model "{PREFIX}:model/no-model".')
 
 
 def test_a_configuration_exists_once(account: Any, refused: Any) -> None:
     """AWS calls it "endpoint configuration" in its sentences."""
-    account.model("om")
-    account.config("once", "om")
-    code, sentence = refused(lambda: account.config("once", "om"))
+    account.create_model("om")
+    account.create_config("once", "om")
+    code, sentence = refused(lambda: account.create_config("once", "om"))
     assert (code, sentence) == (
         INVALID,
         f'Cannot create already existing endpoint configuration "{PREFIX}:endpoint-config/once".',
@@ -82,7 +82,7 @@ def test_a_bad_instance_type_is_refused_in_awss_form(account: Any, refused: Any)
 
 def test_rules_between_variants_are_held(account: Any, refused: Any) -> None:
     """Two variants of one name, and what goes with a model only: rules that the service model does not hold."""
-    account.model("rm")
+    account.create_model("rm")
     variant = {"VariantName": "v", "ModelName": "rm", "InitialInstanceCount": 1, "InstanceType": "ml.m5.xlarge"}
     create = account.sagemaker.create_endpoint_config
     assert "named 'v'" in refused(create, EndpointConfigName="x", ProductionVariants=[variant, variant])[1]
@@ -103,10 +103,10 @@ def test_rules_between_variants_are_held(account: Any, refused: Any) -> None:
 
 def test_configurations_are_listed_page_by_page(account: Any) -> None:
     """boto3's paginator sees every configuration once."""
-    account.model("lm")
+    account.create_model("lm")
     names = {f"paged-{number}" for number in range(12)}
     for name in names:
-        account.config(name, "lm")
+        account.create_config(name, "lm")
     paginator = account.sagemaker.get_paginator("list_endpoint_configs")
     found = [
         config["EndpointConfigName"]
@@ -118,8 +118,8 @@ def test_configurations_are_listed_page_by_page(account: Any) -> None:
 
 def test_tags_are_added_replaced_listed_and_removed(account: Any, refused: Any) -> None:
     """On every kind of resource; the fifty-first is too many."""
-    account.model("tm")
-    arns = [account.config("tagged", "tm", Tags=[{"Key": "a", "Value": "1"}]), f"{PREFIX}:model/tm"]
+    account.create_model("tm")
+    arns = [account.create_config("tagged", "tm", Tags=[{"Key": "a", "Value": "1"}]), f"{PREFIX}:model/tm"]
     sagemaker = account.sagemaker
     assert sagemaker.list_tags(ResourceArn=arns[0])["Tags"] == [{"Key": "a", "Value": "1"}]
     for arn in arns:

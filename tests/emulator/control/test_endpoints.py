@@ -16,8 +16,8 @@ INVALID = "ValidationException"
 
 def test_an_endpoint_comes_up_and_answers(account: Any) -> None:
     """Creating with what is pending, then InService with what serves; boto3's own waiter sees both."""
-    account.model("em")
-    account.config("ec", "em", instances=2)
+    account.create_model("em")
+    account.create_config("ec", "em", instances=2)
     account.containers.gate.clear()
     made = account.sagemaker.create_endpoint(EndpointName="Up", EndpointConfigName="ec")
     assert made["EndpointArn"] == f"{PREFIX}:endpoint/up"
@@ -38,32 +38,32 @@ def test_an_endpoint_comes_up_and_answers(account: Any) -> None:
     assert found["LastModifiedTime"] >= found["CreationTime"]
     answer = account.runtime.invoke_endpoint(EndpointName="Up", Body=b"12345")
     assert json.loads(answer["Body"].read())["bytes"] == 5
-    account.gone("Up")
+    account.remove_endpoint("Up")
 
 
 def test_a_container_that_does_not_start_ends_in_failed(account: Any, refused: Any) -> None:
     """FailureReason says why; deletion is all that is left; boto3's waiter gives up."""
-    account.model("broken", FAILS="The primary container did not pass the ping health check.")
-    account.config("broken", "broken")
+    account.create_model("broken", FAILS="The primary container did not pass the ping health check.")
+    account.create_config("broken", "broken")
     account.sagemaker.create_endpoint(EndpointName="broken", EndpointConfigName="broken")
     with pytest.raises(WaiterError):
         account.sagemaker.get_waiter("endpoint_in_service").wait(
             EndpointName="broken", WaiterConfig={"Delay": 0.02, "MaxAttempts": 200}
         )
-    found = account.settled("broken")
+    found = account.wait_for_endpoint("broken")
     assert found["EndpointStatus"] == "Failed"
     assert found["FailureReason"] == "The primary container did not pass the ping health check."
     code, sentence = refused(account.sagemaker.update_endpoint, EndpointName="broken", EndpointConfigName="broken")
     assert code == INVALID
     assert '"Failed"' in sentence
-    account.gone("broken")
+    account.remove_endpoint("broken")
 
 
 def test_the_lines_of_a_container_are_in_cloudwatch(account: Any) -> None:
     """Group and stream are named as SageMaker names them."""
-    account.model("logged")
-    account.config("logged", "logged")
-    account.endpoint("logged", "logged")
+    account.create_model("logged")
+    account.create_config("logged", "logged")
+    account.create_endpoint("logged", "logged")
     account.emulator.flush()
     logs = account.client("logs")
     group = "/aws/sagemaker/Endpoints/logged"
@@ -71,23 +71,23 @@ def test_the_lines_of_a_container_are_in_cloudwatch(account: Any) -> None:
     assert [stream["logStreamName"].partition("/")[0] for stream in streams] == ["logged"]
     events = logs.get_log_events(logGroupName=group, logStreamName=streams[0]["logStreamName"])["events"]
     assert events[0]["message"].startswith("a stand-in for ")
-    account.gone("logged")
+    account.remove_endpoint("logged")
 
 
 def test_what_create_endpoint_refuses(account: Any, refused: Any) -> None:
     """A missing configuration, a taken name in whatever case, a model that was deleted since."""
-    account.model("rm")
-    account.config("rc", "rm")
+    account.create_model("rm")
+    account.create_config("rc", "rm")
     create = account.sagemaker.create_endpoint
     sentence = f'Could not find endpoint configuration "{PREFIX}:endpoint-config/none".'
     assert refused(create, EndpointName="r", EndpointConfigName="none") == (INVALID, sentence)
-    account.endpoint("Refused", "rc")
+    account.create_endpoint("Refused", "rc")
     sentence = f'Cannot create already existing endpoint "{PREFIX}:endpoint/refused".'
     assert refused(create, EndpointName="REFUSED", EndpointConfigName="rc") == (INVALID, sentence)
     account.sagemaker.delete_model(ModelName="rm")
     sentence = f'Could not find model "{PREFIX}:model/rm".'
     assert refused(create, EndpointName="r", EndpointConfigName="rc") == (INVALID, sentence)
-    account.gone("Refused")
+    account.remove_endpoint("Refused")
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_an_endpoint_that_is_not_there(account: Any, refused: Any, operation: st
 
 def test_nothing_is_changed_while_something_is_under_way(account: Any, refused: Any) -> None:
     """A Creating endpoint is neither updated nor scaled nor deleted."""
-    account.model("busy")
-    account.config("busy", "busy")
+    account.create_model("busy")
+    account.create_config("busy", "busy")
     account.containers.gate.clear()
     account.sagemaker.create_endpoint(EndpointName="busy", EndpointConfigName="busy")
     sentence = f'Cannot update in-progress endpoint "{PREFIX}:endpoint/busy".'
@@ -120,27 +120,27 @@ def test_nothing_is_changed_while_something_is_under_way(account: Any, refused: 
         sagemaker.update_endpoint_weights_and_capacities, EndpointName="busy", DesiredWeightsAndCapacities=weights
     ) == (INVALID, sentence)
     account.containers.gate.set()
-    account.settled("busy")
-    account.gone("busy")
+    account.wait_for_endpoint("busy")
+    account.remove_endpoint("busy")
 
 
 def test_an_endpoint_outlives_its_configuration_and_its_model(account: Any) -> None:
     """AWS lets both be deleted; the endpoint serves on."""
-    account.model("outlived")
-    account.config("outlived", "outlived")
-    account.endpoint("outlives", "outlived")
+    account.create_model("outlived")
+    account.create_config("outlived", "outlived")
+    account.create_endpoint("outlives", "outlived")
     account.sagemaker.delete_endpoint_config(EndpointConfigName="outlived")
     account.sagemaker.delete_model(ModelName="outlived")
     assert account.sagemaker.describe_endpoint(EndpointName="outlives")["EndpointStatus"] == "InService"
     account.runtime.invoke_endpoint(EndpointName="outlives", Body=b"x")
-    account.gone("outlives")
+    account.remove_endpoint("outlives")
 
 
 def test_deletion_ends_the_container_and_the_waiter_sees_it(account: Any) -> None:
     """boto3's endpoint_deleted returns, nothing runs, the name is free."""
-    account.model("dm")
-    account.config("dc", "dm")
-    account.endpoint("del", "dc")
+    account.create_model("dm")
+    account.create_config("dc", "dm")
+    account.create_endpoint("del", "dc")
     container = account.containers.running[-1]
     account.sagemaker.delete_endpoint(EndpointName="del")
     account.sagemaker.get_waiter("endpoint_deleted").wait(
@@ -149,20 +149,20 @@ def test_deletion_ends_the_container_and_the_waiter_sees_it(account: Any) -> Non
     assert container.stopped
     with pytest.raises(ClientError):
         account.runtime.invoke_endpoint(EndpointName="del", Body=b"x")
-    account.endpoint("del", "dc")
-    account.gone("del")
+    account.create_endpoint("del", "dc")
+    account.remove_endpoint("del")
 
 
 def test_weights_and_capacities_change_and_show(account: Any, refused: Any) -> None:
     """Traffic follows the weights; a variant of weight 0 gets none."""
     for name in ("wa", "wb"):
-        account.model(name)
-    account.config("wc", "wa", "wb")
-    account.endpoint("weighed", "wc")
+        account.create_model(name)
+    account.create_config("wc", "wa", "wb")
+    account.create_endpoint("weighed", "wc")
     change = account.sagemaker.update_endpoint_weights_and_capacities
     wanted = [{"VariantName": "wa", "DesiredWeight": 0}, {"VariantName": "wb", "DesiredInstanceCount": 3}]
     change(EndpointName="weighed", DesiredWeightsAndCapacities=wanted)
-    found = account.settled("weighed")["ProductionVariants"]
+    found = account.wait_for_endpoint("weighed")["ProductionVariants"]
     assert [(variant["CurrentWeight"], variant["CurrentInstanceCount"]) for variant in found] == [(0.0, 1), (1.0, 3)]
     seen = {
         account.runtime.invoke_endpoint(EndpointName="weighed", Body=b"")["InvokedProductionVariant"] for _ in range(20)
@@ -177,14 +177,14 @@ def test_weights_and_capacities_change_and_show(account: Any, refused: Any) -> N
     assert refused(change, EndpointName="weighed", DesiredWeightsAndCapacities=none)[0] == INVALID
     zero = [{"VariantName": "wb", "DesiredInstanceCount": 0}]
     assert "asynchronous" in refused(change, EndpointName="weighed", DesiredWeightsAndCapacities=zero)[1]
-    account.gone("weighed")
+    account.remove_endpoint("weighed")
 
 
 def test_scalable_targets_need_a_variant_and_go_with_the_endpoint(account: Any, refused: Any) -> None:
     """application-autoscaling asks whether the variant exists; DeleteEndpoint deregisters it."""
-    account.model("am")
-    account.config("ac", "am")
-    account.endpoint("scaled", "ac")
+    account.create_model("am")
+    account.create_config("ac", "am")
+    account.create_endpoint("scaled", "ac")
     scaling = account.client("application-autoscaling")
     target = {
         "ServiceNamespace": "sagemaker",
@@ -208,19 +208,19 @@ def test_scalable_targets_need_a_variant_and_go_with_the_endpoint(account: Any, 
         code, sentence = refused(scaling.register_scalable_target, **bad, MinCapacity=1, MaxCapacity=4)
         assert code == INVALID
         assert "none" in sentence or "endpoint/<endpoint>" in sentence
-    account.gone("scaled")
+    account.remove_endpoint("scaled")
     assert scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
 
 
 def test_endpoints_are_listed_filtered_and_sorted(account: Any) -> None:
     """By status, by name, by time of change."""
-    account.model("lm")
-    account.model("lf", FAILS="no")
-    account.config("lc", "lm")
-    account.config("lfc", "lf")
-    account.endpoint("list-b", "lc")
-    account.endpoint("list-a", "lc")
-    account.endpoint("list-f", "lfc")
+    account.create_model("lm")
+    account.create_model("lf", FAILS="no")
+    account.create_config("lc", "lm")
+    account.create_config("lfc", "lf")
+    account.create_endpoint("list-b", "lc")
+    account.create_endpoint("list-a", "lc")
+    account.create_endpoint("list-f", "lfc")
     listed = account.sagemaker.list_endpoints
     assert [
         endpoint["EndpointName"] for endpoint in listed(NameContains="list-", StatusEquals="Failed")["Endpoints"]
@@ -237,12 +237,12 @@ def test_endpoints_are_listed_filtered_and_sorted(account: Any) -> None:
     )
     assert [len(page["Endpoints"]) for page in pages] == [2, 1]
     for name in ("list-a", "list-b", "list-f"):
-        account.gone(name)
+        account.remove_endpoint(name)
 
 
 def test_everything_about_an_endpoint_is_described(account: Any) -> None:
     """Data capture, asynchronous inference and shadow variants, each in the form that Describe has for it."""
-    account.model("whole")
+    account.create_model("whole")
     bucket = f"s3://{account.emulator.bucket}"
     capture = {
         "InitialSamplingPercentage": 25,
@@ -250,8 +250,8 @@ def test_everything_about_an_endpoint_is_described(account: Any) -> None:
         "CaptureOptions": [{"CaptureMode": "InputAndOutput"}],
     }
     asynchronous = {"OutputConfig": {"S3OutputPath": f"{bucket}/out"}}
-    account.config("captured", "whole", DataCaptureConfig=capture, AsyncInferenceConfig=asynchronous)
-    found = account.endpoint("captured", "captured")
+    account.create_config("captured", "whole", DataCaptureConfig=capture, AsyncInferenceConfig=asynchronous)
+    found = account.create_endpoint("captured", "captured")
     assert found["DataCaptureConfig"] == {
         "EnableCapture": True,
         "CaptureStatus": "Started",
@@ -262,26 +262,26 @@ def test_everything_about_an_endpoint_is_described(account: Any) -> None:
     assert found["AsyncInferenceConfig"] == asynchronous
     zero = [{"VariantName": "whole", "DesiredInstanceCount": 0}]
     account.sagemaker.update_endpoint_weights_and_capacities(EndpointName="captured", DesiredWeightsAndCapacities=zero)
-    assert account.settled("captured")["ProductionVariants"][0]["CurrentInstanceCount"] == 0
+    assert account.wait_for_endpoint("captured")["ProductionVariants"][0]["CurrentInstanceCount"] == 0
     shadow = {"VariantName": "s", "ModelName": "whole", "InitialInstanceCount": 1, "InstanceType": "ml.m5.xlarge"}
-    account.config("shadowing", "whole", ShadowProductionVariants=[shadow])
-    found = account.endpoint("shadowing", "shadowing")
+    account.create_config("shadowing", "whole", ShadowProductionVariants=[shadow])
+    found = account.create_endpoint("shadowing", "shadowing")
     assert [shadow["VariantName"] for shadow in found["ShadowProductionVariants"]] == ["s"]
     assert [container.variant.name for container in account.containers.running[-2:]] == ["whole", "s"]
     serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 2}
     variant = {"VariantName": "v", "ModelName": "whole", "ServerlessConfig": serverless}
     account.sagemaker.create_endpoint_config(EndpointConfigName="serverless", ProductionVariants=[variant])
-    found = account.endpoint("serverless", "serverless")["ProductionVariants"][0]
+    found = account.create_endpoint("serverless", "serverless")["ProductionVariants"][0]
     assert found["CurrentServerlessConfig"] == serverless
     assert "CurrentInstanceCount" not in found
     for name in ("captured", "shadowing", "serverless"):
-        account.gone(name)
+        account.remove_endpoint(name)
 
 
 def test_two_clients_that_create_the_same_endpoint(account: Any) -> None:
     """One of many wins; the others get AWS's sentence for a taken name."""
-    account.model("race")
-    account.config("race", "race")
+    account.create_model("race")
+    account.create_config("race", "race")
 
     def create(_: int) -> str:
         client = boto3.session.Session().client("sagemaker")
@@ -295,5 +295,5 @@ def test_two_clients_that_create_the_same_endpoint(account: Any) -> None:
         outcomes = list(pool.map(create, range(8)))
     assert outcomes.count("created") == 1
     assert set(outcomes) == {"created", f'Cannot create already existing endpoint "{PREFIX}:endpoint/race".'}
-    account.settled("race")
-    account.gone("race")
+    account.wait_for_endpoint("race")
+    account.remove_endpoint("race")

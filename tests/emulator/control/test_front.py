@@ -98,7 +98,7 @@ def test_errors_are_those_of_the_json_protocol(account: Any) -> None:
 
 def test_an_operation_without_output_has_an_empty_body(account: Any) -> None:
     """DeleteModel answers 200 and nothing, as AWS does."""
-    account.model("emptied")
+    account.create_model("emptied")
     status, headers, document = raw(account, b'{"ModelName": "emptied"}', "SageMaker.DeleteModel")
     assert (status, document, headers["Content-Length"]) == (200, None, "0")
 

@@ -22,7 +22,7 @@ def endpoint(account: Any) -> str:
     account.sagemaker.create_endpoint_config(
         EndpointConfigName="shared", ExecutionRoleArn=account.emulator.role_arn, ProductionVariants=[variant]
     )
-    assert account.endpoint("shared", "shared")["EndpointStatus"] == "InService"
+    assert account.create_endpoint("shared", "shared")["EndpointStatus"] == "InService"
     return "shared"
 
 
@@ -58,7 +58,7 @@ def invoke(account: Any, name: str) -> dict[str, Any]:
 
 def test_components_share_an_endpoint(account: Any, endpoint: str) -> None:
     """Each request reaches the component that it names; Describe and List have what AWS's have."""
-    account.model("first-model")
+    account.create_model("first-model")
     create(account, "First", "first-model", Tags=[{"Key": "team", "Value": "vision"}])
     container = {"Image": IMAGE, "ArtifactUrl": account.data, "Environment": {"A": "b"}}
     specification = {"Container": container, "ComputeResourceRequirements": COMPUTE}
@@ -79,8 +79,8 @@ def test_components_share_an_endpoint(account: Any, endpoint: str) -> None:
 
 def test_components_are_updated_scaled_and_deleted(account: Any, endpoint: str, refused: Any) -> None:
     """An update replaces the container; without copies nothing serves; a deleted component is gone."""
-    account.model("before")
-    account.model("after", MARK="2")
+    account.create_model("before")
+    account.create_model("after", MARK="2")
     create(account, "changing", "before")
     settle(account, "changing")
     with pytest.raises(ClientError, match="with inference components"):
@@ -114,8 +114,8 @@ def test_components_are_updated_scaled_and_deleted(account: Any, endpoint: str, 
 
 def test_failures(account: Any, endpoint: str) -> None:
     """A component that does not start is Failed; one whose update fails serves on, with the reason."""
-    account.model("bad", FAILS="it fails")
-    account.model("good")
+    account.create_model("bad", FAILS="it fails")
+    account.create_model("good")
     create(account, "failing", "bad")
     failed = settle(account, "failing")
     assert (failed["InferenceComponentStatus"], failed["FailureReason"]) == ("Failed", "it fails")
@@ -131,9 +131,9 @@ def test_failures(account: Any, endpoint: str) -> None:
 
 def test_what_is_refused(account: Any, endpoint: str, refused: Any) -> None:
     """The sentences of AWS where they are known."""
-    account.model("taken")
-    account.config("plain", "taken")
-    account.endpoint("plain", "plain")
+    account.create_model("taken")
+    account.create_config("plain", "taken")
+    account.create_endpoint("plain", "plain")
     create(account, "once", "taken")
 
     def refuse(**changes: Any) -> str:

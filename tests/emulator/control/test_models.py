@@ -15,7 +15,7 @@ INVALID = "ValidationException"
 
 def test_a_model_is_described_as_it_was_created(account: Any) -> None:
     """Every member of the request comes back, with what SageMaker adds to it."""
-    arn = account.model("Described", A="1")
+    arn = account.create_model("Described", A="1")
     found = account.sagemaker.describe_model(ModelName="Described")
     assert found["ModelArn"] == arn == f"{PREFIX}:model/described"
     assert found["ModelName"] == "Described"
@@ -28,9 +28,9 @@ def test_a_model_is_described_as_it_was_created(account: Any) -> None:
 
 def test_a_name_is_taken_in_whatever_case(account: Any, refused: Any) -> None:
     """AWS's sentence for a duplicate names the ARN, in which the name is in small letters."""
-    account.model("Taken")
+    account.create_model("Taken")
     sentence = f'Cannot create already existing model "{PREFIX}:model/taken".'
-    assert refused(account.model, name="TAKEN") == (INVALID, sentence)
+    assert refused(account.create_model, name="TAKEN") == (INVALID, sentence)
 
 
 @pytest.mark.parametrize("operation", ["describe_model", "delete_model"])
@@ -42,10 +42,10 @@ def test_a_model_that_is_not_there(account: Any, refused: Any, operation: str) -
 
 def test_a_deleted_model_is_gone(account: Any, refused: Any) -> None:
     """The name is free again."""
-    account.model("deleted")
+    account.create_model("deleted")
     account.sagemaker.delete_model(ModelName="deleted")
     assert refused(account.sagemaker.describe_model, ModelName="deleted")[0] == INVALID
-    account.model("deleted")
+    account.create_model("deleted")
 
 
 DETECTED = "validation error detected: Value '{}' at '{}' failed to satisfy constraint: Member must {}"
@@ -187,7 +187,7 @@ def test_model_data_out_of_reach(account: Any, refused: Any, bucket: str) -> Non
 
 def test_regions_are_separate(account: Any, refused: Any) -> None:
     """A model of one region is not found in another, and its ARN names its region."""
-    account.model("regional")
+    account.create_model("regional")
     ireland = account.client("sagemaker", "eu-west-1")
     sentence = 'Could not find model "arn:aws:sagemaker:eu-west-1:123456789012:model/regional".'
     assert refused(ireland.describe_model, ModelName="regional") == (INVALID, sentence)
@@ -202,7 +202,7 @@ def test_models_are_listed_page_by_page(account: Any, refused: Any) -> None:
     """boto3's paginator sees every model once, filtered and sorted as it asks."""
     names = [f"listed-{number:02}" for number in range(23)]
     for name in names:
-        account.model(name)
+        account.create_model(name)
     list_models = account.sagemaker.list_models
     assert len(list_models(NameContains="listed-")["Models"]) == 10
     pages = list(

@@ -127,8 +127,8 @@ def model(account: Any) -> Callable[..., Any]:
 def test_an_endpoint_of_a_pipeline_answers_with_its_last_container(account: Any, model: Any) -> None:
     """One log stream and one set of environment variables for each container."""
     model(name="serial", containers=[{"Environment": {"A": "1"}}, {}])
-    account.config("serial", "serial")
-    assert account.endpoint("serial", "serial")["EndpointStatus"] == "InService"
+    account.create_config("serial", "serial")
+    assert account.create_endpoint("serial", "serial")["EndpointStatus"] == "InService"
     first, second = account.containers.running[-2:]
     assert first.variant.container.environment == {"A": "1"}
     assert second.variant.container_name == "container-2"
@@ -136,7 +136,7 @@ def test_an_endpoint_of_a_pipeline_answers_with_its_last_container(account: Any,
     answer = json.loads(response["Body"].read())
     assert answer["headers"]["Content-Type"] == "application/json"
     assert answer["bytes"] > 7
-    account.gone("serial")
+    account.remove_endpoint("serial")
     assert first not in account.containers.running
     account.emulator.flush()
     streams = account.client("logs").describe_log_streams(logGroupName="/aws/sagemaker/Endpoints/serial")
@@ -147,8 +147,8 @@ def test_an_endpoint_of_a_pipeline_answers_with_its_last_container(account: Any,
 def test_direct_invocation_asks_the_container_that_is_named(account: Any, model: Any, refused: Any) -> None:
     """The three errors of the developer guide are refused."""
     model(name="direct", containers=[{"ContainerHostname": "one"}, {"ContainerHostname": "two"}], mode="Direct")
-    account.config("direct", "direct")
-    account.endpoint("direct", "direct")
+    account.create_config("direct", "direct")
+    account.create_endpoint("direct", "direct")
     ask = account.runtime.invoke_endpoint
     response = ask(EndpointName="direct", Body=b"x", TargetContainerHostname="two")
     assert json.loads(response["Body"].read())["bytes"] == 1
@@ -156,17 +156,17 @@ def test_direct_invocation_asks_the_container_that_is_named(account: Any, model:
     assert code == "ValidationError"
     assert "missing a target container hostname header. Its containers are one, two." in sentence
     assert "no container three" in refused(ask, EndpointName="direct", Body=b"x", TargetContainerHostname="three")[1]
-    account.gone("direct")
+    account.remove_endpoint("direct")
 
 
 def test_a_container_of_a_pipeline_that_fails_is_named(account: Any, model: Any) -> None:
     """Nothing is left running."""
     model(name="halved", containers=[{}, {"Environment": {"FAILS": "no"}}])
-    account.config("halved", "halved")
+    account.create_config("halved", "halved")
     before = list(account.containers.running)
-    assert account.endpoint("halved", "halved")["EndpointStatus"] == "Failed"
+    assert account.create_endpoint("halved", "halved")["EndpointStatus"] == "Failed"
     assert account.containers.running == before
-    account.gone("halved")
+    account.remove_endpoint("halved")
 
 
 @pytest.mark.parametrize(

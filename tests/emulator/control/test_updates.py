@@ -18,7 +18,7 @@ def endpoint(account: Any, request: pytest.FixtureRequest) -> Iterator[str]:
     """An endpoint in service with the model and the configuration ``<name>-1``; ``-2`` is there to update to."""
     name = request.node.name.replace("_", "-").replace("[", "-").replace("]", "")[-40:].strip("-")
     for number in (1, 2):
-        account.model(f"{name}-{number}", GENERATION=str(number))
+        account.create_model(f"{name}-{number}", GENERATION=str(number))
         account.sagemaker.create_endpoint_config(
             EndpointConfigName=f"{name}-{number}",
             ProductionVariants=[
@@ -30,10 +30,10 @@ def endpoint(account: Any, request: pytest.FixtureRequest) -> Iterator[str]:
                 }
             ],
         )
-    assert account.endpoint(name, f"{name}-1")["EndpointStatus"] == "InService"
+    assert account.create_endpoint(name, f"{name}-1")["EndpointStatus"] == "InService"
     yield name
-    account.settled(name)
-    account.gone(name)
+    account.wait_for_endpoint(name)
+    account.remove_endpoint(name)
 
 
 def generations(account: Any) -> list[str]:
@@ -74,7 +74,7 @@ def test_an_update_starts_the_new_fleet_beside_the_old_and_then_ends_the_old(acc
     assert generations(account) == ["1"]
     account.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"x")
     account.containers.gate.set()
-    found = account.settled(endpoint)
+    found = account.wait_for_endpoint(endpoint)
     assert found["EndpointConfigName"] == f"{endpoint}-2"
     assert found["ProductionVariants"][0]["CurrentInstanceCount"] == 4
     assert "FailureReason" not in found
@@ -97,10 +97,10 @@ def test_requests_are_answered_all_through_an_update(account: Any, endpoint: str
 
 def test_a_container_that_does_not_start_leaves_the_old_one_in_service(account: Any, endpoint: str) -> None:
     """InService again with the old configuration and a FailureReason, which the next update clears."""
-    account.model("bad", FAILS="The container did not start.", GENERATION="bad")
-    account.config("bad", "bad")
+    account.create_model("bad", FAILS="The container did not start.", GENERATION="bad")
+    account.create_config("bad", "bad")
     account.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName="bad")
-    found = account.settled(endpoint)
+    found = account.wait_for_endpoint(endpoint)
     assert f"endpoint {endpoint} RollingBack: The container did not start." in account.sentences
     assert found["EndpointConfigName"] == f"{endpoint}-1"
     assert found["FailureReason"] == "The container did not start."
@@ -111,7 +111,7 @@ def test_a_container_that_does_not_start_leaves_the_old_one_in_service(account: 
     account.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=f"{endpoint}-2")
     assert "FailureReason" not in account.sagemaker.describe_endpoint(EndpointName=endpoint)
     account.containers.gate.set()
-    assert account.settled(endpoint)["EndpointConfigName"] == f"{endpoint}-2"
+    assert account.wait_for_endpoint(endpoint)["EndpointConfigName"] == f"{endpoint}-2"
     account.sagemaker.delete_endpoint_config(EndpointConfigName="bad")
     account.sagemaker.delete_model(ModelName="bad")
 
@@ -158,7 +158,7 @@ def test_traffic_moves_in_steps(account: Any, endpoint: str, policy: Any, shares
     assert sorted(set(weights) - {0.0}) == shares
     assert weights == sorted(weights)
     assert "Baking" in stages
-    assert account.settled(endpoint)["LastDeploymentConfig"] == policy
+    assert account.wait_for_endpoint(endpoint)["LastDeploymentConfig"] == policy
 
 
 def alarm(account: Any, name: str) -> Any:
@@ -241,14 +241,14 @@ def test_weights_and_counts_can_be_retained(account: Any, endpoint: str, exclude
         EndpointName=endpoint,
         DesiredWeightsAndCapacities=[{"VariantName": "AllTraffic", "DesiredWeight": 5, "DesiredInstanceCount": 7}],
     )
-    account.settled(endpoint)
+    account.wait_for_endpoint(endpoint)
     account.sagemaker.update_endpoint(
         EndpointName=endpoint,
         EndpointConfigName=f"{endpoint}-2",
         RetainAllVariantProperties=True,
         ExcludeRetainedVariantProperties=[{"VariantPropertyType": property_type} for property_type in exclude],
     )
-    variant = account.settled(endpoint)["ProductionVariants"][0]
+    variant = account.wait_for_endpoint(endpoint)["ProductionVariants"][0]
     assert (variant["CurrentWeight"], variant["CurrentInstanceCount"]) == kept
 
 
@@ -257,11 +257,11 @@ def test_the_last_deployment_config_can_be_used_again(account: Any, endpoint: st
     policy = canary(2)
     update = account.sagemaker.update_endpoint
     update(EndpointName=endpoint, EndpointConfigName=f"{endpoint}-2", DeploymentConfig=policy)
-    assert account.settled(endpoint)["LastDeploymentConfig"] == policy
+    assert account.wait_for_endpoint(endpoint)["LastDeploymentConfig"] == policy
     update(EndpointName=endpoint, EndpointConfigName=f"{endpoint}-1", RetainDeploymentConfig=True)
-    assert account.settled(endpoint)["LastDeploymentConfig"] == policy
+    assert account.wait_for_endpoint(endpoint)["LastDeploymentConfig"] == policy
     update(EndpointName=endpoint, EndpointConfigName=f"{endpoint}-2")
-    assert "LastDeploymentConfig" not in account.settled(endpoint)
+    assert "LastDeploymentConfig" not in account.wait_for_endpoint(endpoint)
 
 
 def test_an_endpoint_whose_configuration_was_deleted_is_not_updated(account: Any, endpoint: str, refused: Any) -> None:

@@ -6,18 +6,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import boto3
 import pytest
 
+from tests.support.accounts import Account, open_account
 from tests.support.hosted_models import DOUBLE, archive, below, model, until
-from tritonforge.emulator import Emulator
 from tritonforge.emulator.hosting import Host, Limits
 
 pytestmark = pytest.mark.server
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3"
 BODY = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [2.5]}]}'
-KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
 
 
 #: The `serve` of an image of one's own: the number of a text, as an inference request of Triton's.
@@ -42,14 +40,12 @@ http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 """
 
 
-class Account:
-    """An emulated account: clients by service, and a way to make endpoints."""
+class HostingAccount(Account):
+    """Short ways to endpoints in service."""
 
-    def __init__(self, emulator: Emulator) -> None:
-        self.emulator = emulator
-
-    def __getattr__(self, service: str) -> Any:
-        return boto3.client(service.replace("_", "-"), endpoint_url=self.emulator.url, **KEYS)  # type: ignore[call-overload]
+    def initial_objects(self) -> Mapping[str, bytes]:
+        """Return a model that doubles its input."""
+        return {"models/double.tar.gz": archive(below("double", model()))}
 
     def serve(self, name: str, data: str, *, mode: str = "SingleModel", **settings: Any) -> None:
         """An endpoint in service."""
@@ -72,16 +68,15 @@ class Account:
 
 
 @pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostingAccount]:
     """An account with four endpoints on the same archive: captured, asynchronous, multi-model, a pipeline."""
     program = tmp_path_factory.mktemp("program")
     (program / "serve").write_text(TO_REQUEST)
     (program / "serve").chmod(0o755)
-    with Emulator(speed=1000.0, containers=Host(Limits(models=1)), images={"to-request:1": program}) as emulator:
-        made = Account(emulator)
-        bucket = f"s3://{emulator.bucket}"
-        made.s3.put_object(Bucket=emulator.bucket, Key="models/double.tar.gz", Body=archive(below("double", model())))
-        topic = made.sns.create_topic(Name="done")["TopicArn"]
+    host, images = Host(Limits(models=1)), {"to-request:1": program}
+    with open_account(HostingAccount, speed=1000.0, containers=host, images=images) as made:
+        bucket = f"s3://{made.bucket}"
+        topic = made.client("sns").create_topic(Name="done")["TopicArn"]
         capture = {
             "InitialSamplingPercentage": 100,
             "DestinationS3Uri": f"{bucket}/captured",
@@ -99,15 +94,13 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         yield made
 
 
-def answer(account: Account, name: str, **arguments: str) -> Any:
+def answer(account: HostingAccount, name: str, **arguments: str) -> Any:
     """The output of one inference."""
-    found = account.sagemaker_runtime.invoke_endpoint(
-        EndpointName=name, Body=BODY, ContentType="application/json", **arguments
-    )
+    found = account.runtime.invoke_endpoint(EndpointName=name, Body=BODY, ContentType="application/json", **arguments)
     return json.loads(found["Body"].read())["outputs"][0]["data"]
 
 
-def test_an_inference_is_captured(account: Account) -> None:
+def test_an_inference_is_captured(account: HostingAccount) -> None:
     """Deleting the endpoint writes what waits; the line has both sides."""
     assert answer(account, "captured", InferenceId="mine") == [5.0]
     account.sagemaker.delete_endpoint(EndpointName="captured")
@@ -124,21 +117,21 @@ def test_an_inference_is_captured(account: Account) -> None:
     assert record["eventMetadata"]["inferenceId"] == "mine"
 
 
-def test_an_asynchronous_inference_ends_in_a_queue(account: Account) -> None:
+def test_an_asynchronous_inference_ends_in_a_queue(account: HostingAccount) -> None:
     """Input from S3, output to S3, and the message through SNS to SQS."""
-    topic = account.sns.list_topics()["Topics"][0]["TopicArn"]
-    queue = account.sqs.create_queue(QueueName="results")["QueueUrl"]
-    attributes = account.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
-    account.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=attributes["QueueArn"])
+    topic = account.client("sns").list_topics()["Topics"][0]["TopicArn"]
+    queue = account.client("sqs").create_queue(QueueName="results")["QueueUrl"]
+    attributes = account.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+    account.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=attributes["QueueArn"])
     account.s3.put_object(Bucket=account.emulator.bucket, Key="in.json", Body=BODY)
     place = f"s3://{account.emulator.bucket}/in.json"
-    found = account.sagemaker_runtime.invoke_endpoint_async(
+    found = account.runtime.invoke_endpoint_async(
         EndpointName="queued", InputLocation=place, ContentType="application/json"
     )
     received: list[dict[str, Any]] = []
 
     def arrived() -> bool:
-        received.extend(account.sqs.receive_message(QueueUrl=queue).get("Messages", ()))
+        received.extend(account.client("sqs").receive_message(QueueUrl=queue).get("Messages", ()))
         return bool(received)
 
     assert until(arrived)
@@ -150,10 +143,10 @@ def test_an_asynchronous_inference_ends_in_a_queue(account: Account) -> None:
     assert json.loads(written["Body"].read())["outputs"][0]["data"] == [5.0]
 
 
-def test_several_models_are_behind_one_endpoint(account: Account) -> None:
+def test_several_models_are_behind_one_endpoint(account: HostingAccount) -> None:
     """Archives below the prefix by their names, those that come later too."""
     assert answer(account, "several", TargetModel="double.tar.gz") == [5.0]
-    client = account.sagemaker_runtime
+    client = account.runtime
     refused: Callable[..., Any] = client.invoke_endpoint
     with pytest.raises(client.exceptions.ClientError, match=r"Failed to download model data\(bucket: "):
         refused(EndpointName="several", Body=BODY, TargetModel="later.tar.gz")
@@ -162,16 +155,16 @@ def test_several_models_are_behind_one_endpoint(account: Account) -> None:
     assert answer(account, "several", TargetModel="later.tar.gz") == [5.0]
 
 
-def test_a_pipeline_answers_with_what_triton_makes_of_the_first_container(account: Account) -> None:
+def test_a_pipeline_answers_with_what_triton_makes_of_the_first_container(account: HostingAccount) -> None:
     """A container of one's own in front of a Triton; an error names the container that it came from."""
-    client = account.sagemaker_runtime
+    client = account.runtime
     response = client.invoke_endpoint(EndpointName="pipeline", Body=b"2.5", ContentType="text/plain")
     assert json.loads(response["Body"].read())["outputs"][0]["data"] == [5.0]
     with pytest.raises(client.exceptions.ModelError, match="from text"):
         client.invoke_endpoint(EndpointName="pipeline", Body=b"two", ContentType="text/plain")
 
 
-def test_inference_components_share_an_endpoint(account: Account) -> None:
+def test_inference_components_share_an_endpoint(account: HostingAccount) -> None:
     """Two components on one endpoint, each a real server on its own model."""
     content = archive(below("triple", model(DOUBLE.replace("* 2", "+ 1"))))
     account.s3.put_object(Bucket=account.emulator.bucket, Key="components/plus.tar.gz", Body=content)

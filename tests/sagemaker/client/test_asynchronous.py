@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.sagemaker.client.test_transport import MISSING, endpoint
 from tests.support.faulty_proxy import CutError, Incoming, Reply, Way, build_refusal
+from tests.support.runtime_replies import MISSING_INPUT, answer_invocation
 from tritonforge.errors import ConnectError, DecodeError, EncodeError
 from tritonforge.inference.client import Client, ModelError, RelayError
 from tritonforge.inference.wire import decode_error, encode_request, encode_response, sagemaker_content_type
@@ -33,7 +33,7 @@ class Queue:
     """An asynchronous endpoint: it answers each request ``delay`` looks at S3 later, at once where that is 0."""
 
     store: Store
-    model: Callable[[Incoming], Reply] = endpoint
+    model: Callable[[Incoming], Reply] = answer_invocation
     failure_path: bool = True
     answer_type: str | None = ""
     failure_text: Callable[[Reply], bytes] = lambda reply: json.dumps(
@@ -243,7 +243,7 @@ def test_a_failure_keeps_tritons_sentence(
     queue.failure_text = lambda reply: text(decode_error(json.loads(reply[2])["OriginalMessage"].encode())).encode()
     with pytest.raises(ModelError) as caught:
         client_of(session).infer({}, binary=False)
-    assert (caught.value.message, caught.value.status) == (MISSING, status)
+    assert (caught.value.message, caught.value.status) == (MISSING_INPUT, status)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 
 from tests.support.faulty_proxy import CutError, Incoming, Outgoing, Reply, Way, way_to
+from tests.support.runtime_replies import answer_invocation
 from tritonforge.errors import (
     ConnectError,
     DecodeError,
@@ -26,13 +27,10 @@ from tritonforge.errors import (
 )
 from tritonforge.inference.client import Client, ModelError, RelayError
 from tritonforge.inference.wire import (
-    decode_request,
     encode_raw,
     encode_request,
     encode_response,
     sagemaker_content_type,
-    sagemaker_header_length,
-    sagemaker_headers,
 )
 from tritonforge.sagemaker.client import AsyncTransport, EndpointTransport, Session
 from tritonforge.sagemaker.client.retries import RetryPolicy
@@ -430,45 +428,11 @@ def test_an_endpoint_that_cannot_be_described_is_an_error(offline: Session, cont
         client_of(offline).ready()
 
 
-MISSING = (
-    "[request id: <id_unknown>] expected 1 inputs but got 0 inputs for model 'm'. Got input(s) [], but missing "
-    "required input(s) ['x']. Please provide all required input(s)."
-)
-
-
-def endpoint(request: Incoming) -> Reply:
-    """SageMaker's runtime before a model of one FP32 input, as it answers over HTTP."""
-    received = decode_request(
-        request.body, header_length=sagemaker_header_length(request.headers["Content-Type"], size=len(request.body))
-    )
-    if "x" not in received.inputs:
-        return model_error(400, MISSING)
-    x = received.inputs["x"]
-    if x.dtype != np.float32:
-        return model_error(400, "inference input 'x' data-type is 'BOOL', but model 'm' expects 'FP32'")
-    if x.ndim != 2:
-        return model_error(400, "unexpected shape for input 'x' for model 'm'. Expected [-1,2], got [1]. NOTE: ...")
-    payload = encode_response({"y": x * 2}, model_name="m", id=received.id)
-    return 200, {**sagemaker_headers(payload), "x-Amzn-Invoked-Production-Variant": "AllTraffic"}, payload.body
-
-
-def model_error(status: int, sentence: str) -> Reply:
-    """A ModelError as it is on the wire."""
-    text = {
-        "ErrorCode": "CLIENT_ERROR_FROM_MODEL",
-        "Message": f'Received client error ({status}) from primary with message "..."',
-        "OriginalMessage": json.dumps({"error": sentence}),
-        "OriginalStatusCode": status,
-        "LogStreamArn": "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/sagemaker/Endpoints/inception",
-    }
-    return 424, {"Content-Type": "application/json", "x-amzn-ErrorType": "ModelError"}, json.dumps(text).encode()
-
-
 @pytest.fixture
 def served(moto: str) -> Iterator[Way]:
     """A runtime over HTTP."""
     with way_to(moto) as way:
-        way.fault = endpoint
+        way.fault = answer_invocation
         yield way
 
 
@@ -535,7 +499,7 @@ def gateway(request: Incoming) -> Reply:
 @fault(ConnectError, "the connection was cut.*may have run")
 def truncated(request: Incoming) -> Reply:
     """The answer ends before its length."""
-    return endpoint(request)
+    return answer_invocation(request)
 
 
 @fault(DecodeError, "not JSON")
@@ -592,7 +556,7 @@ def test_throttling_over_http_is_sent_again(served: Way) -> None:
     def busy(request: Incoming) -> Reply:
         for status, code in replies:
             return status, {"x-amzn-ErrorType": code, "Content-Type": "application/json"}, b'{"message":"wait"}'
-        return endpoint(request)
+        return answer_invocation(request)
 
     served.fault = busy
     with Session(endpoint_url=served.url) as session:

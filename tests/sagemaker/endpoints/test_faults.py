@@ -14,7 +14,7 @@ import pytest
 from botocore import exceptions
 from botocore.awsrequest import AWSResponse
 
-from tests.support.aws_faults import FAULTS, Faults, Raw, fresh
+from tests.support.aws_faults import FAULTS, Faults, Raw, fresh, shorten_retries
 from tests.support.deployments import deploy, destroy, everything, make_repository
 from tests.support.small_parts import PART
 from tests.support.stopped_runs import small_parts
@@ -32,14 +32,9 @@ SCALED = Autoscaling(
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Botocore's back-off is a wait between attempts; how many attempts there are stays as it is."""
-    import time
-
-    slept = time.sleep
-    monkeypatch.setattr("botocore.retries.standard.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
-    monkeypatch.setattr(executor, "_FIRST", 0.02)
+def _no_pauses() -> Iterator[None]:
+    with shorten_retries():
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,9 +54,7 @@ def large(tmp_path: Path) -> Path:
 def test_one_fault_at_each_call_is_got_over(session: Session, wanted: Deployment, large: Path, kind: str) -> None:
     """Every third request fails once: the run is the same as without."""
     with fresh(session) as faulty:
-        faults = Faults(faulty)
-        faults.fault = FAULTS[kind]
-        faults.chosen = lambda number, operation: number % 3 == 0
+        faults = Faults(faulty, kind, every=3)
         made = deploy(faulty, wanted.with_settings(autoscaling=SCALED), large)
         assert faults.sent > 15
     left = everything(session, wanted.name)
@@ -89,9 +82,7 @@ def test_a_call_that_always_fails_is_one_error_and_the_next_run_goes_on(
     """The error names the call; no half upload is left; another run ends well."""
     wanted = wanted.with_settings(autoscaling=SCALED)
     with fresh(session) as faulty:
-        faults = Faults(faulty)
-        faults.fault = FAULTS[kind]
-        faults.chosen = lambda number, asked: asked == operation
+        Faults(faulty, kind, always=operation)
         with pytest.raises((DeploymentError, ConnectError)) as caught:
             deploy(faulty, wanted, large)
     message = str(caught.value)

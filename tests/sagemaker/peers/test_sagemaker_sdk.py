@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.sagemaker.training.conftest import PROGRAM
+from tests.support.accounts import COUNTER_PROGRAM as PROGRAM
 from tests.support.peers import Peers, run_sdk_2
 from tritonforge.emulator import Emulator
 

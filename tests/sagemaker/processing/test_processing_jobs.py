@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.support.accounts import ENDED, Account, open_account
 from tests.support.peers import run_sdk_2
-from tritonforge.emulator import Emulator
 
 pytestmark = pytest.mark.process
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/processor:1"
-KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
 
 #: The entry point of the image: counts the inputs, and does what its arguments ask for.
 PROGRAM = """#!/usr/bin/env python3
@@ -45,19 +42,12 @@ sys.exit(3 if "fail" in sys.argv else 0)
 """
 
 
-class Account:
-    """An emulator whose image is a program, and its clients."""
+class ProcessingAccount(Account):
+    """Short ways to processing jobs."""
 
-    def __init__(self, emulator: Emulator) -> None:
-        self.emulator = emulator
-        self.sagemaker = self.client("sagemaker")
-        self.s3 = self.client("s3")
-        for key, body in {"in/a": b"one", "in/b/c": b"two"}.items():
-            self.s3.put_object(Bucket=emulator.bucket, Key=key, Body=body)
-
-    def client(self, service: str) -> Any:
-        """Return a boto3 client of the emulator."""
-        return boto3.client(service, endpoint_url=self.emulator.url, **KEYS)  # type: ignore[call-overload]
+    def initial_objects(self) -> Mapping[str, bytes]:
+        """Return two inputs."""
+        return {"in/a": b"one", "in/b/c": b"two"}
 
     def request(self, name: str, *arguments: str, **changes: Any) -> dict[str, Any]:
         """Return a request for a job over in/, to out/."""
@@ -82,52 +72,40 @@ class Account:
 
     def wait(self, name: str, *statuses: str) -> dict[str, Any]:
         """Return a job once it has one of the statuses, by default once it has ended."""
-        for _ in range(3000):
-            job = self.sagemaker.describe_processing_job(ProcessingJobName=name)
-            if job["ProcessingJobStatus"] in (statuses or ("Completed", "Failed", "Stopped")):
-                return dict(job)
-            time.sleep(0.02)
-        raise AssertionError(f"{name} stays {job['ProcessingJobStatus']}")
+        return self.wait_for_status(
+            lambda: self.sagemaker.describe_processing_job(ProcessingJobName=name),
+            "ProcessingJobStatus",
+            statuses or ENDED,
+        )
 
     def process(self, name: str, *arguments: str, **changes: Any) -> dict[str, Any]:
         """Create a job and wait for its end."""
         self.sagemaker.create_processing_job(**self.request(name, *arguments, **changes))
         return self.wait(name)
 
-    def keys(self, prefix: str) -> list[str]:
-        """Return the keys below a prefix."""
-        listed = self.s3.list_objects_v2(Bucket=self.emulator.bucket, Prefix=prefix).get("Contents", ())
-        return [entry["Key"] for entry in listed]
-
     def read(self, key: str) -> Mapping[str, Any]:
         """Return an object as JSON."""
-        return dict(json.loads(self.s3.get_object(Bucket=self.emulator.bucket, Key=key)["Body"].read()))
+        return dict(json.loads(self.get(key)))
 
     def lines(self, job: str) -> list[str]:
         """Return the log of a job."""
-        self.emulator.flush()
-        logs, group = self.client("logs"), "/aws/sagemaker/ProcessingJobs"
-        (stream,) = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/algo-1-")["logStreams"]
-        events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True)
-        return [event["message"] for event in events["events"]]
+        (lines,) = self.read_logs("/aws/sagemaker/ProcessingJobs", job).values()
+        return lines
 
 
 @pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessingAccount]:
     """An emulator that runs the program."""
     folder, secret = tmp_path_factory.mktemp("program"), tmp_path_factory.mktemp("secret")
     (secret / "key").write_text("hidden")
     (folder / "process").write_text(PROGRAM.replace("SECRET", str(secret)))
     (folder / "process").chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        limits = {"ml.m5.4xlarge": 1}
-        with Emulator(speed=1000, proxy_port=0, images={IMAGE: folder}, limits=limits) as emulator:
-            yield Account(emulator)
+    settings = {"proxy_port": 0, "images": {IMAGE: folder}, "limits": {"ml.m5.4xlarge": 1}}
+    with open_account(ProcessingAccount, speed=1000, **settings) as account:
+        yield account
 
 
-def test_a_job_reads_its_inputs_and_leaves_its_outputs(account: Account) -> None:
+def test_a_job_reads_its_inputs_and_leaves_its_outputs(account: ProcessingAccount) -> None:
     """Inputs keep their paths; arguments, environment, configuration, log and message are SageMaker's."""
     job = account.process("Counting", "--depth", "2", Tags=[{"Key": "team", "Value": "vision"}])
     assert (job["ProcessingJobStatus"], job["ExitMessage"]) == ("Completed", "counted 2"), account.lines("Counting")
@@ -147,15 +125,15 @@ def test_a_job_reads_its_inputs_and_leaves_its_outputs(account: Account) -> None
     assert [summary["ProcessingJobName"] for summary in listed] == ["Counting"]
 
 
-def test_an_entry_point_replaces_the_program_of_the_image(account: Account) -> None:
+def test_an_entry_point_replaces_the_program_of_the_image(account: ProcessingAccount) -> None:
     """The command of the request is run as it is, with its arguments."""
     command = ["/bin/sh", "-c", 'echo "$0" > /opt/ml/processing/output/name']
     specification = {"ImageUri": IMAGE, "ContainerEntrypoint": command, "ContainerArguments": ["word"]}
     assert account.process("entry", AppSpecification=specification)["ProcessingJobStatus"] == "Completed"
-    assert account.keys("out/entry") == ["out/entry/name"]
+    assert account.keys("out/entry/") == ["name"]
 
 
-def test_failures(account: Account) -> None:
+def test_failures(account: ProcessingAccount) -> None:
     """A program that fails leaves its message and no output; one that links out of its container uploads nothing."""
     failed = account.process("failing", "fail")
     assert (failed["ProcessingJobStatus"], failed["ExitMessage"]) == ("Failed", "counted 2")
@@ -167,7 +145,7 @@ def test_failures(account: Account) -> None:
     assert stopped["ProcessingJobStatus"] == "Stopped"
 
 
-def test_a_job_is_stopped(account: Account) -> None:
+def test_a_job_is_stopped(account: ProcessingAccount) -> None:
     """Once; an ended job is refused with AWS's sentence."""
     account.sagemaker.create_processing_job(**account.request("stopping", "wait"))
     for _ in range(1000):
@@ -180,7 +158,7 @@ def test_a_job_is_stopped(account: Account) -> None:
         account.sagemaker.stop_processing_job(ProcessingJobName="stopping")
 
 
-def test_what_is_refused(account: Account) -> None:
+def test_what_is_refused(account: ProcessingAccount) -> None:
     """With AWS's codes, and its sentences where they are known."""
 
     def refuse(name: str, **changes: Any) -> tuple[str, str]:
@@ -210,7 +188,7 @@ def test_what_is_refused(account: Account) -> None:
         account.sagemaker.describe_processing_job(ProcessingJobName="absent")
 
 
-def test_quota_of_the_account(account: Account) -> None:
+def test_quota_of_the_account(account: ProcessingAccount) -> None:
     """Processing jobs have a quota of their own."""
     cluster = {"InstanceCount": 1, "InstanceType": "ml.m5.4xlarge", "VolumeSizeInGB": 1}
     resources = {"ClusterConfig": cluster}
@@ -221,7 +199,7 @@ def test_quota_of_the_account(account: Account) -> None:
     assert account.wait("quota-1")["ProcessingJobStatus"] == "Stopped"
 
 
-def test_script_processor_of_sdk_2(account: Account, tmp_path: Path) -> None:
+def test_script_processor_of_sdk_2(account: ProcessingAccount, tmp_path: Path) -> None:
     """AWS's own client uploads the script, waits, and shows the log."""
     code, printed = run_sdk_2(account.emulator, ("sdk2_processing.py", IMAGE, str(tmp_path / "report")))
     assert code == 0, printed[-6000:]

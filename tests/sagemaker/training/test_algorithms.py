@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import IMAGE
-from tests.support.algorithm_requests import INVALID, PREFIX, algorithm, described, profile
+from tests.support.accounts import COUNTER_IMAGE
+from tests.support.algorithm_requests import INVALID, PREFIX, algorithm, profile, wait_for_algorithm
 from tritonforge.sagemaker.jobs.publication import (
     AlgorithmRequest,
     SampleData,
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.process
 def validated(account: Any) -> dict[str, Any]:
     """An algorithm whose validation has ended."""
     account.sagemaker.create_algorithm(**algorithm(account, "Counter", Tags=[{"Key": "k", "Value": "v"}]))
-    return dict(described(account, "Counter"))
+    return dict(wait_for_algorithm(account, "Counter"))
 
 
 def test_an_algorithm_is_validated_by_training_and_transforming(account: Any, validated: dict[str, Any]) -> None:
@@ -50,22 +50,22 @@ def test_an_algorithm_is_validated_by_training_and_transforming(account: Any, va
 def test_a_job_by_algorithm_name(account: Any, validated: dict[str, Any]) -> None:
     """The algorithm's image runs, with its defaults and its metrics; the name or the ARN will do."""
     specification = {"AlgorithmName": "counter", "TrainingInputMode": "File"}
-    channel = [account.channel("data/", ContentType="text/plain")]
-    found = account.job("by-name", AlgorithmSpecification=specification, InputDataConfig=channel)
+    channel = [account.build_channel("data/", ContentType="text/plain")]
+    found = account.run_job("by-name", AlgorithmSpecification=specification, InputDataConfig=channel)
     assert found["TrainingJobStatus"] == "Completed", found
     assert found["AlgorithmSpecification"]["AlgorithmName"] == "counter"
     assert "HyperParameters" not in found  # Describe reports what was asked for
-    assert account.model("by-name")["hyperparameters"] == {"epochs": "2"}
+    assert account.read_model("by-name")["hyperparameters"] == {"epochs": "2"}
     assert [(item["MetricName"], item["Value"]) for item in found["FinalMetricDataList"]] == [("samples", 2.0)]
 
 
 def test_a_job_that_does_not_fit_its_algorithm(account: Any, refused: Any, validated: dict[str, Any]) -> None:
-    request = account.request(
+    request = account.build_request(
         "misfit",
         AlgorithmSpecification={"AlgorithmName": validated["AlgorithmArn"], "TrainingInputMode": "Pipe"},
         InputDataConfig=[
-            account.channel("data/", ContentType="text/csv"),
-            account.channel("data/", name="validation"),
+            account.build_channel("data/", ContentType="text/csv"),
+            account.build_channel("data/", name="validation"),
         ],
         HyperParameters={"epoch": "1", "epochs": "10", "optimizer": "adagrad", "sagemaker_program": "train.py"},
         ResourceConfig={"InstanceType": "ml.c5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1},
@@ -83,7 +83,9 @@ def test_a_job_that_does_not_fit_its_algorithm(account: Any, refused: Any, valid
     ):
         assert stated in sentence
     assert "sagemaker_program" not in sentence
-    without = account.request("without", AlgorithmSpecification=request["AlgorithmSpecification"], InputDataConfig=None)
+    without = account.build_request(
+        "without", AlgorithmSpecification=request["AlgorithmSpecification"], InputDataConfig=None
+    )
     del without["InputDataConfig"]
     assert "channel train is missing" in refused(account.sagemaker.create_training_job, **without)[1]
     text = {**request, "HyperParameters": {"epochs": "many"}}
@@ -97,12 +99,14 @@ def test_a_validation_that_fails(account: Any, refused: Any) -> None:
         "ValidationProfiles": [profile(account, "bad", fail="there is no such optimizer")],
     }
     account.sagemaker.create_algorithm(**algorithm(account, "bad", ValidationSpecification=specification))
-    found = described(account, "bad")
+    found = wait_for_algorithm(account, "bad")
     assert found["AlgorithmStatus"] == "Failed"
     (status,) = found["AlgorithmStatusDetails"]["ValidationStatuses"]
     assert (status["Name"], status["Status"]) == ("bad-profile", "Failed")
     assert "AlgorithmError: there is no such optimizer, exit code: 1" in status["FailureReason"]
-    request = account.request("of-bad", AlgorithmSpecification={"AlgorithmName": "bad", "TrainingInputMode": "File"})
+    request = account.build_request(
+        "of-bad", AlgorithmSpecification={"AlgorithmName": "bad", "TrainingInputMode": "File"}
+    )
     assert (
         "is Failed; a job needs one that is Completed" in refused(account.sagemaker.create_training_job, **request)[1]
     )
@@ -116,10 +120,10 @@ def test_a_validation_that_fails(account: Any, refused: Any) -> None:
 def test_a_profile_whose_input_is_not_there(account: Any) -> None:
     """What CreateTrainingJob would refuse is the profile's FailureReason."""
     wrong = profile(account, "empty")
-    wrong["TrainingJobDefinition"]["InputDataConfig"] = [account.channel("nothing/", ContentType="text/plain")]
+    wrong["TrainingJobDefinition"]["InputDataConfig"] = [account.build_channel("nothing/", ContentType="text/plain")]
     specification = {"ValidationRole": account.emulator.role_arn, "ValidationProfiles": [wrong]}
     account.sagemaker.create_algorithm(**algorithm(account, "empty", ValidationSpecification=specification))
-    (status,) = described(account, "empty")["AlgorithmStatusDetails"]["ValidationStatuses"]
+    (status,) = wait_for_algorithm(account, "empty")["AlgorithmStatusDetails"]["ValidationStatuses"]
     assert "No S3 objects found under S3 URL" in status["FailureReason"]
 
 
@@ -169,7 +173,7 @@ def test_lists_are_paged(account: Any) -> None:
         pages = sagemaker.get_paginator(operation).paginate(NameContains="-listed-", PaginationConfig={"PageSize": 2})
         found = [[item[name][-1] for item in page[field]] for page in pages]
         assert found == [["0", "1"], ["2"]]
-    found = described(account, "a-listed-0")
+    found = wait_for_algorithm(account, "a-listed-0")
     assert found["AlgorithmStatusDetails"] == {"ValidationStatuses": [], "ImageScanStatuses": []}
 
 
@@ -196,14 +200,14 @@ def test_a_declaration_is_validated_as_it_is_published(account: Any) -> None:
     )
     request = AlgorithmRequest(
         algorithm=declared,
-        training_image=IMAGE,
-        inference=[Container(image=IMAGE)],
+        training_image=COUNTER_IMAGE,
+        inference=[Container(image=COUNTER_IMAGE)],
         role=account.emulator.role_arn,
         profile=profiled,
         certify_for_marketplace=True,
     ).to_request()
     account.sagemaker.create_algorithm(**request)
-    found = described(account, "declared")
+    found = wait_for_algorithm(account, "declared")
     assert found["AlgorithmStatus"] == "Completed", found["AlgorithmStatusDetails"]
     assert {name: found[name] for name in request} == request
     assert account.keys("declared/transform/") == ["a.out", "b.out"]

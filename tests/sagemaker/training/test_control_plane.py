@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import WaiterError
 
-from tests.sagemaker.training.conftest import IMAGE
+from tests.support.accounts import COUNTER_IMAGE
 from tests.support.documents import includes
 from tritonforge.training.job import Outcome
 
@@ -21,7 +21,7 @@ INVALID = "ValidationException"
 
 def test_every_member_of_the_request_comes_back(fake_account: Any) -> None:
     """Describe gives what Create was given, the status and its history, times, metrics and the model's address."""
-    request = fake_account.request("Described")
+    request = fake_account.build_request("Described")
     request["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "loss", "Regex": "loss=([0-9.]+)"}]
     request |= {
         "HyperParameters": {"epochs": "2"},
@@ -35,7 +35,7 @@ def test_every_member_of_the_request_comes_back(fake_account: Any) -> None:
     }
     arn = fake_account.sagemaker.create_training_job(**request)["TrainingJobArn"]
     assert arn == f"{PREFIX}:training-job/described"
-    found = fake_account.ended("Described")
+    found = fake_account.wait_for_end("Described")
     tags = request.pop("Tags")
     reported = found["AlgorithmSpecification"]
     assert reported.pop("EnableSageMakerMetricsTimeSeries") is True
@@ -62,10 +62,10 @@ def test_every_member_of_the_request_comes_back(fake_account: Any) -> None:
 
 def test_what_is_left_out_has_aws_s_defaults(fake_account: Any) -> None:
     """The stopping condition is one day; the switches are off."""
-    request = fake_account.request("little")
+    request = fake_account.build_request("little")
     del request["StoppingCondition"]
     fake_account.sagemaker.create_training_job(**request)
-    found = fake_account.ended("little")
+    found = fake_account.wait_for_end("little")
     assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400}
     for name in ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining"):
         assert found[name] is False
@@ -75,15 +75,15 @@ def test_what_is_left_out_has_aws_s_defaults(fake_account: Any) -> None:
 
 def test_a_name_is_taken_until_the_job_is_deleted(fake_account: Any, refused: Any) -> None:
     """AWS's sentence, in whatever case the name is; DeleteTrainingJob makes it free."""
-    fake_account.job("taken")
-    code, sentence = refused(fake_account.sagemaker.create_training_job, **fake_account.request("Taken"))
+    fake_account.run_job("taken")
+    code, sentence = refused(fake_account.sagemaker.create_training_job, **fake_account.build_request("Taken"))
     assert code == "ResourceInUse"
     assert sentence == (
         "Training job names must be unique within an AWS account and region, and a training job with this name already "
         f"exists ({PREFIX}:training-job/taken)"
     )
     fake_account.sagemaker.delete_training_job(TrainingJobName="taken")
-    assert fake_account.job("taken")["TrainingJobStatus"] == "Completed"
+    assert fake_account.run_job("taken")["TrainingJobStatus"] == "Completed"
 
 
 def test_jobs_that_are_not_there(fake_account: Any, refused: Any) -> None:
@@ -98,8 +98,8 @@ def test_jobs_that_are_not_there(fake_account: Any, refused: Any) -> None:
 def test_stop_and_its_waiter(fake_account: Any, trainer: Any, refused: Any) -> None:
     """Stopping, then Stopped, with the model that there was; once only; boto3's waiter takes it for a success."""
     trainer.gate.clear()
-    fake_account.sagemaker.create_training_job(**fake_account.request("stopped"))
-    fake_account.until("stopped", lambda found: found["SecondaryStatus"] == "Training")
+    fake_account.sagemaker.create_training_job(**fake_account.build_request("stopped"))
+    fake_account.wait_for_job("stopped", lambda found: found["SecondaryStatus"] == "Training")
     code, sentence = refused(fake_account.sagemaker.delete_training_job, TrainingJobName="stopped")
     assert (code, sentence.endswith("is InProgress; stop it first.")) == ("ResourceInUse", True)
     fake_account.sagemaker.stop_training_job(TrainingJobName="stopped")
@@ -107,7 +107,7 @@ def test_stop_and_its_waiter(fake_account: Any, trainer: Any, refused: Any) -> N
         TrainingJobName="stopped", WaiterConfig={"Delay": 0, "MaxAttempts": 1000}
     )
     trainer.gate.set()
-    found = fake_account.ended("stopped")
+    found = fake_account.wait_for_end("stopped")
     assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Stopped", "Stopped")
     assert [transition["Status"] for transition in found["SecondaryStatusTransitions"]][-2:] == ["Stopping", "Stopped"]
     assert fake_account.keys("out/stopped/") == ["output/model.tar.gz"]
@@ -125,7 +125,7 @@ def test_time_that_is_over_and_failures(fake_account: Any, trainer: Any) -> None
         "dataless": Outcome(state="Failed", failure="ClientError: line 3 has no source-ref"),
     }
     trainer.ends = lambda job: ends.get(job.name)
-    found = {name: fake_account.job(name) for name in ends}
+    found = {name: fake_account.run_job(name) for name in ends}
     trainer.ends = lambda job: None
     assert (found["over"]["TrainingJobStatus"], found["over"]["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
     assert "FailureReason" not in found["over"]
@@ -143,10 +143,10 @@ def test_whatever_a_stopping_job_does_it_is_stopped(fake_account: Any, trainer: 
     """A program that ends with an error when it hears SIGTERM has not failed."""
     trainer.gate.clear()
     trainer.ends = lambda job: Outcome(state="Failed", failure="interrupted", exit_code=1)
-    fake_account.sagemaker.create_training_job(**fake_account.request("stubborn"))
-    fake_account.until("stubborn", lambda found: found["SecondaryStatus"] == "Training")
+    fake_account.sagemaker.create_training_job(**fake_account.build_request("stubborn"))
+    fake_account.wait_for_job("stubborn", lambda found: found["SecondaryStatus"] == "Training")
     fake_account.sagemaker.stop_training_job(TrainingJobName="stubborn")
-    found = fake_account.ended("stubborn")
+    found = fake_account.wait_for_end("stubborn")
     trainer.ends = lambda job: None
     trainer.gate.set()
     assert (found["TrainingJobStatus"], "FailureReason" in found) == ("Stopped", False)
@@ -158,7 +158,7 @@ def test_what_goes_wrong_in_the_emulator_itself(fake_account: Any, trainer: Any)
         raise RuntimeError("a bug")
 
     trainer.ends = broken
-    found = fake_account.job("unlucky")
+    found = fake_account.run_job("unlucky")
     trainer.ends = lambda job: None
     assert found["FailureReason"].startswith("InternalServerError: We encountered an internal error.")
     assert "training job unlucky: RuntimeError: a bug" in fake_account.sentences
@@ -167,7 +167,7 @@ def test_what_goes_wrong_in_the_emulator_itself(fake_account: Any, trainer: Any)
 def test_lists_are_filtered_sorted_and_paged(fake_account: Any) -> None:
     """By name, status and time, in pages; oldest first unless asked otherwise."""
     for number in range(5):
-        fake_account.job(f"listed-{number}")
+        fake_account.run_job(f"listed-{number}")
     pages = fake_account.sagemaker.get_paginator("list_training_jobs").paginate(
         NameContains="LISTED", PaginationConfig={"PageSize": 2}
     )
@@ -196,25 +196,25 @@ def test_what_aws_refuses_is_refused(fake_account: Any, refused: Any) -> None:
 
     def refusal(**changes: Any) -> str:
         code, sentence = refused(
-            fake_account.sagemaker.create_training_job, **changed(fake_account.request("refused"), **changes)
+            fake_account.sagemaker.create_training_job, **changed(fake_account.build_request("refused"), **changes)
         )
         assert code == INVALID
         return str(sentence)
 
-    manifest = fake_account.channel("data/a", kind="AugmentedManifestFile", attributes=["source-ref"])
+    manifest = fake_account.build_channel("data/a", kind="AugmentedManifestFile", attributes=["source-ref"])
     assert "Member must satisfy enum value set" in refusal(
         ResourceConfig={"InstanceType": "ml.none", "InstanceCount": 1, "VolumeSizeInGB": 1}
     )
     assert "needs InputMode Pipe" in refusal(InputDataConfig=[manifest])
-    assert refusal(InputDataConfig=[fake_account.channel("nothing/")]).startswith(
+    assert refusal(InputDataConfig=[fake_account.build_channel("nothing/")]).startswith(
         f'No S3 objects found under S3 URL "s3://{fake_account.bucket}/nothing/" given in input data source.'
     )
     assert refusal(RoleArn="arn:aws:iam::123456789012:role/absent").startswith("Could not assume role")
-    unknown = {"TrainingImage": f"{IMAGE}0", "TrainingInputMode": "File"}
+    unknown = {"TrainingImage": f"{COUNTER_IMAGE}0", "TrainingInputMode": "File"}
     sentence = refusal(AlgorithmSpecification=unknown)
-    assert sentence.startswith(f"Requested image {IMAGE}0 not found.")
+    assert sentence.startswith(f"Requested image {COUNTER_IMAGE}0 not found.")
     assert "--image URI=FOLDER" in sentence
-    both = {"TrainingImage": IMAGE, "AlgorithmName": "a", "TrainingInputMode": "File"}
+    both = {"TrainingImage": COUNTER_IMAGE, "AlgorithmName": "a", "TrainingInputMode": "File"}
     assert "either TrainingImage or AlgorithmName" in refusal(AlgorithmSpecification=both)
     named = {"AlgorithmName": "absent", "TrainingInputMode": "File"}
     assert refusal(AlgorithmSpecification=named) == f"Algorithm {PREFIX}:algorithm/absent does not exist."
@@ -233,13 +233,13 @@ def test_the_account_s_limits(fake_account: Any, trainer: Any, refused: Any) -> 
     """Instances of a type are counted over the jobs under way; spot has a count of its own."""
     resources = {"InstanceType": "ml.c5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
     trainer.gate.clear()
-    fake_account.sagemaker.create_training_job(**fake_account.request("first", ResourceConfig=resources))
+    fake_account.sagemaker.create_training_job(**fake_account.build_request("first", ResourceConfig=resources))
     code, sentence = refused(
-        fake_account.sagemaker.create_training_job, **fake_account.request("second", ResourceConfig=resources)
+        fake_account.sagemaker.create_training_job, **fake_account.build_request("second", ResourceConfig=resources)
     )
     assert code == "ResourceLimitExceeded"
     assert "'ml.c5.xlarge for training job usage' is 1 Instances, with current utilization of 1" in sentence
-    spot = fake_account.request(
+    spot = fake_account.build_request(
         "third",
         ResourceConfig=resources,
         EnableManagedSpotTraining=True,
@@ -248,18 +248,18 @@ def test_the_account_s_limits(fake_account: Any, trainer: Any, refused: Any) -> 
     fake_account.sagemaker.create_training_job(**spot)
     trainer.gate.set()
     assert (
-        fake_account.ended("first")["TrainingJobStatus"]
-        == fake_account.ended("third")["TrainingJobStatus"]
+        fake_account.wait_for_end("first")["TrainingJobStatus"]
+        == fake_account.wait_for_end("third")["TrainingJobStatus"]
         == "Completed"
     )
 
 
 def test_metrics_reach_cloudwatch(fake_account: Any) -> None:
     """In SageMaker's namespace, by the job's name."""
-    request = fake_account.request("measured")
+    request = fake_account.build_request("measured")
     request["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "m", "Regex": "m=([0-9.]+)"}]
     fake_account.sagemaker.create_training_job(**request)
-    fake_account.ended("measured")
+    fake_account.wait_for_end("measured")
     now = dt.datetime.now(dt.timezone.utc)
     found = fake_account.client("cloudwatch").get_metric_statistics(
         Namespace="/aws/sagemaker/TrainingJobs",

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import Account, served
-from tests.sagemaker.training.test_road import deployed
+from tests.support.accounts import TrainingAccount, open_training_account
 from tests.support.checkout import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
@@ -30,10 +29,10 @@ IMAGES = 12
 
 
 @pytest.fixture(scope="module")
-def uploaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account, Path]]:
+def uploaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrainingAccount, Path]]:
     """An emulator that has the detector's image, with labelled pictures in its S3, and their folder."""
     folder = tmp_path_factory.mktemp("pictures") / "digits"
-    for account in served(images={DETECTOR: ROOT / "repos" / "detector"}):
+    with open_training_account(images={DETECTOR: ROOT / "repos" / "detector"}) as account:
         make_detections.make(folder, IMAGES, classes=(3, 7), prefix=f"s3://{account.bucket}/digits/")
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         account.put({f"digits/{path.relative_to(folder)}": path.read_bytes() for path in files})
@@ -41,11 +40,11 @@ def uploaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account
 
 
 @pytest.fixture(scope="module")
-def model(uploaded: tuple[Account, Path]) -> tuple[Account, Path, str]:
+def model(uploaded: tuple[TrainingAccount, Path]) -> tuple[TrainingAccount, Path, str]:
     """The address of the detector's model, trained from the augmented manifest."""
     account, folder = uploaded
     (manifest,) = folder.glob("*.manifest")
-    channel = account.channel(
+    channel = account.build_channel(
         f"digits/{manifest.name}",
         kind="AugmentedManifestFile",
         name="training",
@@ -53,7 +52,7 @@ def model(uploaded: tuple[Account, Path]) -> tuple[Account, Path, str]:
         RecordWrapperType="RecordIO",
         ContentType="application/x-recordio",
     )
-    request = account.request("detector", mode="Pipe", InputDataConfig=[channel], HyperParameters=SETTINGS)
+    request = account.build_request("detector", mode="Pipe", InputDataConfig=[channel], HyperParameters=SETTINGS)
     request["AlgorithmSpecification"] |= {
         "TrainingImage": DETECTOR,
         "MetricDefinitions": [
@@ -62,8 +61,8 @@ def model(uploaded: tuple[Account, Path]) -> tuple[Account, Path, str]:
         ],
     }
     account.sagemaker.create_training_job(**request)
-    found = account.ended("detector", seconds=240)
-    assert found["TrainingJobStatus"] == "Completed", (found.get("FailureReason"), account.lines("detector"))
+    found = account.wait_for_end("detector", seconds=240)
+    assert found["TrainingJobStatus"] == "Completed", (found.get("FailureReason"), account.read_log("detector"))
     assert {item["MetricName"] for item in found["FinalMetricDataList"]} == {
         "validation:localization_loss",
         "train:loss",
@@ -71,10 +70,10 @@ def model(uploaded: tuple[Account, Path]) -> tuple[Account, Path, str]:
     return account, folder, str(found["ModelArtifacts"]["S3ModelArtifacts"])
 
 
-def test_an_endpoint_answers_with_boxes(model: tuple[Account, Path, str]) -> None:
+def test_an_endpoint_answers_with_boxes(model: tuple[TrainingAccount, Path, str]) -> None:
     """A JPEG as application/x-image; the answer is that of SageMaker's own detector."""
     account, folder, artifact = model
-    endpoint = deployed(account, "detector", Image=DETECTOR, ModelDataUrl=artifact)
+    endpoint = account.deploy_model("detector", Image=DETECTOR, ModelDataUrl=artifact)
     assert endpoint["EndpointStatus"] == "InService", endpoint
     picture = next(folder.rglob("*.jpg")).read_bytes()
 
@@ -95,20 +94,20 @@ def test_an_endpoint_answers_with_boxes(model: tuple[Account, Path, str]) -> Non
     account.sagemaker.delete_endpoint(EndpointName="detector")
 
 
-def test_a_job_with_an_unknown_hyperparameter(uploaded: tuple[Account, Path]) -> None:
+def test_a_job_with_an_unknown_hyperparameter(uploaded: tuple[TrainingAccount, Path]) -> None:
     """The detector's own sentence names it, and the name that was meant, in FailureReason as in the log."""
     account, _ = uploaded
-    request = account.request(
+    request = account.build_request(
         "unknown",
-        InputDataConfig=[account.channel("digits/", name="training")],
+        InputDataConfig=[account.build_channel("digits/", name="training")],
         HyperParameters={"train_only_top_layer": "True"},
     )
     request["AlgorithmSpecification"]["TrainingImage"] = DETECTOR
     account.sagemaker.create_training_job(**request)
-    found = account.ended("unknown", seconds=240)
+    found = account.wait_for_end("unknown", seconds=240)
     assert found["TrainingJobStatus"] == "Failed"
     assert "train_only_top_layer" in found["FailureReason"]
     assert "train_only_on_top_layer" in found["FailureReason"]
     assert found["FailureReason"].endswith(", exit code: 2")
-    (lines,) = account.lines("unknown").values()
+    (lines,) = account.read_log("unknown").values()
     assert any("train_only_on_top_layer" in line for line in lines)

@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import IMAGE
-from tests.sagemaker.training.test_road import deployed
+from tests.support.accounts import COUNTER_IMAGE
 from tests.support.algorithm_requests import (
     INVALID,
     PREFIX,
     algorithm,
-    described,
-    packaged,
     specification,
-    trained,
+    train_model,
     transform,
+    wait_for_algorithm,
+    wait_for_package,
 )
 
 pytestmark = pytest.mark.process
@@ -30,12 +29,12 @@ def validated(account: Any) -> dict[str, Any]:
     request = algorithm(account, "Counter")
     del request["ValidationSpecification"], request["CertifyForMarketplace"]
     account.sagemaker.create_algorithm(**request)
-    return described(account, "Counter")
+    return wait_for_algorithm(account, "Counter")
 
 
 def test_a_model_package_of_an_algorithm(account: Any, validated: dict[str, Any]) -> None:
     """It takes the algorithm's containers with the trained model, is validated by a transform job, and is deployed."""
-    source = {"AlgorithmName": validated["AlgorithmArn"], "ModelDataUrl": trained(account)}
+    source = {"AlgorithmName": validated["AlgorithmArn"], "ModelDataUrl": train_model(account)}
     made = account.sagemaker.create_model_package(
         ModelPackageName="unversioned",
         SourceAlgorithmSpecification={"SourceAlgorithms": [source]},
@@ -45,14 +44,14 @@ def test_a_model_package_of_an_algorithm(account: Any, validated: dict[str, Any]
         },
         CertifyForMarketplace=True,
     )
-    found = packaged(account, made["ModelPackageArn"])
+    found = wait_for_package(account, made["ModelPackageArn"])
     assert found["ModelPackageStatus"] == "Completed", found["ModelPackageStatusDetails"]
     assert found["ModelPackageStatusDetails"]["ValidationStatuses"] == [{"Name": "p", "Status": "Completed"}]
     (container,) = found["InferenceSpecification"]["Containers"]
-    assert container == {"Image": IMAGE, "ModelDataUrl": source["ModelDataUrl"]}
+    assert container == {"Image": COUNTER_IMAGE, "ModelDataUrl": source["ModelDataUrl"]}
     assert found["CertifyForMarketplace"] is True
     assert account.keys("validated/package/") == ["a.out", "b.out"]
-    endpoint = deployed(account, "of-package", ModelPackageName="unversioned", Image=None)
+    endpoint = account.deploy_model("of-package", ModelPackageName="unversioned", Image=None)
     assert endpoint["EndpointStatus"] == "InService", endpoint
     answer = account.runtime.invoke_endpoint(EndpointName="of-package", Body=b"x")
     assert json.loads(answer["Body"].read())["samples"] == 2
@@ -75,7 +74,7 @@ def test_a_validation_whose_transform_job_fails(account: Any, refused: Any) -> N
             "ValidationProfiles": [{"ProfileName": "p", "TransformJobDefinition": job}],
         },
     )
-    found = packaged(account, made["ModelPackageArn"])
+    found = wait_for_package(account, made["ModelPackageArn"])
     assert found["ModelPackageStatus"] == "Failed"
     (status,) = found["ModelPackageStatusDetails"]["ValidationStatuses"]
     assert status["FailureReason"].startswith("ClientError: Transform job breaking-")
@@ -103,7 +102,7 @@ def test_versions_of_a_group(account: Any, refused: Callable[..., tuple[str, str
         for name in ("Group", group["ModelPackageGroupArn"])
     ]
     assert arns == [f"{PREFIX}:model-package/group/1", f"{PREFIX}:model-package/group/2"]
-    found = packaged(account, arns[0])
+    found = wait_for_package(account, arns[0])
     assert (found["ModelPackageGroupName"], found["ModelPackageVersion"]) == ("Group", 1)
     assert found["ModelApprovalStatus"] == "PendingManualApproval"
     role = account.emulator.role_arn
@@ -119,10 +118,10 @@ def test_versions_of_a_group(account: Any, refused: Callable[..., tuple[str, str
         CustomerMetadataProperties={"a": "1", "b": "2"},
     )
     sagemaker.update_model_package(ModelPackageArn=arns[0], CustomerMetadataPropertiesToRemove=["a"])
-    found = packaged(account, arns[0])
+    found = wait_for_package(account, arns[0])
     assert (found["ModelApprovalStatus"], found["ApprovalDescription"]) == ("Approved", "good")
     assert found["CustomerMetadataProperties"] == {"b": "2"}
-    endpoint = deployed(account, "approved", Image=None, **primary)
+    endpoint = account.deploy_model("approved", Image=None, **primary)
     assert endpoint["EndpointStatus"] == "InService", endpoint
     answer = account.runtime.invoke_endpoint(EndpointName="approved", Body=b"x")
     assert json.loads(answer["Body"].read())["environment"] == {"COLOUR": "blue"}
@@ -137,7 +136,7 @@ def test_versions_of_a_group(account: Any, refused: Callable[..., tuple[str, str
     code, sentence = refused(sagemaker.delete_model_package_group, ModelPackageGroupName="Group")
     assert (code, "still has model packages" in sentence) == ("ConflictException", True)
     for arn in arns:
-        packaged(account, arn)
+        wait_for_package(account, arn)
         sagemaker.delete_model_package(ModelPackageName=arn)
     sagemaker.delete_model_package_group(ModelPackageGroupName="Group")
     code, sentence = refused(sagemaker.describe_model_package_group, ModelPackageGroupName="Group")
@@ -150,10 +149,10 @@ def test_additional_specifications(account: Any, refused: Any) -> None:
     made = sagemaker.create_model_package(ModelPackageName="additional", InferenceSpecification=specification(account))[
         "ModelPackageArn"
     ]
-    packaged(account, made)
+    wait_for_package(account, made)
     more = {"Name": "green", "Containers": specification(account, Environment={"COLOUR": "green"})["Containers"]}
     sagemaker.update_model_package(ModelPackageArn=made, AdditionalInferenceSpecificationsToAdd=[more])
-    endpoint = deployed(account, "green", Image=None, ModelPackageName=made, InferenceSpecificationName="green")
+    endpoint = account.deploy_model("green", Image=None, ModelPackageName=made, InferenceSpecificationName="green")
     assert endpoint["EndpointStatus"] == "InService", endpoint
     answer = account.runtime.invoke_endpoint(EndpointName="green", Body=b"x")
     assert json.loads(answer["Body"].read())["environment"] == {"COLOUR": "green"}

@@ -17,7 +17,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from tests.sagemaker.training.conftest import IMAGE, PROGRAM, looks
+from tests.support.accounts import COUNTER_IMAGE, COUNTER_PROGRAM, is_program_running, pause_between_attempts
 from tests.support.forked import Forked
 from tritonforge.cli.main import main
 
@@ -28,7 +28,16 @@ def _emulate(state: Path) -> None:
     """Run `tritonforge emulate`."""
     sys.argv[0] = "tritonforge"
     main(
-        ["emulate", "--port=0", "--state", str(state), "--speed=500", "--format=json", "--image", f"{IMAGE}={PROGRAM}"]
+        [
+            "emulate",
+            "--port=0",
+            "--state",
+            str(state),
+            "--speed=500",
+            "--format=json",
+            "--image",
+            f"{COUNTER_IMAGE}={COUNTER_PROGRAM}",
+        ]
     )
 
 
@@ -59,7 +68,7 @@ class Served(Forked):
         self.sagemaker.create_training_job(
             TrainingJobName=name,
             RoleArn=self.role,
-            AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+            AlgorithmSpecification={"TrainingImage": COUNTER_IMAGE, "TrainingInputMode": "File"},
             InputDataConfig=[{"ChannelName": "train", "DataSource": {"S3DataSource": source}}],
             OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out"},
             ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1},
@@ -71,7 +80,7 @@ class Served(Forked):
 
     def ended(self, name: str) -> dict[str, Any]:
         """The job once nothing is under way."""
-        for _ in looks():
+        for _ in pause_between_attempts():
             found = dict(self.sagemaker.describe_training_job(TrainingJobName=name))
             if found["TrainingJobStatus"] not in ("InProgress", "Stopping"):
                 return found
@@ -79,7 +88,7 @@ class Served(Forked):
 
     def until_checkpoint(self, name: str) -> None:
         """Wait for a checkpoint in S3."""
-        for _ in looks():
+        for _ in pause_between_attempts():
             if self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"checkpoints/{name}/").get("KeyCount"):
                 return
         raise AssertionError("no checkpoint")
@@ -100,31 +109,18 @@ def serve(tmp_path: Path) -> Iterator[Callable[[], Served]]:
             item.end(signal.SIGTERM)
 
 
-def lives(job: str) -> bool:
-    """Whether a program of a job runs on this machine."""
-    return any(f"TRAINING_JOB_NAME={job}\0".encode() in environment(item) for item in Path("/proc").glob("[0-9]*"))
-
-
-def environment(process: Path) -> bytes:
-    """A process's environment, empty once it has ended."""
-    try:
-        return (process / "environ").read_bytes()
-    except OSError:
-        return b""
-
-
 def test_a_spot_job_goes_on_from_its_checkpoint_after_kill_9(serve: Callable[[], Served]) -> None:
     """It was interrupted, starts again, and ends Completed with the epochs that were left; its program did not stay."""
     served = serve()
     job = f"killed-{os.getpid()}"
     served.job(job, HyperParameters={"epochs": "2", "seconds": "60", "once": "yes"})
     served.until_checkpoint(job)
-    assert lives(job)
+    assert is_program_running(job)
     served.end()
     deadline = time.monotonic() + 10
-    while lives(job) and time.monotonic() < deadline:
+    while is_program_running(job) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not lives(job)
+    assert not is_program_running(job)
     served = serve()
     found = served.ended(job)
     assert found["TrainingJobStatus"] == "Completed", found
@@ -167,26 +163,26 @@ def test_a_validation_goes_on_after_kill_9(serve: Callable[[], Served]) -> None:
     served.sagemaker.create_algorithm(
         AlgorithmName="validated",
         TrainingSpecification={
-            "TrainingImage": IMAGE,
+            "TrainingImage": COUNTER_IMAGE,
             "SupportedTrainingInstanceTypes": ["ml.m5.xlarge"],
             "SupportedHyperParameters": [{"Name": "seconds", "Type": "FreeText"}],
             "TrainingChannels": [{"Name": "train", "SupportedContentTypes": ["a/b"], "SupportedInputModes": ["File"]}],
         },
         InferenceSpecification={
-            "Containers": [{"Image": IMAGE}],
+            "Containers": [{"Image": COUNTER_IMAGE}],
             "SupportedContentTypes": ["text/plain"],
             "SupportedResponseMIMETypes": ["application/json"],
             **types,
         },
         ValidationSpecification={"ValidationRole": served.role, "ValidationProfiles": [profile]},
     )
-    for _ in looks():
+    for _ in pause_between_attempts():
         jobs = served.sagemaker.list_training_jobs()["TrainingJobSummaries"]
         if jobs and jobs[0]["SecondaryStatus"] == "Training":
             break
     served.end()
     served = serve()
-    for _ in looks(120):
+    for _ in pause_between_attempts(120):
         found = served.sagemaker.describe_algorithm(AlgorithmName="validated")
         if found["AlgorithmStatus"] not in ("Pending", "InProgress"):
             break
@@ -203,7 +199,7 @@ def test_what_was_there_is_there_again(serve: Callable[[], Served]) -> None:
     assert served.ended("done")["TrainingJobStatus"] == "Completed"
     sagemaker = served.sagemaker
     specification = {
-        "Containers": [{"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/out/done/output/model.tar.gz"}],
+        "Containers": [{"Image": COUNTER_IMAGE, "ModelDataUrl": f"s3://{BUCKET}/out/done/output/model.tar.gz"}],
         "SupportedContentTypes": ["text/plain"],
         "SupportedResponseMIMETypes": ["application/json"],
     }
@@ -215,7 +211,7 @@ def test_what_was_there_is_there_again(serve: Callable[[], Served]) -> None:
     sagemaker.create_algorithm(
         AlgorithmName="algorithm",
         TrainingSpecification={
-            "TrainingImage": IMAGE,
+            "TrainingImage": COUNTER_IMAGE,
             "SupportedTrainingInstanceTypes": ["ml.m5.xlarge"],
             "TrainingChannels": [{"Name": "train", "SupportedContentTypes": ["a/b"], "SupportedInputModes": ["File"]}],
         },
@@ -230,7 +226,7 @@ def test_what_was_there_is_there_again(serve: Callable[[], Served]) -> None:
     assert (found["ModelApprovalStatus"], found["ModelPackageVersion"]) == ("Approved", 1)
     group = sagemaker.describe_model_package_group(ModelPackageGroupName="group")["ModelPackageGroupArn"]
     assert sagemaker.list_tags(ResourceArn=group)["Tags"] == [{"Key": "k", "Value": "v"}]
-    for _ in looks():
+    for _ in pause_between_attempts():
         status = sagemaker.describe_algorithm(AlgorithmName="algorithm")["AlgorithmStatus"]
         if status == "Completed":
             break

@@ -13,29 +13,17 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.sagemaker.training.conftest import IMAGE
-from tests.sagemaker.training.test_jobs import augmented, manifest
 from tritonforge.emulator import Emulator
 from tritonforge.errors import DefinitionError
 
 pytestmark = pytest.mark.process
 
 
-def deployed(account: Any, name: str, **container: Any) -> dict[str, Any]:
-    """A model of an image, a configuration and an endpoint, of one name; the endpoint once it is settled."""
-    primary = {name: value for name, value in {"Image": IMAGE, **container}.items() if value is not None}
-    account.sagemaker.create_model(ModelName=name, ExecutionRoleArn=account.emulator.role_arn, PrimaryContainer=primary)
-    variant = {"VariantName": "all", "ModelName": name, "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
-    account.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    account.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    return dict(account.settled(lambda: account.sagemaker.describe_endpoint(EndpointName=name), "EndpointStatus"))
-
-
 @pytest.fixture(scope="module")
 def artifact(account: Any) -> str:
     """The model of a training job over an augmented manifest: its address."""
-    key = manifest(account, "road", ["0", "1"])
-    found = account.job("road", mode="Pipe", InputDataConfig=augmented(account, key))
+    key = account.put_manifest("road", ["0", "1"])
+    found = account.run_job("road", mode="Pipe", InputDataConfig=account.build_manifest_channels(key))
     assert found["TrainingJobStatus"] == "Completed", found
     return str(found["ModelArtifacts"]["S3ModelArtifacts"])
 
@@ -43,7 +31,7 @@ def artifact(account: Any) -> str:
 @pytest.fixture(scope="module")
 def endpoint(account: Any, artifact: str) -> Iterator[str]:
     """An endpoint of that model."""
-    found = deployed(account, "road", ModelDataUrl=artifact, Environment={"COLOUR": "red"})
+    found = account.deploy_model("road", ModelDataUrl=artifact, Environment={"COLOUR": "red"})
     assert found["EndpointStatus"] == "InService", found
     yield "road"
     account.sagemaker.delete_endpoint(EndpointName="road")
@@ -100,7 +88,7 @@ def test_a_transform_job_runs_the_program_too(account: Any, endpoint: str) -> No
         TransformOutput={"S3OutputPath": f"s3://{account.bucket}/batch/out", "AssembleWith": "Line"},
         TransformResources={"InstanceType": "ml.m5.xlarge", "InstanceCount": 1},
     )
-    found = account.settled(
+    found = account.wait_for_status(
         lambda: account.sagemaker.describe_transform_job(TransformJobName="road"), "TransformJobStatus"
     )
     assert found["TransformJobStatus"] == "Completed", found
@@ -112,7 +100,7 @@ def test_a_transform_job_runs_the_program_too(account: Any, endpoint: str) -> No
 def test_a_model_that_the_program_refuses(account: Any, artifact: str, tmp_path: Path) -> None:
     """AWS's FailureReason, and what the program's end was; its words are in the endpoint's log."""
     account.put({"empty.tar.gz": account.get("out/road/output/output.tar.gz")})
-    found = deployed(account, "refusing", ModelDataUrl=f"s3://{account.bucket}/empty.tar.gz")
+    found = account.deploy_model("refusing", ModelDataUrl=f"s3://{account.bucket}/empty.tar.gz")
     assert found["EndpointStatus"] == "Failed"
     assert "did not pass the ping health check" in found["FailureReason"]
     assert "serve ended with status 1 before /ping answered 200" in found["FailureReason"]
@@ -131,13 +119,13 @@ def test_a_model_that_the_program_refuses(account: Any, artifact: str, tmp_path:
 def test_a_model_that_is_not_compressed(account: Any) -> None:
     """The files that a job with CompressionType NONE leaves are a model as they lie there."""
     output = {"S3OutputPath": f"s3://{account.bucket}/out", "CompressionType": "NONE"}
-    job = account.job("loose", OutputDataConfig=output)
+    job = account.run_job("loose", OutputDataConfig=output)
     data = {
         "S3Uri": job["ModelArtifacts"]["S3ModelArtifacts"],
         "S3DataType": "S3Prefix",
         "CompressionType": "None",
     }
-    found = deployed(account, "loose", ModelDataSource={"S3DataSource": data})
+    found = account.deploy_model("loose", ModelDataSource={"S3DataSource": data})
     assert found["EndpointStatus"] == "InService", found
     answer = account.runtime.invoke_endpoint(EndpointName="loose", Body=b"x")
     assert json.loads(answer["Body"].read())["files"] == ["model.json"]
@@ -146,14 +134,14 @@ def test_a_model_that_is_not_compressed(account: Any) -> None:
 
 def test_a_multi_model_container_is_not_run(account: Any, artifact: str) -> None:
     """The sentence says so; nothing is faked."""
-    found = deployed(account, "several", ModelDataUrl=f"s3://{account.bucket}/out/", Mode="MultiModel")
+    found = account.deploy_model("several", ModelDataUrl=f"s3://{account.bucket}/out/", Mode="MultiModel")
     assert found["EndpointStatus"] == "Failed"
     assert "a multi-model one is not run" in found["FailureReason"]
 
 
 def test_nothing_is_left_when_an_endpoint_is_deleted(account: Any, artifact: str) -> None:
     """The program's processes end with it."""
-    found = deployed(account, "leaving", ModelDataUrl=artifact)
+    found = account.deploy_model("leaving", ModelDataUrl=artifact)
     assert found["EndpointStatus"] == "InService", found
     before = children()
     account.sagemaker.delete_endpoint(EndpointName="leaving")

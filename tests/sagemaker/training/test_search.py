@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import IMAGE
+from tests.support.accounts import COUNTER_IMAGE
 from tritonforge.emulator.control.api_errors import ApiError
 from tritonforge.emulator.control.search import check_expression, is_match
 from tritonforge.sagemaker import service_model
@@ -129,7 +129,7 @@ def names(found: dict[str, Any], kind: str, name: str) -> list[str]:
 def test_training_jobs_are_found_sorted_and_paged(fake_account: Any) -> None:
     """By hyperparameter and status; by name, and last created first; one page after another."""
     for index in range(5):
-        fake_account.job(
+        fake_account.run_job(
             f"find-{index}", HyperParameters={"depth": str(index)}, Tags=[{"Key": "n", "Value": str(index % 2)}]
         )
     expression = {"Filters": [where("HyperParameters.depth", "1", "GreaterThanOrEqualTo")]}
@@ -160,14 +160,14 @@ def test_training_jobs_are_found_sorted_and_paged(fake_account: Any) -> None:
 
 def test_every_kind_that_the_emulator_keeps_is_found(fake_account: Any) -> None:
     fake_account.put({"model.tar.gz": b"x"})
-    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{fake_account.bucket}/model.tar.gz"}
+    container = {"Image": COUNTER_IMAGE, "ModelDataUrl": f"s3://{fake_account.bucket}/model.tar.gz"}
     role = fake_account.emulator.role_arn
     sagemaker = fake_account.sagemaker
     sagemaker.create_model(ModelName="searched", ExecutionRoleArn=role, PrimaryContainer=container)
     variant = {"VariantName": "v", "ModelName": "searched", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(EndpointConfigName="searched", ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName="searched", EndpointConfigName="searched")
-    fake_account.settled(lambda: sagemaker.describe_endpoint(EndpointName="searched"), "EndpointStatus")
+    fake_account.wait_for_status(lambda: sagemaker.describe_endpoint(EndpointName="searched"), "EndpointStatus")
     sagemaker.create_model_package_group(ModelPackageGroupName="searched")
     specification = {
         "Containers": [container],
@@ -183,7 +183,7 @@ def test_every_kind_that_the_emulator_keeps_is_found(fake_account: Any) -> None:
 
     assert names(search("Endpoint", where("EndpointStatus", "InService")), "Endpoint", "EndpointName") == ["searched"]
     (model,) = search("Model", where("Model.ModelName", "searched"))["Results"]
-    assert model["Model"]["Model"]["PrimaryContainer"]["Image"] == IMAGE
+    assert model["Model"]["Model"]["PrimaryContainer"]["Image"] == COUNTER_IMAGE
     assert [endpoint["EndpointName"] for endpoint in model["Model"]["Endpoints"]] == ["searched"]
     (package,) = search("ModelPackage", where("ModelPackageGroupName", "searched"))["Results"]
     assert package["ModelPackage"]["ModelPackageArn"] == arn
@@ -196,7 +196,7 @@ def test_every_kind_that_the_emulator_keeps_is_found(fake_account: Any) -> None:
 
 def test_jobs_have_the_members_that_aws_always_gives(fake_account: Any) -> None:
     """AWS's SDK indexes OutputDataConfig.KmsKeyId; channels have their defaults."""
-    found = fake_account.job("always")
+    found = fake_account.run_job("always")
     assert found["OutputDataConfig"] == {"KmsKeyId": "", "S3OutputPath": f"s3://{fake_account.bucket}/out"}
     (channel,) = found["InputDataConfig"]
     assert channel["CompressionType"] == channel["RecordWrapperType"] == "None"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import PROGRAM, Account, served
+from tests.support.accounts import COUNTER_PROGRAM, TrainingAccount, open_training_account
 from tests.support.peers import Peers
 
 #: The images of seeds 3 and 4: a framework's training image, and that of the built-in object detection.
@@ -38,9 +38,9 @@ def digest(content: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
-def seeds() -> Iterator[Account]:
+def seeds() -> Iterator[TrainingAccount]:
     """An emulator that has the seeds' images, and holds seed 4's manifest."""
-    for account in served(images={JUMPSTART: PROGRAM, DETECTION: PROGRAM}):
+    with open_training_account(images={JUMPSTART: COUNTER_PROGRAM, DETECTION: COUNTER_PROGRAM}) as account:
         line = {
             "source-ref": f"s3://{account.bucket}/demo/images/SSDB00004.JPG",
             LABEL: CARS,
@@ -57,7 +57,7 @@ def seeds() -> Iterator[Account]:
         yield account
 
 
-def test_transfer_learning(seeds: Account) -> None:
+def test_transfer_learning(seeds: TrainingAccount) -> None:
     """Seed 3's Estimator: a channel of a folder, the pre-trained model in another, hyperparameters by real names."""
     seeds.put(
         {
@@ -84,15 +84,15 @@ def test_transfer_learning(seeds: Account) -> None:
         StoppingCondition={"MaxRuntimeInSeconds": 360000},
         ResourceConfig={"InstanceCount": 1, "InstanceType": "ml.p3.2xlarge", "VolumeSizeInGB": 30},
         InputDataConfig=[
-            seeds.channel("PennFudanPed_COCO_format/", name="training"),
-            seeds.channel("pretrained/model.tar.gz", name="model", ContentType="application/x-sagemaker-model"),
+            seeds.build_channel("PennFudanPed_COCO_format/", name="training"),
+            seeds.build_channel("pretrained/model.tar.gz", name="model", ContentType="application/x-sagemaker-model"),
         ],
         HyperParameters=hyperparameters,
         RoleArn=seeds.emulator.role_arn,
     )
-    found = seeds.ended("jumpstart-example-tensorflow-od-training")
+    found = seeds.wait_for_end("jumpstart-example-tensorflow-od-training")
     assert found["TrainingJobStatus"] == "Completed", found
-    model = seeds.model("jumpstart-example-tensorflow-od-training")
+    model = seeds.read_model("jumpstart-example-tensorflow-od-training")
     assert model["hyperparameters"] == hyperparameters
     assert model["seen"] == [
         digest(b"an archive"),  # channel model
@@ -102,11 +102,11 @@ def test_transfer_learning(seeds: Account) -> None:
     assert [item["Value"] for item in found["FinalMetricDataList"]] == [3.0]
 
 
-def channels(seeds: Account, **changes: Any) -> list[dict[str, Any]]:
+def channels(seeds: TrainingAccount, **changes: Any) -> list[dict[str, Any]]:
     """Seed 4's two channels over one manifest."""
     found = []
     for name in ("train", "validation"):
-        channel = seeds.channel(
+        channel = seeds.build_channel(
             "seed4/output.manifest",
             kind="AugmentedManifestFile",
             name=name,
@@ -118,7 +118,7 @@ def channels(seeds: Account, **changes: Any) -> list[dict[str, Any]]:
     return found
 
 
-def estimator(seeds: Account, name: str, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+def estimator(seeds: TrainingAccount, name: str, inputs: list[dict[str, Any]]) -> dict[str, Any]:
     """Seed 4's Estimator, whose arguments of SDK version 1 have other names in version 2, and its fit()."""
     seeds.sagemaker.create_training_job(
         TrainingJobName=name,
@@ -129,26 +129,26 @@ def estimator(seeds: Account, name: str, inputs: list[dict[str, Any]]) -> dict[s
         StoppingCondition={"MaxRuntimeInSeconds": 360000},
         InputDataConfig=inputs,
     )
-    return seeds.ended(name)
+    return seeds.wait_for_end(name)
 
 
-def test_labelled_by_ground_truth(seeds: Account) -> None:
+def test_labelled_by_ground_truth(seeds: TrainingAccount) -> None:
     inputs = channels(seeds, ContentType="application/x-recordio", RecordWrapperType="RecordIO")
     found = estimator(seeds, "od-model", inputs)
     assert found["TrainingJobStatus"] == "Completed", found
-    seen = seeds.model("od-model")["seen"]
+    seen = seeds.read_model("od-model")["seen"]
     assert len(seen) == 4  # two records a channel
     assert seen[0] == seen[2] == digest(b"a photograph")
     assert seen[1] == seen[3]
 
 
-def test_without_the_record_wrapper(seeds: Account) -> None:
+def test_without_the_record_wrapper(seeds: TrainingAccount) -> None:
     found = estimator(seeds, "od-model-as-written", channels(seeds, ContentType="image/jpeg"))
     assert found["TrainingJobStatus"] == "Completed", found
-    assert len(seeds.model("od-model-as-written")["seen"]) == 2  # one stream a channel
+    assert len(seeds.read_model("od-model-as-written")["seen"]) == 2  # one stream a channel
 
 
-def test_the_sdk_s_job(seeds: Account, peers: Peers) -> None:
+def test_the_sdk_s_job(seeds: TrainingAccount, peers: Peers) -> None:
     """sagemaker-core creates a job, waits for it, reads its artifacts and finds it again."""
     script = Path(__file__).with_name("core_job.py")
     stated = peers.sdk_3(seeds.emulator, script, seeds.bucket, seeds.emulator.role_arn, DETECTION)
@@ -159,7 +159,7 @@ def test_the_sdk_s_job(seeds: Account, peers: Peers) -> None:
     assert reported["names"] == ["core-job"]
 
 
-def test_the_command_line_s_job(seeds: Account, peers: Peers) -> None:
+def test_the_command_line_s_job(seeds: TrainingAccount, peers: Peers) -> None:
     """AWS's own command line: create-training-job in its shorthand, wait, describe."""
 
     def aws(*arguments: str) -> Any:
@@ -176,6 +176,6 @@ def test_the_command_line_s_job(seeds: Account, peers: Peers) -> None:
         *("--resource-config", "InstanceType=ml.m5.xlarge,InstanceCount=1,VolumeSizeInGB=10"),
         *("--stopping-condition", "MaxRuntimeInSeconds=600"),
     )
-    seeds.ended("cli-job")  # the command's own wait looks every two minutes
+    seeds.wait_for_end("cli-job")  # the command's own wait looks every two minutes
     aws("wait", "training-job-completed-or-stopped", "--training-job-name", "cli-job")
     assert aws("describe-training-job", "--training-job-name", "cli-job")["TrainingJobStatus"] == "Completed"

@@ -129,7 +129,7 @@ def test_an_image_of_the_other_kind_is_refused(account: Any, package: Path, repo
 
 def test_a_model_that_is_there_is_named(account: Any) -> None:
     account.put({"by-name/in/a": b"x", "by-name/in/b": b"refuse"})
-    account.model("by-name")
+    account.create_model("by-name")
     given = arguments(
         account, "by-name", "--sagemaker-model", "by-name", "--name", "by-name-1", "--retries", "0", "--yes"
     )
@@ -166,7 +166,7 @@ def test_what_cannot_be_run_there(account: Any, more: list[str], sentence: str) 
 
 
 def test_everything_that_is_wrong_is_stated_before_any_call(account: Any) -> None:
-    account.model("wrong-fields")
+    account.create_model("wrong-fields")
     given = arguments(account, "wrong", "--sagemaker-model", "wrong-fields", "--yes", "--name", "a_b")
     done = tritonforge(*given, "--max-payload", "50", "--max-concurrent", "3", "--accept", "x" * 300)
     assert done.returncode == 2, done.stderr
@@ -183,14 +183,14 @@ def test_flags_of_a_fleet_need_one() -> None:
 
 def test_no_wait_returns_at_once(account: Any) -> None:
     account.put({"unwatched/in/a": b"x"})
-    account.model("unwatched")
+    account.create_model("unwatched")
     given = arguments(
         account, "unwatched", "--sagemaker-model", "unwatched", "--name", "unwatched-1", "--yes", "--no-wait"
     )
     done = tritonforge(*given)
     assert done.returncode == 0, done.stderr
     assert "InProgress  unwatched-1" in done.stdout
-    assert account.ended("unwatched-1")["TransformJobStatus"] == "Completed"
+    assert account.wait_for_end("unwatched-1")["TransformJobStatus"] == "Completed"
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
@@ -198,7 +198,7 @@ def test_an_interruption_asks_whether_to_stop_the_job(account: Any, answer: str)
     """Ctrl-C: yes stops the job on SageMaker and waits for that, no leaves it there."""
     name = f"interrupted-{answer}"
     account.put({f"{name}/in/a": b"wait"})
-    account.model(name)
+    account.create_model(name)
     account.containers.gate.clear()
     ours, theirs = pty.openpty()
     try:
@@ -224,11 +224,11 @@ def test_an_interruption_asks_whether_to_stop_the_job(account: Any, answer: str)
         assert f"Stop the transform job {name}-1 too?" in err
         if answer == "y":
             assert f"Stopped  {name}-1" in out
-            assert account.ended(f"{name}-1")["TransformJobStatus"] == "Stopped"
+            assert account.wait_for_end(f"{name}-1")["TransformJobStatus"] == "Stopped"
         else:
             assert "is still running" in err
             account.containers.gate.set()
-            assert account.ended(f"{name}-1")["TransformJobStatus"] == "Completed"
+            assert account.wait_for_end(f"{name}-1")["TransformJobStatus"] == "Completed"
     finally:
         account.containers.gate.set()
         os.close(ours)

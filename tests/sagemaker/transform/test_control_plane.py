@@ -19,8 +19,8 @@ INVALID = "ValidationException"
 def test_every_member_of_the_request_comes_back(account: Any) -> None:
     """Describe gives what Create was given, nothing that was left out, and arn, status and times."""
     account.put({"Described/in/a": b"x"})
-    account.model("Described")
-    request = account.request(
+    account.create_model("Described")
+    request = account.build_request(
         "Described",
         MaxConcurrentTransforms=2,
         MaxPayloadInMB=1,
@@ -36,7 +36,7 @@ def test_every_member_of_the_request_comes_back(account: Any) -> None:
     request["TransformOutput"] |= {"Accept": "text/csv", "AssembleWith": "Line", "KmsKeyId": "alias/key"}
     request["TransformResources"] |= {"VolumeKmsKeyId": "alias/disk"}
     arn = account.sagemaker.create_transform_job(**request)["TransformJobArn"]
-    found = account.ended("Described")
+    found = account.wait_for_end("Described")
     assert found["TransformJobArn"] == arn == f"{PREFIX}:transform-job/described"
     tags = request.pop("Tags")
     assert {name: found[name] for name in request} == request
@@ -59,7 +59,7 @@ def test_every_member_of_the_request_comes_back(account: Any) -> None:
 
 
 def test_what_is_left_out_of_a_job_has_aws_s_defaults(account: Any) -> None:
-    found = account.job("little", {"a": b"x"})
+    found = account.run_job("little", {"a": b"x"})
     for name in ("MaxConcurrentTransforms", "MaxPayloadInMB", "BatchStrategy", "Environment"):
         assert name not in found
     assert found["TransformInput"].keys() == {"DataSource", "ContentType", "CompressionType", "SplitType"}
@@ -70,8 +70,8 @@ def test_what_is_left_out_of_a_job_has_aws_s_defaults(account: Any) -> None:
 
 def test_a_name_is_taken_for_ever(account: Any, refused: Any) -> None:
     """A job's name is not free again when the job has ended, in whatever case."""
-    account.job("taken", {"a": b"x"})
-    code, sentence = refused(account.sagemaker.create_transform_job, **account.request("taken"))
+    account.run_job("taken", {"a": b"x"})
+    code, sentence = refused(account.sagemaker.create_transform_job, **account.build_request("taken"))
     assert code == "ResourceInUse"
     assert sentence == (
         "Job name must be unique within an AWS account and region, and a job with this name already exists "
@@ -87,7 +87,7 @@ def test_jobs_that_are_not_there(account: Any, refused: Any) -> None:
 
 def test_a_model_that_is_not_there(account: Any, refused: Any) -> None:
     """The model is looked for when the job is created."""
-    found = refused(account.sagemaker.create_transform_job, **account.request("no-model"))
+    found = refused(account.sagemaker.create_transform_job, **account.build_request("no-model"))
     assert found == (INVALID, f'Could not find model "{PREFIX}:model/no-model".')
 
 
@@ -103,7 +103,7 @@ def test_models_that_no_job_can_use(account: Any, refused: Any) -> None:
             ModelName=name, ExecutionRoleArn=account.emulator.role_arn, PrimaryContainer=container
         )
         account.put({f"{name}/in/a": b"x"})
-        code, sentence = refused(account.sagemaker.create_transform_job, **account.request(name))
+        code, sentence = refused(account.sagemaker.create_transform_job, **account.build_request(name))
         assert code == INVALID
         assert "cannot be used with batch transform" in sentence
 
@@ -112,8 +112,8 @@ def test_models_that_no_job_can_use(account: Any, refused: Any) -> None:
 def test_input_that_is_not_there(account: Any, refused: Any, source: str) -> None:
     """CreateTransformJob looks for an object, and names bucket, region and role in AWS's sentence."""
     name = f"empty-{source}"
-    account.model(name)
-    request = account.request(name)
+    account.create_model(name)
+    request = account.build_request(name)
     place = request["TransformInput"]["DataSource"]["S3DataSource"]
     bucket = account.bucket
     if source == "manifest":
@@ -188,7 +188,7 @@ def https(request: Any) -> None:
 )
 def test_documented_limits(account: Any, refused: Any, change: Any, sentence: str) -> None:
     """What the documentation says in words is held before anything is looked for."""
-    request = account.request("limited")
+    request = account.build_request("limited")
     change(request)
     code, stated = refused(account.sagemaker.create_transform_job, **request)
     assert code == INVALID
@@ -198,7 +198,7 @@ def test_documented_limits(account: Any, refused: Any, change: Any, sentence: st
 def test_the_largest_job_that_is_allowed(account: Any) -> None:
     """100 MB in flight, 16 variables and 100 instances are within the limits."""
     variables = {f"A{number}": "" for number in range(16)}
-    found = account.job(
+    found = account.run_job(
         "largest",
         {"a": b"x"},
         MaxPayloadInMB=25,
@@ -213,16 +213,16 @@ def test_the_largest_job_that_is_allowed(account: Any) -> None:
 def test_instances_have_an_account_limit_of_their_own(account: Any, refused: Any) -> None:
     """The limit counts what is under way, and nothing that has ended."""
     few = {"InstanceType": "ml.c5.xlarge", "InstanceCount": 2}
-    assert account.job("first-of-c5", {"a": b"x"}, TransformResources=few)["TransformJobStatus"] == "Completed"
+    assert account.run_job("first-of-c5", {"a": b"x"}, TransformResources=few)["TransformJobStatus"] == "Completed"
     account.put({"second-of-c5/in/a": b"x", "third-of-c5/in/a": b"x"})
-    account.model("second-of-c5")
-    account.model("third-of-c5")
+    account.create_model("second-of-c5")
+    account.create_model("third-of-c5")
     account.put({"second-of-c5/in/b": b"wait"})
     account.containers.gate.clear()
     try:
-        account.sagemaker.create_transform_job(**account.request("second-of-c5", TransformResources=few))
+        account.sagemaker.create_transform_job(**account.build_request("second-of-c5", TransformResources=few))
         found = refused(
-            account.sagemaker.create_transform_job, **account.request("third-of-c5", TransformResources=few)
+            account.sagemaker.create_transform_job, **account.build_request("third-of-c5", TransformResources=few)
         )
     finally:
         account.containers.gate.set()
@@ -234,13 +234,13 @@ def test_instances_have_an_account_limit_of_their_own(account: Any, refused: Any
             "increase for this limit."
         ),
     )
-    account.ended("second-of-c5")
+    account.wait_for_end("second-of-c5")
 
 
 def test_lists_are_filtered_sorted_and_paged(account: Any) -> None:
     """By name, status and time, one page after another."""
     for name in ("listed-b", "listed-a", "listed-c"):
-        account.job(
+        account.run_job(
             name, {"a": b"refuse" if name.endswith("c") else b"x"}, ModelClientConfig={"InvocationsMaxRetries": 0}
         )
     ask = account.sagemaker.list_transform_jobs
@@ -270,10 +270,10 @@ def test_lists_are_filtered_sorted_and_paged(account: Any) -> None:
 
 def test_the_waiter_of_boto3(account: Any) -> None:
     """transform_job_completed_or_stopped ends well for Completed and Stopped, and raises for Failed."""
-    account.job("waited", {"a": b"x"})
+    account.run_job("waited", {"a": b"x"})
     waiter = account.sagemaker.get_waiter("transform_job_completed_or_stopped")
     waiter.wait(TransformJobName="waited", WaiterConfig={"Delay": 1, "MaxAttempts": 5})
-    account.job("waited-in-vain", {"a": b"break"}, ModelClientConfig={"InvocationsMaxRetries": 0})
+    account.run_job("waited-in-vain", {"a": b"break"}, ModelClientConfig={"InvocationsMaxRetries": 0})
     with pytest.raises(WaiterError, match="Failed"):
         waiter.wait(TransformJobName="waited-in-vain", WaiterConfig={"Delay": 1, "MaxAttempts": 5})
 
@@ -281,10 +281,10 @@ def test_the_waiter_of_boto3(account: Any) -> None:
 def test_a_job_is_stopped(account: Any, refused: Any) -> None:
     """Stopping, then Stopped, with no output, although an object was done already; a second stop is refused."""
     account.put({"stopped/in/a": b"done", "stopped/in/b": b"wait"})
-    account.model("stopped")
+    account.create_model("stopped")
     account.containers.gate.clear()
     try:
-        account.sagemaker.create_transform_job(**account.request("stopped", MaxConcurrentTransforms=2))
+        account.sagemaker.create_transform_job(**account.build_request("stopped", MaxConcurrentTransforms=2))
         for _ in range(1000):
             if account.keys("stopped/out/"):
                 break
@@ -295,7 +295,7 @@ def test_a_job_is_stopped(account: Any, refused: Any) -> None:
         assert status in ("Stopping", "Stopped")
     finally:
         account.containers.gate.set()
-    found = account.ended("stopped")
+    found = account.wait_for_end("stopped")
     assert found["TransformJobStatus"] == "Stopped"
     assert found["TransformEndTime"] >= found["TransformStartTime"]
     assert "FailureReason" not in found
@@ -312,7 +312,7 @@ def test_a_job_is_stopped(account: Any, refused: Any) -> None:
 def test_a_job_that_has_ended_cannot_be_stopped(account: Any, refused: Any, body: bytes, status: str) -> None:
     """AWS says in which status it is, and the job stays in it."""
     name = f"ended-{status}"
-    found = account.job(name, {"a": b"y", "b": body}, ModelClientConfig={"InvocationsMaxRetries": 0})
+    found = account.run_job(name, {"a": b"y", "b": body}, ModelClientConfig={"InvocationsMaxRetries": 0})
     assert refused(account.sagemaker.stop_transform_job, TransformJobName=name) == (
         INVALID,
         f"The request was rejected because the transform job is in status {status}.",
@@ -325,15 +325,15 @@ def test_a_job_that_has_ended_cannot_be_stopped(account: Any, refused: Any, body
 def test_a_model_may_be_deleted_under_its_job(account: Any) -> None:
     """The job has a copy of what it needs."""
     account.put({"orphan/in/a": b"x"})
-    account.model("orphan")
-    account.sagemaker.create_transform_job(**account.request("orphan"))
+    account.create_model("orphan")
+    account.sagemaker.create_transform_job(**account.build_request("orphan"))
     account.sagemaker.delete_model(ModelName="orphan")
-    assert account.ended("orphan")["TransformJobStatus"] == "Completed"
+    assert account.wait_for_end("orphan")["TransformJobStatus"] == "Completed"
 
 
 def test_regions_are_separate(account: Any, refused: Any) -> None:
     """A job of one region is not found in another."""
-    account.job("regional", {"a": b"x"})
+    account.run_job("regional", {"a": b"x"})
     ireland = account.client("sagemaker", "eu-west-1")
     assert refused(ireland.describe_transform_job, TransformJobName="regional")[0] == INVALID
     assert json.dumps(ireland.list_transform_jobs()["TransformJobSummaries"]) == "[]"

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.transform.conftest import IMAGE, Account
+from tests.support.accounts import TRITON_IMAGE, TransformAccount
 from tests.support.peers import Peers
 from tritonforge.records import frame_tfrecord
 
 pytestmark = pytest.mark.process
 
 
-def test_the_seed_s_commands(account: Account, peers: Peers) -> None:
+def test_the_seed_s_commands(account: TransformAccount, peers: Peers) -> None:
     """create-model, create-transform-job in its shorthand, wait, describe, list, stop."""
 
     def aws(*arguments: str) -> Any:
@@ -23,7 +23,7 @@ def test_the_seed_s_commands(account: Account, peers: Peers) -> None:
 
     place = f"s3://{account.bucket}"
     account.put({"cli/in/train-00000-of-00001": frame_tfrecord(b"one") + frame_tfrecord(b"two")})
-    container = f"Image={IMAGE},ModelDataUrl={place}/models/model.tar.gz"
+    container = f"Image={TRITON_IMAGE},ModelDataUrl={place}/models/model.tar.gz"
     role = account.emulator.role_arn
     aws("create-model", "--model-name", "cli", "--primary-container", container, "--execution-role-arn", role)
     source = f"DataSource={{S3DataSource={{S3DataType=S3Prefix,S3Uri={place}/cli/in/}}}}"
@@ -38,7 +38,7 @@ def test_the_seed_s_commands(account: Account, peers: Peers) -> None:
         *("--environment", 'SAGEMAKER_TFS_ENABLE_BATCHING=true,SAGEMAKER_TFS_MAX_BATCH_SIZE="16"'),
     )
     assert made["TransformJobArn"].endswith(":transform-job/cli-job")
-    account.ended("cli-job")  # the command's own wait looks once a minute
+    account.wait_for_end("cli-job")  # the command's own wait looks once a minute
     aws("wait", "transform-job-completed-or-stopped", "--transform-job-name", "cli-job")
     found = aws("describe-transform-job", "--transform-job-name", "cli-job")
     assert found["TransformJobStatus"] == "Completed"
@@ -48,10 +48,10 @@ def test_the_seed_s_commands(account: Account, peers: Peers) -> None:
     assert account.get("cli/out/train-00000-of-00001.out") == b"ONE\nTWO\n"
 
 
-def test_the_sdk_s_job(account: Account, peers: Peers) -> None:
+def test_the_sdk_s_job(account: TransformAccount, peers: Peers) -> None:
     """sagemaker-core creates a job, waits for it, and finds it again."""
     account.put({"core/in/part": frame_tfrecord(b"one") + frame_tfrecord(b"two")})
-    account.model("core")
+    account.create_model("core")
     script = Path(__file__).with_name("core_job.py")
     stated = peers.sdk_3(account.emulator, script, "core", account.bucket)
     reported = json.loads(stated[stated.index('{"status"') :])  # after what the SDK draws while it waits

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from tests.sagemaker.transform.conftest import Echo, Echoes
+from tests.support.echo_containers import Echo, Echoes
 from tests.support.forked import Forked
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.hosting import Variant

@@ -49,8 +49,8 @@ def prepare(
 ) -> TransformRun:
     """Return a job NAME from NAME/in/ to NAME/out with a model that exists."""
     account.put({f"{name}/in/{key}": body for key, body in objects.items()})
-    account.model(name)
-    job = TransformJob.from_request(account.request(name, **changes))
+    account.create_model(name)
+    job = TransformJob.from_request(account.build_request(name, **changes))
     return TransformRun(job, name, session=session, progress=progress)
 
 
@@ -94,7 +94,7 @@ def test_lines_that_come_after_the_status_are_waited_for(
     client = {"InvocationsMaxRetries": 0}
     with prepare(account, session, "late-lines", {"a": b"break"}, ModelClientConfig=client) as run:
         run.submit()
-        account.ended("late-lines")
+        account.wait_for_end("late-lines")
         monkeypatch.setattr(polling.LogTail, "read_new", lambda _: next(reads))
         monkeypatch.setattr(polling, "_LAST_PAUSE", 0.0)
         run.watch(on_line=lines.append)
@@ -118,7 +118,7 @@ def test_a_job_is_stopped_once(account: Any, session: Session) -> None:
 
 def test_every_field_is_checked_before_the_job_is_created(account: Any, session: Session) -> None:
     """The service model's constraints and the documented limits, all at once."""
-    account.model("wrong-job")
+    account.create_model("wrong-job")
     wrong = TransformJob(
         name="a_b",
         input=TransformInput(uri="s3://b/in/"),
@@ -152,7 +152,7 @@ def test_a_model_that_appears_late(account: Any, session: Session, monkeypatch: 
     with prepare(account, session, "late", {"a": b"x"}) as run:
         run.plan()
         account.sagemaker.delete_model(ModelName="late")
-        timer = threading.Timer(0.3, account.model, ["late"])
+        timer = threading.Timer(0.3, account.create_model, ["late"])
         timer.start()
         assert run.submit() == "late"
         timer.join()
@@ -208,7 +208,7 @@ def test_local_data_and_multi_model_deployments_are_rejected(account: Any, sessi
     with pytest.raises(DefinitionError, match="input pictures/: SageMaker reads and writes S3"):
         TransformRun(local, "model", session=session)
     several = Deployment(name="several", multi_model=True)
-    job = TransformJob.from_request(account.request("n"))
+    job = TransformJob.from_request(account.build_request("n"))
     with pytest.raises(DefinitionError, match="one archive"):
         plan_transform(job, several, {}, None)  # type: ignore[arg-type]  # it is not read
 
@@ -223,6 +223,6 @@ def test_names_of_jobs() -> None:
 
 @pytest.mark.parametrize("count", [100, 101])
 def test_instances_have_a_limit(account: Any, count: int) -> None:
-    request = account.request("n", TransformResources={"InstanceType": "ml.m5.xlarge", "InstanceCount": count})
+    request = account.build_request("n", TransformResources={"InstanceType": "ml.m5.xlarge", "InstanceCount": count})
     violations = check_limits("CreateTransformJob", request)
     assert [violation.place for violation in violations] == ["TransformResources.InstanceCount"] * (count > 100)

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.sagemaker.transform.conftest import IMAGE, Account, served
+from tests.support.accounts import TRITON_IMAGE, TransformAccount, open_account
 from tests.support.peers import run_sdk_2
 from tests.support.picture_models import DIGITS, write_repository
 from tritonforge.emulator import hosting
@@ -84,9 +84,10 @@ def predictor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def account(predictor: str) -> Iterator[Account]:
+def account(predictor: str) -> Iterator[TransformAccount]:
     """An emulator with real containers, and a proxy for AWS's SDK."""
-    yield from served(hosting, proxy_port=0)
+    with open_account(TransformAccount, containers=hosting, proxy_port=0) as account:
+        yield account
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def pictures() -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def handlers(account: Account, predictor: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def handlers(account: TransformAccount, predictor: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package with the handlers of `repos/resnet50_tfs`, in the emulator's S3 as the seed packs it."""
     folder = tmp_path_factory.mktemp("package")
     if predictor == "light":
@@ -125,7 +126,7 @@ def handlers(account: Account, predictor: str, tmp_path_factory: pytest.TempPath
     return folder
 
 
-def made(account: Account, name: str, image: str, data: str) -> None:
+def made(account: TransformAccount, name: str, image: str, data: str) -> None:
     """The seed's first call, create-model."""
     account.sagemaker.create_model(
         ModelName=name,
@@ -134,14 +135,14 @@ def made(account: Account, name: str, image: str, data: str) -> None:
     )
 
 
-def waited(account: Account, name: str) -> dict[str, Any]:
+def waited(account: TransformAccount, name: str) -> dict[str, Any]:
     """The job's end, as boto3's waiter finds it."""
     waiter = account.sagemaker.get_waiter("transform_job_completed_or_stopped")
     waiter.wait(TransformJobName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 200})
     return dict(account.sagemaker.describe_transform_job(TransformJobName=name))
 
 
-def test_jpeg_objects_through_the_handlers(account: Account, handlers: Path, pictures: list[bytes]) -> None:
+def test_jpeg_objects_through_the_handlers(account: TransformAccount, handlers: Path, pictures: list[bytes]) -> None:
     """The post's code for SDK 2, as it was written: one object a request, a prediction in each output."""
     account.put({f"jpeg-images/{number:04}.jpg": body for number, body in enumerate(pictures)})
     code, printed = run_sdk_2(account.emulator, ("seed_batch.py", account.bucket), folder=handlers)
@@ -158,7 +159,7 @@ def test_jpeg_objects_through_the_handlers(account: Account, handlers: Path, pic
 
 
 def test_tfrecords_through_the_handlers(
-    account: Account, handlers: Path, pictures: list[bytes], tmp_path: Path
+    account: TransformAccount, handlers: Path, pictures: list[bytes], tmp_path: Path
 ) -> None:
     """The seed's second job: with request batching, a line for each record in the records' order.
 
@@ -233,30 +234,34 @@ def assert_same_prediction(line: bytes, other: bytes) -> None:
     assert found["probabilities"] == pytest.approx(expected["probabilities"], rel=1e-5, abs=1e-7)
 
 
-def test_a_content_type_that_the_handlers_refuse(account: Account, handlers: Path, pictures: list[bytes]) -> None:
+def test_a_content_type_that_the_handlers_refuse(
+    account: TransformAccount, handlers: Path, pictures: list[bytes]
+) -> None:
     """It is the client's error, 415, and the log has the handler's words."""
     account.put({"wrong/in/a.jpg": pictures[0]})
     made(account, "wrong", TFS, "tfs/model.tar.gz")
-    request = account.request("wrong", ModelClientConfig={"InvocationsMaxRetries": 0})
+    request = account.build_request("wrong", ModelClientConfig={"InvocationsMaxRetries": 0})
     account.sagemaker.create_transform_job(**request)
-    found = account.ended("wrong")
+    found = account.wait_for_end("wrong")
     assert found["TransformJobStatus"] == "Failed"
     assert found["FailureReason"].startswith("ClientError: See job logs for more information")
-    assert any("415" in line and "Unsupported content type" in line for line in account.data_log("wrong"))
+    assert any("415" in line and "Unsupported content type" in line for line in account.read_data_log("wrong"))
 
 
-def test_the_image_that_the_seed_names(account: Account, handlers: Path) -> None:
+def test_the_image_that_the_seed_names(account: TransformAccount, handlers: Path) -> None:
     """Its repository never held 1.13: on AWS it cannot be pulled, and the job says which one holds it."""
     image = "520713654638.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tensorflow-serving:1.13.1-gpu"
     account.put({"old/in/a.jpg": b"x"})
     made(account, "old", image, "tfs/model.tar.gz")
-    account.sagemaker.create_transform_job(**account.request("old"))
-    found = account.ended("old")
+    account.sagemaker.create_transform_job(**account.build_request("old"))
+    found = account.wait_for_end("old")
     assert found["FailureReason"].startswith("ClientError: The image ")
     assert "tensorflow-inference" in found["FailureReason"]
 
 
-def test_jpeg_objects_through_a_triton_ensemble(account: Account, pictures: list[bytes], tmp_path: Path) -> None:
+def test_jpeg_objects_through_a_triton_ensemble(
+    account: TransformAccount, pictures: list[bytes], tmp_path: Path
+) -> None:
     digits = write_repository(tmp_path / "digits", DIGITS)
     archive = package.write_package(digits, tmp_path / "digits.tar.gz").path
     account.put({"digits/model.tar.gz": archive.read_bytes()})
@@ -264,21 +269,21 @@ def test_jpeg_objects_through_a_triton_ensemble(account: Account, pictures: list
     objects |= {"corrupt.jpg": pictures[0][:200], "large.jpg": b"\xff" * (2**20 + 1)}
     account.put({f"triton/in/{key}": body for key, body in objects.items()})
     container = {
-        "Image": IMAGE,
+        "Image": TRITON_IMAGE,
         "ModelDataUrl": f"s3://{account.bucket}/digits/model.tar.gz",
         "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "digits"},
     }
     account.sagemaker.create_model(
         ModelName="triton", ExecutionRoleArn=account.emulator.role_arn, PrimaryContainer=container
     )
-    request = account.request("triton", MaxPayloadInMB=1, MaxConcurrentTransforms=8)
+    request = account.build_request("triton", MaxPayloadInMB=1, MaxConcurrentTransforms=8)
     request["TransformInput"]["ContentType"] = RAW
     request["TransformResources"] = {"InstanceType": "ml.g4dn.xlarge", "InstanceCount": 2}
     account.sagemaker.create_transform_job(**request)
-    found = account.ended("triton")
+    found = account.wait_for_end("triton")
     assert found["TransformJobStatus"] == "Failed"
     assert found["FailureReason"].startswith("ClientError: See job logs for more information (2 of 26 objects")
-    log = account.data_log("triton")
+    log = account.read_data_log("triton")
     for key in ("corrupt.jpg", "large.jpg"):
         assert any(f"{account.bucket}/triton/in/{key}: " in line for line in log)
     good = [key for key in objects if key[0] == "0"]
@@ -312,7 +317,7 @@ def test_jpeg_objects_through_a_triton_ensemble(account: Account, pictures: list
     assert {key: account.get(f"triton/here/{key}.out") for key in good} == outputs
 
 
-def test_an_endpoint_runs_the_same_package(account: Account, handlers: Path, pictures: list[bytes]) -> None:
+def test_an_endpoint_runs_the_same_package(account: TransformAccount, handlers: Path, pictures: list[bytes]) -> None:
     """The image is known to endpoints too, and gives what the job gave."""
     made(account, "endpoint-tfs", TFS, "tfs/model.tar.gz")
     variant = {
@@ -332,7 +337,7 @@ def test_an_endpoint_runs_the_same_package(account: Account, handlers: Path, pic
 
 
 def test_a_container_that_is_killed_costs_no_output(
-    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    account: TransformAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: list[hosting.HostedContainer] = []
 
@@ -354,12 +359,12 @@ def test_a_container_that_is_killed_costs_no_output(
         ModelName="killed",
         ExecutionRoleArn=account.emulator.role_arn,
         PrimaryContainer={
-            "Image": IMAGE,
+            "Image": TRITON_IMAGE,
             "ModelDataUrl": f"s3://{account.bucket}/reverse/model.tar.gz",
             "Environment": {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "reverse"},
         },
     )
-    request = account.request("killed", MaxConcurrentTransforms=4)
+    request = account.build_request("killed", MaxConcurrentTransforms=4)
     request["TransformInput"]["ContentType"] = RAW
     request["TransformResources"]["InstanceType"] = "ml.g4dn.xlarge"
     account.sagemaker.create_transform_job(**request)
@@ -370,7 +375,7 @@ def test_a_container_that_is_killed_costs_no_output(
     assert running[-1].pid is not None
     os.kill(running[-1].pid, signal.SIGKILL)
     assert len(account.keys("killed/out/")) < len(objects)
-    found = account.ended("killed")
+    found = account.wait_for_end("killed")
     assert found["TransformJobStatus"] == "Completed", found
     outputs = {key: account.get(f"killed/out/{key}.out") for key in objects}
     assert {key: output[-len(objects[key]) :] for key, output in outputs.items()} == {

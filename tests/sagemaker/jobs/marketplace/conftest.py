@@ -7,27 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.training.conftest import Account, served
-from tests.support.declared_program import declared
+from tests.support.accounts import TrainingAccount, open_training_account
+from tests.support.declared_program import write_declared_program
 from tests.support.fakes import FakeContainers, FakeTrainer
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import polling
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[Account]:
+def account() -> Iterator[TrainingAccount]:
     """An emulator that runs real programs."""
-    yield from served()
+    with open_training_account() as account:
+        yield account
 
 
 @pytest.fixture(scope="module")
-def desk() -> Iterator[Account]:
+def desk() -> Iterator[TrainingAccount]:
     """An emulator whose jobs run nothing."""
-    yield from served(containers=FakeContainers(), trainer=FakeTrainer())
+    with open_training_account(containers=FakeContainers(), trainer=FakeTrainer()) as account:
+        yield account
 
 
 @pytest.fixture
-def session(desk: Account) -> Iterator[Session]:
+def session(desk: TrainingAccount) -> Iterator[Session]:
     """A session of the emulated account."""
     with Session(region_name="us-east-1", endpoint_url=desk.emulator.url) as made:
         yield made
@@ -36,7 +38,7 @@ def session(desk: Account) -> Iterator[Session]:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program folder with its declaration."""
-    return declared(tmp_path_factory.mktemp("programs") / "counter")
+    return write_declared_program(tmp_path_factory.mktemp("programs") / "counter")
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import IMAGE, Account
+from tests.support.accounts import COUNTER_IMAGE, TrainingAccount
 from tests.support.checkout import tritonforge
 from tests.support.training_requests import pictures
 from tritonforge.cli.main import main
@@ -27,11 +27,21 @@ def report(capsys: pytest.CaptureFixture[str], *given: str) -> tuple[int, dict[s
 
 def publish(program: Path, *more: str) -> list[str]:
     """Publish the program."""
-    return ["algorithm", "publish", str(program), "--training-image", IMAGE, "--inference-image", IMAGE, *ROLE, *more]
+    return [
+        "algorithm",
+        "publish",
+        str(program),
+        "--training-image",
+        COUNTER_IMAGE,
+        "--inference-image",
+        COUNTER_IMAGE,
+        *ROLE,
+        *more,
+    ]
 
 
 def test_an_algorithm_is_published_trains_and_its_model_becomes_a_package(
-    account: Account, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    account: TrainingAccount, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """CreateAlgorithm with data of this machine, a job of the algorithm, and a package of the job's model."""
     sample = pictures(tmp_path / "sample", "a.txt", "b.txt")
@@ -57,7 +67,7 @@ def test_an_algorithm_is_published_trains_and_its_model_becomes_a_package(
 
 
 def test_a_validation_that_fails_is_reported(
-    account: Account, program: Path, capsys: pytest.CaptureFixture[str]
+    account: TrainingAccount, program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = publish(program, "--name", "fails", "--sample", f"train=s3://{account.bucket}/data/")
     code, reported = report(capsys, *given, "--hyperparameter", "fail=no samples", "--yes")
@@ -68,11 +78,11 @@ def test_a_validation_that_fails_is_reported(
 
 
 def test_a_model_becomes_a_version_of_a_group_once(
-    account: Account, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    account: TrainingAccount, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second run finds it; another model is the next version."""
     model = tmp_path / "model.tar.gz"
-    given = ["algorithm", "package", "all", "--group", "--inference-image", IMAGE, "--program", str(program)]
+    given = ["algorithm", "package", "all", "--group", "--inference-image", COUNTER_IMAGE, "--program", str(program)]
     arns = []
     for content in (b"one", b"one", b"two"):
         model.write_bytes(content)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import IMAGE, Account
+from tests.support.accounts import COUNTER_IMAGE, TrainingAccount
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs import lifecycle, marketplace
@@ -22,7 +22,7 @@ Publish = Callable[..., AlgorithmPublication]
 
 
 @pytest.fixture
-def publish(session: Session, desk: Account) -> Publish:
+def publish(session: Session, desk: TrainingAccount) -> Publish:
     """Makes the publication of an algorithm of one channel."""
 
     def prepare(name: str, description: str = "", *, replaces: bool = False) -> AlgorithmPublication:
@@ -34,7 +34,7 @@ def publish(session: Session, desk: Account) -> Publish:
         )
         role = desk.emulator.role_arn
         return AlgorithmPublication(
-            AlgorithmRequest(algorithm=algorithm, training_image=IMAGE, role=role, tags={"team": "vision"}),
+            AlgorithmRequest(algorithm=algorithm, training_image=COUNTER_IMAGE, role=role, tags={"team": "vision"}),
             session=session,
             samples={"train": SampleData(uri=f"s3://{desk.bucket}/data/")},
             settings=PublicationSettings(output=f"s3://{desk.bucket}/v", replaces=replaces),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import Account, served
+from tests.support.accounts import TrainingAccount, open_training_account
 from tests.support.fakes import FakeContainers, FakeTrainer
 from tritonforge.emulator.control import cloudwatch
 from tritonforge.sagemaker.client import Session
@@ -25,13 +25,14 @@ def trainer() -> FakeTrainer:
 
 
 @pytest.fixture(scope="module")
-def desk(trainer: FakeTrainer) -> Iterator[Account]:
+def desk(trainer: FakeTrainer) -> Iterator[TrainingAccount]:
     """An emulator whose jobs run nothing; boto3 finds it by the environment."""
-    yield from served(containers=FakeContainers(), trainer=trainer)
+    with open_training_account(containers=FakeContainers(), trainer=trainer) as account:
+        yield account
 
 
 @pytest.fixture
-def session(desk: Account) -> Iterator[Session]:
+def session(desk: TrainingAccount) -> Iterator[Session]:
     """A session of the emulated account."""
     with Session(region_name="us-east-1", endpoint_url=desk.emulator.url) as made:
         yield made

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import IMAGE, Account, served
+from tests.support.accounts import COUNTER_IMAGE, TrainingAccount, open_training_account
 from tests.support.command import tritonforge
-from tests.support.declared_program import declared
+from tests.support.declared_program import write_declared_program
 from tests.support.training_requests import manifest, pictures
 from tritonforge.cli.main import main
 from tritonforge.sagemaker.jobs.training_plan import DATA
@@ -29,20 +29,21 @@ ROLE = ("--role", "TritonForgeExecutionRole")
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[Account]:
+def account() -> Iterator[TrainingAccount]:
     """An emulator that runs real programs."""
-    yield from served()
+    with open_training_account() as account:
+        yield account
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program folder with its declaration."""
-    return declared(tmp_path_factory.mktemp("programs") / "counter")
+    return write_declared_program(tmp_path_factory.mktemp("programs") / "counter")
 
 
 def arguments(program: Path, *more: str) -> list[str]:
     """A job of the program on SageMaker."""
-    return ["train", str(program), "--on", "sagemaker", "--image-uri", IMAGE, *ROLE, *more]
+    return ["train", str(program), "--on", "sagemaker", "--image-uri", COUNTER_IMAGE, *ROLE, *more]
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *given: str) -> str:
@@ -53,7 +54,9 @@ def refusal(capsys: pytest.CaptureFixture[str], *given: str) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_a_folder_is_sent_a_job_runs_and_its_model_comes_here(account: Account, program: Path, tmp_path: Path) -> None:
+def test_a_folder_is_sent_a_job_runs_and_its_model_comes_here(
+    account: TrainingAccount, program: Path, tmp_path: Path
+) -> None:
     folder = pictures(tmp_path / "data", "a.txt", "b.txt")
     out = tmp_path / "out"
     given = arguments(
@@ -86,7 +89,9 @@ def test_a_folder_is_sent_a_job_runs_and_its_model_comes_here(account: Account, 
     assert tags == [{"Key": "team", "Value": "vision"}]
 
 
-def test_an_augmented_manifest_of_this_machine_is_streamed(account: Account, program: Path, tmp_path: Path) -> None:
+def test_an_augmented_manifest_of_this_machine_is_streamed(
+    account: TrainingAccount, program: Path, tmp_path: Path
+) -> None:
     """Its files go up, their addresses into the manifest, and the program reads each record from its pipe."""
     pictures(tmp_path, "images/a.jpg", "images/b.jpg")
     path = manifest(
@@ -109,7 +114,7 @@ def test_an_augmented_manifest_of_this_machine_is_streamed(account: Account, pro
     assert len(account.sagemaker.list_training_jobs(NameContains="streamed-1")["TrainingJobSummaries"]) == 1
 
 
-def test_a_failure_is_reported_in_the_programs_own_words(account: Account, program: Path) -> None:
+def test_a_failure_is_reported_in_the_programs_own_words(account: TrainingAccount, program: Path) -> None:
     """The failure file's sentence, and the log's last lines; exit code 1."""
     channel = f"train=s3://{account.bucket}/data/"
     given = arguments(program, "--channel", channel, "--hyperparameter", "fail=there is no label", "--name", "fails-1")
@@ -173,14 +178,18 @@ def test_what_a_job_needs(
     assert sentence in refusal(capsys, "train", *given)
 
 
-def test_no_one_carries_a_plan_out_unasked(account: Account, program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_one_carries_a_plan_out_unasked(
+    account: TrainingAccount, program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = arguments(program, "--channel", f"train=s3://{account.bucket}/data/", "--name", "unasked-1")
     assert "not a terminal; pass --yes" in refusal(capsys, *given)
     assert account.sagemaker.list_training_jobs(NameContains="unasked-1")["TrainingJobSummaries"] == []
 
 
 @pytest.mark.parametrize("answer", ["y", "n", None])
-def test_an_interruption_asks_whether_to_stop_the_job(account: Account, program: Path, answer: str | None) -> None:
+def test_an_interruption_asks_whether_to_stop_the_job(
+    account: TrainingAccount, program: Path, answer: str | None
+) -> None:
     name = f"interrupted-{answer}-1"
     given = arguments(program, "--channel", f"train=s3://{account.bucket}/data/", "--name", name, "--yes")
     given += ["--hyperparameter", "seconds=60" if answer == "y" else "seconds=2"]
@@ -209,10 +218,10 @@ def test_an_interruption_asks_whether_to_stop_the_job(account: Account, program:
         assert (f"Stop the training job {name} too?" in err) == (answer is not None)
         if answer == "y":
             assert f"Stopped  {name}" in out
-            assert account.ended(name)["TrainingJobStatus"] == "Stopped"
+            assert account.wait_for_end(name)["TrainingJobStatus"] == "Stopped"
         else:
             assert "is still running" in err
-            assert account.ended(name)["TrainingJobStatus"] == "Completed"
+            assert account.wait_for_end(name)["TrainingJobStatus"] == "Completed"
     finally:
         os.close(ours)
         os.close(theirs)

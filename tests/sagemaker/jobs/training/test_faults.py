@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.sagemaker.training.conftest import IMAGE, Account
-from tests.support.aws_faults import FAULTS, fresh
+from tests.support.accounts import COUNTER_IMAGE, TrainingAccount
+from tests.support.aws_faults import FAULTS, Faults, fresh, shorten_retries
 from tests.support.small_parts import PART
 from tests.support.stopped_runs import small_parts
 from tests.support.training_requests import channel, job, pictures
@@ -22,33 +21,10 @@ from tritonforge.training.job import TrainingJob
 pytestmark = pytest.mark.process
 
 
-class Faults:
-    """Puts a fault before chosen requests of a session, counting every request."""
-
-    def __init__(self, session: Session, kind: str) -> None:
-        self.sent = 0
-        self.fault = FAULTS[kind]
-        self.every = 0
-        self.always = ""
-        for service in ("sts", "sagemaker", "s3", "logs"):
-            session.client(service).meta.events.register("before-send", self)
-
-    def __call__(self, request: Any, event_name: str, **_: Any) -> Any:
-        """A fault, or None, which sends the request."""
-        _, service, operation = event_name.split(".")
-        self.sent += 1
-        chosen = operation == self.always or (self.every and self.sent % self.every == 0)
-        return self.fault(request, service) if chosen else None
-
-
 @pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Botocore's back-off is a wait between attempts; how many attempts there are stays as it is."""
-    import time
-
-    slept = time.sleep
-    monkeypatch.setattr("botocore.retries.standard.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: slept(min(seconds, 0.001)))
+def _no_pauses() -> Iterator[None]:
+    with shorten_retries():
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +35,7 @@ def _parts() -> Iterator[None]:
 
 
 @pytest.fixture
-def wanted(desk: Account, name: str, tmp_path: Path) -> TrainingJob:
+def wanted(desk: TrainingAccount, name: str, tmp_path: Path) -> TrainingJob:
     """A job over data that go up in parts."""
     folder = pictures(tmp_path / "data", "a.jpg", name)
     (folder / "large").write_bytes(name.encode() * ((PART + 1000) // len(name) + 1))
@@ -67,7 +43,7 @@ def wanted(desk: Account, name: str, tmp_path: Path) -> TrainingJob:
         name,
         channel("training", folder),
         RoleArn=desk.emulator.role_arn,
-        AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+        AlgorithmSpecification={"TrainingImage": COUNTER_IMAGE, "TrainingInputMode": "File"},
         OutputDataConfig={"S3OutputPath": f"s3://{desk.bucket}/out"},
     )
 
@@ -76,8 +52,7 @@ def wanted(desk: Account, name: str, tmp_path: Path) -> TrainingJob:
 def test_one_fault_at_each_third_call_is_got_over(session: Session, wanted: TrainingJob, kind: str) -> None:
     """The run is the same as without."""
     with fresh(session) as faulty:
-        faults = Faults(faulty, kind)
-        faults.every = 3
+        faults = Faults(faulty, kind, every=3)
         assert train(faulty, wanted).status == "Completed"
         assert faults.sent > 15
     made = plan(session, wanted)
@@ -103,7 +78,7 @@ def test_a_call_that_always_fails_is_one_error_and_the_next_run_goes_on(
 ) -> None:
     """The error names the call; no half upload is left; another run ends well."""
     with fresh(session) as faulty:
-        Faults(faulty, kind).always = operation
+        Faults(faulty, kind, always=operation)
         with pytest.raises((DeploymentError, ConnectError), match=reported):
             train(faulty, wanted)
     assert list_bucket_contents(session, DATA)["uploads"] == []
@@ -113,6 +88,6 @@ def test_a_call_that_always_fails_is_one_error_and_the_next_run_goes_on(
 def test_a_log_that_cannot_be_read_costs_the_job_nothing(session: Session, wanted: TrainingJob) -> None:
     """It is a help beside the status."""
     with fresh(session) as faulty:
-        Faults(faulty, "throttled").always = "DescribeLogStreams"
+        Faults(faulty, "throttled", always="DescribeLogStreams")
         ended = train(faulty, wanted)
     assert (ended.status, ended.lines) == ("Completed", ())

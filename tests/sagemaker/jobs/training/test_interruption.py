@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sagemaker.training.conftest import IMAGE, Account
+from tests.support.accounts import COUNTER_IMAGE, TrainingAccount
 from tests.support.small_parts import PART
 from tests.support.stopped_runs import Stopper, small_parts, stop_at_calls
 from tests.support.training_requests import channel, job, pictures
@@ -25,7 +25,7 @@ LEAST = 11
 
 @pytest.mark.parametrize("before", [True, False], ids=["before calls", "after calls"])
 def test_a_run_that_is_stopped_anywhere(
-    desk: Account, session: Session, name: str, tmp_path: Path, before: bool
+    desk: TrainingAccount, session: Session, name: str, tmp_path: Path, before: bool
 ) -> None:
     """The data are there once and whole, no half upload is left, and there is one job of the name, Completed."""
     with small_parts(), Stopper() as stopper:
@@ -37,12 +37,12 @@ def test_a_run_that_is_stopped_anywhere(
                 f"{name}-{call}",
                 channel("training", folder),
                 RoleArn=desk.emulator.role_arn,
-                AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+                AlgorithmSpecification={"TrainingImage": COUNTER_IMAGE, "TrainingInputMode": "File"},
                 OutputDataConfig={"S3OutputPath": f"s3://{desk.bucket}/out"},
             )
             calls = stopper.run("train", wanted, call=call, before=before)
             create(session, wanted)
-            assert desk.ended(wanted.name)["TrainingJobStatus"] == "Completed"
+            assert desk.wait_for_end(wanted.name)["TrainingJobStatus"] == "Completed"
             made = plan(session, wanted)
             assert [step.operation for step in made.steps] == ["CreateTrainingJob"]
             below = f"{DATA}channels/{made.digests['training']}/"

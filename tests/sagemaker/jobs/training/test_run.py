@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.sagemaker.training.conftest import IMAGE, Account
+from tests.support.accounts import COUNTER_IMAGE, TrainingAccount
 from tests.support.fakes import FakeTrainer
 from tests.support.recorded_progress import RecordedProgress
 from tests.support.training_requests import channel, job, pictures
@@ -28,21 +28,25 @@ LOSS = {"Name": "loss", "Regex": r"loss=([0-9.]+)"}
 
 
 @pytest.fixture
-def local_job(desk: Account, name: str, tmp_path: Path) -> TrainingJob:
+def local_job(desk: TrainingAccount, name: str, tmp_path: Path) -> TrainingJob:
     """A job over a directory of this machine."""
     folder = pictures(tmp_path / "data", "a.jpg", "b.jpg", f"{name}.txt")
     return job(
         name,
         channel("training", folder),
         RoleArn=desk.emulator.role_arn,
-        AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File", "MetricDefinitions": [LOSS]},
+        AlgorithmSpecification={
+            "TrainingImage": COUNTER_IMAGE,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [LOSS],
+        },
         HyperParameters={"epochs": "3"},
         OutputDataConfig={"S3OutputPath": f"s3://{desk.bucket}/out"},
     )
 
 
 def test_a_job_is_planned_submitted_watched_and_its_model_downloaded(
-    desk: Account, session: Session, local_job: TrainingJob, tmp_path: Path
+    desk: TrainingAccount, session: Session, local_job: TrainingJob, tmp_path: Path
 ) -> None:
     progress = RecordedProgress()
     phases: list[tuple[str, str]] = []
@@ -76,7 +80,7 @@ def test_a_job_is_planned_submitted_watched_and_its_model_downloaded(
 
 
 def test_a_model_that_was_removed_is_an_error(
-    desk: Account, session: Session, local_job: TrainingJob, tmp_path: Path
+    desk: TrainingAccount, session: Session, local_job: TrainingJob, tmp_path: Path
 ) -> None:
     with TrainingRun(local_job, session=session) as run:
         run.submit()
@@ -139,11 +143,11 @@ def test_the_last_lines_of_a_failure_may_come_later(
         assert run.result().lines == lines
 
 
-def test_a_job_is_stopped_once(desk: Account, session: Session, local_job: TrainingJob, gate: Any) -> None:
+def test_a_job_is_stopped_once(desk: TrainingAccount, session: Session, local_job: TrainingJob, gate: Any) -> None:
     gate.clear()
     with TrainingRun(local_job, session=session) as run:
         run.submit()
-        desk.until(local_job.name, lambda description: description["SecondaryStatus"] == "Training")
+        desk.wait_for_job(local_job.name, lambda description: description["SecondaryStatus"] == "Training")
         assert run.stop() is True
         result = run.result()
         assert (result.status, result.reason, result.has_exceeded_time) == ("Stopped", "", False)
@@ -184,7 +188,7 @@ def test_a_file_that_changes_after_the_plan_is_an_error(
 
 
 def test_a_model_of_files_is_downloaded_as_a_directory(
-    desk: Account, session: Session, local_job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: TrainingAccount, session: Session, local_job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OutputDataConfig.CompressionType NONE leaves files below a prefix."""
     desk.put({"plain/model/a": b"1", "plain/model/b/c": b"2"})
