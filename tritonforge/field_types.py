@@ -99,7 +99,7 @@ def _name_owner(value: Any) -> str:
 
 
 def _convert(value: Any, hint: Any, place: str) -> Any:
-    """The value in the form in which it is stored; raises _Mismatch where it does not have the type."""
+    """Convert a value to the form in which it is stored; raises _Mismatch where it does not have the type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return _convert_choice(value, arguments, place)
@@ -130,7 +130,7 @@ def _require(right: bool, converted: Any, value: object, hint: Any, place: str) 
 
 
 def _convert_choice(value: Any, choices: Sequence[Any], place: str) -> Any:
-    """The first of several types that fits; a container of the right kind with a wrong element names the element."""
+    """Convert a value to the first of several types that fits; where only an element is wrong, the error names it."""
     deepest: _Mismatch | None = None
     for choice in choices:
         try:
@@ -193,7 +193,7 @@ def _describe_type(hint: Any) -> str:
 
 
 def _suggest(field: str, error: _Mismatch) -> str:
-    """What to write instead, where that is clear."""
+    """Suggest what to write instead, where that is clear."""
     value, choices = error.value, _list_choices(error.expected)
     if field in ("dims", "reshape") and error.place:
         return " Write -1 for an extent that varies." if value is None or isinstance(value, str) else ""

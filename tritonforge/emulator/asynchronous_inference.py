@@ -150,7 +150,7 @@ class AsyncQueue:
         return self._objects.read(job.input_location)
 
     def _invoke(self, job: AsyncJob, body: bytes) -> ContainerResponse | Response:
-        """The container's answer; while it is started again, the job waits for it until it expires."""
+        """Send the job to the container and return its answer; wait for a restarting one until the job expires."""
         while True:
             live = self._endpoint(job.endpoint)
             variant = None if live is None else self._choose(live)
@@ -237,7 +237,7 @@ class AsyncOutcome:
 
 
 def write_notification(outcome: AsyncOutcome, *, response: bytes | None = None) -> str:
-    """The message's text; ``response`` is the body to include, left out where it is larger than 128 KB."""
+    """Build the text of a notification; ``response`` is the body to include, None where it is larger than 128 KB."""
     request = {
         "accept": outcome.accept,
         "contentType": outcome.content_type,

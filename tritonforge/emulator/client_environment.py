@@ -52,7 +52,7 @@ _SDK_CONFIG_FILE: Final = "sagemaker-config.yaml"
 
 
 def build_client_environment(*, url: str, region: str, sdk_config: Path) -> dict[str, str]:
-    """The variables that lead a client to the emulator's own address; any keys will do."""
+    """Return the variables that lead a client to the emulator's own address; any access keys are accepted."""
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "testing",
@@ -65,7 +65,7 @@ def build_client_environment(*, url: str, region: str, sdk_config: Path) -> dict
 
 
 def build_proxy_environment(*, proxy_url: str, certificate: Path, bundle: Path) -> dict[str, str]:
-    """The variables that send requests to every other address through the proxy.
+    """Return the variables that send requests to every other address through the proxy.
 
     Both spellings: curl reads the one, Go the other, and a lower-case variable of the user's would win in Python.
     AWS's clients trust the proxy's ``certificate`` only; those that ask AWS through requests, curl, OpenSSL or Node
@@ -88,7 +88,7 @@ def list_conflicting(names: Iterable[str]) -> list[str]:
 
 
 def merge_environment(environment: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
-    """An environment with the emulator's variables in it, and without those that conflict with them.
+    """Return an environment with the emulator's variables added and those that conflict with them removed.
 
     NO_PROXY is extended: hosts that the user reaches directly stay so.
     """
@@ -128,7 +128,7 @@ _TRUST: Final = json.dumps(
 
 
 def create_execution_role(moto: MotoBackend, region: str) -> str:
-    """The ARN of the role that SageMaker may assume; it is created where it is missing."""
+    """Create the role that SageMaker may assume where it is missing, and return its ARN."""
     iam = moto.client("iam", region)
     for role in iam.list_roles(PathPrefix=_ROLE_PATH)["Roles"]:
         if role["RoleName"] == _ROLE:
@@ -138,7 +138,7 @@ def create_execution_role(moto: MotoBackend, region: str) -> str:
 
 
 def create_default_bucket(moto: MotoBackend, region: str) -> str:
-    """The name of the bucket that AWS's SDK takes where none is named; it is created where it is missing."""
+    """Create the default bucket of AWS's SDK where it is missing, and return its name."""
     s3 = moto.client("s3", region)
     name = f"sagemaker-{region}-{moto.account}"
     if name not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:

@@ -38,7 +38,7 @@ class CapturedExchange:
 
 
 def write_line(exchange: CapturedExchange, capture: Capture) -> str:
-    r"""The exchange as SageMaker writes it, with the line's end.
+    r"""Write the exchange as one line, as SageMaker does, with the end of the line.
 
     >>> import datetime as dt
     >>> capture = Capture(percentage=100, destination="s3://b/c", modes=frozenset({"Output"}),
@@ -64,7 +64,7 @@ def write_line(exchange: CapturedExchange, capture: Capture) -> str:
 
 
 def build_uri(capture: Capture, *, endpoint: str, variant: str, time: dt.datetime, name: str) -> str:
-    """The URI of the file for invocations of an hour: ``<destination>/<endpoint>/<variant>/yyyy/mm/dd/hh/<file>``.
+    """Build the URI of a file for an hour's invocations: ``<destination>/<endpoint>/<variant>/yyyy/mm/dd/hh/<file>``.
 
     >>> import datetime as dt
     >>> capture = Capture(percentage=100, destination="s3://b/c/", modes=frozenset())
@@ -82,7 +82,7 @@ def _build_side(body: bytes, content_type: str, mode: str, capture: Capture) -> 
 
 
 def _encode_body(body: bytes, content_type: str, capture: Capture) -> tuple[str, str]:
-    """The body as text, in the encoding that CaptureContentTypeHeader names for its type; else in base 64."""
+    """Encode the body as CaptureContentTypeHeader says for its type, else in base 64; return text and encoding."""
     plain = content_type.partition(";")[0].strip()
     for types, encoding in ((capture.csv_types, "CSV"), (capture.json_types, "JSON")):
         if plain in types or content_type in types:

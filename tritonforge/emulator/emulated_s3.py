@@ -73,16 +73,16 @@ class EmulatedS3:
         return _describe_key(self._find(uri))
 
     def get(self, uri: str, offset: int = 0) -> io.BufferedIOBase:
-        """An object as a stream from a byte on, read from moto's buffer piece by piece; close it."""
+        """Open an object as a stream from ``offset`` on, read from moto's buffer in pieces; the caller closes it."""
         return io.BufferedReader(_KeyReader(self._find(uri), offset), 1 << 20)
 
     def read(self, uri: str) -> bytes:
-        """An object as a whole."""
+        """Read a whole object."""
         content: bytes = self._find(uri).value
         return content
 
     def list(self, prefix: str) -> Iterator[S3Object]:
-        """The objects whose key starts with the key of ``prefix``, sorted by key; none where the bucket is missing."""
+        """List the objects whose key starts with that of ``prefix``, sorted by key; empty if the bucket is missing."""
         bucket, key = split_uri(prefix)
         try:
             keys = self._backend.get_bucket(bucket).keys
@@ -108,7 +108,7 @@ class EmulatedS3:
             self._backend.delete_object(bucket, key)
 
     def content_type(self, uri: str) -> str:
-        """The content type that an object was stored with."""
+        """Return the content type that an object was stored with."""
         return str(self._find(uri).metadata.get("content-type", "binary/octet-stream"))
 
     def has_bucket(self, uri: str) -> bool:
@@ -179,7 +179,7 @@ def make_state_folder(folder: Path) -> None:
 
 
 def make_container_folder(state: Path | None) -> Path:
-    """An empty folder for the files of containers; what a killed emulator left in a state folder is removed."""
+    """Make an empty folder for the files of containers; remove what a killed emulator left in a state folder."""
     if state is None:
         return temporary.create_directory("emulator")
     folder = state / "containers"
@@ -214,19 +214,19 @@ class JobStore:
         self._lock = threading.Lock()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """The objects whose address begins with the prefix."""
+        """List the objects whose URI starts with the prefix."""
         for entry in self._objects.list(prefix):
             yield _to_stored_object(entry)
 
     def find(self, uri: str) -> StoredObject | None:
-        """The object at an address."""
+        """Return the object at a URI, or None."""
         try:
             return _to_stored_object(self._objects.head(uri))
         except (ObjectMissingError, RequestError):
             return None
 
     def open(self, uri: str, offset: int = 0) -> Iterator[Buffer]:
-        """The content of an object from a byte on."""
+        """Yield the content of an object, starting at ``offset``."""
         try:
             with self._objects.get(uri, offset) as stream:
                 while piece := stream.read(CHUNK):
@@ -248,7 +248,7 @@ class JobStore:
             content.unlink()
 
     def check(self, uri: str) -> None:
-        """The bucket is there."""
+        """Raise unless the bucket exists."""
         try:
             there = self._objects.has_bucket(uri)
         except RequestError as error:
@@ -257,7 +257,7 @@ class JobStore:
             raise StoreError(f"{uri}: outputs cannot be written there: there is no such bucket", permanent=True)
 
     def outputs(self) -> tuple[str, ...]:
-        """The addresses of what the job has put, by earlier runs too; each once."""
+        """Return the URIs that the job has written, in earlier runs too, without duplicates."""
         try:
             lines = self._outputs.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:

@@ -221,7 +221,7 @@ class Emulator:
             self._undo.close()
 
     def __enter__(self) -> Emulator:
-        """The emulator itself; it runs already."""
+        """Return the emulator, which already runs."""
         return self
 
     def __exit__(

@@ -74,13 +74,13 @@ class Container(Protocol):
         ...
 
     def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
-        """The container's answer to POST /invocations."""
+        """Send POST /invocations and return the container's response."""
         ...
 
     def invoke_model(
         self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float
     ) -> ContainerResponse:
-        """The container's answer to POST /models/{hash}/invoke."""
+        """Send POST /models/{hash}/invoke and return the container's response."""
         ...
 
 
@@ -112,7 +112,7 @@ class Capture:
 
     @classmethod
     def from_request(cls, config: Mapping[str, Any] | None) -> Capture | None:
-        """The value of a request's ``DataCaptureConfig``; None if it is missing or capture is disabled."""
+        """Parse a request's ``DataCaptureConfig``; None if it is missing or capture is disabled."""
         if not config or not config.get("EnableCapture", True):
             return None
         modes: set[str] = set()
@@ -145,7 +145,7 @@ class AsyncInference:
 
     @classmethod
     def from_request(cls, config: Mapping[str, Any] | None) -> AsyncInference | None:
-        """The value of a request's ``AsyncInferenceConfig``; None if it is missing."""
+        """Parse a request's ``AsyncInferenceConfig``; None if it is missing."""
         if not config:
             return None
         output = config["OutputConfig"]

@@ -91,7 +91,7 @@ class Runtime:
         return _ROUTE.fullmatch(path) is not None
 
     def answer(self, request: Request) -> Response:
-        """The response to a request; every error of the caller's or the container's is a response too."""
+        """Execute a request and return its response; errors of the caller and of the container are responses too."""
         match = _ROUTE.fullmatch(request.path)
         if match is None or request.method != "POST" or match["what"] not in _OPERATIONS:
             return runtime_protocol.build_error("", code="UnknownOperationException", status=404)
@@ -124,7 +124,7 @@ class Runtime:
         self._recorder.flush(endpoint)
 
     def discard(self, endpoint: str) -> None:
-        """An endpoint is gone: write its captured data, drop its asynchronous inferences that wait."""
+        """Write the captured data of a deleted endpoint, and drop its asynchronous inferences that wait."""
         self._recorder.flush(endpoint)
         self._backlog.discard(endpoint)
         with self._lock:
@@ -278,7 +278,7 @@ class Runtime:
         return Response(202, tuple(headers), json.dumps({"InferenceId": inference_id}).encode())
 
     def _choose(self, endpoint: LiveEndpoint, name: str) -> LiveVariant | None:
-        """The variant that takes the next request; one of a name where that is given, whatever its weight."""
+        """Choose the variant for the next request: the one called ``name``, or one by weight if ``name`` is empty."""
         candidates = [variant for variant in endpoint.variants if not name or variant.name == name]
         if not candidates:
             return None
@@ -347,7 +347,7 @@ def _find_container(endpoint: LiveEndpoint, variant: LiveVariant, given: Mapping
 
 
 def _forward_headers(given: Mapping[str, str]) -> dict[str, str]:
-    """The headers that reach the container: SageMaker strips all others."""
+    """Return the headers that reach the container: SageMaker strips all others."""
     names = {
         "ContentType": "Content-Type",
         "Accept": "Accept",
@@ -363,7 +363,7 @@ def _build_response(answer: ContainerResponse, variant: LiveVariant) -> Response
 
 
 def _to_event_stream(response: Response) -> Response:
-    """A response as a stream of events; an error comes before the stream, as it is."""
+    """Convert a response to a stream of events; an error comes before the stream and is returned as it is."""
     if response.status != _OK:
         return response
     headers = [

@@ -25,7 +25,7 @@ __all__ = ["CUSTOM_ATTRIBUTES", "EVENT_STREAM", "EndpointLocation", "build_error
 
 
 def read_parameters(operation: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """The values of the operation's members that are headers, by the member's name; ``headers`` have small names."""
+    """Read the operation's members that are headers, by member name; ``headers`` have lower-case names."""
     members = _list_header_members(operation)
     return {members[name][0]: value for name, value in headers.items() if name in members}
 
@@ -89,7 +89,7 @@ class EndpointLocation:
 
 
 def build_error(message: str, *, code: str = "ValidationError", status: int = 400, **members: object) -> Response:
-    """An error as the rest-json protocol carries it: its code in a header, its members in the body."""
+    """Build an error of the rest-json protocol: its code in a header, its members in the body."""
     body = json.dumps({"Message": message, **members}).encode()
     return Response(status, (("Content-Type", "application/json"), ("x-amzn-ErrorType", code)), body)
 
@@ -100,7 +100,7 @@ def build_not_found(place: EndpointLocation) -> Response:
 
 
 def build_oversize(size: int, limit: int, *, serverless: bool, request_id: str) -> Response | None:
-    """A body that is too large; None when it is not.
+    """Build the error of a body that is too large; None if it is not.
 
     Sentences: aws/sagemaker-python-sdk issues 171 (413, which has no code) and 4271 (serverless).
     """
@@ -113,7 +113,7 @@ def build_oversize(size: int, limit: int, *, serverless: bool, request_id: str) 
 
 
 def describe_model_error(answer: ContainerResponse, place: EndpointLocation) -> str:
-    """What AWS says about a container's error. Sentences: sagemaker-python-sdk issue 2955, sagemaker-examples 4324."""
+    """Describe a container's error as AWS does. Sentences: sagemaker-python-sdk issue 2955, sagemaker-examples 4324."""
     text = answer.body.decode("utf-8", "replace")
     kind = "server" if answer.status >= _SERVER_ERROR or answer.status == 0 else "client"
     if len(text) > MAX_MESSAGE:
@@ -127,7 +127,7 @@ def describe_model_error(answer: ContainerResponse, place: EndpointLocation) -> 
 
 
 def build_model_error(answer: ContainerResponse, place: EndpointLocation) -> Response:
-    """The container answered with an error of its own."""
+    """Build the error of a container that responded with an error."""
     server = answer.status >= _SERVER_ERROR or answer.status == 0
     return build_error(
         describe_model_error(answer, place),
@@ -157,7 +157,7 @@ _STRING: Final = 7
 
 
 def encode_event_stream(body: bytes) -> bytes:
-    """The events that carry a response: at least one, also of an empty response."""
+    """Encode a response as events: at least one, also for an empty response."""
     return b"".join(_encode_event(part) for part in _split_body(body))
 
 
@@ -187,7 +187,7 @@ CUSTOM_ATTRIBUTES: Final = "X-Amzn-SageMaker-Custom-Attributes"
 def invoke_container(
     container: Container, body: bytes, headers: Mapping[str, str], *, target_model: str, timeout: float
 ) -> ContainerResponse | Response:
-    """The container's answer, errors of its own included; a Response where SageMaker itself refuses.
+    """Invoke the container; return its response, errors included, or a Response where SageMaker itself rejects.
 
     ``headers`` are those that SageMaker passes on.
     """

@@ -51,7 +51,7 @@ class ShiftPlan:
 
 
 def plan_shifts(config: Mapping[str, Any] | None, *, instances: int) -> ShiftPlan:
-    """The steps for a DeploymentConfig; without one AWS shifts everything at once and waits for nothing.
+    """Plan the steps of a DeploymentConfig; without one AWS shifts all traffic at once and does not wait.
 
     ``instances`` are those of the new fleet, of which a CapacitySize in INSTANCE_COUNT is a share.
 
@@ -95,7 +95,7 @@ def plan_shifts(config: Mapping[str, Any] | None, *, instances: int) -> ShiftPla
 
 
 def _to_share(size: Mapping[str, Any], instances: int) -> float:
-    """A CapacitySize as a share of the fleet; whole instances, as the fleet has them, and at least one."""
+    """Convert a CapacitySize to a share of the fleet, rounded to whole instances, at least one."""
     value = float(size["Value"])
     if size["Type"] == "CAPACITY_PERCENT":
         return min(value / 100, 1.0)
@@ -103,7 +103,7 @@ def _to_share(size: Mapping[str, Any], instances: int) -> float:
 
 
 def _list_shares(first: float, step: float) -> tuple[float, ...]:
-    """The shares after each shift, the last of which is everything."""
+    """List the share after each shift; the last one is 1."""
     count = 1 + math.ceil(round((1.0 - first) / step, 9))
     return (*(round(first + step * index, 9) for index in range(count - 1)), 1.0)
 
@@ -125,7 +125,7 @@ class VariantBalancer:
         self._credit: list[float] = []
 
     def choose(self, weights: Sequence[float]) -> int:
-        """The index of the next; a weight of 0 is never chosen. Other weights than the last begin a new count.
+        """Choose the next index; a weight of 0 is never chosen. A change of the weights starts a new count.
 
         Raises:
             ValueError: no weight is above 0.

@@ -64,7 +64,7 @@ class Tree:
     def __init__(
         self, entries: Mapping[str, Entry], *, truncated: str = "", external: Mapping[str, Kind] | None = None
     ) -> None:
-        """``truncated`` is the reason why a part of the directory was not read, "" if all was.
+        """Record the entries; ``truncated`` is the reason why a part of the directory was not read, "" if all was.
 
         ``external`` has the kinds of the absolute paths that the configurations name.
         """

@@ -97,7 +97,7 @@ class _OfferedChannel:
 
 
 def check_job(request: Mapping[str, Any], algorithm: Mapping[str, Any]) -> Iterator[str]:
-    """What of a CreateTrainingJob request an algorithm (its CreateAlgorithm request) does not support."""
+    """Yield what of a CreateTrainingJob request an algorithm (its CreateAlgorithm request) does not support."""
     try:
         declared = read_algorithm(algorithm)
     except DefinitionError:  # AWS lets stand what no declaration can: a Categorical without values
@@ -120,7 +120,7 @@ def check_job(request: Mapping[str, Any], algorithm: Mapping[str, Any]) -> Itera
 
 
 def add_defaults(request: Mapping[str, Any], algorithm: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A request with what an algorithm (its TrainingSpecification) adds: defaults of hyperparameters, and its metrics.
+    """Add an algorithm's defaults of hyperparameters and its metrics (its TrainingSpecification) to a request.
 
     Source: API HyperParameterSpecification.DefaultValue; API CreateAlgorithm, TrainingSpecification.MetricDefinitions.
     """

@@ -27,7 +27,7 @@ class ApiError(Exception):
 
 
 def invalid(message: str) -> ApiError:
-    """The request breaks a rule; SageMaker's control plane has this code for nearly everything."""
+    """Build the error of a request that breaks a rule; the control plane uses this code for nearly everything."""
     return ApiError("ValidationException", message)
 
 
@@ -48,12 +48,18 @@ def raise_violations(violations: Iterable[_Violation]) -> None:
 
 
 def not_serializable(message: str) -> ApiError:
-    """The body is not JSON, or a member has another JSON type than the model's. The sentence is ours."""
+    """Build the error of a body that is not JSON, or of a member with another JSON type than the model's.
+
+    The sentence is ours.
+    """
     return ApiError("SerializationException", message)
 
 
 def already_exists(kind: str, arn: str) -> ApiError:
-    """A name is taken. Source: aws/sagemaker-python-sdk issue 101, awslabs/spot-tagging-bot-for-digital-assets 2."""
+    """Build the error of a name that is taken.
+
+    Source: aws/sagemaker-python-sdk issue 101, awslabs/spot-tagging-bot-for-digital-assets 2.
+    """
     return invalid(f'Cannot create already existing {kind} "{arn}".')
 
 
@@ -95,7 +101,10 @@ def missing_job(_noun: str, _arn: str) -> ApiError:
 
 
 def job_taken(_noun: str, arn: str) -> ApiError:
-    """A job's name is in use. Source: AWS's answer to a processing job, as quoted in a public post-mortem."""
+    """Build the error of a job's name that is in use.
+
+    Source: AWS's answer to a processing job, as quoted in a public post-mortem.
+    """
     return ApiError(
         "ResourceInUse",
         f"Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})",
@@ -103,7 +112,10 @@ def job_taken(_noun: str, arn: str) -> ApiError:
 
 
 def training_job_taken(_noun: str, arn: str) -> ApiError:
-    """A training job's name is in use. Source: aws/amazon-sagemaker-examples pull request 3108."""
+    """Build the error of a training job's name that is in use.
+
+    Source: aws/amazon-sagemaker-examples pull request 3108.
+    """
     return ApiError(
         "ResourceInUse",
         "Training job names must be unique within an AWS account and region, and a training job with this name already "
@@ -120,12 +132,15 @@ def unknown_image(uri: str, advice: str) -> ApiError:
 
 
 def job_ended(noun: str, status: str) -> ApiError:
-    """A job that has ended or is Stopping cannot be stopped. Source: what clients in public repositories match."""
+    """Build the error of stopping a job that has ended or is Stopping.
+
+    Source: what clients in public repositories match.
+    """
     return invalid(f"The request was rejected because the {noun} is in status {status}.")
 
 
 def in_progress(arn: str) -> ApiError:
-    """An endpoint is being worked on; updates and deletions get the same sentence.
+    """Build the error of changing or deleting an endpoint that is in transition; both get the same sentence.
 
     That an endpoint stuck in Creating cannot be deleted: aws/amazon-sagemaker-examples issue 3432. The sentence is
     known from memory of Stack Overflow 65678237, which that issue names; it could not be read again.
@@ -134,7 +149,7 @@ def in_progress(arn: str) -> ApiError:
 
 
 def unassumable(role: str) -> ApiError:
-    """The role is missing, or does not trust SageMaker.
+    """Build the error of a role that is missing, or does not trust SageMaker.
 
     Source: awslabs/predictive-maintenance-using-machine-learning issue 3 (of CreateTransformJob).
     """
@@ -150,7 +165,10 @@ def missing_data(uri: str) -> ApiError:
 
 
 def inaccessible_data(uri: str, role: str, region: str) -> ApiError:
-    """The bucket is missing, or lies in another region. Source: philschmid/llm-sagemaker-sample issue 2."""
+    """Build the error of a bucket that is missing, or lies in another region.
+
+    Source: philschmid/llm-sagemaker-sample issue 2.
+    """
     return invalid(
         f'Could not access model data at {uri}. Please ensure that the role "{role}" exists and that its trust '
         'relationship policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". '
@@ -160,7 +178,7 @@ def inaccessible_data(uri: str, role: str, region: str) -> ApiError:
 
 
 def limit_exceeded(what: str, unit: str, *, limit: int, used: int, wanted: int) -> ApiError:
-    """An account's limit. Source: aws/amazon-sagemaker-examples issue 307."""
+    """Build the error of exceeding an account's limit. Source: aws/amazon-sagemaker-examples issue 307."""
     return ApiError(
         "ResourceLimitExceeded",
         f"The account-level service limit '{what}' is {limit} {unit}, with current utilization of {used} {unit} and a "
@@ -169,7 +187,7 @@ def limit_exceeded(what: str, unit: str, *, limit: int, used: int, wanted: int) 
 
 
 def variants_absent(names: Iterable[str], config: str) -> ApiError:
-    """A change names variants that the endpoint does not have.
+    """Build the error of a change that names variants that the endpoint does not have.
 
     Source: moto's sagemaker, ``update_endpoint_weights_and_capacities``, which quotes AWS.
     """
@@ -178,12 +196,15 @@ def variants_absent(names: Iterable[str], config: str) -> ApiError:
 
 
 def unknown_operation(operation: str) -> ApiError:
-    """An operation that AWS does not have. Source: AWS's "Common Errors", UnknownOperationException."""
+    """Build the error of an operation that AWS does not have.
+
+    Source: AWS's "Common Errors", UnknownOperationException.
+    """
     return ApiError("UnknownOperationException", f"The requested operation {operation} is not known.", status=404)
 
 
 def not_emulated(operation: str) -> ApiError:
-    """An operation that AWS has and this emulator does not: nothing is faked. The sentence is ours.
+    """Build the error of an operation that AWS has and this emulator does not. The sentence is ours.
 
     The code is that of AWS's "Common Errors"; 501 is a status that botocore does not retry.
     """

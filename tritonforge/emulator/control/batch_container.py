@@ -43,7 +43,7 @@ class BatchModelClient:
         self.broke = False
 
     def invoke(self, body: Buffer | Iterator[Buffer], headers: Mapping[str, str], *, timeout: float) -> Reply:
-        """The answer to POST /invocations."""
+        """Send POST /invocations and return the container's response."""
         try:
             # urllib3 sends whatever has a buffer, and an iterator by chunked encoding; its types know bytes only.
             answer = self._container.invoke(cast("bytes", body), headers, timeout=timeout)
@@ -58,7 +58,7 @@ class BatchModelClient:
         return Reply(answer.status, answer.headers, answer.body)
 
     def fetch_parameters(self) -> Mapping[str, Any] | None:
-        """What GET /execution-parameters says with status 200; None else."""
+        """Return the answer to GET /execution-parameters; None unless its status is 200."""
         try:
             answer = self._container.get("/execution-parameters", timeout=_PARAMETERS_TIMEOUT)
             parameters = json.loads(answer.body) if answer.status == _OK else None

@@ -60,7 +60,7 @@ _LATEST: Final = dt.datetime(9999, 12, 31, tzinfo=dt.timezone.utc).timestamp()
 
 
 def read_request(operation: str, shape: Any, body: bytes) -> dict[str, Any]:
-    """The request of an operation whose input is ``shape``; members that are null are left out, times are seconds.
+    """Parse the request of an operation whose input is ``shape``; omit members that are null, give times as seconds.
 
     Raises ApiError: SerializationException for a body that is not JSON or has another type than the model's, else
     ValidationException with every constraint that is broken.
@@ -112,7 +112,7 @@ def _check_document(document: Any) -> None:
 
 
 def _convert(shape: Any, value: Any, place: str) -> Any:
-    """A value that fits its shape, with its times as seconds since 1970 and without members that are null."""
+    """Convert a value that fits its shape: times become seconds since 1970, members that are null are omitted."""
     kind = shape.type_name
     if kind == "timestamp":
         return _parse_time(value, place)
@@ -130,7 +130,7 @@ def _convert(shape: Any, value: Any, place: str) -> Any:
 
 
 def _parse_time(value: Any, place: str) -> float:
-    """A time as the protocol sends it, a number, or as ISO 8601 writes it."""
+    """Parse a time: a number, as the protocol sends it, or ISO 8601."""
     seconds: float
     try:
         if isinstance(value, str):
@@ -206,7 +206,7 @@ class Dispatcher:
         self._log = log
 
     def answer(self, operation: str, region: str, body: bytes) -> Response:
-        """The answer to one request, from any thread."""
+        """Execute one request and return its response. Safe for use by many threads."""
         try:
             document = self._run(operation, region, body)
         except ApiError as error:
@@ -260,7 +260,7 @@ class AutoscalingGate:
         self._store = store
 
     def check(self, region: str, incoming: HttpRequest) -> Response | None:
-        """The error for a request; None for one that moto may answer."""
+        """Return the error for a request, or None if moto may answer it."""
         operation = incoming.headers.get("x-amz-target", "").removeprefix(_AUTOSCALING_TARGET)
         if operation not in _CHECKED:
             return None
@@ -281,7 +281,7 @@ class AutoscalingGate:
             self._check_resource(region, request["ResourceId"])
 
     def _check_resource(self, region: str, resource: str) -> None:
-        """The sentences are ours; application-autoscaling checks the same."""
+        """Raise ApiError unless the resource exists, as application-autoscaling does. The sentences are ours."""
         named = _RESOURCE.fullmatch(resource)
         if named is None:
             name = resource.removeprefix("inference-component/")

@@ -72,7 +72,7 @@ _CONFIG_MEMBERS: Final = ("ManagedInstanceScaling", "RoutingConfig")
 
 
 def describe_endpoint(endpoint: Endpoint) -> Mapping[str, Any]:
-    """The answer to DescribeEndpoint."""
+    """Build the response of DescribeEndpoint."""
     answer: dict[str, Any] = {**summarize_endpoint(endpoint), "EndpointConfigName": endpoint.config_name}
     if endpoint.failure:
         answer["FailureReason"] = endpoint.failure

@@ -41,7 +41,7 @@ class RunningContainer(Container, Protocol):
     """A container that can be ended, and asked for more than inferences."""
 
     def get(self, path: str, *, timeout: float) -> ContainerResponse:
-        """The container's answer to a GET; raises as ``invoke``."""
+        """Send a GET and return the container's response; raises as ``invoke``."""
         ...
 
     def stop(self, *, drain: float = 30.0) -> None:
@@ -301,12 +301,12 @@ def start_fleet(
 
 
 def _find_targets(container: RunningContainer) -> Mapping[str, Container]:
-    """The containers that requests address by their hostname; empty but for models with Direct mode."""
+    """Return the containers by the hostname that requests may name; only InferenceExecutionMode Direct has any."""
     return container.targets if isinstance(container, InferencePipeline) else {}
 
 
 def _to_variant(endpoint: str, variant: VariantState) -> Variant:
-    """A variant as its containers are started from it."""
+    """Describe a variant for the start of its containers."""
     config = variant.config
     return Variant(
         name=variant.name,

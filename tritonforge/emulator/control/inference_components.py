@@ -161,7 +161,7 @@ def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
 
 
 def _build_status_error(verb: str, component: InferenceComponent) -> Exception:
-    """The sentence is ours, after that of endpoints."""
+    """Build the error of a component's status. The sentence is ours, after that of endpoints."""
     return invalid(f'Cannot {verb} inference component "{component.arn}" with status "{component.status}".')
 
 

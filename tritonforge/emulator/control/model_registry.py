@@ -205,7 +205,7 @@ def _create_package(context: RequestContext, request: Mapping[str, Any]) -> Mapp
 
 
 def _find_names(context: RequestContext, request: Mapping[str, Any]) -> tuple[str, str]:
-    """The name of an unversioned package, or the group of a version; the other one is empty.
+    """Return the name of an unversioned package and the group of a version; one of the two is empty.
 
     The sentences are AWS's, as quoted in getmoto/moto pull request 7165.
     """
@@ -223,7 +223,7 @@ def _find_names(context: RequestContext, request: Mapping[str, Any]) -> tuple[st
 
 
 def _find_inference(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The specification that holds: the request's own, or that of the algorithm which made the model."""
+    """Return the inference specification of a package: the request's own, or that of the algorithm behind the model."""
     given: Mapping[str, Any] = request.get("InferenceSpecification") or {}
     source: Mapping[str, Any] = request.get("SourceAlgorithmSpecification") or {}
     if bool(given) == bool(source):
@@ -268,7 +268,7 @@ def _describe_version(package: RegistryEntry) -> dict[str, Any]:
 
 
 def _list_packages(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Packages of no group, unless ModelPackageType or a group asks for others."""
+    """List the packages without a group, unless ModelPackageType or a group asks for others."""
     if request.get("ModelPackageGroupName"):
         group = context.find(MODEL_PACKAGE_GROUP, request["ModelPackageGroupName"]).name
         packages = _list_versions(context, group)

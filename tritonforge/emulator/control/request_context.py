@@ -39,7 +39,7 @@ class Preconditions:
         self._objects = objects
 
     def check_role(self, region: str, arn: str) -> None:
-        """The role exists in this account and lets SageMaker assume it."""
+        """Raise ApiError unless the role exists in this account and lets SageMaker assume it."""
         from botocore.exceptions import ClientError
 
         if f"::{self._moto.account}:role/" not in arn:
@@ -96,7 +96,7 @@ class Preconditions:
         return location.get("LocationConstraint") or "us-east-1"
 
     def check_alarms(self, region: str, names: Sequence[str]) -> None:
-        """The rollback alarms exist. The sentence is ours."""
+        """Raise ApiError unless the rollback alarms exist. The sentence is ours."""
         absent = sorted(set(names) - {alarm["AlarmName"] for alarm in self._list_alarms(region, names)})
         if absent:
             raise invalid(f"CloudWatch has no alarm {', '.join(absent)} in {region}; create it first.")

@@ -58,7 +58,7 @@ class Property:
     kind: str
 
     def values(self, document: Mapping[str, Any]) -> list[Any]:
-        """The values that a resource has for it: several where a list is on the path."""
+        """Return the values that a resource has for this property: several where a list is on the path."""
         if self.path.startswith(_TAGS):
             key = self.path[len(_TAGS) :]
             return [tag["Value"] for tag in document.get("Tags") or () if tag["Key"] == key]
@@ -73,7 +73,7 @@ class Property:
 
 
 def find_property(shape: Any, path: str) -> Property:
-    """The property of a path in a resource's shape. Raises ApiError where the resource has none of this name."""
+    """Find the property of a path in a resource's shape. Raises ApiError if the resource does not have it."""
     if path.startswith(_TAGS) and "Tags" in shape.members:
         return Property(path, "text")
     if path.startswith(_METRICS) and "FinalMetricDataList" in shape.members:
@@ -137,7 +137,7 @@ def _list_conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any
 
 
 def _join_path(prefix: str, name: str) -> str:
-    """The path of a nested filter's name: AWS's examples write it whole; without the prefix it is added."""
+    """Return the path of a nested filter's name; add the prefix, which AWS's examples write, where it is missing."""
     return name if name.startswith(f"{prefix}.") else f"{prefix}.{name}"
 
 
@@ -221,7 +221,7 @@ def _compare(kind: str, operator: str, value: Any, wanted: str) -> bool:
 
 
 def _walk(value: Any, path: Sequence[str]) -> Iterator[Any]:
-    """The values at the end of a path; a list on it, or at its end, yields its elements."""
+    """Yield the values at the end of a path; a list on it, or at its end, yields its elements."""
     if isinstance(value, (list, tuple)):
         for element in value:
             yield from _walk(element, path)

@@ -92,7 +92,7 @@ def _check_request(request: Mapping[str, Any]) -> None:
 
 
 def _find_algorithm(context: RequestContext, request: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
-    """The image that a job runs, and the specification of the algorithm that it names."""
+    """Return the image that a job runs, and the specification of the algorithm that it names."""
     specification = request["AlgorithmSpecification"]
     name = specification.get("AlgorithmName")
     if not name:
@@ -125,7 +125,7 @@ def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[st
 
 
 def describe_job(job: TrainingRecord) -> Mapping[str, Any]:
-    """The answer to DescribeTrainingJob."""
+    """Build the response of DescribeTrainingJob."""
     specification = job.request["AlgorithmSpecification"]
     timed = training_states.count_seconds(job)
     answer: dict[str, Any] = {
@@ -157,7 +157,7 @@ def describe_job(job: TrainingRecord) -> Mapping[str, Any]:
 
 
 def _describe_channel(channel: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A channel with its defaults. Source: the service model (Channel, S3DataSource)."""
+    """Return a channel with its defaults. Source: the service model (Channel, S3DataSource)."""
     source = channel["DataSource"]
     if source.get("S3DataSource"):
         source = {**source, "S3DataSource": {"S3DataDistributionType": "FullyReplicated", **source["S3DataSource"]}}

@@ -132,7 +132,7 @@ _MB = 2**20
 
 
 def _build_stream_name(job: str, instance: str, began: float) -> str:
-    """The log stream of an instance's container; that of its data-log is ``/data-log`` behind it.
+    """Return the name of the log stream of an instance's container; its data log adds ``/data-log``.
 
     >>> _build_stream_name("seed-0", "i-0a1b", 1700000000.5)
     'seed-0/i-0a1b-1700000000'
@@ -141,7 +141,7 @@ def _build_stream_name(job: str, instance: str, began: float) -> str:
 
 
 def _write_settings(effective: EffectiveSettings, now: dt.datetime) -> str:
-    """The line that a job begins with: the values that it runs with."""
+    """Return the first line of a job's log: the settings in effect."""
     strategy = "SINGLE_RECORD" if effective.strategy == "SingleRecord" else "MULTI_RECORD"
     payload = 0 if effective.chunked else effective.max_payload // _MB
     return _format_line(
@@ -166,7 +166,7 @@ def _format_line(text: str, now: dt.datetime) -> str:
 def _build_manifest(
     uris: Sequence[str], *, destination: str, kind: str, name: str, now: dt.datetime
 ) -> tuple[str, bytes]:
-    """The manifest of a job's inputs or outputs (``kind`` "input", "output"): its address and its content.
+    """Build the manifest of a job's inputs or outputs (``kind`` "input", "output"); return its URI and its content.
 
     >>> import datetime as dt
     >>> _build_manifest(["s3://b/in/a", "s3://b/in/c/d"], destination="s3://k", kind="input", name="n",
@@ -179,7 +179,7 @@ def _build_manifest(
 
 
 def _find_common_folder(uris: Sequence[str]) -> str:
-    """The folder that all addresses have in common."""
+    """Return the longest prefix up to a "/" that all URIs have in common."""
     first, last = min(uris), max(uris)
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return first[: first[:length].rfind("/") + 1]

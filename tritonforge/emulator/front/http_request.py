@@ -69,7 +69,7 @@ class HttpRequest:
         self.headers["host"] = host
 
     def body(self) -> bytes:
-        """The whole body, read once; gzip that the client's SDK put on it is taken off only by who asked for it."""
+        """Return the whole body, which is read once; gzip that the client's SDK applied is not decoded here."""
         if self._body is None:
             self._body = _read_chunks(self._stream) if self.chunked else _read_exactly(self._stream, self.length)
         return self._body
@@ -89,7 +89,7 @@ class HttpRequest:
         self._body = b""
 
     def environ(self) -> dict[str, object]:
-        """The WSGI environment, as PEP 3333 and moto's own request handler have it."""
+        """Build the WSGI environment, as PEP 3333 and moto's own request handler define it."""
         path = unquote_to_bytes(self.path).decode("latin-1")
         body = self.body()
         environ: dict[str, object] = {
@@ -127,7 +127,7 @@ class HttpRequest:
 
 
 def _select_headers(items: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    """The headers that WSGI may carry: those with an underscore only where S3's metadata may have one."""
+    """Yield the headers that WSGI may carry: those with an underscore only where S3's metadata may have one."""
     return [(name, value) for name, value in items if "_" not in name or name.lower().startswith("x-amz-meta-")]
 
 
@@ -145,7 +145,7 @@ def _read_exactly(stream: BufferedIOBase, length: int) -> bytes:
 
 
 def _read_chunks(stream: BufferedIOBase) -> bytes:
-    """The body of ``Transfer-Encoding: chunked`` (RFC 9112, section 7.1); trailers are read and left aside."""
+    """Read a body of ``Transfer-Encoding: chunked`` (RFC 9112, section 7.1); trailers are read and ignored."""
     pieces = []
     total = 0
     while True:
@@ -187,7 +187,7 @@ class Route:
 
 
 def parse_route(method: str, path: str, query: str, headers: Mapping[str, str]) -> Route:
-    """The route of a request; ``headers`` have lower-case names, ``path`` is as sent.
+    """Parse the route of a request; ``headers`` have lower-case names, ``path`` is as sent.
 
     >>> parse_route("POST", "/", "", {"x-amz-target": "SageMaker.ListModels"})
     Route(kind='control', region='us-east-1', service='sagemaker', operation='ListModels')
@@ -234,7 +234,7 @@ class AwsHost:
 
 @functools.cache
 def list_suffixes() -> tuple[str, ...]:
-    """The DNS suffixes of all partitions, longest first: ``amazonaws.com.cn``, ``amazonaws.com``, ``api.aws``, ..."""
+    """List the DNS suffixes of all partitions, longest first, such as ``amazonaws.com.cn`` and ``amazonaws.com``."""
     from botocore.loaders import create_loader
 
     partitions = create_loader().load_data("partitions")["partitions"]
@@ -277,7 +277,7 @@ def _is_s3_suffix(labels: list[str]) -> bool:
 
 
 def _split_labels(name: str) -> list[str] | None:
-    """The labels of an AWS host name before the suffix; None for other names."""
+    """Split the part of an AWS host name before the suffix into labels; None for other names."""
     name = name.lower().removesuffix(".")
     if len(name) > _MAX_NAME:
         return None

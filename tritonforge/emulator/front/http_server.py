@@ -184,4 +184,4 @@ class HttpServer(ThreadingHTTPServer):
             thread.join()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that went away; everything else is answered before it gets here."""
+        """Ignore a peer that disconnected; every other error is answered before this is called."""

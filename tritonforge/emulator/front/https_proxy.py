@@ -72,7 +72,7 @@ class CertificateAuthority:
         self._leaf_key = _make_key()
 
     def context(self, host: str) -> ssl.SSLContext:
-        """The server-side TLS context for a host name. Raises ValueError for a name that is not AWS's."""
+        """Return the server-side TLS context for a host name. Raises ValueError for a name that is not AWS's."""
         host = host.lower().removesuffix(".")
         if not http_request.is_aws_host(host):
             raise ValueError(f"{host!r} is not a host name of AWS")
@@ -104,7 +104,7 @@ class CertificateAuthority:
 
 
 def _read_root(folder: Path) -> tuple[x509.Certificate, Any] | None:
-    """The root certificate and its key as they are in the folder; None where they cannot be used."""
+    """Read the root certificate and its key from the folder; None where they cannot be used."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
@@ -147,7 +147,7 @@ def _make_root(folder: Path) -> tuple[x509.Certificate, Any]:
 def _sign(
     name: str, public_key: Any, *, issuer: x509.Certificate | None, issuer_key: Any, authority: bool
 ) -> x509.Certificate:
-    """A certificate: of the authority itself, or of a host name. Extensions as RFC 5280 requires them."""
+    """Sign a certificate, of the authority itself or of a host name. Extensions as RFC 5280 requires them."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -293,7 +293,7 @@ class _ProxyHandler(RequestHandler):
 def translate_request(
     method: str, target: str, headers: Message | Mapping[str, str], stream: BufferedIOBase, host: str, port: int
 ) -> HttpRequest:
-    """A request to an AWS host name as the emulator gets it: to its own address, S3's buckets in the path.
+    """Convert a request to an AWS host name into one to the emulator's own address, S3's buckets in the path.
 
     A request that is not signed gets the service and the region that its host name says.
     """
@@ -316,7 +316,7 @@ def translate_request(
 
 
 def _parse_host_name(address: str) -> str:
-    """The host name of an absolute address; empty if it is missing, or the port is not that of the scheme."""
+    """Parse the host name of an absolute address; "" if it is missing, or the port is not that of the scheme."""
     try:
         parts = urlsplit(address)
         port = parts.port

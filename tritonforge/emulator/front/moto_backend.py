@@ -129,7 +129,7 @@ class MotoBackend:
         return response
 
     def client(self, service: str, region: str) -> Any:
-        """A botocore client of a service whose requests stay in this process. Safe for use by many threads."""
+        """Return a botocore client of a service whose requests stay in this process. Safe for use by many threads."""
         with self._guard:
             if (service, region) not in self._clients:
                 self._clients[service, region] = self._create_client(service, region)
@@ -276,7 +276,7 @@ _MEMBER: Final = re.compile(r"(?P<list>\w+)\.member\.(?P<index>\d+)")
 
 
 def simulate_policy(incoming: HttpRequest, moto: MotoBackend, region: str) -> Response | None:
-    """The answer to SimulatePrincipalPolicy; None for every other request."""
+    """Return the response to SimulatePrincipalPolicy; None for every other request."""
     form = parse_qs(incoming.body().decode("utf-8", "replace"), keep_blank_values=True)
     if form.get("Action") != [_ACTION]:
         return None
@@ -310,7 +310,7 @@ def _write_result(action: str, resource: str) -> str:
 
 
 def _read_members(form: Mapping[str, Sequence[str]], name: str) -> list[str]:
-    """A list of the query protocol, in its order."""
+    """Read a list of the query protocol, in its order."""
     found = {}
     for key, values in form.items():
         member = _MEMBER.fullmatch(key)

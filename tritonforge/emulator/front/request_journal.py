@@ -89,7 +89,7 @@ Entry = Mapping[str, Any]
 
 
 def compact(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that still matter: without uploads that came to nothing, and without objects that were replaced.
+    """Return the entries that still matter: drop uploads that were never completed and objects that were replaced.
 
     Objects are left alone as soon as one was copied or a bucket keeps versions: an old one may matter then.
     """
@@ -247,7 +247,7 @@ class Journal:
 
 
 def _find_upload(incoming: HttpRequest, service: str, response: Response) -> str:
-    """The multipart upload that a request belongs to; the one that it began."""
+    """Return the id of the multipart upload that a request belongs to or began."""
     if service != "s3":
         return ""
     asked = parse_qs(incoming.query, keep_blank_values=True)
@@ -295,7 +295,7 @@ def _install_clock() -> None:
 
 
 def _lock_folder(folder: Path) -> IO[bytes]:
-    """The folder's lock file, held until it is closed. Raises LaunchError where another process holds it."""
+    """Lock the folder; return its lock file, which holds the lock until closed. Raises LaunchError if it is locked."""
     import fcntl
 
     file: IO[bytes] = open_private(folder / "lock", "wb")

@@ -36,7 +36,7 @@ class NameProblem(NamedTuple):
 
 
 def parse_bucket_host(host: str, allowed_hosts: Collection[str]) -> str:
-    """The bucket that a header Host has in front of a name of this machine; "" where it has none.
+    """Return the bucket that a Host header has before a name of this machine; "" if it has none.
 
     >>> parse_bucket_host("models.localhost:4566", ())
     'models'
@@ -49,7 +49,7 @@ def parse_bucket_host(host: str, allowed_hosts: Collection[str]) -> str:
 
 
 def check_path(path: str) -> NameProblem | None:
-    """What is wrong with the bucket or the key of a request in path style; ``path`` is as sent.
+    """Return what is wrong with the bucket or the key of a request in path style, or None; ``path`` is as sent.
 
     >>> check_path("/../x")
     NameProblem(code='InvalidBucketName', message='The specified bucket is not valid.')

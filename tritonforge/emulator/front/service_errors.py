@@ -67,7 +67,7 @@ _CODES: Final[Mapping[ErrorKind, _Codes]] = MappingProxyType(
 
 
 def build_error(incoming: HttpRequest, kind: ErrorKind, sentence: str) -> Response:
-    """An error with AWS's code of that kind, and the sentence."""
+    """Build an error response with AWS's code of that kind, and the sentence."""
     codes = _CODES[kind]
     form = detect_protocol(incoming)
     code = codes.s3 if form == "s3" else codes.query if form in ("query", "ec2", "rest-xml") else codes.json
@@ -75,7 +75,7 @@ def build_error(incoming: HttpRequest, kind: ErrorKind, sentence: str) -> Respon
 
 
 def build_unsupported(incoming: HttpRequest, kind: ErrorKind = "unsupported") -> Response:
-    """The error for an operation that the emulator does not have; the sentence names the operation."""
+    """Build the response for an operation that the emulator does not have; the sentence names the operation."""
     service = _find_service(incoming) or "s3"
     return build_error(
         incoming, kind, f"tritonforge's emulator does not implement {find_operation(incoming)} of {service}."
@@ -83,7 +83,7 @@ def build_unsupported(incoming: HttpRequest, kind: ErrorKind = "unsupported") ->
 
 
 def build_failure(incoming: HttpRequest, raised: Exception) -> Response:
-    """The error of a request whose answering raised: moto raises whatever it likes for what it cannot read."""
+    """Build the response to a request whose handling raised: moto raises exceptions of many types for invalid input."""
     if isinstance(raised, NotImplementedError | ModuleNotFoundError):  # moto lacks the operation, or a package for it
         return build_unsupported(incoming)
     reason = f"{type(raised).__name__}: {raised}"[:_MAX_REASON]
@@ -93,7 +93,7 @@ def build_failure(incoming: HttpRequest, raised: Exception) -> Response:
 
 
 def detect_protocol(incoming: HttpRequest) -> Protocol:
-    """The protocol of a request, by its headers, its path and the service that it is signed for."""
+    """Detect the protocol of a request from its headers, its path and the service that it is signed for."""
     headers = incoming.headers
     service = _find_service(incoming)
     if headers.get("smithy-protocol") == "rpc-v2-cbor":
@@ -112,7 +112,7 @@ def detect_protocol(incoming: HttpRequest) -> Protocol:
 
 
 def find_operation(incoming: HttpRequest) -> str:
-    """The operation that a request asks for, by name where the protocol has it in the request, else method and path.
+    """Find the operation of a request: its name where the protocol sends one, else method and path.
 
     Reads the body of a query protocol's request.
     """
@@ -129,7 +129,7 @@ def find_operation(incoming: HttpRequest) -> str:
 
 
 def write_error(incoming: HttpRequest, status: int, code: str, sentence: str) -> Response:
-    """An error of a service, with a code of its own."""
+    """Write an error response in the protocol of the request's service."""
     request_id = str(uuid.uuid4())
     kind = detect_protocol(incoming)
     if kind == "cbor":
@@ -164,7 +164,7 @@ def _find_service(incoming: HttpRequest) -> str:
 
 
 def _encode_cbor(members: Mapping[str, str]) -> bytes:
-    """A map of texts (RFC 8949, sections 3 and 3.1); it has less than 24 members."""
+    """Encode a map of texts (RFC 8949, sections 3 and 3.1); it must have less than 24 members."""
     pieces = [bytes([0xA0 | len(members)])]
     for text in (text for pair in members.items() for text in pair):
         content = text.encode()

@@ -93,7 +93,7 @@ class ContainerDefinition:
 
     @classmethod
     def from_request(cls, definition: Mapping[str, Any]) -> ContainerDefinition:
-        """The value of a request's ``ContainerDefinition`` (`CreateModel`'s PrimaryContainer)."""
+        """Parse a request's ``ContainerDefinition`` (`CreateModel`'s PrimaryContainer)."""
         source = (definition.get("ModelDataSource") or {}).get("S3DataSource")
         data = None
         if source:

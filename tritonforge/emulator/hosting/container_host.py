@@ -74,19 +74,19 @@ class HostedContainer:
         return () if self._models is None else self._models.loaded
 
     def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
-        """The container's answer to POST /invocations."""
+        """Send POST /invocations and return the container's response."""
         with self._count_request():
             return self._container.request("POST", "/invocations", body, headers, timeout=timeout)
 
     def get(self, path: str, *, timeout: float) -> ContainerResponse:
-        """The container's answer to a GET, such as that of /ping and /execution-parameters."""
+        """Send a GET, such as of /ping or /execution-parameters, and return the container's response."""
         with self._count_request():
             return self._container.request("GET", path, b"", {}, timeout=timeout)
 
     def invoke_model(
         self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float
     ) -> ContainerResponse:
-        """The container's answer to POST /models/{hash}/invoke."""
+        """Send POST /models/{hash}/invoke and return the container's response."""
         assert self._models is not None
         with self._count_request():
             return self._models.invoke(target_model, body, headers, timeout=timeout)
@@ -199,7 +199,7 @@ def _start_program(
     log: Callable[[str], None],
     cancelled: threading.Event | None,
 ) -> HostedContainer:
-    """The container of an image that has no tritonserver.
+    """Start the container of an image that has no tritonserver.
 
     A TensorFlow Serving image runs its package's handlers before a predictor, an algorithm image its ``program``.
     """
@@ -280,7 +280,7 @@ def _create_model_cache(
 
 
 def _list_folder(repository: Path) -> container_images.FolderListing:
-    """The top of the model folder in the order in which the file system lists it, as `find` does."""
+    """List the top of the model folder in the order in which the file system lists it, as `find` does."""
     with os.scandir(repository) as entries:
         listed = list(entries)
     return container_images.FolderListing(
@@ -291,7 +291,7 @@ def _list_folder(repository: Path) -> container_images.FolderListing:
 
 
 def _check_front_end(variant: Variant, served: ServedImage) -> None:
-    """The front ends of generate requests are newer than the tritonserver that runs here."""
+    """Raise unless the front end is one of this tritonserver; those of generate requests are newer."""
     name = "SAGEMAKER_TRITON_INFERENCE_TYPE"
     kind = variant.container.environment.get(name, "")
     if kind not in ("", "infer") and SERVE_VARIABLES[name].applies_to(served.release):
@@ -326,7 +326,7 @@ def _find_refusal(
     *,
     exempt: tuple[str, ...] = (),
 ) -> str:
-    """What the declared image says against the repository, "" when nothing; of instance types only known ones count."""
+    """Return what the declared image cannot load of the repository, "" if nothing; ignores unknown instance types."""
     try:
         parse_instance_family(variant.instance_type)
         instance_type: str | None = variant.instance_type
@@ -353,7 +353,7 @@ def _find_refusal(
 
 
 def _build_unhealthy_error(variant: Variant, reason: str) -> UnhealthyError:
-    """The error of a container that ended, or never became ready; ``reason`` is what its log says."""
+    """Build the error of a container that ended, or never became ready; ``reason`` is what its log says."""
     return UnhealthyError(
         f"The {variant.container_name} for production variant {variant.name} did not pass the ping health check. "
         "Please check CloudWatch logs for this endpoint.",

@@ -137,7 +137,7 @@ class ScriptOutcome:
 def run_serve_script(
     environment: Mapping[str, str], listing: FolderListing, *, release: str | None = None
 ) -> ScriptOutcome:
-    """The script's course in a container with this environment and model folder.
+    """Predict what the script does in a container with this environment and model folder.
 
     ``release`` is the image's ``YY.MM``; None is the newest script.
 
@@ -212,7 +212,7 @@ def _find_default_model(given: str, listing: FolderListing) -> tuple[tuple[str, 
 
 
 def _build_arguments(own: Mapping[str, str], known: Mapping[str, str], repository: str) -> str:
-    """The text of tritonserver's arguments, in the script's order; ``own`` are its variables without their prefix."""
+    """Build tritonserver's arguments as the script does, in its order; ``own`` are its variables without the prefix."""
     flags = ["--allow-sagemaker=true --allow-http=false --model-control-mode=explicit"]
     flags.append(f"--model-repository={repository}")
     flags.append(f"--model-namespacing={own.get('DISABLE_MODEL_NAMESPACING', 'true')}")

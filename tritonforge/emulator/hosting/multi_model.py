@@ -60,7 +60,7 @@ class ContainerClient(Protocol):
     def request(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float
     ) -> ContainerResponse:
-        """The container's answer."""
+        """Send a request to the container and return its response."""
         ...
 
 
@@ -128,7 +128,7 @@ class ModelCache:
         return tuple(model.target for model in sorted(ready, key=lambda model: model.used))
 
     def invoke(self, target: str, body: bytes, headers: Mapping[str, str], *, timeout: float) -> ContainerResponse:
-        """The answer of a model, which is loaded before where it is not; its refusal to load is an answer too.
+        """Invoke a model, loading it first where necessary; if Triton cannot load it, return Triton's error response.
 
         Raises:
             TargetModelError: there is no such archive, or the model is not loaded within ``timeout`` seconds.
@@ -285,7 +285,7 @@ class ModelCache:
 
 
 def find_model_directory(repository: Path) -> str:
-    """The directory of an archive that Triton's front end serves: its ensemble, else the last that the folder lists."""
+    """Find the directory of an archive that Triton's front end serves: its ensemble, else the last one listed."""
     last, ensemble = "", ""
     with os.scandir(repository) as entries:
         for entry in entries:

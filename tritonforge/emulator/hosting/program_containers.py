@@ -54,7 +54,7 @@ _PATHS: Final = ("/", "./", "../", "~")
 
 
 def resolve_programs(images: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
-    """What images are declared as, with program folders as absolute paths.
+    """Return what each image is declared as, with the paths of program folders made absolute.
 
     Raises:
         DefinitionError: a path leads to no folder, or to one with neither `train` nor `serve`.
@@ -73,7 +73,7 @@ def resolve_programs(images: Mapping[str, str | os.PathLike[str]]) -> dict[str, 
 
 
 def find_program(uri: str, images: Mapping[str, str]) -> Path | None:
-    """The program folder that an image is declared as (see `resolve_programs`), None for other images."""
+    """Return the program folder that an image is declared as (see `resolve_programs`), None for other images."""
     value = images.get(uri, "")
     return Path(value) if value.startswith("/") else None
 
@@ -99,7 +99,7 @@ class ProgramContainer(Container):
         self._program = program
 
     def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
-        """The running program, once it answers /ping, and its address; raises LaunchError."""
+        """Start the program; return it and its address once it answers /ping. Raises LaunchError."""
         from tritonforge.training.sandbox import Bind, start_container
 
         try:
@@ -172,7 +172,7 @@ class TensorFlowContainer(Container):
     """As `Container`, for a package as `tritonforge.serving.tfs` runs it."""
 
     def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
-        """The package's server; raises LaunchError."""
+        """Start the package's server; return it and its address. Raises LaunchError."""
         server = start_tfs_server(
             self._repository, self._environment, log=log, startup_timeout=self._timeout, cancelled=cancelled
         )

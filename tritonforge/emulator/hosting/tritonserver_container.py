@@ -106,7 +106,7 @@ class Container:
         return None if self._pool is None else f"http://{self._pool.host}:{self._pool.port}"
 
     def to_container_paths(self, text: str) -> str:
-        """A text of Triton's with the path that the model folder has in a container."""
+        """Replace the path of the model folder in a text of Triton's by the one that it has in a container."""
         return text.replace(f"{self._repository}::", "").replace(str(self._repository), "/opt/ml/model")
 
     def start(self, cancelled: threading.Event | None = None) -> None:
@@ -118,7 +118,7 @@ class Container:
     def request(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, timeout: float
     ) -> ContainerResponse:
-        """The container's answer, whatever its status.
+        """Send a request to the container and return its response, whatever the status.
 
         Raises:
             ContainerGoneError: it is not there, or ended before it answered.
@@ -162,7 +162,7 @@ class Container:
             self._watcher.join(30)
 
     def launch(self, log: Path, cancelled: threading.Event) -> tuple[RunningServer, str]:
-        """A server that was started, its log growing in a file, and its address; raises LaunchError."""
+        """Start a server that logs to a file; return it and its address. Raises LaunchError."""
         loaded = [
             argument.partition("=")[2] for argument in self._outcome.arguments if argument.startswith("--load-model=")
         ]

@@ -244,7 +244,7 @@ def pad_batch(images: Sequence[bytes]) -> npt.NDArray[np.uint8]:
 
 
 def byte_batch(images: Sequence[bytes], *, column: bool = True) -> npt.NDArray[Any]:
-    """The images as one object array for BYTES: shape [N, 1] (a batch of ``dims: [1]``), or [N] without ``column``."""
+    """Make one object array for BYTES: shape [N, 1] (a batch of ``dims: [1]``), or [N] without ``column``."""
     _check_images(images)
     batch = np.empty(len(images), dtype=object)
     batch[:] = [bytes(image) for image in images]

@@ -141,7 +141,7 @@ def read_signature_name(document: Mapping[str, Any]) -> str:
 
 
 def read_arrays(document: Mapping[str, Any], types: Mapping[str, str], *, plain: bool) -> tuple[Arrays, Format]:
-    """The input arrays of a request in row or columnar format; ``types`` are those of the signature's inputs.
+    """Read the input arrays of a request in row or columnar format; ``types`` are those of the signature's inputs.
 
     ``plain`` says that the request's text has neither true nor false in it, so that numpy may read numbers at once.
 

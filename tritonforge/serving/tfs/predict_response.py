@@ -37,7 +37,7 @@ _WRITTEN: Final = frozenset(np.dtype(dtype) for dtype in TYPES.values())
 
 
 def write_predictions(outputs: Mapping[str, np.ndarray[Any, Any]], form: Format) -> bytes:
-    """The answer to a predict request, in the format that the request had; outputs are sorted by name.
+    """Write the answer to a predict request, in the format of the request; outputs are sorted by name.
 
     Raises:
         Refusal: an output has a type that JSON does not carry, or, in row format, no batch or another one.

@@ -308,7 +308,7 @@ def start_container(
 
 
 def _open_listener(port: int) -> socket.socket:
-    """A listening socket of this machine's network, on loopback."""
+    """Open a listening socket of this machine's network, on loopback."""
     try:
         return socket.create_server((_HOST, port), backlog=512)
     except (OSError, OverflowError) as error:
