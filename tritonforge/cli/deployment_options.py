@@ -156,6 +156,10 @@ class DeploymentOptions:
         "--volume-size", type=int, metavar="GB", group=_FLEET, help="The disk of an instance."
     )
 
+    routing_strategy: str | None = declare_option(
+        "--routing-strategy", type=click.Choice(["RANDOM", "LEAST_OUTSTANDING_REQUESTS"]), group=_TRAFFIC,
+        help="How the endpoint chooses an instance for a request. Default: RANDOM.",
+    )  # fmt: skip
     asynchronous: bool = declare_option(
         "--async", is_flag=True, group=_TRAFFIC, help="Pass requests and responses through S3."
     )

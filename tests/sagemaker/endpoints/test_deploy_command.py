@@ -77,6 +77,11 @@ def test_the_document_for_machines(repository: Path, flags: list[str], name: str
     assert again["steps"] == []
 
 
+def test_the_routing_strategy_is_in_the_request(repository: Path, flags: list[str]) -> None:
+    shown = run("deploy", repository, *flags, "--routing-strategy", "LEAST_OUTSTANDING_REQUESTS", "--plan").output
+    assert '"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"' in shown
+
+
 def test_confirmation_needs_a_terminal(session: Session, repository: Path, flags: list[str], name: str) -> None:
     """Changes: exit code 2, the way out, nothing written. No changes: exit code 0, as a scheduled run expects."""
     done = tritonforge("deploy", str(repository), *flags)
