@@ -86,7 +86,7 @@ class AsyncQueue:
         threading.Thread(target=self._run_jobs, args=(job.endpoint,), daemon=True, name="async-inference").start()
 
     def count(self, endpoint: str) -> int:
-        """How many of an endpoint's jobs wait."""
+        """Return how many of an endpoint's jobs wait."""
         with self._lock:
             return len(self._waiting.get(endpoint, ()))
 

@@ -83,7 +83,7 @@ def build_proxy_environment(*, proxy_url: str, certificate: Path, bundle: Path) 
 
 
 def list_conflicting(names: Iterable[str]) -> list[str]:
-    """Those of the names of variables that must not be set beside the emulator's."""
+    """List those variables of ``names`` that conflict with the emulator's."""
     return sorted(name for name in names if name in _CONFLICTING or name.startswith(_ENDPOINT_OF_A_SERVICE))
 
 

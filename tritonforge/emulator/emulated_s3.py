@@ -69,7 +69,7 @@ class EmulatedS3:
         self._error: type[Exception] = S3ClientError
 
     def head(self, uri: str) -> S3Object:
-        """Size, etag and metadata of an object."""
+        """Return the size, etag and metadata of an object."""
         return _describe_key(self._find(uri))
 
     def get(self, uri: str, offset: int = 0) -> io.BufferedIOBase:
@@ -112,7 +112,7 @@ class EmulatedS3:
         return str(self._find(uri).metadata.get("content-type", "binary/octet-stream"))
 
     def has_bucket(self, uri: str) -> bool:
-        """Whether the bucket of a URI exists."""
+        """Return True if the bucket of a URI exists."""
         return split_uri(uri)[0] in self._backend.buckets
 
     def _find(self, uri: str) -> Any:
@@ -127,7 +127,7 @@ class EmulatedS3:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of a URI.
+    """Split a URI into bucket and key.
 
     >>> split_uri("s3://models/digits/model.tar.gz")
     ('models', 'digits/model.tar.gz')

@@ -348,7 +348,7 @@ def _build_port_error(port: int, parameter: str, error: OSError) -> LaunchError:
 
 
 def _escape_log(log: Callable[[str], None]) -> Callable[[str], None]:
-    """Sentences repeat what clients sent, and end on a terminal."""
+    """Escape the sentences for a terminal: they repeat what clients sent."""
     return lambda sentence: log(escape_line(sentence))
 
 

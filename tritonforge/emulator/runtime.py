@@ -87,7 +87,7 @@ class Runtime:
         self._shadowing: dict[str, Sampler] = {}
 
     def is_route(self, path: str) -> bool:
-        """Whether a path is one of the runtime's."""
+        """Return True if a path is one of the runtime's."""
         return _ROUTE.fullmatch(path) is not None
 
     def answer(self, request: Request) -> Response:
@@ -116,7 +116,7 @@ class Runtime:
         return _to_event_stream(response) if operation == "InvokeEndpointWithResponseStream" else response
 
     def count_waiting(self, endpoint: str) -> int:
-        """How many asynchronous inferences of an endpoint wait."""
+        """Return how many asynchronous inferences of an endpoint wait."""
         return self._backlog.count(endpoint)
 
     def flush(self, endpoint: str | None = None) -> None:
@@ -137,7 +137,7 @@ class Runtime:
         self._recorder.close()
 
     def _check_endpoint(self, endpoint: LiveEndpoint, given: Mapping[str, str]) -> Response | None:
-        """Why an endpoint does not take a synchronous request of this kind at all."""
+        """Return the error if an endpoint takes no synchronous request of this kind at all, else None."""
         name = endpoint.name
         if endpoint.asynchronous is not None:
             # AWS's own sentence is not on record; the code and status are.
@@ -374,7 +374,7 @@ def _to_event_stream(response: Response) -> Response:
 
 
 def _join_uri(folder: str, given: Mapping[str, str], name: str) -> str:
-    """Where a result goes, below the path of the configuration; empty if the configuration has none."""
+    """Return the URI of a result below the path of the configuration; "" if the configuration has none."""
     if not folder:
         return ""
     extension = given.get("S3OutputPathExtension", "").strip("/")

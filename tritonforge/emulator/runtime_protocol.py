@@ -32,7 +32,7 @@ def read_parameters(operation: str, headers: Mapping[str, str]) -> dict[str, str
 
 @lru_cache(maxsize=1024)
 def check_parameters(operation: str, values: tuple[tuple[str, str], ...]) -> str:
-    """AWS's sentence about values that the model does not allow; "" when it allows all of them."""
+    """Return AWS's sentence about values that the model does not allow; "" if it allows all of them."""
     given = service_model.find_operation("sagemaker-runtime", operation).input_shape.members
     violations: list[service_model.Violation] = []
     for name, value in values:
@@ -95,7 +95,7 @@ def build_error(message: str, *, code: str = "ValidationError", status: int = 40
 
 
 def build_not_found(place: EndpointLocation) -> Response:
-    """There is no such endpoint. Sentence: aws/amazon-sagemaker-examples issue 293."""
+    """Build the error of a missing endpoint. Sentence: aws/amazon-sagemaker-examples issue 293."""
     return build_error(f"Endpoint {place.endpoint} of account {place.account} not found.")
 
 
@@ -167,7 +167,7 @@ def _split_body(body: bytes) -> Iterator[bytes]:
 
 
 def _encode_event(payload: bytes) -> bytes:
-    """One ``PayloadPart``: lengths and their checksum, headers, payload, checksum of all before it."""
+    """Encode one ``PayloadPart``: lengths and their checksum, headers, payload, checksum of all before it."""
     headers = b"".join(
         struct.pack("!B", len(name)) + name + struct.pack("!BH", _STRING, len(value)) + value
         for name, value in (

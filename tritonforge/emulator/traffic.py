@@ -155,7 +155,7 @@ class Sampler:
         self._credit = 0.0
 
     def should_take(self, percentage: float) -> bool:
-        """Whether the next is taken; of 100 all are, of 0 none."""
+        """Return True if the next one is taken; of 100 % all are, of 0 % none."""
         self._credit += min(max(percentage, 0.0), 100.0)
         if self._credit < 100.0:
             return False

@@ -242,5 +242,5 @@ def _quote(value: Any) -> str:
 
 
 def _join_path(path: Path) -> str:
-    """``productionVariants.1.member.variantName``: how the service writes a path."""
+    """Write a path as the service does: ``productionVariants.1.member.variantName``."""
     return ".".join(f"{part + 1}.member" if isinstance(part, int) else part[:1].lower() + part[1:] for part in path)

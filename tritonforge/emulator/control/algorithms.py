@@ -74,7 +74,7 @@ def _summarize(entry: RegistryEntry) -> Mapping[str, Any]:
 
 
 def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Jobs that were made from it continue: they have a copy."""
+    """Delete an algorithm; jobs that were made from it continue, as they have a copy."""
     with context.store.lock:
         entry = context.find(ALGORITHM, request["AlgorithmName"])
         model_registry.check_deletable(entry, "Algorithm")

@@ -64,12 +64,12 @@ def already_exists(kind: str, arn: str) -> ApiError:
 
 
 def missing(kind: str, arn: str) -> ApiError:
-    """No resource of this name. Source: hashicorp/terraform-provider-aws issue 40048 (configuration)."""
+    """Build the error of a missing resource. Source: hashicorp/terraform-provider-aws issue 40048 (configuration)."""
     return invalid(f'Could not find {kind} "{arn}".')
 
 
 def does_not_exist(noun: str, arn: str) -> ApiError:
-    """No algorithm, model package or group of this name; the sentence writes the noun as the API's names do.
+    """Build the error of a missing algorithm, model package or group; the noun is written as in the API's names.
 
     Source: of groups, aws-controllers-k8s/code-generator, whose controllers match it; the others are likewise.
     """
@@ -77,12 +77,15 @@ def does_not_exist(noun: str, arn: str) -> ApiError:
 
 
 def conflict(message: str) -> ApiError:
-    """Another resource prevents the operation: the service model's ConflictException. The sentences are ours."""
+    """Build the error of an operation that another resource prevents: the service model's ConflictException.
+
+    The sentences are ours.
+    """
     return ApiError("ConflictException", message)
 
 
 def missing_input(uri: str, role: str, region: str) -> ApiError:
-    """There is nothing to transform. Source: aws/amazon-sagemaker-examples issue 2414 (of CreateTransformJob)."""
+    """Build the error of an empty transform input. Source: aws/amazon-sagemaker-examples issue 2414."""
     bucket = uri.partition("://")[2].partition("/")[0]
     return invalid(
         f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists in '
@@ -92,7 +95,7 @@ def missing_input(uri: str, role: str, region: str) -> ApiError:
 
 
 def missing_job(_noun: str, _arn: str) -> ApiError:
-    """No job of this name: jobs get another sentence than models, and it names nothing.
+    """Build the error of a missing job: jobs get another sentence than models, without the name.
 
     The code is ValidationException, although the service model lists ResourceNotFound: clients in public repositories
     that stop transform jobs match this code together with this sentence.
@@ -124,7 +127,7 @@ def training_job_taken(_noun: str, arn: str) -> ApiError:
 
 
 def unknown_image(uri: str, advice: str) -> ApiError:
-    """There is no such image.
+    """Build the error of an image that does not exist.
 
     Source: aws-samples/easy-amazon-sagemaker-deployments issue 4 (of CreateModel); the advice behind it is ours.
     """
@@ -160,7 +163,7 @@ def unassumable(role: str) -> ApiError:
 
 
 def missing_data(uri: str) -> ApiError:
-    """There is no object at a model's address. Source: aws-ia/ecs-blueprints issue 223."""
+    """Build the error of a model's URI without an object. Source: aws-ia/ecs-blueprints issue 223."""
     return invalid(f"Could not find model data at {uri}.")
 
 

@@ -100,7 +100,7 @@ class DeploymentRunner(JobRunner[Endpoint]):
             return
 
     def fail(self, task: Task, reason: str) -> None:
-        """Bring an endpoint to an end of its change after an error of the emulator's own."""
+        """End the change of an endpoint after an error of the emulator's own."""
         reason = f"tritonforge's emulator failed: {reason}"
         with self.store.lock:
             endpoint = self.store.find(ENDPOINT, task.region, task.name)

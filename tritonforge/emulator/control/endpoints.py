@@ -174,7 +174,7 @@ def _list_configs(context: RequestContext, request: Mapping[str, Any]) -> Mappin
 
 
 def _delete_config(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """AWS deletes a configuration whatever uses it ("You must not", states its reference, and lets it happen)."""
+    """Delete a configuration, whatever uses it: AWS's reference forbids it ("You must not"), AWS does it."""
     context.remove(ENDPOINT_CONFIG, request["EndpointConfigName"])
     return {}
 

@@ -92,7 +92,7 @@ class InferencePipeline:
     def invoke_model(
         self, target_model: str, body: bytes, headers: Mapping[str, str], *, timeout: float
     ) -> ContainerResponse:
-        """As `invoke`, with a model of the container that has many."""
+        """Invoke one model of a multi-model container; raises as `invoke`."""
         return self._pass_through(target_model, body, headers, timeout=timeout)
 
     def get(self, path: str, *, timeout: float) -> ContainerResponse:

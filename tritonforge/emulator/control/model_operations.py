@@ -64,7 +64,7 @@ def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, A
 
 
 def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """AWS deletes a model whatever uses it; endpoints continue to serve."""
+    """Delete a model, whatever uses it, as AWS does; endpoints continue to serve."""
     context.remove(MODEL, request["ModelName"])
     return {}
 

@@ -120,7 +120,7 @@ def describe_group(group: Resource) -> dict[str, Any]:
 
 
 def _describe_group(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``CreatedBy`` is empty: it names users of SageMaker Studio, which is not emulated."""
+    """Describe a group; ``CreatedBy`` is empty: it names users of SageMaker Studio, which is not emulated."""
     return {**describe_group(context.find(MODEL_PACKAGE_GROUP, request["ModelPackageGroupName"])), "CreatedBy": {}}
 
 
@@ -326,7 +326,7 @@ def _update_package(context: RequestContext, request: Mapping[str, Any]) -> Mapp
 
 
 def _delete_package(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Models that were made from it stay: they have a copy of its containers."""
+    """Delete a package; models that were made from it stay, as they have a copy of its containers."""
     with context.store.lock:
         package = context.find(MODEL_PACKAGE, request["ModelPackageName"])
         check_deletable(package, "ModelPackage")

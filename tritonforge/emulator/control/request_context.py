@@ -53,7 +53,7 @@ class Preconditions:
             raise unassumable(arn)
 
     def check_model_data(self, region: str, container: Mapping[str, Any], role: str) -> None:
-        """There are model data where a container says, in a bucket of this region."""
+        """Raise ApiError unless a container's model data exist, in a bucket of this region."""
         source = (container.get("ModelDataSource") or {}).get("S3DataSource") or {}
         uri = source.get("S3Uri") or container.get("ModelDataUrl")
         if not uri:
@@ -76,7 +76,7 @@ class Preconditions:
             raise missing_data(uri) from None
 
     def check_input(self, region: str, source: Mapping[str, Any], role: str) -> None:
-        """There are objects below the prefix of a job's S3DataSource, or there is its manifest."""
+        """Raise ApiError unless objects exist below the prefix of a job's S3DataSource, or its manifest exists."""
         uri = source["S3Uri"]
         try:
             bucket, _ = split_uri(uri)
@@ -102,7 +102,7 @@ class Preconditions:
             raise invalid(f"CloudWatch has no alarm {', '.join(absent)} in {region}; create it first.")
 
     def list_tripped_alarms(self, region: str, names: Sequence[str]) -> list[str]:
-        """Those of the alarms that are in state ALARM."""
+        """List those of the alarms that are in state ALARM."""
         return sorted(
             alarm["AlarmName"] for alarm in self._list_alarms(region, names) if alarm.get("StateValue") == "ALARM"
         )
@@ -130,7 +130,7 @@ class Preconditions:
 
 
 def _is_trusted(policy: object) -> bool:
-    """Whether a trust policy lets SageMaker assume the role; conditions are not looked at."""
+    """Return True if a trust policy lets SageMaker assume the role; conditions are ignored."""
     if isinstance(policy, str):
         try:
             policy = json.loads(unquote(policy))

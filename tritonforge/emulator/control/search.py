@@ -118,7 +118,7 @@ def check_expression(shape: Any, expression: Mapping[str, Any]) -> None:
 
 
 def _list_conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Every filter, nested filter and subexpression; the names in nested filters are whole paths.
+    """List every filter, nested filter and subexpression; the names in nested filters become whole paths.
 
     Raises ApiError for an expression without a condition.
     """
@@ -161,7 +161,7 @@ def _check_filter(searched: Property, operator: str, value: str | None) -> None:
 
 
 def is_match(shape: Any, expression: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
-    """Whether a resource satisfies an expression that `check_expression` let through."""
+    """Return True if a resource satisfies an expression that `check_expression` accepted."""
     results = [_is_satisfied(shape, condition, document) for condition in expression.get("Filters") or ()]
     for group in expression.get("NestedFilters") or ():
         prefix = group["NestedPropertyName"]
@@ -177,7 +177,7 @@ def is_match(shape: Any, expression: Mapping[str, Any], document: Mapping[str, A
 
 
 def _place_element(prefix: str, element: Any) -> Mapping[str, Any]:
-    """One element of a list, at its place in an otherwise empty resource."""
+    """Return a resource that has nothing but one element of a list, at its path."""
     document: Mapping[str, Any] = element
     for part in reversed(prefix.split(".")):
         document = {part: document}
@@ -241,7 +241,7 @@ def _parse_number(value: Any) -> float | None:
 
 
 def _parse_time(text: str) -> float | None:
-    """Seconds since 1970 of an ISO 8601 date and time, UTC where it names no zone."""
+    """Return the seconds since 1970 of an ISO 8601 date and time, UTC if it names no zone; None for other text."""
     try:
         time = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
@@ -319,7 +319,7 @@ def _search(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
 
 
 def _is_visible(document: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
-    """Whether a resource has a tag's value, or does not have the tag at all."""
+    """Return True if a resource has a tag's value, or does not have the tag at all."""
     key = str(condition.get("Key", "")).removeprefix(_TAGS)
     values = [tag["Value"] for tag in document.get("Tags") or () if tag["Key"] == key]
     return not values or condition.get("Value") in values
@@ -328,7 +328,7 @@ def _is_visible(document: Mapping[str, Any], condition: Mapping[str, Any]) -> bo
 def _sort_documents(
     request: Mapping[str, Any], shape: Any, documents: list[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """In the order that a request asks for; those that do not have the property come last."""
+    """Sort in the order that a request asks for; resources without the property come last."""
     by = request.get("SortBy") or (_SORT_BY if _SORT_BY in shape.members else _CREATED)
     if "SortBy" not in request and by not in shape.members:  # the records of models
         by = f"Model.{_CREATED}"

@@ -295,7 +295,7 @@ def _choose_end(outcome: Outcome) -> _End:
 
 
 def _find_reason(outcome: Outcome) -> str:
-    """AWS's FailureReason: "AlgorithmError: <failure file>, exit code: 1"; a data failure's own sentence.
+    """Return AWS's FailureReason: "AlgorithmError: <failure file>, exit code: 1"; a data failure's own sentence.
 
     Source: the answers quoted in aws/sagemaker-python-sdk and aws/amazon-sagemaker-examples issues ("AlgorithmError:
     framework error: ..., exit code: 1"). A program that a signal ended has 128 and its number, as a shell counts.

@@ -114,7 +114,7 @@ def stop(job: TrainingRecord, now: float, *, secondary: str = "Stopped") -> Trai
 
 
 def count_seconds(job: TrainingRecord) -> tuple[int, int] | None:
-    """TrainingTimeInSeconds and BillableTimeInSeconds of a job that has ended: whole seconds, 1 at least.
+    """Return TrainingTimeInSeconds and BillableTimeInSeconds of a job that has ended: whole seconds, at least 1.
 
     What is billed is the time in which instances were at work. None where the job never began or has not ended.
     """
@@ -136,7 +136,7 @@ def _build_phase(secondary: str, now: float) -> Phase:
 
 
 def list_transitions(phases: Sequence[Phase]) -> list[dict[str, Any]]:
-    """SecondaryStatusTransitions."""
+    """Return the SecondaryStatusTransitions of DescribeTrainingJob."""
     return [
         {
             "Status": phase.status,

@@ -357,7 +357,7 @@ class TransformRunner(JobRunner[TransformRecord]):
 
 
 def _find_reason(outcomes: Sequence[Outcome], client: BatchModelClient) -> str:
-    """AWS's FailureReason, which leaves all else to the log, and in brackets what went wrong first."""
+    """Return AWS's FailureReason, which leaves all else to the log, and in brackets the first error."""
     failed = [outcome for outcome in outcomes if outcome.state == "Failed"]
     if not failed:
         return ""

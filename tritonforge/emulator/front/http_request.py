@@ -202,7 +202,7 @@ def parse_route(method: str, path: str, query: str, headers: Mapping[str, str]) 
 
 
 def is_region(name: str) -> bool:
-    """Whether a name has the form of AWS's regions: ``us-east-1``, ``us-gov-west-1``."""
+    """Return True if a name has the form of AWS's regions: ``us-east-1``, ``us-gov-west-1``."""
     return _REGION.fullmatch(name) is not None
 
 
@@ -244,7 +244,7 @@ def list_suffixes() -> tuple[str, ...]:
 
 
 def is_aws_host(name: str) -> bool:
-    """Whether a name is a host name below one of AWS's DNS suffixes."""
+    """Return True if a name is a host name below one of AWS's DNS suffixes."""
     return _split_labels(name) is not None
 
 
@@ -271,7 +271,7 @@ def parse_host(name: str) -> AwsHost | None:
 
 
 def _is_s3_suffix(labels: list[str]) -> bool:
-    """Whether labels may follow the label of S3 itself: ``dualstack``, and a region."""
+    """Return True if labels may follow the label of S3 itself: ``dualstack``, and a region."""
     rest = [label for label in labels if label != "dualstack"]
     return len(rest) <= 1 and all(_REGION_LABEL.fullmatch(label) for label in rest)
 

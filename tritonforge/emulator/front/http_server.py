@@ -113,7 +113,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = answer  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the method that is overridden
-        """Nothing: the emulator has a log of its own, in which no header appears."""
+        """Do nothing: the emulator has a log of its own, in which no header appears."""
 
 
 class HttpServer(ThreadingHTTPServer):

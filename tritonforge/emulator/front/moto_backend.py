@@ -44,7 +44,7 @@ class RequestRecorder(Protocol):
     def record(
         self, incoming: HttpRequest, service: str
     ) -> contextlib.AbstractContextManager[Callable[[Response], None]]:
-        """Around one request: its body is given what came out."""
+        """Return a context manager for one request, which yields a function that takes the response."""
         ...
 
 
@@ -93,7 +93,7 @@ class MotoBackend:
         _taken.release()
 
     def answer(self, incoming: HttpRequest) -> Response:
-        """Moto's answer to a request, from any thread.
+        """Return moto's response to a request, and record the request. Safe for use by many threads.
 
         Raises NotImplementedError for an operation or a service that moto does not have.
         """
@@ -110,7 +110,7 @@ class MotoBackend:
                 return response
 
     def call(self, incoming: HttpRequest) -> Response:
-        """Moto's answer, unseen by the keeper. Raises as `answer`."""
+        """Return moto's response without recording the request. Raises as `answer`."""
         started: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], failure: Any = None) -> Callable[[bytes], None]:
@@ -149,7 +149,7 @@ class MotoBackend:
         return made
 
     def _send(self, request: Any, **_: Any) -> Any:
-        """Botocore's own request answered here: a handler of ``before-send`` that returns an answer is the network."""
+        """Answer a request of botocore's own: what a ``before-send`` handler returns replaces the network."""
         from botocore.awsrequest import AWSResponse
 
         body = request.body or b""
@@ -180,7 +180,7 @@ class MotoBackend:
 
 
 def _create_application(create: Callable[[Any], Any]) -> Any:
-    """Moto's WSGI application, which prints nothing about a service that it does not have and raises instead."""
+    """Create moto's WSGI application, changed to raise for an unknown service, where moto prints."""
     from moto.backends import list_of_moto_modules
     from moto.moto_server import werkzeug_app
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication
@@ -200,7 +200,7 @@ def _create_application(create: Callable[[Any], Any]) -> Any:
 
 
 def _accept_line_feeds(converter: Any) -> Any:
-    """Moto's reader of paths, for which a key of S3 ends at a line feed, with keys that may have one."""
+    """Extend moto's converter of paths, for which a key of S3 ends at a line feed, to keys that have one."""
     if converter.__name__ == "_WholePaths":
         return converter
 
@@ -253,12 +253,12 @@ _STATUSES: Final = (404, 405)
 
 
 def has_unknown_subresource(incoming: HttpRequest) -> bool:
-    """Whether a request to S3 names a subresource that moto would overlook."""
+    """Return True if a request to S3 names a subresource that moto would overlook."""
     return not UNKNOWN_SUBRESOURCES.isdisjoint(parse_qs(incoming.query, keep_blank_values=True))
 
 
 def is_unrouted(response: Response) -> bool:
-    """Whether an answer is that of moto's web framework, and not of a service."""
+    """Return True if a response is that of moto's web framework, and not of a service."""
     if response.status not in _STATUSES:
         return False
     content_type = next((value for name, value in response.headers if name.lower() == "content-type"), "")

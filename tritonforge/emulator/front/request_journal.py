@@ -72,7 +72,7 @@ _CBOR: Final = re.compile(r"/service/[^/]+/operation/(?P<operation>\w+)")
 
 
 def is_change(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, service: str) -> bool:
-    """Whether a request may change what outlives the process."""
+    """Return True if a request may change what outlives the process."""
     if service == "s3":
         return method in ("PUT", "POST", "DELETE") and "select" not in parse_qs(query, keep_blank_values=True)
     operation = headers.get("x-amz-target", "").rpartition(".")[2]
@@ -121,7 +121,7 @@ def _is_object_request(entry: Entry) -> bool:
 
 
 def _is_whole_object(entry: Entry) -> bool:
-    """Whether a request writes or removes an object as a whole."""
+    """Return True if a request writes or removes an object as a whole."""
     return bool(
         _is_object_request(entry) and entry["method"] in ("PUT", "DELETE") and not set(_parse_query(entry)) - {"x-id"}
     )
@@ -170,7 +170,7 @@ class Journal:
 
     @contextlib.contextmanager
     def record(self, incoming: HttpRequest, service: str) -> Iterator[Callable[[Response], None]]:
-        """Around one request to the moto; what its body is given decides whether it is kept."""
+        """Yield a function that takes moto's response to this request and records the request if it succeeded."""
         body = incoming.body()
         kept = is_change(incoming.method, incoming.path, incoming.query, incoming.headers, body, service)
         if not kept:
@@ -274,7 +274,7 @@ class _Clock(threading.local):
 
     @contextlib.contextmanager
     def at(self, seconds: float) -> Iterator[None]:
-        """Stand still at a time, in seconds since 1970, for this thread."""
+        """Stop the clock at a time, in seconds since 1970, for this thread."""
         self.now = dt.datetime.fromtimestamp(seconds, dt.timezone.utc).replace(tzinfo=None)
         try:
             yield

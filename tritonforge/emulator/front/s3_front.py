@@ -94,12 +94,12 @@ class S3Front:
         self._allowed_hosts = tuple(allowed_hosts)
 
     def is_for_s3(self, route: Route, incoming: HttpRequest) -> bool:
-        """Whether a request is for S3: its signature says so, or it has none and no other service's form."""
+        """Return True if a request is for S3: its signature says so, or it has none and no other service's form."""
         other = "x-amz-target" in incoming.headers or incoming.headers.get("content-type", "").startswith(_FORM)
         return route.service == "s3" or (route.service == "" and not other)
 
     def answer(self, incoming: HttpRequest) -> Response:
-        """S3's answer; raises what moto raises."""
+        """Return S3's response to a request; raises what moto raises."""
         incoming.address(parse_bucket_host(incoming.headers.get("host", ""), self._allowed_hosts))
         problem = check_path(incoming.path)
         if problem is None and incoming.length > S3_OBJECT.value:

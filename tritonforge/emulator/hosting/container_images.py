@@ -45,14 +45,14 @@ class ServedImage:
         return self.tag.partition("-")[0]
 
     def refuses(self, finding: Finding) -> bool:
-        """Whether the image's container would end for what was found; an added backend is not missed."""
+        """Return True if the image's container would end for this finding; an added backend is not missing."""
         if finding.refused_by is None:
             return False
         return not any(f"for backend '{name}'" in finding.message for name in self.added)
 
 
 def is_tensorflow_serving(uri: str, declared: Mapping[str, str]) -> bool:
-    """Whether an image is for TensorFlow Serving packages, by its own name or as declared: "tensorflow-inference".
+    """Return True if an image is for TensorFlow Serving packages, by its name or as declared.
 
     Raises:
         ContainerError: it is an image that AWS never published.

@@ -194,7 +194,7 @@ class ModelCache:
         self._unload(model)
 
     def _load(self, model: _LoadedModel) -> None:
-        """Bring one model in; its Future gets None, the answer that refused it, or the error."""
+        """Load a model; its Future gets None, the response that rejected it, or the error."""
         folder = self._folder / model.name
         try:
             refused = self._load_files(model, folder)
@@ -274,7 +274,7 @@ class ModelCache:
         return True
 
     def _unload(self, model: _LoadedModel) -> None:
-        """Unload a model that is leaving."""
+        """Unload a model that is marked as leaving."""
         headers = {"X-Amzn-SageMaker-Target-Model": model.target}
         try:
             self._container.request("DELETE", f"/models/{model.name}", b"", headers, timeout=_LOAD_TIMEOUT)

@@ -199,7 +199,7 @@ class AsyncTransport:
         return self.endpoint.ready()
 
     def metadata(self, model: str | None) -> ModelMetadata | None:
-        """None: an endpoint has no such call."""
+        """Return None: an endpoint has no such call."""
         return None
 
     def close(self) -> None:
