@@ -320,7 +320,7 @@ def test_the_command_line_asks_an_endpoint(
     assert "ValidationError" in done.stderr
     done = tritonforge("infer", "http://127.0.0.1:1", str(path), "--target-variant", "blue")
     assert done.returncode == 2
-    assert "--target-variant is for SageMaker endpoints (sagemaker://NAME), not for http://" in done.stderr
+    assert "--target-variant applies to SageMaker endpoints (sagemaker://NAME), not to http://" in done.stderr
 
 
 def test_the_command_line_asks_an_asynchronous_endpoint(later: str, emulator: Emulator, tmp_path: Path) -> None:

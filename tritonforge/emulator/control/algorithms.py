@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import model_registry, paging
-from tritonforge.emulator.control.api_errors import raise_violations, unknown_image
+from tritonforge.emulator.control.api_errors import build_image_error, raise_violations
 from tritonforge.emulator.control.model_registry import ALGORITHM
 from tritonforge.emulator.control.records import RegistryEntry
 from tritonforge.emulator.control.request_context import Operation, RequestContext
@@ -34,7 +34,7 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
         context.preconditions.check_role(context.region, validation["ValidationRole"])
     image = request["TrainingSpecification"]["TrainingImage"]
     if program_containers.find_program(image, context.images) is None:
-        raise unknown_image(image, program_containers.ADVICE)
+        raise build_image_error(image, program_containers.ADVICE)
     entry = RegistryEntry(
         **fields,
         status="Pending",

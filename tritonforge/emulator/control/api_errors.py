@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-__all__ = ["ApiError", "already_exists", "conflict", "does_not_exist", "in_progress", "inaccessible_data",
-           "invalid", "job_ended", "job_taken", "limit_exceeded", "missing", "missing_data", "missing_input",
-           "missing_job", "not_emulated", "not_serializable", "raise_violations", "training_job_taken",
-           "unassumable", "unknown_image", "unknown_operation", "variants_absent"]  # fmt: skip
+__all__ = ["ApiError", "build_conflict_error", "build_data_access_error", "build_image_error",
+           "build_in_progress_error", "build_job_ended_error", "build_job_name_error",
+           "build_job_not_found_error", "build_limit_error", "build_name_taken_error",
+           "build_no_data_error", "build_no_input_error", "build_nonexistence_error",
+           "build_not_emulated_error", "build_not_found_error", "build_role_error",
+           "build_serialization_error", "build_training_job_name_error", "build_unknown_operation_error",
+           "build_validation_error", "build_variants_error", "raise_violations"]  # fmt: skip
 
 
 class ApiError(Exception):
@@ -26,7 +29,7 @@ class ApiError(Exception):
         self.status = status
 
 
-def invalid(message: str) -> ApiError:
+def build_validation_error(message: str) -> ApiError:
     """Build the error of a request that breaks a rule; the control plane uses this code for nearly everything."""
     return ApiError("ValidationException", message)
 
@@ -44,10 +47,10 @@ class _Violation(Protocol):
 def raise_violations(violations: Iterable[_Violation]) -> None:
     """Raise ApiError with every limit that a request exceeds, if there is any."""
     if sentences := [f"{violation.place}: {violation.sentence}" for violation in violations]:
-        raise invalid("; ".join(sentences))
+        raise build_validation_error("; ".join(sentences))
 
 
-def not_serializable(message: str) -> ApiError:
+def build_serialization_error(message: str) -> ApiError:
     """Build the error of a body that is not JSON, or of a member with another JSON type than the model's.
 
     The sentence is ours.
@@ -55,28 +58,28 @@ def not_serializable(message: str) -> ApiError:
     return ApiError("SerializationException", message)
 
 
-def already_exists(kind: str, arn: str) -> ApiError:
+def build_name_taken_error(kind: str, arn: str) -> ApiError:
     """Build the error of a name that is taken.
 
     Source: aws/sagemaker-python-sdk issue 101, awslabs/spot-tagging-bot-for-digital-assets 2.
     """
-    return invalid(f'Cannot create already existing {kind} "{arn}".')
+    return build_validation_error(f'Cannot create already existing {kind} "{arn}".')
 
 
-def missing(kind: str, arn: str) -> ApiError:
+def build_not_found_error(kind: str, arn: str) -> ApiError:
     """Build the error of a missing resource. Source: hashicorp/terraform-provider-aws issue 40048 (configuration)."""
-    return invalid(f'Could not find {kind} "{arn}".')
+    return build_validation_error(f'Could not find {kind} "{arn}".')
 
 
-def does_not_exist(noun: str, arn: str) -> ApiError:
+def build_nonexistence_error(noun: str, arn: str) -> ApiError:
     """Build the error of a missing algorithm, model package or group; the noun is written as in the API's names.
 
     Source: of groups, aws-controllers-k8s/code-generator, whose controllers match it; the others are likewise.
     """
-    return invalid(f"{noun.title().replace(' ', '')} {arn} does not exist.")
+    return build_validation_error(f"{noun.title().replace(' ', '')} {arn} does not exist.")
 
 
-def conflict(message: str) -> ApiError:
+def build_conflict_error(message: str) -> ApiError:
     """Build the error of an operation that another resource prevents: the service model's ConflictException.
 
     The sentences are ours.
@@ -84,26 +87,26 @@ def conflict(message: str) -> ApiError:
     return ApiError("ConflictException", message)
 
 
-def missing_input(uri: str, role: str, region: str) -> ApiError:
+def build_no_input_error(uri: str, role: str, region: str) -> ApiError:
     """Build the error of an empty transform input. Source: aws/amazon-sagemaker-examples issue 2414."""
     bucket = uri.partition("://")[2].partition("/")[0]
-    return invalid(
+    return build_validation_error(
         f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists in '
         f'the selected region ({region}), that objects exist under that S3 prefix, and that the role "{role}" has '
         f'"s3:ListBucket" permissions on bucket "{bucket}".'
     )
 
 
-def missing_job(_noun: str, _arn: str) -> ApiError:
+def build_job_not_found_error(_noun: str, _arn: str) -> ApiError:
     """Build the error of a missing job: jobs get another sentence than models, without the name.
 
     The code is ValidationException, although the service model lists ResourceNotFound: clients in public repositories
     that stop transform jobs match this code together with this sentence.
     """
-    return invalid("Requested resource not found.")
+    return build_validation_error("Requested resource not found.")
 
 
-def job_taken(_noun: str, arn: str) -> ApiError:
+def build_job_name_error(_noun: str, arn: str) -> ApiError:
     """Build the error of a job's name that is in use.
 
     Source: AWS's answer to a processing job, as quoted in a public post-mortem.
@@ -114,7 +117,7 @@ def job_taken(_noun: str, arn: str) -> ApiError:
     )
 
 
-def training_job_taken(_noun: str, arn: str) -> ApiError:
+def build_training_job_name_error(_noun: str, arn: str) -> ApiError:
     """Build the error of a training job's name that is in use.
 
     Source: aws/amazon-sagemaker-examples pull request 3108.
@@ -126,53 +129,53 @@ def training_job_taken(_noun: str, arn: str) -> ApiError:
     )
 
 
-def unknown_image(uri: str, advice: str) -> ApiError:
+def build_image_error(uri: str, advice: str) -> ApiError:
     """Build the error of an image that does not exist.
 
     Source: aws-samples/easy-amazon-sagemaker-deployments issue 4 (of CreateModel); the advice behind it is ours.
     """
-    return invalid(f"Requested image {uri} not found. {advice}")
+    return build_validation_error(f"Requested image {uri} not found. {advice}")
 
 
-def job_ended(noun: str, status: str) -> ApiError:
+def build_job_ended_error(noun: str, status: str) -> ApiError:
     """Build the error of stopping a job that has ended or is Stopping.
 
     Source: what clients in public repositories match.
     """
-    return invalid(f"The request was rejected because the {noun} is in status {status}.")
+    return build_validation_error(f"The request was rejected because the {noun} is in status {status}.")
 
 
-def in_progress(arn: str) -> ApiError:
+def build_in_progress_error(arn: str) -> ApiError:
     """Build the error of changing or deleting an endpoint that is in transition; both get the same sentence.
 
     That an endpoint stuck in Creating cannot be deleted: aws/amazon-sagemaker-examples issue 3432. The sentence is
     known from memory of Stack Overflow 65678237, which that issue names; it could not be read again.
     """
-    return invalid(f'Cannot update in-progress endpoint "{arn}".')
+    return build_validation_error(f'Cannot update in-progress endpoint "{arn}".')
 
 
-def unassumable(role: str) -> ApiError:
+def build_role_error(role: str) -> ApiError:
     """Build the error of a role that is missing, or does not trust SageMaker.
 
     Source: awslabs/predictive-maintenance-using-machine-learning issue 3 (of CreateTransformJob).
     """
-    return invalid(
+    return build_validation_error(
         f"Could not assume role {role}. Please ensure that the role exists and allows principal "
         "'sagemaker.amazonaws.com' to assume the role."
     )
 
 
-def missing_data(uri: str) -> ApiError:
+def build_no_data_error(uri: str) -> ApiError:
     """Build the error of a model's URI without an object. Source: aws-ia/ecs-blueprints issue 223."""
-    return invalid(f"Could not find model data at {uri}.")
+    return build_validation_error(f"Could not find model data at {uri}.")
 
 
-def inaccessible_data(uri: str, role: str, region: str) -> ApiError:
+def build_data_access_error(uri: str, role: str, region: str) -> ApiError:
     """Build the error of a bucket that is missing, or lies in another region.
 
     Source: philschmid/llm-sagemaker-sample issue 2.
     """
-    return invalid(
+    return build_validation_error(
         f'Could not access model data at {uri}. Please ensure that the role "{role}" exists and that its trust '
         'relationship policy allows the action "sts:AssumeRole" for the service principal "sagemaker.amazonaws.com". '
         f'Also ensure that the role has "s3:GetObject" permissions and that the object is located in {region}. If your '
@@ -180,7 +183,7 @@ def inaccessible_data(uri: str, role: str, region: str) -> ApiError:
     )
 
 
-def limit_exceeded(what: str, unit: str, *, limit: int, used: int, wanted: int) -> ApiError:
+def build_limit_error(what: str, unit: str, *, limit: int, used: int, wanted: int) -> ApiError:
     """Build the error of exceeding an account's limit. Source: aws/amazon-sagemaker-examples issue 307."""
     return ApiError(
         "ResourceLimitExceeded",
@@ -189,16 +192,18 @@ def limit_exceeded(what: str, unit: str, *, limit: int, used: int, wanted: int) 
     )
 
 
-def variants_absent(names: Iterable[str], config: str) -> ApiError:
+def build_variants_error(names: Iterable[str], config: str) -> ApiError:
     """Build the error of a change that names variants that the endpoint does not have.
 
     Source: moto's sagemaker, ``update_endpoint_weights_and_capacities``, which quotes AWS.
     """
     listed = ", ".join(f'"{name}"' for name in names)
-    return invalid(f'The variant name(s) {listed} is/are not present within endpoint configuration "{config}".')
+    return build_validation_error(
+        f'The variant name(s) {listed} is/are not present within endpoint configuration "{config}".'
+    )
 
 
-def unknown_operation(operation: str) -> ApiError:
+def build_unknown_operation_error(operation: str) -> ApiError:
     """Build the error of an operation that AWS does not have.
 
     Source: AWS's "Common Errors", UnknownOperationException.
@@ -206,7 +211,7 @@ def unknown_operation(operation: str) -> ApiError:
     return ApiError("UnknownOperationException", f"The requested operation {operation} is not known.", status=404)
 
 
-def not_emulated(operation: str) -> ApiError:
+def build_not_emulated_error(operation: str) -> ApiError:
     """Build the error of an operation that AWS has and this emulator does not. The sentence is ours.
 
     The code is that of AWS's "Common Errors"; 501 is a status that botocore does not retry.

@@ -30,11 +30,11 @@ from tritonforge.emulator.control import (
 )
 from tritonforge.emulator.control.api_errors import (
     ApiError,
-    invalid,
-    not_emulated,
-    not_serializable,
+    build_not_emulated_error,
+    build_serialization_error,
+    build_unknown_operation_error,
+    build_validation_error,
     raise_violations,
-    unknown_operation,
 )
 from tritonforge.emulator.control.deployments import DeploymentRunner
 from tritonforge.emulator.control.job_runner import JobRunner, Services
@@ -69,9 +69,9 @@ def read_request(operation: str, shape: Any, body: bytes) -> dict[str, Any]:
     violations = service_model.check_shape(shape, request)
     for violation in violations:
         if violation.kind in ("type", "unknown"):
-            raise not_serializable(f"{violation.place or 'The request'}: {violation.sentence}")
+            raise build_serialization_error(f"{violation.place or 'The request'}: {violation.sentence}")
     if violations:
-        raise invalid(service_model.format_service_message(violations))
+        raise build_validation_error(service_model.format_service_message(violations))
     return {name: _convert(shape.members[name], value, name) for name, value in request.items() if value is not None}
 
 
@@ -81,7 +81,7 @@ def _parse_json(operation: str, body: bytes) -> Any:
         _check_document(document)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise not_serializable(f"The request of {operation} is not JSON: {reason}") from None
+        raise build_serialization_error(f"The request of {operation} is not JSON: {reason}") from None
     return document
 
 
@@ -141,7 +141,7 @@ def _parse_time(value: Any, place: str) -> float:
     except (ValueError, OverflowError):
         seconds = math.nan
     if not _EARLIEST <= seconds <= _LATEST:
-        raise not_serializable(f"{place}: expected a time, in seconds since 1970 or as ISO 8601 writes it")
+        raise build_serialization_error(f"{place}: expected a time, in seconds since 1970 or as ISO 8601 writes it")
     return seconds
 
 
@@ -225,7 +225,7 @@ class Dispatcher:
         run = OPERATIONS.get(operation)
         if run is None:
             known = operation in service_model.list_operations("sagemaker")
-            raise not_emulated(operation) if known else unknown_operation(operation)
+            raise build_not_emulated_error(operation) if known else build_unknown_operation_error(operation)
         return run(self._context(region), _read_checked(operation, body))
 
 
@@ -286,14 +286,16 @@ class AutoscalingGate:
         if named is None:
             name = resource.removeprefix("inference-component/")
             if name == resource:
-                raise invalid(f"Resource ID {resource} is not of the form endpoint/<endpoint>/variant/<variant>.")
+                raise build_validation_error(
+                    f"Resource ID {resource} is not of the form endpoint/<endpoint>/variant/<variant>."
+                )
             if self._store.find(endpoints.INFERENCE_COMPONENT, region, name) is None:
-                raise invalid(f'Could not find inference component "{name}" of resource ID {resource}.')
+                raise build_validation_error(f'Could not find inference component "{name}" of resource ID {resource}.')
             return
         endpoint = self._store.find(endpoints.ENDPOINT, region, named["endpoint"])
         if endpoint is None:
-            raise invalid(f'Could not find endpoint "{named["endpoint"]}" of resource ID {resource}.')
+            raise build_validation_error(f'Could not find endpoint "{named["endpoint"]}" of resource ID {resource}.')
         variants = [variant.name for variant in endpoint.variants]
         if named["variant"] not in variants:
             there = f"its variants are {', '.join(variants)}" if variants else f"it is {endpoint.status}"
-            raise invalid(f'Endpoint "{endpoint.name}" has no variant "{named["variant"]}"; {there}.')
+            raise build_validation_error(f'Endpoint "{endpoint.name}" has no variant "{named["variant"]}"; {there}.')

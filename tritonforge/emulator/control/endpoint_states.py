@@ -18,7 +18,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control.api_errors import in_progress, invalid
+from tritonforge.emulator.control.api_errors import build_in_progress_error, build_validation_error
 from tritonforge.emulator.control.job_runner import shorten_reason
 from tritonforge.emulator.control.records import Endpoint, PendingDeployment, VariantStage, VariantState
 from tritonforge.emulator.hosting.container_definitions import list_container_definitions
@@ -159,8 +159,10 @@ def _check_changeable(endpoint: Endpoint) -> None:
     if endpoint.status in ("Failed", "UpdateRollbackFailed", "OutOfService"):
         # Ours; the rule is the service model's: "DeleteEndpoint is the only operation that can be performed on a
         # failed endpoint" (EndpointStatus).
-        raise invalid(f'Cannot update endpoint "{endpoint.arn}" with status "{endpoint.status}". Delete it instead.')
-    raise in_progress(endpoint.arn)
+        raise build_validation_error(
+            f'Cannot update endpoint "{endpoint.arn}" with status "{endpoint.status}". Delete it instead.'
+        )
+    raise build_in_progress_error(endpoint.arn)
 
 
 def _change_pending(
@@ -275,7 +277,7 @@ def with_weights(endpoint: Endpoint, changes: Sequence[Mapping[str, Any]], now: 
 def begin_deletion(endpoint: Endpoint, now: float) -> Endpoint:
     """Return the endpoint as Deleting. Raises ApiError while it is Creating or Updating, as AWS does."""
     if "Deleting" not in NEXT[endpoint.status]:
-        raise in_progress(endpoint.arn)
+        raise build_in_progress_error(endpoint.arn)
     stages = (VariantStage(status="Deleting", since=now),)
     gone = tuple(replace(variant, stages=stages) for variant in endpoint.variants)
     return _change_status(endpoint, "Deleting", now, variants=gone)

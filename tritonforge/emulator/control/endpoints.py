@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import endpoint_states, paging
-from tritonforge.emulator.control.api_errors import invalid, raise_violations, variants_absent
+from tritonforge.emulator.control.api_errors import build_validation_error, build_variants_error, raise_violations
 from tritonforge.emulator.control.model_operations import MODEL
 from tritonforge.emulator.control.records import (
     Endpoint,
@@ -151,7 +151,9 @@ def _create_config(context: RequestContext, request: Mapping[str, Any]) -> Mappi
         for variant in _list_variants(request):
             if not variant.get("ModelName") and not request.get("ExecutionRoleArn"):
                 # hashicorp/terraform-provider-aws pull request 44977 states the rule; the sentence is ours.
-                raise invalid(f"ExecutionRoleArn is required: variant {variant['VariantName']} has no ModelName.")
+                raise build_validation_error(
+                    f"ExecutionRoleArn is required: variant {variant['VariantName']} has no ModelName."
+                )
         raise_violations(check_limits("CreateEndpointConfig", request, models=_find_models(context, request)))
         context.create(ENDPOINT_CONFIG, Resource(**fields))
     return {"EndpointConfigArn": fields["arn"]}
@@ -225,14 +227,14 @@ def _update_weights(context: RequestContext, request: Mapping[str, Any]) -> Mapp
         names = {variant.name for variant in endpoint.variants}
         absent = [change["VariantName"] for change in changes if change["VariantName"] not in names]
         if absent:
-            raise variants_absent(absent, endpoint.config_name)
+            raise build_variants_error(absent, endpoint.config_name)
         if all(variant.desired_weight == 0 for variant in changed.variants):
-            raise invalid("The weights of all variants are 0; at least one must be greater.")  # ours
+            raise build_validation_error("The weights of all variants are 0; at least one must be greater.")  # ours
         for variant in changed.variants:
             can_be_empty = "InstanceType" not in variant.config or changed.config.get("AsyncInferenceConfig")
             if variant.desired_instances == 0 and not can_be_empty:
                 # "Autoscale an asynchronous endpoint" in the developer guide: to zero only there. The sentence is ours.
-                raise invalid(
+                raise build_validation_error(
                     f"Variant {variant.name} cannot have 0 instances: only asynchronous endpoints scale to zero."
                 )
         return changed
@@ -247,7 +249,9 @@ def _delete_endpoint(context: RequestContext, request: Mapping[str, Any]) -> Map
         names = sorted(component.name for component in components if component.endpoint == endpoint.name)
         if names:
             # aws/amazon-sagemaker-examples issue 3432 states the rule; the sentence is ours.
-            raise invalid(f'Cannot delete endpoint "{endpoint.arn}" with inference components: {", ".join(names)}.')
+            raise build_validation_error(
+                f'Cannot delete endpoint "{endpoint.arn}" with inference components: {", ".join(names)}.'
+            )
         _begin(context, context.change(ENDPOINT, endpoint.name, endpoint_states.begin_deletion))
     return {}
 

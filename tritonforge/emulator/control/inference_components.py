@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import job_runner, paging
-from tritonforge.emulator.control.api_errors import invalid
+from tritonforge.emulator.control.api_errors import build_validation_error
 from tritonforge.emulator.control.endpoints import ENDPOINT, INFERENCE_COMPONENT, InferenceComponent
 from tritonforge.emulator.control.fleet import RunningContainer, start_model
 from tritonforge.emulator.control.job_runner import Delays, JobRunner, Task, make_instance_id, shorten_reason
@@ -53,7 +53,7 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
         variant = _find_variant(endpoint, request.get("VariantName"))
         wanted = _read_specification(context, endpoint, request)
         if wanted is None:
-            raise invalid("Specification is required.")  # ours
+            raise build_validation_error("Specification is required.")  # ours
         component = InferenceComponent(
             **fields,
             status="Creating",
@@ -70,16 +70,18 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
 def _find_variant(endpoint: Endpoint, name: str | None) -> VariantState:
     """Return the variant that hosts a component. Raises ApiError; the sentences without a source are ours."""
     if not endpoint.variants:
-        raise invalid(f'Endpoint "{endpoint.arn}" is {endpoint.status}; create components once it is InService.')
+        raise build_validation_error(
+            f'Endpoint "{endpoint.arn}" is {endpoint.status}; create components once it is InService.'
+        )
     if not name:
-        raise invalid("VariantName is required for an inference component with a model.")
+        raise build_validation_error("VariantName is required for an inference component with a model.")
     variant = next((variant for variant in endpoint.variants if variant.name == name), None)
     if variant is None:
         names = ", ".join(variant.name for variant in endpoint.variants)
-        raise invalid(f'Endpoint "{endpoint.arn}" has no variant {name}; its variants are {names}.')
+        raise build_validation_error(f'Endpoint "{endpoint.arn}" has no variant {name}; its variants are {names}.')
     if variant.config.get("ModelName"):
         # pulumi/pulumi-aws issue 4940
-        raise invalid(
+        raise build_validation_error(
             "Inference Components are not supported in this Endpoint. Please make sure this endpoint can deploy "
             "inference components."
         )
@@ -90,16 +92,18 @@ def _read_specification(context: RequestContext, endpoint: Endpoint, request: Ma
     """Return what a request asks for, None if it has no specification. Raises ApiError; the sentences are ours."""
     specification: Mapping[str, Any] | None = request.get("Specification")
     if request.get("Specifications"):
-        raise invalid("tritonforge's emulator runs inference components with one Specification, not Specifications.")
+        raise build_validation_error(
+            "tritonforge's emulator runs inference components with one Specification, not Specifications."
+        )
     if specification is None:
         return None
     if specification.get("BaseInferenceComponentName"):
-        raise invalid("BaseInferenceComponentName: tritonforge's emulator does not run adapters.")
+        raise build_validation_error("BaseInferenceComponentName: tritonforge's emulator does not run adapters.")
     container = specification.get("Container")
     if bool(specification.get("ModelName")) == bool(container):
-        raise invalid("Specification needs exactly one of ModelName and Container.")
+        raise build_validation_error("Specification needs exactly one of ModelName and Container.")
     if not specification.get("ComputeResourceRequirements"):
-        raise invalid("Specification.ComputeResourceRequirements is required.")
+        raise build_validation_error("Specification.ComputeResourceRequirements is required.")
     copies = int((request.get("RuntimeConfig") or {}).get("CopyCount", 1))
     if not container:
         return _Wanted(specification, context.find(MODEL, specification["ModelName"]).model, copies)
@@ -162,7 +166,9 @@ def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
 
 def _build_status_error(verb: str, component: InferenceComponent) -> Exception:
     """Build the error of a component's status. The sentence is ours, after that of endpoints."""
-    return invalid(f'Cannot {verb} inference component "{component.arn}" with status "{component.status}".')
+    return build_validation_error(
+        f'Cannot {verb} inference component "{component.arn}" with status "{component.status}".'
+    )
 
 
 def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from tritonforge.emulator.control.api_errors import job_ended
+from tritonforge.emulator.control.api_errors import build_job_ended_error
 from tritonforge.emulator.control.records import JobRecord, StatusRecord
 from tritonforge.emulator.control.resource_store import AnyKind, ResourceKind, ResourceStore
 from tritonforge.emulator.emulated_s3 import EmulatedS3
@@ -94,7 +94,7 @@ def fail(job: JobT, reason: str, now: float) -> JobT:
 def begin_stop(job: JobT, now: float, *, noun: str) -> JobT:
     """Return the job as Stopping. Raises ApiError if it has ended or is Stopping already."""
     if "Stopping" not in NEXT[job.status]:
-        raise job_ended(noun, job.status)
+        raise build_job_ended_error(noun, job.status)
     return _change_status(job, "Stopping", now)
 
 

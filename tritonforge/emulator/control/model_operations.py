@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import paging
-from tritonforge.emulator.control.api_errors import invalid
+from tritonforge.emulator.control.api_errors import build_validation_error
 from tritonforge.emulator.control.model_registry import MODEL_PACKAGE
 from tritonforge.emulator.control.records import Resource
 from tritonforge.emulator.control.request_context import Operation, RequestContext
@@ -33,7 +33,7 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     role = request.get("ExecutionRoleArn")
     if not role:
         # The service model does not require it, SageMaker does for every model with containers. The sentence is ours.
-        raise invalid("ExecutionRoleArn is required for a model with containers.")
+        raise build_validation_error("ExecutionRoleArn is required for a model with containers.")
     context.preconditions.check_role(context.region, role)
     served = _resolve_packages(context, request)
     for container in list_container_definitions({**request, **served}):
@@ -90,18 +90,20 @@ def _list_package_containers(context: RequestContext, given: Mapping[str, Any]) 
     """Return the containers of a model package; the request's environment is added to each of them."""
     package = context.find(MODEL_PACKAGE, given["ModelPackageName"])
     if package.status != "Completed":
-        raise invalid(f"ModelPackage {package.arn} is {package.status}; a model needs one that is Completed.")
+        raise build_validation_error(
+            f"ModelPackage {package.arn} is {package.status}; a model needs one that is Completed."
+        )
     approval = package.request.get("ModelApprovalStatus")
     if package.group and approval != "Approved":
         # API CreateModelPackage.ModelApprovalStatus: "must be set to Approved to deploy the model".
-        raise invalid(f"ModelPackage {package.arn} is {approval}; approve it before it is deployed.")
+        raise build_validation_error(f"ModelPackage {package.arn} is {approval}; approve it before it is deployed.")
     specification: Mapping[str, Any] = package.inference
     name = given.get("InferenceSpecificationName")
     if name:
         additional = package.request.get("AdditionalInferenceSpecifications") or ()
         by_name = {candidate["Name"]: candidate for candidate in additional}
         if name not in by_name:
-            raise invalid(f"ModelPackage {package.arn} has no inference specification {name!r}.")
+            raise build_validation_error(f"ModelPackage {package.arn} has no inference specification {name!r}.")
         specification = by_name[name]
     kept = {member: value for member, value in given.items() if member != "ModelPackageName"}
     return [

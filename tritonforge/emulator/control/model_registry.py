@@ -16,7 +16,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import paging
-from tritonforge.emulator.control.api_errors import conflict, does_not_exist, invalid, raise_violations
+from tritonforge.emulator.control.api_errors import (
+    build_conflict_error,
+    build_nonexistence_error,
+    build_validation_error,
+    raise_violations,
+)
 from tritonforge.emulator.control.records import RegistryEntry, Resource, add_tags
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import ResourceKind
@@ -28,13 +33,21 @@ __all__ = ["ALGORITHM", "MODEL_PACKAGE", "MODEL_PACKAGE_GROUP", "NEXT", "OPERATI
            "describe_package", "fail_validation", "find_profile", "is_validation_job", "list_validations"]  # fmt: skip
 
 ALGORITHM: Final = ResourceKind(
-    name="algorithm", noun="algorithm", record=RegistryEntry, missing=does_not_exist, has_arn_lookup=True
+    name="algorithm", noun="algorithm", record=RegistryEntry, missing=build_nonexistence_error, has_arn_lookup=True
 )
 MODEL_PACKAGE: Final = ResourceKind(
-    name="model-package", noun="model package", record=RegistryEntry, missing=does_not_exist, has_arn_lookup=True
+    name="model-package",
+    noun="model package",
+    record=RegistryEntry,
+    missing=build_nonexistence_error,
+    has_arn_lookup=True,
 )
 MODEL_PACKAGE_GROUP: Final = ResourceKind(
-    name="model-package-group", noun="model package group", record=Resource, missing=does_not_exist, has_arn_lookup=True
+    name="model-package-group",
+    noun="model package group",
+    record=Resource,
+    missing=build_nonexistence_error,
+    has_arn_lookup=True,
 )
 
 #: The statuses that may follow a status.
@@ -59,7 +72,7 @@ def is_validation_job(entry: RegistryEntry, request: Mapping[str, Any]) -> bool:
 def check_deletable(entry: RegistryEntry, word: str) -> None:
     """Raise ApiError for an entry whose validation has not ended; ``word`` is how the sentence names its kind."""
     if entry.status in UNFINISHED:
-        raise conflict(f"{word} {entry.arn} is {entry.status}; delete it once its validation has ended.")
+        raise build_conflict_error(f"{word} {entry.arn} is {entry.status}; delete it once its validation has ended.")
 
 
 def find_profile(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -140,7 +153,7 @@ def _delete_group(context: RequestContext, request: Mapping[str, Any]) -> Mappin
         group = context.find(MODEL_PACKAGE_GROUP, request["ModelPackageGroupName"])
         arns = sorted(package.arn for package in _list_versions(context, group.name))
         if arns:
-            raise conflict(f"ModelPackageGroup {group.arn} still has model packages: {', '.join(arns)}.")
+            raise build_conflict_error(f"ModelPackageGroup {group.arn} still has model packages: {', '.join(arns)}.")
         context.remove(MODEL_PACKAGE_GROUP, group.name)
     return {}
 
@@ -211,14 +224,14 @@ def _find_names(context: RequestContext, request: Mapping[str, Any]) -> tuple[st
     """
     name, group = request.get("ModelPackageName"), request.get("ModelPackageGroupName")
     if name and group:
-        raise invalid(
+        raise build_validation_error(
             "Both ModelPackageName and ModelPackageGroupName are provided in the input. Cannot determine which one to "
             "use."
         )
     if group:
         return "", context.find(MODEL_PACKAGE_GROUP, group).name
     if not name:
-        raise invalid("Missing ARN.")
+        raise build_validation_error("Missing ARN.")
     return str(name), ""
 
 
@@ -229,13 +242,17 @@ def _find_inference(context: RequestContext, request: Mapping[str, Any]) -> Mapp
     if bool(given) == bool(source):
         # API CreateModelPackage: one for a container, the other for an algorithm; a SourceUri alone is not emulated.
         # The sentence is ours.
-        raise invalid("A model package needs InferenceSpecification or SourceAlgorithmSpecification; provide one.")
+        raise build_validation_error(
+            "A model package needs InferenceSpecification or SourceAlgorithmSpecification; provide one."
+        )
     if given:
         return given
     (one,) = source["SourceAlgorithms"]
     algorithm = context.find(ALGORITHM, one["AlgorithmName"])
     if not algorithm.inference:
-        raise invalid(f"Algorithm {algorithm.arn} has no InferenceSpecification, so it makes no model package.")  # ours
+        raise build_validation_error(
+            f"Algorithm {algorithm.arn} has no InferenceSpecification, so it makes no model package."
+        )  # ours
     first, *others = algorithm.inference["Containers"]
     data = {name: one[name] for name in ("ModelDataUrl", "ModelDataSource", "ModelDataETag") if one.get(name)}
     return {**algorithm.inference, "Containers": [{**first, **data}, *others]}
@@ -299,7 +316,7 @@ def _summarize(package: RegistryEntry) -> Mapping[str, Any]:
 def _update_package(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     def update(package: RegistryEntry, now: float) -> RegistryEntry:
         if request.get("ModelApprovalStatus") and not package.group:
-            raise invalid("ModelApprovalStatus is for versions of a model package group.")  # ours
+            raise build_validation_error("ModelApprovalStatus is for versions of a model package group.")  # ours
         kept = dict(package.request)
         kept |= {name: request[name] for name in _REPLACED if request.get(name) is not None}
         properties = {
@@ -315,7 +332,7 @@ def _update_package(context: RequestContext, request: Mapping[str, Any]) -> Mapp
         if added:
             additional = [*(kept.get("AdditionalInferenceSpecifications") or ()), *added]
             if len(additional) > ADDITIONAL_SPECIFICATIONS.value:
-                raise invalid(
+                raise build_validation_error(
                     f"A model package has at most {ADDITIONAL_SPECIFICATIONS.value} AdditionalInferenceSpecifications."
                 )  # ours
             kept["AdditionalInferenceSpecifications"] = additional

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from tritonforge.emulator.control.api_errors import invalid
+from tritonforge.emulator.control.api_errors import build_validation_error
 from tritonforge.emulator.control.records import Record, StatusRecord
 
 __all__ = ["DEFAULT_PAGE", "build_page", "describe_record", "select_records", "take_page"]
@@ -118,4 +118,4 @@ def _read_token(token: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
             return dict(content)
     except (ValueError, KeyError, TypeError):
         pass
-    raise invalid("Invalid NextToken: it was not given by this operation with these arguments.")  # ours
+    raise build_validation_error("Invalid NextToken: it was not given by this operation with these arguments.")  # ours

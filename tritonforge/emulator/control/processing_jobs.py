@@ -23,7 +23,12 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from tritonforge.emulator.control import job_runner, paging
-from tritonforge.emulator.control.api_errors import invalid, job_taken, missing_job, unknown_image
+from tritonforge.emulator.control.api_errors import (
+    build_image_error,
+    build_job_name_error,
+    build_job_not_found_error,
+    build_validation_error,
+)
 from tritonforge.emulator.control.job_runner import INTERNAL_ERROR, UNFINISHED, Delays, JobRunner, Task
 from tritonforge.emulator.control.records import JobRecord
 from tritonforge.emulator.control.request_context import Operation, RequestContext
@@ -68,8 +73,8 @@ PROCESSING_JOB: Final = ResourceKind(
     name="processing-job",
     noun="processing job",
     record=ProcessingRecord,
-    missing=missing_job,
-    taken=job_taken,
+    missing=build_job_not_found_error,
+    taken=build_job_name_error,
     usage=_list_usage,
     log_group="/aws/sagemaker/ProcessingJobs",
 )
@@ -83,11 +88,11 @@ def list_outputs(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     fields = context.new_fields(PROCESSING_JOB, request["ProcessingJobName"], request)
     if sentences := list(_find_unsupported(request)):
-        raise invalid("; ".join(sentences))
+        raise build_validation_error("; ".join(sentences))
     context.preconditions.check_role(context.region, request["RoleArn"])
     image = request["AppSpecification"]["ImageUri"]
     if program_containers.find_program(image, context.images) is None:
-        raise unknown_image(image, program_containers.ADVICE)
+        raise build_image_error(image, program_containers.ADVICE)
     for processing_input in request.get("ProcessingInputs") or ():
         context.preconditions.check_input(context.region, processing_input["S3Input"], request["RoleArn"])
     context.create(PROCESSING_JOB, ProcessingRecord(**fields, status="InProgress"))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeAlias, TypeVar
 
-from tritonforge.emulator.control.api_errors import ApiError, invalid
+from tritonforge.emulator.control.api_errors import ApiError, build_validation_error
 from tritonforge.triton.service_limits import TAGS
 
 __all__ = ["Endpoint", "JobRecord", "PendingDeployment", "Phase", "Record", "RegistryEntry", "Resource",
@@ -179,10 +179,12 @@ def add_tags(tags: Tags, more: Sequence[Mapping[str, Any]], *, arn: str) -> Tags
     keys = [tag["Key"] for tag in more]
     duplicates = sorted({key for key in keys if keys.count(key) > 1})
     if duplicates:
-        raise invalid(f"The request has duplicate tag keys: {', '.join(duplicates)}.")
+        raise build_validation_error(f"The request has duplicate tag keys: {', '.join(duplicates)}.")
     for tag in more:
         if tag["Key"].lower().startswith("aws:"):
-            raise invalid(f"Tag key {tag['Key']!r} begins with aws:, which is reserved for AWS's own tags.")
+            raise build_validation_error(
+                f"Tag key {tag['Key']!r} begins with aws:, which is reserved for AWS's own tags."
+            )
         merged[tag["Key"]] = tag.get("Value", "")
     if len(merged) > TAGS.value:
         raise ApiError(

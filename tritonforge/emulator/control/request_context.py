@@ -10,12 +10,12 @@ from urllib.parse import unquote
 
 from tritonforge.emulator.control import resource_store
 from tritonforge.emulator.control.api_errors import (
-    inaccessible_data,
-    invalid,
-    limit_exceeded,
-    missing_data,
-    missing_input,
-    unassumable,
+    build_data_access_error,
+    build_limit_error,
+    build_no_data_error,
+    build_no_input_error,
+    build_role_error,
+    build_validation_error,
 )
 from tritonforge.emulator.control.job_runner import JobRunner, begin_stop
 from tritonforge.emulator.control.records import JobRecord, Record, StatusRecord, add_tags
@@ -44,13 +44,13 @@ class Preconditions:
 
         if f"::{self._moto.account}:role/" not in arn:
             # The sentence is as remembered from AWS; no public source of it was at hand.
-            raise invalid("RoleArn: Cross-account pass role is not allowed.")
+            raise build_validation_error("RoleArn: Cross-account pass role is not allowed.")
         try:
             role = self._moto.client("iam", region).get_role(RoleName=arn.rpartition("/")[2])["Role"]
         except ClientError:
-            raise unassumable(arn) from None
+            raise build_role_error(arn) from None
         if role["Arn"] != arn or not _is_trusted(role.get("AssumeRolePolicyDocument")):
-            raise unassumable(arn)
+            raise build_role_error(arn)
 
     def check_model_data(self, region: str, container: Mapping[str, Any], role: str) -> None:
         """Raise ApiError unless a container's model data exist, in a bucket of this region."""
@@ -61,19 +61,19 @@ class Preconditions:
         try:
             bucket, _ = split_uri(uri)
         except RequestError:
-            raise missing_data(uri) from None
+            raise build_no_data_error(uri) from None
         if not self._objects.has_bucket(uri) or self._find_region(bucket) != region:
-            raise inaccessible_data(uri, role, region)
+            raise build_data_access_error(uri, role, region)
         if container.get("Mode") == "MultiModel":
             return  # archives may come later
         try:
             if source.get("S3DataType") == "S3Prefix":
                 if next(iter(self._objects.list(uri)), None) is None:
-                    raise missing_data(uri)
+                    raise build_no_data_error(uri)
             else:
                 self._objects.head(uri)
         except ObjectMissingError:
-            raise missing_data(uri) from None
+            raise build_no_data_error(uri) from None
 
     def check_input(self, region: str, source: Mapping[str, Any], role: str) -> None:
         """Raise ApiError unless objects exist below the prefix of a job's S3DataSource, or its manifest exists."""
@@ -89,7 +89,7 @@ class Preconditions:
                     return
         except (ObjectMissingError, RequestError):
             pass
-        raise missing_input(uri, role, region)
+        raise build_no_input_error(uri, role, region)
 
     def _find_region(self, bucket: str) -> str:
         location = self._moto.client("s3", "us-east-1").get_bucket_location(Bucket=bucket)
@@ -99,7 +99,7 @@ class Preconditions:
         """Raise ApiError unless the rollback alarms exist. The sentence is ours."""
         absent = sorted(set(names) - {alarm["AlarmName"] for alarm in self._list_alarms(region, names)})
         if absent:
-            raise invalid(f"CloudWatch has no alarm {', '.join(absent)} in {region}; create it first.")
+            raise build_validation_error(f"CloudWatch has no alarm {', '.join(absent)} in {region}; create it first.")
 
     def list_tripped_alarms(self, region: str, names: Sequence[str]) -> list[str]:
         """List those of the alarms that are in state ALARM."""
@@ -268,7 +268,7 @@ class RequestContext:
             total, added = _count(used, quota), _count(wanted, quota) - _count(own, quota)
             if limit is not None and added > 0 and total + added > limit:
                 what = f"{instance_type} for {purpose}"
-                raise limit_exceeded(what, "Instances", limit=limit, used=total, wanted=added)
+                raise build_limit_error(what, "Instances", limit=limit, used=total, wanted=added)
 
     def _parse_name(self, kind: AnyKind, text: str) -> str:
         """Return the name in a name or an ARN of this region and account. Raises ApiError for another ARN."""
@@ -276,12 +276,12 @@ class RequestContext:
             return text
         arn = resource_store.parse_arn(text)
         if arn is None or arn.kind != kind.name:
-            raise invalid(f"{text!r} is not the ARN of a {kind.noun}.")  # ours
+            raise build_validation_error(f"{text!r} is not the ARN of a {kind.noun}.")  # ours
         if arn.region != self.region:
             # amazon-sagemaker-examples issue 1438
-            raise invalid(f"ARN should be scoped to correct region: {self.region}")
+            raise build_validation_error(f"ARN should be scoped to correct region: {self.region}")
         if arn.account != self.account:
-            raise invalid(f"{text!r} is not of account {self.account}.")  # ours
+            raise build_validation_error(f"{text!r} is not of account {self.account}.")  # ours
         return arn.name
 
 

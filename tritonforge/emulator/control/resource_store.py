@@ -56,8 +56,8 @@ class ResourceKind(Generic[RecordT]):
     name: str
     noun: str
     record: type[RecordT]
-    missing: Callable[[str, str], ApiError] = api_errors.missing
-    taken: Callable[[str, str], ApiError] = api_errors.already_exists
+    missing: Callable[[str, str], ApiError] = api_errors.build_not_found_error
+    taken: Callable[[str, str], ApiError] = api_errors.build_name_taken_error
     usage: Callable[[RecordT], Iterable[InstanceUsage]] = lambda record: ()
     log_group: str = ""
     has_arn_lookup: bool = False

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import endpoints, model_registry, paging, training_jobs, transform_jobs
-from tritonforge.emulator.control.api_errors import invalid
+from tritonforge.emulator.control.api_errors import build_validation_error
 from tritonforge.emulator.control.endpoints import ENDPOINT
 from tritonforge.emulator.control.model_operations import MODEL, describe_model
 from tritonforge.emulator.control.model_registry import MODEL_PACKAGE, MODEL_PACKAGE_GROUP
@@ -89,7 +89,7 @@ def find_property(shape: Any, path: str) -> Property:
         elif at.type_name == "structure" and part in at.members:
             at = at.members[part]
         else:
-            raise invalid(f"Unknown property name: {path}. {shape.name} has {', '.join(shape.members)}.")
+            raise build_validation_error(f"Unknown property name: {path}. {shape.name} has {', '.join(shape.members)}.")
     while at.type_name == "list":
         at = at.member
     kinds = {"string": "text", "timestamp": "timestamp", "boolean": "boolean"}
@@ -105,7 +105,7 @@ def check_expression(shape: Any, expression: Mapping[str, Any]) -> None:
     contained = []
     for count, condition in enumerate(_list_conditions(expression), start=1):
         if count > SEARCH_FILTERS.value:  # which bounds the nesting as well
-            raise invalid(f"The search expression has more than {SEARCH_FILTERS.value} conditions.")
+            raise build_validation_error(f"The search expression has more than {SEARCH_FILTERS.value} conditions.")
         if "Name" not in condition:
             continue
         searched = find_property(shape, condition["Name"])
@@ -114,7 +114,9 @@ def check_expression(shape: Any, expression: Mapping[str, Any]) -> None:
             contained.append(searched.path)
         _check_filter(searched, operator, condition.get("Value"))
     if len(contained) != len(set(contained)):
-        raise invalid("'CONTAINS' operator usage limit of 1 exceeded.")  # the words are AWS's: API Filter
+        raise build_validation_error(
+            "'CONTAINS' operator usage limit of 1 exceeded."
+        )  # the words are AWS's: API Filter
 
 
 def _list_conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -124,7 +126,7 @@ def _list_conditions(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any
     """
     parts = [expression.get(name) or () for name in ("Filters", "NestedFilters", "SubExpressions")]
     if not any(parts):
-        raise invalid("A search expression needs at least one filter, nested filter or subexpression.")
+        raise build_validation_error("A search expression needs at least one filter, nested filter or subexpression.")
     filters, nested, subexpressions = parts
     yield from filters
     for group in nested:
@@ -145,19 +147,25 @@ def _check_filter(searched: Property, operator: str, value: str | None) -> None:
     if operator in _EXISTENCE:
         return
     if value is None:
-        raise invalid(f"Filter {searched.path}: operator {operator} needs a Value.")
+        raise build_validation_error(f"Filter {searched.path}: operator {operator} needs a Value.")
     if searched.kind == "structure":
-        raise invalid(
+        raise build_validation_error(
             f"Filter {searched.path}: the property is a structure; use Exists or NotExists, or name a member."
         )
     if operator in _ORDERED and searched.kind in ("text", "boolean"):
-        raise invalid(f"Filter {searched.path}: operator {operator} is not supported for text properties.")
+        raise build_validation_error(
+            f"Filter {searched.path}: operator {operator} is not supported for text properties."
+        )
     if operator in _TEXT_ONLY and searched.kind not in ("text", "hyperparameter"):
-        raise invalid(f"Filter {searched.path}: operator {operator} is supported for text properties only.")
+        raise build_validation_error(
+            f"Filter {searched.path}: operator {operator} is supported for text properties only."
+        )
     if searched.kind == "number" and _parse_number(value) is None:
-        raise invalid(f"Filter {searched.path}: {value!r} is not a number.")
+        raise build_validation_error(f"Filter {searched.path}: {value!r} is not a number.")
     if searched.kind == "timestamp" and _parse_time(value) is None:
-        raise invalid(f"Filter {searched.path}: {value!r} is not a date and time of the form YYYY-mm-dd'T'HH:MM:SS.")
+        raise build_validation_error(
+            f"Filter {searched.path}: {value!r} is not a date and time of the form YYYY-mm-dd'T'HH:MM:SS."
+        )
 
 
 def is_match(shape: Any, expression: Mapping[str, Any], document: Mapping[str, Any]) -> bool:

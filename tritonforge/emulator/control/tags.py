@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import paging, resource_store
-from tritonforge.emulator.control.api_errors import invalid, missing
+from tritonforge.emulator.control.api_errors import build_not_found_error, build_validation_error
 from tritonforge.emulator.control.records import Record, Tags, add_tags, list_tags
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import AnyKind
@@ -29,13 +29,15 @@ def _find_resource(context: RequestContext, text: str) -> tuple[AnyKind, Record]
     if arn is None or arn.kind not in kinds:
         # AWS tags some forty kinds; the sentence is ours.
         nouns = ", ".join(f"{kind.noun}s" for kind in kinds.values())
-        raise invalid(f"tritonforge's emulator has no resource {text!r}; its resources are {nouns}.")
+        raise build_validation_error(f"tritonforge's emulator has no resource {text!r}; its resources are {nouns}.")
     if (arn.region, arn.account) != (context.region, context.account):
-        raise invalid(f"{text!r} is not of region {context.region} and account {context.account}.")  # ours
+        raise build_validation_error(
+            f"{text!r} is not of region {context.region} and account {context.account}."
+        )  # ours
     kind = kinds[arn.kind]
     record = context.store.find(kind, context.region, arn.name)
     if record is None:
-        raise missing(kind.noun, text)
+        raise build_not_found_error(kind.noun, text)
     return kind, record
 
 

@@ -13,7 +13,13 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from tritonforge.emulator.control import algorithms, job_runner, paging, training_states
-from tritonforge.emulator.control.api_errors import ApiError, invalid, missing_job, training_job_taken, unknown_image
+from tritonforge.emulator.control.api_errors import (
+    ApiError,
+    build_image_error,
+    build_job_not_found_error,
+    build_training_job_name_error,
+    build_validation_error,
+)
 from tritonforge.emulator.control.cloudwatch import MetricBuffer
 from tritonforge.emulator.control.job_runner import INTERNAL_ERROR, REASON_LENGTH, UNFINISHED, Delays, JobRunner, Task
 from tritonforge.emulator.control.model_registry import ALGORITHM, is_validation_job
@@ -41,8 +47,8 @@ TRAINING_JOB: Final = ResourceKind(
     name="training-job",
     noun="training job",
     record=TrainingRecord,
-    missing=missing_job,
-    taken=training_job_taken,
+    missing=build_job_not_found_error,
+    taken=build_training_job_name_error,
     usage=_list_usage,
     log_group="/aws/sagemaker/TrainingJobs",
 )
@@ -67,7 +73,7 @@ def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     context.preconditions.check_role(context.region, request["RoleArn"])
     image, algorithm = _find_algorithm(context, request)
     if program_containers.find_program(image, context.images) is None:
-        raise unknown_image(image, program_containers.ADVICE)
+        raise build_image_error(image, program_containers.ADVICE)
     for channel in request.get("InputDataConfig") or ():
         context.preconditions.check_input(context.region, channel["DataSource"]["S3DataSource"], request["RoleArn"])
     kept = {key: value for key, value in request.items() if key != "Tags"}
@@ -82,13 +88,13 @@ def _check_request(request: Mapping[str, Any]) -> None:
     """Raise ApiError for what is not emulated; the sentences are ours."""
     resources = request.get("ResourceConfig") or {}
     if not request.get("AlgorithmSpecification") or not resources.get("InstanceType"):
-        raise invalid(
+        raise build_validation_error(
             "tritonforge's emulator runs training jobs with AlgorithmSpecification and ResourceConfig.InstanceType; it "
             "has no serverless jobs, no instance groups and no instance preferences."
         )
     refused = find_unsupported(TrainingJob.from_request(request))
     if refused:
-        raise invalid("; ".join(refused))
+        raise build_validation_error("; ".join(refused))
 
 
 def _find_algorithm(context: RequestContext, request: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
@@ -99,9 +105,11 @@ def _find_algorithm(context: RequestContext, request: Mapping[str, Any]) -> tupl
         return str(specification["TrainingImage"]), None
     algorithm = context.find(ALGORITHM, name)
     if algorithm.status != "Completed" and not is_validation_job(algorithm, request):
-        raise invalid(f"Algorithm {algorithm.arn} is {algorithm.status}; a job needs one that is Completed.")  # ours
+        raise build_validation_error(
+            f"Algorithm {algorithm.arn} is {algorithm.status}; a job needs one that is Completed."
+        )  # ours
     if sentences := list(algorithms.check_job(request, algorithm.request)):
-        raise invalid("; ".join(sentences))
+        raise build_validation_error("; ".join(sentences))
     training: Mapping[str, Any] = algorithm.request["TrainingSpecification"]
     return str(training["TrainingImage"]), training
 
@@ -167,7 +175,9 @@ def _describe_channel(channel: Mapping[str, Any]) -> Mapping[str, Any]:
 def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in ("WarmPoolStatusEquals", "TrainingPlanArnEquals"):
         if request.get(name):
-            raise invalid(f"{name}: tritonforge's emulator keeps no warm pools and no training plans.")  # ours
+            raise build_validation_error(
+                f"{name}: tritonforge's emulator keeps no warm pools and no training plans."
+            )  # ours
     return paging.build_page(request, context.list(TRAINING_JOB), "TrainingJobSummaries", _summarize, order="Ascending")
 
 

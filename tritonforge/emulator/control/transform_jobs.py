@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tritonforge.emulator.control import job_runner, paging
-from tritonforge.emulator.control.api_errors import job_taken, missing_job, raise_violations
+from tritonforge.emulator.control.api_errors import build_job_name_error, build_job_not_found_error, raise_violations
 from tritonforge.emulator.control.batch_container import BatchModelClient
 from tritonforge.emulator.control.fleet import InferencePipeline, RunningContainer, start_model
 from tritonforge.emulator.control.job_runner import (
@@ -57,8 +57,8 @@ TRANSFORM_JOB: Final = ResourceKind(
     name="transform-job",
     noun="transform job",
     record=TransformRecord,
-    missing=missing_job,
-    taken=job_taken,
+    missing=build_job_not_found_error,
+    taken=build_job_name_error,
     usage=_list_usage,
     log_group="/aws/sagemaker/TransformJobs",
 )
