@@ -65,7 +65,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/lint_wording.py
 	$(BIN)/python -m pytest -q tests/test_layers.py
+	$(BIN)/python -m pytest -q --doctest-modules tritonforge
 	@for definition in repos/*/definition.py; do echo "build --check $$definition"; $(BIN)/tritonforge build $$definition --check || exit 1; done
 
 bench: setup
