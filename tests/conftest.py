@@ -1,4 +1,4 @@
-"""What several rooms of the tests share: the built repositories, and real servers that run them."""
+"""What all tests share: the built repositories, and real servers that run them."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.checkout import ROOT, once
+from tests.support.checkout import ROOT, build_once
 from tritonforge.serving.server import Server
 
 # No test is timed, and no machine is too slow for one.
@@ -67,19 +67,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def inception(shared: Path) -> Path:
     """The built repository of `repos/inception_v3`; tests read it."""
-    return once("inception_v3", shared)
+    return build_once("inception_v3", shared)
 
 
 @pytest.fixture(scope="session")
 def digits(shared: Path) -> Path:
     """The built repository of `repos/digits`; tests read it."""
-    return once("digits", shared)
+    return build_once("digits", shared)
 
 
 @pytest.fixture(scope="session")
 def resnet50(shared: Path) -> Path:
     """The built repository of `repos/resnet50`; tests read it."""
-    return once("resnet50", shared)
+    return build_once("resnet50", shared)
 
 
 @pytest.fixture(scope="module")

@@ -78,10 +78,10 @@ def emulated() -> Iterator[dict[str, Any]]:
     )
     try:
         assert process.stdout is not None
-        told: dict[str, Any] = json.loads(process.stdout.readline())
-        for name, value in told["environment"].items():
+        settings: dict[str, Any] = json.loads(process.stdout.readline())
+        for name, value in settings["environment"].items():
             console.print(f"[bold]$ export {name}={value}[/bold]")
-        yield told
+        yield settings
         console.print("[bold]$ kill -INT %1[/bold]")
     finally:
         process.send_signal(signal.SIGINT)
@@ -89,11 +89,11 @@ def emulated() -> Iterator[dict[str, Any]]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody uses now."""
+    """Ports on loopback that are free."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
+    ports = [int(free.getsockname()[1]) for free in sockets]
+    for free in sockets:
+        free.close()
     return ports
 
 
@@ -188,9 +188,18 @@ def main() -> None:
         accuracy(url)
     say("the same package goes to SageMaker: here to one on this machine, with a real tritonserver behind the endpoint")
     run("package", "build/digits", "-o", "build/demo/model.tar.gz", "--image", "24.09")
-    with emulated() as told:
-        aws = told["environment"]
-        wanted = ["--name", "digits", "--image", "24.09", "--instance-type", "ml.g4dn.xlarge", "--role", told["role"]]
+    with emulated() as settings:
+        aws = settings["environment"]
+        wanted = [
+            "--name",
+            "digits",
+            "--image",
+            "24.09",
+            "--instance-type",
+            "ml.g4dn.xlarge",
+            "--role",
+            settings["role"],
+        ]
         run("deploy", "build/digits", *wanted, "--yes", environment=aws)
         say("a second run finds nothing to do")
         run("deploy", "build/digits", *wanted, "--yes", environment=aws)

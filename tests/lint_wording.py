@@ -106,6 +106,10 @@ ALLOWED: dict[tuple[str, str], str] = {
         '_STATE_ARRAY: Final = "told"',
     ): "the name of an array in checkpoints that exist already",
     (
+        "tests/end_to_end/test_detector_refusals.py",
+        'arrays = {"told": state}',
+    ): "the name of an array in checkpoints that exist already",
+    (
         "tritonforge/validation/rules/warmup.py",
         '"input shape. If you want to specify the full shape including the batch dim in your input dims config, try setting "',  # noqa: E501 - the line itself
     ): "a sentence of Triton",

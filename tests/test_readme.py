@@ -37,7 +37,7 @@ def test_the_definition_is_one_and_its_wiring_error_is_word_for_word() -> None:
 
 def test_the_deployment_is_one() -> None:
     """The Python block of a deployment makes it."""
-    (block,) = (each for each in blocks("python") if "import Deployment" in each)
+    (block,) = (block for block in blocks("python") if "import Deployment" in block)
     defined: dict[str, Any] = {}
     exec(compile(block, "README.md", "exec"), defined)
     assert defined["deployment"].name == "digits"
@@ -52,7 +52,7 @@ def test_every_command_in_the_readme_exists() -> None:
     for _, command, *arguments in ours:
         found = cli.get_command(None, command)  # type: ignore[arg-type]  # our group needs no context
         assert found is not None, command
-        found.make_context(command, [each for each in arguments if each != "&"], resilient_parsing=True)
+        found.make_context(command, [argument for argument in arguments if argument != "&"], resilient_parsing=True)
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for line in lines:
         if line.startswith("make "):

@@ -82,11 +82,11 @@ def rounds(*ways: Callable[[], None]) -> list[list[float]]:
     """Seconds of every request, by way."""
     seconds: list[list[float]] = [[] for _ in ways]
     for index in range(WARM + ROUNDS):
-        for way, found in zip(ways, seconds, strict=True):
+        for way, times in zip(ways, seconds, strict=True):
             began = time.perf_counter()
             way()
             if index >= WARM:
-                found.append(time.perf_counter() - began)
+                times.append(time.perf_counter() - began)
     return seconds
 
 

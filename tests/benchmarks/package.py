@@ -44,7 +44,7 @@ def run() -> list[Row]:
         noise, small = (_weights(above / name, size) for name, size in (("noise", WEIGHTS), ("small", 40_000)))
         rows = _rows("400 MB of FP32 noise", noise, above, target=15)
         rows += _rows("two SavedModels of ResNet-50", build("resnet50"), above, target=None)
-        peaks = [_ours(each, above)[1] for each in (noise, small)]
+        peaks = [_ours(repository, above)[1] for repository in (noise, small)]
     return [
         *rows,
         {
@@ -61,7 +61,7 @@ def run() -> list[Row]:
 def _rows(name: str, repository: Path, folder: Path, *, target: int | None) -> list[Row]:
     """The rows of speed and of size for one repository."""
     pairs = [(_ours(repository, folder)[0], _tars(repository, folder)) for _ in range(PAIRS)]
-    ours, tars = ((folder / each).stat().st_size for each in ("ours.tar.gz", "tars.tar.gz"))
+    ours, tars = ((folder / archive).stat().st_size for archive in ("ours.tar.gz", "tars.tar.gz"))
     ratio = statistics.median(theirs / mine for mine, theirs in pairs)
     return [
         {
@@ -84,7 +84,7 @@ def _rows(name: str, repository: Path, folder: Path, *, target: int | None) -> l
 
 
 def _weights(repository: Path, size: int) -> Path:
-    """A repository with one model of so many bytes, and the record that a build leaves."""
+    """A repository with one model of a size in bytes, and the record that a build leaves."""
     (repository / "model" / "1").mkdir(parents=True)
     (repository / "model" / "config.pbtxt").write_text(CONFIG)
     weights = np.random.default_rng(0).standard_normal(size // 4, dtype=np.float32)

@@ -33,11 +33,11 @@ def run() -> list[Row]:
     """Seven rebuilds of each."""
     with tempfile.TemporaryDirectory() as folder:
         small, large = Path(folder) / "small", Path(folder) / "large"
-        for each in (small, large):
-            each.mkdir()
-            (each / "definition.py").write_text(DEFINITION)
-            (each / "model.plan").write_bytes(bytes(1000))
-            _build(each)
+        for repository in (small, large):
+            repository.mkdir()
+            (repository / "definition.py").write_text(DEFINITION)
+            (repository / "model.plan").write_bytes(bytes(1000))
+            _build(repository)
         _grow(large)
         ours, other = [], []
         for _ in range(7):
@@ -64,11 +64,11 @@ def _grow(folder: Path) -> None:
         os.truncate(path, SIZE)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     record = folder / "out" / ".tritonforge.json"
-    told = json.loads(record.read_text())
-    told["files"]["model/1/model.plan"]["size"] = SIZE
+    document = json.loads(record.read_text())
+    document["files"]["model/1/model.plan"]["size"] = SIZE
     model = load(folder).models["model"]
-    told["made"]["model/1"]["fingerprint"] = ArtifactBuilder().fingerprint(model, 1, base=folder)  # type: ignore[arg-type]  # it is no ensemble
-    record.write_text(json.dumps(told))
+    document["made"]["model/1"]["fingerprint"] = ArtifactBuilder().fingerprint(model, 1, base=folder)  # type: ignore[arg-type]  # it is not an ensemble
+    record.write_text(json.dumps(document))
 
 
 def _build(folder: Path) -> float:

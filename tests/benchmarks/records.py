@@ -137,7 +137,7 @@ def tensorflow_readers(path: Path) -> tuple[Callable[[], object], Callable[[], o
 
 
 def bound(name: str, call: Callable[[], object], size: int) -> Row:
-    """The best of several runs beside the time that the bound allows for so many bytes."""
+    """The best of several runs beside the time that the bound allows for the given number of bytes."""
     ours = min(timed(call) for _ in range(9)) * 1e3
     most = size / GIGABYTES_A_SECOND / 1e6
     return {
@@ -164,7 +164,7 @@ def memory() -> list[Row]:
 
 
 def peak(size: int, split_type: str, strategy: str) -> float:
-    """The peak memory of a process that splits so many bytes, in MiB."""
+    """The peak memory of a process that splits the given number of bytes, in MiB."""
     command = [sys.executable, "-c", SCRIPT, str(size), split_type, strategy]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024
 

@@ -100,7 +100,7 @@ def latency() -> Iterator[Row]:
 
 
 def load(url: str, batch: np.ndarray[Any, Any], requests: int) -> float:
-    """Seconds that closed-loop clients need for so many requests."""
+    """Seconds that closed-loop clients need for the given number of requests."""
 
     def work(count: int) -> None:
         with Client(url, front_end="sagemaker") as client:
@@ -109,10 +109,10 @@ def load(url: str, batch: np.ndarray[Any, Any], requests: int) -> float:
 
     threads = [threading.Thread(target=work, args=(requests // CLIENTS,)) for _ in range(CLIENTS)]
     began = time.perf_counter()
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return time.perf_counter() - began
 
 
@@ -161,7 +161,7 @@ def photographs(count: int) -> list[bytes]:
 
 
 def noise(size: int) -> bytes:
-    """A JPEG of about so many bytes: a photograph, and noise in its corner until the size fits."""
+    """A JPEG of about the given number of bytes: a photograph, and noise in its corner until the size fits."""
     photograph = np.asarray(Image.open(PHOTOGRAPHS / "china.jpg")).copy()
     random = np.random.default_rng(0)
     quality = 95

@@ -3,7 +3,7 @@
 Ours is the program's own epoch: samples out of its cache in the epoch's order, the schedule, the sum of the losses, the
 look at SIGTERM before each step, and TensorFlow's deterministic operators. The other side is `keras.Model.fit` with the
 same network and loss on tensors that are in memory, with what Keras does by default; neither side validates. What goes
-before the first epoch (decoding, tracing) is told by ``python tests/benchmarks/training.py profile``.
+before the first epoch (decoding, tracing) is measured by ``python tests/benchmarks/training.py profile``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run() -> list[Row]:
 
 @contextlib.contextmanager
 def side(which: str, folder: str) -> Iterator[Callable[[], float]]:
-    """A process that trains one epoch whenever it is asked, and tells its images a second."""
+    """A process that trains one epoch whenever it is asked, and reports its images a second."""
     command = [sys.executable, __file__, which, folder]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -173,7 +173,7 @@ def profile(folder: str) -> None:
     timed("a checkpoint", lambda: trained.save(Path(folder)))
     import exporting
 
-    names = [str(each) for each in made.categories]
+    names = [str(category) for category in made.categories]
     timed(
         "the model repository",
         lambda: exporting.export(

@@ -42,8 +42,8 @@ PICTURES: Final = 2000
 ROUNDS: Final = 3
 RECORD_BYTES: Final = 100_000
 
-#: Runs a job over one file, so many times over, against a model that answers at once, and prints the peak memory in
-#: KiB: Linux's VmHWM, since ru_maxrss of a child starts with what its parent has.
+#: Runs a job over one file, repeated the given number of times, against a model that answers at once, and prints the
+#: peak memory in KiB: Linux's VmHWM, since ru_maxrss of a child starts with what its parent has.
 SCRIPT: Final = """
 import pathlib, sys, tempfile
 from tritonforge.cli.transform import limit_malloc_arenas
@@ -236,7 +236,7 @@ def alternating(name: str, ours: Callable[[], float], other: Callable[[], float]
 
 
 def peak(path: Path, times: int, kind: str) -> float:
-    """The peak memory of a process that runs a job over a file so many times, in MiB."""
+    """The peak memory of a process that runs a job over a file the given number of times, in MiB."""
     command = [sys.executable, "-c", SCRIPT, str(path), str(times), kind]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024
 

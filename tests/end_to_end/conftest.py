@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from tests.support import detector_programs as detection
-from tests.support.detector_programs import LEARNS, lay_out, trained
+from tests.support.detector_programs import LEARNS, lay_out, train_program
 
 sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))
 
@@ -27,7 +27,7 @@ def learned(shared: Path) -> Path:
         if not (shared / "detector.learned").exists():
             make_detections.make(shared / "detector-training", 700, classes=range(3))
             make_detections.make(shared / "detector-heldout", 100, classes=range(3), part="heldout")
-            trained(lay_out(base, LEARNS, {"training": shared / "detector-training"}))
+            train_program(lay_out(base, LEARNS, {"training": shared / "detector-training"}))
             (shared / "detector.learned").touch()
     return base
 

@@ -1,4 +1,4 @@
-"""The parts of the learner that `test_detector_learner` holds, found out by `detector_host`; not a test itself."""
+"""The parts of the learner that `test_detector_learner` holds, reported by `detector_host`; not a test itself."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def locations() -> dict[str, Any]:
         wanted, targets = assign(np.array(boxes), np.array([7]), 128)
         chosen = wanted == 7
         found[name] = {
-            "stride": sorted({int(each) for each in strides[chosen]}),
+            "stride": sorted({int(stride) for stride in strides[chosen]}),
             "count": int(chosen.sum()),
-            "others": sorted({int(each) for each in wanted[~chosen]}),
+            "others": sorted({int(value) for value in wanted[~chosen]}),
             "targets": bool((targets[chosen] == boxes[0]).all() and not targets[~chosen].any()),
             "near": float(np.abs(points[chosen] - np.mean([boxes[0][:2], boxes[0][2:]], axis=0)).max()),
         }
     wanted, _ = assign(np.array([[20, 20, 30, 30], [10, 10, 40, 40]]), np.array([1, 2]), 128)
     within = (np.abs(points - 25) < 5).all(axis=1) & (strides == STRIDES[0])
-    found["smallest"] = sorted({int(each) for each in wanted[within]})
+    found["smallest"] = sorted({int(value) for value in wanted[within]})
     found["none"] = int((assign(np.zeros((0, 4)), np.zeros(0), 128)[0] >= 0).sum())
     return found
 
@@ -48,24 +48,24 @@ def learner(read: samples.Samples, given: Earlier | None = None, **chosen: str) 
     return learning.Learner(values, read, read, read.categories, given, job={})
 
 
-def found() -> dict[str, Any]:
-    """All of it, as JSON can tell it."""
-    said: list[str] = []
-    say, learning.say = learning.say, said.append
+def build_report() -> dict[str, Any]:
+    """Return all of it as JSON."""
+    lines: list[str] = []
+    say, learning.say = learning.say, lines.append
     try:
-        return {**_found(), "said": said}
+        return {**_check_parts(), "lines": lines}
     finally:
         learning.say = say
 
 
-def _found() -> dict[str, Any]:
+def _check_parts() -> dict[str, Any]:
     found: dict[str, Any] = {"locations": locations()}
     with tempfile.TemporaryDirectory() as work:
         make_detections.make(Path(work, "few"), 12, classes=(4, 9))
         read = samples.read(ChannelInput("training", folder=Path(work, "few")), SIDE)
         found["categories"] = read.categories
         pixels, wanted, _ = read.batch(np.arange(3), read.categories)
-        found["batch"] = [list(pixels.shape), str(pixels.dtype), sorted({int(each) for each in wanted.ravel()})]
+        found["batch"] = [list(pixels.shape), str(pixels.dtype), sorted({int(category) for category in wanted.ravel()})]
         settings = {}
         for name in OPTIMIZERS:
             values = algorithm.read(
@@ -88,12 +88,13 @@ def _found() -> dict[str, Any]:
         folder.mkdir()
         found["rates"] = [first._rate(step, 6) for step in range(12)]
         given = Earlier(read.categories, {4: "four", 9: "nine"}, arrays_of(first.network))
-        head = {each.path for each in top_layers(first.network).variables}
+        head = {variable.path for variable in top_layers(first.network).variables}
 
         def kept(made: learning.Learner) -> dict[str, bool]:
             """Whether the head and the rest are as in the earlier model."""
             equal = {
-                each.path: bool((each.numpy() == given.arrays[each.path]).all()) for each in made.network.variables
+                variable.path: bool((variable.numpy() == given.arrays[variable.path]).all())
+                for variable in made.network.variables
             }
             kernels = {path for path in equal if path.endswith("kernel")}
             return {

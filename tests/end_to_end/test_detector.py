@@ -58,8 +58,10 @@ def test_heldout_digits_are_found_through_the_ensemble(server: Server, learned: 
         for start in range(0, len(images), 20):
             answer = client.infer_images(images[start : start + 20])
             for row, count in enumerate(answer["count"].reshape(-1)):
-                boxes, classes, scores, names = (answer[each][row] for each in ("boxes", "classes", "scores", "labels"))
-                assert [name.decode() for name in names[:count]] == [labels[each] for each in classes[:count]]
+                boxes, classes, scores, names = (
+                    answer[output][row] for output in ("boxes", "classes", "scores", "labels")
+                )
+                assert [name.decode() for name in names[:count]] == [labels[index] for index in classes[:count]]
                 assert not scores[count:].any()
                 assert (classes[count:] == -1).all()
                 found.append(Detections(boxes[:count], [int(name) for name in names[:count]], scores[:count]))
@@ -77,7 +79,9 @@ def test_the_saved_model_that_takes_encoded_images_finds_the_same(server: Server
     for row in range(8):
         count = int(whole["num_detections"][row].item())
         boxes = from_rows_first(whole["detection_boxes"][row][:count])
-        for box, number, score in zip(*(ensemble[each][row] for each in ("boxes", "classes", "scores")), strict=True):
+        for box, number, score in zip(
+            *(ensemble[output][row] for output in ("boxes", "classes", "scores")), strict=True
+        ):
             if score > 0.5:  # each side resizes in its own way, which may turn what is less sure around
                 same = whole["detection_classes"][row][:count] == number
                 assert compute_iou([box], boxes[same]).max() > 0.8
@@ -138,7 +142,7 @@ def parse_response(query_response: str) -> tuple[Any, ...]:
 
 
 def ask(url: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> tuple[int, str]:
-    """Status and body of an answer; status 0 where there is none."""
+    """Status and body of an answer; status 0 without an answer."""
     request = urllib.request.Request(url, body, headers or {})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:

@@ -32,7 +32,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def found(host: Host) -> dict[str, Any]:
-    """What `learner_checks` found out."""
+    """The report of `learner_checks`."""
     return dict(host.ask("checks"))
 
 
@@ -48,7 +48,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(few: Path, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small training on files from beginning to end."""
     base = lay_out(tmp_path_factory.mktemp("container") / "undisturbed", SMALL, {"training": few})
-    (base / "printed").write_text(host.trained(base))
+    (base / "printed").write_text(host.train(base))
     return base
 
 
@@ -111,23 +111,23 @@ def test_the_learning_rate_rises_and_falls(found: dict[str, Any]) -> None:
 
 
 def test_an_earlier_model_is_gone_on_from(found: dict[str, Any]) -> None:
-    """With the same classes all of it, unless told otherwise."""
+    """With the same classes all of it, unless the parameters ask for a new head."""
     assert found["same classes"] == {"head": True, "rest": True}
     assert found["anew"] == {"head": False, "rest": True}
-    assert "going on from the model of channel model, with its top layer" in found["said"]
-    assert "going on from the model of channel model, with a new top layer" in found["said"]
+    assert "going on from the model of channel model, with its top layer" in found["lines"]
+    assert "going on from the model of channel model, with a new top layer" in found["lines"]
 
 
 def test_training_stops_early_without_progress(found: dict[str, Any]) -> None:
     """What learns nothing has one best epoch, and as many more as patience allows."""
     assert found["early"] == 3
-    assert "stopped early: no progress in 2 epochs" in found["said"]
+    assert "stopped early: no progress in 2 epochs" in found["lines"]
 
 
 def test_a_stop_that_is_known_beforehand_trains_nothing(found: dict[str, Any]) -> None:
     """The checkpoint is of the first step of the first epoch."""
     assert found["stopped"] is False
-    assert found["said"][-1] == "stopped in epoch 1 after 0 steps; the checkpoint is saved"
+    assert found["lines"][-1] == "stopped in epoch 1 after 0 steps; the checkpoint is saved"
 
 
 def test_metrics_are_read_off_the_log(undisturbed: Path) -> None:
@@ -168,14 +168,14 @@ def test_a_pipe_gives_the_weights_that_files_give_also_after_sigterm(
             break
     assert stopped, printed
     assert not any((base / "model").iterdir())
-    assert "going on from a checkpoint: epoch" in host.trained(base, pipe=piped)
+    assert "going on from a checkpoint: epoch" in host.train(base, pipe=piped)
     assert_equal(weights(base), weights(undisturbed))
     assert (base / "model/detector/labels.txt").read_text() == "two\nthree\n"
     assert (undisturbed / "model/detector/labels.txt").read_text() == "2\n3\n"
 
 
 def test_the_top_layer_alone_learns_other_digits_sooner(learned: Path, host: Host, tmp_path: Path) -> None:
-    """From what knows 0 to 2, 5 to 7 are learned in fewer epochs than from random weights; the rest stays as it was.
+    """From a model of 0 to 2, 5 to 7 are learned in fewer epochs than from random weights; the rest stays as it was.
 
     Both curves are drawn into build/transfer_learning.png.
     """
@@ -191,8 +191,8 @@ def test_the_top_layer_alone_learns_other_digits_sooner(learned: Path, host: Hos
     (tmp_path / "model").mkdir()
     with tarfile.open(tmp_path / "model/model.tar.gz", "w:gz") as archive:
         archive.add(learned / "model", ".")
-    host.trained(anew)
-    assert "with a new top layer" in host.trained(top)
+    host.train(anew)
+    assert "with a new top layer" in host.train(top)
     curves = {"top layer of a trained model": precisions(top), "from random weights": precisions(anew)}
     detection.draw(curves, detection.ROOT / "build" / "transfer_learning.png")
     best = max(curves["from random weights"])

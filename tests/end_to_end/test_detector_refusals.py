@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.support import detector_programs as detection
-from tests.support.detector_programs import SMALL, Host, lay_out, trained
+from tests.support.detector_programs import SMALL, Host, lay_out, train_program
 from tritonforge.records import frame_recordio
 
 sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))
@@ -38,18 +38,18 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
     with Host(tmp_path_factory.mktemp("host")) as host:
 
         def sentence(base: Path, *, pipe: bytes | None = None) -> str:
-            host.trained(base, pipe=pipe, fork=True, code=2)
-            return told(base)
+            host.train(base, pipe=pipe, fork=True, code=2)
+            return read_failure(base)
 
         yield sentence
 
 
-def told(base: Path) -> str:
-    """What a training that failed says: both places have it."""
+def read_failure(base: Path) -> str:
+    """Return the reason of a training that failed: the file and the log have it."""
     failure = (base / "output/failure").read_text()
-    said = (base / "train.err").read_text().splitlines()
-    assert said[-1] == failure
-    assert "Traceback" not in "\n".join(said)
+    lines = (base / "train.err").read_text().splitlines()
+    assert lines[-1] == failure
+    assert "Traceback" not in "\n".join(lines)
     assert not (base / "model").exists() or not any((base / "model").iterdir())
     return failure
 
@@ -116,14 +116,14 @@ def test_wrong_files_are_named(
     spoil(folder, document)
     (folder / "annotations.json").write_text(json.dumps(document))
     sentence = refused(lay_out(tmp_path / "base", SMALL, {"training": folder}))
-    assert [each for each in words if each not in sentence] == [], sentence
+    assert [word for word in words if word not in sentence] == [], sentence
 
 
-def test_a_folder_without_annotations_is_told_what_it_needs(good: Path, tmp_path: Path) -> None:
+def test_a_folder_without_annotations_is_rejected_with_what_it_needs(good: Path, tmp_path: Path) -> None:
     """`annotations.json` is what the channel is read by; here the program itself says so."""
     base = lay_out(tmp_path / "base", SMALL, {"training": good / "images"})
-    trained(base, code=2)
-    sentence = told(base)
+    train_program(base, code=2)
+    sentence = read_failure(base)
     assert "channel training has no annotations.json" in sentence
 
 
@@ -131,7 +131,7 @@ def records(good: Path) -> list[bytes]:
     """What comes out of the pipe, record by record."""
     lines = [json.loads(line) for line in (good / "digits.manifest").read_text().splitlines()]
     return [
-        each for line in lines for each in (Path(line["source-ref"]).read_bytes(), json.dumps(line["digits"]).encode())
+        part for line in lines for part in (Path(line["source-ref"]).read_bytes(), json.dumps(line["digits"]).encode())
     ]
 
 
@@ -157,8 +157,8 @@ def test_wrong_records_are_numbered(
     found = records(good)
     change(found)
     base = lay_out(tmp_path / "base", SMALL, {}, pipes={"training": good})
-    sentence = refused(base, pipe=b"".join(frame_recordio(each) for each in found))
-    assert [each for each in words if each not in sentence] == [], sentence
+    sentence = refused(base, pipe=b"".join(frame_recordio(record) for record in found))
+    assert [word for word in words if word not in sentence] == [], sentence
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ def test_wrong_records_are_numbered(
         ({"image_size": "100"}, ["image_size", "'100'"]),
     ],
 )
-def test_wrong_hyperparameters_are_told(
+def test_wrong_hyperparameters_are_reported(
     given: dict[str, str], words: list[str], good: Path, refused: Callable[..., str], tmp_path: Path
 ) -> None:
-    """All at once, where the declaration knows them to be wrong."""
+    """All at once, where the declaration shows them to be wrong."""
     sentence = refused(lay_out(tmp_path / "base", {**SMALL, **given}, {"training": good}))
-    assert [each for each in words if each not in sentence] == [], sentence
+    assert [word for word in words if word not in sentence] == [], sentence
 
 
 def test_another_algorithms_model_is_refused(good: Path, refused: Callable[..., str], tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_another_algorithms_model_is_refused(good: Path, refused: Callable[..., 
     assert "detector/settings.json" in sentence
 
 
-def test_a_model_of_other_classes_keeps_its_head_only_when_told_wrongly(
+def test_a_model_of_other_classes_keeps_its_head_only_by_a_wrong_hyperparameter(
     good: Path, refused: Callable[..., str], tmp_path: Path
 ) -> None:
     """`reinitialize_top_layer` False with another class set is refused before anything is trained."""
@@ -209,8 +209,9 @@ def test_a_checkpoint_of_another_training_is_refused(good: Path, refused: Callab
     base = lay_out(tmp_path / "base", SMALL, {"training": good})
     checkpoints = base / "checkpoints"
     checkpoints.mkdir()
-    told = np.frombuffer(json.dumps({"job": {"seed": 5}}).encode(), np.uint8)
-    np.savez(checkpoints / "state.npz", told=told)
+    state = np.frombuffer(json.dumps({"job": {"seed": 5}}).encode(), np.uint8)
+    arrays = {"told": state}
+    np.savez(checkpoints / "state.npz", **arrays)
     assert "is of a training with another epochs" not in (sentence := refused(base))
     assert "is of a training with another batch_size" in sentence
     os.truncate(checkpoints / "state.npz", 100)

@@ -74,7 +74,7 @@ def ensemble(digits_server: Server) -> Ensemble:
     return Ensemble(digits_server, "digits", "IMAGE", "PROBABILITIES")
 
 
-def test_the_answers_tell_the_images_apart(digits_answers: np.ndarray[Any, Any]) -> None:
+def test_the_answers_differ_between_the_images(digits_answers: np.ndarray[Any, Any]) -> None:
     """The eight images have answers that differ by far more than 1e-5; equal answers would prove nothing."""
     assert digits_answers.shape == (8, 10)
     np.testing.assert_allclose(digits_answers.sum(axis=1), 1, atol=1e-4)
@@ -105,9 +105,9 @@ def test_labels_come_back_with_the_best_classes(
         rows = client.infer_images(IMAGES, classification=5).classes()
     for row, probabilities in zip(rows, digits_answers, strict=True):
         best = np.argsort(-probabilities)[:5]
-        assert [each.index for each in row] == best.tolist()
-        assert [each.label for each in row] == [labels[index] for index in best]
-        np.testing.assert_allclose([each.score for each in row], probabilities[best], atol=2e-5)
+        assert [entry.index for entry in row] == best.tolist()
+        assert [entry.label for entry in row] == [labels[index] for index in best]
+        np.testing.assert_allclose([entry.score for entry in row], probabilities[best], atol=2e-5)
 
 
 def test_each_instance_loads_tensorflow_without_keras(digits_server: Server) -> None:
@@ -135,8 +135,8 @@ def digits_onnx_server(digits_onnx: Conversion) -> Iterator[Server]:
 def test_the_converted_repository_is_valid_for_the_newest_image(digits_onnx: Conversion, digits: Path) -> None:
     """Validation for 26.05 on SageMaker rejects nothing; it rejects the original."""
     found = validate(digits_onnx.repository, image="26.05", target="sagemaker")
-    assert [each for each in found if each.refused_by] == []
-    assert "E601" in {each.code for each in validate(digits, image="26.05")}
+    assert [finding for finding in found if finding.refused_by] == []
+    assert "E601" in {finding.code for finding in validate(digits, image="26.05")}
 
 
 def test_the_conversion_compares_photographs_from_the_ensembles_own_preprocessing(digits_onnx: Conversion) -> None:

@@ -57,7 +57,7 @@ def expected(inception: Path) -> np.ndarray[Any, Any]:
     return found
 
 
-def test_the_answers_tell_the_images_apart(expected: np.ndarray[Any, Any]) -> None:
+def test_the_answers_differ_between_the_images(expected: np.ndarray[Any, Any]) -> None:
     """Equal answers would prove nothing: the eight images have answers that differ by far more than 1e-5."""
     assert expected.shape == (8, 1001)
     np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-4)
@@ -105,9 +105,9 @@ def test_labels_come_back_with_the_best_classes(
         rows = client.infer_images(IMAGES, classification=5).classes()
     for row, probabilities in zip(rows, expected, strict=True):
         best = np.argsort(-probabilities)[:5]
-        assert [each.index for each in row] == best.tolist()
-        assert [each.label for each in row] == [labels[index] for index in best]
-        np.testing.assert_allclose([each.score for each in row], probabilities[best], atol=2e-5)
+        assert [entry.index for entry in row] == best.tolist()
+        assert [entry.label for entry in row] == [labels[index] for index in best]
+        np.testing.assert_allclose([entry.score for entry in row], probabilities[best], atol=2e-5)
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +150,8 @@ def test_labels_come_back_as_json_from_the_converted_ensemble(
     ours = asked(inception_server, IMAGES[:2], classification=5, binary=False).classes()
     theirs = asked(inception_onnx_server, IMAGES[:2], classification=5, binary=False).classes()
     for one, other in zip(ours, theirs, strict=True):
-        assert [(each.index, each.label) for each in one] == [(each.index, each.label) for each in other]
-        assert [each.label for each in other] == [labels[each.index] for each in other]
+        assert [(entry.index, entry.label) for entry in one] == [(entry.index, entry.label) for entry in other]
+        assert [entry.label for entry in other] == [labels[entry.index] for entry in other]
 
 
 def test_the_comparison_went_through_the_ensembles_own_preprocessing(inception_onnx: Conversion) -> None:
@@ -165,4 +165,4 @@ def test_the_comparison_went_through_the_ensembles_own_preprocessing(inception_o
 def test_the_converted_repository_is_right_for_the_newest_image(inception_onnx: Conversion) -> None:
     """Validated for 26.05 on SageMaker: nothing is refused."""
     found = validate(inception_onnx.repository, image="26.05", target="sagemaker")
-    assert [each for each in found if each.refused_by] == []
+    assert [finding for finding in found if finding.refused_by] == []

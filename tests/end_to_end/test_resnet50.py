@@ -33,8 +33,8 @@ def test_encoded_images_get_the_signature_of_the_seed(server: Server) -> None:
     assert answer["classes"].reshape(-1).tolist() == answer["probabilities"].argmax(axis=1).tolist()
 
 
-def test_a_corrupt_image_is_told_in_tensorflows_words_and_the_next_is_answered(server: Server) -> None:
-    """The graph's own decoder refuses it; the session goes on."""
+def test_a_corrupt_image_is_refused_in_tensorflows_words_and_the_next_is_answered(server: Server) -> None:
+    """The graph's own decoder refuses it; the session continues."""
     with Client(str(server.http_url), model="resnet50_image_bytes") as client:
         with pytest.raises(ServerError, match="Unknown image file format") as refused:
             client.infer_images([b"no image"])
@@ -49,5 +49,5 @@ def test_the_ensemble_is_what_invocations_asks(server: Server) -> None:
         rows = client.infer_images(PHOTOGRAPHS, classification=3).classes()
     labels = (server.repository / "resnet50/resnet50_labels.txt").read_text().splitlines()
     for row in rows:
-        assert [each.label for each in row] == [labels[each.index] for each in row]
+        assert [entry.label for entry in row] == [labels[entry.index] for entry in row]
         assert row[0].score >= row[1].score >= row[2].score > 0

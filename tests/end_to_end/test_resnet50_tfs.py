@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.checkout import ROOT, once
+from tests.support.checkout import ROOT, build_once
 from tests.support.command import tritonforge
 from tests.support.photographs import PHOTOGRAPHS
 from tritonforge.serving.tfs.server import TfsServer
@@ -85,7 +85,7 @@ def size(request: pytest.FixtureRequest) -> str:
 def model(size: str, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the SavedModel; the small one is made by `in_process`."""
     if size == "resnet50":
-        return once("resnet50_tfs", shared) / "resnet50" / "1538687370"
+        return build_once("resnet50_tfs", shared) / "resnet50" / "1538687370"
     return tmp_path_factory.mktemp("small") / "model"
 
 
@@ -105,7 +105,7 @@ def in_process(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def package(size: str, model: Path, in_process: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built package: `repos/resnet50_tfs`, or the same definition with the small model."""
     if size == "resnet50":
-        return once("resnet50_tfs", shared)
+        return build_once("resnet50_tfs", shared)
     folder = tmp_path_factory.mktemp("definition")
     source = ROOT / "repos" / "resnet50_tfs"
     text = (source / "definition.py").read_text()
@@ -146,7 +146,7 @@ def check(line: bytes, expected: Any, row: int) -> None:
 
 
 def test_the_package_is_one(package: Path) -> None:
-    """As the container finds it, and `tritonforge validate` has nothing to say."""
+    """As the container finds it, and `tritonforge validate` reports nothing."""
     done = tritonforge("validate", str(package), "--strict")
     assert (done.returncode, done.stderr) == (0, "")
     assert (package / "code" / "lib" / "tfexample.py").is_file()

@@ -62,9 +62,9 @@ def packages() -> dict[str, Path]:
             assert name in BUILD_ONLY, f"{name} is pinned for the image and is not installed here"
             continue
         assert files is not None
-        for each in files:
-            if each.parts[0] != "..":
-                found[each.parts[0]] = Path(str(metadata.distribution(name).locate_file(each.parts[0])))
+        for file in files:
+            if file.parts[0] != "..":
+                found[file.parts[0]] = Path(str(metadata.distribution(name).locate_file(file.parts[0])))
     return found
 
 
@@ -91,7 +91,7 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif word == "RUN":
             command = json.loads(rest)
             assert command[:4] == ["python3", "-m", "pip", "install"]
-            options = dict(each.partition("=")[::2] for each in command[4:])
+            options = dict(option.partition("=")[::2] for option in command[4:])
             assert (root / options["--requirement"].lstrip("/")).read_bytes() == REQUIREMENTS.read_bytes()
             folder = root / options["--target"].lstrip("/")
             folder.mkdir(parents=True)
@@ -253,5 +253,5 @@ def test_nothing_that_tensorflow_needs_is_left_out() -> None:
 def test_the_repository_is_judged_for_that_image(repository: Path) -> None:
     """`26.05+tensorflow` takes TensorFlow models and is else judged as 26.05."""
     found = validate(repository, image="26.05+tensorflow", target="sagemaker")
-    assert not [each for each in found if each.refused_by]
-    assert [each.code for each in validate(repository, image="26.05") if each.refused_by] == ["E601"]
+    assert not [finding for finding in found if finding.refused_by]
+    assert [finding.code for finding in validate(repository, image="26.05") if finding.refused_by] == ["E601"]

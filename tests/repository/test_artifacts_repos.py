@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.support.checkout import told
+from tests.support.checkout import read_build_log
 from tests.support.photographs import PHOTOGRAPHS
 from tritonforge.model_files import dali_pipeline
 from tritonforge.repository.artifact_builder import build_artifact
@@ -79,7 +79,7 @@ def test_digits_are_recognised_and_every_step_before_the_network_counts(digits: 
 @pytest.mark.long
 def test_inception_answers_differ_from_image_to_image(inception: Path) -> None:
     """The offline graph has the official names, reports that it is random, and distinguishes images and colours."""
-    (sentence,) = [line for line in told(inception).splitlines() if line.startswith("note: ")]
+    (sentence,) = [line for line in read_build_log(inception).splitlines() if line.startswith("note: ")]
     assert sentence.startswith("note: inception_graphdef: https://storage.googleapis.com/")
     assert sentence.endswith(
         "seeded random weights of the same architecture are used instead, so its labels mean nothing"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import FakeContainers, FakeTrainer
-from tests.support.malformed_requests import Malformed, malformed_requests
+from tests.support.malformed_requests import Malformed, generate_requests
 from tritonforge.emulator import Emulator
 
 pytestmark = pytest.mark.process
@@ -80,7 +80,7 @@ def wire() -> Iterator[Wire]:
 def test_no_malformed_request_is_answered_with_500(wire: Wire) -> None:
     """Over all operations, the runtime and S3; 501 is for operations of AWS that the emulator lacks."""
     found = []
-    for index, request in enumerate(malformed_requests(SEED, COUNT, bucket=wire.emulator.bucket)):
+    for index, request in enumerate(generate_requests(SEED, COUNT, bucket=wire.emulator.bucket)):
         status, body = wire.ask(request)
         if status >= 500 and status != 501:
             found.append(f"{index}: {request.method} {request.target[:80]} {status} {body[-200:]!r}")

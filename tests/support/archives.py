@@ -36,24 +36,24 @@ def pax(records: bytes) -> bytes:
     return header("PaxHeaders/x", records, type=tarfile.XHDTYPE)
 
 
-def _repacked(folder: Path) -> bytes:
+def _repack(folder: Path) -> bytes:
     """`repack_model` of both SDKs: the folder itself is a member, and its name is empty."""
-    return _added([(folder, os.path.sep)])
+    return _add_members([(folder, os.path.sep)])
 
 
-def _created(folder: Path) -> bytes:
+def _create_tar_file(folder: Path) -> bytes:
     """`create_tar_file` of both SDKs, given what lies in the folder; links become what they lead to."""
-    return _added([(path, path.name) for path in sorted(folder.iterdir())], dereference=True)
+    return _add_members([(path, path.name) for path in sorted(folder.iterdir())], dereference=True)
 
 
-def _dotted(folder: Path) -> bytes:
+def _pack_dot(folder: Path) -> bytes:
     """``tar czf model.tar.gz -C FOLDER .``."""
-    return _added([(folder, ".")])
+    return _add_members([(folder, ".")])
 
 
-def _starred(folder: Path) -> bytes:
+def _pack_star(folder: Path) -> bytes:
     """``cd FOLDER; tar czf ../model.tar.gz *``."""
-    return _added([(path, path.name) for path in sorted(folder.iterdir())])
+    return _add_members([(path, path.name) for path in sorted(folder.iterdir())])
 
 
 def _with_dots(folder: Path, form: int = tarfile.GNU_FORMAT) -> bytes:
@@ -64,7 +64,7 @@ def _with_dots(folder: Path, form: int = tarfile.GNU_FORMAT) -> bytes:
     return stream.getvalue()
 
 
-def _archived(folder: Path) -> bytes:
+def _make_archive(folder: Path) -> bytes:
     """`shutil.make_archive` of Python."""
     written = shutil.make_archive(str(folder.parent / "archived"), "gztar", folder)
     return Path(written).read_bytes()
@@ -90,7 +90,7 @@ def _of_macos(folder: Path) -> bytes:
     return stream.getvalue()
 
 
-def _doubled(folder: Path) -> bytes:
+def _double_directories(folder: Path) -> bytes:
     """Directories twice, as ``tar czf model.tar.gz m m/1`` or a script that adds one model after the other has them."""
     below = [path for path in sorted(folder.rglob("*")) if path.is_dir() and not path.is_symlink()]
     stream = io.BytesIO()
@@ -115,7 +115,7 @@ def _of_v7(folder: Path) -> bytes:
     return gzip.compress(b"".join(parts) + END)
 
 
-def _added(paths: Iterable[tuple[Path, str]], *, dereference: bool = False) -> bytes:
+def _add_members(paths: Iterable[tuple[Path, str]], *, dereference: bool = False) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz", dereference=dereference) as tar:
         for path, name in paths:
@@ -125,15 +125,15 @@ def _added(paths: Iterable[tuple[Path, str]], *, dereference: bool = False) -> b
 
 #: The archive of a folder, by who makes it.
 FORMS: Mapping[str, Callable[[Path], bytes]] = {
-    "SDK, repack_model": _repacked,
-    "SDK, create_tar_file": _created,
-    "tar -C FOLDER .": _dotted,
-    "tar *": _starred,
+    "SDK, repack_model": _repack,
+    "SDK, create_tar_file": _create_tar_file,
+    "tar -C FOLDER .": _pack_dot,
+    "tar *": _pack_star,
     "GNU tar": _with_dots,
     "pax": lambda folder: _with_dots(folder, tarfile.PAX_FORMAT),
     "ustar": lambda folder: _with_dots(folder, tarfile.USTAR_FORMAT),
     "v7": _of_v7,
-    "shutil.make_archive": _archived,
+    "shutil.make_archive": _make_archive,
     "macOS": _of_macos,
-    "directories twice": _doubled,
+    "directories twice": _double_directories,
 }

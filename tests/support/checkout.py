@@ -17,24 +17,24 @@ def tritonforge(*arguments: str, timeout: float = 300) -> subprocess.CompletedPr
     return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
 
 
-def built(name: str, folder: Path) -> str:
-    """Build `repos/<name>` into a folder of this name; gives what the command told on the way."""
+def build(name: str, folder: Path) -> str:
+    """Build `repos/<name>` into a folder of this name; return what the command reported."""
     done = tritonforge("build", f"repos/{name}", "-o", str(folder / name))
     assert done.returncode == 0, done.stderr
     return done.stderr
 
 
-def once(name: str, shared: Path) -> Path:
+def build_once(name: str, shared: Path) -> Path:
     """`repos/<name>`, built by whichever process asks first."""
     with FileLock(shared / f"{name}.lock"):
         repository = shared / name
         if not _record(repository).exists():
-            _record(repository).write_text(built(name, shared))
+            _record(repository).write_text(build(name, shared))
     return repository
 
 
-def told(repository: Path) -> str:
-    """What the command told while it built a repository that all tests share."""
+def read_build_log(repository: Path) -> str:
+    """Return what the command reported while it built a repository that all tests share."""
     return _record(repository).read_text()
 
 

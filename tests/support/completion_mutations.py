@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Any, Final
 
-from tests.support.repository_mutations import CONTROLS, SAMPLES, _change_layout, _changed_message, _changed_text
+from tests.support.repository_mutations import CONTROLS, SAMPLES, change_layout, change_message, change_text
 from tests.support.rule_repositories import COMPLETING, IO, PLAN, PYTHON, SOURCE, Files, step
 from tritonforge.validation.tree import DIRECTORY
 
@@ -131,13 +131,13 @@ def _chain(chance: random.Random) -> tuple[dict[str, str], Files]:
 def _change(chance: random.Random, configs: dict[str, str], files: Files, name: str) -> None:
     kind = chance.random()
     if kind < 0.75:
-        configs[name] = _changed_message(chance, configs[name])
+        configs[name] = change_message(chance, configs[name])
     elif kind < 0.83:
-        configs[name] = _changed_text(chance, configs[name])
+        configs[name] = change_text(chance, configs[name])
     elif kind < 0.88:
         configs[name] += f' name: "{chance.choice("femx")}"'
     elif kind < 0.93:
         configs[name] += f' runtime: "{chance.choice(_RUNTIMES)}"'
         files[f"{name}/own/lib.so"] = files[f"{name}/10/x"] = ""
     else:
-        _change_layout(chance, configs, files, name)
+        change_layout(chance, configs, files, name)

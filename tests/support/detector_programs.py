@@ -24,7 +24,7 @@ PROGRAM = ROOT / "repos" / "detector"
 #: What learns three digits from 700 pictures in a quarter of a minute on two cores that have nothing else to do.
 LEARNS = {"epochs": "6", "batch_size": "8", "learning_rate": "0.012", "image_size": "96"}
 
-#: What shows how training goes on, in seconds.
+#: Hyperparameters of a training that takes seconds.
 SMALL = {"epochs": "3", "batch_size": "3", "learning_rate": "0.002", "image_size": "64"}
 
 
@@ -35,19 +35,19 @@ def lay_out(
     config = base / "input" / "config"
     config.mkdir(parents=True)
     (base / "input" / "data").mkdir()
-    told = {}
+    channel_settings = {}
     for name, folder in channels.items():
         (base / "input" / "data" / name).symlink_to(folder)
-        told[name] = {"TrainingInputMode": "File", "RecordWrapperType": "None"}
+        channel_settings[name] = {"TrainingInputMode": "File", "RecordWrapperType": "None"}
     for name in pipes:
         os.mkfifo(base / "input" / "data" / f"{name}_0")
-        told[name] = {
+        channel_settings[name] = {
             "TrainingInputMode": "Pipe",
             "RecordWrapperType": "RecordIO",
             "ContentType": "application/x-recordio",
         }
     (config / "hyperparameters.json").write_text(json.dumps(dict(hyperparameters)))
-    (config / "inputdataconfig.json").write_text(json.dumps(told))
+    (config / "inputdataconfig.json").write_text(json.dumps(channel_settings))
     (config / "resourceconfig.json").write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"]}))
     return base
 
@@ -76,7 +76,7 @@ def running(program: str, base: Path, **added: str) -> Iterator[subprocess.Popen
         process.stdout.close()
 
 
-def trained(base: Path, *, code: int = 0) -> str:
+def train_program(base: Path, *, code: int = 0) -> str:
     """Train to the end, in a process as the container starts it; gives what was printed."""
     with running("train", base) as process:
         printed, _ = process.communicate(timeout=500)
@@ -120,13 +120,13 @@ class Host:
         assert line, self._log.read_text()[-3000:]
         return json.loads(line)
 
-    def trained(self, base: Path, *, pipe: bytes | None = None, fork: bool = False, code: int = 0) -> str:
-        """As `trained`."""
+    def train(self, base: Path, *, pipe: bytes | None = None, fork: bool = False, code: int = 0) -> str:
+        """Train as `train_program` does, in this process or in a fork of it."""
         if pipe is not None:
             feed(base, pipe)
         ended, printed = self.ask("fork" if fork else "train", base)
-        told = base / "train.err" if fork else self._log
-        assert ended == code, told.read_text()[-2000:]
+        channel_settings = base / "train.err" if fork else self._log
+        assert ended == code, channel_settings.read_text()[-2000:]
         return str(printed)
 
 
@@ -155,12 +155,12 @@ def stream(manifest: Path, *, label: str = "digits", shuffled: int | None = None
 
 def truth(folder: Path) -> tuple[list[bytes], list[Truth]]:
     """The pictures of a data set, and what is on each: normalised boxes and digits."""
-    told = json.loads((folder / "annotations.json").read_text())
+    document = json.loads((folder / "annotations.json").read_text())
     images, truths = [], []
-    for image in told["images"]:
-        found = [each for each in told["annotations"] if each["image_id"] == image["id"]]
-        boxes = to_fractions([each["bbox"] for each in found], image["width"], image["height"])
-        truths.append(Truth(boxes, [each["category_id"] for each in found]))
+    for image in document["images"]:
+        annotations = [entry for entry in document["annotations"] if entry["image_id"] == image["id"]]
+        boxes = to_fractions([entry["bbox"] for entry in annotations], image["width"], image["height"])
+        truths.append(Truth(boxes, [entry["category_id"] for entry in annotations]))
         images.append((folder / "images" / image["file_name"]).read_bytes())
     return images, truths
 

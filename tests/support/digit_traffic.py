@@ -14,9 +14,9 @@ from tritonforge.inference.client import Client
 OUTPUT = "PROBABILITIES"
 
 
-def corrupted(request: int, images: Sequence[bytes]) -> bytes:
+def corrupt_image(request: int, images: Sequence[bytes]) -> bytes:
     """No image at all, or the first bytes of one."""
-    return f"#{request:05d} is no image".encode() if request // 100 % 2 else images[request % len(images)][:20]
+    return f"#{request:05d} is not an image".encode() if request // 100 % 2 else images[request % len(images)][:20]
 
 
 def own(request: int, sentence: str) -> bool:
@@ -25,7 +25,7 @@ def own(request: int, sentence: str) -> bool:
 
 
 def run(url: str, images: Sequence[bytes], *, requests: int, clients: int = 8) -> tuple[list[str], int]:
-    """Send so many requests, 1 % of them corrupt; gives a sentence for each wrong answer, and how many answers came."""
+    """Send requests, 1 % of them corrupt; gives a sentence for each wrong answer, and how many answers came."""
     with Client(url) as client:
         alone = np.concatenate([client.infer_raw(image)[OUTPUT] for image in images])
     failures: list[str] = []
@@ -40,17 +40,17 @@ def run(url: str, images: Sequence[bytes], *, requests: int, clients: int = 8) -
                     failures.append(f"request {request} {failure}")
 
     workers = [threading.Thread(target=work, args=(worker,)) for worker in range(clients)]
-    for each in workers:
-        each.start()
-    for each in workers:
-        each.join()
+    for thread in workers:
+        thread.start()
+    for thread in workers:
+        thread.join()
     return failures, sum(answered)
 
 
 def _ask(client: Client, request: int, images: Sequence[bytes], alone: np.ndarray[Any, Any]) -> str:
     corrupt = request % 100 == 37
     try:
-        body = corrupted(request, images) if corrupt else images[request % len(images)]
+        body = corrupt_image(request, images) if corrupt else images[request % len(images)]
         found = client.infer_raw(body)[OUTPUT]
     except ServerError as error:
         if not corrupt:

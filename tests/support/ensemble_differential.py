@@ -36,13 +36,13 @@ def differences(oracle: Oracle, seeds: Iterable[int]) -> Iterator[tuple[int, str
         groups[repository(seed)[1]["auto_complete"]].append(seed)
     for group in groups.values():
         for start in range(0, len(group), _BATCH):
-            heard = _heard(oracle, group[start : start + _BATCH])
+            heard = _ask_server(oracle, group[start : start + _BATCH])
             for seed, answer in heard.items():
                 if difference(answer, seed) and (found := difference(_alone(oracle, seed), seed)):
                     yield seed, found
 
 
-def _heard(oracle: Oracle, seeds: list[int]) -> dict[int, Heard]:
+def _ask_server(oracle: Oracle, seeds: list[int]) -> dict[int, Heard]:
     """The server's answer to each case; a batch that takes the server down is halved until it does not."""
     if len(seeds) == 1:
         return {seeds[0]: _alone(oracle, seeds[0])}
@@ -50,7 +50,7 @@ def _heard(oracle: Oracle, seeds: list[int]) -> dict[int, Heard]:
     answers = oracle.judge_many(cases, *arguments(repository(seeds[0])[1]))
     if not answers:
         half = len(seeds) // 2
-        return _heard(oracle, seeds[:half]) | _heard(oracle, seeds[half:])
+        return _ask_server(oracle, seeds[:half]) | _ask_server(oracle, seeds[half:])
     return {seed: answers[prefix(seed)] for seed in seeds}
 
 

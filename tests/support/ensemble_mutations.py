@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from typing import Any, Final, NamedTuple
 
-from tests.support.repository_mutations import changed
+from tests.support.repository_mutations import change_model
 from tests.support.rule_repositories import DECOUPLED, Files
 from tritonforge.validation.tree import DIRECTORY
 
@@ -72,7 +72,7 @@ def repository(seed: int) -> tuple[Files, dict[str, Any]]:
         if chance.random() < 0.35:
             _change_meeting(chance, configs)
         else:
-            changed(chance, configs, files, chance.choice(sorted(configs)))
+            change_model(chance, configs, files, chance.choice(sorted(configs)))
         if not configs:
             break
     files |= {f"{name}/config.pbtxt": text for name, text in configs.items()}
@@ -97,7 +97,7 @@ def _good(chance: random.Random, begin: str) -> tuple[dict[str, str], Files]:
             made += 1
             inner = f"{begin}n{made}"
             configs[inner] = _ensemble(inner, size, flowing, outputs, [steps.pop()])
-            steps.append(_nested(inner, flowing, outputs))
+            steps.append(_write_inner_ensemble(inner, flowing, outputs))
         flowing = outputs
     configs[f"{begin}e"] = _ensemble(f"{begin}e", size, first, flowing, steps)
     return configs, files
@@ -111,7 +111,7 @@ def _dims(dims: tuple[int, ...]) -> str:
     return f"dims: [{', '.join(map(str, dims))}]"
 
 
-def _declared(kind: str, tensors: list[Tensor], letters: str, more: str = "") -> str:
+def _write_tensors(kind: str, tensors: list[Tensor], letters: str, more: str = "") -> str:
     listed = ", ".join(
         f'{{ name: "{letter}" data_type: {tensor.data_type} {_dims(tensor.dims)} {more} }}'
         for letter, tensor in zip(letters, tensors, strict=False)
@@ -143,7 +143,7 @@ def _model(
         more += DECOUPLED
     if chance.random() < 0.1:
         more += ' instance_group [{ count: 2 kind: KIND_CPU name: "g" }]'
-    declared = f"{_declared('input', inputs, 'AB')} {_declared('output', outputs, 'XY')}"
+    declared = f"{_write_tensors('input', inputs, 'AB')} {_write_tensors('output', outputs, 'XY')}"
     if chance.random() < 0.08:  # one more input, which no step has to map
         declared += f' input [{{ name: "Z" data_type: TYPE_INT32 {_dims((1,))} optional: true }}]'
     return f'name: "{name}" {head} {batch} {declared} {more}'
@@ -155,7 +155,7 @@ def _step(model: str, inputs: list[str], outputs: list[str]) -> str:
     return f'{{ model_name: "{model}" model_version: -1 {" ".join(maps)} }}'
 
 
-def _nested(model: str, inputs: list[Tensor], outputs: list[Tensor]) -> str:
+def _write_inner_ensemble(model: str, inputs: list[Tensor], outputs: list[Tensor]) -> str:
     maps = [f'input_map {{ key: "{tensor.name}" value: "{tensor.name}" }}' for tensor in inputs]
     maps += [f'output_map {{ key: "{tensor.name}" value: "{tensor.name}" }}' for tensor in outputs]
     return f'{{ model_name: "{model}" model_version: -1 {" ".join(maps)} }}'

@@ -118,14 +118,14 @@ class Forks:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            told = json.loads(line)
+            report = json.loads(line)
             with self._changed:
-                if "code" in told:
-                    fork = self._running.pop(told["pid"])
-                    fork.returncode = told["code"]
+                if "code" in report:
+                    fork = self._running.pop(report["pid"])
+                    fork.returncode = report["code"]
                     fork.ended.set()
                 else:
-                    fork = self._running[told["pid"]] = Fork(told["pid"])
+                    fork = self._running[report["pid"]] = Fork(report["pid"])
                     self._started.append(fork)
                 self._changed.notify_all()
         with self._changed:
@@ -148,7 +148,7 @@ def serve() -> dict[str, Any]:
         ready, _, _ = select.select([requests, wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
-            while (ended := _ended()) is not None:
+            while (ended := _reap()) is not None:
                 _report(reports, {"pid": ended[0], "code": ended[1]})
         if requests in ready:
             received = os.read(requests, 1 << 20)
@@ -167,7 +167,7 @@ def serve() -> dict[str, Any]:
                 _report(reports, {"pid": pid})
 
 
-def _ended() -> tuple[int, int] | None:
+def _reap() -> tuple[int, int] | None:
     try:
         pid, status = os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
@@ -175,8 +175,8 @@ def _ended() -> tuple[int, int] | None:
     return (pid, os.waitstatus_to_exitcode(status)) if pid else None
 
 
-def _report(reports: int, told: dict[str, int]) -> None:
-    os.write(reports, json.dumps(told).encode() + b"\n")
+def _report(reports: int, report: dict[str, int]) -> None:
+    os.write(reports, json.dumps(report).encode() + b"\n")
 
 
 def _redirect(output: str, error: str) -> None:

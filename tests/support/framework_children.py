@@ -45,7 +45,7 @@ class _Child:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """The exit status, None if nobody has waited yet."""
+        """The exit status, None before the first wait."""
         return self.returncode
 
     def wait(self) -> int:

@@ -33,7 +33,7 @@ def _shape(*sizes: int) -> bytes:
 
 def _node(name: str, operation: str, *inputs: str, **attributes: bytes) -> bytes:
     """The field ``node`` of a GraphDef. Source: tensorflow/core/framework/node_def.proto."""
-    parts = [_field(1, name), _field(2, operation), *(_field(3, each) for each in inputs)]
+    parts = [_field(1, name), _field(2, operation), *(_field(3, source) for source in inputs)]
     parts += [_field(5, _field(1, key) + _field(2, value)) for key, value in attributes.items()]
     return _field(1, b"".join(parts))
 

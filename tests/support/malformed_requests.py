@@ -13,7 +13,7 @@ from urllib.parse import quote
 from tritonforge.emulator.control.dispatcher import OPERATIONS
 from tritonforge.sagemaker import service_model
 
-__all__ = ["Malformed", "malformed_requests"]
+__all__ = ["Malformed", "generate_requests"]
 
 _DEEPEST = 4
 _SCOPE = "AWS4-HMAC-SHA256 Credential=k/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
@@ -136,8 +136,8 @@ class Malformed:
     body: bytes = b""
 
 
-def malformed_requests(seed: int, count: int, *, bucket: str) -> Iterator[Malformed]:
-    """So many requests; about half to the control plane, a quarter each to the runtime and to S3.
+def generate_requests(seed: int, count: int, *, bucket: str) -> Iterator[Malformed]:
+    """Yield the given number of requests: about half to the control plane, a quarter each to the runtime and to S3.
 
     Resources named "there" exist, and so does an object "there" in the bucket.
     """
@@ -225,7 +225,7 @@ def _text(chance: random.Random, shape: Any, name: str, names: list[str]) -> str
 
 def _runtime(chance: random.Random) -> Malformed:
     what = chance.choice(["invocations", "invocations", "async-invocations", "invocations-response-stream", "x"])
-    path = f"/endpoints/{_encoded(chance.choice(_NAMES))}/{what}"
+    path = f"/endpoints/{_encode(chance.choice(_NAMES))}/{what}"
     headers = {name: chance.choice(_TEXTS) for name in chance.sample(_RUNTIME_HEADERS, chance.randrange(4))}
     if chance.random() < 0.5:
         headers["Content-Type"] = chance.choice(_TYPES)
@@ -236,8 +236,8 @@ def _runtime(chance: random.Random) -> Malformed:
 
 
 def _storage(chance: random.Random, bucket: str) -> Malformed:
-    named = bucket if chance.random() < 0.7 else _encoded(chance.choice(_NAMES))
-    path = f"/{named}/{_encoded(chance.choice(_PATHS))}" if chance.random() < 0.9 else f"/{named}"
+    named = bucket if chance.random() < 0.7 else _encode(chance.choice(_NAMES))
+    path = f"/{named}/{_encode(chance.choice(_PATHS))}" if chance.random() < 0.9 else f"/{named}"
     query = chance.choice(_QUERIES)
     headers = {
         name: chance.choice(_S3_HEADERS[name]) for name in chance.sample(sorted(_S3_HEADERS), chance.randrange(3))
@@ -254,6 +254,6 @@ def _region(chance: random.Random) -> str:
     return "us-east-1" if chance.random() < 0.8 else chance.choice(_REGIONS)
 
 
-def _encoded(text: str) -> str:
+def _encode(text: str) -> str:
     """A part of a path as it may be on the wire: what is not ASCII, and blanks, encoded."""
     return quote(text, safe="%/:\\.")

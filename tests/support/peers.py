@@ -135,7 +135,7 @@ class Place:
         return boto3.client(service, endpoint_url=self.emulator.url, region_name=region, **keys)
 
 
-def packaged(emulator: Emulator, repository: Path, folder: Path) -> Place:
+def upload_package(emulator: Emulator, repository: Path, folder: Path) -> Place:
     """Package a repository and upload it by boto3."""
     place = Place(emulator, f"s3://models/{repository.name}.tar.gz")
     s3 = place.client("s3")

@@ -7,7 +7,7 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """Gives every input back under the same name with out_ in place of in_; numpy has no BF16, DLPack has."""
+    """Gives every input back under the same name with out_ instead of in_; numpy has no BF16, DLPack has."""
 
     def execute(self, requests):
         return [pb_utils.InferenceResponse([self.copy(each) for each in request.inputs()]) for request in requests]

@@ -140,25 +140,25 @@ def repository(seed: int) -> tuple[Files, dict[str, Any]]:
     configs, files = dict(configs), dict(more)
     files.update({f"{name}/1/": DIRECTORY for name in configs})
     for _ in range(chance.choice((1, 1, 1, 2))):
-        changed(chance, configs, files, chance.choice(sorted(configs)))
+        change_model(chance, configs, files, chance.choice(sorted(configs)))
         if not configs:
             break
     files.update({f"{name}/config.pbtxt": text for name, text in configs.items()})
     return files, {"auto_complete": chance.random() > 0.15, "gpus": 0}
 
 
-def changed(chance: random.Random, configs: dict[str, str], files: Files, name: str) -> None:
+def change_model(chance: random.Random, configs: dict[str, str], files: Files, name: str) -> None:
     """Change one thing of one model: a field, a word of its text, or its directory."""
     kind = chance.random()
     if kind < 0.68:
-        configs[name] = _changed_message(chance, configs[name])
+        configs[name] = change_message(chance, configs[name])
     elif kind < 0.88:
-        configs[name] = _changed_text(chance, configs[name])
+        configs[name] = change_text(chance, configs[name])
     else:
-        _change_layout(chance, configs, files, name)
+        change_layout(chance, configs, files, name)
 
 
-def _change_layout(chance: random.Random, configs: dict[str, str], files: Files, name: str) -> None:
+def change_layout(chance: random.Random, configs: dict[str, str], files: Files, name: str) -> None:
     def lose_version() -> None:
         files.pop(f"{name}/1/", None)
         files[f"{name}/{chance.choice(DIRECTORIES)}/"] = DIRECTORY
@@ -190,7 +190,7 @@ def _change_layout(chance: random.Random, configs: dict[str, str], files: Files,
     chance.choice(changes)()
 
 
-def _changed_text(chance: random.Random, text: str) -> str:
+def change_text(chance: random.Random, text: str) -> str:
     """The text with a word lost, doubled, replaced or added."""
     words = [match.span() for match in _WORD.finditer(text)]
     start, end = chance.choice(words)
@@ -205,7 +205,7 @@ def _changed_text(chance: random.Random, text: str) -> str:
     return f"{text[:start]}{chance.choice(WORDS)} {text[start:]}"
 
 
-def _changed_message(chance: random.Random, text: str) -> str:
+def change_message(chance: random.Random, text: str) -> str:
     """The text with one field set, cleared, added or changed."""
     message: Any = new_model_config()
     try:

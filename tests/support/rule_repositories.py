@@ -435,7 +435,7 @@ COMPLETING: dict[str, tuple[str, str]] = {
 }
 
 
-def unsized(backend: str, output: str, *, config: str = "") -> Files:
+def build_unsized_ensemble(backend: str, output: str, *, config: str = "") -> Files:
     """An ensemble of two steps, of which the first leaves max_batch_size to its backend and has this output."""
     head, file = COMPLETING[backend]
     content = "class TritonPythonModel:\n    auto_complete_config = print\n" if backend == "python" else ""
@@ -443,7 +443,9 @@ def unsized(backend: str, output: str, *, config: str = "") -> Files:
     return {**e(*CHAIN), **x("y"), "x/config.pbtxt": text, f"x/{file}": content}
 
 
-def warmed(config: str = "", *, sample: str = SAMPLE, more: str = 'name: "C" data_type: TYPE_INT32 dims: [1]') -> Files:
+def build_warmed_model(
+    config: str = "", *, sample: str = SAMPLE, more: str = 'name: "C" data_type: TYPE_INT32 dims: [1]'
+) -> Files:
     """A model with a second input and a warmup sample."""
     two = A.replace("]\n", f"]\ninput [{{ {more} }}]\n")
     return m(config + " " + sample % "data_type: TYPE_FP32 dims: [4] zero_data: true", io=two + B)
@@ -527,29 +529,31 @@ DIFFERENCES: dict[str, tuple[Files, str]] = {
     ),
     **{
         f"a step of {backend} without max_batch_size writes another type": (
-            unsized(backend, "data_type: TYPE_FP64 dims: [4]"),
+            build_unsized_ensemble(backend, "data_type: TYPE_FP64 dims: [4]"),
             f"{TENSOR} data type: TYPE_FP64 is inferred from model x while TYPE_FP32 is inferred from model y",
         )
         for backend in COMPLETING
     },
     **{
         f"a step of {backend} without max_batch_size writes other dims": (
-            unsized(backend, "data_type: TYPE_FP32 dims: [5]"),
+            build_unsized_ensemble(backend, "data_type: TYPE_FP32 dims: [5]"),
             f"{TENSOR} shape: [5] is inferred from model x while [4] is inferred from model y",
         )
         for backend in COMPLETING
     },
     "a step that may still batch writes other dims with max_batch_size 0": (
-        unsized("tensorflow", "data_type: TYPE_FP32 dims: [5]", config="max_batch_size: 0"),
+        build_unsized_ensemble("tensorflow", "data_type: TYPE_FP32 dims: [5]", config="max_batch_size: 0"),
         f"{TENSOR} shape: [5] is inferred from model x while [4] is inferred from model y",
     ),
-    "warmup of a sequence model lacks an input": (warmed("sequence_batching {}"), ONE_MISSING),
+    "warmup of a sequence model lacks an input": (build_warmed_model("sequence_batching {}"), ONE_MISSING),
     "warmup of a sequence model with candidates lacks an input": (
-        warmed("max_batch_size: 8 " + CONTROL % "CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64"),
+        build_warmed_model("max_batch_size: 8 " + CONTROL % "CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64"),
         ONE_MISSING,
     ),
     "warmup of a sequence model has no type": (
-        warmed("sequence_batching {}", sample=UNTYPED.replace("data_type: TYPE_FP32 dims: [4] zero_data: true", "%s")),
+        build_warmed_model(
+            "sequence_batching {}", sample=UNTYPED.replace("data_type: TYPE_FP32 dims: [4] zero_data: true", "%s")
+        ),
         "[request id: <id_unknown>] inference input 'C' data-type is '<invalid>', but model 'm' expects 'INT32'",
     ),
     "warmup of an input that is declared twice": (

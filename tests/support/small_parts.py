@@ -13,7 +13,7 @@ PART = 64 << 10
 
 
 @contextmanager
-def sent() -> Iterator[None]:
+def send_small_parts() -> Iterator[None]:
     """Uploads of this process may have parts of `PART` bytes."""
     most, _, parts = utils.ChunksizeAdjuster.__init__.__defaults__
     with pytest.MonkeyPatch.context() as patch:
@@ -22,8 +22,8 @@ def sent() -> Iterator[None]:
 
 
 @contextmanager
-def accepted() -> Iterator[None]:
+def accept_small_parts() -> Iterator[None]:
     """So may uploads to moto's S3 in this process."""
-    with sent(), pytest.MonkeyPatch.context() as patch:
+    with send_small_parts(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", PART)
         yield

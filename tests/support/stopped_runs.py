@@ -26,7 +26,7 @@ import pytest
 from tests.support import deployments
 from tests.support import training_runs as jobs
 from tests.support.checkout import ROOT
-from tests.support.small_parts import PART, accepted
+from tests.support.small_parts import PART, accept_small_parts
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client import Session, Store
 from tritonforge.sagemaker.jobs import local_data
@@ -58,7 +58,7 @@ class SmallParts(Store):
 @contextmanager
 def small_parts() -> Iterator[None]:
     """Uploads of this process go in parts of `PART` bytes, and its emulator takes them."""
-    with accepted(), pytest.MonkeyPatch.context() as patch:
+    with accept_small_parts(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor, "Store", SmallParts)
         patch.setattr(local_data, "Store", SmallParts)
         yield
@@ -120,12 +120,12 @@ def stop_at_calls(attempt: Callable[[int], int | None], *, before: bool, least: 
     assert last >= least
 
 
-def _stopped(task: bytes, session: Session) -> int:
+def _run_stopped(task: bytes, session: Session) -> int:
     """One run, in a process that was forked for it; return how many calls it made if it was not stopped."""
     what, given, options, call, before = pickle.loads(task)
     lock, calls = threading.Lock(), 0
 
-    def reached(**_: Any) -> None:
+    def count_call(**_: Any) -> None:
         nonlocal calls
         with lock:
             calls += 1
@@ -133,7 +133,7 @@ def _stopped(task: bytes, session: Session) -> int:
                 os._exit(STOPPED)
 
     for service in _SERVICES:
-        session.client(service).meta.events.register("before-send" if before else "response-received", reached)
+        session.client(service).meta.events.register("before-send" if before else "response-received", count_call)
     RUNS[what](session, *given, **options)
     return calls
 
@@ -157,7 +157,7 @@ def _run_tasks(session: Session) -> None:
         if child == 0:
             code = BROKEN
             try:
-                os.write(write, str(_stopped(base64.b64decode(line), session)).encode())
+                os.write(write, str(_run_stopped(base64.b64decode(line), session)).encode())
                 code = DONE
             finally:
                 sys.stderr.flush()

@@ -50,7 +50,7 @@ class Asker:
         for name, array in inputs.items():
             datatype = from_numpy(array.dtype)
             assert datatype is not None
-            body = _packed(array) if datatype.wire == "BYTES" else array.tobytes()
+            body = _pack_strings(array) if datatype.wire == "BYTES" else array.tobytes()
             size = {"binary_data_size": len(body)}
             described.append({"name": name, "shape": array.shape, "datatype": datatype.wire, "parameters": size})
             bodies.append(body)
@@ -91,7 +91,7 @@ def images(*files: bytes) -> np.ndarray[Any, Any]:
     return batch
 
 
-def _packed(array: np.ndarray[Any, Any]) -> bytes:
+def _pack_strings(array: np.ndarray[Any, Any]) -> bytes:
     return b"".join(struct.pack("<I", len(element)) + element for element in array.ravel())
 
 

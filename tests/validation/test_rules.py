@@ -20,10 +20,10 @@ from tests.support.rule_repositories import (
     A,
     B,
     Fixture,
+    build_unsized_ensemble,
     e,
     m,
     step,
-    unsized,
     x,
 )
 from tritonforge.validation import registry
@@ -262,7 +262,7 @@ def test_what_the_server_takes_is_not_refused(name: str) -> None:
 )
 def test_a_step_that_its_backend_completes_is_compared_in_what_it_declares(output: str, config: str) -> None:
     """Where a batch dimension, dims or a type may still come from the backend, nothing is refused."""
-    files = unsized("tensorflow", output, config=config)
+    files = build_unsized_ensemble("tensorflow", output, config=config)
     files |= x("y", config="max_batch_size: 4") | {"e/config.pbtxt": f"{files['e/config.pbtxt']} max_batch_size: 4"}
     files["x/config.pbtxt"] = files["x/config.pbtxt"].replace("dims: [4] }]", "}]", 1)
     assert [finding for finding in validate(Tree.of(files)) if finding.severity == "error"] == []

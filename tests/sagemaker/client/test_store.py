@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.checkout import ROOT
 from tests.support.faulty_proxy import CutError, Incoming, Outgoing, Reply, Way, build_refusal, forgetful
-from tests.support.small_parts import PART, accepted
+from tests.support.small_parts import PART, accept_small_parts
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError
 from tritonforge.sagemaker.client import AwsError, Location, Session, Store
 from tritonforge.sagemaker.client.transfers import compute_crc32, compute_digest
@@ -33,7 +33,7 @@ DIGEST = "sha256:" + "1" * 64
 @pytest.fixture(scope="module", autouse=True)
 def _parts() -> Iterator[None]:
     """Files go in small parts."""
-    with accepted():
+    with accept_small_parts():
         yield
 
 
@@ -650,7 +650,8 @@ def test_a_file_that_goes_while_it_is_sent_is_named(store: Store, bucket: str, l
 
     way.fault = fault
     with pytest.raises(
-        EncodeError, match=r"model\.tar\.gz: cannot read: No such file or directory; it was not sent to s3://models/m"
+        EncodeError,
+        match=r"model\.tar\.gz: cannot read: No such file or directory; it was not sent to s3://models/m",
     ):
         store.upload(large, f"{bucket}/m", digest=DIGEST)
     assert store.list_incomplete_uploads(bucket + "/") == ()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.peers import IMAGE, Peers, Place, packaged
+from tests.support.peers import IMAGE, Peers, Place, upload_package
 from tests.support.photographs import CHINA
 from tests.support.picture_models import INCEPTION, write_repository
 from tritonforge.emulator import Emulator
@@ -36,7 +36,7 @@ def repository(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def place(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The emulator with the package of the ensemble."""
     with Emulator(speed=1000) as emulator:
-        yield packaged(emulator, repository, tmp_path_factory.mktemp("packages"))
+        yield upload_package(emulator, repository, tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture(scope="module")
