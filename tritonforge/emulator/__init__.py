@@ -5,7 +5,7 @@
 ...     os.environ.update(aws.environment)          # all that unmodified boto3 code needs
 
 `front` answers HTTP, `control` holds models, configurations and endpoints, `hosting` runs their containers, `runtime`
-answers inferences. An edge: nothing of it is imported before an `Emulator` is asked for.
+executes inference requests. Importing the package loads none of them before the name `Emulator` is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Emulator"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the emulator when it is first asked for: moto takes a second."""
+    """Import the emulator at the first use of its name: moto takes a second to import."""
     if name == "Emulator":
         from tritonforge.emulator.emulator import Emulator
 

@@ -96,7 +96,7 @@ class AsyncQueue:
             self._waiting.pop(endpoint, None)
 
     def close(self) -> None:
-        """Drop every job that waits; those at a container come to nothing."""
+        """Drop every job that waits, and the results of those that are at a container."""
         self._closed.set()
         with self._lock:
             self._waiting.clear()
@@ -112,7 +112,7 @@ class AsyncQueue:
                 job = waiting.popleft()
             try:
                 self._do(job)
-            except Exception as error:  # one job's misfortune, whatever it is, must not end the queue
+            except Exception as error:  # an error of one job must not end the queue
                 self._log(endpoint, f"asynchronous inference {job.inference_id} was lost: {error!r}")
 
     def _do(self, job: AsyncJob) -> None:

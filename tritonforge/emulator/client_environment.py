@@ -104,7 +104,7 @@ def merge_environment(environment: Mapping[str, str], ours: Mapping[str, str]) -
 
 
 def write_sdk_config(folder: Path, *, bucket: str) -> Path:
-    """Write the SDK's defaults into a folder: the bucket of ``default_bucket()``, and no telemetry. Gives the file."""
+    """Write the SDK's defaults into a folder: the bucket of ``default_bucket()``, and no telemetry. Return the file."""
     modules = {"Session": {"DefaultS3Bucket": bucket}, "TelemetryOptOut": True}
     document = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
     make_private_folder(folder)

@@ -1,4 +1,4 @@
-"""Captured data: one invocation as one line of JSON, and the file that it goes into.
+"""Data capture: an invocation is written as one line of JSON to a file in S3.
 
 Source: Amazon SageMaker developer guide, "Capture data from real-time endpoint"; the examples of that page.
 """
@@ -25,7 +25,7 @@ _BASE64: Final = "BASE64"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedExchange:
-    """One invocation as it was seen: bodies and content types, "" where a header was missing."""
+    """One invocation: bodies and content types, "" for a missing header."""
 
     event_id: str
     time: dt.datetime

@@ -45,7 +45,7 @@ __all__ = ["Emulator"]
 #: Bytes of a request to any service but S3 and the runtime, far beyond what AWS takes.
 _MAX_REQUEST: Final = 64 * 2**20
 
-#: The log stream of what the platform itself has to say of an endpoint.
+#: The log stream of messages of the platform itself about an endpoint.
 _STREAM: Final = "platform"
 
 #: The session of the role that clients with the emulator's own keys are in, as in a SageMaker notebook.
@@ -53,31 +53,36 @@ _SESSION: Final = "tritonforge"
 
 
 class Emulator:
-    """A SageMaker on this machine, running once the constructor returns; leave the ``with`` block to end it.
+    """A SageMaker on this machine, which runs as soon as the constructor returns; leave the ``with`` block to end it.
 
-    ``port`` 0 is any free one; the host is always 127.0.0.1. With ``state``, a folder, everything is there again after
-    a restart: control plane, S3, IAM, alarms; endpoints start their containers again, transform jobs go on where they
-    were, and training jobs start again from their checkpoints. ``speed`` divides every wait (a creation takes 3 s at
-    1.0 or as long as its container needs; a minute of a DeploymentConfig one second at 60).
-    ``images`` says of what release an image of your own is: ``{"<uri>": "24.09"}``, ``{"<uri>": "26.05+tensorflow"}``,
-    for TensorFlow Serving packages ``{"<uri>": "tensorflow-inference"}``, and for an algorithm its program folder, with
-    the executables `train` and `serve`: ``{"<uri>": "repos/detector"}``.
-    ``proxy_port`` is that of an HTTPS proxy for AWS's host names (0 is any free one, None for no proxy): with
-    `proxy_environment`, requests to any address of AWS are answered here, also those of code that has them hard-coded.
-    ``limits`` are the account's instances by type, ``{"ml.g5.xlarge": 1}``; types that are not named have none.
-    ``allowed_hosts`` are names that containers know this machine by (``host.docker.internal``, or with a port
-    ``emulator:4566``): requests for any other host but this address and ``localhost`` are refused, as are those of web
-    pages, which could run code here.
-    ``log`` is given one sentence for each thing that happens, never a header or a body. ``containers`` takes the place
-    of the module `hosting`: whatever has its ``start``; ``trainer`` that of `run_training_job`; ``clock``
-    gives the times of SageMaker's resources.
+    Not emulated: signatures are not verified and IAM policies not evaluated; there is one account, moto's. Metrics do
+    not drive autoscaling: a scalable target and its policies are stored, and DesiredInstanceCount changes by
+    UpdateEndpointWeightsAndCapacities only. Instances share one container. Instance types, VPC, KMS and
+    GenerateInferenceId are stored and described, but have no effect. EnableNetworkIsolation has none either:
+    tritonserver shares this machine's network, and the programs of algorithms never have a network. Log lines, metric
+    data, messages in queues and incomplete multipart uploads are lost at a restart, also with ``state``.
 
-    Signatures are not verified, IAM policies not evaluated, and the whole is for one account, that of moto. Metrics do
-    not drive autoscaling: a scalable target and its policies are kept, and DesiredInstanceCount changes when
-    UpdateEndpointWeightsAndCapacities says so. Instances share one container; instance types, VPC, KMS and
-    GenerateInferenceId are kept and described, and have no effect, nor has EnableNetworkIsolation: tritonserver shares
-    this machine's network, the programs of algorithms have none at all. Lines of logs, metric data, messages
-    in queues and multipart uploads that were not completed do not outlive the process, ``state`` or not.
+    Args:
+        port: the port on 127.0.0.1; 0 chooses a free one.
+        proxy_port: the port of an HTTPS proxy for AWS's host names; 0 chooses a free one, None starts no proxy. With
+            `proxy_environment`, requests to every address of AWS are answered here, also from code that hard-codes
+            them.
+        state: a folder that keeps the control plane, S3, IAM and alarms over a restart. Endpoints then start their
+            containers again, transform jobs continue, and training jobs start again from their checkpoints.
+        speed: the divisor of every wait. At 1.0 a creation takes 3 s, or as long as its container needs; at 60 a minute
+            of a DeploymentConfig takes one second.
+        images: what custom images are, by URI: a release (``"24.09"``, ``"26.05+tensorflow"``), for TensorFlow Serving
+            packages ``"tensorflow-inference"``, for an algorithm the program folder with the executables `train` and
+            `serve` (``"repos/detector"``).
+        limits: the account's quotas of instances by type, such as ``{"ml.g5.xlarge": 1}``; other types have none.
+        region: the region of `environment`, of the role and of the bucket.
+        allowed_hosts: names by which containers reach this machine (``host.docker.internal``, or with a port
+            ``emulator:4566``). Requests for any host except these, 127.0.0.1 and ``localhost`` are rejected, and so are
+            those of web pages, which could run code here.
+        log: a function that takes one sentence for each event, never a header or a body.
+        containers: a replacement of the module `hosting`, with its ``start``.
+        trainer: a replacement of `run_training_job`.
+        clock: the source of the times of SageMaker's resources, in seconds since 1970.
 
     Raises:
         DefinitionError: an image is declared as a folder without an executable train, serve or process.
@@ -171,7 +176,7 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """The one address of everything."""
+        """The address of all services."""
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.port}"
 
@@ -182,7 +187,7 @@ class Emulator:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What unmodified code needs in its environment; any keys will do."""
+        """The variables that unmodified code needs in its environment; any access keys are accepted."""
         return client_environment.build_client_environment(
             url=self.url, region=self.region, sdk_config=self._sdk_config
         )
@@ -194,7 +199,7 @@ class Emulator:
 
     @property
     def proxy_environment(self) -> Mapping[str, str]:
-        """`environment`, and where there is a proxy what sends requests to all other addresses of AWS through it."""
+        """`environment`, with a proxy also the variables that send requests to all addresses of AWS through it."""
         if self._proxy is None:
             return self.environment
         authority = self._proxy.authority
@@ -208,7 +213,7 @@ class Emulator:
         } | proxied
 
     def flush(self) -> None:
-        """Write what is gathered before it is written: captured data, and the lines of containers."""
+        """Write what is buffered: captured data, and the log lines of containers."""
         for runtime in list(self._runtimes.values()):
             runtime.flush()
         self._lines.flush()

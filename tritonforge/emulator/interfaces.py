@@ -1,7 +1,7 @@
-"""What the emulator's front, control plane and runtime hand to one another, as values. This module does no I/O.
+"""The values that the emulator's front, control plane and runtime exchange. This module does no I/O.
 
-The front turns HTTP into a `Request` and a `Response` back into HTTP. The control plane says with a `LiveEndpoint` what
-serves an endpoint at this moment; it makes a new one whenever weights, variants or the status change, and changes none.
+The front converts HTTP to a `Request`, and a `Response` to HTTP. The control plane describes what serves an endpoint
+now by a `LiveEndpoint`, an immutable value that is replaced whenever weights, variants or the status change.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MAX_BODY: Final = REAL_TIME_BODY.value
 class Request:
     """One HTTP request to the runtime.
 
-    ``path`` is as sent, without the query and percent-encoded. ``headers`` have lower-case names. ``body`` is whole,
-    but for a request whose ``length`` (its Content-Length) is above `MAX_BODY`: the front need not read that one,
-    and leaves it empty; the runtime refuses it by its length. -1: no length was given, the body's own is meant.
+    ``path`` is as sent, without the query and percent-encoded. ``headers`` have lower-case names. ``body`` is
+    whole, or empty if ``length`` (the Content-Length) is above `MAX_BODY`: the runtime then rejects the request by its
+    length. ``length`` -1 means that of the body.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""The runtime's front door: one request of SageMaker's runtime API in, one response out."""
+"""SageMaker's runtime API: executes one request on an endpoint's containers and returns the response."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ _VARIANT_HEADER: Final = "x-Amzn-Invoked-Production-Variant"
 class Runtime:
     """SageMaker's runtime for the endpoints of one account in one region; for use by many threads.
 
-    ``endpoints`` finds a live endpoint by name, and is asked at every request. ``notify`` is given (topic ARN, message)
-    and ``log`` (endpoint, sentence) for messages of SageMaker itself. ``speed`` shortens the wait for captured
+    ``endpoints`` finds a live endpoint by name, and is called at every request. ``notify`` takes (topic ARN, message),
+    ``log`` (endpoint, sentence) for messages of SageMaker itself. ``speed`` shortens the wait for captured
     data. ``timeout`` is the container's time for a synchronous inference, in seconds.
     """
 
@@ -220,7 +220,7 @@ class Runtime:
     def _copy_to_shadows(
         self, endpoint: LiveEndpoint, variant: LiveVariant, body: bytes, headers: Mapping[str, str], hostname: str
     ) -> None:
-        """Give a shadow variant its copy of a request; its answer is not awaited."""
+        """Send a copy of a request to the shadow variants, without waiting for the responses."""
         for shadow in endpoint.shadows:
             share = 100.0 * shadow.weight / variant.weight if variant.weight > 0 else 0.0
             with self._lock:

@@ -1,4 +1,4 @@
-"""The parameters of a runtime request, which are headers, held against AWS's own service model."""
+"""The protocol of the runtime: parameters in headers, checked by AWS's service model, errors, and event streams."""
 
 from __future__ import annotations
 

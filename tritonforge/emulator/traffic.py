@@ -1,9 +1,9 @@
-"""A deployment as steps: from a DeploymentConfig to what is shifted when, and how long is waited. No I/O.
+"""A deployment as steps: which share of the traffic a DeploymentConfig shifts when, and the waits between. No I/O.
 
 Sources: the service model's documentation of BlueGreenUpdatePolicy, TrafficRoutingConfig and RollingUpdatePolicy, and
 "Deployment guardrails" in SageMaker's developer guide. After every shift the new fleet bakes for WaitIntervalInSeconds
-while the rollback alarms are watched; before the old fleet ends TerminationWaitInSeconds are waited, watched too.
-What a policy may say is `tritonforge.sagemaker.limits`' to judge.
+while the rollback alarms are watched, and again for TerminationWaitInSeconds before the old fleet ends.
+`tritonforge.sagemaker.limits` checks what a policy may contain.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class VariantBalancer:
 
 
 class Sampler:
-    """Takes a percentage of what passes: of 20 % every fifth.
+    """Selects a percentage of events, evenly spread: at 20 % every fifth one.
 
     >>> sampling = Sampler()
     >>> [sampling.should_take(50) for _ in range(4)]

@@ -89,7 +89,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class _OfferedChannel:
-    """A channel of a job, as a declaration looks at it."""
+    """A channel of a job, in the form that a declaration is compared with."""
 
     name: str
     mode: str

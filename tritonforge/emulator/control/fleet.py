@@ -1,4 +1,4 @@
-"""Models of several containers: an inference pipeline, or containers that requests address by their hostname.
+"""Fleets: the running containers of an endpoint's variants, models of several containers among them.
 
 In Serial mode, which is the default, a request passes through the containers in their order; in Direct mode it names
 one of them. Sources: SageMaker developer guide, "Inference pipelines in Amazon SageMaker AI" and "Multi-container
@@ -38,7 +38,7 @@ _CONTENT_TYPE: Final = "content-type"
 
 
 class RunningContainer(Container, Protocol):
-    """A container that can be ended, and asked for more than inferences."""
+    """A container that takes GET requests as well as inferences, and can be stopped."""
 
     def get(self, path: str, *, timeout: float) -> ContainerResponse:
         """Send a GET and return the container's response; raises as ``invoke``."""
@@ -50,7 +50,7 @@ class RunningContainer(Container, Protocol):
 
 
 class Containers(Protocol):
-    """Who starts containers: the module `hosting`, or what a test puts in its place."""
+    """What starts containers: the module `hosting`, or a fake of the tests."""
 
     def start(
         self,

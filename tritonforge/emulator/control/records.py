@@ -1,6 +1,6 @@
 """The records that the control plane stores, as frozen values that JSON can carry. This module does no I/O.
 
-Times are seconds since 1970, as the JSON protocol sends them. ``request`` is what the caller asked for, unchanged; what
+Times are seconds since 1970, as the JSON protocol sends them. ``request`` is the request of the caller, unchanged; what
 Describe adds to it is added when it is called.
 """
 

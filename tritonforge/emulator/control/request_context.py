@@ -32,7 +32,7 @@ _SCALING: Final = "application-autoscaling"
 
 
 class Preconditions:
-    """Questions to the services beside SageMaker; every one raises ApiError with AWS's sentence."""
+    """Checks against IAM, S3 and CloudWatch; each raises ApiError with AWS's sentence."""
 
     def __init__(self, moto: MotoBackend, objects: EmulatedS3) -> None:
         self._moto = moto

@@ -97,7 +97,7 @@ def find_property(shape: Any, path: str) -> Property:
 
 
 def check_expression(shape: Any, expression: Mapping[str, Any]) -> None:
-    """Hold an expression against the rules of the API, before any resource is looked at.
+    """Check an expression by the rules of the API, before any resource is read.
 
     Raises ApiError: an unknown property, an operator that the property does not have, a value that is missing or
     cannot be read, too many conditions, an expression without any.

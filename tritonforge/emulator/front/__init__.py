@@ -1,3 +1,3 @@
-"""The emulator's front: one HTTP server on loopback, and who of those behind it answers a request."""
+"""The emulator's front: one HTTP server on loopback, which routes requests to moto, control plane and runtime."""
 
 from __future__ import annotations

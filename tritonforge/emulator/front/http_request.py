@@ -1,4 +1,4 @@
-"""One HTTP request as it comes in: its head at once, its body when it is asked for."""
+"""An incoming HTTP request: the head is parsed at once, the body is read on demand."""
 
 from __future__ import annotations
 

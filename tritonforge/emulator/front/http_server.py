@@ -46,7 +46,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     server: HttpServer
 
     def setup(self) -> None:
-        """Register the connection, so that `FrontServer.stop` can close it."""
+        """Register the connection, so that `HttpServer.stop` can close it."""
         super().setup()
         self.server.connections.add(self.connection)
 
@@ -81,7 +81,7 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.respond(incoming)
 
     def refuse(self, response: Response, *, reason: str | None = None) -> None:
-        """Write the answer to a request that is not looked at any further, and end the connection."""
+        """Write an error response to a request whose body is not read, and close the connection."""
         self.close_connection = True
         self._send(response, closing=True, reason=reason)
         self.wfile.flush()
@@ -159,7 +159,7 @@ class HttpServer(ThreadingHTTPServer):
         self._thread.start()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection its thread."""
+        """Start a thread for a connection."""
         thread = threading.Thread(
             target=self.process_request_thread, args=(request, client_address), name="emulator-connection", daemon=True
         )

@@ -1,8 +1,8 @@
 """The services beside SageMaker: S3, IAM, STS, autoscaling, logs, alarms and the rest, by moto in this process.
 
-Requests reach moto's own WSGI application, and so do those that the emulator itself makes (`Neighbours.client`): one
-door, through which the journal sees everything. moto keeps its state for the whole process and was not made for
-threads, so a service answers one request at a time, and a process holds one emulator.
+Requests of users and those of the emulator itself (`MotoBackend.client`) take the same path to moto's WSGI application,
+so that the journal records all of them. moto keeps one state for the whole process and is not thread-safe, so a service
+answers one request at a time, and a process can run one emulator.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ class RequestRecorder(Protocol):
 
 
 class MotoBackend:
-    """moto, behind one function. Raises MissingExtraError without moto, LaunchError where another one runs here."""
+    """moto in this process: its services, and clients for them.
+
+    Raises MissingExtraError if moto is not installed, LaunchError if an emulator already runs in this process.
+    """
 
     def __init__(self) -> None:
         try:
@@ -88,7 +91,7 @@ class MotoBackend:
         assumed.access_key_id = _OTHER_KEYS
 
     def close(self) -> None:
-        """Let another emulator in."""
+        """Clear the state of moto, and let another emulator start in this process."""
         self.clear()
         _taken.release()
 
@@ -100,7 +103,7 @@ class MotoBackend:
         service = parse_route(incoming.method, incoming.path, incoming.query, incoming.headers).service or "s3"
         if service == "s3" and has_unknown_subresource(incoming):
             raise NotImplementedError(f"moto does not know the subresource of {incoming.query}")
-        incoming.body()  # read before anyone is kept waiting for it
+        incoming.body()  # read before the lock is taken, as the client may be slow
         with self._lock(service):
             if self.recorder is None:
                 return self.call(incoming)

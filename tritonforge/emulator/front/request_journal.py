@@ -128,7 +128,7 @@ def _is_whole_object(entry: Entry) -> bool:
 
 
 class Journal:
-    """A journal in a folder; a `moto.Keeper`. One process writes it at a time."""
+    """A journal in a folder; a `moto_backend.RequestRecorder`. One process at a time may open it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -144,7 +144,7 @@ class Journal:
         self._out: IO[bytes] | None = None
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Unlock the folder for other processes."""
         if self._out is not None:
             self._out.close()
         self._lock.close()
@@ -265,7 +265,7 @@ def _seed_random(number: int) -> None:
 
 
 class _Clock(threading.local):
-    """What moto takes for its clock: the real one, but for a request that is kept or made again."""
+    """The clock of moto: the real time, except during a request that is recorded or replayed."""
 
     now: dt.datetime | None = None
 

@@ -1,4 +1,4 @@
-"""The names of buckets and keys in requests to S3, held against S3's own rules.
+"""Requests to S3: bucket and key names are checked by S3's own rules, then moto answers.
 
 Sources: Amazon S3 user guide, "General purpose bucket naming rules", "Naming Amazon S3 objects" (keys of at most 1,024
 bytes of UTF-8; a key's ``..`` must not lead out of its bucket); "Error Responses" (codes and sentences).

@@ -1,4 +1,4 @@
-"""Errors in the form that the SDK of the asked service reads: JSON, XML, EC2's XML or CBOR, with the service's code.
+"""Errors in the form that the SDK of a service reads: JSON, XML, EC2's XML or CBOR, with the service's code.
 
 The protocol is read from the request itself. Source: the protocols of botocore's service models and of the Smithy
 specification (AWS JSON, AWS restJson1, AWS query, EC2 query, restXml, RPC v2 CBOR); Amazon S3, "Error responses"; the

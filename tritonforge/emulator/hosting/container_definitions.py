@@ -1,4 +1,4 @@
-"""What a container is started from, as values: a variant and its container definition."""
+"""The input of a container: its variant, its container definition, and the download of its model data."""
 
 from __future__ import annotations
 

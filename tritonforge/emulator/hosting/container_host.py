@@ -1,9 +1,9 @@
 """The host: from a variant to a running container.
 
-The course is SageMaker's: the model data are downloaded and unpacked, the image's `serve` script looks at them, then
-tritonserver starts and must answer /ping in time. Between the two the repository is held to the release that the image
-represents, as the server that runs here is of another one. A TensorFlow Serving image runs its package instead, an
-algorithm image its program.
+The steps are SageMaker's: the model data are downloaded and unpacked, the image's `serve` script reads them, then
+tritonserver starts and must answer /ping in time. Before it starts, the repository is validated for the release that
+the image represents, as the server that runs here is of another one. A TensorFlow Serving image runs its package
+instead, an algorithm image its program.
 """
 
 from __future__ import annotations

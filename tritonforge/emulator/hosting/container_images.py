@@ -1,7 +1,7 @@
 """The Triton release that a container image represents, and what its `serve` script does. This module does no I/O.
 
-Every image is served by the local tritonserver, held to the rules of the release that it represents: a known image by
-its own tag, an image of the user's own by what it is declared as, ``24.09`` or ``26.05+tensorflow`` (the release that
+Every image is served by the local tritonserver, by the rules of the release that it represents: of a known image its
+tag says which, of an image of the user's own its declaration, ``24.09`` or ``26.05+tensorflow`` (the release that
 it is based on, and the backends that it adds).
 """
 

@@ -198,7 +198,7 @@ class ModelCache:
         folder = self._folder / model.name
         try:
             refused = self._load_files(model, folder)
-        except BaseException as error:  # whatever it is, it belongs to those who asked
+        except BaseException as error:  # raised in the threads that wait for the model
             self._discard(model)
             model.done.set_exception(error)
         else:

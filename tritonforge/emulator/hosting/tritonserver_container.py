@@ -69,7 +69,7 @@ class RunningServer(Protocol):
 class Container:
     """One container. ``start`` blocks until it answers /ping; afterwards requests may come from any thread.
 
-    ``restarted`` is called, from a thread of the container, when it was started once more after it had died.
+    ``restarted`` is called, from a thread of the container, after it died and was started again.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class _Follower:
         self._thread.start()
 
     def end(self) -> None:
-        """Give what is left, and end."""
+        """Pass on the remaining lines, and stop."""
         self._ended.set()
         self._thread.join(10)
 
