@@ -181,9 +181,9 @@ def test_other_shells_accept_their_scripts(shell: str, words: str, expected: str
         script = tritonforge("completion", shell).stdout
         assert "_TRITONFORGE_COMPLETE" in script
         assert "_tritonforge_completion" in script
-        return
-    done = complete(shell, words)
-    assert expected in done.stdout, done.stderr
+    else:
+        done = complete(shell, words)
+        assert expected in done.stdout, done.stderr
 
 
 def test_a_group_in_a_group_lists_its_commands() -> None:

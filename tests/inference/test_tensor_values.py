@@ -127,10 +127,10 @@ def test_a_shape_gains_and_loses_axes_of_length_1_only(
     if fitted is None:
         with pytest.raises(EncodeError, match="got shape"):
             fit_shape(array, x("INT64", *wanted))
-        return
-    found = fit_shape(array, x("INT64", *wanted))
-    assert found.shape == fitted
-    assert found.reshape(-1).tolist() == array.reshape(-1).tolist()
+    else:
+        reshaped = fit_shape(array, x("INT64", *wanted))
+        assert reshaped.shape == fitted
+        assert reshaped.reshape(-1).tolist() == array.reshape(-1).tolist()
 
 
 def test_an_array_of_very_many_axes_is_refused_at_once() -> None:
