@@ -52,7 +52,7 @@ class TritonForgeError(Exception):
 
 
 class DefinitionError(TritonForgeError, ValueError):
-    """A definition is wrong on its own, or on the line that wires it."""
+    """A definition is invalid, or a line that wires its models is."""
 
     exit_code = 2
 
@@ -134,7 +134,7 @@ class DecodeError(TritonForgeError):
 
 
 class ManifestError(DecodeError):
-    """A manifest is not what it must be.
+    """A manifest is invalid.
 
     ``line`` counts from 1, None where no line is to blame; ``attribute`` is the name on that line, "" where it is the
     line itself; ``what`` is the message without the two.

@@ -30,7 +30,7 @@ _MISMATCH: Final = object()
 
 
 class _Mismatch(Exception):  # noqa: N818  # it never leaves this module
-    """The place inside a field where the types part, and what was expected there."""
+    """The place inside a field where the types differ, and what was expected there."""
 
     def __init__(self, place: str, expected: Any, value: object) -> None:
         super().__init__(place)

@@ -109,7 +109,7 @@ def write_file(path: Path, content: bytes, *, mode: int | None = None, sync: boo
 
 
 def sync_directory(path: Path) -> None:
-    """Bring a directory's entries to the disk, where its file system can."""
+    """Write a directory's entries to the disk, if its file system supports that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -33,11 +33,11 @@ def emulated(
     images: Mapping[str, str | os.PathLike[str]] | None = None,
     proxy: bool = False,
 ) -> Iterator[Emulator]:
-    """SageMaker on a free loopback port for a block, and this process's AWS variables set to it.
+    """Run SageMaker on a free loopback port for a block, with this process's AWS variables set to it.
 
     ``state``, ``speed`` and ``images`` are those of `Emulator`. With ``proxy``, requests to every address of AWS are
-    answered there, and HTTPS requests of this process to other hosts are refused. What AWS_PROFILE and the like were
-    before is put back.
+    answered there, and HTTPS requests of this process to other hosts are refused. The variables have their old values
+    again afterwards.
     """
     with Emulator(state=state, speed=speed, images=images or {}, proxy_port=0 if proxy else None) as emulator:
         before = dict(os.environ)
@@ -62,6 +62,6 @@ def _set(names: Iterable[str], values: Mapping[str, str]) -> None:
 
 @pytest.fixture(scope="session")
 def sagemaker_emulator() -> Iterator[Emulator]:
-    """SageMaker on localhost for the whole run; boto3 clients made while it runs find it by themselves."""
+    """Run SageMaker on localhost for all tests; boto3 clients made while it runs find it by themselves."""
     with emulated() as emulator:
         yield emulator

@@ -52,7 +52,7 @@ REFUSED = {
     "import": ("import nowhere_at_all\n", r"definition.py:1: ModuleNotFoundError: No module named 'nowhere_at_all'"),
     "name": ("\nx = mdoel\n", r"definition.py:2: NameError: name 'mdoel' is not defined"),
     "exit": ("import sys\nsys.exit(3)\n", r"definition.py:2: it calls exit"),
-    "empty": ("x = 1\n", r"there are no models in it"),
+    "empty": ("x = 1\n", r"no models found"),
     "own error": (
         "from tritonforge import Python\n\n\nmodel = Python('m', max_batch_size=-2)\n",
         r"definition.py:4: m: 'max_batch_size' must be non-negative",
@@ -78,5 +78,5 @@ def test_a_definition_that_does_not_import_is_one_sentence_with_its_place(case: 
 def test_a_missing_definition_is_named(tmp_path: Path) -> None:
     """No file, or a folder without one."""
     for path in (tmp_path, tmp_path / "definition.py", tmp_path / "nowhere"):
-        with pytest.raises(DefinitionError, match="there is no definition here"):
+        with pytest.raises(DefinitionError, match="definition not found"):
             load(path)

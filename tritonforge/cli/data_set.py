@@ -1,4 +1,4 @@
-"""LabelledImage data sets of the command line: location, recognition of their form, reading with progress."""
+"""Labelled data sets of the command line: location, recognition of their form, reading with progress."""
 
 from __future__ import annotations
 

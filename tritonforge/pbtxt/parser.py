@@ -189,7 +189,7 @@ class _Parser:
                 return
 
     def _parse_value(self, message: Message, spec: FieldSpec, values: list[Node]) -> None:
-        """One value; a wrong one is noted and passed over."""
+        """Parse one value; report an invalid one and skip it."""
         at = self._at
         kind, text, offset = self._kinds[at], self._texts[at], self._offsets[at]
         index = len(values) if spec.repeated else -1

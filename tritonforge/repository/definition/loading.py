@@ -52,16 +52,14 @@ def load(path: Path | str) -> Definitions:
     given = Path(path)
     file = (given / "definition.py" if given.is_dir() else given).resolve()
     if not file.is_file():
-        raise DefinitionError(f"{given}: there is no definition here; give a definition.py, or its directory")
+        raise DefinitionError(f"{given}: definition not found (expected a definition.py, or its directory)")
     module = import_file(file, "a definition only declares models")
     models: dict[str, Servable] = {}
     for model in _list_servables(module):
         if models.setdefault(model.name, model) is not model:
             raise DefinitionError(f"{given}: two models are named {model.name!r}")
     if not models and not any(isinstance(value, TensorFlowServing) for value in vars(module).values()):
-        raise DefinitionError(
-            f"{given}: there are no models in it; bind one to a name at the top level: model = TensorFlow(...)"
-        )
+        raise DefinitionError(f"{given}: no models found; bind one to a name at the top level: model = TensorFlow(...)")
     bound = {name: value for name, value in vars(module).items() if not name.startswith("__")}
     package = _find_package(bound, models, given)
     if package is not None:

@@ -131,7 +131,7 @@ def _read_initial_state(state: State, folder: Path, *, batched: bool) -> np.ndar
 
 
 def _read_texts(data: bytes, count: int, path: Path) -> list[bytes]:
-    """Elements of TYPE_STRING: each a length as little-endian uint32, then that many bytes."""
+    """Return elements of TYPE_STRING: each is a length as little-endian uint32, then that many bytes."""
     texts: list[bytes] = []
     start = 0
     while len(texts) < count:

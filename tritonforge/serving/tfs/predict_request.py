@@ -143,10 +143,10 @@ def read_signature_name(document: Mapping[str, Any]) -> str:
 def read_arrays(document: Mapping[str, Any], types: Mapping[str, str], *, plain: bool) -> tuple[Arrays, Format]:
     """Read the input arrays of a request in row or columnar format; ``types`` are those of the signature's inputs.
 
-    ``plain`` says that the request's text has neither true nor false in it, so that numpy may read numbers at once.
+    ``plain`` is True if the request has neither true nor false in its text, so that numpy may read numbers at once.
 
     Raises:
-        Refusal: with the sentence that TensorFlow Serving has for it.
+        StatusError: the request is invalid; the message is TensorFlow Serving's.
     """
     if not types:
         raise StatusError(f"Failed to get input map for signature: {read_signature_name(document) or 'DEFAULT'}")

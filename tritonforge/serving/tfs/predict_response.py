@@ -40,7 +40,7 @@ def write_predictions(outputs: Mapping[str, np.ndarray[Any, Any]], form: Format)
     """Write the answer to a predict request, in the format of the request; outputs are sorted by name.
 
     Raises:
-        Refusal: an output has a type that JSON does not carry, or, in row format, no batch or another one.
+        StatusError: an output has a type that JSON cannot hold, or, in row format, no batch or another one.
     """
     if not outputs:
         raise StatusError("Cannot convert empty tensor map to JSON")

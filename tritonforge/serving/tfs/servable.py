@@ -49,7 +49,7 @@ class Signature:
     compute: Any = field(repr=False)
 
     def run(self, arrays: Arrays) -> Arrays:
-        """Run a request and return its outputs; raises Refusal with TensorFlow's own reason."""
+        """Run a request and return its outputs; raises StatusError with TensorFlow's own reason."""
         import tensorflow as tf
 
         try:
