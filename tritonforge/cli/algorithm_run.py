@@ -30,6 +30,7 @@ from tritonforge.cli.terminal import err, escape_markup, handle_signals, note, o
 from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import escape_log_line
 from tritonforge.training.algorithm.termination import FAILURE_LENGTH
+from tritonforge.training.job.program_files import read_start
 from tritonforge.training.sandbox import Limits, Process, start_container, volumes
 from tritonforge.training.sandbox.process import describe_sharing
 
@@ -152,7 +153,8 @@ def train(
             code = _stop(process, stop_timeout, signals) if is_stopped else process.wait()
     sentence = ""
     if code and _identify(failure) not in (None, before):
-        sentence = failure.read_text(encoding="utf-8", errors="replace")[:FAILURE_LENGTH].strip()
+        start = read_start(output, failure.name, 4 * FAILURE_LENGTH)  # a character has 4 bytes of UTF-8 at most
+        sentence = start.decode(errors="replace")[:FAILURE_LENGTH].strip()
     if as_json:
         document = {
             "exit_code": code,

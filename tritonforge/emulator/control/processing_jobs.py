@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,7 +37,8 @@ from tritonforge.errors import TritonForgeError
 from tritonforge.files import describe_error
 from tritonforge.training.job.epochs import list_objects
 from tritonforge.training.job.objects import JobStoppedError, copy_objects
-from tritonforge.training.job.opt_ml import HOST, list_regular_files
+from tritonforge.training.job.opt_ml import HOST
+from tritonforge.training.job.program_files import copy_file, list_regular_files, read_start
 from tritonforge.training.job.training_job import S3Data
 from tritonforge.training.sandbox import PROGRAM, Bind, Process, start_container
 
@@ -335,28 +334,13 @@ def _upload_outputs(job: ProcessingRecord, base: Path, store: JobStore, scratch:
     """Write the regular files of every output to S3. Raises TritonForgeError and OSError."""
     for output in list_outputs(job.request):
         target = output["S3Output"]
-        folder, uri = _find_folder(base, target["LocalPath"]), target["S3Uri"].rstrip("/")
-        for path, file in () if _has_link(base, folder) else list_regular_files(folder):
-            shutil.copyfile(file, scratch, follow_symlinks=False)  # the store removes what it has put
-            store.put(scratch, f"{uri}/{path}")
-
-
-def _has_link(base: Path, folder: Path) -> bool:
-    """Return True if a program replaced a directory by a link, which could lead out of its container."""
-    return any(path.is_symlink() for path in (folder, *folder.parents) if path.is_relative_to(base))
+        folder, uri = PurePosixPath(target["LocalPath"]).relative_to(_OPT_ML), target["S3Uri"].rstrip("/")
+        with contextlib.suppress(NotADirectoryError):  # the program replaced the directory, for example by a link
+            for path, _ in list_regular_files(base, folder):
+                copy_file(base, folder / path, scratch)  # the store removes what it has put
+                store.put(scratch, f"{uri}/{path}")
 
 
 def _read_message(base: Path) -> str:
     """Return the start of the message that a program leaves, empty if it is missing or not a regular file."""
-    if _has_link(base, base / "output"):
-        return ""
-    try:
-        descriptor = os.open(base / "output" / "message", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return os.read(descriptor, _MAX_MESSAGE).decode(errors="replace").strip()
-    finally:
-        os.close(descriptor)
+    return read_start(base, "output/message", _MAX_MESSAGE).decode(errors="replace").strip()

@@ -3,6 +3,9 @@
 In Pipe mode every epoch has a FIFO. ``<channel>_0`` and the next one exist before the program starts; a FIFO is removed
 when its epoch ends. A reader may close it early; its next read is then the next epoch. Source: SageMaker developer
 guide, "How Amazon SageMaker Provides Training Information"; pipe(7), fifo(7).
+
+The program may replace a FIFO, or its directory, by a link to a file of the host. So the writer keeps a descriptor of
+the directory and one of each FIFO that it created, and never opens a FIFO by its path.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import fcntl
 import os
 import select
+import stat
 import sys
 import termios
 import threading
@@ -55,7 +59,9 @@ class PipeWriter:
     def __init__(self, epochs: EpochStreams, folder: Path, *, on_error: Callable[[str], None], ahead: bool) -> None:
         self.name = epochs.channel.name
         self._epochs = epochs
-        self._folder = folder
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._fifos: dict[int, int] = {}  # by epoch: descriptors that identify a FIFO (open(2), O_PATH)
+        self._lock = threading.Lock()  # of `_fifos`, which both threads use
         self._on_error = on_error
         self._pool = ThreadPoolExecutor(THREADS, f"training-{self.name}") if ahead else None
         self._number = 0
@@ -71,11 +77,15 @@ class PipeWriter:
         """Stop the thread; the event ``ended`` of its epochs must be set before."""
         while self._thread.is_alive():
             # The thread may wait in open(2) for a reader, now or a moment later; so open the pipe until it ends.
-            with contextlib.suppress(OSError):
-                reader = os.open(self._fifo_path(self._number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with contextlib.suppress(OSError, KeyError):
+                with self._lock:
+                    reader = self._open_fifo(self._number, os.O_RDONLY | os.O_NONBLOCK)
                 self._thread.join(0.05)
                 os.close(reader)
             self._thread.join(0.01)
+        for descriptor in (*self._fifos.values(), self._folder):
+            os.close(descriptor)
+        self._fifos.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -96,8 +106,7 @@ class PipeWriter:
             raise
 
     def _write_epoch(self, number: int) -> None:
-        path = self._fifo_path(number)
-        pipe = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        pipe = self._open_fifo(number, os.O_WRONLY)
         try:
             with contextlib.suppress(OSError):  # the limit of the user's pipes is reached
                 fcntl.fcntl(pipe, _SET_PIPE_SIZE, _SIZE)
@@ -112,7 +121,10 @@ class PipeWriter:
                 raise JobStoppedError from error
         finally:
             os.close(pipe)
-            path.unlink(missing_ok=True)
+            with self._lock:
+                os.close(self._fifos.pop(number))
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._name_fifo(number), dir_fd=self._folder)
 
     def _is_read_up(self, pipe: int) -> bool:
         """Wait until the reader has read everything; return False if it closes the pipe before, and needs no more."""
@@ -127,11 +139,21 @@ class PipeWriter:
         return False
 
     def _make_fifo(self, number: int) -> None:
+        name = self._name_fifo(number)
         with contextlib.suppress(FileExistsError):
-            os.mkfifo(self._fifo_path(number), 0o666)
+            os.mkfifo(name, 0o666, dir_fd=self._folder)
+        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ChannelError(f"the program replaced its pipe {name}")
+        with self._lock:
+            self._fifos[number] = descriptor
 
-    def _fifo_path(self, number: int) -> Path:
-        return self._folder / f"{self.name}_{number}"
+    def _open_fifo(self, number: int, flags: int) -> int:
+        return os.open(f"/proc/self/fd/{self._fifos[number]}", flags | os.O_CLOEXEC)
+
+    def _name_fifo(self, number: int) -> str:
+        return f"{self.name}_{number}"
 
 
 def _write_stream(stream: Iterable[Ahead], pipe: int) -> None:

@@ -175,7 +175,9 @@ class _JobRun:
         self._metrics = MetricReader((self.job.algorithm and self.job.algorithm.metric_definitions) or ())
         config, folders = self.job.checkpoint_config, self._folders
         self._checkpoints = (
-            CheckpointSync(folders.checkpoints, config.uri, self.store, folders.scratch) if config else None
+            CheckpointSync(folders.checkpoints, config.uri, self.store, folders.scratch, base=folders.checkpoint_base)
+            if config
+            else None
         )
         self._exit_code: int | None = None
         self._seconds = 0.0

@@ -1,6 +1,6 @@
 """The folder /opt/ml of a job on this machine: its settings, its checkpoints, and its outputs. An edge.
 
-Files of a program are read with care: links are not followed, and only regular files are opened.
+Files of a program are read through `program_files`, which follows no links.
 
 A checkpoint file is copied when two checks find it unchanged, so that it is not copied while it is written; the last
 check copies everything. Files that a program removes are kept in the store. Source: SageMaker developer guide, "How
@@ -12,23 +12,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.training.job.epochs import list_objects
 from tritonforge.training.job.objects import copy_objects
+from tritonforge.training.job.program_files import copy_file, list_regular_files, open_directory, read_start
 from tritonforge.training.job.training_job import CHECKPOINT_DIR, FAILURE_LENGTH, S3Data, TrainingJob
 from tritonforge.training.sandbox import PROGRAM, Bind
 from tritonforge.transform.object_store import ObjectStore
 
 __all__ = [
     "HOST", "CheckpointSync", "JobFolders", "Pack", "build_command", "build_environment", "build_hyperparameters",
-    "build_input_data", "build_resources", "list_regular_files", "upload_outputs",
+    "build_input_data", "build_resources", "upload_outputs",
 ]  # fmt: skip
 
 #: The one host of a job on this machine, named as SageMaker names its first.
@@ -41,6 +40,7 @@ _GROUP: Final = "homogeneousCluster"
 _LOCAL: Final = "local"
 
 _BASE: Final = PurePosixPath("/opt/ml")
+_FAILURE: Final = PurePosixPath("output/failure")
 
 #: Seconds between two checks of the checkpoints.
 _PERIOD: Final = 2.0
@@ -113,12 +113,14 @@ class JobFolders:
         self.data = self.base / "input" / "data"
         self.model = self.base / "model"
         self.output_data = self.base / "output" / "data"
-        self.failure_file = self.base / "output" / "failure"
         config = job.checkpoint_config
         local = PurePosixPath(CHECKPOINT_DIR if config is None else config.local_path or CHECKPOINT_DIR)
         self._checkpoint_target = None if local.is_relative_to(_BASE) else str(local)
-        self.checkpoints = (
-            self.base / local.relative_to(_BASE) if self._checkpoint_target is None else work / "checkpoints"
+        #: The checkpoints, and the mount that they are in, which the program cannot replace.
+        self.checkpoints, self.checkpoint_base = (
+            (self.base / local.relative_to(_BASE), self.base)
+            if self._checkpoint_target is None
+            else (work / "checkpoints", work / "checkpoints")
         )
 
     def create(self) -> None:
@@ -144,38 +146,37 @@ class JobFolders:
 
     def read_failure(self) -> str:
         """Read the failure file's first 1024 characters, "" if the program wrote none."""
-        try:
-            descriptor = os.open(self.failure_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return ""
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return ""
-            text = os.read(descriptor, 4 * FAILURE_LENGTH).decode(errors="replace")  # a character has 4 bytes at most
-        finally:
-            os.close(descriptor)
-        return text[:FAILURE_LENGTH].strip()
+        start = read_start(self.base, _FAILURE, 4 * FAILURE_LENGTH)  # a character has 4 bytes of UTF-8 at most
+        return start.decode(errors="replace")[:FAILURE_LENGTH].strip()
 
     def write_failure(self, sentence: str) -> None:
         """Replace the program's failure file by the job's failure, if possible."""
         with contextlib.suppress(OSError):
-            self.failure_file.unlink(missing_ok=True)
-            self.failure_file.write_text(sentence, encoding="utf-8")
+            directory = open_directory(self.base, _FAILURE.parent)
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(_FAILURE.name, dir_fd=directory)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                descriptor = os.open(_FAILURE.name, flags, 0o644, dir_fd=directory)
+            finally:
+                os.close(directory)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(sentence)
 
-
-def list_regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the regular files below a folder with their relative paths, sorted; links are left out."""
-    waiting = [folder]
-    files = []
-    while waiting:
-        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(Path(entry.path))
-                elif entry.is_file(follow_symlinks=False):
-                    files.append(Path(entry.path))
-    for path in sorted(files):
-        yield path.relative_to(folder).as_posix(), path
+    def has_entries(self, folder: Path) -> bool:
+        """Return True if the program left something in a folder. Raises OSError, also if it replaced it by a link."""
+        relative = PurePosixPath(folder.relative_to(self.base))
+        try:
+            directory = open_directory(self.base, relative)
+        except NotADirectoryError as error:
+            raise NotADirectoryError(
+                error.errno, "not a directory (links are not followed)", str(_BASE / relative)
+            ) from error
+        try:
+            with os.scandir(directory) as entries:
+                return any(entries)
+        finally:
+            os.close(directory)
 
 
 def upload_outputs(
@@ -183,19 +184,20 @@ def upload_outputs(
 ) -> tuple[str | None, str | None]:
     """Upload the model and the output data; return their two addresses, None for an empty folder.
 
-    Raises OSError, and TritonForgeError of ``store`` or ``pack``.
+    The program has ended, so that what was checked here does not change. Raises OSError, and TritonForgeError of
+    ``store`` or ``pack``.
     """
     artifact = output = None
-    if any(folders.model.iterdir()):
+    if folders.has_entries(folders.model):
         artifact = job.artifact_uri
         if job.output.compression_type == "NONE":
-            for path, file in list_regular_files(folders.model):
+            for path, _ in list_regular_files(folders.model):
                 copied = folders.scratch / "file"
-                shutil.copyfile(file, copied, follow_symlinks=False)
+                copy_file(folders.model, path, copied)
                 store.put(copied, artifact + path)
         else:
             _upload_archive(folders.model, folders.scratch / "model.tar.gz", artifact, store, pack)
-    if any(folders.output_data.iterdir()):
+    if folders.has_entries(folders.output_data):
         output = f"{job.output_folder}/output.tar.gz"
         _upload_archive(folders.output_data, folders.scratch / "output.tar.gz", output, store, pack)
     return artifact, output
@@ -210,11 +212,23 @@ def _upload_archive(folder: Path, archive: Path, uri: str, store: ObjectStore, p
 class CheckpointSync:
     """Copies the checkpoints of a running program to an address, and restores them before it starts.
 
+    ``base`` is the directory at or above ``folder`` that the program cannot replace, by default ``folder`` itself.
     ``problem`` is the reason that the last check failed, "" if it succeeded.
     """
 
-    def __init__(self, folder: Path, uri: str, store: ObjectStore, scratch: Path, *, period: float = _PERIOD) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        uri: str,
+        store: ObjectStore,
+        scratch: Path,
+        *,
+        base: Path | None = None,
+        period: float = _PERIOD,
+    ) -> None:
         self._folder = folder
+        self._base = base or folder
+        self._relative = PurePosixPath(folder.relative_to(self._base))
         self._uri = uri if uri.endswith("/") else f"{uri}/"
         self._store = store
         self._scratch = scratch
@@ -233,7 +247,7 @@ class CheckpointSync:
         self._store.check(self._uri)
         objects = list_objects(S3Data(uri=self._uri), self._store, ended)
         count = copy_objects(objects, self._store, self._folder, ended)
-        self._uploaded = {path: _read_state(file) for path, file in list_regular_files(self._folder)}
+        self._uploaded = self._read_states()
         return count
 
     def start(self) -> None:
@@ -256,7 +270,7 @@ class CheckpointSync:
 
     def _upload_changes(self, *, is_last: bool) -> None:
         try:
-            states = {path: _read_state(file) for path, file in list_regular_files(self._folder)}
+            states = self._read_states()
             for path, state in states.items():
                 if self._uploaded.get(path) != state and (is_last or self._previous.get(path) == state):
                     self._upload(path, state)
@@ -265,11 +279,14 @@ class CheckpointSync:
         except (OSError, TritonForgeError) as error:  # the next check retries
             self.problem = f"checkpoints cannot be kept: {error}"
 
+    def _read_states(self) -> dict[str, _FileState]:
+        return {path: _to_state(status) for path, status in list_regular_files(self._base, self._relative)}
+
     def _upload(self, path: str, state: _FileState) -> None:
-        file, copied = self._folder / path, self._scratch / "checkpoint"
+        copied = self._scratch / "checkpoint"
         try:
-            shutil.copyfile(file, copied, follow_symlinks=False)
-            if _read_state(file) == state:  # else it was written meanwhile
+            before, after = copy_file(self._base, self._relative / path, copied)
+            if _to_state(before) == _to_state(after) == state:  # else it was written meanwhile
                 self._store.put(copied, self._uri + path)
                 self._uploaded[path] = state
         except FileNotFoundError:  # the program removed it
@@ -278,9 +295,5 @@ class CheckpointSync:
             copied.unlink(missing_ok=True)
 
 
-def _read_state(path: Path) -> _FileState:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return 0, 0, 0
+def _to_state(status: os.stat_result) -> _FileState:
     return status.st_ino, status.st_size, status.st_mtime_ns
