@@ -131,7 +131,7 @@ def test_a_repository_of_several_models_needs_a_default_model(tmp_path: Path) ->
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.pbtxt").write_text('backend: "python"')
-    with pytest.raises(LaunchError, match="has several models: a, b; name one with --model"):
+    with pytest.raises(LaunchError, match="contains several models: a, b. Choose one with --model"):
         LocalServer(tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_a_payload_in_chunks_reaches_the_model(folder: Folder, server: LocalServ
 @pytest.mark.parametrize(
     ("victim", "kills", "words"),
     [
-        ("server", 2, "tritonserver ended (signal 9); it is started again"),
+        ("server", 2, "tritonserver ended (signal 9); restarting it and sending its requests again"),
         (
             "model",
             1,
@@ -243,7 +243,7 @@ def test_a_server_that_only_dies_ends_the_job(
     folder: Folder, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not started for ever; here it may die twice instead of five times."""
-    monkeypatch.setattr(local_server, "_MOST_DEATHS", 2)
+    monkeypatch.setattr(local_server, "_MAX_DEATHS", 2)
     folder.write({f"{number:02}": b"poison" for number in range(20)})
     with LocalServer(repository) as server:
         outcome = run(

@@ -79,4 +79,4 @@ def test_a_picture_that_is_not_in_s3(tmp_path: Path, s3: Session) -> None:
     assert f"error: ClientError: {expected}" in log
     code, _, log = run_command(folder, "-o", "s3://nowhere/models")
     assert code == 1
-    assert "error: ClientError: s3://nowhere/models: outputs cannot be written there: " in log
+    assert "error: ClientError: s3://nowhere/models: cannot write: " in log
