@@ -131,7 +131,7 @@ def test_a_repository_of_several_models_needs_a_default_model(tmp_path: Path) ->
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.pbtxt").write_text('backend: "python"')
-    with pytest.raises(LaunchError, match="contains several models: a, b. Choose one with --model"):
+    with pytest.raises(LaunchError, match=r"contains several models: a, b\. Choose one with --model"):
         LocalServer(tmp_path)
 
 
@@ -190,7 +190,7 @@ def test_a_payload_in_chunks_reaches_the_model(folder: Folder, server: LocalServ
         (
             "model",
             1,
-            "model 'turn': its Python process ended by signal SIGKILL, and tritonserver with it; it is started",
+            "model 'turn': its Python process ended by signal SIGKILL, and tritonserver with it; restarting it",
         ),
     ],
     ids=["server", "model"],
