@@ -19,6 +19,7 @@ TritonForgeError
 ├─ PackageError       a model archive is unsafe, damaged, or not laid out for the image
 ├─ RequestError       a request breaks AWS's own service model, found before any call     (also ValueError)
 ├─ LaunchError        the local tritonserver did not start, or ended by itself
+│  └─ ModelChoiceError     the repository has no model, or not the requested one
 ├─ SandboxError       this machine refuses a container's namespaces, or its port        (training.sandbox)
 │  └─ BindError       a path for the container does not exist, or has no place in it
 ├─ InputError         invalid settings, channels or data of a training job
@@ -40,9 +41,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = ["ArtifactError", "ConnectError", "DecodeError", "DefinitionError", "DeploymentError", "EncodeError",
-           "HyperparameterError", "InputError", "LaunchError", "ManifestError", "MissingExtraError", "PackageError",
-           "PbtxtError", "RefusalError", "RequestError", "ServerError", "StoppedError", "TritonForgeError",
-           "ValidationError", "install_command"]  # fmt: skip
+           "HyperparameterError", "InputError", "LaunchError", "ManifestError", "MissingExtraError",
+           "ModelChoiceError", "PackageError", "PbtxtError", "RefusalError", "RequestError", "ServerError",
+           "StoppedError", "TritonForgeError", "ValidationError", "install_command"]  # fmt: skip
 
 
 class TritonForgeError(Exception):
@@ -182,6 +183,12 @@ class RequestError(TritonForgeError, ValueError):
 
 class LaunchError(TritonForgeError):
     """The local tritonserver did not start, or ended by itself."""
+
+
+class ModelChoiceError(LaunchError):
+    """A repository has no model, not the requested one, or several of which one must be chosen."""
+
+    exit_code = 2
 
 
 class DeploymentError(TritonForgeError):

@@ -19,6 +19,11 @@ BAD_INPUT = {
     "both modes": (["build", "repos/digits", "--check", "--write-configs"], 2, "exclude each other"),
     "no repository": (["serve", "nowhere"], 2, "Directory 'nowhere' does not exist"),
     "a file as repository": (["serve", "README.md"], 2, "Directory 'README.md' is a file"),
+    "a repository without models": (
+        ["serve", "docs"],
+        2,
+        "docs: no models found (expected a directory for each model)",
+    ),
     "no port": (["serve", "repos", "--http-port", "99999"], 2, "expected a port from 0 to 65535 or off, got '99999'"),
     "one port twice": (
         ["serve", "repos", "--http-port", "9000", "--grpc-port", "9000"],

@@ -34,8 +34,8 @@ def ensemble(*steps: str) -> ModelConfig:
         ({"a": config(""), "inner": ensemble("a"), "outer": ensemble("inner", "a")}, None, "outer"),
         ({"a": config(""), "b": config("")}, None, None),
         ({"a": config(""), "e": ensemble("a"), "f": ensemble("a")}, None, None),
-        ({"a": config("")}, "c", "no model 'c' in the repository; it has a"),
-        ({}, None, "there is no model in the repository"),
+        ({"a": config("")}, "c", "model 'c' not found in the repository; it has a"),
+        ({}, None, "no models found in the repository"),
     ],
 )
 def test_the_entry_is_given_or_follows(
@@ -70,7 +70,7 @@ def test_a_port_that_is_given_twice_is_refused() -> None:
 
 def test_a_repository_without_models_is_refused(tmp_path: Path) -> None:
     """The sentence has the path, and what is looked for there."""
-    with pytest.raises(LaunchError, match=f"{tmp_path} has no model; expected {tmp_path}/<model>/config.pbtxt"):
+    with pytest.raises(LaunchError, match=f"{tmp_path}: no models found"):
         Server(tmp_path)
 
 

@@ -237,7 +237,7 @@ def test_a_log_that_cannot_be_written_is_named(echo: Path, tmp_path: Path) -> No
 
 def test_a_model_that_is_not_there_is_named_with_those_that_are(echo: Path) -> None:
     """A name that was misspelt."""
-    with pytest.raises(LaunchError, match="no model 'third' in the repository; it has first, second"):
+    with pytest.raises(LaunchError, match="model 'third' not found in the repository; it has first, second"):
         Server(echo, models=["third"], **FREE)
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support.folder_transforms import FRAMES, Folder
 from tests.support.forked_scripts import Forks
 from tests.support.killed_transforms import Tool, outputs
-from tritonforge.errors import LaunchError
+from tritonforge.errors import LaunchError, ModelChoiceError
 from tritonforge.inference.wire import SAGEMAKER_BINARY_JSON, decode_response, encode_request, find_header_length
 from tritonforge.transform import RAW, LocalStore, Outcome, local_server, run
 from tritonforge.transform.local_server import LocalServer
@@ -124,6 +124,12 @@ def test_outputs_are_the_servers_answers_in_order(folder: Folder, server: LocalS
         outcome = turn(folder, server, max_concurrent_transforms=concurrent, gather=gather)
         assert (outcome.state, outcome.notes) == ("Completed", ())
         assert folder.outputs() == expected
+
+
+def test_a_repository_without_models_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelChoiceError, match="no models found") as caught:
+        LocalServer(tmp_path)
+    assert caught.value.exit_code == 2
 
 
 def test_a_repository_of_several_models_needs_a_default_model(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from google.protobuf import text_format
 
-from tritonforge.errors import LaunchError
+from tritonforge.errors import ModelChoiceError
 from tritonforge.triton.backends import is_word
 from tritonforge.triton.schema import ModelConfig, load_model_config_pb2, new_model_config
 
@@ -167,10 +167,10 @@ def list_default_candidates(configs: Mapping[str, ModelConfig]) -> tuple[str, ..
     """Return the possible default models: the ensembles that are not steps of others, else all models.
 
     Raises:
-        LaunchError: there is no model.
+        ModelChoiceError: there is no model.
     """
     if not configs:
-        raise LaunchError("there is no model in the repository")
+        raise ModelChoiceError("no models found in the repository (expected a directory for each model)")
     if len(configs) == 1:
         return tuple(configs)
     steps = {step for config in configs.values() for step in _list_steps(config)}
@@ -183,7 +183,7 @@ def choose_default_model(configs: Mapping[str, ModelConfig], default_model: str 
     """Return the given model, else the only one of `list_default_candidates`; None where there are several.
 
     Raises:
-        LaunchError: there is no such model, or none at all.
+        ModelChoiceError: there is no such model, or none at all.
     """
     if default_model is not None:
         _check_known(configs, default_model)
@@ -205,7 +205,7 @@ def select_models(configs: Mapping[str, ModelConfig], names: Collection[str]) ->
     """Return the models of these names and the steps of ensembles among them.
 
     Raises:
-        LaunchError: a model is missing; Triton itself reports a missing step.
+        ModelChoiceError: a model is missing; Triton itself reports a missing step.
     """
     for name in names:
         _check_known(configs, name)
@@ -221,7 +221,7 @@ def select_models(configs: Mapping[str, ModelConfig], names: Collection[str]) ->
 
 def _check_known(configs: Mapping[str, ModelConfig], name: str) -> None:
     if name not in configs:
-        raise LaunchError(f"there is no model '{name}' in the repository; it has {_join_names(configs)}")
+        raise ModelChoiceError(f"model '{name}' not found in the repository; it has {_join_names(configs)}")
 
 
 def _is_ensemble(config: ModelConfig) -> bool:

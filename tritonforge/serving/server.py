@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tritonforge.errors import LaunchError
+from tritonforge.errors import LaunchError, ModelChoiceError
 from tritonforge.files import describe_error
 from tritonforge.serving import installation, loopback, repository_overlay, server_log, shell_safety
 from tritonforge.serving.server_log import ModelDeath, ModelStatus
@@ -100,7 +100,7 @@ class Server(LocalServer):
         self._installation = installation.find_installation()
         configs = repository_overlay.read_configs(self.repository)
         if not configs and not multi_model:
-            raise LaunchError(f"{self.repository} has no model; expected {self.repository}/<model>/config.pbtxt")
+            raise ModelChoiceError(f"{self.repository}: no models found (expected a directory for each model)")
         requested = {name for name in (*(models or ()), default_model) if name is not None}
         is_partial = default_model is not None or models is not None or multi_model
         self._configs = repository_overlay.select_models(configs, sorted(requested)) if is_partial else configs

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import urllib3
 
-from tritonforge.errors import LaunchError, TritonForgeError
+from tritonforge.errors import LaunchError, ModelChoiceError, TritonForgeError
 from tritonforge.inference.client import Client
 from tritonforge.records import Buffer
 from tritonforge.serving import repository_overlay
@@ -157,9 +157,11 @@ class LocalServer:
         """Reject a repository of several models without a default before it is loaded: requests name no model."""
         if Path(self._repository).is_dir() and self._default_model is None:
             configs = repository_overlay.read_configs(Path(self._repository))
+            if not configs:
+                raise ModelChoiceError(f"{self._repository}: no models found (expected a directory for each model)")
             if repository_overlay.choose_default_model(configs, None) is None:
                 names = ", ".join(repository_overlay.list_default_candidates(configs))
-                raise LaunchError(f"{self._repository}: contains several models: {names}. Choose one with --model")
+                raise ModelChoiceError(f"{self._repository}: contains several models: {names}. Choose one with --model")
 
     def _start_server(self, on_progress: Callable[[str], None]) -> Server:
         return Server(
