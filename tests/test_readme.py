@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.checkout import ROOT, tritonforge
+from tests.support.checkout import ROOT, run_tritonforge
 from tritonforge import TYPE_FP32, Dali, Input, Output, Tensor
 from tritonforge.cli.main import cli
 from tritonforge.errors import DefinitionError
@@ -97,7 +97,7 @@ def test_the_build_transcript_lists_the_files_that_are_built(inception: Path) ->
 
 def test_the_exit_codes_are_documented_in_both_places() -> None:
     """README and `--help` name the same codes."""
-    help_ = tritonforge("--help").stdout
+    help_ = run_tritonforge("--help").stdout
     for code in ("0", "1", "2", "130"):
         assert f"| {code} |" in README
         assert f" {code} " in help_

@@ -32,6 +32,7 @@ def train(folders: list[str], act: str, *more: str) -> subprocess.CompletedProce
     return tritonforge("algorithm", "run", "train", AWKWARD, *folders, f"--hyperparameter=act={act}", *more)
 
 
+@pytest.mark.process
 def test_what_is_not_isolated_is_printed(folders: list[str]) -> None:
     """Before the program runs, on standard error."""
     done = train(folders, "nothing")
@@ -44,6 +45,7 @@ def test_what_is_not_isolated_is_printed(folders: list[str]) -> None:
     assert any("it can call out" in line for line in opened.stderr.splitlines())
 
 
+@pytest.mark.process
 def test_settings_that_are_missing_are_made(folders: list[str], tmp_path: Path) -> None:
     """What SageMaker always gives is there for the program, and nothing is written to the input folder."""
     (tmp_path / "input" / "config").mkdir()
@@ -59,6 +61,7 @@ def test_settings_that_are_missing_are_made(folders: list[str], tmp_path: Path) 
     assert [file.name for file in (tmp_path / "input" / "config").iterdir()] == ["hyperparameters.json"]
 
 
+@pytest.mark.process
 def test_fifos_are_channels_in_pipe_mode(folders: list[str], tmp_path: Path) -> None:
     """Another process writes them; the program reads them in its container, one an epoch."""
     pipes = [tmp_path / "input" / "data" / f"lines_{epoch}" for epoch in range(2)]
@@ -79,6 +82,7 @@ def test_fifos_are_channels_in_pipe_mode(folders: list[str], tmp_path: Path) -> 
     assert modes == {"lines": "Pipe", "training": "File"}
 
 
+@pytest.mark.process
 def test_the_failure_file_s_sentence_is_shown(folders: list[str], tmp_path: Path) -> None:
     """Its first 1024 characters, as SageMaker shows them; exit code 1 whatever the program's."""
     done = train(folders, "fail")
@@ -91,6 +95,7 @@ def test_the_failure_file_s_sentence_is_shown(folders: list[str], tmp_path: Path
     assert (report["exit_code"], report["stopped"], len(report["failure"])) == (2, False, 1024)
 
 
+@pytest.mark.process
 def test_a_failure_of_an_earlier_run_is_not_shown(folders: list[str]) -> None:
     """A program without a failure file gets no sentence of an earlier run."""
     train(folders, "fail")
@@ -100,6 +105,7 @@ def test_a_failure_of_an_earlier_run_is_not_shown(folders: list[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.process
 def test_an_interrupted_training_saves_its_checkpoint(number: int, folders: list[str], tmp_path: Path) -> None:
     """Ctrl-C and SIGTERM reach the program as SIGTERM, as SageMaker stops a job; the code is 130."""
     process = begun(folders, "wait")
@@ -112,6 +118,7 @@ def test_an_interrupted_training_saves_its_checkpoint(number: int, folders: list
     assert "Traceback" not in stderr
 
 
+@pytest.mark.process
 def test_a_program_that_does_not_listen_is_killed(folders: list[str]) -> None:
     """After --grace, or when it is interrupted again."""
     process = begun(folders, "sleep", "--grace=0.2")
@@ -140,6 +147,7 @@ def begun(folders: list[str], act: str, *more: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.process
 def test_a_server_that_is_never_ready_fails(tmp_path: Path) -> None:
     """One that listens on its own loopback, as SageMaker does not come from there; and one that ends."""
     done = tritonforge("algorithm", "run", "serve", AWKWARD, f"--model-dir={tmp_path}", "--port=0", "--timeout=1")
@@ -160,6 +168,7 @@ def test_a_server_that_is_never_ready_fails(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.process
 def test_a_server_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> None:
     """After --grace, with a sentence; the code is 1, and 0 for one that ends in time."""
     (tmp_path / "serve").write_text(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT, tritonforge
+from tests.support.checkout import ROOT, run_tritonforge
 from tritonforge.cli.main import main
 from tritonforge.sagemaker.jobs.publication import (
     AlgorithmRequest,
@@ -36,20 +36,22 @@ def run(capsys: pytest.CaptureFixture[str], *given: str) -> tuple[int, str, str]
     return int(str(ended.value.code)), captured.out, captured.err
 
 
+@pytest.mark.process
 def test_show_prints_the_table() -> None:
     """The page of documentation, as Markdown; as JSON the specifications of CreateAlgorithm."""
-    done = tritonforge("algorithm", "show", str(DECLARED))
+    done = run_tritonforge("algorithm", "show", str(DECLARED))
     assert (done.returncode, done.stdout) == (0, render_markdown(load_algorithm(DECLARED)))
-    report = json.loads(tritonforge("algorithm", "show", str(DECLARED), "--format=json").stdout)
+    report = json.loads(run_tritonforge("algorithm", "show", str(DECLARED), "--format=json").stdout)
     assert report["name"] == "lines"
     assert report["TrainingSpecification"]["TrainingChannels"][0]["SupportedInputModes"] == ["File", "Pipe"]
     assert report["InferenceSpecification"]["SupportedContentTypes"] == ["text/csv"]
 
 
+@pytest.mark.process
 def test_the_requests_are_those_of_the_declaration() -> None:
     """They can be read back, and hold the images, the profile, and the model to package."""
     package = ("--model-package=lines-1", "--model-data=s3://bucket/model.tar.gz", "--certify")
-    done = tritonforge("algorithm", "requests", str(DECLARED), *IMAGES, *VALIDATED, *package)
+    done = run_tritonforge("algorithm", "requests", str(DECLARED), *IMAGES, *VALIDATED, *package)
     assert done.returncode == 0, done.stderr
     requests = json.loads(done.stdout)
     assert list(requests) == ["CreateAlgorithm", "CreateModelPackage"]

@@ -129,6 +129,7 @@ def test_verbose_adds_the_traceback_of_an_error(tmp_path: Path) -> None:
     assert plain.returncode == verbose.returncode == 2
 
 
+@pytest.mark.process
 def test_groups_complete_without_importing_commands() -> None:
     script = (
         "import sys; from tritonforge.cli.main import cli; from click.shell_completion import ShellComplete\n"

@@ -40,6 +40,7 @@ def test_an_interruption_while_the_command_line_loads(
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.process
 def test_the_console_script_loads_nothing_before_it_can_be_interrupted() -> None:
     """Three modules of the package, and none of Python's that it has not loaded itself."""
     script = (

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT
-from tests.support.checkout import tritonforge as program
+from tests.support.checkout import ROOT, run_tritonforge
 from tests.support.command import tritonforge
 
 BAD_INPUT = {
@@ -74,14 +73,16 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
         assert "Usage: tritonforge" in help_.stdout
 
 
+@pytest.mark.process
 def test_the_version_is_the_packages() -> None:
     """`--version` and the package agree, and the changelog has it."""
     from tritonforge import __version__
 
-    assert program("--version").stdout == f"tritonforge {__version__}\n"
+    assert run_tritonforge("--version").stdout == f"tritonforge {__version__}\n"
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+@pytest.mark.process
 def test_a_reader_that_leaves_is_no_error() -> None:
     """`tritonforge --help | head -1` ends quietly."""
     program = Path(sys.executable).with_name("tritonforge")
@@ -93,6 +94,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert "BrokenPipeError" not in done.stderr
 
 
+@pytest.mark.process
 def test_a_missing_extra_is_one_line_with_the_install_command(tmp_path: Path) -> None:
     """Without the local extra, serve says what to install."""
     (tmp_path / "repository").mkdir()

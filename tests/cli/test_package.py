@@ -41,10 +41,11 @@ def test_a_package_is_written_and_reported(repository: Path, tmp_path: Path) -> 
     assert inspect(target).digest == read_contents(repository).digest
 
 
+@pytest.mark.process
 def test_two_runs_have_the_same_bytes(repository: Path, tmp_path: Path) -> None:
     """From a copy of the repository, too."""
     shutil.copytree(repository, tmp_path / "copy")
-    for name, run in (("repository", tritonforge), ("copy", checkout.tritonforge)):
+    for name, run in (("repository", tritonforge), ("copy", checkout.run_tritonforge)):
         assert run("package", str(tmp_path / name), "-o", str(tmp_path / f"{name}.tar.gz")).returncode == 0
     assert (tmp_path / "repository.tar.gz").read_bytes() == (tmp_path / "copy.tar.gz").read_bytes()
 
@@ -103,6 +104,7 @@ def test_options_that_contradict_each_other_are_refused(repository: Path, option
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.process
 def test_inspect_shows_members_digest_and_default_model(repository: Path, tmp_path: Path) -> None:
     """Of a file, and of standard input."""
     target = tmp_path / "model.tar.gz"
@@ -265,6 +267,7 @@ def test_a_refused_repository_is_not_put_anywhere(repository: Path, s3: str) -> 
         assert list(Store(session).list_objects("s3://models/")) == []
 
 
+@pytest.mark.process
 def test_the_archive_of_a_pipe_is_read_once(repository: Path, tmp_path: Path) -> None:
     """A plain gzip of something else on standard input is one sentence."""
     program = [str(Path(sys.executable).with_name("tritonforge")), "package", "--inspect", "-"]

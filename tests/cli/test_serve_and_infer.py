@@ -127,7 +127,7 @@ def test_every_address_answers_the_same(serving: Serving, reference: Any, addres
 
 def test_a_person_reads_scores_indices_and_labels(serving: Serving) -> None:
     """Each image with its best classes, one a line."""
-    done = checkout.tritonforge("infer", serving.urls["sagemaker"], str(CHINA), "--top", "2")
+    done = checkout.run_tritonforge("infer", serving.urls["sagemaker"], str(CHINA), "--top", "2")
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"{CHINA}  ")
     assert len(lines) == 3

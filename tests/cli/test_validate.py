@@ -64,15 +64,17 @@ def bad(tmp_path: Path) -> Path:
     return write(tmp_path / "bad", {**GOOD, "all/config.pbtxt": text})
 
 
+@pytest.mark.process
 def test_a_good_repository_exits_0(good: Path) -> None:
     """No findings: one line."""
-    done = checkout.tritonforge("validate", str(good))
+    done = checkout.run_tritonforge("validate", str(good))
     assert (done.returncode, done.stdout) == (0, f"{good}: Triton loads it; 2 models, no findings\n")
 
 
+@pytest.mark.process
 def test_a_bad_one_exits_1_with_tritons_words_at_the_place(bad: Path) -> None:
     """The sentence is the server's, and the caret is under the value."""
-    done = checkout.tritonforge("validate", str(bad))
+    done = checkout.run_tritonforge("validate", str(bad))
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"{bad}/all/config.pbtxt:")
@@ -128,11 +130,12 @@ def test_an_empty_folder_is_an_error_unless_it_is_allowed(tmp_path: Path) -> Non
     assert tritonforge("validate", str(tmp_path), "--allow-empty").returncode == 0
 
 
+@pytest.mark.process
 def test_what_is_not_judged_exits_1(good: Path) -> None:
     """A pipe instead of a configuration: it is not opened, and the verdict is not that it loads."""
     (good / "leaf" / "config.pbtxt").unlink()
     os.mkfifo(good / "leaf" / "config.pbtxt")
-    done = checkout.tritonforge("validate", str(good), "--ignore", "E", timeout=60)
+    done = checkout.run_tritonforge("validate", str(good), "--ignore", "E", timeout=60)
     assert done.returncode == 1
     assert done.stdout.startswith(f"{good}: not judged, since not all of it was read; 2 models")
     assert verdict(package.validate(good)) == "not judged"
@@ -148,6 +151,7 @@ def test_a_wrong_command_exits_2(arguments: list[str]) -> None:
     assert done.stderr.startswith("error: ")
 
 
+@pytest.mark.process
 def test_an_image_without_tensorflow_offers_two_ways_out(digits: Path) -> None:
     """24.09 carries the TensorFlow backend, 26.05 does not."""
     assert tritonforge("validate", str(digits), "--image", "24.09").returncode == 0
@@ -197,9 +201,9 @@ def test_what_has_one_correct_value_is_fixed(good: Path) -> None:
 @pytest.mark.server
 def test_the_real_server_is_asked_and_agrees(good: Path, bad: Path) -> None:
     """Its sentences stand beside ours, and no difference is found."""
-    fine = json.loads(checkout.tritonforge("validate", str(good), "--with-server", "--format", "json").stdout)
+    fine = json.loads(checkout.run_tritonforge("validate", str(good), "--with-server", "--format", "json").stdout)
     assert fine["server"] == {"verdict": "loads", "messages": [], "undecided": {}, "differences": []}
-    document = json.loads(checkout.tritonforge("validate", str(bad), "--with-server", "--format", "json").stdout)
+    document = json.loads(checkout.run_tritonforge("validate", str(bad), "--with-server", "--format", "json").stdout)
     assert document["server"]["verdict"] == "refused"
     assert document["server"]["differences"] == []
     assert document["server"]["messages"] == [document["findings"][0]["message"]]

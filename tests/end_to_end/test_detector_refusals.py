@@ -20,6 +20,8 @@ sys.path.insert(0, str(detection.ROOT / "tests/fixtures"))
 
 import make_detections
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:

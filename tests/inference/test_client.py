@@ -594,6 +594,7 @@ def test_grpc_without_a_server_is_a_connect_error() -> None:
             client.ready()
 
 
+@pytest.mark.process
 def test_importing_the_client_loads_no_framework() -> None:
     """Grpc and boto3 are loaded when they are used, not before."""
     code = (

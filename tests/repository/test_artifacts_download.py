@@ -190,6 +190,7 @@ def address(server: http.server.HTTPServer, path: str) -> str:
     return f"https://localhost:{server.server_port}{path}"
 
 
+@pytest.mark.process
 def test_https_is_fetched_through_redirects(tls: http.server.HTTPServer) -> None:
     """A relative and an absolute redirect are followed."""
     url = address(tls, f"/to/{address(tls, '/to//weights.bin')}")
@@ -204,12 +205,14 @@ def test_https_is_fetched_through_redirects(tls: http.server.HTTPServer) -> None
         ("/to/" * 9 + "/weights.bin", "more than 5 redirects"),
     ],
 )
+@pytest.mark.process
 def test_what_https_does_not_give_is_reported(tls: http.server.HTTPServer, path: str, reason: str) -> None:
     """An error status, a redirect away from https://, and a chain of redirects give their reason."""
     with pytest.raises(UnreachableError, match=reason):
         download.fetch(address(tls, path), SHA256)
 
 
+@pytest.mark.process
 def test_a_certificate_that_is_not_trusted_is_no_network(
     tls: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

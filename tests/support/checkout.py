@@ -11,7 +11,7 @@ from filelock import FileLock
 ROOT = Path(__file__).parents[2]
 
 
-def tritonforge(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run_tritonforge(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     program = Path(sys.executable).with_name("tritonforge")
     return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
@@ -19,7 +19,7 @@ def tritonforge(*arguments: str, timeout: float = 300) -> subprocess.CompletedPr
 
 def build(name: str, folder: Path) -> str:
     """Build `repos/<name>` into a folder of this name; return what the command reported."""
-    done = tritonforge("build", f"repos/{name}", "-o", str(folder / name))
+    done = run_tritonforge("build", f"repos/{name}", "-o", str(folder / name))
     assert done.returncode == 0, done.stderr
     return done.stderr
 

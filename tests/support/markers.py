@@ -26,7 +26,7 @@ _events: list[str] | None = None
 def _listen(event: str, arguments: tuple[object, ...]) -> None:
     if _events is None:
         return
-    if event in _PROGRAM_EVENTS:
+    if event in _PROGRAM_EVENTS and arguments[:1] != ("lscpu",):  # joblib, below scikit-learn, counts the cores with it
         _events.append(f"it starts a program ({event} {str(arguments)[:200]}): mark it with `process` or `server`")
     elif event == "import" and arguments[0] in _FRAMEWORKS:
         _events.append(f"it imports {arguments[0]}: mark it with `framework`")

@@ -26,6 +26,7 @@ import pytest
 from tests.support import deployments
 from tests.support import training_runs as jobs
 from tests.support.checkout import ROOT
+from tests.support.short_waits import sleep_shortly
 from tests.support.small_parts import PART, accept_small_parts
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client import Session, Store
@@ -140,11 +141,12 @@ def _run_stopped(task: bytes, session: Session) -> int:
 
 def main() -> None:
     """Fork for each task that comes as a line, and answer how it ended."""
-    session = Session(endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name=os.environ["AWS_DEFAULT_REGION"])
+    session = Session(
+        endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name=os.environ["AWS_DEFAULT_REGION"], sleep=sleep_shortly
+    )
     for service in _SERVICES:
         session.client(service)
         service_model.load_service(service)
-    executor._FIRST = 0.02  # type: ignore[misc]  # the emulated endpoint changes in milliseconds
     with small_parts():
         _run_tasks(session)
 

@@ -39,7 +39,7 @@ def test_answers_as_they_are_with_a_report(folder: Folder, container: Container)
         "--output-format",
         "container",
     ]
-    done = checkout.tritonforge("transform", str(folder.source), str(folder.target), "--url", container.url, *flags)
+    done = checkout.run_tritonforge("transform", str(folder.source), str(folder.target), "--url", container.url, *flags)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Completed  2 objects -> {folder.target}  3 records, 12 B")
     assert folder.outputs() == {"a.csv.out": b"1,21,2\n3,43,4\n", "b/c.csv.out": b"5,65,6\n"}
@@ -74,7 +74,7 @@ def test_failures_are_listed_and_the_next_run_asks_for_them_only(folder: Folder,
     folder.write({"bad": good + b"cut", "good": good})
     command = ["transform", str(folder.source), str(folder.target), "--url", container.url, "--split-type", "TFRecord"]
     command += ["--output-format", "container", "--format", "json"]
-    done = checkout.tritonforge(*command)
+    done = checkout.run_tritonforge(*command)
     assert done.returncode == 1
     report = json.loads(done.stdout)
     assert (report["state"], report["objects"], report["failed"]) == ("Failed", 1, 1)
@@ -86,7 +86,7 @@ def test_failures_are_listed_and_the_next_run_asks_for_them_only(folder: Folder,
     assert list(folder.outputs()) == ["good.out"]
     folder.write({"bad": good + good})
     container.asked.clear()
-    again = json.loads(checkout.tritonforge(*command).stdout)
+    again = json.loads(checkout.run_tritonforge(*command).stdout)
     assert (again["state"], again["objects"], again["objects_before"]) == ("Completed", 2, 1)
     assert len(container.asked) == 2
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tritonforge.transform import object_progress
 from tritonforge.transform.object_progress import OutputSpool, SpoolError
 
 
@@ -39,10 +38,9 @@ def test_a_stage_that_is_not_there_is_begun_anew(tmp_path: Path, left: bytes | N
     assert stage.finish() == b"anew"
 
 
-def test_small_outputs_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_outputs_stay_in_memory(tmp_path: Path) -> None:
     """And large ones do not."""
-    monkeypatch.setattr(object_progress, "_IN_MEMORY", 10)
-    small, large = OutputSpool(tmp_path, "small"), OutputSpool(tmp_path, "large")
+    small, large = (OutputSpool(tmp_path, name, in_memory=10) for name in ("small", "large"))
     small.append([b"12345", b"67890"])
     assert list(tmp_path.iterdir()) == []
     assert small.finish() == b"1234567890"

@@ -99,8 +99,7 @@ def test_the_reader_sums_what_a_configuration_names(tmp_path: Path, monkeypatch:
     assert entry is not None
     assert (entry.content, entry.md5) == (None, SUM)
     assert validate(folder) == []
-    monkeypatch.setattr(tree_reader, "MAXIMAL_SUMMED", 6)
-    assert [finding.code for finding in validate(folder)] == ["E127"]
+    assert [finding.code for finding in validate(read_tree(folder, max_summed=6))] == ["E127"]
 
 
 def test_the_reader_sums_regular_files_inside_only(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.checkout import tritonforge
+from tests.support.checkout import run_tritonforge
 from tests.support.rule_findings import Files, codes, list_rules, only
 from tritonforge.validation.context import Options
 from tritonforge.validation.findings import verdict
@@ -244,17 +244,17 @@ def test_the_command_names_the_container(tmp_path: Path) -> None:
     folder = tmp_path / "package"
     (folder / "m" / "1").mkdir(parents=True)
     (folder / "m" / "1" / "saved_model.pb").write_bytes(b"x")
-    done = tritonforge("validate", str(folder))
+    done = run_tritonforge("validate", str(folder))
     assert done.returncode == 0
     loads = "SageMaker's TensorFlow Serving container loads it; 1 model, no findings"
     assert done.stdout == f"{folder}: {loads}\n"
     (folder / "code").mkdir()
     (folder / "code" / "inference.py").write_text("def handler(data, context) return\n")
-    done = tritonforge("validate", str(folder))
+    done = run_tritonforge("validate", str(folder))
     assert done.returncode == 1
     assert "inference.py:1:1: error E704: the file is not Python" in done.stdout
     assert "SageMaker's TensorFlow Serving container refuses it; 1 model, 1 error" in done.stdout
-    asked = tritonforge("validate", str(folder), "--with-server")
+    asked = run_tritonforge("validate", str(folder), "--with-server")
     assert asked.returncode == 2
     assert "--with-server runs Triton" in asked.stderr
 

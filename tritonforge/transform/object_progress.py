@@ -36,9 +36,13 @@ class SpoolError(TritonForgeError):
 
 
 class OutputSpool:
-    """The output of one object as far as it is complete, used by one thread at a time. Methods raise SpoolError."""
+    """The output of one object as far as it is complete, used by one thread at a time. Methods raise SpoolError.
 
-    def __init__(self, directory: Path, key: str) -> None:
+    It becomes a file once it has more than ``in_memory`` bytes.
+    """
+
+    def __init__(self, directory: Path, key: str, *, in_memory: int | None = None) -> None:
+        self._in_memory = _IN_MEMORY if in_memory is None else in_memory
         self.path = directory / hashlib.sha256(os.fsencode(key)).hexdigest()
         self._pieces: list[bytes] = []
         self._file: BinaryIO | None = None
@@ -59,7 +63,7 @@ class OutputSpool:
     def append(self, pieces: Sequence[bytes]) -> None:
         """Add bytes at the end."""
         self.length += sum(map(len, pieces))
-        if self._file is None and self.length <= _IN_MEMORY:
+        if self._file is None and self.length <= self._in_memory:
             self._pieces += pieces
             return
         with self._map_errors():

@@ -38,22 +38,24 @@ _ABSOLUTE: Final = re.compile(rb"""(["'])(/[^"'\\\n]{1,4096})\1""")
 _TEXTS: Final = (".pbtxt", ".txt", ".py")
 
 
-def read_tree(folder: Path | str) -> Tree:
-    """Read a directory as a tree.
+def read_tree(folder: Path | str, *, max_summed: int = MAXIMAL_SUMMED) -> Tree:
+    """Read a directory as a tree; files of more than ``max_summed`` bytes in all have no MD5 sum.
 
     Raises:
         OSError: the directory itself cannot be read.
     """
     reader = _Reader(os.fspath(folder))
     reader.read_directory("", 0)
-    entries = add_sums(reader.entries, lambda path: f"{reader.root}/{path}")
+    entries = add_sums(reader.entries, lambda path: f"{reader.root}/{path}", max_summed=max_summed)
     return Tree(entries, truncated=reader.truncated, external=_find_external(entries))
 
 
-def add_sums(entries: Mapping[str, Entry], file_of: Callable[[str], str]) -> Mapping[str, Entry]:
+def add_sums(
+    entries: Mapping[str, Entry], file_of: Callable[[str], str], *, max_summed: int = MAXIMAL_SUMMED
+) -> Mapping[str, Entry]:
     """Return the entries with MD5 sums of the files whose sum a configuration states and whose content is not kept.
 
-    ``file_of`` returns the file on disk of a path. At most `MAXIMAL_SUMMED` bytes are read; what is beyond has no sum.
+    ``file_of`` returns the file on disk of a path. At most ``max_summed`` bytes are read; what is beyond has no sum.
     """
     configs = {
         path: entry.content
@@ -69,7 +71,7 @@ def add_sums(entries: Mapping[str, Entry], file_of: Callable[[str], str]) -> Map
             entry = entries.get(named) if named else None
             if named and entry is not None and entry.kind == "file" and entry.content is None:
                 paths[named] = None
-    summed, left = dict(entries), MAXIMAL_SUMMED
+    summed, left = dict(entries), max_summed
     for path in paths:
         size = entries[path].size
         if 0 <= size <= left:

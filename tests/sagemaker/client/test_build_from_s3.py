@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tritonforge
-from tests.support.checkout import tritonforge as run
+from tests.support.checkout import run_tritonforge
 from tritonforge.errors import ArtifactError
 from tritonforge.sagemaker.client import Session, Store
 
@@ -25,6 +25,7 @@ def define(folder: Path, uri: str, sha256: str) -> Path:
     return folder
 
 
+@pytest.mark.process
 def test_an_object_becomes_the_models_file(
     moto: str, bucket: str, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,7 +36,7 @@ def test_an_object_becomes_the_models_file(
     folder = define(tmp_path, uri, hashlib.sha256(MODEL).hexdigest())
     built = tritonforge.build(folder, tmp_path / "out")
     assert (built.repository / "m/1/model.py").read_bytes() == MODEL
-    done = run("build", str(folder), "-o", str(tmp_path / "other"))
+    done = run_tritonforge("build", str(folder), "-o", str(tmp_path / "other"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "other/m/1/model.py").read_bytes() == MODEL
     with pytest.raises(ArtifactError, match="sha256"):

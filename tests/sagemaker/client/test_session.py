@@ -255,6 +255,7 @@ def test_without_boto3_the_error_is_the_command_that_installs_it(monkeypatch: py
         Session()
 
 
+@pytest.mark.process
 def test_the_package_loads_boto3_when_it_is_used() -> None:
     """Importing it loads neither boto3 nor botocore nor s3transfer."""
     code = (

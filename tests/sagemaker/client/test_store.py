@@ -613,6 +613,7 @@ def test_the_checksum_is_s3s_own() -> None:
     assert value == "AAAAAA=="
 
 
+@pytest.mark.process
 def test_a_tree_that_is_stopped_takes_its_parts_back(store: Store, bucket: str, tmp_path: Path, way: Way) -> None:
     """Ctrl-C ends what continues in all threads, at once; the next run sends what is missing."""
     folder = tmp_path / "tree"
@@ -658,6 +659,7 @@ def test_a_file_that_goes_while_it_is_sent_is_named(store: Store, bucket: str, l
 
 
 @pytest.mark.parametrize(("number", "halves"), [(signal.SIGINT, 0), (signal.SIGKILL, 1)], ids=["Ctrl-C", "killed"])
+@pytest.mark.process
 def test_a_stopped_process_is_repaired_by_the_next_run(
     store: Store, bucket: str, large: Path, way: Way, number: int, halves: int
 ) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.deployments import make_repository
 from tests.support.fakes import FakeContainers
+from tests.support.short_waits import shorten_waits
 from tritonforge.emulator import Emulator
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.plans import executor
 
 _numbers = itertools.count()
 
@@ -39,9 +39,10 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An emulated endpoint changes in milliseconds, so it is looked at as often."""
-    monkeypatch.setattr(executor, "_FIRST", 0.02)
+def _impatient() -> Iterator[None]:
+    """An emulated resource changes in milliseconds, so its status is requested as often."""
+    with shorten_waits():
+        yield
 
 
 @pytest.fixture

@@ -33,6 +33,8 @@ from tritonforge.sagemaker.endpoints import (
 from tritonforge.sagemaker.endpoints.deployer import EndpointDeployment
 from tritonforge.sagemaker.endpoints.local_repository import DeploymentSources
 
+pytestmark = pytest.mark.process
+
 TRACKING = TargetTracking(target_value=70, predefined_metric_type="SageMakerVariantInvocationsPerInstance")
 
 

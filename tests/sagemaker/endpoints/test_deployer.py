@@ -15,6 +15,8 @@ from tritonforge.sagemaker.endpoints.local_repository import DeploymentSources
 from tritonforge.sagemaker.plans import executor
 from tritonforge.sagemaker.plans.plan import CheckedPlan, Plan
 
+pytestmark = pytest.mark.process
+
 
 def test_plan_submit_watch_result(session: Session, wanted: Deployment, repository: Path) -> None:
     sources = DeploymentSources.load([repository])

@@ -20,9 +20,9 @@ from tests.support.small_parts import PART
 from tests.support.stopped_runs import small_parts
 from tritonforge.errors import ConnectError, DeploymentError
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.client.retries import RetryPolicy
 from tritonforge.sagemaker.endpoints import Autoscaling, Deployment, TargetTracking
-from tritonforge.sagemaker.plans import executor
+
+pytestmark = pytest.mark.process
 
 SCALED = Autoscaling(
     min_capacity=1,
@@ -129,10 +129,9 @@ def test_an_answer_that_is_lost_is_not_taken_for_a_refusal(
 
 
 def test_a_configuration_that_aws_does_not_see_yet_is_asked_for_again(
-    session: Session, wanted: Deployment, repository: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, wanted: Deployment, repository: Path
 ) -> None:
     """CreateEndpoint reads what CreateEndpointConfig wrote from a table that is late (API CreateEndpoint)."""
-    monkeypatch.setattr(executor, "NEW_RESOURCES", RetryPolicy((0.0, 0.0, 0.0)))
     refused = []
     with fresh(session) as late:
 
@@ -155,7 +154,7 @@ def test_what_was_never_there_is_not_asked_for_again(
     session: Session, wanted: Deployment, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A role that does not exist is one error at once."""
-    monkeypatch.setattr(executor.time, "sleep", lambda seconds: pytest.fail("it waited"))
+    monkeypatch.setattr(session, "sleep", lambda seconds: pytest.fail("it waited"))
     absent = wanted.with_settings(execution_role_arn="arn:aws:iam::123456789012:role/absent")
     with pytest.raises(DeploymentError, match=r"CreateModel of .*absent"):
         deploy(session, absent, repository)

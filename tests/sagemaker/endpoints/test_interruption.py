@@ -19,6 +19,8 @@ from tritonforge.emulator import Emulator
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Autoscaling, Deployment, StepScaling, TargetTracking
 
+pytestmark = pytest.mark.process
+
 TRACKING = TargetTracking(target_value=70, predefined_metric_type="SageMakerVariantInvocationsPerInstance")
 SCALED = Autoscaling(min_capacity=1, max_capacity=3, policies=[TRACKING, StepScaling()])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.support.recorded_progress import RecordedProgress
 from tritonforge.errors import DefinitionError, DeploymentError, RequestError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.jobs import kinds, lifecycle, polling
+from tritonforge.sagemaker.jobs import kinds, polling
 from tritonforge.sagemaker.jobs.transform import TransformRun, plan_transform
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.sagemaker.plans.plan import Progress
@@ -96,7 +97,7 @@ def test_lines_that_come_after_the_status_are_waited_for(
         run.submit()
         account.wait_for_end("late-lines")
         monkeypatch.setattr(polling.LogTail, "read_new", lambda _: next(reads))
-        monkeypatch.setattr(polling, "_LAST_PAUSE", 0.0)
+        monkeypatch.setattr(session, "sleep", lambda seconds: None)
         run.watch(on_line=lines.append)
     assert lines == ["the cause", "its last line"]
 
@@ -148,7 +149,7 @@ def test_a_job_whose_response_was_lost_is_recognized(account: Any, session: Sess
 
 def test_a_model_that_appears_late(account: Any, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """SageMaker reads its tables late: the job is created again until its model is visible."""
-    monkeypatch.setattr(lifecycle, "_PAUSES", (0.1, 0.3, 0.6, 1.0))
+    monkeypatch.setattr(session, "sleep", lambda seconds: time.sleep(min(seconds / 10, 0.5)))
     with prepare(account, session, "late", {"a": b"x"}) as run:
         run.plan()
         account.sagemaker.delete_model(ModelName="late")

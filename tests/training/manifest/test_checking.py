@@ -16,7 +16,6 @@ from tritonforge.training.manifest import (
     ManifestCheck,
     Problem,
     check_line,
-    checking,
     classify_label,
     find_labels,
     parse_line,
@@ -224,14 +223,13 @@ def test_a_check_holds_no_more_than_a_line() -> None:
     assert asked == 2_000
 
 
-def test_classes_without_end_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_without_end_are_not_all_remembered() -> None:
     """A manifest in which each line has a class of its own is checked in bounded memory, too."""
-    monkeypatch.setattr(checking, "_MAX_CLASSES", 3)
     lines = [
         {**SPECIES, "species": str(number), "species-metadata": {**SPECIES["species-metadata"], "class-name": "x"}}
         for number in range(10)
     ]
-    check = ManifestCheck([text(*lines)])
+    check = ManifestCheck([text(*lines)], max_classes=3)
     assert list(check) == []
     assert (check.lines, check.labels["species"].lines) == (10, 10)
     assert len(check.labels["species"].names) == len(check.labels["species"].classes) == 3

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.checkout import tritonforge
+from tests.support.checkout import run_tritonforge
 from tests.support.manifest_samples import CAR_LABEL, CARS, THINGS, Run, images, text
 from tritonforge import files
 
@@ -371,7 +371,7 @@ def test_names_of_classes_from_any_file(run: Run, tmp_path: Path) -> None:
 @pytest.mark.process
 def test_the_command_runs_as_a_user_runs_it(tmp_path: Path) -> None:
     """From a shell, with its help, and a report of a failure for machines."""
-    assert "check" in tritonforge("manifest", "--help").stdout
-    done = tritonforge("manifest", "check", str(tmp_path / "none"), "--format", "json")
+    assert "check" in run_tritonforge("manifest", "--help").stdout
+    done = run_tritonforge("manifest", "check", str(tmp_path / "none"), "--format", "json")
     assert done.returncode == 2
     assert json.load(io.StringIO(done.stdout))["error"]["message"].endswith("file not found")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT, tritonforge
+from tests.support.checkout import ROOT, run_tritonforge
 from tests.support.sandbox_containers import PROGRAMS
 
 pytestmark = pytest.mark.process
@@ -87,6 +87,6 @@ def test_the_command_line_says_the_sentence(tmp_path: Path) -> None:
 
 def test_a_program_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """Before anything runs, with what is missing."""
-    done = tritonforge("algorithm", "run", "serve", str(tmp_path), "--model-dir", str(tmp_path))
+    done = run_tritonforge("algorithm", "run", "serve", str(tmp_path), "--model-dir", str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path} has no program 'serve'; an image's command is serve\n"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checkout import ROOT, tritonforge
+from tests.support.checkout import ROOT, run_tritonforge
 from tests.support.sandbox_containers import PROGRAMS, are_gone, descendants, until
 
 pytestmark = pytest.mark.process
@@ -43,7 +43,7 @@ def volumes(tmp_path: Path) -> Path:
 def test_docker_run_train(volumes: Path) -> None:
     """The training image: `docker run --volume ... my-training-image train`; the model is there when it ended."""
     before = {path: path.stat().st_mtime_ns for path in (volumes / "input").rglob("*")}
-    done = tritonforge(
+    done = run_tritonforge(
         "algorithm", "run", "train", SEED,
         f"--input={volumes / 'input'}", f"--model-dir={volumes / 'model'}", f"--output={volumes / 'output'}",
     )  # fmt: skip

@@ -7,7 +7,8 @@ Requests are repeated as `tritonforge.sagemaker.client.retries` says; errors are
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Final
@@ -32,7 +33,8 @@ class Session:
 
     ``region_name``, ``profile_name`` and ``endpoint_url`` are boto3's own; what is None, boto3 finds itself (variables
     such as ``AWS_PROFILE`` and ``AWS_ENDPOINT_URL``, ``~/.aws/config``, the instance's role). ``attempts`` counts the
-    first one; ``connect_timeout`` and ``read_timeout`` are in seconds.
+    first one; ``connect_timeout`` and ``read_timeout`` are in seconds. ``sleep`` waits between two looks
+    at what AWS does.
 
     Raises MissingExtraError if boto3 is not installed, EncodeError if the profile does not exist.
     """
@@ -46,6 +48,7 @@ class Session:
         attempts: int = ATTEMPTS,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         try:
             import boto3
@@ -55,6 +58,7 @@ class Session:
         self.endpoint_url = endpoint_url
         self._attempts, self._connect_timeout, self._read_timeout = attempts, connect_timeout, read_timeout
         self._config = Config
+        self._sleep = sleep
         self._clients: dict[tuple[str, int, float], Any] = {}
         self._lock = threading.RLock()
         self._account: str | None = None
@@ -72,6 +76,10 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between two requests for a status, or before a request is repeated."""
+        self._sleep(seconds)
 
     @property
     def region(self) -> str:

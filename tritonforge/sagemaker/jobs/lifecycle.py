@@ -11,7 +11,6 @@ r"""The lifecycle of a job on SageMaker: plan, submit, watch, result. The comman
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -198,7 +197,7 @@ class SageMakerJob(ABC, Generic[_Result]):
                 is_passing = (is_taken and deletes) or (self.kind.not_visible or "\0") in error.message
                 if not is_passing or (pause := next(pauses, None)) is None:
                     raise
-            time.sleep(pause)
+            self.session.sleep(pause)
 
     def _find_equal(self, step: Step) -> Mapping[str, Any] | None:
         """Return the existing job of this name if it is the requested one and is not being deleted."""

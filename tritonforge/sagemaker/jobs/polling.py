@@ -123,11 +123,11 @@ def poll_until_ended(
         if kind.has_ended(description):
             break
         progress.detail(f"{description[kind.status]}{phase}, {time.monotonic() - started:.0f} s")
-        time.sleep(pause)
+        session.sleep(pause)
         pause = min(_MAX_PAUSE, pause * _PAUSE_FACTOR)
     has_failed = description[kind.status] == "Failed"
     if kind.log_group and (all_lines or has_failed):
-        _read_last_lines(log, on_line, wait=has_failed)
+        _read_last_lines(session, log, on_line, wait=has_failed)
     return description
 
 
@@ -148,15 +148,15 @@ def describe_job(session: Session, kind: JobKind, name: str, progress: Progress)
                     f"cannot read the status of {kind.noun} {name}; it may still be running: {error}"
                 ) from error
             progress.detail(f"no response: {error}")
-        time.sleep(_FIRST_PAUSE * 2**failures)
+        session.sleep(_FIRST_PAUSE * 2**failures)
         failures += 1
 
 
-def _read_last_lines(log: LogTail, on_line: Callable[[str], None], *, wait: bool) -> None:
+def _read_last_lines(session: Session, log: LogTail, on_line: Callable[[str], None], *, wait: bool) -> None:
     """Read the lines that come after the end, until there are no more; with ``wait`` the first ones may be late."""
     have_come = not wait
     for _ in range(_LAST_READS):
-        time.sleep(_LAST_PAUSE)
+        session.sleep(_LAST_PAUSE)
         lines = list(log.read_new())
         for line in lines:
             on_line(line)

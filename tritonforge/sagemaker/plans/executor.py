@@ -144,7 +144,7 @@ def _send_step(step: Step, session: Session, request: Mapping[str, Any], created
         """Return True if AWS does not find what this very run has created."""
         return isinstance(error, AwsError) and is_missing(error) and any(name in error.message for name in created)
 
-    response = NEW_RESOURCES.call(send, is_retryable=refers_to_new)
+    response = NEW_RESOURCES.call(send, is_retryable=refers_to_new, sleep=session.sleep)
     if step.operation == "DeleteObjects" and (errors := response.get("Errors")):
         raise DeploymentError(
             f"s3 DeleteObjects of s3://{request['Bucket']}/{errors[0].get('Key')}: {errors[0].get('Code')}: "
@@ -255,7 +255,7 @@ def _poll_endpoint(
                     return endpoint
         if time.monotonic() - since > _TIMEOUT:
             raise DeploymentError(f"the endpoint {name} has been changing for {_TIMEOUT / 3600:.0f} hours; check it")
-        time.sleep(delay)
+        session.sleep(delay)
     raise AssertionError("the delays have no end")
 
 

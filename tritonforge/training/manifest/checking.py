@@ -50,9 +50,6 @@ __all__ = [
 
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
 
-#: Classes whose names are stored, so that a manifest of any length is checked in bounded memory.
-_MAX_CLASSES: Final = 100_000
-
 #: Characters of an object's whole address. Source: botocore's model of SageMaker, `S3Uri`.
 _MAX_URI: Final = 1024
 
@@ -97,15 +94,23 @@ class ManifestCheck:
         names: attributes that a job requires, so that every line must have them.
         local: accept paths of this machine as references, which SageMaker cannot read.
         longest: bytes of the longest line.
+        max_classes: classes whose names are stored, so that a manifest of any length is checked in bounded memory.
     """
 
     def __init__(
-        self, chunks: Iterable[Buffer], *, names: Sequence[str] = (), local: bool = False, longest: int = MAX_LINE_BYTES
+        self,
+        chunks: Iterable[Buffer],
+        *,
+        names: Sequence[str] = (),
+        local: bool = False,
+        longest: int = MAX_LINE_BYTES,
+        max_classes: int = 100_000,
     ) -> None:
         self._chunks = chunks
         self._names = tuple(names)
         self._local = local
         self._longest = longest
+        self._max_classes = max_classes
         self.lines = 0
         self.problems = 0
         self.labels: dict[str, LabelCount] = {}
@@ -138,10 +143,10 @@ class ManifestCheck:
             assert kind is not None
             count = self.labels.setdefault(name, LabelCount(kind))
             count.lines += 1
-            if len(count.classes) < _MAX_CLASSES:
+            if len(count.classes) < self._max_classes:
                 count.classes.update(list_classes(line, name))
             for number, class_name in read_class_names(line, name).items():
-                if len(count.names) < _MAX_CLASSES:
+                if len(count.names) < self._max_classes:
                     before, where = count.names.setdefault(number, (class_name, line.number))
                     if before != class_name:
                         what = f"class {number} is called {class_name!r} here, and {before!r} on line {where}"

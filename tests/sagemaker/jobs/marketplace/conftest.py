@@ -10,8 +10,8 @@ import pytest
 from tests.support.accounts import TrainingAccount, open_training_account
 from tests.support.declared_program import write_declared_program
 from tests.support.fakes import FakeContainers, FakeTrainer
+from tests.support.short_waits import shorten_waits
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.jobs import polling
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An emulated validation changes in milliseconds, so it is looked at as often."""
-    monkeypatch.setattr(polling, "_FIRST_PAUSE", 0.02)
+def _impatient() -> Iterator[None]:
+    """An emulated resource changes in milliseconds, so its status is requested as often."""
+    with shorten_waits():
+        yield

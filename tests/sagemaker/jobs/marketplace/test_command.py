@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.accounts import COUNTER_IMAGE, TrainingAccount
-from tests.support.checkout import tritonforge
+from tests.support.checkout import run_tritonforge
 from tests.support.training_requests import pictures
 from tritonforge.cli.main import main
 
@@ -47,11 +47,11 @@ def test_an_algorithm_is_published_trains_and_its_model_becomes_a_package(
     sample = pictures(tmp_path / "sample", "a.txt", "b.txt")
     objects = pictures(tmp_path / "objects", "1.txt")
     given = publish(program, "--sample", f"train={sample}", "--transform", str(objects))
-    done = tritonforge(*given, "--yes")
+    done = run_tritonforge(*given, "--yes")
     assert done.returncode == 0, done.stderr
     assert "Completed  algorithm counter" in done.stdout
     assert "profile validation: Completed" in done.stderr
-    again = tritonforge(*given, "--yes")
+    again = run_tritonforge(*given, "--yes")
     assert again.returncode == 0, again.stderr
     assert "nothing to do, AWS has it" in again.stdout
     train = ("train", str(program), "--on", "sagemaker", "--algorithm", "counter", *ROLE, "--yes")

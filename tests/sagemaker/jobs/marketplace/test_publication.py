@@ -10,7 +10,7 @@ import pytest
 from tests.support.accounts import COUNTER_IMAGE, TrainingAccount
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.jobs import lifecycle, marketplace
+from tritonforge.sagemaker.jobs import marketplace
 from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE
 from tritonforge.sagemaker.jobs.marketplace import AlgorithmPublication, PublicationSettings
 from tritonforge.sagemaker.jobs.publication import AlgorithmRequest, SampleData
@@ -72,7 +72,6 @@ def test_another_algorithm_replaces_the_first(
     publish: Publish, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SageMaker may delete the old one late: the new one is created again until its name is free."""
-    monkeypatch.setattr(lifecycle, "_PAUSES", (0.01, 0.01, 0.01))
     with publish("over") as first:
         first.submit()
         first.watch()

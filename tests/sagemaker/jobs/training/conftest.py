@@ -11,9 +11,8 @@ import pytest
 
 from tests.support.accounts import TrainingAccount, open_training_account
 from tests.support.fakes import FakeContainers, FakeTrainer
-from tritonforge.emulator.control import cloudwatch
+from tests.support.short_waits import shorten_waits
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.jobs import polling
 
 _numbers = itertools.count()
 
@@ -45,11 +44,10 @@ def name() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An emulated job changes in milliseconds, so it is looked at as often."""
-    monkeypatch.setattr(polling, "_FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(polling, "_LAST_PAUSE", 0.1)
-    monkeypatch.setattr(cloudwatch, "_PERIOD", 0.02)  # the log is written within such a pause
+def _impatient() -> Iterator[None]:
+    """An emulated resource changes in milliseconds, so its status is requested as often."""
+    with shorten_waits():
+        yield
 
 
 @pytest.fixture

@@ -110,7 +110,6 @@ def test_a_failed_job_has_a_reason_and_no_model(
 def patch_log(monkeypatch: pytest.MonkeyPatch, reads: Iterator[list[str]]) -> None:
     """Let the log have these lines, one list for each time it is read."""
     monkeypatch.setattr(polling.LogTail, "read_new", lambda _: next(reads))
-    monkeypatch.setattr(polling, "_LAST_PAUSE", 0.0)
 
 
 def test_lines_after_the_end_are_read_with_their_metrics(
