@@ -33,7 +33,7 @@ _HOST_STYLE: Final = re.compile(rf"https://(?P<bucket>[^/]+?)\.{_HTTPS}(?P<key>.
 
 
 class ObjectMissingError(TritonForgeError):
-    """There is no such object, or no such bucket."""
+    """An object or a bucket does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class EmulatedS3:
         try:
             written = self._backend.put_object(bucket, key, content)
         except self._error as error:
-            raise ObjectMissingError(f"there is no bucket {bucket!r}") from error
+            raise ObjectMissingError(f"s3://{bucket}: the bucket does not exist") from error
         written.set_metadata({"Content-Type": content_type})
 
     def delete(self, uri: str) -> None:
@@ -120,9 +120,9 @@ class EmulatedS3:
         try:
             key_object = self._backend.get_object(bucket, key)
         except self._error as error:
-            raise ObjectMissingError(f"there is no bucket {bucket!r}") from error
+            raise ObjectMissingError(f"s3://{bucket}: the bucket does not exist") from error
         if key_object is None or not hasattr(key_object, "contentsize"):  # nothing, or a delete marker
-            raise ObjectMissingError(f"there is no object s3://{bucket}/{key}")
+            raise ObjectMissingError(f"s3://{bucket}/{key}: the object does not exist")
         return key_object
 
 
@@ -232,7 +232,7 @@ class JobStore:
                 while piece := stream.read(CHUNK):
                     yield piece
         except (ObjectMissingError, RequestError, OSError) as error:
-            raise StoreError(f"{uri}: it cannot be read: {error}") from error
+            raise StoreError(f"{uri}: cannot read: {error}") from error
 
     def put(self, content: Path | bytes, uri: str) -> None:
         """Put an output, after its address is known to be this job's."""
@@ -243,7 +243,7 @@ class JobStore:
             try:
                 self._objects.put(uri, body)
             except (ObjectMissingError, RequestError) as error:
-                raise StoreError(f"{uri}: the output cannot be written: {error}", permanent=True) from error
+                raise StoreError(f"{uri}: cannot write: {error}", permanent=True) from error
         if isinstance(content, Path):
             content.unlink()
 
@@ -254,7 +254,7 @@ class JobStore:
         except RequestError as error:
             raise StoreError(str(error), permanent=True) from error
         if not there:
-            raise StoreError(f"{uri}: outputs cannot be written there: there is no such bucket", permanent=True)
+            raise StoreError(f"{uri}: cannot write: the bucket does not exist", permanent=True)
 
     def outputs(self) -> tuple[str, ...]:
         """Return the URIs that the job has written, in earlier runs too, without duplicates."""

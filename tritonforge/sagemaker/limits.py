@@ -1,10 +1,10 @@
-"""The registry of what AWS documents about requests and its service model does not hold, keyed by operation. No I/O.
+"""The limits of requests that AWS documents but its service model does not contain, by operation. No I/O.
 
-A row names the check of an operation's requests and the pages of AWS that state its limits; the source of a single rule
-is beside it (API = the reference of the operation or structure, DG = the SageMaker developer guide), and numbers are in
-`tritonforge.triton.service_limits`. Plans, the client and the emulator read the registry, so that a request that is
-rejected by one is rejected by all, with the same sentence. What the service model holds (lengths, patterns,
-enumerations, ranges) is checked by `tritonforge.sagemaker.service_model`.
+A row of the registry names the check of an operation's requests and the pages of AWS that state its limits. The source
+of a single rule is beside it (API = the reference of the operation or structure, DG = the SageMaker developer guide);
+numbers are in `tritonforge.triton.service_limits`. Plans, the client and the emulator read the registry, so that a
+request that one of them rejects is rejected by all, with the same sentence. What the service model contains (lengths,
+patterns, enumerations, ranges) is checked by `tritonforge.sagemaker.service_model`.
 
 >>> [violation.place for violation in check_limits("CreateModel", {"ModelName": "digits"})]
 ['PrimaryContainer']

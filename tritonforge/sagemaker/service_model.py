@@ -4,7 +4,7 @@ botocore itself checks required members, types and minimums only (botocore.valid
 and enumerations are checked by the service, after the call. Here all of them are checked before it, and the emulator
 rejects a request with them as the service does. A model is loaded when it is first needed.
 
-Limits that AWS documents and its models do not hold are in `tritonforge.sagemaker.limits`.
+Limits that AWS documents but its models do not contain are in `tritonforge.sagemaker.limits`.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def test_addresses_are_read_in_every_form_that_sagemaker_takes(bucket: Bucket) -
     assert split_uri("https://b.s3.eu-west-1.amazonaws.com/k/x") == ("b", "k/x")
     with pytest.raises(RequestError, match="expected s3://bucket/key"):
         split_uri("model.tar.gz")
-    with pytest.raises(ObjectMissingError, match="no bucket"):
+    with pytest.raises(ObjectMissingError, match="the bucket does not exist"):
         bucket.objects.put("s3://no-such-bucket/x", b"")
     assert bucket.objects.has_bucket(bucket.uri)
     assert list(bucket.objects.list("s3://no-such-bucket/")) == []

@@ -102,7 +102,7 @@ def test_a_bucket_that_is_not_there(account: Any) -> None:
     """The job fails before its program starts."""
     found = account.run_job("nowhere", OutputDataConfig={"S3OutputPath": "s3://absent-bucket/out"})
     assert found["TrainingJobStatus"] == "Failed"
-    assert "there is no such bucket" in found["FailureReason"]
+    assert "the bucket does not exist" in found["FailureReason"]
     assert account.read_log("nowhere") == {}
 
 

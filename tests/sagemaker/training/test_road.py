@@ -164,7 +164,7 @@ def children() -> list[int]:
 @pytest.mark.parametrize(
     ("made", "stated"),
     [
-        (None, "there is no such folder"),
+        (None, "the folder does not exist"),
         ((), "expected a program folder"),
         (("train",), r"not executable; run chmod 755"),
     ],

@@ -186,7 +186,7 @@ def test_an_output_bucket_that_is_not_there(account: Any) -> None:
     """The job fails before the model is asked."""
     found = account.run_job("nowhere", {"a": b"x"}, TransformOutput={"S3OutputPath": "s3://absent-bucket/out"})
     assert found["TransformJobStatus"] == "Failed"
-    assert "there is no such bucket" in found["FailureReason"]
+    assert "the bucket does not exist" in found["FailureReason"]
     (container,) = [item for item in account.containers.started if item.variant.name == "nowhere"]
     assert container.seen == []
 

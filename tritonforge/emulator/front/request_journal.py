@@ -226,7 +226,7 @@ class Journal:
             except ValueError as error:
                 if index == len(lines) - 1:
                     break  # the process was killed while it wrote this: its client has had no answer
-                raise LaunchError(f"{self._file}, line {index + 1}: not a request that was kept: {error}") from error
+                raise LaunchError(f"{self._file}, line {index + 1}: not a recorded request: {error}") from error
         return entries
 
     def _build_request(self, entry: Entry, query: str) -> HttpRequest:

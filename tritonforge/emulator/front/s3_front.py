@@ -125,7 +125,7 @@ class JournaledS3(EmulatedS3):
         self._moto = moto
 
     def put(self, uri: str, content: bytes, *, content_type: str = "application/octet-stream") -> None:
-        """Write an object; raises ObjectMissingError where there is no such bucket."""
+        """Write an object; raises ObjectMissingError if the bucket does not exist."""
         if self._moto.recorder is None:
             super().put(uri, content, content_type=content_type)
             return
@@ -137,7 +137,7 @@ class JournaledS3(EmulatedS3):
                 Bucket=bucket, Key=key, Body=content, ContentType=content_type
             )
         except ClientError as error:
-            raise ObjectMissingError(f"there is no bucket {bucket!r}") from error
+            raise ObjectMissingError(f"s3://{bucket}: the bucket does not exist") from error
 
     def delete(self, uri: str) -> None:
         """Remove an object; it need not be there."""
@@ -147,5 +147,5 @@ class JournaledS3(EmulatedS3):
         from botocore.exceptions import ClientError
 
         bucket, key = split_uri(uri)
-        with contextlib.suppress(ClientError):  # there is no such bucket
+        with contextlib.suppress(ClientError):  # the bucket does not exist
             self._moto.client("s3", "us-east-1").delete_object(Bucket=bucket, Key=key)

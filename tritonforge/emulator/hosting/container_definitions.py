@@ -232,7 +232,7 @@ def _copy_prefix(uri: str, folder: Path, objects: EmulatedS3, limit: _Deadline) 
             raise PackageError(f"{entry.uri}: the key is not a path inside a model folder; name objects without '..'")
         _copy(objects, entry.uri, folder.joinpath(*parts), limit)
     if not count:
-        raise ObjectMissingError(f"there is no object below {uri}")
+        raise ObjectMissingError(f"{uri}: no objects below this prefix")
 
 
 def _copy(objects: EmulatedS3, uri: str, target: Path, limit: _Deadline) -> None:

@@ -66,7 +66,7 @@ def resolve_programs(images: Mapping[str, str | os.PathLike[str]]) -> dict[str, 
         if path.is_dir() and not _RELEASE.fullmatch(value):
             resolved[uri] = str(_check_program(uri, path.absolute()))
         elif value.startswith(_PATHS):
-            raise DefinitionError(f"the image {uri} is declared as {value}: there is no such folder")
+            raise DefinitionError(f"the image {uri} is declared as {value}: the folder does not exist")
         else:
             resolved[uri] = value
     return resolved
@@ -87,7 +87,7 @@ def _check_program(uri: str, path: Path) -> Path:
         )
     for name in there:
         if not os.access(path / name, os.X_OK):
-            raise DefinitionError(f"{path / name}: it is not executable; run chmod 755 {path / name}")
+            raise DefinitionError(f"{path / name}: not executable; run chmod 755 {path / name}")
     return path
 
 
@@ -114,7 +114,7 @@ class ProgramContainer(Container):
                 log=self._log,
             )
         except TritonForgeError as error:
-            raise LaunchError(f"serve was not started: {error}") from error
+            raise LaunchError(f"cannot start serve: {error}") from error
         served = _RunningProgram(process)
         try:
             self._wait_for_ping(process, cancelled)

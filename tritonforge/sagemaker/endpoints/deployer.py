@@ -118,7 +118,7 @@ class EndpointDeployment(_EndpointChange):
     Args:
         deployment: the desired endpoint.
         sources: its repositories: paths on this disk. Definitions among them are built for the plan.
-        session: who calls AWS, and where.
+        session: the credentials and the region of the calls.
         keep: remove all old generations but this number of the newest; None keeps all.
         is_preview: the plan is not submitted, so it does not wait until AWS has finished an earlier change.
         progress: shows the steps.

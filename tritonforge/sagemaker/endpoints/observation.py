@@ -39,7 +39,7 @@ def observe(session: Session, *, name: str, bucket: str | None, folder: str) -> 
     """Read everything that AWS has under a deployment's name.
 
     Args:
-        session: who calls AWS, and where.
+        session: the credentials and the region of the calls.
         name: the deployment's name.
         bucket: where the archives go; None for SageMaker's default bucket, which must belong to the caller's account.
         folder: the deployment's key in it, with ``/`` at its end.

@@ -19,7 +19,7 @@ __all__ = ["BLOCK", "DEFAULT_LIMITS", "ArchiveLimits", "Gunzip", "Header", "Head
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveLimits:
-    """The limits of an archive that is read; an archive beyond them is an attack, or a mistake as costly.
+    """The limits of an archive that is read; they protect against archives that would fill the disk or the memory.
 
     ``size`` is in bytes of everything unpacked, ``ratio`` the unpacked bytes for each compressed one, checked only
     beyond ``ratio_from`` unpacked bytes (deflate reaches 1030 on zeros, weights stay below 20). ``members`` counts

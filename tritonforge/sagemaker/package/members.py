@@ -1,6 +1,6 @@
 """The members of a model archive: read as a stream, and safe to unpack.
 
-Everything that a later step could stumble over is rejected here: names and links that lead out of the directory,
+Everything that would be unsafe or ambiguous to unpack is rejected here: names and links that lead out of the directory,
 devices, two members of one name, archives that unpack to too much, are damaged or cut off.
 
 What passes can be put into an empty directory in the archive's order without following a link. That links stay inside

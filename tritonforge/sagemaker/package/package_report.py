@@ -1,10 +1,10 @@
 """The report on a package: what SageMaker makes of a repository, and the environment that its container needs.
 
-A multi-model endpoint is another matter. There `serve` does not look at archives; Triton's SageMaker front end does,
-when a model is invoked: a config.pbtxt at the top makes the archive that model; else it serves the directory whose
-config.pbtxt has the text ``platform: "ensemble"``, and without one the directory that the file system lists last. So an
-archive must have one of the former, or one directory. Source: server/src/sagemaker_server.cc; recorded with the real
-front end.
+On a multi-model endpoint, `serve` does not read the archives; Triton's SageMaker front end does, when a model is
+invoked. With a config.pbtxt at its top, the archive is that one model. Otherwise the front end serves the directory
+whose config.pbtxt has the text ``platform: "ensemble"``, or else the directory that the file system lists last. So an
+archive must have a config.pbtxt at its top, one ensemble, or one directory. Source: server/src/sagemaker_server.cc;
+recorded with the real front end.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def execute(
 
     Args:
         plan: what `check_plan` returned.
-        session: who calls AWS, and where.
+        session: the credentials and the region of the calls.
         repositories: what is uploaded, by the ``source`` of the plan's steps.
         upload: carries out uploads of anything else than repositories.
         progress: shows the steps.
