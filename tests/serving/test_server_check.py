@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tritonforge.errors import LaunchError
 from tritonforge.serving.repository_copy import disarm
 from tritonforge.serving.repository_overlay import parse_config
+from tritonforge.serving.server import Server
 from tritonforge.serving.server_check import check_on_server
+from tritonforge.serving.server_process import ChildExit
 
 X = 'input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] }'
 Y = 'output { name: "y" data_type: TYPE_FP32 dims: [ 1 ] }'
@@ -105,3 +108,20 @@ def test_a_configuration_is_disarmed(tmp_path: Path, text: str, left: str | None
     assert config == expected
     assert bool(notes) == bool(noted)
     assert noted in "".join(notes)
+
+
+@pytest.mark.parametrize(("status", "is_fatal"), [(0, False), (-9, True)])
+def test_a_stub_that_ended_with_0_and_was_waited_for_does_not_end_the_start(
+    status: int, is_fatal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stub that completes a configuration does; on a busy machine tritonserver waits for it late."""
+    server = Server.__new__(Server)
+    server._ready, server._ports, server._exit = False, {}, None
+    monkeypatch.setattr(server, "_is_healthy", lambda: False)
+    monkeypatch.setattr(server, "_explain_end", lambda: LaunchError("a stub died"))
+    server._note_exit(ChildExit((), pid=-1, status=status, out_of_memory=False, ended=0.0))
+    if is_fatal:
+        with pytest.raises(LaunchError, match="a stub died"):
+            server._is_ready()
+    else:
+        assert not server._is_ready()
