@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.training.sandbox.relay import Refused, RequestGate
+from tritonforge.training.sandbox.relay import RejectedRequestError, RequestGate
 
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: localhost:80\r\n"
 REQUESTS = [
@@ -37,7 +37,7 @@ def test_a_foreign_request_is_refused_wherever_it_is_on_a_connection(requests: l
     gate = RequestGate(80)
     before = b"".join(requests).removeprefix(b"\r\n")
     assert passed(gate, before, size) == before
-    with pytest.raises(Refused, match="evil") as caught:
+    with pytest.raises(RejectedRequestError, match="evil") as caught:
         passed(gate, FOREIGN, size)
     assert caught.value.status == 403
 
@@ -64,7 +64,7 @@ def test_a_foreign_request_is_refused_wherever_it_is_on_a_connection(requests: l
 )
 def test_what_two_readers_could_frame_differently_is_refused(head: bytes) -> None:
     """Otherwise a second request could hide in the body of the first."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RejectedRequestError) as caught:
         passed(RequestGate(80), head, 4096)
     assert caught.value.status in (400, 431)
 
@@ -90,5 +90,5 @@ def test_a_connection_that_becomes_a_web_socket_is_passed_on() -> None:
     """A browser's has an Origin; any other client may."""
     head = b"GET /ws HTTP/1.1\r\nHost: localhost:80\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     assert passed(RequestGate(80), head + b"\r\n\x81\x05\n\n\n", 10) == head + b"\r\n\x81\x05\n\n\n"
-    with pytest.raises(Refused, match="web pages"):
+    with pytest.raises(RejectedRequestError, match="web pages"):
         passed(RequestGate(80), head + b"Origin: http://evil.example\r\n\r\n", 10)

@@ -143,20 +143,18 @@ def train(
     directory = JobDirectory(work or _choose_work_directory(program, job, target))
     reject_unused_aws_options(*_list_addresses(job))
     limit = limits.to_limits()
-    with directory.lock():
-        if afresh:
-            directory.discard()
-        directory.begin(job, program)
-        store = SchemeStore(lambda: create_store("s3://", aws))
+    store = SchemeStore(lambda: create_store("s3://", aws))
+
+    def run(placed: TrainingJob, work_directory: Path) -> Outcome:
         with stop_on_signals() as stop, _show_progress() as display:
             stop.is_running = True
             for sentence in describe_sharing(network=network, limit=limit):
                 err.print(f"[yellow]not isolated:[/yellow] {escape(sentence)}")
             outcome = run_training_job(
-                directory.place_job(job, keeps_output=target is not None),
+                placed,
                 program=program,
                 store=store,
-                work=directory.run,
+                work=work_directory,
                 pack=pack,
                 on_line=display.print_line,
                 on_metric=display.show_metric,
@@ -168,12 +166,9 @@ def train(
                 on_limit=display.print_limit,
             )
             stop.is_running = False
-        if target is not None and outcome.state != "Failed":
-            outcome = directory.deliver(outcome, target)
-        if outcome.state == "Completed" or not directory.has_checkpoints:
-            directory.discard()
-        else:
-            directory.clear()
+        return outcome
+
+    outcome = directory.run_job(job, program=program, target=target, run=run, starts_again=afresh)
     _print_outcome(outcome, job, directory, as_json=as_json)
     if outcome.state == "Stopped" and outcome.stop_reason == "stop":
         return INTERRUPTED

@@ -85,7 +85,7 @@ class Reply:
 
 
 class ModelClient(Protocol):
-    """What a job needs of the model's server. Safe for use by several threads."""
+    """The interface of a model's server that a job uses. Safe for use by several threads."""
 
     def invoke(self, body: Buffer | Iterator[Buffer], headers: Mapping[str, str], *, timeout: float) -> Reply:
         """Send POST /invocations once and return the response. An iterator is sent by HTTP's chunked encoding.

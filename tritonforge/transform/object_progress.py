@@ -116,7 +116,7 @@ class OutputSpool:
 
 @dataclass(frozen=True, slots=True)
 class RequestOutput:
-    """What is written for one request: ``count`` records; the next one begins at byte ``end`` of the object.
+    """The output of one request: ``count`` records; the next one begins at byte ``end`` of the object.
 
     ``size`` is what the request counts in the `InFlightLimiter`; ``dtype`` are the columns of a table's rows.
     """

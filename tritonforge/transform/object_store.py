@@ -57,7 +57,7 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """What a job needs of a store. Safe for use by several threads. All methods raise StoreError."""
+    """The interface of a store that a job uses. Safe for use by several threads. All methods raise StoreError."""
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield the objects whose address begins with the prefix, sorted by the bytes of the key."""

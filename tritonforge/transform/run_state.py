@@ -121,7 +121,7 @@ class InputObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """How every object of a run is processed."""
+    """The settings for every object of a run."""
 
     settings: EffectiveSettings
     split_type: SplitType
@@ -152,7 +152,7 @@ class Task:
 
 @dataclass(slots=True)
 class Counts:
-    """What this run has done; ``size`` is in bytes of input, ``skipped`` objects were finished by an earlier run."""
+    """The counts of this run; ``size`` is in bytes of input, ``skipped`` objects were finished by an earlier run."""
 
     objects: int = 0
     failed: int = 0

@@ -181,7 +181,7 @@ def _close_generator(chunks: Iterator[Buffer]) -> Iterator[Iterator[Buffer]]:
 
 
 class _Position:
-    """Where in an object the splitter is."""
+    """The position of the splitter in an object."""
 
     def __init__(self, offset: int, number: int) -> None:
         self.end = offset

@@ -55,7 +55,7 @@ _SERVICE: Final = "sagemaker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicationResult:
-    """How a publication ended: its status, and a sentence for each part of the validation that failed."""
+    """The end of a publication: its status, and a sentence for each part of the validation that failed."""
 
     name: str
     arn: str
@@ -65,7 +65,7 @@ class PublicationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicationSettings:
-    """What both kinds of publication share.
+    """A publication of either kind.
 
     Attributes:
         transform: objects of the batch transform that validates inference, None to not validate it.

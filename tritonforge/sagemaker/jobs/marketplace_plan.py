@@ -32,7 +32,7 @@ _SERVICE: Final = "sagemaker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedResource:
-    """What AWS has under a name: its description, None if it does not exist; and whether its group exists."""
+    """The state of a name on AWS: its description, None if it does not exist; and whether its group exists."""
 
     description: Mapping[str, Any] | None = None
     has_group: bool = True

@@ -61,7 +61,7 @@ _MODEL: Final = "model.tar.gz"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SageMakerSettings:
-    """What SageMaker requires in addition to a job. None is what the job itself states or the default.
+    """The settings that SageMaker requires in addition to a job. None means the value of the job, or the default.
 
     ``image`` is the URI of the training image, ``algorithm`` the name or ARN of an algorithm on SageMaker: one of the
     two. ``role`` is an IAM role by ARN or name.
@@ -138,7 +138,7 @@ class SageMakerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """How a training job ended.
+    """The end of a training job.
 
     Attributes:
         status: AWS's status; ``secondary_status`` likewise.
@@ -208,6 +208,8 @@ class TrainingRun(SageMakerJob[TrainingResult]):
         self.job = (settings or SageMakerSettings()).apply_to(job, declared)
         if declared is not None:
             check_against_declaration(self.job, declared)
+        # Reports errors before AWS is called and data are read. `plan` checks the requests that are sent: these have
+        # the role, the bucket and the keys that are not known yet.
         check_plan(build_draft_plan(self.job))
         self._bucket = bucket
         self._channels: Mapping[str, LocalChannel] = {}
@@ -293,7 +295,7 @@ class TrainingRun(SageMakerJob[TrainingResult]):
 
 
 class _JobLog:
-    """What was read of a job so far: its phases, the end of its log, and the last value of each metric."""
+    """The part of a job that was read so far: its phases, the end of its log, and the last value of each metric."""
 
     def __init__(self) -> None:
         self._transitions: dict[int, tuple[str, str]] = {}

@@ -42,7 +42,7 @@ _NEEDED: Final = frozenset({"CreateBucket", "PutObject", "CreateModel", "AbortMu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformResult:
-    """How a transform job ended: AWS's status, its reason if the job failed, and the billed seconds per instance."""
+    """The end of a transform job: AWS's status, its reason if the job failed, and the billed seconds per instance."""
 
     name: str
     arn: str

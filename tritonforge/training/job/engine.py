@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from tritonforge.errors import DefinitionError, TritonForgeError
+from tritonforge.training.algorithm.termination import FAILURE_LENGTH
 from tritonforge.training.job.channel_setup import PreparedChannels, stop_writers
 from tritonforge.training.job.objects import ChannelError, JobStoppedError
 from tritonforge.training.job.opt_ml import (
@@ -32,7 +33,6 @@ from tritonforge.training.job.opt_ml import (
 )
 from tritonforge.training.job.rules import find_unsupported
 from tritonforge.training.job.training_job import (
-    FAILURE_LENGTH,
     MetricDefinition,
     MetricValue,
     Outcome,

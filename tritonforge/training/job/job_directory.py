@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +74,40 @@ class JobDirectory:
             if {path.name for path in self.path.iterdir()} == {"lock"}:
                 shutil.rmtree(self.path)
             os.close(lock)
+
+    def run_job(
+        self,
+        job: TrainingJob,
+        *,
+        program: Path,
+        target: Path | None,
+        run: Callable[[TrainingJob, Path], Outcome],
+        starts_again: bool = False,
+    ) -> Outcome:
+        """Run a job, or continue it from the checkpoints of an earlier run, and keep what the next run needs.
+
+        Args:
+            job: the job.
+            program: the program folder.
+            target: the local directory of its outputs, None if they go to the job's own address.
+            run: called with the job, whose addresses are then in this directory, and an empty directory to work in.
+            starts_again: remove the checkpoints of an earlier run first.
+
+        Raises:
+            DefinitionError: another run is in progress, or the checkpoints belong to another job.
+        """
+        with self.lock():
+            if starts_again:
+                self.discard()
+            self.begin(job, program)
+            outcome = run(self.place_job(job, keeps_output=target is not None), self.run)
+            if target is not None and outcome.state != "Failed":
+                outcome = self.deliver(outcome, target)
+            if outcome.state == "Completed" or not self.has_checkpoints:
+                self.discard()
+            else:
+                self.clear()
+        return outcome
 
     def begin(self, job: TrainingJob, program: Path) -> None:
         """Prepare a run. Raises DefinitionError if the checkpoints belong to another job."""

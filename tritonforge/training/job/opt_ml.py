@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
 from tritonforge.errors import TritonForgeError
+from tritonforge.training.algorithm.termination import FAILURE_LENGTH
 from tritonforge.training.job.epochs import list_objects
 from tritonforge.training.job.objects import copy_objects
 from tritonforge.training.job.program_files import copy_file, list_regular_files, open_directory, read_start
-from tritonforge.training.job.training_job import CHECKPOINT_DIR, FAILURE_LENGTH, S3Data, TrainingJob
+from tritonforge.training.job.training_job import CHECKPOINT_DIR, S3Data, TrainingJob
 from tritonforge.training.sandbox import PROGRAM, Bind
 from tritonforge.transform.object_store import ObjectStore
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 __all__ = [
-    "CHECKPOINT_DIR", "DEFAULT_RUNTIME", "FAILURE_LENGTH", "AlgorithmSpecification", "Channel",
+    "CHECKPOINT_DIR", "DEFAULT_RUNTIME", "AlgorithmSpecification", "Channel",
     "CheckpointConfig", "CompressionType", "DataType", "Distribution", "InputMode", "InstanceGroup",
     "MetricDefinition", "MetricValue", "ModelCompression", "Outcome", "Output", "Phase", "RecordWrapperType",
     "Resources", "RetryStrategy", "S3Data", "ShuffleConfig", "Source", "State", "StopReason", "StoppingCondition",
@@ -253,10 +253,6 @@ Phase: TypeAlias = Literal["Starting", "Downloading", "Training", "Stopping", "U
 
 #: Why a job was stopped: on request, or at the end of its time (`SecondaryStatus` MaxRuntimeExceeded).
 StopReason: TypeAlias = Literal["", "stop", "MaxRuntimeExceeded"]
-
-#: Characters of the failure file that are reported. Source: SageMaker developer guide, "How Amazon SageMaker Processes
-#: Training Output".
-FAILURE_LENGTH: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)

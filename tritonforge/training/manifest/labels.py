@@ -53,7 +53,7 @@ _TOLERANCE: Final = 1e-6
 
 
 class Fault(NamedTuple):
-    """What is wrong inside a value: the path in it, "" for all of it, and the problem."""
+    """A problem inside a value: its path in it, "" for all of it, and one sentence."""
 
     path: str
     what: str

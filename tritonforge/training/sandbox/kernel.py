@@ -1,7 +1,7 @@
 """Calls of the Linux kernel: namespaces, mounts, a network interface, and a process's capabilities. An edge.
 
 Python has no binding for most of them (``os.unshare`` came with 3.12), so they use the C library. Every function raises
-`Refused`, with the call and the kernel's answer. Only the standard library is imported.
+`KernelError`, with the call and the kernel's answer. Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 __all__ = [
-    "ADDRESS", "CAPABILITIES", "IPC", "MOUNT", "NETWORK", "PID", "USER", "UTS", "Refused", "bind",
+    "ADDRESS", "CAPABILITIES", "IPC", "MOUNT", "NETWORK", "PID", "USER", "UTS", "KernelError", "bind",
     "bring_up_loopback", "detach", "die_with_parent", "drop_capabilities", "enter_root", "has_admin_capability",
     "isolate_mounts", "mount", "protect", "unshare",
 ]  # fmt: skip
@@ -76,7 +76,7 @@ CAPABILITIES: Final = {
 ADDRESS: Final = "192.0.2.2"
 
 
-class Refused(OSError):  # noqa: N818 - as ConnectionRefusedError, without the suffix
+class KernelError(OSError):
     """The kernel rejected a call; ``what`` describes the call."""
 
     def __init__(self, what: str, number: int) -> None:
@@ -95,7 +95,7 @@ def unshare(namespaces: int, what: str) -> None:
     user, group = os.geteuid(), os.getegid()
     result = _load_libc().unshare(ctypes.c_int(namespaces))
     if result == -1 and ctypes.get_errno() == errno.ENOSPC:  # the kernel's number for an exceeded limit
-        raise Refused(f"unshare {what} (the limit on such namespaces, sysctl user.max_*_namespaces)", errno.ENOSPC)
+        raise KernelError(f"unshare {what} (the limit on such namespaces, sysctl user.max_*_namespaces)", errno.ENOSPC)
     _check_result(f"unshare {what}", result)
     if namespaces & USER:
         try:
@@ -103,7 +103,7 @@ def unshare(namespaces: int, what: str) -> None:
             Path("/proc/self/uid_map").write_text(f"0 {user} 1")
             Path("/proc/self/gid_map").write_text(f"0 {group} 1")
         except OSError as error:
-            raise Refused("map this user to the namespace's root", error.errno or errno.EPERM) from error
+            raise KernelError("map this user to the namespace's root", error.errno or errno.EPERM) from error
 
 
 def isolate_mounts() -> None:
@@ -147,7 +147,7 @@ def enter_root(folder: Path, before: Path) -> None:
     """Make the mount at ``folder`` this process's root; the old root is then at ``before``, in or below it."""
     number = _PIVOT_ROOT.get(platform.machine())
     if number is None:
-        raise Refused(f"change the root on {platform.machine()}", errno.ENOSYS)
+        raise KernelError(f"change the root on {platform.machine()}", errno.ENOSYS)
     _check_result(
         "change the root", _load_libc().syscall(ctypes.c_long(number), _encode_path(folder), _encode_path(before))
     )
@@ -196,7 +196,7 @@ def bring_up_loopback() -> None:
                 fcntl.ioctl(control, request, struct.pack("=16s16s8x", b"lo:1", where))
             _set_flags(control, b"lo:1")
         except OSError as error:
-            raise Refused("bring loopback up", error.errno or errno.EPERM) from error
+            raise KernelError("bring loopback up", error.errno or errno.EPERM) from error
 
 
 def _set_flags(control: socket.socket, name: bytes) -> None:
@@ -230,4 +230,4 @@ def _load_libc() -> Any:
 
 def _check_result(what: str, result: int) -> None:
     if result == -1:
-        raise Refused(what, ctypes.get_errno())
+        raise KernelError(what, ctypes.get_errno())

@@ -20,7 +20,7 @@ from typing import Final
 
 from tritonforge import request_origin
 
-__all__ = ["Refused", "RequestGate", "serve_relay"]
+__all__ = ["RejectedRequestError", "RequestGate", "serve_relay"]
 
 #: The maximum of bytes of a head, and of the line of a chunk's size.
 _MAX_HEAD: Final = 64 * 1024
@@ -36,7 +36,7 @@ _CHUNK: Final = re.compile(rb"(?P<size>[0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _HTTP2: Final = b"PRI * HTTP/2.0"
 
 
-class Refused(Exception):  # noqa: N818 - it carries a response
+class RejectedRequestError(Exception):
     """A request that is rejected, with the status and the sentence of the response."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -54,7 +54,7 @@ class RequestGate:
         self._left = 0
 
     def pass_on(self, data: bytes | memoryview) -> list[bytes | memoryview]:
-        """Take bytes as they arrive, and return those that may be relayed now; raise Refused."""
+        """Take bytes as they arrive, and return those that may be relayed now; raise RejectedRequestError."""
         if self._state == "other":
             return [data]
         sent: list[bytes | memoryview] = []
@@ -99,7 +99,7 @@ class RequestGate:
         limit = _MAX_HEAD if self._state == "trailers" else _MAX_LINE
         if not self._pending.endswith(b"\n"):
             if len(self._pending) > limit:
-                raise Refused(400, "the body is not framed as HTTP/1.1 requires")
+                raise RejectedRequestError(400, "the body is not framed as HTTP/1.1 requires")
             return None
         line = bytes(self._pending)
         self._pending.clear()
@@ -107,12 +107,12 @@ class RequestGate:
         if self._state == "size":
             size = _CHUNK.fullmatch(text)
             if size is None:
-                raise Refused(400, "the body is not framed as HTTP/1.1 requires")
+                raise RejectedRequestError(400, "the body is not framed as HTTP/1.1 requires")
             self._left = int(size["size"], 16)
             self._state = "data" if self._left else "trailers"
         elif self._state == "data end":
             if text:
-                raise Refused(400, "the body is not framed as HTTP/1.1 requires")
+                raise RejectedRequestError(400, "the body is not framed as HTTP/1.1 requires")
             self._state = "size"
         elif not text:  # the line that ends the trailers
             self._state = "head"
@@ -132,7 +132,7 @@ class RequestGate:
     def _check_head(self) -> bytes | None:
         if not self._pending.endswith((b"\n\r\n", b"\n\n")):
             if len(self._pending) > _MAX_HEAD:
-                raise Refused(431, f"the head of the request has more than {_MAX_HEAD} bytes")
+                raise RejectedRequestError(431, f"the head of the request has more than {_MAX_HEAD} bytes")
             if self._pending.endswith(b"\n") and not self._pending.strip():  # an empty line between requests
                 self._pending.clear()
                 return b"\r\n"
@@ -143,12 +143,12 @@ class RequestGate:
         request = _REQUEST.fullmatch(first)
         headers = [_HEADER.fullmatch(line) for line in lines]
         if request is None or None in headers:
-            raise Refused(400, "this is not a request of HTTP/1.1")
+            raise RejectedRequestError(400, "this is not a request of HTTP/1.1")
         named = [(match["name"].decode(), match["value"].decode("latin-1").strip()) for match in headers if match]
         if sentence := request_origin.find_origin_error(
             named, port=self._port, target=request["target"].decode("latin-1")
         ):
-            raise Refused(403, sentence)
+            raise RejectedRequestError(403, sentence)
         self._follow_head(named)
         return pending
 
@@ -160,12 +160,12 @@ class RequestGate:
             self._state = "other"
         elif encodings:
             if lengths or encodings != ["chunked"]:
-                raise Refused(400, "the body is not framed as HTTP/1.1 requires")
+                raise RejectedRequestError(400, "the body is not framed as HTTP/1.1 requires")
             self._state = "size"
         elif lengths:
             length = lengths.pop()
             if lengths or not re.fullmatch(r"[0-9]{1,15}", length):
-                raise Refused(400, "the body is not framed as HTTP/1.1 requires")
+                raise RejectedRequestError(400, "the body is not framed as HTTP/1.1 requires")
             self._left = int(length)
             self._state = "body" if self._left else "head"
         else:
@@ -228,7 +228,7 @@ async def _relay_checked(client: socket.socket, server: socket.socket, gate: Req
         while count := await loop.sock_recv_into(client, buffer):
             for piece in gate.pass_on(buffer[:count]):
                 await loop.sock_sendall(server, piece)
-    except Refused as refused:
+    except RejectedRequestError as refused:
         await _reject(client, refused)
         raise ConnectionAbortedError from refused  # the other direction ends too
     if left := gate.end():
@@ -237,7 +237,7 @@ async def _relay_checked(client: socket.socket, server: socket.socket, gate: Req
         server.shutdown(socket.SHUT_WR)
 
 
-async def _reject(client: socket.socket, refused: Refused) -> None:
+async def _reject(client: socket.socket, refused: RejectedRequestError) -> None:
     """Answer the client, and read for a while what it still sends."""
     loop = asyncio.get_running_loop()
     body = f"{refused}\n".encode()

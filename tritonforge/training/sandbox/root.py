@@ -1,4 +1,4 @@
-"""The file system of a container: read-only system folders of this machine, and folders of its add_tmpfs. An edge.
+"""The file system of a container: read-only system folders of this machine, and folders of its own. An edge.
 
 Home directories and all other data of the machine are hidden, unless they are bound.
 
@@ -139,12 +139,12 @@ class _Root:
 
 
 def build_root(binds: Sequence[BindSpec], files: Mapping[str, str], *, shared_memory: int) -> None:
-    """Replace this process's root by the container's; the caller has a mount namespace of its add_tmpfs, and new PIDs.
+    """Replace this process's root by the container's; the caller has a new mount and PID namespace.
 
     ``files`` are texts by their path in the container; ``shared_memory`` is the size of /dev/shm in bytes.
 
     Raises:
-        Refused: the kernel rejects a step.
+        KernelError: the kernel rejects a step.
         OSError: a mount point cannot be created.
     """
     kernel.mount("tmpfs", _STAGE, "mode=755")
@@ -162,10 +162,10 @@ def build_root(binds: Sequence[BindSpec], files: Mapping[str, str], *, shared_me
     root.add_tmpfs(Path("/opt"))  # SageMaker's and the image's own
     root.add_tmpfs(Path("/root"), "mode=700")
     root.add_tmpfs(Path("/var"))
-    _create(Path("/var/tmp"), folder=True)  # noqa: S108 - the container's add_tmpfs
+    _create(Path("/var/tmp"), folder=True)  # noqa: S108 - the container's own
     _at(_NEW, Path("/var/tmp")).chmod(0o1777)  # noqa: S108
     root.add_tmpfs(Path("/run"))
-    root.add_tmpfs(Path("/tmp"), "mode=1777")  # noqa: S108 - the container's add_tmpfs
+    root.add_tmpfs(Path("/tmp"), "mode=1777")  # noqa: S108 - the container's own
     _mount_devices(root, shared_memory)
     processes = _NEW / "proc"
     kernel.mount("proc", processes, executable=False)
