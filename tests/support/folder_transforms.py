@@ -102,7 +102,7 @@ REFUSAL = Reply(400, {"content-type": "application/json"}, b'{"error":"this is n
 BREAKDOWN = Reply(503, {}, b"")
 GONE = ServerLostError("the model's server ended before it answered", received=True)
 AWAY = ServerLostError("no server answers", received=False)
-LATE = ConnectError("no answer came within 600 s")
+LATE = ConnectError("no response within 600 s")
 
 
 class Folder:

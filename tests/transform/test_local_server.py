@@ -241,7 +241,7 @@ def test_a_record_that_kills_its_server_fails_alone(folder: Folder, repository: 
     with LocalServer(repository, environment={"PAUSE": "0.01"}) as server:
         outcome = turn(folder, server, split_type="None", max_concurrent_transforms=8, retries=1)
     assert [Path(failure.uri).name for failure in outcome.failures] == ["05"]
-    assert "ended before it answered (asked 2 times)" in outcome.failures[0].reason
+    assert "ended before it answered (sent 2 times)" in outcome.failures[0].reason
     assert len(folder.outputs()) == 39
 
 

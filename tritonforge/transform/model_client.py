@@ -183,7 +183,7 @@ class HttpModelClient:
                 timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=timeout),
             )
         except ReadTimeoutError as error:
-            raise ConnectError(f"no answer came within {timeout:g} s") from error
+            raise ConnectError(f"no response within {timeout:g} s") from error
         except (ConnectTimeoutError, NewConnectionError) as error:
             raise ServerLostError(f"no server answers at {self.url}", received=False) from error
         except (HTTPError, OSError) as error:
@@ -264,7 +264,7 @@ class RetryingInvoker:
                 message = decode_error(reply.body)
                 reason = f"the model answered {reply.status}{f': {message}' if message else ''}"
             if failed > self._retries:
-                raise RecordRejectedError(f"{reason}{f' (asked {failed} times)' if failed > 1 else ''}")
+                raise RecordRejectedError(f"{reason}{f' (sent {failed} times)' if failed > 1 else ''}")
             if self._stop.wait(_RETRY_DELAY * 2 ** max(0, failed - 1)):
                 raise RunStoppedError(reason)
 

@@ -114,7 +114,7 @@ def test_a_data_failure_is_one_sentence(tmp_path: Path, data: Path) -> None:
     given = ["--channel", f"train={data}/a.manifest:source-ref", "-o", tmp_path / "out"]
     code, _, log = run_command(program(tmp_path, "cat input/data/train_0"), *given)
     assert code == 1
-    expected = f"channel train: {data}/a.manifest: line 1: {data}/images/1.jpg: there is no such object"
+    expected = f"channel train: {data}/a.manifest: line 1: {data}/images/1.jpg: no such object"
     assert f"error: ClientError: {expected}" in log
 
 

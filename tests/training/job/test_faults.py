@@ -43,9 +43,7 @@ def test_a_missing_picture_is_the_sentence_and_the_program_is_reported(tmp_path:
         tmp_path, READER, channel("s3://b/m", names=["source-ref", "label"], record_wrapper_type="RecordIO"),
         store=place,
     )  # fmt: skip
-    assert ran.outcome.failure == (
-        "ClientError: channel train: s3://b/m: line 2: s3://b/2.jpg: there is no such object"
-    )
+    assert ran.outcome.failure == ("ClientError: channel train: s3://b/m: line 2: s3://b/2.jpg: no such object")
     assert (ran.outcome.state, ran.outcome.exit_code) == ("Failed", 3)
     assert ran.lines == ["stopping"]
     assert ran.records("0") == [b"one", b"1"]
@@ -57,14 +55,14 @@ def test_everything_before_a_fault_is_given_out(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(name.encode())
     (tmp_path / "m").write_text("".join(f'{{"source-ref":"{name}"}}\n' for name in "123"))
     ran = run_job(tmp_path, READER, channel(tmp_path / "m", names=["source-ref"]))
-    assert ran.outcome.failure.endswith(f"line 3: {tmp_path}/3: there is no such object")
+    assert ran.outcome.failure.endswith(f"line 3: {tmp_path}/3: no such object")
     assert (ran.model / "0").read_bytes() == b"12"
 
 
 def test_a_program_that_ends_well_on_a_broken_channel_has_failed_all_the_same(tmp_path: Path) -> None:
     place = Memory({"s3://b/m": MANIFEST, "s3://b/1.jpg": b"one"})
     script = "trap 'exit 0' TERM; cat input/data/train_0 > model/0; exit 0"
-    assert failure(tmp_path, place, script=script).endswith("line 2: s3://b/2.jpg: there is no such object")
+    assert failure(tmp_path, place, script=script).endswith("line 2: s3://b/2.jpg: no such object")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +70,7 @@ def test_a_program_that_ends_well_on_a_broken_channel_has_failed_all_the_same(tm
     [
         (MANIFEST + b"{no json\n", "line 3: the line is not JSON"),
         (MANIFEST.replace(b'"label":2', b'"lable":2'), "line 2: label: the line does not have it; did you mean lable?"),
-        (b"", "there is nothing in it"),
+        (b"", "it is empty"),
         (b'[{"prefix":"s3://b/"},"1.jpg"]\n', "is this a classic manifest?"),
     ],
 )
@@ -88,7 +86,7 @@ def test_a_manifest_that_is_wrong_is_reported_before_the_program_starts(
 
 def test_a_missing_manifest_names_itself(tmp_path: Path) -> None:
     """The address of the manifest is in the sentence."""
-    assert failure(tmp_path, Memory({})) == "ClientError: channel train: s3://b/m: there is no such object"
+    assert failure(tmp_path, Memory({})) == "ClientError: channel train: s3://b/m: no such object"
 
 
 def test_damaged_gzip_names_its_object(tmp_path: Path) -> None:
@@ -131,7 +129,7 @@ def test_an_object_that_stays_short_is_reported(tmp_path: Path, mode: str) -> No
             yield from [self.objects[uri][offset:4]] if offset < 4 else []
 
     ran = run_job(tmp_path, READER, channel("s3://b/in/", mode=mode), store=Short({"s3://b/in/a": b"123456"}))
-    assert ran.outcome.failure == "ClientError: channel train: s3://b/in/a: it was cut off after 4 of 6 bytes"
+    assert ran.outcome.failure == "ClientError: channel train: s3://b/in/a: cut off after 4 of 6 bytes"
 
 
 def test_a_reader_that_left_never_misses_what_is_not_there(tmp_path: Path) -> None:
@@ -149,7 +147,7 @@ def test_nothing_below_a_prefix_is_reported(tmp_path: Path) -> None:
     for mode in ("Pipe", "File"):
         (tmp_path / mode).mkdir()
         ran = run_job(tmp_path / mode, READER, channel("s3://b/in/", mode=mode), store=place)
-        assert ran.outcome.failure == "ClientError: channel train: s3://b/in/: there is nothing in it"
+        assert ran.outcome.failure == "ClientError: channel train: s3://b/in/: it is empty"
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_picture_that_is_not_in_s3(tmp_path: Path, s3: Session) -> None:
     given = ["--channel", "train=s3://data/a.manifest:source-ref", "-o", tmp_path / "out"]
     code, _, log = run_command(folder, *given)
     assert code == 1
-    expected = "channel train: s3://data/a.manifest: line 1: s3://data/none.jpg: there is no such object"
+    expected = "channel train: s3://data/a.manifest: line 1: s3://data/none.jpg: no such object"
     assert f"error: ClientError: {expected}" in log
     code, _, log = run_command(folder, "-o", "s3://nowhere/models")
     assert code == 1

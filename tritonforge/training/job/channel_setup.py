@@ -253,7 +253,7 @@ class PreparedChannels:
         else:
             has_data = copy_objects(list_objects(data, store, stop), store, target, stop) > 0
         if not has_data:
-            raise ChannelError(f"{data.uri}: there is nothing in it")
+            raise ChannelError(f"{data.uri}: it is empty")
         if is_fast:
             self.binds.append(Bind(source or target, f"/opt/ml/input/data/{channel.name}", read_only=True))
             if source is None:

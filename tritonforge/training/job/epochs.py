@@ -99,7 +99,7 @@ def build_index(channel: Channel, data: S3Data, store: ObjectStore, path: Path, 
             offset += file.write(marshal.dumps(entry))
             count += 1
     if not count:
-        raise ChannelError(f"{data.uri}: there is nothing in it")
+        raise ChannelError(f"{data.uri}: it is empty")
     return ChannelIndex(path, count, is_remote, offsets, seed)
 
 

@@ -57,7 +57,7 @@ def read_object(
                 yield chunk
             if size is None or offset >= size:
                 return
-            problem = ChannelError(f"{uri}: it was cut off after {offset} of {size} bytes")
+            problem = ChannelError(f"{uri}: cut off after {offset} of {size} bytes")
         except StoreError as error:
             problem = error
             if error.permanent or _is_missing(store, uri):
@@ -65,7 +65,7 @@ def read_object(
         if attempt < _ATTEMPTS - 1 and ended.wait(_DELAY * 2**attempt):
             raise JobStoppedError
     if _is_missing(store, uri):
-        raise ChannelError(f"{uri}: there is no such object") from problem
+        raise ChannelError(f"{uri}: no such object") from problem
     raise ChannelError(str(problem)) from problem
 
 

@@ -64,7 +64,7 @@ class Structure(Generic[_Value]):
     def read(self, given: object, where: str = "") -> _Value:
         """Read a structure at a path of the request; raise RequestError if it has another shape."""
         if not isinstance(given, Mapping):
-            raise RequestError(f"{OPERATION}: {where or 'the request'} must be a structure, found {given!r:.60}")
+            raise RequestError(f"{OPERATION}: {where or 'the request'}: expected a structure, got {given!r:.60}")
         left = dict(given)
         members = self.members()
         for member in fields(self.kind):  # type: ignore[arg-type]  # a dataclass, which mypy cannot express
@@ -112,7 +112,7 @@ class Structure(Generic[_Value]):
 def read_list(structure: Structure[_Value], given: object, where: str) -> tuple[_Value, ...]:
     """Read a list of structures; raise RequestError if it is not a list."""
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        raise RequestError(f"{OPERATION}: {where} must be a list, found {given!r:.60}")
+        raise RequestError(f"{OPERATION}: {where}: expected a list, got {given!r:.60}")
     return tuple(structure.read(item, f"{where}[{index}]") for index, item in enumerate(given))
 
 
