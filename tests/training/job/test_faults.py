@@ -43,7 +43,7 @@ def test_a_missing_picture_is_the_sentence_and_the_program_is_reported(tmp_path:
         tmp_path, READER, channel("s3://b/m", names=["source-ref", "label"], record_wrapper_type="RecordIO"),
         store=place,
     )  # fmt: skip
-    assert ran.outcome.failure == ("ClientError: channel train: s3://b/m: line 2: s3://b/2.jpg: no such object")
+    assert ran.outcome.failure == "ClientError: channel train: s3://b/m: line 2: s3://b/2.jpg: no such object"
     assert (ran.outcome.state, ran.outcome.exit_code) == ("Failed", 3)
     assert ran.lines == ["stopping"]
     assert ran.records("0") == [b"one", b"1"]
