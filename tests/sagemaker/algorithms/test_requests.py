@@ -211,9 +211,11 @@ def test_a_request_with_anything_anywhere_is_read_or_refused(
             del place[path[-1]]
         else:
             place[path[-1]] = junk
+        accepted = None
         with contextlib.suppress(TritonForgeError):
-            again = read(request).to_request()
-            assert read(again).to_request() == again
+            accepted = read(request).to_request()
+        if accepted is not None:
+            assert read(accepted).to_request() == accepted
 
 
 _PLAIN = st.text(st.characters(exclude_categories=("C",), exclude_characters="\u2028\u2029()[]{}*+?|\\"), min_size=1)
