@@ -156,7 +156,7 @@ def test_the_certificate_authority_can_speak_for_aws_only(tmp_path: Path) -> Non
     """A certificate for another name, signed with the authority's own key, is refused by clients that trust it."""
     authority = CertificateAuthority(tmp_path)
     with pytest.raises(ValueError, match="not a host name of AWS"):
-        authority.context("example.com")
+        authority.get_context("example.com")
     key = https_proxy._make_key()
     forged = https_proxy._sign(
         "example.com", key.public_key(), issuer=authority._root, issuer_key=authority._root_key, authority=False
@@ -165,7 +165,7 @@ def test_the_certificate_authority_can_speak_for_aws_only(tmp_path: Path) -> Non
     file.write_bytes(forged.public_bytes(serialization.Encoding.PEM) + https_proxy._encode_key(key))
     forging = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     forging.load_cert_chain(file)
-    assert handshake(authority, authority.context("iam.amazonaws.com"), "iam.amazonaws.com") == ""
+    assert handshake(authority, authority.get_context("iam.amazonaws.com"), "iam.amazonaws.com") == ""
     assert "permitted subtree violation" in handshake(authority, forging, "example.com")
 
 

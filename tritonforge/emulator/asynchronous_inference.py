@@ -196,7 +196,7 @@ class AsyncQueue:
             region=self._region,
             inference_id=job.inference_id,
             received=job.received,
-            ended=_now(),
+            ended=_get_time(),
             input_location=job.input_location,
             content_type=job.headers.get("Content-Type", ""),
             accept=job.headers.get("Accept", ""),
@@ -209,7 +209,7 @@ class AsyncQueue:
         self._notify(topic, write_notification(outcome, response=response))
 
 
-def _now() -> dt.datetime:
+def _get_time() -> dt.datetime:
     return dt.datetime.now(dt.timezone.utc)
 
 

@@ -107,7 +107,7 @@ class EmulatedS3:
         with contextlib.suppress(self._error):
             self._backend.delete_object(bucket, key)
 
-    def content_type(self, uri: str) -> str:
+    def read_content_type(self, uri: str) -> str:
         """Return the content type that an object was stored with."""
         return str(self._find(uri).metadata.get("content-type", "binary/octet-stream"))
 
@@ -256,7 +256,7 @@ class JobStore:
         if not there:
             raise StoreError(f"{uri}: cannot write: the bucket does not exist", permanent=True)
 
-    def outputs(self) -> tuple[str, ...]:
+    def list_outputs(self) -> tuple[str, ...]:
         """Return the URIs that the job has written, in earlier runs too, without duplicates."""
         try:
             lines = self._outputs.read_text(encoding="utf-8").splitlines()
@@ -266,7 +266,7 @@ class JobStore:
 
     def withdraw(self) -> None:
         """Remove every output of the job."""
-        for uri in self.outputs():
+        for uri in self.list_outputs():
             self._objects.delete(uri)
 
 

@@ -55,10 +55,10 @@ def test_a_body_is_discarded_once() -> None:
 def test_the_wsgi_environment() -> None:
     """The path is decoded and the raw one kept; a header with an underscore passes only where S3 has such headers."""
     request = build_request(b"", "/b/%C3%A9%2Fx?list-type=2", **{"X-Spoofed_Header": "1"})
-    environ = request.environ()
+    environ = request.build_environ()
     assert environ["PATH_INFO"] == "/b/é/x".encode().decode("latin-1")
     assert (environ["RAW_URI"], environ["QUERY_STRING"]) == ("/b/%C3%A9%2Fx?list-type=2", "list-type=2")
-    named = HttpRequest("PUT", "/", {"x-amz-meta-my_key": "v", "x_other": "w"}, io.BytesIO(), 80).environ()
+    named = HttpRequest("PUT", "/", {"x-amz-meta-my_key": "v", "x_other": "w"}, io.BytesIO(), 80).build_environ()
     assert named["HTTP_X_AMZ_META_MY_KEY"] == "v"
     assert "HTTP_X_OTHER" not in named
     assert named["moto.preserved_header_names"] == {"HTTP_X_AMZ_META_MY_KEY": "x-amz-meta-my_key"}

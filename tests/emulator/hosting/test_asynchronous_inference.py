@@ -63,7 +63,7 @@ def test_an_input_in_s3_becomes_an_output_in_s3(bucket: Bucket, ask: Ask) -> Non
     assert failure.startswith(f"{bucket.uri}/failed/")
     assert failure.endswith("-error.out")
     topic, message = notifications.one()
-    assert (bucket.objects.read(output), bucket.objects.content_type(output)) == (b"\0input!", "text/csv")
+    assert (bucket.objects.read(output), bucket.objects.read_content_type(output)) == (b"\0input!", "text/csv")
     assert bucket.keys("failed/") == []
     assert container.seen[0][1:] == ({"Content-Type": "image/jpeg", "Accept": "text/csv"}, 120.0)
     assert topic == "good"

@@ -105,6 +105,6 @@ def test_the_emulator_has_what_a_job_has_put(account: Any, tmp_path: Path) -> No
     again = JobStore(account.emulator._s3, tmp_path)
     for uri in reversed(uris):
         again.put(b"", uri)
-    assert again.outputs() == (uris[0], uris[2], uris[1])
+    assert again.list_outputs() == (uris[0], uris[2], uris[1])
     again.withdraw()
     assert account.keys("known/") == []

@@ -27,7 +27,7 @@ __all__ = ["OPERATIONS", "add_defaults", "check_job"]
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = context.new_fields(ALGORITHM, request["AlgorithmName"], request)
+    fields = context.build_fields(ALGORITHM, request["AlgorithmName"], request)
     raise_violations(check_limits("CreateAlgorithm", request))
     validation = request.get("ValidationSpecification")
     if validation:

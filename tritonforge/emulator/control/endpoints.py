@@ -143,7 +143,7 @@ def _describe_pending_variant(variant: VariantState, since: float) -> Mapping[st
 
 
 def _create_config(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = context.new_fields(ENDPOINT_CONFIG, request["EndpointConfigName"], request)
+    fields = context.build_fields(ENDPOINT_CONFIG, request["EndpointConfigName"], request)
     if request.get("ExecutionRoleArn"):
         context.preconditions.check_role(context.region, request["ExecutionRoleArn"])
     with context.store.lock:

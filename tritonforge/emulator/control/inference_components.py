@@ -45,7 +45,7 @@ class _Wanted:
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = context.new_fields(INFERENCE_COMPONENT, request["InferenceComponentName"], request)
+    fields = context.build_fields(INFERENCE_COMPONENT, request["InferenceComponentName"], request)
     del fields["request"]  # kept as what it resolves to
     with context.store.lock:
         context.check_name(INFERENCE_COMPONENT, fields["name"])

@@ -29,7 +29,7 @@ _PACKAGE_MEMBERS: Final = (
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = context.new_fields(MODEL, request["ModelName"], request)
+    fields = context.build_fields(MODEL, request["ModelName"], request)
     role = request.get("ExecutionRoleArn")
     if not role:
         # The service model does not require it, SageMaker does for every model with containers. The sentence is ours.

@@ -122,7 +122,7 @@ _STATUS: Final = "Completed"
 
 
 def _create_group(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = context.new_fields(MODEL_PACKAGE_GROUP, request["ModelPackageGroupName"], request)
+    fields = context.build_fields(MODEL_PACKAGE_GROUP, request["ModelPackageGroupName"], request)
     context.create(MODEL_PACKAGE_GROUP, Resource(**fields))
     return {"ModelPackageGroupArn": fields["arn"]}
 

@@ -85,7 +85,7 @@ def list_outputs(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = context.new_fields(PROCESSING_JOB, request["ProcessingJobName"], request)
+    fields = context.build_fields(PROCESSING_JOB, request["ProcessingJobName"], request)
     if sentences := list(_find_unsupported(request)):
         raise build_validation_error("; ".join(sentences))
     context.preconditions.check_role(context.region, request["RoleArn"])

@@ -202,7 +202,7 @@ class RequestContext:
             self.store.put(kind, self.region, record)
         self.begin(kind, record.name)
 
-    def new_fields(self, kind: AnyKind, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def build_fields(self, kind: AnyKind, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a new record of a request: its name, ARN, times and tags, and the request without tags.
 
         Raises ApiError for invalid tags.

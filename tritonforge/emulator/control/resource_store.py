@@ -147,7 +147,7 @@ class ResourceStore:
     def put(self, kind: ResourceKind[RecordT], region: str, record: RecordT) -> None:
         """Write a resource, new or changed."""
         with self.lock:
-            path = self._path(kind, region, record.name)
+            path = self._build_path(kind, region, record.name)
             if path is not None:
                 make_private_folder(path.parent)
                 write_file(path, json.dumps(to_json(record), indent=1).encode(), mode=0o600, sync=False)
@@ -167,7 +167,7 @@ class ResourceStore:
     def remove(self, kind: AnyKind, region: str, name: str) -> None:
         """Remove a resource; it may be missing."""
         with self.lock:
-            path = self._path(kind, region, name)
+            path = self._build_path(kind, region, name)
             if path is not None:
                 path.unlink(missing_ok=True)
             self._records[kind.name].pop((region, name.lower()), None)
@@ -182,7 +182,7 @@ class ResourceStore:
             ) from error
         self._records[name][region, record.name.lower()] = record
 
-    def _path(self, kind: AnyKind, region: str, name: str) -> Path | None:
+    def _build_path(self, kind: AnyKind, region: str, name: str) -> Path | None:
         # The name of a version of a model package is "group/version".
         file = f"{name.lower().replace('/', '.')}.json"
         return None if self._folder is None else self._folder / region / kind.name / file

@@ -57,7 +57,7 @@ class Property:
     path: str
     kind: str
 
-    def values(self, document: Mapping[str, Any]) -> list[Any]:
+    def list_values(self, document: Mapping[str, Any]) -> list[Any]:
         """Return the values that a resource has for this property: several where a list is on the path."""
         if self.path.startswith(_TAGS):
             key = self.path[len(_TAGS) :]
@@ -194,7 +194,7 @@ def _place_element(prefix: str, element: Any) -> Mapping[str, Any]:
 
 def _is_satisfied(shape: Any, condition: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
     searched = find_property(shape, condition["Name"])
-    values = searched.values(document)
+    values = searched.list_values(document)
     operator = condition.get("Operator") or "Equals"
     if operator in _EXISTENCE:
         return bool(values) is (operator == "Exists")
@@ -342,12 +342,12 @@ def _sort_documents(
         by = f"Model.{_CREATED}"
     key = find_property(shape, by)
     backwards = (request.get("SortOrder") or "Descending") == "Descending"
-    having = [document for document in documents if key.values(document)]
-    lacking = [document for document in documents if not key.values(document)]
+    having = [document for document in documents if key.list_values(document)]
+    lacking = [document for document in documents if not key.list_values(document)]
     numeric = key.kind in ("number", "timestamp")
 
     def sort_key(document: Mapping[str, Any]) -> tuple[Any, str]:
-        value = key.values(document)[0]
+        value = key.list_values(document)[0]
         return (float(value) if numeric else str(value), _find_arn(document))
 
     return sorted(having, key=sort_key, reverse=backwards) + sorted(lacking, key=_find_arn)

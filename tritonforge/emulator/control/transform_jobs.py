@@ -75,7 +75,7 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 
 
 def _create(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = context.new_fields(TRANSFORM_JOB, request["TransformJobName"], request)
+    fields = context.build_fields(TRANSFORM_JOB, request["TransformJobName"], request)
     model = context.find(MODEL, request["ModelName"]).model
     raise_violations(check_batch_model(model))
     source = request["TransformInput"]["DataSource"]["S3DataSource"]
@@ -300,7 +300,7 @@ class TransformRunner(JobRunner[TransformRecord]):
 
         def run_instance(index: int) -> Outcome:
             log = f"{streams[index]}/data-log"
-            self._write(task, log, _write_settings(resolve_settings(job, client.fetch_parameters()), _now()))
+            self._write(task, log, _write_settings(resolve_settings(job, client.fetch_parameters()), _get_time()))
             outcome = run(
                 job,
                 source=store,
@@ -311,7 +311,7 @@ class TransformRunner(JobRunner[TransformRecord]):
                 stop=task.stop,
             )
             for failure in outcome.failures:
-                for line in _write_failure(failure, _now()):
+                for line in _write_failure(failure, _get_time()):
                     self._write(task, log, line)
             for note in outcome.notes:
                 self._write(task, log, note)
@@ -329,7 +329,7 @@ class TransformRunner(JobRunner[TransformRecord]):
 
     def _capture(self, record: TransformRecord, job: TransformJob, store: JobStore) -> None:
         """Write the manifests of the captured data: what came in, and what went out."""
-        outputs = sorted(store.outputs())  # as S3 lists them: objects are finished in any order
+        outputs = sorted(store.list_outputs())  # as S3 lists them: objects are finished in any order
         if job.data_capture is None or not outputs:
             return
         if job.input.data_type == "ManifestFile":
@@ -338,7 +338,7 @@ class TransformRunner(JobRunner[TransformRecord]):
             inputs = [entry.uri for entry in store.list(job.input.uri)]
         for kind, uris in (("input", inputs), ("output", outputs)):
             uri, content = _build_manifest(
-                uris, destination=job.data_capture.uri, kind=kind, name=str(uuid.uuid4()), now=_now()
+                uris, destination=job.data_capture.uri, kind=kind, name=str(uuid.uuid4()), now=_get_time()
             )
             try:
                 self.services.s3.put(uri, content, content_type="application/jsonlines")
@@ -373,5 +373,5 @@ def _find_reason(outcomes: Sequence[Outcome], client: BatchModelClient) -> str:
     return f"{kind}: See job logs for more information ({detail})"
 
 
-def _now() -> dt.datetime:
+def _get_time() -> dt.datetime:
     return dt.datetime.now(dt.timezone.utc)

@@ -88,7 +88,7 @@ class HttpRequest:
             left -= len(piece)
         self._body = b""
 
-    def environ(self) -> dict[str, object]:
+    def build_environ(self) -> dict[str, object]:
         """Build the WSGI environment, as PEP 3333 and moto's own request handler define it."""
         path = unquote_to_bytes(self.path).decode("latin-1")
         body = self.body()

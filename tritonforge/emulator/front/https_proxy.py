@@ -71,7 +71,7 @@ class CertificateAuthority:
         _write_private(self.bundle, Path(certifi.where()).read_bytes() + b"\n" + self.certificate.read_bytes())
         self._leaf_key = _make_key()
 
-    def context(self, host: str) -> ssl.SSLContext:
+    def get_context(self, host: str) -> ssl.SSLContext:
         """Return the server-side TLS context for a host name. Raises ValueError for a name that is not AWS's."""
         host = host.lower().removesuffix(".")
         if not http_request.is_aws_host(host):
@@ -247,7 +247,7 @@ class _ProxyHandler(RequestHandler):
         plain = self.connection
         plain.settimeout(_HANDSHAKE)
         try:
-            secured = self.server.authority.context(host).wrap_socket(plain, server_side=True)
+            secured = self.server.authority.get_context(host).wrap_socket(plain, server_side=True)
         except (OSError, ssl.SSLError):  # the client does not trust the certificate, or went away
             self.close_connection = True
             return

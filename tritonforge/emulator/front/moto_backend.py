@@ -120,7 +120,7 @@ class MotoBackend:
             started[:] = [int(status.split(" ", 1)[0]), tuple(headers)]
             return lambda piece: None
 
-        pieces = self._application(incoming.environ(), start_response)
+        pieces = self._application(incoming.build_environ(), start_response)
         try:
             body = b"".join(pieces)
         finally:

@@ -109,7 +109,7 @@ class AsyncTransport:
         self._folder = None if prefix is None else Location.parse(prefix).folder
         limits = {"RequestTTLSeconds": request_ttl, "InvocationTimeoutSeconds": invocation_timeout}
         self._limits = {member: value for member, value in limits.items() if value is not None}
-        self._inline = _inline_limit() if inline else 0
+        self._inline = _find_inline_limit() if inline else 0
         self._sleep, self._clock = sleep, clock
         build_request("InvokeEndpointAsync", endpoint_name, self.options)
         service_model.check_request(
@@ -266,7 +266,7 @@ class _Buffers(io.RawIOBase):
         return 0
 
 
-def _inline_limit() -> int:
+def _find_inline_limit() -> int:
     """Return the bytes that the installed botocore allows as ``Body`` of InvokeEndpointAsync, 0 without that member."""
     body = service_model.find_operation("sagemaker-runtime", "InvokeEndpointAsync").input_shape.members.get("Body")
     return 0 if body is None else int(body.metadata.get("max", 0))

@@ -64,10 +64,10 @@ def compare_tree(
     stored_sizes = {
         folder.relative(Location.parse(stored.uri).key): stored.size for stored in store.list_objects(str(folder))
     }
-    candidates = [key for key in sorted(files) if stored_sizes.get(key) == _size(files[key])]
+    candidates = [key for key in sorted(files) if stored_sizes.get(key) == _read_size(files[key])]
 
     def is_unchanged(key: str) -> bool:
-        return store.exists(str(folder / key), _digest(key, files, digests), size=stored_sizes[key])
+        return store.exists(str(folder / key), _find_digest(key, files, digests), size=stored_sizes[key])
 
     results = _run_in_threads(store, is_unchanged, candidates)
     unchanged = tuple(key for key, is_same in zip(candidates, results, strict=True) if is_same)
@@ -91,17 +91,17 @@ def upload_tree(
     folder = Location.parse(uri).folder
     comparison = compare_tree(store, files, uri, digests=digests)
     if on_progress is not None:
-        on_progress(sum(_size(files[key]) for key in comparison.unchanged))
+        on_progress(sum(_read_size(files[key]) for key in comparison.unchanged))
     with Transfers(store.session, part_size=store.part_size, threads=store.threads) as transfers:
 
         def send(key: str) -> int:
-            size = _size(files[key])
+            size = _read_size(files[key])
             store.upload_content(
                 str(files[key]),
                 folder / key,
                 size=size,
                 checksum=compute_crc32(read_pieces(files[key])),
-                digest=_digest(key, files, digests),
+                digest=_find_digest(key, files, digests),
                 on_progress=on_progress,
                 transfers=transfers,
             )
@@ -114,11 +114,11 @@ def upload_tree(
     return UploadedTree(difference=comparison, sent=sent, removed=removed)
 
 
-def _digest(key: str, files: Mapping[str, Path], digests: Mapping[str, str] | None) -> str:
+def _find_digest(key: str, files: Mapping[str, Path], digests: Mapping[str, str] | None) -> str:
     return (digests or {}).get(key) or compute_digest(files[key])
 
 
-def _size(path: Path) -> int:
+def _read_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:

@@ -58,7 +58,7 @@ def choose_image(variant: Variant, region: str) -> ContainerImage:
             "backend, or a newer one; or 'tensorflow-inference:2.19' for a TensorFlow Serving package"
         )
     if is_tfs_image_name(name):
-        return ContainerImage(variant.image_uri or build_tfs_image_uri(name, region, cpu=_without_gpu(variant)), None)
+        return ContainerImage(variant.image_uri or build_tfs_image_uri(name, region, cpu=_lacks_gpu(variant)), None)
     try:
         image = triton.find_image(name)
     except DefinitionError as error:
@@ -69,7 +69,7 @@ def choose_image(variant: Variant, region: str) -> ContainerImage:
             f"image='24.09' (--image), image_uri={name!r} (--image-uri)"
         ) from error
     reference = name.partition("+")[0]
-    if reference in triton.CATALOGUE and _without_gpu(variant):
+    if reference in triton.CATALOGUE and _lacks_gpu(variant):
         image = replace(image, cpu=True)
     if variant.image_uri is not None:
         return ContainerImage(variant.image_uri, image)
@@ -83,7 +83,7 @@ def choose_image(variant: Variant, region: str) -> ContainerImage:
     return ContainerImage(triton.build_image_uri(image, region), image)
 
 
-def _without_gpu(variant: Variant) -> bool:
+def _lacks_gpu(variant: Variant) -> bool:
     if variant.serverless_config is not None:
         return True
     return variant.instance_type is not None and triton.find_gpu_family(variant.instance_type) is None
@@ -154,6 +154,6 @@ def build_environment(
     cpus = None if variant.instance_type is None else count_vcpus(variant.instance_type)
     if cpus is not None and cpus > _THREADS:
         variables[_THREAD_COUNT] = str(min(cpus, _MOST_THREADS))
-    if cpus is not None and content is not None and content.batches and not image.cpu and not _without_gpu(variant):
+    if cpus is not None and content is not None and content.batches and not image.cpu and not _lacks_gpu(variant):
         variables[_COPIERS] = str(min(_MOST_COPIERS, max(2, cpus // 2)))
     return {**variables, **variant.environment}

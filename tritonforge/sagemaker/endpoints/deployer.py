@@ -94,7 +94,7 @@ class _EndpointChange(ABC):
         Raises:
             DeploymentError, ConnectError: AWS rejected a call or the endpoint failed; what was done before it stays.
         """
-        execute(self.plan(), self.session, repositories=self._repositories(), progress=self.progress)
+        execute(self.plan(), self.session, repositories=self._list_repositories(), progress=self.progress)
 
     def status(self) -> ObservedEndpoint | None:
         """Return the endpoint as AWS reports it now; None if it does not exist."""
@@ -103,7 +103,7 @@ class _EndpointChange(ABC):
     @abstractmethod
     def _build_plan(self) -> Plan: ...
 
-    def _repositories(self) -> Mapping[str, LocalRepository]:
+    def _list_repositories(self) -> Mapping[str, LocalRepository]:
         return {}
 
     def _observe(self) -> Observed:
@@ -154,14 +154,14 @@ class EndpointDeployment(_EndpointChange):
         plan = self.plan()
         return DeployedEndpoint(name=plan.name, region=plan.region, config=plan.config)
 
-    def _repositories(self) -> Mapping[str, LocalRepository]:
+    def _list_repositories(self) -> Mapping[str, LocalRepository]:
         if self._opened is None:
             opened = self._sources.open_repositories(self.deployment, progress=self.progress)
             self._opened = self._files.enter_context(opened)
         return self._opened
 
     def _build_plan(self) -> Plan:
-        repositories = self._repositories()
+        repositories = self._list_repositories()
         self.progress.begin("check the repository for the image")
         self.findings = check_repositories(self.deployment, repositories, region=self.session.region)
         contents = {name: repository.content for name, repository in repositories.items()}

@@ -184,7 +184,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 _VARIANT: Final = "AllTraffic"
 
 
-def _nothing() -> Mapping[str, Any]:
+def _make_empty_mapping() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
@@ -200,7 +200,7 @@ class _Served:
 
     image: str | None = None
     image_uri: str | None = None
-    environment: Mapping[str, str] = field(default_factory=_nothing)
+    environment: Mapping[str, str] = field(default_factory=_make_empty_mapping)
     instance_type: str | None = None
     initial_instance_count: int | None = None
     serverless_config: Serverless | None = None
@@ -212,7 +212,7 @@ class _Served:
     inference_ami_version: str | None = None
     enable_ssm_access: bool | None = None
     autoscaling: Autoscaling | None = None
-    overrides: Mapping[str, Any] = field(default_factory=_nothing)
+    overrides: Mapping[str, Any] = field(default_factory=_make_empty_mapping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +262,7 @@ class Deployment(_Served):
     vpc_config: VpcConfig | None = None
     kms_key_id: str | None = None
     enable_network_isolation: bool = False
-    tags: Mapping[str, str] = field(default_factory=_nothing)
+    tags: Mapping[str, str] = field(default_factory=_make_empty_mapping)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -169,7 +169,7 @@ class _Builder:
         content: Content | None = None
         data: dict[str, Any]
         if variant.model_data_url is not None:
-            data, digest = {"ModelDataUrl": variant.model_data_url}, _sha256(variant.model_data_url)
+            data, digest = {"ModelDataUrl": variant.model_data_url}, _hash_text(variant.model_data_url)
         elif deployment.multi_model:
             data, digest = self._upload_multi_model()
             batches = any(content.batches for content in self.contents.values())
@@ -224,7 +224,7 @@ class _Builder:
         if not self.contents:
             raise DefinitionError(f"deployment {deployment.name}: a multi-model endpoint needs a repository")
         lines = (f"{target}\0{content.digest}\n" for target, content in sorted(self.contents.items()))
-        digest = _sha256("".join(lines))
+        digest = _hash_text("".join(lines))
         prefix = resources.build_archive_key(deployment.prefix, deployment.name, digest)
         for target, content in self.contents.items():
             key = f"{prefix}{target or deployment.name}.tar.gz"
@@ -251,7 +251,7 @@ class _Builder:
         return {"EndpointConfigName": name, **request, "Tags": resources.list_tags(tags)}
 
 
-def _sha256(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 

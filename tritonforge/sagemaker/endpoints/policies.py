@@ -30,7 +30,7 @@ def drop_none(**members: Any) -> dict[str, Any]:
     }
 
 
-def _capacity(size: Size | None) -> dict[str, Any] | None:
+def _build_capacity(size: Size | None) -> dict[str, Any] | None:
     if size is None:
         return None
     if isinstance(size, int):
@@ -41,7 +41,7 @@ def _capacity(size: Size | None) -> dict[str, Any] | None:
     return {"Type": "CAPACITY_PERCENT", "Value": int(share[1])}
 
 
-def _alarms(names: Sequence[str]) -> dict[str, Any] | None:
+def _build_alarms(names: Sequence[str]) -> dict[str, Any] | None:
     return {"Alarms": [{"AlarmName": name} for name in names]} if names else None
 
 
@@ -63,22 +63,22 @@ class BlueGreen:
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "alarms", tuple(self.alarms))
-        _capacity(self.size)
+        _build_capacity(self.size)
 
     def to_request(self) -> dict[str, Any]:
         """Return ``DeploymentConfig``."""
         routing = drop_none(
             Type=self.type,
             WaitIntervalInSeconds=self.wait_interval_in_seconds,
-            CanarySize=_capacity(self.size) if self.type == "CANARY" else None,
-            LinearStepSize=_capacity(self.size) if self.type == "LINEAR" else None,
+            CanarySize=_build_capacity(self.size) if self.type == "CANARY" else None,
+            LinearStepSize=_build_capacity(self.size) if self.type == "LINEAR" else None,
         )
         policy = drop_none(
             TrafficRoutingConfiguration=routing,
             TerminationWaitInSeconds=self.termination_wait_in_seconds,
             MaximumExecutionTimeoutInSeconds=self.maximum_execution_timeout_in_seconds,
         )
-        return drop_none(BlueGreenUpdatePolicy=policy, AutoRollbackConfiguration=_alarms(self.alarms))
+        return drop_none(BlueGreenUpdatePolicy=policy, AutoRollbackConfiguration=_build_alarms(self.alarms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +94,18 @@ class Rolling:
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "alarms", tuple(self.alarms))
-        _capacity(self.maximum_batch_size)
-        _capacity(self.rollback_maximum_batch_size)
+        _build_capacity(self.maximum_batch_size)
+        _build_capacity(self.rollback_maximum_batch_size)
 
     def to_request(self) -> dict[str, Any]:
         """Return ``DeploymentConfig``."""
         policy = drop_none(
-            MaximumBatchSize=_capacity(self.maximum_batch_size),
+            MaximumBatchSize=_build_capacity(self.maximum_batch_size),
             WaitIntervalInSeconds=self.wait_interval_in_seconds,
             MaximumExecutionTimeoutInSeconds=self.maximum_execution_timeout_in_seconds,
-            RollbackMaximumBatchSize=_capacity(self.rollback_maximum_batch_size),
+            RollbackMaximumBatchSize=_build_capacity(self.rollback_maximum_batch_size),
         )
-        return drop_none(RollingUpdatePolicy=policy, AutoRollbackConfiguration=_alarms(self.alarms))
+        return drop_none(RollingUpdatePolicy=policy, AutoRollbackConfiguration=_build_alarms(self.alarms))
 
 
 UpdatePolicy: TypeAlias = BlueGreen | Rolling
@@ -166,7 +166,7 @@ class TargetTracking:
                 "CustomizedMetricSpecification": {
                     "MetricName": self.metric_name,
                     "Namespace": self.namespace,
-                    "Dimensions": _dimensions(self.dimensions, endpoint),
+                    "Dimensions": _build_dimensions(self.dimensions, endpoint),
                     "Statistic": self.statistic,
                 }
             }
@@ -224,7 +224,7 @@ class StepScaling:
             "MetricName": self.metric_name,
             "Namespace": self.namespace,
             "Statistic": self.statistic,
-            "Dimensions": _dimensions(self.dimensions, endpoint),
+            "Dimensions": _build_dimensions(self.dimensions, endpoint),
             "Period": self.period,
             "EvaluationPeriods": self.evaluation_periods,
             "DatapointsToAlarm": self.evaluation_periods,
@@ -284,6 +284,6 @@ class Autoscaling:
         return requests
 
 
-def _dimensions(dimensions: Mapping[str, str] | None, endpoint: str) -> list[dict[str, str]]:
+def _build_dimensions(dimensions: Mapping[str, str] | None, endpoint: str) -> list[dict[str, str]]:
     chosen = {"EndpointName": endpoint} if dimensions is None else dimensions
     return [{"Name": name, "Value": value} for name, value in sorted(chosen.items())]

@@ -35,7 +35,7 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _no_items() -> Mapping[str, Any]:
+def _make_empty_mapping() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
@@ -100,7 +100,7 @@ class ObservedBucket:
     name: str
     folder: str
     exists: bool = True
-    objects: Mapping[str, int] = field(default_factory=_no_items)
+    objects: Mapping[str, int] = field(default_factory=_make_empty_mapping)
     incomplete_uploads: Sequence[IncompleteUpload] = ()
 
 
@@ -111,7 +111,7 @@ class ObservedModel:
     name: str
     arn: str
     data: Sequence[str] = ()
-    tags: Mapping[str, str] = field(default_factory=_no_items)
+    tags: Mapping[str, str] = field(default_factory=_make_empty_mapping)
     created: str = ""
 
 
@@ -122,7 +122,7 @@ class ObservedConfig:
     name: str
     arn: str
     variants: Sequence[Mapping[str, Any]] = ()
-    tags: Mapping[str, str] = field(default_factory=_no_items)
+    tags: Mapping[str, str] = field(default_factory=_make_empty_mapping)
     created: str = ""
 
     @property
@@ -141,7 +141,7 @@ class ObservedEndpoint:
     config: str
     pending: str | None = None
     variants: Sequence[Mapping[str, Any]] = ()
-    tags: Mapping[str, str] = field(default_factory=_no_items)
+    tags: Mapping[str, str] = field(default_factory=_make_empty_mapping)
     failure_reason: str = ""
 
 
@@ -159,8 +159,8 @@ class Observed:
     bucket: ObservedBucket
     partition: str = "aws"
     others: Sequence[ObservedBucket] = ()
-    models: Mapping[str, ObservedModel] = field(default_factory=_no_items)
-    configs: Mapping[str, ObservedConfig] = field(default_factory=_no_items)
+    models: Mapping[str, ObservedModel] = field(default_factory=_make_empty_mapping)
+    configs: Mapping[str, ObservedConfig] = field(default_factory=_make_empty_mapping)
     endpoint: ObservedEndpoint | None = None
     targets: Sequence[Mapping[str, Any]] = ()
     policies: Sequence[Mapping[str, Any]] = ()

@@ -85,20 +85,20 @@ def release_targets(observed: Observed, variants: Collection[str] | None) -> Ite
 def plan_scaling(desired: DesiredResources, observed: Observed) -> Iterator[Step]:
     """Plan the changes of targets, policies and alarms that follow the changes of the endpoint itself."""
     released = _find_released(desired, observed)
-    targets = {_key(target): target for target in observed.targets if target["ResourceId"] not in released}
+    targets = {_get_key(target): target for target in observed.targets if target["ResourceId"] not in released}
     existing = {
         (policy["ResourceId"], policy["PolicyName"]): policy
         for policy in observed.policies
-        if policy["ResourceId"] not in released and _key(policy) in targets
+        if policy["ResourceId"] not in released and _get_key(policy) in targets
     }
     names = {alarm["AlarmName"] for alarm in desired.alarms.values()}
     surplus = sorted(alarm["AlarmName"] for alarm in observed.alarms if alarm["AlarmName"] not in names)
     if surplus:
         yield delete_alarms(surplus, "no policy of the deployment needs them")
     kept_policies = {(policy["ResourceId"], policy["PolicyName"]) for policy in desired.policies}
-    kept_targets = {_key(target) for target in desired.targets}
+    kept_targets = {_get_key(target) for target in desired.targets}
     for key, policy in sorted(existing.items()):
-        if _key(policy) in kept_targets and key not in kept_policies:
+        if _get_key(policy) in kept_targets and key not in kept_policies:
             name = f"{policy['ResourceId']} {policy['PolicyName']}"
             request = {member: policy[member] for member in ("PolicyName", *_KEY)}
             why = "the deployment has no such policy"
@@ -107,7 +107,7 @@ def plan_scaling(desired: DesiredResources, observed: Observed) -> Iterator[Step
         if target_key not in kept_targets:
             yield deregister(target, "the deployment has no autoscaling for it")
     for target in desired.targets:
-        yield from _plan_target(target, targets.get(_key(target)))
+        yield from _plan_target(target, targets.get(_get_key(target)))
     for policy in desired.policies:
         yield from _plan_policy(policy, existing.get((policy["ResourceId"], policy["PolicyName"])), desired, observed)
 
@@ -126,7 +126,7 @@ def _find_released(desired: DesiredResources, observed: Observed) -> frozenset[s
     return frozenset(policies.build_resource_id(endpoint.name, name) for name in names)
 
 
-def _key(target: Mapping[str, Any]) -> tuple[str, str]:
+def _get_key(target: Mapping[str, Any]) -> tuple[str, str]:
     return target["ResourceId"], target["ScalableDimension"]
 
 

@@ -108,7 +108,7 @@ class Gunzip:
         """Return the next bytes of this or the following members; none at the end of the last."""
         while self._member is not None:
             if self._member.eof:
-                self._member = self._next_member()
+                self._member = self._open_next_member()
                 continue
             given = b""
             if self._member.needs_input:
@@ -133,7 +133,7 @@ class Gunzip:
         self._step = min(2 * self._step, _CHUNK)
         return given
 
-    def _next_member(self) -> Any:
+    def _open_next_member(self) -> Any:
         """Return the decompressor of the next member; None at the end, or if only zeros follow."""
         self._at -= len(self._member.unused_data)
         if len(self._compressed) - self._at < len(_MAGIC):

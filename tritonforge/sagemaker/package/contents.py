@@ -96,7 +96,7 @@ def list_package(repository: Path, *, dereference: bool = False, everything: boo
     if everything:
         return Listing(tuple(sorted(walk.items, key=lambda item: item.path)), ())
     kept = set(find_bare_directories((item.path for item in directories), (item.path for item in files)))
-    kept |= {above for path in (*kept, *(item.path for item in files)) for above in _above(path)}
+    kept |= {above for path in (*kept, *(item.path for item in files)) for above in _list_parents(path)}
     empty = [f"{item.path}/" for item in directories if item.path not in kept]
     items = [*files, *(item for item in directories if item.path in kept)]
     return Listing(tuple(sorted(items, key=lambda item: item.path)), tuple(sorted([*walk.left_out, *empty])))
@@ -108,12 +108,12 @@ def find_bare_directories(directories: Iterable[str], files: Iterable[str]) -> t
     Deeper ones, such as the ``assets`` of a SavedModel, mean nothing to the server: they are neither in the digest nor
     in the package, and S3 has no directories.
     """
-    holding = {above for path in files for above in _above(path)}
+    holding = {above for path in files for above in _list_parents(path)}
     bare = {path for path in directories if path not in holding and path.count("/") <= 1}
-    return tuple(sorted(bare - {above for path in bare for above in _above(path)}))
+    return tuple(sorted(bare - {above for path in bare for above in _list_parents(path)}))
 
 
-def _above(path: str) -> Iterator[str]:
+def _list_parents(path: str) -> Iterator[str]:
     while path := path.rpartition("/")[0]:
         yield path
 
@@ -147,16 +147,18 @@ class _Walk:
     def walk(self, folder: str, path: str, above: tuple[tuple[int, int], ...], *, linked: bool) -> None:
         """List a directory and those below it; ``above`` has the device and inode numbers of those above it."""
         if len(above) > MAXIMAL_DEPTH:
-            raise self._error(path, f"it lies more than {MAXIMAL_DEPTH} directories deep, the limit")
+            raise self._build_error(path, f"it lies more than {MAXIMAL_DEPTH} directories deep, the limit")
         try:
             status = Path(folder).stat()
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            raise self._error(path, f"cannot read: {describe_error(error)}") from error
+            raise self._build_error(path, f"cannot read: {describe_error(error)}") from error
         here = (status.st_dev, status.st_ino)
         if here in above:
-            raise self._error(path, "it is a link to a directory that contains it, so the package would have no end")
+            raise self._build_error(
+                path, "it is a link to a directory that contains it, so the package would have no end"
+            )
         for entry in entries:
             self._add_entry(entry, f"{path}/{entry.name}" if path else entry.name, (*above, here), linked=linked)
 
@@ -164,13 +166,13 @@ class _Walk:
         self, entry: os.DirEntry[str], path: str, above: tuple[tuple[int, int], ...], *, linked: bool
     ) -> None:
         if not _is_text(entry.name):
-            raise self._error(repr(path), "its name is not UTF-8; rename it")
+            raise self._build_error(repr(path), "its name is not UTF-8; rename it")
         is_link = entry.is_symlink()
         source = self._resolve_link(entry, path) if is_link and not self._is_leftover(entry, path) else entry.path
         try:
             status = Path(source).lstat()
         except OSError as error:
-            raise self._error(path, f"cannot read: {describe_error(error)}") from error
+            raise self._build_error(path, f"cannot read: {describe_error(error)}") from error
         if stat.S_ISDIR(status.st_mode):
             if self._is_left_out(entry.name, "directory", path):
                 self.left_out.append(f"{path}/")
@@ -183,7 +185,7 @@ class _Walk:
             times = (status.st_mtime_ns, status.st_ctime_ns)
             self._add(Item(path, "file", status.st_size, *times, source, linked or is_link))
         else:
-            raise self._error(path, "it is neither a file nor a directory; move it out of the repository")
+            raise self._build_error(path, "it is neither a file nor a directory; move it out of the repository")
 
     def _is_leftover(self, entry: os.DirEntry[str], path: str) -> bool:
         """Return True if a link is left out by its name, whatever its target."""
@@ -198,9 +200,9 @@ class _Walk:
             target = os.path.realpath(entry.path, strict=True)
         except OSError as error:
             text = str(Path(entry.path).readlink())
-            raise self._error(path, f"it is a link to nothing ({text}); fix or remove it") from error
+            raise self._build_error(path, f"it is a link to nothing ({text}); fix or remove it") from error
         if target != self.root and not target.startswith(f"{self.root}/") and not self._dereference:
-            raise self._error(
+            raise self._build_error(
                 path, f"it is a link out of the repository, to {target}; copy that in, or package with --dereference"
             )
         return target
@@ -210,7 +212,7 @@ class _Walk:
             raise PackageError(f"{self._shown}: it has more than {MAXIMAL_ENTRIES} files, the limit")
         self.items.append(item)
 
-    def _error(self, path: str, sentence: str) -> PackageError:
+    def _build_error(self, path: str, sentence: str) -> PackageError:
         return PackageError(f"{self._shown / path}: {sentence}")
 
 

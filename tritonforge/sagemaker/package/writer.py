@@ -189,9 +189,9 @@ def _compress(block: _Block) -> tuple[list[bytes], int]:
     window = whole[:_WINDOW] if block.number else whole[:0]
     data = whole[_WINDOW : _WINDOW + block.size]
     deflated = _deflate(codec, _IGZIP_LEVEL, data, window)
-    compressible = _length(deflated) < _COMPRESSIBLE * block.size
+    compressible = _count_bytes(deflated) < _COMPRESSIBLE * block.size
     if block.number < _ALWAYS_TWICE or (compressible and block.number < _PERHAPS_TWICE):
-        deflated = min(deflated, _deflate(zlib, _ZLIB_LEVEL, data, window), key=_length)
+        deflated = min(deflated, _deflate(zlib, _ZLIB_LEVEL, data, window), key=_count_bytes)
     return deflated, codec.crc32(data)
 
 
@@ -202,7 +202,7 @@ def _deflate(codec: Any, level: int, data: memoryview, window: memoryview) -> li
     return [*pieces, compressor.flush(codec.Z_SYNC_FLUSH)]
 
 
-def _length(pieces: list[bytes]) -> int:
+def _count_bytes(pieces: list[bytes]) -> int:
     return sum(len(piece) for piece in pieces)
 
 
