@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.training_jobs import Memory, channel, run_job
+from tests.support.checkout import run_tritonforge
+from tests.support.training_jobs import Memory, channel, program, run_job
 from tritonforge.sagemaker.package import pack
 from tritonforge.training.job import CheckpointConfig, Output
 from tritonforge.training.job.opt_ml import CheckpointSync
@@ -114,3 +115,16 @@ def test_a_program_that_removes_its_pipes_ends(tmp_path: Path) -> None:
     (tmp_path / "data" / "1").write_text("line\n")
     ran = run_job(tmp_path, "rm input/data/train_0", channel(tmp_path / "data"))
     assert ran.outcome.state == "Completed"
+
+
+def test_a_local_container_shows_no_failure_file_that_is_a_link(tmp_path: Path, outside: Path) -> None:
+    for name in ("in", "model", "out"):
+        (tmp_path / name).mkdir()
+    folder = program(tmp_path, f"ln -s {outside}/failure output/failure; exit 3")
+    done = run_tritonforge(
+        "algorithm", "run", "train", str(folder),
+        f"--input={tmp_path / 'in'}", f"--model-dir={tmp_path / 'model'}", f"--output={tmp_path / 'out'}",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "exit status 3" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
