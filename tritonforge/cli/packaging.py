@@ -125,42 +125,42 @@ def package(
     if tensorflow == "onnx" and image is not None:
         conversion = _convert(source, image, prints_models=not as_json)
     repository = source if conversion is None else conversion.repository
-    judgement = packages.check_package(repository, dereference=dereference, **target.to_arguments())
-    if judgement.refused:
-        echo(_render_findings(repository, judgement, "json" if as_json else "text"))
+    report = packages.check_package(repository, dereference=dereference, **target.to_arguments())
+    if report.refused:
+        echo(_render_findings(repository, report, "json" if as_json else "text"))
         return 1
-    _check_kind(repository, judgement, tfs=tfs, image=image)
+    _check_kind(repository, report, tfs=tfs, image=image)
     if uncompressed is not None:
         result = _upload(repository, uncompressed, aws, prune=prune, dereference=dereference)
     else:
         result = _write(repository, output or _DEFAULT_OUTPUT, dereference=dereference)
-    _report(repository, {"image": target.image, **result}, judgement, conversion, as_json=as_json)
+    _report(repository, {"image": target.image, **result}, report, conversion, as_json=as_json)
     return 0
 
 
-def _check_kind(repository: Path, judgement: packages.PackageReport, *, tfs: bool, image: str | None) -> None:
+def _check_kind(repository: Path, report: packages.PackageReport, *, tfs: bool, image: str | None) -> None:
     """Raise PackageError if the directory is not the requested kind of package."""
-    if tfs and not judgement.is_tfs_package:
+    if tfs and not report.is_tfs_package:
         raise PackageError(
             f"{repository}: --tfs: expected <model>/<version>/saved_model.pb without a config.pbtxt, got a Triton "
             "model repository"
         )
-    if judgement.is_tfs_package and image is not None:
+    if report.is_tfs_package and image is not None:
         raise PackageError(
             f"{repository}: a package for a TensorFlow Serving container, which no Triton image accepts; use "
             "--tfs instead of --image"
         )
 
 
-def _render_findings(repository: Path, judgement: packages.PackageReport, output_format: str) -> str:
+def _render_findings(repository: Path, report: packages.PackageReport, output_format: str) -> str:
     """Render the report of `tritonforge validate`."""
     from tritonforge.cli.reports import FORMATS, RepositoryReport
 
-    result = judgement.judged
-    report = RepositoryReport(
-        str(repository), result.findings, result.models, result.texts, is_tfs_package=judgement.is_tfs_package
+    result = report.validation
+    rendered = RepositoryReport(
+        str(repository), result.findings, result.models, result.texts, is_tfs_package=report.is_tfs_package
     )
-    return FORMATS[output_format]([report])
+    return FORMATS[output_format]([rendered])
 
 
 def _write(repository: Path, destination: Path, *, dereference: bool) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _convert(repository: Path, image: str, *, prints_models: bool) -> Conversion
 def _report(
     repository: Path,
     result: Mapping[str, Any],
-    judgement: packages.PackageReport,
+    report: packages.PackageReport,
     conversion: Conversion | None,
     *,
     as_json: bool,
@@ -243,10 +243,10 @@ def _report(
         document = {
             "repository": str(repository),
             **result,
-            "default_model": judgement.default_model,
-            "environment": dict(judgement.environment),
-            "idle_models": list(judgement.idle),
-            "findings": [asdict(finding) for finding in judgement.findings],
+            "default_model": report.default_model,
+            "environment": dict(report.environment),
+            "idle_models": list(report.idle),
+            "findings": [asdict(finding) for finding in report.findings],
         }
         if conversion is not None:
             document["conversion"] = {
@@ -255,26 +255,26 @@ def _report(
             }
         echo_json(document)
         return
-    if judgement.findings:
-        err.print(_render_findings(repository, judgement, "text"), markup=False)
-    for sentence in _list_notes(result, judgement):
+    if report.findings:
+        err.print(_render_findings(repository, report, "text"), markup=False)
+    for sentence in _list_notes(result, report):
         note(sentence)
-    model = judgement.default_model
+    model = report.default_model
     if model:
-        environment = " ".join(f"{name}={value}" for name, value in judgement.environment.items())
+        environment = " ".join(f"{name}={value}" for name, value in report.environment.items())
         out.print(f"  default model: {model}  {environment}".rstrip(), markup=False)
     unpacked = human_bytes(sum(result["files"].values()))
     where = result.get("package") or result["uri"]
     out.print(f"packed {where}  {human_bytes(result['size'])} of {unpacked}  {result['digest']}", markup=False)
 
 
-def _list_notes(result: Mapping[str, Any], judgement: packages.PackageReport) -> Iterator[str]:
+def _list_notes(result: Mapping[str, Any], report: packages.PackageReport) -> Iterator[str]:
     if "+" in (result["image"] or ""):
         yield f"packed for an image of your own, {result['image']}: the Dockerfile's stage sagemaker-tensorflow"
     if result["left_out"]:
         yield f"left out: {list_names(result['left_out'])}"
-    if judgement.idle:
-        yield f"included but not loaded, since {judgement.default_model} does not use it: {list_names(judgement.idle)}"
+    if report.idle:
+        yield f"included but not loaded, since {report.default_model} does not use it: {list_names(report.idle)}"
     if result.get("removed"):
         yield f"removed: {list_names(result['removed'])}"
 
@@ -283,21 +283,21 @@ def _inspect(source: Path, target: _Target, *, as_json: bool) -> int:
     """Print what an archive contains, and validate it if an image is given."""
     archive: BinaryIO | Path = sys.stdin.buffer if str(source) == "-" else source
     inspection = packages.inspect(archive)
-    judgement = packages.check_tree(inspection.tree, **target.to_arguments())
-    findings = judgement.findings if target.image is not None else ()
-    is_refused = bool(findings) and judgement.refused
+    report = packages.check_tree(inspection.tree, **target.to_arguments())
+    findings = report.findings if target.image is not None else ()
+    is_refused = bool(findings) and report.refused
     if as_json:
         document: dict[str, Any] = {
             "archive": str(source),
             "size": inspection.size,
             "digest": inspection.digest,
-            "default_model": judgement.default_model,
+            "default_model": report.default_model,
             "members": [asdict(member) for member in inspection.members],
             "files": dict(inspection.files),
         }
         if target.image is not None:
             document |= {
-                "verdict": "refused" if is_refused else judgement.judged.verdict,
+                "verdict": "refused" if is_refused else report.validation.verdict,
                 "findings": [asdict(finding) for finding in findings],
             }
         echo_json(document)
@@ -306,9 +306,9 @@ def _inspect(source: Path, target: _Target, *, as_json: bool) -> int:
     for member in inspection.members:
         out.print(f"  {_format_member(member)}", markup=False)
     out.print(f"{source}  {human_bytes(inspection.size)} of {unpacked}  {inspection.digest}", markup=False)
-    out.print(f"default model: {judgement.default_model or 'not determined by the archive'}", markup=False)
+    out.print(f"default model: {report.default_model or 'not determined by the archive'}", markup=False)
     if target.image is not None:
-        echo(_render_findings(source, judgement, "text"))
+        echo(_render_findings(source, report, "text"))
     return 1 if is_refused else 0
 
 

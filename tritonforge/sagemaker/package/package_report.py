@@ -46,7 +46,7 @@ class PackageReport:
 
     default_model: str | None
     environment: Mapping[str, str]
-    judged: ValidationReport
+    validation: ValidationReport
     idle: Sequence[str] = ()
     left_out: Sequence[str] = ()
     is_tfs_package: bool = False
@@ -54,7 +54,7 @@ class PackageReport:
     @property
     def findings(self) -> Sequence[Finding]:
         """All findings."""
-        return self.judged.findings
+        return self.validation.findings
 
     @property
     def refused(self) -> bool:
@@ -124,11 +124,11 @@ def check_tree(
         return PackageReport(None, dict(environment or {}), found, left_out=left_out, is_tfs_package=True)
     if multi_model:
         # A multi-model container needs instances, whose type determines whether they have GPUs.
-        served, judged = check_multi_model(tree, image=image, instance_type=instance_type, environment=environment)
-        return PackageReport(served, dict(environment or {}), judged, left_out=left_out)
+        served, validation = check_multi_model(tree, image=image, instance_type=instance_type, environment=environment)
+        return PackageReport(served, dict(environment or {}), validation, left_out=left_out)
     chosen = default_model or (environment or {}).get(DEFAULT_MODEL) or find_tree_default(tree)
     needed = dict(environment or {}) | ({DEFAULT_MODEL: chosen} if chosen is not None else {})
-    judged = run(
+    validation = run(
         tree,
         Options(
             image=image,
@@ -138,7 +138,7 @@ def check_tree(
             environment=needed if needed else None,
         ),
     )
-    return PackageReport(chosen, needed, judged, _find_idle(tree, chosen), left_out)
+    return PackageReport(chosen, needed, validation, _find_idle(tree, chosen), left_out)
 
 
 def find_default_model(repository: Path, *, dereference: bool = False) -> str | None:

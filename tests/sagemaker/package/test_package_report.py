@@ -1,4 +1,4 @@
-"""What is judged is what will be in the package, with the environment that it needs."""
+"""The report on a package: what will be in it, its findings, and the environment that it needs."""
 
 from pathlib import Path
 
@@ -186,12 +186,12 @@ def test_a_model_at_the_top_is_an_archive_of_a_multi_model_endpoint(tmp_path: Pa
     wrong = check_package(tmp_path / "m", multi_model=True)
     assert wrong.refused
     assert {finding.path for finding in wrong.findings} == {"config.pbtxt"}
-    assert set(wrong.judged.texts) == {"config.pbtxt"}
+    assert set(wrong.validation.texts) == {"config.pbtxt"}
 
 
 @pytest.mark.server
 def test_what_comes_out_of_a_package_is_served(repository: Path, tmp_path: Path) -> None:
-    """A real server loads the unpacked archive, and the default model that it was judged with answers."""
+    """A real server loads the unpacked archive, and the default model of the report answers."""
     lay(repository, {"leaf/1/model.py": DOUBLE})
     unpack(write_package(repository, tmp_path / "model.tar.gz").path, tmp_path / "in")
     ports = {"sagemaker_port": 0, "http_port": None, "grpc_port": None, "metrics_port": None}
@@ -203,7 +203,7 @@ def test_what_comes_out_of_a_package_is_served(repository: Path, tmp_path: Path)
 
 def test_files_of_the_fixture_are_those_that_are_judged(repository: Path) -> None:
     """The texts that findings point into come with the judgement."""
-    assert set(check_package(repository).judged.models) == {path.partition("/")[0] for path in FILES}
+    assert set(check_package(repository).validation.models) == {path.partition("/")[0] for path in FILES}
 
 
 def test_a_host_without_gpus_refuses_what_needs_one(tmp_path: Path) -> None:
