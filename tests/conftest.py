@@ -2,13 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import markers
 from tests.support.checkout import ROOT, build_once
 from tritonforge.serving.server import Server
 
@@ -49,6 +50,25 @@ LONGEST_FIRST = (
     "transform/test_command.py",
     "repository/test_artifacts_make.py",
 )
+
+
+def pytest_configure() -> None:
+    """Listen to what tests do."""
+    markers.install()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Fail a test whose fixtures do what its markers do not allow."""
+    with markers.check_markers(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test that does what its markers do not allow."""
+    with markers.check_markers(item):
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

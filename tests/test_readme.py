@@ -95,6 +95,7 @@ def test_the_build_transcript_lists_the_files_that_are_built(inception: Path) ->
     )
 
 
+@pytest.mark.process
 def test_the_exit_codes_are_documented_in_both_places() -> None:
     """README and `--help` name the same codes."""
     help_ = run_tritonforge("--help").stdout

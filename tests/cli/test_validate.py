@@ -151,7 +151,7 @@ def test_a_wrong_command_exits_2(arguments: list[str]) -> None:
     assert done.stderr.startswith("error: ")
 
 
-@pytest.mark.process
+@pytest.mark.framework
 def test_an_image_without_tensorflow_offers_two_ways_out(digits: Path) -> None:
     """24.09 carries the TensorFlow backend, 26.05 does not."""
     assert tritonforge("validate", str(digits), "--image", "24.09").returncode == 0

@@ -14,6 +14,7 @@ from tritonforge import temporary
 from tritonforge.cli.main import main
 
 
+@pytest.mark.process
 def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By every command: a folder with what is in it; what a living process made stays."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))

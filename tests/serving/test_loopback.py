@@ -46,6 +46,7 @@ def bind_addresses(folder: Path, **variables: str) -> list[object]:
     return list(json.loads(done.stdout))
 
 
+@pytest.mark.process
 def test_the_library_moves_any_address_to_loopback(tmp_path: Path) -> None:
     """0.0.0.0 and :: become 127.0.0.1 and errors keep their errno; every other address is left as it is."""
     loopback.install_library(tmp_path)
@@ -58,11 +59,13 @@ def test_the_library_moves_any_address_to_loopback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["0.0.0.0", "192.168.0.1", "", "127.0.0", "localhost"])
+@pytest.mark.process
 def test_the_library_takes_no_address_beyond_loopback(tmp_path: Path, value: str) -> None:
     loopback.install_library(tmp_path)
     assert bind_addresses(tmp_path, TRITONFORGE_LOOPBACK=value)[0] == "127.0.0.1"
 
 
+@pytest.mark.process
 def test_the_library_of_the_wheel_is_used_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled library lies beside its source; one for another machine is not used."""
     source = tmp_path / "package" / "loopback.c"
@@ -76,6 +79,7 @@ def test_the_library_of_the_wheel_is_used_without_a_compiler(tmp_path: Path, mon
         loopback.install_library(tmp_path)
 
 
+@pytest.mark.process
 def test_a_library_that_does_not_compile_is_refused_with_the_compilers_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +90,7 @@ def test_a_library_that_does_not_compile_is_refused_with_the_compilers_reason(
         loopback.install_library(tmp_path)
 
 
+@pytest.mark.process
 def test_the_library_compiles_for_aarch64(tmp_path: Path) -> None:
     """With Debian's cross compiler, where it is installed."""
     compiler = shutil.which("aarch64-linux-gnu-gcc")

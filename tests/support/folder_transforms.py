@@ -75,7 +75,7 @@ class Model:
         self.recovered += 1
 
 
-class Faults:
+class ModelFaults:
     """Fails the first times that a body is asked: ``by`` maps a part of a body to how often, and with what."""
 
     def __init__(self, by: Mapping[bytes, tuple[int, Reply | Exception]]) -> None:

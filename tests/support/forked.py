@@ -21,6 +21,7 @@ class Forked:
     """A function that runs in a forked process; it prints what the test reads from `output`."""
 
     def __init__(self, target: Callable[..., Any], *arguments: Any) -> None:
+        sys.audit("os.fork")  # multiprocessing raises no event, and `markers` listens for one
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([_WARM_UP])
         reader, writer = context.Pipe(duplex=False)

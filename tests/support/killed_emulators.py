@@ -41,8 +41,8 @@ UNDER_WAY = ("InProgress", "Stopping")
 _Found = TypeVar("_Found")
 
 
-class UnservedEmulator:
-    """An emulator in this process, and its operations without HTTP."""
+class EmulatorWithoutHttp:
+    """An emulator in this process whose operations are called without HTTP."""
 
     def __init__(self, state: Path, program: Path) -> None:
         self.emulator = Emulator(
@@ -92,7 +92,7 @@ def until(look: Callable[[], _Found | None]) -> _Found:
     raise TimeoutError("nothing changes any more")
 
 
-def prepare(account: UnservedEmulator) -> None:
+def prepare(account: EmulatorWithoutHttp) -> None:
     """What the scenario needs: objects, models, configurations."""
     emulator, role = account.emulator, account.emulator.role_arn
     for key in ("m.tar.gz", "in/0", "in/1", "in/2"):
@@ -104,7 +104,7 @@ def prepare(account: UnservedEmulator) -> None:
         assert account.act("CreateEndpointConfig", EndpointConfigName=name, ProductionVariants=[variant])
 
 
-def scenario(account: UnservedEmulator) -> None:
+def scenario(account: EmulatorWithoutHttp) -> None:
     """Everything that a kill may interrupt, one after another."""
     bucket, act = account.emulator.bucket, account.act
     assert act("CreateEndpoint", EndpointName="e", EndpointConfigName="a")
@@ -143,7 +143,7 @@ def scenario(account: UnservedEmulator) -> None:
 
 def run_killed(state: Path, program: Path, number: int) -> int:
     """Run the scenario and kill the process after a write; gives how many writes there were, 0 after a kill."""
-    account = UnservedEmulator(state, program)
+    account = EmulatorWithoutHttp(state, program)
     prepare(account)
     count, guard = 0, threading.Lock()
 
@@ -168,7 +168,7 @@ def run_killed(state: Path, program: Path, number: int) -> int:
 
 def inspect(state: Path, program: Path) -> dict[str, Any]:
     """What becomes of everything with a new emulator on the folder."""
-    account = UnservedEmulator(state, program)
+    account = EmulatorWithoutHttp(state, program)
     endpoint, transform, training = account.endpoint(), account.job("Transform"), account.job("Training")
     seen: dict[str, Any] = {"out": [], "trained": []}
     listed = account.s3.list_objects_v2(Bucket=account.emulator.bucket).get("Contents", [])
@@ -229,7 +229,7 @@ def warm_up() -> None:
         program = Path(folder, "program")
         program.mkdir()
         (program / "train").touch(mode=0o755)
-        account = UnservedEmulator(Path(folder, "state"), program)
+        account = EmulatorWithoutHttp(Path(folder, "state"), program)
         prepare(account)
         account.emulator.stop()
 

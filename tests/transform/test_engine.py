@@ -18,9 +18,9 @@ from tests.support.folder_transforms import (
     GONE,
     LATE,
     REFUSAL,
-    Faults,
     Folder,
     Model,
+    ModelFaults,
     answer_to,
 )
 from tritonforge.errors import DefinitionError, LaunchError
@@ -129,7 +129,7 @@ def test_execution_parameters_hold_where_the_job_says_nothing(folder: Folder) ->
 @pytest.mark.usefixtures("quick")
 def test_a_request_is_asked_again_as_often_as_the_job_says(folder: Folder, fault: Any, retries: int) -> None:
     folder.write({"bad": b"bad", "hard": b"hard", "good": b"good"})
-    faults = Faults({b"bad": (retries + 1, fault), b"hard": (retries, fault)})
+    faults = ModelFaults({b"bad": (retries + 1, fault), b"hard": (retries, fault)})
     outcome = folder.run(Model(faults), retries=retries, max_concurrent_transforms=3)
     assert outcome.state == "Failed"
     assert faults.seen[b"bad"] == retries + 1
@@ -145,7 +145,7 @@ def test_a_request_is_asked_again_as_often_as_the_job_says(folder: Folder, fault
 def test_the_models_own_sentence_is_the_reason(folder: Folder) -> None:
     """With its status."""
     folder.write({"a": b"bad"})
-    outcome = folder.run(Model(Faults({b"bad": (9, REFUSAL)})), retries=0)
+    outcome = folder.run(Model(ModelFaults({b"bad": (9, REFUSAL)})), retries=0)
     assert outcome.failures[0].reason == "the model answered 400: this is not an image"
 
 
@@ -153,7 +153,7 @@ def test_the_models_own_sentence_is_the_reason(folder: Folder) -> None:
 def test_a_server_that_was_not_reached_costs_no_retry(folder: Folder) -> None:
     """Nothing was tried there; the asker brings the server back each time."""
     folder.write({"a": b"hard"})
-    model = Model(Faults({b"hard": (7, AWAY)}))
+    model = Model(ModelFaults({b"hard": (7, AWAY)}))
     assert folder.run(model, retries=0).state == "Completed"
     assert model.recovered == 7
 
@@ -202,7 +202,7 @@ def test_a_bad_record_costs_its_object_and_no_other(folder: Folder) -> None:
     )
     folder.write({"good": good, "bad": bad})
     outcome = folder.run(
-        Model(Faults({b"bad": (1, REFUSAL)})),
+        Model(ModelFaults({b"bad": (1, REFUSAL)})),
         split_type="TFRecord",
         batch_strategy="SingleRecord",
         retries=0,
@@ -273,7 +273,7 @@ def test_an_object_that_failed_is_not_read_to_its_end(folder: Folder) -> None:
                 yield b"good\n"
 
     folder.write({"a": b""})
-    source, model = Long(), Model(Faults({b"bad": (1, REFUSAL)}), delay=0.001)
+    source, model = Long(), Model(ModelFaults({b"bad": (1, REFUSAL)}), delay=0.001)
     job = folder.job(split_type="Line", batch_strategy="SingleRecord", retries=0)
     assert run(job, source=source, sink=LocalStore(), client=model).failed == 1
     assert source.chunks < 300
@@ -309,7 +309,7 @@ def test_a_server_that_does_not_come_back_ends_the_job(folder: Folder) -> None:
             raise LaunchError("tritonserver ended with exit status 1")
 
     folder.write({f"{number:02}": b"dead" if number == 5 else b"%d" % number for number in range(20)})
-    outcome = folder.run(Dead(Faults({b"dead": (1, GONE)})), work=True)
+    outcome = folder.run(Dead(ModelFaults({b"dead": (1, GONE)})), work=True)
     assert (outcome.state, outcome.reason) == ("Failed", "tritonserver ended with exit status 1")
     done = folder.outputs()
     assert 0 < len(done) < 19
@@ -406,7 +406,7 @@ def test_payloads_of_any_size_go_in_chunks(folder: Folder) -> None:
     """MaxPayloadInMB 0: the object is a stream, read as it is sent, and read again for a retry."""
     content = bytes(range(256)) * 20_000
     folder.write({"a": content})
-    model = Model(Faults({content: (1, BREAKDOWN)}))
+    model = Model(ModelFaults({content: (1, BREAKDOWN)}))
     outcome = folder.run(model, max_payload_in_mb=0)
     assert outcome.state == "Completed"
     assert model.bodies == [content, content]
@@ -555,7 +555,7 @@ def test_records_keep_their_numbers_after_a_stop(folder: Folder) -> None:
 def test_finished_objects_are_not_asked_again(folder: Folder) -> None:
     """Unless they changed since, or failed."""
     folder.write({f"{number}": b"bad" if number == 3 else b"%d" % number for number in range(6)})
-    first = folder.run(Model(Faults({b"bad": (1, REFUSAL)})), work=True, retries=0)
+    first = folder.run(Model(ModelFaults({b"bad": (1, REFUSAL)})), work=True, retries=0)
     assert (first.state, first.objects, first.failed) == ("Failed", 5, 1)
     folder.write({"1": b"changed", "new": b"new"})
     model = Model()

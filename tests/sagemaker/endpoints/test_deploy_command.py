@@ -18,6 +18,8 @@ from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.package import write_package
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[3]
 
 #: A model that tritonserver loads without a framework.

@@ -209,6 +209,7 @@ def test_long_names_come_out(form: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "pax"])
+@pytest.mark.process
 def test_what_tar_packs_comes_out(form: str, repository: Path, tmp_path: Path) -> None:
     """Every format of GNU tar, packed as the public notebooks do it, with ``./`` before every name."""
     (repository / "leaf/2").symlink_to("1")
@@ -330,6 +331,7 @@ def test_a_missing_archive_is_one_sentence(tmp_path: Path) -> None:
         inspect(tmp_path)
 
 
+@pytest.mark.process
 def test_reading_takes_bounded_memory(tmp_path: Path) -> None:
     """Half a gigabyte of zeros is unpacked and inspected in less than a hundred megabytes."""
     repository = tmp_path / "r"

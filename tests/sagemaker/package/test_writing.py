@@ -44,6 +44,7 @@ def test_the_layout_is_the_images(repository: Path, tmp_path: Path) -> None:
     assert done.files == {path: len(content) for path, content in FILES.items()}
 
 
+@pytest.mark.process
 def test_gnu_tar_unpacks_what_was_written(repository: Path, tmp_path: Path) -> None:
     """The image's own `tar` gets the files as they were, without a word."""
     lay(repository, {"leaf/1/" + "long" * 40 + "/" + "name" * 50: b"x" * 3000, "leaf/1/größe": b"1"})
@@ -112,6 +113,7 @@ def test_what_is_compressed_already_does_not_grow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "graph", "weights"])
+@pytest.mark.process
 def test_it_is_no_larger_than_gzips(tmp_path: Path, kind: str) -> None:
     """At most 1.01 times what `tar czf` makes of text, of a small graph, and of weights."""
     rng = random.Random(2)
@@ -127,6 +129,7 @@ def test_it_is_no_larger_than_gzips(tmp_path: Path, kind: str) -> None:
     assert done.size <= 1.01 * (tmp_path / "gzip.tar.gz").stat().st_size
 
 
+@pytest.mark.process
 def test_a_small_graph_with_weights_is_no_larger_than_gzips(digits: Path, tmp_path: Path) -> None:
     """Of 120 KB, in which a little text lies between weights, the smaller of two compressors is kept."""
     done = write_package(digits, tmp_path / "ours.tar.gz")
@@ -302,6 +305,7 @@ def test_the_old_archive_stays_until_the_new_one_is_whole(repository: Path, tmp_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.process
 def test_an_interrupted_one_leaves_nothing(repository: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Even a killed process leaves no part of an archive, under whatever name."""
     with (repository / "leaf/1/weights").open("wb") as file:
@@ -355,6 +359,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
         write_package(repository, tmp_path / destination)
 
 
+@pytest.mark.process
 def test_a_full_disk_is_one_sentence(repository: Path, tmp_path: Path) -> None:
     """The error of the thread that writes comes out of `write_package`; a limit on files simulates a full disk."""
     lay(repository, {"leaf/1/weights": os.urandom(30_000_000)})
@@ -370,6 +375,7 @@ def test_a_full_disk_is_one_sentence(repository: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
+@pytest.mark.process
 def test_memory_does_not_grow_with_the_repository(tmp_path: Path) -> None:
     """Two hundred megabytes of weights take no more than ten megabytes more than ninety."""
     script = (

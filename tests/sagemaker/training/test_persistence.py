@@ -21,6 +21,8 @@ from tests.support.accounts import COUNTER_IMAGE, COUNTER_PROGRAM, is_program_ru
 from tests.support.forked import Forked
 from tritonforge.cli.main import main
 
+pytestmark = pytest.mark.process
+
 BUCKET = "sagemaker-us-east-1-123456789012"
 
 

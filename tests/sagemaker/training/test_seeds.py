@@ -13,6 +13,8 @@ import pytest
 from tests.support.accounts import COUNTER_PROGRAM, TrainingAccount, open_training_account
 from tests.support.peers import Peers
 
+pytestmark = pytest.mark.process
+
 #: The images of seeds 3 and 4: a framework's training image, and that of the built-in object detection.
 JUMPSTART = "763104351884.dkr.ecr.us-east-1.amazonaws.com/tensorflow-training:2.11-gpu-py39"
 DETECTION = "811284229777.dkr.ecr.us-east-1.amazonaws.com/object-detection:1"
@@ -57,6 +59,7 @@ def seeds() -> Iterator[TrainingAccount]:
         yield account
 
 
+@pytest.mark.process
 def test_transfer_learning(seeds: TrainingAccount) -> None:
     """Seed 3's Estimator: a channel of a folder, the pre-trained model in another, hyperparameters by real names."""
     seeds.put(
@@ -132,6 +135,7 @@ def estimator(seeds: TrainingAccount, name: str, inputs: list[dict[str, Any]]) -
     return seeds.wait_for_end(name)
 
 
+@pytest.mark.process
 def test_labelled_by_ground_truth(seeds: TrainingAccount) -> None:
     inputs = channels(seeds, ContentType="application/x-recordio", RecordWrapperType="RecordIO")
     found = estimator(seeds, "od-model", inputs)
@@ -142,12 +146,14 @@ def test_labelled_by_ground_truth(seeds: TrainingAccount) -> None:
     assert seen[1] == seen[3]
 
 
+@pytest.mark.process
 def test_without_the_record_wrapper(seeds: TrainingAccount) -> None:
     found = estimator(seeds, "od-model-as-written", channels(seeds, ContentType="image/jpeg"))
     assert found["TrainingJobStatus"] == "Completed", found
     assert len(seeds.read_model("od-model-as-written")["seen"]) == 2  # one stream a channel
 
 
+@pytest.mark.process
 def test_the_sdk_s_job(seeds: TrainingAccount, peers: Peers) -> None:
     """sagemaker-core creates a job, waits for it, reads its artifacts and finds it again."""
     script = Path(__file__).with_name("core_job.py")
@@ -159,6 +165,7 @@ def test_the_sdk_s_job(seeds: TrainingAccount, peers: Peers) -> None:
     assert reported["names"] == ["core-job"]
 
 
+@pytest.mark.process
 def test_the_command_line_s_job(seeds: TrainingAccount, peers: Peers) -> None:
     """AWS's own command line: create-training-job in its shorthand, wait, describe."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from tests.support.echo_containers import Echo, Echoes
@@ -17,6 +18,8 @@ from tests.support.forked import Forked
 from tritonforge.emulator import Emulator
 from tritonforge.emulator.hosting import Variant
 from tritonforge.emulator.interfaces import ContainerResponse
+
+pytestmark = pytest.mark.process
 
 BUCKET = "sagemaker-us-east-1-123456789012"
 OBJECTS = 120
