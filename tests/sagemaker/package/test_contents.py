@@ -34,6 +34,7 @@ def test_it_is_the_digest_of_the_build(repository: Path) -> None:
     assert recorded(repository).digest == without == read_contents(repository).digest
 
 
+@pytest.mark.framework
 def test_a_built_repository_keeps_its_digest(digits: Path, tmp_path: Path) -> None:
     """`build`, `read_contents`, the package, and a copy without times all say the same."""
     record = BuildManifest.read(digits)
