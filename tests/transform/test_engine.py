@@ -138,7 +138,7 @@ def test_a_request_is_asked_again_as_often_as_the_job_says(folder: Folder, fault
     (failure,) = outcome.failures
     assert failure.uri == str(folder.source / "bad")
     assert failure.record is None
-    assert ("asked" in failure.reason) == (retries > 0)
+    assert ("sent" in failure.reason) == (retries > 0)
     assert outcome.reason.startswith(f"1 of 3 objects failed; the first is {failure.uri}: {failure.reason}")
 
 
