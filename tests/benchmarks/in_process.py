@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tritonforge.model_files.dali_pipeline import on_cpu
+from tritonforge.model_files.dali_pipeline import move_to_cpu
 
 
 def main(pipeline_file: str, graph_file: str, batch: int) -> None:
@@ -24,7 +24,7 @@ def main(pipeline_file: str, graph_file: str, batch: int) -> None:
     import tensorflow as tf
 
     pipeline = dali.Pipeline.deserialize(
-        serialized_pipeline=on_cpu(Path(pipeline_file).read_bytes()),
+        serialized_pipeline=move_to_cpu(Path(pipeline_file).read_bytes()),
         batch_size=batch,
         num_threads=2,
         device_id=None,
@@ -59,9 +59,9 @@ def main(pipeline_file: str, graph_file: str, batch: int) -> None:
 
 
 def _externals(pipeline_file: str) -> Any:
-    from tritonforge.model_files.dali_pipeline import signature
+    from tritonforge.model_files.dali_pipeline import read_signature
 
-    return signature(Path(pipeline_file).read_bytes()).inputs
+    return read_signature(Path(pipeline_file).read_bytes()).inputs
 
 
 if __name__ == "__main__":

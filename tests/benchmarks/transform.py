@@ -124,7 +124,7 @@ def light() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         jpegs, records, out = Path(folder, "jpegs"), Path(folder, "records"), Path(folder, "out")
         make_pictures.make(jpegs, PICTURES)
-        make_pictures.make(records, PICTURES, form="TFRecord", files=8)
+        make_pictures.make(records, PICTURES, output_format="TFRecord", files=8)
         with LocalServer(repository, default_model="digits_examples") as server:
 
             def gathered() -> float:
@@ -207,9 +207,9 @@ def job(
         source=LocalStore(),
         sink=LocalStore(),
         client=server,
-        form="jsonl",
+        output_format="jsonl",
         coalescer=gathering,
-        gather_always=always,
+        always_coalesce=always,
     )
     assert outcome.state == "Completed", outcome.reason
     assert not outcome.notes, outcome.notes
