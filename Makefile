@@ -29,7 +29,8 @@ PEERS_PIP := .venv/peers/bin/python -m pip install --quiet --disable-pip-version
 	@$(PEERS_PIP) --no-deps --upgrade --target .venv/peers/sagemaker-2 -r $(PEERS)/sagemaker-2.txt
 	@touch $@
 
-FAST := "not server and not framework and not process and not long"
+IN_PROCESS := not server and not framework and not process and not long
+FAST := $(IN_PROCESS) and not slow
 PYTEST := $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 demo: setup
@@ -42,20 +43,20 @@ test: setup .venv/peers/installed
 test-all: setup .venv/peers/installed
 	@$(PYTEST)
 
-# The inner loop: no server, no framework and no other program is started.
+# The inner loop: no server, no framework and no other program is started, and no test takes half a second.
 test-fast: setup
-	@$(PYTEST) -m $(FAST)
+	@$(PYTEST) --numprocesses=2 -m "$(FAST)"
 
 # What runs without a framework and a server, on any Python from 3.10 on: make test-core PYTHON=python3.14
 CORE := .venv/core-$(notdir $(PYTHON))
 test-core:
 	@test -x $(CORE)/bin/python || $(PYTHON) -m venv $(CORE)
 	@$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check '.[test-core]'
-	@$(CORE)/bin/python -m pytest --numprocesses=2 -m $(FAST) tests/ground tests/inference tests/validation
+	@$(CORE)/bin/python -m pytest --numprocesses=2 -m "$(IN_PROCESS)" tests/ground tests/inference tests/validation
 
 # Branches of the pure packages that the fast tests run; fails below the number that pyproject.toml states.
 coverage: setup
-	@$(PYTEST) -m $(FAST) --cov --cov-branch --cov-report=term:skip-covered
+	@$(PYTEST) -m "$(IN_PROCESS)" --cov --cov-report=term:skip-covered
 
 # docs/commands.md, from the commands themselves.
 docs: setup

@@ -99,6 +99,7 @@ def module_file(name: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+@pytest.mark.slow
 def test_imports_run_downwards() -> None:
     upward = {
         f"{name} imports {imported}"
@@ -110,6 +111,7 @@ def test_imports_run_downwards() -> None:
     assert not upward
 
 
+@pytest.mark.slow
 def test_pure_files_import_nothing_impure() -> None:
     impure = {
         f"{path} imports {imported}"
@@ -152,6 +154,7 @@ def test_modules_are_short_and_named_by_a_noun() -> None:
     assert not [path for path in files if path.stem in FORBIDDEN_NAMES]
 
 
+@pytest.mark.slow
 def test_tests_import_nothing_from_other_tests() -> None:
     """A test imports tests.support and tests.fixtures only; a benchmark other benchmarks too."""
     imports = {

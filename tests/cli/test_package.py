@@ -216,6 +216,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
     server.stop()
 
 
+@pytest.mark.slow
 def test_uncompressed_puts_the_files_below_a_prefix(repository: Path, s3: str) -> None:
     """Each at its key, with the ModelDataSource that CreateModel takes; a second run sends nothing."""
     arguments = (
@@ -243,6 +244,7 @@ def test_uncompressed_puts_the_files_below_a_prefix(repository: Path, s3: str) -
     assert json.loads(tritonforge(*arguments).stdout)["sent"] == 0
 
 
+@pytest.mark.slow
 def test_what_else_lies_below_the_prefix_is_not_mixed_in(repository: Path, s3: str) -> None:
     """SageMaker would put it into the model folder: refused before anything is sent, or removed when asked."""
     arguments = ("package", str(repository), "--uncompressed", "s3://models/r1/", "--endpoint-url", s3)

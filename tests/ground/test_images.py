@@ -261,6 +261,7 @@ def test_the_rows_of_the_table_name_rules() -> None:
     assert constants == set(changes.CHANGES)
 
 
+@pytest.mark.slow
 def test_no_module_compares_releases_beside_the_table() -> None:
     package = Path(images.__file__).parents[1]
     order = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)

@@ -300,6 +300,7 @@ def test_a_hostile_length_asks_for_no_memory() -> None:
     assert peak(whole) < 3 * 2**20
 
 
+@pytest.mark.slow
 def test_a_record_of_very_many_parts_takes_the_memory_of_its_bytes() -> None:
     """16,384 empty parts are one record; what is held is their bytes and the payload, not an object for each."""
     first, middle, last = (MAGIC + struct.pack("<I", kind << 29) for kind in (1, 2, 3))

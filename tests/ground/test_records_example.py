@@ -22,6 +22,7 @@ VALUES = (
 NAMES = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(features=st.dictionaries(NAMES, VALUES, max_size=4))
 def test_features_survive_the_round_trip(features: dict[str, Any]) -> None:

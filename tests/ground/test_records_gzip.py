@@ -72,6 +72,7 @@ def test_content_up_to_the_damaged_byte_comes_out() -> None:
     assert f"gzip member 2 is damaged at byte {at} of the compressed stream (invalid block type)" in str(error)
 
 
+@pytest.mark.slow
 def test_damage_after_much_content_is_found_in_bounded_memory() -> None:
     """A stream that says 1,000 times its size is given out piece by piece, and so is what came before its damage."""
     bomb = gzip.compress(bytes(64 * 2**20), 9)
@@ -92,6 +93,7 @@ def test_damage_after_much_content_is_found_in_bounded_memory() -> None:
             tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_what_zlib_holds_back_at_the_end_comes_out() -> None:
     """A stream that is cut off where a full chunk came out: the rest of what the data say is given out too."""
     bomb = gzip.compress(bytes(2 * 2**20), 9, mtime=0)

@@ -75,6 +75,7 @@ def test_the_same_bytes_come_from_every_run(
     assert not {answer.sha256 for answer in read_manifest(other)} & set(digests)
 
 
+@pytest.mark.slow
 def test_the_digit_on_a_picture_is_the_one_of_its_label() -> None:
     """Of all held-out digits, its red channel is nearest to the one that the manifest names, and has its label."""
     _, red, _, labels = make_pictures._heldout()
@@ -90,6 +91,7 @@ def test_the_digit_on_a_picture_is_the_one_of_its_label() -> None:
         assert made.source == f"digits/{nearest}"
 
 
+@pytest.mark.slow
 def test_photographs_are_of_many_sizes_and_have_no_label() -> None:
     """Both photographs come, in sizes of all ratios within the bounds, each of them a JPEG."""
     made = [picture(index, Recipe(kinds=("photographs",))) for index in range(30)]

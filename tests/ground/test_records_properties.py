@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -188,6 +189,7 @@ def compressed(members: Sequence[bytes], level: int) -> bytes:
     return b"".join(gzip.compress(member, level, mtime=0) for member in members)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     members=st.lists(st.binary(max_size=300) | PAYLOADS, min_size=1, max_size=4),

@@ -380,6 +380,7 @@ def test_a_server_that_does_not_answer_is_a_connect_error() -> None:
         asked.set()
 
 
+@pytest.mark.slow
 def test_many_threads_share_a_client() -> None:
     """Eight threads get each their own answers over one client."""
     wrong: list[object] = []

@@ -31,6 +31,7 @@ def x(datatype: str, *shape: int) -> TensorMetadata:
     return TensorMetadata("x", datatype, shape)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(INTEGERS)), st.data())
 def test_every_integer_of_a_datatype_comes_through_json(datatype: str, data: st.DataObject) -> None:
     """All digits are kept, also of numbers that no float holds."""

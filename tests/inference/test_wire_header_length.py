@@ -62,6 +62,7 @@ def test_what_does_not_delimit_itself_is_a_decode_error(body: bytes) -> None:
         find_header_length(body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [65_530, 65_536, 65_537, 1_048_570, 1_100_000])
 @pytest.mark.parametrize("filler", ['"é', '"\\\\n', "1,", "[],", "true,", '{"b":-1.5e-7},'])
 def test_a_large_header_is_found_however_it_is_cut(size: int, filler: str) -> None:

@@ -68,6 +68,7 @@ def assert_same(found: Any, expected: Any) -> None:
     assert found.tolist() == expected.tolist() if expected.dtype == object else found.tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 @given(
     inputs=TENSORS,
     outputs=st.lists(
@@ -183,6 +184,7 @@ def test_any_bytes_decode_or_are_a_decode_error(body: bytes, length: int | None)
     decode_everything(body, length)
 
 
+@pytest.mark.slow
 @given(document=DOCUMENTS | JSON_VALUES, tail=st.binary(max_size=24))
 def test_any_json_decodes_or_is_a_decode_error(document: Any, tail: bytes) -> None:
     """JSON that is nearly a message, with bytes behind it, never raises anything but DecodeError."""
@@ -191,6 +193,7 @@ def test_any_json_decodes_or_is_a_decode_error(document: Any, tail: bytes) -> No
     decode_everything(text, None)
 
 
+@pytest.mark.slow
 @given(inputs=TENSORS, data=st.data())
 def test_a_damaged_message_decodes_or_is_a_decode_error(inputs: dict[str, Any], data: st.DataObject) -> None:
     """A good message with some bytes changed or cut away never raises anything but DecodeError."""

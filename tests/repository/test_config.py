@@ -103,6 +103,7 @@ def model_configs(draw: st.DrawFn) -> Any:
     return config
 
 
+@pytest.mark.slow
 @given(model_configs())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_written_is_read_back_equal(config: Any) -> None:

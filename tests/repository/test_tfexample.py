@@ -66,6 +66,7 @@ VALUES = (
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4), st.lists(st.binary(max_size=300), min_size=1))
 def test_the_first_bytes_of_the_feature_are_found(
     tfexample: ModuleType, others: dict[str, Any], images: list[bytes]

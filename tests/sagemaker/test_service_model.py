@@ -122,6 +122,7 @@ def test_every_pattern_of_the_models_compiles() -> None:
                 service_model._compile(pattern)
 
 
+@pytest.mark.slow
 def test_a_slow_pattern_ends() -> None:
     """A value that is made to be slow for a pattern is refused, not waited for."""
 
@@ -140,6 +141,7 @@ _json = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(["EndpointConfigName", "ProductionVariants", "Tags", "Nonsense"]), _json))
 def test_any_json_gives_problems_or_none(request: dict[str, Any]) -> None:
     """The checker never raises, whatever it is given."""

@@ -471,6 +471,7 @@ def test_instances_share_the_objects(folder: Folder) -> None:
     assert len(folder.outputs()) == 7
 
 
+@pytest.mark.slow
 def test_progress_reports_how_far_it_is(folder: Folder) -> None:
     """Objects, records and bytes up to the totals, and a time that is left."""
     folder.write({f"{number:02}": b"x" * 100 for number in range(30)})
@@ -503,6 +504,7 @@ def _stopping(after: int) -> tuple[threading.Event, Any]:
     return stop, think
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split_type", ["TFRecord", "RecordIO", "Line"])
 @pytest.mark.parametrize("strategy", ["SingleRecord", "MultiRecord"])
 @pytest.mark.parametrize("compression", ["None", "Gzip"])
@@ -618,6 +620,7 @@ def test_a_stop_does_not_wait_for_retries(folder: Folder) -> None:
 # Memory
 
 
+@pytest.mark.slow
 def test_no_more_is_read_than_the_window_holds(folder: Folder) -> None:
     """A model that answers nothing yet keeps the readers waiting; so does one slow record in front of fast ones."""
     lines = [b"%07d" % number for number in range(5000)]
@@ -659,6 +662,7 @@ class _Endless(LocalStore):
         yield b"x"
 
 
+@pytest.mark.slow
 def test_objects_are_listed_as_they_are_needed(folder: Folder) -> None:
     """When the first answer comes, a few dozen were listed, not all."""
     source = _Endless()

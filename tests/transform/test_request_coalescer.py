@@ -102,6 +102,7 @@ def test_a_bad_record_is_found_among_those_it_went_with(folder: Folder) -> None:
     assert len(folder.outputs()) == 39
 
 
+@pytest.mark.slow
 def test_a_model_whose_numbers_depend_on_the_batch_is_asked_one_by_one(folder: Folder) -> None:
     """One comparison finds it; the outputs are those of records alone, and a note says why it is slower."""
     folder.write({f"{number:02}": b"%d" % number for number in range(60)})

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
@@ -72,6 +73,7 @@ def check(findings: list[Finding]) -> None:
         assert finding.line is None or finding.line >= 1
 
 
+@pytest.mark.slow
 @RELAXED
 @given(TEXTS)
 def test_any_text_is_parsed(text: "str | bytes") -> None:
@@ -80,6 +82,7 @@ def test_any_text_is_parsed(text: "str | bytes") -> None:
     assert all(problem.line >= 1 and problem.column >= 1 for problem in document.problems)
 
 
+@pytest.mark.slow
 @RELAXED
 @given(some.dictionaries(PATHS, ENTRIES, max_size=8), some.booleans(), some.sampled_from([None, "24.09", "26.05"]))
 def test_any_tree_is_judged(files: "dict[str, bytes | Entry]", auto_complete: bool, image: "str | None") -> None:
@@ -87,6 +90,7 @@ def test_any_tree_is_judged(files: "dict[str, bytes | Entry]", auto_complete: bo
     check(validate(Tree.of(files), auto_complete=auto_complete, image=image, target="sagemaker"))
 
 
+@pytest.mark.slow
 @RELAXED
 @given(some.integers(0, 2**32), some.binary(max_size=20))
 def test_damaged_repositories_are_judged(seed: int, noise: bytes) -> None:

@@ -143,6 +143,7 @@ def test_all_problems_are_collected() -> None:
     assert document.problems[1].field == "input[0].nme"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

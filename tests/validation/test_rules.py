@@ -68,6 +68,7 @@ def found(files: object, fixture: Fixture) -> list[Finding]:
     return [finding for finding in validate(Tree.of(files), **fixture.options) if not OTHERS.match(finding.code)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", OWN)
 def test_a_bad_repository_gives_exactly_the_rule(code: str) -> None:
     """The bad repository gives the rule's finding, at a place, and nothing else but what that brings with it."""
@@ -109,6 +110,7 @@ def test_every_rule_is_whole_and_checked() -> None:
         assert rule.checks
 
 
+@pytest.mark.slow
 def test_a_check_reports_its_own_rules_only() -> None:
     """On every fixture, each finding of a check has the code of a rule that the check is registered for."""
     checks = {check.function: check for rule in load_rules().values() for check in rule.checks}

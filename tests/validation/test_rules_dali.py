@@ -299,6 +299,7 @@ def test_traces_of_newer_versions_are_named() -> None:
     assert codes(DALI, model(data=pipeline(arguments=TRACES)), image="23.03") == []
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=6), st.integers(0, 400))
 def test_damaged_files_give_findings_never_an_exception(changes: list[tuple[int, int]], cut: int) -> None:

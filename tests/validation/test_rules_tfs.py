@@ -266,6 +266,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
 ENTRIES = st.binary(max_size=40) | st.sampled_from([link("1"), link(".."), link("m"), link("code"), link("/nowhere")])
 
 
+@pytest.mark.slow
 @given(st.dictionaries(PATHS, ENTRIES, max_size=8), st.binary(max_size=60), st.binary(max_size=60))
 def test_nothing_that_a_package_holds_makes_it_raise(files: dict[str, object], code: bytes, required: bytes) -> None:
     """Any names, links, handlers and requirements are findings, or nothing."""

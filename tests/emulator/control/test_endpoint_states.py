@@ -80,6 +80,7 @@ def happened(endpoint: Endpoint, event: str, configuration: Mapping[str, Any], n
     return endpoint
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(CONFIGS, st.lists(st.tuples(st.sampled_from(EVENTS), CONFIGS), max_size=25))
 def test_no_sequence_of_events_leads_off_the_map(first: Any, events: list[tuple[str, Any]]) -> None:

@@ -202,6 +202,7 @@ def test_a_request_that_waited_too_long_expires(bucket: Bucket, ask: Ask, monkey
     assert container.seen == []
 
 
+@pytest.mark.slow
 def test_a_container_that_is_started_again_is_waited_for(bucket: Bucket, ask: Ask) -> None:
     """The job is not lost while its container is away."""
     away = [True]
@@ -288,6 +289,7 @@ def test_the_configuration_is_read_as_it_was_given() -> None:
     assert AsyncInference.from_request(None) is None
 
 
+@pytest.mark.slow
 def test_an_endpoint_without_an_answer_waits_for_its_variants(bucket: Bucket, ask: Ask) -> None:
     """A queue outlives a moment in which no variant has a weight."""
     weights = [(0.0,)]

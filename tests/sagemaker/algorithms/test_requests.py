@@ -195,6 +195,7 @@ def _places(node: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | i
         yield from _places(child, (*at, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("junk", [GONE, 5, True, "x", "\n", [], [5], {}, {"a": 1}], ids=repr)
 @pytest.mark.parametrize(
     ("read", "whole"), [(AlgorithmRequest.from_request, REQUEST), (ModelPackageRequest.from_request, PACKAGE_REQUEST)]
@@ -255,6 +256,7 @@ def _declared(draw: st.DrawFn) -> Algorithm | None:
         return None
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(_declared())
 def test_any_declaration_is_taken_by_aws_and_read_back(declared: Algorithm | None) -> None:

@@ -183,6 +183,7 @@ def test_a_gigabyte_is_the_limit_before_the_call(queue: Queue, session: Session,
     assert keys(queue) == []
 
 
+@pytest.mark.slow
 def test_the_answer_is_waited_for(queue: Queue, session: Session) -> None:
     """S3 is looked at again, ever more seldom, until the answer is there."""
     queue.delay = 9
@@ -196,6 +197,7 @@ def test_the_answer_is_waited_for(queue: Queue, session: Session) -> None:
     assert max(slept) == 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("failure_path", "untold"), [(True, False), (False, True)])
 def test_an_answer_that_does_not_come_is_a_connect_error(
     queue: Queue, session: Session, failure_path: bool, untold: bool
@@ -256,6 +258,7 @@ def test_a_failure_of_sagemaker_is_not_the_models(queue: Queue, session: Session
         client_of(session).infer({}, binary=False)
 
 
+@pytest.mark.slow
 def test_metadata_are_learned_through_s3_too(queue: Queue, session: Session) -> None:
     """The refusals lie at the failure location; each is cleaned away when asked."""
     client = client_of(session, inline=False, clean=True)
@@ -264,6 +267,7 @@ def test_metadata_are_learned_through_s3_too(queue: Queue, session: Session) -> 
     assert not [key for key in keys(queue) if key.startswith("in/")]
 
 
+@pytest.mark.slow
 def test_who_may_not_list_waits_all_the_same(queue: Queue, session: Session, way: Way) -> None:
     """Without s3:ListBucket S3 says 403 of what is not there yet; the last message reports it."""
     queue.delay = 4

@@ -78,6 +78,7 @@ def test_a_large_file_goes_in_parts_and_is_whole(store: Store, bucket: str, larg
     assert b"".join(store.get(uri)) == large.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["large", "small"])
 def test_what_is_there_is_not_sent_again(
     store: Store, bucket: str, way: Way, name: str, request: pytest.FixtureRequest
@@ -174,6 +175,7 @@ def test_a_fault_that_passes_is_repeated(
     assert store.list_incomplete_uploads(bucket + "/") == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "part"), STEPS[1:])
 @pytest.mark.parametrize(
     ("reply", "sentence"),
@@ -216,6 +218,7 @@ def test_a_fault_that_stays_is_one_error_and_leaves_nothing(
     assert store.find(f"{bucket}/m") is None
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent_is_a_connect_error(way: Way, bucket: str, small: Path) -> None:
     """The time limit ends each attempt, and the last one's is the error."""
     waiting = threading.Event()
@@ -296,6 +299,7 @@ def test_an_upload_whose_last_answer_is_lost_is_found_there(store: Store, bucket
     assert store.exists(f"{bucket}/m", DIGEST)
 
 
+@pytest.mark.slow
 def test_half_uploads_of_a_killed_process_are_removed(store: Store, session: Session, bucket: str, large: Path) -> None:
     """Those of the address itself go once the object is there; those of others stay until they are named."""
     client = session.client("s3")
@@ -314,6 +318,7 @@ def test_half_uploads_of_a_killed_process_are_removed(store: Store, session: Ses
     assert [uri for uri, _ in store.list_incomplete_uploads(bucket + "/")] == [f"{bucket}/other"]
 
 
+@pytest.mark.slow
 def test_two_processes_may_upload_the_same(store: Store, bucket: str, large: Path, way: Way) -> None:
     """The one that is slower finds its parts removed and the object there, and has nothing to complain of."""
     ends = itertools.count()
@@ -367,6 +372,7 @@ def test_a_missing_file_is_named(store: Store, bucket: str, tmp_path: Path) -> N
         store.put(tmp_path / "gone", f"{bucket}/m", content_type="text/plain")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """A file is read as it is sent: its parts are never held together, whatever its size."""
     path = tmp_path / "large"
@@ -493,6 +499,7 @@ def tree(tmp_path: Path) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.slow
 def test_only_what_changed_of_a_tree_is_sent(store: Store, bucket: str, tree: dict[str, Path], way: Way) -> None:
     """A second run sends nothing; a changed file, even of the same size, goes; stale objects go when asked only."""
     uri = f"{bucket}/tree"
@@ -529,6 +536,7 @@ def test_known_digests_of_a_tree_are_believed(store: Store, bucket: str, tree: d
     )
 
 
+@pytest.mark.slow
 def test_an_error_in_a_tree_is_one_error_and_the_next_run_completes(
     store: Store, bucket: str, tree: dict[str, Path], way: Way
 ) -> None:

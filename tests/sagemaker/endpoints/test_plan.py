@@ -586,6 +586,7 @@ def happen(aws: Memory, event: tuple[str, Any]) -> None:
         del aws.endpoints["digits"]
 
 
+@pytest.mark.slow
 @settings(max_examples=120 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(events(), deployments(), st.sampled_from("abc"))
 def test_from_any_state_one_run_ends_in_what_was_asked_for(

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
@@ -123,6 +124,7 @@ def test_any_bytes(data: bytes) -> None:
     check(gzip.compress(correct_checksums(data.ljust(512, b"\0")), 1))
 
 
+@pytest.mark.slow
 @settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MEMBERS, max_size=12), FORMS)
 def test_any_members(members: list[tuple[tarfile.TarInfo, bytes]], form: int) -> None:
@@ -138,6 +140,7 @@ def test_any_members(members: list[tuple[tarfile.TarInfo, bytes]], form: int) ->
         check(gzip.compress(plain, 1))
 
 
+@pytest.mark.slow
 @settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MEMBERS, min_size=1, max_size=4), FORMS, st.data())
 def test_any_spoiled_archive(members: list[tuple[tarfile.TarInfo, bytes]], form: int, data: st.DataObject) -> None:
@@ -156,6 +159,7 @@ def test_any_spoiled_archive(members: list[tuple[tarfile.TarInfo, bytes]], form:
     check(bytes(archive))
 
 
+@pytest.mark.slow
 @settings(max_examples=20 * TIMES, deadline=None)
 @given(
     st.dictionaries(

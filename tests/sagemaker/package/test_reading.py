@@ -140,6 +140,7 @@ def test_what_is_damaged_is_refused(data: bytes, sentence: str, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_every_cut_is_noticed(tmp_path: Path) -> None:
     """At every byte of a small archive, whichever part it falls into."""
     data = gzip.compress(GOOD)

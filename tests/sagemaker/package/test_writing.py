@@ -84,6 +84,7 @@ def test_the_bytes_do_not_depend_on_where_when_and_by_whom(tmp_path: Path) -> No
     assert modes == {(True, 0o755), (False, 0o644)}
 
 
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
     """Several megabytes of noise, text and zeros, by any number of threads."""
     rng = random.Random(1)

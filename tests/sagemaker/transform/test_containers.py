@@ -107,6 +107,7 @@ def test_execution_parameters(answer: ContainerResponse | Exception, parameters:
     assert BatchModelClient(Moody(answer)).fetch_parameters() == parameters
 
 
+@pytest.mark.slow
 def test_a_container_that_comes_back_is_waited_for() -> None:
     """Until /ping says 200; not for ever, and not when the job is stopped."""
     away = ContainerGoneError("away")

@@ -128,6 +128,7 @@ def test_reserved_names_are_passed_over() -> None:
     assert values.given == {"label_key"}
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a busy machine must not fail the test
 @given(
     st.dictionaries(

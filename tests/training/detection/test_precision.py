@@ -82,6 +82,7 @@ def test_images_must_be_the_same() -> None:
         compute_mean_average_precision([Truth([], [])], [])
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), max_size=12), st.integers(0, 4))
 def test_average_precision_is_what_its_definition_says(hits: list[bool], missed: int) -> None:
     """At each of 101 recalls the best precision that comes with at least this recall."""

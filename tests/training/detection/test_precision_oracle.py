@@ -77,6 +77,7 @@ def generate(seed: int, images: int, crowding: int) -> tuple[list[Truth], list[D
     return truths, detections
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_detections", [1, 10, 100])
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(2, 14))

@@ -64,6 +64,7 @@ def naive(boxes: Any, scores: Any, iou: float, least: float) -> list[tuple[int, 
     return sorted(kept)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30), st.integers(1, 4))
 def test_suppression_is_what_its_definition_says(seed: int, count: int, classes: int) -> None:
     """Against the definition, read slowly."""

@@ -84,6 +84,7 @@ def values(shape: Any) -> st.SearchStrategy[Any]:
     return st.booleans() if kind == "boolean" else st.integers(0, 9)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(values(SHAPE))
 def test_every_request_goes_through_the_value_unchanged(request: dict[str, Any]) -> None:

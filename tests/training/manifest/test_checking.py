@@ -254,6 +254,7 @@ shaped = st.dictionaries(st.sampled_from(["image_size", "annotations"]), values)
 names = st.sampled_from(["b", "b-metadata", "c", "c-metadata", "x-ref", "x-ref-metadata"])
 
 
+@pytest.mark.slow
 @given(st.dictionaries(names, values | report | shaped))
 def test_any_line_is_checked_without_an_error(attributes: dict[str, Any]) -> None:
     for problem in ManifestCheck([text(attributes)]):

@@ -52,6 +52,7 @@ def pictures(draw: st.DrawFn, depth: int | None = None) -> list[LabelledImage]:
     return made
 
 
+@pytest.mark.slow
 @given(pictures())
 def test_lines_hold_all_of_a_labelled_image(images: list[LabelledImage]) -> None:
     """A line of it reads as the same image again; names of classes that are not on it are carried, too."""
@@ -63,6 +64,7 @@ def test_lines_hold_all_of_a_labelled_image(images: list[LabelledImage]) -> None
             assert list(ManifestCheck([line.to_bytes()])) == []
 
 
+@pytest.mark.slow
 @given(pictures(depth=3))
 def test_annotations_json_and_back(images: list[LabelledImage]) -> None:
     """All but the names of classes, which are handed in again, and the channels, of which there are three."""
@@ -72,6 +74,7 @@ def test_annotations_json_and_back(images: list[LabelledImage]) -> None:
     assert list(read_annotations(document, folder=FOLDER, names=names)) == images
 
 
+@pytest.mark.slow
 @given(pictures())
 def test_the_built_in_detectors_documents_and_back(images: list[LabelledImage]) -> None:
     """All of it."""
@@ -82,6 +85,7 @@ def test_the_built_in_detectors_documents_and_back(images: list[LabelledImage]) 
         assert read_detector_document(document, folder=FOLDER) == image
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200) | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(

@@ -119,6 +119,7 @@ def test_a_line_without_end_is_an_error_before_memory_is_asked_for_it() -> None:
     assert asked <= 11
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), values, max_size=6))
 def test_any_object_survives_a_round_trip(attributes: dict[str, Any]) -> None:
     """Also what no rule is known for: unknown keys, any text, any number."""
