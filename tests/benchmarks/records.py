@@ -31,7 +31,7 @@ GIGABYTES_A_SECOND: Final = 3.0
 #: VmHWM, since ru_maxrss of a child starts with what its parent has.
 SCRIPT: Final = """
 import itertools, pathlib, random, sys
-from tritonforge.records import batches, frame_recordio, frame_tfrecord, split
+from tritonforge.records import build_batches, frame_recordio, frame_tfrecord, split
 size, split_type, strategy = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 payload = random.Random(0).randbytes(100_000)
 line = payload.hex().encode() + b"\\n"
@@ -45,7 +45,7 @@ def chunks():
         chunk, carry = carry[:2**20], carry[2**20:]
         left -= len(chunk)
         yield chunk
-count = sum(batch.count for batch in batches(split(chunks(), split_type), strategy, 2**20))
+count = sum(batch.count for batch in build_batches(split(chunks(), split_type), strategy, 2**20))
 assert count == size // len(framed), count
 print(pathlib.Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 """
