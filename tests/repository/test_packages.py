@@ -195,7 +195,7 @@ def test_folders_that_lie_apart_are_members_of_one_archive(tmp_path: Path) -> No
     one = [path for path, _ in list_package(tmp_path / "exported" / "1538687370", name="net", version=7)]
     assert one == ["net/7/assets/words.txt", "net/7/saved_model.pb"]
     for wrong in ("handlers", "nowhere"):
-        with pytest.raises(ArtifactError, match=f"{wrong}: there is no SavedModel here"):
+        with pytest.raises(ArtifactError, match=f"{wrong}: SavedModel not found"):
             list_package(tmp_path / wrong)
     with pytest.raises(ArtifactError, match="nowhere: no such directory"):
         list_package(tmp_path / "exported", code=tmp_path / "nowhere")

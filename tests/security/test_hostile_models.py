@@ -51,9 +51,10 @@ def test_deploy_reads_hostile_archives(name: str, tmp_path: Path) -> None:
     """It is read as a package or refused in a sentence, before anything is sent; nothing is left or written outside."""
     path = tmp_path / "model.tar.gz"
     path.write_bytes(HOSTILE[name])
-    with contextlib.suppress(TritonForgeError), local_repository.open_repository(path) as found:
-        assert name in ("records", "loop", "names", "empty")
-        assert found.content.digest
+    is_read = False
+    with contextlib.suppress(TritonForgeError), local_repository.open_repository(path) as repository:
+        is_read = bool(repository.content.digest)
+    assert is_read == (name in ("records", "names", "empty"))
     assert list(tmp_path.iterdir()) == [path]
     assert not Path("/etc/cron.d/x").exists()
 

@@ -102,7 +102,7 @@ class Group(click.Group):
         return list(self.rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the subcommand of a name; None if there is no such subcommand."""
+        """Import and return the subcommand of a name; None if it does not exist."""
         if cmd_name not in self.rows:
             return None
         target = self.rows[cmd_name][0]
@@ -115,7 +115,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the subcommand. Raises click.UsageError with a suggestion if there is no such subcommand."""
+        """Find the subcommand. Raises click.UsageError with a suggestion if it does not exist."""
         name = args[0]
         if name not in self.rows and not name.startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches

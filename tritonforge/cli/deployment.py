@@ -172,7 +172,7 @@ def confirm_plan(*, yes: bool, as_json: bool) -> None:
     """Ask whether to apply the plan that was printed.
 
     Raises:
-        click.UsageError: there is no terminal to ask on, and ``--yes`` was not given.
+        click.UsageError: standard input is not a terminal, and ``--yes`` was not given.
         click.Abort: the answer was no.
     """
     if yes:

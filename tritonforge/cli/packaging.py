@@ -126,7 +126,7 @@ def package(
         conversion = _convert(source, image, prints_models=not as_json)
     repository = source if conversion is None else conversion.repository
     report = packages.check_package(repository, dereference=dereference, **target.to_arguments())
-    if report.refused:
+    if report.is_refused:
         echo(_render_findings(repository, report, "json" if as_json else "text"))
         return 1
     _check_kind(repository, report, tfs=tfs, image=image)
@@ -285,7 +285,7 @@ def _inspect(source: Path, target: _Target, *, as_json: bool) -> int:
     inspection = packages.inspect(archive)
     report = packages.check_tree(inspection.tree, **target.to_arguments())
     findings = report.findings if target.image is not None else ()
-    is_refused = bool(findings) and report.refused
+    is_refused = bool(findings) and report.is_refused
     if as_json:
         document: dict[str, Any] = {
             "archive": str(source),

@@ -56,7 +56,7 @@ class EmulatedS3:
     """The S3 of one account.
 
     Every call that names an object takes its URI, ``s3://bucket/key`` (or the ``https://`` forms that SageMaker takes
-    too), and raises `ObjectMissingError` where there is no such object or bucket, RequestError for other text.
+    too), and raises `ObjectMissingError` if the object or the bucket does not exist, RequestError for other text.
     """
 
     def __init__(self, account: str, *, partition: str = "aws") -> None:

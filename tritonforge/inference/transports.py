@@ -1,7 +1,7 @@
 """A transport: what carries the bytes of one inference there and back. This module does no I/O.
 
 It is the one interface between the client and the network: `Call` in, `Answer` out. A transport raises ServerError for
-an answer that is not a success, ConnectError where there is no answer, and never sends an inference twice.
+an answer that is not a success, ConnectError if none arrives, and never sends an inference twice.
 """
 
 from __future__ import annotations

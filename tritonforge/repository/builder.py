@@ -222,7 +222,7 @@ def list_package(
         }
     if not versions:
         raise ArtifactError(
-            f"{exported}: there is no SavedModel here; give the directory of {SAVED_MODEL}, or one of numbered "
+            f"{exported}: SavedModel not found; give the directory of {SAVED_MODEL}, or one of numbered "
             "directories with one each"
         )
     prefix = f"{name}/" if name else ""

@@ -58,7 +58,7 @@ def no_progress(_: BuildProgress) -> None:
 
 
 class UnreachableError(ArtifactError):
-    """An address gave no file: there is no network, or the server does not answer with the file."""
+    """An address gave no file: the network is unavailable, or the server does not send it."""
 
 
 def cache_directory() -> Path:

@@ -183,7 +183,7 @@ def choose_default_model(configs: Mapping[str, ModelConfig], default_model: str 
     """Return the given model, else the only one of `list_default_candidates`; None where there are several.
 
     Raises:
-        ModelChoiceError: there is no such model, or none at all.
+        ModelChoiceError: the model does not exist, or the repository has no models.
     """
     if default_model is not None:
         _check_known(configs, default_model)

@@ -41,7 +41,7 @@ def test_an_ensemble_is_the_default_model(repository: Path) -> None:
     judgement = check_package(repository, image="24.09")
     assert judgement.default_model == "all" == find_default_model(repository)
     assert judgement.environment == {DEFAULT_MODEL: "all"}
-    assert not judgement.refused
+    assert not judgement.is_refused
     assert codes(judgement) == []
     assert judgement.idle == ()
 
@@ -56,16 +56,16 @@ def test_the_only_outermost_ensemble_is_meant_as_in_serve(repository: Path) -> N
     """A model beside it that nothing uses is in the archive, and is reported as idle."""
     lay(repository, OTHER)
     judgement = check_package(repository, image="24.09")
-    assert (judgement.default_model, judgement.idle, judgement.refused) == ("all", ("other",), False)
+    assert (judgement.default_model, judgement.idle, judgement.is_refused) == ("all", ("other",), False)
 
 
 def test_two_models_that_nothing_uses_are_refused(tmp_path: Path) -> None:
     """In the words of `serve`; naming one of them helps."""
     lay(tmp_path / "r", {**OTHER, "leaf/config.pbtxt": LEAF, "leaf/1/model.py": ""})
     judgement = check_package(tmp_path / "r")
-    assert (judgement.default_model, codes(judgement), judgement.refused) == (None, ["E403"], True)
+    assert (judgement.default_model, codes(judgement), judgement.is_refused) == (None, ["E403"], True)
     chosen = check_package(tmp_path / "r", default_model="leaf")
-    assert (chosen.environment, chosen.idle, chosen.refused) == ({DEFAULT_MODEL: "leaf"}, ("other",), False)
+    assert (chosen.environment, chosen.idle, chosen.is_refused) == ({DEFAULT_MODEL: "leaf"}, ("other",), False)
     assert codes(check_package(tmp_path / "r", default_model="none")) == ["E112", "E404"]
 
 
@@ -77,7 +77,7 @@ def test_an_environment_that_is_not_in_the_package_is_refused(repository: Path) 
     for path in ("$$TRITON_MODEL_DIRECTORY/env.tar.gz", "$$TRITON_MODEL_DIRECTORY/../../env.tar.gz"):
         config.write_text(text + parameter % path)
         judgement = check_package(repository, image="24.09")
-        assert judgement.refused
+        assert judgement.is_refused
         assert codes(judgement) == ["E295"]
     (repository / "leaf" / "env.tar.gz").touch()
     config.write_text(text + parameter % "$$TRITON_MODEL_DIRECTORY/env.tar.gz")
@@ -105,13 +105,13 @@ def test_it_is_judged_for_the_image_and_the_instance(repository: Path) -> None:
     """A TensorFlow model in an image without it is refused, and both ways out are named."""
     lay(repository, {"leaf/config.pbtxt": LEAF.replace('backend: "python"', 'platform: "tensorflow_graphdef"')})
     (repository / "leaf/1/model.py").rename(repository / "leaf/1/model.graphdef")
-    assert not check_package(repository, image="24.09").refused
+    assert not check_package(repository, image="24.09").is_refused
     refused = check_package(repository, image="26.05")
     [finding] = [finding for finding in refused.findings if finding.code == "E601"]
-    assert refused.refused
+    assert refused.is_refused
     assert "--tensorflow onnx" in finding.help
     assert "--tensorflow python-backend" in finding.help
-    assert not check_package(repository, image="26.05+tensorflow").refused
+    assert not check_package(repository, image="26.05+tensorflow").is_refused
     assert "E605" in codes(check_package(repository, image="26.05+tensorflow", instance_type="ml.p3.2xlarge"))
 
 
@@ -165,7 +165,7 @@ def test_what_the_front_end_mistakes_is_refused_there(
     judgement = check_package(repository, image="24.09", multi_model=True)
     refused = {finding.code for finding in judgement.findings if finding.refused_by == "sagemaker"}
     assert refused >= expected
-    assert judgement.refused
+    assert judgement.is_refused
 
 
 def test_several_models_without_an_ensemble_are_refused_in_one_multi_model_archive(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_several_models_without_an_ensemble_are_refused_in_one_multi_model_archi
     judgement = check_package(tmp_path / "r", multi_model=True)
     [finding] = judgement.findings
     assert finding.message == "a multi-model endpoint serves one of leaf, other, which one is not defined"
-    assert (judgement.refused, judgement.default_model) == (True, None)
+    assert (judgement.is_refused, judgement.default_model) == (True, None)
 
 
 def test_a_model_at_the_top_is_an_archive_of_a_multi_model_endpoint(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_model_at_the_top_is_an_archive_of_a_multi_model_endpoint(tmp_path: Pa
     assert "E401" in codes(check_package(tmp_path / "m", image="24.09"))
     lay(tmp_path / "m", {"config.pbtxt": LEAF.replace("TYPE_FP32", "TYPE_FP33", 1)})
     wrong = check_package(tmp_path / "m", multi_model=True)
-    assert wrong.refused
+    assert wrong.is_refused
     assert {finding.path for finding in wrong.findings} == {"config.pbtxt"}
     assert set(wrong.validation.texts) == {"config.pbtxt"}
 
@@ -210,5 +210,5 @@ def test_a_host_without_gpus_refuses_what_needs_one(tmp_path: Path) -> None:
     """As a serverless endpoint has none; with the instance type unknown it is not refused."""
     needs_gpu = LEAF.replace("leaf", "m") + "instance_group { kind: KIND_GPU }\n"
     lay(tmp_path / "r", {"m/config.pbtxt": needs_gpu, "m/1/model.py": ""})
-    assert check_package(tmp_path / "r", image="24.09", gpus=0).refused
-    assert not check_package(tmp_path / "r", image="24.09").refused
+    assert check_package(tmp_path / "r", image="24.09", gpus=0).is_refused
+    assert not check_package(tmp_path / "r", image="24.09").is_refused

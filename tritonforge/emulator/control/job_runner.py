@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,7 +187,7 @@ class Task:
                 thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
-class JobRunner(Generic[StatusT]):
+class JobRunner(ABC, Generic[StatusT]):
     """Brings the resources of one kind from status to status, each in a thread of its own. Safe for many threads.
 
     A subclass says what the work is (`run`), what becomes of a resource whose work raised (`fail`), and which resources
@@ -207,13 +208,13 @@ class JobRunner(Generic[StatusT]):
         self._guard = threading.Lock()
         self._tasks: list[Task] = []
 
+    @abstractmethod
     def run(self, task: Task) -> None:
-        """Do the work that the status of a resource asks for."""
-        raise NotImplementedError
+        """Do the work that the status of a resource requires."""
 
+    @abstractmethod
     def fail(self, task: Task, reason: str) -> None:
         """End a resource whose work raised an unexpected error."""
-        raise NotImplementedError
 
     def is_unfinished(self, record: StatusT) -> bool:
         """Return True if there is work to do for a resource after a restart."""

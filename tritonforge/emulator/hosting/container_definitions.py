@@ -152,7 +152,7 @@ def download_model(
     An archive is unpacked on its way, never stored. Of an uncompressed prefix each key less the prefix is a path.
 
     Raises:
-        ContainerError: there is no such object, the archive is damaged or unsafe, or it took more than ``timeout`` s.
+        ContainerError: the object does not exist, the archive is damaged or unsafe, or it took more than ``timeout`` s.
     """
     limit = _Deadline(time.monotonic() + timeout, cancelled or threading.Event())
     try:

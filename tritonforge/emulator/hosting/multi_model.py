@@ -259,7 +259,7 @@ class ModelCache:
                 return
 
     def _evict(self, *, besides: _LoadedModel) -> bool:
-        """Unload the model that was used least recently and is not in use; False if there is no such model."""
+        """Unload the model that was used least recently and is not in use; return False if every model is in use."""
         with self._lock:
             idle = [
                 model

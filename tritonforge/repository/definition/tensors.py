@@ -200,7 +200,7 @@ class Tensors(Sequence[Tensor]):
     def __getitem__(self, key: int | str | slice) -> Tensor:  # type: ignore[override]  # names are keys too
         if isinstance(key, str):
             if key not in self._by_name:
-                raise DefinitionError(f'there is no output "{key}"; there are {_quote_names(self._by_name)}')
+                raise DefinitionError(f'output "{key}" not found; the outputs are {_quote_names(self._by_name)}')
             return self._by_name[key]
         if isinstance(key, slice):
             raise DefinitionError("a slice of outputs is not supported; take each by position or by name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -103,14 +104,15 @@ class _Publication(SageMakerJob[PublicationResult]):
             role or None, contents, observe_data(self.session, contents, bucket=self._settings.bucket)
         )
 
+    @abstractmethod
     def _collect_data(self) -> TrainingJob:
         """Return a job whose channels are all data that the publication reads, so that they are uploaded as such."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _build_request_plan(
         self, role: str | None, contents: Mapping[str, ChannelContent], observed: ObservedData
     ) -> Plan:
-        raise NotImplementedError
+        """Return the plan of the requests; ``role`` is None while it is not known."""
 
     def _choose_output(self, observed: ObservedData, name: str) -> str:
         return self._settings.output or f"s3://{observed.bucket.name}/{_OUTPUTS}{name}"

@@ -57,7 +57,7 @@ class PackageReport:
         return self.validation.findings
 
     @property
-    def refused(self) -> bool:
+    def is_refused(self) -> bool:
         """True if Triton or SageMaker rejects the package."""
         return any(finding.refused_by is not None for finding in self.findings)
 

@@ -66,7 +66,7 @@ def choose_default_model(package: ServedPackage, name: str | None) -> ServedMode
     """Return the model of requests that name none: of several the first by name, where SageMaker's order is random.
 
     Raises:
-        LaunchError: there is no such model.
+        LaunchError: the model does not exist.
     """
     if name is None:
         return package.models[0]
