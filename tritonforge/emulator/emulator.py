@@ -145,6 +145,7 @@ class Emulator:
                 images=self._images,
                 speed=speed,
                 write_line=self._lines.write,
+                flush_lines=self._lines.flush,
                 publish=partial(cloudwatch.publish_metrics, self._moto),
                 log=log,
                 runtime=self._find_runtime,

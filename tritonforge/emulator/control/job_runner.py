@@ -140,7 +140,8 @@ class Services:
     """What runners work with. ``runners`` are all of them by the name of their kind, filled once they are made.
 
     ``folder`` holds the containers' files, ``work`` what is kept of a job until it has ended, which outlives the
-    process if the emulator has a state folder. ``write_line`` takes a line of a log (region, group, stream, line),
+    process if the emulator has a state folder. ``write_line`` takes a line of a log (region, group, stream, line) and
+    ``flush_lines`` writes what it has taken, so that the log of a job is complete when its status says that it ended;
     ``publish`` the metrics of a job (region, job, values), ``log`` one sentence for each thing that happens.
     """
 
@@ -154,6 +155,7 @@ class Services:
     images: Mapping[str, str]
     speed: float
     write_line: Callable[[str, str, str, str], None]
+    flush_lines: Callable[[], None]
     publish: Callable[[str, str, list[Any]], None]
     log: Callable[[str], None]
     runtime: Callable[[str], Runtime]

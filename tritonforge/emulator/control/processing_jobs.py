@@ -271,15 +271,18 @@ class ProcessingRunner(JobRunner[ProcessingRecord]):
         def write(line: str) -> None:
             self.services.write_line(task.region, self.kind.log_group, stream, line)
 
-        with start_container(
-            command, binds=binds, environment=job.request.get("Environment") or {}, hostname=HOST, log=write
-        ) as process:
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    return process.wait(_PERIOD)
-                if task.stop.is_set() or time.monotonic() > deadline:
-                    _terminate(process, task.kill)
-                    return None
+        try:
+            with start_container(
+                command, binds=binds, environment=job.request.get("Environment") or {}, hostname=HOST, log=write
+            ) as process:
+                while True:
+                    with contextlib.suppress(TimeoutError):
+                        return process.wait(_PERIOD)
+                    if task.stop.is_set() or time.monotonic() > deadline:
+                        _terminate(process, task.kill)
+                        return None
+        finally:
+            self.services.flush_lines()
 
 
 def _fail(reason: str) -> _End:

@@ -282,6 +282,7 @@ class TrainingRunner(JobRunner[TrainingRecord]):
             metrics.flush()
         for note in outcome.notes:
             write(note)
+        self.services.flush_lines()
         return _choose_end(outcome)
 
     def _end(self, task: Task, end: _End) -> None:
