@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from tests.support.accounts import ENDED, Account, open_account
 from tests.support.peers import run_sdk_2
+from tritonforge.emulator.control import cloudwatch
 
 pytestmark = pytest.mark.process
 
@@ -186,6 +187,17 @@ def test_what_is_refused(account: ProcessingAccount) -> None:
     assert "one instance" in refuse("n", ProcessingResources={"ClusterConfig": cluster})[1]
     with pytest.raises(ClientError, match="Requested resource not found"):
         account.sagemaker.describe_processing_job(ProcessingJobName="absent")
+
+
+def test_the_log_is_complete_when_the_status_says_that_the_job_ended(
+    account: ProcessingAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients read the log once more when a job has ended, and then never again."""
+    monkeypatch.setattr(cloudwatch, "_PERIOD", 3.0)  # no write in between: the one of the end must be there
+    time.sleep(0.3)  # the wait that had begun before is over
+    monkeypatch.setattr(account.emulator, "flush", lambda: None)
+    account.process("Logged")
+    assert account.lines("Logged")
 
 
 def test_quota_of_the_account(account: ProcessingAccount) -> None:
