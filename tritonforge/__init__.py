@@ -1,7 +1,7 @@
-"""tritonforge: Python definitions become a Triton model repository, proved right before any server sees it.
+"""tritonforge: Python definitions become a Triton model repository that is validated before any server sees it.
 
-What a definition needs is at hand here; the other wings are imported by name (`tritonforge.inference`,
-`tritonforge.serving`). Nothing here loads a framework, boto3 or grpc.
+This package exports what definitions use. The others are imported by name (`tritonforge.inference`,
+`tritonforge.serving`). Nothing here imports a framework, boto3 or grpc.
 """
 
 # Not from typing, whose import takes longer than all else here: a command that is interrupted while this module loads

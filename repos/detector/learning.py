@@ -19,7 +19,7 @@ from earlier import Earlier
 from network import boxes_of, losses, network, top_layers
 from samples import Samples, read, split
 
-from tritonforge.training.algorithm import Container, HyperparameterError, InputError, Stopping, Values
+from tritonforge.training.algorithm import Container, HyperparameterError, HyperParameterValues, InputError, Stopping
 from tritonforge.training.detection import Detections, Truth, compute_mean_average_precision, suppress
 
 __all__ = ["Learner", "optimizer_of", "train"]
@@ -36,7 +36,7 @@ _RISING: Final = 1 / 6
 _HISTORY: Final = "history.json"
 
 
-def train(container: Container, values: Values, stopping: Stopping) -> None:
+def train(container: Container, values: HyperParameterValues, stopping: Stopping) -> None:
     """Train on the container's channels, and leave a model repository for Triton in its model directory.
 
     When ``stopping`` is set, a checkpoint is saved and nothing else: the next run with the same checkpoints resumes.
@@ -90,7 +90,7 @@ class Learner:
 
     def __init__(
         self,
-        values: Values,
+        values: HyperParameterValues,
         training: Samples,
         validation: Samples,
         categories: Sequence[int],
@@ -233,7 +233,7 @@ class Learner:
         return rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))
 
 
-def _check(values: Values, *, model: bool) -> None:
+def _check(values: HyperParameterValues, *, model: bool) -> None:
     """Hold hyperparameters against each other; raises HyperparameterError."""
     problems = []
     if not model and values.flag("train_only_on_top_layer"):
@@ -244,7 +244,7 @@ def _check(values: Values, *, model: bool) -> None:
         raise HyperparameterError(problems)
 
 
-def _select_bound(values: Values) -> dict[str, Any]:
+def _select_bound(values: HyperParameterValues) -> dict[str, Any]:
     """The hyperparameters that a checkpoint is bound to."""
     return {name: value for name, value in values.items() if name not in _FREE}
 
@@ -268,7 +268,7 @@ def _load_checkpoint(folder: Path, job: Mapping[str, Any]) -> tuple[dict[str, An
     return found
 
 
-def optimizer_of(values: Values) -> Any:
+def optimizer_of(values: HyperParameterValues) -> Any:
     """Keras: the optimizer that the hyperparameters name, with its own among them."""
     import keras
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from typing import Any, Final
 
 import click
@@ -150,6 +149,8 @@ def _run(arguments: list[str]) -> int:
 def _report_error(sentence: str, code: int, arguments: list[str]) -> int:
     """Print an error as a sentence on standard error, and as JSON on standard output if JSON is requested."""
     if get_verbosity() == "verbose":
+        import traceback  # 20 ms, for this alone
+
         traceback.print_exc()
     if _is_json_requested(arguments):
         echo_json({"error": {"message": sentence, "exit_code": code}}, indent=None)

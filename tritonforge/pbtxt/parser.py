@@ -45,7 +45,7 @@ def parse(text: str | bytes) -> Document:
 
 
 class _Parser:
-    """One run over the tokens of one text."""
+    """Parses the tokens of one text into its document."""
 
     __slots__ = ("_at", "_complete", "_document", "_kinds", "_offsets", "_problems", "_texts")
 

@@ -170,7 +170,10 @@ class _Children:
         self._kills = _count_memory_kills()
 
     def check(self) -> list[Mapping[str, object]]:
-        """Return the children that had ended at the last check and have not been waited for since; each once."""
+        """Return the children that ended before the last check and that the server still has not waited for.
+
+        A child is returned once.
+        """
         exited: list[Mapping[str, object]] = []
         present = self._list_pids()
         for pid in present:

@@ -187,7 +187,7 @@ class InFlightLimiter:
             return True
 
     def release(self, size: int) -> None:
-        """Release a record of this size."""
+        """Count a record of this size as done, so that waiting ones may follow."""
         with self._changed:
             self._records -= 1
             self._size -= size

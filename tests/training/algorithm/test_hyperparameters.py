@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritonforge.errors import DefinitionError
-from tritonforge.training.algorithm import Algorithm, HyperParameter, HyperparameterError, Values
+from tritonforge.training.algorithm import Algorithm, HyperParameter, HyperparameterError, HyperParameterValues
 
 DECLARED = Algorithm(
     "detector",
@@ -26,7 +26,7 @@ DECLARED = Algorithm(
 NEEDED = {"label_key": "species"}
 
 
-def read(**given: str) -> Values:
+def read(**given: str) -> HyperParameterValues:
     """The values of a job that gives what it must, and this."""
     return DECLARED.read(NEEDED | given)
 

@@ -51,7 +51,11 @@ class DeploymentRunner(JobRunner[Endpoint]):
         self._live: dict[tuple[str, str], LiveEndpoint] = {}
 
     def find_live(self, region: str, name: str) -> LiveEndpoint | None:
-        """Return what serves an endpoint now; the name's case counts here (CreateEndpoint, "must be matched")."""
+        """Return the containers that serve an endpoint now, None if no container does.
+
+        Upper and lower case of the name count, unlike in other operations (API CreateEndpoint: "the case in which
+        you entered the name must be matched").
+        """
         live = self._live.get((region, name))
         if live is not None:
             return live

@@ -102,7 +102,9 @@ _SHM_GROWTH: Final = "1048576"
 
 @dataclass(frozen=True, slots=True)
 class FolderListing:
-    """The top of the model folder: names of directories in the folder's own order, links to such apart.
+    """The names at the top of the model folder: its directories, and its links to directories.
+
+    Both are in the order in which the file system lists them.
 
     ``has_config`` says whether a config.pbtxt lies there.
     """

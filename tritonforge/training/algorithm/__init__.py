@@ -2,7 +2,7 @@
 
     algorithm = Algorithm("detector", hyperparameters=[...], channels=[...])          algorithm.py
 
-    def train(container: Container, values: Values, stopping: Stopping) -> None: ...
+    def train(container: Container, values: HyperParameterValues, stopping: Stopping) -> None: ...
     run(algorithm, train)                                                             train
 
     serve(answer)                                                                     serve
@@ -16,13 +16,32 @@ from tritonforge.errors import HyperparameterError, InputError, RefusalError, St
 from tritonforge.training.algorithm.checkpoints import Checkpoint, Checkpoints
 from tritonforge.training.algorithm.container import ChannelInput, Container, Epoch, Resources
 from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective, render_markdown
-from tritonforge.training.algorithm.hyperparameters import HyperParameter, Values
+from tritonforge.training.algorithm.hyperparameters import HyperParameter, HyperParameterValues
 from tritonforge.training.algorithm.program import run
 from tritonforge.training.algorithm.serving import Reply, Request, serve
 from tritonforge.training.algorithm.termination import Stopping
 
 __all__ = [
-    "Algorithm", "Channel", "ChannelInput", "Checkpoint", "Checkpoints", "Container", "Epoch", "HyperParameter",
-    "HyperparameterError", "InputError", "Metric", "Objective", "RefusalError", "Reply", "Request", "Resources",
-    "StoppedError", "Stopping", "Values", "render_markdown", "run", "serve",
+    "Algorithm",
+    "Channel",
+    "ChannelInput",
+    "Checkpoint",
+    "Checkpoints",
+    "Container",
+    "Epoch",
+    "HyperParameter",
+    "HyperParameterValues",
+    "HyperparameterError",
+    "InputError",
+    "Metric",
+    "Objective",
+    "RefusalError",
+    "Reply",
+    "Request",
+    "Resources",
+    "StoppedError",
+    "Stopping",
+    "render_markdown",
+    "run",
+    "serve",
 ]  # fmt: skip

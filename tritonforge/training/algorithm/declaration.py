@@ -17,7 +17,7 @@ from tritonforge.errors import DefinitionError, InputError
 from tritonforge.field_types import check_fields
 from tritonforge.training.algorithm.hyperparameters import (
     HyperParameter,
-    Values,
+    HyperParameterValues,
     check_description,
     check_text_line,
     parse_values,
@@ -166,7 +166,7 @@ class Algorithm:
         check_fields(self)
         _raise_problems(f"algorithm {self.name!r}", self._find_problems())
 
-    def read(self, given: Mapping[str, str]) -> Values:
+    def read(self, given: Mapping[str, str]) -> HyperParameterValues:
         """Parse the hyperparameters of a run from SageMaker's strings, with defaults.
 
         Raises:

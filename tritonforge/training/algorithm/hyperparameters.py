@@ -24,8 +24,16 @@ from tritonforge.errors import DefinitionError, HyperparameterError
 from tritonforge.field_types import check_fields
 
 __all__ = [
-    "FLAG", "LONGEST_DESCRIPTION", "HyperParameter", "ParameterType", "Value", "Values", "check_description",
-    "check_text_line", "parse_values", "suggest_name",
+    "FLAG",
+    "LONGEST_DESCRIPTION",
+    "HyperParameter",
+    "HyperParameterValues",
+    "ParameterType",
+    "Value",
+    "check_description",
+    "check_text_line",
+    "parse_values",
+    "suggest_name",
 ]  # fmt: skip
 
 #: Source: botocore's model of SageMaker, EntityDescription.
@@ -84,7 +92,7 @@ class HyperParameter:
         minimum, maximum: for Integer and Continuous; both or neither, both inclusive.
         values: for Categorical.
         default: for a job that does not set it, stored as the string of SageMaker's API; not if it is ``required``. A
-            hyperparameter without value and default is left out of the `Values`.
+            hyperparameter without value and default is left out of the `HyperParameterValues`.
 
     Raises:
         DefinitionError: the declaration contradicts itself, or exceeds a limit of CreateAlgorithm.
@@ -209,7 +217,7 @@ class HyperParameter:
                 yield f"its default {error}"
 
 
-class Values(Mapping[str, Value]):
+class HyperParameterValues(Mapping[str, Value]):
     """The hyperparameters of one run by name, each of its type, with defaults.
 
     ``given`` has the names that the job set itself. A hyperparameter without a value is not in the mapping.
@@ -259,7 +267,7 @@ class Values(Mapping[str, Value]):
         return value
 
 
-def parse_values(parameters: Sequence[HyperParameter], given: Mapping[str, str]) -> Values:
+def parse_values(parameters: Sequence[HyperParameter], given: Mapping[str, str]) -> HyperParameterValues:
     """Parse the values of a run from SageMaker's strings, without the names that SageMaker reserves.
 
     Raises:
@@ -286,7 +294,9 @@ def parse_values(parameters: Sequence[HyperParameter], given: Mapping[str, str])
             values[parameter.name] = parameter.read(str(parameter.default))
     if problems:
         raise HyperparameterError(problems)
-    return Values({name: values[name] for name in by_name if name in values}, given=given.keys() & by_name.keys())
+    return HyperParameterValues(
+        {name: values[name] for name in by_name if name in values}, given=given.keys() & by_name.keys()
+    )
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from tritonforge.files import describe_error
 from tritonforge.module_loader import import_file
 from tritonforge.training.algorithm.container import Container
 from tritonforge.training.algorithm.declaration import Algorithm
-from tritonforge.training.algorithm.hyperparameters import Values
+from tritonforge.training.algorithm.hyperparameters import HyperParameterValues
 from tritonforge.training.algorithm.termination import FailureFile, Stopping, shorten_failure
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 DECLARATION_FILE: Final = "algorithm.py"
 
 #: A training program: it gets its container, its hyperparameters, and the flag that requests a stop.
-Train: TypeAlias = Callable[[Container, Values, Stopping], None]
+Train: TypeAlias = Callable[[Container, HyperParameterValues, Stopping], None]
 
 TRAINED: Final = 0
 FAILED: Final = 1

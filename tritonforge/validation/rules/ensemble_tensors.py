@@ -156,7 +156,7 @@ def _describe_tensor(model: ModelView, tensor: TensorView) -> _TensorUse:
 
 
 def _find_key(value: Node) -> Node:
-    """Return the key of the map's entry that a value is in."""
+    """Return the key beside the value of a map's entry, which is where its findings point; else the value."""
     return (value.parent.one("key") if value.parent is not None else None) or value
 
 

@@ -182,7 +182,7 @@ def format_shape(dims: tuple[int, ...]) -> str:
 
 @register_check(Stage.CONFIG, *TENSOR_RULES)
 def check_tensors_when_read(context: Context, model: ModelView) -> Iterator[Finding]:
-    """Check inputs and outputs when the configuration is read: with auto-complete off."""
+    """With auto-complete off, check inputs and outputs where the server does it then: as it reads the configuration."""
     if not context.options.auto_complete:
         yield from _check_tensors(context, model)
 
