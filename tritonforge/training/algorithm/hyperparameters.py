@@ -239,7 +239,7 @@ class HyperParameterValues(Mapping[str, Value]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return f"Values({self._values!r})"
+        return f"HyperParameterValues({self._values!r})"
 
     def integer(self, name: str) -> int:
         """Return the value of an Integer. Raises KeyError without a value, TypeError for another type."""
