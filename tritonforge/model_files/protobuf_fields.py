@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from tritonforge.model_files.source import ModelFileError, Source
+from tritonforge.model_files.source import FIELDS, HeaderTooLargeError, ModelFileError, Source
 
 __all__ = ["Field", "read_fields", "read_message", "read_packed", "to_signed"]
 
@@ -16,8 +16,6 @@ _VARINT: Final = 0
 _FIXED64: Final = 1
 _LENGTH: Final = 2
 _FIXED32: Final = 5
-#: Fields of one message that are read: no header has more, and a hostile file may have nothing else.
-_MAXIMAL_FIELDS: Final = 2_000_000
 
 
 class Field(NamedTuple):
@@ -54,24 +52,23 @@ def read_fields(source: Source, start: int = 0, end: int | None = None) -> Itera
         ModelFileError: the bytes are not a protobuf message.
     """
     position, end = start, source.size if end is None else end
-    for _ in range(_MAXIMAL_FIELDS):
-        if position >= end:
-            if position > end:
-                raise ModelFileError(f"a field ends at {position}, but its message at {end}")
-            return
+    while position < end:
+        source.fields_left -= 1
+        if source.fields_left < 0:
+            raise HeaderTooLargeError(f"its header has more than {FIELDS} fields")
         tag, position = _read_varint(source, position)
         number, wire_type = tag >> 3, tag & 7
         if number == 0:
             raise ModelFileError(f"a field at {position} has the number 0")
-        if wire_type == _VARINT:
-            value, position = _read_varint(source, position)
-            yield Field(number, value, position, position, has_length=False)
-        elif wire_type == _LENGTH:
+        if wire_type == _LENGTH:
             length, position = _read_varint(source, position)
             if position + length > end:
                 raise ModelFileError(f"field {number} has {length} bytes at {position}, but its message ends at {end}")
             yield Field(number, 0, position, position + length, has_length=True)
             position += length
+        elif wire_type == _VARINT:
+            value, position = _read_varint(source, position)
+            yield Field(number, value, position, position, has_length=False)
         elif wire_type in (_FIXED32, _FIXED64):
             size = 4 if wire_type == _FIXED32 else 8
             value = int.from_bytes(source.read_at(position, size), "little")
@@ -79,7 +76,8 @@ def read_fields(source: Source, start: int = 0, end: int | None = None) -> Itera
             yield Field(number, value, position, position, has_length=False)
         else:
             raise ModelFileError(f"a field at {position} has the wire type {wire_type}, which is not used")
-    raise ModelFileError(f"a message has more than {_MAXIMAL_FIELDS} fields")
+    if position > end:
+        raise ModelFileError(f"a field ends at {position}, but its message at {end}")
 
 
 def read_packed(source: Source, field: Field) -> Iterator[int]:
@@ -104,17 +102,17 @@ def to_signed(value: int) -> int:
 
 def _read_varint(source: Source, position: int) -> tuple[int, int]:
     """Return a varint and the offset after it."""
-    value = shift = 0
-    while True:
-        buffer, base = source.window(position)
-        index = position - base
-        if index >= len(buffer):
-            raise ModelFileError(f"the file ends within a number at {position}")
-        byte = buffer[index]
+    buffer, base = source.window(position)
+    byte = buffer[position - base]
+    if byte < 0x80:
+        return byte, position + 1
+    value, shift = byte & 0x7F, 7
+    while shift < 70:
         position += 1
+        buffer, base = source.window(position)
+        byte = buffer[position - base]
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value & 0xFFFF_FFFF_FFFF_FFFF, position
+            return value & 0xFFFF_FFFF_FFFF_FFFF, position + 1
         shift += 7
-        if shift > 63:
-            raise ModelFileError(f"a number at {position} has more than ten bytes")
+    raise ModelFileError(f"a number at {position} has more than ten bytes")

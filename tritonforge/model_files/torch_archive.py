@@ -59,7 +59,7 @@ class _File(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}[whence]
         if start + offset < 0:
-            raise OSError("negative seek")
+            raise ValueError("a member lies before the file")
         self._position = start + offset
         return self._position
 
@@ -84,7 +84,7 @@ def read_torch_archive(source: Source) -> TorchArchive:
     try:
         with zipfile.ZipFile(_File(source)) as archive:
             return _read_members(archive)
-    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, RuntimeError, OverflowError) as error:
+    except (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ModelFileError(f"this is not a PyTorch archive: {error}") from error
 
 
