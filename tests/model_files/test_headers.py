@@ -21,7 +21,7 @@ from tritonforge.model_files.onnx_model import read_onnx
 from tritonforge.model_files.openvino_ir import read_openvino_ir
 from tritonforge.model_files.signature import TensorSpec
 from tritonforge.model_files.source import HeaderTooLargeError, ModelFileError, Source
-from tritonforge.model_files.tensorflow_graph import read_graphdef, read_saved_model_graph
+from tritonforge.model_files.tensorflow_graph import read_graphdef, read_saved_model
 from tritonforge.model_files.tensorrt_plan import read_tensorrt_plan
 from tritonforge.model_files.torch_archive import read_torch_archive
 from tritonforge.model_files.tree_model import TreeModel, read_tree_model
@@ -160,7 +160,7 @@ def test_a_tensorrt_plan_states_the_version_that_built_it() -> None:
 READERS: dict[str, Callable[[Source], object]] = {
     "onnx": read_onnx,
     "graphdef": read_graphdef,
-    "saved model": read_saved_model_graph,
+    "saved model": read_saved_model,
     "torch": read_torch_archive,
     "openvino": read_openvino_ir,
     "trees": read_tree_model,

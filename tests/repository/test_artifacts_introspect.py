@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tritonforge.errors import ArtifactError
-from tritonforge.model_files import introspection
+from tritonforge.model_files import tensorflow_graph
 from tritonforge.model_files.introspection import introspect
 from tritonforge.model_files.signature import Signature, TensorSpec
 
@@ -74,7 +74,7 @@ def test_what_a_saved_model_has_not_is_reported(saved: Path) -> None:
 def test_the_type_numbers_are_those_of_tensorflow(tf: Any) -> None:
     """The table agrees with the installed TensorFlow's own numbers and names."""
     names = {"float32": "FP32", "float64": "FP64", "float16": "FP16", "bfloat16": "BF16"}
-    for number, name in introspection.TENSORFLOW_TYPES.items():
+    for number, name in tensorflow_graph.DATA_TYPES.items():
         own = tf.as_dtype(number).name
         assert name == f"TYPE_{names.get(own, own.upper())}"
 

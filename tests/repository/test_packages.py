@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 
+from tests.support import graphdefs
 from tests.support.command import tritonforge
 from tritonforge import TYPE_FP32, DynamicBatching, File, Function, Input, Onnx, Output, TensorFlow, TensorFlowServing
 from tritonforge import build as tritonforge_build
 from tritonforge.errors import ArtifactError, DefinitionError
-from tritonforge.model_files import introspection
 from tritonforge.model_files.signature import Signature
 from tritonforge.repository import artifact_builder
 from tritonforge.repository.builder import list_package
 from tritonforge.repository.definition.loading import load
 from tritonforge.repository.resolve import BuiltArtifact, LocalFolder, resolve
-from tritonforge.triton.schema import build_message_class
 from tritonforge.validation.report import validate
 from tritonforge.validation.rules.tfs_package import is_tfs_package
 
@@ -32,18 +31,9 @@ def model(name: str = "net", **fields: Any) -> TensorFlow:
 
 
 def savedmodel(folder: Path) -> None:
-    """A SavedModel with that signature, without TensorFlow: a protobuf of the fields that are read."""
-    made: Any = build_message_class("tensorflow_saved_model_test", introspection._MESSAGES, "SavedModel")()
-    graph = made.meta_graphs.add()
-    graph.meta_info_def.tags.append("serve")
-    signature = graph.signature_def.add(key="serving_default").value
-    for entries, name in ((signature.inputs, "x"), (signature.outputs, "y")):
-        info = entries.add(key=name).value
-        info.dtype = 1
-        for size in (-1, 2):
-            info.tensor_shape.dim.add(size=size)
+    """A SavedModel with that signature, without TensorFlow: of the fields that are read."""
     folder.mkdir(parents=True)
-    (folder / "saved_model.pb").write_bytes(made.SerializeToString())
+    (folder / "saved_model.pb").write_bytes(graphdefs.serialize_saved_model({"x": (-1, 2)}, {"y": (-1, 2)}))
     (folder / "assets").mkdir()
     (folder / "assets" / "words.txt").write_text("a\n")
 

@@ -1,8 +1,8 @@
-"""GraphDef files of TensorFlow, written without TensorFlow, whose import takes seconds."""
+"""GraphDef and SavedModel files of TensorFlow, written without TensorFlow, whose import takes seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,3 +54,24 @@ def dense_layers(weights: Sequence[np.ndarray[Any, Any]]) -> bytes:
         ]
         before = after
     return b"".join(nodes) + _field(4, _field(1, 1000))  # versions.producer
+
+
+def serialize_saved_model(
+    inputs: Mapping[str, tuple[int, ...]],
+    outputs: Mapping[str, tuple[int, ...]],
+    *,
+    tags: Sequence[str] = ("serve",),
+    graph: bytes = b"",
+) -> bytes:
+    """A ``saved_model.pb`` with a graph and one signature, whose tensors are FP32.
+
+    Source: tensorflow/core/protobuf/{saved_model,meta_graph}.proto.
+    """
+    signature = b"".join(
+        _field(number, _field(1, name) + _field(2, _field(2, _FLOAT) + _field(3, _shape(*shape))))
+        for number, tensors in ((1, inputs), (2, outputs))
+        for name, shape in tensors.items()
+    )
+    info = b"".join(_field(4, tag) for tag in tags) + _field(5, "2.17.0")
+    meta_graph = _field(1, info) + _field(2, graph) + _field(5, _field(1, "serving_default") + _field(2, signature))
+    return _field(1, 1) + _field(2, meta_graph)

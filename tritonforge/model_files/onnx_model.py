@@ -13,30 +13,18 @@ from typing import Final
 from tritonforge import datatypes
 from tritonforge.model_files.protobuf_fields import Field, read_fields, read_message, read_packed, to_signed
 from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
-from tritonforge.model_files.source import ModelFileError, Source
+from tritonforge.model_files.source import ModelFileError, Source, name_format
 
 __all__ = ["DATA_TYPES", "OnnxModel", "read_onnx"]
 
 #: ONNX's element type number -> config name. Source: onnx.proto `TensorProto.DataType`; the pairs that Triton carries:
 #: onnxruntime_utils.cc `ConvertFromOnnxDataType`.
-DATA_TYPES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        1: datatypes.TYPE_FP32,
-        2: datatypes.TYPE_UINT8,
-        3: datatypes.TYPE_INT8,
-        4: datatypes.TYPE_UINT16,
-        5: datatypes.TYPE_INT16,
-        6: datatypes.TYPE_INT32,
-        7: datatypes.TYPE_INT64,
-        8: datatypes.TYPE_STRING,
-        9: datatypes.TYPE_BOOL,
-        10: datatypes.TYPE_FP16,
-        11: datatypes.TYPE_FP64,
-        12: datatypes.TYPE_UINT32,
-        13: datatypes.TYPE_UINT64,
-        16: datatypes.TYPE_BF16,
-    }
-)
+DATA_TYPES: Final[Mapping[int, str]] = MappingProxyType({
+    1: datatypes.TYPE_FP32, 2: datatypes.TYPE_UINT8, 3: datatypes.TYPE_INT8, 4: datatypes.TYPE_UINT16,
+    5: datatypes.TYPE_INT16, 6: datatypes.TYPE_INT32, 7: datatypes.TYPE_INT64, 8: datatypes.TYPE_STRING,
+    9: datatypes.TYPE_BOOL, 10: datatypes.TYPE_FP16, 11: datatypes.TYPE_FP64, 12: datatypes.TYPE_UINT32,
+    13: datatypes.TYPE_UINT64, 16: datatypes.TYPE_BF16,
+})  # fmt: skip
 
 #: `TypeProto`'s members besides ``tensor_type``, by field number.
 _OTHER_TYPES: Final = MappingProxyType({4: "sequence", 5: "map", 7: "opaque", 8: "sparse tensor", 9: "optional"})
@@ -70,7 +58,13 @@ def read_onnx(source: Source) -> OnnxModel:
 
     Raises:
         ModelFileError: the file is not an ONNX model.
+        HeaderTooLargeError: its header has more bytes or fields than the source allows.
     """
+    with name_format("an ONNX model"):
+        return _read_model(source)
+
+
+def _read_model(source: Source) -> OnnxModel:
     ir_version, producer, producer_version = 0, "", ""
     opsets: dict[str, int] = {}
     graph: Field | None = None
@@ -87,7 +81,7 @@ def read_onnx(source: Source) -> OnnxModel:
             domain, version = _read_opset(source, part)
             opsets["" if domain == "ai.onnx" else domain] = version
     if graph is None or not graph.has_length:
-        raise ModelFileError("this is not an ONNX model: it has no graph")
+        raise ModelFileError("it has no graph")
     inputs: dict[str, TensorSpec] = {}
     outputs: dict[str, TensorSpec] = {}
     other_types: dict[str, str] = {}
@@ -105,7 +99,7 @@ def read_onnx(source: Source) -> OnnxModel:
             if other:
                 other_types[spec.name] = other
     if not outputs:
-        raise ModelFileError("this is not an ONNX model: its graph has no outputs")
+        raise ModelFileError("its graph has no outputs")
     return OnnxModel(
         ir_version,
         opsets,

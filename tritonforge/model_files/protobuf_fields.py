@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from tritonforge.model_files.source import FIELDS, HeaderTooLargeError, ModelFileError, Source
+from tritonforge.model_files.source import HeaderTooLargeError, ModelFileError, Source
 
 __all__ = ["Field", "read_fields", "read_message", "read_packed", "to_signed"]
 
@@ -27,6 +27,13 @@ class Field(NamedTuple):
     end: int
     has_length: bool
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where the message in the field begins and ends. Raises ModelFileError for a field without a length."""
+        if not self.has_length:
+            raise ModelFileError(f"field {self.number} is a number, but it must be a message")
+        return self.start, self.end
+
     def bytes(self, source: Source) -> bytes:
         """Return the bytes of a field with a length. Raises ModelFileError for a field without one."""
         if not self.has_length:
@@ -40,9 +47,7 @@ class Field(NamedTuple):
 
 def read_message(source: Source, field: Field) -> Iterator[Field]:
     """Yield the fields of the message in a field. Raises ModelFileError, also for a field without a length."""
-    if not field.has_length:
-        raise ModelFileError(f"field {field.number} is a number, but it must be a message")
-    return read_fields(source, field.start, field.end)
+    return read_fields(source, *field.span)
 
 
 def read_fields(source: Source, start: int = 0, end: int | None = None) -> Iterator[Field]:
@@ -55,7 +60,7 @@ def read_fields(source: Source, start: int = 0, end: int | None = None) -> Itera
     while position < end:
         source.fields_left -= 1
         if source.fields_left < 0:
-            raise HeaderTooLargeError(f"its header has more than {FIELDS} fields")
+            raise HeaderTooLargeError("its header has more fields than are read of one file")
         tag, position = _read_varint(source, position)
         number, wire_type = tag >> 3, tag & 7
         if number == 0:

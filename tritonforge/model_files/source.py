@@ -8,12 +8,13 @@ costs a bounded time and memory.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from tritonforge.errors import ArtifactError
 
-__all__ = ["BUDGET", "FIELDS", "HeaderTooLargeError", "ModelFileError", "Source"]
+__all__ = ["BUDGET", "FIELDS", "HeaderTooLargeError", "ModelFileError", "Source", "name_format"]
 
 #: Bytes that may be read of one file.
 BUDGET: Final = 8 * 1024 * 1024
@@ -31,6 +32,17 @@ class HeaderTooLargeError(ModelFileError):
     """The header of a model file needs more bytes than `BUDGET`; nothing is wrong with the file."""
 
 
+@contextmanager
+def name_format(text: str) -> Iterator[None]:
+    """Begin each ModelFileError of the block with ``this is not <text>``, except that a header is too large."""
+    try:
+        yield
+    except HeaderTooLargeError:
+        raise
+    except ModelFileError as error:
+        raise ModelFileError(f"this is not {text}: {error}") from error
+
+
 class Source:
     """The bytes of a file at any position.
 
@@ -38,18 +50,21 @@ class Source:
         read: returns up to ``size`` bytes at an offset: a pread of a file, a slice of bytes. Raises OSError.
         size: the size of the file in bytes.
         budget: bytes that may be read in total.
+        fields: fields of messages that may be read in total.
     """
 
     __slots__ = ("_block", "_buffer", "_left", "_read", "_start", "fields_left", "size")
 
-    def __init__(self, read: Callable[[int, int], bytes], size: int, *, budget: int = BUDGET) -> None:
+    def __init__(
+        self, read: Callable[[int, int], bytes], size: int, *, budget: int = BUDGET, fields: int = FIELDS
+    ) -> None:
         self.size = size
         self._read = read
         self._left = budget
         self._buffer = b""
         self._start = 0
         self._block = _SMALLEST
-        self.fields_left = FIELDS
+        self.fields_left = fields
 
     @classmethod
     def from_bytes(cls, data: bytes, *, budget: int = BUDGET) -> Source:

@@ -1,23 +1,34 @@
-"""What a GraphDef or a SavedModel states about itself: the versions of its graph, its operations, its placeholders.
+"""What a GraphDef or a SavedModel states about itself: versions, operations, placeholders, signatures.
 
-Field numbers: tensorflow/core/framework/{graph,node_def,attr_value,versions,tensor_shape,function,op_def}.proto,
-tensorflow/core/protobuf/{saved_model,meta_graph}.proto. `saved_model.read` gives a SavedModel's signatures.
+Weights are skipped. Field numbers: tensorflow/core/framework/{graph,node_def,attr_value,versions,tensor_shape,function}
+.proto, tensorflow/core/protobuf/{saved_model,meta_graph}.proto.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
+from tritonforge import datatypes
 from tritonforge.model_files.protobuf_fields import Field, read_fields, read_message, to_signed
-from tritonforge.model_files.saved_model import DATA_TYPES
-from tritonforge.model_files.signature import UNSUPPORTED, TensorSpec
-from tritonforge.model_files.source import ModelFileError, Source
+from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
+from tritonforge.model_files.source import ModelFileError, Source, name_format
 
-__all__ = ["TensorFlowGraph", "read_graphdef", "read_saved_model_graph"]
+__all__ = ["DATA_TYPES", "MetaGraph", "SavedModel", "TensorFlowGraph", "read_graphdef", "read_saved_model"]
+
+#: TensorFlow's element type number -> config name. Source: tensorflow/core/framework/types.proto `DataType`; the pairs
+#: that Triton carries: tensorflow_utils.cc `ConvertDataType`.
+DATA_TYPES: Final[Mapping[int, str]] = MappingProxyType({
+    1: datatypes.TYPE_FP32, 2: datatypes.TYPE_FP64, 3: datatypes.TYPE_INT32, 4: datatypes.TYPE_UINT8,
+    5: datatypes.TYPE_INT16, 6: datatypes.TYPE_INT8, 7: datatypes.TYPE_STRING, 9: datatypes.TYPE_INT64,
+    10: datatypes.TYPE_BOOL, 14: datatypes.TYPE_BF16, 17: datatypes.TYPE_UINT16, 19: datatypes.TYPE_FP16,
+    22: datatypes.TYPE_UINT32, 23: datatypes.TYPE_UINT64,
+})  # fmt: skip
 
 #: A node's attributes beyond this many bytes are constants, not shapes.
-_MAXIMAL_ATTRIBUTE = 4096
+_MAXIMAL_ATTRIBUTE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +37,7 @@ class TensorFlowGraph:
 
     ``producer`` is the graph version of the TensorFlow that wrote it and ``min_consumer`` the smallest that may read
     it (``VersionDef``); ``operations`` are the names of all operations used, those of functions included.
-    ``placeholders`` are its inputs, ``nodes`` the names of all nodes of the graph itself. ``tensorflow_version`` is the
-    version that wrote a SavedModel, "" for a GraphDef.
+    ``placeholders`` are its inputs, ``nodes`` the names of all nodes of the graph itself.
     """
 
     producer: int
@@ -35,48 +45,127 @@ class TensorFlowGraph:
     operations: frozenset[str]
     placeholders: tuple[TensorSpec, ...]
     nodes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MetaGraph:
+    """One graph of a SavedModel, which its set of tags chooses; ``tensorflow_version`` is the version that wrote it.
+
+    ``graph`` is None where only the signatures were read.
+    """
+
+    tags: frozenset[str]
+    signatures: Mapping[str, Signature]
     tensorflow_version: str = ""
+    graph: TensorFlowGraph | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """The graphs of a ``saved_model.pb``."""
+
+    graphs: tuple[MetaGraph, ...]
+
+    def find_signature(self, *, tag: str = "serve", signature: str = "serving_default") -> Signature:
+        """Return one signature of the graph that has one tag.
+
+        Raises:
+            ModelFileError: no graph has exactly this tag, or it has no such signature.
+        """
+        graph = next((graph for graph in self.graphs if graph.tags == {tag}), None)
+        if graph is None:
+            known = " and ".join(repr(sorted(graph.tags)) for graph in self.graphs)
+            raise ModelFileError(f"the SavedModel has no graph tagged {tag!r}; its graphs are tagged {known}")
+        if signature not in graph.signatures:
+            known = ", ".join(sorted(graph.signatures)) or "none"
+            raise ModelFileError(f"the SavedModel has no signature {signature!r}; it has {known}")
+        return graph.signatures[signature]
 
 
 def read_graphdef(source: Source) -> TensorFlowGraph:
-    """Read the header of a GraphDef. Raises ModelFileError: the file is not a GraphDef."""
-    graph = _read_graph(source, 0, source.size, "")
-    if not graph.nodes:
-        raise ModelFileError("this is not a GraphDef: it has no nodes")
-    return graph
-
-
-def read_saved_model_graph(source: Source, *, tag: str = "serve") -> TensorFlowGraph:
-    """Read the graph with a tag from a ``saved_model.pb``.
+    """Read the header of a GraphDef.
 
     Raises:
-        ModelFileError: the file is not a SavedModel, or has no graph with this tag.
+        ModelFileError: the file is not a GraphDef.
+        HeaderTooLargeError: its header has more bytes or fields than the source allows.
     """
-    tags_found: list[list[str]] = []
-    for part in read_fields(source):
-        if part.number != 2:
-            continue
-        tags: list[str] = []
-        version, graph = "", None
-        for inner in read_message(source, part):
-            if inner.number == 1:
-                for info in read_message(source, inner):
-                    if info.number == 4:
-                        tags.append(info.text(source))
-                    elif info.number == 5:
-                        version = info.text(source)
-            elif inner.number == 2:
-                graph = inner
-        if tags == [tag] and graph is not None and graph.has_length:
-            return _read_graph(source, graph.start, graph.end, version)
-        tags_found.append(tags)
-    if not tags_found:
-        raise ModelFileError("this is not a saved_model.pb: it has no graphs")
-    known = " and ".join(repr(sorted(tags)) for tags in tags_found)
-    raise ModelFileError(f"the SavedModel has no graph tagged {tag!r}; its graphs are tagged {known}")
+    with name_format("a GraphDef"):
+        graph = _read_graph(source, 0, source.size)
+        if not graph.nodes:
+            raise ModelFileError("it has no nodes")
+        return graph
 
 
-def _read_graph(source: Source, start: int, end: int, version: str) -> TensorFlowGraph:
+def read_saved_model(source: Source, *, has_graphs: bool = True) -> SavedModel:
+    """Read the header of a ``saved_model.pb``; without ``has_graphs`` only its tags and signatures.
+
+    Inputs and outputs of a signature are sorted by name.
+
+    Raises:
+        ModelFileError: the file is not a SavedModel.
+        HeaderTooLargeError: its header has more bytes or fields than the source allows.
+    """
+    with name_format("a saved_model.pb"):
+        parts = [part for part in read_fields(source) if part.number == 2]
+        if not parts:
+            raise ModelFileError("it has no graphs")
+        return SavedModel(tuple(_read_meta_graph(source, part, has_graph=has_graphs) for part in parts))
+
+
+def _read_meta_graph(source: Source, part: Field, *, has_graph: bool) -> MetaGraph:
+    tags: set[str] = set()
+    signatures: dict[str, Signature] = {}
+    version, graph = "", None
+    for inner in read_message(source, part):
+        if inner.number == 1:
+            for info in read_message(source, inner):
+                if info.number == 4:
+                    tags.add(info.text(source))
+                elif info.number == 5:
+                    version = info.text(source)
+        elif inner.number == 2 and has_graph:
+            graph = _read_graph(source, *inner.span)
+        elif inner.number == 5:
+            name, value = _read_entry(source, inner)
+            if value is not None:
+                signatures[name] = _read_signature(source, value)
+    return MetaGraph(frozenset(tags), signatures, version, graph)
+
+
+def _read_entry(source: Source, part: Field) -> tuple[str, Field | None]:
+    """Return the key of an entry of a map, and its value, None where that is absent."""
+    name, value = "", None
+    for inner in read_message(source, part):
+        if inner.number == 1:
+            name = inner.text(source)
+        elif inner.number == 2:
+            value = inner
+    return name, value
+
+
+def _read_signature(source: Source, part: Field) -> Signature:
+    inputs: dict[str, TensorSpec] = {}
+    outputs: dict[str, TensorSpec] = {}
+    for inner in read_message(source, part):
+        if inner.number in (1, 2):
+            name, value = _read_entry(source, inner)
+            (inputs if inner.number == 1 else outputs)[name] = _read_tensor(source, name, value)
+    return Signature([inputs[name] for name in sorted(inputs)], [outputs[name] for name in sorted(outputs)])
+
+
+def _read_tensor(source: Source, name: str, part: Field | None) -> TensorSpec:
+    """Return a `TensorInfo`; a tensor without a shape is a scalar, as in protobuf's defaults."""
+    data_type = UNSUPPORTED
+    shape: list[int] | None = [] if part is not None else None
+    for inner in read_message(source, part) if part is not None else ():
+        if inner.number == 2:
+            data_type = DATA_TYPES.get(inner.value, UNSUPPORTED)
+        elif inner.number == 3:
+            shape = _read_shape(source, inner)
+    return TensorSpec(name, data_type, shape)
+
+
+def _read_graph(source: Source, start: int, end: int) -> TensorFlowGraph:
     producer = min_consumer = 0
     operations: set[str] = set()
     nodes: set[str] = set()
@@ -98,9 +187,7 @@ def _read_graph(source: Source, start: int, end: int, version: str) -> TensorFlo
                     producer = to_signed(inner.value)
                 elif inner.number == 2:
                     min_consumer = to_signed(inner.value)
-    return TensorFlowGraph(
-        producer, min_consumer, frozenset(operations), tuple(placeholders), frozenset(nodes), version
-    )
+    return TensorFlowGraph(producer, min_consumer, frozenset(operations), tuple(placeholders), frozenset(nodes))
 
 
 def _read_node(source: Source, part: Field) -> tuple[str, str, list[Field]]:

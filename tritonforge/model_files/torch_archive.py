@@ -13,7 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from tritonforge.model_files.source import HeaderTooLargeError, ModelFileError, Source
+from tritonforge.model_files.source import HeaderTooLargeError, ModelFileError, Source, name_format
 
 __all__ = ["TorchArchive", "TorchKind", "read_torch_archive"]
 
@@ -41,7 +41,7 @@ class TorchArchive:
 
 
 class _File(io.RawIOBase):
-    """A source as the file that `zipfile` wants."""
+    """A source as the file that `zipfile` reads."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -52,9 +52,6 @@ class _File(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}[whence]
@@ -78,14 +75,15 @@ def read_torch_archive(source: Source) -> TorchArchive:
         ModelFileError: the file is not an archive of PyTorch.
         HeaderTooLargeError: its directory has more than 4 MiB.
     """
-    if source.size < 22 or source.read_at(0, 2) != b"PK":
-        raise ModelFileError("this is not a PyTorch archive: it is not a ZIP file")
-    _check_directory(source)
-    try:
-        with zipfile.ZipFile(_File(source)) as archive:
-            return _read_members(archive)
-    except (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ModelFileError(f"this is not a PyTorch archive: {error}") from error
+    with name_format("a PyTorch archive"):
+        if source.size < 22 or source.read_at(0, 2) != b"PK":
+            raise ModelFileError("it is not a ZIP file")
+        _check_directory(source)
+        try:
+            with zipfile.ZipFile(_File(source)) as archive:
+                return _read_members(archive)
+        except (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+            raise ModelFileError(str(error)) from error
 
 
 def _check_directory(source: Source) -> None:
@@ -94,12 +92,12 @@ def _check_directory(source: Source) -> None:
     tail = source.read_at(source.size - tail_size, tail_size)
     place = tail.rfind(_END_OF_DIRECTORY)
     if place < 0 or len(tail) - place < 22:
-        raise ModelFileError("this is not a PyTorch archive: the end of its ZIP directory is missing")
+        raise ModelFileError("the end of its ZIP directory is missing")
     (size,) = struct.unpack_from("<I", tail, place + 12)
     if size == 0xFFFF_FFFF:  # ZIP64: the size is in the record that the locator before this one points to
         locator = place - 20
         if locator < 0 or tail[locator : locator + 4] != b"PK\x06\x07":
-            raise ModelFileError("this is not a PyTorch archive: its ZIP64 directory is missing")
+            raise ModelFileError("its ZIP64 directory is missing")
         (offset,) = struct.unpack_from("<Q", tail, locator + 8)
         (size,) = source.unpack("<Q", offset + 40)
     if size > _MAXIMAL_DIRECTORY:
@@ -130,6 +128,6 @@ def _read_members(archive: zipfile.ZipFile) -> TorchArchive:
             any(name.startswith("data/aotinductor/") for name in names),
         )
     if "data.pkl" not in names:
-        raise ModelFileError("this is not a PyTorch archive: it has no data.pkl")
+        raise ModelFileError("it has no data.pkl")
     kind: TorchKind = "torchscript" if has_code or "constants.pkl" in names else "checkpoint"
     return TorchArchive(kind, read_number("version"), read_text("byteorder"))

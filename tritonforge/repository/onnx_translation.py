@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.errors import ArtifactError, MissingExtraError
-from tritonforge.model_files.introspection import TENSORFLOW_TYPES
 from tritonforge.model_files.signature import GRAPHDEF, TensorSpec
+from tritonforge.model_files.tensorflow_graph import DATA_TYPES
 from tritonforge.repository.onnx_conversion import ConversionJob
 from tritonforge.repository.tensorflow_original import Original
 
@@ -231,7 +231,7 @@ def _find_onnx_type(tensor: TensorSpec) -> int:
     import onnx
     import tensorflow as tf
 
-    numbers = {name: number for number, name in TENSORFLOW_TYPES.items()}
+    numbers = {name: number for number, name in DATA_TYPES.items()}
     return int(onnx.helper.np_dtype_to_tensor_dtype(tf.as_dtype(numbers[str(tensor.data_type)]).as_numpy_dtype))
 
 

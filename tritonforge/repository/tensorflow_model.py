@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tritonforge.errors import ArtifactError, MissingExtraError
-from tritonforge.model_files.introspection import TENSORFLOW_TYPES
+from tritonforge.model_files.tensorflow_graph import DATA_TYPES
 from tritonforge.repository.definition.models import Model
 from tritonforge.repository.definition.tensors import Input
 from tritonforge.repository.model_config import list_sequence_tensors
@@ -119,7 +119,7 @@ def _build_specs(built: Any, model: Model) -> list[Any]:
     if not stated:
         raise ArtifactError(f"{model.name}: its function gave a {type(built).__name__}; state the model's inputs")
     specs = []
-    numbers = {name: number for number, name in TENSORFLOW_TYPES.items()}
+    numbers = {name: number for number, name in DATA_TYPES.items()}
     for index, tensor in enumerate(stated):
         dims = tensor.reshape if tensor.reshape is not None else tensor.dims
         if (dims is None or tensor.data_type is None) and index >= len(own):
