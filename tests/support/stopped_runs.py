@@ -30,7 +30,7 @@ from tests.support.short_waits import sleep_shortly
 from tests.support.small_parts import PART, accept_small_parts
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.client import Session, Store
-from tritonforge.sagemaker.jobs import local_data
+from tritonforge.sagemaker.jobs import job_data
 from tritonforge.sagemaker.plans import executor
 
 #: How a process ends that was stopped, one that made fewer calls than that, and one in which an error was raised.
@@ -61,7 +61,7 @@ def small_parts() -> Iterator[None]:
     """Uploads of this process go in parts of `PART` bytes, and its emulator takes them."""
     with accept_small_parts(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor, "Store", SmallParts)
-        patch.setattr(local_data, "Store", SmallParts)
+        patch.setattr(job_data, "Store", SmallParts)
         yield
 
 

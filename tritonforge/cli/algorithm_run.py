@@ -30,7 +30,7 @@ from tritonforge.cli.terminal import err, escape_markup, handle_signals, note, o
 from tritonforge.errors import TritonForgeError
 from tritonforge.escaping import escape_log_line
 from tritonforge.training.algorithm.termination import FAILURE_LENGTH
-from tritonforge.training.job.program_files import read_start
+from tritonforge.training.job.opt_ml import read_start
 from tritonforge.training.sandbox import Limits, Process, start_container, volumes
 from tritonforge.training.sandbox.process import describe_sharing
 

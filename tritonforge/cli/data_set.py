@@ -79,7 +79,7 @@ def create_store(uri: str, aws: AwsOptions) -> ObjectStore:
     if not uri.startswith("s3://"):
         return LocalStore()
     from tritonforge.sagemaker.client import Session, Store
-    from tritonforge.sagemaker.jobs.s3_object_store import S3ObjectStore
+    from tritonforge.sagemaker.jobs.job_data import S3ObjectStore
 
     return S3ObjectStore(Store(Session(**aws.session_arguments)))
 

@@ -55,7 +55,7 @@ _UPDATE: Final = DocumentedLimits(
 OPERATIONS: Final[Mapping[str, DocumentedLimits]] = MappingProxyType(
     {
         "CreateAlgorithm": DocumentedLimits(
-            "tritonforge.sagemaker.jobs.algorithm_limits:check_algorithm",
+            "tritonforge.sagemaker.jobs.job_limits:check_algorithm",
             "API CreateAlgorithm, TrainingSpecification, InferenceSpecification, AlgorithmValidationSpecification",
         ),
         "CreateEndpoint": _UPDATE,
@@ -69,7 +69,7 @@ OPERATIONS: Final[Mapping[str, DocumentedLimits]] = MappingProxyType(
             "multi-container endpoint with direct invocation",
         ),
         "CreateModelPackage": DocumentedLimits(
-            "tritonforge.sagemaker.jobs.algorithm_limits:check_model_package",
+            "tritonforge.sagemaker.jobs.job_limits:check_model_package",
             "API CreateModelPackage, ModelPackageContainerDefinition, ModelPackageValidationSpecification",
         ),
         "CreateTrainingJob": DocumentedLimits(

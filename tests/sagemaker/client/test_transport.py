@@ -33,7 +33,7 @@ from tritonforge.inference.wire import (
     sagemaker_content_type,
 )
 from tritonforge.sagemaker.client import AsyncTransport, EndpointTransport, Session
-from tritonforge.sagemaker.client.retries import RetryPolicy
+from tritonforge.sagemaker.client.errors import RetryPolicy
 from tritonforge.sagemaker.client.transport import EndpointAddress, from_url
 
 X = np.array([[1, 2]], dtype=np.float32)

@@ -16,7 +16,7 @@ from tests.support.recorded_progress import RecordedProgress
 from tritonforge.errors import DefinitionError, DeploymentError, RequestError
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.endpoints import Deployment
-from tritonforge.sagemaker.jobs import kinds, polling
+from tritonforge.sagemaker.jobs import kinds, lifecycle
 from tritonforge.sagemaker.jobs.transform import TransformRun, plan_transform
 from tritonforge.sagemaker.limits import check_limits
 from tritonforge.sagemaker.plans.plan import Progress
@@ -96,7 +96,7 @@ def test_lines_that_come_after_the_status_are_waited_for(
     with prepare(account, session, "late-lines", {"a": b"break"}, ModelClientConfig=client) as run:
         run.submit()
         account.wait_for_end("late-lines")
-        monkeypatch.setattr(polling.LogTail, "read_new", lambda _: next(reads))
+        monkeypatch.setattr(lifecycle.LogTail, "read_new", lambda _: next(reads))
         monkeypatch.setattr(session, "sleep", lambda seconds: None)
         run.watch(on_line=lines.append)
     assert lines == ["the cause", "its last line"]

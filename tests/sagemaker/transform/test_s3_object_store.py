@@ -15,7 +15,7 @@ import pytest
 from tritonforge.emulator.emulated_s3 import JobStore
 from tritonforge.sagemaker.client import Location, Session, Store
 from tritonforge.sagemaker.client.transfers import Download
-from tritonforge.sagemaker.jobs.s3_object_store import S3ObjectStore
+from tritonforge.sagemaker.jobs.job_data import S3ObjectStore
 from tritonforge.transform import StoreError
 
 pytestmark = pytest.mark.process

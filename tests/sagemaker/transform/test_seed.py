@@ -30,7 +30,7 @@ from tritonforge.emulator import hosting
 from tritonforge.records import encode_example, frame_tfrecord
 from tritonforge.sagemaker import package
 from tritonforge.sagemaker.client import Session, Store
-from tritonforge.sagemaker.jobs.s3_object_store import S3ObjectStore
+from tritonforge.sagemaker.jobs.job_data import S3ObjectStore
 from tritonforge.serving.tfs.server import TfsServer
 from tritonforge.transform import RAW, HttpModelClient, LocalStore, TransformInput, TransformJob, TransformOutput, run
 from tritonforge.transform.local_server import LocalServer

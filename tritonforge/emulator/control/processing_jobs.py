@@ -37,8 +37,7 @@ from tritonforge.errors import TritonForgeError
 from tritonforge.files import describe_error
 from tritonforge.training.job.epochs import list_objects
 from tritonforge.training.job.objects import JobStoppedError, copy_objects
-from tritonforge.training.job.opt_ml import HOST
-from tritonforge.training.job.program_files import copy_file, list_regular_files, read_start
+from tritonforge.training.job.opt_ml import HOST, copy_file, list_regular_files, read_start
 from tritonforge.training.job.training_job import S3Data
 from tritonforge.training.sandbox import PROGRAM, Bind, Process, start_container
 

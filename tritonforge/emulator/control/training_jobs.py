@@ -31,7 +31,7 @@ from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import TritonForgeError
 from tritonforge.sagemaker import package
 from tritonforge.training.job import MetricValue, Outcome, Phase, TrainingJob
-from tritonforge.training.job.rules import find_unsupported
+from tritonforge.training.job.request import find_unsupported
 
 __all__ = ["OPERATIONS", "TRAINING_JOB", "Trainer", "TrainingRunner", "describe_job"]
 

@@ -30,8 +30,7 @@ from tritonforge.inference.wire import (
     sagemaker_header_length,
 )
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.client.errors import AwsError
-from tritonforge.sagemaker.client.retries import grow_delays
+from tritonforge.sagemaker.client.errors import AwsError, grow_delays
 from tritonforge.sagemaker.client.session import FOR_EVER, READ_TIMEOUT, Session
 from tritonforge.sagemaker.client.store import Store
 from tritonforge.sagemaker.client.transfers import Location

@@ -1,19 +1,39 @@
-"""The errors of AWS and of the connection to it: botocore's errors become this project's, here only.
+"""The errors of AWS and of the connection to it, and which of them are retried.
 
-Each is one sentence: the service, the operation and the resource, AWS's own code and message, the request id, and what
-to do if that is known. No sentence repeats a credential: those about credentials are worded here, because AWS's own may
-quote the signed request, and a helper program's whatever it printed.
+botocore's errors become this project's here only. Each is one sentence: the service, the operation and the resource,
+AWS's own code and message, the request id, and what to do if that is known. No sentence repeats a credential: those
+about credentials are worded here, because AWS's own may quote the signed request, and a helper program's whatever it
+printed.
+
+How often a failure is repeated, and after which delays:
+
+- A request to S3 or any other service: botocore repeats what was throttled or lost, `ATTEMPTS` in all.
+- The bytes of an object of S3: a download continues where the connection was cut, unless `RESUMES` in a row bring none.
+- An inference: `INVOCATIONS`, only if SageMaker reports that the model did not receive it; a second run costs money.
+- A request that refers to a resource created a moment ago: `NEW_RESOURCES`, because SageMaker reads its tables late.
+- The status of something that takes its time: `grow_delays`, and `is_transient` for the failures to look past.
+
+>>> attempts = []
+>>> RetryPolicy((0.0, 0.0)).call(lambda attempt: attempts.append(attempt), is_retryable=is_transient)
+>>> attempts
+[1]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from tritonforge.errors import ConnectError, DeploymentError, EncodeError, RequestError, TritonForgeError
 
-__all__ = ["AwsError", "map_errors", "translate_error"]
+__all__ = [
+    "ATTEMPTS", "INVOCATIONS", "NEW_RESOURCES", "RESUMES", "AwsError", "RetryPolicy", "botocore_retries", "grow_delays",
+    "is_transient", "map_errors", "translate_error",
+]  # fmt: skip
 
 #: Errors of botocore about the caller, not about the request (botocore.exceptions).
 _CREDENTIALS: Final[Mapping[str, str]] = {
@@ -226,3 +246,61 @@ def _read_url(error: Any) -> str:
 
 def _take_first_line(error: Any) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+_Result = TypeVar("_Result")
+
+#: The first attempt and the repetitions of a request (botocore's own default is 3).
+ATTEMPTS: Final = 5
+#: How often in a row a download is resumed without a new byte.
+RESUMES: Final = 3
+
+
+def botocore_retries(attempts: int) -> dict[str, Any]:
+    """Return botocore's setting for this number of attempts: mode "standard", with exponential backoff and jitter."""
+    return {"mode": "standard", "total_max_attempts": attempts}
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """The delays in seconds before each repetition of a call; ``jitter`` is the share that is cut at random."""
+
+    delays: tuple[float, ...]
+    jitter: float = 0.0
+
+    def call(
+        self,
+        function: Callable[[int], _Result],
+        *,
+        is_retryable: Callable[[TritonForgeError], bool],
+        sleep: Callable[[float], None] | None = None,
+    ) -> _Result:
+        """Call a function with the number of the attempt, from 1, until it returns or its error is not retryable."""
+        for attempt, delay in enumerate(self.delays, start=1):
+            try:
+                return function(attempt)
+            except TritonForgeError as error:
+                if not is_retryable(error):
+                    raise
+            # The jitter keeps clients apart, it guards nothing.
+            (sleep or time.sleep)(delay * random.uniform(1.0 - self.jitter, 1.0))  # noqa: S311
+        return function(len(self.delays) + 1)
+
+
+INVOCATIONS: Final = RetryPolicy((0.5, 1.0, 2.0, 4.0, 8.0), jitter=0.5)
+NEW_RESOURCES: Final = RetryPolicy((1.0, 2.0, 4.0, 8.0, 16.0))
+
+
+def grow_delays(first: float, *, growth: float, longest: float) -> Iterator[float]:
+    """Yield the seconds between two requests for a status, short at first, without end."""
+    delay = first
+    while True:
+        yield delay
+        delay = min(delay * growth, longest)
+
+
+def is_transient(error: TritonForgeError) -> bool:
+    """Return True if a failure may pass by itself: no connection, throttling, an error inside AWS."""
+    if isinstance(error, AwsError):
+        return error.throttled or error.status >= _SERVER_ERROR
+    return isinstance(error, ConnectError)

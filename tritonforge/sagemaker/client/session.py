@@ -1,6 +1,6 @@
 """The session: credentials, region and timeouts of calls to AWS; the only module that imports boto3, when one is made.
 
-Requests are repeated as `tritonforge.sagemaker.client.retries` says; errors are those of
+Requests are repeated as `tritonforge.sagemaker.client.errors` says; errors are those of
 `tritonforge.sagemaker.client.errors`.
 """
 
@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from tritonforge.errors import EncodeError, MissingExtraError
-from tritonforge.sagemaker.client.errors import map_errors
-from tritonforge.sagemaker.client.retries import ATTEMPTS, botocore_retries
+from tritonforge.sagemaker.client.errors import ATTEMPTS, botocore_retries, map_errors
 
 __all__ = ["CONNECT_TIMEOUT", "FOR_EVER", "READ_TIMEOUT", "Session"]
 

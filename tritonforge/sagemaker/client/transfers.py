@@ -1,7 +1,7 @@
 """Transfers: the bytes of S3's objects on their way to and from this machine, each checked by its checksum.
 
 An address is a `Location`. Uploads go through AWS's own s3transfer, a file's parts in parallel and straight from the
-disk. A `Download` is resumed, however often the connection is cut (`tritonforge.sagemaker.client.retries`).
+disk. A `Download` is resumed, however often the connection is cut (`tritonforge.sagemaker.client.errors`).
 
 S3 keeps a CRC-32 of a whole object however many parts it came in ("FULL_OBJECT"), rejects an upload that ends with
 another one, and returns it afterwards: one number from the disk here to the disk there. CRC64NVME and CRC32C would need
@@ -23,8 +23,7 @@ from typing import Any, Final
 
 from tritonforge.errors import ConnectError, EncodeError
 from tritonforge.files import describe_error, hash_file, replace_file
-from tritonforge.sagemaker.client.errors import AwsError
-from tritonforge.sagemaker.client.retries import RESUMES
+from tritonforge.sagemaker.client.errors import RESUMES, AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.triton.service_limits import S3_KEY
 

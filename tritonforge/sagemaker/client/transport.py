@@ -19,8 +19,7 @@ from tritonforge.errors import ConnectError, EncodeError, TritonForgeError
 from tritonforge.inference.client import Answer, Call, ModelError, ModelMetadata, RelayError, Transport
 from tritonforge.inference.wire import decode_error, sagemaker_content_type, sagemaker_header_length
 from tritonforge.sagemaker import service_model
-from tritonforge.sagemaker.client.errors import AwsError, translate_error
-from tritonforge.sagemaker.client.retries import INVOCATIONS, RetryPolicy
+from tritonforge.sagemaker.client.errors import INVOCATIONS, AwsError, RetryPolicy, translate_error
 from tritonforge.sagemaker.client.session import FOR_EVER, READ_TIMEOUT, Session
 from tritonforge.triton.service_limits import REAL_TIME_BODY, SERVERLESS_BODY, Limit
 

@@ -16,9 +16,8 @@ from tritonforge.sagemaker.endpoints.deployment import (
     Variant,
     VpcConfig,
 )
-from tritonforge.sagemaker.endpoints.planning import plan_deployment
+from tritonforge.sagemaker.endpoints.planning import plan_deployment, plan_removal
 from tritonforge.sagemaker.endpoints.policies import Autoscaling, BlueGreen, Rolling, StepScaling, TargetTracking
-from tritonforge.sagemaker.endpoints.removal import plan_removal
 from tritonforge.sagemaker.endpoints.resources import Observed
 from tritonforge.sagemaker.plans.plan import Plan, Step, render, to_json
 

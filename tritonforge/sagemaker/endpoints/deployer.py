@@ -27,8 +27,7 @@ from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.endpoints.deployment import Deployment
 from tritonforge.sagemaker.endpoints.local_repository import DeploymentSources, LocalRepository, check_repositories
 from tritonforge.sagemaker.endpoints.observation import find_role_arn, observe, read_endpoint
-from tritonforge.sagemaker.endpoints.planning import plan_deployment
-from tritonforge.sagemaker.endpoints.removal import plan_removal
+from tritonforge.sagemaker.endpoints.planning import plan_deployment, plan_removal
 from tritonforge.sagemaker.endpoints.resources import IN_TRANSITION, Observed, ObservedEndpoint
 from tritonforge.sagemaker.plans.executor import check_plan, execute, wait_for_config, wait_until_settled
 from tritonforge.sagemaker.plans.plan import CheckedPlan, Plan, Progress, SilentProgress

@@ -11,15 +11,15 @@ from tritonforge.errors import DefinitionError
 from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.endpoints.observation import find_role_arn, is_missing
-from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE, JobKind, contains
-from tritonforge.sagemaker.jobs.lifecycle import SageMakerJob
-from tritonforge.sagemaker.jobs.local_data import (
+from tritonforge.sagemaker.jobs.job_data import (
     LocalChannel,
     find_bucket_name,
     observe_data,
     read_local_channels,
     upload_part,
 )
+from tritonforge.sagemaker.jobs.kinds import ALGORITHM, MODEL_PACKAGE, JobKind, contains
+from tritonforge.sagemaker.jobs.lifecycle import SageMakerJob
 from tritonforge.sagemaker.jobs.marketplace_plan import MODEL, ObservedResource, plan_algorithm, plan_model_package
 from tritonforge.sagemaker.jobs.publication import (
     TRANSFORM,

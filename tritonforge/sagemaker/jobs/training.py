@@ -14,21 +14,21 @@ from tritonforge.errors import DefinitionError, DeploymentError, InputError, Tri
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
 from tritonforge.sagemaker.endpoints.observation import find_role_arn
-from tritonforge.sagemaker.jobs.kinds import TRAINING, build_job_name
-from tritonforge.sagemaker.jobs.lifecycle import SageMakerJob
-from tritonforge.sagemaker.jobs.local_data import (
+from tritonforge.sagemaker.jobs.job_data import (
     LocalChannel,
     find_bucket_name,
     observe_data,
     read_local_channels,
     upload_part,
 )
+from tritonforge.sagemaker.jobs.kinds import TRAINING, build_job_name
+from tritonforge.sagemaker.jobs.lifecycle import SageMakerJob
 from tritonforge.sagemaker.jobs.training_plan import build_draft_plan, build_training_plan, is_local
 from tritonforge.sagemaker.plans.executor import check_plan, count_bytes
 from tritonforge.sagemaker.plans.plan import Plan, Progress, Step
 from tritonforge.training.algorithm.declaration import Algorithm, JobChannel
 from tritonforge.training.job.engine import MetricReader
-from tritonforge.training.job.rules import check_metric_regex
+from tritonforge.training.job.request import check_metric_regex
 from tritonforge.training.job.training_job import (
     AlgorithmSpecification,
     MetricDefinition,

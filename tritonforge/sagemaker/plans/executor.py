@@ -1,7 +1,7 @@
 """The execution of a plan: checked as a whole before the first call, then carried out step by step.
 
 Every step is safe to repeat: a resource that already exists under a name with its digest is up to date, and deleting
-what does not exist succeeds. Lost and throttled calls are retried as `tritonforge.sagemaker.client.retries` says.
+what does not exist succeeds. Lost and throttled calls are retried as `tritonforge.sagemaker.client.errors` says.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from tritonforge import temporary
 from tritonforge.errors import ConnectError, DeploymentError, RequestError, TritonForgeError
-from tritonforge.sagemaker.client.errors import AwsError
-from tritonforge.sagemaker.client.retries import NEW_RESOURCES, grow_delays, is_transient
+from tritonforge.sagemaker.client.errors import NEW_RESOURCES, AwsError, grow_delays, is_transient
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
 from tritonforge.sagemaker.endpoints.local_repository import LocalRepository

@@ -13,13 +13,12 @@
 from __future__ import annotations
 
 from tritonforge.errors import HyperparameterError, InputError, RefusalError, StoppedError
-from tritonforge.training.algorithm.checkpoints import Checkpoint, Checkpoints
 from tritonforge.training.algorithm.container import ChannelInput, Container, Epoch, Resources
 from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective, render_markdown
 from tritonforge.training.algorithm.hyperparameters import HyperParameter, HyperParameterValues
 from tritonforge.training.algorithm.program import run
 from tritonforge.training.algorithm.serving import Reply, Request, serve
-from tritonforge.training.algorithm.termination import Stopping
+from tritonforge.training.algorithm.termination import Checkpoint, Checkpoints, Stopping
 
 __all__ = [
     "Algorithm",

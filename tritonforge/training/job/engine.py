@@ -31,7 +31,7 @@ from tritonforge.training.job.opt_ml import (
     build_environment,
     upload_outputs,
 )
-from tritonforge.training.job.rules import find_unsupported
+from tritonforge.training.job.request import find_unsupported
 from tritonforge.training.job.training_job import (
     MetricDefinition,
     MetricValue,

@@ -1,6 +1,8 @@
 """The folder /opt/ml of a job on this machine: its settings, its checkpoints, and its outputs. An edge.
 
-Files of a program are read through `program_files`, which follows no links.
+A program may replace any file or directory by a symbolic link, also while the host reads. A link may point to any path
+of the host, where this process may have more rights than the program. So no part of a path below the program's
+directory is followed if it is a link, and only regular files are opened (open(2), O_NOFOLLOW; a FIFO could block).
 
 A checkpoint file is copied when two checks find it unchanged, so that it is not copied while it is written; the last
 check copies everything. Files that a program removes are kept in the store. Source: SageMaker developer guide, "How
@@ -10,10 +12,13 @@ Amazon SageMaker Provides Training Information", "Use Checkpoints in Amazon Sage
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
@@ -21,15 +26,104 @@ from tritonforge.errors import TritonForgeError
 from tritonforge.training.algorithm.termination import FAILURE_LENGTH
 from tritonforge.training.job.epochs import list_objects
 from tritonforge.training.job.objects import copy_objects
-from tritonforge.training.job.program_files import copy_file, list_regular_files, open_directory, read_start
 from tritonforge.training.job.training_job import CHECKPOINT_DIR, S3Data, TrainingJob
 from tritonforge.training.sandbox import PROGRAM, Bind
 from tritonforge.transform.object_store import ObjectStore
 
 __all__ = [
     "HOST", "CheckpointSync", "JobFolders", "Pack", "build_command", "build_environment", "build_hyperparameters",
-    "build_input_data", "build_resources", "upload_outputs",
+    "build_input_data", "build_resources", "copy_file", "list_regular_files", "open_directory", "read_start",
+    "upload_outputs",
 ]  # fmt: skip
+
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+#: The longest path in bytes that is read (limits.h, PATH_MAX), so that a chain of directories has an end.
+_MAX_PATH: Final = 4096
+
+
+def open_directory(base: Path, path: str | PurePosixPath = "") -> int:
+    """Open a directory below ``base``, or ``base`` itself; return the descriptor.
+
+    Raises FileNotFoundError, NotADirectoryError (also for a link), or another OSError.
+    """
+    if len(os.fsencode(str(path))) > _MAX_PATH:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path)[:80])
+    directory = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in PurePosixPath(path).parts:
+        try:
+            below = os.open(name, _FLAGS | os.O_DIRECTORY, dir_fd=directory)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        finally:
+            os.close(directory)
+        directory = below
+    return directory
+
+
+def _open_file(base: Path, path: str | PurePosixPath) -> int:
+    """Open a regular file below ``base`` for reading; return the descriptor. Raises OSError, also for a link."""
+    relative = PurePosixPath(path)
+    directory = open_directory(base, relative.parent)
+    try:
+        descriptor = os.open(relative.name, _FLAGS, dir_fd=directory)
+    finally:
+        os.close(directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
+
+
+def read_start(base: Path, path: str | PurePosixPath, size: int) -> bytes:
+    """Return up to ``size`` bytes of a regular file below ``base``, b"" if it cannot be read."""
+    try:
+        descriptor = _open_file(base, path)
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(size)
+
+
+def copy_file(base: Path, path: str | PurePosixPath, target: Path) -> tuple[os.stat_result, os.stat_result]:
+    """Copy a regular file below ``base`` to a path; return its status before and after. Raises OSError."""
+    with os.fdopen(_open_file(base, path), "rb") as source, target.open("wb") as copied:
+        before = os.fstat(source.fileno())
+        shutil.copyfileobj(source, copied, 1 << 20)
+        return before, os.fstat(source.fileno())
+
+
+def list_regular_files(base: Path, folder: str | PurePosixPath = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the regular files below a folder of ``base``: their paths relative to the folder, sorted, and their status.
+
+    Links are left out, and so are directories that disappear. Raises NotADirectoryError if the folder, or a part of its
+    path, is not a directory or is a link; OSError.
+    """
+    files = []
+    waiting = [PurePosixPath()]
+    while waiting:
+        relative = waiting.pop()
+        try:
+            directory = open_directory(base, folder / relative)
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            if relative.parts:  # it was a directory when it was listed
+                continue
+            raise
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(relative / entry.name)
+                    elif entry.is_file(follow_symlinks=False):
+                        with contextlib.suppress(FileNotFoundError):
+                            status = entry.stat(follow_symlinks=False)
+                            files.append(((relative / entry.name).as_posix(), status))
+        finally:
+            os.close(directory)
+    yield from sorted(files)
+
 
 #: The one host of a job on this machine, named as SageMaker names its first.
 HOST: Final = "algo-1"

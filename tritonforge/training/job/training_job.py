@@ -200,19 +200,19 @@ class TrainingJob:
     @classmethod
     def from_request(cls, request: Mapping[str, Any]) -> TrainingJob:
         """Read a CreateTrainingJob request; raise RequestError for a member that is missing or has another shape."""
-        from tritonforge.training.job.request_shape import read_request  # it reads this class
+        from tritonforge.training.job.request import read_request  # it reads this class
 
         return read_request(request)
 
     def to_request(self) -> dict[str, Any]:
         """Build the CreateTrainingJob request of this job."""
-        from tritonforge.training.job.request_shape import write_request  # it reads this class
+        from tritonforge.training.job.request import write_request  # it reads this class
 
         return write_request(self)
 
     def problems(self) -> tuple[str, ...]:
         """Return what the documentation forbids and the API's schema allows, one sentence each."""
-        from tritonforge.training.job.rules import find_problems  # it reads this class
+        from tritonforge.training.job.request import find_problems  # it reads this class
 
         return find_problems(self)
 

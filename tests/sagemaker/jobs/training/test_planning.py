@@ -12,7 +12,7 @@ import pytest
 from tests.support.training_requests import channel, job, manifest, pictures
 from tritonforge.errors import DefinitionError, DeploymentError
 from tritonforge.sagemaker.endpoints.resources import IncompleteUpload, ObservedBucket
-from tritonforge.sagemaker.jobs.local_data import LocalChannel, read_local_channels
+from tritonforge.sagemaker.jobs.job_data import LocalChannel, read_local_channels
 from tritonforge.sagemaker.jobs.training_plan import DATA, ObservedData, build_training_plan
 from tritonforge.sagemaker.plans.executor import check_plan
 from tritonforge.sagemaker.plans.plan import Plan

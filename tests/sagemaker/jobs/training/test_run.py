@@ -18,7 +18,7 @@ from tests.support.training_requests import channel, job, pictures
 from tests.support.training_runs import plan, train
 from tritonforge.errors import DeploymentError
 from tritonforge.sagemaker.client import Session
-from tritonforge.sagemaker.jobs import polling
+from tritonforge.sagemaker.jobs import lifecycle
 from tritonforge.sagemaker.jobs.training import TrainingRun, _JobLog
 from tritonforge.training.job import Outcome, TrainingJob
 
@@ -109,7 +109,7 @@ def test_a_failed_job_has_a_reason_and_no_model(
 
 def patch_log(monkeypatch: pytest.MonkeyPatch, reads: Iterator[list[str]]) -> None:
     """Let the log have these lines, one list for each time it is read."""
-    monkeypatch.setattr(polling.LogTail, "read_new", lambda _: next(reads))
+    monkeypatch.setattr(lifecycle.LogTail, "read_new", lambda _: next(reads))
 
 
 def test_lines_after_the_end_are_read_with_their_metrics(

@@ -1,7 +1,9 @@
-"""The data of a training job that are on this machine: they are read for a plan, compared with S3, and uploaded.
+"""The data of jobs, between this machine and S3.
 
-A manifest that refers to local files is rewritten with their addresses in S3. Its lines are read as a training job
-reads them, so that a missing label is reported before anything is paid for.
+`S3ObjectStore` is S3 as a job on this machine reads and writes it. The rest is for a training job on SageMaker: its
+local data are read for a plan, compared with S3, and uploaded. A manifest that refers to local files is rewritten with
+their addresses in S3. Its lines are read as a training job reads them, so that a missing label is reported before
+anything is paid for.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tritonforge import temporary
-from tritonforge.errors import DefinitionError, DeploymentError, ManifestError
+from tritonforge.errors import ConnectError, DefinitionError, DeploymentError, EncodeError, ManifestError
 from tritonforge.files import describe_error
+from tritonforge.records import Buffer
 from tritonforge.records.manifest import read_manifest_elements
+from tritonforge.sagemaker.client.errors import AwsError
 from tritonforge.sagemaker.client.session import Session
 from tritonforge.sagemaker.client.store import Store
 from tritonforge.sagemaker.client.transfers import Location, compute_digest, read_pieces
@@ -39,9 +43,73 @@ from tritonforge.sagemaker.plans.executor import count_bytes
 from tritonforge.sagemaker.plans.plan import Progress, Step
 from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob
 from tritonforge.training.manifest import Reference, read_lines, select_attributes
-from tritonforge.transform.object_store import LocalStore, StoreError
+from tritonforge.transform.object_store import LocalStore, StoredObject, StoreError
 
-__all__ = ["LocalChannel", "find_bucket_name", "observe_data", "read_local_channels", "upload_part"]
+__all__ = ["LocalChannel", "S3ObjectStore", "find_bucket_name", "observe_data", "read_local_channels", "upload_part"]
+
+#: S3's codes for a missing bucket.
+_NO_BUCKET: Final = frozenset({"404", "NoSuchBucket", "NotFound"})
+
+_CONTENT_TYPE: Final = "application/octet-stream"
+_ERRORS: Final = (DeploymentError, ConnectError, EncodeError)
+
+
+class S3ObjectStore:
+    """An `ObjectStore` over a `Store`, by default that of the configured account and region. Safe for several threads.
+
+    An upload carries a checksum that S3 verifies before the object appears; an interrupted download continues where it
+    was.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = Store(Session()) if store is None else store
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield the objects whose address begins with the prefix, in S3's order."""
+        try:
+            for stored in self._store.list_objects(prefix):
+                yield StoredObject(stored.uri, stored.size, stored.etag)
+        except _ERRORS as error:
+            raise StoreError(f"{prefix}: cannot list: {error}", permanent=True) from error
+
+    def find(self, uri: str) -> StoredObject | None:
+        """Return the object at an address, None if it does not exist."""
+        try:
+            stored = self._store.find(uri)
+        except _ERRORS as error:
+            raise StoreError(f"{uri}: {error}") from error
+        return None if stored is None else StoredObject(stored.uri, stored.size, stored.etag)
+
+    def open(self, uri: str, offset: int = 0) -> Iterator[Buffer]:
+        """Yield the content of an object from a byte on."""
+        try:
+            download = self._store.get(uri, offset)
+            try:
+                yield from download
+            finally:
+                download.close()
+        except _ERRORS as error:
+            raise StoreError(f"{uri}: cannot read: {error}") from error
+
+    def put(self, content: Path | bytes, uri: str) -> None:
+        """Write an output, replacing an existing one. A file is removed after its upload."""
+        try:
+            self._store.put(content, uri, content_type=_CONTENT_TYPE)
+        except _ERRORS as error:
+            is_permanent = isinstance(error, AwsError) and (error.denied or error.code in _NO_BUCKET)
+            raise StoreError(f"{uri}: cannot write: {error}", permanent=is_permanent) from error
+        if isinstance(content, Path):
+            content.unlink(missing_ok=True)
+
+    def check(self, uri: str) -> None:
+        """Check that the bucket exists; only the first output shows whether it may be written."""
+        try:
+            bucket = Location.parse(uri).bucket
+            self._store.session.call("s3", "HeadBucket", resource=uri, Bucket=bucket)
+        except _ERRORS as error:
+            if not isinstance(error, AwsError) or error.code in _NO_BUCKET:
+                raise StoreError(f"{uri}: cannot write: {error}", permanent=True) from error
+
 
 #: Files that are hashed at the same time; hashlib releases the interpreter lock meanwhile.
 _HASH_THREADS: Final = 8
