@@ -1,6 +1,7 @@
 """A parsed config.pbtxt: values with their positions, and the schema of messages. No I/O.
 
-Absent fields read as proto3 defaults. A node's line and column count from 1; they are computed on access.
+Absent fields read as proto3 defaults. A node's line and column count from 1; they are computed on access, as few nodes
+have findings.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
+from tritonforge.pbtxt.tokens import MAXIMAL_CHARACTERS, MAXIMAL_TOKENS, Tokens, tokenize
 from tritonforge.triton.schema import load_model_config_pb2
 
 __all__ = ["Document", "FieldKind", "FieldSpec", "Message", "MessageSpec", "Node", "Problem", "ProblemKind",
@@ -23,12 +25,12 @@ ProblemKind: TypeAlias = Literal["syntax", "unknown", "twice", "oneof", "value",
 class Node:
     """One value of a field: a scalar's value is a ``str``, ``int``, ``float`` or ``bool`` (an enum's is its name)."""
 
-    __slots__ = ("index", "name", "offset", "parent", "value")
+    __slots__ = ("index", "name", "parent", "token", "value")
 
-    def __init__(self, name: str, value: object, offset: int, parent: Message | None, index: int) -> None:
+    def __init__(self, name: str, value: object, token: int, parent: Message | None, index: int) -> None:
         self.name = name
         self.value = value
-        self.offset = offset
+        self.token = token
         self.parent = parent
         self.index = index
 
@@ -40,6 +42,11 @@ class Node:
             node = node.parent
         assert isinstance(node, Document)
         return node
+
+    @property
+    def offset(self) -> int:
+        """The offset of the value in the text, in characters."""
+        return self.root.find_offset(self.token)
 
     @property
     def line(self) -> int:
@@ -67,8 +74,12 @@ class Message(Node):
 
     __slots__ = ("fields",)
 
-    def __init__(self, name: str, offset: int, parent: Message | None, index: int) -> None:
-        super().__init__(name, None, offset, parent, index)
+    def __init__(self, name: str, token: int, parent: Message | None, index: int) -> None:
+        self.name = name
+        self.value = None
+        self.token = token
+        self.parent = parent
+        self.index = index
         self.fields: dict[str, list[Node]] = {}
 
     def get(self, name: str) -> Sequence[Node]:
@@ -145,13 +156,20 @@ class Problem:
 class Document(Message):
     """A parsed text: the fields of the root message, and the problems in the text."""
 
-    __slots__ = ("_starts", "problems", "source")
+    __slots__ = ("_starts", "_tokens", "problems", "source")
 
     def __init__(self, text: str) -> None:
         super().__init__("", 0, None, -1)
         self.source = text
         self.problems: tuple[Problem, ...] = ()
+        self._tokens: Tokens | None = None
         self._starts: list[int] | None = None
+
+    def find_offset(self, token: int) -> int:
+        """Return the offset of a token, counted from 0."""
+        if self._tokens is None:
+            self._tokens = tokenize(self.source[:MAXIMAL_CHARACTERS], limit=MAXIMAL_TOKENS)
+        return self._tokens.offsets[token]
 
     def position(self, offset: int) -> tuple[int, int]:
         """Return the line and column of a character, from 1."""

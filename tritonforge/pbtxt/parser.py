@@ -20,13 +20,22 @@ from tritonforge.pbtxt.document import (
     ProblemKind,
     root_spec,
 )
-from tritonforge.pbtxt.tokens import END, IDENTIFIER, NUMBER, PLACEHOLDER, STRING, SYMBOL, tokenize, unquote
+from tritonforge.pbtxt.tokens import (
+    END,
+    IDENTIFIER,
+    MAXIMAL_CHARACTERS,
+    MAXIMAL_TOKENS,
+    NUMBER,
+    PLACEHOLDER,
+    STRING,
+    SYMBOL,
+    tokenize,
+    unquote,
+)
 
-__all__ = ["MAXIMAL_CHARACTERS", "MAXIMAL_PROBLEMS", "MAXIMAL_TOKENS", "parse"]
+__all__ = ["MAXIMAL_PROBLEMS", "parse"]
 
-#: Bounds on time and memory; text beyond them is a problem of the kind "limit" and is not parsed.
-MAXIMAL_CHARACTERS: Final = 4 * 1024 * 1024
-MAXIMAL_TOKENS: Final = 400_000
+#: A bound on time and memory. Text beyond those of `tokens` is a problem of the kind "limit" and is not parsed.
 MAXIMAL_PROBLEMS: Final = 50
 
 _CLOSING: Final = {"{": "}", "<": ">", "[": "]"}
@@ -47,33 +56,37 @@ def parse(text: str | bytes) -> Document:
 class _Parser:
     """Parses the tokens of one text into its document."""
 
-    __slots__ = ("_at", "_complete", "_document", "_kinds", "_offsets", "_problems", "_texts")
+    __slots__ = ("_at", "_complete", "_document", "_kinds", "_problems", "_texts", "_tokens")
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._at = 0
         self._problems: list[tuple[int, Problem]] = []
         tokens = tokenize(document.source[:MAXIMAL_CHARACTERS], limit=MAXIMAL_TOKENS)
-        self._kinds, self._texts, self._offsets = tokens.kinds, tokens.texts, tokens.offsets
+        self._tokens, self._kinds, self._texts = tokens, tokens.kinds, tokens.texts
         self._complete = tokens.complete and len(document.source) <= MAXIMAL_CHARACTERS
         for message, offset in tokens.problems[:MAXIMAL_PROBLEMS]:
-            self._report("syntax", message, offset)
+            self._report_at(offset, "syntax", message)
 
     def run(self) -> None:
         """Parse the text, and store the problems in the document."""
         if PLACEHOLDER in self._kinds:
-            for kind, text, offset in zip(self._kinds, self._texts, self._offsets, strict=True):
+            for token, kind in enumerate(self._kinds):
                 if kind == PLACEHOLDER:
-                    self._report("placeholder", f"unfilled placeholder {text}", offset)
+                    self._report("placeholder", f"unfilled placeholder {self._texts[token]}", token)
+        # The text of a string token begins with its quote, so that no other token has the text of a symbol.
         self._parse_message(self._document, root_spec(), "")
         if not self._complete:
-            end = self._offsets[-1]
-            self._report("limit", "the text is longer than what is checked", end)
+            self._report("limit", "the text is longer than what is checked", len(self._kinds) - 1)
         self._problems.sort(key=lambda pair: pair[0])
         self._document.problems = tuple(problem for _, problem in self._problems[:MAXIMAL_PROBLEMS])
 
-    def _report(self, kind: ProblemKind, message: str, offset: int, field: str = "", hint: str = "") -> None:
-        if not self._complete and offset >= self._offsets[-1] and kind != "limit":
+    def _report(self, kind: ProblemKind, message: str, token: int, field: str = "", hint: str = "") -> None:
+        """Add a problem at a token."""
+        self._report_at(self._tokens.offsets[token], kind, message, field, hint)
+
+    def _report_at(self, offset: int, kind: ProblemKind, message: str, field: str = "", hint: str = "") -> None:
+        if not self._complete and offset >= self._tokens.offsets[-1] and kind != "limit":
             return  # the text was cut there
         if len(self._problems) < MAXIMAL_PROBLEMS or kind == "limit":
             line, column = self._document.position(offset)
@@ -93,15 +106,15 @@ class _Parser:
                 if field is None:
                     self._skip_unknown(message, spec, at)
                 else:
-                    self._parse_field(message, field, at)
-                if texts[self._at] in (",", ";") and kinds[self._at] == SYMBOL:
+                    self._parse_field(message, field, specs)
+                if texts[self._at] in (",", ";"):
                     self._at += 1
             elif kind == END:
                 if closing:
                     self._report(
                         "syntax",
                         "Expected identifier, got: ",
-                        self._offsets[at],
+                        at,
                         message.path,
                         f'"{closing}" is missing',
                     )
@@ -112,7 +125,7 @@ class _Parser:
                 self._at = at + 1
                 return
             elif kind == SYMBOL and text == "[":
-                self._report("syntax", f'Extensions and Any are not fields of "{spec.name}".', self._offsets[at])
+                self._report("syntax", f'Extensions and Any are not fields of "{spec.name}".', at)
                 self._skip_balanced()
                 self._skip_value()
             elif kind == SYMBOL and text == "]" and closing:
@@ -120,12 +133,12 @@ class _Parser:
                 return
             else:
                 if not lost and kind != PLACEHOLDER:
-                    self._report("syntax", f"Expected identifier, got: {text}", self._offsets[at], message.path)
+                    self._report("syntax", f"Expected identifier, got: {text}", at, message.path)
                 lost = True
                 self._at = at + 1
 
-    def _parse_field(self, message: Message, spec: FieldSpec, at: int) -> None:
-        """Parse the value or values of a known field; its name is the token ``at``."""
+    def _parse_field(self, message: Message, spec: FieldSpec, specs: dict[str, FieldSpec]) -> None:
+        """Parse the value or values of a field of a message, behind its name; ``specs`` are the message's fields."""
         values = message.fields.get(spec.name)
         if values is None:
             values = message.fields[spec.name] = []
@@ -133,44 +146,34 @@ class _Parser:
             self._report(
                 "twice",
                 f'Non-repeated field "{spec.name}" is specified multiple times.',
-                self._offsets[at],
+                self._at - 1,
                 _join_path(message, spec.name),
             )
         if spec.oneof:
-            self._check_oneof(message, spec, at)
+            self._check_oneof(message, spec, specs)
         texts = self._texts
-        if texts[self._at] == ":" and self._kinds[self._at] == SYMBOL:
+        if texts[self._at] == ":":
             self._at += 1
         elif spec.kind != FieldKind.MESSAGE:
             self._report_expected(":", _join_path(message, spec.name))
-        if spec.repeated and texts[self._at] == "[" and self._kinds[self._at] == SYMBOL:
+        if spec.repeated and texts[self._at] == "[":
             self._parse_list(message, spec, values)
         else:
             self._parse_value(message, spec, values)
 
-    def _check_oneof(self, message: Message, spec: FieldSpec, at: int) -> None:
+    def _check_oneof(self, message: Message, spec: FieldSpec, specs: dict[str, FieldSpec]) -> None:
         for other, present in message.fields.items():
-            if other != spec.name and present and self._find_oneof(present[-1], other) == spec.oneof:
+            if other != spec.name and present and specs[other].oneof == spec.oneof:
                 self._report(
                     "oneof",
                     (
                         f'Field "{spec.name}" is specified along with field "{other}", another member of oneof '
                         f'"{spec.oneof}".'
                     ),
-                    self._offsets[at],
+                    self._at - 1,
                     _join_path(message, spec.name),
                 )
                 return
-
-    def _find_oneof(self, node: Node, name: str) -> str:
-        """Return the oneof of a value's field."""
-        assert node.parent is not None
-        return self._find_spec(node.parent).fields[name].oneof
-
-    def _find_spec(self, message: Message) -> MessageSpec:
-        if message.parent is None:
-            return root_spec()
-        return self._find_spec(message.parent).fields[message.name].message
 
     def _parse_list(self, message: Message, spec: FieldSpec, values: list[Node]) -> None:
         """Parse values in square brackets."""
@@ -191,11 +194,11 @@ class _Parser:
     def _parse_value(self, message: Message, spec: FieldSpec, values: list[Node]) -> None:
         """Parse one value; report an invalid one and skip it."""
         at = self._at
-        kind, text, offset = self._kinds[at], self._texts[at], self._offsets[at]
+        kind, text = self._kinds[at], self._texts[at]
         index = len(values) if spec.repeated else -1
         if spec.kind == FieldKind.MESSAGE:
             if kind == SYMBOL and text in ("{", "<"):
-                child = Message(spec.name, offset, message, index)
+                child = Message(spec.name, at, message, index)
                 values.append(child)
                 self._at = at + 1
                 self._parse_message(child, spec.message, _CLOSING[text])
@@ -215,33 +218,38 @@ class _Parser:
             self._at = at + 1
             value = int(text) if len(text) < 25 else spec.most + 1
             if value > spec.most:
-                self._report("value", f"Integer out of range ({text})", offset, _join_path(message, spec.name))
+                self._report("value", f"Integer out of range ({text})", at, _join_path(message, spec.name))
                 return
         else:
             value = self._parse_scalar(message, spec)
             if value is None:
                 return
-        values.append(Node(spec.name, value, offset, message, index))
+        values.append(Node(spec.name, value, at, message, index))
 
     def _parse_scalar(self, message: Message, spec: FieldSpec) -> object:
         """Parse a scalar that is not an ordinary string or decimal; return None if it is invalid."""
         at = self._at
-        kind, text, offset = self._kinds[at], self._texts[at], self._offsets[at]
-        path = _join_path(message, spec.name)
+        kind, text = self._kinds[at], self._texts[at]
         if kind == PLACEHOLDER:
             self._at += 1
             return None
         if spec.kind == FieldKind.BOOL:
-            return self._parse_boolean(spec, path)
+            return self._parse_boolean(message, spec)
         if spec.kind == FieldKind.ENUM and kind == IDENTIFIER:
             self._at += 1
             if text not in spec.names:
                 message_text = f'Unknown enumeration value of "{text}" for field "{spec.name}".'
-                self._report("enum", message_text, offset, path, _suggest(text, spec.names))
+                self._report("enum", message_text, at, _join_path(message, spec.name), _suggest(text, spec.names))
                 return None
             return text
         if spec.kind == FieldKind.STRING:
-            self._report("value", f"Expected string, got: {text}", offset, path, f'write "{text}" in quotes')
+            self._report(
+                "value",
+                f"Expected string, got: {text}",
+                at,
+                _join_path(message, spec.name),
+                f'write "{text}" in quotes',
+            )
             self._skip_one()
             return None
         negative = kind == SYMBOL and text == "-"
@@ -249,26 +257,27 @@ class _Parser:
             self._at += 1
             kind, text = self._kinds[self._at], self._texts[self._at]
         if spec.kind == FieldKind.FLOAT:
-            return self._parse_float(negative, path)
+            return self._parse_float(message, spec, negative)
         if kind != NUMBER or not _is_integer(text):
             wanted = "integer or identifier" if spec.kind == FieldKind.ENUM and not negative else "integer"
-            self._report("value", f"Expected {wanted}, got: {text}", self._offsets[self._at], path)
+            self._report("value", f"Expected {wanted}, got: {text}", self._at, _join_path(message, spec.name))
             self._skip_one()
             return None
         self._at += 1
         number = _parse_integer(text)
         least, most = (-(2**31), 2**31 - 1) if spec.kind == FieldKind.ENUM else (spec.least, spec.most)
         if negative and least == 0:
-            self._report("value", "Expected integer, got: -", offset, path)
+            self._report("value", "Expected integer, got: -", at, _join_path(message, spec.name))
             return None
         number = -number if negative else number
         if not least <= number <= most:
-            self._report("value", f"Integer out of range ({text})", offset, path)
+            self._report("value", f"Integer out of range ({text})", at, _join_path(message, spec.name))
             return None
         return spec.numbers.get(number, str(number)) if spec.kind == FieldKind.ENUM else number
 
-    def _parse_boolean(self, spec: FieldSpec, path: str) -> bool | None:
-        kind, text, offset = self._kinds[self._at], self._texts[self._at], self._offsets[self._at]
+    def _parse_boolean(self, message: Message, spec: FieldSpec) -> bool | None:
+        at = self._at
+        kind, text = self._kinds[at], self._texts[at]
         if kind == IDENTIFIER or (kind == NUMBER and _is_integer(text)):
             self._at += 1
             if kind == NUMBER and _parse_integer(text) <= 1:
@@ -276,22 +285,25 @@ class _Parser:
             if text in _TRUE or text in _FALSE:
                 return text in _TRUE
             if kind == NUMBER:
-                self._report("value", f"Integer out of range ({text})", offset, path)
+                self._report("value", f"Integer out of range ({text})", at, _join_path(message, spec.name))
                 return None
             words = f'Invalid value for boolean field "{spec.name}". Value: "{text}".'
-            self._report("value", words, offset, path, "write true or false")
+            self._report("value", words, at, _join_path(message, spec.name), "write true or false")
             return None
-        self._report("value", f"Expected identifier, got: {text}", offset, path, "write true or false")
+        self._report(
+            "value", f"Expected identifier, got: {text}", at, _join_path(message, spec.name), "write true or false"
+        )
         self._skip_one()
         return None
 
-    def _parse_float(self, negative: bool, path: str) -> float | None:
-        kind, text, offset = self._kinds[self._at], self._texts[self._at], self._offsets[self._at]
+    def _parse_float(self, message: Message, spec: FieldSpec, negative: bool) -> float | None:
+        at = self._at
+        kind, text = self._kinds[at], self._texts[at]
         sign = -1.0 if negative else 1.0
         if kind == NUMBER:
             self._at += 1
             if _is_integer(text) and len(text) > 1 and text[0] == "0":
-                self._report("value", f"Expect a decimal number, got: {text}", offset, path)
+                self._report("value", f"Expect a decimal number, got: {text}", at, _join_path(message, spec.name))
                 return None
             try:
                 return sign * float(text.rstrip("fF"))
@@ -300,7 +312,7 @@ class _Parser:
         if kind == IDENTIFIER and text.lower() in _INFINITE:
             self._at += 1
             return sign * _INFINITE[text.lower()]
-        self._report("value", f"Expected double, got: {text}", offset, path)
+        self._report("value", f"Expected double, got: {text}", at, _join_path(message, spec.name))
         self._skip_one()
         return None
 
@@ -311,7 +323,7 @@ class _Parser:
             return
         text = self._texts[at]
         words = f'Message type "{spec.name}" has no field named "{text}".'
-        self._report("unknown", words, self._offsets[at], _join_path(message, text), _suggest(text, spec.fields))
+        self._report("unknown", words, at, _join_path(message, text), _suggest(text, spec.fields))
         self._skip_value()
 
     def _skip_value(self) -> None:
@@ -348,7 +360,7 @@ class _Parser:
 
     def _consume_symbol(self, text: str) -> bool:
         """Consume a symbol if it is next."""
-        if self._texts[self._at] == text and self._kinds[self._at] == SYMBOL:
+        if self._texts[self._at] == text:
             self._at += 1
             return True
         return False
@@ -356,7 +368,7 @@ class _Parser:
     def _report_expected(self, text: str, path: str) -> None:
         if self._kinds[self._at] != PLACEHOLDER:
             words = f'Expected "{text}", found "{self._texts[self._at]}".'
-            self._report("syntax", words, self._offsets[self._at], path)
+            self._report("syntax", words, self._at, path)
 
 
 def _join_path(message: Message, name: str) -> str:

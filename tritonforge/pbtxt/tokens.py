@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["END", "IDENTIFIER", "NUMBER", "PLACEHOLDER", "STRING", "SYMBOL", "TokenProblem", "Tokens", "tokenize",
-           "unquote"]  # fmt: skip
+__all__ = ["END", "IDENTIFIER", "MAXIMAL_CHARACTERS", "MAXIMAL_TOKENS", "NUMBER", "PLACEHOLDER", "STRING", "SYMBOL",
+           "TokenProblem", "Tokens", "tokenize", "unquote"]  # fmt: skip
 
+
+#: Bounds on time and memory: characters and tokens of a text.
+MAXIMAL_CHARACTERS: Final = 4 * 1024 * 1024
+MAXIMAL_TOKENS: Final = 400_000
 
 IDENTIFIER: Final = 1
 STRING: Final = 2
@@ -31,6 +35,43 @@ _TOKEN: Final = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
+#: A comment, or the text of a token that is plain, or of one that is not (whose kind is 0).
+_PLAIN_TOKEN: Final = re.compile(
+    r"""\#[^\n]*
+    | ( [A-Za-z_][A-Za-z0-9_]*
+      | "[^"\\\n\0]*" | '[^'\\\n\0]*'
+      | [0-9.][^ \t\r\n\v\f\]},;>]*
+      | \{\{+
+      | [^ \t\r\n\v\f]
+      )""",
+    re.VERBOSE,
+)
+_PLAIN_NUMBER: Final = re.compile(r"0|[1-9][0-9]*")
+_PLAIN_SYMBOLS: Final = frozenset("{}[]<>:,;-")
+#: Kinds that are kept: a repository has few distinct tokens.
+_KEPT_KINDS: Final = 10_000
+
+
+class _PlainKinds(dict[str, int]):
+    """The kind of each plain token, 0 for one that is not plain."""
+
+    def __missing__(self, word: str) -> int:
+        first = word[0]
+        kind = 0
+        if first == "_" or (first.isalpha() and first.isascii()):
+            kind = IDENTIFIER
+        elif first in "\"'" and len(word) > 1:
+            kind = STRING
+        elif word in _PLAIN_SYMBOLS:
+            kind = SYMBOL
+        elif _PLAIN_NUMBER.fullmatch(word):
+            kind = NUMBER
+        if len(self) < _KEPT_KINDS:
+            self[word] = kind
+        return kind
+
+
+_plain_kinds = _PlainKinds()
 _GOOD_NUMBER: Final = re.compile(
     r"0[xX][0-9A-Fa-f]+|0[0-7]*|[1-9][0-9]*|(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?[fF]?"
     r"|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?[fF]?"
@@ -48,22 +89,59 @@ class TokenProblem(NamedTuple):
     offset: int
 
 
-class Tokens(NamedTuple):
-    """The tokens as three lists of one length, the last token being the end; and the errors."""
+class Tokens:
+    """The tokens as two lists of one length, the last token being the end; their offsets, and the errors.
 
-    kinds: list[int]
-    texts: list[str]
-    offsets: list[int]
-    problems: list[TokenProblem]
-    complete: bool
+    ``complete`` is False if the text has more tokens than the limit.
+    """
+
+    __slots__ = ("_offsets", "_text", "complete", "kinds", "problems", "texts")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._offsets: list[int] | None = None
+        self.kinds: list[int] = []
+        self.texts: list[str] = []
+        self.problems: list[TokenProblem] = []
+        self.complete = True
+
+    @property
+    def offsets(self) -> list[int]:
+        """The offset of each token in the text; computed on the first access, since few texts have findings."""
+        if self._offsets is None:
+            self._offsets = [match.start(1) for match in _PLAIN_TOKEN.finditer(self._text) if match.group(1)]
+            self._offsets.append(len(self._text))
+        return self._offsets
+
+    def set_offsets(self, offsets: list[int]) -> None:
+        """Store the offsets of tokens that are not all plain."""
+        self._offsets = offsets
 
 
 def tokenize(text: str, *, limit: int) -> Tokens:
-    """Return the tokens of a text, at most ``limit`` (``complete`` is False if there are more)."""
-    kinds: list[int] = []
-    texts: list[str] = []
+    """Return the tokens of a text, at most ``limit``.
+
+    A text whose tokens are all plain (identifiers, decimal integers, strings without escapes, symbols) is split by one
+    call of the regular expression engine; others are split token by token.
+    """
+    tokens = Tokens(text)
+    texts = _PLAIN_TOKEN.findall(text)
+    if "#" in text:
+        texts = [word for word in texts if word]  # a comment has no group
+    if len(texts) < limit:
+        kinds = list(map(_plain_kinds.__getitem__, texts))
+        if 0 not in kinds:
+            kinds.append(END)
+            texts.append("")
+            tokens.kinds, tokens.texts = kinds, texts
+            return tokens
+    _tokenize_slowly(tokens, text, limit)
+    return tokens
+
+
+def _tokenize_slowly(tokens: Tokens, text: str, limit: int) -> None:
+    kinds, texts, problems = tokens.kinds, tokens.texts, tokens.problems
     offsets: list[int] = []
-    problems: list[TokenProblem] = []
     position, next_token = 0, _TOKEN.match
     while (match := next_token(text, position)) is not None:
         kind = match.lastindex or END
@@ -88,11 +166,11 @@ def tokenize(text: str, *, limit: int) -> Tokens:
         offsets.append(start)
         if len(kinds) >= limit:
             break
-    complete = match is None or match.lastindex == END
+    tokens.complete = match is None or match.lastindex == END
     kinds.append(END)
     texts.append("")
-    offsets.append(len(text) if complete else position)
-    return Tokens(kinds, texts, offsets, problems, complete)
+    offsets.append(len(text) if tokens.complete else position)
+    tokens.set_offsets(offsets)
 
 
 def _is_symbol(word: str) -> bool:
