@@ -11,7 +11,7 @@ from tritonforge.triton import Image
 from tritonforge.triton.changes import REFERENCE, Change
 from tritonforge.validation.tree import Tree
 
-__all__ = ["Context", "ModelView", "Options", "Target", "TensorView"]
+__all__ = ["Context", "MappedTensor", "ModelView", "Options", "StepView", "Target", "TensorView"]
 
 Target: TypeAlias = Literal["triton", "sagemaker"]
 
@@ -56,12 +56,38 @@ class TensorView:
 
 
 @dataclass(frozen=True, slots=True)
+class MappedTensor:
+    """One entry of a step's map: the ensemble's tensor, and its place in the text."""
+
+    tensor: str
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step of an ensemble: its model and version, its tensors by the model's names, and its place."""
+
+    index: int
+    model: str
+    version: int
+    inputs: Mapping[str, MappedTensor]
+    outputs: Mapping[str, MappedTensor]
+    node: Message
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the step has all its parts."""
+        return bool(self.model and self.inputs and self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelView:
     """One model directory: its configuration after the server's inference and normalisation, and its versions.
 
     ``config_path`` is the file that the server reads; ``has_config`` is False where it is absent. ``document`` is that
     file parsed, empty when it is absent or unreadable; ``parsed`` is True if the server's parser accepts it.
     ``platform``, ``backend`` and ``default_model_filename`` are what the server infers where the file leaves them out.
+    ``steps`` are those of ``ensemble_scheduling``, in the order of the text.
     ``version_directories`` has every directory that counts as a version, by its number; ``versions`` are those that the
     version policy loads. ``completes`` is True if the backend may still fill in or change inputs, outputs and
     max_batch_size when it loads, so that what the file leaves out is unknown here. ``name`` is the directory's,
@@ -81,6 +107,7 @@ class ModelView:
     max_batch_size: int
     inputs: tuple[TensorView, ...]
     outputs: tuple[TensorView, ...]
+    steps: tuple[StepView, ...]
     decoupled: bool
     version_directories: Mapping[int, str]
     versions: tuple[int, ...]
@@ -90,6 +117,11 @@ class ModelView:
     def is_ensemble(self) -> bool:
         """True if the server treats the model as an ensemble."""
         return self.platform == "ensemble"
+
+    @property
+    def step_models(self) -> tuple[str, ...]:
+        """The models of the steps, each once."""
+        return tuple(dict.fromkeys([step.model for step in self.steps if step.model]))
 
     @property
     def config_or_directory(self) -> str:

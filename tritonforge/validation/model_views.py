@@ -14,7 +14,7 @@ from typing import Final
 from tritonforge.pbtxt import Document, Message, parse
 from tritonforge.triton import changes, find_gpu_family, find_image
 from tritonforge.triton.backends import BACKENDS, find_model_filename, find_platform
-from tritonforge.validation.context import Context, ModelView, Options, TensorView
+from tritonforge.validation.context import Context, MappedTensor, ModelView, Options, StepView, TensorView
 from tritonforge.validation.python_source import may_complete
 from tritonforge.validation.tree import MAXIMAL_TEXT, Tree
 
@@ -79,6 +79,7 @@ def _build_view(context: Context, name: str) -> ModelView:
         max_batch_size=document.integer("max_batch_size"),
         inputs=tuple([_build_tensor(node) for node in document.messages("input")]),
         outputs=tuple([_build_tensor(node) for node in document.messages("output")]),
+        steps=_build_steps(document),
         decoupled=policy is not None and policy.flag("decoupled"),
         version_directories=directories,
         versions=versions,
@@ -97,6 +98,33 @@ def _build_tensor(node: Message) -> TensorView:
         optional=node.flag("optional"),
         node=node,
     )
+
+
+def _build_steps(document: Document) -> tuple[StepView, ...]:
+    scheduling = document.message("ensemble_scheduling")
+    if scheduling is None:
+        return ()
+    return tuple(
+        [
+            StepView(
+                index=index,
+                model=node.text("model_name"),
+                version=node.integer("model_version"),
+                inputs=_build_map(node, "input_map"),
+                outputs=_build_map(node, "output_map"),
+                node=node,
+            )
+            for index, node in enumerate(scheduling.messages("step"))
+        ]
+    )
+
+
+def _build_map(step: Message, field: str) -> dict[str, MappedTensor]:
+    mapped = {}
+    for key, entry in step.entries(field).items():
+        value = entry.one("value")
+        mapped[key] = MappedTensor(str(value.value) if value is not None else "", value or entry)
+    return mapped
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from tritonforge.validation.findings import Finding, sort_findings
 from tritonforge.validation.model_views import build_context
 from tritonforge.validation.report import ValidationReport, run
 from tritonforge.validation.rules import sagemaker_archive, sagemaker_endpoint
-from tritonforge.validation.rules.ensemble_steps import list_step_models
 from tritonforge.validation.rules.tfs_package import is_tfs_package
 from tritonforge.validation.tree import Tree
 
@@ -158,7 +157,7 @@ def find_tree_default(tree: Tree) -> str | None:
     if found is not None:
         return found
     ensembles = [name for name, model in context.models.items() if model.is_ensemble]
-    used = {needed for name in ensembles for needed in list_step_models(context.models[name])}
+    used = {needed for name in ensembles for needed in context.models[name].step_models}
     outermost = [name for name in ensembles if name not in used]
     return outermost[0] if len(outermost) == 1 else None
 
@@ -170,7 +169,7 @@ def _find_idle(tree: Tree, default: str | None) -> tuple[str, ...]:
         return ()
     waiting, loaded = [default], {default}
     while waiting:
-        for needed in set(list_step_models(context.models[waiting.pop()])) & context.models.keys() - loaded:
+        for needed in set(context.models[waiting.pop()].step_models) & context.models.keys() - loaded:
             loaded.add(needed)
             waiting.append(needed)
     return tuple(name for name, model in context.models.items() if name not in loaded and model.has_config)

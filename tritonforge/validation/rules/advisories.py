@@ -12,10 +12,9 @@ from typing import Final
 
 from tritonforge.model_files.signature import shapes_agree
 from tritonforge.pbtxt import Node
-from tritonforge.validation.context import Context, ModelView, TensorView
+from tritonforge.validation.context import Context, ModelView, StepView, TensorView
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import Stage, define_advice, register_check
-from tritonforge.validation.rules.ensemble_steps import Step, list_steps
 from tritonforge.validation.rules.tensors import format_shape
 
 _CONSISTENCY: Final = "ensemble_scheduler/ensemble_utils.cc ValidateTensorConsistency"
@@ -79,7 +78,7 @@ def check_uses(context: Context) -> Iterator[Finding]:
             dims = tensor.reshape if tensor.reshape is not None else tensor.dims
             use = _Use(ensemble, tensor, dims, tensor.node.one("dims") or tensor.node)
             uses.setdefault(tensor.name, []).append(use)
-        for step in list_steps(ensemble):
+        for step in ensemble.steps:
             model = context.models.get(step.model) if step.is_complete else None
             if model is not None and model.parsed and (not model.completes or model.document.has("max_batch_size")):
                 yield from _check_step(ensemble, step, model, uses)
@@ -87,7 +86,9 @@ def check_uses(context: Context) -> Iterator[Finding]:
             yield from _compare_uses(ensemble, name, tensor_uses)
 
 
-def _check_step(ensemble: ModelView, step: Step, model: ModelView, uses: dict[str, list[_Use]]) -> Iterator[Finding]:
+def _check_step(
+    ensemble: ModelView, step: StepView, model: ModelView, uses: dict[str, list[_Use]]
+) -> Iterator[Finding]:
     own = {tensor.name: tensor for tensor in ensemble.inputs}
     for tensor in model.inputs:
         mapped = step.inputs.get(tensor.name)

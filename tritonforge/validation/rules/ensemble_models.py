@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tritonforge.pbtxt import Node
-from tritonforge.validation.context import Context, ModelView
+from tritonforge.validation.context import Context, ModelView, StepView
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import Stage, define_error, register_check
-from tritonforge.validation.rules.ensemble_steps import LATEST, Step, list_step_models, list_steps
+from tritonforge.validation.rules.ensemble_steps import LATEST
 from tritonforge.validation.rules.ensemble_tensors import TENSOR_RULES, check_step_tensors, trace_decoupled_flow
 
 _DEPENDENCY: Final = "model_repository_manager.cc ConnectDependencyGraph"
@@ -84,7 +84,7 @@ class EnsembleChecker:
         self._failures = failures
         self._decoupled = {name: model.decoupled for name, model in context.models.items() if not model.is_ensemble}
         self._graph = {
-            name: tuple(step for step in list_step_models(model) if step in context.models)
+            name: tuple(step for step in model.step_models if step in context.models)
             for name, model in context.models.items()
             if model.is_ensemble and not (name in failures and failures[name].stage == "poll")
         }
@@ -112,7 +112,7 @@ class EnsembleChecker:
     @register_check(Stage.ENSEMBLE, E320, E321, E322, E323, E324, *TENSOR_RULES, E338)
     def check_ensemble(self, ensemble: ModelView) -> list[Finding]:
         """Check one ensemble against the models of its steps."""
-        context, steps = self._context, list_steps(ensemble)
+        context, steps = self._context, ensemble.steps
         findings = list(_check_available(context, ensemble, steps, self._failures))
         findings += _check_circles(ensemble, steps, self._graph, self._circular)
         if not findings:
@@ -151,7 +151,7 @@ def select_models(context: Context) -> list[str]:
     names = list(dict.fromkeys(requested))
     seen = set(names)
     for name in names:
-        for step in list_step_models(context.models[name]) if name in context.models else ():
+        for step in context.models[name].step_models if name in context.models else ():
             if step not in seen:
                 seen.add(step)
                 names.append(step)
@@ -159,7 +159,7 @@ def select_models(context: Context) -> list[str]:
 
 
 def _check_available(
-    context: Context, ensemble: ModelView, steps: tuple[Step, ...], failures: Failures
+    context: Context, ensemble: ModelView, steps: tuple[StepView, ...], failures: Failures
 ) -> Iterator[Finding]:
     """Check that the models are in the repository, and not refused when they were read."""
     seen: set[str] = set()
@@ -187,7 +187,7 @@ def _suggest_name(name: str, models: Mapping[str, ModelView]) -> str:
 
 
 def _check_circles(
-    ensemble: ModelView, steps: tuple[Step, ...], graph: Mapping[str, tuple[str, ...]], circular: Mapping[str, str]
+    ensemble: ModelView, steps: tuple[StepView, ...], graph: Mapping[str, tuple[str, ...]], circular: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Check that the ensemble is not in a circle, nor leads into one; ``circular`` is `find_circles` of the graph."""
     entry = circular.get(ensemble.name)
@@ -261,7 +261,7 @@ def _find_predecessor(name: str, graph: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def _check_loaded(
-    context: Context, ensemble: ModelView, steps: tuple[Step, ...], failures: Failures
+    context: Context, ensemble: ModelView, steps: tuple[StepView, ...], failures: Failures
 ) -> Iterator[Finding]:
     """Check that the models load, in the version that a step requires."""
     seen: set[str] = set()

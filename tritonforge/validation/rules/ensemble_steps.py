@@ -6,12 +6,12 @@ Source: model_config_utils.cc ValidateEnsembleSchedulingConfig and BuildEnsemble
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tritonforge.pbtxt import Message, Node
-from tritonforge.validation.context import Context, ModelView
+from tritonforge.pbtxt import Node
+from tritonforge.validation.context import Context, ModelView, StepView
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import Stage, define_error, register_check
 
@@ -71,70 +71,14 @@ E310 = define_error("E310", "ensemble tensor '<t>' is unused in ensemble '<e>'",
 LATEST: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """One entry of a map: the ensemble's tensor, and its place in the text."""
-
-    tensor: str
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step: its model and version, its tensors by the model's names, and its place."""
-
-    index: int
-    model: str
-    version: int
-    inputs: Mapping[str, Mapped]
-    outputs: Mapping[str, Mapped]
-    node: Message
-
-    @property
-    def is_complete(self) -> bool:
-        """True if the step has all its parts."""
-        return bool(self.model and self.inputs and self.outputs)
-
-
-def list_steps(ensemble: ModelView) -> tuple[Step, ...]:
-    """Return the steps of an ensemble, in the order of the text."""
-    scheduling = ensemble.document.message("ensemble_scheduling")
-    if scheduling is None:
-        return ()
-    return tuple(
-        Step(
-            index=index,
-            model=node.text("model_name"),
-            version=node.integer("model_version"),
-            inputs=_read_map(node, "input_map"),
-            outputs=_read_map(node, "output_map"),
-            node=node,
-        )
-        for index, node in enumerate(scheduling.messages("step"))
-    )
-
-
-def _read_map(step: Message, field: str) -> dict[str, Mapped]:
-    mapped = {}
-    for key, entry in step.entries(field).items():
-        value = entry.one("value")
-        mapped[key] = Mapped(str(value.value) if value is not None else "", value or entry)
-    return mapped
-
-
-def list_step_models(ensemble: ModelView) -> tuple[str, ...]:
-    """Return the models of the steps, each once."""
-    return tuple(dict.fromkeys(step.model for step in list_steps(ensemble) if step.model))
-
-
 @dataclass(slots=True)
 class _Tensor:
     """A tensor between steps: its first place, the steps that write and read it, whether it is ever computed."""
 
     node: Node
     ready: bool = False
-    writers: list[Step] = field(default_factory=list)
-    readers: list[Step] = field(default_factory=list)
+    writers: list[StepView] = field(default_factory=list)
+    readers: list[StepView] = field(default_factory=list)
 
 
 @register_check(Stage.STEPS, E301, E302, E303, E304, E305, E306, E307, E308, E309, E310)
@@ -159,7 +103,7 @@ def check_steps(_context: Context, ensemble: ModelView) -> Iterator[Finding]:
             yield E302.report_in(
                 ensemble, message, document.one(part), "move it to the models of the steps, or leave it out"
             )
-    steps = list_steps(ensemble)
+    steps = ensemble.steps
     if not steps:
         yield E303.report_in(ensemble, f"must specify 'step' for ensemble '{name}'", scheduling)
         return
@@ -170,7 +114,7 @@ def check_steps(_context: Context, ensemble: ModelView) -> Iterator[Finding]:
         yield from _check_flow(ensemble, steps)
 
 
-def _check_parts(ensemble: ModelView, steps: Sequence[Step]) -> Iterator[Finding]:
+def _check_parts(ensemble: ModelView, steps: Sequence[StepView]) -> Iterator[Finding]:
     for step in steps:
         where = f"in step {step.index} of ensemble '{ensemble.configured_name}'"
         for part, given in (("model_name", step.model), ("input_map", step.inputs), ("output_map", step.outputs)):
@@ -178,7 +122,7 @@ def _check_parts(ensemble: ModelView, steps: Sequence[Step]) -> Iterator[Finding
                 yield E304.report_in(ensemble, f"must specify '{part}' {where}", step.node)
 
 
-def _check_repeated_keys(ensemble: ModelView, steps: Sequence[Step]) -> Iterator[Finding]:
+def _check_repeated_keys(ensemble: ModelView, steps: Sequence[StepView]) -> Iterator[Finding]:
     """Find keys of an input map with two tensors, of which the server keeps the last."""
     for step in steps:
         for entry in step.node.messages("input_map"):
@@ -192,7 +136,7 @@ def _check_repeated_keys(ensemble: ModelView, steps: Sequence[Step]) -> Iterator
                 yield E306.report_in(ensemble, message, entry.one("key") or entry, advice)
 
 
-def _check_flow(ensemble: ModelView, steps: Sequence[Step]) -> Iterator[Finding]:
+def _check_flow(ensemble: ModelView, steps: Sequence[StepView]) -> Iterator[Finding]:
     """Check who writes and who reads each tensor, and that every output is computed."""
     name = ensemble.configured_name
     tensors: dict[str, _Tensor] = {}
@@ -239,7 +183,7 @@ def _check_flow(ensemble: ModelView, steps: Sequence[Step]) -> Iterator[Finding]
         yield E310.report_in(ensemble, message, entry.node, advice)
 
 
-def _link_tensors(ensemble: ModelView, steps: Sequence[Step], tensors: dict[str, _Tensor]) -> Iterator[Finding]:
+def _link_tensors(ensemble: ModelView, steps: Sequence[StepView], tensors: dict[str, _Tensor]) -> Iterator[Finding]:
     for step in steps:
         for mapped in step.outputs.values():
             tensor = tensors.setdefault(mapped.tensor, _Tensor(mapped.node))
@@ -289,7 +233,7 @@ def _find_unready_source(tensors: dict[str, _Tensor], name: str) -> str | None:
         last = following
 
 
-def _find_dropped_tensors(steps: Sequence[Step]) -> dict[str, tuple[str, int]]:
+def _find_dropped_tensors(steps: Sequence[StepView]) -> dict[str, tuple[str, int]]:
     """Return the tensors of all map entries, also of those that a later entry replaces, with their key and step."""
     return {
         entry.text("value"): (entry.text("key"), step.index)

@@ -12,10 +12,9 @@ from typing import Final
 
 from tritonforge.model_files.signature import shapes_agree
 from tritonforge.pbtxt import Node
-from tritonforge.validation.context import Context, ModelView, TensorView
+from tritonforge.validation.context import Context, ModelView, StepView, TensorView
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import define_error
-from tritonforge.validation.rules.ensemble_steps import Step
 from tritonforge.validation.rules.tensors import format_shape
 
 _CONSISTENCY: Final = "ensemble_scheduler/ensemble_utils.cc ValidateTensorConsistency"
@@ -89,7 +88,7 @@ class _TensorUse:
         return (self.full,) if self.has_known_batch_dimension else (self.full, (-1, *(self.dims or ())))
 
 
-def check_step_tensors(context: Context, ensemble: ModelView, steps: tuple[Step, ...]) -> Iterator[Finding]:
+def check_step_tensors(context: Context, ensemble: ModelView, steps: tuple[StepView, ...]) -> Iterator[Finding]:
     """Check each step against its model, in the server's order."""
     tensors: dict[str, _TensorUse] = {}
     batching = ensemble.max_batch_size > 0
@@ -102,7 +101,9 @@ def check_step_tensors(context: Context, ensemble: ModelView, steps: tuple[Step,
             yield from _check_step(ensemble, step, model, tensors)
 
 
-def _check_step(ensemble: ModelView, step: Step, model: ModelView, tensors: dict[str, _TensorUse]) -> Iterator[Finding]:
+def _check_step(
+    ensemble: ModelView, step: StepView, model: ModelView, tensors: dict[str, _TensorUse]
+) -> Iterator[Finding]:
     if model.has_known_batch_size and 0 < model.max_batch_size < ensemble.max_batch_size:
         message = (
             f"ensemble {ensemble.name} allows maximum batch size {ensemble.max_batch_size}, but it contains model "
@@ -215,10 +216,10 @@ class Flow:
 
     decoupled: bool
     clash: str = ""
-    step: Step | None = None
+    step: StepView | None = None
 
 
-def trace_decoupled_flow(ensemble: ModelView, steps: tuple[Step, ...], decoupled: Mapping[str, bool]) -> Flow:
+def trace_decoupled_flow(ensemble: ModelView, steps: tuple[StepView, ...], decoupled: Mapping[str, bool]) -> Flow:
     """Follow the responses of decoupled models through the steps."""
     tensors: dict[str, _Flowing] = {}
     for tensor in (*ensemble.inputs, *ensemble.outputs):
@@ -229,7 +230,7 @@ def trace_decoupled_flow(ensemble: ModelView, steps: tuple[Step, ...], decoupled
     for tensor in ensemble.inputs:
         tensors[tensor.name].label = 0
     labels = 0
-    readers: dict[str, list[Step]] = {}
+    readers: dict[str, list[StepView]] = {}
     for step in steps:
         for name in {mapped.tensor for mapped in step.inputs.values()}:
             readers.setdefault(name, []).append(step)

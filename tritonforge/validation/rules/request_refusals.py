@@ -11,10 +11,9 @@ from typing import Final
 
 from tritonforge.model_files.signature import shapes_agree
 from tritonforge.pbtxt import Message
-from tritonforge.validation.context import Context, ModelView, TensorView
+from tritonforge.validation.context import Context, MappedTensor, ModelView, StepView, TensorView
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import Stage, define_advice, register_check
-from tritonforge.validation.rules.ensemble_steps import Mapped, Step, list_step_models, list_steps
 from tritonforge.validation.rules.tensors import format_shape
 
 _NORMALIZE: Final = "infer_request.cc InferenceRequest::Normalize"
@@ -100,7 +99,7 @@ def _find_model(context: Context, root: ModelView, fits: Callable[[ModelView], b
     for model in pending:
         if fits(model):
             return model
-        for name in list_step_models(model) if model.is_ensemble else ():
+        for name in model.step_models if model.is_ensemble else ():
             step = context.models.get(name)
             if step is not None and step.parsed and name not in seen:
                 seen.add(name)
@@ -116,7 +115,7 @@ def _explain(ensemble: ModelView, cause: ModelView) -> str:
 
 def _find_step(context: Context, ensemble: ModelView, cause: ModelView) -> Message | None:
     """Return the step that leads to a model."""
-    for step in list_steps(ensemble):
+    for step in ensemble.steps:
         model = context.models.get(step.model)
         if model is not None and _find_model(context, model, lambda candidate: candidate is cause) is not None:
             return step.node
@@ -142,7 +141,7 @@ def _check_sequences(context: Context, ensemble: ModelView) -> Iterator[Finding]
 def _check_tensors(context: Context, ensemble: ModelView) -> Iterator[Finding]:
     """Compare the inputs of an ensemble with the inputs of the models that they feed."""
     fed = {tensor.name: tensor for tensor in ensemble.inputs}
-    for step in list_steps(ensemble):
+    for step in ensemble.steps:
         model = context.models.get(step.model)
         if model is None or not model.parsed or (model.completes and not model.document.has("max_batch_size")):
             continue
@@ -153,7 +152,7 @@ def _check_tensors(context: Context, ensemble: ModelView) -> Iterator[Finding]:
 
 
 def _check_fed_input(
-    ensemble: ModelView, given: TensorView, step: Step, model: ModelView, tensor: TensorView, mapped: Mapped
+    ensemble: ModelView, given: TensorView, step: StepView, model: ModelView, tensor: TensorView, mapped: MappedTensor
 ) -> Iterator[Finding]:
     dims = given.reshape if given.reshape is not None else given.dims
     limit = model.max_batch_size
