@@ -85,6 +85,10 @@ class _Parser:
         """Add a problem at a token."""
         self._report_at(self._tokens.offsets[token], kind, message, field, hint)
 
+    def _report_value(self, message: Message, spec: FieldSpec, token: int, words: str, hint: str = "") -> None:
+        """Add a problem with the value of a scalar field."""
+        self._report("value", words, token, _join_path(message, spec.name), hint)
+
     def _report_at(self, offset: int, kind: ProblemKind, message: str, field: str = "", hint: str = "") -> None:
         if not self._complete and offset >= self._tokens.offsets[-1] and kind != "limit":
             return  # the text was cut there
@@ -111,13 +115,8 @@ class _Parser:
                     self._at += 1
             elif kind == END:
                 if closing:
-                    self._report(
-                        "syntax",
-                        "Expected identifier, got: ",
-                        at,
-                        message.path,
-                        f'"{closing}" is missing',
-                    )
+                    hint = f'"{closing}" is missing'
+                    self._report("syntax", "Expected identifier, got: ", at, message.path, hint)
                 return
             elif closing and kind == SYMBOL and text in "}>":
                 if text != closing:
@@ -143,12 +142,8 @@ class _Parser:
         if values is None:
             values = message.fields[spec.name] = []
         elif not spec.repeated and values and (spec.presence or _is_set(values[-1], spec)):
-            self._report(
-                "twice",
-                f'Non-repeated field "{spec.name}" is specified multiple times.',
-                self._at - 1,
-                _join_path(message, spec.name),
-            )
+            words = f'Non-repeated field "{spec.name}" is specified multiple times.'
+            self._report("twice", words, self._at - 1, _join_path(message, spec.name))
         if spec.oneof:
             self._check_oneof(message, spec, specs)
         texts = self._texts
@@ -218,7 +213,7 @@ class _Parser:
             self._at = at + 1
             value = int(text) if len(text) < 25 else spec.most + 1
             if value > spec.most:
-                self._report("value", f"Integer out of range ({text})", at, _join_path(message, spec.name))
+                self._report_value(message, spec, at, f"Integer out of range ({text})")
                 return
         else:
             value = self._parse_scalar(message, spec)
@@ -243,13 +238,7 @@ class _Parser:
                 return None
             return text
         if spec.kind == FieldKind.STRING:
-            self._report(
-                "value",
-                f"Expected string, got: {text}",
-                at,
-                _join_path(message, spec.name),
-                f'write "{text}" in quotes',
-            )
+            self._report_value(message, spec, at, f"Expected string, got: {text}", f'write "{text}" in quotes')
             self._skip_one()
             return None
         negative = kind == SYMBOL and text == "-"
@@ -260,18 +249,18 @@ class _Parser:
             return self._parse_float(message, spec, negative)
         if kind != NUMBER or not _is_integer(text):
             wanted = "integer or identifier" if spec.kind == FieldKind.ENUM and not negative else "integer"
-            self._report("value", f"Expected {wanted}, got: {text}", self._at, _join_path(message, spec.name))
+            self._report_value(message, spec, self._at, f"Expected {wanted}, got: {text}")
             self._skip_one()
             return None
         self._at += 1
         number = _parse_integer(text)
         least, most = (-(2**31), 2**31 - 1) if spec.kind == FieldKind.ENUM else (spec.least, spec.most)
         if negative and least == 0:
-            self._report("value", "Expected integer, got: -", at, _join_path(message, spec.name))
+            self._report_value(message, spec, at, "Expected integer, got: -")
             return None
         number = -number if negative else number
         if not least <= number <= most:
-            self._report("value", f"Integer out of range ({text})", at, _join_path(message, spec.name))
+            self._report_value(message, spec, at, f"Integer out of range ({text})")
             return None
         return spec.numbers.get(number, str(number)) if spec.kind == FieldKind.ENUM else number
 
@@ -285,14 +274,12 @@ class _Parser:
             if text in _TRUE or text in _FALSE:
                 return text in _TRUE
             if kind == NUMBER:
-                self._report("value", f"Integer out of range ({text})", at, _join_path(message, spec.name))
+                self._report_value(message, spec, at, f"Integer out of range ({text})")
                 return None
             words = f'Invalid value for boolean field "{spec.name}". Value: "{text}".'
-            self._report("value", words, at, _join_path(message, spec.name), "write true or false")
+            self._report_value(message, spec, at, words, "write true or false")
             return None
-        self._report(
-            "value", f"Expected identifier, got: {text}", at, _join_path(message, spec.name), "write true or false"
-        )
+        self._report_value(message, spec, at, f"Expected identifier, got: {text}", "write true or false")
         self._skip_one()
         return None
 
@@ -303,7 +290,7 @@ class _Parser:
         if kind == NUMBER:
             self._at += 1
             if _is_integer(text) and len(text) > 1 and text[0] == "0":
-                self._report("value", f"Expect a decimal number, got: {text}", at, _join_path(message, spec.name))
+                self._report_value(message, spec, at, f"Expect a decimal number, got: {text}")
                 return None
             try:
                 return sign * float(text.rstrip("fF"))
@@ -312,7 +299,7 @@ class _Parser:
         if kind == IDENTIFIER and text.lower() in _INFINITE:
             self._at += 1
             return sign * _INFINITE[text.lower()]
-        self._report("value", f"Expected double, got: {text}", at, _join_path(message, spec.name))
+        self._report_value(message, spec, at, f"Expected double, got: {text}")
         self._skip_one()
         return None
 
