@@ -44,8 +44,8 @@ PUBLIC = ("tritonforge", "tritonforge.building", "tritonforge.testing")
 
 IMPURE = {
     "boto3", "botocore", "ctypes", "http", "io", "keras", "logging", "moto", "nvidia", "onnx", "onnxruntime",
-    "os", "pathlib", "random", "requests", "rich", "shutil", "signal", "socket", "subprocess", "sys", "tempfile",
-    "tensorflow", "threading", "time", "urllib", "urllib3",
+    "openvino", "os", "pathlib", "random", "requests", "rich", "shutil", "signal", "socket", "subprocess", "sys",
+    "tempfile", "tensorflow", "threading", "time", "torch", "treelite", "urllib", "urllib3",
 }  # fmt: skip
 
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base", "handler"}
@@ -179,6 +179,7 @@ def test_importing_tritonforge_loads_no_framework() -> None:
     script = (
         "import sys, tritonforge, tritonforge.cli.main\n"
         "heavy = {'tensorflow', 'nvidia', 'onnxruntime', 'boto3', 'grpc', 'numpy', 'google', 'rich', 'urllib3'}\n"
+        "heavy |= {'openvino', 'torch', 'treelite'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert run_python(script).stdout.strip() == "[]"
@@ -193,6 +194,7 @@ def test_every_module_imports_without_a_framework() -> None:
         "for name in sys.argv[1:]:\n"
         "    importlib.import_module(name)\n"
         "    heavy = {'tensorflow', 'nvidia.dali', 'onnxruntime', 'boto3', 'grpc'} & set(sys.modules)\n"
+        "    heavy |= {'openvino', 'torch', 'treelite'} & set(sys.modules)\n"
         "    if heavy:\n"
         "        sys.exit(f'{name} loads {sorted(heavy)}')"
     )

@@ -89,9 +89,11 @@ class MissingExtraError(TritonForgeError):
     exit_code = 2
 
     def __init__(self, package: str, *, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: {install_command(extra, _direct_url())}")
         self.package = package
         self.extra = extra
+        #: The pip command that installs it.
+        self.command = install_command(extra, _direct_url())
+        super().__init__(f"{package} is not installed; run: {self.command}")
 
 
 def install_command(extra: str, direct_url: str | None) -> str:

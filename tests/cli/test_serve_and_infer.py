@@ -106,6 +106,9 @@ def test_the_addresses_and_models_are_reported(serving: Serving) -> None:
         ("decode", "READY"),
         ("digits", "READY"),
     ]
+    backends = serving.document["backends"]
+    assert {"dali", "onnxruntime", "python", "tensorflow"} <= {*backends["installed"]}
+    assert not {*backends["installed"]} & {*backends["missing"]}
 
 
 @pytest.mark.parametrize("address", ["sagemaker", "http", "grpc"])

@@ -190,3 +190,20 @@ def test_batching_that_cannot_be_is_refused() -> None:
     mixed = FakeConfig(0, input=[("x", FP32, [2])], output=[("y", FP32, [5, 2])])
     with pytest.raises(ArtifactError, match="are contradicting each other"):
         configuration.set_batching(mixed, MODEL)
+
+
+@pytest.mark.parametrize(
+    ("data_type", "version", "refused"),
+    [
+        ("TYPE_STRING", "2.4.6", True),
+        ("TYPE_STRING", "1.26.4", False),
+        (FP32, "2.4.6", False),
+    ],
+)
+def test_strings_need_the_numpy_that_the_stub_was_compiled_for(data_type: str, version: str, refused: bool) -> None:
+    config = make_configuration([("x", FP32, [2])], [("y", data_type, [2])])
+    if not refused:
+        configuration.check_texts(config, numpy_version=version)
+        return
+    with pytest.raises(ArtifactError, match=r"tensor 'y': nvidia-pytriton's .* \(expected numpy 1, got 2.4.6\)"):
+        configuration.check_texts(config, numpy_version=version)

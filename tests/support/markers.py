@@ -17,7 +17,9 @@ import pytest
 
 #: The markers that allow a test to start programs.
 SLOW_MARKERS = ("server", "framework", "process", "long")
-_FRAMEWORKS = frozenset({"tensorflow", "nvidia.dali", "onnxruntime", "torch", "keras"})
+_FRAMEWORKS = frozenset(
+    {"tensorflow", "nvidia.dali", "onnxruntime", "torch", "keras", "openvino", "treelite", "xgboost", "lightgbm"}
+)
 _PROGRAM_EVENTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "pty.spawn"})
 
 _events: list[str] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,8 @@ from tritonforge.cli.options import (
 )
 from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.terminal import Steps, err, escape_markup, handle_signals, note, out, steps
-from tritonforge.errors import LaunchError
+from tritonforge.errors import LaunchError, MissingExtraError
+from tritonforge.serving.installation import BACKENDS, find_missing_backends
 from tritonforge.serving.loopback import describe_shared_port
 from tritonforge.serving.server import Server
 from tritonforge.serving.server_log import ModelDeath
@@ -202,6 +203,10 @@ def _describe_default_model(server: Server) -> str:
     return f"default model of /invocations: {server.default_model}"
 
 
+def _list_installed_backends(missing: Collection[str]) -> list[str]:
+    return sorted({*BACKENDS, "python"} - {*missing})
+
+
 def _report(server: Server, *, as_json: bool) -> None:
     urls = {
         "sagemaker": server.sagemaker_url,
@@ -211,11 +216,16 @@ def _report(server: Server, *, as_json: bool) -> None:
     }
     addresses = {name: url for name, url in urls.items() if url}
     models = server.models()
+    missing = find_missing_backends()
     if as_json:
         document = {
             "addresses": addresses,
             "default_model": server.default_model,
             "models": [{"name": model.name, "version": model.version, "state": model.state} for model in models],
+            "backends": {
+                "installed": _list_installed_backends(missing),
+                "missing": {name: error.command for name, error in missing.items()},
+            },
             "warnings": [*server.warnings, *([_describe_default_model(server)] if server.candidates else [])],
         }
         echo_json(document, indent=None)
@@ -232,4 +242,9 @@ def _report(server: Server, *, as_json: bool) -> None:
     for name, url in addresses.items():
         comment = f"  ({_describe_default_model(server)})" if name == "sagemaker" else ""
         out.print(f"{name:10}{url}{comment}", markup=False)
+    out.print(f"backends  {', '.join(_list_installed_backends(missing))}", markup=False)
+    if missing:
+        extras = ",".join(sorted({error.extra for error in missing.values()}))
+        command = MissingExtraError("", extra=extras).command
+        out.print(f"          not installed: {', '.join(missing)}; run: {command}", markup=False)
     err.print("[dim]Ctrl-C stops it[/dim]")

@@ -27,7 +27,7 @@ from tritonforge.serving import confinement, loopback
 from tritonforge.triton import backends as triton_backends
 
 __all__ = ["BACKENDS", "ENVIRONMENT", "Installation", "build_environment", "confine_command", "find_installation",
-           "prepare_folder", "prepare_stand_in"]  # fmt: skip
+           "find_missing_backends", "prepare_folder", "prepare_stand_in"]  # fmt: skip
 
 
 #: The backends that tritonforge brings; each is a folder with a model.py (Triton's "python-based backends").
@@ -92,6 +92,20 @@ def find_installation() -> Installation:
         if not path.exists():
             raise LaunchError(f"{path} is missing; run: pip install --force-reinstall nvidia-pytriton==0.7.0")
     return installation
+
+
+def find_missing_backends() -> dict[str, MissingExtraError]:
+    """Return the backends of `BACKENDS` whose package is not installed, with the error that names the command."""
+    missing = {}
+    for name in BACKENDS:
+        row = triton_backends.BACKENDS[name]
+        try:
+            is_installed = importlib.util.find_spec(row.package) is not None
+        except ModuleNotFoundError:  # the package that contains it
+            is_installed = False
+        if not is_installed:
+            missing[name] = MissingExtraError(row.package, extra=row.extra)
+    return missing
 
 
 def prepare_folder(

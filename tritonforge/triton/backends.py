@@ -51,8 +51,9 @@ class Backend:
     ``is_compiled`` is True for a C++ library of that image, which a Python file cannot replace; ``opens_file`` where
     every version must hold the file (DALI has a fallback); ``runs_in_stub`` where a Python stub runs the model on
     every server; ``checks_texts`` where it calls `ValidateStringBuffer` (backend_common.cc, r24.10) on its inputs.
-    ``is_local`` is True where tritonforge brings a Python implementation; ``needs_stand_in`` where `validate
-    --with-server` replaces it, since it opens files or is not in the wheel.
+    ``package`` is the Python package on which tritonforge's own implementation runs it locally ("" for none),
+    and ``extra`` the extra of tritonforge that installs it; ``needs_stand_in`` where `validate --with-server` replaces
+    the backend, since it opens files or is not in the wheel.
     """
 
     name: str
@@ -65,8 +66,14 @@ class Backend:
     opens_file: bool = False
     runs_in_stub: bool = False
     checks_texts: bool = False
-    is_local: bool = False
+    package: str = ""
+    extra: str = ""
     needs_stand_in: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Return True if tritonforge runs it locally on a Python package."""
+        return bool(self.package)
 
     @property
     def platform(self) -> str:
@@ -92,16 +99,16 @@ class Backend:
 # fmt: off
 _ROWS: Final = (
     Backend(name="tensorflow", completion="file", images=TENSORFLOW, is_inferred=True, is_compiled=True,
-            opens_file=True, checks_texts=True, is_local=True, needs_stand_in=True,
+            opens_file=True, checks_texts=True, needs_stand_in=True, package="tensorflow", extra="tensorflow",
             platforms=(Platform("tensorflow_savedmodel", "model.savedmodel"),
                        Platform("tensorflow_graphdef", "model.graphdef", has_signature=False))),
     Backend(name="tensorrt", platforms=(Platform("tensorrt_plan", "model.plan"),), completion="file",
             images=_EVERY_RELEASE, is_inferred=True, is_compiled=True, opens_file=True, needs_stand_in=True),
     Backend(name="onnxruntime", platforms=(Platform("onnxruntime_onnx", "model.onnx"),), completion="undeclared",
             images=_EVERY_RELEASE, is_inferred=True, is_compiled=True, opens_file=True, checks_texts=True,
-            is_local=True, needs_stand_in=True),
+            needs_stand_in=True, package="onnxruntime", extra="onnxruntime"),
     Backend(name="openvino", own_filename="model.xml", completion="file", images=_EVERY_RELEASE, is_inferred=True,
-            is_compiled=True, opens_file=True, needs_stand_in=True),
+            is_compiled=True, opens_file=True, needs_stand_in=True, package="openvino", extra="openvino"),
     Backend(name="pytorch", completion="never", images=_EVERY_RELEASE, is_inferred=True, is_compiled=True,
             opens_file=True, needs_stand_in=True,
             platforms=(Platform("pytorch_libtorch", "model.pt"),
@@ -109,7 +116,7 @@ _ROWS: Final = (
     Backend(name="python", own_filename="model.py", completion="code", images=_EVERY_RELEASE, is_inferred=True,
             is_compiled=True, opens_file=True, runs_in_stub=True, checks_texts=True),
     Backend(name="dali", own_filename="model.dali", completion="file", images=_EVERY_RELEASE, is_compiled=True,
-            is_local=True, needs_stand_in=True),
+            needs_stand_in=True, package="nvidia.dali", extra="dali"),
     Backend(name="identity", completion="never", images=_EVERY_RELEASE, is_compiled=True),
     Backend(name="fil", images=_EVERY_RELEASE, needs_stand_in=True),
     Backend(name="repeat", images=_EVERY_RELEASE),

@@ -7,13 +7,13 @@ any extent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import UNSUPPORTED, Difference, Signature, TensorSpec, compare_signatures
 from tritonforge.serving.backends.configuration import Configuration, Tensor
 
-__all__ = ["build_specs", "check_tensors", "read_signature"]
+__all__ = ["build_specs", "check_name", "check_tensors", "format_shape", "read_signature"]
 
 
 def read_signature(config: Configuration) -> Signature:
@@ -70,7 +70,7 @@ def _refuse_control(config: Configuration, difference: Difference) -> None:
         )
     dims = tuple(found.shape or ())[1:] if config.batched else tuple(found.shape or ())
     if dims != (1,):
-        raise ArtifactError(f"{where} in model has dims {_format_shape(dims)} but dims [1] is expected")
+        raise ArtifactError(f"{where} in model has dims {format_shape(dims)} but dims [1] is expected")
 
 
 def _check_count(config: Configuration, found: Signature) -> None:
@@ -88,10 +88,8 @@ def _refuse_tensor(config: Configuration, difference: Difference, signature: Sig
     assert stated is not None
     if found is None:
         provided = signature.inputs if kind == "input" else signature.outputs
-        raise ArtifactError(
-            f"unexpected inference {kind} '{stated.name}', allowed {kind}s are: "
-            f"{', '.join(sorted(tensor.name for tensor in provided))}"
-        )
+        check_name(kind, stated.name, [tensor.name for tensor in provided])
+        return
     if found.data_type == UNSUPPORTED:
         raise ArtifactError(
             f"unsupported datatype '{stated.data_type}' for tensor '{stated.name}' for model '{config.name}': "
@@ -112,19 +110,26 @@ def _refuse_shape(config: Configuration, difference: Difference) -> None:
     if difference.kind == "batch":
         raise ArtifactError(
             f"{where}for the model to support batching the shape should have at least 1 dimension and the first "
-            f"dimension must be -1; but shape expected by the model is {_format_shape(shape)}"
+            f"dimension must be -1; but shape expected by the model is {format_shape(shape)}"
         )
     how = (
         "an initial batch dimension because max_batch_size > 0 followed by the explicit tensor shape, making "
-        f"complete shape {_format_shape(given)}"
+        f"complete shape {format_shape(given)}"
         if config.batched
-        else f"shape {_format_shape(given)}"
+        else f"shape {format_shape(given)}"
     )
     raise ArtifactError(
-        f"{where}the model expects {len(shape)} dimensions (shape {_format_shape(shape)}) but the model configuration "
+        f"{where}the model expects {len(shape)} dimensions (shape {format_shape(shape)}) but the model configuration "
         f"specifies {len(given)} dimensions ({how})"
     )
 
 
-def _format_shape(shape: Sequence[int]) -> str:
+def check_name(kind: str, name: str, provided: Collection[str]) -> None:
+    """Raise ArtifactError for an ``input`` or ``output`` of a configuration that the model's file does not provide."""
+    if name not in provided:
+        raise ArtifactError(f"unexpected inference {kind} '{name}', allowed {kind}s are: {', '.join(sorted(provided))}")
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """Return a shape as Triton's messages have it: ``[-1,2]``."""
     return "[" + ",".join(map(str, shape)) + "]"

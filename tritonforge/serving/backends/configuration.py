@@ -18,12 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tritonforge.datatypes import TYPE_BF16, TYPE_BOOL, TYPE_FP32, TYPE_INT32
+import numpy as np
+
+from tritonforge.datatypes import TYPE_BOOL, TYPE_FP32, TYPE_INT32, TYPE_STRING
 from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeError
 from tritonforge.model_files.signature import UNSUPPORTED, Signature
+from tritonforge.triton.backends import BACKENDS
 
-__all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "complete", "is_complete", "parse_config",
-           "read_arguments", "read_incomplete_config", "report_errors", "set_batching", "set_tensors"]  # fmt: skip
+__all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "check_texts", "complete", "is_complete",
+           "parse_config", "read_arguments", "read_incomplete_config", "report_errors", "set_batching",
+           "set_tensors"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,9 @@ class Configuration:
         """Whether every tensor has a batch dimension in front."""
         return self.max_batch_size > 0
 
-    def is_bfloat16(self, name: str) -> bool:
-        """Return True if the input of this name is BF16."""
-        return any(tensor.name == name and tensor.data_type == TYPE_BF16 for tensor in self.all_inputs)
+    def is_text(self, name: str) -> bool:
+        """Return True if the input of this name is TYPE_STRING."""
+        return any(tensor.name == name and tensor.data_type == TYPE_STRING for tensor in self.all_inputs)
 
     def get_path(self, default: str) -> Path:
         """Return the model's file or folder in the version's directory."""
@@ -117,10 +121,29 @@ class Configuration:
 
 
 def read_arguments(args: Mapping[str, str]) -> Configuration:
-    """Return the configuration in the arguments of a `TritonPythonModel.initialize`."""
+    """Return the configuration in the arguments of a `TritonPythonModel.initialize`.
+
+    Raises:
+        ArtifactError: it has strings, which the stub cannot carry with the installed numpy.
+    """
     folder = Path(args["model_repository"], args["model_version"])
     device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
-    return parse_config(json.loads(args["model_config"]), folder, device=device)
+    config = parse_config(json.loads(args["model_config"]), folder, device=device)
+    check_texts(config, numpy_version=np.__version__)
+    return config
+
+
+def check_texts(config: Configuration, *, numpy_version: str) -> None:
+    """Raise ArtifactError for a configuration with strings and numpy 2, with which a stub dies at the first string.
+
+    The stub of nvidia-pytriton 0.7.0 is compiled for numpy 1 (`dlpack`), and DLPack carries no strings.
+    """
+    texts = [tensor.name for tensor in (*config.all_inputs, *config.outputs) if tensor.data_type == TYPE_STRING]
+    if texts and int(numpy_version.split(".")[0]) > 1:
+        raise ArtifactError(
+            f"model '{config.name}', tensor '{texts[0]}': nvidia-pytriton's python backend cannot carry TYPE_STRING "
+            f"with this numpy (expected numpy 1, got {numpy_version}). Run: pip install 'numpy<2'"
+        )
 
 
 def parse_config(config: Mapping[str, Any], folder: Path, *, device: int | None = None) -> Configuration:
@@ -200,11 +223,15 @@ def report_errors() -> Iterator[None]:
     except TritonForgeError as error:
         raise pb_utils.TritonModelException(str(error)) from error
     except ModuleNotFoundError as error:
-        raise pb_utils.TritonModelException(
-            str(MissingExtraError(error.name or "a framework", extra="local"))
-        ) from error
+        raise pb_utils.TritonModelException(str(_explain_missing_module(error))) from error
     except FileNotFoundError as error:
         raise pb_utils.TritonModelException(f"unable to find '{error.filename}'") from error
+
+
+def _explain_missing_module(error: ModuleNotFoundError) -> MissingExtraError:
+    name = error.name or "a framework"
+    extras = [row.extra for row in BACKENDS.values() if row.extra and row.package.startswith(name)]
+    return MissingExtraError(name, extra=extras[0] if extras else "local")
 
 
 def read_incomplete_config(config: Any) -> Configuration:

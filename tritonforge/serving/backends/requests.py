@@ -3,27 +3,22 @@
 Triton's scheduler passes a backend one request, or with ``dynamic_batching`` several whose batch sizes add up to at
 most ``max_batch_size``; one response must go back for each, in the same order. An error belongs to one request: when a
 batch fails, its requests run alone, so that the good ones are answered.
-
-The python backend gives every tensor but BF16 as a numpy array: numpy itself has no such type. DLPack carries it
-(``kDLBfloat``), so this module reads and makes DLPack capsules of memory on the CPU. Layout: dlpack.h 0.8,
-`DLManagedTensor`.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
-import ml_dtypes
 import numpy as np
 
+from tritonforge.serving.backends import dlpack
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.sequences import SequencePosition, SequenceStates
 
-__all__ = ["BFLOAT16", "Arrays", "BackendRequest", "BatchRunner", "RequestError", "Result", "RunModel",
-           "make_bfloat16_tensor", "read_bfloat16", "run_batch", "run_in_groups"]  # fmt: skip
+__all__ = ["Arrays", "BackendRequest", "BatchRunner", "RequestError", "Result", "RunModel", "run_batch",
+           "run_in_groups"]  # fmt: skip
 
 
 Arrays: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
@@ -190,7 +185,7 @@ def _read_request(request: Any, configuration: Configuration) -> BackendRequest:
     inputs = {}
     for tensor in request.inputs():
         name = tensor.name()
-        inputs[name] = read_bfloat16(tensor) if configuration.is_bfloat16(name) else tensor.as_numpy()
+        inputs[name] = tensor.as_numpy() if configuration.is_text(name) else dlpack.read_tensor(tensor)
     size = next(iter(inputs.values())).shape[0] if configuration.batched and inputs else 1
     # In the order of Triton's C++ backends; the stub gives a set, whose order changes from process to process
     # (infer_request.h `original_requested_outputs_` is a std::set).
@@ -205,93 +200,8 @@ def _build_response(request: BackendRequest, result: Result) -> Any:
         return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(result), code))
     tensors = []
     for name in request.outputs if request.requested is None else request.requested:
-        array = result[name]
-        if array.dtype == BFLOAT16:
-            tensors.append(make_bfloat16_tensor(name, array))
-        else:
-            tensors.append(pb_utils.Tensor(name, np.ascontiguousarray(array)))
+        array = np.asarray(result[name], order="C")
+        # DLPack has no strings.
+        is_text = array.dtype == object
+        tensors.append(pb_utils.Tensor(name, array) if is_text else dlpack.make_tensor(name, array))
     return pb_utils.InferenceResponse(output_tensors=tensors)
-
-
-BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
-
-_CPU: Final = 1  # kDLCPU
-_BFLOAT: Final = 4  # kDLBfloat
-
-
-class _DLTensor(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    )
-
-
-_Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-
-class _DLManagedTensor(ctypes.Structure):
-    _fields_ = (("tensor", _DLTensor), ("context", ctypes.c_void_p), ("deleter", _Deleter))
-
-
-_new_capsule = ctypes.pythonapi.PyCapsule_New
-_new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-_get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_get_pointer.restype, _get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-
-_CAPSULE_NAME: Final = b"dltensor"  # one object for good: a capsule keeps the pointer to its name
-
-#: What capsules point to, until their consumer calls the deleter.
-_exported: dict[int, tuple[Any, ...]] = {}
-
-
-_release = _Deleter(lambda address: _exported.pop(address, None) and None)
-
-
-def read_bfloat16(tensor: Any) -> np.ndarray[Any, Any]:
-    """Return a copy of a Triton tensor of BF16, as an array of ml_dtypes' bfloat16."""
-    capsule = tensor.to_dlpack()
-    description = _DLManagedTensor.from_address(_get_pointer(capsule, _CAPSULE_NAME)).tensor
-    shape = tuple(description.shape[axis] for axis in range(description.ndim))
-    count = int(np.prod(shape, dtype=np.int64))
-    if count == 0:
-        return np.empty(shape, BFLOAT16)
-    content = ctypes.string_at(description.data + description.byte_offset, count * BFLOAT16.itemsize)
-    return np.frombuffer(content, BFLOAT16).reshape(shape)
-
-
-class _Exporter:
-    """An object with the two methods of the DLPack protocol."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self._array = array
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return (_CPU, 0)
-
-    def __dlpack__(self, *, stream: object = None) -> object:
-        shape = (ctypes.c_int64 * self._array.ndim)(*self._array.shape)
-        managed = _DLManagedTensor()
-        managed.tensor.data = self._array.ctypes.data
-        managed.tensor.device_type = _CPU
-        managed.tensor.ndim = self._array.ndim
-        managed.tensor.code, managed.tensor.bits, managed.tensor.lanes = _BFLOAT, 16, 1
-        managed.tensor.shape = shape
-        managed.deleter = _release
-        address = ctypes.addressof(managed)
-        _exported[address] = (managed, shape, self._array)
-        return _new_capsule(address, _CAPSULE_NAME, None)
-
-
-def make_bfloat16_tensor(name: str, array: np.ndarray[Any, Any]) -> Any:
-    """Return a Triton tensor of an array of bfloat16."""
-    import triton_python_backend_utils as pb_utils
-
-    return pb_utils.Tensor.from_dlpack(name, _Exporter(np.ascontiguousarray(array)))

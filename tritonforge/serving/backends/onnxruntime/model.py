@@ -16,7 +16,7 @@ import numpy as np
 from tritonforge import datatypes
 from tritonforge.errors import ArtifactError
 from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
-from tritonforge.serving.backends import config_check, configuration, requests
+from tritonforge.serving.backends import config_check, configuration, dlpack, requests
 from tritonforge.serving.backends.configuration import Configuration
 from tritonforge.serving.backends.requests import Arrays, RequestError
 
@@ -196,9 +196,9 @@ def _read_value(value: Any) -> np.ndarray[Any, Any]:
     if value.element_type() != _ONNX_BFLOAT16:
         return np.asarray(value.numpy())
     shape = tuple(value.shape())
-    size = int(np.prod(shape, dtype=np.int64)) * requests.BFLOAT16.itemsize
+    size = int(np.prod(shape, dtype=np.int64)) * dlpack.BFLOAT16.itemsize
     content = ctypes.string_at(value.data_ptr(), size) if size else b""
-    return np.frombuffer(content, requests.BFLOAT16).reshape(shape)
+    return np.frombuffer(content, dlpack.BFLOAT16).reshape(shape)
 
 
 def _find_reason(error: Exception) -> str:
