@@ -306,9 +306,38 @@ def test_an_image_of_few_backends_names_the_one_with_all() -> None:
     assert "AWS publishes no SageMaker image 24.09-vllm-python-py3" in found
 
 
+@pytest.mark.parametrize(("image", "expected"), [("25.11", ["W603"]), ("26.03", ["W603"]), ("26.04", [])])
+def test_a_limit_of_requests_in_flight_is_shared_from_26_04_on(image: str, expected: list[str]) -> None:
+    """Before, each request to the ensemble has the limit for itself."""
+    files = {**x(), **e()}
+    files["e/config.pbtxt"] = str(files["e/config.pbtxt"]).replace(
+        "ensemble_scheduling {", "ensemble_scheduling { max_inflight_requests: 4"
+    )
+    findings = [finding for finding in validate(Tree.of(files), image=image) if finding.code == "W603"]
+    assert [finding.code for finding in findings] == expected
+    assert [finding.field for finding in findings] == ["ensemble_scheduling.max_inflight_requests"] * len(expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "dims", "expected"),
+    [
+        ("26.01", "1000001", []),
+        ("26.02", "1000001", ["W604"]),
+        ("26.02", "1000000", []),
+        ("26.02", "-1, 1000001", []),
+        ("26.02", "1000, 1001", ["W604"]),
+    ],
+)
+def test_labels_of_more_than_a_million_classes_are_of_no_use(image: str, dims: str, expected: list[str]) -> None:
+    """Servers from 26.02 on refuse such a classification; one item of a batch counts, and only fixed sizes."""
+    output = f'output [{{ name: "B" data_type: TYPE_FP32 dims: [{dims}] label_filename: "l" }}]'
+    files = m("max_batch_size: 8", io=output, l="a")
+    assert [finding.code for finding in validate(Tree.of(files), image=image) if finding.code == "W604"] == expected
+
+
 def test_every_rule_of_a_release_is_tested() -> None:
-    tested = {case[3] for case in LATER.values()} | {"E612", "W137", "W346", "W347"}
-    assert list_rules("E60[6-9]|E61|W137|W34[67]") == tested
+    tested = {case[3] for case in LATER.values()} | {"E612", "W137", "W346", "W347", "W603", "W604"}
+    assert list_rules("E60[6-9]|E61|W137|W34[67]|W60[34]") == tested
 
 
 def test_a_step_is_judged_by_its_release_too() -> None:

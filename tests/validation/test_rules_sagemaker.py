@@ -9,7 +9,7 @@ from tritonforge.validation.registry import load_rules
 from tritonforge.validation.tree import Entry, link
 
 #: The rules under test.
-SAGEMAKER = "[EW]4"
+SAGEMAKER = "[EW]4[0-4]"
 MODEL = 'backend: "python"\n'
 STEP = 'ensemble_scheduling { step { model_name: "a" } step { model_name: "b" } }'
 ENSEMBLE = f'platform: "ensemble"\n{STEP}'

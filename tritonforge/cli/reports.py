@@ -23,7 +23,7 @@ from tritonforge.validation.registry import load_rules
 
 __all__ = ["FORMATS", "RepositoryReport", "ServerVerdict"]
 
-_SERVERS: Final = {"sagemaker": "SageMaker", "tritonforge": "tritonforge"}
+_SERVERS: Final = {"sagemaker": "SageMaker", "kserve": "KServe", "tritonforge": "tritonforge"}
 
 #: What the real server does, by `ServerVerdict.loads`.
 _SERVER_TEXT: Final = {True: "loads it", False: "refuses it", None: "not decidable"}

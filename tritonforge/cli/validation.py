@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 
@@ -14,6 +14,7 @@ from tritonforge.cli.options import EXISTING_PATH, OUTPUT, format_option, json_o
 from tritonforge.cli.printing import echo, echo_json
 from tritonforge.cli.reports import FORMATS, RepositoryReport, ServerVerdict
 from tritonforge.triton.changes import REFERENCE, list_changes
+from tritonforge.triton.targets import Target, list_versions
 from tritonforge.validation.context import Options
 from tritonforge.validation.findings import Finding, verdict
 from tritonforge.validation.registry import Rule, load_rules
@@ -25,6 +26,7 @@ __all__ = ["compare_with_server", "explain", "render_rule_table", "select_core_f
 _REFUSED: Final = {
     "triton": "Triton refuses it",
     "sagemaker": "SageMaker refuses it",
+    "kserve": "KServe refuses it",
     "tritonforge": "tritonforge refuses it",
     "tfs": "SageMaker's TensorFlow Serving container refuses it",
     None: "nothing refuses it",
@@ -44,10 +46,16 @@ _SERVER_OPTIONS: Final = "Server options"
 )
 @click.argument("repositories", nargs=-1, required=True, metavar="PATH...", type=EXISTING_PATH)
 @option("--image", metavar="TAG", group=_SERVER_OPTIONS,
-        help="The server image: 24.09, a tag, or an image URI. [default: 24.10, the local server]")  # fmt: skip
-@option("--target", type=click.Choice(["triton", "sagemaker"]), default="triton", show_default=True,
-        group=_SERVER_OPTIONS, help="Where the repository will be served; sagemaker adds the rules of "
-        "SageMaker.")  # fmt: skip
+        help="The server image: 24.09, a tag, or an image URI. "
+        "[default: the target's, else 24.10, the local server]")  # fmt: skip
+@option("--target", type=click.Choice(["triton", "sagemaker", "kserve", "dynamo"]), default="triton",
+        show_default=True, group=_SERVER_OPTIONS, help="Where the repository will be served. sagemaker adds the rules "
+        "of its archives and endpoints, kserve those of its storage and runtime, dynamo the limits of NVIDIA "
+        "Dynamo.")  # fmt: skip
+@option("--target-version", metavar="VERSION", group=_SERVER_OPTIONS,
+        help=f"The version of KServe ({', '.join(list_versions('kserve'))}) or Dynamo "
+        f"({', '.join(list_versions('dynamo'))}). [default: the newest of these]")  # fmt: skip
+@option("--storage-uri", metavar="URI", group=_SERVER_OPTIONS, help="The storageUri of the KServe InferenceService.")
 @option("--disable-auto-complete-config", "auto_complete", is_flag=True, flag_value=False, default=True,
         group=_SERVER_OPTIONS, help="Validate as a server with this flag does: config.pbtxt must be "
         "complete.")  # fmt: skip
@@ -72,7 +80,9 @@ _SERVER_OPTIONS: Final = "Server options"
 def validate(
     repositories: tuple[Path, ...],
     image: str | None,
-    target: Literal["triton", "sagemaker"],
+    target: Target,
+    target_version: str | None,
+    storage_uri: str | None,
     auto_complete: bool,
     load_models: tuple[str, ...],
     model_config_name: str,
@@ -106,6 +116,8 @@ def validate(
         gpus=gpus,
         instance_type=instance_type,
         environment=environment or None,
+        target_version=target_version,
+        storage_uri=storage_uri,
         allow_empty=allow_empty,
     )
     reports = []
@@ -269,8 +281,9 @@ def render_rule_table() -> str:
         "# The rules of `tritonforge validate`",
         "",
         "Written by `tritonforge explain --table`. The first letter is the severity (E error, W warning), the first",
-        "digit the subject: 1 layout, 2 model, 3 ensemble, 4 SageMaker, 5 DALI, 6 image, 7 packages for SageMaker's",
-        "TensorFlow Serving container (tfs), 8 model files. `tritonforge explain CODE` prints more.",
+        "digit the subject: 1 layout, 2 model, 3 ensemble, 4 where it is served (40 to 44 SageMaker, 45 KServe, 46",
+        "Dynamo, 47 shared memory), 5 DALI, 6 image, 7 packages for SageMaker's TensorFlow Serving container (tfs), 8",
+        "model files. `tritonforge explain CODE` prints more.",
         "",
         "| code | refused by | rule | source |",
         "|---|---|---|---|",

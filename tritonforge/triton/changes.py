@@ -55,6 +55,12 @@ TURING: Final = Change(
     source="core 3ad7cad (PR 407), CMakeLists.txt TRITON_MIN_COMPUTE_CAPABILITY",
     rules=("E262", "E605"),
 )
+LARGE_REGIONS: Final = Change(
+    text="an instance of the python backend reserves 64 MB of shared memory and grows by 64 MB; 1 MB since then",
+    last="23.08",
+    source="python_backend 6f369ef (PR 291), python_be.cc TRITONBACKEND_Initialize",
+    rules=("W471", "W472"),
+)
 LOOKUP_OF_LIBRARIES: Final = Change(
     text="the message on a missing backend is 'unable to find <library> for model <m>, searched: <directories>'",
     last="23.09",
@@ -105,11 +111,44 @@ STUB_NAMES: Final = Change(
     source="python_backend f241135 (PR 414), stub_launcher.cc Launch, pb_utils.h INVALID_CHARS",
     rules=("E606",),
 )
+DEAD_STUB: Final = Change(
+    text="a model of the python backend whose stub has died is not ready, and with it the server: GET "
+    "/v2/health/ready answers 400",
+    first="25.12",
+    source="core 9686007 (PR 461), python_backend 395a780 (PR 423), TRITONBACKEND_ModelInstanceReady",
+)
+JSON_DEPTH: Final = Change(
+    text="a JSON request nested deeper than 100 is refused",
+    first="25.05",
+    source="server f46557b (PR 8172), http_server.cc, HTTP_MAX_JSON_NESTING_DEPTH",
+)
+JSON_SIZE: Final = Change(
+    text="JSON tensors and raw requests of more than 64 MiB are refused without --http-max-input-size",
+    first="25.06",
+    source="server af8bb93 (PR 8174), command_line_parser.cc OPTION_HTTP_MAX_INPUT_SIZE, http_server.cc",
+)
+CLASSIFICATION_SIZE: Final = Change(
+    text="a classification of more than 1 000 000 elements is refused: classification output tensor too large",
+    first="26.02",
+    source="server 3ef6062 (PR 8603), classification.cc TopkClassifications",
+    rules=("W604",),
+)
+FULL_QUEUES: Final = Change(
+    text="an ensemble's request is answered when the queue of a step is full (max_queue_size); before, a request with "
+    "other steps under way is never answered",
+    first="26.02",
+    source="core 5280db8 (PR 466), ensemble_scheduler.cc EnsembleContext::PrepareSteps, FinishEnsemble",
+)
 LABEL_FILE_INSIDE: Final = Change(
     text="a label file outside of the model's directory is refused",
     first="26.02",
     source="core f2226c0 (PR 465), model.cc Model::Init",
     rules=("E607",),
+)
+ENVIRONMENT_ENTRIES: Final = Change(
+    text="an archive of EXECUTION_ENV_PATH whose entries lead out of its directory is refused",
+    first="26.06",
+    source="python_backend 3033a6b (PR 437), pb_env.cc ExtractTarFile",
 )
 WHOLE_PATHS: Final = Change(
     text="a path is inside of a directory only where a whole component ends; before, any common prefix was enough",
@@ -165,6 +204,25 @@ PING_MODE: Final = Change(
     text="the serve script prints its ping mode for multi-model endpoints",
     first="23.07",
     source="server docker/sagemaker/serve, r23.07",
+)
+CLIENT_SHARED_MEMORY: Final = Change(
+    text="clients cannot register shared memory unless the server runs with --allow-client-shm=true: Client shared "
+    "memory is disabled",
+    first="26.04",
+    source="server 546a787 (PR 8721), common.h, command_line_parser.h allow_client_shm_",
+)
+INFLIGHT_OF_A_REQUEST: Final = Change(
+    text="max_inflight_requests limits the steps of one request to the ensemble; since then those of all its requests "
+    "together",
+    first="25.11",
+    last="26.03",
+    source="core 016354d (PR 455), a02b0c0 (PR 482), ensemble_scheduler.cc StepInflightRequestLimiter",
+    rules=("W603",),
+)
+RESERVED_HEADERS: Final = Change(
+    text="a forwarded header named like a reserved parameter (sequence_id, priority, timeout, triton_...) is refused",
+    first="26.05",
+    source="server 69987b7 (PR 8763), http_server.cc, grpc/infer_handler.h",
 )
 REQUESTED_ONCE: Final = Change(
     text="a request that names an output twice is refused: output '<o>' already exists in request",

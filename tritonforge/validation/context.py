@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 from tritonforge.pbtxt import Document, Message, Node
 from tritonforge.triton import Image
 from tritonforge.triton.changes import REFERENCE, Change
+from tritonforge.triton.targets import ServingTarget, Target, find_target
 from tritonforge.validation.tree import Tree
 
-__all__ = ["Context", "MappedTensor", "ModelView", "Options", "StepView", "Target", "TensorView"]
-
-Target: TypeAlias = Literal["triton", "sagemaker"]
+__all__ = ["Context", "MappedTensor", "ModelView", "Options", "StepView", "TensorView"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How the repository will be served; the fields are the keywords of `tritonforge.validate`.
 
-    ``image`` is a tag (``"24.09"``) or a whole image URI, None for the local server. ``auto_complete`` False is the
-    server's ``--disable-auto-complete-config``, ``load_models`` its ``--load-model`` in explicit model control mode
-    (None: all models, as in mode NONE), ``model_config_name`` its ``--model-config-name``. ``gpus`` is the number of
-    GPUs of the host; None checks nothing against it. ``instance_type`` (``"ml.g5.xlarge"``) and the container's
-    ``environment`` are those of SageMaker. ``allow_empty`` accepts a folder without models. Findings of the rules in
-    ``exempt`` are dropped: these rules do not hold where the repository is served.
+    ``image`` is a tag (``"24.09"``) or a whole image URI; None for that of the target, else for the local server.
+    ``target_version`` is the version of KServe or Dynamo, None for the newest known, and ``storage_uri`` the
+    ``storageUri`` of a KServe InferenceService. ``auto_complete`` False is the server's
+    ``--disable-auto-complete-config``, ``load_models`` its ``--load-model`` in explicit model control mode (None: all
+    models, as in mode NONE), ``model_config_name`` its ``--model-config-name``. ``gpus`` is the number of GPUs of the
+    host; None checks nothing against it. ``instance_type`` (``"ml.g5.xlarge"``) and the container's ``environment`` are
+    those of SageMaker. ``allow_empty`` accepts a folder without models. Findings of the rules in ``exempt`` are
+    dropped: these rules do not hold where the repository is served.
     """
 
     image: str | None = None
@@ -36,6 +36,8 @@ class Options:
     gpus: int | None = None
     instance_type: str | None = None
     environment: Mapping[str, str] | None = None
+    target_version: str | None = None
+    storage_uri: str | None = None
     allow_empty: bool = False
     exempt: Sequence[str] = ()
 
@@ -157,13 +159,15 @@ class Context:
     """Everything that a check may look at.
 
     ``options`` are those of the caller with what follows from them: ``gpus`` is 0 for an instance type without GPUs,
-    and ``load_models`` has the default model that ``environment`` names.
+    and ``load_models`` has the default model that ``environment`` names. ``serving`` is the row of the target; its
+    image is ``image`` where the caller names none.
     """
 
     tree: Tree
     models: Mapping[str, ModelView] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
     image: Image | None = None
+    serving: ServingTarget = field(default_factory=lambda: find_target("triton"))
 
     @property
     def release(self) -> str:

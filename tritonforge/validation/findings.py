@@ -10,8 +10,9 @@ __all__ = ["UNJUDGED", "Finding", "RefusedBy", "Severity", "Verdict", "sort_find
 
 Severity: TypeAlias = Literal["error", "warning"]
 #: "sagemaker" is what SageMaker and its `serve` script refuse before Triton sees it, "tfs" its TensorFlow Serving
-#: container; "tritonforge" is what `tritonforge serve` refuses although Triton may load it, for safety.
-RefusedBy: TypeAlias = Literal["triton", "sagemaker", "tfs", "tritonforge"]
+#: container, "kserve" what KServe loses on the way to Triton; "tritonforge" is what `tritonforge serve` refuses
+#: although Triton may load it, for safety.
+RefusedBy: TypeAlias = Literal["triton", "sagemaker", "kserve", "tfs", "tritonforge"]
 Verdict: TypeAlias = Literal["loads", "refused", "not judged"]
 
 #: The rules whose findings mean that a part of the repository was not read.

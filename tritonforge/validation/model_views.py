@@ -14,6 +14,7 @@ from typing import Final
 from tritonforge.pbtxt import Document, Message, parse
 from tritonforge.triton import changes, find_gpu_family, find_image
 from tritonforge.triton.backends import BACKENDS, find_model_filename, find_platform
+from tritonforge.triton.targets import find_target
 from tritonforge.validation.context import Context, MappedTensor, ModelView, Options, StepView, TensorView
 from tritonforge.validation.python_source import may_complete
 from tritonforge.validation.tree import MAXIMAL_TEXT, Tree
@@ -37,15 +38,17 @@ def build_context(tree: Tree, options: Options = Options()) -> Context:  # noqa:
     """Return the context of a tree: a view of every directory in it, each of which the server takes for a model.
 
     Raises:
-        DefinitionError: the image or the instance type is unknown.
+        DefinitionError: the image, the instance type, or the target or its version is unknown.
     """
-    image = find_image(options.image) if options.image is not None else None
+    serving = find_target(options.target, options.target_version)
+    tag = options.image if options.image is not None else serving.image
+    image = find_image(tag) if tag else None
     gpus = options.gpus
     if gpus is None and options.instance_type is not None and find_gpu_family(options.instance_type) is None:
         gpus = 0
     default_model = (options.environment or {}).get("SAGEMAKER_TRITON_DEFAULT_MODEL_NAME")
     load_models = options.load_models or ([default_model] if default_model else None)
-    context = Context(tree, {}, replace(options, gpus=gpus, load_models=load_models), image)
+    context = Context(tree, {}, replace(options, gpus=gpus, load_models=load_models), image, serving)
     return replace(context, models={name: _build_view(context, name) for name in tree.subdirectories()})
 
 

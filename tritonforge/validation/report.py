@@ -9,7 +9,8 @@ from typing import Protocol, TypeAlias
 
 from tritonforge.errors import DefinitionError
 from tritonforge.files import describe_error
-from tritonforge.validation.context import Context, Options, Target
+from tritonforge.triton.targets import Target
+from tritonforge.validation.context import Context, Options
 from tritonforge.validation.findings import Finding, Verdict, verdict
 from tritonforge.validation.model_views import build_context
 from tritonforge.validation.rules.tfs_package import is_tfs_package, list_models
@@ -61,9 +62,11 @@ def validate(
     gpus: int | None = None,
     instance_type: str | None = None,
     environment: Mapping[str, str] | None = None,
+    target_version: str | None = None,
+    storage_uri: str | None = None,
     allow_empty: bool = False,
 ) -> list[Finding]:
-    """Return what Triton, or SageMaker, would refuse in a repository, and advice on what neither sees.
+    """Return what Triton, or the target, would refuse in a repository, and advice on what neither sees.
 
     ``path_or_repository`` is a folder, a `Repository` that is not written yet, or a `Tree`; the keywords are the fields
     of `tritonforge.validation.context.Options`. A folder of numbered SavedModels, or with ``code/``, is checked as a
@@ -72,8 +75,8 @@ def validate(
     "loads", "refused" or "not judged".
 
     Raises:
-        DefinitionError: the path is not a directory, or one without models (unless ``allow_empty``), or the image or
-            the instance type is unknown.
+        DefinitionError: the path is not a directory, or one without models (unless ``allow_empty``), or the image, the
+            instance type, or the target's version is unknown.
     """
     options = Options(
         image=image,
@@ -84,6 +87,8 @@ def validate(
         gpus=gpus,
         instance_type=instance_type,
         environment=environment,
+        target_version=target_version,
+        storage_uri=storage_uri,
         allow_empty=allow_empty,
     )
     return list(run(path_or_repository, options).findings)

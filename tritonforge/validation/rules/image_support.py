@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from tritonforge.triton import CATALOGUE, Image, changes, find_gpu_family, has_unsupported_gpu
 from tritonforge.triton.backends import BACKENDS
@@ -10,6 +11,7 @@ from tritonforge.validation.context import Context, ModelView
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import Stage, define_advice, define_error, register_check
 from tritonforge.validation.rules.backend_files import explain_missing_backend
+from tritonforge.validation.rules.tensors import count_bounded
 
 # fmt: off
 E601 = define_error("E601", "unable to find backend library for backend 'tensorflow', try specifying runtime on the "
@@ -43,6 +45,18 @@ W347 = define_advice("W347", "the image's release is provisional here",
     why="No release branch was read: what the image holds is as its release notes state, and its server is taken to "
         "behave as the release before.",
     bad="--image 26.09", good="--image 26.08")
+W603 = define_advice("W603", "max_inflight_requests limits each request of the ensemble on its own",
+    source=changes.INFLIGHT_OF_A_REQUEST.source,
+    why="Until 26.03 every request has a counter of its own, so that the memory in use grows with the number of "
+        "requests. From 26.04 on the limit is shared by all requests.",
+    bad="ensemble_scheduling { max_inflight_requests: 4 }   --image 26.03",
+    good="ensemble_scheduling { max_inflight_requests: 4 }   --image 26.04")
+W604 = define_advice("W604", "classification output tensor too large",
+    source=changes.CLASSIFICATION_SIZE.source,
+    why="The labels of an output serve a classification, which the servers of later images refuse for more than "
+        "1 000 000 elements.",
+    bad='output { name: "B" dims: [1, 1024, 1024] label_filename: "labels.txt" }   --image 26.02',
+    good='output { name: "B" dims: [1000] label_filename: "labels.txt" }   --image 26.02')
 W601 = define_advice("W601", "AWS publishes no SageMaker image of this Triton release",
     source="image table of the SageMaker SDK (sagemaker-core 2.27.0); aws/deep-learning-containers",
     why="NVIDIA's own image runs on SageMaker too, but it must be copied into an ECR repository of yours.",
@@ -52,6 +66,9 @@ W602 = define_advice("W602", "the image is for the CPU, the instance type has GP
     why="The CPU image does not see the GPUs that the instance is paid for.",
     bad="--image 24.09-py3-cpu   ml.g5.xlarge", good="--image 24.09-py3   ml.g5.xlarge")
 # fmt: on
+
+#: Source: server classification.cc `TopkClassifications`, kMaxClassificationElements.
+_MAXIMAL_CLASSES: Final = 1_000_000
 
 
 @register_check(Stage.LOADED, W601, W347)
@@ -67,7 +84,7 @@ def check_release(context: Context) -> Iterator[Finding]:
             path="",
             help="choose a release that AWS publishes, or copy NVIDIA's image into your registry",
         )
-    if image.provisional:
+    if image.provisional and context.options.image is not None:
         last = max(release for release, row in CATALOGUE.items() if not row.provisional)
         yield W347.report(
             f"Triton {image.triton} ({image.release}) is provisional here: no release branch was read, so the verdict "
@@ -115,6 +132,33 @@ def check_server(context: Context) -> Iterator[Finding]:
                 path=name,
                 help="rename it" if is_blank else "rename it, or use a later image",
             )
+
+
+@register_check(Stage.LOADED, W603, W604)
+def check_limits(context: Context) -> Iterator[Finding]:
+    """Check what the server of the image limits in another way than later or earlier ones."""
+    for model in context.models.values():
+        scheduling = model.document.message("ensemble_scheduling")
+        if scheduling is not None and context.has(changes.INFLIGHT_OF_A_REQUEST):
+            limit = scheduling.integer("max_inflight_requests")
+            if limit > 0:
+                yield W603.report_in(
+                    model,
+                    f"max_inflight_requests of {model.name} holds for one request: requests that come together have "
+                    f"{limit} in flight each",
+                    scheduling.one("max_inflight_requests"),
+                    "use image 26.04 or later, where all requests share it",
+                )
+        if context.has(changes.CLASSIFICATION_SIZE):
+            for tensor in model.outputs:
+                label, size = tensor.node.one("label_filename"), count_bounded(tensor.dims)
+                if label is not None and size > _MAXIMAL_CLASSES:
+                    yield W604.report_in(
+                        model,
+                        f"classification output tensor too large: '{tensor.name}' of {model.name} has {size} elements "
+                        f"(expected at most {_MAXIMAL_CLASSES})",
+                        label,
+                    )
 
 
 @register_check(Stage.LOADED, E601, E602)

@@ -122,13 +122,14 @@ def _find_step(context: Context, ensemble: ModelView, cause: ModelView) -> Messa
     return None
 
 
-def _has_sequences(model: ModelView) -> bool:
+def has_sequences(model: ModelView) -> bool:
+    """Return True if a model takes sequences, whose requests carry a correlation ID."""
     sequence = model.document.message("sequence_batching")
     return sequence is not None and not sequence.flag("iterative_sequence")
 
 
 def _check_sequences(context: Context, ensemble: ModelView) -> Iterator[Finding]:
-    cause = _find_model(context, ensemble, _has_sequences)
+    cause = _find_model(context, ensemble, has_sequences)
     if cause is not None:
         message = (
             f"requests without a correlation ID are refused: {cause.name}, which a step of {ensemble.name} asks, takes "
