@@ -1,4 +1,4 @@
-"""Files: SHA-256, atomic writes, and the text of an operating system error."""
+"""Files: SHA-256, atomic writes, the cache directory, and the text of an operating system error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, Protocol
 
-__all__ = ["CHUNK", "Readable", "describe_error", "hash_file", "hash_stream", "replace_file",
-           "sync_directory", "write_file"]  # fmt: skip
+from tritonforge.errors import ArtifactError
+
+__all__ = [
+    "CHUNK",
+    "Readable",
+    "cache_directory",
+    "describe_error",
+    "hash_file",
+    "hash_stream",
+    "replace_file",
+    "sync_directory",
+    "write_file",
+]  # fmt: skip
 
 #: Bytes that are read at a time: large enough that calls do not count, small enough for the processor's cache.
 CHUNK: Final = 1 << 20
@@ -116,6 +127,26 @@ def sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def cache_directory() -> Path:
+    """Return the directory of downloads, progress and results.
+
+    It is ``TRITONFORGE_CACHE``, or ``tritonforge`` in the user's cache (XDG).
+
+    Raises:
+        ArtifactError: the user has no home directory.
+    """
+    chosen = os.environ.get("TRITONFORGE_CACHE")
+    if chosen:
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tritonforge"
+    except RuntimeError as error:  # HOME is not set, and the system has no entry for the user
+        raise ArtifactError(
+            "the user has no home directory for downloads and progress (HOME is not set). Set TRITONFORGE_CACHE to a "
+            "writable directory."
+        ) from error
 
 
 def describe_error(error: BaseException) -> str:

@@ -7,6 +7,7 @@ memory has mebibytes in the place of milliseconds.
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -99,10 +100,11 @@ def run() -> list[Row]:
         repository(small, models=2, ensembles=1)
         seconds, memory = timed(large)
         rows = [
-            bound("validate 1,000 models with 200 ensembles, whole process", seconds * 1e3, 1000.0),
+            bound("validate 1,000 models with 200 ensembles, whole process", seconds * 1e3, 500.0),
             bound("validate three models, whole process", timed(small)[0] * 1e3, 400.0),
             bound("validate 1,000 models with 200 ensembles, MiB", memory, 150.0),
         ]
+        rows.append(bound("validate them again, whole command", time_second_run(large) * 1e3, 150.0))
         rows += beside_the_server(files, Path(temporary), seconds)
     return rows
 
@@ -117,6 +119,20 @@ def timed(folder: Path, *, times: int = 5) -> tuple[float, float]:
         seconds.append(time.perf_counter() - start)
         memory = int(done.stdout) / 1024
     return statistics.median(seconds), memory
+
+
+def time_second_run(folder: Path, *, times: int = 5) -> float:
+    """The median seconds of the command on a folder that it has validated before, and that has not changed."""
+    command = [sys.executable, "-c", "from tritonforge.cli.main import main; main()", "validate", str(folder)]
+    environment = {**os.environ, "TRITONFORGE_CACHE": str(folder.parent / "cache")}
+    time.sleep(2.0)  # the result of files that are newer is not stored
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
 def bound(name: str, ours: float, most: float) -> Row:

@@ -20,6 +20,7 @@ import pytest
 import urllib3
 
 from tritonforge.errors import ArtifactError
+from tritonforge.files import cache_directory
 from tritonforge.repository import download
 from tritonforge.repository.artifact_builder import build_artifact
 from tritonforge.repository.definition import Download, PyTorch
@@ -284,12 +285,12 @@ def test_what_is_no_archive_is_reported(tmp_path: Path) -> None:
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """TRITONFORGE_CACHE comes first, then XDG_CACHE_HOME, then the user's .cache."""
-    assert download.cache_directory() == tmp_path / "cache"
+    assert cache_directory() == tmp_path / "cache"
     monkeypatch.delenv("TRITONFORGE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert download.cache_directory() == tmp_path / "xdg" / "tritonforge"
+    assert cache_directory() == tmp_path / "xdg" / "tritonforge"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert download.cache_directory() == Path.home() / ".cache" / "tritonforge"
+    assert cache_directory() == Path.home() / ".cache" / "tritonforge"
 
 
 def test_a_cache_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,4 +306,4 @@ def test_a_cache_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", home)
     with pytest.raises(ArtifactError, match=r"no home directory .* Set TRITONFORGE_CACHE"):
-        download.cache_directory()
+        cache_directory()

@@ -34,7 +34,7 @@ from tritonforge.cli.terminal import err, escape_markup, note, out, steps, stop_
 from tritonforge.cli.training_options import TrainingOptions, TrainingSageMakerOptions
 from tritonforge.errors import DefinitionError
 from tritonforge.escaping import escape_log_line
-from tritonforge.repository.download import cache_directory
+from tritonforge.files import cache_directory
 from tritonforge.sagemaker.client import Session
 from tritonforge.sagemaker.jobs.kinds import build_job_name, build_resource_name
 from tritonforge.sagemaker.jobs.training import (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +18,10 @@ from tritonforge.cli.reports import FORMATS, RepositoryReport, ServerVerdict
 from tritonforge.triton.changes import REFERENCE, list_changes
 from tritonforge.triton.targets import Target, list_versions
 from tritonforge.validation.context import Options
-from tritonforge.validation.findings import Finding, verdict
+from tritonforge.validation.findings import Finding, ValidationReport, verdict
 from tritonforge.validation.registry import Rule, load_rules
-from tritonforge.validation.report import ValidationReport, run
-from tritonforge.validation.rules.backend_files import CODES_OF_BACKENDS
+from tritonforge.validation.report import run
+from tritonforge.validation.result_cache import ResultCache
 
 __all__ = ["compare_with_server", "explain", "render_rule_table", "select_core_findings", "validate"]
 
@@ -32,8 +34,6 @@ _REFUSED: Final = {
     None: "nothing refuses it",
 }
 
-#: Rules of the backends, which the server with stub backends does not check: it does not open model files.
-_BACKEND_RULES: Final = re.compile("|".join(("E5", "E6", *CODES_OF_BACKENDS)))
 _DEPENDS: Final = re.compile(r"^ensemble '[^']*' depends on '(?P<step>[^']*)'")
 
 _SERVER_OPTIONS: Final = "Server options"
@@ -72,6 +72,8 @@ _SERVER_OPTIONS: Final = "Server options"
 @option("--ignore", default="", metavar="CODES", group=OUTPUT,
         help="Hide findings of these rules or prefixes. The verdict does not change.")  # fmt: skip
 @option("--strict", is_flag=True, help="Exit 1 if there is any finding, hidden ones included.")
+@option("--cache/--no-cache", default=True, help="Use the stored result of a directory that has not changed. "
+        "[default: --cache]")  # fmt: skip
 @option("--allow-empty", is_flag=True, help="Accept a directory without models.")
 @option("--fix", is_flag=True, help="Fix what has exactly one correct value, and print the diff.")
 @option("--with-server", is_flag=True, help="Also load the repository in the real tritonserver, without weights, and "
@@ -92,6 +94,7 @@ def validate(
     select: str,
     ignore: str,
     strict: bool,
+    cache: bool,
     allow_empty: bool,
     fix: bool,
     with_server: bool,
@@ -123,8 +126,9 @@ def validate(
     reports = []
     is_refused = False
     for repository in repositories:
-        result = run(repository, options)
-        if result.tree.is_file("config.pbtxt"):
+        with _pause_collector():
+            result = run(repository, options, cache=ResultCache() if cache else None)
+        if result.is_model:
             from tritonforge.cli.terminal import note  # rich costs a third of a validation
 
             note(f"{repository} contains a config.pbtxt: if it is a model, pass its parent directory")
@@ -150,6 +154,21 @@ def validate(
     else:
         echo(text)
     return 1 if is_refused else 0
+
+
+@contextmanager
+def _pause_collector() -> Iterator[None]:
+    """Pause the garbage collector, which would visit the many objects of a validation again and again.
+
+    All of them live until its end, and the size of what is read is bounded.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _parse_codes(name: str, text: str) -> tuple[str, ...]:
@@ -178,8 +197,9 @@ def _ask_server(repository: Path, result: ValidationReport, *, auto_complete: bo
 
 def _fix(repository: Path, result: ValidationReport, options: Options, output_format: str) -> ValidationReport:
     from tritonforge.validation.autofix import apply_fixes
+    from tritonforge.validation.tree_reader import read_tree
 
-    fixed = apply_fixes(repository, result.tree, lambda tree: run(tree, options).findings)
+    fixed = apply_fixes(repository, read_tree(repository), lambda tree: run(tree, options).findings)
     for diff in fixed.diffs:
         echo(diff, nl=False, err=output_format != "text")
     return run(repository, options) if fixed.diffs else result
@@ -223,8 +243,11 @@ def compare_with_server(
 
 
 def select_core_findings(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings of Triton's core, which a server with stub backends can confirm."""
-    return [finding for finding in findings if not _BACKEND_RULES.match(finding.code)]
+    """Return the findings of Triton's core, which a server with stub backends can confirm: they open no model file."""
+    from tritonforge.validation.rules.backend_files import CODES_OF_BACKENDS
+
+    backend_rules = ("E5", "E6", *CODES_OF_BACKENDS)
+    return [finding for finding in findings if not finding.code.startswith(backend_rules)]
 
 
 def _get_model(finding: Finding) -> str:

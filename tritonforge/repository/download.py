@@ -7,7 +7,6 @@ user who is offline learns it in seconds.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tarfile
 import urllib.request
@@ -18,12 +17,12 @@ from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 from tritonforge.errors import ArtifactError
-from tritonforge.files import CHUNK, describe_error, hash_file, replace_file
+from tritonforge.files import CHUNK, cache_directory, describe_error, hash_file, replace_file
 
 if TYPE_CHECKING:
     import urllib3
 
-__all__ = ["BuildProgress", "Opener", "ProgressCallback", "UnreachableError", "cache_directory", "cache_path",
+__all__ = ["BuildProgress", "Opener", "ProgressCallback", "UnreachableError", "cache_path",
            "copy_file", "extract_member", "fetch", "no_progress", "open_https"]  # fmt: skip
 
 #: Seconds to wait for a connection, and between two chunks of the body.
@@ -59,24 +58,6 @@ def no_progress(_: BuildProgress) -> None:
 
 class UnreachableError(ArtifactError):
     """An address gave no file: the network is unavailable, or the server does not send it."""
-
-
-def cache_directory() -> Path:
-    """Return the directory of downloads: ``TRITONFORGE_CACHE``, or ``tritonforge`` in the user's cache (XDG).
-
-    Raises:
-        ArtifactError: the user has no home directory.
-    """
-    chosen = os.environ.get("TRITONFORGE_CACHE")
-    if chosen:
-        return Path(chosen)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tritonforge"
-    except RuntimeError as error:  # HOME is not set, and the system has no entry for the user
-        raise ArtifactError(
-            "the user has no home directory for downloads and progress (HOME is not set). Set TRITONFORGE_CACHE to a "
-            "writable directory."
-        ) from error
 
 
 def cache_path(sha256: str) -> Path:

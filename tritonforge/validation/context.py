@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tritonforge.pbtxt import Document, Message, Node
-from tritonforge.triton import Image
 from tritonforge.triton.changes import REFERENCE, Change
 from tritonforge.triton.targets import ServingTarget, Target, find_target
 from tritonforge.validation.tree import Tree
+
+if TYPE_CHECKING:  # a stored result needs neither the parser nor the releases
+    from tritonforge.pbtxt import Document, Message, Node
+    from tritonforge.triton import Image
 
 __all__ = ["Context", "MappedTensor", "ModelView", "Options", "StepView", "TensorView"]
 

@@ -1,12 +1,12 @@
-"""A finding: one thing that validation reports about a repository, with its place and what to do. No I/O."""
+"""A finding: one thing that validation reports about a repository; and the report of all of them. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["UNJUDGED", "Finding", "RefusedBy", "Severity", "Verdict", "sort_findings", "verdict"]
+__all__ = ["UNJUDGED", "Finding", "RefusedBy", "Severity", "ValidationReport", "Verdict", "sort_findings", "verdict"]
 
 Severity: TypeAlias = Literal["error", "warning"]
 #: "sagemaker" is what SageMaker and its `serve` script refuse before Triton sees it, "tfs" its TensorFlow Serving
@@ -55,3 +55,23 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings without duplicates, sorted by path, line, column and code; the order of equals is kept."""
     unique = dict.fromkeys(findings)
     return sorted(unique, key=lambda finding: (finding.path, finding.line or 0, finding.column or 0, finding.code))
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationReport:
+    """A validated repository: its findings, its models, and the texts that the findings point into, by path.
+
+    ``is_tfs_package`` is True for a package for SageMaker's TensorFlow Serving containers, which Triton does not load;
+    ``is_model`` where the directory itself has a config.pbtxt, so that it is probably one model.
+    """
+
+    findings: Sequence[Finding]
+    models: Sequence[str]
+    texts: Mapping[str, str]
+    is_tfs_package: bool = False
+    is_model: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """The server's verdict."""
+        return verdict(self.findings)

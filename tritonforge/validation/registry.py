@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from tritonforge.pbtxt import Node
-from tritonforge.validation.context import ModelView
 from tritonforge.validation.findings import Finding, RefusedBy, Severity
+
+if TYPE_CHECKING:
+    from tritonforge.pbtxt import Node
+    from tritonforge.validation.context import ModelView
 
 __all__ = ["Check", "Rule", "Stage", "define_advice", "define_error", "list_checks", "load_rules",
            "register_check"]  # fmt: skip

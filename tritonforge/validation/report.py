@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -11,14 +10,12 @@ from tritonforge.errors import DefinitionError
 from tritonforge.files import describe_error
 from tritonforge.triton.targets import Target
 from tritonforge.validation.context import Context, Options
-from tritonforge.validation.findings import Finding, Verdict, verdict
-from tritonforge.validation.model_views import build_context
-from tritonforge.validation.rules.tfs_package import is_tfs_package, list_models
-from tritonforge.validation.runner import run_checks
+from tritonforge.validation.findings import Finding, ValidationReport
+from tritonforge.validation.result_cache import ResultCache
 from tritonforge.validation.tree import Tree
-from tritonforge.validation.tree_reader import read_tree
+from tritonforge.validation.tree_reader import Stamps, list_external_paths, read_tree
 
-__all__ = ["Source", "TreeSource", "ValidationReport", "run", "validate"]
+__all__ = ["Source", "TreeSource", "run", "validate"]
 
 
 class TreeSource(Protocol):
@@ -30,25 +27,6 @@ class TreeSource(Protocol):
 
 
 Source: TypeAlias = "Path | str | TreeSource | Tree"
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationReport:
-    """A validated repository: its findings, its models, and the texts that the findings point into, by path.
-
-    ``is_tfs_package`` is True for a package for SageMaker's TensorFlow Serving containers, which Triton does not load.
-    """
-
-    findings: Sequence[Finding]
-    models: Sequence[str]
-    texts: Mapping[str, str]
-    tree: Tree
-    is_tfs_package: bool = False
-
-    @property
-    def verdict(self) -> Verdict:
-        """The server's verdict."""
-        return verdict(self.findings)
 
 
 def validate(
@@ -94,9 +72,34 @@ def validate(
     return list(run(path_or_repository, options).findings)
 
 
-def run(source: Source, options: Options = Options()) -> ValidationReport:  # noqa: B008 - frozen
-    """Validate as `validate` does; return the findings with what a report of them needs."""
-    tree = _read_source(source)
+def run(
+    source: Source,
+    options: Options = Options(),  # noqa: B008 - frozen
+    *,
+    cache: ResultCache | None = None,
+) -> ValidationReport:
+    """Validate as `validate` does; return the findings with what a report of them needs.
+
+    The result for a folder comes from the cache if nothing in the folder has changed.
+    """
+    if cache is None or not isinstance(source, Path | str):
+        return _check(source, _read_source(source), options)
+    stored = cache.find(source, options)
+    if stored is not None:
+        return stored
+    stamps = Stamps()
+    tree = _read_source(source, stamps)
+    report = _check(source, tree, options)
+    cache.store(source, options, report, stamps, list_external_paths(tree.entries))
+    return report
+
+
+def _check(source: Source, tree: Tree, options: Options) -> ValidationReport:
+    # Imported here since a stored result needs none of the rules.
+    from tritonforge.validation.model_views import build_context
+    from tritonforge.validation.rules.tfs_package import is_tfs_package, list_models
+    from tritonforge.validation.runner import run_checks
+
     is_package = is_tfs_package(tree)
     if is_package:
         context, models = Context(tree, options=options), list_models(tree)
@@ -115,15 +118,15 @@ def run(source: Source, options: Options = Options()) -> ValidationReport:  # no
         entry = tree.entry(path)
         if entry is not None and entry.content is not None:
             texts[path] = entry.content.decode("utf-8", "replace")
-    return ValidationReport(applicable, models, texts, tree, is_package)
+    return ValidationReport(applicable, models, texts, is_tfs_package=is_package, is_model=tree.is_file("config.pbtxt"))
 
 
-def _read_source(source: Source) -> Tree:
+def _read_source(source: Source, stamps: Stamps | None = None) -> Tree:
     if isinstance(source, Tree):
         return source
     if isinstance(source, Path | str):
         try:
-            return read_tree(source)
+            return read_tree(source, stamps=stamps)
         except OSError as error:
             raise DefinitionError(f"{source}: cannot read: {describe_error(error)}") from error
     return source.tree()

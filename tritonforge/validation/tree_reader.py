@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
@@ -18,7 +18,7 @@ from typing import Final, Literal
 from tritonforge.files import describe_error
 from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Kind, Tree
 
-__all__ = ["add_sums", "read_tree"]
+__all__ = ["Stamps", "add_sums", "list_external_paths", "read_stamps", "read_tree"]
 
 MAXIMAL_ENTRIES: Final = 200_000
 MAXIMAL_DEPTH: Final = 32
@@ -38,16 +38,67 @@ _ABSOLUTE: Final = re.compile(rb"""(["'])(/[^"'\\\n]{1,4096})\1""")
 _TEXTS: Final = (".pbtxt", ".txt", ".py")
 
 
-def read_tree(folder: Path | str, *, max_summed: int = MAXIMAL_SUMMED) -> Tree:
+class Stamps:
+    """What the file system states of every path of one reading, whose digest changes with any of it.
+
+    ``newest`` is the latest change of a path (``st_ctime_ns``, which no program can set), in nanoseconds since 1970.
+    """
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self._stamps: list[str] = []
+
+    def add(self, path: str, status: os.stat_result | None, target: str = "") -> None:
+        """Add a path with its status, None where that cannot be read; ``target`` is a link's text."""
+        if status is None:
+            self._stamps.append(f"{path}\0{target}")
+            return
+        self.newest = max(self.newest, status.st_ctime_ns)
+        self._stamps.append(
+            f"{path}\0{target}\0{status.st_mode} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} "
+            f"{status.st_dev} {status.st_ino}"
+        )
+
+    def add_external(self, paths: Iterable[str]) -> None:
+        """Add files outside of the directory."""
+        for path in paths:
+            try:
+                self.add(path, os.stat(path))  # noqa: PTH116 - a Path cannot hold a null character
+            except (OSError, ValueError):  # noqa: PERF203 - a path may be missing
+                self.add(path, None)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all that was added."""
+        return hashlib.sha256("\n".join(self._stamps).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_tree(folder: Path | str, *, max_summed: int = MAXIMAL_SUMMED, stamps: Stamps | None = None) -> Tree:
     """Read a directory as a tree; files of more than ``max_summed`` bytes in all have no MD5 sum.
+
+    Each path is added to ``stamps`` before its content is read.
 
     Raises:
         OSError: the directory itself cannot be read.
     """
-    reader = _Reader(os.fspath(folder))
+    reader = _Reader(os.fspath(folder), stamps)
     reader.read_directory("", 0)
     entries = add_sums(reader.entries, lambda path: f"{reader.root}/{path}", max_summed=max_summed)
-    return Tree(entries, truncated=reader.truncated, external=_find_external(entries))
+    external = list_external_paths(entries)
+    if stamps is not None:
+        stamps.add_external(external)
+    return Tree(entries, truncated=reader.truncated, external=_find_kinds(external))
+
+
+def read_stamps(folder: Path | str, external: Iterable[str]) -> Stamps:
+    """Return the stamps that `read_tree` gives, without reading a file; ``external`` is what the configurations name.
+
+    Raises:
+        OSError: the directory itself cannot be read.
+    """
+    stamps = Stamps()
+    _Reader(os.fspath(folder), stamps, reads_files=False).read_directory("", 0)
+    stamps.add_external(external)
+    return stamps
 
 
 def add_sums(
@@ -99,31 +150,38 @@ def _compute_sum(path: str, size: int) -> str:
     return summed.hexdigest()
 
 
-def _find_external(entries: Mapping[str, Entry]) -> dict[str, Kind]:
-    """Return the kinds of the absolute paths that the configurations name."""
+def list_external_paths(entries: Mapping[str, Entry]) -> list[str]:
+    """Return the absolute paths that the configurations name, at most `MAXIMAL_EXTERNAL`."""
     paths: dict[str, None] = {}
     for path, entry in entries.items():
         if path.endswith(".pbtxt") and entry.content is not None:
             paths |= dict.fromkeys(
                 match.group(2).decode("utf-8", "surrogateescape") for match in _ABSOLUTE.finditer(entry.content)
             )
-    external: dict[str, Kind] = {}
-    for path in list(paths)[:MAXIMAL_EXTERNAL]:
+    return list(paths)[:MAXIMAL_EXTERNAL]
+
+
+def _find_kinds(paths: Iterable[str]) -> dict[str, Kind]:
+    """Return the kind of each path that exists."""
+    kinds: dict[str, Kind] = {}
+    for path in paths:
         try:
             mode = Path(path).stat().st_mode
         except (OSError, ValueError):
             continue
-        external[path] = _name_kind(mode)
-    return external
+        kinds[path] = _name_kind(mode)
+    return kinds
 
 
 class _Reader:
     """One reading of one directory."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, stamps: Stamps | None = None, *, reads_files: bool = True) -> None:
         self.entries: dict[str, Entry] = {}
         self.truncated = ""
         self.root = root
+        self._stamps = stamps
+        self._reads_files = reads_files
         self._pipelines = MAXIMAL_PIPELINES
         self._texts = MAXIMAL_TEXTS
 
@@ -147,18 +205,38 @@ class _Reader:
                 return
             here = prefix + item.name
             if item.is_symlink():
-                self.entries[here] = _read_link(item.path)
+                self.entries[here] = self._read_link(here, item)
             elif item.is_dir(follow_symlinks=False):
                 self.entries[here] = DIRECTORY
+                if self._stamps is not None:
+                    self._stamps.add(here, _read_status(item))
                 self.read_directory(here, depth + 1)
             else:
-                self.entries[here] = self._read_file(item, depth)
+                self.entries[here] = self._read_file(here, item, depth)
 
-    def _read_file(self, item: os.DirEntry[str], depth: int) -> Entry:
+    def _read_link(self, path: str, item: os.DirEntry[str]) -> Entry:
+        """Return a link with its text and the kind of what it leads to."""
+        try:
+            target = os.readlink(item.path)  # noqa: PTH115 - a Path normalizes the text
+        except OSError as error:
+            return Entry("link", problem=describe_error(error), leads_to="missing")
+        try:
+            status = item.stat()
+        except OSError:
+            status = None
+        if self._stamps is not None:
+            self._stamps.add(path, status, target)
+        return Entry("link", target=target, leads_to="missing" if status is None else _name_kind(status.st_mode))
+
+    def _read_file(self, path: str, item: os.DirEntry[str], depth: int) -> Entry:
         try:
             status = item.stat(follow_symlinks=False)
         except OSError as error:
             return Entry("other", problem=describe_error(error))
+        if self._stamps is not None:
+            self._stamps.add(path, status)
+            if not self._reads_files:
+                return Entry("file", status.st_size)
         if not stat.S_ISREG(status.st_mode):
             return Entry("other")
         size = status.st_size
@@ -189,17 +267,11 @@ class _Reader:
         return False
 
 
-def _read_link(path: str) -> Entry:
-    """Return a link with its text and the kind of what it leads to."""
+def _read_status(item: os.DirEntry[str]) -> os.stat_result | None:
     try:
-        target = str(Path(path).readlink())
-    except OSError as error:
-        return Entry("link", problem=describe_error(error), leads_to="missing")
-    try:
-        leads_to: Kind = _name_kind(Path(path).stat().st_mode)
+        return item.stat(follow_symlinks=False)
     except OSError:
-        leads_to = "missing"
-    return Entry("link", target=target, leads_to=leads_to)
+        return None
 
 
 def _name_kind(mode: int) -> Literal["file", "directory", "other"]:

@@ -19,9 +19,9 @@ from tritonforge.pbtxt import parse
 from tritonforge.sagemaker.package.contents import list_package
 from tritonforge.sagemaker.package.inspection import read_snapshot
 from tritonforge.validation.context import Options
-from tritonforge.validation.findings import Finding, sort_findings
+from tritonforge.validation.findings import Finding, ValidationReport, sort_findings
 from tritonforge.validation.model_views import build_context
-from tritonforge.validation.report import ValidationReport, run
+from tritonforge.validation.report import run
 from tritonforge.validation.rules import sagemaker_archive, sagemaker_endpoint
 from tritonforge.validation.rules.tfs_package import is_tfs_package
 from tritonforge.validation.tree import Tree
