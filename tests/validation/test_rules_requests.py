@@ -173,6 +173,41 @@ def test_the_generate_extension_asks_a_decoupled_model() -> None:
         assert [finding.code for finding in findings if finding.code == "W341"] == expected
 
 
+LIMITED = "default_queue_policy { max_queue_size: 1 }"
+BESIDE = (step("x", {"A": "I"}, {"B": "O"}), step("y", {"A": "I"}, {"B": "P"}))
+IN_A_ROW = (step("x", {"A": "I"}, {"B": "T"}), step("y", {"A": "T"}, {"B": "O"}))
+AROUND = (*IN_A_ROW[:1], step("z", {"A": "T"}, {"B": "U"}), step("y", {"A": "T", "C": "U"}, {"B": "O"}))
+
+
+@pytest.mark.parametrize(
+    ("policy", "steps", "options", "expected"),
+    [
+        (LIMITED, BESIDE, {}, ["W349"]),
+        (LIMITED, BESIDE, {"image": "26.01"}, ["W349"]),
+        (LIMITED, BESIDE, {"image": "26.02"}, []),
+        (LIMITED, IN_A_ROW, {}, []),
+        (LIMITED, AROUND, {}, []),
+        ("priority_levels: 1 priority_queue_policy { key: 1 value { max_queue_size: 1 } }", BESIDE, {}, ["W349"]),
+        ("default_queue_policy { max_queue_size: 0 }", BESIDE, {}, []),
+        ("", BESIDE, {}, []),
+    ],
+)
+def test_a_limited_queue_beside_another_step(policy: str, steps: Any, options: Any, expected: list[str]) -> None:
+    """Steps in a row, and steps that read and feed a step, never run beside it; from 26.02 on nothing is lost."""
+    files = {**x(), **x("y", inputs="AC" if steps is AROUND else "A", config=queue(policy)), **x("z")}
+    files |= e(*steps, outputs="OP" if steps is BESIDE else "O")
+    findings = find("W349", files, gpus=0, **options)
+    assert [finding.code for finding in findings] == expected
+    assert all("step 0, x, runs beside it" in finding.message for finding in findings)
+    assert {finding.path for finding in findings} <= {"y/config.pbtxt"}
+
+
+def test_many_steps_with_a_limited_queue_are_checked_in_bounded_time() -> None:
+    """Two thousand steps in a row: the first ten are looked at."""
+    row = [step("y", {"A": f"T{index}" if index else "I"}, {"B": f"T{index + 1}"}) for index in range(2000)]
+    assert find("W349", {**x("y", config=queue(LIMITED)), **e(*row)}, gpus=0) == []
+
+
 def test_every_rule_about_requests_is_tested() -> None:
     """Each code is in this file."""
-    assert list_rules(REQUESTS) == {case.code for case in CASES.values()} - {""} | {"W341"}
+    assert list_rules(f"{REQUESTS}|W349") == {case.code for case in CASES.values()} - {""} | {"W341", "W349"}

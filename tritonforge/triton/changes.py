@@ -134,10 +134,12 @@ CLASSIFICATION_SIZE: Final = Change(
     rules=("W604",),
 )
 FULL_QUEUES: Final = Change(
-    text="an ensemble's request is answered when the queue of a step is full (max_queue_size); before, a request with "
-    "other steps under way is never answered",
-    first="26.02",
-    source="core 5280db8 (PR 466), ensemble_scheduler.cc EnsembleContext::PrepareSteps, FinishEnsemble",
+    text="when the queue of a step is full (max_queue_size) while other steps of the request run, the request is never "
+    "answered, or the server ends with a segmentation fault",
+    last="26.01",
+    source="core before 5280db8 (PR 466), ensemble_scheduler.cc EnsembleContext::PrepareSteps, FinishEnsemble; run "
+    "with 2.51",
+    rules=("W349",),
 )
 LABEL_FILE_INSIDE: Final = Change(
     text="a label file outside of the model's directory is refused",

@@ -137,9 +137,10 @@ def check_server(context: Context) -> Iterator[Finding]:
 @register_check(Stage.LOADED, W603, W604)
 def check_limits(context: Context) -> Iterator[Finding]:
     """Check what the server of the image limits in another way than later or earlier ones."""
-    for model in context.models.values():
+    is_not_shared, is_bounded = context.has(changes.INFLIGHT_OF_A_REQUEST), context.has(changes.CLASSIFICATION_SIZE)
+    for model in context.models.values() if is_not_shared or is_bounded else ():
         scheduling = model.document.message("ensemble_scheduling")
-        if scheduling is not None and context.has(changes.INFLIGHT_OF_A_REQUEST):
+        if scheduling is not None and is_not_shared:
             limit = scheduling.integer("max_inflight_requests")
             if limit > 0:
                 yield W603.report_in(
@@ -149,7 +150,7 @@ def check_limits(context: Context) -> Iterator[Finding]:
                     scheduling.one("max_inflight_requests"),
                     "use image 26.04 or later, where all requests share it",
                 )
-        if context.has(changes.CLASSIFICATION_SIZE):
+        if is_bounded:
             for tensor in model.outputs:
                 label, size = tensor.node.one("label_filename"), count_bounded(tensor.dims)
                 if label is not None and size > _MAXIMAL_CLASSES:

@@ -6,11 +6,12 @@ since the server loads the models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tritonforge.model_files.signature import shapes_agree
-from tritonforge.pbtxt import Message
+from tritonforge.pbtxt import Message, Node
+from tritonforge.triton.changes import FULL_QUEUES
 from tritonforge.validation.context import Context, MappedTensor, ModelView, StepView, TensorView
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import Stage, define_advice, register_check
@@ -48,7 +49,19 @@ W344 = define_advice("W344", "requests of another size than a step's fixed one a
     source=_NORMALIZE,
     why="-1 agrees with every size when the ensemble is loaded; the step's model takes one.",
     bad="dims: [-1] of the ensemble's input, dims: [4] of the model's", good="dims: [4] in both")
+W349 = define_advice("W349", "a full queue of a step leaves requests without an answer or ends the server: another "
+                             "step runs beside it",
+    source=FULL_QUEUES.source,
+    why="Up to 26.01 the ensemble scheduler does not finish a request of which one step is refused (Exceeds maximum "
+        "queue size) while another one runs. The request is never answered; where the refused step comes first, the "
+        "server may end with a segmentation fault. Steps in a row are not affected.",
+    bad="two steps that read the ensemble's input, one with dynamic_batching { default_queue_policy { max_queue_size: "
+        "8 } } in its model",
+    good="a limit of the queue in the models of steps that run alone, or image 26.02")
 # fmt: on
+
+#: Of an ensemble so many steps with a limited queue are looked at: the work grows with the square of the steps.
+_MAXIMAL_LIMITED_STEPS: Final = 10
 
 
 @register_check(Stage.LOADED, W341)
@@ -84,6 +97,67 @@ def check_ensemble_requests(context: Context) -> Iterator[Finding]:
             )
         yield from _check_sequences(context, ensemble)
         yield from _check_tensors(context, ensemble)
+
+
+@register_check(Stage.LOADED, W349)
+def check_full_queues(context: Context) -> Iterator[Finding]:
+    """Find steps whose queue may be full while another step of the same request runs."""
+    if not context.has(FULL_QUEUES):
+        return
+    limits = {model.name: node for model in context.models.values() if (node := _find_queue_limit(model)) is not None}
+    for ensemble in context.models.values() if limits else ():
+        if not ensemble.parsed or not ensemble.is_ensemble:
+            continue
+        for step in [step for step in ensemble.steps if step.model in limits][:_MAXIMAL_LIMITED_STEPS]:
+            other = _find_parallel_step(ensemble, step)
+            if other is not None:
+                model = context.models[step.model]
+                yield W349.report_in(
+                    model,
+                    f"when the queue of {model.name} is full, requests to {ensemble.name} are not answered or the "
+                    f"server ends: step {other.index}, {other.model}, runs beside it",
+                    limits[model.name],
+                    "leave out max_queue_size, limit the queue of a step that runs alone, or use image 26.02 or later",
+                )
+                break
+
+
+def _find_queue_limit(model: ModelView) -> Node | None:
+    """Return the first max_queue_size above 0 of a model's queues, None where they have no limit."""
+    batching = model.document.message("dynamic_batching")
+    if batching is None or model.is_ensemble:
+        return None
+    policies = [batching.message("default_queue_policy")]
+    policies += [entry.message("value") for entry in batching.entries("priority_queue_policy").values()]
+    for policy in policies:
+        if policy is not None and policy.integer("max_queue_size") > 0:
+            return policy.one("max_queue_size")
+    return None
+
+
+def _find_parallel_step(ensemble: ModelView, step: StepView) -> StepView | None:
+    """Return the first step that neither feeds a step nor is fed by it, over other steps or directly; else None."""
+    readers: dict[str, list[StepView]] = {}
+    writers: dict[str, list[StepView]] = {}
+    for candidate in ensemble.steps:
+        for mapped in candidate.inputs.values():
+            readers.setdefault(mapped.tensor, []).append(candidate)
+        for mapped in candidate.outputs.values():
+            writers.setdefault(mapped.tensor, []).append(candidate)
+    related = _list_reached(step, readers, forward=True) | _list_reached(step, writers, forward=False)
+    return next((other for other in ensemble.steps if other.index not in related), None)
+
+
+def _list_reached(step: StepView, neighbours: Mapping[str, Sequence[StepView]], *, forward: bool) -> set[int]:
+    """Return the indexes of a step and of all that its outputs reach (``forward``), or that reach its inputs."""
+    reached, pending = {step.index}, [step]
+    for current in pending:
+        for mapped in (current.outputs if forward else current.inputs).values():
+            for neighbour in neighbours.get(mapped.tensor, ()):
+                if neighbour.index not in reached:
+                    reached.add(neighbour.index)
+                    pending.append(neighbour)
+    return reached
 
 
 def _find_sagemaker_model(context: Context) -> str | None:
