@@ -109,6 +109,10 @@ class Oracle:
         repository = self._folder / "repository"
         shutil.rmtree(repository, ignore_errors=True)
         write(files, repository)
+        return self.listen(repository, *arguments, seconds=seconds)
+
+    def listen(self, repository: Path, *arguments: str, seconds: float = 20) -> Heard:
+        """What the server says to a repository that is there already."""
         server, log = self._start(repository, "--allow-http=false", *arguments)
         try:
             loads, text = self._wait(server, log, seconds)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.checkout import ROOT
 from tests.support.rule_findings import Files, codes, find, list_rules, only
 from tests.support.rule_repositories import e, x
 from tritonforge.errors import DefinitionError
@@ -162,6 +167,22 @@ def test_a_file_below_the_version_keeps_it() -> None:
 )
 def test_a_storage_uri_is_recognised_as_kserve_does(uri: str, storage: str | None) -> None:
     assert find_storage(uri) == storage
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "refused"), [("ro", True), ("rw", False)])
+def test_triton_cannot_give_a_stub_its_permission_where_the_mount_is_read_only(
+    tmp_path: Path, mode: str, refused: bool
+) -> None:
+    """W455 in the server's words: the model's own stub comes without the permission, as from object storage."""
+    program = [sys.executable, "-m", "tests.support.read_only_models", str(tmp_path), mode]
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", *program],
+        capture_output=True, text=True, timeout=60, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    words = "Failed to give execute permission to triton_python_backend_stub in <repo>/m/triton_python_backend_stub"
+    assert [line.partition(" m Error")[0] for line in done.stdout.splitlines()] == [words] * refused
 
 
 def test_the_image_of_kserves_default_runtime_serves() -> None:

@@ -60,7 +60,7 @@ W349 = define_advice("W349", "a full queue of a step leaves requests without an 
     good="a limit of the queue in the models of steps that run alone, or image 26.02")
 # fmt: on
 
-#: Of an ensemble so many steps with a limited queue are looked at: the work grows with the square of the steps.
+#: How many steps with a limited queue are checked in an ensemble: the work grows with the square of the steps.
 _MAXIMAL_LIMITED_STEPS: Final = 10
 
 
