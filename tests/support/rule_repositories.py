@@ -53,6 +53,11 @@ def step(model: str, reads: Mapping[str, str], writes: Mapping[str, str], versio
 
 
 ONE = step("x", {"A": "I"}, {"B": "O"})
+#: Two models, of which "y" has a queue of one request.
+LIMITED = {
+    **x(config="max_batch_size: 4"),
+    **x("y", config="max_batch_size: 4 dynamic_batching { default_queue_policy { max_queue_size: 1 } }"),
+}
 
 
 def e(
@@ -400,6 +405,13 @@ BLIND_SPOTS: dict[str, Fixture] = {
     ),
     "W309": both("max_batch_size: %s dynamic_batching {}", "0", "4"),
     "W348": both("max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: %s }", "5000000", "5000"),
+    "W349": Fixture(
+        {**LIMITED, **e(ONE, step("y", {"A": "I"}, {"B": "P"}), outputs="OP", config="max_batch_size: 4")},
+        {
+            **LIMITED,
+            **e(step("x", {"A": "I"}, {"B": "T"}), step("y", {"A": "T"}, {"B": "O"}), config="max_batch_size: 4"),
+        },
+    ),
     "W310": both('input [{ name: "C" data_type: %s dims: [4] }]', "99", "11"),
     "W311": both("instance_group [{ %s gpus: [0] }]", "", "kind: KIND_GPU"),
     "W312": both(
