@@ -20,7 +20,7 @@ __all__ = ["SHARED_MEMORY", "build_prefix", "create_directory", "open_directory"
 #: Where the python backend keeps the shared memory between tritonserver and its stubs.
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - POSIX shared memory, not a directory for temporary files
 
-#: Where temporary directories are made besides TMPDIR, see `tritonforge.serving.shell_safety`.
+#: Where temporary directories are made besides TMPDIR, see `tritonforge.serving.server_process`.
 _PLACES: Final = (Path("/tmp"), Path("/var/tmp"), SHARED_MEMORY)  # noqa: S108 - swept, and never written to
 _FAMILY: Final = "tritonforge_"
 #: What Triton's python backend makes at each start, in /tmp whatever TMPDIR is, and leaves behind when it is killed.

@@ -33,7 +33,7 @@ import sys, threading
 from pathlib import Path
 from tritonforge.transform import LocalStore
 from tritonforge.training.job import Channel, S3Data, Source
-from tritonforge.training.job.epochs import EpochStreams, build_index
+from tritonforge.training.job.objects import EpochStreams, build_index
 from tritonforge.training.job.channel_setup import PipeWriter
 folder, names, ended = Path(sys.argv[1]), tuple(sys.argv[2:]), threading.Event()
 data = S3Data(uri=str(folder / "manifest"), data_type="AugmentedManifestFile", attribute_names=names)

@@ -26,7 +26,7 @@ from tritonforge.records import (
     frame_tfrecord,
     split,
 )
-from tritonforge.records.framing import compute_crc32c, mask_checksum
+from tritonforge.records.formats import compute_crc32c, mask_checksum
 
 Item = TypeVar("Item")
 MAGIC = bytes.fromhex("0a23d7ce")
@@ -413,16 +413,16 @@ def test_answers_are_assembled() -> None:
 
 def test_the_missing_checksum_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without google-crc32c the error is the command that installs it; other split types do without."""
-    from tritonforge.records import framing
+    from tritonforge.records import formats
 
     monkeypatch.setitem(sys.modules, "google_crc32c", None)
-    framing._extend.cache_clear()
+    formats._extend.cache_clear()
     try:
         with pytest.raises(MissingExtraError, match=r"pip install .*\[transform\]'"):
             frame_tfrecord(b"x")
         assert payloads(split([PART], "RecordIO")) == [b"good"]
     finally:
-        framing._extend.cache_clear()
+        formats._extend.cache_clear()
 
 
 @pytest.mark.process

@@ -28,7 +28,7 @@ from tritonforge.inference.client import (
 )
 from tritonforge.inference.grpc_transport import GrpcTransport
 from tritonforge.inference.http_transport import Address, SageMakerTransport, TritonTransport, join_small_buffers
-from tritonforge.inference.metadata_probe import probe_inputs
+from tritonforge.inference.model_inputs import probe_inputs
 from tritonforge.inference.wire import (
     Class,
     Payload,

@@ -20,7 +20,7 @@ from tests.support.python_models import ACCUMULATE, IDENTITY, REPEAT, tensors, w
 from tritonforge.datatypes import BY_WIRE
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
 from tritonforge.inference.client import Client, DecoupledError, TensorMetadata, UnnamedModelError
-from tritonforge.inference.metadata_probe import probe_inputs
+from tritonforge.inference.model_inputs import probe_inputs
 from tritonforge.inference.wire import Class, RequestedOutput, encode_request
 from tritonforge.serving.server import Server
 

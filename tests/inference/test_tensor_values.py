@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tritonforge.datatypes import BY_WIRE
 from tritonforge.errors import EncodeError
 from tritonforge.inference.client import TensorMetadata
-from tritonforge.inference.tensor_values import (
+from tritonforge.inference.model_inputs import (
     convert_array,
     convert_bytes,
     convert_json,

@@ -19,7 +19,7 @@ from tritonforge.inference.client import Client
 from tritonforge.model_files.introspection import introspect
 from tritonforge.model_files.signature import GRAPHDEF, ONNX, SAVEDMODEL, TensorSpec
 from tritonforge.repository import model_config as text
-from tritonforge.repository import onnx_translation, tensorflow_original
+from tritonforge.repository import onnx_translation, tensorflow_model
 from tritonforge.repository.download import BuildProgress
 from tritonforge.repository.onnx_conversion import Conversion, ConversionJob
 from tritonforge.repository.onnx_converter import convert_repository
@@ -225,7 +225,7 @@ def test_equal_constants_are_merged_the_same_way_each_time(digits: Path) -> None
     wanted = (TensorSpec("probabilities", "TYPE_FP32", (-1, 10)),)
     path = str(digits / "classify/1/model.graphdef")
     job = ConversionJob("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
-    model = tensorflow_original.load_original(job)
+    model = tensorflow_model.load_original(job)
     made = {
         # In one process the converter counts its own names on.
         re.sub(r"__\d+", "__n", str(onnx.load_from_string(onnx_translation.translate(job, model))))
@@ -242,7 +242,7 @@ def test_the_weights_that_copies_share_come_out_as_they_would(digits: Path, monk
     given, wanted = (TensorSpec("pixels", "TYPE_FP32", (-1, 32, 32, 3)),), (TensorSpec("probabilities", "TYPE_FP32"),)
     path = str(digits / "classify/1/model.graphdef")
     job = ConversionJob("classify", 1, GRAPHDEF, path, "", 18, 64, inputs=given, outputs=wanted)
-    model = tensorflow_original.load_original(job)
+    model = tensorflow_model.load_original(job)
 
     def made() -> str:
         return re.sub(r"__\d+", "__n", str(onnx.load_from_string(onnx_translation.translate(job, model))))
@@ -318,12 +318,12 @@ def test_a_decoder_is_found_before_the_long_work(made: Path) -> None:
     """Inside the function that a signature calls, and inside the loop in it; a graph without one has none."""
     folder = made / "refused"
     images = ConversionJob("images", 1, SAVEDMODEL, str(folder / "images/1/model.savedmodel"), "", 18)
-    model = tensorflow_original.load_original(images)
+    model = tensorflow_model.load_original(images)
     assert model.unsupported_ops == ("DecodeJpeg",)
     with pytest.raises(ArtifactError, match="images/1: ONNX has no equal of the TensorFlow op DecodeJpeg; keep Tens"):
         onnx_translation.translate(images, model)
     dice = ConversionJob("dice", 1, GRAPHDEF, str(folder / "dice/1/model.graphdef"), "", 18, outputs=(TensorSpec("y"),))
-    assert tensorflow_original.load_original(dice).unsupported_ops == ()
+    assert tensorflow_model.load_original(dice).unsupported_ops == ()
 
 
 def test_the_folders_must_be_two_and_the_target_ours(zoo: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.tensor_client import FREE
 from tritonforge.errors import LaunchError
-from tritonforge.serving import shell_safety
+from tritonforge.serving import server_process
 from tritonforge.serving.server import ModelStatus, Server
 from tritonforge.serving.supervisor import SHARED_MEMORY
 
@@ -211,7 +211,7 @@ def test_a_folder_for_temporary_files_that_cannot_be_used_is_named(
 ) -> None:
     """With the character that is in the way, and the variable that names another."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a b"))
-    monkeypatch.setattr(shell_safety, "_SYSTEM_ROOTS", ())
+    monkeypatch.setattr(server_process, "_SYSTEM_ROOTS", ())
     with pytest.raises(LaunchError, match=r"a b: its path has the characters ' '\); set TMPDIR to a writable one"):
         Server(echo, default_model="first", **FREE)
 

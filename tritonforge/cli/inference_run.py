@@ -20,7 +20,7 @@ from tritonforge.inference.client import (
     RelayError,
     TensorMetadata,
 )
-from tritonforge.inference.tensor_values import repeat_rows
+from tritonforge.inference.model_inputs import repeat_rows
 from tritonforge.inference.transports import describe_outputs
 from tritonforge.inference.wire import RequestedOutput, Response
 

@@ -20,12 +20,7 @@ from tritonforge.datatypes import BY_WIRE, from_numpy
 from tritonforge.errors import DecodeError, EncodeError
 from tritonforge.files import describe_error
 from tritonforge.inference.client import TensorMetadata
-from tritonforge.inference.tensor_values import (
-    convert_array,
-    convert_bytes,
-    convert_json,
-    convert_text,
-)
+from tritonforge.inference.model_inputs import convert_array, convert_bytes, convert_json, convert_text
 from tritonforge.inference.wire import Parameter, RequestedOutput, decode_request
 
 __all__ = ["InputArguments", "InputValue", "read_inputs"]

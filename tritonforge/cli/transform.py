@@ -31,8 +31,7 @@ from tritonforge.cli.options import (
 )
 from tritonforge.cli.printing import echo_json
 from tritonforge.cli.terminal import err, escape_markup, human_bytes, note, out, steps, stop_on_signals
-from tritonforge.cli.transform_on_sagemaker import run_on_sagemaker
-from tritonforge.cli.transform_options import TransformOptions, TransformSageMakerOptions
+from tritonforge.cli.transform_job import TransformOptions, TransformSageMakerOptions, run_on_sagemaker
 from tritonforge.files import cache_directory
 from tritonforge.inference.http_transport import Address, detect_front_end
 from tritonforge.sagemaker.jobs.transform import choose_concurrency

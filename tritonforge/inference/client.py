@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast, get_args
 
 from tritonforge.errors import ConnectError, DecodeError, EncodeError, ServerError
 from tritonforge.inference.http_transport import Address, FrontEnd, create_transport, detect_front_end
-from tritonforge.inference.metadata_probe import Send, correct_input, probe_inputs, probe_names, send_invalid
+from tritonforge.inference.model_inputs import Send, correct_input, probe_inputs, probe_names, send_invalid
 from tritonforge.inference.transports import (
     Answer,
     Call,
@@ -258,7 +258,7 @@ class Client:
         """Return the model's inputs and outputs, requested once for each model.
 
         The SageMaker front end, and so an endpoint, has no call for metadata: there the inputs are read from the
-        messages that refuse invalid requests (`metadata_probe`; a few answers of status 400, which an endpoint counts
+        messages that refuse invalid requests (`model_inputs`; a few answers of status 400, which an endpoint counts
         as Invocation4XXErrors; no model runs), and the outputs from the answers so far; ``source`` states this.
         Optional inputs can only be found there by the names in ``inputs``.
         """

@@ -9,8 +9,14 @@ everything before it was yielded. `frame_tfrecord` and `frame_recordio` write wh
 
 from __future__ import annotations
 
-from tritonforge.records.example import Feature, FeatureValue, decode_example, encode_example
-from tritonforge.records.framing import frame_recordio, frame_tfrecord
+from tritonforge.records.formats import (
+    Feature,
+    FeatureValue,
+    decode_example,
+    encode_example,
+    frame_recordio,
+    frame_tfrecord,
+)
 from tritonforge.records.splitting import AssembleWith, Batch, assemble, build_batches, split
 from tritonforge.records.stream import MAX_RECORD, BatchStrategy, Buffer, Record, RecordError, SplitType, gunzip
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
 from tritonforge.errors import DefinitionError
-from tritonforge.records.framing import read_recordio, read_tfrecords
+from tritonforge.records.formats import read_recordio, read_tfrecords
 from tritonforge.records.stream import (
     MAX_RECORD,
     BatchStrategy,

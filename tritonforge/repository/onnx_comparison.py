@@ -23,10 +23,10 @@ from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.model_files import dali_pipeline
 from tritonforge.model_files.introspection import introspect
 from tritonforge.model_files.signature import ONNX, Signature, TensorSpec, compare_signatures
-from tritonforge.repository import onnx_translation, tensorflow_original
+from tritonforge.repository import onnx_translation, tensorflow_model
 from tritonforge.repository.download import BuildProgress, ProgressCallback, no_progress
 from tritonforge.repository.onnx_conversion import TOLERANCES, ConversionJob, ConvertedModel, ImagePipeline
-from tritonforge.repository.tensorflow_original import InputRejectedError, Original
+from tritonforge.repository.tensorflow_model import InputRejectedError, Original
 
 __all__ = ["Difference", "SampleBatch", "compare_outputs", "convert_from_arguments", "describe_problem",
            "generate_batches", "replace_integers"]  # fmt: skip
@@ -56,7 +56,7 @@ def convert_from_arguments(arguments: Mapping[str, Any], on_progress: ProgressCa
         import tensorflow as tf  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "tensorflow", extra="local") from error
-    original = tensorflow_original.load_original(job)
+    original = tensorflow_model.load_original(job)
     Path(job.target).write_bytes(onnx_translation.translate(job, original))
     tf_memory.trim_heap()  # before both models run, which takes as much memory again
     _check_signature(job)

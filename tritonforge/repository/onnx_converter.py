@@ -36,7 +36,7 @@ _TASK: Final = "tritonforge.repository.onnx_comparison:convert_from_arguments"
 #: What a conversion's result depends on besides the model itself.
 _DISTRIBUTIONS: Final = ("numpy", "nvidia-dali-cuda120", "onnx", "onnxruntime", "scikit-learn", "tensorflow",
                          "tensorflow-cpu", "tf2onnx")  # fmt: skip
-_MODULES: Final = ("onnx_comparison", "onnx_conversion", "onnx_converter", "onnx_translation", "tensorflow_original")
+_MODULES: Final = ("onnx_comparison", "onnx_conversion", "onnx_converter", "onnx_translation", "tensorflow_model")
 
 
 def convert_repository(

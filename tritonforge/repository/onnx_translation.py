@@ -20,7 +20,7 @@ from tritonforge.errors import ArtifactError, MissingExtraError
 from tritonforge.model_files.signature import GRAPHDEF, TensorSpec
 from tritonforge.model_files.tensorflow_graph import DATA_TYPES
 from tritonforge.repository.onnx_conversion import ConversionJob
-from tritonforge.repository.tensorflow_original import Original
+from tritonforge.repository.tensorflow_model import Original
 
 __all__ = ["ALTERNATIVE", "describe_converter", "narrow_shape", "rename_tensors", "translate"]
 

@@ -23,7 +23,7 @@ from typing import Final
 
 from tritonforge.errors import LaunchError, ModelChoiceError
 from tritonforge.files import describe_error
-from tritonforge.serving import installation, loopback, repository_overlay, server_log, shell_safety
+from tritonforge.serving import installation, loopback, repository_overlay, server_log, server_process
 from tritonforge.serving.server_log import ModelDeath, ModelStatus
 from tritonforge.serving.server_process import ChildExit, LocalServer, ServerProcess
 
@@ -111,7 +111,7 @@ class Server(LocalServer):
             self.default_model = repository_overlay.choose_default_model(self._configs, default_model)
             if self.default_model is None:
                 self.candidates = repository_overlay.list_default_candidates(self._configs)
-        if stand_in is None and (problems := shell_safety.find_unsafe_names(self.repository, self._configs)):
+        if stand_in is None and (problems := server_process.find_unsafe_names(self.repository, self._configs)):
             raise LaunchError("\n".join(problems))
         self.warnings: tuple[str, ...] = ()
         self._death: ModelDeath | None = None

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tritonforge import temporary
 from tritonforge.errors import LaunchError
-from tritonforge.serving import shell_safety
+from tritonforge.serving import server_process
 from tritonforge.serving.repository_copy import RepositoryCopy, copy_repository, read_regular_file
 from tritonforge.serving.server import Server
 from tritonforge.triton.backends import BACKENDS
@@ -69,7 +69,7 @@ def check_on_server(repository: Path, *, auto_complete: bool = True, timeout: fl
         LaunchError: the repository cannot be read, or is too large to be copied.
     """
     began = time.monotonic()
-    folder = shell_safety.make_folder(temporary.build_prefix("judge"))
+    folder = server_process.make_folder(temporary.build_prefix("judge"))
     try:
         copy = copy_repository(repository, folder / "repository")
         completed = dict(_list_completed_models(repository, copy)) if auto_complete else {}

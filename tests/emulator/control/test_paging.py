@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonforge.emulator.control import paging, resource_store
+from tritonforge.emulator.control import resource_store
 from tritonforge.emulator.control.api_errors import ApiError
-from tritonforge.emulator.control.records import Record
+from tritonforge.emulator.control.records import DEFAULT_PAGE, Record, select_records, take_page
 
 ITEMS = st.lists(
     st.tuples(st.text("abc-", min_size=1, max_size=6), st.integers(0, 5)), unique_by=lambda each: each[0], max_size=30
@@ -30,7 +30,7 @@ QUESTIONS = st.fixed_dictionaries(
 def chosen(request: dict[str, Any], items: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """The items that a request selects."""
     records = [Record(name=name, arn="", created=created) for name, created in items]
-    return [(record.name, int(record.created)) for record in paging.select_records(request, records)]
+    return [(record.name, int(record.created)) for record in select_records(request, records)]
 
 
 @given(ITEMS, QUESTIONS)
@@ -40,8 +40,8 @@ def test_pages_put_together_are_the_list(items: Any, question: Any) -> None:
     found: list[Any] = []
     request = dict(question)
     while True:
-        shown, token = paging.take_page(request, chosen(request, items), name=lambda each: each[0])
-        assert len(shown) <= question.get("MaxResults", paging.DEFAULT_PAGE)
+        shown, token = take_page(request, chosen(request, items), name=lambda each: each[0])
+        assert len(shown) <= question.get("MaxResults", DEFAULT_PAGE)
         found += shown
         if token is None:
             break
@@ -66,29 +66,29 @@ def test_a_page_goes_on_after_what_it_ended_with() -> None:
     """Items that appear or vanish before the mark shift nothing."""
     request = {"SortBy": "Name", "SortOrder": "Ascending", "MaxResults": 2}
     items = [("b", 0), ("c", 0), ("d", 0), ("e", 0)]
-    _, token = paging.take_page(request, chosen(request, items), name=lambda each: each[0])
+    _, token = take_page(request, chosen(request, items), name=lambda each: each[0])
     request["NextToken"] = token
-    shown, _ = paging.take_page(request, chosen(request, [("a", 0), *items]), name=lambda each: each[0])
+    shown, _ = take_page(request, chosen(request, [("a", 0), *items]), name=lambda each: each[0])
     assert [item[0] for item in shown] == ["d", "e"]
-    shown, _ = paging.take_page(request, chosen(request, [("b", 0), ("d", 0), ("e", 0)]), name=lambda each: each[0])
+    shown, _ = take_page(request, chosen(request, [("b", 0), ("d", 0), ("e", 0)]), name=lambda each: each[0])
     assert [item[0] for item in shown] == ["e"]  # the mark itself is gone: its place counts
 
 
 @pytest.mark.parametrize("token", ["x", base64.urlsafe_b64encode(b"[]").decode(), "é"])
 def test_an_unknown_token_is_rejected(token: str) -> None:
     with pytest.raises(ApiError, match="NextToken"):
-        paging.take_page({"NextToken": token}, [1], name=str)
+        take_page({"NextToken": token}, [1], name=str)
 
 
 def test_an_empty_token_asks_for_the_first_page() -> None:
-    assert paging.take_page({"NextToken": ""}, [1], name=str) == ([1], None)
+    assert take_page({"NextToken": ""}, [1], name=str) == ([1], None)
 
 
 def test_a_token_is_for_one_question() -> None:
     """With another filter it means nothing."""
-    _, token = paging.take_page({"MaxResults": 1}, ["a", "b"], name=str)
+    _, token = take_page({"MaxResults": 1}, ["a", "b"], name=str)
     with pytest.raises(ApiError, match="NextToken"):
-        paging.take_page({"NextToken": token, "NameContains": "b"}, ["a", "b"], name=str)
+        take_page({"NextToken": token, "NameContains": "b"}, ["a", "b"], name=str)
 
 
 def test_arns_have_small_letters_and_a_partition() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tritonforge.emulator.control.batch_container import BatchModelClient
+from tritonforge.emulator.control.fleet import BatchModelClient
 from tritonforge.emulator.hosting import ContainerError, ContainerGoneError
 from tritonforge.emulator.hosting.container_images import is_tensorflow_serving
 from tritonforge.emulator.interfaces import ContainerResponse

@@ -17,7 +17,7 @@ import pytest
 from tests.support.program_folders import program, start_program, until
 from tritonforge.errors import EncodeError, LaunchError, RefusalError, ServerError
 from tritonforge.serving.listener import Reply, Request
-from tritonforge.training.algorithm import serving
+from tritonforge.training.algorithm.program import apply_contract, choose_address
 
 SERVER = """
     import sys, time
@@ -159,7 +159,7 @@ def raising(error: Exception) -> Reply:
     def answer(_: Request) -> Reply:
         raise error
 
-    return serving.apply_contract(answer)(Request("POST", "/invocations", "", {}, b""))
+    return apply_contract(answer)(Request("POST", "/invocations", "", {}, b""))
 
 
 @pytest.mark.parametrize(
@@ -183,12 +183,12 @@ def test_errors_are_json_with_one_sentence(
 
 
 def test_it_listens_everywhere_in_a_container_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "OPT_ML", tmp_path)
-    assert serving.choose_address({}) == ("0.0.0.0", 8080)
-    assert serving.choose_address({"SAGEMAKER_BASE_DIR": "/tmp/ml"}) == ("127.0.0.1", 8080)
-    monkeypatch.setattr(serving, "OPT_ML", tmp_path / "none")
-    assert serving.choose_address({"SAGEMAKER_BIND_TO_PORT": "9000"}) == ("127.0.0.1", 9000)
-    assert serving.choose_address({"SAGEMAKER_BIND_TO_PORT": "9000"}, host="::1", port=0) == ("::1", 0)
+    monkeypatch.setattr("tritonforge.training.algorithm.program.OPT_ML", tmp_path)
+    assert choose_address({}) == ("0.0.0.0", 8080)
+    assert choose_address({"SAGEMAKER_BASE_DIR": "/tmp/ml"}) == ("127.0.0.1", 8080)
+    monkeypatch.setattr("tritonforge.training.algorithm.program.OPT_ML", tmp_path / "none")
+    assert choose_address({"SAGEMAKER_BIND_TO_PORT": "9000"}) == ("127.0.0.1", 9000)
+    assert choose_address({"SAGEMAKER_BIND_TO_PORT": "9000"}, host="::1", port=0) == ("::1", 0)
     for wrong in ("http", "70000", "-1", "٣"):
         with pytest.raises(LaunchError, match=f"SAGEMAKER_BIND_TO_PORT is '{wrong}'; write a port from 0 to 65535"):
-            serving.choose_address({"SAGEMAKER_BIND_TO_PORT": wrong})
+            choose_address({"SAGEMAKER_BIND_TO_PORT": wrong})

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import model_registry, paging
+from tritonforge.emulator.control import model_registry
 from tritonforge.emulator.control.api_errors import build_image_error, raise_violations
 from tritonforge.emulator.control.model_registry import ALGORITHM
-from tritonforge.emulator.control.records import RegistryEntry
+from tritonforge.emulator.control.records import RegistryEntry, build_page
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import DefinitionError, InputError
@@ -59,7 +59,7 @@ def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[st
 
 
 def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    return paging.build_page(request, context.list(ALGORITHM), "AlgorithmSummaryList", _summarize, order="Ascending")
+    return build_page(request, context.list(ALGORITHM), "AlgorithmSummaryList", _summarize, order="Ascending")
 
 
 def _summarize(entry: RegistryEntry) -> Mapping[str, Any]:

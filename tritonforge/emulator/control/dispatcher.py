@@ -1,4 +1,4 @@
-"""Answers requests of AWS's JSON protocol with the operations of all kinds of resources.
+"""Answers requests of AWS's JSON protocol with the operations of all kinds of resources; those on tags are here.
 
 Order as on AWS: the operation is known, the body is JSON, its members have the model's types, then lengths, patterns
 and enumerations (one sentence for all of them), then the documented limits, then what exists. Source: AWS's JSON
@@ -12,7 +12,8 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
@@ -23,14 +24,15 @@ from tritonforge.emulator.control import (
     model_operations,
     model_registry,
     processing_jobs,
+    resource_store,
     search,
-    tags,
     training_jobs,
     transform_jobs,
 )
 from tritonforge.emulator.control.api_errors import (
     ApiError,
     build_not_emulated_error,
+    build_not_found_error,
     build_serialization_error,
     build_unknown_operation_error,
     build_validation_error,
@@ -39,6 +41,7 @@ from tritonforge.emulator.control.api_errors import (
 from tritonforge.emulator.control.deployments import DeploymentRunner
 from tritonforge.emulator.control.job_runner import JobRunner, Services
 from tritonforge.emulator.control.processing_jobs import ProcessingRunner
+from tritonforge.emulator.control.records import Record, Tags, add_tags, list_tags, take_page
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import AnyKind, ResourceStore
 from tritonforge.emulator.control.training_jobs import TrainingRunner
@@ -48,8 +51,61 @@ from tritonforge.emulator.front.http_request import HttpRequest
 from tritonforge.emulator.interfaces import Response
 from tritonforge.sagemaker import service_model
 from tritonforge.sagemaker.limits import check_limits
+from tritonforge.triton.service_limits import TAGS
 
 __all__ = ["AUTOSCALING", "KINDS", "OPERATIONS", "AutoscalingGate", "Dispatcher", "create_runners", "read_request"]
+
+
+def _remove_tags(tags: Tags, keys: Iterable[str]) -> Tags:
+    """Return tags without those of some keys, which may be missing."""
+    removed = set(keys)
+    return tuple((key, value) for key, value in tags if key not in removed)
+
+
+def _find_resource(context: RequestContext, text: str) -> tuple[AnyKind, Record]:
+    arn = resource_store.parse_arn(text)
+    kinds = context.store.kinds
+    if arn is None or arn.kind not in kinds:
+        # AWS tags some forty kinds; the sentence is ours.
+        nouns = ", ".join(f"{kind.noun}s" for kind in kinds.values())
+        raise build_validation_error(f"tritonforge's emulator has no resource {text!r}; its resources are {nouns}.")
+    if (arn.region, arn.account) != (context.region, context.account):
+        raise build_validation_error(
+            f"{text!r} is not of region {context.region} and account {context.account}."
+        )  # ours
+    kind = kinds[arn.kind]
+    record = context.store.find(kind, context.region, arn.name)
+    if record is None:
+        raise build_not_found_error(kind.noun, text)
+    return kind, record
+
+
+def _add_tags(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    with context.store.lock:
+        kind, record = _find_resource(context, request["ResourceArn"])
+        tags = add_tags(record.tags, request["Tags"], arn=record.arn)
+        context.store.put(kind, context.region, replace(record, tags=tags))
+    return {"Tags": list_tags(tags)}
+
+
+def _list_tags(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    _, record = _find_resource(context, request["ResourceArn"])
+    shown, token = take_page(request, list_tags(record.tags), name=lambda tag: tag["Key"], size=TAGS.value)
+    return {"Tags": list(shown), **({"NextToken": token} if token else {})}
+
+
+def _delete_tags(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    with context.store.lock:
+        kind, record = _find_resource(context, request["ResourceArn"])
+        context.store.put(kind, context.region, replace(record, tags=_remove_tags(record.tags, request["TagKeys"])))
+    return {}
+
+
+#: AddTags, ListTags and DeleteTags, on a resource of any kind.
+_TAG_OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
+    {"AddTags": _add_tags, "ListTags": _list_tags, "DeleteTags": _delete_tags}
+)
+
 
 #: Objects and arrays within one another; the service model's deepest input has about a dozen.
 _MAX_DEPTH: Final = 64
@@ -155,7 +211,6 @@ _MODULES: Final = (
     processing_jobs,
     algorithms,
     model_registry,
-    tags,
     search,
 )
 
@@ -178,7 +233,10 @@ KINDS: Final = tuple(kind for kind, _ in _KINDS)
 
 #: Every operation that is emulated.
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
-    {name: operation for module in _MODULES for name, operation in module.OPERATIONS.items()}
+    {
+        **{name: operation for module in _MODULES for name, operation in module.OPERATIONS.items()},
+        **_TAG_OPERATIONS,
+    }
 )
 
 #: Operations that check the documented limits themselves: AWS has sentences of its own for what comes before them.

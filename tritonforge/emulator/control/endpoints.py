@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import endpoint_states, paging
+from tritonforge.emulator.control import endpoint_states
 from tritonforge.emulator.control.api_errors import build_validation_error, build_variants_error, raise_violations
 from tritonforge.emulator.control.model_operations import MODEL
 from tritonforge.emulator.control.records import (
@@ -20,6 +20,8 @@ from tritonforge.emulator.control.records import (
     StatusRecord,
     VariantState,
     add_tags,
+    build_page,
+    describe_record,
 )
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
@@ -165,14 +167,14 @@ def _describe_config(context: RequestContext, request: Mapping[str, Any]) -> Map
     for member in ("ProductionVariants", "ShadowProductionVariants"):
         if member in answer:
             answer[member] = [{"InitialVariantWeight": 1.0, **variant} for variant in answer[member]]
-    return {**answer, **paging.describe_record(config, "EndpointConfig")}
+    return {**answer, **describe_record(config, "EndpointConfig")}
 
 
 def _list_configs(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     def summarize(config: Resource) -> Mapping[str, Any]:
-        return paging.describe_record(config, "EndpointConfig")
+        return describe_record(config, "EndpointConfig")
 
-    return paging.build_page(request, context.list(ENDPOINT_CONFIG), "EndpointConfigs", summarize)
+    return build_page(request, context.list(ENDPOINT_CONFIG), "EndpointConfigs", summarize)
 
 
 def _delete_config(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -266,12 +268,12 @@ def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[st
 
 
 def _list_endpoints(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    return paging.build_page(request, context.list(ENDPOINT), "Endpoints", summarize_endpoint)
+    return build_page(request, context.list(ENDPOINT), "Endpoints", summarize_endpoint)
 
 
 def summarize_endpoint(endpoint: Endpoint) -> Mapping[str, Any]:
     """Return an endpoint as ListEndpoints and the model dashboard show it."""
-    return paging.describe_record(endpoint, "Endpoint")
+    return describe_record(endpoint, "Endpoint")
 
 
 def _list_variants(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,20 +1,23 @@
-"""Fleets: the running containers of an endpoint's variants, models of several containers among them.
+"""Fleets: the running containers of an endpoint's variants, models of several containers among them, and their clients.
 
 In Serial mode, which is the default, a request passes through the containers in their order; in Direct mode it names
 one of them. Sources: SageMaker developer guide, "Inference pipelines in Amazon SageMaker AI" and "Multi-container
 endpoints"; the names container-1, container-2 and that FailureReason has them: amazon-sagemaker-examples issue 1072.
+
+A transform job has one container; `BatchModelClient` sends the engine's requests to it.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from tritonforge.emulator.control.job_runner import Services, make_instance_id
 from tritonforge.emulator.control.records import VariantState
@@ -28,9 +31,14 @@ from tritonforge.emulator.hosting import (
     list_container_definitions,
 )
 from tritonforge.emulator.interfaces import Container, ContainerResponse, LiveVariant
+from tritonforge.errors import ConnectError
+from tritonforge.records import Buffer
+from tritonforge.transform.model_client import Reply, ServerLostError
 
-__all__ = ["ComponentHost", "Containers", "Fleet", "InferencePipeline", "RunningContainer", "RunningVariant",
-           "start_fleet", "start_model"]  # fmt: skip
+__all__ = [
+    "BatchModelClient", "ComponentHost", "Containers", "Fleet", "InferencePipeline", "RunningContainer",
+    "RunningVariant", "start_fleet", "start_model",
+]  # fmt: skip
 
 _OK: Final = 200
 _ACCEPT: Final = "accept"
@@ -317,3 +325,68 @@ def _to_variant(endpoint: str, variant: VariantState) -> Variant:
         download_timeout=float(config.get("ModelDataDownloadTimeoutInSeconds") or _DOWNLOAD),
         startup_timeout=float(config.get("ContainerStartupHealthCheckTimeoutInSeconds") or _STARTUP),
     )
+
+
+_SERVER_ERROR: Final = 500
+
+#: Seconds between two requests of /ping, and for each. Source: developer guide, "Use Your Own Inference Code with Batch
+#: Transform": a container must answer a ping within 2 seconds.
+_PERIOD: Final = 0.1
+_PING_TIMEOUT: Final = 2.0
+_PARAMETERS_TIMEOUT: Final = 5.0
+
+#: Seconds that a container may be away; the host starts it again by itself.
+_PATIENCE: Final = 120.0
+
+
+class BatchModelClient:
+    """The model client of one job; for use by many threads.
+
+    ``refused`` and ``broke`` state afterwards whether the container answered with a status of its client's fault (4xx),
+    and whether it failed (5xx), ended or was too slow.
+    """
+
+    def __init__(self, container: RunningContainer, *, patience: float = _PATIENCE) -> None:
+        self._container = container
+        self._patience = patience
+        self.refused = False
+        self.broke = False
+
+    def invoke(self, body: Buffer | Iterator[Buffer], headers: Mapping[str, str], *, timeout: float) -> Reply:
+        """Send POST /invocations and return the container's response."""
+        try:
+            # urllib3 sends whatever has a buffer, and an iterator by chunked encoding; its types know bytes only.
+            answer = self._container.invoke(cast("bytes", body), headers, timeout=timeout)
+        except TimeoutError as error:
+            self.broke = True
+            raise ConnectError(str(error)) from error
+        except ContainerGoneError as error:
+            self.broke = True
+            raise ServerLostError(str(error), received=error.in_flight) from error
+        self.broke = self.broke or answer.status >= _SERVER_ERROR
+        self.refused = self.refused or _OK != answer.status < _SERVER_ERROR
+        return Reply(answer.status, answer.headers, answer.body)
+
+    def fetch_parameters(self) -> Mapping[str, Any] | None:
+        """Return the answer to GET /execution-parameters; None unless its status is 200."""
+        try:
+            answer = self._container.get("/execution-parameters", timeout=_PARAMETERS_TIMEOUT)
+            parameters = json.loads(answer.body) if answer.status == _OK else None
+        except (ContainerGoneError, TimeoutError, ValueError):
+            return None
+        return parameters if isinstance(parameters, dict) else None
+
+    def recover(self, stop: threading.Event) -> None:
+        """Wait until the host has started the container again."""
+        deadline = time.monotonic() + self._patience
+        while not self._is_healthy():
+            if stop.wait(_PERIOD):
+                return
+            if time.monotonic() > deadline:
+                raise ConnectError(f"the container ended, and did not come back within {self._patience:g} s")
+
+    def _is_healthy(self) -> bool:
+        try:
+            return self._container.get("/ping", timeout=_PING_TIMEOUT).status == _OK
+        except (ContainerGoneError, TimeoutError):
+            return False

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import job_runner, paging
+from tritonforge.emulator.control import job_runner
 from tritonforge.emulator.control.api_errors import build_validation_error
 from tritonforge.emulator.control.endpoints import ENDPOINT, INFERENCE_COMPONENT, InferenceComponent
 from tritonforge.emulator.control.fleet import RunningContainer, start_model
 from tritonforge.emulator.control.job_runner import Delays, JobRunner, Task, make_instance_id, shorten_reason
 from tritonforge.emulator.control.model_operations import MODEL
-from tritonforge.emulator.control.records import Endpoint, VariantState
+from tritonforge.emulator.control.records import Endpoint, VariantState, build_page, describe_record
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.hosting import ContainerDefinition, ContainerError, Variant, list_container_definitions
 from tritonforge.emulator.interfaces import Container
@@ -199,14 +199,12 @@ def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, A
         for component in context.list(INFERENCE_COMPONENT)
         if (not endpoint or component.endpoint == endpoint) and (not variant or component.variant == variant)
     ]
-    return paging.build_page(
-        request, components, "InferenceComponents", lambda component: _summarize(context, component)
-    )
+    return build_page(request, components, "InferenceComponents", lambda component: _summarize(context, component))
 
 
 def _summarize(context: RequestContext, component: InferenceComponent) -> dict[str, Any]:
     return {
-        **paging.describe_record(component, "InferenceComponent"),
+        **describe_record(component, "InferenceComponent"),
         "EndpointName": component.endpoint,
         "EndpointArn": context.arn(ENDPOINT, component.endpoint),
         "VariantName": component.variant,

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import paging
 from tritonforge.emulator.control.api_errors import build_validation_error
 from tritonforge.emulator.control.model_registry import MODEL_PACKAGE
-from tritonforge.emulator.control.records import Resource
+from tritonforge.emulator.control.records import Resource, build_page, describe_record
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import ResourceKind
 from tritonforge.emulator.hosting import list_container_definitions
@@ -55,12 +54,12 @@ def describe_model(model: Resource) -> Mapping[str, Any]:
         answer["PrimaryContainer"] = {**defaults, **answer["PrimaryContainer"]}
     if "Containers" in answer:
         answer["Containers"] = [{**defaults, **container} for container in answer["Containers"]]
-    return {**answer, **paging.describe_record(model, "Model")}
+    return {**answer, **describe_record(model, "Model")}
 
 
 def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
     models = context.list(MODEL)
-    return paging.build_page(request, models, "Models", lambda model: paging.describe_record(model, "Model"))
+    return build_page(request, models, "Models", lambda model: describe_record(model, "Model"))
 
 
 def _delete(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:

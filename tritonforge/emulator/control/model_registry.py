@@ -15,14 +15,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import paging
 from tritonforge.emulator.control.api_errors import (
     build_conflict_error,
     build_nonexistence_error,
     build_validation_error,
     raise_violations,
 )
-from tritonforge.emulator.control.records import RegistryEntry, Resource, add_tags
+from tritonforge.emulator.control.records import RegistryEntry, Resource, add_tags, build_page, describe_record
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import ResourceKind
 from tritonforge.sagemaker.limits import check_limits
@@ -129,7 +128,7 @@ def _create_group(context: RequestContext, request: Mapping[str, Any]) -> Mappin
 
 def describe_group(group: Resource) -> dict[str, Any]:
     """Return a group as DescribeModelPackageGroup and ListModelPackageGroups show it."""
-    return {**group.request, **paging.describe_record(group, "ModelPackageGroup"), "ModelPackageGroupStatus": _STATUS}
+    return {**group.request, **describe_record(group, "ModelPackageGroup"), "ModelPackageGroupStatus": _STATUS}
 
 
 def _describe_group(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -141,7 +140,7 @@ def _list_groups(context: RequestContext, request: Mapping[str, Any]) -> Mapping
     groups = context.list(MODEL_PACKAGE_GROUP)
     if request.get("CrossAccountFilterOption") == "CrossAccount":
         groups = []  # the emulator has one account
-    return paging.build_page(request, groups, "ModelPackageGroupSummaryList", describe_group, order="Ascending")
+    return build_page(request, groups, "ModelPackageGroupSummaryList", describe_group, order="Ascending")
 
 
 def _list_versions(context: RequestContext, group: str) -> list[RegistryEntry]:
@@ -299,7 +298,7 @@ def _list_packages(context: RequestContext, request: Mapping[str, Any]) -> Mappi
     approval = request.get("ModelApprovalStatus")
     if approval:
         packages = [package for package in packages if package.request.get("ModelApprovalStatus") == approval]
-    return paging.build_page(request, packages, "ModelPackageSummaryList", _summarize, order="Ascending")
+    return build_page(request, packages, "ModelPackageSummaryList", _summarize, order="Ascending")
 
 
 def _summarize(package: RegistryEntry) -> Mapping[str, Any]:

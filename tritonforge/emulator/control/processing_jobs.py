@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from tritonforge.emulator.control import job_runner, paging
+from tritonforge.emulator.control import job_runner
 from tritonforge.emulator.control.api_errors import (
     build_image_error,
     build_job_name_error,
@@ -28,15 +28,14 @@ from tritonforge.emulator.control.api_errors import (
     build_validation_error,
 )
 from tritonforge.emulator.control.job_runner import INTERNAL_ERROR, UNFINISHED, Delays, JobRunner, Task
-from tritonforge.emulator.control.records import JobRecord
+from tritonforge.emulator.control.records import JobRecord, build_page, describe_record
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
 from tritonforge.emulator.emulated_s3 import JobStore, make_private_folder
 from tritonforge.emulator.hosting import program_containers
 from tritonforge.errors import TritonForgeError
 from tritonforge.files import describe_error
-from tritonforge.training.job.epochs import list_objects
-from tritonforge.training.job.objects import JobStoppedError, copy_objects
+from tritonforge.training.job.objects import JobStoppedError, copy_objects, list_objects
 from tritonforge.training.job.opt_ml import HOST, copy_file, list_regular_files, read_start
 from tritonforge.training.job.training_job import S3Data
 from tritonforge.training.sandbox import PROGRAM, Bind, Process, start_container
@@ -150,9 +149,7 @@ def _describe(context: RequestContext, request: Mapping[str, Any]) -> Mapping[st
 
 
 def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    return paging.build_page(
-        request, context.list(PROCESSING_JOB), "ProcessingJobSummaries", _summarize, order="Ascending"
-    )
+    return build_page(request, context.list(PROCESSING_JOB), "ProcessingJobSummaries", _summarize, order="Ascending")
 
 
 def _summarize(job: ProcessingRecord) -> dict[str, Any]:
@@ -162,7 +159,7 @@ def _summarize(job: ProcessingRecord) -> dict[str, Any]:
         "ExitMessage": job.message or None,
     }
     return {
-        **paging.describe_record(job, "ProcessingJob"),
+        **describe_record(job, "ProcessingJob"),
         **{name: value for name, value in optional.items() if value is not None},
     }
 

@@ -17,12 +17,12 @@ from operator import eq, ge, gt, le, lt
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import endpoints, model_registry, paging, training_jobs, transform_jobs
+from tritonforge.emulator.control import endpoints, model_registry, training_jobs, transform_jobs
 from tritonforge.emulator.control.api_errors import build_validation_error
 from tritonforge.emulator.control.endpoints import ENDPOINT
 from tritonforge.emulator.control.model_operations import MODEL, describe_model
 from tritonforge.emulator.control.model_registry import MODEL_PACKAGE, MODEL_PACKAGE_GROUP
-from tritonforge.emulator.control.records import list_tags
+from tritonforge.emulator.control.records import list_tags, take_page
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import AnyKind
 from tritonforge.emulator.control.training_jobs import TRAINING_JOB
@@ -320,7 +320,7 @@ def _search(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str,
     for condition in request.get("VisibilityConditions") or ():
         documents = [document for document in documents if _is_visible(document, condition)]
     documents = _sort_documents(request, shape, documents)
-    shown, token = paging.take_page(request, documents, name=_find_arn)
+    shown, token = take_page(request, documents, name=_find_arn)
     hits = {"Value": len(documents), "Relation": "EqualTo"}
     answer: dict[str, Any] = {"Results": [{member: document} for document in shown], "TotalHits": hits}
     return answer | ({"NextToken": token} if token else {})

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from tritonforge.emulator.control import algorithms, job_runner, paging, training_states
+from tritonforge.emulator.control import algorithms, job_runner, training_states
 from tritonforge.emulator.control.api_errors import (
     ApiError,
     build_image_error,
@@ -23,7 +23,7 @@ from tritonforge.emulator.control.api_errors import (
 from tritonforge.emulator.control.cloudwatch import MetricBuffer
 from tritonforge.emulator.control.job_runner import INTERNAL_ERROR, REASON_LENGTH, UNFINISHED, Delays, JobRunner, Task
 from tritonforge.emulator.control.model_registry import ALGORITHM, is_validation_job
-from tritonforge.emulator.control.records import TrainingRecord, add_tags
+from tritonforge.emulator.control.records import TrainingRecord, add_tags, build_page, describe_record
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
 from tritonforge.emulator.emulated_s3 import JobStore, make_private_folder
@@ -146,7 +146,7 @@ def describe_job(job: TrainingRecord) -> Mapping[str, Any]:
             "EnableSageMakerMetricsTimeSeries": bool(specification.get("MetricDefinitions")),
             **specification,
         },
-        **paging.describe_record(job, "TrainingJob"),
+        **describe_record(job, "TrainingJob"),
         "ModelArtifacts": {"S3ModelArtifacts": TrainingJob.from_request(job.request).artifact_uri},
         "SecondaryStatus": job.secondary,
         "SecondaryStatusTransitions": training_states.list_transitions(job.phases),
@@ -178,11 +178,11 @@ def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, A
             raise build_validation_error(
                 f"{name}: tritonforge's emulator keeps no warm pools and no training plans."
             )  # ours
-    return paging.build_page(request, context.list(TRAINING_JOB), "TrainingJobSummaries", _summarize, order="Ascending")
+    return build_page(request, context.list(TRAINING_JOB), "TrainingJobSummaries", _summarize, order="Ascending")
 
 
 def _summarize(job: TrainingRecord) -> Mapping[str, Any]:
-    summary = {**paging.describe_record(job, "TrainingJob"), "SecondaryStatus": job.secondary}
+    summary = {**describe_record(job, "TrainingJob"), "SecondaryStatus": job.secondary}
     return summary | ({} if job.ended is None else {"TrainingEndTime": job.ended})
 
 

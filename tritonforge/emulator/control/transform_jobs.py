@@ -19,10 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from tritonforge.emulator.control import job_runner, paging
+from tritonforge.emulator.control import job_runner
 from tritonforge.emulator.control.api_errors import build_job_name_error, build_job_not_found_error, raise_violations
-from tritonforge.emulator.control.batch_container import BatchModelClient
-from tritonforge.emulator.control.fleet import InferencePipeline, RunningContainer, start_model
+from tritonforge.emulator.control.fleet import BatchModelClient, InferencePipeline, RunningContainer, start_model
 from tritonforge.emulator.control.job_runner import (
     INTERNAL_ERROR,
     UNFINISHED,
@@ -32,7 +31,7 @@ from tritonforge.emulator.control.job_runner import (
     make_instance_id,
 )
 from tritonforge.emulator.control.model_operations import MODEL
-from tritonforge.emulator.control.records import TransformRecord
+from tritonforge.emulator.control.records import TransformRecord, build_page, describe_record
 from tritonforge.emulator.control.request_context import Operation, RequestContext
 from tritonforge.emulator.control.resource_store import InstanceUsage, ResourceKind
 from tritonforge.emulator.emulated_s3 import JobStore, ObjectMissingError, make_private_folder
@@ -106,11 +105,11 @@ def describe_job(job: TransformRecord) -> Mapping[str, Any]:
 
 
 def _list(context: RequestContext, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    return paging.build_page(request, context.list(TRANSFORM_JOB), "TransformJobSummaries", _summarize)
+    return build_page(request, context.list(TRANSFORM_JOB), "TransformJobSummaries", _summarize)
 
 
 def _summarize(job: TransformRecord) -> Mapping[str, Any]:
-    return paging.describe_record(job, "TransformJob") | _describe_end(job)
+    return describe_record(job, "TransformJob") | _describe_end(job)
 
 
 def _describe_end(job: TransformRecord) -> dict[str, Any]:

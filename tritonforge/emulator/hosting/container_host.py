@@ -29,7 +29,7 @@ from tritonforge.emulator.hosting.program_containers import ProgramContainer, Te
 from tritonforge.emulator.hosting.tritonserver_container import Container
 from tritonforge.emulator.interfaces import ContainerResponse
 from tritonforge.errors import LaunchError, TritonForgeError
-from tritonforge.serving import repository_overlay, shell_safety
+from tritonforge.serving import repository_overlay, server_process
 from tritonforge.triton import parse_instance_family
 from tritonforge.triton.backends import is_word
 from tritonforge.triton.changes import SERVE_VARIABLES
@@ -254,14 +254,14 @@ def _create_model_cache(
         raise ContainerError(f"The multi-model container of production variant {variant.name} has no ModelDataUrl.")
     place = folder / "models"
     if not is_word(str(place)):  # Triton reads the models there, and their paths reach a shell
-        place = shell_safety.make_folder(temporary.build_prefix("models"))
+        place = server_process.make_folder(temporary.build_prefix("models"))
         closing.callback(shutil.rmtree, place, ignore_errors=True)
     has_gpu = repository_overlay.has_gpu()
 
     def check(repository: Path, model: str) -> str:
         reason = _find_refusal(variant, repository, served, [model] if model else [], {}, exempt=(_DIRECTORY_NAME,))
         reason = reason or "; ".join(
-            shell_safety.find_unsafe_names(repository, repository_overlay.read_configs(repository))
+            server_process.find_unsafe_names(repository, repository_overlay.read_configs(repository))
         )
         if not reason:
             repository_overlay.rewrite_configs(repository, to_cpu=not has_gpu)

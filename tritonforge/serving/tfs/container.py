@@ -26,7 +26,7 @@ import urllib3
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving import listener, loopback
-from tritonforge.serving.tfs import package, python_environment, worker
+from tritonforge.serving.tfs import handlers, package, worker
 from tritonforge.triton import tfs_container
 from tritonforge.triton.tfs_layout import CODE, INFERENCE, LIBRARY, ServedModel
 
@@ -169,13 +169,13 @@ class _Container:
     def _prepare_python(self) -> Path:
         """Create the handlers' environment with what requirements.txt names, and return its Python."""
         requirements = self._package.requirements
-        python = python_environment.create_environment(self._folder, with_pip=requirements is not None)
+        python = handlers.create_environment(self._folder, with_pip=requirements is not None)
         if (self._package.folder / LIBRARY).exists():
             if requirements is not None:
                 _note(f"loading modules in {self._package.folder / LIBRARY}, ignoring requirements.txt")
         elif requirements is not None:
             _note(f"installing packages from {requirements}")
-            python_environment.install_requirements(
+            handlers.install_requirements(
                 python, requirements, environment=os.environ, on_line=_write, preexec=_die_with_container
             )
         return python
@@ -257,7 +257,7 @@ class _Container:
         """Return the environment of the container's Python service: the code's folders are first on Python's path."""
         paths = [str(Path(worker.__file__).parents[3])]
         if self._package.has_code:
-            own = str(self._folder / python_environment.PACKAGE_PATH)
+            own = str(self._folder / handlers.PACKAGE_PATH)
             paths = [str(self._package.folder / CODE), str(self._package.folder / LIBRARY), own]
         return {
             **os.environ,

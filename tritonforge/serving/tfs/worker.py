@@ -27,7 +27,7 @@ import urllib3
 
 from tritonforge.errors import LaunchError
 from tritonforge.serving.listener import Listener, Reply, Request, RequestHandler
-from tritonforge.serving.tfs import handlers, python_environment
+from tritonforge.serving.tfs import handlers
 from tritonforge.serving.tfs.handlers import CUSTOM_ATTRIBUTES, build_context, build_model_path
 
 __all__ = ["Job", "convert_body", "create_proxy", "create_python_service", "flatten_response", "main",
@@ -161,7 +161,7 @@ def main() -> int:
 def _hide_tritonforge() -> None:
     """Prevent handlers from importing tritonforge, as in the container; what runs here is loaded already."""
     package = handlers.__name__.partition(".")[0]
-    sys.path[:] = [path for path in sys.path if Path(path).name != python_environment.PACKAGE_PATH]
+    sys.path[:] = [path for path in sys.path if Path(path).name != handlers.PACKAGE_PATH]
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         del sys.modules[name]
 

@@ -16,8 +16,7 @@ from tritonforge.errors import HyperparameterError, InputError, RefusalError, St
 from tritonforge.training.algorithm.container import ChannelInput, Container, Epoch, Resources
 from tritonforge.training.algorithm.declaration import Algorithm, Channel, Metric, Objective, render_markdown
 from tritonforge.training.algorithm.hyperparameters import HyperParameter, HyperParameterValues
-from tritonforge.training.algorithm.program import run
-from tritonforge.training.algorithm.serving import Reply, Request, serve
+from tritonforge.training.algorithm.program import Reply, Request, run, serve
 from tritonforge.training.algorithm.termination import Checkpoint, Checkpoints, Stopping
 
 __all__ = [

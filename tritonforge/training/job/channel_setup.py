@@ -27,8 +27,17 @@ from typing import Final
 from tritonforge.errors import TritonForgeError
 from tritonforge.files import describe_error
 from tritonforge.records import Buffer
-from tritonforge.training.job.epochs import THREADS, Ahead, EpochStreams, build_index, list_objects
-from tritonforge.training.job.objects import ChannelError, JobStoppedError, copy_objects, find_local_folder
+from tritonforge.training.job.objects import (
+    THREADS,
+    Ahead,
+    ChannelError,
+    EpochStreams,
+    JobStoppedError,
+    build_index,
+    copy_objects,
+    find_local_folder,
+    list_objects,
+)
 from tritonforge.training.job.opt_ml import JobFolders
 from tritonforge.training.job.training_job import Channel, S3Data, TrainingJob
 from tritonforge.training.sandbox import Bind

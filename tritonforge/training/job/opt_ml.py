@@ -24,8 +24,7 @@ from typing import Any, Final, TypeAlias
 
 from tritonforge.errors import TritonForgeError
 from tritonforge.training.algorithm.termination import FAILURE_LENGTH
-from tritonforge.training.job.epochs import list_objects
-from tritonforge.training.job.objects import copy_objects
+from tritonforge.training.job.objects import copy_objects, list_objects
 from tritonforge.training.job.training_job import CHECKPOINT_DIR, S3Data, TrainingJob
 from tritonforge.training.sandbox import PROGRAM, Bind
 from tritonforge.transform.object_store import ObjectStore
