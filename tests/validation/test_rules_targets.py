@@ -137,6 +137,14 @@ def test_object_storage_has_no_empty_directories() -> None:
     assert codes(RULES, files, target="kserve", storage_uri="file:///models") == []
 
 
+def test_empty_files_are_dropped_from_0_17_on() -> None:
+    """What has no file at all is lost before, too: S3 has no directories."""
+    for version, expected in (("0.16", []), ("0.17", ["E451"]), ("0.20.0", ["E451"])):
+        assert codes(RULES, ensemble(""), **S3, target_version=version) == expected
+    nothing = {**one(), "e/config.pbtxt": STEPS, "e/1/": ""}
+    assert codes(RULES, nothing, **S3, target_version="0.16") == ["E451"]
+
+
 def test_a_file_below_the_version_keeps_it() -> None:
     """Files in directories count, files that are not built yet count, and links count as what they lead to."""
     for kept in (
@@ -209,12 +217,12 @@ def test_targets_and_their_versions() -> None:
         assert row.source
         if row.image:
             find_image(row.image)
-    assert list_versions("kserve") == ("0.20",)
+    assert list_versions("kserve") == ("0.16", "0.17", "0.18", "0.19", "0.20")
     assert find_target("dynamo").version == list_versions("dynamo")[-1]
     assert find_target("dynamo", "1.5.1").version == "1.5"
     for name, version, sentence in (
         ("vertex", None, "target 'vertex' is not known (expected triton, sagemaker, kserve, dynamo)"),
-        ("kserve", "0.2", "version '0.2' of KServe is not known (expected 0.20)"),
+        ("kserve", "0.2", "version '0.2' of KServe is not known (expected 0.16, 0.17, 0.18, 0.19, 0.20)"),
         ("triton", "2.51", "target 'triton' has no version of its own (got '2.51'). Give --image"),
     ):
         with pytest.raises(DefinitionError) as caught:

@@ -232,6 +232,16 @@ REQUESTED_ONCE: Final = Change(
     source="core e93e4a9 (PR 493), infer_request.cc AddOriginalRequestedOutput",
     rules=("W307",),
 )
+CLIENT_BFLOAT16: Final = Change(
+    text="the Python client takes and returns BF16 tensors as arrays of ml_dtypes.bfloat16, not of numpy.float32",
+    first="26.06",
+    source="release notes of 2.70.0 (26.06), Breaking",
+)
+GENERATE_SIZE: Final = Change(
+    text="--http-max-input-size holds for the parameters of generate requests too",
+    first="26.10",
+    source="release notes of 2.74.0 (26.10)",
+)
 BATCHING_LIBRARY_INSIDE: Final = Change(
     text="a batching library outside of the model's directory is refused",
     first="26.06",
@@ -242,7 +252,7 @@ EXCEPTIONS_CAUGHT: Final = Change(
     text="exceptions while a model is loaded are caught: the model fails, or the directory is ignored, and the server "
     "lives",
     first="26.08",
-    source="release notes of 2.72.0 (26.08); core's branch was not read",
+    source="release notes of 2.72.0 (26.08); core PR 512 (std::logic_error); core's branch was not read",
     rules=("E106", "E111", "E265", "E294", "W103"),
 )
 CORRELATION_TEXTS: Final = Change(

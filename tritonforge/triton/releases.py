@@ -92,7 +92,7 @@ VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType(
 #: of `tritonforge.triton.registries.REGIONS`), and whether its release branch was read; "-" where no source states it.
 #: Sources: TRITON_VERSION and build.py's version map of each branch up to r26.08; dali_backend DALI_VERSION up to
 #: r26.06 (r22.06 and r23.03 state none of their own), its PR 302 of July 2026 for 26.07; release notes (CUDA; all of
-#: 26.09 and 26.10). Where AWS built the image, CUDA and Python are those of DLC
+#: 26.09 to 26.11). Where AWS built the image, CUDA and Python are those of DLC
 #: ``docs/src/data/sagemaker-tritonserver/*.yml``. AWS's tags: the DLC release files (25.12: DLC PR 6683) and the image
 #: table of the SageMaker SDK.
 _RELEASES: Final = """
@@ -151,6 +151,7 @@ _RELEASES: Final = """
 26.08 2.72.0 1.28.0 -      13.4.1     -    -                 read
 26.09 2.73.0 -      -      13.4.1     -    -                 provisional
 26.10 2.74.0 -      -      13.4.3.001 -    -                 provisional
+26.11 2.75.0 -      -      -          -    -                 provisional
 """
 
 

@@ -9,7 +9,7 @@ A row is a target (`--target`) in one version of it. What a source does not stat
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from tritonforge.errors import DefinitionError
@@ -31,7 +31,8 @@ class ServingTarget:
     where the user names none, "" for the local server. ``shared_memory`` is the size of /dev/shm in bytes, and
     ``region`` what its start script sets as the python backend's ``shm-default-byte-size``, None for the backend's own
     default. ``refused_types`` are data types that clients cannot send or receive there, and ``has_classification`` is
-    True where a client may ask for the classification of an output. ``source`` names what was read.
+    True where a client may ask for the classification of an output. ``drops_empty_files`` is True where the download
+    from S3 and Azure leaves empty files behind. ``source`` names what was read.
     """
 
     name: Target
@@ -42,10 +43,21 @@ class ServingTarget:
     region: int | None = None
     refused_types: frozenset[str] = frozenset()
     has_classification: bool = True
+    drops_empty_files: bool = False
     source: str
 
 
 _DYNAMO_PAGE: Final = "ai-dynamo/dynamo docs, backends/triton/overview.md"
+
+_KSERVE: Final = ServingTarget(
+    name="kserve",
+    title="KServe",
+    image="23.05-py3",
+    shared_memory=_DEFAULT_SHARED_MEMORY,
+    drops_empty_files=True,
+    source="kserve/kserve v0.16.0 to v0.20.0: config/runtimes/kserve-tritonserver.yaml (no volume at /dev/shm) and "
+    "kustomization.yaml (the image), python/storage/kserve_storage/kserve_storage.py, pkg/webhook/admission/pod",
+)
 
 #: Every target; of one with versions the newest is last.
 TARGETS: Final = (
@@ -58,15 +70,8 @@ TARGETS: Final = (
         source="server docker/sagemaker/serve, r21.08 to r26.08; /dev/shm: no page of AWS states a size or a setting, "
         "and users met Docker's default (sagemaker-python-sdk issue 2801, amazon-sagemaker-examples issue 3506)",
     ),
-    ServingTarget(
-        name="kserve",
-        title="KServe",
-        version="0.20",
-        image="23.05-py3",
-        shared_memory=_DEFAULT_SHARED_MEMORY,
-        source="kserve/kserve v0.20.0: config/runtimes/kserve-tritonserver.yaml (no volume at /dev/shm) and "
-        "kustomization.yaml (the image), python/storage/kserve_storage/kserve_storage.py, pkg/webhook/admission/pod",
-    ),
+    replace(_KSERVE, version="0.16", drops_empty_files=False),
+    *(replace(_KSERVE, version=version) for version in ("0.17", "0.18", "0.19", "0.20")),
     ServingTarget(
         name="dynamo",
         title="Dynamo",

@@ -1,6 +1,6 @@
 """A repository that KServe serves: its storageUri, what the download keeps of it, and the default runtime. No I/O.
 
-Source: kserve/kserve v0.20.0, the version of the target's row in `tritonforge.triton.targets`.
+Source: kserve/kserve v0.16.0 to v0.20.0, the versions of the target's rows in `tritonforge.triton.targets`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _RUNTIME: Final = "kserve v0.20.0 config/runtimes/kserve-tritonserver.yaml"
 # fmt: off
 E451 = define_error("E451", "the download of the storageUri drops a version directory of <m>",
     refused_by="kserve", source=f"{_STORAGE} _download_s3 (obj.size == 0), _download_azure_blob (blob.size > 0)",
-    why="From s3:// and Azure's blob storage KServe does not download empty files, and no object storage has empty "
-        "directories. A version that holds nothing else, such as an ensemble's with a .gitkeep, is then missing: at "
-        "least one version must be available under the version policy of model '<m>'.",
+    why="From s3:// and Azure's blob storage KServe does not download empty files from 0.17 on, and no object storage "
+        "has empty directories. A version that holds nothing else, such as an ensemble's with a .gitkeep, is then "
+        "missing: at least one version must be available under the version policy of model '<m>'.",
     bad="ensemble/1/.gitkeep (0 bytes)   --storage-uri s3://bucket/repository",
     good="ensemble/1/.gitkeep (with a line in it)   --storage-uri s3://bucket/repository")
 W451 = define_advice("W451", "Cannot recognize storage type for <uri>",
@@ -93,7 +93,9 @@ def check_download(context: Context) -> Iterator[Finding]:
     rule = W452 if uri is None else E451
     if uri is not None and storage not in _WITHOUT_EMPTY_DIRECTORIES:
         return
-    keeps_empty_files = storage is not None and storage not in _WITHOUT_EMPTY_FILES
+    keeps_empty_files = not context.serving.drops_empty_files or (
+        storage is not None and storage not in _WITHOUT_EMPTY_FILES
+    )
     for model in context.models.values():
         for directory in (model.version_directories[version] for version in model.versions):
             if not _is_downloaded(context.tree, directory, keeps_empty_files=keeps_empty_files):
