@@ -75,6 +75,9 @@ def test_the_facts_of_the_last_release_with_tensorflow_on_sagemaker() -> None:
         onnxruntime="1.19.2",
         python="3.10",
         cuda="12.4",
+        openvino="2024.0.0",
+        treelite="4.3.0",
+        tensorrt="10",
         min_compute_capability=6.0,
         sagemaker_regions="no-new-regions",
     )

@@ -38,7 +38,7 @@ def _node(name: str, operation: str, *inputs: str, **attributes: bytes) -> bytes
     return _field(1, b"".join(parts))
 
 
-def dense_layers(weights: Sequence[np.ndarray[Any, Any]]) -> bytes:
+def dense_layers(weights: Sequence[np.ndarray[Any, Any]], *, min_consumer: int = 0) -> bytes:
     """A GraphDef of ``x`` [batch, n] to ``y``: for each matrix of n by n numbers, ReLU of the product with it."""
     size = len(weights[0])
     real = _field(6, _FLOAT)
@@ -53,7 +53,7 @@ def dense_layers(weights: Sequence[np.ndarray[Any, Any]]) -> bytes:
             _node(after, "Relu", f"product{number}", T=real),
         ]
         before = after
-    return b"".join(nodes) + _field(4, _field(1, 1000))  # versions.producer
+    return b"".join(nodes) + _field(4, _field(1, 1000) + _field(2, min_consumer))  # versions
 
 
 def serialize_saved_model(

@@ -105,6 +105,7 @@ ONNX = 'platform: "onnxruntime_onnx"'
 PLAN = 'platform: "tensorrt_plan"'
 BATCH_INPUT = 'batch_input [{ target_name: "T" %s }]'
 STRATEGY = 'parameters { key: "TRITON_BATCH_STRATEGY_PATH" value { string_value: "%s" } }'
+ACCELERATOR = 'optimization { execution_accelerators { cpu_execution_accelerator [{ name: "%s" }] } }'
 PYTHON = 'backend: "python"'
 SOURCE = "class TritonPythonModel:\n    def execute(self, requests): return []\n"
 BROKEN = SOURCE.replace("requests):", "requests:")
@@ -300,6 +301,10 @@ MODEL: dict[str, Fixture] = {
     "E295": Fixture(
         m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/../env.tar.gz", head=PYTHON, **{"1/model.py": SOURCE}),
         m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/env", head=PYTHON, **{"1/model.py": SOURCE, "env/": DIRECTORY}),
+    ),
+    "E296": Fixture(
+        m(ACCELERATOR % "tensorrt", head=ONNX, **{"1/model.onnx": ""}),
+        m(ACCELERATOR % "openvino", head=ONNX, **{"1/model.onnx": ""}),
     ),
     "E294": both('metric_tags { key: "%s" value: "v" }', "a-b", "a_b"),
     "E293": both(STRATEGY, "/nowhere.so", "/opt/tritonserver/batch.so"),

@@ -40,6 +40,7 @@ UNASKED = {
     ("E123", "bad"): "the stand-in for the python backend opens no model.py",
     ("E125", "bad"): "the stand-in for the TensorRT backend opens no plan",
     ("E295", "bad"): "the stand-in for the python backend opens no environment",
+    ("E296", "bad"): "the stand-in for the ONNX Runtime backend has no accelerators",
     ("W295", "bad"): "the library is not there",
 }
 

@@ -73,9 +73,12 @@ def _check_types(signature: Signature, other_types: Mapping[str, str] = MappingP
 
 
 @contextmanager
-def open_source(path: Path, *, budget: int = BUDGET, fields: int = FIELDS) -> Iterator[Source]:
+def open_source(
+    path: Path | str, *, budget: int = BUDGET, fields: int = FIELDS, follow_links: bool = True
+) -> Iterator[Source]:
     """Open a file for the readers of headers. Raises OSError: it cannot be opened, or is not a regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags if follow_links else flags | os.O_NOFOLLOW)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -13,7 +13,7 @@ from typing import Final
 from tritonforge import datatypes
 from tritonforge.model_files.protobuf_fields import Field, read_fields, read_message, read_packed, to_signed
 from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
-from tritonforge.model_files.source import ModelFileError, Source, name_format
+from tritonforge.model_files.source import ModelFileError, Source, UnknownHeaderError, name_format
 
 __all__ = ["DATA_TYPES", "OnnxModel", "read_onnx"]
 
@@ -28,6 +28,8 @@ DATA_TYPES: Final[Mapping[int, str]] = MappingProxyType({
 
 #: `TypeProto`'s members besides ``tensor_type``, by field number.
 _OTHER_TYPES: Final = MappingProxyType({4: "sequence", 5: "map", 7: "opaque", 8: "sparse tensor", 9: "optional"})
+#: Bytes 4 to 7 of a flatbuffer of ONNX Runtime (core/flatbuffers/schema/ort.fbs).
+_ORT_FORMAT: Final = b"ORTM"
 #: `TensorProto.DataLocation.EXTERNAL`.
 _EXTERNAL: Final = 1
 #: Names of external files that are listed; a model has one, or one for each large weight.
@@ -58,8 +60,11 @@ def read_onnx(source: Source) -> OnnxModel:
 
     Raises:
         ModelFileError: the file is not an ONNX model.
+        UnknownHeaderError: it is a model in ONNX Runtime's own format, whose header is not read.
         HeaderTooLargeError: its header has more bytes or fields than the source allows.
     """
+    if source.size > 8 and source.read_at(4, 4) == _ORT_FORMAT:
+        raise UnknownHeaderError("this is ONNX Runtime's own format")
     with name_format("an ONNX model"):
         return _read_model(source)
 

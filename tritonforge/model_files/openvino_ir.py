@@ -6,14 +6,13 @@ src/frontends/ir/src/ir_deserializer.cpp.
 
 from __future__ import annotations
 
-import xml.parsers.expat
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 from tritonforge import datatypes
 from tritonforge.model_files.signature import UNSUPPORTED, Signature, TensorSpec
-from tritonforge.model_files.source import HeaderTooLargeError, ModelFileError, Source
+from tritonforge.model_files.source import HeaderTooLargeError, ModelFileError, Source, UnknownHeaderError
 
 __all__ = ["OpenVinoModel", "read_openvino_ir"]
 
@@ -39,6 +38,8 @@ _DATA_TYPES: Final = MappingProxyType(
 #: A port's ``precision`` -> element type, where it is not the same in lower case.
 _PRECISIONS: Final = MappingProxyType({"fp16": "f16", "fp32": "f32", "fp64": "f64", "bool": "boolean"})
 _CHUNK: Final = 64 * 1024
+#: Errors of expat that every parser of XML reports.
+_CERTAIN: Final = ("syntax error", "no element found", "unclosed token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +138,13 @@ def read_openvino_ir(source: Source) -> OpenVinoModel:
 
     Raises:
         ModelFileError: the file is not an IR.
+        UnknownHeaderError: it is not XML that can be read.
         HeaderTooLargeError: it has more than the budget of the source.
     """
+    from xml.parsers import expat  # takes a few ms, and most repositories have no OpenVINO model
+
     reader = _Reader()
-    parser = xml.parsers.expat.ParserCreate()
+    parser = expat.ParserCreate()
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.characters
@@ -150,8 +154,11 @@ def read_openvino_ir(source: Source) -> OpenVinoModel:
         for offset in range(0, source.size, _CHUNK):
             parser.Parse(source.read_at(offset, min(_CHUNK, source.size - offset)), False)
         parser.Parse(b"", True)
-    except xml.parsers.expat.ExpatError as error:
-        raise ModelFileError(f"this is not an OpenVINO IR: {error}") from error
+    except expat.ExpatError as error:
+        # OpenVINO's parser (pugixml) accepts some of what XML forbids, such as control characters in names.
+        if error.code in (expat.errors.codes[text] for text in _CERTAIN):
+            raise ModelFileError(f"this is not an OpenVINO IR: {error}") from error
+        raise UnknownHeaderError(f"this is not XML that can be read: {error}") from error
     except RecursionError as error:  # pragma: no cover - expat keeps no stack of Python's
         raise HeaderTooLargeError("its elements are nested too deeply") from error
     assert reader.version is not None
@@ -168,7 +175,7 @@ def read_openvino_ir(source: Source) -> OpenVinoModel:
 
 
 def _refuse_doctype(*_: object) -> None:
-    raise ModelFileError("this is not an OpenVINO IR: it has a document type, which may define entities")
+    raise UnknownHeaderError("it has a document type, which may define entities")
 
 
 def _first_name(names: str, fallback: str) -> str:

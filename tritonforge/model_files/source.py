@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from tritonforge.errors import ArtifactError
 
-__all__ = ["BUDGET", "FIELDS", "HeaderTooLargeError", "ModelFileError", "Source", "name_format"]
+__all__ = ["BUDGET", "FIELDS", "HeaderTooLargeError", "ModelFileError", "Source", "UnknownHeaderError",
+           "name_format"]  # fmt: skip
 
 #: Bytes that may be read of one file.
 BUDGET: Final = 8 * 1024 * 1024
@@ -28,16 +29,20 @@ class ModelFileError(ArtifactError):
     """A model file is damaged, or not of the format that its name promises."""
 
 
-class HeaderTooLargeError(ModelFileError):
-    """The header of a model file needs more bytes than `BUDGET`; nothing is wrong with the file."""
+class UnknownHeaderError(ModelFileError):
+    """The header of a model file is not one that the reader understands; a framework may read it all the same."""
+
+
+class HeaderTooLargeError(UnknownHeaderError):
+    """The header of a model file needs more bytes or fields than may be read; nothing is wrong with the file."""
 
 
 @contextmanager
 def name_format(text: str) -> Iterator[None]:
-    """Begin each ModelFileError of the block with ``this is not <text>``, except that a header is too large."""
+    """Begin each ModelFileError of the block with ``this is not <text>``, except an UnknownHeaderError."""
     try:
         yield
-    except HeaderTooLargeError:
+    except UnknownHeaderError:
         raise
     except ModelFileError as error:
         raise ModelFileError(f"this is not {text}: {error}") from error
@@ -53,14 +58,14 @@ class Source:
         fields: fields of messages that may be read in total.
     """
 
-    __slots__ = ("_block", "_buffer", "_left", "_read", "_start", "fields_left", "size")
+    __slots__ = ("_block", "_buffer", "_read", "_start", "bytes_left", "fields_left", "size")
 
     def __init__(
         self, read: Callable[[int, int], bytes], size: int, *, budget: int = BUDGET, fields: int = FIELDS
     ) -> None:
         self.size = size
         self._read = read
-        self._left = budget
+        self.bytes_left = budget
         self._buffer = b""
         self._start = 0
         self._block = _SMALLEST
@@ -103,11 +108,11 @@ class Source:
         near = self._start <= offset <= self._start + len(self._buffer)
         self._block = min(self._block * 2, _LARGEST) if near else _SMALLEST
         wanted = max(size, min(self._block, self.size - offset))
-        if wanted > self._left:
+        if wanted > self.bytes_left:
             wanted = size
-        if wanted > self._left:
+        if wanted > self.bytes_left:
             raise HeaderTooLargeError("its header has more bytes than are read of one file")
-        self._left -= wanted
+        self.bytes_left -= wanted
         self._buffer, self._start = self._read(offset, wanted), offset
         if len(self._buffer) < size:
             raise ModelFileError(f"the file ends within its header, after {offset + len(self._buffer)} bytes")

@@ -13,8 +13,8 @@ from tritonforge.model_files.source import ModelFileError, Source
 
 __all__ = ["TensorRTPlan", "read_tensorrt_plan"]
 
-#: The first four bytes: ``ftrt`` of plans, ``ptrt`` of what older versions wrote.
-_MAGIC: Final = (b"ftrt", b"ptrt")
+#: The bytes after the first one: ``ftrt`` begins plans, ``ptrt`` what older versions wrote.
+_MAGIC: Final = b"trt"
 _VERSION: Final = 24
 
 
@@ -32,7 +32,7 @@ class TensorRTPlan:
 
 def read_tensorrt_plan(source: Source) -> TensorRTPlan:
     """Read the header of a TensorRT plan. Raises ModelFileError: the file is not a plan."""
-    if source.size < _VERSION + 4 or source.read_at(0, 4) not in _MAGIC:
+    if source.size < _VERSION + 4 or source.read_at(1, 3) != _MAGIC:
         raise ModelFileError("this is not a TensorRT plan: it does not begin with 'ftrt'")
     major, minor, patch, build = source.read_at(_VERSION, 4)
     return TensorRTPlan((major, minor, patch, build))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 import struct
-import zipfile
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tritonforge.model_files.source import HeaderTooLargeError, ModelFileError, Source, name_format
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile
 
 __all__ = ["TorchArchive", "TorchKind", "read_torch_archive"]
 
@@ -21,6 +23,10 @@ TorchKind: TypeAlias = Literal["torchscript", "pt2", "checkpoint"]
 
 #: Bytes of the ZIP directory that are read: some 40,000 members.
 _MAXIMAL_DIRECTORY = 4 * 1024 * 1024
+#: Bytes 4 to 7 of TorchScript for mobile devices, which `torch::jit::load` reads too (jit/mobile/file_format.h).
+_FLATBUFFER = b"PTMF"
+#: `zipfile.ZIP_STORED`.
+_STORED = 0
 _END_OF_DIRECTORY = b"PK\x05\x06"
 
 
@@ -75,6 +81,10 @@ def read_torch_archive(source: Source) -> TorchArchive:
         ModelFileError: the file is not an archive of PyTorch.
         HeaderTooLargeError: its directory has more than 4 MiB.
     """
+    import zipfile  # takes 10 ms, and most repositories have no PyTorch model
+
+    if source.size > 8 and source.read_at(4, 4) == _FLATBUFFER:
+        return TorchArchive("torchscript", None)
     with name_format("a PyTorch archive"):
         if source.size < 22 or source.read_at(0, 2) != b"PK":
             raise ModelFileError("it is not a ZIP file")
@@ -104,13 +114,13 @@ def _check_directory(source: Source) -> None:
         raise HeaderTooLargeError(f"its ZIP directory has more than {_MAXIMAL_DIRECTORY >> 20} MiB")
 
 
-def _read_members(archive: zipfile.ZipFile) -> TorchArchive:
+def _read_members(archive: ZipFile) -> TorchArchive:
     names = {info.filename.partition("/")[2]: info for info in archive.infolist() if "/" in info.filename}
     names |= {info.filename: info for info in archive.infolist() if "/" not in info.filename}
 
     def read_text(name: str) -> str:
         info = names.get(name)
-        if info is None or info.file_size > 256 or info.compress_type != zipfile.ZIP_STORED:
+        if info is None or info.file_size > 256 or info.compress_type != _STORED:
             return ""
         return archive.read(info).decode("ascii", "replace").strip()
 
@@ -127,6 +137,8 @@ def _read_members(archive: zipfile.ZipFile) -> TorchArchive:
             read_text("byteorder"),
             any(name.startswith("data/aotinductor/") for name in names),
         )
+    if "model.json" in names:  # before PyTorch 1.4 (jit/serialization/import_legacy.cpp)
+        return TorchArchive("torchscript", read_number("version"))
     if "data.pkl" not in names:
         raise ModelFileError("it has no data.pkl")
     kind: TorchKind = "torchscript" if has_code or "constants.pkl" in names else "checkpoint"

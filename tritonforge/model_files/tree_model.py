@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from tritonforge.model_files.source import ModelFileError, Source
+from tritonforge.model_files.source import ModelFileError, Source, UnknownHeaderError
 
 __all__ = ["TreeFormat", "TreeModel", "read_tree_model"]
 
@@ -49,8 +49,11 @@ class TreeModel:
 def read_tree_model(source: Source) -> TreeModel:
     """Read the header of a tree model, whichever of the formats it has.
 
+    A header in an order that XGBoost itself does not write gives a TreeModel without version, features and classes.
+
     Raises:
-        ModelFileError: the file has none of the formats.
+        ModelFileError: the file ends within its header.
+        UnknownHeaderError: it has none of the formats; old binary models of XGBoost have no mark of their own.
     """
     start = source.read_at(0, min(source.size, 64))
     if start.startswith(_UBJ_START):
@@ -63,7 +66,7 @@ def read_tree_model(source: Source) -> TreeModel:
         return TreeModel("xgboost")
     if len(start) >= 24 and start[12] in (1, 2, 3) and start[13] in (1, 2, 3):
         return _read_treelite(source)
-    raise ModelFileError("this is not a tree model of XGBoost, LightGBM or treelite")
+    raise UnknownHeaderError("this is not a tree model of XGBoost, LightGBM or treelite")
 
 
 def _read_end(source: Source) -> bytes:
@@ -73,10 +76,13 @@ def _read_end(source: Source) -> bytes:
 
 def _read_json(source: Source) -> TreeModel:
     if b'"learner"' not in source.read_at(0, min(source.size, 4096)):
-        raise ModelFileError("this is not a model of XGBoost: it is JSON without a learner")
-    match = _JSON_END.search(_read_end(source))
+        raise UnknownHeaderError("this is not a model of XGBoost: it is JSON without a learner")
+    end = _read_end(source)
+    if not end.rstrip().endswith(b"}"):
+        raise ModelFileError("this is not a model of XGBoost: its JSON does not end with a closing brace")
+    match = _JSON_END.search(end)
     if match is None:
-        raise ModelFileError("this is not a model of XGBoost: it does not end with its parameters and its version")
+        return TreeModel("xgboost_json")
     try:
         parameters, objective, version = (json.loads(group) for group in match.groups())
         return TreeModel(
@@ -86,15 +92,15 @@ def _read_json(source: Source) -> TreeModel:
             max(_to_count(parameters.get("num_class")) or 1, 1),
             str(objective.get("name", "")),
         )
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"this is not a model of XGBoost: {error}") from error
+    except (ValueError, RecursionError):
+        return TreeModel("xgboost_json")
 
 
 def _read_ubj(source: Source) -> TreeModel:
     end = _read_end(source)
     place = end.rfind(b"\x13learner_model_param{")
     if place < 0:
-        raise ModelFileError("this is not a model of XGBoost: it does not end with its parameters")
+        return TreeModel("xgboost_ubj")
     parameters = end[place:]
     version = re.search(rb"\x07version\[#L.{7}\x03((?:i.|U.|I..|l.{4}|L.{8}){3})\}?$", parameters, re.DOTALL)
     return TreeModel(
@@ -132,7 +138,7 @@ def _read_lightgbm(source: Source) -> TreeModel:
     values = dict(line.split("=", 1) for line in header.splitlines() if "=" in line)
     last_feature = _to_count(values.get("max_feature_idx"))
     if "version" not in values or last_feature is None:
-        raise ModelFileError("this is not a model of LightGBM: its header has no version or no max_feature_idx")
+        raise UnknownHeaderError("this is not a model of LightGBM: its header has no version or no max_feature_idx")
     return TreeModel(
         "lightgbm",
         values["version"].strip(),
@@ -145,7 +151,7 @@ def _read_lightgbm(source: Source) -> TreeModel:
 def _read_treelite(source: Source) -> TreeModel:
     major, minor, patch = source.unpack("<3i", 0)
     if not (3 <= major < 100 and 0 <= minor < 1000 and 0 <= patch < 1000):
-        raise ModelFileError("this is not a checkpoint of treelite: it does not begin with a version")
+        raise UnknownHeaderError("this is not a checkpoint of treelite: it does not begin with a version")
     (features,) = source.unpack("<i", 22)  # after three versions, two types and the number of trees
     classes = None
     if major >= 4:  # then a task, a flag, the number of targets, and an array with the classes of each target

@@ -262,6 +262,12 @@ CORRELATION_TEXTS: Final = Change(
     source="core sequence_batch_scheduler.cc SetControlTensors, before eeb283a (PR 425); run with 2.51",
     rules=("W137",),
 )
+XGBOOST_UBJ: Final = Change(
+    text="the FIL backend has the model_type xgboost_ubj",
+    first="24.10",
+    source="fil_backend serialization.h string_to_serialization, r24.10",
+    rules=("E809",),
+)
 TENSORFLOW_IMAGE: Final = Change(
     text="NVIDIA publishes <release>-tf2-python-py3 with the TensorFlow and Python backends",
     last="25.02",

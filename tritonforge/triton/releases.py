@@ -25,8 +25,9 @@ class Image:
     """One Triton image.
 
     ``release`` is NVIDIA's ``YY.MM`` and ``triton`` the server's version. ``backends`` are the names that
-    ``backend:`` may have. ``dali``, ``onnxruntime``, ``python`` and ``cuda`` are versions: of python and cuda AWS's
-    (DLC) where it states them, else NVIDIA's. ``min_compute_capability`` is the oldest GPU architecture that the
+    ``backend:`` may have. ``dali``, ``onnxruntime``, ``python``, ``cuda``, ``openvino`` and ``treelite`` are versions:
+    of python and cuda AWS's (DLC) where it states them, else NVIDIA's. ``tensorrt`` is a major version (``10``), or the
+    oldest that it can be (``10+``). ``min_compute_capability`` is the oldest GPU architecture that the
     release notes support (7.5 = Turing). ``sagemaker_regions`` names the regions where AWS publishes the release (a
     key of `tritonforge.triton.registries.REGIONS`), "" where it does not; ``cpu`` is True for AWS's CPU variant.
     ``added`` are backends that the release does not have: the image is one of the user's own, made from it
@@ -42,6 +43,9 @@ class Image:
     onnxruntime: str | None = None
     python: str | None = None
     cuda: str | None = None
+    openvino: str | None = None
+    treelite: str | None = None
+    tensorrt: str | None = None
     min_compute_capability: float | None = None
     sagemaker_regions: str = ""
     cpu: bool = False
@@ -88,76 +92,82 @@ VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType(
     }
 )
 
-#: Columns: release, Triton, ONNX Runtime, DALI, CUDA, Python, the regions where AWS publishes it for SageMaker (a key
-#: of `tritonforge.triton.registries.REGIONS`), and whether its release branch was read; "-" where no source states it.
-#: Sources: TRITON_VERSION and build.py's version map of each branch up to r26.08; dali_backend DALI_VERSION up to
-#: r26.06 (r22.06 and r23.03 state none of their own), its PR 302 of July 2026 for 26.07; release notes (CUDA; all of
-#: 26.09 to 26.11). Where AWS built the image, CUDA and Python are those of DLC
-#: ``docs/src/data/sagemaker-tritonserver/*.yml``. AWS's tags: the DLC release files (25.12: DLC PR 6683) and the image
-#: table of the SageMaker SDK.
+#: Columns: release, Triton, ONNX Runtime, DALI, CUDA, Python, OpenVINO, treelite, TensorRT's major version (``10+``: 10
+#: or later), the regions where AWS publishes it for SageMaker (a key of `tritonforge.triton.registries.REGIONS`), and
+#: whether its release branch was read; "-" where no source states it.
+#: Sources: TRITON_VERSION and build.py's version map of each branch up to r26.08 (also OpenVINO, from 23.12 on);
+#: dali_backend DALI_VERSION up to r26.06 (r22.06 and r23.03 state none of their own), its PR 302 of July 2026 for
+#: 26.07; fil_backend CMakeLists.txt `find_and_configure_treelite` up to r26.06; release notes (CUDA; all of 26.09 to
+#: 26.11). TensorRT: server Dockerfile.win10.min (8.6.1 at r23.12, 10.0.1 at r24.06), tensorrt_backend PR 88 (r24.05:
+#: "Adding support for TensorRT 10 APIs in the backend. Keep TRT 8 support as well"), server issue 7613 (24.01 reads
+#: plans of 8.6); TensorRT 11 is of 2026 (its releases on PyPI). Where AWS built the image, CUDA and Python are those of
+#: DLC ``docs/src/data/sagemaker-tritonserver/*.yml``. AWS's tags: the DLC release files (25.12: DLC PR 6683) and the
+#: image table of the SageMaker SDK.
 _RELEASES: Final = """
-21.08 2.13.0 1.8.1  -      -          -    all               read
-22.05 2.22.0 1.11.1 -      -          -    all               read
-22.06 2.23.0 1.11.1 -      -          -    -                 read
-22.07 2.24.0 1.12.0 1.14   -          -    all               read
-22.08 2.25.0 1.12.0 1.16   -          -    all               read
-22.09 2.26.0 1.12.1 1.17   -          -    all               read
-22.10 2.27.0 1.13.1 1.16   -          -    all               read
-22.11 2.28.0 1.13.1 1.18   -          -    -                 read
-22.12 2.29.0 1.13.1 1.19   -          -    all               read
-23.01 2.30.0 1.13.1 1.21   -          -    all               read
-23.02 2.31.0 1.13.1 1.22   -          -    all               read
-23.03 2.32.0 1.14.1 -      -          -    all               read
-23.04 2.33.0 1.14.1 1.24   -          -    -                 read
-23.05 2.34.0 1.15.0 1.25   -          -    all               read
-23.06 2.35.0 1.15.0 1.26   -          -    all               read
-23.07 2.36.0 1.15.1 1.26   -          -    all               read
-23.08 2.37.0 1.15.1 1.26   12.2.1     -    all               read
-23.09 2.38.0 1.16.0 1.26   -          -    all               read
-23.10 2.39.0 1.16.0 1.30   -          -    all               read
-23.11 2.40.0 1.16.3 1.31   -          -    -                 read
-23.12 2.41.0 1.16.3 1.31   -          -    no-new-regions    read
-24.01 2.42.0 1.16.3 1.31   -          -    no-new-regions    read
-24.02 2.43.0 1.16.3 1.31   -          -    -                 read
-24.03 2.44.0 1.17.2 1.31   12.4       -    no-new-regions    read
-24.04 2.45.0 1.17.3 1.36   12.4       -    -                 read
-24.05 2.46.0 1.18.0 1.36   -          -    no-new-regions    read
-24.06 2.47.0 1.18.0 1.37.1 12.5.0.23  -    -                 read
-24.07 2.48.0 1.18.1 1.38   12.5.1     -    -                 read
-24.08 2.49.0 1.19.0 1.39   -          -    -                 read
-24.09 2.50.0 1.19.2 1.39   12.4       3.10 no-new-regions    read
-24.10 2.51.0 1.19.2 1.42   12.6.2     -    -                 read
-24.11 2.52.0 1.19.2 1.42   -          -    -                 read
-24.12 2.53.0 1.20.1 1.44   -          -    -                 read
-25.01 2.54.0 1.20.1 1.45   -          -    -                 read
-25.02 2.55.0 1.20.1 1.44   -          -    -                 read
-25.03 2.56.0 1.21.0 1.44   12.8.1.012 -    -                 read
-25.04 2.57.0 1.21.0 1.47   12.9       3.12 no-ap-southeast-6 read
-25.05 2.58.0 1.22.0 1.49   -          -    -                 read
-25.06 2.59.0 1.22.0 1.49   12.9.1.010 -    -                 read
-25.07 2.59.1 1.22.0 1.49   12.9.1.010 -    -                 read
-25.08 2.60.0 1.23.0 1.51.2 -          -    -                 read
-25.09 2.61.0 1.23.0 1.51.2 13.0       3.12 no-china          read
-25.10 2.62.0 1.23.1 1.51.2 -          -    -                 read
-25.11 2.63.0 1.23.2 1.51.2 -          -    -                 read
-25.12 2.64.0 1.23.2 1.51.2 -          -    all               read
-26.01 2.65.0 1.23.2 1.51.2 -          -    -                 read
-26.02 2.66.0 1.24.1 1.53   13.1.1     -    -                 read
-26.03 2.67.0 1.24.2 2.0.0  13.0       3.12 all               read
-26.04 2.68.0 1.24.4 2.0.0  13.0       3.12 all               read
-26.05 2.69.0 1.24.4 2.1.0  13.2       3.12 no-china          read
-26.06 2.70.0 1.24.4 2.1.1  13.3.0     -    -                 read
-26.07 2.71.0 1.27.0 2.2    13.3.1     -    -                 read
-26.08 2.72.0 1.28.0 -      13.4.1     -    -                 read
-26.09 2.73.0 -      -      13.4.1     -    -                 provisional
-26.10 2.74.0 -      -      13.4.3.001 -    -                 provisional
-26.11 2.75.0 -      -      -          -    -                 provisional
+21.08 2.13.0 1.8.1  -      -          -    -        -     -   all               read
+22.05 2.22.0 1.11.1 -      -          -    -        -     -   all               read
+22.06 2.23.0 1.11.1 -      -          -    -        -     -   -                 read
+22.07 2.24.0 1.12.0 1.14   -          -    -        -     -   all               read
+22.08 2.25.0 1.12.0 1.16   -          -    -        -     -   all               read
+22.09 2.26.0 1.12.1 1.17   -          -    -        -     -   all               read
+22.10 2.27.0 1.13.1 1.16   -          -    -        -     -   all               read
+22.11 2.28.0 1.13.1 1.18   -          -    -        -     -   -                 read
+22.12 2.29.0 1.13.1 1.19   -          -    -        -     -   all               read
+23.01 2.30.0 1.13.1 1.21   -          -    -        -     -   all               read
+23.02 2.31.0 1.13.1 1.22   -          -    -        -     -   all               read
+23.03 2.32.0 1.14.1 -      -          -    -        -     -   all               read
+23.04 2.33.0 1.14.1 1.24   -          -    -        -     -   -                 read
+23.05 2.34.0 1.15.0 1.25   -          -    -        -     -   all               read
+23.06 2.35.0 1.15.0 1.26   -          -    -        -     -   all               read
+23.07 2.36.0 1.15.1 1.26   -          -    -        -     -   all               read
+23.08 2.37.0 1.15.1 1.26   12.2.1     -    -        -     -   all               read
+23.09 2.38.0 1.16.0 1.26   -          -    -        -     -   all               read
+23.10 2.39.0 1.16.0 1.30   -          -    -        -     -   all               read
+23.11 2.40.0 1.16.3 1.31   -          -    -        -     -   -                 read
+23.12 2.41.0 1.16.3 1.31   -          -    2023.0.0 3.9.1 8   no-new-regions    read
+24.01 2.42.0 1.16.3 1.31   -          -    2023.0.0 3.9.1 8   no-new-regions    read
+24.02 2.43.0 1.16.3 1.31   -          -    2023.3.0 3.9.1 8   -                 read
+24.03 2.44.0 1.17.2 1.31   12.4       -    2023.3.0 4.0.0 8   no-new-regions    read
+24.04 2.45.0 1.17.3 1.36   12.4       -    2023.3.0 4.0.0 8   -                 read
+24.05 2.46.0 1.18.0 1.36   -          -    2023.3.0 4.1.2 8+  no-new-regions    read
+24.06 2.47.0 1.18.0 1.37.1 12.5.0.23  -    2024.0.0 4.1.2 10  -                 read
+24.07 2.48.0 1.18.1 1.38   12.5.1     -    2024.0.0 4.1.2 10  -                 read
+24.08 2.49.0 1.19.0 1.39   -          -    2024.0.0 4.1.2 10  -                 read
+24.09 2.50.0 1.19.2 1.39   12.4       3.10 2024.0.0 4.3.0 10  no-new-regions    read
+24.10 2.51.0 1.19.2 1.42   12.6.2     -    2024.4.0 4.3.0 10  -                 read
+24.11 2.52.0 1.19.2 1.42   -          -    2024.4.0 4.4.0 10  -                 read
+24.12 2.53.0 1.20.1 1.44   -          -    2024.5.0 4.4.0 10  -                 read
+25.01 2.54.0 1.20.1 1.45   -          -    2024.5.0 4.4.1 10  -                 read
+25.02 2.55.0 1.20.1 1.44   -          -    2025.0.0 4.4.1 10  -                 read
+25.03 2.56.0 1.21.0 1.44   12.8.1.012 -    2025.0.0 4.4.1 10  -                 read
+25.04 2.57.0 1.21.0 1.47   12.9       3.12 2025.0.0 4.4.1 10  no-ap-southeast-6 read
+25.05 2.58.0 1.22.0 1.49   -          -    2025.1.0 4.4.1 10  -                 read
+25.06 2.59.0 1.22.0 1.49   12.9.1.010 -    2025.1.0 4.4.1 10  -                 read
+25.07 2.59.1 1.22.0 1.49   12.9.1.010 -    2025.1.0 4.4.1 10  -                 read
+25.08 2.60.0 1.23.0 1.51.2 -          -    2025.2.0 4.4.1 10  -                 read
+25.09 2.61.0 1.23.0 1.51.2 13.0       3.12 2025.3.0 4.4.1 10  no-china          read
+25.10 2.62.0 1.23.1 1.51.2 -          -    2025.3.0 4.4.1 10  -                 read
+25.11 2.63.0 1.23.2 1.51.2 -          -    2025.3.0 4.4.1 10  -                 read
+25.12 2.64.0 1.23.2 1.51.2 -          -    2025.4.0 4.4.1 10  all               read
+26.01 2.65.0 1.23.2 1.51.2 -          -    2025.4.1 4.6.1 10+ -                 read
+26.02 2.66.0 1.24.1 1.53   13.1.1     -    2025.4.1 4.6.1 10+ -                 read
+26.03 2.67.0 1.24.2 2.0.0  13.0       3.12 2026.0.0 4.6.1 10+ all               read
+26.04 2.68.0 1.24.4 2.0.0  13.0       3.12 2026.1.0 4.6.1 10+ all               read
+26.05 2.69.0 1.24.4 2.1.0  13.2       3.12 2026.1.0 4.6.1 10+ no-china          read
+26.06 2.70.0 1.24.4 2.1.1  13.3.0     -    2026.2.0 4.7.0 10+ -                 read
+26.07 2.71.0 1.27.0 2.2    13.3.1     -    2026.2.0 -     10+ -                 read
+26.08 2.72.0 1.28.0 -      13.4.1     -    2026.3.0 -     -   -                 read
+26.09 2.73.0 -      -      13.4.1     -    -        -     -   -                 provisional
+26.10 2.74.0 -      -      13.4.3.001 -    -        -     -   -                 provisional
+26.11 2.75.0 -      -      -          -    -        -     -   -                 provisional
 """
 
 
 def _read_row(row: str) -> Image:
     release, triton, *versions, regions, branch = row.split()
-    onnxruntime, dali, cuda, python = (None if version == "-" else version for version in versions)
+    onnxruntime, dali, cuda, python, openvino, treelite, tensorrt = (
+        None if version == "-" else version for version in versions
+    )
     oldest = 6.0 if PASCAL.applies_to(release) else 7.5 if TURING.applies_to(release) else None
     return Image(
         release=release,
@@ -167,6 +177,9 @@ def _read_row(row: str) -> Image:
         onnxruntime=onnxruntime,
         python=python,
         cuda=cuda,
+        openvino=openvino,
+        treelite=treelite,
+        tensorrt=tensorrt,
         min_compute_capability=oldest,
         sagemaker_regions="" if regions == "-" else regions,
         provisional=branch == "provisional",
@@ -196,7 +209,10 @@ def find_variant(image: Image, variant: str) -> Image | None:
     row = VARIANTS[variant]
     if not row.published.applies_to(image.release):
         return None
-    return replace(image, backends=row.backends, variant=variant, sagemaker_regions="", dali=None, onnxruntime=None)
+    return replace(
+        image, backends=row.backends, variant=variant, sagemaker_regions="", dali=None, onnxruntime=None, openvino=None,
+        treelite=None, tensorrt=None,
+    )  # fmt: skip
 
 
 def parse_tag(tag: str, reference: str) -> Image:

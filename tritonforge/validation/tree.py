@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from tritonforge.model_files.header import ModelHeader
 
 __all__ = ["DIRECTORY", "GITKEEP", "MAXIMAL_TEXT", "UNKNOWN", "Entry", "Kind", "Tree", "leaves_directory", "link"]
 
@@ -35,7 +38,8 @@ class Entry:
     ``size`` is `UNKNOWN` for a file that is not built yet. ``content`` is None where it was not read (only what the
     rules look into is), ``target`` is a link's text, ``leads_to`` the kind of what a link that leaves the snapshot
     leads to ("" when that is unknown), ``problem`` why the path could not be read ("" when it could). ``md5`` is the
-    sum of a file whose content is not kept, where a configuration states one, in hexadecimal digits.
+    sum of a file whose content is not kept, where a configuration states one, in hexadecimal digits. ``header`` is what
+    a model file in a version directory states about itself, None where it was not read or has more than is read.
     """
 
     kind: Literal["file", "directory", "link", "other"]
@@ -45,6 +49,7 @@ class Entry:
     problem: str = ""
     leads_to: Literal["", "file", "directory", "missing", "other"] = ""
     md5: str = ""
+    header: ModelHeader | None = None
 
 
 #: An ordinary directory.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tritonforge.files import describe_error
+from tritonforge.validation.header_reader import add_headers
 from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Kind, Tree
 
 __all__ = ["Stamps", "add_sums", "list_external_paths", "read_stamps", "read_tree"]
@@ -83,6 +84,7 @@ def read_tree(folder: Path | str, *, max_summed: int = MAXIMAL_SUMMED, stamps: S
     reader = _Reader(os.fspath(folder), stamps)
     reader.read_directory("", 0)
     entries = add_sums(reader.entries, lambda path: f"{reader.root}/{path}", max_summed=max_summed)
+    entries = add_headers(entries, lambda path: f"{reader.root}/{path}")
     external = list_external_paths(entries)
     if stamps is not None:
         stamps.add_external(external)

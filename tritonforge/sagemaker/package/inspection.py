@@ -23,6 +23,7 @@ from tritonforge.files import describe_error
 from tritonforge.sagemaker.package.archive_stream import DEFAULT_LIMITS, ArchiveLimits, Source
 from tritonforge.sagemaker.package.contents import Listing, compute_digest, find_bare_directories
 from tritonforge.sagemaker.package.members import Content, Member, open_archive, read_members
+from tritonforge.validation.header_reader import add_headers
 from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Tree, link
 from tritonforge.validation.tree_reader import add_sums
 
@@ -87,7 +88,8 @@ def read_snapshot(listed: Listing) -> Tree:
         taken.add(Member(item.path, item.kind, item.size), partial(_read, Path(item.source)))
         sources[item.path] = str(item.source)
     tree = taken.build_tree()
-    return Tree(add_sums(tree.entries, sources.__getitem__), truncated=tree.truncated)
+    entries = add_headers(add_sums(tree.entries, sources.__getitem__), sources.__getitem__)
+    return Tree(entries, truncated=tree.truncated)
 
 
 def _read(path: Path) -> bytes:

@@ -56,9 +56,10 @@ W110 = define_advice("W110", "SyntaxError: <what> (model.py, line <n>); Python <
     good="run tritonforge on a Python that is as new as the image's")
 # fmt: on
 
-#: Rules of backends that open a model's files and environment, which Triton's core does not have. E295 is the
-#: environment's rule (`tritonforge.validation.rules.named_files`).
-CODES_OF_BACKENDS: Final = (E122.code, E123.code, E125.code, "E295")
+#: The codes, or their first characters, of rules of backends that open a model's files and environment, which Triton's
+#: core does not have. E295 is the environment's rule (`tritonforge.validation.rules.named_files`), E296 that of ONNX
+#: Runtime's execution accelerators (`instance_groups`), E8 are the rules of model files.
+CODES_OF_BACKENDS: Final = (E122.code, E123.code, E125.code, "E295", "E296", "E8")
 
 #: The newest Python of an image.
 _NEWEST: Final = (3, 12)

@@ -54,6 +54,10 @@ E294 = define_error("E294", "the metric tag's name is not a label of Prometheus:
     source="metric_model_reporter.cc GetMetricLabels (an uncaught std::invalid_argument of prometheus-cpp)",
     why="Tags become labels with an underscore before them: letters, digits and underscores, and no underscore first.",
     bad='metric_tags { key: "a-b" value: "c" }', good='metric_tags { key: "a_b" value: "c" }')
+E296 = define_error("E296", "unknown Execution Accelerator '<name>' is requested",
+    source="onnxruntime_backend onnxruntime.cc ModelState::LoadModel",
+    why="ONNX Runtime on the CPU has one accelerator; those of the GPU are listed in gpu_execution_accelerator.",
+    bad='cpu_execution_accelerator [{ name: "tensorrt" }]', good='cpu_execution_accelerator [{ name: "openvino" }]')
 E604 = define_error("E604", "instance group <g> of model <m> has kind KIND_GPU but server does not support GPUs",
     source="core model_config_utils.cc ValidateInstanceGroup",
     why="The images whose tag ends in -cpu serve on the CPU.",
@@ -177,3 +181,17 @@ def check_gpus(context: Context) -> Iterator[Finding]:
             elif kind == "KIND_AUTO" and group.get("gpus"):
                 message = "this instance group has gpus and no kind: a host without these GPUs refuses the model"
                 yield W311.report(message, path=model.config_path, node=group.one("gpus"), help="write kind: KIND_GPU")
+
+
+@register_check(Stage.INSTANCES, E296)
+def check_accelerators(_: Context, model: ModelView) -> Iterator[Finding]:
+    """Check the accelerators that the ONNX Runtime backend is to use on the CPU; those of the GPU are many."""
+    if model.backend != "onnxruntime" or model.document.text("runtime") not in ("", "libtriton_onnxruntime.so"):
+        return
+    optimization = model.document.message("optimization")
+    accelerators = optimization.message("execution_accelerators") if optimization is not None else None
+    for accelerator in accelerators.messages("cpu_execution_accelerator") if accelerators is not None else ():
+        name = accelerator.text("name")
+        if name != "openvino":
+            message = f"unknown Execution Accelerator '{name}' is requested"
+            yield E296.report_in(model, message, accelerator.one("name") or accelerator, 'the only one is "openvino"')
