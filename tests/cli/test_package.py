@@ -166,7 +166,8 @@ def test_a_multi_model_archive_is_judged_as_one(repository: Path, tmp_path: Path
 def test_tensorflow_stays_with_an_image_of_the_users_own(repository: Path, tmp_path: Path) -> None:
     """`--tensorflow python-backend` judges for the image with the backend added; without it both ways are named."""
     lay(repository, {"leaf/config.pbtxt": LEAF.replace('backend: "python"', 'platform: "tensorflow_graphdef"')})
-    (repository / "leaf/1/model.py").rename(repository / "leaf/1/model.graphdef")
+    (repository / "leaf/1/model.py").unlink()
+    (repository / "leaf/1/model.graphdef").write_bytes(dense_layers([np.eye(3)]))
     arguments = ("package", str(repository), "-o", str(tmp_path / "m.tar.gz"), "--image", "26.05")
     refused = tritonforge(*arguments)
     assert refused.returncode == 1

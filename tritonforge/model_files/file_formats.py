@@ -44,7 +44,7 @@ _ENDINGS: Final[Mapping[str, FileFormat]] = MappingProxyType(
 
 
 def find_format(name: str) -> FileFormat | None:
-    """Return the format that the name of a file stands for, None where it stands for none.
+    """Return the format that the name of a file calls for, None where no format has such names.
 
     >>> find_format("model.onnx"), find_format("labels.txt")
     ('onnx', None)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.graphdefs import dense_layers
 from tests.support.model_archives import ENSEMBLE, FILES, LEAF, lay
 from tritonforge.errors import PackageError
 from tritonforge.inference.client import Client
@@ -104,7 +105,8 @@ def test_links_are_judged_as_what_they_become(repository: Path) -> None:
 def test_it_is_judged_for_the_image_and_the_instance(repository: Path) -> None:
     """A TensorFlow model in an image without it is refused, and both ways out are named."""
     lay(repository, {"leaf/config.pbtxt": LEAF.replace('backend: "python"', 'platform: "tensorflow_graphdef"')})
-    (repository / "leaf/1/model.py").rename(repository / "leaf/1/model.graphdef")
+    (repository / "leaf/1/model.py").unlink()
+    (repository / "leaf/1/model.graphdef").write_bytes(dense_layers([np.eye(3)]))
     assert not check_package(repository, image="24.09").is_refused
     refused = check_package(repository, image="26.05")
     [finding] = [finding for finding in refused.findings if finding.code == "E601"]
