@@ -250,6 +250,12 @@ def test_the_setting_of_sagemaker_that_fits_is_named() -> None:
     assert codes(RULES, instances(65), **SAGEMAKER, environment=ONE_MEGABYTE) == ["W471"]
 
 
+def test_the_serve_script_sets_16_mb_from_22_12_on() -> None:
+    """Before, an instance has the backend's own 64 MB there, too."""
+    assert codes(RULES, instances(2), **SAGEMAKER, image="22.12") == []
+    assert codes(RULES, instances(2), **SAGEMAKER, image="22.10") == ["W471"]
+
+
 @pytest.mark.parametrize(
     "environment",
     [

@@ -202,6 +202,13 @@ MODEL_NAMES: Final = Change(
     source="core 50830ba (PR 481), model_repository_manager.cc ValidateModelName",
     rules=("W346",),
 )
+SERVE_REGIONS: Final = Change(
+    text="SageMaker's serve script gives each instance of the python backend 16 MB of shared memory; before, the "
+    "backend's own default",
+    first="22.12",
+    source="server docker/sagemaker/serve, r22.12 (r22.11 sets none)",
+    rules=("W471", "W472"),
+)
 PING_MODE: Final = Change(
     text="the serve script prints its ping mode for multi-model endpoints",
     first="23.07",

@@ -14,13 +14,16 @@ from typing import Final, Literal, TypeAlias
 
 from tritonforge.errors import DefinitionError
 
-__all__ = ["TARGETS", "ServingTarget", "Target", "find_storage", "find_target", "list_versions"]
+__all__ = ["SERVE_REGION", "TARGETS", "ServingTarget", "Target", "find_storage", "find_target", "list_versions"]
 
 Target: TypeAlias = Literal["triton", "sagemaker", "kserve", "dynamo"]
 
 #: Docker's and containerd's default size of /dev/shm, in bytes: a container and a pod have it unless it is configured.
 #: Source: Docker's reference of ``docker run --shm-size``; containerd pkg/cri, the mount of /dev/shm ("size=65536k").
 _DEFAULT_SHARED_MEMORY: Final = 64 << 20
+#: What SageMaker's serve script sets as the python backend's ``shm-default-byte-size``, in bytes. Source: server
+#: docker/sagemaker/serve, r22.12 to r26.08 (`tritonforge.triton.changes.SERVE_REGIONS`).
+SERVE_REGION: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,8 @@ TARGETS: Final = (
         name="sagemaker",
         title="SageMaker",
         shared_memory=_DEFAULT_SHARED_MEMORY,
-        region=16 << 20,
-        source="server docker/sagemaker/serve, r21.08 to r26.08; /dev/shm: no page of AWS states a size or a setting, "
+        region=SERVE_REGION,
+        source="server docker/sagemaker/serve, r22.05 to r26.08; /dev/shm: no page of AWS states a size or a setting, "
         "and users met Docker's default (sagemaker-python-sdk issue 2801, amazon-sagemaker-examples issue 3506)",
     ),
     replace(_KSERVE, version="0.16", drops_empty_files=False),

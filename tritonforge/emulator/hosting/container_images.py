@@ -17,6 +17,7 @@ from tritonforge.emulator.hosting.container_definitions import ContainerError
 from tritonforge.errors import DefinitionError
 from tritonforge.triton import tfs_layout
 from tritonforge.triton.changes import PING_MODE, SERVE_VARIABLES
+from tritonforge.triton.targets import SERVE_REGION
 from tritonforge.validation.findings import Finding
 
 __all__ = ["FolderListing", "ScriptOutcome", "ServedImage", "is_tensorflow_serving", "resolve_image",
@@ -96,7 +97,7 @@ _REPOSITORY: Final = "/opt/ml/model/"
 _NO_REPOSITORY: Final = "/tmp/sagemaker"  # noqa: S108 - the script's own path, in the container
 _PREFIX: Final = "SAGEMAKER_TRITON_"
 _INFERENCE_TYPES: Final = ("infer", "generate", "generate_stream")
-_SHM_DEFAULT: Final = "16777216"
+_SHM_DEFAULT: Final = str(SERVE_REGION)
 _SHM_GROWTH: Final = "1048576"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tritonforge.triton.backends import BACKENDS
-from tritonforge.triton.changes import LARGE_REGIONS
+from tritonforge.triton.changes import LARGE_REGIONS, SERVE_REGIONS
 from tritonforge.validation.context import Context, ModelView
 from tritonforge.validation.findings import Finding
 from tritonforge.validation.registry import Stage, define_advice, register_check
@@ -130,7 +130,7 @@ def find_region_size(context: Context) -> int | None:
         return None
     text = environment.get(_VARIABLE, "")
     if not text:
-        return context.serving.region
+        return context.serving.region if context.has(SERVE_REGIONS) else find_default_size(context)
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= _SMALLEST else None
 
 
