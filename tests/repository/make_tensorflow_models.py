@@ -124,7 +124,7 @@ def others(folder: Path) -> None:
         'input { name: "RAW" data_type: TYPE_FP32 dims: [ 15, 17, 3 ] } '
         'output { name: "PIXELS" data_type: TYPE_FP32 dims: [ 15, 17, 3 ] }',
     )
-    put(folder / "prepare/1/model.py", "class TritonPythonModel:\n    pass\n")
+    put(folder / "prepare/1/model.py", "class TritonPythonModel:\n    def execute(self, requests): ...\n")
     put(folder / "prepare/1/tables/one.txt", "1\n")
     (folder / "prepare/1/empty").mkdir()
     put(

@@ -22,7 +22,7 @@ def write(folder: Path, *, artifact: str = "'model.py'", dims: int = 3, rest: st
     """A definition of one Python model, with its file and labels beside it."""
     folder.mkdir(exist_ok=True)
     (folder / "definition.py").write_text(DEFINITION.format(artifact=artifact, dims=dims, rest=rest))
-    (folder / "model.py").write_text("class TritonPythonModel: ...\n")
+    (folder / "model.py").write_text("class TritonPythonModel:\n    def execute(self, requests): ...\n")
     (folder / "labels.txt").write_text("a\nb\nc\n\n")
     return folder
 
@@ -40,7 +40,7 @@ def test_a_build_from_python_gives_what_it_did(
     assert first.size == sum((tmp_path / "out" / path).stat().st_size for path in first.files)
     assert first.digest.startswith("sha256:")
     assert [event for event in events if event.kind == "step"] == [BuildProgress("step", "making m/1/model.py")]
-    assert ("bytes", 29, 29) in [(event.kind, event.done, event.total) for event in events]
+    assert ("bytes", 62, 62) in [(event.kind, event.done, event.total) for event in events]
     with pytest.raises((FrozenInstanceError, TypeError)):
         first.digest = ""  # type: ignore[misc]
     with pytest.raises(TypeError):

@@ -31,7 +31,7 @@ def repository(tmp_path: Path) -> Path:
     """A model whose name is not its directory's."""
     model = tmp_path / "r/leaf"
     (model / "1").mkdir(parents=True)
-    (model / "1/model.py").write_text("class TritonPythonModel:\n    pass\n")
+    (model / "1/model.py").write_text("class TritonPythonModel:\n    def execute(self, requests): ...\n")
     (model / "config.pbtxt").write_text(WRONG)
     return tmp_path / "r"
 

@@ -21,7 +21,10 @@ from tritonforge.sagemaker.endpoints import local_repository
 
 pytestmark = pytest.mark.process
 
-MODEL = [header("leaf/config.pbtxt", LEAF.encode()), header("leaf/1/model.py", b"class TritonPythonModel:\n    pass\n")]
+MODEL = [
+    header("leaf/config.pbtxt", LEAF.encode()),
+    header("leaf/1/model.py", b"class TritonPythonModel:\n    def execute(self, requests): ...\n"),
+]
 LINK, DIRECTORY = {"type": tarfile.SYMTYPE}, {"type": tarfile.DIRTYPE}
 
 

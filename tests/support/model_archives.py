@@ -31,7 +31,7 @@ ensemble_scheduling {
 FILES: dict[str, str | bytes] = {
     "all/1/.gitkeep": "",
     "all/config.pbtxt": ENSEMBLE,
-    "leaf/1/model.py": "class TritonPythonModel:\n    pass\n",
+    "leaf/1/model.py": "class TritonPythonModel:\n    def execute(self, requests): ...\n",
     "leaf/config.pbtxt": LEAF,
 }
 

@@ -61,6 +61,31 @@ LARGE_REGIONS: Final = Change(
     source="python_backend 6f369ef (PR 291), python_be.cc TRITONBACKEND_Initialize",
     rules=("W471", "W472"),
 )
+PYTHON_COMPLETION: Final = Change(
+    text="the python backend calls auto_complete_config of a model's class",
+    first="22.06",
+    source="python_backend b521096 (PR 138), pb_stub.cc Stub::AutoCompleteModelConfig",
+    rules=("E832", "E833"),
+)
+PYTHON_COMPLETION_OPTIONAL: Final = Change(
+    text="auto_complete_config may state whether an input is optional",
+    first="23.11",
+    source="python_backend 60a9091 (PR 320), triton_python_backend_utils.py ModelConfig.add_input",
+    rules=("E834",),
+)
+PYTHON_3_10: Final = Change(
+    text="the images' Python is 3.10",
+    first="23.12",
+    last="24.10",
+    source="server docs/introduction/compatibility.md (3.10.12 in 24.04 to 24.10); build.py r23.12 (Ubuntu 22.04)",
+    rules=("E123", "E840"),
+)
+PYTHON_3_12: Final = Change(
+    text="the images' Python is 3.12",
+    first="24.11",
+    source="server build.py r24.11 (Ubuntu 24.04); docs/introduction/compatibility.md (3.12.3)",
+    rules=("E123", "E840"),
+)
 LOOKUP_OF_LIBRARIES: Final = Change(
     text="the message on a missing backend is 'unable to find <library> for model <m>, searched: <directories>'",
     last="23.09",

@@ -16,8 +16,15 @@ from tritonforge.errors import DefinitionError
 from tritonforge.triton.releases import CATALOGUE, Image, find_newest_release, parse_tag
 from tritonforge.triton.tfs_layout import is_tfs_image
 
-__all__ = ["build_image_uri", "build_tfs_image_uri", "find_account", "find_image", "is_tfs_image_name",
-           "list_regions"]  # fmt: skip
+__all__ = [
+    "build_image_uri",
+    "build_tfs_image_uri",
+    "find_account",
+    "find_image",
+    "is_published",
+    "is_tfs_image_name",
+    "list_regions",
+]  # fmt: skip
 
 _SHARED_ACCOUNT_REGIONS: Final = (
     "us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "eu-central-1", "eu-north-1", "eu-west-1",
@@ -144,6 +151,23 @@ def find_image(tag_or_uri: str) -> Image:
             )
     new = frozenset(added) - image.backends
     return replace(image, backends=image.backends | new, added=new) if new else image
+
+
+def is_published(tag_or_uri: str) -> bool:
+    """Return True if the text names an image as NVIDIA or AWS publish it: a bare tag, or an address of theirs.
+
+    An image in another registry may be a copy, or made from it with more in it.
+    """
+    name = tag_or_uri.partition("@")[0]
+    registry, _, repository = name.rpartition("/")
+    if "+" in tag_or_uri:
+        return False
+    if not registry:
+        return True
+    if ecr := _ECR.match(registry):
+        accounts = (_ACCOUNTS.get(ecr["region"]), _OLD_ACCOUNTS.get(ecr["region"]))
+        return ecr["account"] in accounts and repository.startswith("sagemaker-tritonserver:")
+    return registry == "nvcr.io/nvidia" and repository.startswith("tritonserver:")
 
 
 def _check_account(image: Image, name: str, *, account: str, region: str) -> None:

@@ -14,7 +14,15 @@ from typing import Final
 
 from tritonforge.errors import DefinitionError
 from tritonforge.triton.backends import list_image_backends
-from tritonforge.triton.changes import LLM_IMAGES, PASCAL, TENSORFLOW_IMAGE, TURING, Change
+from tritonforge.triton.changes import (
+    LLM_IMAGES,
+    PASCAL,
+    PYTHON_3_10,
+    PYTHON_3_12,
+    TENSORFLOW_IMAGE,
+    TURING,
+    Change,
+)
 
 __all__ = ["CATALOGUE", "VARIANTS", "Image", "Variant", "find_gpu_family", "find_newest_release", "find_variant",
            "has_unsupported_gpu", "parse_instance_family", "parse_tag"]  # fmt: skip
@@ -168,6 +176,8 @@ def _read_row(row: str) -> Image:
     onnxruntime, dali, cuda, python, openvino, treelite, tensorrt = (
         None if version == "-" else version for version in versions
     )
+    if python is None:
+        python = "3.10" if PYTHON_3_10.applies_to(release) else "3.12" if PYTHON_3_12.applies_to(release) else None
     oldest = 6.0 if PASCAL.applies_to(release) else 7.5 if TURING.applies_to(release) else None
     return Image(
         release=release,
@@ -209,9 +219,11 @@ def find_variant(image: Image, variant: str) -> Image | None:
     row = VARIANTS[variant]
     if not row.published.applies_to(image.release):
         return None
+    # trtllm-python moved to Python 3.12 a release later than the others (docs/introduction/compatibility.md).
+    python = "3.10" if variant == "trtllm-python" and image.release == "24.11" else image.python
     return replace(
         image, backends=row.backends, variant=variant, sagemaker_regions="", dali=None, onnxruntime=None, openvino=None,
-        treelite=None, tensorrt=None,
+        treelite=None, tensorrt=None, python=python,
     )  # fmt: skip
 
 

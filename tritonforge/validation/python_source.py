@@ -9,11 +9,12 @@ import ast
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from tritonforge.validation.tree import Tree
 
-__all__ = ["GRAMMAR", "MAXIMAL_SOURCE", "SourceError", "find_source_error", "may_complete"]
+__all__ = ["GRAMMAR", "MAXIMAL_SOURCE", "SourceError", "find_source_error", "may_complete", "parse_source"]
 
 #: Bytes of a Python file that are judged.
 MAXIMAL_SOURCE: Final = 1024 * 1024
@@ -24,6 +25,16 @@ GRAMMAR: Final = next(
     for minor, node in ((14, "TemplateStr"), (12, "TypeAlias"), (11, "TryStar"), (10, "Match"))
     if hasattr(ast, node)
 )
+
+#: Bytes, nodes and levels of the syntax tree of a file that is looked into: walks over it are then short, and recursion
+#: is safe.
+_MAXIMAL_LOOKED_INTO: Final = 256 * 1024
+_MAXIMAL_NODES: Final = 50_000
+_MAXIMAL_DEPTH: Final = 100
+#: Dots of a line with an import: CPython joins the names in quadratic time.
+_MAXIMAL_DOTS: Final = 200
+#: Syntax trees that are kept.
+_MAXIMAL_TREES: Final = 64
 
 #: The class that the backend makes an object of, and the function of it that completes a configuration.
 _CLASS: Final = "TritonPythonModel"
@@ -49,6 +60,8 @@ def find_source_error(content: bytes, *, version: tuple[int, int] | None = None)
 
     ``version`` is a Python older than this one, of which only the grammar is known (`ast.parse`).
     """
+    if _has_long_import(content):
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -63,6 +76,37 @@ def find_source_error(content: bytes, *, version: tuple[int, int] | None = None)
     except (RecursionError, MemoryError) as error:
         return SourceError(type(error).__name__, "it is nested too deeply", 1, None)
     return None
+
+
+@lru_cache(maxsize=_MAXIMAL_TREES)
+def parse_source(content: bytes) -> ast.Module | None:
+    """Return the syntax tree of a file; None where it has none, is too large or is nested too deeply."""
+    if len(content) > _MAXIMAL_LOOKED_INTO or _has_long_import(content):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = ast.parse(content)
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+        return None
+    level: list[ast.AST] = [module]
+    nodes = 0
+    for _ in range(_MAXIMAL_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        nodes += len(level)
+        if not level:
+            return module
+        if nodes > _MAXIMAL_NODES:
+            return None
+    return None
+
+
+def _has_long_import(content: bytes) -> bool:
+    """Return True if a line, with those that continue it, imports a name of very many parts."""
+    if content.count(b".") <= _MAXIMAL_DOTS:
+        return False
+    lines = content.replace(b"\\\r\n", b"").replace(b"\\\n", b"").splitlines()
+    return any(line.count(b".") > _MAXIMAL_DOTS and b"import" in line for line in lines)
 
 
 def may_complete(tree: Tree, directory: str, path: str) -> bool:

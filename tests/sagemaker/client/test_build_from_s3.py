@@ -12,7 +12,7 @@ from tests.support.checkout import run_tritonforge
 from tritonforge.errors import ArtifactError
 from tritonforge.sagemaker.client import Session, Store
 
-MODEL = b"class TritonPythonModel: ...\n"
+MODEL = b"class TritonPythonModel:\n    def execute(self, requests): ...\n"
 
 
 def define(folder: Path, uri: str, sha256: str) -> Path:

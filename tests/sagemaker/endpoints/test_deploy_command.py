@@ -148,7 +148,7 @@ def test_the_definition_says_what_and_flags_win(
         f"deployment = Deployment(name='{name}', image='24.09', instance_type='ml.c5.large',\n"
         f"                        execution_role_arn='{emulator.role_arn}', environment={{'LEVEL': '1'}})\n"
     )
-    (place / "model.py").write_text("class TritonPythonModel:\n    pass\n")
+    (place / "model.py").write_text("class TritonPythonModel:\n    def execute(self, requests): ...\n")
     monkeypatch.chdir(tmp_path)
     plan = json.loads(run("deploy", place, "--plan", "--json", "--env", "MORE=2", "--instance-count", "2").stdout)
     requests = {step["operation"]: step["request"] for step in plan["steps"]}

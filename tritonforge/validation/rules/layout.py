@@ -274,6 +274,7 @@ def check_contents(context: Context, model: ModelView) -> Iterator[Finding]:
     """Check that a configuration is there where none is completed, and that git keeps an ensemble's version."""
     tree = context.tree
     completed = model.has_config or not context.options.auto_complete or not model.backend or model.completes
+    completed |= model.is_completed
     if not completed and model.versions:
         message = f"model configuration is not provided for model '{model.name}'"
         yield E116.report(message, path=model.config_path, help="write a config.pbtxt")
