@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start hundreds of Python programs: where byte code may not be kept, each one compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-all test-fast test-core coverage lint docs bench clean
+.PHONY: setup demo test test-all test-fast test-core test-torch coverage lint docs bench clean
 
 setup: .venv/installed
 
@@ -53,6 +53,17 @@ test-core:
 	@test -x $(CORE)/bin/python || $(PYTHON) -m venv $(CORE)
 	@$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check '.[test-core]'
 	@$(CORE)/bin/python -m pytest --numprocesses=2 -m "$(IN_PROCESS)" tests/ground tests/inference tests/validation
+
+# The tests of the PyTorch backend, in an environment of their own, since PyPI's torch brings 3 GB of libraries for GPUs:
+# make test-torch PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu has the one for CPUs.
+TORCH ?= torch==2.13.0
+.venv/torch/installed: pyproject.toml
+	@test -x .venv/torch/bin/python || $(PYTHON) -m venv .venv/torch
+	@.venv/torch/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' --editable '.[server,pytorch,test-core]'
+	@touch $@
+
+test-torch: .venv/torch/installed
+	@.venv/torch/bin/python -m pytest tests/serving/test_pytorch_backend.py tests/serving/test_pytorch_naming.py
 
 # Branches of the pure packages that the fast tests run; fails below the number that pyproject.toml states.
 coverage: setup

@@ -110,7 +110,7 @@ _ROWS: Final = (
     Backend(name="openvino", own_filename="model.xml", completion="file", images=_EVERY_RELEASE, is_inferred=True,
             is_compiled=True, opens_file=True, needs_stand_in=True, package="openvino", extra="openvino"),
     Backend(name="pytorch", completion="never", images=_EVERY_RELEASE, is_inferred=True, is_compiled=True,
-            opens_file=True, needs_stand_in=True,
+            opens_file=True, needs_stand_in=True, package="torch", extra="pytorch",
             platforms=(Platform("pytorch_libtorch", "model.pt"),
                        Platform("torch_aoti", "model.pt2", releases=TORCH_AOTI))),
     Backend(name="python", own_filename="model.py", completion="code", images=_EVERY_RELEASE, is_inferred=True,
