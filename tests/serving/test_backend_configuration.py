@@ -207,3 +207,13 @@ def test_strings_need_the_numpy_that_the_stub_was_compiled_for(data_type: str, v
         return
     with pytest.raises(ArtifactError, match=r"tensor 'y': nvidia-pytriton's .* \(expected numpy 1, got 2.4.6\)"):
         configuration.check_texts(config, numpy_version=version)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("torch", "pytorch"), ("nvidia", "dali"), ("treelite", "fil"), ("tensorflow", "tensorflow"), ("falcon", "local")],
+)
+def test_a_missing_module_is_explained_with_the_extra_of_its_backend(module: str, extra: str) -> None:
+    error = configuration.explain_missing_module(module)
+    assert str(error).startswith(f"{module} is not installed; run: pip install ")
+    assert f"[{extra}]" in error.command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,17 +28,20 @@ TORCHSCRIPT = 'platform: "pytorch_libtorch"'
 
 
 #: The bodies of modules in TorchScript.
-PAIR = "def forward(self, a, b):\n  return a + b, a - b"
-DICTIONARY = "def forward(self, tensors: Dict[str, Tensor]):\n  return tensors['left'] - tensors['right']"
-TEXTS = "def forward(self, texts: List[str]) -> List[str]:\n  return [text + '!' for text in texts]"
-IDENTITY = "def forward(self, x):\n  return x"
-SCALAR = "def forward(self, x):\n  return x.sum()"
-ALL_TYPES = f"def forward(self, {', '.join(name.lower() for name in TYPES)}):\n  return ({', '.join(TYPES).lower()})"
+PAIR = "def forward(self, a, b):\n  return a + b, a - b\n"
+DICTIONARY = "def forward(self, tensors: Dict[str, Tensor]):\n  return tensors['left'] - tensors['right']\n"
+TEXTS = "def forward(self, texts: List[str]) -> List[str]:\n  return [text + '!' for text in texts]\n"
+IDENTITY = "def forward(self, x):\n  return x\n"
+SCALAR = "def forward(self, x):\n  return x.sum()\n"
+ALL_TYPES = f"def forward(self, {', '.join(name.lower() for name in TYPES)}):\n  return ({', '.join(TYPES).lower()})\n"
 TOTAL = """
 def forward(self, x, start, total):
     total = torch.where(start > 0, torch.zeros_like(total), total) + x
     return total * 10, total
 """
+
+
+_numbers = itertools.count()
 
 
 def make_network() -> Any:
@@ -51,7 +55,8 @@ def save(module: Any, folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated
         if isinstance(module, str):
-            script = torch.jit.ScriptModule()
+            # TorchScript keeps one method for the name of a class.
+            script = type(f"Module{next(_numbers)}", (torch.jit.ScriptModule,), {})()
             script.define(module)
         else:
             script = torch.jit.trace(module, torch.ones(1, 4))

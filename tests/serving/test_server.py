@@ -245,14 +245,14 @@ def test_models_that_fail_to_load_give_tritons_reasons(tmp_path: Path) -> None:
     """All reasons at once, in one line each and without prefixes or tracebacks; nothing is left running."""
     before = traces(os.getpid())
     add(tmp_path, "raises", code=ECHO + "    def initialize(self, args): raise ValueError('what a \"day\"')\n")
-    add(tmp_path, "unknown", config='backend: "pytorch" platform: "pytorch_libtorch"')
+    add(tmp_path, "unknown", config='backend: "tensorrt" platform: "tensorrt_plan"')
     add(tmp_path, "wrong", config='backend: "dali" max_batch_size: 4')
     add(tmp_path, "unparsed", config="max_batch_size: none")
     with pytest.raises(LaunchError) as caught:
         Server(tmp_path, **{**FREE, "sagemaker_port": None})
     lines = sorted(str(caught.value).splitlines())
     assert lines[0] == "model 'raises' did not load: ValueError: what a \"day\""
-    assert lines[1].startswith("model 'unknown' did not load: unable to find backend library for backend 'pytorch'")
+    assert lines[1].startswith("model 'unknown' did not load: unable to find backend library for backend 'tensorrt'")
     assert lines[2] == f"model 'unparsed' did not load: failed to read text proto from {tmp_path}/unparsed/config.pbtxt"
     assert lines[3].startswith("model 'wrong' did not load: Failed to load model file. The program looked in")
     assert len(lines) == 4

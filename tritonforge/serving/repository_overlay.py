@@ -11,6 +11,7 @@ a text has escapes, or is refused by one of them, so such a text is rewritten as
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from typing import Final
 from google.protobuf import text_format
 
 from tritonforge.errors import ModelChoiceError
+from tritonforge.serving.execution_environments import STUB
 from tritonforge.triton.backends import is_word
 from tritonforge.triton.schema import ModelConfig, load_model_config_pb2, new_model_config
 
@@ -27,6 +29,7 @@ __all__ = ["choose_default_model", "explain_missing_default", "has_gpu", "has_gp
 
 
 _CONFIG: Final = "config.pbtxt"
+_NONE: Final[Mapping[str, Path]] = {}
 
 #: A text that no parser takes, for one that only Python's refuses.
 _INVALID_CONFIG: Final = "{"
@@ -96,25 +99,35 @@ def list_rewritten_configs(repository: Path, models: Mapping[str, ModelConfig], 
 
 
 def write_overlay(
-    repository: Path, folder: Path, texts: Mapping[str, str], *, only: Collection[str] | None = None
+    repository: Path,
+    folder: Path,
+    texts: Mapping[str, str],
+    *,
+    stubs: Mapping[str, Path] = _NONE,
+    only: Collection[str] | None = None,
 ) -> Path:
     """Write an overlay of ``repository`` into ``folder``: links, and the given texts as the models' config.pbtxt.
 
-    ``only`` names the models that it has; None: all.
+    ``stubs`` are Python stubs to copy into directories of models; ``only`` names the models that it has; None: all.
     """
     folder.mkdir()
     for entry in repository.iterdir():
         if only is not None and entry.is_dir() and entry.name not in only:
             continue
-        if entry.name not in texts:
+        if entry.name not in texts and entry.name not in stubs:
             (folder / entry.name).symlink_to(entry.resolve())
             continue
         model = folder / entry.name
         model.mkdir()
         for part in entry.iterdir():
-            if part.name != _CONFIG:
+            if part.name != _CONFIG or entry.name not in texts:
                 (model / part.name).symlink_to(part.resolve())
-        (model / _CONFIG).write_text(texts[entry.name], encoding="utf-8")
+        if entry.name in texts:
+            (model / _CONFIG).write_text(texts[entry.name], encoding="utf-8")
+        if entry.name in stubs:
+            stub = model / STUB
+            shutil.copyfile(stubs[entry.name], stub)
+            stub.chmod(0o700)
     return folder
 
 

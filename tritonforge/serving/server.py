@@ -23,7 +23,14 @@ from typing import Final
 
 from tritonforge.errors import LaunchError, ModelChoiceError
 from tritonforge.files import describe_error
-from tritonforge.serving import installation, loopback, repository_overlay, server_log, server_process
+from tritonforge.serving import (
+    execution_environments,
+    installation,
+    loopback,
+    repository_overlay,
+    server_log,
+    server_process,
+)
 from tritonforge.serving.server_log import ModelDeath, ModelStatus
 from tritonforge.serving.server_process import ChildExit, LocalServer, ServerProcess
 
@@ -230,9 +237,21 @@ class Server(LocalServer):
             names = ", ".join(on_gpu)
             self.warnings = (f"this machine has no GPU: instances of {names} that ask for one are served on the CPU",)
         texts = repository_overlay.list_rewritten_configs(self.repository, self._configs, to_cpu=to_cpu)
-        if texts or is_partial:
+        stubs = execution_environments.list_stubs(
+            self.repository,
+            self._configs,
+            self._installation.stub.parent.parent,
+            version=self._installation.stub.parent.name,
+        )
+        self.warnings += tuple(
+            f"model '{name}': its environment has Python {stub.version}; the stub for it comes from nvidia-pytriton, "
+            f"while Triton's images need one in the model's directory unless their Python is {stub.version}"
+            for name, stub in stubs.items()
+        )
+        if texts or stubs or is_partial:
+            paths = {name: stub.path for name, stub in stubs.items()}
             only = self._configs if is_partial else None
-            return repository_overlay.write_overlay(self.repository, folder, texts, only=only)
+            return repository_overlay.write_overlay(self.repository, folder, texts, stubs=paths, only=only)
         return repository_overlay.link_plain_path(self.repository, folder)
 
     def _build_command(self, stand_in: Collection[str] | None, *, allow_client_shm: bool) -> list[str]:

@@ -25,8 +25,8 @@ from tritonforge.errors import ArtifactError, MissingExtraError, TritonForgeErro
 from tritonforge.model_files.signature import UNSUPPORTED, Signature
 from tritonforge.triton.backends import BACKENDS
 
-__all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "check_texts", "complete", "is_complete",
-           "parse_config", "read_arguments", "read_incomplete_config", "report_errors", "set_batching",
+__all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "check_texts", "complete",
+           "explain_missing_module", "is_complete", "parse_config", "read_arguments", "read_incomplete_config", "report_errors", "set_batching",
            "set_tensors"]  # fmt: skip
 
 
@@ -223,13 +223,14 @@ def report_errors() -> Iterator[None]:
     except TritonForgeError as error:
         raise pb_utils.TritonModelException(str(error)) from error
     except ModuleNotFoundError as error:
-        raise pb_utils.TritonModelException(str(_explain_missing_module(error))) from error
+        raise pb_utils.TritonModelException(str(explain_missing_module(error.name))) from error
     except FileNotFoundError as error:
         raise pb_utils.TritonModelException(f"unable to find '{error.filename}'") from error
 
 
-def _explain_missing_module(error: ModuleNotFoundError) -> MissingExtraError:
-    name = error.name or "a framework"
+def explain_missing_module(module: str | None) -> MissingExtraError:
+    """Return the error for a module that a backend cannot import, with the extra of that backend."""
+    name = module or "a framework"
     extras = [row.extra for row in BACKENDS.values() if row.extra and row.package.startswith(name)]
     return MissingExtraError(name, extra=extras[0] if extras else "local")
 
