@@ -26,8 +26,8 @@ from tritonforge.model_files.signature import UNSUPPORTED, Signature
 from tritonforge.triton.backends import BACKENDS
 
 __all__ = ["DEFAULT_MAX_BATCH_SIZE", "Configuration", "State", "Tensor", "check_texts", "complete",
-           "explain_missing_module", "is_complete", "parse_config", "read_arguments", "read_incomplete_config", "report_errors", "set_batching",
-           "set_tensors"]  # fmt: skip
+           "explain_missing_module", "is_complete", "parse_config", "read_arguments", "read_incomplete_config",
+           "report_errors", "set_batching", "set_tensors"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
