@@ -216,7 +216,7 @@ def test_what_was_not_read_is_not_judged(files: dict[str, object]) -> None:
         (m(f"{GROUP % 'g$(x)'}", **SHELL_MODEL), "the instance group 'g$(x)'"),
         (m('default_model_filename: "`x`.py"', head=PYTHON, **{"1/`x`.py": SOURCE}), "default_model_filename '`x`.py'"),
         (
-            m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/e;x", **{"e;x/": DIRECTORY}, **SHELL_MODEL),
+            m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/e;x", **{"e;x/bin/activate": ""}, **SHELL_MODEL),
             "EXECUTION_ENV_PATH '/e;x'",
         ),
         (
@@ -309,7 +309,7 @@ def test_python_is_judged_by_the_grammar_of_the_image() -> None:
     newer = {**m(head=PYTHON), "m/1/model.py": SOURCE + "match 1:\n    case 1: pass\n"}
     assert validate(Tree.of(newer), image="24.09") == []
     assert find_source_error(b"match 1:\n    case 1: pass\n", version=(3, 9)) is not None
-    environment = {**m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/env", head=PYTHON), "m/env/": DIRECTORY}
+    environment = {**m(ENVIRONMENT % "$$TRITON_MODEL_DIRECTORY/env", head=PYTHON), "m/env/bin/activate": ""}
     assert [finding.code for finding in validate(Tree.of({**environment, "m/1/model.py": BROKEN}))] == ["W110"]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from tritonforge.model_files.header import ModelHeader
+    from tritonforge.model_files.python_environment import PythonEnvironment
 
 __all__ = ["DIRECTORY", "GITKEEP", "MAXIMAL_TEXT", "UNKNOWN", "Entry", "Kind", "Tree", "leaves_directory", "link"]
 
@@ -39,7 +40,8 @@ class Entry:
     rules look into is), ``target`` is a link's text, ``leads_to`` the kind of what a link that leaves the snapshot
     leads to ("" when that is unknown), ``problem`` why the path could not be read ("" when it could). ``md5`` is the
     sum of a file whose content is not kept, where a configuration states one, in hexadecimal digits. ``header`` is what
-    a model file in a version directory states about itself, None where it was not read or has more than is read.
+    a model file in a version directory states about itself, None where it was not read or has more than is read;
+    ``environment`` is the Python environment that is in an archive that a configuration names.
     """
 
     kind: Literal["file", "directory", "link", "other"]
@@ -50,6 +52,7 @@ class Entry:
     leads_to: Literal["", "file", "directory", "missing", "other"] = ""
     md5: str = ""
     header: ModelHeader | None = None
+    environment: PythonEnvironment | None = None
 
 
 #: An ordinary directory.

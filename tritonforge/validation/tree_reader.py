@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tritonforge.files import describe_error
+from tritonforge.validation.environment_reader import add_environments
 from tritonforge.validation.header_reader import add_headers
 from tritonforge.validation.tree import DIRECTORY, MAXIMAL_TEXT, Entry, Kind, Tree
 
@@ -85,6 +86,7 @@ def read_tree(folder: Path | str, *, max_summed: int = MAXIMAL_SUMMED, stamps: S
     reader.read_directory("", 0)
     entries = add_sums(reader.entries, lambda path: f"{reader.root}/{path}", max_summed=max_summed)
     entries = add_headers(entries, lambda path: f"{reader.root}/{path}")
+    entries = add_environments(entries, lambda path: f"{reader.root}/{path}")
     external = list_external_paths(entries)
     if stamps is not None:
         stamps.add_external(external)

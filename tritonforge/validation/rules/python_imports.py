@@ -62,7 +62,7 @@ def _check_image(context: Context, item: Import) -> Iterator[Finding]:
     elif item.name and is_missing_name(item.module, item.name, python):
         message = f"ImportError: cannot import name '{item.name}' from '{item.module}'"
         yield E840.report(message, path=item.path, line=item.line, column=1, help=where)
-    elif first in MISSING_PACKAGES and _has_known_packages(context):
+    elif first in MISSING_PACKAGES and has_known_packages(context):
         yield E841.report(
             f"ModuleNotFoundError: No module named '{first}', which the image {image.tag} does not have",
             path=item.path,
@@ -73,7 +73,7 @@ def _check_image(context: Context, item: Import) -> Iterator[Finding]:
         )
 
 
-def _has_known_packages(context: Context) -> bool:
+def has_known_packages(context: Context) -> bool:
     """Return True if it is known what the image's Python can import: an image as NVIDIA or AWS publish it."""
     image, options = context.image, context.options
     return (
