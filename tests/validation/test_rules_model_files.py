@@ -267,3 +267,11 @@ def _varint(value: int) -> bytes:
         data.append(value & 127 | 128)
         value >>= 7
     return bytes([*data, value])
+
+
+def test_fields_that_the_configuration_skips_are_not_reported(tmp_path: Path) -> None:
+    """Treelite 4.0 and 4.1 read newer files of XGBoost so, and 4.3 does not (`make borders`)."""
+    head = f'{XGBOOST_JSON} parameters {{ key: "xgboost_allow_unknown_field" value {{ string_value: "true" }} }}'
+    files = {"xgboost.json": read("xgboost.json")}
+    assert validate_files(tmp_path, head, files, image="24.08") == []
+    assert [finding.code for finding in validate_files(tmp_path, head, files, image="24.09")] == ["E807"]

@@ -84,22 +84,23 @@ OPENVINO_OPSETS: Final[Mapping[str, int]] = MappingProxyType(
 class TreeliteLimits:
     """What a version of treelite reads: checkpoints up to a major version, JSON and UBJSON of XGBoost before a version.
 
-    ``xgboost`` is the first version of XGBoost whose files it refuses, None where none is known.
+    ``xgboost`` is the first version of XGBoost whose files it refuses, None where none is known. With FIL's parameter
+    xgboost_allow_unknown_field it reads them all the same where ``may_skip_fields`` is True.
     """
 
     checkpoint: int
     xgboost: tuple[int, int] | None
+    may_skip_fields: bool = False
 
 
 #: Treelite by its first two numbers. A checkpoint of an older or newer minor version is read with a warning at most.
-#: XGBoost 3.1 writes ``base_score`` as a list and the key ``cats``: older treelites stop at either, also with FIL's
-#: parameter xgboost_allow_unknown_field. Source: treelite src/serializer.cc, src/model_loader/xgboost_json.cc; each
-#: was asked of the wheel.
+#: XGBoost 3.1 writes ``base_score`` as a list and the key ``cats``: older treelites stop at either. Source: treelite
+#: src/serializer.cc, src/model_loader/xgboost_json.cc; each was asked of the wheel.
 TREELITES: Final[Mapping[str, TreeliteLimits]] = MappingProxyType(
     {
         "3.9": TreeliteLimits(3, (3, 1)),
-        "4.0": TreeliteLimits(4, (3, 1)),
-        "4.1": TreeliteLimits(4, (3, 1)),
+        "4.0": TreeliteLimits(4, (3, 1), may_skip_fields=True),
+        "4.1": TreeliteLimits(4, (3, 1), may_skip_fields=True),
         "4.3": TreeliteLimits(4, (3, 1)),
         "4.4": TreeliteLimits(4, (3, 1)),
         "4.6": TreeliteLimits(4, None),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tritonforge.validation.context import ModelView
     from tritonforge.validation.tree import Tree
 
-__all__ = ["ModelFile", "find_fil_format", "list_headers"]
+__all__ = ["ModelFile", "find_fil_format", "find_parameter", "list_headers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,11 @@ def list_headers(tree: Tree, model: ModelView) -> Iterator[ModelFile]:
 
 def find_fil_format(model: ModelView) -> str:
     """Return FIL's parameter ``model_type``, or its default."""
-    parameter = model.document.entries("parameters").get("model_type")
+    return find_parameter(model, "model_type", next(iter(FIL_FORMATS)))
+
+
+def find_parameter(model: ModelView, name: str, default: str = "") -> str:
+    """Return the text of a parameter of the configuration, or the default where it is absent."""
+    parameter = model.document.entries("parameters").get(name)
     value = parameter.message("value") if parameter is not None else None
-    return value.text("string_value") if value is not None else next(iter(FIL_FORMATS))
+    return value.text("string_value") if value is not None else default

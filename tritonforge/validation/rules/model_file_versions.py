@@ -18,7 +18,7 @@ from tritonforge.model_files.tree_model import TreeModel
 from tritonforge.triton import CATALOGUE, Image, changes, model_formats
 from tritonforge.validation.context import Context, ModelView
 from tritonforge.validation.findings import Finding
-from tritonforge.validation.model_headers import ModelFile, find_fil_format, list_headers
+from tritonforge.validation.model_headers import ModelFile, find_fil_format, find_parameter, list_headers
 from tritonforge.validation.registry import Stage, define_error, register_check
 
 # fmt: off
@@ -77,7 +77,7 @@ def check_versions(context: Context, model: ModelView) -> Iterator[Finding]:
         elif isinstance(header, OpenVinoModel) and file.format == "openvino":
             yield from _check_openvino(image, file, header)
         elif isinstance(header, TreeModel) and file.format == "trees" and find_fil_format(model) == header.format:
-            yield from _check_trees(image, file, header)
+            yield from _check_trees(image, model, file, header)
         elif isinstance(header, SavedModel | TensorFlowGraph):
             yield from _check_tensorflow(image, file, header)
 
@@ -151,7 +151,7 @@ def _check_openvino(image: Image, file: ModelFile, header: OpenVinoModel) -> Ite
         yield E805.report(message, path=file.path, help=f"convert the model with OpenVINO {image.openvino}")
 
 
-def _check_trees(image: Image, file: ModelFile, header: TreeModel) -> Iterator[Finding]:
+def _check_trees(image: Image, model: ModelView, file: ModelFile, header: TreeModel) -> Iterator[Finding]:
     limits = model_formats.find_treelite_limits(image.treelite)
     if limits is None or not header.version:
         return
@@ -160,13 +160,20 @@ def _check_trees(image: Image, file: ModelFile, header: TreeModel) -> Iterator[F
     if header.format == "treelite_checkpoint" and version[0] > limits.checkpoint:
         writer = f"treelite {header.version}"
         advice = f"write it with treelite {image.treelite}"
-    elif header.format in ("xgboost_json", "xgboost_ubj") and limits.xgboost is not None and version >= limits.xgboost:
+    elif limits.xgboost is None or version < limits.xgboost:
+        return
+    elif header.format in ("xgboost_json", "xgboost_ubj") and not (limits.may_skip_fields and _skips_fields(model)):
         writer = f"XGBoost {header.version}"
         border = ".".join(map(str, limits.xgboost))
         advice = f"write it with an XGBoost before {border}, or as a checkpoint of treelite {image.treelite}"
     if writer:
         message = f"{file.path} was written by {writer}, which treelite {image.treelite} of {image.tag} cannot read"
         yield E807.report(message, path=file.path, help=advice)
+
+
+def _skips_fields(model: ModelView) -> bool:
+    """Return True if the configuration may let FIL skip fields of XGBoost's files that treelite does not have."""
+    return find_parameter(model, "xgboost_allow_unknown_field").lower() not in ("", "false", "0")
 
 
 def _check_tensorflow(image: Image, file: ModelFile, header: SavedModel | TensorFlowGraph) -> Iterator[Finding]:
